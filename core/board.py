@@ -1,0 +1,151 @@
+"""The board: every job has a row; a job never moves, cursors do.
+
+A ring of fixed-size rows: row = sequence number mod rows. One writer, the engine's event loop; any number of
+readers. A row's live word is ONE aligned 64-bit word, so a reader in another process sees the old or the new,
+never half:
+
+    bits 63..32 generation (sequence // rows)   31..16 attempt   15..8 progress   7..0 state
+
+The columns, one per field, lie one behind the other in one anonymous shared mapping whose size is fixed at start:
+memory is bounded by settings, not by traffic.
+
+Retention is the ring coming round. A job that is over is kept while it is among the last ``kept_jobs`` that ended
+and ended less than ``kept_seconds`` ago. The sequence skips a row whose job is still active or still kept. With
+twice as many spare rows as jobs can be active, skips are rare and a free row is always found.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable
+
+from headway.core.errors import IllegalMoveError
+from headway.core.job import MOVES, State
+
+STATE_MASK = 0xFF
+PROGRESS_SHIFT = 8
+PROGRESS_NONE = 0xFF
+PROGRESS_MASK = 0xFF << PROGRESS_SHIFT
+ATTEMPT_SHIFT = 16
+ATTEMPT_ONE = 1 << ATTEMPT_SHIFT
+ATTEMPT_MAX = 0xFFFF
+GENERATION_SHIFT = 32
+
+# Bytes of the columns together: seven of 8 bytes, one of 2, three of 1.
+ROW_BYTES = 7 * 8 + 2 + 3 * 1
+
+# MOVES as a table of bytes: 1 at [before << 4 | after] where the move is legal.
+_LEGAL = bytearray(len(State) << 4)
+for _before, _allowed in MOVES.items():
+    for _after in _allowed - {State.EXPIRED}:
+        _LEGAL[_before << 4 | _after] = 1
+
+
+class Board:
+    """``rows`` rows, and the rule of which are kept."""
+
+    def __init__(self, kept_jobs: int, kept_seconds: float, active_most: int) -> None:
+        self.kept_jobs = kept_jobs
+        self.kept_seconds = kept_seconds
+        self.rows = kept_jobs + 2 * active_most + 1
+        self._memory = memoryview(mmap.mmap(-1, self.rows * ROW_BYTES))
+        self._at = 0
+        self.live = self._column("Q", 8)
+        # Tag of the id, so that reading a status costs no hash.
+        self.tag = self._column("Q", 8)
+        # Where the job stands in the line it stands in: its ticket of the ready ring while it is queued;
+        # its number among the jobs that ended once it is over.
+        self.place = self._column("Q", 8)
+        # Times are of time.monotonic, in seconds. ``due``: when a scheduled or retrying job becomes ready.
+        self.submitted = self._column("d", 8)
+        self.due = self._column("d", 8)
+        self.started = self._column("d", 8)
+        self.ended = self._column("d", 8)
+        # Index into the registry.
+        self.task = self._column("H", 2)
+        self.priority = self._column("B", 1)
+        # A job.Reason.
+        self.reason = self._column("B", 1)
+        # 1 where the job returned something that was stored; it may have been given up since.
+        self.has_result = self._column("B", 1)
+        # Sequence number that the next job gets, if its row is free. 0 is no job.
+        self.next_sequence = 1
+        # Jobs that ever ended.
+        self.ended_total = 0
+        # Jobs now in each state; for the terminal ones: jobs that ever ended so.
+        self.count = [0] * len(State)
+
+    def _column(self, kind: str, width: int) -> memoryview:
+        begin, self._at = self._at, self._at + self.rows * width
+        return self._memory[begin : self._at].cast(kind)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of memory that the rows take once each was used."""
+        return self.rows * ROW_BYTES
+
+    def open(self, state: State, tag_of: Callable[[int], int], task: int, priority: int, now: float) -> int:
+        """Give the next job a row in ``state``, QUEUED or SCHEDULED, and return its sequence number."""
+        if not _LEGAL[State.EMPTY << 4 | state]:
+            raise IllegalMoveError(f"a job cannot begin as {state.name.lower()}")
+        sequence = self.next_sequence
+        while not self._free(sequence % self.rows, now):
+            sequence += 1
+        self.next_sequence = sequence + 1
+        row = sequence % self.rows
+        self.live[row] = State.EMPTY
+        self.tag[row] = tag_of(sequence)
+        self.submitted[row] = now
+        self.due[row] = self.started[row] = self.ended[row] = 0.0
+        self.task[row] = task
+        self.priority[row] = priority
+        self.reason[row] = self.has_result[row] = 0
+        self.live[row] = sequence // self.rows << GENERATION_SHIFT | PROGRESS_MASK | state
+        self.count[state] += 1
+        return sequence
+
+    def move(self, sequence: int, after: State, now: float) -> None:
+        """Take the job to ``after``; raises IllegalMoveError where MOVES does not have the move."""
+        row = sequence % self.rows
+        word = self.live[row]
+        before = word & STATE_MASK
+        if word >> GENERATION_SHIFT != sequence // self.rows or not _LEGAL[before << 4 | after]:
+            raise IllegalMoveError(f"job {sequence} is {State(before).name.lower()}, not to be {after.name.lower()}")
+        if after == State.RUNNING:
+            self.started[row] = now
+            word = (word | PROGRESS_MASK) + ATTEMPT_ONE
+        elif after >= State.SUCCEEDED:
+            self.ended[row] = now
+            self.ended_total += 1
+            self.place[row] = self.ended_total
+        self.live[row] = word & ~STATE_MASK | after
+        self.count[before] -= 1
+        self.count[after] += 1
+
+    def report(self, sequence: int, attempt: int, percent: int) -> None:
+        """Write the progress, 0 to 100, of a running attempt; of one that is over it is ignored."""
+        row = self.row(sequence)
+        word = self.live[row] if row >= 0 else 0
+        if word & STATE_MASK == State.RUNNING and word >> ATTEMPT_SHIFT & ATTEMPT_MAX == attempt:
+            self.live[row] = word & ~PROGRESS_MASK | percent << PROGRESS_SHIFT
+
+    def row(self, sequence: int) -> int:
+        """Return the row that holds the job, or -1 where it has left the board."""
+        row = sequence % self.rows
+        word = self.live[row]
+        if word >> GENERATION_SHIFT != sequence // self.rows or not word & STATE_MASK:
+            return -1
+        return row
+
+    def state(self, sequence: int) -> int:
+        """Return the state of the job, EXPIRED where it has left the board."""
+        row = self.row(sequence)
+        return State.EXPIRED if row < 0 else self.live[row] & STATE_MASK
+
+    def kept(self, row: int, now: float) -> bool:
+        """Whether the job in ``row``, which is over, can still be read."""
+        return self.ended_total - self.place[row] < self.kept_jobs and now - self.ended[row] < self.kept_seconds
+
+    def _free(self, row: int, now: float) -> bool:
+        state = self.live[row] & STATE_MASK
+        return not state or (state >= State.SUCCEEDED and not self.kept(row, now))

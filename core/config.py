@@ -1,0 +1,198 @@
+"""config.yaml and HEADWAY_* variables, read into frozen structs.
+
+Each field of the structs below is one setting; its annotation is the whole rule of what is allowed, so there is
+no second place that checks. A variable overrides the file: section and key joined by two underscores, the value
+read as YAML (``HEADWAY_SERVER__PORT=9001``, ``HEADWAY_TASKS='[my.tasks]'``). Whatever cannot be used raises
+ConfigError with one line that names the key, the value and what is allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+import msgspec
+import yaml
+from headway.core.errors import ConfigError
+from headway.core.fields import faults
+from msgspec import Meta
+
+PREFIX = "HEADWAY_"
+# Where the file is, rather than what a setting is; read by the command line.
+CONFIG_VARIABLE = "HEADWAY_CONFIG"
+
+Count = Annotated[int, Meta(ge=1, le=1 << 31)]
+Bytes = Annotated[int, Meta(ge=0, le=1 << 40)]
+Seconds = Annotated[float, Meta(ge=0, le=86_400 * 365)]
+Duration = Annotated[float, Meta(gt=0, le=86_400 * 365)]
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A group of settings."""
+
+
+class Server(Section):
+    """Where the server listens."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 8080
+    backlog: Count = 4096
+
+
+class QueueSection(Section):
+    """The bound on waiting jobs: scheduled, queued and retrying."""
+
+    size: Annotated[int, Meta(ge=1, le=10_000_000)] = 10_000
+
+
+class Retention(Section):
+    """How long the status of a job that is over can be read."""
+
+    jobs: Annotated[int, Meta(ge=0, le=100_000_000)] = 100_000
+    seconds: Duration = 3600.0
+
+
+class Results(Section):
+    """The byte budget of results."""
+
+    max_bytes: Bytes = 64 * 1024 * 1024
+    max_result_bytes: Bytes = 8 * 1024 * 1024
+
+
+class Jobs(Section):
+    """What holds for a job whose task and submission do not say otherwise."""
+
+    timeout: Duration = 300.0
+    retries: Annotated[int, Meta(ge=0, le=1000)] = 0
+    backoff: Duration = 1.0
+    backoff_max: Duration = 60.0
+
+
+class Limits(Section):
+    """Sizes past which a request is refused."""
+
+    request_line_bytes: Annotated[int, Meta(ge=64, le=1 << 20)] = 8192
+    head_bytes: Annotated[int, Meta(ge=256, le=1 << 20)] = 16_384
+    headers: Annotated[int, Meta(ge=4, le=10_000)] = 100
+    body_bytes: Annotated[int, Meta(ge=64, le=1 << 30)] = 1_048_576
+    connections: Count = 16_000
+    lost_threads: Annotated[int, Meta(ge=0, le=10_000)] = 16
+
+
+class Timeouts(Section):
+    """Seconds a client may take."""
+
+    head: Duration = 10.0
+    body: Duration = 30.0
+    idle: Duration = 75.0
+    write: Duration = 30.0
+
+
+class Http(Section):
+    """Choices about the protocol."""
+
+    failed_status: Literal[424, 200] = 424
+
+
+class Log(Section):
+    """What is logged, and how."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "plain", "json"] = "auto"
+    access: bool = False
+
+
+class Config(Section):
+    """All settings, in the order of config.yaml."""
+
+    server: Server = Server()
+    workers: Annotated[int, Meta(ge=1, le=100_000)] = 32
+    queue: QueueSection = QueueSection()
+    retention: Retention = Retention()
+    results: Results = Results()
+    jobs: Jobs = Jobs()
+    tasks: tuple[str, ...] = ()
+    drain_timeout: Seconds = 30.0
+    drain_linger: Seconds = 1.0
+    limits: Limits = Limits()
+    timeouts: Timeouts = Timeouts()
+    http: Http = Http()
+    log: Log = Log()
+
+
+def load(path: Path | None, environment: Mapping[str, str]) -> Config:
+    """Read the settings from ``path`` (None: defaults only), then from the variables in ``environment``.
+
+    Raises ConfigError, one line, at the first setting that cannot be used.
+    """
+    config = Config()
+    if path is not None:
+        config = _merge(config, _read(path), str(path))
+    for name, section, key, text in _variables(environment):
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{name}: {text!r} is not YAML: {_one_line(error)}") from None
+        config = _merge(config, {section: {key: value} if key else value}, name)
+    return config
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: is not YAML: {_one_line(error)}") from None
+    if settings is None:
+        return {}
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{path}: must be a mapping of sections, as config.yaml is")
+    return settings
+
+
+def _variables(environment: Mapping[str, str]) -> Iterator[tuple[str, str, str, str]]:
+    for name in sorted(environment):
+        if name.startswith(PREFIX) and name != CONFIG_VARIABLE:
+            section, _, key = name.removeprefix(PREFIX).lower().partition("__")
+            yield name, section, key, environment[name]
+
+
+def _merge(config: Config, settings: dict[str, Any], source: str) -> Config:
+    """``config`` with ``settings`` laid over it."""
+    for field, fault in _faults(settings):
+        raise ConfigError(f"{source}: {field}: {fault}")
+    changed: dict[str, Any] = {}
+    for name, value in settings.items():
+        current = getattr(config, name)
+        if isinstance(current, Section):
+            inner = {key: _convert(type(current), key, item) for key, item in (value or {}).items()}
+            changed[name] = msgspec.structs.replace(current, **inner)
+        else:
+            changed[name] = _convert(Config, name, value)
+    return msgspec.structs.replace(config, **changed)
+
+
+def _faults(settings: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    types = get_type_hints(Config)
+    for name, value in settings.items():
+        kind = types.get(name)
+        if isinstance(kind, type) and issubclass(kind, Section):
+            if value is not None and not isinstance(value, dict):
+                yield (
+                    name,
+                    f"{value!r} is not allowed: expected a section with {', '.join(get_type_hints(kind))}",
+                )
+            else:
+                yield from faults(kind, value or {}, f"{name}.")
+        else:
+            yield from faults(Config, {name: value})
+
+
+def _convert(section: type[Section], key: str, value: Any) -> Any:
+    return msgspec.convert(value, get_type_hints(section, include_extras=True)[key])
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

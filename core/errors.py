@@ -1,0 +1,85 @@
+"""Every error a caller may see, with the HTTP status it answers and the reason it is counted under."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class HeadwayError(Exception):
+    """Base of all errors that are meant for a caller; ``str(error)`` is one line that says what to do."""
+
+    status: ClassVar[int] = 500
+    reason: ClassVar[str] = "internal"
+    title: ClassVar[str] = "Internal error"
+
+
+class ConfigError(HeadwayError):
+    """A setting, or a task module named in the settings, cannot be used; the program ends with exit code 2."""
+
+    reason = "config"
+    title = "Unusable configuration"
+
+
+class TaskError(ConfigError):
+    """A task is declared in a way that cannot work; raised where it is declared."""
+
+    reason = "task"
+    title = "Unusable task"
+
+
+class IllegalMoveError(HeadwayError):
+    """A job was asked to make a move that the life-cycle does not have."""
+
+    reason = "illegal-move"
+    title = "Illegal move"
+
+
+class MalformedError(HeadwayError):
+    """A submission is not JSON."""
+
+    status = 400
+    reason = "malformed-json"
+    title = "Not JSON"
+
+
+class InvalidError(HeadwayError):
+    """A submission is JSON but not a job; ``faults`` names each wrong field."""
+
+    status = 422
+    reason = "invalid-job"
+    title = "Not a valid job"
+
+    def __init__(self, faults: list[tuple[str, str]]) -> None:
+        self.faults = faults
+        super().__init__("; ".join(f"{field}: {fault}" if field else fault for field, fault in faults))
+
+
+class UnknownTaskError(InvalidError):
+    """A submission names a task that no module has declared."""
+
+    reason = "unknown-task"
+    title = "Unknown task"
+
+
+class QueueFullError(HeadwayError):
+    """The queue is at ``queue.size``; ``retry_after_s`` is when a place is expected to be free."""
+
+    status = 429
+    reason = "queue-full"
+    title = "The queue is full"
+
+    def __init__(self, size: int, retry_after_s: float) -> None:
+        self.size = size
+        self.retry_after_s = retry_after_s
+        super().__init__(f"{size} jobs are waiting, which is the limit; try again in {retry_after_s:.1f} s")
+
+
+class DrainingError(HeadwayError):
+    """The server is shutting down and takes no new jobs."""
+
+    status = 503
+    reason = "draining"
+    title = "Shutting down"
+
+    def __init__(self) -> None:
+        super().__init__("this server is shutting down and takes no new jobs; try again on its successor")

@@ -1,0 +1,115 @@
+"""Results within a byte budget, the oldest given up first.
+
+Jobs end in the order in which their results come, so the first entry of the dict is always the oldest and trimming
+is a walk from the front. What is dropped here is answered 410 for as long as its job can be read.
+"""
+
+from __future__ import annotations
+
+import re
+
+import orjson
+from headway.core.board import Board
+
+JSON = "application/json"
+OCTETS = "application/octet-stream"
+# Each entry's own cost on top of its body, by which a flood of tiny results stays within the budget too.
+ENTRY_BYTES = 300
+# RFC 9110, 8.3.1: type/subtype, then parameters; printable ASCII, so that it cannot end its header line.
+_MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(;[ -~]*)?", re.ASCII)
+
+
+class ResultError(Exception):
+    """What a task returned cannot be a result; the message is for the task's author."""
+
+
+class Result:
+    """A body with its media type: what a task returns when it is not a JSON value, and what is kept of a job.
+
+    A ``str`` is kept as UTF-8. Raises ResultError where either cannot be served.
+    """
+
+    __slots__ = ("body", "media_type")
+
+    def __init__(self, body: bytes | str, media_type: str = OCTETS) -> None:
+        if isinstance(body, str):
+            try:
+                body = body.encode()
+            except UnicodeEncodeError as error:
+                raise ResultError(f"returned a str that UTF-8 cannot hold: {error}") from None
+        if not isinstance(body, bytes):
+            raise ResultError(f"returned a Result whose body is {type(body).__name__}, not bytes or str")
+        if not isinstance(media_type, str) or not _MEDIA_TYPE.fullmatch(media_type):
+            raise ResultError(f"returned a Result whose media type is {media_type!r}, not one such as 'image/png'")
+        self.body = body
+        self.media_type = media_type
+
+    def __repr__(self) -> str:
+        return f"<Result {len(self.body)} bytes of {self.media_type}>"
+
+
+def encode(value: object, most_bytes: int) -> Result | None:
+    """Turn what a task returned into a result; None for None, which is served as ``null`` and not stored.
+
+    Raises ResultError where it cannot be encoded, is over ``most_bytes``, or its media type is not one.
+    """
+    if value is None:
+        return None
+    if isinstance(value, Result):
+        result = value
+    elif isinstance(value, bytes | bytearray | memoryview):
+        result = Result(bytes(value), OCTETS)
+    else:
+        try:
+            result = Result(orjson.dumps(value), JSON)
+        except (TypeError, RecursionError) as error:
+            raise ResultError(f"returned {type(value).__name__}, which is not JSON: {error}") from None
+    if len(result.body) > most_bytes:
+        raise ResultError(
+            f"returned {len(result.body)} bytes; results.max_result_bytes in config.yaml allows {most_bytes}"
+        )
+    return result
+
+
+class Results:
+    """The results of jobs that can still be read, by sequence number."""
+
+    def __init__(self, board: Board, max_bytes: int) -> None:
+        self._board = board
+        self.max_bytes = max_bytes
+        self.used_bytes = 0
+        # Results given up to stay within the budget, before their job expired.
+        self.evicted = 0
+        self._entries: dict[int, Result] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def put(self, sequence: int, result: Result) -> None:
+        """Keep the result of a job that has just ended, giving up the oldest ones if they do not all fit."""
+        self._entries[sequence] = result
+        self.used_bytes += len(result.body) + ENTRY_BYTES
+        while self.used_bytes > self.max_bytes:
+            self.forget(next(iter(self._entries)))
+            self.evicted += 1
+
+    def get(self, sequence: int) -> Result | None:
+        """Return the result, or None where it was given up."""
+        return self._entries.get(sequence)
+
+    def forget(self, sequence: int) -> bool:
+        """Drop one result; False where there is none."""
+        result = self._entries.pop(sequence, None)
+        if result is None:
+            return False
+        self.used_bytes -= len(result.body) + ENTRY_BYTES
+        return True
+
+    def trim(self, now: float) -> None:
+        """Drop the results of jobs that can no longer be read."""
+        while self._entries:
+            sequence = next(iter(self._entries))
+            row = self._board.row(sequence)
+            if row >= 0 and self._board.kept(row, now):
+                return
+            self.forget(sequence)

@@ -1,0 +1,89 @@
+"""A bounded first-in-first-out line of sequence numbers: the ready ring.
+
+``head`` and ``tail`` are counters that only grow; slot = counter mod slots. An entry's *ticket* is the value of
+``tail`` when it came, so the entries ahead of it are a subtraction: ticket - head. Taking one out of the middle
+(a cancelled job) leaves a hole, 0, that ``pop`` steps over; the tickets of holes are kept sorted, so that
+``ahead`` can leave them out. When the ring runs out of slots the holes are closed (``compact``). With two slots for
+each entry that may stand in it, that happens after as many removals as it costs moves.
+
+One writer; no allocation after the start but for the list of holes.
+"""
+
+from __future__ import annotations
+
+import mmap
+from bisect import bisect_left, insort
+from collections.abc import Iterator
+
+HOLE = 0
+
+
+class Ring:
+    """Holds at most ``most`` entries, none of them 0."""
+
+    def __init__(self, most: int) -> None:
+        self.slots = 2 * most
+        self.entries = memoryview(mmap.mmap(-1, self.slots * 8)).cast("Q")
+        self.head = 0
+        self.tail = 0
+        # Tickets of the holes between head and tail, ascending.
+        self.holes: list[int] = []
+
+    def __len__(self) -> int:
+        return self.tail - self.head - len(self.holes)
+
+    def __repr__(self) -> str:
+        return f"<Ring {len(self)} of {self.slots // 2}, head {self.head}, holes {len(self.holes)}>"
+
+    @property
+    def has_slot(self) -> bool:
+        """Whether ``push`` may be called; if not, ``compact`` makes room."""
+        return self.tail - self.head < self.slots
+
+    def push(self, sequence: int) -> int:
+        """Append ``sequence`` and return its ticket."""
+        ticket = self.tail
+        if ticket - self.head == self.slots:
+            raise IndexError("the ring has no slot left")
+        self.entries[ticket % self.slots] = sequence
+        self.tail = ticket + 1
+        return ticket
+
+    def pop(self) -> int:
+        """Take the first entry and return it; 0 where there is none."""
+        begin = head = self.head
+        sequence = HOLE
+        while not sequence and head < self.tail:
+            sequence = self.entries[head % self.slots]
+            head += 1
+        self.head = head
+        if self.holes:
+            del self.holes[: head - begin - (1 if sequence else 0)]
+        return sequence
+
+    def first(self) -> int:
+        """Return the first entry, leaving it in place; 0 where there is none."""
+        return next((self.entries[ticket % self.slots] for ticket in self._tickets()), 0)
+
+    def remove(self, ticket: int) -> None:
+        """Take out the entry that has ``ticket``."""
+        self.entries[ticket % self.slots] = HOLE
+        insort(self.holes, ticket)
+        while self.holes and self.holes[-1] == self.tail - 1:
+            self.tail = self.holes.pop()
+
+    def ahead(self, ticket: int) -> int:
+        """Return how many entries stand before the one that has ``ticket``."""
+        return ticket - self.head - bisect_left(self.holes, ticket)
+
+    def compact(self) -> Iterator[tuple[int, int]]:
+        """Close the holes; yield (sequence, new ticket) of each entry. Exhaust it before the next call."""
+        tickets = list(self._tickets())
+        self.tail = self.head
+        self.holes.clear()
+        for ticket in tickets:
+            sequence = self.entries[ticket % self.slots]
+            yield sequence, self.push(sequence)
+
+    def _tickets(self) -> Iterator[int]:
+        return (ticket for ticket in range(self.head, self.tail) if self.entries[ticket % self.slots])

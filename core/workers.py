@@ -1,0 +1,275 @@
+"""Workers: asyncio tasks that claim a job, run it, and settle what came of it.
+
+``claim`` and ``settle`` belong to the engine; this file knows how to run a function and nothing of states. A
+coroutine function is awaited in the worker's own task, so a job costs no task of its own; a plain function runs in
+a thread while the worker waits.
+
+A worker is interrupted by cancelling its task: the function gets CancelledError, the worker outlives it. A function
+that does not stop within GRACE_S has its worker taken away: the job is settled, the worker is retired with it and a
+new one takes its place. The same holds for a worker that dies of an error. A thread cannot be stopped; one whose
+attempt is over goes on as *lost*, counted until it returns.
+
+Deadlines cost no timer each: there is one alarm, set for the earliest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from math import inf
+
+import msgspec
+from headway.core.context import Context
+from headway.core.job import Job, Reason, State
+from headway.core.registry import Lane
+from headway.core.results import Result, ResultError, encode
+
+log = logging.getLogger(__name__)
+
+# Seconds a cancelled coroutine has to clean up.
+GRACE_S = 1.0
+
+
+class Outcome(msgspec.Struct, gc=False):
+    """How an attempt ended: SUCCEEDED with a result or None, FAILED with a reason and an error, CANCELLED."""
+
+    state: State
+    reason: Reason = Reason.NONE
+    result: Result | None = None
+    error: str = ""
+
+
+NULL = Outcome(State.SUCCEEDED)
+CANCELLED = Outcome(State.CANCELLED)
+
+
+class Worker:
+    """One of ``workers`` that run jobs, one job at a time."""
+
+    __slots__ = ("_pool", "_wakeup", "context", "deadline", "interrupted_by", "job", "retired", "task")
+
+    def __init__(self, pool: Workers) -> None:
+        self._pool = pool
+        self._wakeup: asyncio.Future[None] | None = None
+        # The job that is still to be settled by this worker.
+        self.job: Job | None = None
+        self.context: Context | None = None
+        # When the attempt is to be interrupted, or the worker to be retired; of time.monotonic.
+        self.deadline = inf
+        self.interrupted_by: Outcome | None = None
+        self.retired = False
+        self.task = asyncio.get_running_loop().create_task(self._work())
+
+    def wake(self) -> None:
+        """Let an idle worker look for a job."""
+        if self._wakeup is not None and not self._wakeup.done():
+            self._wakeup.set_result(None)
+
+    def interrupt(self, outcome: Outcome) -> None:
+        """Stop the attempt; ``outcome`` is what it counts as unless it was settled already."""
+        if self.interrupted_by is None:
+            self.interrupted_by = outcome
+            if self.context is not None:
+                self.context.cancelled = True
+            self.task.cancel()
+
+    async def _work(self) -> None:
+        pool = self._pool
+        while not (self.retired or pool.stopping):
+            job = pool.claim()
+            if job is None:
+                self._wakeup = asyncio.get_running_loop().create_future()
+                pool.idle.append(self)
+                await self._wakeup
+                continue
+            self.job = job
+            outcome = await self._attempt(job)
+            self.deadline = inf
+            if self.job is job:
+                pool.settle(job, outcome)
+                self.job = None
+            # A job that never waits must not keep the loop from its sockets.
+            await asyncio.sleep(0)
+
+    async def _attempt(self, job: Job) -> Outcome:
+        pool = self._pool
+        task = job.task
+        pool.set_deadline(self, time.monotonic() + job.timeout_s)
+        try:
+            arguments = [msgspec.json.decode(job.payload)]
+            if task.takes_context:
+                self.context = pool.context(job)
+                arguments.append(self.context)
+            if task.lane is Lane.LOOP:
+                value = await task.function(*arguments)
+            else:
+                value = await pool.in_thread(partial(task.function, *arguments))
+            outcome = NULL if value is None else Outcome(State.SUCCEEDED, result=encode(value, pool.result_bytes))
+        except GeneratorExit:
+            raise
+        except asyncio.CancelledError as error:
+            if self.interrupted_by is None and self.task.cancelling():
+                raise
+            outcome = self.interrupted_by or _failed(job, error)
+        except BaseException as error:  # noqa: BLE001 — whatever a task raises is its job's failure, not ours
+            outcome = _failed(job, error)
+        if self.context is not None:
+            self.context.close()
+            self.context = None
+        if self.interrupted_by is not None:
+            outcome, self.interrupted_by = self.interrupted_by, None
+            self.task.uncancel()
+        return outcome
+
+
+class Workers:
+    """The pool: keeps ``count`` workers alive."""
+
+    def __init__(
+        self,
+        count: int,
+        lost_threads_most: int,
+        result_bytes: int,
+        claim: Callable[[], Job | None],
+        settle: Callable[[Job, Outcome], None],
+        context: Callable[[Job], Context],
+    ) -> None:
+        self.count = count
+        self.lost_threads_most = lost_threads_most
+        self.result_bytes = result_bytes
+        self.claim = claim
+        self.settle = settle
+        self.context = context
+        self.workers: set[Worker] = set()
+        # Workers with nothing to do; the one that worked last is woken first.
+        self.idle: list[Worker] = []
+        # Threads whose attempt is over but which have not returned.
+        self.lost_threads = 0
+        # Workers that died or were retired, and were replaced.
+        self.replacements = 0
+        self._threads = ThreadPoolExecutor(count + lost_threads_most, thread_name_prefix="headway-task")
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = inf
+        self.stopping = False
+
+    def start(self) -> None:
+        """Start the workers on the running loop."""
+        for _ in range(self.count):
+            self._hire()
+
+    async def stop(self) -> None:
+        """End the workers; what they run is cancelled and not settled. Threads are not waited for."""
+        self.stopping = True
+        if self._alarm is not None:
+            self._alarm.cancel()
+        for worker in self.workers:
+            worker.task.cancel()
+        await asyncio.wait({worker.task for worker in self.workers}, timeout=GRACE_S)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def wake(self) -> None:
+        """A job is ready: let one idle worker look for it."""
+        if self.idle:
+            self.idle.pop().wake()
+
+    def cancel(self, job: Job) -> None:
+        """Stop the attempt at ``job``; the caller has settled it."""
+        for worker in self.workers:
+            if worker.job is job:
+                worker.job = None
+                worker.interrupt(CANCELLED)
+                self.set_deadline(worker, time.monotonic() + GRACE_S)
+                return
+
+    def set_deadline(self, worker: Worker, deadline: float) -> None:
+        """Have ``worker`` looked at when ``deadline``, of time.monotonic, has passed."""
+        worker.deadline = deadline
+        if deadline < self._alarm_at:
+            if self._alarm is not None:
+                self._alarm.cancel()
+            self._alarm_at = deadline
+            delay = max(deadline - time.monotonic(), 0.0)
+            self._alarm = asyncio.get_running_loop().call_later(delay, self._ring_alarm)
+
+    async def in_thread(self, call: Callable[[], object]) -> object:
+        """Run ``call`` in a thread; if this is cancelled while the thread runs, the thread is lost."""
+        thread = self._threads.submit(_without_stop_iteration, call)
+        try:
+            return await asyncio.wrap_future(thread)
+        except asyncio.CancelledError:
+            if not thread.cancelled() and not thread.done():
+                self.lost_threads += 1
+                loop = asyncio.get_running_loop()
+                thread.add_done_callback(lambda _: loop.call_soon_threadsafe(self._found_thread))
+            raise
+
+    def _found_thread(self) -> None:
+        self.lost_threads -= 1
+
+    def _ring_alarm(self) -> None:
+        now = time.monotonic()
+        self._alarm, self._alarm_at = None, inf
+        for worker in list(self.workers):
+            if worker.deadline > now:
+                continue
+            if worker.interrupted_by is None:
+                worker.deadline = now + GRACE_S
+                worker.interrupt(Outcome(State.FAILED, Reason.TIMEOUT, error=_overtime(worker.job)))
+            else:
+                self._retire(worker)
+        soonest = min(self.workers, key=lambda worker: worker.deadline)
+        if soonest.deadline < inf:
+            self.set_deadline(soonest, soonest.deadline)
+
+    def _hire(self) -> None:
+        worker = Worker(self)
+        self.workers.add(worker)
+        worker.task.add_done_callback(lambda task: self._ended(worker, task))
+
+    def _retire(self, worker: Worker) -> None:
+        """Take the job from a worker whose function does not stop, and put another worker in its place."""
+        worker.retired = True
+        self.workers.discard(worker)
+        job, worker.job = worker.job, None
+        log.error("a task ignores that it was cancelled; its worker is replaced: %s", job.task.name if job else "")
+        if job is not None and worker.interrupted_by is not None:
+            self.settle(job, worker.interrupted_by)
+        self.replacements += 1
+        self._hire()
+
+    def _ended(self, worker: Worker, task: asyncio.Task[None]) -> None:
+        """Replace a worker that died; its attempt counts as crashed."""
+        if self.stopping or worker.retired:
+            return
+        self.workers.discard(worker)
+        if worker in self.idle:
+            self.idle.remove(worker)
+        error = None if task.cancelled() else task.exception()
+        log.error("a worker died and is replaced: %r", error, exc_info=error)
+        if worker.job is not None:
+            self.settle(worker.job, Outcome(State.FAILED, Reason.CRASHED, error="its worker died"))
+        self.replacements += 1
+        self._hire()
+
+
+def _without_stop_iteration(call: Callable[[], object]) -> object:
+    """Run ``call``; a future cannot carry StopIteration."""
+    try:
+        return call()
+    except StopIteration as error:
+        raise RuntimeError("the task raised StopIteration") from error
+
+
+def _overtime(job: Job | None) -> str:
+    return f"took longer than its timeout of {job.timeout_s:g} s" if job else ""
+
+
+def _failed(job: Job, error: BaseException) -> Outcome:
+    """The outcome of an attempt that raised ``error``, which its author finds in the log."""
+    text = str(error) if isinstance(error, ResultError) else f"{type(error).__name__}: {error}"
+    log.warning("task %s: an attempt failed: %s", job.task.name, text, exc_info=error)
+    return Outcome(State.FAILED, Reason.ERROR, error=text[:2000].encode(errors="replace").decode())

@@ -1,0 +1,1 @@
+"""Tasks to try Headway with."""

@@ -1,0 +1,80 @@
+"""Tasks to try Headway with: four that show how, two that do real work."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import csv
+import io
+import statistics
+from typing import Any
+
+import headway
+
+
+@headway.task
+async def noop(_: object) -> None:
+    """Do nothing; for measuring the server itself."""
+
+
+@headway.task
+async def sleep(payload: dict[str, float], context: headway.Context) -> dict[str, float]:
+    """Wait ``{"seconds": 1}`` and tell how far it is."""
+    seconds = float(payload["seconds"])
+    for percent in range(0, 100, 10):
+        context.progress(percent)
+        await asyncio.sleep(seconds / 10)
+    return {"slept": seconds}
+
+
+@headway.task
+async def echo(payload: Any) -> Any:
+    """Return what was sent."""
+    return payload
+
+
+@headway.task
+async def fail(payload: dict[str, str] | None) -> None:
+    """Raise an error, with ``{"message": "…"}`` if one is sent."""
+    raise RuntimeError((payload or {}).get("message", "this task always fails"))
+
+
+@headway.task(timeout=30)
+def thumbnail(payload: dict[str, Any]) -> headway.Result:
+    """Scale an image: ``{"image": base64, "width": 128}`` to a JPEG at most so wide and high."""
+    from PIL import Image
+
+    width = int(payload.get("width", 128))
+    with Image.open(io.BytesIO(base64.b64decode(payload["image"]))) as image:
+        small = image.convert("RGB")
+        small.thumbnail((width, width))
+    out = io.BytesIO()
+    small.save(out, "JPEG", quality=85)
+    return headway.Result(out.getvalue(), "image/jpeg")
+
+
+@headway.task(timeout=60)
+def csv_statistics(payload: dict[str, str], context: headway.Context) -> dict[str, dict[str, float]]:
+    """Count, mean, median, minimum and maximum of each numeric column of ``{"csv": text}``."""
+    rows = list(csv.DictReader(io.StringIO(payload["csv"])))
+    columns: dict[str, list[float]] = {}
+    for number, row in enumerate(rows):
+        if context.cancelled:
+            return {}
+        context.progress(100 * number / len(rows))
+        for name, text in row.items():
+            try:
+                columns.setdefault(name, []).append(float(text))
+            except (TypeError, ValueError):
+                continue
+    return {
+        name: {
+            "count": len(values),
+            "mean": round(statistics.fmean(values), 6),
+            "median": statistics.median(values),
+            "min": min(values),
+            "max": max(values),
+        }
+        for name, values in columns.items()
+        if values
+    }

@@ -1,0 +1,51 @@
+"""The time of day for answers, formatted once a second."""
+
+from __future__ import annotations
+
+import time
+from functools import lru_cache
+
+DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+@lru_cache(maxsize=4096)
+def http_date(second: int) -> bytes:
+    """Return the IMF-fixdate (RFC 9110, 5.6.7) of ``second`` since the epoch."""
+    t = time.gmtime(second)
+    return (
+        f"{DAYS[t.tm_wday]}, {t.tm_mday:02} {MONTHS[t.tm_mon - 1]} {t.tm_year}"
+        f" {t.tm_hour:02}:{t.tm_min:02}:{t.tm_sec:02} GMT"
+    ).encode()
+
+
+class Clock:
+    """What time it is, as of the last ``tick``; ticks come once a second."""
+
+    __slots__ = ("date", "fields", "now", "offset")
+
+    def __init__(self) -> None:
+        # Of time.monotonic, in seconds.
+        self.now = 0.0
+        # Wall clock less monotonic clock, in seconds.
+        self.offset = 0.0
+        self.date = b""
+        # The header lines that every answer about a job bears.
+        self.fields = b""
+        self.tick()
+
+    def tick(self) -> None:
+        """Read both clocks."""
+        self.now = time.monotonic()
+        self.offset = time.time() - self.now
+        self.date = b"Date: %b\r\n" % http_date(int(self.now + self.offset))
+        self.fields = self.date + b"Cache-Control: no-store\r\n"
+
+    def http_date(self, moment: float) -> bytes:
+        """Return the HTTP date of ``moment``, of time.monotonic, rounded down."""
+        return http_date(int(moment + self.offset))
+
+    def iso(self, moment: float) -> str:
+        """Return RFC 3339 in UTC with milliseconds of ``moment``, of time.monotonic."""
+        wall = moment + self.offset
+        return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(wall)) + f".{int(wall % 1 * 1000):03}Z"

@@ -1,0 +1,286 @@
+"""One client: bytes to requests, answers to bytes.
+
+The rules of this file:
+
+- all work is done in ``data_received``, and what one read asked for is answered with one write;
+- answers go out in the order of the requests; a request that cannot be answered yet, because the client does not
+  read, waits in ``_waiting`` and no more is read meanwhile, so a client can fill its own buffers only;
+- what is invalid or ambiguous is answered once, and the connection ends: our side is shut, what still comes is
+  read and dropped for LINGER_S, so that the answer is not lost to a reset (RFC 9112, 9.6);
+- no timers: each connection has a ``deadline`` that the service looks at once a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from typing import cast
+
+from headway.core.errors import DrainingError, HeadwayError
+from headway.protocol import problems, routes
+from headway.protocol.problems import Refusal
+from headway.protocol.request import Request
+from headway.protocol.responses import CONTINUE
+from headway.protocol.service import Service
+from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade
+
+log = logging.getLogger(__name__)
+access = logging.getLogger("headway.access")
+
+LINGER_S = 2.0
+# Answers that may gather for one write before further requests wait.
+OUT_MOST = 256 * 1024
+_TOKEN = frozenset(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+
+
+class Connection(asyncio.Protocol):
+    """A client's connection, for as long as it lasts."""
+
+    def __init__(self, service: Service) -> None:
+        # Shared.
+        self.service = service
+        # Per connection.
+        self._transport: asyncio.Transport
+        # When ``overdue`` is to be called, of time.monotonic; what for is told by the flags below.
+        self.deadline = service.idle_deadline
+        self._request = Request(service.config.limits, self._head_ready, self._ready)
+        self._paused = self._closing = self._eof = False
+        # What could not be answered yet, in order; bytes are an answer that only waits for its turn.
+        self._waiting: deque[Request | Refusal | bytes] = deque()
+        self._in_head = self._in_body = False
+        # Per read.
+        self._out: list[bytes] = []
+        self._out_bytes = 0
+        # Bytes of a head that has come in more than one read.
+        self._head_bytes = 0
+
+    def __repr__(self) -> str:
+        peer = self._transport.get_extra_info("peername")
+        return f"<Connection {peer}{' closing' if self._closing else ''}{' paused' if self._paused else ''}>"
+
+    # What the transport calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client has connected."""
+        self._transport = cast(asyncio.Transport, transport)
+        connections = self.service.connections
+        connections.add(self)
+        most = self.service.config.limits.connections
+        if len(connections) > most:
+            self._refuse(Refusal("connections", f"{most} clients are connected, which is the limit", close=True), None)
+            self._flush()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """The connection is over."""
+        self.service.connections.discard(self)
+        self._closing = True
+        self._waiting.clear()
+
+    def eof_received(self) -> bool:
+        """The client sends no more; what it has asked for is still answered."""
+        self._eof = True
+        return bool(self._waiting)
+
+    def pause_writing(self) -> None:
+        """The client does not read its answers."""
+        self._paused = True
+        self._transport.pause_reading()
+        self.deadline = self.service.clock.now + self.service.config.timeouts.write
+
+    def resume_writing(self) -> None:
+        """The client has read enough for more."""
+        self._paused = False
+        self.deadline = time.monotonic() + self.service.config.timeouts.body
+        self._answer_waiting()
+        if not self._paused:
+            self._transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser, which calls ``_ready``; then write what has been answered."""
+        if self._closing:
+            return
+        request = self._request
+        try:
+            request.parser.feed_data(data)
+        except HttpParserUpgrade as upgrade:
+            self._feed_after_upgrade(data, upgrade.args[0])
+        except HttpParserError as error:
+            self._take(_refusal(error, data))
+        if request.begun:
+            self._expect_more(len(data))
+        else:
+            self.deadline = self.service.idle_deadline
+        self._flush()
+        if self._waiting:
+            self._answer_waiting()
+
+    def _feed_after_upgrade(self, data: bytes, offset: int) -> None:
+        rest = memoryview(data)
+        while True:
+            rest = rest[offset:]
+            try:
+                self._request.restart_without_upgrade()
+                self._request.parser.feed_data(rest)
+                return
+            except HttpParserUpgrade as upgrade:
+                offset = upgrade.args[0]
+            except HttpParserError as error:
+                self._take(_refusal(error, bytes(rest)))
+                return
+
+    # What the request calls.
+
+    def _head_ready(self, request: Request) -> None:
+        """Answer ``Expect: 100-continue`` before the content is sent, unless it is refused (RFC 9110, 10.1.1)."""
+        expectation = request.headers.get(b"expect")
+        if expectation is None or request.version != "1.1":
+            return
+        if expectation.lower() != b"100-continue":
+            raise Refusal("expectation", "the only expectation here is 100-continue")
+        route, _ = routes.find(request.target)
+        routes.answer_for(route, request.method)
+        if request.method == b"POST":
+            routes.check_content(request)
+        self._take(CONTINUE)
+
+    def _ready(self, request: Request) -> None:
+        self._in_head = self._in_body = False
+        if not self._closing:
+            self._take(request)
+
+    def _expect_more(self, read_bytes: int) -> None:
+        """A request is not complete: see that the rest of it comes in time, and its head within its limit."""
+        timeouts, limits = self.service.config.timeouts, self.service.config.limits
+        if self._request.head_done:
+            if not self._in_body:
+                self._in_body = True
+                self.deadline = time.monotonic() + timeouts.body
+        elif not self._in_head:
+            self._in_head = True
+            self._head_bytes = 0
+            self.deadline = time.monotonic() + timeouts.head
+        else:
+            self._head_bytes += read_bytes
+            if self._head_bytes > limits.request_line_bytes + limits.head_bytes:
+                self._take(Refusal("head-too-large", f"a head has at most {limits.head_bytes} bytes", close=True))
+
+    # Answers.
+
+    def _take(self, item: Request | Refusal | bytes) -> None:
+        """Answer ``item`` in its turn."""
+        if self._waiting or self._paused or self._out_bytes > OUT_MOST:
+            self._waiting.append(item.copy() if isinstance(item, Request) else item)
+        else:
+            self._handle(item)
+
+    def _handle(self, item: Request | Refusal | bytes) -> None:
+        if isinstance(item, Request):
+            self._answer(item)
+        elif isinstance(item, Refusal):
+            self._refuse(item, None)
+        else:
+            self._out.append(item)
+
+    def _answer(self, request: Request) -> None:
+        service, method = self.service, request.method
+        name = ""
+        try:
+            route, job_id = routes.find(request.target)
+            name = route.names.get(method, route.path)
+            answer = routes.answer_for(route, method)(service, request, job_id)
+        except Refusal as refusal:
+            self._refuse(refusal, request, name)
+            return
+        except HeadwayError as error:
+            service.reject(error.reason)
+            answer = problems.answer(error, service.clock, method == b"HEAD")
+            if isinstance(error, DrainingError):
+                self._closing = True
+        except Exception:
+            log.exception("a request failed: %s", request)
+            self._refuse(Refusal("internal", "the server's log says more", close=True), request, name)
+            return
+        if request.version == "1.0" or not request.keep_alive:
+            answer = self._with_connection(answer, request)
+        self._send(answer, request, name)
+
+    def _with_connection(self, answer: bytes, request: Request) -> bytes:
+        """Put ``Connection`` after the status line; the end of the connection follows its ``close``."""
+        if request.keep_alive:
+            return answer.replace(b"\r\n", b"\r\nConnection: keep-alive\r\n", 1)
+        self._closing = True
+        return answer.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
+
+    def _refuse(self, refusal: Refusal, request: Request | None, name: str = "") -> None:
+        service = self.service
+        service.reject(refusal.reason)
+        if refusal.close or (request is not None and not request.keep_alive):
+            refusal.close = self._closing = True
+        bodiless = request is not None and request.method == b"HEAD"
+        self._send(problems.answer(refusal, service.clock, bodiless), request, name)
+
+    def _send(self, answer: bytes, request: Request | None, name: str) -> None:
+        self._out.append(answer)
+        self._out_bytes += len(answer)
+        requests, key = self.service.requests, (name, answer[9:12])
+        requests[key] = requests.get(key, 0) + 1
+        if self.service.access_log:
+            self._log_access(answer, request)
+
+    def _flush(self) -> None:
+        """Write all answers at once; end the connection if one of them said so."""
+        if self._out:
+            self._transport.write(self._out[0] if len(self._out) == 1 else b"".join(self._out))
+            self._out.clear()
+            self._out_bytes = 0
+        if self._closing:
+            self._linger()
+
+    def _answer_waiting(self) -> None:
+        """Go on with what had to wait, a write at a time, for as long as the client reads."""
+        waiting = self._waiting
+        while waiting and not self._paused and not self._closing:
+            while waiting and self._out_bytes <= OUT_MOST and not self._closing:
+                self._handle(waiting.popleft())
+            self._flush()
+        if self._eof and not waiting:
+            self._transport.close()
+
+    def _linger(self) -> None:
+        """Shut our side; what the client still sends is dropped until it ends its side, or LINGER_S is over."""
+        self._waiting.clear()
+        if self._transport.can_write_eof() and not self._transport.is_closing():
+            self._transport.write_eof()
+        self.deadline = time.monotonic() + LINGER_S
+
+    def overdue(self) -> None:
+        """The deadline has passed."""
+        if self._closing or self._paused:
+            self._transport.abort()
+        elif self._in_head or self._in_body:
+            self._take(Refusal("request-timeout", "the request did not arrive in time", close=True))
+            self._flush()
+        else:
+            self._transport.close()
+
+    def _log_access(self, answer: bytes, request: Request | None) -> None:
+        peer = self._transport.get_extra_info("peername") or ("-",)
+        line = "-" if request is None else f"{request.method.decode()} {request.target.decode(errors='replace')}"
+        access.info('%s "%s" %s %d', peer[0], line, answer[9:12].decode(), len(answer))
+
+
+def _refusal(error: HttpParserError, data: bytes) -> Refusal:
+    """What to answer to bytes that the parser did not take."""
+    if isinstance(error.__context__, Refusal):
+        error.__context__.close = True
+        return error.__context__
+    if isinstance(error, HttpParserInvalidMethodError) and _begins_with_token(data):
+        return Refusal("not-implemented", "there is no such method here", close=True)
+    return Refusal("bad-request", str(error), close=True)
+
+
+def _begins_with_token(data: bytes) -> bool:
+    method, space, _ = data.lstrip(b"\r\n")[:64].partition(b" ")
+    return bool(space and method) and _TOKEN.issuperset(method)

@@ -1,0 +1,53 @@
+"""What GET says of a job: a status document while it is well, a problem document where it ended otherwise."""
+
+from __future__ import annotations
+
+import orjson
+from headway.core import ids
+from headway.core.job import State, Status
+from headway.protocol.clock import Clock
+from headway.protocol.problems import document
+from headway.protocol.responses import NAMES, REASONS
+
+
+def status_document(status: Status, clock: Clock, error: str | None = None) -> bytes:
+    """Return what GET says of a job, JSON; ``error`` is what one that failed said."""
+    job_id = ids.write(status.sequence, status.tag).decode()
+    state = status.state
+    members: dict[str, object] = {
+        "id": job_id,
+        "state": NAMES[state],
+        "task": status.task,
+        "attempt": status.attempt,
+        "submitted": clock.iso(status.submitted),
+    }
+    if status.started:
+        members["started"] = clock.iso(status.started)
+    if status.ended:
+        members["ended"] = clock.iso(status.ended)
+    if state == State.RUNNING and status.progress is not None:
+        members["progress"] = status.progress
+    if state in (State.SCHEDULED, State.QUEUED):
+        members["position"] = status.position
+    if state <= State.RETRYING:
+        members["retry_after_ms"] = status.retry_after_ms
+    if state == State.SUCCEEDED:
+        members["result"] = f"/jobs/{job_id}/result"
+    if state == State.FAILED:
+        members |= {"reason": REASONS[status.reason], "error": error}
+    return orjson.dumps(members)
+
+
+def ended_document(status: Status, code: int, error: str | None) -> bytes:
+    """Return the problem document of a job that failed, was cancelled or has expired."""
+    job_id = ids.write(status.sequence, status.tag).decode()
+    name = NAMES[status.state]
+    members: dict[str, object] = {"id": job_id, "state": name}
+    if status.state == State.FAILED:
+        members |= {"task": status.task, "reason": REASONS[status.reason], "attempt": status.attempt}
+        detail = error or "the job failed; what it said was given up to stay within results.max_bytes"
+    elif status.state == State.CANCELLED:
+        detail = "the job was cancelled"
+    else:
+        detail = "the job is over and its status was kept as long as retention.jobs and retention.seconds say"
+    return document(code, f"job-{name}", f"The job is {name}", detail, **members)

@@ -1,0 +1,124 @@
+"""What /metrics and /stats say: read off the engine's own counts at the moment of asking."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from headway.core.job import State
+from headway.core.stats import SECONDS_BOUNDS, Histogram
+from headway.protocol.service import Service
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+MEDIA_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+OUTCOMES = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
+
+
+def exposition(service: Service) -> bytes:
+    """Return all metrics in Prometheus' text format."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Snapshot(service))
+    return generate_latest(registry)
+
+
+def summary(service: Service) -> dict[str, object]:
+    """Return the counts as /stats shows them; times in seconds, sizes in bytes."""
+    engine = service.engine
+    count = engine.board.count
+    return {
+        "jobs": {state.name.lower(): count[state] for state in State if State.EMPTY < state < State.EXPIRED},
+        "waiting": len(engine.queue),
+        "queue_size": engine.queue.size,
+        "oldest_queued_seconds": round(_oldest(service), 3),
+        "retries": engine.stats.retries,
+        "rejections": dict(engine.stats.rejections),
+        "run_mean_seconds": round(engine.estimate.mean, 6),
+        "results": {
+            "kept": len(engine.results),
+            "bytes": engine.results.used_bytes,
+            "max_bytes": engine.results.max_bytes,
+            "evicted": engine.results.evicted,
+        },
+        "board": {"rows": engine.board.rows, "bytes": engine.memory_bytes},
+        "workers": {
+            "count": engine.workers.count,
+            "idle": len(engine.workers.idle),
+            "replacements": engine.workers.replacements,
+            "lost_threads": engine.workers.lost_threads,
+        },
+        "connections": len(service.connections),
+        "draining": engine.draining,
+    }
+
+
+def _oldest(service: Service) -> float:
+    submitted = service.engine.oldest_queued
+    return 0.0 if submitted is None else time.monotonic() - submitted
+
+
+class _Snapshot(Collector):
+    """The metrics as of now, for one scrape."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield each metric."""
+        yield from self._jobs()
+        yield from self._process()
+        requests = CounterMetricFamily("headway_http_requests", "Answers by route and code.", labels=["route", "code"])
+        for (route, code), count in self._service.requests.items():
+            requests.add_metric([route, code.decode()], count)
+        yield requests
+
+    def _jobs(self) -> Iterator[Metric]:
+        engine = self._service.engine
+        count = engine.board.count
+        ended = CounterMetricFamily("headway_jobs", "Jobs that ended, by outcome.", labels=["outcome"])
+        for state in OUTCOMES:
+            ended.add_metric([state.name.lower()], count[state])
+        yield ended
+        for state, text in (
+            (State.SCHEDULED, "Jobs that wait for their delay."),
+            (State.QUEUED, "Jobs that are ready and wait for a worker."),
+            (State.RUNNING, "Jobs that run."),
+            (State.RETRYING, "Jobs that wait for their next attempt."),
+        ):
+            yield GaugeMetricFamily(f"headway_jobs_{state.name.lower()}", text, count[state])
+        oldest = _oldest(self._service)
+        yield GaugeMetricFamily("headway_oldest_queued_seconds", "Age of the job that has been ready longest.", oldest)
+        yield CounterMetricFamily(
+            "headway_job_retries", "Attempts that failed and are made again.", engine.stats.retries
+        )
+        yield _histogram("headway_job_wait_seconds", "From ready to the start of an attempt.", engine.stats.wait)
+        yield _histogram("headway_job_run_seconds", "From the start of an attempt to its end.", engine.stats.run)
+        rejections = CounterMetricFamily("headway_rejections", "Requests refused, by reason.", labels=["reason"])
+        for reason, refused in engine.stats.rejections.items():
+            rejections.add_metric([reason], refused)
+        yield rejections
+
+    def _process(self) -> Iterator[Metric]:
+        engine = self._service.engine
+        workers = engine.workers
+        yield GaugeMetricFamily("headway_workers", "Worker tasks.", workers.count)
+        yield GaugeMetricFamily("headway_workers_idle", "Worker tasks with nothing to do.", len(workers.idle))
+        yield CounterMetricFamily(
+            "headway_worker_replacements", "Worker tasks that died or were retired.", workers.replacements
+        )
+        yield GaugeMetricFamily("headway_lost_threads", "Threads of attempts that are over.", workers.lost_threads)
+        yield GaugeMetricFamily("headway_results_bytes", "Memory taken by results.", engine.results.used_bytes)
+        yield CounterMetricFamily("headway_results_evicted", "Results given up for the budget.", engine.results.evicted)
+        yield GaugeMetricFamily("headway_connections", "Clients connected.", len(self._service.connections))
+        yield GaugeMetricFamily("headway_draining", "1 while the server shuts down.", int(engine.draining))
+
+
+def _histogram(name: str, text: str, histogram: Histogram) -> Metric:
+    buckets, total = [], 0
+    for bound, count in zip((*map(str, SECONDS_BOUNDS), "+Inf"), histogram.buckets, strict=True):
+        total += count
+        buckets.append((bound, float(total)))
+    family = HistogramMetricFamily(name, text)
+    family.add_metric([], buckets, histogram.sum)
+    return family

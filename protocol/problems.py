@@ -1,0 +1,83 @@
+"""Errors as problem documents (RFC 9457).
+
+REFUSALS is the one table of what the protocol itself refuses; errors of the engine bring their own status, reason
+and title.
+"""
+
+from __future__ import annotations
+
+import orjson
+from headway.core.errors import DrainingError, HeadwayError, InvalidError, QueueFullError
+from headway.protocol.clock import Clock
+from headway.protocol.responses import PROBLEM, STATUS_LINES, complete
+
+# Seconds after which a successor of a server that shuts down may be there.
+DRAINING_RETRY_S = 2
+
+# reason: (status, title). The reason names the problem's type and its count in /metrics.
+REFUSALS: dict[str, tuple[int, str]] = {
+    "bad-request": (400, "Not a valid HTTP request"),
+    "not-found": (404, "No such job or route"),
+    "method": (405, "Method not allowed here"),
+    "request-timeout": (408, "The request took too long to arrive"),
+    "length-required": (411, "Length required"),
+    "too-large": (413, "Content too large"),
+    "target-too-long": (414, "Request line too long"),
+    "media-type": (415, "Unsupported media type"),
+    "expectation": (417, "Unknown expectation"),
+    "head-too-large": (431, "Header fields too large"),
+    "internal": (500, "Internal error"),
+    "not-implemented": (501, "Not implemented"),
+    "connections": (503, "Too many connections"),
+    "version": (505, "HTTP version not supported"),
+}
+
+
+# HTTP that a server of ours has, whatever the route.
+METHODS = b"Allow: DELETE, GET, HEAD, POST\r\n"
+
+
+class Refusal(Exception):
+    """The protocol refuses a request. ``fields`` are further header lines; ``close``: the connection ends with it."""
+
+    def __init__(self, reason: str, detail: str, *, fields: bytes = b"", close: bool = False) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.status, self.title = REFUSALS[reason]
+        self.fields = fields
+        self.close = close
+
+
+def document(status: int, reason: str, title: str, detail: str, **members: object) -> bytes:
+    """Return a problem document, JSON."""
+    return orjson.dumps(
+        {
+            "type": f"urn:headway:problem:{reason}",
+            "title": title,
+            "status": status,
+            "detail": detail,
+            **members,
+        }
+    )
+
+
+def answer(error: Refusal | HeadwayError, clock: Clock, bodiless: bool) -> bytes:
+    """Return the whole answer to a request that is refused with ``error``."""
+    members: dict[str, object] = {}
+    fields = clock.fields
+    if isinstance(error, Refusal):
+        fields += error.fields
+        if error.close:
+            fields += b"Connection: close\r\n"
+    elif isinstance(error, InvalidError):
+        members["errors"] = [{"field": field, "detail": fault} for field, fault in error.faults]
+    elif isinstance(error, QueueFullError):
+        milliseconds = int(error.retry_after_s * 1000)
+        seconds = (milliseconds + 999) // 1000
+        fields += b"Retry-After: %d\r\nRetry-After-Ms: %d\r\n" % (seconds, milliseconds)
+        fields += b'RateLimit-Policy: "queue";q=%d;qu="concurrent-requests"\r\n' % error.size
+        fields += b'RateLimit: "queue";r=0;t=%d\r\n' % seconds
+    elif isinstance(error, DrainingError):
+        fields += b"Retry-After: %d\r\nConnection: close\r\n" % DRAINING_RETRY_S
+    body = document(error.status, error.reason, error.title, str(error), **members)
+    return complete(STATUS_LINES[error.status] + fields, PROBLEM, body, bodiless)

@@ -1,0 +1,205 @@
+"""One HTTP request, as the parser's callbacks fill it.
+
+httptools (llhttp, strict) reads the bytes; what it lets through and RFC 9112 does not is refused here, by raising
+Refusal from a callback: no or two Hosts, content in HEAD, a Transfer-Encoding other than ``chunked``, a POST
+without a length, and whatever is over the limits of config.yaml (which are those of nginx and Apache).
+
+One object serves a connection for as long as it lives; ``copy`` is for a request that has to wait.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from copy import copy
+
+from headway.core.config import Limits
+from headway.protocol.problems import METHODS, Refusal
+from httptools import HttpRequestParser
+
+# The header fields that any route looks at; all others are counted and dropped.
+KEPT = frozenset(
+    {
+        b"host",
+        b"content-length",
+        b"transfer-encoding",
+        b"content-type",
+        b"content-encoding",
+        b"connection",
+        b"upgrade",
+        b"expect",
+        b"prefer",
+        b"if-none-match",
+    }
+)
+SINGLE = frozenset({b"host", b"content-length", b"content-type", b"transfer-encoding"})
+# What each header line costs besides its name and value: colon, space, CR, LF.
+LINE_BYTES = 4
+# RFC 3986, 3.2: host and port; an empty Host is allowed by RFC 9112, 3.2.
+_HOST = re.compile(rb"([\w.~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.v]+\])(:\d*)?", re.ASCII)
+_ABSOLUTE = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
+
+
+class Request:
+    """What a client asks. ``ready`` is called with it when it is complete, ``head_ready`` when its head is."""
+
+    def __init__(self, limits: Limits, head_ready: Callable[[Request], None], ready: Callable[[Request], None]) -> None:
+        self._limits = limits
+        self._head_ready = head_ready
+        self._ready = ready
+        self._trusted_host = b""
+        self.parser = HttpRequestParser(self)
+        # A request has begun and is not complete.
+        self.begun = False
+        self.head_done = False
+        self.method = b""
+        # As sent, until the head is complete; then in origin form (RFC 9112, 3.2.1).
+        self.target = b""
+        # Lower-case name to value, of those in KEPT.
+        self.headers: dict[bytes, bytes] = {}
+        self.body = b""
+        self.keep_alive = True
+        self.version = "1.1"
+        self._chunks: list[bytes] = []
+        self._body_bytes = 0
+        self._head_bytes = 0
+        self._header_count = 0
+
+    def restart_without_upgrade(self) -> None:
+        """Read the head again as if it had not asked for an Upgrade, which we never follow (RFC 9110, 7.8)."""
+        lines = [b"%b: %b\r\n" % item for item in self.headers.items() if item[0] not in (b"upgrade", b"connection")]
+        connection = b"" if self.keep_alive else b"connection: close\r\n"
+        head = b"%b %b HTTP/%b\r\n%b%b\r\n" % (
+            self.method,
+            self.target,
+            self.version.encode(),
+            b"".join(lines),
+            connection,
+        )
+        self.parser = HttpRequestParser(self)
+        self.parser.feed_data(head)
+
+    def copy(self) -> Request:
+        """Return a request that keeps what this one holds now."""
+        return copy(self)
+
+    # What the parser calls, in this order.
+
+    def on_message_begin(self) -> None:
+        """A request line begins."""
+        self.begun = True
+        self.head_done = False
+        self.target = self.body = b""
+        self.headers = {}
+        self._head_bytes = self._header_count = 0
+
+    def on_url(self, piece: bytes) -> None:
+        """Some or all of the request target."""
+        self.target += piece
+        if len(self.target) > self._limits.request_line_bytes:
+            raise Refusal(
+                "target-too-long",
+                f"a request line has at most {self._limits.request_line_bytes} bytes",
+                close=True,
+            )
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header line, or a trailer after a chunked body, which is only counted."""
+        self._head_bytes += len(name) + len(value) + LINE_BYTES
+        self._header_count += 1
+        if self._head_bytes > self._limits.head_bytes or self._header_count > self._limits.headers:
+            raise Refusal(
+                "head-too-large",
+                f"a head has at most {self._limits.headers} lines and {self._limits.head_bytes} bytes",
+                close=True,
+            )
+        name = name.lower()
+        if name in KEPT and not self.head_done:
+            if name not in self.headers:
+                self.headers[name] = value
+            elif name in SINGLE:
+                raise Refusal("bad-request", f"two header lines {name.decode()}", close=True)
+            else:
+                self.headers[name] += b", " + value
+
+    def on_headers_complete(self) -> None:
+        """The head is complete: refuse what is ambiguous or too large before any content is read."""
+        parser = self.parser
+        self.head_done = True
+        self.method = parser.get_method()
+        self.version = parser.get_http_version()
+        self.keep_alive = parser.should_keep_alive()
+        headers = self.headers
+        if self.version != "1.1":
+            self._check_version()
+        host = headers.get(b"host")
+        if host != self._trusted_host or host is None:
+            self._check_host(host)
+        if self.target[:1] != b"/":
+            self._check_target()
+        if b"upgrade" in headers and parser.should_upgrade():
+            return
+        if len(headers) > 1 or self.method == b"POST":
+            self._check_framing()
+            self._head_ready(self)
+
+    def on_body(self, piece: bytes) -> None:
+        """Some or all of the content."""
+        self._body_bytes += len(piece)
+        if self._body_bytes > self._limits.body_bytes:
+            raise self._too_large()
+        self._chunks.append(piece)
+
+    def on_message_complete(self) -> None:
+        """The request is complete."""
+        if self._chunks:
+            self.body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+            self._chunks.clear()
+            self._body_bytes = 0
+        if b"upgrade" in self.headers and self.parser.should_upgrade():
+            return
+        self.begun = False
+        self._ready(self)
+
+    # Refusals, one each.
+
+    def _check_version(self) -> None:
+        if self.version != "1.0":
+            raise Refusal("version", "this server speaks HTTP/1.1 and HTTP/1.0", close=True)
+
+    def _check_host(self, host: bytes | None) -> None:
+        if host is None:
+            if self.version == "1.1":
+                raise Refusal("bad-request", "HTTP/1.1 asks for a Host header line (RFC 9112, 3.2)", close=True)
+        elif not _HOST.fullmatch(host):
+            raise Refusal("bad-request", "the Host header line is not a host and a port", close=True)
+        else:
+            self._trusted_host = host
+
+    def _check_target(self) -> None:
+        """Accept the absolute form (RFC 9112, 3.2.2) and, for what has no route anyway, any other."""
+        if self.method == b"CONNECT":
+            raise Refusal("method", "this server is no proxy", fields=METHODS, close=True)
+        absolute = _ABSOLUTE.match(self.target)
+        if absolute:
+            rest = self.target[absolute.end() :]
+            self.target = rest if rest.startswith(b"/") else b"/" + rest
+
+    def _check_framing(self) -> None:
+        length = self.headers.get(b"content-length")
+        coding = self.headers.get(b"transfer-encoding")
+        if coding is not None:
+            if self.version == "1.0":
+                raise Refusal("bad-request", "HTTP/1.0 has no Transfer-Encoding (RFC 9112, 6.1)", close=True)
+            if coding.lower() != b"chunked":
+                raise Refusal("not-implemented", "the only Transfer-Encoding here is chunked", close=True)
+        elif length is None:
+            if self.method == b"POST":
+                raise Refusal("length-required", "send Content-Length or Transfer-Encoding: chunked", close=True)
+        elif int(length) > self._limits.body_bytes:
+            raise self._too_large()
+        if self.method == b"HEAD" and (coding is not None or (length is not None and int(length))):
+            raise Refusal("bad-request", "a HEAD request has no content", close=True)
+
+    def _too_large(self) -> Refusal:
+        return Refusal("too-large", f"content has at most {self._limits.body_bytes} bytes", close=True)

@@ -1,0 +1,237 @@
+"""Method and path to function; the functions call the engine and nothing else.
+
+Places kept for what comes: ``GET /jobs`` (listing), ``/batches``, ``/openapi.json`` and ``/`` (the dashboard).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import orjson
+from headway.core import ids
+from headway.core.errors import InvalidError, MalformedError
+from headway.core.fields import faults
+from headway.core.job import State, Status, Submission
+from headway.protocol import metrics
+from headway.protocol.documents import ended_document, status_document
+from headway.protocol.problems import Refusal, document
+from headway.protocol.request import Request
+from headway.protocol.responses import JSON, NAMES, PROBLEM, STATUS_LINES, complete
+from headway.protocol.service import Service
+
+Answer = Callable[[Service, Request, bytes], bytes]
+
+_submission = msgspec.json.Decoder(Submission)
+
+
+class Route:
+    """A path with a function for each method; ``{id}`` in the path is what the function gets as ``job_id``."""
+
+    def __init__(self, path: str, **answers: Answer) -> None:
+        self.path = path
+        self.answers = {method.encode(): answer for method, answer in answers.items()}
+        if b"GET" in self.answers:
+            self.answers[b"HEAD"] = self.answers[b"GET"]
+        self.allow = b"Allow: %b\r\n" % b", ".join(sorted(self.answers))
+        # The names under which requests are counted.
+        self.names = {method: f"{method.decode()} {path}" for method in self.answers}
+
+
+def find(target: bytes) -> tuple[Route, bytes]:
+    """Return the route of a request target and the id in it; raises Refusal where there is none."""
+    path = target.partition(b"?")[0] if b"?" in target else target
+    if path.startswith(b"/jobs/"):
+        job_id = path[6:]
+        if b"/" not in job_id:
+            return JOB, job_id
+        if job_id.endswith(b"/result") and job_id.count(b"/") == 1:
+            return RESULT, job_id[:-7]
+    route = FIXED.get(path)
+    if route is None:
+        raise Refusal("not-found", "there is no such route; docs/protocol.md lists them")
+    return route, b""
+
+
+def answer_for(route: Route, method: bytes) -> Answer:
+    """Return the function for ``method``; raises Refusal where the route does not have it."""
+    answer = route.answers.get(method)
+    if answer is None:
+        raise Refusal("method", f"{route.path} has {route.allow[7:-2].decode()}", fields=route.allow)
+    return answer
+
+
+def check_content(request: Request) -> None:
+    """Raise Refusal where the content of a POST is not what the routes read."""
+    media_type = request.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    if media_type != b"application/json":
+        raise Refusal("media-type", "send Content-Type: application/json", fields=b"Accept: application/json\r\n")
+    if request.headers.get(b"content-encoding", b"identity").lower() != b"identity":
+        raise Refusal("media-type", "send the content as it is", fields=b"Accept-Encoding: identity\r\n")
+
+
+def submit(service: Service, request: Request, _: bytes) -> bytes:
+    """POST /jobs: take a job."""
+    check_content(request)
+    status = service.engine.submit(_decoded(request.body))
+    job_id = ids.write(status.sequence, status.tag)
+    head = service.heads.accepted(status, job_id)
+    if b"return=minimal" in request.headers.get(b"prefer", b"").replace(b" ", b"").lower():
+        return head + b"Preference-Applied: return=minimal\r\nContent-Length: 0\r\n\r\n"
+    body = b'{"id":"%b","state":"%b"}' % (job_id, NAMES[status.state].encode())
+    return complete(head, JSON, body, bodiless=False)
+
+
+def _decoded(body: bytes) -> Submission:
+    try:
+        return _submission.decode(body)
+    except msgspec.ValidationError:
+        raise InvalidError(_faults(body)) from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise MalformedError(str(error)) from None
+
+
+def _faults(body: bytes) -> list[tuple[str, str]]:
+    members = msgspec.json.decode(body)
+    if not isinstance(members, dict):
+        return [("", f"expected an object, got {type(members).__name__}")]
+    found = list(faults(Submission, members))
+    if "task" not in members:
+        found.append(("task", "is required"))
+    return found
+
+
+def job(service: Service, request: Request, job_id: bytes) -> bytes:
+    """GET, HEAD /jobs/{id}: the state of a job."""
+    status = service.engine.peek(job_id)
+    if status is None:
+        raise _never_issued()
+    head = service.heads.job(status)
+    if request.method == b"HEAD":
+        return head + b"\r\n"
+    return _with_document(service, status, head)
+
+
+def _with_document(service: Service, status: Status, head: bytes, bodiless: bool = False) -> bytes:
+    code = service.heads.codes[status.state]
+    error = _error(service, status) if status.state == State.FAILED else None
+    if code >= 400:
+        return complete(head, PROBLEM, ended_document(status, code, error), bodiless)
+    return complete(head, JSON, status_document(status, service.clock, error), bodiless)
+
+
+def _error(service: Service, status: Status) -> str | None:
+    said = service.engine.result(status)
+    return None if said is None else said.body.decode()
+
+
+def result(service: Service, request: Request, job_id: bytes) -> bytes:
+    """GET, HEAD /jobs/{id}/result: what the job returned; until then, and if not, its state."""
+    status = service.engine.peek(job_id)
+    if status is None:
+        raise _never_issued()
+    bodiless = request.method == b"HEAD"
+    if status.state != State.SUCCEEDED:
+        head = service.heads.job(status)
+        return head + b"\r\n" if bodiless else _with_document(service, status, head)
+    if not service.engine.has_result(status):
+        body, media_type = b"null", JSON
+    else:
+        kept = service.engine.result(status)
+        if kept is None:
+            return _given_up(service, bodiless)
+        body, media_type = kept.body, kept.media_type.encode()
+    tag = b'"%b"' % job_id
+    fields = b"Job-State: succeeded\r\n%bETag: %b\r\nCache-Control: private, immutable\r\n" % (
+        service.clock.date,
+        tag,
+    )
+    if _matches(request.headers.get(b"if-none-match"), tag):
+        return STATUS_LINES[304] + fields + b"\r\n"
+    return complete(STATUS_LINES[200] + fields, media_type, body, bodiless)
+
+
+def _given_up(service: Service, bodiless: bool) -> bytes:
+    body = document(
+        410,
+        "result-gone",
+        "The result is gone",
+        "the job succeeded; its result was deleted, or given up to stay within results.max_bytes",
+        state="succeeded",
+    )
+    head = STATUS_LINES[410] + b"Job-State: succeeded\r\n" + service.clock.fields
+    return complete(head, PROBLEM, body, bodiless)
+
+
+def _matches(if_none_match: bytes | None, tag: bytes) -> bool:
+    """Whether the header names ``tag``, compared weakly (RFC 9110, 13.1.2)."""
+    if if_none_match is None:
+        return False
+    named = [item.strip().removeprefix(b"W/") for item in if_none_match.split(b",")]
+    return tag in named or named == [b"*"]
+
+
+def delete(service: Service, _: Request, job_id: bytes) -> bytes:
+    """DELETE /jobs/{id}: cancel a job; forget the result of one that is over."""
+    status = service.engine.peek(job_id)
+    if status is None:
+        raise _never_issued()
+    if status.state in (State.CANCELLED, State.EXPIRED):
+        return _with_document(service, status, service.heads.job(status))
+    running = status.state == State.RUNNING
+    service.engine.cancel(status)
+    name = b"succeeded" if status.state == State.SUCCEEDED else b"failed" if status.ended else b"cancelled"
+    fields = b"Job-State: %b\r\n%b" % (name, service.clock.fields)
+    if running:
+        return STATUS_LINES[202] + fields + b"Content-Length: 0\r\n\r\n"
+    return STATUS_LINES[204] + fields + b"\r\n"
+
+
+def _never_issued() -> Refusal:
+    return Refusal("not-found", "no job with this id was ever issued here")
+
+
+def healthz(service: Service, request: Request, _: bytes) -> bytes:
+    """GET /healthz: 200 while the loop turns."""
+    return _plain(service, request, 200, b"ok\n")
+
+
+def readyz(service: Service, request: Request, _: bytes) -> bytes:
+    """GET /readyz: 200 while new jobs are wanted here, else 503."""
+    reason = service.engine.not_ready
+    if reason is None:
+        return _plain(service, request, 200, b"ready\n")
+    return _plain(service, request, 503, b"%b\n" % reason.encode())
+
+
+def _plain(service: Service, request: Request, code: int, body: bytes) -> bytes:
+    retry = b"Retry-After: 1\r\n" if code == 503 else b""
+    head = STATUS_LINES[code] + service.clock.fields + retry
+    return complete(head, b"text/plain; charset=utf-8", body, request.method == b"HEAD")
+
+
+def stats(service: Service, request: Request, _: bytes) -> bytes:
+    """GET /stats: the counts, JSON."""
+    body = orjson.dumps(metrics.summary(service), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    return complete(STATUS_LINES[200] + service.clock.fields, JSON, body, request.method == b"HEAD")
+
+
+def exposition(service: Service, request: Request, _: bytes) -> bytes:
+    """GET /metrics: the counts and histograms, Prometheus text."""
+    head = STATUS_LINES[200] + service.clock.fields
+    return complete(head, metrics.MEDIA_TYPE, metrics.exposition(service), request.method == b"HEAD")
+
+
+JOB = Route("/jobs/{id}", GET=job, DELETE=delete)
+RESULT = Route("/jobs/{id}/result", GET=result)
+FIXED = {
+    route.path.encode(): route
+    for route in (
+        Route("/jobs", POST=submit),
+        Route("/healthz", GET=healthz),
+        Route("/readyz", GET=readyz),
+        Route("/stats", GET=stats),
+        Route("/metrics", GET=exposition),
+    )
+}
+ROUTES = (JOB, RESULT, *FIXED.values())

@@ -1,0 +1,164 @@
+"""The server: listen, serve until told to end, drain.
+
+SIGTERM and SIGINT drain: no new jobs, statuses stay readable, running and waiting jobs are waited for until
+``drain_timeout``. Exit code 0 when nothing was left, 1 when jobs were. A second signal ends at once, with the code
+that the signal stands for (128 + its number).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+
+import uvloop
+from headway.core.config import Config
+from headway.core.engine import Engine
+from headway.core.errors import ConfigError
+from headway.core.registry import REGISTRY, add_working_directory, load
+from headway.protocol import logs
+from headway.protocol.connection import Connection
+from headway.protocol.service import TICK_S, Service
+
+log = logging.getLogger(__name__)
+
+EXIT_JOBS_LEFT = 1
+# Files a server needs besides its clients' connections.
+SPARE_FILES = 64
+
+
+def run(config: Config) -> int:
+    """Serve until a signal; return the exit code. Raises ConfigError where the configuration cannot be used."""
+    logs.set_up(config.log)
+    check(config)
+    listener = _listen(config)
+    _raise_file_limit(config.limits.connections)
+    code = uvloop.run(serve(config, listener))
+    _end(code)
+    return code
+
+
+def check(config: Config) -> None:
+    """Import the task modules; raises ConfigError where one cannot be used."""
+    add_working_directory()
+    load(config.tasks)
+
+
+async def serve(config: Config, listener: socket.socket) -> int:
+    """Serve on ``listener`` until a signal, drain, and return the exit code."""
+    loop = asyncio.get_running_loop()
+    engine = Engine(config, REGISTRY)
+    service = Service(config, engine)
+    engine.start()
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _told, number, told)
+    server = await loop.create_server(lambda: Connection(service), sock=listener, backlog=config.server.backlog)
+    ticker = asyncio.create_task(_tick(service))
+    # What lives from here to the end need not be looked at by the garbage collector.
+    gc.collect()
+    gc.freeze()
+    _announce(config, engine, listener)
+    await told.wait()
+    left = await _drain(config, engine)
+    server.close()
+    ticker.cancel()
+    for connection in list(service.connections):
+        connection.overdue()
+    await engine.stop()
+    return EXIT_JOBS_LEFT if left else 0
+
+
+async def _drain(config: Config, engine: Engine) -> int:
+    """Wait for the jobs there are; return how many are left."""
+    active = len(engine.jobs)
+    log.info("draining: %d jobs to finish within %g s; a second signal ends at once", active, config.drain_timeout)
+    left = await engine.drain(config.drain_timeout)
+    if active:
+        # Whoever waits for one of the last jobs can still read how it ended.
+        await asyncio.sleep(config.drain_linger)
+    if left:
+        log.error("drain_timeout is over: %d jobs are lost", left)
+    else:
+        log.info("drained")
+    return left
+
+
+def _told(number: int, told: asyncio.Event) -> None:
+    if told.is_set():
+        log.warning("second signal: ending at once")
+        _end(128 + number)
+    told.set()
+
+
+def _end(code: int) -> None:
+    """End the process without waiting for threads that tasks may never return from."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+async def _tick(service: Service) -> None:
+    while True:
+        await asyncio.sleep(TICK_S)
+        service.tick()
+
+
+def _listen(config: Config) -> socket.socket:
+    host, port = config.server.host, config.server.port
+    where = f"server.host {host!r}, server.port {port}"
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        raise ConfigError(f"cannot listen on {where}: {error.strerror or error}") from None
+    return listener
+
+
+def _raise_file_limit(connections: int) -> None:
+    """Raise the soft limit of open files as far as it goes and is needed; say so where it is too low."""
+    needed = connections + SPARE_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft >= needed:
+        return
+    most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    if most < needed:
+        log.warning(
+            "limits.connections is %d, but this process may open %d files: raise it with ulimit -n",
+            connections,
+            hard,
+        )
+
+
+def _announce(config: Config, engine: Engine, listener: socket.socket) -> None:
+    board = engine.board
+    log.info(
+        "board: %d rows of %d bytes, rings %.1f MiB: at most %.1f MiB; results: at most %.1f MiB",
+        board.rows,
+        board.size_bytes // board.rows,
+        engine.queue.size_bytes / 2**20,
+        engine.memory_bytes / 2**20,
+        config.results.max_bytes / 2**20,
+    )
+    if not engine.registry.tasks:
+        log.warning("no tasks: name the modules that declare them under tasks: in config.yaml")
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    log.info(
+        "serving http://%s:%d with %d workers and %d tasks",
+        shown,
+        port,
+        config.workers,
+        len(engine.registry.tasks),
+    )

@@ -1,0 +1,47 @@
+"""What all connections share: the engine, the clock, the counts, and who is connected."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from headway.core.config import Config
+from headway.core.engine import Engine
+from headway.protocol.clock import Clock
+from headway.protocol.responses import Heads
+
+if TYPE_CHECKING:
+    from headway.protocol.connection import Connection
+
+
+TICK_S = 1.0
+
+
+class Service:
+    """The state of one server, apart from its sockets."""
+
+    def __init__(self, config: Config, engine: Engine) -> None:
+        self.config = config
+        self.engine = engine
+        self.clock = Clock()
+        self.heads = Heads(self.clock, config.retention.seconds, config.http.failed_status)
+        self.connections: set[Connection] = set()
+        # When a connection that is idle from now on is to be closed, of time.monotonic.
+        self.idle_deadline = 0.0
+        # Requests by (method and route, status code as sent).
+        self.requests: dict[tuple[str, bytes], int] = {}
+        self.access_log = config.log.access
+        self.tick()
+
+    def tick(self) -> None:
+        """Once a second: read the clock, and end the connections whose time is up."""
+        self.clock.tick()
+        now = self.clock.now
+        # A tick may be a second away when the wait begins.
+        self.idle_deadline = now + TICK_S + self.config.timeouts.idle
+        for connection in [connection for connection in self.connections if connection.deadline < now]:
+            connection.overdue()
+
+    def reject(self, reason: str) -> None:
+        """Count a request that was refused."""
+        rejections = self.engine.stats.rejections
+        rejections[reason] = rejections.get(reason, 0) + 1

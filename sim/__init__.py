@@ -1,0 +1,1 @@
+"""Clients: speaks HTTP only, imports nothing from core."""
