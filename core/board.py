@@ -50,24 +50,24 @@ class Board:
         self.rows = kept_jobs + 2 * active_most + 1
         self._memory = memoryview(mmap.mmap(-1, self.rows * ROW_BYTES))
         self._at = 0
-        self.live = self._column("Q", 8)
+        self.live = self._column(8).cast("Q")
         # Tag of the id, so that reading a status costs no hash.
-        self.tag = self._column("Q", 8)
+        self.tag = self._column(8).cast("Q")
         # Where the job stands in the line it stands in: its ticket of the ready ring while it is queued;
         # its number among the jobs that ended once it is over.
-        self.place = self._column("Q", 8)
+        self.place = self._column(8).cast("Q")
         # Times are of time.monotonic, in seconds. ``due``: when a scheduled or retrying job becomes ready.
-        self.submitted = self._column("d", 8)
-        self.due = self._column("d", 8)
-        self.started = self._column("d", 8)
-        self.ended = self._column("d", 8)
+        self.submitted = self._column(8).cast("d")
+        self.due = self._column(8).cast("d")
+        self.started = self._column(8).cast("d")
+        self.ended = self._column(8).cast("d")
         # Index into the registry.
-        self.task = self._column("H", 2)
-        self.priority = self._column("B", 1)
+        self.task = self._column(2).cast("H")
+        self.priority = self._column(1)
         # A job.Reason.
-        self.reason = self._column("B", 1)
+        self.reason = self._column(1)
         # 1 where the job returned something that was stored; it may have been given up since.
-        self.has_result = self._column("B", 1)
+        self.has_result = self._column(1)
         # Sequence number that the next job gets, if its row is free. 0 is no job.
         self.next_sequence = 1
         # Jobs that ever ended.
@@ -75,9 +75,9 @@ class Board:
         # Jobs now in each state; for the terminal ones: jobs that ever ended so.
         self.count = [0] * len(State)
 
-    def _column(self, kind: str, width: int) -> memoryview:
+    def _column(self, width: int) -> memoryview:
         begin, self._at = self._at, self._at + self.rows * width
-        return self._memory[begin : self._at].cast(kind)
+        return self._memory[begin : self._at]
 
     @property
     def size_bytes(self) -> int:
@@ -125,9 +125,8 @@ class Board:
     def report(self, sequence: int, attempt: int, percent: int) -> None:
         """Write the progress, 0 to 100, of a running attempt; of one that is over it is ignored."""
         row = self.row(sequence)
-        word = self.live[row] if row >= 0 else 0
-        if word & STATE_MASK == State.RUNNING and word >> ATTEMPT_SHIFT & ATTEMPT_MAX == attempt:
-            self.live[row] = word & ~PROGRESS_MASK | percent << PROGRESS_SHIFT
+        if row >= 0 and self.live[row] & STATE_MASK == State.RUNNING and self.attempt(row) == attempt:
+            self.live[row] = self.live[row] & ~PROGRESS_MASK | percent << PROGRESS_SHIFT
 
     def row(self, sequence: int) -> int:
         """Return the row that holds the job, or -1 where it has left the board."""
@@ -141,6 +140,15 @@ class Board:
         """Return the state of the job, EXPIRED where it has left the board."""
         row = self.row(sequence)
         return State.EXPIRED if row < 0 else self.live[row] & STATE_MASK
+
+    def attempt(self, row: int) -> int:
+        """Return how many attempts at the job in ``row`` were begun."""
+        return self.live[row] >> ATTEMPT_SHIFT & ATTEMPT_MAX
+
+    def progress(self, row: int) -> int | None:
+        """Return the percent that the last attempt at the job in ``row`` reported; None for none."""
+        percent = self.live[row] >> PROGRESS_SHIFT & 0xFF
+        return None if percent == PROGRESS_NONE else percent
 
     def kept(self, row: int, now: float) -> bool:
         """Whether the job in ``row``, which is over, can still be read."""

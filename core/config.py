@@ -28,11 +28,11 @@ Seconds = Annotated[float, Meta(ge=0, le=86_400 * 365)]
 Duration = Annotated[float, Meta(gt=0, le=86_400 * 365)]
 
 
-class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A group of settings."""
 
 
-class Server(Section):
+class Server(Section, frozen=True):
     """Where the server listens."""
 
     host: str = "127.0.0.1"
@@ -40,27 +40,27 @@ class Server(Section):
     backlog: Count = 4096
 
 
-class QueueSection(Section):
+class QueueSection(Section, frozen=True):
     """The bound on waiting jobs: scheduled, queued and retrying."""
 
     size: Annotated[int, Meta(ge=1, le=10_000_000)] = 10_000
 
 
-class Retention(Section):
+class Retention(Section, frozen=True):
     """How long the status of a job that is over can be read."""
 
     jobs: Annotated[int, Meta(ge=0, le=100_000_000)] = 100_000
     seconds: Duration = 3600.0
 
 
-class Results(Section):
+class Results(Section, frozen=True):
     """The byte budget of results."""
 
     max_bytes: Bytes = 64 * 1024 * 1024
     max_result_bytes: Bytes = 8 * 1024 * 1024
 
 
-class Jobs(Section):
+class Jobs(Section, frozen=True):
     """What holds for a job whose task and submission do not say otherwise."""
 
     timeout: Duration = 300.0
@@ -69,7 +69,7 @@ class Jobs(Section):
     backoff_max: Duration = 60.0
 
 
-class Limits(Section):
+class Limits(Section, frozen=True):
     """Sizes past which a request is refused."""
 
     request_line_bytes: Annotated[int, Meta(ge=64, le=1 << 20)] = 8192
@@ -80,7 +80,7 @@ class Limits(Section):
     lost_threads: Annotated[int, Meta(ge=0, le=10_000)] = 16
 
 
-class Timeouts(Section):
+class Timeouts(Section, frozen=True):
     """Seconds a client may take."""
 
     head: Duration = 10.0
@@ -89,13 +89,13 @@ class Timeouts(Section):
     write: Duration = 30.0
 
 
-class Http(Section):
+class Http(Section, frozen=True):
     """Choices about the protocol."""
 
     failed_status: Literal[424, 200] = 424
 
 
-class Log(Section):
+class Log(Section, frozen=True):
     """What is logged, and how."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -103,7 +103,7 @@ class Log(Section):
     access: bool = False
 
 
-class Config(Section):
+class Config(Section, frozen=True):
     """All settings, in the order of config.yaml."""
 
     server: Server = Server()

@@ -15,14 +15,7 @@ import time
 from collections.abc import Callable
 
 from headway.core import ids
-from headway.core.board import (
-    ATTEMPT_MAX,
-    ATTEMPT_SHIFT,
-    PROGRESS_NONE,
-    PROGRESS_SHIFT,
-    STATE_MASK,
-    Board,
-)
+from headway.core.board import STATE_MASK, Board
 from headway.core.config import Config
 from headway.core.context import Context
 from headway.core.errors import DrainingError, QueueFullError, UnknownTaskError
@@ -199,7 +192,7 @@ class Engine:
         ran = now - board.started[row]
         self.stats.run.add(ran)
         self.estimate.observe(job.task.index, ran)
-        attempt = board.live[row] >> ATTEMPT_SHIFT & ATTEMPT_MAX
+        attempt = board.attempt(row)
         if outcome.state is State.FAILED:
             if attempt <= job.retries:
                 board.move(job.sequence, State.RETRYING, now)
@@ -259,7 +252,7 @@ class Engine:
 
     def _context(self, job: Job) -> Context:
         board, row, loop = self.board, job.sequence % self.board.rows, asyncio.get_running_loop()
-        attempt = board.live[row] >> ATTEMPT_SHIFT & ATTEMPT_MAX
+        attempt = board.attempt(row)
 
         def report(percent: int) -> None:
             # The board has one writer, the loop.
@@ -274,13 +267,9 @@ class Engine:
 
     def _status(self, row: int, sequence: int, now: float) -> Status:
         board = self.board
-        word = board.live[row]
-        state = word & STATE_MASK
+        state = board.live[row] & STATE_MASK
         task = board.task[row]
         tag = board.tag[row]
-        progress: int | None = word >> PROGRESS_SHIFT & 0xFF
-        if progress == PROGRESS_NONE:
-            progress = None
         ahead = retry_after_ms = 0
         if state == State.QUEUED:
             ahead = self.queue.ahead(sequence)
@@ -295,8 +284,8 @@ class Engine:
             sequence,
             tag,
             self.registry.tasks[task].name,
-            word >> ATTEMPT_SHIFT & ATTEMPT_MAX,
-            progress,
+            board.attempt(row),
+            board.progress(row),
             ahead,
             retry_after_ms,
             board.submitted[row],

@@ -20,6 +20,7 @@ Function = TypeVar("Function", bound=Callable[..., object])
 
 NAME_LONGEST = 200
 TASKS_MOST = 1 << 16
+RETRIES_MOST = 1000
 
 
 class Lane(Enum):
@@ -62,16 +63,20 @@ class Registry:
             raise TaskError(f"{where}: a name has 1 to {NAME_LONGEST} characters")
         if name in self.by_name:
             raise TaskError(f"{where}: the name is taken by {_place(self.by_name[name].function)}")
-        if timeout is not None and not timeout > 0:
+        if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
             raise TaskError(f"{where}: timeout={timeout!r} is not allowed: expected seconds > 0 or None")
-        if retries is not None and not 0 <= retries <= 1000:
-            raise TaskError(f"{where}: retries={retries!r} is not allowed: expected 0 to 1000 or None")
+        if retries is not None and not (isinstance(retries, int) and 0 <= retries <= RETRIES_MOST):
+            raise TaskError(f"{where}: retries={retries!r} is not allowed: expected 0 to {RETRIES_MOST} or None")
         if len(self.tasks) == TASKS_MOST:
             raise TaskError(f"{where}: there are {TASKS_MOST} tasks already, which is the most")
-        lane = Lane.LOOP if inspect.iscoroutinefunction(function) else Lane.THREAD
-        task = Task(name, function, lane, _takes_context(function, where), timeout, retries, len(self.tasks))
+        task = Task(name, function, _lane(function), _takes_context(function, where), timeout, retries, len(self.tasks))
         self.by_name[name] = task
         self.tasks.append(task)
+
+
+def _lane(function: Callable[..., object]) -> Lane:
+    called = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
+    return Lane.LOOP if inspect.iscoroutinefunction(called) else Lane.THREAD
 
 
 def _takes_context(function: Callable[..., object], where: str) -> bool:
@@ -127,13 +132,15 @@ def load(modules: Iterable[str]) -> None:
             importlib.import_module(module)
         except ConfigError:
             raise
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             detail = f"{type(error).__name__}: {error}".strip().splitlines()[-1]
             where = _raised_in(error)
             raise ConfigError(f"tasks: {module!r} cannot be imported: {detail}{where}") from error
 
 
-def _raised_in(error: Exception) -> str:
+def _raised_in(error: BaseException) -> str:
     """Where a module of the user's raised ``error``: `` (file:line)``, or nothing for a module not found."""
     frames = inspect.getinnerframes(error.__traceback__) if error.__traceback__ else []
     theirs = [frame for frame in frames if "importlib" not in frame.filename and frame.filename != __file__]

@@ -1,0 +1,466 @@
+"""The engine without a socket: what becomes of jobs."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import pytest
+from headway.core import ids
+from headway.core.config import Config
+from headway.core.context import Context
+from headway.core.engine import Engine
+from headway.core.errors import DrainingError, QueueFullError, UnknownTaskError
+from headway.core.job import Job, Reason, State, Status, Submission
+from headway.core.registry import Registry
+
+# Seconds after which a test that waits has failed.
+PATIENCE_S = 5.0
+UNSTOPPABLE_S = 30.0
+
+
+def settings(**changed: Any) -> Config:
+    """Small and fast, with ``changed`` laid over."""
+    small = {"workers": 2, "jobs": {"backoff": 0.01, "backoff_max": 0.02}, "drain_timeout": 5.0}
+    return msgspec.convert(small | changed, Config)
+
+
+@asynccontextmanager
+async def engine_with(*functions: Callable[..., Any], **changed: Any) -> AsyncIterator[Engine]:
+    registry = Registry()
+    for function in functions:
+        registry.add(function, None, None, None)
+    engine = Engine(settings(**changed), registry)
+    engine.start()
+    try:
+        yield engine
+    finally:
+        await engine.stop()
+
+
+def submit(engine: Engine, task: str, payload: object = None, **members: Any) -> bytes:
+    raw = msgspec.Raw(msgspec.json.encode(payload))
+    status = engine.submit(Submission(task=task, payload=raw, **members))
+    return ids.write(status.sequence, status.tag)
+
+
+def peek(engine: Engine, job_id: bytes) -> Status:
+    status = engine.peek(job_id)
+    assert status is not None
+    return status
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110 — what is awaited here is seen from outside, as a client does
+            await asyncio.sleep(0.001)
+
+
+async def over(engine: Engine, job_id: bytes) -> Status:
+    await until(lambda: peek(engine, job_id).state >= State.SUCCEEDED)
+    return peek(engine, job_id)
+
+
+def said(engine: Engine, status: Status) -> str:
+    result = engine.result(status)
+    assert result is not None
+    return result.body.decode()
+
+
+def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(asyncio.wait_for(test(), 20))
+
+
+async def double(payload: int) -> int:
+    return 2 * payload
+
+
+def triple(payload: int) -> int:
+    assert threading.current_thread() is not threading.main_thread()
+    return 3 * payload
+
+
+async def broken(payload: str) -> None:
+    raise ValueError(payload)
+
+
+async def forever(_: object) -> None:
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize(("function", "expected"), [(double, "14"), (triple, "21")], ids=["coroutine", "plain"])
+def test_a_job_runs_and_its_result_is_kept(function: Callable[..., Any], expected: str) -> None:
+    async def test() -> None:
+        async with engine_with(function) as engine:
+            job_id = submit(engine, function.__name__, 7)
+            assert peek(engine, job_id).state == State.QUEUED
+            status = await over(engine, job_id)
+            assert (status.state, status.attempt) == (State.SUCCEEDED, 1)
+            assert status.submitted <= status.started <= status.ended
+            assert said(engine, status) == expected
+
+    run(test)
+
+
+def test_a_failed_job_says_why_after_all_its_attempts() -> None:
+    async def test() -> None:
+        async with engine_with(broken) as engine:
+            status = await over(engine, submit(engine, "broken", "no such luck", retries=2))
+            assert (status.state, status.reason, status.attempt) == (State.FAILED, Reason.ERROR, 3)
+            assert said(engine, status) == "ValueError: no such luck"
+            assert engine.stats.retries == 2
+
+    run(test)
+
+
+def raises(error: BaseException) -> Callable[[object], Any]:
+    async def raising(_: object) -> None:
+        raise error
+
+    return raising
+
+
+def raises_in_thread(error: BaseException) -> Callable[[object], Any]:
+    def raising(_: object) -> None:
+        raise error
+
+    return raising
+
+
+@pytest.mark.parametrize("where", [raises, raises_in_thread])
+@pytest.mark.parametrize(
+    "error", [SystemExit(3), KeyboardInterrupt(), BaseException("odd"), StopIteration(), asyncio.CancelledError()]
+)
+def test_whatever_a_task_raises_is_its_own_failure(
+    where: Callable[[BaseException], Callable[[object], Any]], error: BaseException
+) -> None:
+    async def test() -> None:
+        async with engine_with(where(error), double) as engine:
+            status = await over(engine, submit(engine, "raising"))
+            assert (status.state, status.reason) == (State.FAILED, Reason.ERROR)
+            assert engine.workers.replacements == 0
+            assert (await over(engine, submit(engine, "double", 1))).state == State.SUCCEEDED
+
+    run(test)
+
+
+def test_an_attempt_that_takes_too_long_is_cancelled_and_its_worker_lives() -> None:
+    cleaned = []
+
+    async def slow(_: object) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cleaned.append(True)
+
+    async def test() -> None:
+        async with engine_with(slow, double, workers=1) as engine:
+            status = await over(engine, submit(engine, "slow", timeout=0.05))
+            assert (status.state, status.reason) == (State.FAILED, Reason.TIMEOUT)
+            assert 0.05 <= status.ended - status.started < 1
+            assert cleaned
+            assert "0.05 s" in said(engine, status)
+            assert (await over(engine, submit(engine, "double", 1))).state == State.SUCCEEDED
+            assert engine.workers.replacements == 0
+
+    run(test)
+
+
+def test_a_short_timeout_is_kept_beside_a_long_one() -> None:
+    async def test() -> None:
+        async with engine_with(forever) as engine:
+            submit(engine, "forever", timeout=1000)
+            status = await over(engine, submit(engine, "forever", timeout=0.05))
+            assert status.ended - status.started < 1
+
+    run(test)
+
+
+def test_a_coroutine_that_ignores_its_cancellation_loses_its_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headway.core.workers.GRACE_S", 0.05)
+    release = asyncio.Event()
+
+    async def stubborn(_: object) -> None:
+        while not release.is_set():
+            try:
+                await release.wait()
+            except asyncio.CancelledError:
+                continue
+
+    async def test() -> None:
+        async with engine_with(stubborn, double, workers=1) as engine:
+            status = await over(engine, submit(engine, "stubborn", timeout=0.05))
+            assert (status.state, status.reason) == (State.FAILED, Reason.TIMEOUT)
+            assert (await over(engine, submit(engine, "double", 1))).state == State.SUCCEEDED
+            assert engine.workers.replacements == 1
+            assert len(engine.workers.workers) == 1
+            release.set()
+
+    run(test)
+
+
+def test_a_thread_that_runs_out_of_time_is_lost_until_it_returns() -> None:
+    release = threading.Event()
+
+    def stuck(_: object, context: Context) -> None:
+        release.wait(UNSTOPPABLE_S)
+        assert context.cancelled
+
+    async def test() -> None:
+        async with engine_with(stuck, triple, workers=1, limits={"lost_threads": 0}) as engine:
+            status = await over(engine, submit(engine, "stuck", timeout=0.05))
+            assert (status.state, status.reason) == (State.FAILED, Reason.TIMEOUT)
+            assert engine.workers.lost_threads == 1
+            assert "1 threads are lost" in (engine.not_ready or "")
+            release.set()
+            await until(lambda: engine.workers.lost_threads == 0)
+            assert engine.not_ready is None
+            assert (await over(engine, submit(engine, "triple", 1))).state == State.SUCCEEDED
+
+    run(test)
+
+
+def test_a_worker_that_dies_is_replaced_and_its_job_is_tried_again() -> None:
+    async def deadly(_: object, context: Context) -> int:
+        if context.attempt == 1:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            await asyncio.sleep(0)
+        return context.attempt
+
+    async def test() -> None:
+        async with engine_with(deadly, workers=1) as engine:
+            status = await over(engine, submit(engine, "deadly", retries=1))
+            assert (status.state, said(engine, status)) == (State.SUCCEEDED, "2")
+            assert engine.workers.replacements == 1
+            status = await over(engine, submit(engine, "deadly"))
+            assert (status.state, status.reason) == (State.FAILED, Reason.CRASHED)
+            assert len(engine.workers.workers) == 1
+
+    run(test)
+
+
+def test_an_idle_worker_that_dies_is_not_woken_in_vain() -> None:
+    async def test() -> None:
+        async with engine_with(double, workers=2) as engine:
+            await until(lambda: len(engine.workers.idle) == 2)
+            engine.workers.idle[-1].task.cancel()
+            await until(lambda: engine.workers.replacements == 1)
+            for number in range(3):
+                assert (await over(engine, submit(engine, "double", number))).state == State.SUCCEEDED
+
+    run(test)
+
+
+def test_progress_is_seen_while_the_job_runs() -> None:
+    async def reporting(_: object, context: Context) -> None:
+        context.progress(41.9)
+        await asyncio.Event().wait()
+
+    def reporting_thread(_: object, context: Context) -> None:
+        context.progress(42)
+        while not context.cancelled:
+            time.sleep(0.001)
+
+    async def test() -> None:
+        async with engine_with(reporting, reporting_thread) as engine:
+            loop, thread = submit(engine, "reporting"), submit(engine, "reporting_thread")
+            await until(lambda: peek(engine, loop).progress == 41)
+            await until(lambda: peek(engine, thread).progress == 42)
+            engine.cancel(peek(engine, thread))
+
+    run(test)
+
+
+def test_a_context_tells_the_id_that_clients_know() -> None:
+    async def which(_: object, context: Context) -> str:
+        return context.id
+
+    async def test() -> None:
+        async with engine_with(which) as engine:
+            job_id = submit(engine, "which")
+            assert said(engine, await over(engine, job_id)) == f'"{job_id.decode()}"'
+
+    run(test)
+
+
+@pytest.mark.parametrize("percent", [-1, 101, float("nan")])
+def test_progress_outside_0_to_100_is_the_tasks_error(percent: float) -> None:
+    with pytest.raises(ValueError, match="expected 0 to 100"):
+        Context("id", 1, lambda _: None).progress(percent)
+
+
+def test_a_running_job_is_cancelled_at_once() -> None:
+    async def test() -> None:
+        async with engine_with(forever, double, workers=1) as engine:
+            job_id = submit(engine, "forever")
+            await until(lambda: peek(engine, job_id).state == State.RUNNING)
+            engine.cancel(peek(engine, job_id))
+            assert peek(engine, job_id).state == State.CANCELLED
+            assert engine.jobs == {}
+            assert (await over(engine, submit(engine, "double", 1))).state == State.SUCCEEDED
+            assert engine.workers.replacements == 0
+
+    run(test)
+
+
+def test_jobs_that_wait_are_cancelled_and_never_run() -> None:
+    ran = []
+
+    async def record(payload: str) -> None:
+        ran.append(payload)
+
+    async def test() -> None:
+        async with engine_with(forever, record, workers=1) as engine:
+            blocker = submit(engine, "forever")
+            await until(lambda: peek(engine, blocker).state == State.RUNNING)
+            queued, scheduled = submit(engine, "record", "queued"), submit(engine, "record", "scheduled", delay=0.01)
+            last = submit(engine, "record", "last")
+            engine.cancel(peek(engine, queued))
+            engine.cancel(peek(engine, scheduled))
+            engine.cancel(peek(engine, blocker))
+            await over(engine, last)
+            assert ran == ["last"]
+
+    run(test)
+
+
+def test_a_delayed_job_starts_when_it_is_due() -> None:
+    async def test() -> None:
+        async with engine_with(double) as engine:
+            later, sooner = submit(engine, "double", 1, delay=0.1), submit(engine, "double", 1, delay=0.05)
+            assert peek(engine, later).state == State.SCHEDULED
+            assert 50 <= peek(engine, sooner).retry_after_ms <= 2000
+            status = await over(engine, sooner)
+            assert status.started - status.submitted >= 0.05
+            status = await over(engine, later)
+            assert status.started - status.submitted >= 0.1
+            assert engine.stats.wait.sum < 0.1
+
+    run(test)
+
+
+def test_higher_priorities_run_first() -> None:
+    order = []
+
+    async def record(payload: int) -> None:
+        order.append(payload)
+
+    async def test() -> None:
+        async with engine_with(record, workers=1) as engine:
+            await until(lambda: len(engine.workers.idle) == 1)
+            jobs = [submit(engine, "record", p, priority=p) for p in (0, 5, 9, 5)]
+            assert [peek(engine, job_id).position for job_id in jobs] == [3, 1, 0, 2]
+            await over(engine, jobs[0])
+            assert order == [9, 5, 5, 0]
+
+    run(test)
+
+
+def test_a_full_queue_refuses_and_keeps_what_it_has() -> None:
+    async def test() -> None:
+        async with engine_with(forever, workers=1, queue={"size": 2}) as engine:
+            running = submit(engine, "forever")
+            await until(lambda: peek(engine, running).state == State.RUNNING)
+            kept = [submit(engine, "forever"), submit(engine, "forever", delay=60)]
+            with pytest.raises(QueueFullError) as refused:
+                submit(engine, "forever")
+            assert refused.value.retry_after_s >= 1
+            assert [peek(engine, job_id).state for job_id in kept] == [State.QUEUED, State.SCHEDULED]
+            engine.cancel(peek(engine, kept[1]))
+            submit(engine, "forever")
+
+    run(test)
+
+
+def test_an_unknown_task_is_refused_and_the_known_ones_are_named() -> None:
+    async def test() -> None:
+        async with engine_with(double) as engine:
+            with pytest.raises(UnknownTaskError, match=r"'dubble' is not one of: double"):
+                submit(engine, "dubble")
+
+    run(test)
+
+
+def test_jobs_expire_by_count_and_strangers_are_told_from_them() -> None:
+    async def test() -> None:
+        async with engine_with(double, retention={"jobs": 2}, queue={"size": 2}) as engine:
+            jobs = []
+            for number in range(30):
+                jobs.append(submit(engine, "double", number))
+                await over(engine, jobs[-1])
+            states = [peek(engine, job_id).state for job_id in jobs]
+            assert states == [State.EXPIRED] * 28 + [State.SUCCEEDED] * 2
+            assert engine.peek(b"0" * 28) is None
+            assert engine.peek(jobs[0][:-1] + (b"0" if jobs[0][-1:] != b"0" else b"1")) is None
+            assert engine.peek(jobs[-1][:-1] + (b"0" if jobs[-1][-1:] != b"0" else b"1")) is None
+
+    run(test)
+
+
+def test_jobs_expire_by_time_with_their_results() -> None:
+    async def test() -> None:
+        async with engine_with(double, retention={"seconds": 0.05}) as engine:
+            job_id = submit(engine, "double", 1)
+            await until(lambda: peek(engine, job_id).state == State.EXPIRED)
+            engine.results.trim(time.monotonic())
+            assert len(engine.results) == 0
+
+    run(test)
+
+
+def test_a_drain_waits_for_all_that_was_taken() -> None:
+    async def test() -> None:
+        async with engine_with(double, broken) as engine:
+            jobs = [submit(engine, "double", 1), submit(engine, "double", 1, delay=0.05)]
+            jobs.append(submit(engine, "broken", "again", retries=1))
+            assert await engine.drain(PATIENCE_S) == 0
+            states = [peek(engine, job_id).state for job_id in jobs]
+            assert states == [State.SUCCEEDED, State.SUCCEEDED, State.FAILED]
+            with pytest.raises(DrainingError):
+                submit(engine, "double", 1)
+            assert engine.not_ready == "draining"
+
+    run(test)
+
+
+def test_a_drain_that_runs_out_of_time_tells_how_many_are_left() -> None:
+    async def test() -> None:
+        async with engine_with(forever) as engine:
+            submit(engine, "forever")
+            submit(engine, "forever")
+            assert await engine.drain(0.05) == 2
+
+    run(test)
+
+
+def test_the_estimate_grows_with_the_jobs_ahead() -> None:
+    async def fifty_ms(_: object) -> None:
+        await asyncio.sleep(0.05)
+
+    async def test() -> None:
+        async with engine_with(fifty_ms, workers=1) as engine:
+            first = submit(engine, "fifty_ms")
+            assert 1000 <= peek(engine, first).retry_after_ms <= 1250
+            await over(engine, first)
+            jobs = [submit(engine, "fifty_ms") for _ in range(20)]
+            hint = peek(engine, jobs[-1]).retry_after_ms
+            assert 20 * 50 < hint < 40 * 50
+            assert peek(engine, jobs[0]).retry_after_ms < hint / 4
+
+    run(test)
+
+
+def test_a_settled_job_is_forgotten_but_for_its_row() -> None:
+    async def test() -> None:
+        async with engine_with(double) as engine:
+            for _ in range(50):
+                await over(engine, submit(engine, "double", 1))
+            assert engine.jobs == dict[int, Job]()
+            assert len(engine.queue) == 0
+
+    run(test)

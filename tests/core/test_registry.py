@@ -1,0 +1,111 @@
+"""Declaring tasks, and what cannot be one."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from headway.core.errors import ConfigError, TaskError
+from headway.core.registry import Lane, Registry, load
+
+
+async def coroutine(payload: object) -> None: ...
+
+
+def plain(payload: object, context: object) -> None: ...
+
+
+def test_a_task_runs_where_its_function_belongs() -> None:
+    registry = Registry()
+    registry.add(coroutine, None, 5.0, 2)
+    registry.add(plain, "named", None, None)
+    one, two = registry.tasks
+    assert (one.name, one.lane, one.takes_context, one.timeout_s, one.retries) == (
+        "coroutine",
+        Lane.LOOP,
+        False,
+        5.0,
+        2,
+    )
+    assert (two.name, two.lane, two.takes_context, two.index) == ("named", Lane.THREAD, True, 1)
+
+
+def with_default(payload: object, limit: int = 3) -> None: ...
+
+
+def test_a_second_parameter_with_a_default_is_not_the_context() -> None:
+    registry = Registry()
+    registry.add(with_default, None, None, None)
+    assert not registry.tasks[0].takes_context
+
+
+class CallableTask:
+    async def __call__(self, payload: object) -> None: ...
+
+
+def test_an_object_with_an_async_call_runs_on_the_loop() -> None:
+    registry = Registry()
+    registry.add(CallableTask(), "object", None, None)
+    assert registry.tasks[0].lane is Lane.LOOP
+
+
+def no_parameters() -> None: ...
+def three(a: object, b: object, c: object) -> None: ...
+def keyword(payload: object, *, needed: object) -> None: ...
+def generator(payload: object) -> Any:
+    yield payload
+
+
+async def async_generator(payload: object) -> Any:
+    yield payload
+
+
+@pytest.mark.parametrize(
+    ("function", "options", "message"),
+    [
+        ("text", {}, "not a function"),
+        (int, {}, "not a function"),
+        (no_parameters, {}, r"takes \(payload\) or \(payload, context\)"),
+        (three, {}, r"takes \(payload\) or \(payload, context\)"),
+        (keyword, {}, r"takes \(payload\) or \(payload, context\)"),
+        (generator, {}, "generator"),
+        (async_generator, {}, "generator"),
+        (coroutine, {"name": ""}, "1 to 200 characters"),
+        (coroutine, {"name": "x" * 201}, "1 to 200 characters"),
+        (coroutine, {"timeout": 0}, "timeout=0 is not allowed"),
+        (coroutine, {"timeout": "5"}, "timeout='5' is not allowed"),
+        (coroutine, {"retries": -1}, "retries=-1 is not allowed"),
+        (coroutine, {"retries": 1.5}, "retries=1.5 is not allowed"),
+    ],
+)
+def test_what_cannot_be_a_task_is_refused_where_it_is_declared(
+    function: Any, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(TaskError, match=message):
+        Registry().add(function, **({"name": None, "timeout": None, "retries": None} | options))
+
+
+def test_a_name_taken_twice_names_both_places() -> None:
+    registry = Registry()
+    registry.add(coroutine, "same", None, None)
+    with pytest.raises(TaskError, match=r"test_registry.py:\d+\).* taken by .*test_registry.py:\d+"):
+        registry.add(plain, "same", None, None)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("import no_such_module_of_anyone", "ModuleNotFoundError: No module named 'no_such_module_of_anyone'"),
+        ("x = (", "SyntaxError"),
+        ("1 / 0", "ZeroDivisionError: division by zero .*broken_tasks.py:1"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("import headway\n@headway.task\ndef f(): ...", "takes"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_one_line(
+    source: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_tasks.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match=message) as error:
+        load(["broken_tasks"])
+    assert "\n" not in str(error.value)
