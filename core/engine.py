@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 
 from headway.core import ids
-from headway.core.board import STATE_MASK, Board
+from headway.core.board import ATTEMPT_MAX, ATTEMPT_SHIFT, PROGRESS_NONE, PROGRESS_SHIFT, STATE_MASK, Board
 from headway.core.config import Config
 from headway.core.context import Context
 from headway.core.errors import DrainingError, QueueFullError, UnknownTaskError
@@ -28,6 +28,9 @@ from headway.core.stats import Stats
 from headway.core.workers import Outcome, Workers
 
 log = logging.getLogger(__name__)
+
+# Plain ints for the road of a poll: a member of an enum costs twice as much to compare.
+QUEUED, RUNNING, SUCCEEDED = int(State.QUEUED), int(State.RUNNING), int(State.SUCCEEDED)
 
 # Seconds between two rounds of the chores.
 CHORES_S = 1.0
@@ -105,13 +108,13 @@ class Engine:
         delayed = submission.delay > 0
         state = State.SCHEDULED if delayed else State.QUEUED
         sequence = self.board.open(state, self.ids.tag, task.index, submission.priority, now)
-        defaults = self.config.jobs
+        retries = task.retries if submission.retries is None else submission.retries
         self.jobs[sequence] = Job(
             sequence,
             task,
             bytes(submission.payload),
-            submission.timeout or task.timeout_s or defaults.timeout,
-            _first(submission.retries, task.retries, defaults.retries),
+            submission.timeout or task.timeout_s or self.config.jobs.timeout,
+            self.config.jobs.retries if retries is None else retries,
         )
         if delayed:
             self._delay(sequence, now + submission.delay)
@@ -126,16 +129,15 @@ class Engine:
         A job that has left the board, by count or by time, is EXPIRED.
         """
         number = ids.read(job_id)
-        sequence = number >> ids.TAG_BITS
-        row = self.board.row(sequence)
-        tag = number & ids.TAG_MASK
-        if row < 0 or self.board.tag[row] != tag:
+        sequence, tag = number >> ids.TAG_BITS, number & ids.TAG_MASK
+        board = self.board
+        row = board.row(sequence)
+        if row < 0 or board.tag[row] != tag:
             return self._left_the_board(sequence, tag)
         now = time.monotonic()
-        status = self._status(row, sequence, now)
-        if status.ended and not self.board.kept(row, now):
-            status.state = State.EXPIRED
-        return status
+        if board.live[row] & STATE_MASK >= SUCCEEDED and not board.kept(row, now):
+            return self._left_the_board(sequence, tag)
+        return self._status(row, sequence, now)
 
     def result(self, status: Status) -> Result | None:
         """Return what is kept of a job that is over; None where nothing is: see ``has_result``."""
@@ -267,16 +269,17 @@ class Engine:
 
     def _status(self, row: int, sequence: int, now: float) -> Status:
         board = self.board
-        state = board.live[row] & STATE_MASK
-        task = board.task[row]
-        tag = board.tag[row]
+        # Once: each reading of a column makes an int, and this is done for every poll.
+        word, task, tag = board.live[row], board.task[row], board.tag[row]
+        state = word & STATE_MASK
+        progress = word >> PROGRESS_SHIFT & PROGRESS_NONE
         ahead = retry_after_ms = 0
-        if state == State.QUEUED:
+        if state == QUEUED:
             ahead = self.queue.ahead(sequence)
             retry_after_ms = self.estimate.for_queued(ahead, task, tag)
-        elif state == State.RUNNING:
+        elif state == RUNNING:
             retry_after_ms = self.estimate.for_running(now - board.started[row], task, tag)
-        elif state < State.SUCCEEDED:
+        elif state < SUCCEEDED:
             ahead = self.queue.ahead(sequence)
             retry_after_ms = self.estimate.for_delayed(board.due[row] - now, task, tag)
         return Status(
@@ -284,8 +287,8 @@ class Engine:
             sequence,
             tag,
             self.registry.tasks[task].name,
-            board.attempt(row),
-            board.progress(row),
+            word >> ATTEMPT_SHIFT & ATTEMPT_MAX,
+            None if progress == PROGRESS_NONE else progress,
             ahead,
             retry_after_ms,
             board.submitted[row],
@@ -293,8 +296,3 @@ class Engine:
             board.ended[row],
             board.reason[row],
         )
-
-
-def _first(*values: int | None) -> int:
-    """The first value that is not None; one must not be."""
-    return next(value for value in values if value is not None)

@@ -69,7 +69,7 @@ class _Snapshot(Collector):
         yield from self._jobs()
         yield from self._process()
         requests = CounterMetricFamily("headway_http_requests", "Answers by route and code.", labels=["route", "code"])
-        for (route, code), count in self._service.requests.items():
+        for (route, code), count in self._service.all_requests().items():
             requests.add_metric([route, code.decode()], count)
         yield requests
 

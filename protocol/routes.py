@@ -63,10 +63,10 @@ def answer_for(route: Route, method: bytes) -> Answer:
 
 def check_content(request: Request) -> None:
     """Raise Refusal where the content of a POST is not what the routes read."""
-    media_type = request.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-    if media_type != b"application/json":
+    media_type = request.headers.get(b"content-type", b"")
+    if media_type != JSON and media_type.partition(b";")[0].strip().lower() != JSON:
         raise Refusal("media-type", "send Content-Type: application/json", fields=b"Accept: application/json\r\n")
-    if request.headers.get(b"content-encoding", b"identity").lower() != b"identity":
+    if b"content-encoding" in request.headers and request.headers[b"content-encoding"].lower() != b"identity":
         raise Refusal("media-type", "send the content as it is", fields=b"Accept-Encoding: identity\r\n")
 
 
@@ -76,7 +76,7 @@ def submit(service: Service, request: Request, _: bytes) -> bytes:
     status = service.engine.submit(_decoded(request.body))
     job_id = ids.write(status.sequence, status.tag)
     head = service.heads.accepted(status, job_id)
-    if b"return=minimal" in request.headers.get(b"prefer", b"").replace(b" ", b"").lower():
+    if b"prefer" in request.headers and b"return=minimal" in request.headers[b"prefer"].replace(b" ", b"").lower():
         return head + b"Preference-Applied: return=minimal\r\nContent-Length: 0\r\n\r\n"
     body = b'{"id":"%b","state":"%b"}' % (job_id, NAMES[status.state].encode())
     return complete(head, JSON, body, bodiless=False)

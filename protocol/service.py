@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from headway.core.config import Config
 from headway.core.engine import Engine
+from headway.core.job import State
 from headway.protocol.clock import Clock
 from headway.protocol.responses import Heads
 
@@ -29,6 +31,8 @@ class Service:
         self.idle_deadline = 0.0
         # Requests by (method and route, status code as sent).
         self.requests: dict[tuple[str, bytes], int] = {}
+        # HEADs of jobs that needed no parser, by state.
+        self.heads_told = [0] * len(State)
         self.access_log = config.log.access
         self.tick()
 
@@ -40,6 +44,14 @@ class Service:
         self.idle_deadline = now + TICK_S + self.config.timeouts.idle
         for connection in [connection for connection in self.connections if connection.deadline < now]:
             connection.overdue()
+
+    def all_requests(self) -> Counter[tuple[str, bytes]]:
+        """Return how many answers there were by (method and route, status code)."""
+        counted = Counter(self.requests)
+        for state, count in enumerate(self.heads_told):
+            if count:
+                counted["HEAD /jobs/{id}", b"%d" % self.heads.codes[state]] += count
+        return counted
 
     def reject(self, reason: str) -> None:
         """Count a request that was refused."""
