@@ -48,7 +48,7 @@ class Refusal(Exception):
         self.close = close
 
 
-def document(status: int, reason: str, title: str, detail: str, **members: object) -> bytes:
+def document(status: int, reason: str, title: str, detail: str, /, **members: object) -> bytes:
     """Return a problem document, JSON."""
     return orjson.dumps(
         {

@@ -1,0 +1,161 @@
+"""Make .venv and install Headway into it, with nothing but Python's standard library.
+
+`make` runs this before each target. When all is in place it compares a stamp and returns. The stamp is
+written last, so an install that was cut short starts afresh. The file must parse on old Pythons too, to turn
+them away in one line.
+
+Debian's python3 can make a venv but has no pip to put in it (that is in python3-venv). There pip's own wheel
+is taken from the package index, checked against the sha256 that the index gives, and installs itself.
+"""
+
+import fcntl
+import hashlib
+import html
+import http.client
+import os
+import re
+import shutil
+import ssl
+import subprocess
+import sys
+import tempfile
+import urllib.parse
+import urllib.request
+import venv
+from collections.abc import Sequence
+from pathlib import Path
+
+NAMED = len(sys.argv) > 1  # PYTHON=… was given: that interpreter and no other
+VERSION = "{}.{}".format(*sys.version_info)
+
+if sys.version_info < (3, 11):  # noqa: UP036
+    found = [] if NAMED else [shutil.which("python3." + str(minor)) for minor in range(19, 10, -1)]
+    for newer in filter(None, found):
+        os.execv(newer, [newer, __file__])
+    sys.stderr.write(
+        f"headway: needs Python 3.11 or newer and this one is {VERSION}: install it (apt install python3, "
+        "brew install python) or name one, as in PYTHON=python3.12 make test\n"
+    )
+    sys.exit(2)
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+STAMP = VENV / "headway-stamp"
+OFFLINE = "cannot reach the package index: check the network, https_proxy, PIP_INDEX_URL and PIP_CERT, and try again"
+
+
+def main() -> None:
+    """Bring .venv up to date."""
+    if usable() and up_to_date():
+        return
+    # Of two `make` at once the second waits. Each pip holds the lock too, so one that outlives a killed
+    # `make` is waited for as well.
+    with Path(__file__).open("r+b") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not usable():
+            print("Making .venv and installing into it: once, about half a minute.", flush=True)
+            make_venv(lock.fileno())
+        if not up_to_date():
+            install(lock.fileno())
+
+
+def usable() -> bool:
+    """Tell whether .venv was finished, has not moved (its paths would be stale) and its Python still runs."""
+    if read_stamp()[:1] != [str(ROOT)]:
+        return False
+    show = "import sys; print('{}.{}'.format(*sys.version_info))"
+    try:
+        version = subprocess.run([PYTHON, "-IS", "-c", show], capture_output=True, text=True).stdout.strip()
+    except OSError:
+        return False
+    return (VENV / "lib" / f"python{version}").is_dir() and (version == VERSION or not NAMED)
+
+
+def up_to_date() -> bool:
+    """Tell whether pyproject.toml is the one that was installed."""
+    return read_stamp()[1:] == [digest()]
+
+
+def read_stamp() -> list[str]:
+    """Return the root and the digest of the last install that was finished."""
+    try:
+        return STAMP.read_text().splitlines()
+    except OSError:
+        return []
+
+
+def digest() -> str:
+    """Return the digest of the file that decides what is installed."""
+    return hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
+
+
+def make_venv(lock: int) -> None:
+    """Make .venv anew, with a pip in it."""
+    STAMP.unlink(missing_ok=True)
+    venv.EnvBuilder(clear=True, symlinks=True).create(VENV)
+    if subprocess.run([PYTHON, "-m", "ensurepip", "--default-pip"], capture_output=True).returncode == 0:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        wheel = download_pip(Path(folder))
+        pip(lock, "install", "--no-deps", "--no-index", str(wheel), program=[str(wheel / "pip")])
+
+
+def install(lock: int) -> None:
+    """Install Headway, what its examples need and the developer tools."""
+    wanted = digest()
+    STAMP.unlink(missing_ok=True)
+    pip(lock, "install", "pip>=25.1")  # the first with --group
+    pip(lock, "install", "--prefer-binary", "--editable", ".[examples]", "--group", "dev")
+    STAMP.write_text(f"{ROOT}\n{wanted}\n")
+
+
+def pip(lock: int, *arguments: str, program: Sequence[str] = ("-m", "pip")) -> None:
+    """Run pip, silent unless it fails."""
+    env = os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
+    done = subprocess.run(
+        [PYTHON, *program, *arguments], cwd=ROOT, env=env, pass_fds=[lock], capture_output=True, text=True
+    )
+    if done.returncode:
+        offline = re.search(r"connection broken by|ConnectionError|Could not fetch URL", done.stderr)
+        sys.exit(f"headway: {OFFLINE}" if offline else f"{done.stderr}headway: pip failed, see above")
+
+
+def download_pip(folder: Path) -> Path:
+    """Put the newest wheel of pip that this Python can run into folder."""
+    index = (os.environ.get("PIP_INDEX_URL") or "https://pypi.org/simple").rstrip("/") + "/pip/"
+    newest: tuple[list[int], str] = ([], "")
+    for link in re.findall(r"<a\s.*?</a>", fetch(index).decode(), re.DOTALL):
+        href = re.search(r'href="([^"]+/(?:pip-([\d.]+)-py3-none-any\.whl)#sha256=\w+)"', link)
+        minor = re.search(r'data-requires-python="(?:&gt;|>)=3\.(\d+)', link)
+        if href and "data-yanked" not in link and (not minor or int(minor[1]) <= sys.version_info[1]):
+            newest = max(newest, ([int(part) for part in href[2].split(".")], html.unescape(href[1])))
+    if not newest[1]:
+        sys.exit("headway: the package index has no wheel of pip: install python3-venv and try again")
+    url, sha256 = urllib.parse.urljoin(index, newest[1]).split("#sha256=")
+    data = fetch(url)
+    if hashlib.sha256(data).hexdigest() != sha256:
+        sys.exit("headway: the pip that came is not the one that the package index promised: try again")
+    wheel = folder / url.rpartition("/")[2]
+    wheel.write_bytes(data)
+    return wheel
+
+
+def fetch(url: str) -> bytes:
+    """Return what url holds; trust what pip would."""
+    request = urllib.request.Request(url, headers={"Accept": "text/html"})
+    try:
+        trust = ssl.create_default_context(cafile=os.environ.get("PIP_CERT") or None)
+        with urllib.request.urlopen(request, timeout=30, context=trust) as answer:
+            return bytes(answer.read())
+    except (OSError, http.client.HTTPException) as error:
+        sys.exit(f"headway: {OFFLINE} ({getattr(error, 'reason', error)})")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except OSError as error:
+        sys.exit(f"headway: {error}")

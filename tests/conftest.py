@@ -1,0 +1,56 @@
+"""Servers to test against. Each is a process of its own; what ends badly fails the test that used it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+# Tests import each other as tests.…, whether it was ``pytest`` or ``python -m pytest`` that began.
+ROOT = Path(__file__).parents[1]
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from tests.end_to_end.process import Gate, Server, launch
+
+Start = Callable[..., Server]
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with default limits, that many tests share."""
+    settings = {"drain_linger": 0, "jobs__backoff": 0.01, "jobs__backoff_max": 0.02}
+    with launch(tmp_path_factory.mktemp("server"), settings) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def _one_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    settings = {"workers": 1, "queue__size": 6, "jobs__backoff": 30, "drain_linger": 0}
+    with launch(tmp_path_factory.mktemp("one_worker"), settings) as started:
+        yield started
+
+
+@pytest.fixture
+def one_worker(_one_worker: Server) -> Iterator[Server]:
+    """A server with one worker, room for six that wait, and retries half a minute away; empty at the start."""
+    yield _one_worker
+    _one_worker.clear()
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Iterator[Gate]:
+    """A gate that jobs wait for; it opens at the end of the test at the latest."""
+    gate = Gate(tmp_path / "gate")
+    yield gate
+    gate.open()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start a server with settings of one's own, ``section__key=value``; all end with the test."""
+    with ExitStack() as stack:
+        yield lambda exit_code=0, **settings: stack.enter_context(launch(tmp_path, settings, exit_code=exit_code))

@@ -1,0 +1,217 @@
+"""A Headway server in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.protocol.wire import PATIENCE_S, Answer, Wire, post, request, submission
+
+ROOT = Path(__file__).parents[2]
+TASKS = ["examples.tasks", "tests.end_to_end.tasks_for_tests"]
+POLL_S = 0.005
+Seen = TypeVar("Seen")
+OVER = {"succeeded", "failed", "cancelled", "expired"}
+
+
+def environment(settings: Mapping[str, object]) -> dict[str, str]:
+    """Return our environment with ``settings``, ``section__key``, and no other of Headway's."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("HEADWAY_")}
+    theirs = {f"HEADWAY_{name.upper()}": json.dumps(value) for name, value in settings.items()}
+    return own | theirs | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
+
+
+@contextmanager
+def launch(folder: Path, settings: Mapping[str, object], exit_code: int = 0) -> Iterator[Server]:
+    """Serve until the end of the block, then see that the server drains and ends with ``exit_code``."""
+    server = Server(folder, {"server__port": 0, "tasks": TASKS, **settings})
+    try:
+        server.wait_until_serving()
+        yield server
+        if server.process.poll() is None:
+            server.signal(signal.SIGTERM)
+        assert server.wait() == exit_code, server.said
+        assert server.errors == []
+        assert server.stderr == []
+    finally:
+        server.kill()
+
+
+class Gate:
+    """A file that jobs wait for."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    def open(self) -> None:
+        """Let them go on."""
+        Path(self.path).touch()
+
+
+class Server:
+    """A running server, its log, and the jobs that were posted through ``submit``."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, object], *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "headway", "serve", *arguments],
+            cwd=folder,
+            env=environment(settings),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.port = 0
+        # Lines of stdout and stderr as they come.
+        self.said: list[str] = []
+        self.stderr: list[str] = []
+        # Errors in the log that the test expects, as patterns.
+        self.expected_errors: list[str] = []
+        self.posted: list[str] = []
+        self._news = threading.Condition()
+        assert self.process.stdout
+        assert self.process.stderr
+        self._readers = [
+            threading.Thread(target=self._listen, args=(self.process.stdout, self.said), daemon=True),
+            threading.Thread(target=self._listen, args=(self.process.stderr, self.stderr), daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    # The process.
+
+    @property
+    def errors(self) -> list[str]:
+        """Lines of the log at level error that no test expects."""
+        lines = [line for line in self.said if '"level":"error"' in line or " ERROR " in line]
+        return [line for line in lines if not any(re.search(pattern, line) for pattern in self.expected_errors)]
+
+    @property
+    def resident_bytes(self) -> int:
+        """Memory that the process takes, as Linux counts it."""
+        pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+    def wait_until_serving(self) -> None:
+        """Wait for the log line that tells the port."""
+        line = self.wait_for_line(r"serving http://")
+        self.port = int(re.findall(r"serving http://127\.0\.0\.1:(\d+)", line)[0])
+
+    def wait_for_line(self, pattern: str) -> str:
+        """Wait for a line on stdout and return it."""
+        found: list[str] = []
+
+        def has_come() -> bool:
+            found[:] = [line for line in self.said if re.search(pattern, line)]
+            return bool(found) or self.process.poll() is not None
+
+        with self._news:
+            self._news.wait_for(has_come, PATIENCE_S)
+        assert found, f"{pattern!r} is not in {self.said} {self.stderr}"
+        return found[0]
+
+    def signal(self, number: int) -> None:
+        """Send a signal."""
+        self.process.send_signal(number)
+
+    def wait(self) -> int:
+        """Wait for the end and return the exit code."""
+        code = self.process.wait(PATIENCE_S)
+        for reader in self._readers:
+            reader.join(PATIENCE_S)
+        return code
+
+    def kill(self) -> None:
+        """End the process if it still runs, and give back what it took."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.wait()
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream:
+                stream.close()
+
+    def _listen(self, stream: IO[str], lines: list[str]) -> None:
+        for line in stream:
+            with self._news:
+                lines.append(line.rstrip("\n"))
+                self._news.notify_all()
+        with self._news:
+            self._news.notify_all()
+
+    # Requests, each on a connection of its own.
+
+    def wire(self) -> Wire:
+        """Connect."""
+        return Wire(self.port)
+
+    def ask(self, data: bytes) -> Answer:
+        """Send one request and read its answer."""
+        with self.wire() as wire:
+            return wire.ask(data)
+
+    def get(self, target: str, *lines: str) -> Answer:
+        """GET."""
+        return self.ask(request("GET", target, *lines))
+
+    def head(self, target: str, *lines: str) -> Answer:
+        """HEAD."""
+        return self.ask(request("HEAD", target, *lines))
+
+    def delete(self, target: str) -> Answer:
+        """DELETE."""
+        return self.ask(request("DELETE", target))
+
+    def submit(self, task: str, payload: object = None, **members: object) -> str:
+        """Submit a job and return its path."""
+        answer = self.ask(post(submission(task, payload, **members)))
+        assert answer.status == 202, answer
+        self.posted.append(answer["location"])
+        return answer["location"]
+
+    def run(self, task: str, payload: object = None, **members: object) -> str:
+        """Submit a job, wait until it is over, and return its path."""
+        path = self.submit(task, payload, **members)
+        self.wait_for(path, *OVER)
+        return path
+
+    def wait_for(self, path: str, *states: str) -> Answer:
+        """Ask until the job is in one of ``states``."""
+        with self.wire() as wire:
+            return wait_until(lambda: wire.ask(request("HEAD", path)), lambda said: said["job-state"] in states)
+
+    def stats(self) -> Any:
+        """What /stats says."""
+        return self.get("/stats").json
+
+    def metrics(self) -> dict[tuple[str, ...], float]:
+        """What /metrics says: (name, label values…) to value."""
+        families = text_string_to_metric_families(self.get("/metrics").body.decode())
+        return {(s.name, *s.labels.values()): s.value for family in families for s in family.samples}
+
+    def clear(self) -> None:
+        """Cancel what tests have left, and wait until nothing is left."""
+        while self.posted:
+            self.delete(self.posted.pop())
+        active = ("scheduled", "queued", "running", "retrying")
+        wait_until(self.stats, lambda said: not any(said["jobs"][state] for state in active))
+
+
+def wait_until(look: Callable[[], Seen], good: Callable[[Seen], bool]) -> Seen:
+    """Look until what is seen is good, and return it."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not good(seen := look()):
+        assert time.monotonic() < deadline, seen
+        time.sleep(POLL_S)
+    return seen

@@ -1,0 +1,100 @@
+"""Tasks that tests need: they wait for a file, not for time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import headway
+
+POLL_S = 0.005
+
+
+@headway.task
+async def nothing(_: object) -> None:
+    """Return null."""
+
+
+@headway.task
+async def give(payload: Any) -> Any:
+    """Return the payload."""
+    return payload
+
+
+@headway.task(retries=3)
+async def stubborn_failure(payload: str) -> None:
+    """Fail, as often as it is tried."""
+    raise ValueError(payload)
+
+
+@headway.task
+async def until_file(path: str) -> str:
+    """Wait for a file."""
+    while not Path(path).exists():
+        await asyncio.sleep(POLL_S)
+    return path
+
+
+@headway.task
+def thread_until_file(path: str, context: headway.Context) -> bool:
+    """Wait for a file in a thread, whatever happens; return whether the attempt was cancelled meanwhile."""
+    while not Path(path).exists():
+        time.sleep(POLL_S)
+    return context.cancelled
+
+
+@headway.task
+async def report(payload: dict[str, Any], context: headway.Context) -> None:
+    """Report progress, then wait for a file."""
+    context.progress(payload["percent"])
+    await until_file(payload["path"])
+
+
+@headway.task
+async def fail_until_attempt(number: int, context: headway.Context) -> int:
+    """Fail until the attempt is ``number``."""
+    if context.attempt < number:
+        raise ValueError(f"attempt {context.attempt}")
+    return context.attempt
+
+
+@headway.task
+async def octets(size: int) -> bytes:
+    """Return so many bytes."""
+    return b"\x00\xff" * (size // 2)
+
+
+@headway.task
+async def text(payload: dict[str, str]) -> headway.Result:
+    """Return a text with a media type."""
+    return headway.Result(payload["text"], payload["media_type"])
+
+
+@headway.task
+async def not_json(_: object) -> object:
+    """Return what JSON does not have."""
+    return object()
+
+
+@headway.task
+async def never_cancelled(_: object) -> None:
+    """Go on, however often it is cancelled."""
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            continue
+
+
+@headway.task
+async def system_exit(_: object) -> None:
+    """Raise what ends a program."""
+    raise SystemExit(3)
+
+
+@headway.task
+async def note_context(_: object, context: headway.Context) -> dict[str, Any]:
+    """Return what the attempt is told of itself."""
+    return {"id": context.id, "attempt": context.attempt, "cancelled": context.cancelled}

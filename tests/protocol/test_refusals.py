@@ -1,0 +1,256 @@
+"""Each row of the contract's table of refusals: bytes in, bytes out."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.end_to_end.process import Gate, Server
+from tests.protocol.wire import Answer, post, request, submission
+
+NOTHING = submission("nothing")
+TEXT = "Content-Type: text/plain"
+JSON = "Content-Type: application/json"
+MEBIBYTE = 1 << 20
+
+
+def check_problem(answer: Answer, status: int) -> None:
+    """See that the answer is a problem document (RFC 9457) about no job."""
+    assert answer.status == status, answer.raw
+    assert "job-state" not in answer.headers
+    assert answer["content-type"] == "application/problem+json"
+    assert answer.json["status"] == status
+    assert all(answer.json[member] for member in ("type", "title", "detail"))
+
+
+STAYING = [
+    pytest.param(post(b"{"), 400, {}, id="not-json"),
+    pytest.param(post(b""), 400, {}, id="empty-body"),
+    pytest.param(post(b'{"task":"nothing"} x'), 400, {}, id="json-and-more"),
+    pytest.param(post(b'{"task":1'), 400, {}, id="cut-short-after-a-wrong-field"),
+    pytest.param(post(b'{"task":1,"payload":"\xff"}'), 400, {}, id="not-utf-8-after-a-wrong-field"),
+    pytest.param(post(b'{"task":"nothing","payload":"\xff"}'), 400, {}, id="not-utf-8-in-the-payload"),
+    pytest.param(post(b'{"task":"nothing","payload":"\xed\xa0\x80"}'), 400, {}, id="surrogate-in-the-payload"),
+    pytest.param(post(b'\xef\xbb\xbf{"task":"nothing"}'), 400, {}, id="byte-order-mark"),
+    pytest.param(post(b'{"task":"nothing","payload":NaN}'), 400, {}, id="nan"),
+    pytest.param(post(b'{"task":1,"payload":%b}' % (b"[" * 9999 + b"]" * 9999)), 400, {}, id="nested-after-a-fault"),
+    pytest.param(post(b'{"task":"nothing","payload":%b}' % (b"[" * 9999)), 400, {}, id="deeply-nested"),
+    pytest.param(request("GET", "/nowhere"), 404, {}, id="no-such-route"),
+    pytest.param(request("GET", "/"), 404, {}, id="no-dashboard-yet"),
+    pytest.param(request("GET", "/jobs/"), 404, {}, id="empty-id"),
+    pytest.param(request("GET", "/healthz/"), 404, {}, id="slash-at-the-end"),
+    pytest.param(request("OPTIONS", "*"), 404, {}, id="asterisk"),
+    pytest.param(request("POST", "/jobs", TEXT, body=NOTHING), 415, {"accept": "application/json"}, id="text"),
+    pytest.param(request("POST", "/jobs", body=NOTHING), 415, {"accept": "application/json"}, id="no-media-type"),
+    pytest.param(post(NOTHING, "Content-Encoding: gzip"), 415, {"accept-encoding": "identity"}, id="gzip"),
+]
+
+
+@pytest.mark.parametrize(("sent", "status", "headers"), STAYING)
+def test_refusal_leaves_the_connection_open(server: Server, sent: bytes, status: int, headers: dict[str, str]) -> None:
+    with server.wire() as wire:
+        answer = wire.ask(sent)
+        check_problem(answer, status)
+        assert answer.headers.items() >= headers.items()
+        assert "connection" not in answer.headers
+        assert wire.still_serves()
+
+
+LONG = "/" + "x" * 8192
+CLOSING = [
+    pytest.param(request("POST", "/jobs", JSON), 411, id="no-length"),
+    pytest.param(request("POST", "/jobs", JSON, version="1.0"), 411, id="no-length-in-1.0"),
+    pytest.param(request("POST", "/jobs", JSON, f"Content-Length: {MEBIBYTE + 1}"), 413, id="too-large"),
+    pytest.param(
+        request("POST", "/jobs", JSON, "Transfer-Encoding: chunked") + b"100001\r\n" + bytes(MEBIBYTE + 1),
+        413,
+        id="too-large-chunk",
+    ),
+    pytest.param(
+        request("POST", "/jobs", JSON, "Transfer-Encoding: chunked") + b"8000\r\n%b\r\n" % bytes(1 << 15) * 33,
+        413,
+        id="too-large-in-chunks",
+    ),
+    pytest.param(
+        request("POST", "/jobs", JSON, f"Content-Length: {MEBIBYTE + 1}", "Expect: 100-continue"),
+        413,
+        id="too-large-instead-of-100",
+    ),
+    pytest.param(request("GET", LONG), 414, id="long-target"),
+    pytest.param(request("GET", LONG * 40), 414, id="very-long-target"),
+    pytest.param(post(NOTHING, "Expect: something-else"), 417, id="unknown-expectation"),
+    pytest.param(request("GET", "/healthz", f"X: {'x' * 16384}"), 431, id="long-header"),
+    pytest.param(request("GET", "/healthz", f"{'x' * 16384}: x"), 431, id="long-header-name"),
+    pytest.param(request("GET", "/healthz", *[f"X{n}: {'x' * 1000}" for n in range(17)]), 431, id="large-head"),
+    pytest.param(request("GET", "/healthz", *["X: x"] * 100), 431, id="101-headers"),
+    pytest.param(request("GET", "/healthz", "Host: other", *["X: x"] * 100), 400, id="two-faults-the-first-counts"),
+    pytest.param(request("BREW", "/jobs"), 501, id="unknown-method"),
+    pytest.param(request("get", "/healthz"), 501, id="lower-case-method"),
+    pytest.param(
+        request("POST", "/jobs", JSON, "Transfer-Encoding: gzip, chunked") + b"0\r\n\r\n", 501, id="unknown-coding"
+    ),
+    pytest.param(request("GET", "/healthz", version="2.0"), 505, id="http-2"),
+    pytest.param(request("GET", "/healthz", version="3.0"), 505, id="http-3"),
+    pytest.param(request("CONNECT", "test:80"), 405, id="connect"),
+]
+
+
+@pytest.mark.parametrize(("sent", "status"), CLOSING)
+def test_refusal_closes(server: Server, sent: bytes, status: int) -> None:
+    with server.wire() as wire:
+        wire.send(sent)
+        answer = wire.read()
+        check_problem(answer, status)
+        assert answer["connection"] == "close"
+        wire.read_end()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(request("HEAD", "/jobs/0"), id="404"),
+        pytest.param(request("HEAD", "/jobs"), id="405"),
+        pytest.param(b"HEAD /healthz HTTP/1.1\r\n\r\n", id="no-host"),
+        pytest.param(request("HEAD", "/healthz", "Content-Length: 1") + b"x", id="content"),
+        pytest.param(request("HEAD", LONG), id="414"),
+        pytest.param(request("HEAD", "/healthz", "Expect: x"), id="417"),
+        pytest.param(request("HEAD", "/healthz", *["X: x"] * 100), id="431"),
+        pytest.param(request("HEAD", "/healthz", "X : x"), id="space-before-colon"),
+        pytest.param(request("HEAD", "/healthz", version="2.0"), id="505"),
+    ],
+)
+def test_refusal_of_head_has_no_body(server: Server, sent: bytes) -> None:
+    with server.wire() as wire:
+        wire.send(sent)
+        wire.finish()
+        assert wire.read("HEAD").status >= 400
+        wire.read_end()
+
+
+def test_refusal_reaches_a_client_that_goes_on_sending(server: Server) -> None:
+    with server.wire() as wire:
+        wire.send(post(bytes(5 * MEBIBYTE)))
+        assert wire.read().status == 413
+        wire.read_end()
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (post(submission("give", "x" * (MEBIBYTE - 31))), 202),
+        (request("GET", "/healthz?" + "x" * 8183), 200),
+        (request("GET", "/healthz", *["X: x"] * 99), 200),
+        (request("GET", "/healthz", "X: " + "x" * 16000), 200),
+    ],
+    ids=["body", "target", "100-headers", "head"],
+)
+def test_at_the_limit_is_not_over_it(server: Server, sent: bytes, status: int) -> None:
+    assert server.ask(sent).status == status
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "allow"),
+    [
+        ("GET", "/jobs", "POST"),
+        ("PUT", "/jobs", "POST"),
+        ("PATCH", "/jobs/0", "DELETE, GET, HEAD"),
+        ("POST", "/jobs/0", "DELETE, GET, HEAD"),
+        ("DELETE", "/jobs/0/result", "GET, HEAD"),
+        ("OPTIONS", "/healthz", "GET, HEAD"),
+        ("TRACE", "/readyz", "GET, HEAD"),
+        ("DELETE", "/stats", "GET, HEAD"),
+        ("POST", "/metrics", "GET, HEAD"),
+    ],
+)
+def test_405_tells_what_is_allowed(server: Server, method: str, target: str, allow: str) -> None:
+    answer = server.ask(request(method, target, body=b""))
+    check_problem(answer, 405)
+    assert answer["allow"] == allow
+
+
+FAULTS = [
+    ({}, ["task"]),
+    ({"task": None}, ["task"]),
+    ({"task": ""}, ["task"]),
+    ({"task": "x" * 201}, ["task"]),
+    ({"task": "nothing", "priority": 10}, ["priority"]),
+    ({"task": "nothing", "priority": -1}, ["priority"]),
+    ({"task": "nothing", "priority": 5.5}, ["priority"]),
+    ({"task": "nothing", "priority": True}, ["priority"]),
+    ({"task": "nothing", "priority": "5"}, ["priority"]),
+    ({"task": "nothing", "priority": 10**40}, ["priority"]),
+    ({"task": "nothing", "delay": -1}, ["delay"]),
+    ({"task": "nothing", "delay": 10**8}, ["delay"]),
+    ({"task": "nothing", "timeout": 0}, ["timeout"]),
+    ({"task": "nothing", "timeout": "30"}, ["timeout"]),
+    ({"task": "nothing", "retries": -1}, ["retries"]),
+    ({"task": "nothing", "retries": 1.5}, ["retries"]),
+    ({"task": "nothing", "prioritty": 5}, ["prioritty"]),
+    ({"taks": "nothing", "delay": -1, "retries": "x"}, ["taks", "delay", "retries", "task"]),
+    ([], [""]),
+    ("nothing", [""]),
+    (None, [""]),
+]
+
+
+@pytest.mark.parametrize(("members", "fields"), FAULTS, ids=[str(members)[:40] for members, _ in FAULTS])
+def test_422_names_each_wrong_field(server: Server, members: object, fields: list[str]) -> None:
+    answer = server.ask(post(json.dumps(members).encode()))
+    check_problem(answer, 422)
+    assert sorted(fault["field"] for fault in answer.json["errors"]) == sorted(fields)
+    assert all(field in answer.json["detail"] for field in fields)
+
+
+@pytest.mark.parametrize("depth", [970, 980, 990])
+def test_nested_value_in_a_wrong_field_is_refused(server: Server, depth: int) -> None:
+    answer = server.ask(post(b'{"task":%b}' % (b"[" * depth + b"]" * depth)))
+    assert answer.status in {400, 422}
+
+
+def test_member_given_twice_is_refused_with_its_name(server: Server) -> None:
+    answer = server.ask(post(b'{"task":"nothing","priority":99,"priority":5}'))
+    check_problem(answer, 422)
+    assert [fault["field"] for fault in answer.json["errors"]] == ["priority"]
+
+
+def test_number_beyond_floats_is_refused(server: Server) -> None:
+    assert server.ask(post(b'{"task":"nothing","delay":1e999}')).status in {400, 422}
+
+
+def test_unknown_task_is_named_with_those_there_are(server: Server) -> None:
+    answer = server.ask(post(submission("notthing")))
+    check_problem(answer, 422)
+    assert [fault["field"] for fault in answer.json["errors"]] == ["task"]
+    assert "notthing" in answer.json["detail"]
+    assert "nothing" in answer.json["detail"]
+
+
+def test_answer_to_many_faults_is_not_many_times_the_request(server: Server) -> None:
+    body = b"{%b}" % b",".join(b'"%x":1' % n for n in range(80_000))
+    answer = server.ask(post(body))
+    check_problem(answer, 422)
+    assert len(answer.body) < len(body)
+
+
+def test_full_queue_is_429_with_a_rate_limit(one_worker: Server, gate: Gate) -> None:
+    one_worker.wait_for(one_worker.submit("until_file", gate.path), "running")
+    for _ in range(5):
+        one_worker.submit("nothing")
+    one_worker.submit("nothing", delay=3600)
+    answer = one_worker.ask(post(NOTHING))
+    check_problem(answer, 429)
+    assert answer["ratelimit-policy"] == '"queue";q=6;qu="concurrent-requests"'
+    assert answer["ratelimit"] == f'"queue";r=0;t={answer["retry-after"]}'
+
+
+def test_queue_that_was_full_takes_jobs_again(one_worker: Server, gate: Gate) -> None:
+    one_worker.wait_for(one_worker.submit("until_file", gate.path), "running")
+    paths = [one_worker.submit("nothing") for _ in range(6)]
+    with one_worker.wire() as wire:
+        assert wire.ask(post(NOTHING)).status == 429
+        assert wire.ask(request("DELETE", paths[3])).status == 204
+        accepted = wire.ask(post(NOTHING))
+        assert accepted.status == 202
+        one_worker.posted.append(accepted["location"])
+        assert wire.ask(post(NOTHING)).status == 429
