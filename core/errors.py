@@ -51,7 +51,8 @@ class InvalidError(HeadwayError):
 
     def __init__(self, faults: list[tuple[str, str]]) -> None:
         self.faults = faults
-        super().__init__("; ".join(f"{field}: {fault}" if field else fault for field, fault in faults))
+        shown = "; ".join(f"{field}: {fault}" if field else fault for field, fault in faults[:3])
+        super().__init__(shown if len(faults) <= 3 else f"{shown}; and {len(faults) - 3} more")
 
 
 class UnknownTaskError(InvalidError):

@@ -30,6 +30,8 @@ from headway.core.results import Result, ResultError, encode
 
 log = logging.getLogger(__name__)
 
+_decode = msgspec.json.Decoder().decode
+
 # Seconds a cancelled coroutine has to clean up.
 GRACE_S = 1.0
 # Jobs a worker runs in a row before it lets the loop look at its sockets, for jobs that never wait themselves.
@@ -104,7 +106,7 @@ class Worker:
         task = job.task
         pool.set_deadline(self, time.monotonic() + job.timeout_s)
         try:
-            arguments = [msgspec.json.decode(job.payload)]
+            arguments = [_decode(job.payload)]
             if task.takes_context:
                 self.context = pool.context(job)
                 arguments.append(self.context)

@@ -19,10 +19,10 @@ from collections import deque
 from typing import cast
 
 from headway.core import ids
-from headway.core.errors import DrainingError, HeadwayError
+from headway.core.errors import HeadwayError
 from headway.protocol import problems, routes
 from headway.protocol.problems import Refusal
-from headway.protocol.request import Request
+from headway.protocol.request import VERSIONS, Request, head_too_large
 from headway.protocol.responses import CONTINUE
 from headway.protocol.service import Service
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade
@@ -38,7 +38,10 @@ _ID = len(_HEAD_JOB)
 _REST = _ID + ids.LENGTH
 # Answers that may gather for one write before further requests wait.
 OUT_MOST = 256 * 1024
-_TOKEN = frozenset(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+# The header fields of KEPT that a HEAD may have and still ask for nothing else.
+PLAIN = {b"host", b"connection"}
+# What llhttp says of a version that it does not know.
+INVALID_VERSION = "Invalid HTTP version"
 
 
 class Connection(asyncio.Protocol):
@@ -51,7 +54,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         # When ``overdue`` is to be called, of time.monotonic; what for is told by the flags below.
         self.deadline = service.idle_deadline
-        self._request = Request(service.config.limits, self._head_ready, self._ready)
+        self._request = Request(service.config.limits, self._expects, self._ready)
         self._paused = self._closing = self._eof = False
         # What could not be answered yet, in order; bytes are an answer that only waits for its turn.
         self._waiting: deque[Request | Refusal | bytes] = deque()
@@ -60,12 +63,15 @@ class Connection(asyncio.Protocol):
         # after another id, need no parser: compared whole, they are as good as when the parser took them. Set only
         # while no request is half read, none waits, and the connection goes on.
         self._known_rest: bytes | None = None
+        # Of answers, when they were last seen to shrink.
+        self._unsent_bytes = 0
         # Per read.
         self._answered = 0
         self._out: list[bytes] = []
         self._out_bytes = 0
-        # Bytes of a head that has come in more than one read.
-        self._head_bytes = 0
+        # Per request that comes in more than one read: bytes of its content, and what was read since they grew; a
+        # head, trailers or chunk extensions without end gather inside the parser.
+        self._body_bytes = self._fruitless_bytes = 0
 
     def __repr__(self) -> str:
         peer = self._transport.get_extra_info("peername")
@@ -77,15 +83,18 @@ class Connection(asyncio.Protocol):
         """A client has connected."""
         self._transport = cast(asyncio.Transport, transport)
         connections = self.service.connections
-        connections.add(self)
         most = self.service.config.limits.connections
-        if len(connections) > most:
-            self._refuse(Refusal("connections", f"{most} clients are connected, which is the limit", close=True), None)
+        if len(connections) < most:
+            connections.add(self)
+        else:
+            detail = f"{most} clients are connected, which is the limit"
+            self._refuse(Refusal("connections", detail, fields=b"Retry-After: 1\r\n"))
             self._flush()
 
     def connection_lost(self, _: Exception | None) -> None:
         """The connection is over."""
         self.service.connections.discard(self)
+        self.service.lingering.discard(self)
         self._closing = True
         self._waiting.clear()
 
@@ -99,6 +108,7 @@ class Connection(asyncio.Protocol):
         self._paused = True
         self._known_rest = None
         self._transport.pause_reading()
+        self._unsent_bytes = self._transport.get_write_buffer_size()
         self.deadline = self.service.clock.now + self.service.config.timeouts.write
 
     def resume_writing(self) -> None:
@@ -120,15 +130,12 @@ class Connection(asyncio.Protocol):
         self._known_rest = None
         self._answered = 0
         fresh = not request.begun
-        try:
-            request.parser.feed_data(data)
-        except HttpParserUpgrade as upgrade:
-            self._feed_after_upgrade(data, upgrade.args[0])
-        except HttpParserError as error:
-            self._take(_refusal(error, data))
+        offset = self._feed(data)
+        if offset:
+            self._feed_without_upgrade(memoryview(data)[offset:])
         if request.begun:
             self._expect_more(len(data))
-        else:
+        elif self._answered:
             self.deadline = self.service.idle_deadline
             if fresh and self._answered == 1:
                 self._learn(request, data)
@@ -137,8 +144,8 @@ class Connection(asyncio.Protocol):
             self._answer_waiting()
 
     def _learn(self, request: Request, data: bytes) -> None:
-        """Remember the rest of ``data`` if it was one HEAD of a job with no header but Host that we look at."""
-        plain = request.version == "1.1" and request.keep_alive and len(request.headers) == 1
+        """Remember the rest of ``data`` if it was one HEAD of a job that asked for nothing but its state."""
+        plain = request.version == "1.1" and request.keep_alive and request.headers.keys() <= PLAIN
         if plain and data[:_ID] == _HEAD_JOB and request.target == data[_TARGET:_REST]:
             self._known_rest = data[_REST:]
 
@@ -156,28 +163,33 @@ class Connection(asyncio.Protocol):
             self._log_access(head, b"HEAD", b"/jobs/" + job_id)
         return True
 
-    def _feed_after_upgrade(self, data: bytes, offset: int) -> None:
-        rest = memoryview(data)
+    def _feed(self, data: bytes | memoryview) -> int:
+        """Feed the parser; return where it stopped at a request that asks for an Upgrade, or 0."""
+        request = self._request
+        try:
+            request.parser.feed_data(data)
+        except HttpParserUpgrade as upgrade:
+            return int(upgrade.args[0])
+        except HttpParserError as error:
+            self._take(_refusal(error, request))
+        return 0
+
+    def _feed_without_upgrade(self, rest: memoryview) -> None:
+        """Go on after the head of a request that asks for an Upgrade, as if it had not."""
         while True:
+            self._feed(self._request.restart())
+            offset = self._feed(rest)
+            if not offset:
+                return
             rest = rest[offset:]
-            try:
-                self._request.restart_without_upgrade()
-                self._request.parser.feed_data(rest)
-                return
-            except HttpParserUpgrade as upgrade:
-                offset = upgrade.args[0]
-            except HttpParserError as error:
-                self._take(_refusal(error, bytes(rest)))
-                return
 
     # What the request calls.
 
-    def _head_ready(self, request: Request) -> None:
+    def _expects(self, request: Request) -> None:
         """Answer ``Expect: 100-continue`` before the content is sent, unless it is refused (RFC 9110, 10.1.1)."""
-        expectation = request.headers.get(b"expect")
-        if expectation is None or request.version != "1.1":
+        if request.version != "1.1":
             return
-        if expectation.lower() != b"100-continue":
+        if request.headers[b"expect"].lower() != b"100-continue":
             raise Refusal("expectation", "the only expectation here is 100-continue")
         route, _ = routes.find(request.target)
         routes.answer_for(route, request.method)
@@ -187,8 +199,10 @@ class Connection(asyncio.Protocol):
 
     def _ready(self, request: Request) -> None:
         self._in_head = self._in_body = False
-        if not self._closing:
+        if self._waiting or self._paused or self._closing or self._out_bytes > OUT_MOST:
             self._take(request)
+        else:
+            self._answer(request)
 
     def _expect_more(self, read_bytes: int) -> None:
         """A request is not complete: see that the rest of it comes in time, and its head within its limit."""
@@ -197,19 +211,24 @@ class Connection(asyncio.Protocol):
             if not self._in_body:
                 self._in_body = True
                 self.deadline = time.monotonic() + timeouts.body
+            if self._request.body_bytes > self._body_bytes:
+                self._fruitless_bytes = 0
+            self._body_bytes = self._request.body_bytes
         elif not self._in_head:
             self._in_head = True
-            self._head_bytes = 0
+            self._fruitless_bytes = 0
             self.deadline = time.monotonic() + timeouts.head
-        else:
-            self._head_bytes += read_bytes
-            if self._head_bytes > limits.request_line_bytes + limits.head_bytes:
-                self._take(Refusal("head-too-large", f"a head has at most {limits.head_bytes} bytes", close=True))
+        self._fruitless_bytes += read_bytes
+        # Twice: white space that the parser drops counts here, and not in a head that comes in one read.
+        if self._fruitless_bytes > OUT_MOST + 2 * (limits.request_line_bytes + limits.head_bytes):
+            self._take(head_too_large(limits))
 
     # Answers.
 
     def _take(self, item: Request | Refusal | bytes) -> None:
-        """Answer ``item`` in its turn."""
+        """Answer ``item`` in its turn; after an answer that ends the connection nothing has a turn."""
+        if self._closing:
+            return
         if self._waiting or self._paused or self._out_bytes > OUT_MOST:
             self._waiting.append(item.copy() if isinstance(item, Request) else item)
         else:
@@ -219,7 +238,7 @@ class Connection(asyncio.Protocol):
         if isinstance(item, Request):
             self._answer(item)
         elif isinstance(item, Refusal):
-            self._refuse(item, None)
+            self._refuse(item)
         else:
             self._out.append(item)
 
@@ -227,49 +246,41 @@ class Connection(asyncio.Protocol):
         self._answered += 1
         service, method = self.service, request.method
         name = ""
+        close = not request.keep_alive
         try:
             route, job_id = routes.find(request.target)
             name = route.names.get(method, route.path)
             answer = routes.answer_for(route, method)(service, request, job_id)
-        except Refusal as refusal:
-            self._refuse(refusal, request, name)
-            return
-        except HeadwayError as error:
+        except (Refusal, HeadwayError) as error:
             service.reject(error.reason)
             answer = problems.answer(error, service.clock, method == b"HEAD")
-            if isinstance(error, DrainingError):
-                self._closing = True
+            close = close or problems.closes(error)
         except Exception:
-            log.exception("a request failed: %s", request)
-            self._refuse(Refusal("internal", "the server's log says more", close=True), request, name)
-            return
-        if request.version == "1.0" or not request.keep_alive:
-            answer = self._with_connection(answer, request)
-        self._send(answer, request, name)
+            log.exception("a request failed: %s %s", method, request.target)
+            answer = problems.answer(Refusal("internal", "the log says more"), service.clock, method == b"HEAD")
+            close = True
+        if close or request.version == "1.0":
+            answer = _with_connection(answer, close)
+            self._closing = close
+        self._send(answer, name)
+        if service.access_log:
+            self._log_access(answer, method, request.target)
 
-    def _with_connection(self, answer: bytes, request: Request) -> bytes:
-        """Put ``Connection`` after the status line; the end of the connection follows its ``close``."""
-        if request.keep_alive:
-            return answer.replace(b"\r\n", b"\r\nConnection: keep-alive\r\n", 1)
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answer what is no request; the connection ends with it."""
         self._closing = True
-        return answer.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
-
-    def _refuse(self, refusal: Refusal, request: Request | None, name: str = "") -> None:
         service = self.service
         service.reject(refusal.reason)
-        if refusal.close or (request is not None and not request.keep_alive):
-            refusal.close = self._closing = True
-        bodiless = request is not None and request.method == b"HEAD"
-        self._send(problems.answer(refusal, service.clock, bodiless), request, name)
+        answer = problems.answer(refusal, service.clock, refusal.bodiless)
+        self._send(_with_connection(answer, close=True), "")
+        if service.access_log:
+            self._log_access(answer, b"-", b"-")
 
-    def _send(self, answer: bytes, request: Request | None, name: str) -> None:
+    def _send(self, answer: bytes, name: str) -> None:
         self._out.append(answer)
         self._out_bytes += len(answer)
         requests, key = self.service.requests, (name, answer[9:12])
         requests[key] = requests.get(key, 0) + 1
-        if self.service.access_log:
-            method, target = (b"-", b"-") if request is None else (request.method, request.target)
-            self._log_access(answer, method, target)
 
     def _flush(self) -> None:
         """Write all answers at once; end the connection if one of them said so."""
@@ -297,13 +308,21 @@ class Connection(asyncio.Protocol):
         if self._transport.can_write_eof() and not self._transport.is_closing():
             self._transport.write_eof()
         self.deadline = time.monotonic() + LINGER_S
+        # One that has had its last answer takes no place among limits.connections.
+        self.service.connections.discard(self)
+        self.service.lingering.add(self)
 
     def overdue(self) -> None:
         """The deadline has passed."""
-        if self._closing or self._paused:
+        unsent_bytes = self._transport.get_write_buffer_size()
+        if self._paused and unsent_bytes < self._unsent_bytes:
+            # Slow, but it reads.
+            self._unsent_bytes = unsent_bytes
+            self.deadline = time.monotonic() + self.service.config.timeouts.write
+        elif self._closing or self._paused:
             self._transport.abort()
         elif self._in_head or self._in_body:
-            self._take(Refusal("request-timeout", "the request did not arrive in time", close=True))
+            self._take(Refusal("request-timeout", "the request did not arrive in time"))
             self._flush()
         else:
             self._transport.close()
@@ -314,16 +333,21 @@ class Connection(asyncio.Protocol):
         access.info('%s "%s" %s %d', peer[0], line, answer[9:12].decode(), len(answer))
 
 
-def _refusal(error: HttpParserError, data: bytes) -> Refusal:
-    """What to answer to bytes that the parser did not take."""
+def _with_connection(answer: bytes, close: bool) -> bytes:
+    """Put a Connection line after the status line."""
+    line = b"\r\nConnection: close\r\n" if close else b"\r\nConnection: keep-alive\r\n"
+    return answer.replace(b"\r\n", line, 1)
+
+
+def _refusal(error: HttpParserError, request: Request) -> Refusal:
+    """What to answer to bytes that the parser did not take, or that the request refused."""
+    if isinstance(error, HttpParserInvalidMethodError):
+        return Refusal("bad-request", "the request line does not begin with a method that HTTP knows")
     if isinstance(error.__context__, Refusal):
-        error.__context__.close = True
-        return error.__context__
-    if isinstance(error, HttpParserInvalidMethodError) and _begins_with_token(data):
-        return Refusal("not-implemented", "there is no such method here", close=True)
-    return Refusal("bad-request", str(error), close=True)
-
-
-def _begins_with_token(data: bytes) -> bool:
-    method, space, _ = data.lstrip(b"\r\n")[:64].partition(b" ")
-    return bool(space and method) and _TOKEN.issuperset(method)
+        refusal = error.__context__
+    elif str(error) == INVALID_VERSION:
+        refusal = Refusal("version", VERSIONS)
+    else:
+        refusal = Refusal("bad-request", str(error))
+    refusal.bodiless = request.parser.get_method() == b"HEAD"
+    return refusal

@@ -33,6 +33,8 @@ REFUSALS: dict[str, tuple[int, str]] = {
 }
 
 
+# Of many faults in one submission, so many are told.
+FAULTS_SHOWN = 20
 # HTTP that a server of ours has, whatever the route.
 METHODS = b"Allow: DELETE, GET, HEAD, POST\r\n"
 
@@ -46,6 +48,8 @@ class Refusal(Exception):
         self.status, self.title = REFUSALS[reason]
         self.fields = fields
         self.close = close
+        # The request was a HEAD.
+        self.bodiless = False
 
 
 def document(status: int, reason: str, title: str, detail: str, /, **members: object) -> bytes:
@@ -67,10 +71,8 @@ def answer(error: Refusal | HeadwayError, clock: Clock, bodiless: bool) -> bytes
     fields = clock.fields
     if isinstance(error, Refusal):
         fields += error.fields
-        if error.close:
-            fields += b"Connection: close\r\n"
     elif isinstance(error, InvalidError):
-        members["errors"] = [{"field": field, "detail": fault} for field, fault in error.faults]
+        members["errors"] = [{"field": field, "detail": fault} for field, fault in error.faults[:FAULTS_SHOWN]]
     elif isinstance(error, QueueFullError):
         milliseconds = int(error.retry_after_s * 1000)
         seconds = (milliseconds + 999) // 1000
@@ -78,6 +80,11 @@ def answer(error: Refusal | HeadwayError, clock: Clock, bodiless: bool) -> bytes
         fields += b'RateLimit-Policy: "queue";q=%d;qu="concurrent-requests"\r\n' % error.size
         fields += b'RateLimit: "queue";r=0;t=%d\r\n' % seconds
     elif isinstance(error, DrainingError):
-        fields += b"Retry-After: %d\r\nConnection: close\r\n" % DRAINING_RETRY_S
+        fields += b"Retry-After: %d\r\n" % DRAINING_RETRY_S
     body = document(error.status, error.reason, error.title, str(error), **members)
     return complete(STATUS_LINES[error.status] + fields, PROBLEM, body, bodiless)
+
+
+def closes(error: Refusal | HeadwayError) -> bool:
+    """Whether the connection ends with the answer."""
+    return error.close if isinstance(error, Refusal) else isinstance(error, DrainingError)

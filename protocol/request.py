@@ -33,19 +33,21 @@ KEPT = frozenset(
     }
 )
 SINGLE = frozenset({b"host", b"content-length", b"content-type", b"transfer-encoding"})
+FRAMING = frozenset({b"connection", b"content-length", b"transfer-encoding", b"upgrade"})
 # What each header line costs besides its name and value: colon, space, CR, LF.
 LINE_BYTES = 4
 # RFC 3986, 3.2: host and port; an empty Host is allowed by RFC 9112, 3.2.
 _HOST = re.compile(rb"([\w.~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.v]+\])(:\d*)?", re.ASCII)
-_ABSOLUTE = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
+_ABSOLUTE = re.compile(rb"https?://[^/?#]+", re.IGNORECASE)
+VERSIONS = "this server speaks HTTP/1.1 and HTTP/1.0"
 
 
 class Request:
-    """What a client asks. ``ready`` is called with it when it is complete, ``head_ready`` when its head is."""
+    """What a client asks; ``expects`` is called when its head has an Expect, ``ready`` when it is complete."""
 
-    def __init__(self, limits: Limits, head_ready: Callable[[Request], None], ready: Callable[[Request], None]) -> None:
+    def __init__(self, limits: Limits, expects: Callable[[Request], None], ready: Callable[[Request], None]) -> None:
         self._limits = limits
-        self._head_ready = head_ready
+        self._expects = expects
         self._ready = ready
         self._trusted_host = b""
         self.parser = HttpRequestParser(self)
@@ -61,27 +63,32 @@ class Request:
         self.keep_alive = True
         self.version = "1.1"
         self._chunks: list[bytes] = []
-        self._body_bytes = 0
+        # Of the content that has come.
+        self.body_bytes = 0
         self._head_bytes = 0
         self._header_count = 0
 
-    def restart_without_upgrade(self) -> None:
-        """Read the head again as if it had not asked for an Upgrade, which we never follow (RFC 9110, 7.8)."""
+    def restart(self) -> bytes:
+        """Begin with a new parser; return the head as if it had not asked for an Upgrade (RFC 9110, 7.8)."""
         lines = [b"%b: %b\r\n" % item for item in self.headers.items() if item[0] not in (b"upgrade", b"connection")]
-        connection = b"" if self.keep_alive else b"connection: close\r\n"
-        head = b"%b %b HTTP/%b\r\n%b%b\r\n" % (
-            self.method,
-            self.target,
-            self.version.encode(),
-            b"".join(lines),
-            connection,
-        )
+        if not self.keep_alive:
+            lines.append(b"connection: close\r\n")
         self.parser = HttpRequestParser(self)
-        self.parser.feed_data(head)
+        return b"%b %b HTTP/%b\r\n%b\r\n" % (self.method, self.target, self.version.encode(), b"".join(lines))
 
     def copy(self) -> Request:
         """Return a request that keeps what this one holds now."""
         return copy(self)
+
+    def preference(self, name: bytes) -> bytes | None:
+        """Return the value of a preference, empty where it has none; None where it is not asked for (RFC 7240)."""
+        if b"prefer" not in self.headers:
+            return None
+        for preference in self.headers[b"prefer"].split(b","):
+            key, _, value = preference.partition(b";")[0].partition(b"=")
+            if key.strip().lower() == name:
+                return value.strip().strip(b'"')
+        return None
 
     # What the parser calls, in this order.
 
@@ -108,13 +115,13 @@ class Request:
         self._head_bytes += len(name) + len(value) + LINE_BYTES
         self._header_count += 1
         if self._head_bytes > self._limits.head_bytes or self._header_count > self._limits.headers:
-            raise Refusal(
-                "head-too-large",
-                f"a head has at most {self._limits.headers} lines and {self._limits.head_bytes} bytes",
-                close=True,
-            )
+            raise head_too_large(self._limits)
         name = name.lower()
-        if name in KEPT and not self.head_done:
+        if self.head_done:
+            # The parser would act on these; others are trailers that nobody here reads.
+            if name in FRAMING:
+                raise Refusal("bad-request", f"{name.decode()} cannot be a trailer (RFC 9110, 6.5.1)", close=True)
+        elif name in KEPT:
             if name not in self.headers:
                 self.headers[name] = value
             elif name in SINGLE:
@@ -139,14 +146,15 @@ class Request:
             self._check_target()
         if b"upgrade" in headers and parser.should_upgrade():
             return
-        if len(headers) > 1 or self.method == b"POST":
+        if len(headers) > 1 or self.method == b"POST" or host is None:
             self._check_framing()
-            self._head_ready(self)
+            if b"expect" in headers:
+                self._expects(self)
 
     def on_body(self, piece: bytes) -> None:
         """Some or all of the content."""
-        self._body_bytes += len(piece)
-        if self._body_bytes > self._limits.body_bytes:
+        self.body_bytes += len(piece)
+        if self.body_bytes > self._limits.body_bytes:
             raise self._too_large()
         self._chunks.append(piece)
 
@@ -155,7 +163,7 @@ class Request:
         if self._chunks:
             self.body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
             self._chunks.clear()
-            self._body_bytes = 0
+            self.body_bytes = 0
         if b"upgrade" in self.headers and self.parser.should_upgrade():
             return
         self.begun = False
@@ -165,7 +173,7 @@ class Request:
 
     def _check_version(self) -> None:
         if self.version != "1.0":
-            raise Refusal("version", "this server speaks HTTP/1.1 and HTTP/1.0", close=True)
+            raise Refusal("version", VERSIONS, close=True)
 
     def _check_host(self, host: bytes | None) -> None:
         if host is None:
@@ -177,13 +185,15 @@ class Request:
             self._trusted_host = host
 
     def _check_target(self) -> None:
-        """Accept the absolute form (RFC 9112, 3.2.2) and, for what has no route anyway, any other."""
+        """Accept the absolute form (RFC 9112, 3.2.2), and the asterisk, which has no route."""
         if self.method == b"CONNECT":
             raise Refusal("method", "this server is no proxy", fields=METHODS, close=True)
         absolute = _ABSOLUTE.match(self.target)
         if absolute:
             rest = self.target[absolute.end() :]
             self.target = rest if rest.startswith(b"/") else b"/" + rest
+        elif self.target != b"*":
+            raise Refusal("bad-request", "the request target is neither a path nor an http URL", close=True)
 
     def _check_framing(self) -> None:
         length = self.headers.get(b"content-length")
@@ -191,7 +201,12 @@ class Request:
         if coding is not None:
             if self.version == "1.0":
                 raise Refusal("bad-request", "HTTP/1.0 has no Transfer-Encoding (RFC 9112, 6.1)", close=True)
-            if coding.lower() != b"chunked":
+            *others, last = (name.strip() for name in coding.lower().split(b","))
+            if last != b"chunked" or b"chunked" in others:
+                raise Refusal(
+                    "bad-request", "Transfer-Encoding does not end with one chunked (RFC 9112, 6.3)", close=True
+                )
+            if others:
                 raise Refusal("not-implemented", "the only Transfer-Encoding here is chunked", close=True)
         elif length is None:
             if self.method == b"POST":
@@ -203,3 +218,9 @@ class Request:
 
     def _too_large(self) -> Refusal:
         return Refusal("too-large", f"content has at most {self._limits.body_bytes} bytes", close=True)
+
+
+def head_too_large(limits: Limits) -> Refusal:
+    """Return the refusal of a head that is over one of its limits."""
+    detail = f"a head has at most {limits.headers} lines and {limits.head_bytes} bytes"
+    return Refusal("head-too-large", detail, close=True)

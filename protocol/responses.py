@@ -66,17 +66,11 @@ class Heads:
             milliseconds = status.retry_after_ms
             hint = (clock.fields, (milliseconds + 999) // 1000, milliseconds)
             if state <= State.QUEUED:
-                return b"%bRetry-After: %d\r\nRetry-After-Ms: %d\r\nJob-Position: %d\r\n" % (
-                    *hint,
-                    status.position,
-                )
-            fields = b"%bRetry-After: %d\r\nRetry-After-Ms: %d\r\nJob-Attempt: %d\r\n" % (
-                *hint,
-                status.attempt,
-            )
-            if state == State.RUNNING and status.progress is not None:
-                fields += b"Job-Progress: %d\r\n" % status.progress
-            return fields
+                return b"%bRetry-After: %d\r\nRetry-After-Ms: %d\r\nJob-Position: %d\r\n" % (*hint, status.position)
+            fields = b"%bRetry-After: %d\r\nRetry-After-Ms: %d\r\nJob-Attempt: %d\r\n" % (*hint, status.attempt)
+            if state == State.RETRYING:
+                return b"%bJob-Position: %d\r\n" % (fields, status.position)
+            return fields if status.progress is None else b"%bJob-Progress: %d\r\n" % (fields, status.progress)
         if state == State.SUCCEEDED:
             return b"%bExpires: %b\r\nServer-Timing: queue;dur=%.1f, run;dur=%.1f\r\n" % (
                 clock.fields,

@@ -41,16 +41,16 @@ class Route:
 def find(target: bytes) -> tuple[Route, bytes]:
     """Return the route of a request target and the id in it; raises Refusal where there is none."""
     path = target.partition(b"?")[0] if b"?" in target else target
+    route = FIXED.get(path)
+    if route is not None:
+        return route, b""
     if path.startswith(b"/jobs/"):
         job_id = path[6:]
         if b"/" not in job_id:
             return JOB, job_id
         if job_id.endswith(b"/result") and job_id.count(b"/") == 1:
             return RESULT, job_id[:-7]
-    route = FIXED.get(path)
-    if route is None:
-        raise Refusal("not-found", "there is no such route; docs/protocol.md lists them")
-    return route, b""
+    raise Refusal("not-found", "there is no such route; docs/protocol.md lists them")
 
 
 def answer_for(route: Route, method: bytes) -> Answer:
@@ -76,7 +76,7 @@ def submit(service: Service, request: Request, _: bytes) -> bytes:
     status = service.engine.submit(_decoded(request.body))
     job_id = ids.write(status.sequence, status.tag)
     head = service.heads.accepted(status, job_id)
-    if b"prefer" in request.headers and b"return=minimal" in request.headers[b"prefer"].replace(b" ", b"").lower():
+    if request.preference(b"return") == b"minimal":
         return head + b"Preference-Applied: return=minimal\r\nContent-Length: 0\r\n\r\n"
     body = b'{"id":"%b","state":"%b"}' % (job_id, NAMES[status.state].encode())
     return complete(head, JSON, body, bodiless=False)
@@ -84,15 +84,21 @@ def submit(service: Service, request: Request, _: bytes) -> bytes:
 
 def _decoded(body: bytes) -> Submission:
     try:
+        if not body.isascii():
+            # The payload is kept as it is, so that nobody else looks whether it is text.
+            body.decode()
         return _submission.decode(body)
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, OverflowError):
         raise InvalidError(_faults(body)) from None
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise MalformedError(str(error)) from None
 
 
 def _faults(body: bytes) -> list[tuple[str, str]]:
-    members = msgspec.json.decode(body)
+    try:
+        members = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise MalformedError(str(error)) from None
     if not isinstance(members, dict):
         return [("", f"expected an object, got {type(members).__name__}")]
     found = list(faults(Submission, members))
@@ -139,7 +145,7 @@ def result(service: Service, request: Request, job_id: bytes) -> bytes:
     else:
         kept = service.engine.result(status)
         if kept is None:
-            return _given_up(service, bodiless)
+            return _given_up(service, job_id, bodiless)
         body, media_type = kept.body, kept.media_type.encode()
     tag = b'"%b"' % job_id
     fields = b"Job-State: succeeded\r\n%bETag: %b\r\nCache-Control: private, immutable\r\n" % (
@@ -151,12 +157,13 @@ def result(service: Service, request: Request, job_id: bytes) -> bytes:
     return complete(STATUS_LINES[200] + fields, media_type, body, bodiless)
 
 
-def _given_up(service: Service, bodiless: bool) -> bytes:
+def _given_up(service: Service, job_id: bytes, bodiless: bool) -> bytes:
     body = document(
         410,
         "result-gone",
         "The result is gone",
         "the job succeeded; its result was deleted, or given up to stay within results.max_bytes",
+        id=job_id.decode(),
         state="succeeded",
     )
     head = STATUS_LINES[410] + b"Job-State: succeeded\r\n" + service.clock.fields

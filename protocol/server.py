@@ -16,6 +16,7 @@ import resource
 import signal
 import socket
 import sys
+import time
 
 import uvloop
 from headway.core.config import Config
@@ -29,6 +30,8 @@ from headway.protocol.service import TICK_S, Service
 log = logging.getLogger(__name__)
 
 EXIT_JOBS_LEFT = 1
+# A signal to a process group reaches us twice where make, or a shell, passes on its own.
+SAME_SIGNAL_S = 0.25
 # Files a server needs besides its clients' connections.
 SPARE_FILES = 64
 
@@ -56,9 +59,9 @@ async def serve(config: Config, listener: socket.socket) -> int:
     engine = Engine(config, REGISTRY)
     service = Service(config, engine)
     engine.start()
-    told = asyncio.Event()
+    told = Told()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _told, number, told)
+        loop.add_signal_handler(number, told.signal, number)
     server = await loop.create_server(lambda: Connection(service), sock=listener, backlog=config.server.backlog)
     ticker = asyncio.create_task(_tick(service))
     # What lives from here to the end need not be looked at by the garbage collector.
@@ -90,11 +93,23 @@ async def _drain(config: Config, engine: Engine) -> int:
     return left
 
 
-def _told(number: int, told: asyncio.Event) -> None:
-    if told.is_set():
-        log.warning("second signal: ending at once")
-        _end(128 + number)
-    told.set()
+class Told:
+    """The signals that came. What comes within SAME_SIGNAL_S of the first is the first, come by another way."""
+
+    def __init__(self) -> None:
+        self._at = 0.0
+        self._event = asyncio.Event()
+        self.wait = self._event.wait
+
+    def signal(self, number: int) -> None:
+        """Take a signal; the second ends the process."""
+        now = time.monotonic()
+        if not self._event.is_set():
+            self._at = now
+            self._event.set()
+        elif now - self._at > SAME_SIGNAL_S:
+            log.warning("second signal: ending at once")
+            _end(128 + number)
 
 
 def _end(code: int) -> None:

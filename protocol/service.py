@@ -27,6 +27,8 @@ class Service:
         self.clock = Clock()
         self.heads = Heads(self.clock, config.retention.seconds, config.http.failed_status)
         self.connections: set[Connection] = set()
+        # Those that only wait for the client to end its side.
+        self.lingering: set[Connection] = set()
         # When a connection that is idle from now on is to be closed, of time.monotonic.
         self.idle_deadline = 0.0
         # Requests by (method and route, status code as sent).
@@ -42,8 +44,9 @@ class Service:
         now = self.clock.now
         # A tick may be a second away when the wait begins.
         self.idle_deadline = now + TICK_S + self.config.timeouts.idle
-        for connection in [connection for connection in self.connections if connection.deadline < now]:
-            connection.overdue()
+        for connections in (self.connections, self.lingering):
+            for connection in [connection for connection in connections if connection.deadline < now]:
+                connection.overdue()
 
     def all_requests(self) -> Counter[tuple[str, bytes]]:
         """Return how many answers there were by (method and route, status code)."""
