@@ -97,13 +97,10 @@ class Engine:
         Raises UnknownTaskError, QueueFullError or DrainingError, in which case nothing was changed.
         """
         task = self.registry.by_name.get(submission.task)
-        if self.draining:
-            raise DrainingError()
         if task is None:
             known = ", ".join(sorted(self.registry.by_name)) or "none"
             raise UnknownTaskError([("task", f"{submission.task!r} is not one of: {known}")])
-        if self.queue.full:
-            raise QueueFullError(self.queue.size, self.estimate.for_place())
+        self.check_room()
         now = time.monotonic()
         delayed = submission.delay > 0
         state = State.SCHEDULED if delayed else State.QUEUED
@@ -122,6 +119,13 @@ class Engine:
             self.queue.push(sequence)
             self.workers.wake()
         return self._status(sequence % self.board.rows, sequence, now)
+
+    def check_room(self) -> None:
+        """Raise DrainingError or QueueFullError where no job would be taken now."""
+        if self.draining:
+            raise DrainingError
+        if self.queue.full:
+            raise QueueFullError(self.queue.size, self.estimate.for_place())
 
     def peek(self, job_id: bytes) -> Status | None:
         """Return what is known of a job at once; None where it was never issued.

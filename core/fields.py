@@ -12,8 +12,9 @@ from reprlib import Repr
 from typing import Any, get_type_hints
 
 import msgspec
+from msgspec import inspect
 
-# A value in a message is shown up to this many characters.
+# A name or a value in a message is shown up to this many characters.
 SHOWN = 60
 # Whatever the depth and size of a value, its text is short.
 _brief = Repr()
@@ -32,9 +33,11 @@ def faults(kind: type[msgspec.Struct], members: Mapping[str, Any], prefix: str =
             continue
         try:
             msgspec.convert(value, types[name])
-        except (msgspec.ValidationError, OverflowError) as error:
-            allowed = str(error).split(" - at ")[0].replace("`", "")
-            yield f"{prefix}{name}", f"{_shown(value)} is not allowed: {allowed[0].lower()}{allowed[1:]}"
+        except (msgspec.ValidationError, OverflowError):
+            yield (
+                f"{prefix}{name}",
+                f"{_printable(_brief.repr(value))} is not allowed: expected {_allowed(types[name])}",
+            )
 
 
 @cache
@@ -42,11 +45,39 @@ def _types(kind: type[msgspec.Struct]) -> dict[str, Any]:
     return get_type_hints(kind, include_extras=True)
 
 
-def _shown(value: object) -> str:
-    text = _printable(_brief.repr(value))
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+def _allowed(kind: Any) -> str:
+    """What a value of this type may be, in words."""
+    info = inspect.type_info(kind)
+    options = info.types if isinstance(info, inspect.UnionType) else (info,)
+    return " or ".join(_words(option) for option in options)
+
+
+def _words(info: inspect.Type) -> str:
+    match info:
+        case inspect.LiteralType():
+            return f"one of {', '.join(map(str, info.values))}"
+        case inspect.IntType():
+            return f"a whole number{_range(info)}"
+        case inspect.FloatType():
+            return f"a number{_range(info)}"
+        case inspect.StrType():
+            return f"a text of {info.min_length} to {info.max_length} characters" if info.max_length else "a text"
+        case inspect.BoolType():
+            return "true or false"
+        case inspect.NoneType():
+            return "null"
+        case _:
+            return "a list of texts"
+
+
+def _range(info: inspect.IntType | inspect.FloatType) -> str:
+    if info.gt is not None:
+        return f" above {info.gt:g} and up to {info.le}"
+    return f" from {info.ge} to {info.le}"
 
 
 def _printable(name: object) -> str:
-    """``name`` as text that UTF-8 can hold, cut to a length that can be shown."""
-    return str(name)[:SHOWN].encode(errors="backslashreplace").decode()
+    """``name`` as one line that UTF-8 can hold, cut to a length that can be shown."""
+    text = str(name)
+    cut = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:SHOWN])
+    return cut if len(text) <= SHOWN else f"{cut}…"

@@ -43,7 +43,7 @@ def serve(file: Path | None, check: bool) -> None:
             server.check(config)
             click.echo("the configuration is good")
             return
-        sys.exit(server.run(config))
+        server.run(config)
     except ConfigError as error:
         click.echo(f"headway: {error}", err=True)
         sys.exit(EXIT_CONFIG)

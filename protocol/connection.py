@@ -15,22 +15,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
 from typing import cast
 
 from headway.core import ids
 from headway.core.errors import HeadwayError
 from headway.protocol import problems, routes
 from headway.protocol.problems import Refusal
-from headway.protocol.request import VERSIONS, Request, head_too_large
-from headway.protocol.responses import CONTINUE
-from headway.protocol.service import Service
+from headway.protocol.request import Request, head_too_large, refused
+from headway.protocol.responses import CONTINUE, with_connection
+from headway.protocol.service import LINGER_S, Service
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade
 
 log = logging.getLogger(__name__)
 access = logging.getLogger("headway.access")
 
-LINGER_S = 2.0
 # Where the target, the id and the rest begin in a HEAD of a job.
 _HEAD_JOB = b"HEAD /jobs/"
 _TARGET = len(b"HEAD ")
@@ -40,12 +38,34 @@ _REST = _ID + ids.LENGTH
 OUT_MOST = 256 * 1024
 # The header fields of KEPT that a HEAD may have and still ask for nothing else.
 PLAIN = {b"host", b"connection"}
-# What llhttp says of a version that it does not know.
-INVALID_VERSION = "Invalid HTTP version"
+
+
+class Last(bytes):
+    """An answer with which the connection ends."""
 
 
 class Connection(asyncio.Protocol):
     """A client's connection, for as long as it lasts."""
+
+    __slots__ = (
+        "_answered",
+        "_body_bytes",
+        "_closing",
+        "_eof",
+        "_fruitless_bytes",
+        "_in_body",
+        "_in_head",
+        "_known_rest",
+        "_out",
+        "_out_bytes",
+        "_paused",
+        "_request",
+        "_transport",
+        "_unsent_bytes",
+        "_waiting",
+        "deadline",
+        "service",
+    )
 
     def __init__(self, service: Service) -> None:
         # Shared.
@@ -57,13 +77,13 @@ class Connection(asyncio.Protocol):
         self._request = Request(service.config.limits, self._expects, self._ready)
         self._paused = self._closing = self._eof = False
         # What could not be answered yet, in order; bytes are an answer that only waits for its turn.
-        self._waiting: deque[Request | Refusal | bytes] = deque()
+        self._waiting: list[Request | bytes] = []
         self._in_head = self._in_body = False
         # What followed the id in a HEAD that the parser took and that asked for nothing else. The same bytes again,
         # after another id, need no parser: compared whole, they are as good as when the parser took them. Set only
         # while no request is half read, none waits, and the connection goes on.
         self._known_rest: bytes | None = None
-        # Of answers, when they were last seen to shrink.
+        # Of answers, when the deadline was set; 0 where the deadline is not about them.
         self._unsent_bytes = 0
         # Per read.
         self._answered = 0
@@ -88,7 +108,7 @@ class Connection(asyncio.Protocol):
             connections.add(self)
         else:
             detail = f"{most} clients are connected, which is the limit"
-            self._refuse(Refusal("connections", detail, fields=b"Retry-After: 1\r\n"))
+            self._refuse(Refusal("connections", detail, fields=b"Retry-After: 1\r\n"), bodiless=False)
             self._flush()
 
     def connection_lost(self, _: Exception | None) -> None:
@@ -108,12 +128,12 @@ class Connection(asyncio.Protocol):
         self._paused = True
         self._known_rest = None
         self._transport.pause_reading()
-        self._unsent_bytes = self._transport.get_write_buffer_size()
-        self.deadline = self.service.clock.now + self.service.config.timeouts.write
+        self._wait_for_client()
 
     def resume_writing(self) -> None:
         """The client has read enough for more."""
         self._paused = False
+        self._unsent_bytes = 0
         self.deadline = time.monotonic() + self.service.config.timeouts.body
         self._answer_waiting()
         if not self._paused:
@@ -171,7 +191,8 @@ class Connection(asyncio.Protocol):
         except HttpParserUpgrade as upgrade:
             return int(upgrade.args[0])
         except HttpParserError as error:
-            self._take(_refusal(error, request))
+            bodiless = request.parser.get_method() == b"HEAD" and not isinstance(error, HttpParserInvalidMethodError)
+            self._refuse(refused(error), bodiless)
         return 0
 
     def _feed_without_upgrade(self, rest: memoryview) -> None:
@@ -195,6 +216,7 @@ class Connection(asyncio.Protocol):
         routes.answer_for(route, request.method)
         if request.method == b"POST":
             routes.check_content(request)
+            self.service.engine.check_room()
         self._take(CONTINUE)
 
     def _ready(self, request: Request) -> None:
@@ -210,6 +232,7 @@ class Connection(asyncio.Protocol):
         if self._request.head_done:
             if not self._in_body:
                 self._in_body = True
+                self._body_bytes = self._fruitless_bytes = 0
                 self.deadline = time.monotonic() + timeouts.body
             if self._request.body_bytes > self._body_bytes:
                 self._fruitless_bytes = 0
@@ -221,11 +244,11 @@ class Connection(asyncio.Protocol):
         self._fruitless_bytes += read_bytes
         # Twice: white space that the parser drops counts here, and not in a head that comes in one read.
         if self._fruitless_bytes > OUT_MOST + 2 * (limits.request_line_bytes + limits.head_bytes):
-            self._take(head_too_large(limits))
+            self._refuse(head_too_large(limits), self._request.method == b"HEAD")
 
     # Answers.
 
-    def _take(self, item: Request | Refusal | bytes) -> None:
+    def _take(self, item: Request | bytes) -> None:
         """Answer ``item`` in its turn; after an answer that ends the connection nothing has a turn."""
         if self._closing:
             return
@@ -234,11 +257,14 @@ class Connection(asyncio.Protocol):
         else:
             self._handle(item)
 
-    def _handle(self, item: Request | Refusal | bytes) -> None:
+    def _handle(self, item: Request | bytes) -> None:
         if isinstance(item, Request):
             self._answer(item)
-        elif isinstance(item, Refusal):
-            self._refuse(item)
+        elif isinstance(item, Last):
+            self._closing = True
+            self._send(item, "")
+            if self.service.access_log:
+                self._log_access(item, b"-", b"-")
         else:
             self._out.append(item)
 
@@ -260,21 +286,18 @@ class Connection(asyncio.Protocol):
             answer = problems.answer(Refusal("internal", "the log says more"), service.clock, method == b"HEAD")
             close = True
         if close or request.version == "1.0":
-            answer = _with_connection(answer, close)
+            answer = with_connection(answer, close)
             self._closing = close
         self._send(answer, name)
         if service.access_log:
             self._log_access(answer, method, request.target)
 
-    def _refuse(self, refusal: Refusal) -> None:
-        """Answer what is no request; the connection ends with it."""
-        self._closing = True
-        service = self.service
-        service.reject(refusal.reason)
-        answer = problems.answer(refusal, service.clock, refusal.bodiless)
-        self._send(_with_connection(answer, close=True), "")
-        if service.access_log:
-            self._log_access(answer, b"-", b"-")
+    def _refuse(self, error: Refusal | HeadwayError, bodiless: bool) -> None:
+        """Answer what is no request, in its turn; the connection ends with it."""
+        if self._closing:
+            return
+        self.service.reject(error.reason)
+        self._take(Last(with_connection(problems.answer(error, self.service.clock, bodiless), close=True)))
 
     def _send(self, answer: bytes, name: str) -> None:
         self._out.append(answer)
@@ -296,7 +319,7 @@ class Connection(asyncio.Protocol):
         waiting = self._waiting
         while waiting and not self._paused and not self._closing:
             while waiting and self._out_bytes <= OUT_MOST and not self._closing:
-                self._handle(waiting.popleft())
+                self._handle(waiting.pop(0))
             self._flush()
         if self._eof and not waiting:
             self._transport.close()
@@ -307,22 +330,25 @@ class Connection(asyncio.Protocol):
         self._known_rest = None
         if self._transport.can_write_eof() and not self._transport.is_closing():
             self._transport.write_eof()
-        self.deadline = time.monotonic() + LINGER_S
+        self._wait_for_client()
         # One that has had its last answer takes no place among limits.connections.
         self.service.connections.discard(self)
         self.service.lingering.add(self)
 
+    def _wait_for_client(self) -> None:
+        """Give it time to take what it has not taken yet; after that, to end its side."""
+        self._unsent_bytes = self._transport.get_write_buffer_size()
+        patience_s = self.service.config.timeouts.write if self._unsent_bytes else LINGER_S
+        self.deadline = time.monotonic() + patience_s
+
     def overdue(self) -> None:
-        """The deadline has passed."""
-        unsent_bytes = self._transport.get_write_buffer_size()
-        if self._paused and unsent_bytes < self._unsent_bytes:
-            # Slow, but it reads.
-            self._unsent_bytes = unsent_bytes
-            self.deadline = time.monotonic() + self.service.config.timeouts.write
+        """The deadline has passed: end the connection, unless it is a slow one that goes on taking its answers."""
+        if self._transport.get_write_buffer_size() < self._unsent_bytes:
+            self._wait_for_client()
         elif self._closing or self._paused:
             self._transport.abort()
         elif self._in_head or self._in_body:
-            self._take(Refusal("request-timeout", "the request did not arrive in time"))
+            self._refuse(Refusal("request-timeout", "the request did not arrive in time"), bodiless=False)
             self._flush()
         else:
             self._transport.close()
@@ -331,23 +357,3 @@ class Connection(asyncio.Protocol):
         peer = self._transport.get_extra_info("peername") or ("-",)
         line = f"{method.decode()} {target.decode(errors='backslashreplace')}"
         access.info('%s "%s" %s %d', peer[0], line, answer[9:12].decode(), len(answer))
-
-
-def _with_connection(answer: bytes, close: bool) -> bytes:
-    """Put a Connection line after the status line."""
-    line = b"\r\nConnection: close\r\n" if close else b"\r\nConnection: keep-alive\r\n"
-    return answer.replace(b"\r\n", line, 1)
-
-
-def _refusal(error: HttpParserError, request: Request) -> Refusal:
-    """What to answer to bytes that the parser did not take, or that the request refused."""
-    if isinstance(error, HttpParserInvalidMethodError):
-        return Refusal("bad-request", "the request line does not begin with a method that HTTP knows")
-    if isinstance(error.__context__, Refusal):
-        refusal = error.__context__
-    elif str(error) == INVALID_VERSION:
-        refusal = Refusal("version", VERSIONS)
-    else:
-        refusal = Refusal("bad-request", str(error))
-    refusal.bodiless = request.parser.get_method() == b"HEAD"
-    return refusal

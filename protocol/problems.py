@@ -48,8 +48,6 @@ class Refusal(Exception):
         self.status, self.title = REFUSALS[reason]
         self.fields = fields
         self.close = close
-        # The request was a HEAD.
-        self.bodiless = False
 
 
 def document(status: int, reason: str, title: str, detail: str, /, **members: object) -> bytes:

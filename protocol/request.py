@@ -14,8 +14,9 @@ from collections.abc import Callable
 from copy import copy
 
 from headway.core.config import Limits
+from headway.core.errors import HeadwayError
 from headway.protocol.problems import METHODS, Refusal
-from httptools import HttpRequestParser
+from httptools import HttpParserError, HttpParserInvalidMethodError, HttpRequestParser
 
 # The header fields that any route looks at; all others are counted and dropped.
 KEPT = frozenset(
@@ -39,11 +40,33 @@ LINE_BYTES = 4
 # RFC 3986, 3.2: host and port; an empty Host is allowed by RFC 9112, 3.2.
 _HOST = re.compile(rb"([\w.~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.v]+\])(:\d*)?", re.ASCII)
 _ABSOLUTE = re.compile(rb"https?://[^/?#]+", re.IGNORECASE)
+# What llhttp says of a version that it does not know.
+INVALID_VERSION = "Invalid HTTP version"
 VERSIONS = "this server speaks HTTP/1.1 and HTTP/1.0"
 
 
 class Request:
     """What a client asks; ``expects`` is called when its head has an Expect, ``ready`` when it is complete."""
+
+    __slots__ = (
+        "_chunks",
+        "_expects",
+        "_head_bytes",
+        "_header_count",
+        "_limits",
+        "_ready",
+        "_trusted_host",
+        "begun",
+        "body",
+        "body_bytes",
+        "head_done",
+        "headers",
+        "keep_alive",
+        "method",
+        "parser",
+        "target",
+        "version",
+    )
 
     def __init__(self, limits: Limits, expects: Callable[[Request], None], ready: Callable[[Request], None]) -> None:
         self._limits = limits
@@ -224,3 +247,14 @@ def head_too_large(limits: Limits) -> Refusal:
     """Return the refusal of a head that is over one of its limits."""
     detail = f"a head has at most {limits.headers} lines and {limits.head_bytes} bytes"
     return Refusal("head-too-large", detail, close=True)
+
+
+def refused(error: HttpParserError) -> Refusal | HeadwayError:
+    """Return what to answer to bytes that the parser did not take, or that a callback of ours refused."""
+    if isinstance(error, HttpParserInvalidMethodError):
+        return Refusal("bad-request", "the request line does not begin with a method that HTTP knows")
+    if isinstance(error.__context__, Refusal | HeadwayError):
+        return error.__context__
+    if str(error) == INVALID_VERSION:
+        return Refusal("version", VERSIONS)
+    return Refusal("bad-request", str(error))

@@ -92,3 +92,9 @@ def complete(head: bytes, media_type: bytes, body: bytes, bodiless: bool) -> byt
     """Return ``head`` with ``body``; with its length alone where the answer has no body, as on HEAD."""
     fields = b"%bContent-Type: %b\r\nContent-Length: %d\r\n\r\n" % (head, media_type, len(body))
     return fields if bodiless else fields + body
+
+
+def with_connection(answer: bytes, close: bool) -> bytes:
+    """Put a Connection line after the status line."""
+    line = b"\r\nConnection: close\r\n" if close else b"\r\nConnection: keep-alive\r\n"
+    return answer.replace(b"\r\n", line, 1)

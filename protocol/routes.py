@@ -88,10 +88,16 @@ def _decoded(body: bytes) -> Submission:
             # The payload is kept as it is, so that nobody else looks whether it is text.
             body.decode()
         return _submission.decode(body)
-    except (msgspec.ValidationError, OverflowError):
-        raise InvalidError(_faults(body)) from None
+    except (msgspec.ValidationError, OverflowError) as error:
+        # None but the first: a member that is wrong and then given again.
+        raise InvalidError(_faults(body) or [_fault(error)]) from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise MalformedError(str(error)) from None
+
+
+def _fault(error: Exception) -> tuple[str, str]:
+    text, _, place = str(error).partition(" - at `$.")
+    return place.rstrip("`"), text
 
 
 def _faults(body: bytes) -> list[tuple[str, str]]:

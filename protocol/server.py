@@ -17,6 +17,7 @@ import signal
 import socket
 import sys
 import time
+from typing import NoReturn
 
 import uvloop
 from headway.core.config import Config
@@ -31,20 +32,21 @@ log = logging.getLogger(__name__)
 
 EXIT_JOBS_LEFT = 1
 # A signal to a process group reaches us twice where make, or a shell, passes on its own.
-SAME_SIGNAL_S = 0.25
+SAME_SIGNAL_S = 0.05
 # Files a server needs besides its clients' connections.
 SPARE_FILES = 64
 
 
-def run(config: Config) -> int:
-    """Serve until a signal; return the exit code. Raises ConfigError where the configuration cannot be used."""
+def run(config: Config) -> NoReturn:
+    """Serve until a signal, then end the process. Raises ConfigError where the configuration cannot be used."""
     logs.set_up(config.log)
     check(config)
     listener = _listen(config)
     _raise_file_limit(config.limits.connections)
-    code = uvloop.run(serve(config, listener))
-    _end(code)
-    return code
+    # Not uvloop.run, which would wait for tasks that ignore their cancellation.
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    _end(loop.run_until_complete(serve(config, listener)))
 
 
 def check(config: Config) -> None:
@@ -71,9 +73,8 @@ async def serve(config: Config, listener: socket.socket) -> int:
     await told.wait()
     left = await _drain(config, engine)
     server.close()
+    await service.close()
     ticker.cancel()
-    for connection in list(service.connections):
-        connection.overdue()
     await engine.stop()
     return EXIT_JOBS_LEFT if left else 0
 
@@ -112,7 +113,7 @@ class Told:
             _end(128 + number)
 
 
-def _end(code: int) -> None:
+def _end(code: int) -> NoReturn:
     """End the process without waiting for threads that tasks may never return from."""
     logging.shutdown()
     sys.stdout.flush()
@@ -132,9 +133,13 @@ def _listen(config: Config) -> socket.socket:
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listener = socket.socket(family, socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(f"cannot listen on {where}: {getattr(error, 'strerror', None) or error}") from None
+    try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
     except OSError as error:
+        listener.close()
         raise ConfigError(f"cannot listen on {where}: {error.strerror or error}") from None
     return listener
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 
 TICK_S = 1.0
+# Seconds in which a client may end its side of a connection that has had its last answer.
+LINGER_S = 2.0
 
 
 class Service:
@@ -47,6 +51,14 @@ class Service:
         for connections in (self.connections, self.lingering):
             for connection in [connection for connection in connections if connection.deadline < now]:
                 connection.overdue()
+
+    async def close(self) -> None:
+        """End all connections, giving clients a moment to take the last answers."""
+        for connection in list(self.connections):
+            connection.overdue()
+        patience = time.monotonic() + LINGER_S
+        while (self.connections or self.lingering) and time.monotonic() < patience:  # noqa: ASYNC110 — once, at the end
+            await asyncio.sleep(0.01)
 
     def all_requests(self) -> Counter[tuple[str, bytes]]:
         """Return how many answers there were by (method and route, status code)."""

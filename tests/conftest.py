@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tests.end_to_end.process import Gate, Server, launch
+from tests.end_to_end.process import Gate, Server, launch  # noqa: E402
 
 Start = Callable[..., Server]
 

@@ -40,7 +40,7 @@ def launch(folder: Path, settings: Mapping[str, object], exit_code: int = 0) -> 
     try:
         server.wait_until_serving()
         yield server
-        if server.process.poll() is None:
+        if not server.told_to_end:
             server.signal(signal.SIGTERM)
         assert server.wait() == exit_code, server.said
         assert server.errors == []
@@ -80,6 +80,7 @@ class Server:
         # Errors in the log that the test expects, as patterns.
         self.expected_errors: list[str] = []
         self.posted: list[str] = []
+        self.told_to_end = False
         self._news = threading.Condition()
         assert self.process.stdout
         assert self.process.stderr
@@ -124,7 +125,14 @@ class Server:
 
     def signal(self, number: int) -> None:
         """Send a signal."""
+        self.told_to_end = True
         self.process.send_signal(number)
+
+    def repeat(self, number: int) -> bool:
+        """Send a signal again; return whether the process has ended."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.poll() is not None
 
     def wait(self) -> int:
         """Wait for the end and return the exit code."""
@@ -196,9 +204,10 @@ class Server:
         return self.get("/stats").json
 
     def metrics(self) -> dict[tuple[str, ...], float]:
-        """What /metrics says: (name, label values…) to value."""
+        """What /metrics says: (name, label values in the order of their names…) to value."""
         families = text_string_to_metric_families(self.get("/metrics").body.decode())
-        return {(s.name, *s.labels.values()): s.value for family in families for s in family.samples}
+        samples = [sample for family in families for sample in family.samples]
+        return {(s.name, *(value for _, value in sorted(s.labels.items()))): s.value for s in samples}
 
     def clear(self) -> None:
         """Cancel what tests have left, and wait until nothing is left."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
+from itertools import count as count_up
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,15 @@ POLL_S = 0.005
 @headway.task
 async def nothing(_: object) -> None:
     """Return null."""
+
+
+_counted = count_up()
+
+
+@headway.task
+async def count(_: object) -> int:
+    """Return how many such jobs have run before."""
+    return next(_counted)
 
 
 @headway.task
@@ -32,7 +43,7 @@ async def stubborn_failure(payload: str) -> None:
 @headway.task
 async def until_file(path: str) -> str:
     """Wait for a file."""
-    while not Path(path).exists():
+    while not os.access(path, os.F_OK):  # noqa: ASYNC110 — another process makes the file
         await asyncio.sleep(POLL_S)
     return path
 

@@ -85,8 +85,8 @@ CLOSING = [
     pytest.param(request("GET", "/healthz", *[f"X{n}: {'x' * 1000}" for n in range(17)]), 431, id="large-head"),
     pytest.param(request("GET", "/healthz", *["X: x"] * 100), 431, id="101-headers"),
     pytest.param(request("GET", "/healthz", "Host: other", *["X: x"] * 100), 400, id="two-faults-the-first-counts"),
-    pytest.param(request("BREW", "/jobs"), 501, id="unknown-method"),
-    pytest.param(request("get", "/healthz"), 501, id="lower-case-method"),
+    pytest.param(request("BREW", "/jobs"), 400, id="unknown-method"),
+    pytest.param(request("get", "/healthz"), 400, id="lower-case-method"),
     pytest.param(
         request("POST", "/jobs", JSON, "Transfer-Encoding: gzip, chunked") + b"0\r\n\r\n", 501, id="unknown-coding"
     ),

@@ -1,0 +1,193 @@
+"""The command line and the settings: what is wrong is said in one line, with exit code 2."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from headway.__main__ import main
+from tests.end_to_end.process import ROOT, Server, environment, launch
+
+Ended = subprocess.CompletedProcess[str]
+
+
+def headway(folder: Path, *arguments: str, **variables: str) -> Ended:
+    """Run the command line in ``folder`` until it ends."""
+    return subprocess.run(
+        [sys.executable, "-m", "headway", *arguments],
+        cwd=folder,
+        env=environment({}) | variables,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+Row = tuple[str, dict[str, str], list[str]]
+# What is in the file, what is in the environment, and what the one line must have.
+SETTINGS: dict[str, Row] = {
+    "unknown-key": ("server: {prot: 80}", {}, ["server.prot", "port", "host"]),
+    "unknown-section": ("sever: {port: 80}", {}, ["sever", "server"]),
+    "unknown-top-key": ("worker: 3", {}, ["worker", "workers"]),
+    "wrong-type": ("workers: many", {}, ["workers", "'many'", "whole number"]),
+    "bool-for-int": ("workers: true", {}, ["workers", "True", "whole number"]),
+    "float-for-int": ("server: {port: 80.5}", {}, ["server.port", "80.5", "whole number"]),
+    "out-of-range": ("server: {port: 65536}", {}, ["server.port", "65536", "65535"]),
+    "zero-workers": ("workers: 0", {}, ["workers", "0", "from 1 to"]),
+    "not-a-number": ("drain_timeout: .nan", {}, ["drain_timeout", "nan"]),
+    "infinite": ("timeouts: {head: .inf}", {}, ["timeouts.head", "inf"]),
+    "choice": ("log: {level: loud}", {}, ["log.level", "'loud'", "debug", "error"]),
+    "failed-status": ("http: {failed_status: 500}", {}, ["http.failed_status", "500", "424", "200"]),
+    "section-is-a-value": ("server: 8080", {}, ["server", "8080", "port"]),
+    "value-is-a-section": ("workers: {count: 3}", {}, ["workers", "count"]),
+    "tasks-not-a-list": ("tasks: my.tasks", {}, ["tasks", "'my.tasks'"]),
+    "task-not-a-name": ("tasks: [5]", {}, ["tasks", "5"]),
+    "null": ("workers:", {}, ["workers", "None"]),
+    "line-break-in-a-key": ('"a\\nb": 1', {}, ["unknown"]),
+    "list": ("[1, 2]", {}, ["mapping"]),
+    "not-yaml": ("server: {port: 80", {}, ["YAML", "config.yaml"]),
+    "not-text": ("\udcff", {}, ["YAML", "config.yaml"]),
+    "tag": ("server: !!python/object/apply:os.getcwd []", {}, ["YAML"]),
+    "variable-unknown": ("", {"HEADWAY_SERVER__PROT": "80"}, ["HEADWAY_SERVER__PROT", "server.prot", "port"]),
+    "variable-wrong-type": ("", {"HEADWAY_WORKERS": "many"}, ["HEADWAY_WORKERS", "'many'", "whole number"]),
+    "variable-out-of-range": ("", {"HEADWAY_QUEUE__SIZE": "0"}, ["HEADWAY_QUEUE__SIZE", "0", "from 1 to"]),
+    "variable-empty": ("", {"HEADWAY_WORKERS": ""}, ["HEADWAY_WORKERS", "None"]),
+    "variable-not-yaml": ("", {"HEADWAY_TASKS": "[a"}, ["HEADWAY_TASKS", "'[a'", "YAML"]),
+    "variable-too-deep": ("", {"HEADWAY_SERVER__PORT__X": "1"}, ["HEADWAY_SERVER__PORT__X", "port__x"]),
+}
+# The same where it shows only once modules are imported or the socket is opened, so each needs a process.
+LATER: dict[str, Row] = {
+    "task-module-missing": ("tasks: [no.such.module]", {}, ["tasks", "'no.such.module'", "No module named"]),
+    "task-module-broken": ("tasks: [broken]", {}, ["'broken'", "SyntaxError", "broken.py"]),
+    "task-module-raises": ("tasks: [raising]", {}, ["'raising'", "ZeroDivisionError", "raising.py:2"]),
+    "task-module-exits": ("tasks: [exiting]", {}, ["'exiting'"]),
+    "task-twice": ("tasks: [one, two]", {}, ["'same'", "one.py:2", "two.py:2"]),
+    "task-of-no-parameters": ("tasks: [bare]", {}, ["'bare_task'", "payload"]),
+    "host-unknown": ("server: {host: nowhere.invalid}", {}, ["server.host", "'nowhere.invalid'"]),
+    "host-not-a-name": ("server: {host: a..b}", {}, ["server.host", "'a..b'"]),
+    "host-not-ours": ("server: {host: 192.0.2.1}", {}, ["server.host", "'192.0.2.1'"]),
+    "setting": ("workers: many", {}, ["workers", "'many'", "whole number"]),
+}
+MODULES = {
+    "broken.py": "def f(:\n",
+    "raising.py": "\n1 / 0\n",
+    "exiting.py": "raise SystemExit(0)\n",
+    "one.py": "import headway\n@headway.task\nasync def same(payload): ...\n",
+    "two.py": "import headway\n@headway.task\ndef same(payload): ...\n",
+    "bare.py": "import headway\n@headway.task\nasync def bare_task(): ...\n",
+}
+
+
+def check_line(code: int, said: str, parts: list[str]) -> None:
+    """See that the program ended with one line that has all of ``parts``."""
+    line, *more = said.splitlines()
+    assert (code, more) == (2, []), said
+    assert line.startswith("headway: ")
+    for part in parts:
+        assert part in line
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_wrong_setting_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """In this process, which saves half a second each; LATER shows that the program does not differ."""
+    settings, variables, parts = SETTINGS[name]
+    (tmp_path / "config.yaml").write_bytes(settings.encode(errors="surrogateescape"))
+    monkeypatch.chdir(tmp_path)
+    ended = CliRunner().invoke(main, ["serve", "--check"], env=variables, catch_exceptions=False)
+    check_line(ended.exit_code, ended.output, parts)
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Ended]]]:
+    """What comes of each row of LATER; two at a time."""
+
+    def run(name: str) -> Ended:
+        folder = tmp_path_factory.mktemp(name)
+        settings, variables, _ = LATER[name]
+        (folder / "config.yaml").write_text(settings)
+        for module, text in MODULES.items():
+            (folder / module).write_text(text)
+        return headway(folder, "serve", **({"HEADWAY_SERVER__PORT": "0"} | variables))
+
+    with ThreadPoolExecutor(2) as pool:
+        yield {name: pool.submit(run, name) for name in LATER}
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_what_cannot_be_used_is_said_in_one_line(outcomes: dict[str, Future[Ended]], name: str) -> None:
+    ended = outcomes[name].result()
+    assert ended.stdout == ""
+    check_line(ended.returncode, ended.stderr, LATER[name][2])
+
+
+@pytest.mark.parametrize("variable", [False, True], ids=["option", "variable"])
+def test_missing_file_is_said(tmp_path: Path, variable: bool) -> None:
+    if variable:
+        ended = headway(tmp_path, "serve", HEADWAY_CONFIG="nowhere.yaml")
+    else:
+        ended = headway(tmp_path, "serve", "--config", "nowhere.yaml")
+    assert (ended.returncode, ended.stdout, len(ended.stderr.splitlines())) == (2, "", 1)
+    assert "nowhere.yaml" in ended.stderr
+
+
+def test_port_in_use_is_said(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ended = headway(tmp_path, "serve", HEADWAY_SERVER__PORT=port)
+    line = ended.stderr.splitlines()
+    assert (ended.returncode, len(line)) == (2, 1)
+    assert port in line[0]
+    assert "in use" in line[0]
+
+
+def test_file_environment_and_own_module(tmp_path: Path) -> None:
+    """The file is read, a variable goes over it, and a module in the current directory is found."""
+    (tmp_path / "own.yaml").write_text("server: {port: 1}\nworkers: 3\nqueue: {size: 7}\ntasks: [mine]\n")
+    (tmp_path / "mine.py").write_text("import headway\n@headway.task\nasync def own(payload):\n    return payload\n")
+    server = Server(tmp_path, {"server__port": 0, "workers": 5}, "--config", "own.yaml")
+    try:
+        server.wait_until_serving()
+        assert server.get(server.run("own", 4) + "/result").json == 4
+        said = server.stats()
+        assert (said["workers"]["count"], said["queue_size"]) == (5, 7)
+        server.process.terminate()
+        assert server.wait() == 0
+    finally:
+        server.kill()
+
+
+def test_config_yaml_in_the_current_directory_is_read(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("queue:\n  size: 9\nserver:\n")
+    with launch(tmp_path, {}) as server:
+        assert server.stats()["queue_size"] == 9
+
+
+def test_our_own_config_yaml_is_good(tmp_path: Path) -> None:
+    ended = headway(tmp_path, "serve", "--check", "--config", str(ROOT / "config.yaml"))
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["serve", "--help"], ["-h"]])
+def test_help(tmp_path: Path, arguments: list[str]) -> None:
+    ended = headway(tmp_path, *arguments)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "Usage:" in ended.stdout
+    assert ("serve" in ended.stdout) or ("--config" in ended.stdout)
+
+
+def test_script_is_installed(tmp_path: Path) -> None:
+    script = Path(sys.executable).parent / "headway"
+    said = subprocess.run(
+        [script, "--version"], capture_output=True, text=True, check=True, cwd=tmp_path, env=os.environ
+    )
+    assert said.stdout.startswith("headway 0.")
