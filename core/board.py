@@ -17,7 +17,8 @@ twice as many spare rows as jobs can be active, skips are rare and a free row is
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 
 from headway.core.errors import IllegalMoveError
 from headway.core.job import MOVES, State
@@ -33,6 +34,9 @@ GENERATION_SHIFT = 32
 
 # Bytes of the columns together: seven of 8 bytes, one of 2, three of 1.
 ROW_BYTES = 7 * 8 + 2 + 3 * 1
+
+# Rows whose states are copied at once.
+STRETCH = 1 << 16
 
 # MOVES as a table of bytes: 1 at [before << 4 | after] where the move is legal.
 _LEGAL = bytearray(len(State) << 4)
@@ -52,6 +56,9 @@ class Board:
         self._at = 0
         self.live = self._column(8).cast("Q")
         # Tag of the id, so that reading a status costs no hash.
+        # The low byte of each live word.
+        little = sys.byteorder == "little"
+        self._states = self.live.cast("B")[0 if little else 7 :: 8]
         self.tag = self._column(8).cast("Q")
         # Where the job stands in the line it stands in: its ticket of the ready ring while it is queued;
         # its number among the jobs that ended once it is over.
@@ -140,6 +147,22 @@ class Board:
         """Return the state of the job, EXPIRED where it has left the board."""
         row = self.row(sequence)
         return State.EXPIRED if row < 0 else self.live[row] & STATE_MASK
+
+    def in_state(self, state: State, begin: int, end: int) -> Iterator[int]:
+        """Yield the jobs in ``state`` of the sequence numbers from ``end``, not included, down to ``begin``.
+
+        The states of neighbouring rows are looked through as a slice of bytes, a stretch of the ring at a time.
+        """
+        while end > begin:
+            # The last sequence number of the stretch, which ends where the ring begins anew.
+            last = end - 1
+            first = max(last - last % self.rows, begin, end - STRETCH)
+            states = bytes(self._states[first % self.rows : last % self.rows + 1])
+            at = len(states)
+            while (at := states.rfind(state, 0, at)) >= 0:
+                if self.row(first + at) >= 0:
+                    yield first + at
+            end = first
 
     def attempt(self, row: int) -> int:
         """Return how many attempts at the job in ``row`` were begun."""

@@ -43,11 +43,11 @@ class MalformedError(HeadwayError):
 
 
 class InvalidError(HeadwayError):
-    """A submission is JSON but not a job; ``faults`` names each wrong field."""
+    """A submission or a query has wrong members; ``faults`` names each."""
 
     status = 422
-    reason = "invalid-job"
-    title = "Not a valid job"
+    reason = "invalid"
+    title = "Wrong members"
 
     def __init__(self, faults: list[tuple[str, str]]) -> None:
         self.faults = faults
@@ -73,6 +73,28 @@ class QueueFullError(HeadwayError):
         self.size = size
         self.retry_after_s = retry_after_s
         super().__init__(f"{size} jobs are waiting, which is the limit; try again in {retry_after_s:.1f} s")
+
+
+class NotFailedError(HeadwayError):
+    """A job is to be sent again that did not fail."""
+
+    status = 409
+    reason = "not-failed"
+    title = "The job did not fail"
+
+    def __init__(self) -> None:
+        super().__init__("only a job that failed can be sent again")
+
+
+class PayloadGoneError(HeadwayError):
+    """A job is to be sent again whose payload is no longer kept."""
+
+    status = 410
+    reason = "payload-gone"
+    title = "The payload is gone"
+
+    def __init__(self) -> None:
+        super().__init__("its payload was deleted, or given up to stay within results.max_bytes: submit the job anew")
 
 
 class DrainingError(HeadwayError):

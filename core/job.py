@@ -10,7 +10,7 @@ from enum import IntEnum
 from typing import Annotated
 
 import msgspec
-from headway.core.registry import Task
+from headway.core.registry import DEADLINE_LONGEST_S, RETRIES_MOST, Task
 from msgspec import Meta
 
 
@@ -30,10 +30,10 @@ class State(IntEnum):
 
 MOVES: dict[State, frozenset[State]] = {
     State.EMPTY: frozenset({State.SCHEDULED, State.QUEUED}),
-    State.SCHEDULED: frozenset({State.QUEUED, State.CANCELLED}),
-    State.QUEUED: frozenset({State.RUNNING, State.CANCELLED}),
+    State.SCHEDULED: frozenset({State.QUEUED, State.FAILED, State.CANCELLED}),
+    State.QUEUED: frozenset({State.RUNNING, State.FAILED, State.CANCELLED}),
     State.RUNNING: frozenset({State.SUCCEEDED, State.RETRYING, State.FAILED, State.CANCELLED}),
-    State.RETRYING: frozenset({State.QUEUED, State.CANCELLED}),
+    State.RETRYING: frozenset({State.QUEUED, State.FAILED, State.CANCELLED}),
     State.SUCCEEDED: frozenset({State.EXPIRED}),
     State.FAILED: frozenset({State.EXPIRED}),
     State.CANCELLED: frozenset({State.EXPIRED}),
@@ -64,7 +64,8 @@ class Submission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     priority: Annotated[int, Meta(ge=0, le=9)] = 5
     delay: Annotated[float, Meta(ge=0, le=30 * 86_400)] = 0.0
     timeout: Annotated[float, Meta(gt=0, le=86_400)] | None = None
-    retries: Annotated[int, Meta(ge=0, le=1000)] | None = None
+    deadline: Annotated[float, Meta(gt=0, le=DEADLINE_LONGEST_S)] | None = None
+    retries: Annotated[int, Meta(ge=0, le=RETRIES_MOST)] | None = None
 
 
 class Job(msgspec.Struct, gc=False):
@@ -76,6 +77,8 @@ class Job(msgspec.Struct, gc=False):
     payload: bytes
     # Seconds an attempt may take.
     timeout_s: float
+    # When the job fails whatever it does, of time.monotonic; infinity for never.
+    deadline: float
     # Attempts after the first.
     retries: int
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 
+import msgspec
 import orjson
 from headway.core.board import Board
+from headway.core.job import Job
 
 JSON = "application/json"
 OCTETS = "application/octet-stream"
@@ -71,6 +73,18 @@ def encode(value: object, most_bytes: int) -> Result | None:
     return result
 
 
+class Kept(msgspec.Struct, gc=False):
+    """What is kept of a job that is over: its result, or of one that failed what it said and how to send it again."""
+
+    result: Result
+    job: Job | None
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes that count towards the budget."""
+        return ENTRY_BYTES + len(self.result.body) + (len(self.job.payload) if self.job else 0)
+
+
 class Results:
     """The results of jobs that can still be read, by sequence number."""
 
@@ -80,35 +94,35 @@ class Results:
         self.used_bytes = 0
         # Results given up to stay within the budget, before their job expired.
         self.evicted = 0
-        self._entries: dict[int, Result] = {}
+        self._kept: dict[int, Kept] = {}
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._kept)
 
-    def put(self, sequence: int, result: Result) -> None:
+    def put(self, sequence: int, result: Result, job: Job | None = None) -> None:
         """Keep the result of a job that has just ended, giving up the oldest ones if they do not all fit."""
-        self._entries[sequence] = result
-        self.used_bytes += len(result.body) + ENTRY_BYTES
+        kept = self._kept[sequence] = Kept(result, job)
+        self.used_bytes += kept.size_bytes
         while self.used_bytes > self.max_bytes:
-            self.forget(next(iter(self._entries)))
+            self.forget(next(iter(self._kept)))
             self.evicted += 1
 
-    def get(self, sequence: int) -> Result | None:
-        """Return the result, or None where it was given up."""
-        return self._entries.get(sequence)
+    def get(self, sequence: int) -> Kept | None:
+        """Return what is kept, or None where it was given up."""
+        return self._kept.get(sequence)
 
     def forget(self, sequence: int) -> bool:
-        """Drop one result; False where there is none."""
-        result = self._entries.pop(sequence, None)
-        if result is None:
+        """Drop what is kept of one job; False where nothing is."""
+        kept = self._kept.pop(sequence, None)
+        if kept is None:
             return False
-        self.used_bytes -= len(result.body) + ENTRY_BYTES
+        self.used_bytes -= kept.size_bytes
         return True
 
     def trim(self, now: float) -> None:
-        """Drop the results of jobs that can no longer be read."""
-        while self._entries:
-            sequence = next(iter(self._entries))
+        """Drop what is kept of jobs that can no longer be read."""
+        while self._kept:
+            sequence = next(iter(self._kept))
             row = self._board.row(sequence)
             if row >= 0 and self._board.kept(row, now):
                 return

@@ -25,7 +25,7 @@ from math import inf
 import msgspec
 from headway.core.context import Context
 from headway.core.job import Job, Reason, State
-from headway.core.registry import Lane
+from headway.core.registry import Lane, Retry
 from headway.core.results import Result, ResultError, encode
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,8 @@ _decode = msgspec.json.Decoder().decode
 GRACE_S = 1.0
 # Jobs a worker runs in a row before it lets the loop look at its sockets, for jobs that never wait themselves.
 JOBS_PER_TURN = 8
+# Characters of an error that are kept.
+ERROR_LONGEST = 2000
 
 
 class Outcome(msgspec.Struct, gc=False):
@@ -45,6 +47,9 @@ class Outcome(msgspec.Struct, gc=False):
     reason: Reason = Reason.NONE
     result: Result | None = None
     error: str = ""
+    # Whether another attempt may be made, and in how many seconds if the task said so.
+    may_retry: bool = True
+    retry_delay: float | None = None
 
 
 NULL = Outcome(State.SUCCEEDED)
@@ -104,7 +109,7 @@ class Worker:
     async def _attempt(self, job: Job) -> Outcome:
         pool = self._pool
         task = job.task
-        pool.set_deadline(self, time.monotonic() + job.timeout_s)
+        pool.set_deadline(self, min(time.monotonic() + job.timeout_s, job.deadline))
         try:
             arguments = [_decode(job.payload)]
             if task.takes_context:
@@ -224,7 +229,7 @@ class Workers:
                 continue
             if worker.interrupted_by is None:
                 worker.deadline = now + GRACE_S
-                worker.interrupt(Outcome(State.FAILED, Reason.TIMEOUT, error=_overtime(worker.job)))
+                worker.interrupt(_overtime(worker.job, now))
             else:
                 self._retire(worker)
         soonest = min(self.workers, key=lambda worker: worker.deadline)
@@ -270,12 +275,20 @@ def _without_stop_iteration(call: Callable[[], object]) -> object:
         raise RuntimeError("the task raised StopIteration") from error
 
 
-def _overtime(job: Job | None) -> str:
-    return f"took longer than its timeout of {job.timeout_s:g} s" if job else ""
+def _overtime(job: Job | None, now: float) -> Outcome:
+    if job is None or now < job.deadline:
+        seconds = job.timeout_s if job else 0.0
+        return Outcome(State.FAILED, Reason.TIMEOUT, error=f"took longer than its timeout of {seconds:g} s")
+    return Outcome(State.FAILED, Reason.DEADLINE, error="was still running at its deadline", may_retry=False)
 
 
 def _failed(job: Job, error: BaseException) -> Outcome:
     """The outcome of an attempt that raised ``error``, which its author finds in the log."""
-    text = str(error) if isinstance(error, ResultError) else f"{type(error).__name__}: {error}"
-    log.warning("task %s: an attempt failed: %s", job.task.name, text, exc_info=error)
-    return Outcome(State.FAILED, Reason.ERROR, error=text[:2000].encode(errors="replace").decode())
+    text = str(error) if isinstance(error, ResultError | Retry) else f"{type(error).__name__}: {error}"
+    text = text[:ERROR_LONGEST].encode(errors="replace").decode()
+    outcome = Outcome(State.FAILED, Reason.ERROR, error=text, may_retry=isinstance(error, job.task.retry_on))
+    if isinstance(error, Retry):
+        outcome.may_retry, outcome.retry_delay = True, error.delay
+    else:
+        log.warning("task %s: an attempt failed: %s", job.task.name, text, exc_info=error)
+    return outcome

@@ -12,6 +12,14 @@ from headway.protocol.responses import NAMES, REASONS
 
 def status_document(status: Status, clock: Clock, error: str | None = None) -> bytes:
     """Return what GET says of a job, JSON; ``error`` is what one that failed said."""
+    members = job_members(status, clock)
+    if status.state == State.FAILED:
+        members["error"] = error
+    return orjson.dumps(members)
+
+
+def job_members(status: Status, clock: Clock) -> dict[str, object]:
+    """Return the members of a status document."""
     job_id = ids.write(status.sequence, status.tag).decode()
     state = status.state
     members: dict[str, object] = {
@@ -34,8 +42,8 @@ def status_document(status: Status, clock: Clock, error: str | None = None) -> b
     if state == State.SUCCEEDED:
         members["result"] = f"/jobs/{job_id}/result"
     if state == State.FAILED:
-        members |= {"reason": REASONS[status.reason], "error": error}
-    return orjson.dumps(members)
+        members["reason"] = REASONS[status.reason]
+    return members
 
 
 def ended_document(status: Status, code: int, error: str | None) -> bytes:

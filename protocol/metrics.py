@@ -29,24 +29,24 @@ def summary(service: Service) -> dict[str, object]:
     count = engine.board.count
     return {
         "jobs": {state.name.lower(): count[state] for state in State if State.EMPTY < state < State.EXPIRED},
-        "waiting": len(engine.queue),
-        "queue_size": engine.queue.size,
+        "waiting": len(engine.active.queue),
+        "queue_size": engine.active.queue.size,
         "oldest_queued_seconds": round(_oldest(service), 3),
-        "retries": engine.stats.retries,
-        "rejections": dict(engine.stats.rejections),
-        "run_mean_seconds": round(engine.estimate.mean, 6),
+        "retries": engine.active.stats.retries,
+        "rejections": dict(engine.active.stats.rejections),
+        "run_mean_seconds": round(engine.active.estimate.mean, 6),
         "results": {
-            "kept": len(engine.results),
-            "bytes": engine.results.used_bytes,
-            "max_bytes": engine.results.max_bytes,
-            "evicted": engine.results.evicted,
+            "kept": len(engine.active.results),
+            "bytes": engine.active.results.used_bytes,
+            "max_bytes": engine.active.results.max_bytes,
+            "evicted": engine.active.results.evicted,
         },
         "board": {"rows": engine.board.rows, "bytes": engine.memory_bytes},
         "workers": {
-            "count": engine.workers.count,
-            "idle": len(engine.workers.idle),
-            "replacements": engine.workers.replacements,
-            "lost_threads": engine.workers.lost_threads,
+            "count": engine.active.workers.count,
+            "idle": len(engine.active.workers.idle),
+            "replacements": engine.active.workers.replacements,
+            "lost_threads": engine.active.workers.lost_threads,
         },
         "connections": len(service.connections),
         "draining": engine.draining,
@@ -90,26 +90,28 @@ class _Snapshot(Collector):
         oldest = _oldest(self._service)
         yield GaugeMetricFamily("headway_oldest_queued_seconds", "Age of the job that has been ready longest.", oldest)
         yield CounterMetricFamily(
-            "headway_job_retries", "Attempts that failed and are made again.", engine.stats.retries
+            "headway_job_retries", "Attempts that failed and are made again.", engine.active.stats.retries
         )
-        yield _histogram("headway_job_wait_seconds", "From ready to the start of an attempt.", engine.stats.wait)
-        yield _histogram("headway_job_run_seconds", "From the start of an attempt to its end.", engine.stats.run)
+        yield _histogram("headway_job_wait_seconds", "From ready to the start of an attempt.", engine.active.stats.wait)
+        yield _histogram("headway_job_run_seconds", "From the start of an attempt to its end.", engine.active.stats.run)
         rejections = CounterMetricFamily("headway_rejections", "Requests refused, by reason.", labels=["reason"])
-        for reason, refused in engine.stats.rejections.items():
+        for reason, refused in engine.active.stats.rejections.items():
             rejections.add_metric([reason], refused)
         yield rejections
 
     def _process(self) -> Iterator[Metric]:
         engine = self._service.engine
-        workers = engine.workers
+        workers = engine.active.workers
         yield GaugeMetricFamily("headway_workers", "Worker tasks.", workers.count)
         yield GaugeMetricFamily("headway_workers_idle", "Worker tasks with nothing to do.", len(workers.idle))
         yield CounterMetricFamily(
             "headway_worker_replacements", "Worker tasks that died or were retired.", workers.replacements
         )
         yield GaugeMetricFamily("headway_lost_threads", "Threads of attempts that are over.", workers.lost_threads)
-        yield GaugeMetricFamily("headway_results_bytes", "Memory taken by results.", engine.results.used_bytes)
-        yield CounterMetricFamily("headway_results_evicted", "Results given up for the budget.", engine.results.evicted)
+        yield GaugeMetricFamily("headway_results_bytes", "Memory taken by results.", engine.active.results.used_bytes)
+        yield CounterMetricFamily(
+            "headway_results_evicted", "Results given up for the budget.", engine.active.results.evicted
+        )
         yield GaugeMetricFamily("headway_connections", "Clients connected.", len(self._service.connections))
         yield GaugeMetricFamily("headway_draining", "1 while the server shuts down.", int(engine.draining))
 

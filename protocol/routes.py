@@ -1,11 +1,13 @@
 """Method and path to function; the functions call the engine and nothing else.
 
-Places kept for what comes: ``GET /jobs`` (listing), ``/batches``, ``/openapi.json`` and ``/`` (the dashboard).
+Places kept for what comes: ``/batches``, ``/openapi.json`` and ``/`` (the dashboard).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated, Literal
+from urllib.parse import parse_qsl
 
 import msgspec
 import orjson
@@ -14,11 +16,12 @@ from headway.core.errors import InvalidError, MalformedError
 from headway.core.fields import faults
 from headway.core.job import State, Status, Submission
 from headway.protocol import metrics
-from headway.protocol.documents import ended_document, status_document
+from headway.protocol.documents import ended_document, job_members, status_document
 from headway.protocol.problems import Refusal, document
 from headway.protocol.request import Request
 from headway.protocol.responses import JSON, NAMES, PROBLEM, STATUS_LINES, complete
 from headway.protocol.service import Service
+from msgspec import Meta
 
 Answer = Callable[[Service, Request, bytes], bytes]
 
@@ -45,11 +48,11 @@ def find(target: bytes) -> tuple[Route, bytes]:
     if route is not None:
         return route, b""
     if path.startswith(b"/jobs/"):
-        job_id = path[6:]
-        if b"/" not in job_id:
+        job_id, slash, part = path[6:].partition(b"/")
+        if not slash:
             return JOB, job_id
-        if job_id.endswith(b"/result") and job_id.count(b"/") == 1:
-            return RESULT, job_id[:-7]
+        if part in PARTS:
+            return PARTS[part], job_id
     raise Refusal("not-found", "there is no such route; docs/protocol.md lists them")
 
 
@@ -73,9 +76,22 @@ def check_content(request: Request) -> None:
 def submit(service: Service, request: Request, _: bytes) -> bytes:
     """POST /jobs: take a job."""
     check_content(request)
-    status = service.engine.submit(_decoded(request.body))
+    return _accepted(service, request, service.engine.submit(_decoded(request.body)))
+
+
+def retry(service: Service, request: Request, job_id: bytes) -> bytes:
+    """POST /jobs/{id}/retry: take a job that failed once more, under a new id."""
+    status = service.engine.peek(job_id)
+    if status is None:
+        raise _never_issued()
+    if status.state == State.EXPIRED:
+        return _with_document(service, status, service.heads.job(status))
+    return _accepted(service, request, service.engine.retry(status), b'Link: </jobs/%b>; rel="prev"\r\n' % job_id)
+
+
+def _accepted(service: Service, request: Request, status: Status, fields: bytes = b"") -> bytes:
     job_id = ids.write(status.sequence, status.tag)
-    head = service.heads.accepted(status, job_id)
+    head = service.heads.accepted(status, job_id) + fields
     if request.preference(b"return") == b"minimal":
         return head + b"Preference-Applied: return=minimal\r\nContent-Length: 0\r\n\r\n"
     body = b'{"id":"%b","state":"%b"}' % (job_id, NAMES[status.state].encode())
@@ -135,6 +151,36 @@ def _with_document(service: Service, status: Status, head: bytes, bodiless: bool
 def _error(service: Service, status: Status) -> str | None:
     said = service.engine.result(status)
     return None if said is None else said.body.decode()
+
+
+def listing(service: Service, request: Request, _: bytes) -> bytes:
+    """GET /jobs?state=failed: the jobs in a state, newest first, some at a time."""
+    query = _query(request.target)
+    found, before = service.engine.list(State[query.state.upper()], query.after, query.limit)
+    jobs = [job_members(status, service.clock) for status in found]
+    fields, after = b"", None
+    if before:
+        after = f"/jobs?state={query.state}&limit={query.limit}&after={before}"
+        fields = b'Link: <%b>; rel="next"\r\n' % after.encode()
+    body = orjson.dumps({"jobs": jobs, "next": after})
+    return complete(STATUS_LINES[200] + service.clock.fields + fields, JSON, body, request.method == b"HEAD")
+
+
+class Query(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What ``GET /jobs`` may ask for; ``after`` is where the page before ended."""
+
+    state: Literal["scheduled", "queued", "running", "retrying", "succeeded", "failed", "cancelled"]
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 50
+    after: Annotated[int, Meta(ge=0, le=ids.SEQUENCE_LIMIT)] = 0
+
+
+def _query(target: bytes) -> Query:
+    given = dict(parse_qsl(target.partition(b"?")[2].decode("latin-1"), keep_blank_values=True))
+    members = {name: int(text) if text.isdecimal() and text.isascii() else text for name, text in given.items()}
+    try:
+        return msgspec.convert(members, Query)
+    except (msgspec.ValidationError, OverflowError):
+        raise InvalidError(list(faults(Query, members)) or [("state", "is required")]) from None
 
 
 def result(service: Service, request: Request, job_id: bytes) -> bytes:
@@ -236,15 +282,15 @@ def exposition(service: Service, request: Request, _: bytes) -> bytes:
 
 
 JOB = Route("/jobs/{id}", GET=job, DELETE=delete)
-RESULT = Route("/jobs/{id}/result", GET=result)
+PARTS = {b"result": Route("/jobs/{id}/result", GET=result), b"retry": Route("/jobs/{id}/retry", POST=retry)}
 FIXED = {
     route.path.encode(): route
     for route in (
-        Route("/jobs", POST=submit),
+        Route("/jobs", GET=listing, POST=submit),
         Route("/healthz", GET=healthz),
         Route("/readyz", GET=readyz),
         Route("/stats", GET=stats),
         Route("/metrics", GET=exposition),
     )
 }
-ROUTES = (JOB, RESULT, *FIXED.values())
+ROUTES = (JOB, *PARTS.values(), *FIXED.values())

@@ -81,7 +81,7 @@ async def serve(config: Config, listener: socket.socket) -> int:
 
 async def _drain(config: Config, engine: Engine) -> int:
     """Wait for the jobs there are; return how many are left."""
-    active = len(engine.jobs)
+    active = len(engine.active)
     log.info("draining: %d jobs to finish within %g s; a second signal ends at once", active, config.drain_timeout)
     left = await engine.drain(config.drain_timeout)
     if active:
@@ -167,7 +167,7 @@ def _announce(config: Config, engine: Engine, listener: socket.socket) -> None:
         "board: %d rows of %d bytes, rings %.1f MiB: at most %.1f MiB; results: at most %.1f MiB",
         board.rows,
         board.size_bytes // board.rows,
-        engine.queue.size_bytes / 2**20,
+        engine.active.queue.size_bytes / 2**20,
         engine.memory_bytes / 2**20,
         config.results.max_bytes / 2**20,
     )

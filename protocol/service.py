@@ -70,5 +70,5 @@ class Service:
 
     def reject(self, reason: str) -> None:
         """Count a request that was refused."""
-        rejections = self.engine.stats.rejections
+        rejections = self.engine.active.stats.rejections
         rejections[reason] = rejections.get(reason, 0) + 1

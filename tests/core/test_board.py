@@ -1,9 +1,12 @@
 """The board and the queue against a model of plain dicts."""
 
+from math import inf
+
 import pytest
 from headway.core.board import ROW_BYTES, Board
 from headway.core.errors import IllegalMoveError
 from headway.core.job import ACTIVE, MOVES, TERMINAL, State
+from headway.core.line import Limit
 from headway.core.queue import Queue
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -21,8 +24,11 @@ class Jobs(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.board = Board(KEPT_JOBS, KEPT_SECONDS, QUEUE_SIZE + WORKERS)
-        self.queue = Queue(self.board, QUEUE_SIZE, WORKERS)
         self.now = 1.0
+        # Task 0 stands under no limit, of task 1 only one may run at once.
+        self.limits: list[tuple[Limit, ...]] = [(), (Limit(1),)]
+        self.queue = Queue(self.board, QUEUE_SIZE, WORKERS, self.limits)
+        self.task: dict[int, int] = {}
         # The model.
         self.state: dict[int, State] = {}
         self.priority: dict[int, int] = {}
@@ -44,13 +50,13 @@ class Jobs(RuleBasedStateMachine):
             self.ends.append((sequence, self.now))
 
     @precondition(lambda self: self.waiting() < QUEUE_SIZE)
-    @rule(priority=st.integers(0, 9), delay=st.sampled_from([0, 0, 3]))
-    def submit(self, priority: int, delay: int) -> None:
+    @rule(priority=st.integers(0, 9), delay=st.sampled_from([0, 0, 3]), task=st.sampled_from([0, 0, 1]))
+    def submit(self, priority: int, delay: int, task: int) -> None:
         assert not self.queue.full
         state = State.SCHEDULED if delay else State.QUEUED
-        sequence = self.board.open(state, lambda number: number + 1000, 7, priority, self.now)
+        sequence = self.board.open(state, lambda number: number + 1000, task, priority, self.now)
         assert sequence not in self.state, "a sequence number was given twice"
-        self.state[sequence], self.priority[sequence] = state, priority
+        self.state[sequence], self.priority[sequence], self.task[sequence] = state, priority, task
         if delay:
             self.queue.delay(sequence, self.now + delay)
             self.due[sequence] = self.now + delay
@@ -66,7 +72,15 @@ class Jobs(RuleBasedStateMachine):
     @precondition(lambda self: len(self.of(State.RUNNING)) < WORKERS)
     @rule()
     def claim(self) -> None:
-        expected = min(self.ready, key=lambda s: (-self.priority[s], self.ready.index(s)), default=0)
+        limited = any(self.task[sequence] == 1 for sequence in self.of(State.RUNNING))
+        may_run = [sequence for sequence in self.ready if not (limited and self.task[sequence] == 1)]
+        # Of two lines the job that was submitted first; within a line the one that was ready first.
+        firsts = [
+            min(line, key=lambda s: (-self.priority[s], self.ready.index(s)))
+            for task in (0, 1)
+            if (line := [sequence for sequence in may_run if self.task[sequence] == task])
+        ]
+        expected = min(firsts, key=lambda s: (-self.priority[s], s), default=0)
         assert self.queue.claim() == expected
         if expected:
             self.ready.remove(expected)
@@ -75,12 +89,15 @@ class Jobs(RuleBasedStateMachine):
     @precondition(lambda self: self.of(State.RUNNING))
     @rule(data=st.data(), after=st.sampled_from([State.SUCCEEDED, State.FAILED, State.CANCELLED]))
     def end(self, data: st.DataObject, after: State) -> None:
-        self.move(data.draw(st.sampled_from(self.of(State.RUNNING))), after)
+        sequence = data.draw(st.sampled_from(self.of(State.RUNNING)))
+        self.queue.release(sequence)
+        self.move(sequence, after)
 
     @precondition(lambda self: self.of(State.RUNNING))
     @rule(data=st.data())
     def retry(self, data: st.DataObject) -> None:
         sequence = data.draw(st.sampled_from(self.of(State.RUNNING)))
+        self.queue.release(sequence)
         self.move(sequence, State.RETRYING)
         self.queue.delay(sequence, self.now + 2)
         self.due[sequence] = self.now + 2
@@ -98,7 +115,7 @@ class Jobs(RuleBasedStateMachine):
     def let_time_pass(self, seconds: int) -> None:
         self.now += seconds
         due = [sequence for sequence, when in self.due.items() if when <= self.now]
-        taken = self.queue.take_due(self.now)
+        taken = self.queue.delayed.take(self.now)
         assert sorted(taken) == sorted(due)
         for sequence in taken:
             del self.due[sequence]
@@ -131,9 +148,19 @@ class Jobs(RuleBasedStateMachine):
         for state in State:
             if state not in (State.EMPTY, State.EXPIRED):
                 assert self.board.count[state] == len(self.of(state))
-        order = sorted(self.ready, key=lambda s: (-self.priority[s], self.ready.index(s)))
-        assert [self.queue.ahead(sequence) for sequence in order] == list(range(len(order)))
-        assert self.queue.next_due == min(self.due.values(), default=None)
+        for task in (0, 1):
+            line = [sequence for sequence in self.ready if self.task[sequence] == task]
+            order = sorted(line, key=lambda s: (-self.priority[s], self.ready.index(s)))
+            assert [self.queue.ahead(sequence) for sequence in order] == list(range(len(order)))
+
+    @invariant()
+    def jobs_are_found_by_their_state(self) -> None:
+        for state in State:
+            if state not in (State.EMPTY, State.EXPIRED):
+                found = list(self.board.in_state(state, 1, self.board.next_sequence))
+                on_board = [sequence for sequence in self.of(state) if self.board.row(sequence) >= 0]
+                assert found == sorted(on_board, reverse=True)
+        assert self.queue.delayed.next == min(self.due.values(), default=inf)
 
 
 TestJobs = Jobs.TestCase

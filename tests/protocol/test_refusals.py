@@ -152,8 +152,7 @@ def test_at_the_limit_is_not_over_it(server: Server, sent: bytes, status: int) -
 @pytest.mark.parametrize(
     ("method", "target", "allow"),
     [
-        ("GET", "/jobs", "POST"),
-        ("PUT", "/jobs", "POST"),
+        ("PUT", "/jobs", "GET, HEAD, POST"),
         ("PATCH", "/jobs/0", "DELETE, GET, HEAD"),
         ("POST", "/jobs/0", "DELETE, GET, HEAD"),
         ("DELETE", "/jobs/0/result", "GET, HEAD"),

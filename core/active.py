@@ -1,0 +1,187 @@
+"""The jobs that are not over, from their submission to their end.
+
+A job begins with ``begin``, is claimed by a worker, settled when an attempt is over, tried again or ended;
+deadlines and delays act on it in between. Every change of state goes through the board; this file decides which one it
+is. All of it runs on one event loop and none of it awaits, so each call sees and leaves the board whole.
+
+One timer serves all delays and deadlines: it is set for the earliest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from math import inf
+
+from headway.core import ids
+from headway.core.board import Board
+from headway.core.config import Config
+from headway.core.context import Context
+from headway.core.estimate import Estimate
+from headway.core.job import Job, Reason, State
+from headway.core.line import Limit
+from headway.core.queue import Queue
+from headway.core.registry import Registry
+from headway.core.results import Result, Results
+from headway.core.schedule import Schedule
+from headway.core.stats import Stats
+from headway.core.workers import Outcome, Workers
+
+
+class Active:
+    """The active jobs by sequence number; all that is kept of the others is their row and their result."""
+
+    def __init__(self, config: Config, registry: Registry, board: Board) -> None:
+        self.config = config
+        self.board = board
+        self.queue = Queue(board, config.queue.size, config.workers, _limits(config, registry))
+        self.results = Results(board, config.results.max_bytes)
+        self.estimate = Estimate(config.workers, len(registry.tasks))
+        self.stats = Stats()
+        self.jobs: dict[int, Job] = {}
+        self.workers = Workers(
+            config.workers,
+            config.limits.lost_threads,
+            config.results.max_result_bytes,
+            self._claim,
+            self._settle,
+            self._context,
+        )
+        # When jobs that wait fail because their deadline has come.
+        self.deadlines = Schedule()
+        # Set while there is no job.
+        self.none = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = inf
+
+    def __len__(self) -> int:
+        return len(self.jobs)
+
+    async def stop(self) -> None:
+        """End the workers and the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+        await self.workers.stop()
+
+    def begin(self, job: Job, delay: float, now: float) -> None:
+        """A job has its row: let it wait for its turn."""
+        self.jobs[job.sequence] = job
+        self.none.clear()
+        if job.deadline < inf:
+            self.deadlines.add(job.sequence, job.deadline)
+            self._set_timer()
+        if delay:
+            self._delay(job.sequence, now + delay)
+        else:
+            self.queue.push(job.sequence)
+            self.workers.wake()
+
+    def cancel(self, sequence: int) -> None:
+        """End a job that waits or runs."""
+        job = self.jobs[sequence]
+        if self.board.state(sequence) == State.RUNNING:
+            self.workers.cancel(job)
+            self.queue.release(sequence)
+        else:
+            self.queue.remove(sequence)
+        self._end(job, State.CANCELLED, time.monotonic())
+
+    def _claim(self) -> Job | None:
+        sequence = self.queue.claim()
+        if not sequence:
+            return None
+        now = time.monotonic()
+        row = sequence % self.board.rows
+        self.stats.wait.add(now - (self.board.due[row] or self.board.submitted[row]))
+        self.board.move(sequence, State.RUNNING, now)
+        return self.jobs[sequence]
+
+    def _settle(self, job: Job, outcome: Outcome) -> None:
+        """An attempt is over: try again, or end the job."""
+        now = time.monotonic()
+        board, row = self.board, job.sequence % self.board.rows
+        ran = now - board.started[row]
+        self.stats.run.add(ran)
+        self.estimate.observe(job.task.index, ran)
+        self.queue.release(job.sequence)
+        if outcome.state is State.FAILED:
+            self._try_again_or_fail(job, outcome, now)
+            return
+        if outcome.result is not None:
+            board.has_result[row] = 1
+            self.results.put(job.sequence, outcome.result)
+        self._end(job, outcome.state, now)
+
+    def _try_again_or_fail(self, job: Job, outcome: Outcome, now: float) -> None:
+        attempt = self.board.attempt(job.sequence % self.board.rows)
+        delay = self._backoff(attempt) if outcome.retry_delay is None else outcome.retry_delay
+        if not outcome.may_retry or attempt > job.retries:
+            self._fail(job, outcome.reason, outcome.error, now)
+        elif now + delay >= job.deadline:
+            self._fail(job, Reason.DEADLINE, f"{outcome.error} (and its deadline leaves no time to try again)", now)
+        else:
+            self.board.move(job.sequence, State.RETRYING, now)
+            self._delay(job.sequence, now + delay)
+            self.stats.retries += 1
+
+    def _fail(self, job: Job, reason: Reason, error: str, now: float) -> None:
+        self.board.reason[job.sequence % self.board.rows] = reason
+        self._end(job, State.FAILED, now)
+        self.results.put(job.sequence, Result(error), job)
+
+    def _end(self, job: Job, state: State, now: float) -> None:
+        self.board.move(job.sequence, state, now)
+        del self.jobs[job.sequence]
+        if job.deadline < inf:
+            self.deadlines.remove(job.sequence)
+        if not self.jobs:
+            self.none.set()
+
+    def _backoff(self, attempt: int) -> float:
+        """Seconds before the attempt after ``attempt``: doubling, up to a bound, less up to half at random."""
+        jobs = self.config.jobs
+        return min(jobs.backoff * 2.0 ** min(attempt - 1, 60), jobs.backoff_max) * random.uniform(0.5, 1.0)  # noqa: S311
+
+    def _delay(self, sequence: int, due: float) -> None:
+        self.queue.delay(sequence, due)
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        """Have ``_act_in_time`` called when the next job is due or at its deadline."""
+        due = min(self.queue.delayed.next, self.deadlines.next)
+        if due < self._timer_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_at = due
+            delay = max(due - time.monotonic(), 0.0)
+            self._timer = asyncio.get_running_loop().call_later(delay, self._act_in_time)
+
+    def _act_in_time(self) -> None:
+        self._timer, self._timer_at = None, inf
+        now = time.monotonic()
+        for sequence in self.deadlines.take(now):
+            # A job that runs is the worker's to stop.
+            if self.board.state(sequence) != State.RUNNING:
+                self.queue.remove(sequence)
+                self._fail(self.jobs[sequence], Reason.DEADLINE, "its deadline came before an attempt succeeded", now)
+        for sequence in self.queue.delayed.take(now):
+            self.board.move(sequence, State.QUEUED, now)
+            self.queue.push(sequence)
+            self.workers.wake()
+        self._set_timer()
+
+    def _context(self, job: Job) -> Context:
+        board, row, loop = self.board, job.sequence % self.board.rows, asyncio.get_running_loop()
+        attempt = board.attempt(row)
+
+        def report(percent: int) -> None:
+            # The board has one writer, the loop.
+            loop.call_soon_threadsafe(board.report, job.sequence, attempt, percent)
+
+        return Context(ids.write(job.sequence, board.tag[row]).decode(), attempt, report)
+
+
+def _limits(config: Config, registry: Registry) -> list[tuple[Limit, ...]]:
+    """For each task the limits that its jobs stand under."""
+    return [(Limit(task.max_concurrent),) if task.max_concurrent else () for task in registry.tasks] or [()]

@@ -1,0 +1,83 @@
+"""A line of ready jobs: a ring for each priority, and the limits on how many of them may run at once.
+
+Priorities are strict: 9 is emptied before 8 is looked at. Finding the highest one that has a job is one ``bit_length``
+of a mask. A ring's memory is touched only once it is used, so a line costs what stands in it.
+"""
+
+from __future__ import annotations
+
+from headway.core.ring import Ring
+
+PRIORITIES = 10
+
+
+class Limit:
+    """How many jobs of one kind may run at once, and how many do."""
+
+    __slots__ = ("most", "running")
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.running = 0
+
+    def __repr__(self) -> str:
+        return f"<Limit {self.running} of {self.most}>"
+
+
+class Line:
+    """Ready jobs that stand under the same ``limits``, which may be shared with other lines."""
+
+    def __init__(self, most: int, limits: tuple[Limit, ...] = ()) -> None:
+        self.rings = [Ring(most) for _ in range(PRIORITIES)]
+        self.limits = limits
+        # Bit p is set while ring p has an entry.
+        self._ready = 0
+
+    def __len__(self) -> int:
+        return sum(len(ring) for ring in self.rings)
+
+    def __repr__(self) -> str:
+        return f"<Line {len(self)} ready, {self.limits}>"
+
+    @property
+    def top(self) -> int:
+        """The highest priority that has a job that may run now; -1 where there is none."""
+        for limit in self.limits:
+            if limit.running >= limit.most:
+                return -1
+        return self._ready.bit_length() - 1
+
+    def push(self, sequence: int, priority: int) -> int:
+        """Put a job at the end; return its ticket. The ring must have a slot."""
+        self._ready |= 1 << priority
+        return self.rings[priority].push(sequence)
+
+    def pop(self, priority: int) -> int:
+        """Take the first job of ``priority``, which must have one, to run it."""
+        for limit in self.limits:
+            limit.running += 1
+        ring = self.rings[priority]
+        sequence = ring.pop()
+        if not len(ring):
+            self._ready ^= 1 << priority
+        return sequence
+
+    def release(self) -> None:
+        """A job that was taken runs no more."""
+        for limit in self.limits:
+            limit.running -= 1
+
+    def remove(self, priority: int, ticket: int) -> None:
+        """Take out the job that has ``ticket``."""
+        ring = self.rings[priority]
+        ring.remove(ticket)
+        if not len(ring):
+            self._ready ^= 1 << priority
+
+    def ahead(self, priority: int, ticket: int | None) -> int:
+        """Return how many jobs stand before the one with ``ticket``; before one that came now where it is None."""
+        ring = self.rings[priority]
+        ahead = len(ring) if ticket is None else ring.ahead(ticket)
+        if self._ready >> priority + 1:
+            ahead += sum(len(ring) for ring in self.rings[priority + 1 :])
+        return ahead
