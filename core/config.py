@@ -69,6 +69,12 @@ class Jobs(Section, frozen=True):
     backoff_max: Duration = 60.0
 
 
+class WatchdogSection(Section, frozen=True):
+    """When a loop that stands still is logged."""
+
+    stall: Seconds = 1.0
+
+
 class Limits(Section, frozen=True):
     """Sizes past which a request is refused."""
 
@@ -115,6 +121,7 @@ class Config(Section, frozen=True):
     tasks: tuple[str, ...] = ()
     drain_timeout: Seconds = 30.0
     drain_linger: Seconds = 1.0
+    watchdog: WatchdogSection = WatchdogSection()
     limits: Limits = Limits()
     timeouts: Timeouts = Timeouts()
     http: Http = Http()

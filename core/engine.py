@@ -27,6 +27,7 @@ from headway.core.errors import (
 from headway.core.job import ACTIVE, Job, Reason, State, Status, Submission
 from headway.core.registry import Registry
 from headway.core.results import Result
+from headway.core.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class Engine:
         self.ids = ids.Ids()
         self.board = Board(config.retention.jobs, config.retention.seconds, config.queue.size + config.workers)
         self.active = Active(config, registry, self.board)
+        self.watchdog = Watchdog(config.watchdog.stall, self.active.workers.holder)
         # Done every CHORES_S, each with its name for the log.
         self.chores: list[tuple[str, Callable[[float], object]]] = [("forget results", self.active.results.trim)]
         self.draining = False
@@ -76,8 +78,9 @@ class Engine:
         return self.board.submitted[sequence % self.board.rows] if sequence else None
 
     def start(self) -> None:
-        """Start the workers and the chores on the running loop."""
+        """Start the workers, the watchdog and the chores on the running loop."""
         self.active.workers.start()
+        self.watchdog.start()
         self._do_chores()
 
     def submit(self, submission: Submission) -> Status:
@@ -195,6 +198,7 @@ class Engine:
         """End workers, timers and chores."""
         if self._chores_timer is not None:
             self._chores_timer.cancel()
+        self.watchdog.stop()
         await self.active.stop()
 
     def _do_chores(self) -> None:

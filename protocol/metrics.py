@@ -107,6 +107,9 @@ class _Snapshot(Collector):
         yield CounterMetricFamily(
             "headway_worker_replacements", "Worker tasks that died or were retired.", workers.replacements
         )
+        lag = engine.watchdog.lag
+        yield _histogram("headway_loop_lag_seconds", "By how much the event loop was late, a few times a second.", lag)
+        yield CounterMetricFamily("headway_loop_stalls", "Stalls of the event loop.", engine.watchdog.stalls)
         yield GaugeMetricFamily("headway_lost_threads", "Threads of attempts that are over.", workers.lost_threads)
         yield GaugeMetricFamily("headway_results_bytes", "Memory taken by results.", engine.active.results.used_bytes)
         yield CounterMetricFamily(

@@ -601,3 +601,19 @@ def test_jobs_are_listed_newest_first_by_state() -> None:
             assert engine.list(State.RUNNING, 0, 10) == ([], 0)
 
     run(test)
+
+
+def test_a_task_that_blocks_the_loop_is_named_once_with_its_stack(caplog: pytest.LogCaptureFixture) -> None:
+    async def blocking(_: object) -> None:
+        time.sleep(1.0)  # noqa: ASYNC251 — what the watchdog is for
+
+    async def test() -> None:
+        async with engine_with(blocking, watchdog={"stall": 0.1}) as engine:
+            await over(engine, submit(engine, "blocking"))
+            await until(lambda: engine.watchdog.lag.sum > 0.5)
+
+    run(test)
+    stalls = [record.getMessage() for record in caplog.records if "stood still" in record.getMessage()]
+    assert len(stalls) == 1
+    assert "in task blocking" in stalls[0]
+    assert "time.sleep(1.0)" in stalls[0]

@@ -1,0 +1,73 @@
+"""A thread that notices when the loop stands still, and says in the log which task holds it.
+
+The loop beats every BEAT_S; by how much a beat is late is the loop's lag, which /metrics shows. When no beat has come
+for longer than ``stall_s`` the thread logs, once a stall, the task that the loop is in and its stack: a coroutine
+that blocks stops every request, and nothing on the loop could tell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+
+from headway.core.stats import Histogram
+
+log = logging.getLogger(__name__)
+
+BEAT_S = 0.25
+# Frames of the stack that are logged, the innermost.
+FRAMES = 12
+
+
+class Watchdog:
+    """Watches the loop that ``start`` is called on. ``holder`` names the task that the loop is in, from any thread."""
+
+    def __init__(self, stall_s: float, holder: Callable[[asyncio.AbstractEventLoop], str]) -> None:
+        self.stall_s = stall_s
+        self.lag = Histogram()
+        # Stalls that were logged.
+        self.stalls = 0
+        self._holder = holder
+        self._beat_at = 0.0
+        self._stopped = threading.Event()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begin to watch; 0 for ``stall_s`` measures the lag only."""
+        self._loop = asyncio.get_running_loop()
+        self._thread_id = threading.get_ident()
+        self._beat_at = time.monotonic()
+        self._timer = self._loop.call_later(BEAT_S, self._beat)
+        if self.stall_s:
+            threading.Thread(target=self._watch, name="headway-watchdog", daemon=True).start()
+
+    def stop(self) -> None:
+        """Watch no more."""
+        self._stopped.set()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        self.lag.add(max(now - self._beat_at - BEAT_S, 0.0))
+        self._beat_at = now
+        self._timer = self._loop.call_later(BEAT_S, self._beat)
+
+    def _watch(self) -> None:
+        told_of = 0.0
+        while not self._stopped.wait(min(self.stall_s / 4, BEAT_S)):
+            beat_at = self._beat_at
+            if time.monotonic() - beat_at - BEAT_S > self.stall_s and beat_at != told_of:
+                told_of = beat_at
+                self.stalls += 1
+                log.error(
+                    "the loop has stood still for %.1f s in %s; nothing is answered meanwhile:\n%s",
+                    time.monotonic() - beat_at - BEAT_S,
+                    self._holder(self._loop),
+                    "".join(traceback.format_stack(sys._current_frames().get(self._thread_id))[-FRAMES:]).rstrip(),
+                )
