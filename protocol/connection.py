@@ -34,8 +34,10 @@ _HEAD_JOB = b"HEAD /jobs/"
 _TARGET = len(b"HEAD ")
 _ID = len(_HEAD_JOB)
 _REST = _ID + ids.LENGTH
-# Answers that may gather for one write before further requests wait.
+# Answers that may gather for one write, in bytes and in number, before further requests wait for a later turn of the
+# loop: the memory that one client takes, and the time that others wait for it.
 OUT_MOST = 256 * 1024
+TURN_MOST = 256
 # The header fields of KEPT that a HEAD may have and still ask for nothing else.
 PLAIN = {b"host", b"connection"}
 
@@ -136,8 +138,6 @@ class Connection(asyncio.Protocol):
         self._unsent_bytes = 0
         self.deadline = time.monotonic() + self.service.config.timeouts.body
         self._answer_waiting()
-        if not self._paused:
-            self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, which calls ``_ready``; then write what has been answered."""
@@ -191,9 +191,12 @@ class Connection(asyncio.Protocol):
         except HttpParserUpgrade as upgrade:
             return int(upgrade.args[0])
         except HttpParserError as error:
-            bodiless = request.parser.get_method() == b"HEAD" and not isinstance(error, HttpParserInvalidMethodError)
-            self._refuse(refused(error), bodiless)
+            self._refuse(refused(error), self._is_head() and not isinstance(error, HttpParserInvalidMethodError))
         return 0
+
+    def _is_head(self) -> bool:
+        """Whether the request that is being read is a HEAD, so that its refusal has no body."""
+        return self._request.parser.get_method() == b"HEAD"
 
     def _feed_without_upgrade(self, rest: memoryview) -> None:
         """Go on after the head of a request that asks for an Upgrade, as if it had not."""
@@ -221,10 +224,7 @@ class Connection(asyncio.Protocol):
 
     def _ready(self, request: Request) -> None:
         self._in_head = self._in_body = False
-        if self._waiting or self._paused or self._closing or self._out_bytes > OUT_MOST:
-            self._take(request)
-        else:
-            self._answer(request)
+        self._take(request)
 
     def _expect_more(self, read_bytes: int) -> None:
         """A request is not complete: see that the rest of it comes in time, and its head within its limit."""
@@ -244,7 +244,7 @@ class Connection(asyncio.Protocol):
         self._fruitless_bytes += read_bytes
         # Twice: white space that the parser drops counts here, and not in a head that comes in one read.
         if self._fruitless_bytes > OUT_MOST + 2 * (limits.request_line_bytes + limits.head_bytes):
-            self._refuse(head_too_large(limits), self._request.method == b"HEAD")
+            self._refuse(head_too_large(limits), self._is_head())
 
     # Answers.
 
@@ -252,7 +252,7 @@ class Connection(asyncio.Protocol):
         """Answer ``item`` in its turn; after an answer that ends the connection nothing has a turn."""
         if self._closing:
             return
-        if self._waiting or self._paused or self._out_bytes > OUT_MOST:
+        if self._waiting or self._paused or self._answered >= TURN_MOST or self._out_bytes > OUT_MOST:
             self._waiting.append(item.copy() if isinstance(item, Request) else item)
         else:
             self._handle(item)
@@ -315,14 +315,25 @@ class Connection(asyncio.Protocol):
             self._linger()
 
     def _answer_waiting(self) -> None:
-        """Go on with what had to wait, a write at a time, for as long as the client reads."""
+        """Go on with what had to wait, a turn of the loop at a time, for as long as the client reads."""
+        if self._closing:
+            return
         waiting = self._waiting
-        while waiting and not self._paused and not self._closing:
-            while waiting and self._out_bytes <= OUT_MOST and not self._closing:
-                self._handle(waiting.pop(0))
-            self._flush()
-        if self._eof and not waiting:
+        done = 0
+        while done < min(len(waiting), TURN_MOST) and self._out_bytes <= OUT_MOST and not self._closing:
+            self._handle(waiting[done])
+            done += 1
+        del waiting[:done]
+        self._flush()
+        if self._paused or self._closing:
+            return
+        if waiting:
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._answer_waiting)
+        elif self._eof:
             self._transport.close()
+        else:
+            self._transport.resume_reading()
 
     def _linger(self) -> None:
         """Shut our side; what the client still sends is dropped until it ends its side, or LINGER_S is over."""
@@ -348,7 +359,7 @@ class Connection(asyncio.Protocol):
         elif self._closing or self._paused:
             self._transport.abort()
         elif self._in_head or self._in_body:
-            self._refuse(Refusal("request-timeout", "the request did not arrive in time"), bodiless=False)
+            self._refuse(Refusal("request-timeout", "the request did not arrive in time"), self._is_head())
             self._flush()
         else:
             self._transport.close()

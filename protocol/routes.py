@@ -242,7 +242,7 @@ def delete(service: Service, _: Request, job_id: bytes) -> bytes:
     name = b"succeeded" if status.state == State.SUCCEEDED else b"failed" if status.ended else b"cancelled"
     fields = b"Job-State: %b\r\n%b" % (name, service.clock.fields)
     if running:
-        return STATUS_LINES[202] + fields + b"Content-Length: 0\r\n\r\n"
+        return STATUS_LINES[202] + fields + b"Retry-After: 1\r\nContent-Length: 0\r\n\r\n"
     return STATUS_LINES[204] + fields + b"\r\n"
 
 

@@ -1,0 +1,106 @@
+"""What is allowed, and how what is not is told."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from headway.sim.requests import Requests
+from headway.sim.settings import Settings, SettingsError, Target, read, seconds
+
+LOW_LIMIT = """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
+from headway.sim import files
+from headway.sim.settings import SettingsError
+try:
+    files.allow({connections})
+except SettingsError as error:
+    print(error)
+print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+"""
+
+
+@pytest.mark.parametrize(("text", "value"), [("60s", 60), ("250ms", 0.25), ("2m", 120), ("1.5h", 5400), ("7", 7)])
+def test_times(text: str, value: float) -> None:
+    assert seconds("duration", text) == value
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"clients": 0}, "clients: 0 is not allowed: expected 1 to 1000000 clients"),
+        ({"jobs": 1001}, "jobs: 1001"),
+        ({"duration": "soon"}, "duration: 'soon' is not allowed: expected a time such as 250ms, 60s or 2m"),
+        ({"duration": "-1s"}, "duration: '-1s'"),
+        ({"timeout": "0s"}, "timeout: 0 "),
+        ({"connections": -1}, "connections: -1"),
+        ({"task": ""}, "task: ''"),
+        ({"payload": "{seconds: 1}"}, "payload: '{seconds: 1}' is not JSON"),
+        ({"job_seconds": "5-1"}, "job_seconds: '5-1'"),
+        ({"job_seconds": "x"}, "job_seconds: 'x'"),
+        ({"url": "https://localhost"}, "url: 'https://localhost' is not allowed: expected http://host:port"),
+        ({"url": "localhost:8080"}, "url: "),
+        ({"url": "http://localhost:99999"}, "url: "),
+        ({"url": "http://localhost/ä"}, "url: "),
+        ({"url": "http://[::1"}, "url: "),
+        ({"colour": 1}, "colour: unknown; allowed here: clients, "),
+    ],
+)
+def test_what_is_not_allowed_is_named_in_one_line(given: dict[str, object], named: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        read(given)
+    assert str(raised.value).startswith(named)
+    assert "\n" not in str(raised.value)
+
+
+def test_none_stands_for_the_default() -> None:
+    assert read({"clients": None, "duration": "2m", "payload": None}) == Settings(duration=120)
+
+
+@pytest.mark.parametrize(
+    ("url", "target"),
+    [
+        ("http://127.0.0.1:8080", Target(host="127.0.0.1", port=8080, path="")),
+        ("http://localhost/", Target(host="localhost", port=80, path="")),
+        ("http://[::1]:81/a/b/", Target(host="::1", port=81, path="/a/b")),
+    ],
+)
+def test_urls(url: str, target: Target) -> None:
+    assert Settings(url=url).target() == target
+
+
+def test_payloads_are_spread_over_the_seconds() -> None:
+    given = [json.loads(payload)["seconds"] for payload in Settings(job_seconds="1-5").payloads()]
+    assert 1 <= min(given) < 1.1
+    assert 4.9 < max(given) <= 5
+    assert Settings(job_seconds="2").payloads() == ['{"seconds": 2.0}'] * 256
+    assert Settings(payload="[1]").payloads() == ["[1]"]
+
+
+def test_requests_are_http() -> None:
+    requests = Requests(Settings(url="http://[::1]:81/a", task='"', payload="1"), b"Prefer: wait=1\r\n")
+    head, _, body = requests.submit().partition(b"\r\n\r\n")
+    assert head.startswith(b"POST /a/jobs HTTP/1.1\r\nHost: [::1]:81\r\n")
+    assert b"\r\nContent-Length: %d" % len(body) in head
+    assert json.loads(body) == {"task": '"', "payload": 1}
+    poll = requests.poll(b"/jobs/X")
+    assert poll.startswith(b"HEAD /jobs/X HTTP/1.1\r\nHost: [::1]:81\r\n")
+    assert poll.endswith(b"\r\nPrefer: wait=1\r\n\r\n")
+    assert requests.poll(b"http://other/jobs/Y").startswith(b"HEAD /jobs/Y HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "said"),
+    [
+        (100, 500, ["332"]),
+        (400, 500, ["400"]),
+        (100, 200, ["300 connections need 332 open files, and 200 are allowed: raise the limit", "100"]),
+    ],
+)
+def test_the_soft_file_limit_is_raised_and_a_low_hard_limit_told(soft: int, hard: int, said: list[str]) -> None:
+    """In a process of its own, as limits cannot be raised again."""
+    script = LOW_LIMIT.format(soft=soft, hard=hard, connections=300)
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    lines = ran.stdout.splitlines()
+    assert [line[: len(expected)] for line, expected in zip(lines, said, strict=True)] == said
