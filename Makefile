@@ -1,5 +1,5 @@
 # Each target works alone on a fresh clone: `.venv` is made first, by bootstrap.py, which also decides whether there is
-# anything to do. PYTHON, ARGS and CONFIG are the only variables. Kept to GNU Make 3.81, which is what macOS has.
+# anything to do. Variables: PYTHON, ARGS, CONFIG, QUICK and ROUNDS. Kept to GNU Make 3.81, which is what macOS has.
 
 BIN := .venv/bin
 
@@ -7,7 +7,7 @@ BIN := .venv/bin
 LINT = s=0; $(BIN)/ruff format --check . || s=1; $(BIN)/ruff check . || s=1; $(BIN)/mypy || s=1
 
 .DEFAULT_GOAL := help
-.PHONY: .venv run-server test check lint format clean help
+.PHONY: .venv run-server run-clients test check lint format bench bench-floor bench-peers bench-memory bench-queues build clean help
 
 # `make -j clean test` must not clean under the test's feet.
 ifneq (,$(filter clean,$(MAKECMDGOALS)))
@@ -16,6 +16,9 @@ endif
 
 run-server: .venv  ## serve on 127.0.0.1:8080 with config.yaml (CONFIG=other.yaml takes another)
 	@exec $(BIN)/headway serve $(if $(CONFIG),--config '$(CONFIG)')
+
+run-clients: .venv  ## put a crowd of clients on it (ARGS='--clients 500 --poll 1s --duration 60s')
+	@exec $(BIN)/headway simulate $(if $(CONFIG),--config '$(CONFIG)') $(ARGS)
 
 test: .venv  ## run the whole test suite (ARGS='-k board -x' goes to pytest)
 	@$(BIN)/python -m pytest $(ARGS)
@@ -29,6 +32,31 @@ lint: .venv  ## the same without the tests
 format: .venv  ## format the code and sort its imports
 	@$(BIN)/ruff check --quiet --select I --fix . && $(BIN)/ruff format .
 
+bench: .venv  ## ramp up to 15,000 locust users, charts in bench/results (QUICK=1: two minutes)
+	@$(BIN)/python -m pip install -q --group bench
+	@QUICK='$(QUICK)' $(BIN)/python -m bench.load
+
+bench-floor: .venv  ## what a HEAD and a POST cost beside nginx (ROUNDS=5)
+	@$(BIN)/python -m bench.peers --floor --rounds $(or $(ROUNDS),5) $(ARGS)
+
+bench-peers: .venv  ## the same on other stacks
+	@$(BIN)/python -m pip install -q --group bench-peers
+	@$(BIN)/python -m bench.peers --rounds $(or $(ROUNDS),5) $(ARGS)
+
+bench-memory: .venv  ## memory per finished job, two million jobs
+	@$(BIN)/python -m bench.memory $(ARGS)
+
+bench-queues: .venv  ## jobs end to end, beside seven queues on Valkey
+	@$(BIN)/python -m pip install -q --group bench-queues
+	@test -d tmp/bench-arq || $(BIN)/python -m pip install -q --target tmp/bench-arq --group bench-arq
+	@$(BIN)/python -m bench.queues --rounds $(or $(ROUNDS),1) $(ARGS)
+
+build: .venv  ## single-file executables of server and clients in tmp/
+	@$(BIN)/python -m pip install -q --group build
+	@mkdir -p tmp
+	@for part in server clients; do $(BIN)/shiv -q -p '/usr/bin/env python3' -c headway-$$part -o tmp/headway-$$part . && \
+	echo tmp/headway-$$part; done
+
 clean:  ## remove .venv, caches and builds
 	@rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -36,7 +64,7 @@ clean:  ## remove .venv, caches and builds
 help:  ## show this list
 	@on=; off=; if [ -t 1 ] && [ -z "$$NO_COLOR" ]; then on=`printf '\033[36m'`; off=`printf '\033[0m'`; fi; \
 	awk -F ':.*## ' -v on="$$on" -v off="$$off" \
-	'/^[a-z-]+:.*## / { printf "  %smake %-11s%s %s\n", on, $$1, off, $$2 }' Makefile
+	'/^[a-z-]+:.*## / { printf "  %smake %-12s%s %s\n", on, $$1, off, $$2 }' Makefile
 	@echo "  PYTHON=python3.12 before make chooses the Python that .venv is made with."
 
 .venv:

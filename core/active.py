@@ -26,6 +26,7 @@ from headway.core.registry import Registry
 from headway.core.results import Result, Results
 from headway.core.schedule import Schedule
 from headway.core.stats import Stats
+from headway.core.waiters import Waiters
 from headway.core.workers import Outcome, Workers
 
 
@@ -50,6 +51,7 @@ class Active:
         )
         # When jobs that wait fail because their deadline has come.
         self.deadlines = Schedule()
+        self.waiters = Waiters()
         # Set while there is no job.
         self.none = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
@@ -127,8 +129,8 @@ class Active:
 
     def _fail(self, job: Job, reason: Reason, error: str, now: float) -> None:
         self.board.reason[job.sequence % self.board.rows] = reason
-        self._end(job, State.FAILED, now)
         self.results.put(job.sequence, Result(error), job)
+        self._end(job, State.FAILED, now)
 
     def _end(self, job: Job, state: State, now: float) -> None:
         self.board.move(job.sequence, state, now)
@@ -137,6 +139,7 @@ class Active:
             self.deadlines.remove(job.sequence)
         if not self.jobs:
             self.none.set()
+        self.waiters.ended(job.sequence)
 
     def _backoff(self, attempt: int) -> float:
         """Seconds before the attempt after ``attempt``: doubling, up to a bound, less up to half at random."""

@@ -99,6 +99,7 @@ class Http(Section, frozen=True):
     """Choices about the protocol."""
 
     failed_status: Literal[424, 200] = 424
+    wait_most: Annotated[int, Meta(ge=0, le=600)] = 30
 
 
 class Log(Section, frozen=True):
@@ -107,6 +108,23 @@ class Log(Section, frozen=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "plain", "json"] = "auto"
     access: bool = False
+
+
+class Simulation(Section, frozen=True):
+    """What ``headway simulate`` does unless the command line says otherwise."""
+
+    url: str | None = None
+    clients: Annotated[int, Meta(ge=1, le=1_000_000)] = 500
+    jobs: Annotated[int, Meta(ge=1, le=1_000)] = 3
+    poll: str = "1s"
+    duration: Annotated[float, Meta(ge=0, le=86_400 * 30)] = 60.0
+    spread: Annotated[float, Meta(ge=0, le=3600)] = 1.0
+    connections: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    task: Annotated[str, Meta(min_length=1)] = "sleep"
+    payload: str | None = None
+    job_seconds: str = "1-5"
+    timeout: Annotated[float, Meta(ge=0.01, le=3600)] = 10.0
+    patience: Annotated[float, Meta(ge=0.1, le=3600)] = 5.0
 
 
 class Config(Section, frozen=True):
@@ -126,6 +144,7 @@ class Config(Section, frozen=True):
     timeouts: Timeouts = Timeouts()
     http: Http = Http()
     log: Log = Log()
+    simulation: Simulation = Simulation()
 
 
 def load(path: Path | None, environment: Mapping[str, str]) -> Config:

@@ -27,6 +27,7 @@ from headway.core.errors import (
 from headway.core.job import ACTIVE, Job, Reason, State, Status, Submission
 from headway.core.registry import Registry
 from headway.core.results import Result
+from headway.core.waiters import Waiter
 from headway.core.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
@@ -177,6 +178,10 @@ class Engine:
         """Whether a job that succeeded returned something; it may have been given up since."""
         return bool(self.board.has_result[status.sequence % self.board.rows])
 
+    def wait(self, status: Status, seconds: float, wake: Callable[[], None]) -> Waiter:
+        """Have ``wake`` called when a job that is not over ends, in ``seconds``, or when a drain begins."""
+        return self.active.waiters.add(status.sequence, 0.0 if self.draining else seconds, wake)
+
     def cancel(self, status: Status) -> None:
         """End a job that waits or runs; forget the result of one that is over."""
         sequence = status.sequence
@@ -189,6 +194,7 @@ class Engine:
     async def drain(self, timeout_s: float) -> int:
         """Take no more jobs, wait until those taken are over; return how many are not after ``timeout_s``."""
         self.draining = True
+        self.active.waiters.release()
         if self.active.jobs:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.active.none.wait(), timeout_s)

@@ -61,7 +61,9 @@ def _words(info: inspect.Type) -> str:
         case inspect.FloatType():
             return f"a number{_range(info)}"
         case inspect.StrType():
-            return f"a text of {info.min_length} to {info.max_length} characters" if info.max_length else "a text"
+            if info.max_length:
+                return f"a text of {info.min_length} to {info.max_length} characters"
+            return "a text that is not empty" if info.min_length else "a text"
         case inspect.BoolType():
             return "true or false"
         case inspect.NoneType():

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
+import msgspec
 
 from headway.core.config import CONFIG_VARIABLE, Config, load
 from headway.core.errors import ConfigError
+from headway.sim.command import command
 
 DEFAULT_FILE = Path("config.yaml")
 EXIT_CONFIG = 2
@@ -35,15 +38,15 @@ def serve(file: Path | None, check: bool) -> None:
 
     Each setting can also be given as a variable, for instance HEADWAY_SERVER__PORT=9001 or HEADWAY_WORKERS=64.
     """
-    from headway.protocol import server
+    from headway.protocol import server as http
 
     try:
         config = _settings(file)
         if check:
-            server.check(config)
+            http.check(config)
             click.echo("the configuration is good")
             return
-        server.run(config)
+        http.run(config)
     except ConfigError as error:
         click.echo(f"headway: {error}", err=True)
         sys.exit(EXIT_CONFIG)
@@ -53,6 +56,32 @@ def _settings(file: Path | None) -> Config:
     if file is None and DEFAULT_FILE.exists():
         file = DEFAULT_FILE
     return load(file, os.environ)
+
+
+def _simulation(file: Path | None) -> Mapping[str, object]:
+    """Return the settings of ``simulation:``, with the URL of the server that the settings describe."""
+    try:
+        config = _settings(file)
+    except ConfigError as error:
+        click.echo(f"headway: {error}", err=True)
+        sys.exit(EXIT_CONFIG)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.server.host, config.server.host)  # noqa: S104
+    url = f"http://[{host}]:{config.server.port}" if ":" in host else f"http://{host}:{config.server.port}"
+    settings: dict[str, object] = msgspec.to_builtins(config.simulation)
+    return settings | {"url": config.simulation.url or url}
+
+
+main.add_command(command(_simulation))
+
+
+def server() -> None:
+    """Be ``headway serve``: the executable tmp/headway-server."""
+    serve(prog_name="headway-server")
+
+
+def clients() -> None:
+    """Be ``headway simulate``: the executable tmp/headway-clients."""
+    main.commands["simulate"](prog_name="headway-clients")
 
 
 if __name__ == "__main__":

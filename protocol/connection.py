@@ -15,14 +15,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from math import inf
 from typing import cast
 
 from headway.core import ids
 from headway.core.errors import HeadwayError
+from headway.core.waiters import Waiter
 from headway.protocol import problems, routes
 from headway.protocol.problems import Refusal
 from headway.protocol.request import Request, head_too_large, refused
-from headway.protocol.responses import CONTINUE, with_connection
+from headway.protocol.responses import CONTINUE, Held, with_connection
 from headway.protocol.service import LINGER_S, Service
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade
 
@@ -55,6 +57,7 @@ class Connection(asyncio.Protocol):
         "_closing",
         "_eof",
         "_fruitless_bytes",
+        "_held",
         "_in_body",
         "_in_head",
         "_known_rest",
@@ -80,6 +83,8 @@ class Connection(asyncio.Protocol):
         self._paused = self._closing = self._eof = False
         # What could not be answered yet, in order; bytes are an answer that only waits for its turn.
         self._waiting: list[Request | bytes] = []
+        # An answer that waits for its job.
+        self._held: Waiter | None = None
         self._in_head = self._in_body = False
         # What followed the id in a HEAD that the parser took and that asked for nothing else. The same bytes again,
         # after another id, need no parser: compared whole, they are as good as when the parser took them. Set only
@@ -119,10 +124,17 @@ class Connection(asyncio.Protocol):
         self.service.lingering.discard(self)
         self._closing = True
         self._waiting.clear()
+        if self._held is not None:
+            self._held.cancel()
+            self._held = None
 
     def eof_received(self) -> bool:
         """The client sends no more; what it has asked for is still answered."""
         self._eof = True
+        if self._held is not None:
+            # It may be gone altogether: it waits no more.
+            self._held.cancel()
+            self._held.wake()
         return bool(self._waiting)
 
     def pause_writing(self) -> None:
@@ -155,13 +167,16 @@ class Connection(asyncio.Protocol):
             self._feed_without_upgrade(memoryview(data)[offset:])
         if request.begun:
             self._expect_more(len(data))
-        elif self._answered:
+        elif self._answered and self._held is None:
             self.deadline = self.service.idle_deadline
             if fresh and self._answered == 1:
                 self._learn(request, data)
         self._flush()
         if self._waiting:
-            self._answer_waiting()
+            if self._held is None:
+                self._answer_waiting()
+            else:
+                self._transport.pause_reading()
 
     def _learn(self, request: Request, data: bytes) -> None:
         """Remember the rest of ``data`` if it was one HEAD of a job that asked for nothing but its state."""
@@ -252,7 +267,8 @@ class Connection(asyncio.Protocol):
         """Answer ``item`` in its turn; after an answer that ends the connection nothing has a turn."""
         if self._closing:
             return
-        if self._waiting or self._paused or self._answered >= TURN_MOST or self._out_bytes > OUT_MOST:
+        wait = self._waiting or self._paused or self._held or self._answered >= TURN_MOST or self._out_bytes > OUT_MOST
+        if wait:
             self._waiting.append(item.copy() if isinstance(item, Request) else item)
         else:
             self._handle(item)
@@ -270,27 +286,54 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, request: Request) -> None:
         self._answered += 1
-        service, method = self.service, request.method
+        if b"prefer" in request.headers:
+            # What is held keeps its request while the next ones are read.
+            request = request.copy()
         name = ""
-        close = not request.keep_alive
         try:
             route, job_id = routes.find(request.target)
-            name = route.names.get(method, route.path)
-            answer = routes.answer_for(route, method)(service, request, job_id)
-        except (Refusal, HeadwayError) as error:
-            service.reject(error.reason)
-            answer = problems.answer(error, service.clock, method == b"HEAD")
-            close = close or problems.closes(error)
-        except Exception:
-            log.exception("a request failed: %s %s", method, request.target)
-            answer = problems.answer(Refusal("internal", "the log says more"), service.clock, method == b"HEAD")
-            close = True
+            name = route.names.get(request.method, route.path)
+            answer = routes.answer_for(route, request.method)(self.service, request, job_id)
+        except Exception as error:  # noqa: BLE001 — _excuse logs what is not ours
+            self._excuse(error, request, name)
+            return
+        if isinstance(answer, Held):
+            self._hold(answer, request, name)
+        else:
+            self._finish(answer, request, name, not request.keep_alive)
+
+    def _hold(self, held: Held, request: Request, name: str) -> None:
+        """Let an answer wait for its job; those behind it wait for it."""
+
+        def wake() -> None:
+            self._held = None
+            self.deadline = self.service.idle_deadline
+            try:
+                self._finish(held.then(), request, name, not request.keep_alive)
+            except Exception as error:  # noqa: BLE001 — _excuse logs what is not ours
+                self._excuse(error, request, name)
+            self._flush()
+            self._answer_waiting()
+
+        self._held = self.service.engine.wait(held.status, held.seconds, wake)
+        self.deadline = inf
+
+    def _excuse(self, error: Exception, request: Request, name: str) -> None:
+        """Answer a request that an error came of: ours to explain, or a defect."""
+        if not isinstance(error, Refusal | HeadwayError):
+            log.error("a request failed: %s %s", request.method, request.target, exc_info=error)
+            error = Refusal("internal", "the log says more", close=True)
+        self.service.reject(error.reason)
+        answer = problems.answer(error, self.service.clock, request.method == b"HEAD")
+        self._finish(answer, request, name, problems.closes(error) or not request.keep_alive)
+
+    def _finish(self, answer: bytes, request: Request, name: str, close: bool) -> None:
         if close or request.version == "1.0":
             answer = with_connection(answer, close)
             self._closing = close
         self._send(answer, name)
-        if service.access_log:
-            self._log_access(answer, method, request.target)
+        if self.service.access_log:
+            self._log_access(answer, request.method, request.target)
 
     def _refuse(self, error: Refusal | HeadwayError, bodiless: bool) -> None:
         """Answer what is no request, in its turn; the connection ends with it."""
@@ -316,16 +359,16 @@ class Connection(asyncio.Protocol):
 
     def _answer_waiting(self) -> None:
         """Go on with what had to wait, a turn of the loop at a time, for as long as the client reads."""
-        if self._closing:
+        if self._closing or self._held is not None:
             return
         waiting = self._waiting
         done = 0
-        while done < min(len(waiting), TURN_MOST) and self._out_bytes <= OUT_MOST and not self._closing:
+        while done < min(len(waiting), TURN_MOST) and self._out_bytes <= OUT_MOST and not (self._closing or self._held):
             self._handle(waiting[done])
             done += 1
         del waiting[:done]
         self._flush()
-        if self._paused or self._closing:
+        if self._paused or self._closing or self._held is not None:
             return
         if waiting:
             self._transport.pause_reading()

@@ -49,6 +49,7 @@ def summary(service: Service) -> dict[str, object]:
             "lost_threads": engine.active.workers.lost_threads,
         },
         "connections": len(service.connections),
+        "waiting_clients": len(engine.active.waiters),
         "draining": engine.draining,
     }
 
@@ -116,6 +117,7 @@ class _Snapshot(Collector):
             "headway_results_evicted", "Results given up for the budget.", engine.active.results.evicted
         )
         yield GaugeMetricFamily("headway_connections", "Clients connected.", len(self._service.connections))
+        yield GaugeMetricFamily("headway_waiting_clients", "Answers held by Prefer: wait.", len(engine.active.waiters))
         yield GaugeMetricFamily("headway_draining", "1 while the server shuts down.", int(engine.draining))
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from http import HTTPStatus
 
 from headway.core.job import Reason, State, Status
@@ -86,6 +87,17 @@ class Heads:
                 status.attempt,
             )
         return clock.fields
+
+
+class Held:
+    """An answer that waits for a job: ``then`` makes it when the job is over, or after ``seconds``."""
+
+    __slots__ = ("seconds", "status", "then")
+
+    def __init__(self, status: Status, seconds: int, then: Callable[[], bytes]) -> None:
+        self.status = status
+        self.seconds = seconds
+        self.then = then
 
 
 def complete(head: bytes, media_type: bytes, body: bytes, bodiless: bool) -> bytes:

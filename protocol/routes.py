@@ -19,11 +19,11 @@ from headway.protocol import metrics
 from headway.protocol.documents import ended_document, job_members, status_document
 from headway.protocol.problems import Refusal, document
 from headway.protocol.request import Request
-from headway.protocol.responses import JSON, NAMES, PROBLEM, STATUS_LINES, complete
+from headway.protocol.responses import JSON, NAMES, PROBLEM, STATUS_LINES, Held, complete
 from headway.protocol.service import Service
 from msgspec import Meta
 
-Answer = Callable[[Service, Request, bytes], bytes]
+Answer = Callable[[Service, Request, bytes], bytes | Held]
 
 _submission = msgspec.json.Decoder(Submission)
 
@@ -73,13 +73,14 @@ def check_content(request: Request) -> None:
         raise Refusal("media-type", "send the content as it is", fields=b"Accept-Encoding: identity\r\n")
 
 
-def submit(service: Service, request: Request, _: bytes) -> bytes:
-    """POST /jobs: take a job."""
+def submit(service: Service, request: Request, _: bytes) -> bytes | Held:
+    """POST /jobs: take a job; with ``Prefer: wait`` answer when it is over."""
     check_content(request)
-    return _accepted(service, request, service.engine.submit(_decoded(request.body)))
+    status = service.engine.submit(_decoded(request.body))
+    return _accepted(service, request, status)
 
 
-def retry(service: Service, request: Request, job_id: bytes) -> bytes:
+def retry(service: Service, request: Request, job_id: bytes) -> bytes | Held:
     """POST /jobs/{id}/retry: take a job that failed once more, under a new id."""
     status = service.engine.peek(job_id)
     if status is None:
@@ -89,13 +90,38 @@ def retry(service: Service, request: Request, job_id: bytes) -> bytes:
     return _accepted(service, request, service.engine.retry(status), b'Link: </jobs/%b>; rel="prev"\r\n' % job_id)
 
 
-def _accepted(service: Service, request: Request, status: Status, fields: bytes = b"") -> bytes:
+def _accepted(service: Service, request: Request, status: Status, fields: bytes = b"") -> bytes | Held:
+    job_id = ids.write(status.sequence, status.tag)
+    seconds = _wait(service, request)
+    if seconds is None:
+        return _created(service, request, status, fields)
+    fields += b"Preference-Applied: wait=%d\r\n" % seconds
+
+    def then() -> bytes:
+        now = service.engine.peek(job_id) or status
+        if now.state < State.SUCCEEDED:
+            return _created(service, request, now, fields)
+        head = service.heads.job(now) + b"Content-Location: /jobs/%b\r\n" % job_id + fields
+        return _with_document(service, now, head)
+
+    return Held(status, seconds, then)
+
+
+def _created(service: Service, request: Request, status: Status, fields: bytes) -> bytes:
     job_id = ids.write(status.sequence, status.tag)
     head = service.heads.accepted(status, job_id) + fields
     if request.preference(b"return") == b"minimal":
         return head + b"Preference-Applied: return=minimal\r\nContent-Length: 0\r\n\r\n"
     body = b'{"id":"%b","state":"%b"}' % (job_id, NAMES[status.state].encode())
     return complete(head, JSON, body, bodiless=False)
+
+
+def _wait(service: Service, request: Request) -> int | None:
+    """Return how many seconds the client would wait for the end of the job; None where it would not."""
+    value = request.preference(b"wait")
+    if value is None or not (value.isdigit() and len(value) < 20):
+        return None
+    return min(int(value), service.config.http.wait_most) or None
 
 
 def _decoded(body: bytes) -> Submission:
@@ -129,15 +155,25 @@ def _faults(body: bytes) -> list[tuple[str, str]]:
     return found
 
 
-def job(service: Service, request: Request, job_id: bytes) -> bytes:
-    """GET, HEAD /jobs/{id}: the state of a job."""
+def job(service: Service, request: Request, job_id: bytes) -> bytes | Held:
+    """GET, HEAD /jobs/{id}: the state of a job; with ``Prefer: wait`` when it is over."""
     status = service.engine.peek(job_id)
     if status is None:
         raise _never_issued()
-    head = service.heads.job(status)
-    if request.method == b"HEAD":
-        return head + b"\r\n"
-    return _with_document(service, status, head)
+    seconds = _wait(service, request)
+    if seconds is None:
+        return _told(service, request, status)
+    fields = b"Preference-Applied: wait=%d\r\n" % seconds
+    return _when_over(status, seconds, lambda: _told(service, request, service.engine.peek(job_id) or status, fields))
+
+
+def _when_over(status: Status, seconds: int, then: Callable[[], bytes]) -> bytes | Held:
+    return then() if status.state >= State.SUCCEEDED else Held(status, seconds, then)
+
+
+def _told(service: Service, request: Request, status: Status, fields: bytes = b"") -> bytes:
+    head = service.heads.job(status) + fields
+    return head + b"\r\n" if request.method == b"HEAD" else _with_document(service, status, head)
 
 
 def _with_document(service: Service, status: Status, head: bytes, bodiless: bool = False) -> bytes:
@@ -183,15 +219,24 @@ def _query(target: bytes) -> Query:
         raise InvalidError(list(faults(Query, members)) or [("state", "is required")]) from None
 
 
-def result(service: Service, request: Request, job_id: bytes) -> bytes:
+def result(service: Service, request: Request, job_id: bytes) -> bytes | Held:
     """GET, HEAD /jobs/{id}/result: what the job returned; until then, and if not, its state."""
     status = service.engine.peek(job_id)
     if status is None:
         raise _never_issued()
+    seconds = _wait(service, request)
+    if seconds is None:
+        return _result(service, request, job_id, status)
+    fields = b"Preference-Applied: wait=%d\r\n" % seconds
+    return _when_over(
+        status, seconds, lambda: _result(service, request, job_id, service.engine.peek(job_id) or status, fields)
+    )
+
+
+def _result(service: Service, request: Request, job_id: bytes, status: Status, applied: bytes = b"") -> bytes:
     bodiless = request.method == b"HEAD"
     if status.state != State.SUCCEEDED:
-        head = service.heads.job(status)
-        return head + b"\r\n" if bodiless else _with_document(service, status, head)
+        return _told(service, request, status, applied)
     if not service.engine.has_result(status):
         body, media_type = b"null", JSON
     else:
@@ -201,7 +246,7 @@ def result(service: Service, request: Request, job_id: bytes) -> bytes:
         body, media_type = kept.body, kept.media_type.encode()
     tag = b'"%b"' % job_id
     fields = b"Job-State: succeeded\r\n%bETag: %b\r\nCache-Control: private, immutable\r\n" % (
-        service.clock.date,
+        service.clock.date + applied,
         tag,
     )
     if _matches(request.headers.get(b"if-none-match"), tag):

@@ -25,6 +25,7 @@ from headway.core.engine import Engine
 from headway.core.errors import ConfigError
 from headway.core.registry import REGISTRY, add_working_directory, load
 from headway.protocol import logs
+from headway.protocol.acceptor import Acceptor
 from headway.protocol.connection import Connection
 from headway.protocol.service import TICK_S, Service
 
@@ -64,7 +65,7 @@ async def serve(config: Config, listener: socket.socket) -> int:
     told = Told()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.signal, number)
-    server = await loop.create_server(lambda: Connection(service), sock=listener, backlog=config.server.backlog)
+    acceptor = Acceptor(listener, config.server.backlog, lambda: Connection(service))
     ticker = asyncio.create_task(_tick(service))
     # What lives from here to the end need not be looked at by the garbage collector.
     gc.collect()
@@ -72,7 +73,7 @@ async def serve(config: Config, listener: socket.socket) -> int:
     _announce(config, engine, listener)
     await told.wait()
     left = await _drain(config, engine)
-    server.close()
+    acceptor.close()
     await service.close()
     ticker.cancel()
     await engine.stop()

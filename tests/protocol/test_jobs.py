@@ -35,7 +35,7 @@ def test_accepted(server: Server) -> None:
     assert answer.json == {"id": answer.json["id"], "state": "queued"}
 
 
-@pytest.mark.parametrize("prefer", ["return=minimal", "RETURN = minimal", "wait=5, return=minimal", 'return="minimal"'])
+@pytest.mark.parametrize("prefer", ["return=minimal", "RETURN = minimal", "x=5, return=minimal", 'return="minimal"'])
 def test_accepted_without_a_body(server: Server, prefer: str) -> None:
     answer = server.ask(post(submission("nothing"), f"Prefer: {prefer}"))
     assert answer.status == 202

@@ -1,0 +1,214 @@
+"""Headway and the queues that people pick, end to end: ``python -m bench.queues``.
+
+Each queue runs in processes of its own, one queue after the other and round after round, over a Valkey that is started
+fresh for it. A client enqueues the jobs one after the other while ten workers run them, and then asks for the status of
+each job.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import importlib.util
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import report
+from bench.measure import ROOT, BenchError, cores, machine
+from bench.process import end_cleanly
+from bench.queues import interface, valkey
+
+# arq wants an older redis-py than Celery does; it may lie in a folder of its own.
+ARQ_FOLDER = ROOT / "tmp" / "bench-arq"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A queue: the name of its file less ``_queue``, its packages, and a folder to look for them in."""
+
+    name: str
+    packages: Sequence[str]
+    install: str = "pip install --group bench-queues"
+    folder: Path | None = None
+
+    @property
+    def missing(self) -> str:
+        """What is not installed; empty where nothing is missing."""
+        return ", ".join(package for package in self.packages if not self._has(package.replace("-", "_")))
+
+    def _has(self, module: str) -> bool:
+        in_folder = self.folder is not None and (self.folder / module).is_dir()
+        return in_folder or importlib.util.find_spec(module) is not None
+
+    @property
+    def version(self) -> str:
+        """Name and version of the package."""
+        path = [str(self.folder)] if self.folder else []
+        found = importlib.metadata.distributions(name=self.packages[0], path=[*path, *sys.path])
+        return f"{self.packages[0]} {next(iter(found)).version}"
+
+
+QUEUES = (
+    Entry("headway", ["headway"]),
+    Entry("celery", ["celery", "redis"]),
+    Entry("rq", ["rq"]),
+    Entry("arq", ["arq"], f"pip install --target {ARQ_FOLDER.relative_to(ROOT)} --group bench-arq", ARQ_FOLDER),
+    Entry("dramatiq", ["dramatiq", "redis"]),
+    Entry("huey", ["huey", "redis"]),
+    Entry("saq", ["saq", "redis"]),
+    Entry("taskiq", ["taskiq", "taskiq-redis"]),
+)
+HEAD = (
+    "queue", "enqueued/s", "finished/s", "finished and told/s", "10 ms jobs finished/s",
+    "latency p50, ms", "latency p99, ms", "memory, MiB", "bytes per finished job", "workers",
+)  # fmt: skip
+Rounds = dict[str, list[dict[str, Any]]]
+
+
+def main() -> int:
+    """Measure, print, write; return the exit code."""
+    options = _options()
+    end_cleanly()
+    before = machine()
+    rounds: Rounds = {}
+    absent: dict[str, str] = {}
+    code = 0
+    try:
+        cores(1)
+        chosen = _choose(options.only, absent)
+        for number in range(options.rounds):
+            for entry in chosen:
+                if entry.name not in absent:
+                    code |= _take_turn(entry, number, options, rounds, absent)
+    except BenchError as error:
+        print(f"bench-queues: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        code = 130
+    _finish(before, options, rounds, absent)
+    return code or int(not rounds)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.queues", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--noops", type=int, default=20_000, help="jobs that do nothing")
+    parser.add_argument("--naps", type=int, default=2_000, help="jobs of 10 ms")
+    parser.add_argument("--port", type=int, default=9200, help="of Valkey, or of Headway")
+    parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="only these queues")
+    return parser.parse_args()
+
+
+def _choose(only: Sequence[str], absent: dict[str, str]) -> list[Entry]:
+    """The queues that were asked for; those that cannot be run go to ``absent``."""
+    chosen = [entry for entry in QUEUES if not only or entry.name in only]
+    if not chosen:
+        raise BenchError(f"no such queues; there are: {', '.join(entry.name for entry in QUEUES)}")
+    for entry in chosen:
+        if entry.missing:
+            absent[entry.name] = f"not run: {entry.missing} is not installed: {entry.install}"
+        elif entry.name != "headway" and not valkey.binary():
+            absent[entry.name] = f"not run: there is no Valkey: {valkey.INSTALL}"
+    return chosen
+
+
+def _take_turn(entry: Entry, number: int, options: argparse.Namespace, rounds: Rounds, absent: dict[str, str]) -> int:
+    """Run a queue once; return 1 where it failed."""
+    try:
+        found = _run(entry, options)
+    except BenchError as error:
+        absent[entry.name] = f"failed in round {number + 1}: {error}"
+        print(f"bench-queues: {entry.name} {absent[entry.name]}", file=sys.stderr)
+        return 1
+    rounds.setdefault(entry.name, []).append(found)
+    print(f"round {number + 1}: {entry.name}: {found['noop']['finished_per_s']:,.0f} no-op jobs/s", flush=True)
+    return 0
+
+
+def _run(entry: Entry, options: argparse.Namespace) -> dict[str, Any]:
+    """Run ``bench.queues.one`` and return what it found."""
+    argv = [sys.executable, "-m", "bench.queues.one", entry.name]
+    argv += [f"--{name}={getattr(options, name)}" for name in ("noops", "naps", "port")]
+    path = [str(entry.folder)] if entry.folder else []
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([*path, str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    child = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, cwd=ROOT)
+    try:
+        said, complaints = child.communicate()
+    except KeyboardInterrupt:
+        # It ends what it has started.
+        child.send_signal(signal.SIGINT)
+        child.communicate()
+        raise
+    if child.returncode or not said.strip():
+        raise BenchError((complaints.strip().splitlines() or ["it said nothing"])[-1])
+    return dict(json.loads(said.strip().splitlines()[-1]))
+
+
+def _finish(before: dict[str, str], options: argparse.Namespace, rounds: Rounds, absent: Mapping[str, str]) -> None:
+    """Print and write whatever was measured."""
+    how = before | {
+        "versions": "; ".join(entry.version for entry in QUEUES if entry.name in rounds),
+        "command": " ".join(["python -m bench.queues", *sys.argv[1:]]),
+        "method": f"{options.rounds} round(s); {options.noops:,} no-op jobs, then {options.naps:,} of 10 ms, enqueued "
+        f"one by one from one client on one connection; {interface.WORKERS} jobs at a time; nothing pinned",
+        "finished": "the function of the last job has returned; told: and the client has asked for the status of each",
+        "latency": "from before enqueuing to the end of the function; a no-op each 20 ms, so that none has to wait",
+        "workers' memory": "workers, server and Valkey after the no-op jobs, resident, shared pages counted once",
+        "bytes per finished job": "growth, over the no-op jobs, of Valkey's used_memory less its clients' buffers; for "
+        "Headway of its own resident memory",
+    }
+    rows = [_row(name, found) for name, found in rounds.items()]
+    parts = [report.table(HEAD, rows)] if rows else []
+    parts.append("\n".join(f"- {name}: {why}" for name, why in absent.items()))
+    text = "\n\n".join(part for part in [*parts, report.facts(how)] if part)
+    print(text)
+    if rounds:
+        target = report.folder("queues")
+        report.write(target, text, {"how": how, "not run": dict(absent), "rounds": rounds})
+        groups = {name: {"finished": _median(found, "noop", "finished_per_s")} for name, found in rounds.items()}
+        print(
+            report.bars(
+                target, f"{options.noops:,} no-op jobs, {interface.WORKERS} workers", "jobs finished per second", groups
+            )
+        )
+        print(f"written to {target}")
+
+
+def _row(name: str, found: Sequence[Mapping[str, Any]]) -> list[str]:
+    def figure(form: str, *path: str) -> str:
+        values = [_value(turn, path) for turn in found]
+        return report.spread(values, form) if len(values) > 1 else f"{values[0]:{form}}"
+
+    memory = [turn["pss_bytes"] / 2**20 for turn in found]
+    return [
+        name,
+        *(figure(",.0f", "noop", key) for key in ("enqueued_per_s", "finished_per_s", "told_per_s")),
+        figure(",.0f", "nap", "finished_per_s"),
+        *(figure(".1f", "paced", key) for key in ("p50_ms", "p99_ms")),
+        f"{statistics.median(memory):.0f}",
+        figure(",.0f", "bytes_per_job"),
+        str(found[0]["workers"]),
+    ]
+
+
+def _value(turn: Mapping[str, Any], path: Sequence[str]) -> float:
+    value: Any = turn
+    for key in path:
+        value = value[key]
+    return float(value)
+
+
+def _median(found: Sequence[Mapping[str, Any]], *path: str) -> float:
+    return statistics.median(_value(turn, path) for turn in found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+"""Celery: ten processes (its default kind), results in Valkey."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from celery import Celery
+
+from bench.queues import record
+from bench.queues.interface import KEEP_S, WORKERS, Queue, url
+
+app = Celery("bench", broker=url(), backend=url())
+app.conf.update(result_expires=KEEP_S, broker_connection_retry_on_startup=True)
+TASKS = {"noop": app.task(name="noop")(record.noop), "nap": app.task(name="nap")(record.nap)}
+
+
+class Adapter(Queue[Any]):
+    """``delay`` and ``state``."""
+
+    workers = f"{WORKERS} processes"
+
+    def worker_argv(self) -> Sequence[str]:
+        """The command of its documentation."""
+        options = ["-c", str(WORKERS), "--loglevel", "ERROR"]
+        return [sys.executable, "-m", "celery", "-A", "bench.queues.celery_queue", "worker", *options]
+
+    async def enqueue(self, task: str, sent: float) -> Any:
+        """``delay``."""
+        return TASKS[task].delay(sent)
+
+    async def is_over(self, handle: Any) -> bool:
+        """``state``, one GET."""
+        return bool(handle.state == "SUCCESS")

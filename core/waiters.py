@@ -1,0 +1,91 @@
+"""Who waits for the end of a job, and until when: no task and no timer each.
+
+A waiter stands in two places: in the list of its job, which is called when the job ends, and in the slot of a wheel,
+which is called when its time is up. One timer turns the wheel, and only while somebody waits. What a waiter costs is a
+small object, a place in a list and a place in a set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+# Seconds of one slot: by how much an answer may be late when its time is up.
+SLOT_S = 0.1
+
+
+class Waiter:
+    """Waits for one job; ``wake`` is called once, unless the waiter is cancelled before."""
+
+    __slots__ = ("_waiters", "sequence", "slot", "wake")
+
+    def __init__(self, waiters: Waiters, sequence: int, slot: int, wake: Callable[[], None]) -> None:
+        self._waiters = waiters
+        self.sequence = sequence
+        self.slot = slot
+        self.wake = wake
+
+    def cancel(self) -> None:
+        """Wait no more."""
+        self._waiters.remove(self)
+
+
+class Waiters:
+    """All who wait."""
+
+    def __init__(self) -> None:
+        self._by_job: dict[int, list[Waiter]] = {}
+        self._by_slot: dict[int, set[Waiter]] = {}
+        self._count = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, sequence: int, seconds: float, wake: Callable[[], None]) -> Waiter:
+        """Have ``wake`` called when the job ends, or in ``seconds``."""
+        waiter = Waiter(self, sequence, int((time.monotonic() + seconds) / SLOT_S) + 1, wake)
+        self._by_job.setdefault(sequence, []).append(waiter)
+        self._by_slot.setdefault(waiter.slot, set()).add(waiter)
+        self._count += 1
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(SLOT_S, self._turn)
+        return waiter
+
+    def ended(self, sequence: int) -> None:
+        """The job has ended: wake who waits for it."""
+        for waiter in self._by_job.get(sequence, ())[:]:
+            self._wake(waiter)
+
+    def release(self) -> None:
+        """Wake all."""
+        for waiter in [waiter for waiters in self._by_slot.values() for waiter in waiters]:
+            self._wake(waiter)
+
+    def remove(self, waiter: Waiter) -> None:
+        """Take out a waiter; one that is not here any more is left alone."""
+        in_slot = self._by_slot.get(waiter.slot)
+        if in_slot is None or waiter not in in_slot:
+            return
+        in_slot.remove(waiter)
+        if not in_slot:
+            del self._by_slot[waiter.slot]
+        of_job = self._by_job[waiter.sequence]
+        of_job.remove(waiter)
+        if not of_job:
+            del self._by_job[waiter.sequence]
+        self._count -= 1
+
+    def _wake(self, waiter: Waiter) -> None:
+        self.remove(waiter)
+        waiter.wake()
+
+    def _turn(self) -> None:
+        self._timer = None
+        now = int(time.monotonic() / SLOT_S)
+        for slot in [slot for slot in self._by_slot if slot <= now]:
+            for waiter in list(self._by_slot.get(slot, ())):
+                self._wake(waiter)
+        if self._by_slot and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(SLOT_S, self._turn)

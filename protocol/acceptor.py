@@ -1,0 +1,74 @@
+"""Accepts clients as fast as they come.
+
+libuv, and so uvloop's own server, accepts one connection a turn of the loop, and under load a turn serves everybody who
+is ready: a crowd that connects at once then waits for as many turns as it has members. Here a turn accepts all that are
+waiting, up to ACCEPTS_MOST (100 connections: 4 turns instead of 101).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+# Connections accepted in one turn of the loop, so that those who are connected are served between them.
+ACCEPTS_MOST = 256
+# Seconds without accepting after the process, or the machine, had no more files to give.
+REST_S = 0.5
+NO_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+
+class Acceptor:
+    """Accepts on ``listener``, a bound socket, and gives each connection a protocol."""
+
+    def __init__(self, listener: socket.socket, backlog: int, protocol: Callable[[], asyncio.Protocol]) -> None:
+        self._listener = listener
+        self._protocol = protocol
+        self._loop = asyncio.get_running_loop()
+        # Connections that are being set up.
+        self._tasks: set[asyncio.Task[object]] = set()
+        self._rest: asyncio.TimerHandle | None = None
+        listener.listen(backlog)
+        listener.setblocking(False)
+        self._loop.add_reader(listener, self._accept)
+
+    def close(self) -> None:
+        """Accept no more; the connections there are go on."""
+        if self._rest is not None:
+            self._rest.cancel()
+        self._loop.remove_reader(self._listener)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        for _ in range(ACCEPTS_MOST):
+            try:
+                client, _address = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in NO_FILES:
+                    self._take_a_rest(error)
+                    return
+                # The client has gone while it waited.
+                continue
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            task: asyncio.Task[object] = self._loop.create_task(
+                self._loop.connect_accepted_socket(self._protocol, client)
+            )
+            self._tasks.add(task)
+            task.add_done_callback(self._connected)
+
+    def _connected(self, task: asyncio.Task[object]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.warning("a client could not be connected: %r", task.exception())
+
+    def _take_a_rest(self, error: OSError) -> None:
+        """Leave those who wait in the backlog until files are free; an event loop told of them would spin."""
+        log.error("no client can be accepted: %s; raise the limit with ulimit -n, or lower limits.connections", error)
+        self._loop.remove_reader(self._listener)
+        self._rest = self._loop.call_later(REST_S, self._loop.add_reader, self._listener, self._accept)

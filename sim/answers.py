@@ -1,0 +1,163 @@
+"""Bytes to answers.
+
+Where an answer ends depends on what was asked (RFC 9112, 6.3): an answer to HEAD ends with its head, whatever its
+header lines say of a length, which no response parser can know. So the reader is asked for the next answer *to HEAD*
+or *to anything else*:
+
+- to HEAD: the bytes up to the empty line, checked by a parser that sees nothing else (a new one costs 0.5 µs);
+- else: the parser reads as far as the answer goes. Nothing may follow, because a link sends nothing after a POST until
+  it is answered (RFC 9112, 9.3.2).
+"""
+
+from __future__ import annotations
+
+import time
+from email.utils import parsedate_to_datetime
+
+from httptools import HttpParserError, HttpResponseParser
+
+# A head longer than this is not one.
+HEAD_MOST = 65_536
+_OPENING = b"HTTP/1."
+_NO_CALLBACKS = object()
+
+
+class MalformedError(Exception):
+    """What came is not an answer in HTTP/1."""
+
+
+class Answer:
+    """One answer: its code, head and body."""
+
+    __slots__ = ("_head", "_lower", "body", "code")
+
+    def __init__(self, code: int, head: bytes, body: bytes = b"") -> None:
+        self.code = code
+        self._head = head
+        # In which names are looked for.
+        self._lower = head.lower()
+        self.body = body
+
+    def __repr__(self) -> str:
+        return f"<Answer {self.code} {self._head!r}>"
+
+    def field(self, name: bytes) -> bytes | None:
+        """Return the value of a header field, ``name`` in lower case; None where there is none."""
+        start = self._lower.find(b"\r\n%b:" % name)
+        if start < 0:
+            return None
+        return self._head[start + len(name) + 3 : self._head.find(b"\r\n", start + 2)].strip()
+
+    @property
+    def about_job(self) -> bool:
+        """Whether the answer is about a job, rather than about the server or by a proxy."""
+        return b"\r\njob-state:" in self._lower
+
+    @property
+    def closes(self) -> bool:
+        """Whether the server ends the connection with it."""
+        return b"\r\nconnection: close\r\n" in self._lower
+
+    def told_s(self, milliseconds: bool) -> float | None:
+        """Seconds after which to ask again: Retry-After-Ms where ``milliseconds`` are obeyed, else Retry-After."""
+        hint = self.field(b"retry-after-ms") if milliseconds else None
+        if hint is not None and hint.isdigit():
+            return int(hint) / 1000
+        hint = self.field(b"retry-after")
+        if hint is None or hint.isdigit():
+            return None if hint is None else float(hint)
+        try:
+            return max(parsedate_to_datetime(hint.decode("latin-1")).timestamp() - time.time(), 0.0)
+        except ValueError:
+            return None
+
+
+class Reader:
+    """What has come in on one connection."""
+
+    __slots__ = ("_body", "_complete", "_head", "_parser", "_rest")
+
+    def __init__(self) -> None:
+        self._rest = b""
+        # The answer to something other than HEAD that is being read.
+        self._parser: HttpResponseParser | None = None
+        self._head: list[bytes] = []
+        self._body: list[bytes] = []
+        self._complete: Answer | None = None
+
+    @property
+    def left(self) -> bytes:
+        """What has come and belongs to no answer yet."""
+        return self._rest
+
+    def feed(self, data: bytes) -> None:
+        """Take what came."""
+        self._rest = self._rest + data if self._rest else data
+
+    def next(self, bodiless: bool) -> Answer | None:
+        """Return the next answer, to HEAD if ``bodiless``; None where it has not all come. Raises MalformedError."""
+        if not self._rest:
+            return None
+        return self._next_head() if bodiless else self._next_whole()
+
+    def _next_head(self) -> Answer | None:
+        while True:
+            rest = self._rest
+            end = rest.find(b"\r\n\r\n") + 4
+            if end == 3:
+                _check_opening(rest)
+                return None
+            head, self._rest = (rest, b"") if end == len(rest) else (rest[:end], rest[end:])
+            parser = HttpResponseParser(_NO_CALLBACKS)
+            try:
+                parser.feed_data(head)
+            except HttpParserError as error:
+                raise MalformedError(str(error)) from None
+            code = parser.get_status_code()
+            if code >= 200:
+                return Answer(code, head)
+
+    def _next_whole(self) -> Answer | None:
+        if self._parser is None:
+            self._parser = HttpResponseParser(self)
+        try:
+            self._parser.feed_data(self._rest)
+        except HttpParserError as error:
+            raise MalformedError(str(error.__context__ or error)) from None
+        self._rest = b""
+        answer, self._complete = self._complete, None
+        if answer is not None:
+            self._parser = None
+        return answer
+
+    # What the parser calls.
+
+    def on_message_begin(self) -> None:
+        """A status line begins."""
+        if self._complete is not None:
+            raise MalformedError("more came than was asked for")
+        self._head = []
+        self._body = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header line."""
+        self._head.append(b"\r\n%b: %b" % (name, value))
+
+    def on_body(self, piece: bytes) -> None:
+        """Some or all of the body."""
+        self._body.append(piece)
+
+    def on_message_complete(self) -> None:
+        """An answer is complete; interim ones (1xx) are passed over."""
+        assert self._parser is not None
+        code = self._parser.get_status_code()
+        if code >= 200:
+            self._complete = Answer(code, b"".join(self._head) + b"\r\n", b"".join(self._body))
+
+
+def _check_opening(rest: bytes) -> None:
+    """Raise MalformedError where ``rest`` cannot become a head."""
+    if len(rest) > HEAD_MOST:
+        raise MalformedError(f"a head of more than {HEAD_MOST} bytes")
+    if rest[:7] != _OPENING[: len(rest)]:
+        raise MalformedError("it does not begin with HTTP/1.")
