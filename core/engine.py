@@ -47,6 +47,7 @@ class Engine:
     def __init__(self, config: Config, registry: Registry) -> None:
         self.config = config
         self.registry = registry
+        self._task_names = [task.name for task in registry.tasks]
         self.ids = ids.Ids()
         self.board = Board(config.retention.jobs, config.retention.seconds, config.queue.size + config.workers)
         self.active = Active(config, registry, self.board)
@@ -142,12 +143,9 @@ class Engine:
         """
         number = ids.read(job_id)
         sequence, tag = number >> ids.TAG_BITS, number & ids.TAG_MASK
-        board = self.board
+        board, now = self.board, time.monotonic()
         row = board.row(sequence)
-        if row < 0 or board.tag[row] != tag:
-            return self._left_the_board(sequence, tag)
-        now = time.monotonic()
-        if board.live[row] & STATE_MASK >= SUCCEEDED and not board.kept(row, now):
+        if row < 0 or board.tag[row] != tag or (board.ended[row] and not board.kept(row, now)):
             return self._left_the_board(sequence, tag)
         return self._status(row, sequence, now)
 
@@ -240,7 +238,7 @@ class Engine:
             state,
             sequence,
             tag,
-            self.registry.tasks[task].name,
+            self._task_names[task],
             word >> ATTEMPT_SHIFT & ATTEMPT_MAX,
             None if progress == PROGRESS_NONE else progress,
             ahead,

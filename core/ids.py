@@ -40,9 +40,8 @@ def write(sequence: int, tag: int) -> bytes:
 
 def read(job_id: bytes) -> int:
     """Return ``sequence << 64 | tag``; 0, which no job has, where ``job_id`` is not in the one form we write."""
-    if len(job_id) != LENGTH or job_id != job_id.lower():
-        return 0
     try:
-        return int.from_bytes(unhexlify(job_id), "big")
+        number = int.from_bytes(unhexlify(job_id), "big")
     except HexError:
         return 0
+    return number if len(job_id) == LENGTH and job_id == job_id.lower() else 0

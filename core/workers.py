@@ -72,7 +72,7 @@ class Worker:
         self.interrupted_by: Outcome | None = None
         self.retired = False
         self._streak = 0
-        self.task = asyncio.get_running_loop().create_task(self._work())
+        self.task = pool.loop.create_task(self._work())
 
     def wake(self) -> None:
         """Let an idle worker look for a job."""
@@ -92,7 +92,7 @@ class Worker:
         while not (self.retired or pool.stopping):
             job = pool.claim()
             if job is None:
-                self._wakeup = asyncio.get_running_loop().create_future()
+                self._wakeup = pool.loop.create_future()
                 pool.idle.append(self)
                 await self._wakeup
                 continue
@@ -155,6 +155,7 @@ class Workers:
         self.claim = claim
         self.settle = settle
         self.context = context
+        self.loop: asyncio.AbstractEventLoop
         self.workers: set[Worker] = set()
         # Workers with nothing to do; the one that worked last is woken first.
         self.idle: list[Worker] = []
@@ -169,6 +170,8 @@ class Workers:
 
     def start(self) -> None:
         """Start the workers on the running loop."""
+        # Kept, because asking for it is a system call (getpid) in CPython 3.11.
+        self.loop = asyncio.get_running_loop()
         for _ in range(self.count):
             self._hire()
 
@@ -212,7 +215,7 @@ class Workers:
                 self._alarm.cancel()
             self._alarm_at = deadline
             delay = max(deadline - time.monotonic(), 0.0)
-            self._alarm = asyncio.get_running_loop().call_later(delay, self._ring_alarm)
+            self._alarm = self.loop.call_later(delay, self._ring_alarm)
 
     async def in_thread(self, call: Callable[[], object]) -> object:
         """Run ``call`` in a thread; if this is cancelled while the thread runs, the thread is lost."""
@@ -222,8 +225,7 @@ class Workers:
         except asyncio.CancelledError:
             if not thread.cancelled() and not thread.done():
                 self.lost_threads += 1
-                loop = asyncio.get_running_loop()
-                thread.add_done_callback(lambda _: loop.call_soon_threadsafe(self._found_thread))
+                thread.add_done_callback(lambda _: self.loop.call_soon_threadsafe(self._found_thread))
             raise
 
     def _found_thread(self) -> None:

@@ -41,10 +41,6 @@ class Clock:
         self.date = b"Date: %b\r\n" % http_date(int(self.now + self.offset))
         self.fields = self.date + b"Cache-Control: no-store\r\n"
 
-    def http_date(self, moment: float) -> bytes:
-        """Return the HTTP date of ``moment``, of time.monotonic, rounded down."""
-        return http_date(int(moment + self.offset))
-
     def iso(self, moment: float) -> str:
         """Return RFC 3339 in UTC with milliseconds of ``moment``, of time.monotonic."""
         wall = moment + self.offset

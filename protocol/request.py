@@ -53,7 +53,6 @@ class Request:
         "_expects",
         "_head_bytes",
         "_header_count",
-        "_limits",
         "_ready",
         "_trusted_host",
         "begun",
@@ -62,6 +61,7 @@ class Request:
         "head_done",
         "headers",
         "keep_alive",
+        "limits",
         "method",
         "parser",
         "target",
@@ -69,7 +69,7 @@ class Request:
     )
 
     def __init__(self, limits: Limits, expects: Callable[[Request], None], ready: Callable[[Request], None]) -> None:
-        self._limits = limits
+        self.limits = limits
         self._expects = expects
         self._ready = ready
         self._trusted_host = b""
@@ -126,10 +126,10 @@ class Request:
     def on_url(self, piece: bytes) -> None:
         """Some or all of the request target."""
         self.target += piece
-        if len(self.target) > self._limits.request_line_bytes:
+        if len(self.target) > self.limits.request_line_bytes:
             raise Refusal(
                 "target-too-long",
-                f"a request line has at most {self._limits.request_line_bytes} bytes",
+                f"a request line has at most {self.limits.request_line_bytes} bytes",
                 close=True,
             )
 
@@ -137,8 +137,8 @@ class Request:
         """One header line, or a trailer after a chunked body, which is only counted."""
         self._head_bytes += len(name) + len(value) + LINE_BYTES
         self._header_count += 1
-        if self._head_bytes > self._limits.head_bytes or self._header_count > self._limits.headers:
-            raise head_too_large(self._limits)
+        if self._head_bytes > self.limits.head_bytes or self._header_count > self.limits.headers:
+            raise head_too_large(self.limits)
         name = name.lower()
         if self.head_done:
             # The parser would act on these; others are trailers that nobody here reads.
@@ -177,7 +177,7 @@ class Request:
     def on_body(self, piece: bytes) -> None:
         """Some or all of the content."""
         self.body_bytes += len(piece)
-        if self.body_bytes > self._limits.body_bytes:
+        if self.body_bytes > self.limits.body_bytes:
             raise self._too_large()
         self._chunks.append(piece)
 
@@ -234,13 +234,13 @@ class Request:
         elif length is None:
             if self.method == b"POST":
                 raise Refusal("length-required", "send Content-Length or Transfer-Encoding: chunked", close=True)
-        elif int(length) > self._limits.body_bytes:
+        elif int(length) > self.limits.body_bytes:
             raise self._too_large()
         if self.method == b"HEAD" and (coding is not None or (length is not None and int(length))):
             raise Refusal("bad-request", "a HEAD request has no content", close=True)
 
     def _too_large(self) -> Refusal:
-        return Refusal("too-large", f"content has at most {self._limits.body_bytes} bytes", close=True)
+        return Refusal("too-large", f"content has at most {self.limits.body_bytes} bytes", close=True)
 
 
 def head_too_large(limits: Limits) -> Refusal:

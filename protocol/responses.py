@@ -9,7 +9,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 
 from headway.core.job import Reason, State, Status
-from headway.protocol.clock import Clock
+from headway.protocol.clock import Clock, http_date
 
 STATUS_LINES = {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus
@@ -51,42 +51,68 @@ class Heads:
             STATUS_LINES[code] + b"Job-State: %b\r\n" % name.encode()
             for code, name in zip(self.codes, NAMES, strict=True)
         ]
+        # What follows it, by state.
+        writers = {
+            State.SCHEDULED: self._waiting,
+            State.QUEUED: self._waiting,
+            State.RUNNING: self._running,
+            State.RETRYING: self._retrying,
+            State.SUCCEEDED: self._succeeded,
+            State.FAILED: self._failed,
+        }
+        self._fields = [writers.get(state, self._gone) for state in State]
         self._created = STATUS_LINES[202] + b"Location: /jobs/%b\r\nJob-State: %b\r\n"
 
     def job(self, status: Status) -> bytes:
         """Return the head that tells the state of a job."""
-        return self._openings[status.state] + self._fields(status)
+        state = status.state
+        return self._openings[state] + self._fields[state](status)
 
     def accepted(self, status: Status, job_id: bytes) -> bytes:
         """Return the head that tells that a job was taken."""
-        return self._created % (job_id, NAMES[status.state].encode()) + self._fields(status)
+        return self._created % (job_id, NAMES[status.state].encode()) + self._fields[status.state](status)
 
-    def _fields(self, status: Status) -> bytes:
-        state, clock = status.state, self._clock
-        if state <= State.RETRYING:
-            milliseconds = status.retry_after_ms
-            hint = (clock.fields, (milliseconds + 999) // 1000, milliseconds)
-            if state <= State.QUEUED:
-                return b"%bRetry-After: %d\r\nRetry-After-Ms: %d\r\nJob-Position: %d\r\n" % (*hint, status.position)
-            fields = b"%bRetry-After: %d\r\nRetry-After-Ms: %d\r\nJob-Attempt: %d\r\n" % (*hint, status.attempt)
-            if state == State.RETRYING:
-                return b"%bJob-Position: %d\r\n" % (fields, status.position)
-            return fields if status.progress is None else b"%bJob-Progress: %d\r\n" % (fields, status.progress)
-        if state == State.SUCCEEDED:
-            return b"%bExpires: %b\r\nServer-Timing: queue;dur=%.1f, run;dur=%.1f\r\n" % (
-                clock.fields,
-                clock.http_date(status.ended + self._kept_seconds),
-                (status.started - status.submitted) * 1000,
-                (status.ended - status.started) * 1000,
-            )
-        if state == State.FAILED:
-            return b"%bExpires: %b\r\nJob-Reason: %b\r\nJob-Attempt: %d\r\n" % (
-                clock.fields,
-                clock.http_date(status.ended + self._kept_seconds),
-                REASONS[status.reason].encode(),
-                status.attempt,
-            )
-        return clock.fields
+    def _waiting(self, status: Status) -> bytes:
+        milliseconds = status.retry_after_ms
+        return b"%bRetry-After: %d\r\nRetry-After-Ms: %d\r\nJob-Position: %d\r\n" % (
+            self._clock.fields,
+            (milliseconds + 999) // 1000,
+            milliseconds,
+            status.position,
+        )
+
+    def _retrying(self, status: Status) -> bytes:
+        return b"%bJob-Attempt: %d\r\n" % (self._waiting(status), status.attempt)
+
+    def _running(self, status: Status) -> bytes:
+        milliseconds = status.retry_after_ms
+        fields = b"%bRetry-After: %d\r\nRetry-After-Ms: %d\r\nJob-Attempt: %d\r\n" % (
+            self._clock.fields,
+            (milliseconds + 999) // 1000,
+            milliseconds,
+            status.attempt,
+        )
+        return fields if status.progress is None else b"%bJob-Progress: %d\r\n" % (fields, status.progress)
+
+    def _succeeded(self, status: Status) -> bytes:
+        clock, started, ended = self._clock, status.started, status.ended
+        return b"%bExpires: %b\r\nServer-Timing: queue;dur=%.1f, run;dur=%.1f\r\n" % (
+            clock.fields,
+            http_date(int(ended + clock.offset + self._kept_seconds)),
+            (started - status.submitted) * 1000,
+            (ended - started) * 1000,
+        )
+
+    def _failed(self, status: Status) -> bytes:
+        return b"%bExpires: %b\r\nJob-Reason: %b\r\nJob-Attempt: %d\r\n" % (
+            self._clock.fields,
+            http_date(int(status.ended + self._clock.offset + self._kept_seconds)),
+            REASONS[status.reason].encode(),
+            status.attempt,
+        )
+
+    def _gone(self, _: Status) -> bytes:
+        return self._clock.fields
 
 
 class Held:

@@ -1,0 +1,45 @@
+"""A head that the parser took, known again but for the value of its Content-Length.
+
+A client that keeps its connection sends the same head with each POST, but for the length. Where all other bytes are the
+same, and the length is plain digits, the parser would find what it found before; see docs/adr/0005-the-known-head.md.
+"""
+
+from __future__ import annotations
+
+from headway.protocol.request import Request
+
+NAME = b"\r\ncontent-length:"
+# Of a length: what fits a read anyway.
+DIGITS_MOST = 6
+
+
+class KnownHead:
+    """The bytes ``before`` and ``after`` the length, and the request that the parser made of them."""
+
+    __slots__ = ("after", "before", "request")
+
+    def __init__(self, before: bytes, after: bytes, request: Request) -> None:
+        self.before = before
+        self.after = after
+        self.request = request
+
+    @classmethod
+    def of(cls, request: Request, data: bytes) -> KnownHead | None:
+        """Return the head of ``data``, which is one whole request; None where its length is not plain digits."""
+        head, end, body = data.partition(b"\r\n\r\n")
+        at = head.lower().find(NAME) + len(NAME)
+        at += len(head) - at - len(head[at:].lstrip(b" "))
+        digits = head[at:].partition(b"\r")[0]
+        if not digits.isdigit() or int(digits) != len(body) or len(body) > request.limits.body_bytes:
+            return None
+        return cls(head[:at], head[at + len(digits) :] + end, request.copy())
+
+    def body_of(self, data: bytes) -> bytes | None:
+        """Return the content of a request that begins with ``before``; None where it is not here whole and alone."""
+        begin = len(self.before)
+        end = data.find(b"\r", begin, begin + DIGITS_MOST + 1)
+        digits = data[begin:end]
+        if end < 0 or not digits.isdigit() or not data.startswith(self.after, end):
+            return None
+        body = data[end + len(self.after) :]
+        return body if len(body) == int(digits) <= self.request.limits.body_bytes else None

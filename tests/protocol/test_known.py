@@ -1,0 +1,107 @@
+"""A POST whose head is known is answered without the parser; what differs in the least is not the same."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.end_to_end.process import Server
+from tests.protocol.wire import post, request, submission
+
+JSON = "Content-Type: application/json"
+
+
+def given(server: Server, path: str) -> object:
+    server.wait_for(path, "succeeded")
+    return server.get(path + "/result").json
+
+
+@pytest.mark.parametrize("sizes", [(3, 3, 3), (1, 10, 100, 1000, 10_000, 1), (0, 200_000, 5)], ids=str)
+def test_each_content_is_its_own(server: Server, sizes: tuple[int, ...]) -> None:
+    with server.wire() as wire:
+        for number, size in enumerate(sizes):
+            answer = wire.ask(post(submission("give", [number, "x" * size])))
+            assert answer.status == 202
+            assert given(server, answer["location"]) == [number, "x" * size]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("Content-Length: {}", JSON),
+        ("content-length:{}", JSON),
+        (JSON, "CONTENT-LENGTH:   {}"),
+        (JSON, "Content-Length: 00{}", "X-Content-Length: 7"),
+        (JSON, "X: Content-Length: 9", "Content-Length: {}", "Y: z"),
+    ],
+)
+def test_wherever_the_length_stands(server: Server, lines: tuple[str, ...]) -> None:
+    with server.wire() as wire:
+        for text in ("a", "bcd", "e" * 120):
+            body = submission("give", text)
+            head = "\r\n".join(["POST /jobs HTTP/1.1", "Host: test", *lines, "", ""]).format(len(body))
+            answer = wire.ask(head.encode() + body)
+            assert answer.status == 202, answer
+            assert given(server, answer["location"]) == text
+
+
+GOOD = post(submission("nothing"))
+BODY = submission("nothing")
+
+
+def with_length(text: str, body: bytes = BODY) -> bytes:
+    head, _, _ = GOOD.partition(b"\r\n\r\n")
+    return head.replace(b"Content-Length: %d" % len(BODY), f"Content-Length: {text}".encode()) + b"\r\n\r\n" + body
+
+
+@pytest.mark.parametrize(
+    ("sent", "statuses"),
+    [
+        (GOOD + GOOD, [202, 202]),
+        (GOOD + request("GET", "/healthz"), [202, 200]),
+        (GOOD.replace(b"/jobs", b"/nope"), [404]),
+        (GOOD.replace(b"Host: test", b"Host: tes\xff"), [400]),
+        (GOOD.replace(b"\r\n\r\n", b"\r\nHost: b\r\n\r\n"), [400]),
+        (GOOD.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n"), [400]),
+        (GOOD.replace(b"application/json", b"text/plain"), [415]),
+        (with_length("+36"), [400]),
+        (with_length(" 3 6"), [400]),
+        (with_length("36, 36"), [400]),
+        (with_length("\u0663\u0666"), [400]),
+        (with_length("9" * 20), [400]),
+        (with_length("9999999"), [413]),
+        (with_length("0", b""), [400]),
+        (post(b"x" * len(BODY)), [400]),
+    ],
+)
+def test_what_differs_is_looked_at(server: Server, sent: bytes, statuses: list[int]) -> None:
+    once = server.wire()
+    with server.wire() as wire:
+        for _ in range(3):
+            assert wire.ask(GOOD).status == 202
+        for each in (once, wire):
+            each.send(sent)
+            assert [each.read().status for _ in statuses] == statuses
+    once.socket.close()
+
+
+def test_content_that_comes_later_or_in_pieces(server: Server) -> None:
+    with server.wire() as wire:
+        for cut in (0, 5, len(GOOD) - len(BODY), len(GOOD) - len(BODY) + 4, len(GOOD) - 1):
+            assert wire.ask(GOOD).status == 202
+            wire.send(GOOD[:cut])
+            assert server.get("/healthz").status == 200
+            wire.send(GOOD[cut:])
+            assert wire.read().status == 202
+
+
+def test_a_content_that_looks_like_a_request_is_a_content(server: Server) -> None:
+    path = server.run("nothing")
+    head = request("HEAD", path)
+    with server.wire() as wire:
+        for _ in range(2):
+            assert wire.ask(head).status == 200
+        wire.send(request("POST", "/jobs", JSON, f"Content-Length: {len(head)}"))
+        assert server.get("/healthz").status == 200
+        wire.send(head)
+        assert wire.read().status == 400
+        assert wire.ask(head).status == 200
