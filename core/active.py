@@ -29,6 +29,9 @@ from headway.core.stats import Stats
 from headway.core.waiters import Waiters
 from headway.core.workers import Outcome, Workers
 
+# Members of an enum cost several times as much to look up (CPython 3.11).
+RUNNING, FAILED = State.RUNNING, State.FAILED
+
 
 class Active:
     """The active jobs by sequence number; all that is kept of the others is their row and their result."""
@@ -52,13 +55,19 @@ class Active:
         # When jobs that wait fail because their deadline has come.
         self.deadlines = Schedule()
         self.waiters = Waiters()
-        # Set while there is no job.
-        self.none = asyncio.Event()
+        # Set when there is no job, for who waits for that.
+        self._none: asyncio.Event | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
 
     def __len__(self) -> int:
         return len(self.jobs)
+
+    async def wait_for_none(self) -> None:
+        """Wait until there is no active job."""
+        self._none = asyncio.Event()
+        if self.jobs:
+            await self._none.wait()
 
     async def stop(self) -> None:
         """End the workers and the timer."""
@@ -69,7 +78,6 @@ class Active:
     def begin(self, job: Job, delay: float, now: float) -> None:
         """A job has its row: let it wait for its turn."""
         self.jobs[job.sequence] = job
-        self.none.clear()
         if job.deadline < inf:
             self.deadlines.add(job.sequence, job.deadline)
             self._set_timer()
@@ -96,7 +104,7 @@ class Active:
         now = time.monotonic()
         row = sequence % self.board.rows
         self.stats.wait.add(now - (self.board.due[row] or self.board.submitted[row]))
-        self.board.move(sequence, State.RUNNING, now)
+        self.board.move(sequence, RUNNING, now)
         return self.jobs[sequence]
 
     def _settle(self, job: Job, outcome: Outcome) -> None:
@@ -107,7 +115,7 @@ class Active:
         self.stats.run.add(ran)
         self.estimate.observe(job.task.index, ran)
         self.queue.release(job.sequence)
-        if outcome.state is State.FAILED:
+        if outcome.state is FAILED:
             self._try_again_or_fail(job, outcome, now)
             return
         if outcome.result is not None:
@@ -137,9 +145,10 @@ class Active:
         del self.jobs[job.sequence]
         if job.deadline < inf:
             self.deadlines.remove(job.sequence)
-        if not self.jobs:
-            self.none.set()
-        self.waiters.ended(job.sequence)
+        if self.waiters:
+            self.waiters.ended(job.sequence)
+        if self._none is not None and not self.jobs:
+            self._none.set()
 
     def _backoff(self, attempt: int) -> float:
         """Seconds before the attempt after ``attempt``: doubling, up to a bound, less up to half at random."""

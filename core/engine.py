@@ -15,7 +15,15 @@ from math import inf
 
 from headway.core import ids
 from headway.core.active import Active
-from headway.core.board import ATTEMPT_MAX, ATTEMPT_SHIFT, PROGRESS_NONE, PROGRESS_SHIFT, STATE_MASK, Board
+from headway.core.board import (
+    ATTEMPT_MAX,
+    ATTEMPT_SHIFT,
+    GENERATION_SHIFT,
+    PROGRESS_NONE,
+    PROGRESS_SHIFT,
+    STATE_MASK,
+    Board,
+)
 from headway.core.config import Config
 from headway.core.errors import (
     DrainingError,
@@ -144,8 +152,11 @@ class Engine:
         number = ids.read(job_id)
         sequence, tag = number >> ids.TAG_BITS, number & ids.TAG_MASK
         board, now = self.board, time.monotonic()
-        row = board.row(sequence)
-        if row < 0 or board.tag[row] != tag or (board.ended[row] and not board.kept(row, now)):
+        row = sequence % board.rows
+        word = board.live[row]
+        if word >> GENERATION_SHIFT != sequence // board.rows or board.tag[row] != tag or not word & STATE_MASK:
+            return self._left_the_board(sequence, tag)
+        if word & STATE_MASK >= SUCCEEDED and not board.kept(row, now):
             return self._left_the_board(sequence, tag)
         return self._status(row, sequence, now)
 
@@ -193,9 +204,8 @@ class Engine:
         """Take no more jobs, wait until those taken are over; return how many are not after ``timeout_s``."""
         self.draining = True
         self.active.waiters.release()
-        if self.active.jobs:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.active.none.wait(), timeout_s)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.active.wait_for_none(), timeout_s)
         return len(self.active)
 
     async def stop(self) -> None:

@@ -105,9 +105,7 @@ class Request:
 
     def preference(self, name: bytes) -> bytes | None:
         """Return the value of a preference, empty where it has none; None where it is not asked for (RFC 7240)."""
-        if b"prefer" not in self.headers:
-            return None
-        for preference in self.headers[b"prefer"].split(b","):
+        for preference in self.headers.get(b"prefer", b"").split(b","):
             key, _, value = preference.partition(b";")[0].partition(b"=")
             if key.strip().lower() == name:
                 return value.strip().strip(b'"')

@@ -109,16 +109,25 @@ def _accepted(service: Service, request: Request, status: Status, fields: bytes 
 
 def _created(service: Service, request: Request, status: Status, fields: bytes) -> bytes:
     job_id = ids.write(status.sequence, status.tag)
-    head = service.heads.accepted(status, job_id) + fields
-    if request.preference(b"return") == b"minimal":
-        return head + b"Preference-Applied: return=minimal\r\nContent-Length: 0\r\n\r\n"
-    body = b'{"id":"%b","state":"%b"}' % (job_id, NAMES[status.state].encode())
-    return complete(head, JSON, body, bodiless=False)
+    head = service.heads.accepted(status, job_id)
+    if b"prefer" in request.headers and request.preference(b"return") == b"minimal":
+        return head + fields + b"Preference-Applied: return=minimal\r\nContent-Length: 0\r\n\r\n"
+    return _CREATED[status.state] % (head, fields, job_id)
+
+
+def _created_format(state: str) -> bytes:
+    """Format of the answer to a submission: its head, further fields, its id."""
+    body = b'{"id":"%%b","state":"%b"}' % state.encode()
+    length = len(body) - len(b"%b") + ids.LENGTH
+    return b"%%b%%bContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (length, body)
+
+
+_CREATED = [_created_format(name) for name in NAMES]
 
 
 def _wait(service: Service, request: Request) -> int | None:
     """Return how many seconds the client would wait for the end of the job; None where it would not."""
-    value = request.preference(b"wait")
+    value = request.preference(b"wait") if b"prefer" in request.headers else None
     if value is None or not (value.isdigit() and len(value) < 20):
         return None
     return min(int(value), service.config.http.wait_most) or None
