@@ -21,8 +21,9 @@ from headway.core.context import Context
 from headway.core.estimate import Estimate
 from headway.core.job import Job, Reason, State
 from headway.core.line import Limit
+from headway.core.processes import Processes
 from headway.core.queue import Queue
-from headway.core.registry import Registry
+from headway.core.registry import Lane, Registry, Task
 from headway.core.results import Result, Results
 from headway.core.schedule import Schedule
 from headway.core.stats import Stats
@@ -51,6 +52,8 @@ class Active:
             self._claim,
             self._settle,
             self._context,
+            Lane(config.jobs.run_in),
+            _processes(config, registry),
         )
         # When jobs that wait fail because their deadline has come.
         self.deadlines = Schedule()
@@ -194,6 +197,25 @@ class Active:
         return Context(ids.write(job.sequence, board.tag[row]).decode(), attempt, report)
 
 
+def _runs_in_process(task: Task, config: Config) -> bool:
+    return (task.lane or Lane(config.jobs.run_in)) is Lane.PROCESS
+
+
+def _processes(config: Config, registry: Registry) -> Processes | None:
+    """The pool of worker processes, if any task needs it."""
+    if not any(_runs_in_process(task, config) for task in registry.tasks):
+        return None
+    settings = config.processes
+    return Processes(
+        settings.count, config.tasks, settings.max_jobs, settings.max_memory_bytes, config.results.max_result_bytes
+    )
+
+
 def _limits(config: Config, registry: Registry) -> list[tuple[Limit, ...]]:
-    """For each task the limits that its jobs stand under."""
-    return [(Limit(task.max_concurrent),) if task.max_concurrent else () for task in registry.tasks] or [()]
+    """For each task the limits that its jobs stand under: its own, and the number of processes."""
+    processes = Limit(config.processes.count)
+    return [
+        (() if task.max_concurrent is None else (Limit(task.max_concurrent),))
+        + ((processes,) if _runs_in_process(task, config) else ())
+        for task in registry.tasks
+    ] or [()]

@@ -75,10 +75,12 @@ class Engine:
         """Why no new jobs are wanted here, or None where they are."""
         if self.draining:
             return "draining"
-        if self.active.workers.lost_threads > self.config.limits.lost_threads:
-            return (
-                f"{self.active.workers.lost_threads} threads are lost to tasks that do not return; restart the server"
-            )
+        lost = self.active.workers.lost_threads
+        if lost > self.config.limits.lost_threads:
+            return f"{lost} threads are lost to tasks that do not return; restart the server"
+        processes = self.active.workers.processes
+        if processes is not None and not processes.up:
+            return "no worker process is up"
         return None
 
     @property

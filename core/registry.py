@@ -49,6 +49,7 @@ class Task(msgspec.Struct, frozen=True, eq=False):
 
     name: str
     function: Callable[..., Any]
+    # None: as config.yaml says.
     lane: Lane | None
     takes_context: bool
     # Its place in the registry, which is what a row keeps.

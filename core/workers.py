@@ -25,6 +25,8 @@ from math import inf
 import msgspec
 from headway.core.context import Context
 from headway.core.job import Job, Reason, State
+from headway.core.process import CrashedError
+from headway.core.processes import FailedError, Processes
 from headway.core.registry import Lane, Retry
 from headway.core.results import Result, ResultError, encode
 
@@ -52,7 +54,9 @@ class Outcome(msgspec.Struct, gc=False):
     retry_delay: float | None = None
 
 
-NULL = Outcome(State.SUCCEEDED)
+# Members of an enum cost several times as much to look up (CPython 3.11).
+SUCCEEDED = State.SUCCEEDED
+NULL = Outcome(SUCCEEDED)
 CANCELLED = Outcome(State.CANCELLED)
 
 
@@ -111,15 +115,21 @@ class Worker:
         task = job.task
         pool.set_deadline(self, min(time.monotonic() + job.timeout_s, job.deadline))
         try:
-            arguments = [_decode(job.payload)]
-            if task.takes_context:
+            lane = task.lane or pool.default_lane
+            if lane is Lane.PROCESS:
                 self.context = pool.context(job)
-                arguments.append(self.context)
-            if task.lane is Lane.LOOP:
-                value = await task.function(*arguments)
+                result = await pool.in_process(job, self.context)
             else:
-                value = await pool.in_thread(partial(task.function, *arguments))
-            outcome = NULL if value is None else Outcome(State.SUCCEEDED, result=encode(value, pool.result_bytes))
+                arguments = [_decode(job.payload)]
+                if task.takes_context:
+                    self.context = pool.context(job)
+                    arguments.append(self.context)
+                if lane is Lane.LOOP:
+                    value = await task.function(*arguments)
+                else:
+                    value = await pool.in_thread(partial(task.function, *arguments))
+                result = None if value is None else encode(value, pool.result_bytes)
+            outcome = NULL if result is None else Outcome(SUCCEEDED, result=result)
         except GeneratorExit:
             raise
         except asyncio.CancelledError as error:
@@ -148,8 +158,14 @@ class Workers:
         claim: Callable[[], Job | None],
         settle: Callable[[Job, Outcome], None],
         context: Callable[[Job], Context],
+        default_lane: Lane = Lane.THREAD,
+        processes: Processes | None = None,
     ) -> None:
         self.count = count
+        # Where plain functions run that do not say it.
+        self.default_lane = default_lane
+        # None where no task runs in a process.
+        self.processes = processes
         self.lost_threads_most = lost_threads_most
         self.result_bytes = result_bytes
         self.claim = claim
@@ -170,6 +186,8 @@ class Workers:
 
     def start(self) -> None:
         """Start the workers on the running loop."""
+        if self.processes is not None:
+            self.processes.start()
         # Kept, because asking for it is a system call (getpid) in CPython 3.11.
         self.loop = asyncio.get_running_loop()
         for _ in range(self.count):
@@ -183,6 +201,8 @@ class Workers:
         for worker in self.workers:
             worker.task.cancel()
         await asyncio.wait({worker.task for worker in self.workers}, timeout=GRACE_S)
+        if self.processes is not None:
+            await self.processes.stop()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def wake(self) -> None:
@@ -227,6 +247,12 @@ class Workers:
                 self.lost_threads += 1
                 thread.add_done_callback(lambda _: self.loop.call_soon_threadsafe(self._found_thread))
             raise
+
+    async def in_process(self, job: Job, context: Context) -> Result | None:
+        """Run the job's task in a worker process, which is killed if this is cancelled."""
+        if self.processes is None:
+            raise RuntimeError("no task runs in a process")
+        return await self.processes.run(job.task.name, job.payload, context.id, context.attempt, context.progress)
 
     def _found_thread(self) -> None:
         self.lost_threads -= 1
@@ -294,11 +320,23 @@ def _overtime(job: Job | None, now: float) -> Outcome:
 
 def _failed(job: Job, error: BaseException) -> Outcome:
     """The outcome of an attempt that raised ``error``, which its author finds in the log."""
-    text = str(error) if isinstance(error, ResultError | Retry) else f"{type(error).__name__}: {error}"
-    text = text[:ERROR_LONGEST].encode(errors="replace").decode()
-    outcome = Outcome(State.FAILED, Reason.ERROR, error=text, may_retry=isinstance(error, job.task.retry_on))
-    if isinstance(error, Retry):
-        outcome.may_retry, outcome.retry_delay = True, error.delay
+    if isinstance(error, CrashedError):
+        text = f"its process {error}"
+        log.warning("task %s: an attempt failed: %s", job.task.name, text)
+        return Outcome(State.FAILED, Reason.CRASHED, error=_kept(text))
+    if isinstance(error, FailedError):
+        outcome = Outcome(State.FAILED, Reason.ERROR, None, _kept(str(error)), error.may_retry)
+    elif isinstance(error, Retry):
+        outcome = Outcome(State.FAILED, Reason.ERROR, None, _kept(str(error)), True, error.delay)
     else:
-        log.warning("task %s: an attempt failed: %s", job.task.name, text, exc_info=error)
+        text = str(error) if isinstance(error, ResultError) else f"{type(error).__name__}: {error}"
+        outcome = Outcome(State.FAILED, Reason.ERROR, None, _kept(text), isinstance(error, job.task.retry_on))
+    if isinstance(error, FailedError):
+        log.warning("task %s: an attempt failed: %s\n%s", job.task.name, outcome.error, error.traceback)
+    elif not isinstance(error, Retry):
+        log.warning("task %s: an attempt failed: %s", job.task.name, outcome.error, exc_info=error)
     return outcome
+
+
+def _kept(text: str) -> str:
+    return text[:ERROR_LONGEST].encode(errors="replace").decode()

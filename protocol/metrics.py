@@ -108,6 +108,13 @@ class _Snapshot(Collector):
         yield CounterMetricFamily(
             "headway_worker_replacements", "Worker tasks that died or were retired.", workers.replacements
         )
+        if workers.processes is not None:
+            pool = workers.processes
+            yield GaugeMetricFamily("headway_processes", "Worker processes that serve.", pool.up)
+            ended = CounterMetricFamily("headway_process_ends", "Worker processes that ended.", labels=["why"])
+            for why, count in (("crashed", pool.restarts), ("killed", pool.killed), ("recycled", pool.recycled)):
+                ended.add_metric([why], count)
+            yield ended
         lag = engine.watchdog.lag
         yield _histogram("headway_loop_lag_seconds", "By how much the event loop was late, a few times a second.", lag)
         yield CounterMetricFamily("headway_loop_stalls", "Stalls of the event loop.", engine.watchdog.stalls)

@@ -1,0 +1,272 @@
+"""Worker processes: ``count`` of them, warm, for plain functions that must not run on the loop.
+
+A job runs alone in its process and shares its fate with nobody: a process that dies, for whatever reason, is replaced,
+and the only job that hears of it is the one it had begun. Cancelling a run kills its process.
+
+A process takes part in one of three ways: *starting*; *spare*, ready while there is no place; *serving*, idle or
+busy, ``count`` at most. One that begins the last tenth of its ``max_jobs`` has its replacement started then, so that a
+spare stands ready when it goes; one that is over ``max_memory_bytes`` after a job goes at once. Neither ends in a job.
+
+Who waits for a process is served in the order of coming, and is handed the process itself, so nobody comes between.
+
+A process that ends before it was of use is tried again ever later, one at a time, and told of once. SIGKILL is not
+counted against it: that comes from outside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+from headway.core import messages
+from headway.core.messages import Call, Done, Failed
+from headway.core.process import CrashedError, Process
+from headway.core.registry import Retry
+from headway.core.results import Result, ResultError
+
+log = logging.getLogger(__name__)
+
+# Seconds before the next attempt at starting a process: after the first that failed, doubling; at most; and
+# where the last was killed from outside.
+BACKOFF_S = 0.2
+BACKOFF_MOST_S = 30.0
+AFTER_KILL_S = 0.05
+# Seconds in which processes may end by themselves when the pool stops, and then those that are killed.
+STOP_S = 1.0
+STOPPING = "is not there: the pool is stopped"
+
+
+class FailedError(Exception):
+    """The task raised; ``str(error)`` is what, ``traceback`` is where, for the log.
+
+    ``may_retry``: whether it is an error after which the task is to be tried again.
+    """
+
+    def __init__(self, error: str, traceback: str, may_retry: bool) -> None:
+        super().__init__(error)
+        self.traceback = traceback
+        self.may_retry = may_retry
+
+
+class Processes:
+    """The pool."""
+
+    def __init__(
+        self, count: int, modules: Iterable[str], max_jobs: int, max_memory_bytes: int, result_bytes: int
+    ) -> None:
+        self.count = count
+        self.modules = tuple(modules)
+        # Jobs after which a process is replaced, and bytes over which it is; 0: never.
+        self.max_jobs = max_jobs
+        self.max_memory_bytes = max_memory_bytes
+        self.result_bytes = result_bytes
+        # Processes that ended unasked; that were killed, their run being cancelled; that had served long enough.
+        self.restarts = 0
+        self.killed = 0
+        self.recycled = 0
+        # All that are not yet reaped.
+        self._processes: set[Process] = set()
+        self._serving: set[Process] = set()
+        self._idle: list[Process] = []
+        self._spares: list[Process] = []
+        self._waiting: deque[asyncio.Future[Process]] = deque()
+        self._number = 0
+        # Starts that failed in a row, and the pause until the next.
+        self._failed_starts = 0
+        self._pause: asyncio.TimerHandle | None = None
+        self.stopping = False
+        self._all_ended = asyncio.Event()
+
+    def __repr__(self) -> str:
+        kinds = f"{self.up} of {self.count} up, {len(self._idle)} idle, {len(self._spares)} spare"
+        return f"<Processes {kinds}; {len(self._waiting)} runs wait>"
+
+    @property
+    def up(self) -> int:
+        """Processes that serve; fewer than ``count`` while some start."""
+        return len(self._serving)
+
+    @property
+    def pids(self) -> list[int]:
+        """The ids of all processes there are, those that start or leave included."""
+        return [process.pid for process in self._processes if process.pid]
+
+    def start(self) -> None:
+        """Start the processes on the running loop, all at once."""
+        self._replace()
+
+    async def stop(self) -> None:
+        """End all processes, those that run a job by force; takes 2 x STOP_S at most."""
+        self.stopping = True
+        if not self._processes:
+            self._all_ended.set()
+        if self._pause is not None:
+            self._pause.cancel()
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_exception(CrashedError(STOPPING))
+        for process in self._processes:
+            if process in self._idle or process in self._spares:
+                process.leave()
+            else:
+                process.kill()
+        for _ in range(2):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._all_ended.wait(), STOP_S)
+            for process in self._processes:
+                process.kill()
+
+    async def run(
+        self, task: str, payload: bytes, job_id: str, attempt: int, report: Callable[[int], None]
+    ) -> Result | None:
+        """Run a task in a process, waiting for one if none is idle; return its result.
+
+        ``report`` is called on the loop, now and then. Raises FailedError where the task raised, Retry where it
+        raised that, ResultError where what it returned is no result, CrashedError where its process died.
+        """
+        self._number = number = self._number + 1
+        frame = messages.frame(Call(number, task, payload, job_id, attempt))
+        answer: Done | Failed | None = None
+        while answer is None:
+            answer = await self._call(await self._next(), frame, number, report)
+        if isinstance(answer, Done):
+            return None if answer.body is None else Result(answer.body, answer.media_type)
+        if answer.fault == "retry":
+            raise Retry(answer.retry_delay)
+        if answer.fault == "result":
+            raise ResultError(answer.error)
+        raise FailedError(answer.error, answer.traceback, answer.may_retry)
+
+    async def _call(
+        self, process: Process, frame: bytes, number: int, report: Callable[[int], None]
+    ) -> Done | Failed | None:
+        if self.max_jobs and not process.leaving and process.calls >= self.max_jobs - 1 - self.max_jobs // 10:
+            process.leaving = True
+            self._replace()
+        answer = process.call(frame, number, report)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            if answer.cancelled() and not process.ended:
+                self.killed += 1
+                process.kill()
+                self._dismiss(process)
+            raise
+
+    async def _next(self) -> Process:
+        """Take an idle process, or wait for one."""
+        while self._idle:
+            process = self._idle.pop()
+            if not process.ended:
+                return process
+        while not self.stopping:
+            waiter: asyncio.Future[Process] = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiter)
+            try:
+                process = await waiter
+            except asyncio.CancelledError:
+                if not waiter.cancelled():
+                    self._offer(waiter.result())
+                with suppress(ValueError):
+                    self._waiting.remove(waiter)
+                raise
+            if not process.ended:
+                return process
+        raise CrashedError(STOPPING)
+
+    def _offer(self, process: Process) -> None:
+        """Hand a process to who has waited longest, or let it be idle."""
+        if process.ended:
+            return
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(process)
+                return
+        self._idle.append(process)
+
+    # What a process tells.
+
+    def ready(self, process: Process) -> None:
+        """Take a process that has started into service when there is a place."""
+        self._spares.append(process)
+        self._fill()
+        self._replace()
+
+    def free(self, process: Process) -> None:
+        """Use a process again, or let it go."""
+        self._failed_starts = 0
+        if self._has_served_enough(process):
+            self.recycled += 1
+            process.leave()
+            self._dismiss(process)
+        else:
+            self._offer(process)
+
+    def ended(self, process: Process) -> None:
+        """Replace a process that has ended."""
+        self._processes.discard(process)
+        if self.stopping:
+            if not self._processes:
+                self._all_ended.set()
+            return
+        if process in self._serving or process in self._spares or not process.was_ready:
+            self.restarts += 1
+            if process.calls:
+                log.warning("worker process %d %s; it is replaced", process.pid, process.how)
+            else:
+                self._put_off(process)
+        self._dismiss(process)
+
+    # Who serves.
+
+    def _has_served_enough(self, process: Process) -> bool:
+        return 0 < self.max_jobs <= process.calls or 0 < self.max_memory_bytes < process.memory_bytes
+
+    def _fill(self) -> None:
+        while self._spares and len(self._serving) < self.count:
+            process = self._spares.pop()
+            self._serving.add(process)
+            self._offer(process)
+
+    def _dismiss(self, process: Process) -> None:
+        """Take a process out of service, and have its place filled."""
+        self._serving.discard(process)
+        for processes in (self._idle, self._spares):
+            if process in processes:
+                processes.remove(process)
+        self._fill()
+        self._replace()
+
+    def _replace(self) -> None:
+        """Start as many processes as are lacking; one at a time where the last could not."""
+        if self.stopping or self._pause is not None:
+            return
+        lacking = self.count - sum(not process.leaving for process in self._processes)
+        if self._failed_starts:
+            lacking = min(lacking, 1 - sum(not process.was_ready for process in self._processes))
+        for _ in range(lacking):
+            process = Process(self, self.modules, self.result_bytes)
+            self._processes.add(process)
+            process.start()
+
+    def _put_off(self, process: Process) -> None:
+        """Pause before the next start: this process ended before it was of use."""
+        pause_s = AFTER_KILL_S
+        if process.returncode != -signal.SIGKILL:
+            pause_s = min(BACKOFF_S * 2.0 ** min(self._failed_starts, 20), BACKOFF_MOST_S)
+            self._failed_starts += 1
+            if self._failed_starts == 1:
+                log.error("a worker process cannot start: %s; it is tried again until it can", process.how)
+        else:
+            log.warning("worker process %d %s; it is replaced", process.pid, process.how)
+        if self._pause is None:
+            self._pause = asyncio.get_running_loop().call_later(pause_s, self._go_on)
+
+    def _go_on(self) -> None:
+        self._pause = None
+        self._replace()

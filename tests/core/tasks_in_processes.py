@@ -1,0 +1,179 @@
+"""Tasks for the tests of worker processes. A module of its own, which the processes import."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from headway.core.registry import Retry
+
+import headway
+
+# A test can have this module fail, in the worker processes only.
+BROKEN = os.environ.get("HEADWAY_TEST_BROKEN")
+if BROKEN and Path(BROKEN).exists():
+    raise RuntimeError("this module is broken on purpose")
+
+POLL_S = 0.002
+hoard: list[bytes] = []
+
+
+class UnprintableError(Exception):
+    """An error that is one itself."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@headway.task
+def give(payload: Any) -> Any:
+    """Return the payload."""
+    return payload
+
+
+@headway.task
+def pid(_: object) -> int:
+    """Return which process this is."""
+    return os.getpid()
+
+
+@headway.task
+def nap(seconds: float) -> int:
+    """Take some time; return which process this is."""
+    time.sleep(seconds)
+    return os.getpid()
+
+
+@headway.task
+def note(_: object, context: headway.Context) -> list[Any]:
+    """Return what an attempt is told."""
+    return [context.id, context.attempt, context.cancelled]
+
+
+@headway.task
+def picture(text: str) -> headway.Result:
+    """Return a body with a media type."""
+    return headway.Result(text, "image/svg+xml")
+
+
+@headway.task
+def octets(size: int) -> bytes:
+    """Return so many bytes."""
+    return bytes(size)
+
+
+@headway.task
+def report(path: str, context: headway.Context) -> None:
+    """Report in a tight loop, then wait for a file."""
+    for number in range(20_000):
+        context.progress(number % 100)
+    context.progress(42)
+    until_file(path)
+
+
+@headway.task
+def until_file(path: str) -> None:
+    """Wait for a file."""
+    while not Path(path).exists():
+        time.sleep(POLL_S)
+
+
+@headway.task
+def touch(path: str) -> None:
+    """Say that it began, then do not end."""
+    Path(path).write_text(str(os.getpid()))
+    time.sleep(60)
+
+
+@headway.task(retry_on=ValueError)
+def fail(how: str) -> object:
+    """Raise, or return what is no result."""
+    errors: dict[str, BaseException] = {
+        "value": ValueError("no such luck"),
+        "exit": SystemExit(3),
+        "interrupt": KeyboardInterrupt(),
+        "stop": StopIteration(),
+        "base": BaseException("base"),
+        "unprintable": UnprintableError(),
+        "retry": Retry(2.5),
+    }
+    if how in errors:
+        raise errors[how]
+    return object() if how == "object" else bytes(200_000)
+
+
+@headway.task
+def die(how: str) -> None:
+    """End the process."""
+    if how == "exit":
+        os._exit(3)
+    if how == "segfault":
+        ctypes.string_at(0)
+    if how == "closing":
+        os.closerange(3, 1000)
+        time.sleep(60)
+    if how == "garbage":
+        os.closerange(0, 3)
+        for fd in os.listdir("/proc/self/fd"):
+            try:
+                os.write(int(fd), b"no message of ours")
+            except OSError:
+                continue
+        time.sleep(60)
+    os.kill(os.getpid(), getattr(signal, how))
+    time.sleep(60)
+
+
+@headway.task
+def noise(_: object) -> None:
+    """Write where a channel might be, and close what it might read."""
+    print("printed")
+    sys.stdout.flush()
+    os.write(1, b"written\n")
+    os.close(0)
+
+
+@headway.task
+def take(megabytes: int) -> int:
+    """Take memory and keep it."""
+    hoard.append(b"x" * (megabytes << 20))
+    return os.getpid()
+
+
+@headway.task
+def files(_: object) -> list[str]:
+    """Return what files are open."""
+    return [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/dev/fd/{fd}")]
+
+
+@headway.task
+def fork(_: object) -> int:
+    """Start a process by fork, end it by SIGTERM, and return by what signal it ended."""
+    child = os.fork()
+    if not child:
+        time.sleep(60)
+    os.kill(child, signal.SIGTERM)
+    return os.WTERMSIG(os.waitpid(child, 0)[1])
+
+
+@headway.task
+def orphan(path: str) -> None:
+    """Leave a process behind that holds all our files, and die."""
+    child = os.fork()
+    if not child:
+        time.sleep(60)
+    Path(path).write_text(str(child))
+    os._exit(4)
+
+
+@headway.task
+def hold_the_interpreter(path: str) -> None:
+    """Compute for hours in C, with the GIL held."""
+    Path(path).touch()
+    re.match(r"(a+)+$", "a" * 60 + "b")
