@@ -321,9 +321,8 @@ def _overtime(job: Job | None, now: float) -> Outcome:
 def _failed(job: Job, error: BaseException) -> Outcome:
     """The outcome of an attempt that raised ``error``, which its author finds in the log."""
     if isinstance(error, CrashedError):
-        text = f"its process {error}"
-        log.warning("task %s: an attempt failed: %s", job.task.name, text)
-        return Outcome(State.FAILED, Reason.CRASHED, error=_kept(text))
+        log.warning("task %s: an attempt failed: %s\n%s", job.task.name, error, error.stack)
+        return Outcome(State.FAILED, Reason.CRASHED, error=_kept(str(error)))
     if isinstance(error, FailedError):
         outcome = Outcome(State.FAILED, Reason.ERROR, None, _kept(str(error)), error.may_retry)
     elif isinstance(error, Retry):

@@ -4,12 +4,17 @@ What a task module needs: ``task`` declares a task, ``Context`` is what it may a
 when that is not a JSON value, ``Retry`` is what it raises to be tried again.
 """
 
-from importlib.metadata import version
-
 from headway.core.context import Context
 from headway.core.registry import Retry, task
 from headway.core.results import Result
 
-__all__ = ["Context", "Result", "Retry", "__version__", "task"]
+__all__ = ["Context", "Result", "Retry", "task"]
 
-__version__ = version("headway")
+
+def __getattr__(name: str) -> str:
+    """Look up the version only when it is asked for: that takes half of what importing this package does."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("headway")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

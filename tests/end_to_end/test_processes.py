@@ -92,7 +92,9 @@ def test_timeout_and_delete_kill_and_the_next_job_runs(start: Start, tmp_path: P
     late = server.submit("until_file", str(tmp_path / "never"), timeout=0.3)
     head = server.wait_for(late, "failed")
     assert head["job-reason"] == "timeout"
-    running = server.submit("until_file", str(tmp_path / "never"))
+    begun = tmp_path / "begun"
+    running = server.submit("touch", str(begun))
+    wait_until(begun.exists, bool)
     queued = server.submit("give", 5)
     server.wait_for(running, "running")
     assert server.head(queued)["job-state"] == "queued"
