@@ -67,6 +67,7 @@ class Connection(asyncio.Protocol):
         "_out_bytes",
         "_paused",
         "_request",
+        "_to_flush",
         "_transport",
         "_unsent_bytes",
         "_waiting",
@@ -98,6 +99,7 @@ class Connection(asyncio.Protocol):
         self._unsent_bytes = 0
         # Per read.
         self._answered = 0
+        self._to_flush = False
         self._out: list[bytes] = []
         self._out_bytes = 0
         # Per request that comes in more than one read: bytes of its content, and what was read since they grew; a
@@ -120,7 +122,7 @@ class Connection(asyncio.Protocol):
         else:
             detail = f"{most} clients are connected, which is the limit"
             self._refuse(Refusal("connections", detail, fields=b"Retry-After: 1\r\n"), bodiless=False)
-            self._flush()
+            self._flush_soon()
 
     def connection_lost(self, _: Exception | None) -> None:
         """The connection is over."""
@@ -178,7 +180,7 @@ class Connection(asyncio.Protocol):
             self.deadline = self.service.idle_deadline
             if fresh and self._answered == 1:
                 self._learn(request, data)
-        self._flush()
+        self._flush_soon()
         if self._waiting:
             if self._held is None:
                 self._answer_waiting()
@@ -207,7 +209,7 @@ class Connection(asyncio.Protocol):
         self._answered = 0
         self._answer(request)
         self.deadline = self.service.idle_deadline if self._held is None else inf
-        self._flush()
+        self._flush_soon()
         return True
 
     def _answer_known(self, job_id: bytes) -> bool:
@@ -217,7 +219,8 @@ class Connection(asyncio.Protocol):
         if status is None:
             return False
         head = service.heads.job(status) + b"\r\n"
-        self._transport.write(head)
+        self._out.append(head)
+        self._flush_soon()
         self.deadline = service.idle_deadline
         service.heads_told[status.state] += 1
         if service.access_log:
@@ -338,7 +341,6 @@ class Connection(asyncio.Protocol):
                 self._finish(held.then(), request, name, not request.keep_alive)
             except Exception as error:  # noqa: BLE001 — _excuse logs what is not ours
                 self._excuse(error, request, name)
-            self._flush()
             self._answer_waiting()
 
         self._forget()
@@ -375,8 +377,21 @@ class Connection(asyncio.Protocol):
         requests, key = self.service.requests, (name, answer[9:12])
         requests[key] = requests.get(key, 0) + 1
 
-    def _flush(self) -> None:
+    def _flush_soon(self) -> None:
+        """Have the answers written when all that is readable in this turn of the loop has been read.
+
+        bench/peers: writing to each client as soon as it is answered wakes them one by one, which costs as much as
+        answering (a POST 0.7 of what it cost).
+        """
+        if not self._to_flush:
+            self._to_flush = True
+            self.service.flush_soon(self)
+
+    def flush(self) -> None:
         """Write all answers at once; end the connection if one of them said so."""
+        self._to_flush = False
+        if self._transport.is_closing():
+            return
         if self._out:
             self._transport.write(self._out[0] if len(self._out) == 1 else b"".join(self._out))
             self._out.clear()
@@ -394,7 +409,7 @@ class Connection(asyncio.Protocol):
             self._handle(waiting[done])
             done += 1
         del waiting[:done]
-        self._flush()
+        self.flush()
         if self._paused or self._closing or self._held is not None:
             return
         if waiting:
@@ -430,7 +445,7 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
         elif self._in_head or self._in_body:
             self._refuse(Refusal("request-timeout", "the request did not arrive in time"), self._is_head())
-            self._flush()
+            self._flush_soon()
         else:
             self._transport.close()
 

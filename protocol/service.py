@@ -33,6 +33,9 @@ class Service:
         self.connections: set[Connection] = set()
         # Those that only wait for the client to end its side.
         self.lingering: set[Connection] = set()
+        # Those that have answers to write at the end of this turn of the loop.
+        self._to_flush: list[Connection] = []
+        self._loop = asyncio.get_running_loop()
         # When a connection that is idle from now on is to be closed, of time.monotonic.
         self.idle_deadline = 0.0
         # Requests by (method and route, status code as sent).
@@ -51,6 +54,17 @@ class Service:
         for connections in (self.connections, self.lingering):
             for connection in [connection for connection in connections if connection.deadline < now]:
                 connection.overdue()
+
+    def flush_soon(self, connection: Connection) -> None:
+        """Have the answers of ``connection`` written at the end of this turn of the loop."""
+        self._to_flush.append(connection)
+        if len(self._to_flush) == 1:
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        connections, self._to_flush = self._to_flush, []
+        for connection in connections:
+            connection.flush()
 
     async def close(self) -> None:
         """End all connections, giving clients a moment to take the last answers."""
