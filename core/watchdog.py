@@ -25,9 +25,9 @@ FRAMES = 12
 
 
 class Watchdog:
-    """Watches the loop that ``start`` is called on. ``holder`` names the task that the loop is in, from any thread."""
+    """Watches the loop that ``start`` is called on. ``holder`` names the task that the loop is in, if any."""
 
-    def __init__(self, stall_s: float, holder: Callable[[asyncio.AbstractEventLoop], str]) -> None:
+    def __init__(self, stall_s: float, holder: Callable[[asyncio.AbstractEventLoop], str | None]) -> None:
         self.stall_s = stall_s
         self.lag = Histogram()
         # Stalls that were logged.
@@ -65,9 +65,13 @@ class Watchdog:
             if time.monotonic() - beat_at - BEAT_S > self.stall_s and beat_at != told_of:
                 told_of = beat_at
                 self.stalls += 1
-                log.error(
-                    "the loop has stood still for %.1f s in %s; nothing is answered meanwhile:\n%s",
-                    time.monotonic() - beat_at - BEAT_S,
-                    self._holder(self._loop),
-                    "".join(traceback.format_stack(sys._current_frames().get(self._thread_id))[-FRAMES:]).rstrip(),
-                )
+                self._tell(time.monotonic() - beat_at - BEAT_S)
+
+    def _tell(self, late_s: float) -> None:
+        held_by = self._holder(self._loop)
+        if held_by is None:
+            log.warning("the loop is %.1f s behind: more is asked of it than one core can do", late_s)
+            return
+        stack = traceback.format_stack(sys._current_frames().get(self._thread_id))[-FRAMES:]
+        text = "the loop has stood still for %.1f s in %s; nothing is answered meanwhile:\n%s"
+        log.error(text, late_s, held_by, "".join(stack).rstrip())

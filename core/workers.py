@@ -219,13 +219,13 @@ class Workers:
                 self.set_deadline(worker, time.monotonic() + GRACE_S)
                 return
 
-    def holder(self, loop: asyncio.AbstractEventLoop) -> str:
-        """Name the job that ``loop`` is in right now; callable from any thread."""
+    def holder(self, loop: asyncio.AbstractEventLoop) -> str | None:
+        """Name the task that ``loop`` is in right now, None where it is in none; callable from any thread."""
         current = asyncio.current_task(loop)
         for worker in list(self.workers):
             if worker.task is current and worker.job is not None:
                 return f"task {worker.job.task.name}"
-        return "no job"
+        return None
 
     def set_deadline(self, worker: Worker, deadline: float) -> None:
         """Have ``worker`` looked at when ``deadline``, of time.monotonic, has passed."""

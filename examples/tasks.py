@@ -21,9 +21,9 @@ async def noop(_: object) -> None:
 async def sleep(payload: dict[str, float], context: headway.Context) -> dict[str, float]:
     """Wait ``{"seconds": 1}`` and tell how far it is."""
     seconds = float(payload["seconds"])
-    for percent in range(0, 100, 10):
+    for percent in (0, 25, 50, 75):
         context.progress(percent)
-        await asyncio.sleep(seconds / 10)
+        await asyncio.sleep(seconds / 4)
     return {"slept": seconds}
 
 

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 EXIT_JOBS_LEFT = 1
 # A signal to a process group reaches us twice where make, or a shell, passes on its own.
 SAME_SIGNAL_S = 0.05
+GC_THRESHOLD = (50_000, 20, 50)
 # Files a server needs besides its clients' connections.
 SPARE_FILES = 64
 
@@ -67,9 +68,11 @@ async def serve(config: Config, listener: socket.socket) -> int:
         loop.add_signal_handler(number, told.signal, number)
     acceptor = Acceptor(listener, config.server.backlog, lambda: Connection(service))
     ticker = asyncio.create_task(_tick(service))
-    # What lives from here to the end need not be looked at by the garbage collector.
+    # What lives from here to the end need not be looked at by the garbage collector; and since nothing on the road of
+    # a request makes cycles, it need not look often. Tasks may make them, so it still looks.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*GC_THRESHOLD)
     _announce(config, engine, listener)
     await told.wait()
     left = await _drain(config, engine)

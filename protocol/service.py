@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 
 TICK_S = 1.0
+# Connections whose answers are written together.
+FLUSH_MOST = 64
 # Seconds in which a client may end its side of a connection that has had its last answer.
 LINGER_S = 2.0
 
@@ -60,6 +62,9 @@ class Service:
         self._to_flush.append(connection)
         if len(self._to_flush) == 1:
             self._loop.call_soon(self._flush)
+        elif len(self._to_flush) == FLUSH_MOST:
+            # Under load a turn of libuv's loop can serve tens of thousands; the first must not wait for the last.
+            self._flush()
 
     def _flush(self) -> None:
         connections, self._to_flush = self._to_flush, []
