@@ -40,7 +40,10 @@ class Active:
     def __init__(self, config: Config, registry: Registry, board: Board) -> None:
         self.config = config
         self.board = board
-        self.queue = Queue(board, config.queue.size, config.workers, _limits(config, registry))
+        # How many jobs may run in processes: as many as are up, so that none is called running that has no process.
+        self._process_limit = Limit(0)
+        limits = _limits(config, registry, self._process_limit)
+        self.queue = Queue(board, config.queue.size, config.workers, limits)
         self.results = Results(board, config.results.max_bytes)
         self.estimate = Estimate(config.workers, len(registry.tasks))
         self.stats = Stats()
@@ -55,6 +58,8 @@ class Active:
             Lane(config.jobs.run_in),
             _processes(config, registry),
         )
+        if self.workers.processes is not None:
+            self.workers.processes.on_up = self.workers.wake
         # When jobs that wait fail because their deadline has come.
         self.deadlines = Schedule()
         self.waiters = Waiters()
@@ -101,6 +106,8 @@ class Active:
         self._end(job, State.CANCELLED, time.monotonic())
 
     def _claim(self) -> Job | None:
+        if self.workers.processes is not None:
+            self._process_limit.most = self.workers.processes.up
         sequence = self.queue.claim()
         if not sequence:
             return None
@@ -211,9 +218,8 @@ def _processes(config: Config, registry: Registry) -> Processes | None:
     )
 
 
-def _limits(config: Config, registry: Registry) -> list[tuple[Limit, ...]]:
-    """For each task the limits that its jobs stand under: its own, and the number of processes."""
-    processes = Limit(config.processes.count)
+def _limits(config: Config, registry: Registry, processes: Limit) -> list[tuple[Limit, ...]]:
+    """For each task the limits that its jobs stand under: its own, and that of ``processes``."""
     return [
         (() if task.max_concurrent is None else (Limit(task.max_concurrent),))
         + ((processes,) if _runs_in_process(task, config) else ())

@@ -41,6 +41,8 @@ PROGRESS_S = 0.05
 END_S = 0.5
 # Characters of an error, and of its traceback, that are told.
 ERROR_MOST = 2000
+# By how much worker processes give way to the server, and to whoever else is on the machine.
+NICENESS = 5
 TRACEBACK_MOST = 20_000
 
 _PR_SET_PDEATHSIG = 1
@@ -52,6 +54,8 @@ _decode = msgspec.json.Decoder().decode
 def main(modules: list[str], result_bytes: int, read_fd: int, write_fd: int) -> None:
     """Import ``modules``, then do what is asked for on ``read_fd``, until that is closed."""
     _leave_signals_to_the_server()
+    # Who polls is answered first, also while all processes compute.
+    os.nice(NICENESS)
     for fd in (read_fd, write_fd):
         os.set_inheritable(fd, False)
     _end_with_the_server(read_fd)

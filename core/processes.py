@@ -64,6 +64,8 @@ class Processes:
         self.max_jobs = max_jobs
         self.max_memory_bytes = max_memory_bytes
         self.result_bytes = result_bytes
+        # Called when there is one more process that serves.
+        self.on_up: Callable[[], object] = lambda: None
         # Processes that ended unasked; that were killed, their run being cancelled; that had served long enough.
         self.restarts = 0
         self.killed = 0
@@ -232,6 +234,7 @@ class Processes:
             process = self._spares.pop()
             self._serving.add(process)
             self._offer(process)
+            self.on_up()
 
     def _dismiss(self, process: Process) -> None:
         """Take a process out of service, and have its place filled."""

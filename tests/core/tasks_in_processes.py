@@ -177,3 +177,11 @@ def hold_the_interpreter(path: str) -> None:
     """Compute for hours in C, with the GIL held."""
     Path(path).touch()
     re.match(r"(a+)+$", "a" * 60 + "b")
+
+
+@headway.task
+def compute(seconds: float) -> None:
+    """Keep a core busy."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        continue

@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import Start
 from tests.end_to_end.process import Server, wait_until
-from tests.protocol.wire import post, request, submission
+from tests.protocol.wire import Wire, post, request, submission
 
 KILLS = 200
 TASKS = ["tests.core.tasks_in_processes"]
@@ -111,3 +111,32 @@ def test_result_and_error_come_from_the_process(start: Start) -> None:
     assert server.get(server.run("pid") + "/result").json != server.process.pid
     failed = server.get(server.run("fail", "value", retries=1))
     assert (failed.status, failed["job-attempt"]) == (424, "2")
+
+
+def test_polls_are_answered_while_all_processes_compute(start: Start) -> None:
+    """Nothing is pinned. The best of three windows counts, for other tests run beside this one."""
+    server = pool(start, processes__count=2)
+    paths = [server.submit("compute", 20) for _ in range(2)]
+    for path in paths:
+        server.wait_for(path, "running")
+    found = []
+    with server.wire() as wire:
+        for _ in range(3):
+            found.append(p99_ms([timed(wire, paths[number % 2]) for number in range(400)]))
+            if found[-1] < 20:
+                break
+    for path in paths:
+        server.delete(path)
+    assert min(found) < 20, found
+
+
+def timed(wire: Wire, path: str) -> float:
+    began = time.monotonic()
+    assert wire.ask(request("HEAD", path)).status == 202
+    taken = time.monotonic() - began
+    time.sleep(0.002)
+    return taken
+
+
+def p99_ms(seconds: list[float]) -> float:
+    return 1000 * sorted(seconds)[len(seconds) * 99 // 100]
