@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.end_to_end.process import Server
+from tests.end_to_end.process import Gate, Server
 from tests.protocol.wire import post, request, submission
 
 JSON = "Content-Type: application/json"
@@ -105,3 +105,38 @@ def test_a_content_that_looks_like_a_request_is_a_content(server: Server) -> Non
         wire.send(head)
         assert wire.read().status == 400
         assert wire.ask(head).status == 200
+
+
+def test_heads_in_a_row_are_told_apart(server: Server, gate: Gate) -> None:
+    paths = [server.run("nothing"), server.submit("until_file", gate.path), server.run("fail")]
+    server.wait_for(paths[1], "running")
+    unknown = "/jobs/" + "0" * 28
+    with server.wire() as wire:
+        for row in (
+            paths,
+            paths,
+            paths[::-1],
+            paths * 3,
+            [paths[0]],
+            [paths[0], unknown, paths[1]],
+            paths * 100,
+            paths,
+        ):
+            wire.send(b"".join(request("HEAD", path) for path in row))
+            codes = dict(zip([*paths, unknown], (200, 202, 424, 404), strict=True))
+            assert [wire.read("HEAD").status for _ in row] == [codes[path] for path in row]
+
+
+def test_a_row_with_another_request_in_it_is_looked_at(server: Server) -> None:
+    path = server.run("nothing")
+    head = request("HEAD", path)
+    other = head.replace(b"HEAD", b"GET ").replace(b"GET  /", b"GET /").replace(b"Host: test", b"Host: test1")
+    assert len(other) == len(head)
+    with server.wire() as wire:
+        for _ in range(2):
+            wire.send(head + head)
+            assert [wire.read("HEAD").status for _ in range(2)] == [200, 200]
+        wire.send(head + other + head)
+        assert wire.read("HEAD").status == 200
+        assert wire.read("GET").json["state"] == "succeeded"
+        assert wire.read("HEAD").status == 200
