@@ -109,11 +109,6 @@ class Process:
         """Its process id; 0 before there is one."""
         return self._process.pid if self._process else 0
 
-    @property
-    def busy(self) -> bool:
-        """Whether a call runs."""
-        return self._answer is not None
-
     def start(self) -> None:
         """Start the process. The owner is told when it is ready and when it has ended, which it may have already."""
         try:

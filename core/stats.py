@@ -54,6 +54,4 @@ class Stats:
         self.run = Histogram()
         # Submissions refused, by the reason of their error.
         self.rejections: dict[str, int] = {}
-        self.attempts = 0
         self.retries = 0
-        self.worker_replacements = 0

@@ -1,4 +1,4 @@
-"""Draw the life-cycle of a job in docs/protocol.md from the table of legal moves: ``make docs``."""
+"""Draw the life-cycle of a job in docs/protocol.md from the table of legal moves: ``python docs/lifecycle.py``."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, which calls ``_ready``; then write what has been answered."""
-        # bench/peers: HEAD costs 0.75 of what it costs through the parser.
+        # In one process without sockets a HEAD costs a third of what it costs through the parser: docs/adr/0005.
         if data[_REST:] == self._known_rest and data[:_ID] == _HEAD_JOB and self._answer_known(data[_ID:_REST]):
             return
         known = self._known_post
@@ -380,8 +380,8 @@ class Connection(asyncio.Protocol):
     def _flush_soon(self) -> None:
         """Have the answers written when all that is readable in this turn of the loop has been read.
 
-        bench/peers: writing to each client as soon as it is answered wakes them one by one, which costs as much as
-        answering (a POST 0.7 of what it cost).
+        Writing to each client as soon as it is answered wakes them one by one, which costs as much as answering: with
+        make bench-floor a POST costs 0.7 of what it did.
         """
         if not self._to_flush:
             self._to_flush = True
