@@ -212,9 +212,12 @@ def _processes(config: Config, registry: Registry) -> Processes | None:
     """The pool of worker processes, if any task needs it."""
     if not any(_runs_in_process(task, config) for task in registry.tasks):
         return None
-    settings = config.processes
     return Processes(
-        settings.count, config.tasks, settings.max_jobs, settings.max_memory_bytes, config.results.max_result_bytes
+        config.processes,
+        config.tasks,
+        config.max_jobs_per_process,
+        config.max_memory_per_process,
+        config.results.max_result_bytes,
     )
 
 

@@ -60,14 +60,6 @@ class Results(Section, frozen=True):
     max_result_bytes: Bytes = 8 * 1024 * 1024
 
 
-class ProcessesSection(Section, frozen=True):
-    """The worker processes, for functions that must not share ours."""
-
-    count: Annotated[int, Meta(ge=1, le=1000)] = 2
-    max_jobs: Annotated[int, Meta(ge=0, le=1 << 31)] = 0
-    max_memory_bytes: Bytes = 0
-
-
 class Jobs(Section, frozen=True):
     """What holds for a job whose task and submission do not say otherwise."""
 
@@ -145,7 +137,9 @@ class Config(Section, frozen=True):
     retention: Retention = Retention()
     results: Results = Results()
     jobs: Jobs = Jobs()
-    processes: ProcessesSection = ProcessesSection()
+    processes: Annotated[int, Meta(ge=1, le=1000)] = 2
+    max_jobs_per_process: Annotated[int, Meta(ge=0, le=1 << 31)] = 0
+    max_memory_per_process: Bytes = 0
     tasks: tuple[str, ...] = ()
     drain_timeout: Seconds = 30.0
     drain_linger: Seconds = 1.0

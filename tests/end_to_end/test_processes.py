@@ -56,7 +56,7 @@ def post_all(server: Server, task: str, payloads: list[object], **members: objec
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the worker processes in /proc")
 def test_random_kills_leave_no_job_stuck(start: Start) -> None:
-    server = pool(start, processes__count=3, workers=8, queue__size=5000)
+    server = pool(start, processes=3, workers=8, queue__size=5000)
     chance = random.Random(7)
     paths = post_all(server, "nap", [0.02] * 500, retries=5)
     for _ in range(KILLS):
@@ -69,7 +69,7 @@ def test_random_kills_leave_no_job_stuck(start: Start) -> None:
         time.sleep(chance.uniform(0, 0.02))
     began = time.monotonic()
     wait_until(lambda: server.metrics().get(("headway_processes",), 0), lambda up: up == 3)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 1
     found = ends(server, paths)
     assert found.keys() <= {"succeeded", "failed"}
     assert found.total() == 500
@@ -88,7 +88,7 @@ def test_job_that_kills_its_process_ends_after_its_attempts(start: Start) -> Non
 
 
 def test_timeout_and_delete_kill_and_the_next_job_runs(start: Start, tmp_path: Path) -> None:
-    server = pool(start, processes__count=1)
+    server = pool(start, processes=1)
     late = server.submit("until_file", str(tmp_path / "never"), timeout=0.3)
     head = server.wait_for(late, "failed")
     assert head["job-reason"] == "timeout"
@@ -115,7 +115,7 @@ def test_result_and_error_come_from_the_process(start: Start) -> None:
 
 def test_polls_are_answered_while_all_processes_compute(start: Start) -> None:
     """Nothing is pinned. The best of three windows counts, for other tests run beside this one."""
-    server = pool(start, processes__count=2)
+    server = pool(start, processes=2)
     paths = [server.submit("compute", 20) for _ in range(2)]
     for path in paths:
         server.wait_for(path, "running")
