@@ -2,8 +2,8 @@
 
 In reading order: ``config`` (with ``fields``) and ``errors``; ``job``, the life-cycle; ``ids``; ``board``, the rows and
 the only place where a state changes; ``queue``, what waits, in a ``line`` over a ``ring`` if it is ready and on a
-``schedule`` if not; ``estimate``, when to ask again; ``registry``, the tasks; ``workers``, who runs them, and
-``context``, what they are told; ``processes``, each a ``process`` seen from here, the ``messages`` between, and
-``child``, which runs there; ``results``; ``stats``; ``active``, the jobs that are not over; ``waiters``, who waits for
-their end; ``watchdog``; and ``engine``, the facade over all of them.
+``schedule`` if not; ``estimate``, when to ask again; ``registry``, the tasks; ``workers``, who runs them,
+``context``, what they are told, and ``outcome``, how it went; ``processes``, each a ``process`` seen from here, the
+``messages`` between, and ``child``, which runs there; ``results``; ``stats``; ``active``, the jobs that are not over;
+``waiters``, who waits for their end; ``watchdog``; and ``engine``, the facade over all of them.
 """

@@ -21,6 +21,7 @@ from headway.core.context import Context
 from headway.core.estimate import Estimate
 from headway.core.job import Job, Reason, State
 from headway.core.line import Limit
+from headway.core.outcome import Outcome
 from headway.core.processes import Processes
 from headway.core.queue import Queue
 from headway.core.registry import Lane, Registry, Task
@@ -28,7 +29,7 @@ from headway.core.results import Result, Results
 from headway.core.schedule import Schedule
 from headway.core.stats import Stats
 from headway.core.waiters import Waiters
-from headway.core.workers import Outcome, Workers
+from headway.core.workers import Workers
 
 # Members of an enum cost several times as much to look up (CPython 3.11).
 RUNNING, FAILED = State.RUNNING, State.FAILED

@@ -30,6 +30,11 @@ class Waiter:
         """Wait no more."""
         self._waiters.remove(self)
 
+    def hurry(self) -> None:
+        """Be woken now."""
+        self.cancel()
+        self.wake()
+
 
 class Waiters:
     """All who wait."""

@@ -25,10 +25,10 @@ from math import inf
 import msgspec
 from headway.core.context import Context
 from headway.core.job import Job, Reason, State
-from headway.core.process import CrashedError
-from headway.core.processes import FailedError, Processes
-from headway.core.registry import Lane, Retry
-from headway.core.results import Result, ResultError, encode
+from headway.core.outcome import CANCELLED, NULL, SUCCEEDED, Outcome, failed, overtime
+from headway.core.processes import Processes
+from headway.core.registry import Lane
+from headway.core.results import Result, encode
 
 log = logging.getLogger(__name__)
 
@@ -38,26 +38,6 @@ _decode = msgspec.json.Decoder().decode
 GRACE_S = 1.0
 # Jobs a worker runs in a row before it lets the loop look at its sockets, for jobs that never wait themselves.
 JOBS_PER_TURN = 8
-# Characters of an error that are kept.
-ERROR_LONGEST = 2000
-
-
-class Outcome(msgspec.Struct, gc=False):
-    """How an attempt ended: SUCCEEDED with a result or None, FAILED with a reason and an error, CANCELLED."""
-
-    state: State
-    reason: Reason = Reason.NONE
-    result: Result | None = None
-    error: str = ""
-    # Whether another attempt may be made, and in how many seconds if the task said so.
-    may_retry: bool = True
-    retry_delay: float | None = None
-
-
-# Members of an enum cost several times as much to look up (CPython 3.11).
-SUCCEEDED = State.SUCCEEDED
-NULL = Outcome(SUCCEEDED)
-CANCELLED = Outcome(State.CANCELLED)
 
 
 class Worker:
@@ -135,9 +115,9 @@ class Worker:
         except asyncio.CancelledError as error:
             if self.interrupted_by is None and self.task.cancelling():
                 raise
-            outcome = self.interrupted_by or _failed(job, error)
+            outcome = self.interrupted_by or failed(job, error)
         except BaseException as error:  # noqa: BLE001 — whatever a task raises is its job's failure, not ours
-            outcome = _failed(job, error)
+            outcome = failed(job, error)
         if self.context is not None:
             self.context.close()
             self.context = None
@@ -265,7 +245,7 @@ class Workers:
                 continue
             if worker.interrupted_by is None:
                 worker.deadline = now + GRACE_S
-                worker.interrupt(_overtime(worker.job, now))
+                worker.interrupt(overtime(worker.job, now))
             else:
                 self._retire(worker)
         soonest = min(self.workers, key=lambda worker: worker.deadline)
@@ -309,33 +289,3 @@ def _without_stop_iteration(call: Callable[[], object]) -> object:
         return call()
     except StopIteration as error:
         raise RuntimeError("the task raised StopIteration") from error
-
-
-def _overtime(job: Job | None, now: float) -> Outcome:
-    if job is None or now < job.deadline:
-        seconds = job.timeout_s if job else 0.0
-        return Outcome(State.FAILED, Reason.TIMEOUT, error=f"took longer than its timeout of {seconds:g} s")
-    return Outcome(State.FAILED, Reason.DEADLINE, error="was still running at its deadline", may_retry=False)
-
-
-def _failed(job: Job, error: BaseException) -> Outcome:
-    """The outcome of an attempt that raised ``error``, which its author finds in the log."""
-    if isinstance(error, CrashedError):
-        log.warning("task %s: an attempt failed: %s\n%s", job.task.name, error, error.stack)
-        return Outcome(State.FAILED, Reason.CRASHED, error=_kept(str(error)))
-    if isinstance(error, FailedError):
-        outcome = Outcome(State.FAILED, Reason.ERROR, None, _kept(str(error)), error.may_retry)
-    elif isinstance(error, Retry):
-        outcome = Outcome(State.FAILED, Reason.ERROR, None, _kept(str(error)), True, error.delay)
-    else:
-        text = str(error) if isinstance(error, ResultError) else f"{type(error).__name__}: {error}"
-        outcome = Outcome(State.FAILED, Reason.ERROR, None, _kept(text), isinstance(error, job.task.retry_on))
-    if isinstance(error, FailedError):
-        log.warning("task %s: an attempt failed: %s\n%s", job.task.name, outcome.error, error.traceback)
-    elif not isinstance(error, Retry):
-        log.warning("task %s: an attempt failed: %s", job.task.name, outcome.error, exc_info=error)
-    return outcome
-
-
-def _kept(text: str) -> str:
-    return text[:ERROR_LONGEST].encode(errors="replace").decode()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from http import HTTPStatus
+from typing import Protocol
 
 from headway.core.job import Reason, State, Status
 from headway.protocol.clock import Clock, http_date
@@ -115,14 +116,23 @@ class Heads:
         return self._clock.fields
 
 
+class Hold(Protocol):
+    """What holds an answer back."""
+
+    def cancel(self) -> None:
+        """Never wake: the client has gone."""
+
+    def hurry(self) -> None:
+        """Wake now, if that can be: the client sends no more, and may have gone."""
+
+
 class Held:
-    """An answer that waits for a job: ``then`` makes it when the job is over, or after ``seconds``."""
+    """An answer that cannot be given yet: ``begin`` is given what to call once ``then`` can make it, or hold on."""
 
-    __slots__ = ("seconds", "status", "then")
+    __slots__ = ("begin", "then")
 
-    def __init__(self, status: Status, seconds: int, then: Callable[[], bytes]) -> None:
-        self.status = status
-        self.seconds = seconds
+    def __init__(self, begin: Callable[[Callable[[], None]], Hold], then: Callable[[], bytes | Held]) -> None:
+        self.begin = begin
         self.then = then
 
 

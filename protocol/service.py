@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from headway.core.config import Config
 from headway.core.engine import Engine
@@ -13,15 +13,24 @@ from headway.core.job import State
 from headway.protocol.clock import Clock
 from headway.protocol.responses import Heads
 
-if TYPE_CHECKING:
-    from headway.protocol.connection import Connection
-
-
 TICK_S = 1.0
 # Connections whose answers are written together.
 FLUSH_MOST = 64
 # Seconds in which a client may end its side of a connection that has had its last answer.
 LINGER_S = 2.0
+
+
+class Client(Protocol):
+    """What a connection is to the service."""
+
+    # Of time.monotonic.
+    deadline: float
+
+    def overdue(self) -> None:
+        """The deadline has passed."""
+
+    def flush(self) -> None:
+        """Write what has been answered."""
 
 
 class Service:
@@ -32,11 +41,11 @@ class Service:
         self.engine = engine
         self.clock = Clock()
         self.heads = Heads(self.clock, config.retention.seconds, config.http.failed_status)
-        self.connections: set[Connection] = set()
+        self.connections: set[Client] = set()
         # Those that only wait for the client to end its side.
-        self.lingering: set[Connection] = set()
+        self.lingering: set[Client] = set()
         # Those that have answers to write at the end of this turn of the loop.
-        self._to_flush: list[Connection] = []
+        self._to_flush: list[Client] = []
         self._loop = asyncio.get_running_loop()
         # When a connection that is idle from now on is to be closed, of time.monotonic.
         self.idle_deadline = 0.0
@@ -57,7 +66,7 @@ class Service:
             for connection in [connection for connection in connections if connection.deadline < now]:
                 connection.overdue()
 
-    def flush_soon(self, connection: Connection) -> None:
+    def flush_soon(self, connection: Client) -> None:
         """Have the answers of ``connection`` written at the end of this turn of the loop."""
         self._to_flush.append(connection)
         if len(self._to_flush) == 1:

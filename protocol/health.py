@@ -1,0 +1,40 @@
+"""What is asked of the server rather than of a job: is it up, is it ready, what has it counted."""
+
+from __future__ import annotations
+
+import orjson
+from headway.protocol import metrics
+from headway.protocol.request import Request
+from headway.protocol.responses import JSON, STATUS_LINES, complete
+from headway.protocol.service import Service
+
+
+def healthz(service: Service, request: Request, _: bytes) -> bytes:
+    """GET /healthz: 200 while the loop turns."""
+    return _plain(service, request, 200, b"ok\n")
+
+
+def readyz(service: Service, request: Request, _: bytes) -> bytes:
+    """GET /readyz: 200 while new jobs are wanted here, else 503."""
+    reason = service.engine.not_ready
+    if reason is None:
+        return _plain(service, request, 200, b"ready\n")
+    return _plain(service, request, 503, b"%b\n" % reason.encode())
+
+
+def _plain(service: Service, request: Request, code: int, body: bytes) -> bytes:
+    retry = b"Retry-After: 1\r\n" if code == 503 else b""
+    head = STATUS_LINES[code] + service.clock.fields + retry
+    return complete(head, b"text/plain; charset=utf-8", body, request.method == b"HEAD")
+
+
+def stats(service: Service, request: Request, _: bytes) -> bytes:
+    """GET /stats: the counts, JSON."""
+    body = orjson.dumps(metrics.summary(service), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    return complete(STATUS_LINES[200] + service.clock.fields, JSON, body, request.method == b"HEAD")
+
+
+def exposition(service: Service, request: Request, _: bytes) -> bytes:
+    """GET /metrics: the counts and histograms, Prometheus text."""
+    head = STATUS_LINES[200] + service.clock.fields
+    return complete(head, metrics.MEDIA_TYPE, metrics.exposition(service), request.method == b"HEAD")
