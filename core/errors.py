@@ -27,6 +27,13 @@ class TaskError(ConfigError):
     title = "Unusable task"
 
 
+class JournalError(HeadwayError):
+    """The journal cannot be used; the line names the file and says what to do."""
+
+    reason = "journal"
+    title = "Unusable journal"
+
+
 class IllegalMoveError(HeadwayError):
     """A job was asked to make a move that the life-cycle does not have."""
 

@@ -1,0 +1,5 @@
+"""What is on disk, when there is a journal: SQLite, one writer.
+
+In reading order: ``journal``, what happened to every job; ``batch``, how many changes become one statement; ``schema``,
+the file and when it is refused; ``mark``, how a loss is noticed; and ``replay``, reading it.
+"""

@@ -1,0 +1,161 @@
+"""The mark: a small file beside the journal that says how much of it was acknowledged, and who holds it.
+
+SQLite drops a damaged end of its write-ahead log without a word, and a lost log file as well: to it they are
+commits that never finished. So the number of the last acknowledged commit is kept apart, in five 64-bit words that
+are mapped into memory:
+
+    magic | journal | commits acknowledged | commits when a checkpoint began | frames of the log then, 0 when it is over
+
+One writer, the journal's thread; a store is one aligned word of 24 ns, with no system call and without giving up the
+GIL, and the kernel keeps it through SIGKILL. It is written after the commit was synced and before anyone hears of
+it, so what it says was committed was committed; a journal with fewer commits has lost some. It is not synced itself:
+after a loss of power it may say less than was acknowledged (never more), and then only a loss down to what it says
+is noticed. Each count bears 20 bits of CRC-32.
+
+The lock is a POSIX record lock: it goes with the process however that ends, and children do not inherit it. It also
+goes when the process closes *any* descriptor of the file, so within the process all reading is done through the Mark
+that holds it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import sys
+from pathlib import Path
+from typing import NamedTuple
+from zlib import crc32
+
+from headway.core.errors import JournalError
+
+MAGIC = int.from_bytes(b"hdwymark", sys.byteorder)
+BYTES = 40
+CHECK_BITS = 20
+CHECK_MASK = (1 << CHECK_BITS) - 1
+_MAGIC, _JOURNAL, _COMMITS, _BEGUN, _FRAMES = range(5)
+
+
+class Marked(NamedTuple):
+    """What a mark says."""
+
+    # The number that its journal bears in ``meta``.
+    journal: int
+    # Commits that were acknowledged.
+    commits: int
+    # When the last checkpoint began: commits, and frames of the log; 0 frames once it was over.
+    begun: int
+    frames: int
+
+
+# The marks that this process holds.
+_held: dict[Path, Mark] = {}
+
+
+def beside(path: Path) -> Path:
+    """Return where the mark of the journal at ``path`` is."""
+    return path.with_name(f"{path.name}-mark")
+
+
+def sealed(count: int) -> int:
+    """Return ``count`` with its check bits, one word."""
+    return count << CHECK_BITS | crc32(count.to_bytes(8, "little")) & CHECK_MASK
+
+
+def read(path: Path) -> Marked | None:
+    """Return what the mark at ``path`` says; None where there is none."""
+    held = _held.get(path.resolve())
+    if held is not None:
+        return held.read()
+    try:
+        return _parse(path, path.read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def _parse(path: Path, data: bytes) -> Marked | None:
+    if not data:
+        return None
+    if len(data) != BYTES:
+        raise JournalError(f"{path}: is damaged: {len(data)} bytes long, not {BYTES}")
+    words = memoryview(data).cast("Q")
+    counts = [words[at] >> CHECK_BITS for at in (_COMMITS, _BEGUN, _FRAMES)]
+    if words[_MAGIC] != MAGIC or words[_COMMITS:].tolist() != [sealed(count) for count in counts]:
+        raise JournalError(f"{path}: is damaged: a checksum is wrong")
+    return Marked(words[_JOURNAL], *counts)
+
+
+class Mark:
+    """The mark of one journal, locked for this process. Raises JournalError where another process holds it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if path.resolve() in _held:
+            raise JournalError(f"{path}: this process has this journal open already")
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise JournalError(f"{path}: cannot be opened: {error.strerror}") from None
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._file)
+            raise JournalError(f"{path}: another process has this journal open; only one may") from None
+        self._map: mmap.mmap | None = None
+        self._words: memoryview | None = None
+        _held[path.resolve()] = self
+
+    def read(self) -> Marked | None:
+        """Return what it says; None where it was never written."""
+        return _parse(self.path, os.pread(self._file, BYTES + 1, 0))
+
+    def begin(self, marked: Marked) -> None:
+        """Write the mark anew and map it; from here on the other methods may be called."""
+        words = (MAGIC, marked.journal, sealed(marked.commits), sealed(marked.begun), sealed(marked.frames))
+        # Written, not only mapped, so that the block exists and no later store can fail for want of room.
+        os.pwrite(self._file, b"".join(word.to_bytes(8, sys.byteorder) for word in words), 0)
+        os.fsync(self._file)
+        sync_folder(self.path)
+        self._map = mmap.mmap(self._file, BYTES)
+        self._words = memoryview(self._map).cast("Q")
+
+    def acknowledge(self, commits: int) -> None:
+        """Note that ``commits`` commits are safe, before anyone is told."""
+        assert self._words is not None
+        self._words[_COMMITS] = sealed(commits)
+
+    def checkpoint(self, commits: int, frames: int) -> None:
+        """Note that a log of ``frames`` frames is to be copied into the file; 0: that it is done.
+
+        To be synced before the copying begins, since until it is done the file alone is not whole.
+        """
+        assert self._words is not None
+        # In this order: what is between the two is a mark without a checkpoint.
+        self._words[_BEGUN] = sealed(commits)
+        self._words[_FRAMES] = sealed(frames)
+
+    def sync(self) -> None:
+        """Bring the mark to the disk."""
+        # Not mmap.flush, which keeps the GIL; the pages of the mapping are those of the file.
+        os.fsync(self._file)
+
+    def close(self) -> None:
+        """Give up the lock."""
+        if self._file < 0:
+            return
+        if self._map is not None and self._words is not None:
+            self._words.release()
+            # It has a descriptor of its own, which must not outlive this lock into the next one.
+            self._map.close()
+        del _held[self.path.resolve()]
+        os.close(self._file)
+        self._file = -1
+
+
+def sync_folder(path: Path) -> None:
+    """Make sure that the name ``path`` survives a loss of power."""
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

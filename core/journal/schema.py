@@ -1,0 +1,228 @@
+"""The journal's file: what is in it, how it is opened, and when it is refused.
+
+``job`` has a row for each job, ``result`` the bodies by themselves (so that the rows stay small and a start need not
+read them), ``keyed`` the idempotency keys (which outlive their jobs), ``meta`` one row with the server's secret and
+two counters: commits, and the highest sequence number ever committed, which deleting rows does not lower.
+
+Every page bears a checksum (SQLite's own cksumvfs, part of apsw), checked whenever it is read; SQLite alone would
+not notice a flipped bit in a row. ``open_checked`` reads every page once and compares the count of commits with the
+mark (see mark), so a file that is damaged, cut short or older than what was acknowledged is refused before anything
+is written to it; what SQLite would "repair" on the way is still there for ``recover``. It costs about a second a
+million jobs.
+
+**When the schema changes**: raise VERSION and add to MIGRATIONS the SQL that takes the version before it to the new
+one. A file of a newer version is refused, an older one is migrated in one transaction.
+"""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Literal
+
+import apsw
+from apsw import sqlite_extra
+from headway.core.errors import JournalError
+from headway.core.journal import mark
+
+Sync = Literal["full", "normal"]
+
+VERSION = 1
+# From version → the SQL that leads to the next.
+MIGRATIONS: dict[int, str] = {}
+# Sequence numbers left out after a kill. At most so many submissions may be uncommitted at once.
+SKIP = 1 << 20
+# In the header of the file, bytes 68 to 71; user_version is at 60 to 63 (sqlite.org/fileformat).
+APPLICATION = int.from_bytes(b"Hdwy", "big")
+PAGE_BYTES = 4096
+MAGIC = b"SQLite format 3\0"
+
+# Times are of time.time, in seconds. What is NULL in ``job``: due where it was never delayed, ended and place while the
+# job is active, payload once it succeeded or was cancelled, size where it returned nothing.
+TABLES = """
+CREATE TABLE meta (id INTEGER PRIMARY KEY, journal INTEGER NOT NULL, secret BLOB NOT NULL,
+    commits INTEGER NOT NULL, high INTEGER NOT NULL, clean INTEGER NOT NULL) STRICT;
+CREATE TABLE job (sequence INTEGER PRIMARY KEY, state INTEGER NOT NULL, attempt INTEGER NOT NULL,
+    reason INTEGER NOT NULL, priority INTEGER NOT NULL, task TEXT NOT NULL, submitted REAL NOT NULL, started REAL,
+    due REAL, ended REAL, place INTEGER, size INTEGER, timeout REAL NOT NULL, retries INTEGER NOT NULL,
+    payload BLOB, deadline REAL) STRICT;
+CREATE TABLE result (sequence INTEGER PRIMARY KEY, media TEXT NOT NULL, body BLOB NOT NULL) STRICT;
+CREATE TABLE keyed (sequence INTEGER PRIMARY KEY, key TEXT NOT NULL, digest BLOB NOT NULL, submitted REAL NOT NULL)
+    STRICT;
+CREATE INDEX ends ON job (place, ended) WHERE place IS NOT NULL;
+CREATE TRIGGER expire AFTER DELETE ON job BEGIN DELETE FROM result WHERE sequence = old.sequence; END;
+"""
+
+
+class Meta:
+    """What ``meta`` holds, as it was when it was read."""
+
+    __slots__ = ("clean", "commits", "high", "journal", "secret")
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        row = connection.execute("SELECT journal, secret, commits, high, clean FROM meta WHERE id = 1").fetchone()
+        if row is None:
+            raise apsw.CorruptError("the row of meta is gone")
+        self.journal: int = row[0]
+        self.secret: bytes = row[1]
+        self.commits: int = row[2]
+        self.high: int = row[3]
+        # Whether the last process closed the journal, rather than being killed.
+        self.clean = bool(row[4])
+
+
+# A text of several statements runs on only while its rows are fetched: a PRAGMA's answer is one. Hence .fetchall().
+
+
+def connect(path: Path, flags: int) -> apsw.Connection:
+    """Open ``path`` with page checksums."""
+    if "cksmvfs" not in apsw.vfs_names():
+        try:
+            sqlite_extra.load(apsw.Connection(":memory:"), "cksumvfs")
+        except (sqlite_extra.NotAvailable, LookupError, apsw.Error):
+            raise JournalError("this build of apsw has no cksumvfs; install its wheel: pip install apsw") from None
+    return apsw.Connection(str(path), flags=flags, vfs="cksmvfs")
+
+
+def open_reader(path: Path) -> apsw.Connection:
+    """Open ``path`` for reading beside a writer; raises JournalError where it is no journal that we know."""
+    try:
+        connection = connect(path, apsw.SQLITE_OPEN_READONLY)
+        connection.set_busy_timeout(1000)
+        # Not by reading the file: closing it would give up the locks that SQLite holds on it for this process.
+        found = connection.pragma("application_id"), connection.pragma("user_version")
+    except apsw.Error as error:
+        raise JournalError(f"{path}: cannot be read: {error}") from None
+    try:
+        _check_version(path, int(str(found[0])), int(str(found[1])))
+    except JournalError:
+        connection.close()
+        raise
+    return connection
+
+
+def create(path: Path, secret: bytes | None = None, high: int = 0) -> None:
+    """Make an empty journal; a kill leaves none or a whole one."""
+    new = path.with_name(f"{path.name}-new")
+    for leftover in (new, new.with_name(f"{new.name}-wal"), new.with_name(f"{new.name}-shm")):
+        leftover.unlink(missing_ok=True)
+    connection = connect(new, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
+    # The last 8 bytes of each page are its checksum.
+    connection.reserve_bytes("main", 8)
+    connection.execute(
+        f"PRAGMA page_size = {PAGE_BYTES}; PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; "
+        f"PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; BEGIN; {TABLES}"
+    ).fetchall()
+    connection.execute(
+        "INSERT INTO meta VALUES (1, ?, ?, 0, ?, 1)",
+        (secrets.randbits(62), secret or secrets.token_bytes(32), high),
+    )
+    connection.execute("COMMIT")
+    connection.close()
+    new.chmod(0o600)
+    new.rename(path)
+    mark.sync_folder(path)
+
+
+def open_checked(path: Path, marked: mark.Marked | None, sync: Sync) -> tuple[apsw.Connection, Meta, int]:
+    """Open a journal and make sure that nothing of it is lost; nothing is written.
+
+    Returns the connection, its meta row, and how many acknowledged commits are missing, which ``sync: normal`` may
+    lose with the power. Raises JournalError where the file is not ours, too new, or damaged.
+    """
+    size = check_header(path)
+    if path.stat().st_size < size and not (marked and marked.frames):
+        # SQLite would read zeros there. In mid-checkpoint it is the log that still has those pages.
+        raise JournalError(
+            f"{path}: damaged: cut short; save what can be read with: headway journal recover {path} NEW"
+        )
+    connection = connect(path, apsw.SQLITE_OPEN_READWRITE)
+    try:
+        # Closing must not write to a file that is then refused.
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        connection.set_busy_timeout(5000)
+        meta = verify(path, connection)
+        missing = compare(path, connection, meta, marked)
+        if missing and sync == "full":
+            raise JournalError(
+                f"{path}: damaged: the last {missing} acknowledged commits are missing; "
+                f"save what is there with: headway journal recover {path} NEW"
+            )
+    except BaseException:
+        connection.close()
+        raise
+    return connection, meta, missing
+
+
+def check_header(path: Path) -> int:
+    """Refuse what is not a journal or is of a newer version, before SQLite touches it.
+
+    Returns the bytes that the file must have at least.
+    """
+    try:
+        with path.open("rb") as file:
+            header = file.read(100)
+    except OSError as error:
+        raise JournalError(f"{path}: cannot be read: {error.strerror}") from None
+    application = int.from_bytes(header[68:72], "big") if header[:16] == MAGIC else 0
+    _check_version(path, application, int.from_bytes(header[60:64], "big"))
+    # The number of pages counts if it was written by the program that changed the file last.
+    return int.from_bytes(header[28:32], "big") * PAGE_BYTES if header[24:28] == header[92:96] else 0
+
+
+def _check_version(path: Path, application: int, version: int) -> None:
+    if application != APPLICATION:
+        raise JournalError(f"{path}: is not a journal of Headway; name another file in journal.path")
+    if version > VERSION:
+        raise JournalError(
+            f"{path}: has schema {version} and this program knows {VERSION}; start the newer program that wrote it"
+        )
+
+
+def verify(path: Path, connection: apsw.Connection) -> Meta:
+    """Read every page and return the meta row; raises JournalError where one is damaged."""
+    try:
+        found = connection.pragma("quick_check")
+        # Known once the first page was read.
+        if str(connection.pragma("checksum_verification")) != "1":
+            raise JournalError(f"{path}: its pages bear no checksums: another program has rewritten it")
+        if found == "ok":
+            return Meta(connection)
+    except (apsw.Error, UnicodeDecodeError) as error:
+        found = str(error)
+    raise JournalError(
+        f"{path}: damaged ({' '.join(str(found).split())[:200]}); "
+        f"save what can be read with: headway journal recover {path} NEW"
+    )
+
+
+def compare(path: Path, connection: apsw.Connection, meta: Meta, marked: mark.Marked | None) -> int:
+    """Return how many acknowledged commits are missing; raises JournalError where that cannot be known."""
+    name = mark.beside(path)
+    if marked is None:
+        if meta.clean:
+            return 0
+        raise JournalError(
+            f"{name}: is missing, and the journal was not closed: what it lost cannot be known; put the file back, "
+            f"or save what is there with: headway journal recover {path} NEW"
+        )
+    if marked.journal != meta.journal:
+        raise JournalError(f"{name}: belongs to another journal than {path}; put its own back, or delete it")
+    frames = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0]
+    # Every write counts as a commit, so with more commits the checkpoint was over: what the mark says is old.
+    if frames < marked.frames and meta.commits <= marked.begun:
+        raise JournalError(
+            f"{path}-wal: damaged: cut short in mid-checkpoint, so pages of different ages are mixed; "
+            f"save what can be read with: headway journal recover {path} NEW"
+        )
+    return max(marked.commits - meta.commits, 0)
+
+
+def migrate(connection: apsw.Connection, path: Path) -> None:
+    """Take an older file to VERSION."""
+    found = connection.pragma("user_version")
+    while found < VERSION:
+        if found not in MIGRATIONS:
+            raise JournalError(f"{path}: has schema {found}, which this program cannot migrate; drain it with its own")
+        connection.execute(f"BEGIN; {MIGRATIONS[found]}; PRAGMA user_version = {found + 1}; COMMIT").fetchall()
+        found += 1

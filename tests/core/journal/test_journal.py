@@ -1,0 +1,688 @@
+"""The journal: what is acknowledged is there, whatever is killed, filled up, or damaged."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import re
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import wraps
+from io import BytesIO
+from itertools import chain
+from pathlib import Path
+from time import monotonic, sleep
+
+import apsw
+import orjson
+import pytest
+from headway.core.errors import JournalError
+from headway.core.job import State
+from headway.core.journal import replay, schema
+from headway.core.journal.journal import Journal
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+CHILD = Path(__file__).parent / "journal_child.py"
+ROUNDS = int(os.environ.get("ROUNDS", "20"))
+Rows = dict[int, list[object]]
+
+
+def on_a_loop(test: Callable[[Path], Coroutine[None, None, None]]) -> Callable[[Path], None]:
+    @wraps(test)
+    def run(tmp_path: Path) -> None:
+        asyncio.run(test(tmp_path))
+
+    return run
+
+
+class Said:
+    """What a journal told its loop."""
+
+    def __init__(self) -> None:
+        self.committed = 0
+        self.rejected: list[int] = []
+        self.fatal: list[str] = []
+        self.turned = asyncio.Event()
+
+    def commit(self, number: int) -> None:
+        assert number > self.committed or not number
+        self.committed = number
+        self.turned.set()
+
+    def full(self, sequences: list[int]) -> None:
+        self.rejected += sequences
+        self.turned.set()
+
+    def died(self, line: str) -> None:
+        self.fatal.append(line)
+        self.turned.set()
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        async with asyncio.timeout(20):
+            while not condition():
+                self.turned.clear()
+                await self.turned.wait()
+
+
+@asynccontextmanager
+async def opened(path: Path, sync: schema.Sync = "full") -> AsyncIterator[tuple[Journal, Said]]:
+    journal, said = Journal(path, sync), Said()
+    journal.run(asyncio.get_running_loop(), said.commit, said.full, said.died)
+    try:
+        yield journal, said
+    finally:
+        await journal.close()
+
+
+def submit(journal: Journal, sequence: int, payload: bytes = b"{}", key: str | None = None) -> int:
+    return journal.submit(
+        sequence, State.QUEUED, "sleep", payload, 5, None, 30.0, 2, 9e9, 1000.0 + sequence, key, b"d" if key else None
+    )
+
+
+def end(journal: Journal, sequence: int, place: int, body: bytes | None = b"done") -> int:
+    media = None if body is None else "text/plain"
+    return journal.end(sequence, State.SUCCEEDED, 1, 2.0, 0, 1000.0 + place, place, media, body)
+
+
+def expired(journal: Journal, count: int) -> None:
+    """Wait until retention, which tells nobody, has deleted ``count`` jobs."""
+    deadline = monotonic() + 20
+    while journal.expired < count:
+        assert monotonic() < deadline
+        sleep(0.001)
+
+
+def contents(path: Path) -> tuple[list[replay.Job], list[replay.Key], list[tuple[object, ...]]]:
+    """All that is in a journal, opened as at a start; raises JournalError where it is refused."""
+    journal = Journal(path)
+    try:
+        jobs = list(chain.from_iterable(journal.jobs()))
+        keys = list(chain.from_iterable(journal.keys()))
+        return jobs, keys, journal._connection.execute("SELECT * FROM result ORDER BY sequence").fetchall()
+    finally:
+        journal.abandon()
+
+
+def child(*arguments: object) -> str:
+    ran = subprocess.run([sys.executable, CHILD, *map(str, arguments)], capture_output=True, text=True, timeout=60)
+    assert not ran.stderr
+    return ran.stdout
+
+
+# What is written is what is read.
+
+
+OPERATIONS = st.lists(
+    st.tuples(
+        st.sampled_from(["submit", "submit", "start", "retry", "end", "forget", "flush", "reopen"]), st.integers(0, 9)
+    ),
+    max_size=60,
+)
+
+
+class Model:
+    """Jobs as rows of replay.JOB in a dict, and how each change should alter them."""
+
+    def __init__(self) -> None:
+        self.rows: Rows = {}
+        self.results: dict[int, bytes] = {}
+        self.place = 0
+
+    def apply(self, journal: Journal, what: str, number: int) -> None:
+        if what == "submit":
+            sequence = max([journal.next_sequence, *(one + 1 for one in self.rows)])
+            payload = b"x" * (number * 700)
+            submit(journal, sequence, payload, "key" if number == 3 else None)
+            self.rows[sequence] = [
+                *(sequence, State.QUEUED, 0, 0, 5, "sleep", 1000.0 + sequence, None, None, None, None, None, 30.0, 2),
+                *(payload, 9e9),
+            ]
+            return
+        over = what == "forget"
+        jobs = [sequence for sequence, row in self.rows.items() if (row[10] is not None) == over]
+        if not jobs:
+            return
+        sequence = jobs[number % len(jobs)]
+        row = self.rows[sequence]
+        attempt = int(str(row[2]))
+        if what == "start":
+            journal.start(sequence, State.RUNNING, attempt + 1, 5.0)
+            row[1], row[2], row[7] = State.RUNNING, attempt + 1, 5.0
+        elif what == "retry":
+            journal.retry(sequence, State.RETRYING, attempt, 7.5)
+            row[1], row[8] = State.RETRYING, 7.5
+        elif what == "end":
+            self.place += 1
+            body = None if number == 0 else b"r" * (number * 1000)
+            end(journal, sequence, self.place, body)
+            row[1], row[2], row[7], row[9], row[10] = State.SUCCEEDED, 1, 2.0, 1000.0 + self.place, self.place
+            row[11], row[14] = body and len(body), None
+            if body is not None:
+                self.results[sequence] = body
+        elif what == "forget":
+            journal.forget_result(sequence)
+            row[11] = row[11] or 0
+            self.results.pop(sequence, None)
+
+
+@given(OPERATIONS)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_changes_in_any_batches_are_read_back(
+    tmp_path_factory: pytest.TempPathFactory, operations: list[tuple[str, int]]
+) -> None:
+    path = tmp_path_factory.mktemp("journal") / "headway.db"
+    model = Model()
+
+    async def live(run: list[tuple[str, int]]) -> None:
+        async with opened(path, "normal") as (journal, said):
+            for what, number in run:
+                if what == "flush":
+                    await said.until(lambda: said.committed == journal.appended)
+                else:
+                    model.apply(journal, what, number)
+
+    for run in runs(operations):
+        asyncio.run(live(run))
+        jobs, _, results = contents(path)
+        assert [list(job) for job in jobs] == [model.rows[sequence] for sequence in sorted(model.rows)]
+        assert {row[0]: row[2] for row in results} == model.results
+    shutil.rmtree(path.parent)
+
+
+def runs(operations: list[tuple[str, int]]) -> Iterator[list[tuple[str, int]]]:
+    run: list[tuple[str, int]] = []
+    for operation in operations:
+        if operation[0] == "reopen":
+            yield run
+            run = []
+        else:
+            run.append(operation)
+    yield run
+
+
+@on_a_loop
+async def test_a_batch_of_any_size_is_one_commit(tmp_path: Path) -> None:
+    async with opened(tmp_path / "j") as (journal, said):
+        for size in (1, 7, 8, 63, 64, 379, 380, 1200):
+            before, first = journal.batches, journal.appended + 1
+            for sequence in range(first, first + size):
+                submit(journal, sequence)
+            await said.until(lambda: said.committed == journal.appended)
+            assert journal.batches == before + 1
+    assert [job[0] for job in contents(tmp_path / "j")[0]] == list(range(1, journal.appended + 1))
+
+
+@on_a_loop
+async def test_acknowledgements_come_once_a_batch_and_in_order(tmp_path: Path) -> None:
+    async with opened(tmp_path / "j") as (journal, said):
+        numbers: list[int] = []
+        for turn in range(50):
+            numbers.append(submit(journal, turn + 1))
+            await asyncio.sleep(0)
+        await said.until(lambda: said.committed == journal.appended)
+        assert numbers == list(range(1, 51))
+        assert journal.batches <= 50
+
+
+@on_a_loop
+async def test_a_result_is_read_beside_the_writer_and_none_where_it_was_forgotten(tmp_path: Path) -> None:
+    async with opened(tmp_path / "j") as (journal, said):
+        submit(journal, 1)
+        end(journal, 1, 1, bytes(range(256)) * 40)
+        await said.until(lambda: said.committed == 2)
+        assert await journal.reader.result(1) == ("text/plain", bytes(range(256)) * 40)
+        journal.forget_result(1)
+        await said.until(lambda: said.committed == 3)
+        assert await journal.reader.result(1) is None
+        assert await journal.reader.result(2) is None
+    # That there was one is still known, so that it is gone rather than null.
+    assert contents(tmp_path / "j")[0][0][11] == 256 * 40
+
+
+@on_a_loop
+async def test_the_payload_of_a_job_that_failed_is_kept_until_it_is_forgotten(tmp_path: Path) -> None:
+    async with opened(tmp_path / "j") as (journal, said):
+        for sequence in (1, 2, 3):
+            submit(journal, sequence, b"p%d" % sequence)
+        await said.until(lambda: said.committed == 3)
+        submit(journal, 4, b"p4")
+        for sequence, state in ((1, State.SUCCEEDED), (2, State.FAILED), (4, State.FAILED)):
+            journal.end(sequence, state, 1, 2.0, 1, 3.0, sequence, "text/plain", b"why")
+        await said.until(lambda: said.committed == 7)
+        assert [await journal.reader.payload(one) for one in (1, 2, 3, 4, 5)] == [None, b"p2", b"p3", b"p4", None]
+        journal.forget_result(2)
+        await said.until(lambda: said.committed == 8)
+        assert await journal.reader.payload(2) is None
+
+
+@on_a_loop
+async def test_retention_deletes_by_count_and_by_time_and_spares_what_is_active(tmp_path: Path) -> None:
+    async with opened(tmp_path / "j") as (journal, said):
+        for sequence in range(1, 3001):
+            submit(journal, sequence, key=f"k{sequence}")
+            if sequence % 10:
+                end(journal, sequence, sequence)
+        journal.expire(2000, 0.0, 0.0)
+        await said.until(lambda: said.committed == journal.appended)
+        await asyncio.to_thread(expired, journal, 1800)
+        journal.expire(0, 1000.0 + 2501, 1000.0 + 11)
+        await asyncio.to_thread(expired, journal, 2250)
+    jobs, keys, results = contents(tmp_path / "j")
+    kept = [sequence for sequence in range(1, 3001) if sequence % 10 == 0 or sequence > 2500]
+    assert [job[0] for job in jobs] == kept
+    assert [row[0] for row in results] == [sequence for sequence in kept if sequence % 10]
+    assert [key[0] for key in keys] == list(range(11, 3001))
+
+
+@on_a_loop
+async def test_the_file_stops_growing(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    sizes = []
+    async with opened(path, "normal") as (journal, said):
+        for sequence in range(1, 24_001):
+            submit(journal, sequence, b"x" * 200)
+            end(journal, sequence, sequence, b"r" * 200)
+            if sequence % 200 == 0:
+                journal.expire(sequence - 2000, 0.0, 0.0)
+                await said.until(lambda: said.committed == journal.appended)
+            if sequence % 6000 == 0:
+                sizes.append(path.stat().st_size)
+    assert max(sizes[1:]) < 1.5 * sizes[1]
+    assert path.stat().st_size < 4_000_000
+
+
+# Numbers.
+
+
+@on_a_loop
+async def test_a_number_is_not_given_again_when_its_row_is_gone(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    async with opened(path) as (journal, said):
+        assert journal.next_sequence == 1
+        submit(journal, 41)
+        end(journal, 41, 1)
+        journal.expire(1, 0.0, 0.0)
+        await said.until(lambda: said.committed == 2)
+        secret = journal.secret
+    again = Journal(path)
+    assert (list(again.jobs()), again.next_sequence, again.secret) == ([], 42, secret)
+    again.abandon()
+
+
+@on_a_loop
+async def test_what_was_not_committed_is_not_given_again_after_a_kill(tmp_path: Path) -> None:
+    async with opened(tmp_path / "j") as (journal, said):
+        submit(journal, 7)
+        await said.until(lambda: said.committed == 1)
+        killed = copied(tmp_path / "j", tmp_path / "killed")
+    again = Journal(killed)
+    assert again.next_sequence == 8 + schema.SKIP
+    again.abandon()
+    again = Journal(killed)
+    assert again.next_sequence == 8 + schema.SKIP
+    again.abandon()
+
+
+def copied(path: Path, folder: Path) -> Path:
+    """What a SIGKILL would leave of a journal that is open: its files but the shared memory."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for file in path.parent.glob(f"{path.name}*"):
+        if file.is_file() and not file.name.endswith("-shm"):
+            shutil.copy(file, folder)
+    return folder / path.name
+
+
+def test_nothing_acknowledged_is_lost_and_no_number_given_twice_when_killed(tmp_path: Path) -> None:
+    path, handed = tmp_path / "j", 0
+    acknowledged = 0
+    for _ in range(ROUNDS):
+        said = killed_after(random.uniform(0.1, 0.4), path)
+        opens = [int(line[1]) for line in said if line[0] == "open"]
+        assert not [line for line in said if line[0] in ("full", "fatal")]
+        if not opens:
+            continue
+        assert opens[0] > handed, "a number was given twice"
+        handed = max([handed, *(int(line[1]) for line in said if line[0] == "handed")])
+        acked = [(int(line[1]), int(line[2])) for line in said if line[0] == "acked"]
+        last, over = acked[-1] if acked else (opens[0] - 1, 0)
+        rows = [job for job in killed_rows(path) if job[0] >= opens[0]]
+        # Retention has taken what ended long ago.
+        kept = range(max(opens[0], handed - 5000), last + 1)
+        assert set(kept) <= {row[0] for row in rows}, "a job was lost"
+        assert all(row[1] == State.SUCCEEDED for row in rows if row[0] <= over), "an end was lost"
+        assert all(row[14] == b"%d" % row[0] for row in rows if row[10] is None)
+        acknowledged += last - opens[0] + 1
+    assert acknowledged > 100 * ROUNDS
+
+
+def killed_after(seconds: float, path: Path) -> list[list[str]]:
+    """What a child said until it was killed: ``seconds`` after its first line, or a random moment before that."""
+    with subprocess.Popen([sys.executable, CHILD, "append", path], stdout=subprocess.PIPE) as program:
+        assert program.stdout
+        if seconds > 0.2:
+            program.stdout.peek(1)  # type: ignore[attr-defined]
+        deadline = monotonic() + seconds - 0.1
+        data = b""
+        os.set_blocking(program.stdout.fileno(), False)
+        while monotonic() < deadline:
+            data += program.stdout.read(1 << 20) or b""
+        program.kill()
+        os.set_blocking(program.stdout.fileno(), True)
+        data += program.stdout.read()
+    # The last line may have been cut.
+    return [line.split() for line in data.decode().split("\n")[:-1]]
+
+
+def killed_rows(path: Path) -> list[replay.Job]:
+    """The rows in a journal that was killed; it stays as it is."""
+    if not path.exists():
+        return []
+    connection = schema.open_reader(path)
+    try:
+        return list(chain.from_iterable(replay.jobs(connection)))
+    finally:
+        connection.close()
+
+
+# Syncs and failures, by a file system that watches or fails.
+
+
+def test_every_acknowledgement_leaves_after_its_own_sync(tmp_path: Path) -> None:
+    said = child("sync", tmp_path / "j").split()
+    assert "early" not in said
+    assert said[:3] == ["acked", "3003", "commits"]
+    assert int(said[5]) >= int(said[3]) > 50
+
+
+@pytest.mark.parametrize("what", ["sync", "write"])
+def test_an_error_of_the_disk_is_fatal_and_acknowledges_nothing_more(tmp_path: Path, what: str) -> None:
+    said = child("sync", tmp_path / "j", what).splitlines()
+    assert len(said) == 2
+    assert re.fullmatch(rf"fatal \S+/j: cannot be written: IOError: .*no {what}.*", said[0])
+    assert 0 < int(said[1].split()[1]) < 3000
+
+
+@contextmanager
+def no_room(journal: Journal, kind: str) -> Iterator[None]:
+    connection = journal._connection
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if kind == "pages":
+        connection.pragma("max_page_count", connection.pragma("page_count") + 2)
+    else:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (connection_bytes(journal), before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        if kind == "pages":
+            connection.pragma("max_page_count", 1 << 30)
+
+
+def connection_bytes(journal: Journal) -> int:
+    return journal.path.with_name(f"{journal.path.name}-wal").stat().st_size + 5000
+
+
+@pytest.mark.parametrize("kind", ["pages", "bytes"])
+def test_no_room_rejects_submissions_keeps_ends_and_heals(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headway.core.journal.journal.RETRY_S", 0.05)
+
+    async def main() -> None:
+        async with opened(tmp_path / "j") as (journal, said):
+            submit(journal, 1)
+            await said.until(lambda: said.committed == 1)
+            with no_room(journal, kind):
+                for sequence in range(2, 30):
+                    submit(journal, sequence, b"x" * 1000)
+                end(journal, 1, 1, b"r" * 20_000)
+                await said.until(lambda: said.rejected)
+                assert journal.full
+                assert said.committed == 1
+                assert said.rejected == list(range(2, 30))
+                await asyncio.sleep(0.12)
+                assert journal.full
+                assert await journal.reader.result(1) is None
+            await said.until(lambda: said.committed == journal.appended)
+            assert not journal.full
+            assert await journal.reader.result(1) == ("text/plain", b"r" * 20_000)
+            submit(journal, 30)
+            await said.until(lambda: said.committed == journal.appended)
+            assert said.fatal == []
+
+    asyncio.run(main())
+    assert [(job[0], job[1]) for job in contents(tmp_path / "j")[0]] == [(1, State.SUCCEEDED), (30, State.QUEUED)]
+
+
+# Damage.
+
+
+def filled(path: Path) -> None:
+    """A journal with all kinds of rows, large ones too, as it is while it is open; copies to ``path``'s folder."""
+
+    async def main() -> None:
+        original = path.parent.parent / "original"
+        original.mkdir(parents=True)
+        async with opened(original / path.name) as (journal, said):
+            for sequence in range(1, 1501):
+                submit(
+                    journal,
+                    sequence,
+                    b"p" * (9000 if sequence % 100 == 0 else 40),
+                    f"k{sequence}" if sequence % 3 else None,
+                )
+                if sequence % 4:
+                    end(journal, sequence, sequence, b"%d" % sequence * (3000 if sequence % 50 == 1 else 3))
+                if sequence % 100 == 0:
+                    await said.until(lambda: said.committed == journal.appended)
+                if sequence == 900:
+                    # What came before is in the file, what comes after in its log.
+                    monkeypatch.setattr("headway.core.journal.journal.CHECKPOINT_FRAMES", 1)
+                    journal._looked = -1000
+                elif sequence == 1000:
+                    monkeypatch.setattr("headway.core.journal.journal.CHECKPOINT_FRAMES", 2000)
+            journal.expire(100, 0.0, 0.0)
+            await asyncio.to_thread(expired, journal, 75)
+            submit(journal, 1501)
+            await said.until(lambda: said.committed == journal.appended)
+            copied(original / path.name, path.parent)
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        asyncio.run(main())
+
+
+@pytest.mark.parametrize("killed", [True, False], ids=["killed", "closed"])
+def test_damage_is_noticed_at_the_start_or_harmless(tmp_path: Path, killed: bool) -> None:
+    path = tmp_path / "base" / "j"
+    filled(path)
+    if not killed:
+        contents(path)
+    pristine = contents(copied(path, tmp_path / "copy"))
+    files = sorted(file.name for file in path.parent.iterdir())
+    assert files == (["j", "j-mark", "j-wal"] if killed else ["j", "j-mark"])
+    chance = random.Random(1)
+    refused = 0
+    for number in range(100):
+        damaged = copied(path, tmp_path / "copy")
+        what = damage(damaged.parent / chance.choice(files), chance, cut=number % 4 == 0)
+        found = contents_or_refusal(damaged)
+        if isinstance(found, str):
+            refused += 1
+            assert str(damaged.parent) in found
+        else:
+            assert found == pristine, f"silently short: {what}"
+    # Some of each file is not in use, or is the file's own spare part.
+    assert refused > 40
+
+
+def contents_or_refusal(path: Path) -> object:
+    try:
+        return contents(path)
+    except JournalError as error:
+        return str(error)
+
+
+def damage(file: Path, chance: random.Random, cut: bool) -> str:
+    data = bytearray(file.read_bytes())
+    at = chance.randrange(len(data))
+    if cut:
+        file.write_bytes(data[:at])
+        return f"{file.name} cut at {at} of {len(data)}"
+    data[at] ^= 1 << chance.randrange(8)
+    file.write_bytes(data)
+    return f"{file.name} flipped at {at} of {len(data)}"
+
+
+@on_a_loop
+async def test_a_log_that_is_short_in_mid_checkpoint_is_noticed(tmp_path: Path) -> None:
+    async with opened(tmp_path / "j") as (journal, said):
+        for sequence in range(1, 6):
+            submit(journal, sequence, b"x" * 8000)
+            await said.until(lambda: said.committed == journal.appended)
+        frames = journal._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0]
+        journal._mark.checkpoint(journal._commits, frames)
+        # All of it is in the file already; a real one would be there in part.
+        journal._connection.wal_checkpoint()
+        path = copied(tmp_path / "j", tmp_path / "killed")
+        journal._mark.checkpoint(journal._commits, 0)
+    log = path.with_name("j-wal")
+    whole = log.read_bytes()
+    log.write_bytes(whole[:-1])
+    with pytest.raises(JournalError, match="cut short in mid-checkpoint"):
+        Journal(path)
+    log.write_bytes(whole)
+    assert len(contents(path)[0]) == 5
+
+
+@pytest.mark.parametrize("name", ["j", "j-wal", "j-mark"])
+def test_a_file_that_is_gone_is_missed(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "base" / "j"
+    filled(path)
+    (path.parent / name).unlink()
+    with pytest.raises(JournalError, match=r"missing"):
+        Journal(path)
+
+
+def test_a_refused_file_stays_as_it_is_and_recover_saves_what_can_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "base" / "j"
+    filled(path)
+    jobs, keys, results = contents(copied(path, tmp_path / "copy"))
+    path = tmp_path / "copy" / "j"
+    data = bytearray(path.read_bytes())
+    data[40 * 4096 + 2000] ^= 1
+    data[60 * 4096 + 2000] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(JournalError, match=r"damaged.*headway journal recover"):
+        Journal(path)
+    assert path.read_bytes() == data
+    assert len(replay.check(path)) == 1
+    saved = replay.recover(path, tmp_path / "new")
+    assert saved.ids_kept
+    assert 0 < saved.doubtful < 300
+    # One row on each damaged page is the one with the wrong bit.
+    assert len(jobs) - 2 <= saved.jobs <= len(jobs)
+    assert len(keys) - 2 <= saved.keys <= len(keys)
+    assert contents(tmp_path / "new")[0]
+    assert len(results) - 2 <= saved.results <= len(results)
+    with pytest.raises(JournalError, match="exists"):
+        replay.recover(path, tmp_path / "new")
+
+
+@on_a_loop
+async def test_normal_may_lose_the_last_commits_with_the_power_and_says_how_many(tmp_path: Path) -> None:
+    async with opened(tmp_path / "j", "normal") as (journal, said):
+        for sequence in range(1, 6):
+            submit(journal, sequence)
+            await said.until(lambda: said.committed == journal.appended)
+        path = copied(tmp_path / "j", tmp_path / "unplugged")
+    log = path.with_name("j-wal")
+    log.write_bytes(log.read_bytes()[:-5000])
+    with pytest.raises(JournalError, match=r"the last . acknowledged commits are missing"):
+        Journal(path)
+    journal = Journal(path, "normal")
+    assert 0 < journal.lost <= 2
+    assert journal.next_sequence > 5
+    journal.abandon()
+
+
+# Refusals.
+
+
+def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    Journal(path).abandon()
+    connection = schema.connect(path, apsw.SQLITE_OPEN_READWRITE)
+    connection.pragma("user_version", schema.VERSION + 1)
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(JournalError, match=r"j: has schema 2 and this program knows 1; start the newer program"):
+        Journal(path)
+    assert path.read_bytes() == before
+
+
+def test_an_older_schema_is_migrated_or_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "j"
+    Journal(path).abandon()
+    monkeypatch.setattr(schema, "VERSION", schema.VERSION + 1)
+    with pytest.raises(JournalError, match="has schema 1, which this program cannot migrate"):
+        Journal(path)
+    monkeypatch.setitem(schema.MIGRATIONS, 1, "CREATE TABLE novelty (a)")
+    Journal(path).abandon()
+    connection = schema.open_reader(path)
+    assert (connection.pragma("user_version"), connection.table_exists("main", "novelty")) == (2, True)
+    connection.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"jobs:\n", b"SQLite format 3\0" + bytes(5000)])
+def test_a_file_that_is_not_ours_is_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "j"
+    path.write_bytes(content)
+    with pytest.raises(JournalError, match="j: is not a journal of Headway"):
+        Journal(path)
+    assert path.read_bytes() == content
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j")
+    with pytest.raises(JournalError, match="open already"):
+        Journal(tmp_path / "j")
+    assert "another process has this journal open" in child("lock", tmp_path / "j")
+    # Reading is for all.
+    assert replay.check(tmp_path / "j") == []
+    assert "another process has this journal open" in child("lock", tmp_path / "j")
+    journal.abandon()
+    assert child("lock", tmp_path / "j") == "opened\n"
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(JournalError, match=r"nowhere/j"):
+        Journal(tmp_path / "nowhere" / "j")
+
+
+@on_a_loop
+async def test_what_people_are_shown(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    async with opened(path) as (journal, said):
+        submit(journal, 1, b'{"a": 1.50}')
+        submit(journal, 2)
+        end(journal, 2, 1, b"\xff")
+        await said.until(lambda: said.committed == 3)
+        shown = replay.stats(path)
+        assert (shown["jobs"], shown["by_state"], shown["result_bytes"]) == (
+            2,
+            {State.QUEUED: 1, State.SUCCEEDED: 1},
+            1,
+        )
+        out = BytesIO()
+        assert replay.export(path, out) == 2
+        lines = out.getvalue().splitlines()
+        assert b'{"a": 1.50}' in lines[0]
+        assert orjson.loads(lines[1])["result"] == {"media_type": "text/plain", "hex": "ff"}
