@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import mmap
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
+import msgspec
 from headway.core.errors import IllegalMoveError
 from headway.core.job import MOVES, State
 
@@ -39,7 +40,7 @@ ROW_BYTES = 7 * 8 + 2 + 3 * 1
 STRETCH = 1 << 16
 
 # Members of an enum cost several times as much to look up (CPython 3.11), which a POST does twenty times.
-RUNNING, SUCCEEDED = State.RUNNING, State.SUCCEEDED
+EMPTY, RUNNING, SUCCEEDED, EXPIRED = State.EMPTY, State.RUNNING, State.SUCCEEDED, State.EXPIRED
 
 # MOVES as a table of bytes: 1 at [before << 4 | after] where the move is legal; EMPTY is 0.
 _LEGAL = bytearray(len(State) << 4)
@@ -48,13 +49,53 @@ for _before, _allowed in MOVES.items():
         _LEGAL[_before << 4 | _after] = 1
 
 
-class Board:
-    """``rows`` rows, and the rule of which are kept."""
+class Record(msgspec.Struct, gc=False):
+    """A row as one value, by which a job comes back to a board. Times as in the columns; 0.0: not yet."""
 
-    def __init__(self, kept_jobs: int, kept_seconds: float, active_most: int) -> None:
+    sequence: int
+    tag: int
+    state: int
+    task: int
+    priority: int
+    submitted: float
+    due: float = 0.0
+    started: float = 0.0
+    ended: float = 0.0
+    attempt: int = 0
+    # Percent, or None where the last attempt reported none.
+    progress: int | None = None
+    # Of a job that is over: its number among those that ended. The queue writes that of one that waits.
+    place: int = 0
+    reason: int = 0
+    has_result: int = 0
+
+
+def rows_for(kept_jobs: int, active_most: int) -> int:
+    """Return how many rows it takes to keep ``kept_jobs`` jobs beside ``active_most`` that are not over."""
+    return kept_jobs + 2 * active_most + 1
+
+
+def rows_that_hold(sequences: Iterable[int], least: int, before: int) -> int:
+    """Return how many rows, ``least`` or more, give each of ``sequences`` a row of its own.
+
+    All of them must have had one among ``before`` rows. ``least`` is enough unless jobs have stayed active while the
+    ring came round; a multiple of ``before`` always is, since numbers that differ mod n differ mod each multiple of n.
+    """
+    taken = bytearray(least)
+    for sequence in sequences:
+        if taken[sequence % least]:
+            return -(-least // before) * before
+        taken[sequence % least] = 1
+    return least
+
+
+class Board:
+    """``rows`` rows, or as many as ``rows_for`` says, and the rule of which are kept."""
+
+    def __init__(self, kept_jobs: int, kept_seconds: float, active_most: int, rows: int = 0) -> None:
         self.kept_jobs = kept_jobs
         self.kept_seconds = kept_seconds
-        self.rows = kept_jobs + 2 * active_most + 1
+        self.rows = rows or rows_for(kept_jobs, active_most)
         self._memory = memoryview(mmap.mmap(-1, self.rows * ROW_BYTES))
         self._at = 0
         self.live = self._column(8).cast("Q")
@@ -131,6 +172,62 @@ class Board:
         self.live[row] = word & ~STATE_MASK | after
         self.count[before] -= 1
         self.count[after] += 1
+
+    def restore(self, record: Record) -> bool:
+        """Give a job of an earlier board its row again; return whether it is on the board now.
+
+        Of two jobs that are over and whose sequence numbers share a row, the one that ended later has it, and one that
+        is active has it before one that is over; the other is EXPIRED from then on. Raises IllegalMoveError where both
+        are active: ``rows_that_hold`` tells how many rows they take. The order of the calls does not matter.
+        """
+        state, sequence, row = record.state, record.sequence, record.sequence % self.rows
+        if not EMPTY < state < EXPIRED:
+            raise IllegalMoveError(f"a job cannot come back as {State(state).name.lower()}")
+        other = self.live[row] & STATE_MASK
+        if other and other < SUCCEEDED and state < SUCCEEDED:
+            raise IllegalMoveError(f"job {sequence} has no row: an active job has it")
+        self.next_sequence = max(self.next_sequence, sequence + 1)
+        self.count[state] += 1
+        if state >= SUCCEEDED:
+            self.ended_total = max(self.ended_total, record.place)
+            if other and (other < SUCCEEDED or self.place[row] > record.place):
+                return False
+        self.live[row] = 0
+        self.tag[row] = record.tag
+        self.place[row] = record.place
+        self.submitted[row] = record.submitted
+        self.due[row] = record.due
+        self.started[row] = record.started
+        self.ended[row] = record.ended
+        self.task[row] = record.task
+        self.priority[row] = record.priority
+        self.reason[row] = record.reason
+        self.has_result[row] = record.has_result
+        progress = PROGRESS_NONE if record.progress is None else record.progress
+        bits = record.attempt << ATTEMPT_SHIFT | progress << PROGRESS_SHIFT | state
+        self.live[row] = sequence // self.rows << GENERATION_SHIFT | bits
+        return True
+
+    def records(self) -> Iterator[Record]:
+        """Yield all rows that hold a job, be it kept or not, in no order."""
+        for row, word in enumerate(self.live):
+            if word & STATE_MASK:
+                yield Record(
+                    (word >> GENERATION_SHIFT) * self.rows + row,
+                    self.tag[row],
+                    word & STATE_MASK,
+                    self.task[row],
+                    self.priority[row],
+                    self.submitted[row],
+                    self.due[row],
+                    self.started[row],
+                    self.ended[row],
+                    self.attempt(row),
+                    self.progress(row),
+                    self.place[row],
+                    self.reason[row],
+                    self.has_result[row],
+                )
 
     def report(self, sequence: int, attempt: int, percent: int) -> None:
         """Write the progress, 0 to 100, of a running attempt; of one that is over it is ignored."""

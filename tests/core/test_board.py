@@ -1,9 +1,11 @@
 """The board and the queue against a model of plain dicts."""
 
 from math import inf
+from random import Random
 
+import msgspec
 import pytest
-from headway.core.board import ROW_BYTES, Board
+from headway.core.board import ROW_BYTES, Board, Record, rows_for, rows_that_hold
 from headway.core.errors import IllegalMoveError
 from headway.core.job import ACTIVE, MOVES, TERMINAL, State
 from headway.core.line import Limit
@@ -122,6 +124,29 @@ class Jobs(RuleBasedStateMachine):
             self.move(sequence, State.QUEUED)
             self.queue.push(sequence)
             self.ready.append(sequence)
+
+    @rule(order=st.randoms(use_true_random=False), more=st.integers(0, 20))
+    def come_back_to_another_board(self, order: Random, more: int) -> None:
+        before, records = self.board, list(self.board.records())
+        order.shuffle(records)
+        needed = [r.sequence for r in records if r.state in ACTIVE or r.sequence in self.kept()]
+        rows = rows_that_hold(needed, rows_for(KEPT_JOBS, QUEUE_SIZE + WORKERS) + more, before.rows)
+        self.board = Board(KEPT_JOBS, KEPT_SECONDS, QUEUE_SIZE + WORKERS, rows)
+        for record in records:
+            assert self.board.restore(record) or record.sequence not in needed
+        assert self.board.next_sequence == before.next_sequence
+        assert self.board.ended_total == before.ended_total
+        # Jobs whose rows were used again have ended as well.
+        for state in TERMINAL:
+            assert self.board.count[state] == sum(record.state == state for record in records)
+            self.board.count[state] = before.count[state]
+        self.limits = [(), (Limit(1),)]
+        self.limits[1][0].running = sum(self.task[sequence] == 1 for sequence in self.of(State.RUNNING))
+        self.queue = Queue(self.board, QUEUE_SIZE, WORKERS, self.limits)
+        for sequence in self.ready:
+            self.queue.push(sequence)
+        for sequence, due in self.due.items():
+            self.queue.delay(sequence, due)
 
     def kept(self) -> set[int]:
         return {sequence for sequence, when in self.ends[-KEPT_JOBS:] if self.now - when < KEPT_SECONDS}
@@ -252,6 +277,70 @@ def test_an_attempt_that_is_over_cannot_report_for_the_next() -> None:
         board.move(sequence, state, 1.0)
     board.report(sequence, 1, 90)
     assert board.progress(board.row(sequence)) is None
+
+
+def record_of(sequence: int, state: State, place: int = 0) -> Record:
+    return Record(sequence, sequence, state, 0, 5, 1.0, ended=float(place), place=place)
+
+
+def test_a_row_comes_back_as_it_was() -> None:
+    board = Board(4, 60.0, 4)
+    for number, road in enumerate(ROADS.values()):
+        sequence = board.open(State.QUEUED if road else State.SCHEDULED, lambda s: s + 7, number, number % 10, 1.0)
+        row = board.row(sequence)
+        for state in road:
+            board.move(sequence, state, 2.0 + state)
+            board.report(sequence, 1, 30 + number)
+        board.due[row] = 9.0
+        if number % 2:
+            board.reason[row] = board.has_result[row] = 1
+    records = list(board.records())
+    assert len(records) == len(ROADS)
+    assert len({record.progress for record in records}) > 3
+    other = Board(40, 60.0, 4)
+    for record in records:
+        assert other.restore(record)
+    assert {record.sequence: record for record in other.records()} == {record.sequence: record for record in records}
+    assert (other.count, other.ended_total) == (board.count, board.ended_total)
+    assert other.next_sequence == board.next_sequence
+
+
+def test_an_active_job_has_the_row_before_one_that_is_over_whichever_comes_first() -> None:
+    for first, second in ((3, 3 + 17), (3 + 17, 3)):
+        active, over = record_of(first, State.QUEUED), record_of(second, State.FAILED, place=9)
+        for records in ((active, over), (over, active)):
+            board = Board(4, 60.0, 6, rows=17)
+            assert [board.restore(record) for record in records] == [True, records[1] is active]
+            assert board.state(first) == State.QUEUED
+            assert board.state(second) == State.EXPIRED
+            assert (board.next_sequence, board.ended_total, board.count[State.FAILED]) == (21, 9, 1)
+
+
+def test_of_two_that_are_over_the_one_that_ended_later_has_the_row() -> None:
+    early, late = record_of(3 + 17, State.FAILED, place=8), record_of(3, State.SUCCEEDED, place=9)
+    for records in ((early, late), (late, early)):
+        board = Board(4, 60.0, 6, rows=17)
+        assert [board.restore(record) for record in records] == [True, records[1] is late]
+        assert (board.state(3), board.state(20)) == (State.SUCCEEDED, State.EXPIRED)
+        assert (board.count[State.SUCCEEDED], board.count[State.FAILED]) == (1, 1)
+
+
+def test_two_active_jobs_never_share_a_row() -> None:
+    board = Board(4, 60.0, 6, rows=17)
+    board.restore(record_of(3, State.RUNNING))
+    with pytest.raises(IllegalMoveError):
+        board.restore(record_of(20, State.QUEUED))
+    assert board.state(3) == State.RUNNING
+    assert board.count[State.QUEUED] == 0
+    assert rows_that_hold([3, 20], 17, 18) == 18
+    assert rows_that_hold([3, 20], 17, 10) == 20
+    assert rows_that_hold([3, 19], 17, 10) == 17
+
+
+@pytest.mark.parametrize("state", [State.EMPTY, State.EXPIRED], ids=lambda state: state.name)
+def test_what_is_no_state_of_a_row_does_not_come_back(state: State) -> None:
+    with pytest.raises(IllegalMoveError):
+        Board(4, 60.0, 4).restore(msgspec.structs.replace(record_of(3, State.FAILED), state=state))
 
 
 def test_the_memory_is_what_the_rows_take() -> None:
