@@ -5,6 +5,6 @@ the only place where a state changes; ``queue``, what waits, in a ``line`` over 
 ``schedule`` if not; ``estimate``, when to ask again; ``registry``, the tasks; ``workers``, who runs them,
 ``context``, what they are told, and ``outcome``, how it went; ``processes``, each a ``process`` seen from here, the
 ``messages`` between, and ``child``, which runs there; ``results``; ``stats``; ``active``, the jobs that are not over;
-``waiters``, who waits for their end; ``watchdog``; and ``engine``, the facade over all of them. The folder ``journal``
-has what is on disk, when that is asked for.
+``waiters``, who waits for their end; ``batches``, jobs that came together; ``watchdog``; and ``engine``, the facade
+over all of them. The folder ``journal`` has what is on disk, when that is asked for.
 """

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import mmap
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
@@ -95,6 +96,7 @@ class Board:
     def __init__(self, kept_jobs: int, kept_seconds: float, active_most: int, rows: int = 0) -> None:
         self.kept_jobs = kept_jobs
         self.kept_seconds = kept_seconds
+        self.active_most = active_most
         self.rows = rows or rows_for(kept_jobs, active_most)
         self._memory = memoryview(mmap.mmap(-1, self.rows * ROW_BYTES))
         self._at = 0
@@ -154,6 +156,21 @@ class Board:
         self.live[row] = sequence // self.rows << GENERATION_SHIFT | PROGRESS_MASK | state
         self.count[state] += 1
         return sequence
+
+    def seek(self, count: int, span_most: int, now: float) -> bool:
+        """Go on to where the next ``count`` jobs get rows within ``span_most`` sequence numbers; False for nowhere.
+
+        As a rule they lie side by side where the next job would lie anyway. Where held rows are scattered among the
+        free ones the span is longer, and where it would be too long some free rows are left for the next round.
+        """
+        free: deque[int] = deque(maxlen=count)
+        for sequence in range(self.next_sequence, self.next_sequence + self.rows + span_most):
+            if self._free(sequence % self.rows, now):
+                free.append(sequence)
+                if len(free) == count and sequence - free[0] < min(span_most, self.rows):
+                    self.next_sequence = free[0]
+                    return True
+        return False
 
     def move(self, sequence: int, after: State, now: float) -> None:
         """Take the job to ``after``; raises IllegalMoveError where MOVES does not have the move."""
@@ -247,6 +264,23 @@ class Board:
         """Return the state of the job, EXPIRED where it has left the board."""
         row = self.row(sequence)
         return State.EXPIRED if row < 0 else self.live[row] & STATE_MASK
+
+    def states(self, first: int, span: int) -> bytes:
+        """Return the state bytes of the rows of ``span`` sequence numbers from ``first`` on, whosoever they are."""
+        begin = first % self.rows
+        end = begin + span
+        if end <= self.rows:
+            return bytes(self._states[begin:end])
+        return bytes(self._states[begin:]) + bytes(self._states[: end - self.rows])
+
+    def none_expired(self, first: int, now: float) -> bool:
+        """Whether no job from ``first`` on can have expired yet; False says nothing.
+
+        Since ``first`` was submitted no more jobs can have ended than were active then or came since.
+        """
+        row = self.row(first)
+        ended_most = self.active_most + self.next_sequence - first
+        return row >= 0 and ended_most <= self.kept_jobs and now - self.submitted[row] < self.kept_seconds
 
     def in_state(self, state: State, begin: int, end: int) -> Iterator[int]:
         """Yield the jobs in ``state`` of the sequence numbers from ``end``, not included, down to ``begin``.

@@ -1,7 +1,7 @@
 """The engine: what the protocol knows of core, but for errors and config.
 
-``submit`` takes a job, ``peek`` and ``list`` read, ``cancel`` ends one early, ``drain`` waits for all. None but
-``drain`` awaits, so each call sees and leaves the board whole.
+``submit`` takes a job and ``submit_many`` a batch of them, ``peek``, ``peek_batch`` and ``list`` read, ``cancel`` ends
+one early, ``drain`` waits for all. None but ``drain`` awaits, so each call sees and leaves the board whole.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
 
 from headway.core import ids
 from headway.core.active import Active
+from headway.core.batches import Batches, BatchStatus, BatchWaiter
 from headway.core.board import (
     ATTEMPT_MAX,
     ATTEMPT_SHIFT,
@@ -33,7 +34,7 @@ from headway.core.errors import (
     UnknownTaskError,
 )
 from headway.core.job import ACTIVE, Job, Reason, State, Status, Submission
-from headway.core.registry import Registry
+from headway.core.registry import Registry, Task
 from headway.core.results import Result
 from headway.core.waiters import Waiter
 from headway.core.watchdog import Watchdog
@@ -60,6 +61,7 @@ class Engine:
         self.board = Board(config.retention.jobs, config.retention.seconds, config.queue.size + config.workers)
         self.active = Active(config, registry, self.board)
         self.watchdog = Watchdog(config.watchdog.stall, self.active.workers.holder)
+        self.batches = Batches(self.board, self.ids, self._status)
         # Done every CHORES_S, each with its name for the log.
         self.chores: list[tuple[str, Callable[[float], object]]] = [("forget results", self.active.results.trim)]
         self.draining = False
@@ -102,10 +104,34 @@ class Engine:
         """
         task = self.registry.by_name.get(submission.task)
         if task is None:
-            known = ", ".join(sorted(self.registry.by_name)) or "none"
-            raise UnknownTaskError([("task", f"{submission.task!r} is not one of: {known}")])
+            raise UnknownTaskError([("task", self._not_known(submission))])
         self.check_room()
         now = time.monotonic()
+        sequence = self._begin(task, submission, now)
+        return self._status(sequence % self.board.rows, sequence, now)
+
+    def submit_many(self, submissions: Sequence[Submission]) -> BatchStatus:
+        """Take 1 to 1,000 jobs as a batch, all of them or none.
+
+        Raises UnknownTaskError, whose faults name each by its index, QueueFullError, NoRunError or DrainingError, in
+        which case nothing was changed.
+        """
+        known = self.registry.by_name
+        unknown = [(index, wanted) for index, wanted in enumerate(submissions) if wanted.task not in known]
+        if unknown:
+            raise UnknownTaskError([(f"[{index}].task", self._not_known(wanted)) for index, wanted in unknown])
+        self.check_room(len(submissions))
+        now = time.monotonic()
+        first = self.batches.seek(len(submissions), now)
+        for submission in submissions:
+            self._begin(known[submission.task], submission, now)
+        return self.batches.newest(first, len(submissions), now)
+
+    def _not_known(self, submission: Submission) -> str:
+        return f"{submission.task!r} is not one of: {', '.join(sorted(self.registry.by_name)) or 'none'}"
+
+    def _begin(self, task: Task, submission: Submission, now: float) -> int:
+        """Give a job its row and let it wait for its turn; return its sequence number."""
         state = State.SCHEDULED if submission.delay else State.QUEUED
         sequence = self.board.open(state, self.ids.tag, task.index, submission.priority, now)
         retries = task.retries if submission.retries is None else submission.retries
@@ -119,7 +145,7 @@ class Engine:
             self.config.jobs.retries if retries is None else retries,
         )
         self.active.begin(job, submission.delay, now)
-        return self._status(sequence % self.board.rows, sequence, now)
+        return sequence
 
     def retry(self, status: Status) -> Status:
         """Take a job that failed once more, under a new id, as it was submitted but for its delay.
@@ -139,12 +165,13 @@ class Engine:
         self.active.begin(Job(sequence, old.task, old.payload, old.timeout_s, deadline, old.retries), 0.0, now)
         return self._status(sequence % board.rows, sequence, now)
 
-    def check_room(self) -> None:
-        """Raise DrainingError or QueueFullError where no job would be taken now."""
+    def check_room(self, count: int = 1) -> None:
+        """Raise DrainingError or QueueFullError where ``count`` jobs would not be taken now."""
         if self.draining:
             raise DrainingError
-        if self.active.queue.full:
-            raise QueueFullError(self.active.queue.size, self.active.estimate.for_place())
+        room = self.active.queue.room
+        if room < count:
+            raise QueueFullError(self.active.queue.size, count, room, self.active.estimate.for_places(count - room))
 
     def peek(self, job_id: bytes) -> Status | None:
         """Return what is known of a job at once; None where it was never issued.
@@ -161,6 +188,14 @@ class Engine:
         if word & STATE_MASK >= SUCCEEDED and not board.kept(row, now):
             return self._left_the_board(sequence, tag)
         return self._status(row, sequence, now)
+
+    def peek_batch(self, batch_id: bytes) -> BatchStatus | None:
+        """Return what is known of a batch at once; None where it was never issued."""
+        return self.batches.peek(batch_id, time.monotonic())
+
+    def list_batch(self, batch: BatchStatus) -> Sequence[tuple[bytes, int]]:
+        """Return (id, state) of each job of a batch that can still be read, in the order of their submission."""
+        return self.batches.jobs(batch, time.monotonic())
 
     def list(self, state: State, before: int, limit: int) -> tuple[list[Status], int]:
         """Return up to ``limit`` jobs that are in ``state``, newest first, from those before sequence ``before``.
@@ -193,6 +228,10 @@ class Engine:
         """Have ``wake`` called when a job that is not over ends, in ``seconds``, or when a drain begins."""
         return self.active.waiters.add(status.sequence, 0.0 if self.draining else seconds, wake)
 
+    def wait_batch(self, batch: BatchStatus, seconds: float, wake: Callable[[], None]) -> BatchWaiter:
+        """Have ``wake`` called when the last job of a batch that has a pending one ends, or as ``wait`` does."""
+        return BatchWaiter(self.batches, self.active.waiters, batch, 0.0 if self.draining else seconds, wake)
+
     def cancel(self, status: Status) -> None:
         """End a job that waits or runs; forget the result of one that is over."""
         sequence = status.sequence
@@ -201,6 +240,14 @@ class Engine:
             self.board.has_result[sequence % self.board.rows] = 1
             return
         self.active.cancel(sequence)
+
+    def cancel_batch(self, batch: BatchStatus) -> bool:
+        """End the jobs of a batch that wait or run; return whether any was running."""
+        pending = self.batches.pending(batch)
+        running = any(self.board.state(sequence) == RUNNING for sequence in pending)
+        for sequence in pending:
+            self.active.cancel(sequence)
+        return running
 
     async def drain(self, timeout_s: float) -> int:
         """Take no more jobs, wait until those taken are over; return how many are not after ``timeout_s``."""

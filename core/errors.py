@@ -70,16 +70,42 @@ class UnknownTaskError(InvalidError):
 
 
 class QueueFullError(HeadwayError):
-    """The queue is at ``queue.size``; ``retry_after_s`` is when a place is expected to be free."""
+    """The queue, of ``size`` places, has no room for the ``count`` jobs that came.
+
+    ``room`` is how many places are free, ``retry_after_s`` when enough of them are expected to be.
+    """
 
     status = 429
     reason = "queue-full"
     title = "The queue is full"
 
-    def __init__(self, size: int, retry_after_s: float) -> None:
+    def __init__(self, size: int, count: int, room: int, retry_after_s: float) -> None:
         self.size = size
+        self.room = max(room, 0)
         self.retry_after_s = retry_after_s
-        super().__init__(f"{size} jobs are waiting, which is the limit; try again in {retry_after_s:.1f} s")
+        if count > size:
+            text = (
+                f"{count} jobs are more than queue.size in config.yaml ever allows to wait, {size}: send fewer at once"
+            )
+        elif self.room:
+            text = f"there is room for {self.room} more jobs, not for {count}; try again in {retry_after_s:.1f} s"
+        else:
+            text = f"{size} jobs are waiting, which is the limit; try again in {retry_after_s:.1f} s"
+        super().__init__(text)
+
+
+class NoRunError(HeadwayError):
+    """There are places for the jobs of a batch, but not near enough to each other on the board."""
+
+    status = 503
+    reason = "no-run"
+    title = "No run of free rows"
+    retry_after_s = 1
+
+    def __init__(self, count: int) -> None:
+        super().__init__(
+            f"the free rows of the board lie too far apart for a batch of {count}; send fewer at once, or try again"
+        )
 
 
 class NotFailedError(HeadwayError):

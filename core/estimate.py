@@ -52,9 +52,9 @@ class Estimate:
         """Return milliseconds until a job that becomes ready in ``until`` is expected to be over."""
         return int(max(until, 0.0) * 1000) + _spread(self.means[task] or self.mean, tag)
 
-    def for_place(self) -> float:
-        """Return seconds until a place in a full queue is expected to be free."""
-        return min(max(self.mean / self.workers, FIRST_S), LONGEST_MS / 1000)
+    def for_places(self, count: int) -> float:
+        """Return seconds until ``count`` more places in the queue are expected to be free."""
+        return min(max(count * self.mean / self.workers, FIRST_S), LONGEST_MS / 1000)
 
 
 def _spread(seconds: float, tag: int) -> int:

@@ -3,6 +3,10 @@
 The tag is BLAKE2b (RFC 7693) of the sequence number under a secret of the server. Nobody can make an id, so one
 whose tag is right was issued, and an id that is no longer on the board is told from one that never was with
 nothing stored: 410, not 404. The board keeps the tag of each row, so reading a status costs no hash.
+
+The id of a batch has 36 digits: 12 of its first sequence number, 4 of how many jobs it has, 4 of over how many
+sequence numbers they lie, and a tag over the three. The tags of batches are made under another personalization of
+BLAKE2b, so that neither kind of id can be made out of the other.
 """
 
 from __future__ import annotations
@@ -13,10 +17,14 @@ from binascii import unhexlify
 from hashlib import blake2b
 
 LENGTH = 28
+BATCH_LENGTH = 36
 TAG_BITS = 64
 TAG_MASK = (1 << TAG_BITS) - 1
 # No sequence number can reach this: at a million a second, nine years.
 SEQUENCE_LIMIT = 1 << 48
+# Of the number of jobs in a batch, and of their span.
+COUNT_BITS = 16
+COUNT_MASK = (1 << COUNT_BITS) - 1
 
 
 class Ids:
@@ -25,11 +33,18 @@ class Ids:
     def __init__(self, secret: bytes | None = None) -> None:
         self.secret = secret or secrets.token_bytes(32)
         self._keyed = blake2b(key=self.secret, digest_size=TAG_BITS // 8)
+        self._keyed_batch = blake2b(key=self.secret, digest_size=TAG_BITS // 8, person=b"batch")
 
     def tag(self, sequence: int) -> int:
         """Return the tag of ``sequence``, 64 bits."""
         keyed = self._keyed.copy()
         keyed.update(sequence.to_bytes(8, "big"))
+        return int.from_bytes(keyed.digest(), "big")
+
+    def batch_tag(self, first: int, count: int, span: int) -> int:
+        """Return the tag of the batch of ``count`` jobs from ``first`` on, over ``span`` numbers; 64 bits."""
+        keyed = self._keyed_batch.copy()
+        keyed.update(b"%012x%04x%04x" % (first, count, span))
         return int.from_bytes(keyed.digest(), "big")
 
 
@@ -38,10 +53,22 @@ def write(sequence: int, tag: int) -> bytes:
     return b"%012x%016x" % (sequence, tag)
 
 
-def read(job_id: bytes) -> int:
-    """Return ``sequence << 64 | tag``; 0, which no job has, where ``job_id`` is not in the one form we write."""
+def read(text: bytes, length: int = LENGTH) -> int:
+    """Return ``sequence << 64 | tag`` of a job id; 0, which no job has, where it is not in the one form we write."""
     try:
-        number = int.from_bytes(unhexlify(job_id), "big")
+        number = int.from_bytes(unhexlify(text), "big")
     except HexError:
         return 0
-    return number if len(job_id) == LENGTH and job_id == job_id.lower() else 0
+    return number if len(text) == length and text == text.lower() else 0
+
+
+def write_batch(first: int, count: int, span: int, tag: int) -> bytes:
+    """Return the id of a batch, ASCII."""
+    return b"%012x%04x%04x%016x" % (first, count, span, tag)
+
+
+def read_batch(batch_id: bytes) -> tuple[int, int, int, int]:
+    """Return (first, count, span, tag); zeros, which no batch has, where it is not in the one form we write."""
+    number = read(batch_id, BATCH_LENGTH)
+    ahead = number >> TAG_BITS
+    return ahead >> 2 * COUNT_BITS, ahead >> COUNT_BITS & COUNT_MASK, ahead & COUNT_MASK, number & TAG_MASK

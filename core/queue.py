@@ -43,9 +43,9 @@ class Queue:
         return sum(ring.slots * 8 for line in self.lines for ring in line.rings)
 
     @property
-    def full(self) -> bool:
-        """Whether a new job has to be refused."""
-        return self._queued + len(self.delayed) >= self.size
+    def room(self) -> int:
+        """How many new jobs can be taken; below 0 where jobs that are tried again stand past the bound."""
+        return self.size - self._queued - len(self.delayed)
 
     def push(self, sequence: int) -> None:
         """Put a job that is ready at the end of its line."""

@@ -7,7 +7,7 @@ and title.
 from __future__ import annotations
 
 import orjson
-from headway.core.errors import DrainingError, HeadwayError, InvalidError, QueueFullError
+from headway.core.errors import DrainingError, HeadwayError, InvalidError, NoRunError, QueueFullError
 from headway.protocol.clock import Clock
 from headway.protocol.responses import PROBLEM, STATUS_LINES, complete
 
@@ -77,6 +77,8 @@ def answer(error: Refusal | HeadwayError, clock: Clock, bodiless: bool) -> bytes
         fields += b"Retry-After: %d\r\nRetry-After-Ms: %d\r\n" % (seconds, milliseconds)
         fields += b'RateLimit-Policy: "queue";q=%d;qu="concurrent-requests"\r\n' % error.size
         fields += b'RateLimit: "queue";r=0;t=%d\r\n' % seconds
+    elif isinstance(error, NoRunError):
+        fields += b"Retry-After: %d\r\n" % error.retry_after_s
     elif isinstance(error, DrainingError):
         fields += b"Retry-After: %d\r\n" % DRAINING_RETRY_S
     body = document(error.status, error.reason, error.title, str(error), **members)

@@ -5,9 +5,11 @@ from random import Random
 
 import msgspec
 import pytest
+from headway.core.batches import Batches
 from headway.core.board import ROW_BYTES, Board, Record, rows_for, rows_that_hold
 from headway.core.errors import IllegalMoveError
-from headway.core.job import ACTIVE, MOVES, TERMINAL, State
+from headway.core.ids import Ids, write, write_batch
+from headway.core.job import ACTIVE, MOVES, TERMINAL, State, Status
 from headway.core.line import Limit
 from headway.core.queue import Queue
 from hypothesis import settings
@@ -38,6 +40,7 @@ class Jobs(RuleBasedStateMachine):
         self.due: dict[int, float] = {}
         # (sequence, when), in the order of their ends.
         self.ends: list[tuple[int, float]] = []
+        self.batches: list[tuple[int, int, list[int]]] = []
 
     def waiting(self) -> int:
         return len(self.ready) + len(self.due)
@@ -54,7 +57,21 @@ class Jobs(RuleBasedStateMachine):
     @precondition(lambda self: self.waiting() < QUEUE_SIZE)
     @rule(priority=st.integers(0, 9), delay=st.sampled_from([0, 0, 3]), task=st.sampled_from([0, 0, 1]))
     def submit(self, priority: int, delay: int, task: int) -> None:
-        assert not self.queue.full
+        assert self.queue.room > 0
+        self.take(priority, delay, task)
+
+    @precondition(lambda self: self.waiting() < QUEUE_SIZE)
+    @rule(data=st.data(), delay=st.sampled_from([0, 0, 3]))
+    def submit_a_batch(self, data: st.DataObject, delay: int) -> None:
+        count = data.draw(st.integers(1, self.queue.room))
+        assert self.board.seek(count, self.board.rows, self.now)
+        first = self.board.next_sequence
+        members = [self.take(5, delay, 0) for _ in range(count)]
+        assert members[0] == first
+        assert members[-1] - first < self.board.rows
+        self.batches.append((first, members[-1] - first + 1, members))
+
+    def take(self, priority: int, delay: int, task: int) -> int:
         state = State.SCHEDULED if delay else State.QUEUED
         sequence = self.board.open(state, lambda number: number + 1000, task, priority, self.now)
         assert sequence not in self.state, "a sequence number was given twice"
@@ -65,11 +82,12 @@ class Jobs(RuleBasedStateMachine):
         else:
             self.queue.push(sequence)
             self.ready.append(sequence)
+        return sequence
 
     @precondition(lambda self: self.waiting() >= QUEUE_SIZE)
     @rule()
     def submit_to_a_full_queue(self) -> None:
-        assert self.queue.full
+        assert self.queue.room <= 0
 
     @precondition(lambda self: len(self.of(State.RUNNING)) < WORKERS)
     @rule()
@@ -168,6 +186,27 @@ class Jobs(RuleBasedStateMachine):
                 assert self.board.state(sequence) == self.state[sequence]
 
     @invariant()
+    def batches_are_counted_as_their_jobs_are(self) -> None:
+        kept = self.kept()
+        keys = Ids(b"secret")
+        batches = Batches(self.board, keys, lambda _, sequence, __: told(sequence))
+        for first, span, members in self.batches:
+            states = [State.EXPIRED if s in self.of(*TERMINAL) and s not in kept else self.state[s] for s in members]
+            shape = first, len(members), span
+            status = batches.peek(write_batch(*shape, keys.batch_tag(*shape)), self.now)
+            assert status is not None
+            pending = [s for s, state in zip(members, states, strict=True) if state in ACTIVE]
+            assert status.pending == len(pending)
+            assert status.retry_after_ms == (pending[-1] if pending else 0)
+            assert [status.succeeded, status.failed, status.cancelled, status.expired] == [
+                states.count(state) for state in (State.SUCCEEDED, State.FAILED, State.CANCELLED, State.EXPIRED)
+            ]
+            assert batches.pending(status) == pending
+            assert batches.jobs(status, self.now) == [
+                (write(s, s + 1000), state) for s, state in zip(members, states, strict=True) if state != State.EXPIRED
+            ]
+
+    @invariant()
     def counts_and_positions_are_right(self) -> None:
         assert len(self.queue) == self.waiting()
         for state in State:
@@ -186,6 +225,11 @@ class Jobs(RuleBasedStateMachine):
                 on_board = [sequence for sequence in self.of(state) if self.board.row(sequence) >= 0]
                 assert found == sorted(on_board, reverse=True)
         assert self.queue.delayed.next == min(self.due.values(), default=inf)
+
+
+def told(sequence: int) -> Status:
+    """What an engine that tells clients to come back in as many milliseconds would say of a job."""
+    return Status(State.QUEUED, sequence, 0, "", 0, None, 0, sequence, 0.0, 0.0, 0.0, 0)
 
 
 TestJobs = Jobs.TestCase

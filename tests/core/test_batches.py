@@ -1,0 +1,254 @@
+"""Batches: found again by their sequence numbers; tests/core/test_board.py holds their counts against a model."""
+
+import asyncio
+import time
+
+import msgspec
+import pytest
+from headway.core import ids
+from headway.core.batches import PENDING, SPAN_MOST, Batches
+from headway.core.board import Board
+from headway.core.engine import Engine
+from headway.core.errors import DrainingError, NoRunError, QueueFullError, UnknownTaskError
+from headway.core.ids import BATCH_LENGTH, COUNT_MASK, SEQUENCE_LIMIT, TAG_MASK, Ids
+from headway.core.job import ACTIVE, State, Submission
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.core.test_board import told
+from tests.core.test_engine import broken, double, engine_with, forever, run, until
+
+
+def submissions(*tasks: str) -> list[Submission]:
+    return [Submission(task=task, payload=msgspec.Raw(b"1")) for task in tasks]
+
+
+@given(
+    st.integers(1, SEQUENCE_LIMIT - 1),
+    st.integers(0, COUNT_MASK),
+    st.integers(0, COUNT_MASK),
+    st.integers(0, TAG_MASK),
+)
+def test_the_id_that_is_written_is_read(first: int, count: int, span: int, tag: int) -> None:
+    batch_id = ids.write_batch(first, count, span, tag)
+    assert len(batch_id) == BATCH_LENGTH
+    assert ids.read_batch(batch_id) == (first, count, span, tag)
+    assert ids.read(batch_id) == 0
+    assert ids.read_batch(batch_id.replace(b"0", b"0 ")) == (0, 0, 0, 0)
+
+
+def test_tags_of_batches_depend_on_all_three_and_are_not_those_of_jobs() -> None:
+    keys = Ids(b"a" * 32)
+    assert keys.batch_tag(1, 2, 3) == Ids(b"a" * 32).batch_tag(1, 2, 3)
+    assert (
+        len({keys.batch_tag(1, 2, 3), keys.batch_tag(1, 3, 3), keys.batch_tag(1, 2, 4), keys.batch_tag(2, 2, 3)}) == 4
+    )
+    # Of the same bytes, whatever they are.
+    assert keys._keyed.digest() != keys._keyed_batch.digest()
+
+
+def test_pending_is_what_is_active() -> None:
+    assert set(PENDING) == ACTIVE
+
+
+def test_a_changed_id_was_never_issued() -> None:
+    async def test() -> None:
+        async with engine_with(double) as engine:
+            status = engine.submit_many(submissions("double", "double"))
+            assert engine.peek_batch(status.id) is not None
+            digits = {
+                status.id[:at] + (b"1" if digit == 0x30 else b"0") + status.id[at + 1 :]
+                for at, digit in enumerate(status.id)
+            }
+            assert len(digits) == BATCH_LENGTH
+            assert [changed for changed in digits if engine.peek_batch(changed) is not None] == []
+            assert engine.peek_batch(status.id.upper()) is None
+            assert engine.peek_batch(engine.list_batch(status)[0][0]) is None
+            assert engine.peek(status.id) is None
+
+    run(test)
+
+
+def test_jobs_of_a_batch_have_consecutive_numbers_and_are_told_in_order() -> None:
+    async def test() -> None:
+        async with engine_with(double, forever, workers=1) as engine:
+            status = engine.submit_many(submissions("forever", *["double"] * 999))
+            assert (status.count, status.span, status.pending, status.state) == (1000, 1000, 1000, State.RUNNING)
+            jobs = engine.list_batch(status)
+            assert [ids.read(job_id) >> ids.TAG_BITS for job_id, _ in jobs] == list(range(1, 1001))
+            await asyncio.sleep(0)
+            assert engine.cancel_batch(status)
+            assert [state for _, state in engine.list_batch(status)] == [State.CANCELLED] * 1000
+
+    run(test)
+
+
+def over(engine: Engine, batch_id: bytes) -> State:
+    status = engine.peek_batch(batch_id)
+    assert status is not None
+    return status.state
+
+
+@pytest.mark.parametrize(
+    ("tasks", "state"),
+    [
+        (["double", "double"], State.SUCCEEDED),
+        (["double", "broken"], State.FAILED),
+        (["broken", "double"], State.FAILED),
+    ],
+)
+def test_a_batch_is_over_when_all_its_jobs_are(tasks: list[str], state: State) -> None:
+    async def test() -> None:
+        async with engine_with(double, broken) as engine:
+            status = engine.submit_many(submissions(*tasks))
+            assert status.retry_after_ms > 0
+            await until(lambda: over(engine, status.id) != State.RUNNING)
+            ended = engine.peek_batch(status.id)
+            assert ended is not None
+            assert (ended.state, ended.failed, ended.retry_after_ms) == (state, tasks.count("broken"), 0)
+            assert not engine.cancel_batch(ended)
+            assert over(engine, status.id) == state
+
+    run(test)
+
+
+def test_what_is_known_of_a_batch_outlasts_what_is_not() -> None:
+    async def test() -> None:
+        async with engine_with(double, broken, forever, retention={"jobs": 3}) as engine:
+            status = engine.submit_many(submissions("broken", "double", "forever"))
+
+            async def seen_after(ends: int) -> tuple[State, int, int]:
+                await until(lambda: engine.board.ended_total == ends)
+                now = engine.peek_batch(status.id)
+                assert now is not None
+                assert len(engine.list_batch(now)) == 3 - now.expired
+                return now.state, now.failed, now.expired
+
+            assert await seen_after(2) == (State.RUNNING, 1, 0)
+            engine.submit(Submission(task="double", payload=msgspec.Raw(b"1")))
+            engine.submit(Submission(task="double", payload=msgspec.Raw(b"1")))
+            assert await seen_after(4) == (State.RUNNING, 0, 1)
+            engine.cancel_batch(status)
+            assert await seen_after(5) == (State.CANCELLED, 0, 2)
+            engine.submit_many(submissions("double", "double", "double"))
+            assert await seen_after(8) == (State.EXPIRED, 0, 3)
+
+    run(test)
+
+
+def test_nothing_is_taken_of_a_batch_that_is_refused() -> None:
+    async def test() -> None:
+        async with engine_with(forever, workers=1, queue={"size": 5}) as engine:
+            engine.submit_many(submissions("forever", "forever"))
+            before = engine.board.next_sequence, len(engine.active)
+            with pytest.raises(UnknownTaskError) as unknown:
+                engine.submit_many(submissions("forever", "nobody", "forever", "nothing"))
+            assert [field for field, _ in unknown.value.faults] == ["[1].task", "[3].task"]
+            with pytest.raises(QueueFullError, match="room for 3 more jobs, not for 4; try again in"):
+                engine.submit_many(submissions(*["forever"] * 4))
+            with pytest.raises(QueueFullError, match="6 jobs are more than"):
+                engine.submit_many(submissions(*["forever"] * 6))
+            assert (engine.board.next_sequence, len(engine.active)) == before
+            engine.submit_many(submissions(*["forever"] * 3))
+            engine.draining = True
+            with pytest.raises(DrainingError):
+                engine.submit_many(submissions("forever"))
+
+    run(test)
+
+
+def test_who_waits_is_woken_once_when_the_last_job_ends() -> None:
+    async def test() -> None:
+        async with engine_with(forever, workers=3) as engine:
+            status = engine.submit_many(submissions("forever", "forever", "forever"))
+            woken: list[float] = []
+            waiter = engine.wait_batch(status, 20.0, lambda: woken.append(time.monotonic()))
+            for sequence in (status.first + 2, status.first):
+                engine.active.cancel(sequence)
+                assert (woken, len(engine.active.waiters)) == ([], 1)
+            engine.active.cancel(status.first + 1)
+            assert (len(woken), len(engine.active.waiters)) == (1, 0)
+            waiter.cancel()
+
+    run(test)
+
+
+def test_who_waits_is_woken_when_the_time_is_up_counted_from_the_beginning() -> None:
+    async def test() -> None:
+        async with engine_with(forever) as engine:
+            status = engine.submit_many(submissions("forever", "forever"))
+            woken = asyncio.Event()
+            begun = time.monotonic()
+            engine.wait_batch(status, 0.3, woken.set)
+            await asyncio.sleep(0.15)
+            engine.active.cancel(status.first + 1)
+            await woken.wait()
+            assert 0.3 <= time.monotonic() - begun < 0.9
+            assert len(engine.active.waiters) == 0
+
+    run(test)
+
+
+def test_a_drain_releases_who_waits_for_a_batch() -> None:
+    async def test() -> None:
+        async with engine_with(forever) as engine:
+            status = engine.submit_many(submissions("forever", "forever"))
+            woken = asyncio.Event()
+            engine.wait_batch(status, 20.0, woken.set)
+            draining = asyncio.create_task(engine.drain(5.0))
+            await asyncio.sleep(0)
+            assert woken.is_set()
+            engine.cancel_batch(status)
+            assert await draining == 0
+
+    run(test)
+
+
+def on_board(kept_jobs: int, active_most: int) -> tuple[Board, Batches]:
+    board = Board(kept_jobs, 60.0, active_most)
+    return board, Batches(board, Ids(), lambda _, sequence, __: told(sequence))
+
+
+def opened(board: Board, count: int) -> list[int]:
+    return [board.open(State.QUEUED, lambda sequence: sequence, 0, 5, 1.0) for _ in range(count)]
+
+
+def test_a_batch_goes_around_rows_that_are_held() -> None:
+    board, batches = on_board(0, 6)
+    held = opened(board, 4)[::2]
+    for sequence in (2, 4):
+        board.move(sequence, State.CANCELLED, 1.0)
+    board.next_sequence = board.rows
+    first = batches.seek(4, 2.0)
+    members = opened(board, 4)
+    assert members == [number for number in range(first, first + 6) if number % board.rows not in held]
+    status = batches.newest(first, 4, 2.0)
+    assert (status.pending, status.span) == (4, 6)
+    # Those that hold the rows between are none of the batch.
+    for sequence in held:
+        board.move(sequence, State.CANCELLED, 2.0)
+    assert batches.newest(first, 4, 2.0).cancelled == 0
+
+
+def test_free_rows_that_lie_too_far_apart_are_left_for_the_next_round() -> None:
+    board, _ = on_board(0, 6)
+    opened(board, 6)
+    board.move(1, State.CANCELLED, 1.0)
+    board.next_sequence = board.rows + 1
+    # Row 1 is free, rows 2 to 6 are not.
+    assert board.seek(2, 3, 1.0)
+    assert board.next_sequence == board.rows + 7
+
+
+def test_a_batch_for_which_no_rows_lie_near_enough_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headway.core.batches.SPAN_MOST", 3)
+    board, batches = on_board(0, 6)
+    opened(board, 6)
+    before = board.next_sequence
+    with pytest.raises(NoRunError):
+        batches.seek(4, 1.0)
+    assert board.next_sequence == before
+
+
+def test_the_span_of_any_batch_fits_its_id() -> None:
+    assert ids.read_batch(ids.write_batch(1, 1000, SPAN_MOST, 0)) == (1, 1000, SPAN_MOST, 0)
