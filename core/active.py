@@ -12,6 +12,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from math import inf
 
 from headway.core import ids
@@ -20,8 +22,10 @@ from headway.core.config import Config
 from headway.core.context import Context
 from headway.core.estimate import Estimate
 from headway.core.job import Job, Reason, State
+from headway.core.keys import Key, Keyed, Keys
 from headway.core.line import Limit
 from headway.core.outcome import Outcome
+from headway.core.owed import Watcher
 from headway.core.processes import Processes
 from headway.core.queue import Queue
 from headway.core.registry import Lane, Registry, Task
@@ -36,16 +40,20 @@ RUNNING, FAILED = State.RUNNING, State.FAILED
 
 
 class Active:
-    """The active jobs by sequence number; all that is kept of the others is their row and their result."""
+    """The active jobs by sequence number; all that is kept of the others is their row and their result.
 
-    def __init__(self, config: Config, registry: Registry, board: Board) -> None:
+    ``waiting`` is how many jobs there are from before, which may be more than the queue takes now.
+    """
+
+    def __init__(self, config: Config, registry: Registry, board: Board, waiting: int = 0) -> None:
         self.config = config
         self.board = board
         # How many jobs may run in processes: as many as are up, so that none is called running that has no process.
         self._process_limit = Limit(0)
         limits = _limits(config, registry, self._process_limit)
-        self.queue = Queue(board, config.queue.size, config.workers, limits)
+        self.queue = Queue(board, config.queue.size, max(config.queue.size, waiting) + config.workers, limits)
         self.results = Results(board, config.results.max_bytes)
+        self.keys = Keys(config.idempotency.seconds, config.idempotency.keys)
         self.estimate = Estimate(config.workers, len(registry.tasks))
         self.stats = Stats()
         self.jobs: dict[int, Job] = {}
@@ -72,6 +80,31 @@ class Active:
     def __len__(self) -> int:
         return len(self.jobs)
 
+    def start(self, on_fatal: Callable[[str], object]) -> None:
+        """Start the workers on the running loop. ``on_fatal`` is what to call when no job can be kept any more."""
+        self.workers.start()
+
+    def together(self) -> AbstractContextManager[None]:
+        """Have all that is begun within it taken, or rejected, as one: in memory it is."""
+        return nullcontext()
+
+    def expire(self, now: float) -> None:
+        """Delete what retention has given up: in memory there is nothing to do, since its row is used again."""
+
+    def owes(self, sequence: int) -> bool:
+        """Whether what was last done about a job is not safe yet: in memory it always is."""
+        return False
+
+    def when_safe(self, sequence: int, wake: Callable[[], None]) -> Watcher:
+        """Have ``wake`` called when what is owed of a job is safe, or was rejected."""
+        raise NotImplementedError
+
+    async def finish(self, timeout_s: float) -> int:
+        """Wait until all jobs are over; return how many are not."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.wait_for_none(), timeout_s)
+        return len(self)
+
     async def wait_for_none(self) -> None:
         """Wait until there is no active job."""
         self._none = asyncio.Event()
@@ -84,8 +117,10 @@ class Active:
             self._timer.cancel()
         await self.workers.stop()
 
-    def begin(self, job: Job, delay: float, now: float) -> None:
-        """A job has its row: let it wait for its turn."""
+    def begin(self, job: Job, delay: float, now: float, key: Key | None = None) -> None:
+        """A job has its row: let it wait for its turn. ``key`` is for clients that send it again."""
+        if key is not None:
+            self.keys.put(key.text, Keyed(job.sequence, key.digest, now))
         self.jobs[job.sequence] = job
         if job.deadline < inf:
             self.deadlines.add(job.sequence, job.deadline)
@@ -105,6 +140,12 @@ class Active:
         else:
             self.queue.remove(sequence)
         self._end(job, State.CANCELLED, time.monotonic())
+
+    def forget(self, sequence: int) -> None:
+        """Forget the result of a job that is over."""
+        self.results.forget(sequence)
+        # It had one, and it is gone; without this it would be told as null.
+        self.board.has_result[sequence % self.board.rows] = 1
 
     def _claim(self) -> Job | None:
         if self.workers.processes is not None:
@@ -129,10 +170,7 @@ class Active:
         if outcome.state is FAILED:
             self._try_again_or_fail(job, outcome, now)
             return
-        if outcome.result is not None:
-            board.has_result[row] = 1
-            self.results.put(job.sequence, outcome.result)
-        self._end(job, outcome.state, now)
+        self._end(job, outcome.state, now, outcome.result)
 
     def _try_again_or_fail(self, job: Job, outcome: Outcome, now: float) -> None:
         attempt = self.board.attempt(job.sequence % self.board.rows)
@@ -147,17 +185,28 @@ class Active:
             self.stats.retries += 1
 
     def _fail(self, job: Job, reason: Reason, error: str, now: float) -> None:
-        self.board.reason[job.sequence % self.board.rows] = reason
-        self.results.put(job.sequence, Result(error), job)
-        self._end(job, State.FAILED, now)
+        self._end(job, FAILED, now, Result(error), reason)
 
-    def _end(self, job: Job, state: State, now: float) -> None:
-        self.board.move(job.sequence, state, now)
-        del self.jobs[job.sequence]
+    def _end(
+        self, job: Job, state: State, now: float, result: Result | None = None, reason: Reason = Reason.NONE
+    ) -> None:
+        """Every job comes here once, when nothing more is done about it."""
         if job.deadline < inf:
             self.deadlines.remove(job.sequence)
+        self._show_end(job, state, now, result, reason)
+
+    def _show_end(self, job: Job, state: State, now: float, result: Result | None, reason: Reason) -> None:
+        """Let clients see the end of a job."""
+        board, sequence = self.board, job.sequence
+        row = sequence % board.rows
+        if result is not None:
+            board.has_result[row] = 1
+            self.results.put(sequence, result, job if state is FAILED else None)
+        board.reason[row] = reason
+        board.move(sequence, state, now)
+        del self.jobs[sequence]
         if self.waiters:
-            self.waiters.ended(job.sequence)
+            self.waiters.ended(sequence)
         if self._none is not None and not self.jobs:
             self._none.set()
 

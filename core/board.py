@@ -138,8 +138,11 @@ class Board:
         return self.rows * ROW_BYTES
 
     def open(self, state: State, tag_of: Callable[[int], int], task: int, priority: int, now: float) -> int:
-        """Give the next job a row in ``state``, QUEUED or SCHEDULED, and return its sequence number."""
-        if not _LEGAL[state]:
+        """Give the next job a row in ``state`` and return its sequence number.
+
+        QUEUED or SCHEDULED; or EMPTY, and nobody sees the job until it is moved to one of them.
+        """
+        if state and not _LEGAL[state]:
             raise IllegalMoveError(f"a job cannot begin as {state.name.lower()}")
         sequence = self.next_sequence
         while not self._free(sequence % self.rows, now):

@@ -53,6 +53,20 @@ class Retention(Section, frozen=True):
     seconds: Duration = 3600.0
 
 
+class JournalSection(Section, frozen=True):
+    """Where jobs are kept on disk, and how safely."""
+
+    path: Annotated[str, Meta(min_length=1)] | None = None
+    sync: Literal["full", "normal"] = "full"
+
+
+class Idempotency(Section, frozen=True):
+    """How long an idempotency key is known."""
+
+    seconds: Duration = 86_400.0
+    keys: Count = 100_000
+
+
 class Results(Section, frozen=True):
     """The byte budget of results."""
 
@@ -135,6 +149,8 @@ class Config(Section, frozen=True):
     workers: Annotated[int, Meta(ge=1, le=100_000)] = 32
     queue: QueueSection = QueueSection()
     retention: Retention = Retention()
+    journal: JournalSection = JournalSection()
+    idempotency: Idempotency = Idempotency()
     results: Results = Results()
     jobs: Jobs = Jobs()
     processes: Annotated[int, Meta(ge=1, le=1000)] = 2

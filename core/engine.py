@@ -7,7 +7,6 @@ one early, ``drain`` waits for all. None but ``drain`` awaits, so each call sees
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -24,17 +23,26 @@ from headway.core.board import (
     PROGRESS_SHIFT,
     STATE_MASK,
     Board,
+    rows_for,
 )
 from headway.core.config import Config
+from headway.core.durable import Durable
 from headway.core.errors import (
     DrainingError,
+    JournalFullError,
+    KeyReusedError,
     NotFailedError,
     PayloadGoneError,
     QueueFullError,
     UnknownTaskError,
 )
 from headway.core.job import ACTIVE, Job, Reason, State, Status, Submission
+from headway.core.journal.journal import Journal
+from headway.core.journal.replay import Saved
+from headway.core.keys import Key
+from headway.core.owed import Watcher
 from headway.core.registry import Registry, Task
+from headway.core.restoring import restore, rows_for_all
 from headway.core.results import Result
 from headway.core.waiters import Waiter
 from headway.core.watchdog import Watchdog
@@ -53,17 +61,33 @@ LISTED_ROWS = 1 << 18
 class Engine:
     """Jobs in memory: the board and all that acts on it."""
 
-    def __init__(self, config: Config, registry: Registry) -> None:
+    def __init__(self, config: Config, registry: Registry, journal: Journal | None = None) -> None:
         self.config = config
         self.registry = registry
+        self.journal = journal
+        # By the index that the board has of them.
         self._task_names = [task.name for task in registry.tasks]
-        self.ids = ids.Ids()
-        self.board = Board(config.retention.jobs, config.retention.seconds, config.queue.size + config.workers)
-        self.active = Active(config, registry, self.board)
+        kept, most = config.retention, config.queue.size + config.workers
+        if journal is None:
+            self.ids = ids.Ids()
+            self.board = Board(kept.jobs, kept.seconds, most)
+            self.active = Active(config, registry, self.board)
+        else:
+            waiting = journal.waiting()
+            most = max(most, len(waiting) + config.workers)
+            self.ids = ids.Ids(journal.secret)
+            self.board = Board(kept.jobs, kept.seconds, most, rows_for_all(waiting, rows_for(kept.jobs, most)))
+            self.active = Durable(config, registry, self.board, journal, len(waiting))
+        # What a job begins as: with a journal nobody sees it until it is committed.
+        self._unseen = journal is not None
         self.watchdog = Watchdog(config.watchdog.stall, self.active.workers.holder)
         self.batches = Batches(self.board, self.ids, self._status)
         # Done every CHORES_S, each with its name for the log.
-        self.chores: list[tuple[str, Callable[[float], object]]] = [("forget results", self.active.results.trim)]
+        self.chores: list[tuple[str, Callable[[float], object]]] = [
+            ("forget results", self.active.results.trim),
+            ("forget keys", self.active.keys.trim),
+            ("expire", self.active.expire),
+        ]
         self.draining = False
         self._chores_timer: asyncio.TimerHandle | None = None
 
@@ -77,6 +101,8 @@ class Engine:
         """Why no new jobs are wanted here, or None where they are."""
         if self.draining:
             return "draining"
+        if self.journal is not None and self.journal.full:
+            return "the journal has no room"
         lost = self.active.workers.lost_threads
         if lost > self.config.limits.lost_threads:
             return f"{lost} threads are lost to tasks that do not return; restart the server"
@@ -91,30 +117,43 @@ class Engine:
         sequence = self.active.queue.oldest()
         return self.board.submitted[sequence % self.board.rows] if sequence else None
 
-    def start(self) -> None:
-        """Start the workers, the watchdog and the chores on the running loop."""
-        self.active.workers.start()
+    def restore(self, progress: Callable[[int], object]) -> None:
+        """Read the journal, if there is one; to be done before ``start``, and in any thread.
+
+        ``progress`` is told now and then how many jobs were read. Raises JournalError.
+        """
+        if isinstance(self.active, Durable):
+            self._task_names = restore(
+                self.active.journal, self.board, self.active, self.registry, self.ids.tag, progress
+            )
+
+    def start(self, on_fatal: Callable[[str], object] = log.critical) -> None:
+        """Start the workers, the watchdog and the chores on the running loop.
+
+        ``on_fatal`` gets a line when the journal cannot be written: from then on nothing is acknowledged.
+        """
+        self.active.start(on_fatal)
         self.watchdog.start()
         self._do_chores()
 
-    def submit(self, submission: Submission) -> Status:
-        """Take a job.
+    def submit(self, submission: Submission, key: Key | None = None) -> Status:
+        """Take a job; where it ``owes``, the job is taken once that is safe, and EMPTY until then.
 
-        Raises UnknownTaskError, QueueFullError or DrainingError, in which case nothing was changed.
+        Raises UnknownTaskError, QueueFullError, JournalFullError or DrainingError, in which case nothing was changed.
         """
         task = self.registry.by_name.get(submission.task)
         if task is None:
             raise UnknownTaskError([("task", self._not_known(submission))])
         self.check_room()
         now = time.monotonic()
-        sequence = self._begin(task, submission, now)
+        sequence = self._begin(task, submission, now, key)
         return self._status(sequence % self.board.rows, sequence, now)
 
     def submit_many(self, submissions: Sequence[Submission]) -> BatchStatus:
         """Take 1 to 1,000 jobs as a batch, all of them or none.
 
-        Raises UnknownTaskError, whose faults name each by its index, QueueFullError, NoRunError or DrainingError, in
-        which case nothing was changed.
+        Raises UnknownTaskError, whose faults name each by its index, QueueFullError, NoRunError, JournalFullError or
+        DrainingError, in which case nothing was changed. They are safe, as ``submit`` says, when the last of them is.
         """
         known = self.registry.by_name
         unknown = [(index, wanted) for index, wanted in enumerate(submissions) if wanted.task not in known]
@@ -123,16 +162,17 @@ class Engine:
         self.check_room(len(submissions))
         now = time.monotonic()
         first = self.batches.seek(len(submissions), now)
-        for submission in submissions:
-            self._begin(known[submission.task], submission, now)
+        with self.active.together():
+            for submission in submissions:
+                self._begin(known[submission.task], submission, now)
         return self.batches.newest(first, len(submissions), now)
 
     def _not_known(self, submission: Submission) -> str:
         return f"{submission.task!r} is not one of: {', '.join(sorted(self.registry.by_name)) or 'none'}"
 
-    def _begin(self, task: Task, submission: Submission, now: float) -> int:
+    def _begin(self, task: Task, submission: Submission, now: float, key: Key | None = None) -> int:
         """Give a job its row and let it wait for its turn; return its sequence number."""
-        state = State.SCHEDULED if submission.delay else State.QUEUED
+        state = State.EMPTY if self._unseen else State.SCHEDULED if submission.delay else State.QUEUED
         sequence = self.board.open(state, self.ids.tag, task.index, submission.priority, now)
         retries = task.retries if submission.retries is None else submission.retries
         deadline_s = submission.deadline or task.deadline_s
@@ -144,31 +184,77 @@ class Engine:
             now + deadline_s if deadline_s else inf,
             self.config.jobs.retries if retries is None else retries,
         )
-        self.active.begin(job, submission.delay, now)
+        self.active.begin(job, submission.delay, now, key)
         return sequence
 
-    def retry(self, status: Status) -> Status:
+    def replayed(self, key: Key) -> Status | None:
+        """Return the job that came under ``key``, EMPTY where that is not safe yet; None where none did.
+
+        Raises KeyReusedError where it came with other content.
+        """
+        keyed = self.active.keys.get(key.text, time.monotonic())
+        if keyed is None:
+            return None
+        if keyed.digest != key.digest:
+            raise KeyReusedError
+        return self._at(keyed.sequence)
+
+    def peek_key(self, text: str) -> Status | None:
+        """Return what is known of the job that came under a key; None where none did, or where that is not safe yet."""
+        keyed = self.active.keys.get(text, time.monotonic())
+        status = None if keyed is None else self._at(keyed.sequence)
+        return status if status is not None and status.state else None
+
+    def _at(self, sequence: int) -> Status | None:
+        if self.active.owes(sequence) and self.board.row(sequence) < 0:
+            return self._status(sequence % self.board.rows, sequence, 0.0)
+        return self.peek(ids.write(sequence, self.ids.tag(sequence)))
+
+    def owes(self, sequence: int) -> bool:
+        """Whether what was last done about a job is not safe yet; nobody is to be told of it before it is."""
+        return self.active.owes(sequence)
+
+    def when_safe(self, sequence: int, wake: Callable[[], None]) -> Watcher:
+        """Have ``wake`` called when it is, or was rejected: then the job was never taken, and is EXPIRED."""
+        return self.active.when_safe(sequence, wake)
+
+    def retry(self, status: Status, saved: Saved | None = None) -> Status:
         """Take a job that failed once more, under a new id, as it was submitted but for its delay.
 
-        Raises NotFailedError, PayloadGoneError, QueueFullError or DrainingError, in which case nothing was changed.
+        ``saved`` is what the journal has of it. Raises NotFailedError, PayloadGoneError, or as ``submit`` does; nothing
+        was changed then.
         """
         if status.state != State.FAILED:
             raise NotFailedError
-        kept = self.active.results.get(status.sequence)
-        if kept is None or kept.job is None:
+        old = self._failed(status, saved)
+        if old is None:
             raise PayloadGoneError
         self.check_room()
-        now, old, board = time.monotonic(), kept.job, self.board
+        now, board = time.monotonic(), self.board
         priority = board.priority[status.sequence % board.rows]
-        sequence = board.open(State.QUEUED, self.ids.tag, old.task.index, priority, now)
+        state = State.EMPTY if self._unseen else State.QUEUED
+        sequence = board.open(state, self.ids.tag, old.task.index, priority, now)
         deadline = now + old.deadline - status.submitted
         self.active.begin(Job(sequence, old.task, old.payload, old.timeout_s, deadline, old.retries), 0.0, now)
         return self._status(sequence % board.rows, sequence, now)
 
+    def _failed(self, status: Status, saved: Saved | None) -> Job | None:
+        """Return a job that failed as it was submitted; None where that is not kept, or its task not declared."""
+        kept = self.active.results.get(status.sequence)
+        if kept is not None and kept.job is not None:
+            return kept.job
+        task = self.registry.by_name.get(status.task)
+        if saved is None or saved.payload is None or task is None:
+            return None
+        deadline = inf if saved.deadline is None else status.submitted + saved.deadline - saved.submitted
+        return Job(saved.sequence, task, saved.payload, saved.timeout, deadline, saved.retries)
+
     def check_room(self, count: int = 1) -> None:
-        """Raise DrainingError or QueueFullError where ``count`` jobs would not be taken now."""
+        """Raise DrainingError, JournalFullError or QueueFullError where ``count`` jobs would not be taken now."""
         if self.draining:
             raise DrainingError
+        if self.journal is not None and self.journal.full:
+            raise JournalFullError
         room = self.active.queue.room
         if room < count:
             raise QueueFullError(self.active.queue.size, count, room, self.active.estimate.for_places(count - room))
@@ -220,6 +306,17 @@ class Engine:
         kept = self.active.results.get(status.sequence)
         return None if kept is None else kept.result
 
+    async def read_result(self, status: Status) -> Result | None:
+        """Return what ``result`` does, from the disk; None where it is not there either. Raises JournalError."""
+        if self.journal is None:
+            return None
+        found = await self.journal.reader.result(status.sequence)
+        return None if found is None else Result(found[1], found[0])
+
+    async def read_job(self, status: Status) -> Saved | None:
+        """Return all that the journal has of a job; None where that is nothing. Raises JournalError."""
+        return None if self.journal is None else await self.journal.reader.job(status.sequence)
+
     def has_result(self, status: Status) -> bool:
         """Whether a job that succeeded returned something; it may have been given up since."""
         return bool(self.board.has_result[status.sequence % self.board.rows])
@@ -234,12 +331,10 @@ class Engine:
 
     def cancel(self, status: Status) -> None:
         """End a job that waits or runs; forget the result of one that is over."""
-        sequence = status.sequence
         if status.state >= State.SUCCEEDED:
-            self.active.results.forget(sequence)
-            self.board.has_result[sequence % self.board.rows] = 1
-            return
-        self.active.cancel(sequence)
+            self.active.forget(status.sequence)
+        else:
+            self.active.cancel(status.sequence)
 
     def cancel_batch(self, batch: BatchStatus) -> bool:
         """End the jobs of a batch that wait or run; return whether any was running."""
@@ -250,12 +345,13 @@ class Engine:
         return running
 
     async def drain(self, timeout_s: float) -> int:
-        """Take no more jobs, wait until those taken are over; return how many are not after ``timeout_s``."""
+        """Take no more jobs and wait for those there are; return how many are not over after ``timeout_s``.
+
+        With a journal those that do not run are left to the next start, and only the others are waited for.
+        """
         self.draining = True
         self.active.waiters.release()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.active.wait_for_none(), timeout_s)
-        return len(self.active)
+        return await self.active.finish(timeout_s)
 
     async def stop(self) -> None:
         """End workers, timers and chores."""

@@ -34,6 +34,41 @@ class JournalError(HeadwayError):
     title = "Unusable journal"
 
 
+class JournalFullError(HeadwayError):
+    """There is no room on the disk of the journal, so nothing can be promised."""
+
+    status = 503
+    reason = "journal-full"
+    title = "The journal is full"
+    retry_after_s = 5
+
+    def __init__(self) -> None:
+        super().__init__("no job is taken, since there is no room to keep it on disk; it heals by itself when there is")
+
+
+class RecoveringError(HeadwayError):
+    """The server reads its journal and knows no job yet."""
+
+    status = 503
+    reason = "recovering"
+    title = "Starting"
+    retry_after_s = 1
+
+    def __init__(self) -> None:
+        super().__init__("this server is reading its journal and will know its jobs in a moment")
+
+
+class KeyReusedError(HeadwayError):
+    """An idempotency key came again with other content."""
+
+    status = 422
+    reason = "key-reused"
+    title = "The key was used before"
+
+    def __init__(self) -> None:
+        super().__init__("this Idempotency-Key came before with other content: one of the two is a mistake")
+
+
 class IllegalMoveError(HeadwayError):
     """A job was asked to make a move that the life-cycle does not have."""
 

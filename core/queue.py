@@ -1,7 +1,8 @@
 """What waits: lines of jobs that are ready, and a schedule of those that are delayed.
 
 The bound ``size`` counts all that waits: queued, scheduled and retrying. A job that is to be tried again was admitted
-before and is let in past the bound, so at most ``size + workers`` jobs stand here.
+before and is let in past the bound, so at most
+``size`` and as many as there are workers stand here.
 
 Jobs stand in the line of their task. Most tasks share the first line; tasks that have a limit of how many of them may
 run at once have a line each, and a line that is at its limit is passed over, so that no other job waits behind it.
@@ -19,16 +20,19 @@ from headway.core.schedule import Schedule
 class Queue:
     """All jobs that wait, each a sequence number whose row is on ``board``.
 
+    ``most`` is how many may stand here in all: ``size`` that are let in, and those that come back to be tried again.
     ``limits`` has for each task, by its index, the limits it stands under; tasks with the same limits share a line.
     """
 
-    def __init__(self, board: Board, size: int, workers: int, limits: Sequence[tuple[Limit, ...]]) -> None:
+    def __init__(self, board: Board, size: int, most: int, limits: Sequence[tuple[Limit, ...]]) -> None:
         self.board = board
         self.size = size
-        lines = {under: Line(size + workers, under) for under in limits}
+        lines = {under: Line(most, under) for under in limits}
         self.lines = list(lines.values())
         self._line_of = [lines[under] for under in limits]
         self.delayed = Schedule()
+        # Places of jobs that were admitted and do not stand here yet.
+        self.reserved = 0
         self._queued = 0
 
     def __len__(self) -> int:
@@ -45,7 +49,7 @@ class Queue:
     @property
     def room(self) -> int:
         """How many new jobs can be taken; below 0 where jobs that are tried again stand past the bound."""
-        return self.size - self._queued - len(self.delayed)
+        return self.size - self._queued - len(self.delayed) - self.reserved
 
     def push(self, sequence: int) -> None:
         """Put a job that is ready at the end of its line."""

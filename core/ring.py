@@ -73,8 +73,9 @@ class Ring:
             self.tail = self.holes.pop()
 
     def ahead(self, ticket: int) -> int:
-        """Return how many entries stand before the one that has ``ticket``."""
-        return ticket - self.head - bisect_left(self.holes, ticket)
+        """Return how many entries stand before the one that has, or had, ``ticket``."""
+        ahead = ticket - self.head - bisect_left(self.holes, ticket)
+        return max(0, ahead)
 
     def compact(self) -> Iterator[tuple[int, int]]:
         """Close the holes; yield (sequence, new ticket) of each entry. Exhaust it before the next call."""

@@ -24,7 +24,7 @@ import asyncio
 import errno
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -33,7 +33,7 @@ import apsw
 from headway.core.errors import JournalError
 from headway.core.journal import mark, schema
 from headway.core.journal.batch import APPLY, DUE, FORGOTTEN, STATE, TASK, Change, Row, divide, join, put
-from headway.core.journal.replay import Job, Key, Reader, jobs, keys
+from headway.core.journal.replay import Key, Reader, Saved, jobs, keys, last_place, waiting
 from headway.core.journal.schema import SKIP
 
 # Seconds between two tries while there is no room.
@@ -71,6 +71,8 @@ class Journal:
         self.full = False
         self.dead = False
         self._pending: list[Change] = []
+        # Where changes are put: ``_pending``, or what is gathered to go there at once.
+        self._into = self._pending
         self._taken = 0
         # Rows that must not be lost, from a batch for which there was no room.
         self._kept: dict[int, Row] = {}
@@ -123,15 +125,21 @@ class Journal:
         self._high = self.next_sequence - 1
         self._commits = meta.commits
         self._mark.begin(marked._replace(journal=meta.journal, commits=meta.commits))
+        # The number of the job that ended last.
+        self.last_place = last_place(connection)
         self._set_clean(False)
         # What the last process wrote is put on disk before anything is built on it: a sync of its may have failed.
         self._checkpoint()
 
-    def jobs(self, progress: Callable[[int], object] = lambda _: None) -> Iterator[list[Job]]:
-        """Return the jobs that are kept, in the order of their numbers, before ``run``; see replay.JOB."""
+    def jobs(self, progress: Callable[[int], object] = lambda _: None) -> Iterator[list[Saved]]:
+        """Return the jobs that are kept, in the order of their numbers, before ``run``; see replay.Saved."""
         return jobs(self._connection, progress)
 
-    def keys(self) -> Iterator[list[Key]]:
+    def waiting(self) -> list[int]:
+        """Return the sequence numbers of the jobs that are not over, before ``run``."""
+        return waiting(self._connection)
+
+    def keyed(self) -> Iterator[list[Key]]:
         """Return the idempotency keys that are kept, the oldest first, before ``run``."""
         return keys(self._connection)
 
@@ -188,8 +196,23 @@ class Journal:
         self._cut = (place, ended_before, keys_before)
         self._wake()
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Have all that is appended within it committed, or rejected, as one; nothing is if it raises."""
+        begun = self.appended
+        self._into = []
+        try:
+            yield
+            # One step for the thread that takes from it.
+            self._pending.extend(self._into)
+        except BaseException:
+            self.appended = begun
+            raise
+        finally:
+            self._into = self._pending
+
     def _append(self, change: Change) -> int:
-        self._pending.append(change)
+        self._into.append(change)
         self.appended += 1
         if self._asleep:
             self._wake()

@@ -16,38 +16,38 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import apsw
 import orjson
 from headway.core.errors import JournalError
 from headway.core.journal import mark, schema
 
-# The columns of a job, in this order; what may be None is said in schema.TABLES.
-JOB = (
-    "sequence, state, attempt, reason, priority, task, submitted, started, due, ended, place, size, timeout, retries, "
-    "payload, deadline"
-)
+
+class Saved(NamedTuple):
+    """A job as it is in the file; what may be None is said in schema.TABLES."""
+
+    sequence: int
+    state: int
+    attempt: int
+    reason: int
+    priority: int
+    task: str
+    submitted: float
+    started: float | None
+    due: float | None
+    ended: float | None
+    place: int | None
+    size: int | None
+    timeout: float
+    retries: int
+    payload: bytes | None
+    deadline: float | None
+
+
+JOB = ", ".join(Saved._fields)
 KEY = "sequence, key, digest, submitted"
 RESULT = "sequence, media, body"
-Job = tuple[
-    int,
-    int,
-    int,
-    int,
-    int,
-    str,
-    float,
-    float | None,
-    float | None,
-    float | None,
-    int | None,
-    int | None,
-    float,
-    int,
-    bytes | None,
-    float | None,
-]
 Key = tuple[int, str, bytes, float]
 Read = TypeVar("Read")
 
@@ -58,13 +58,24 @@ STEPS = 1000
 SEQUENCE_LIMIT = 1 << 48
 
 
-def jobs(connection: apsw.Connection, progress: Callable[[int], object] = lambda _: None) -> Iterator[list[Job]]:
+def jobs(connection: apsw.Connection, progress: Callable[[int], object] = lambda _: None) -> Iterator[list[Saved]]:
     """Return the jobs in the order of their numbers, in chunks; ``progress`` gets how many were read so far."""
     read = 0
     for chunk in _chunks(connection, "job", JOB):
         read += len(chunk)
-        yield chunk
+        yield [Saved._make(row) for row in chunk]
         progress(read)
+
+
+def waiting(connection: apsw.Connection) -> list[int]:
+    """Return the sequence numbers of the jobs that are not over, ascending."""
+    rows: list[Any] = connection.execute("SELECT sequence FROM job WHERE place IS NULL ORDER BY sequence").fetchall()
+    return [row[0] for row in rows]
+
+
+def last_place(connection: apsw.Connection) -> int:
+    """Return the number of the job that ended last, 0 where none is kept."""
+    return _one(connection, "SELECT coalesce(max(place), 0) FROM job WHERE place IS NOT NULL")
 
 
 def keys(connection: apsw.Connection) -> Iterator[list[Key]]:
@@ -95,9 +106,9 @@ class Reader:
         """
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._read, _result, sequence)
 
-    async def payload(self, sequence: int) -> bytes | None:
-        """Return what a job was submitted with, if it is active or failed; raises JournalError as ``result`` does."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._read, _payload, sequence)
+    async def job(self, sequence: int) -> Saved | None:
+        """Return all that is kept of a job; raises JournalError as ``result`` does."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._read, _job, sequence)
 
     def _read(self, what: Callable[[apsw.Connection, int], Read], sequence: int) -> Read:
         try:
@@ -122,9 +133,9 @@ def _result(connection: apsw.Connection, sequence: int) -> tuple[str, bytes] | N
     return rows[0] if rows else None
 
 
-def _payload(connection: apsw.Connection, sequence: int) -> bytes | None:
-    rows: list[Any] = connection.execute("SELECT payload FROM job WHERE sequence = ?", (sequence,)).fetchall()
-    return rows[0][0] if rows else None
+def _job(connection: apsw.Connection, sequence: int) -> Saved | None:
+    rows: list[Any] = connection.execute(f"SELECT {JOB} FROM job WHERE sequence = ?", (sequence,)).fetchall()  # noqa: S608
+    return Saved._make(rows[0]) if rows else None
 
 
 def check(path: Path) -> list[str]:
@@ -171,16 +182,15 @@ def stats(path: Path) -> dict[str, object]:
 def export(path: Path, out: BinaryIO) -> int:
     """Write each job as a line of JSON, its payload and result in it; return how many."""
     connection = schema.open_reader(path)
-    names = JOB.split(", ")
     count = 0
     try:
         for chunk in jobs(connection):
-            for row in chunk:
-                line: dict[str, object] = dict(zip(names, row, strict=True))
-                if row[14] is not None:
-                    line["payload"] = orjson.Fragment(row[14])
-                if row[11] is not None:
-                    line["result"] = _shown(connection, row[0])
+            for saved in chunk:
+                line: dict[str, object] = saved._asdict()
+                if saved.payload is not None:
+                    line["payload"] = orjson.Fragment(saved.payload)
+                if saved.size is not None:
+                    line["result"] = _shown(connection, saved.sequence)
                 out.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
                 count += 1
     finally:

@@ -31,7 +31,7 @@ class Jobs(RuleBasedStateMachine):
         self.now = 1.0
         # Task 0 stands under no limit, of task 1 only one may run at once.
         self.limits: list[tuple[Limit, ...]] = [(), (Limit(1),)]
-        self.queue = Queue(self.board, QUEUE_SIZE, WORKERS, self.limits)
+        self.queue = Queue(self.board, QUEUE_SIZE, QUEUE_SIZE + WORKERS, self.limits)
         self.task: dict[int, int] = {}
         # The model.
         self.state: dict[int, State] = {}
@@ -160,7 +160,7 @@ class Jobs(RuleBasedStateMachine):
             self.board.count[state] = before.count[state]
         self.limits = [(), (Limit(1),)]
         self.limits[1][0].running = sum(self.task[sequence] == 1 for sequence in self.of(State.RUNNING))
-        self.queue = Queue(self.board, QUEUE_SIZE, WORKERS, self.limits)
+        self.queue = Queue(self.board, QUEUE_SIZE, QUEUE_SIZE + WORKERS, self.limits)
         for sequence in self.ready:
             self.queue.push(sequence)
         for sequence, due in self.due.items():
@@ -268,10 +268,20 @@ def test_only_the_moves_of_the_table_are_made(before: State, after: State) -> No
         assert board.state(sequence) == before
 
 
-@pytest.mark.parametrize("state", [s for s in State if s not in MOVES[State.EMPTY]], ids=lambda state: state.name)
+@pytest.mark.parametrize("state", [s for s in State if s and s not in MOVES[State.EMPTY]], ids=lambda state: state.name)
 def test_a_job_begins_as_the_table_says(state: State) -> None:
     with pytest.raises(IllegalMoveError):
         opened(Board(4, 60.0, 4), state)
+
+
+def test_an_empty_row_is_seen_once_its_job_has_moved() -> None:
+    board = Board(4, 60.0, 4)
+    sequence = opened(board, State.EMPTY)
+    assert board.row(sequence) == -1
+    assert opened(board) == sequence + 1
+    board.move(sequence, State.QUEUED, 1.0)
+    assert board.row(sequence) >= 0
+    assert board.count[State.QUEUED] == 2
 
 
 def test_a_job_that_left_the_board_cannot_be_moved() -> None:

@@ -99,12 +99,12 @@ def expired(journal: Journal, count: int) -> None:
         sleep(0.001)
 
 
-def contents(path: Path) -> tuple[list[replay.Job], list[replay.Key], list[tuple[object, ...]]]:
+def contents(path: Path) -> tuple[list[replay.Saved], list[replay.Key], list[tuple[object, ...]]]:
     """All that is in a journal, opened as at a start; raises JournalError where it is refused."""
     journal = Journal(path)
     try:
         jobs = list(chain.from_iterable(journal.jobs()))
-        keys = list(chain.from_iterable(journal.keys()))
+        keys = list(chain.from_iterable(journal.keyed()))
         return jobs, keys, journal._connection.execute("SELECT * FROM result ORDER BY sequence").fetchall()
     finally:
         journal.abandon()
@@ -256,10 +256,15 @@ async def test_the_payload_of_a_job_that_failed_is_kept_until_it_is_forgotten(tm
         for sequence, state in ((1, State.SUCCEEDED), (2, State.FAILED), (4, State.FAILED)):
             journal.end(sequence, state, 1, 2.0, 1, 3.0, sequence, "text/plain", b"why")
         await said.until(lambda: said.committed == 7)
-        assert [await journal.reader.payload(one) for one in (1, 2, 3, 4, 5)] == [None, b"p2", b"p3", b"p4", None]
+        assert [saved.payload for one in (1, 2, 3, 4, 5) if (saved := await journal.reader.job(one))] == [
+            None,
+            b"p2",
+            b"p3",
+            b"p4",
+        ]
         journal.forget_result(2)
         await said.until(lambda: said.committed == 8)
-        assert await journal.reader.payload(2) is None
+        assert getattr(await journal.reader.job(2), "payload", b"") is None
 
 
 @on_a_loop
@@ -381,7 +386,7 @@ def killed_after(seconds: float, path: Path) -> list[list[str]]:
     return [line.split() for line in data.decode().split("\n")[:-1]]
 
 
-def killed_rows(path: Path) -> list[replay.Job]:
+def killed_rows(path: Path) -> list[replay.Saved]:
     """The rows in a journal that was killed; it stays as it is."""
     if not path.exists():
         return []

@@ -1,0 +1,222 @@
+"""The active jobs when there is a journal: what clients see is what is on disk.
+
+A job that is submitted has a row that is EMPTY until its submission is committed; then it is begun and its client
+answered. A job that has ended is seen as it was before until its end is committed. What is between the two is *owed*.
+An attempt that begins, or is to be made again, is written down and nobody waits for it: after a kill that came before
+the commit the job is tried once more, which it may be anyway.
+
+While the journal has no room no job is claimed, so what is owed does not grow; what runs then ends when there is room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from math import inf
+
+from headway.core.active import Active
+from headway.core.board import Board
+from headway.core.config import Config
+from headway.core.job import Job, Reason, State
+from headway.core.journal.journal import Journal
+from headway.core.keys import Key, Keyed
+from headway.core.outcome import Outcome
+from headway.core.owed import Owed, Watcher
+from headway.core.registry import Registry
+from headway.core.results import Result
+
+# A job that was running when the server died may be what it died of: it is not tried again when this many more
+# attempts were begun than it may fail.
+DEATHS_MOST = 2
+# Seconds between two looks at what is owed, when the server ends.
+LOOK_S = 0.005
+
+
+class Durable(Active):
+    """Active jobs whose changes are written to ``journal``."""
+
+    def __init__(self, config: Config, registry: Registry, board: Board, journal: Journal, waiting: int) -> None:
+        super().__init__(config, registry, board, waiting)
+        self.journal = journal
+        # What time.time is when time.monotonic is 0; read anew by ``expire``, since the clock can be set.
+        self.wall = time.time() - time.monotonic()
+        # By sequence number, in the order of their changes.
+        self._owed: dict[int, Owed] = {}
+        # Ends among them.
+        self._ends = 0
+        # A worker was told that there is no job because the journal had no room.
+        self._turned_away = False
+        self._closing = False
+        # Jobs that were not over, with their states and when they are due.
+        self._restored: list[tuple[Job, int, float]] = []
+
+    def restore(self, job: Job, state: int, due: float) -> None:
+        """Keep a job that was in ``state`` and not over for ``start``; its row has been restored."""
+        self._restored.append((job, state, due))
+
+    def start(self, on_fatal: Callable[[str], object]) -> None:
+        """Start the workers and the journal, and go on with the jobs that were restored."""
+        super().start(on_fatal)
+        self.journal.run(asyncio.get_running_loop(), self._committed, self._no_room, on_fatal)
+        now = time.monotonic()
+        restored, self._restored = self._restored, []
+        for job, state, due in restored:
+            attempt = self.board.attempt(job.sequence % self.board.rows)
+            if state in (State.SCHEDULED, State.RETRYING):
+                super().begin(job, max(due - now, 1e-6), now)
+            elif state == State.RUNNING and attempt > job.retries + DEATHS_MOST:
+                text = f"was running when the server died, and {attempt} attempts were begun"
+                self._end(job, State.FAILED, now, Result(text), Reason.CRASHED)
+            else:
+                super().begin(job, 0.0, now)
+
+    def together(self) -> AbstractContextManager[None]:
+        """Have all that is begun within it committed, or rejected, as one."""
+        return self.journal.together()
+
+    def owes(self, sequence: int) -> bool:
+        """Whether what was last done about a job is not committed yet."""
+        return sequence in self._owed
+
+    def when_safe(self, sequence: int, wake: Callable[[], None]) -> Watcher:
+        """Have ``wake`` called when what is owed of a job is committed, or was rejected."""
+        return Watcher(self._owed[sequence], wake)
+
+    def begin(self, job: Job, delay: float, now: float, key: Key | None = None) -> None:
+        """Write down a job; it begins when it is committed."""
+        sequence, wall = job.sequence, self.wall
+        change = self.journal.submit(
+            sequence,
+            State.SCHEDULED if delay else State.QUEUED,
+            job.task.name,
+            job.payload,
+            self.board.priority[sequence % self.board.rows],
+            now + delay + wall if delay else None,
+            job.timeout_s,
+            job.retries,
+            job.deadline + wall if job.deadline < inf else None,
+            now + wall,
+            None if key is None else key.text,
+            None if key is None else key.digest,
+        )
+        self.queue.reserved += 1
+        self._owed[sequence] = Owed(change, lambda: self._begin_now(job, delay, now))
+        if key is not None:
+            text = key.text
+            self.keys.put(text, Keyed(sequence, key.digest, now))
+            self._owed[sequence].undo = lambda: self.keys.forget(text)
+
+    def _begin_now(self, job: Job, delay: float, now: float) -> None:
+        self.queue.reserved -= 1
+        self.board.move(job.sequence, State.SCHEDULED if delay else State.QUEUED, now)
+        super().begin(job, delay, now)
+
+    def cancel(self, sequence: int) -> None:
+        """End a job that waits or runs; one whose end is owed is left alone."""
+        if sequence not in self._owed:
+            super().cancel(sequence)
+
+    def forget(self, sequence: int) -> None:
+        """Forget the result of a job that is over, on disk as well."""
+        super().forget(sequence)
+        self._owed[sequence] = Owed(self.journal.forget_result(sequence), lambda: None)
+
+    def _claim(self) -> Job | None:
+        if self._closing:
+            return None
+        if self.journal.full:
+            self._turned_away = True
+            return None
+        job = super()._claim()
+        if job is not None:
+            row = job.sequence % self.board.rows
+            started = self.board.started[row] + self.wall
+            self.journal.start(job.sequence, State.RUNNING, self.board.attempt(row), started)
+        return job
+
+    def _try_again_or_fail(self, job: Job, outcome: Outcome, now: float) -> None:
+        super()._try_again_or_fail(job, outcome, now)
+        row = job.sequence % self.board.rows
+        if self.board.state(job.sequence) == State.RETRYING:
+            due = self.board.due[row] + self.wall
+            self.journal.retry(job.sequence, State.RETRYING, self.board.attempt(row), due)
+
+    def _show_end(self, job: Job, state: State, now: float, result: Result | None, reason: Reason) -> None:
+        """Write down the end of a job; clients see it when it is committed."""
+        board, row = self.board, job.sequence % self.board.rows
+        started = board.started[row]
+        self._ends += 1
+        change = self.journal.end(
+            job.sequence,
+            state,
+            board.attempt(row),
+            started + self.wall if started else None,
+            reason,
+            now + self.wall,
+            # They are committed, and so shown, in this order.
+            board.ended_total + self._ends,
+            None if result is None else result.media_type,
+            None if result is None else result.body,
+        )
+        self._owed[job.sequence] = Owed(change, lambda: self._show_end_now(job, state, now, result, reason))
+
+    def _show_end_now(self, job: Job, state: State, now: float, result: Result | None, reason: Reason) -> None:
+        self._ends -= 1
+        super()._show_end(job, state, now, result, reason)
+
+    # What the journal calls.
+
+    def _committed(self, changes: int) -> None:
+        """All up to change number ``changes`` is on disk."""
+        committed = []
+        for sequence, owed in self._owed.items():
+            if owed.change > changes:
+                break
+            committed.append(sequence)
+        for sequence in committed:
+            owed = self._owed.pop(sequence)
+            owed.show()
+            for watcher in owed.watchers:
+                watcher.wake()
+        if self._turned_away:
+            self._turned_away = False
+            for _ in range(len(self.workers.idle)):
+                self.workers.wake()
+
+    def _no_room(self, rejected: list[int]) -> None:
+        """The submissions in ``rejected`` were not committed: their rows stay EMPTY."""
+        for sequence in rejected:
+            self.queue.reserved -= 1
+            owed = self._owed.pop(sequence)
+            if owed.undo is not None:
+                owed.undo()
+            for watcher in owed.watchers:
+                watcher.wake()
+
+    # Life.
+
+    def expire(self, _: float) -> None:
+        """Have the journal delete what retention has given up, and idempotency keys that are too old."""
+        self.wall = time.time() - time.monotonic()
+        board, now = self.board, time.time()
+        self.journal.expire(board.ended_total - board.kept_jobs, now - board.kept_seconds, now - self.keys.seconds)
+
+    async def finish(self, timeout_s: float) -> int:
+        """Claim no more jobs; wait until none runs and nothing is owed; return how many still run."""
+        self._closing = True
+        deadline = time.monotonic() + timeout_s
+        while (self.board.count[State.RUNNING] or self._owed) and time.monotonic() < deadline:  # noqa: ASYNC110 — once
+            await asyncio.sleep(LOOK_S)
+        return self.board.count[State.RUNNING]
+
+    async def stop(self) -> None:
+        """End the workers and close the journal; what still runs is begun again by the next start."""
+        await super().stop()
+        for sequence, job in self.jobs.items():
+            row = job.sequence % self.board.rows
+            if self.board.state(sequence) == State.RUNNING and sequence not in self._owed:
+                # Not as RUNNING, which would be taken for what the server died of.
+                self.journal.retry(sequence, State.QUEUED, self.board.attempt(row), 0.0)
+        await self.journal.close()

@@ -1,0 +1,70 @@
+"""Idempotency keys: a submission that comes again under the same key is the same job, not another one.
+
+A key is known for ``seconds`` after it was used first, and while it is among the last ``most``; with a journal it
+outlives the process. Sent again with other content it is refused, since one of the two is a mistake
+(draft-ietf-httpapi-idempotency-key-header).
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+import msgspec
+
+DIGEST_BYTES = 16
+
+
+class Key(msgspec.Struct, frozen=True):
+    """The key of a submission, and a digest of its content."""
+
+    text: str
+    digest: bytes
+
+    @classmethod
+    def of(cls, text: str, content: bytes) -> Key:
+        """Return the key of a submission with this content."""
+        return cls(text, blake2b(content, digest_size=DIGEST_BYTES).digest())
+
+
+class Keyed(msgspec.Struct, frozen=True, gc=False):
+    """The job that a key stands for; ``submitted`` is of time.monotonic."""
+
+    sequence: int
+    digest: bytes
+    submitted: float
+
+
+class Keys:
+    """The keys that are known, the oldest first."""
+
+    def __init__(self, seconds: float, most: int) -> None:
+        self.seconds = seconds
+        self.most = most
+        self._keyed: dict[str, Keyed] = {}
+
+    def __len__(self) -> int:
+        return len(self._keyed)
+
+    def get(self, text: str, now: float) -> Keyed | None:
+        """Return the job of a key; None where it is not known, or not any more."""
+        keyed = self._keyed.get(text)
+        return None if keyed is None or now - keyed.submitted >= self.seconds else keyed
+
+    def put(self, text: str, keyed: Keyed) -> None:
+        """Know a key; the oldest is given up if there are too many."""
+        self._keyed.pop(text, None)
+        self._keyed[text] = keyed
+        if len(self._keyed) > self.most:
+            del self._keyed[next(iter(self._keyed))]
+
+    def forget(self, text: str) -> None:
+        """Know a key no more: its job was not taken after all."""
+        self._keyed.pop(text, None)
+
+    def trim(self, now: float) -> None:
+        """Give up what is too old."""
+        while self._keyed:
+            text, keyed = next(iter(self._keyed.items()))
+            if now - keyed.submitted < self.seconds:
+                return
+            del self._keyed[text]

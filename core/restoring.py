@@ -1,0 +1,100 @@
+"""From a journal back to the board: what a start does before it serves.
+
+A job that was running is queued again, its attempts counted. Times on the board are of time.monotonic and those of a
+journal of time.time; ``Durable.wall`` is the difference.
+
+Where retention.jobs, queue.size or workers were changed the board has another number of rows, and two sequence numbers
+may share one. Jobs that are not over have one each in any case (``rows_for_all``); of two that are over the one that
+ended first is given up, as if it had expired.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from math import inf
+
+from headway.core.board import Board, Record
+from headway.core.durable import Durable
+from headway.core.errors import JournalError
+from headway.core.job import Job, State
+from headway.core.journal.journal import Journal
+from headway.core.journal.replay import Saved
+from headway.core.keys import Keyed
+from headway.core.registry import Registry
+
+
+def rows_for_all(sequences: list[int], least: int) -> int:
+    """Return how many rows, ``least`` or a few more, give each of ``sequences`` a row of its own."""
+    rows = least
+    while len({sequence % rows for sequence in sequences}) < len(sequences):
+        rows += 1
+    return rows
+
+
+def restore(
+    journal: Journal,
+    board: Board,
+    active: Durable,
+    registry: Registry,
+    tag: Callable[[int], int],
+    progress: Callable[[int], object],
+) -> list[str]:
+    """Put the jobs of ``journal`` on ``board``, and those that are not over into ``active``.
+
+    ``progress`` is told now and then how many were read. Returns the names of tasks by the index that the board has of
+    them: those that are declared, then those that only jobs that are over know. Raises JournalError where a job is to
+    be run whose task is not declared.
+    """
+    names = [task.name for task in registry.tasks]
+    index = {name: at for at, name in enumerate(names)}
+    orphans: Counter[str] = Counter()
+    now, wall = time.monotonic(), active.wall
+    board.ended_total = journal.last_place
+    given_up, too_old = board.ended_total - board.kept_jobs, now + wall - board.kept_seconds
+    for chunk in journal.jobs(progress):
+        for saved in chunk:
+            if saved.place is None:
+                task = registry.by_name.get(saved.task)
+                if task is None:
+                    orphans[saved.task] += 1
+                    continue
+                deadline = inf if saved.deadline is None else saved.deadline - wall
+                job = Job(saved.sequence, task, saved.payload or b"null", saved.timeout, deadline, saved.retries)
+                active.restore(job, saved.state, 0.0 if saved.due is None else saved.due - wall)
+            elif saved.place <= given_up or (saved.ended or 0.0) <= too_old:
+                continue
+            elif saved.task not in index:
+                index[saved.task] = len(names)
+                names.append(saved.task)
+            board.restore(_record(saved, tag(saved.sequence), index[saved.task], wall))
+    for chunk_of_keys in journal.keyed():
+        for sequence, key, digest, submitted in chunk_of_keys:
+            active.keys.put(key, Keyed(sequence, digest, submitted - wall))
+    if orphans:
+        told = ", ".join(f"{count} of {name!r}" for name, count in orphans.most_common())
+        raise JournalError(
+            f"{journal.path}: jobs wait whose tasks are not declared: {told}; add their modules to tasks:"
+        )
+    board.next_sequence = journal.next_sequence
+    return names
+
+
+def _record(saved: Saved, tag: int, task: int, wall: float) -> Record:
+    return Record(
+        saved.sequence,
+        tag,
+        State.QUEUED if saved.state == State.RUNNING else saved.state,
+        task,
+        saved.priority,
+        saved.submitted - wall,
+        saved.due - wall if saved.due else 0.0,
+        saved.started - wall if saved.started else 0.0,
+        saved.ended - wall if saved.ended else 0.0,
+        saved.attempt,
+        None,
+        saved.place or 0,
+        saved.reason,
+        saved.size is not None,
+    )
