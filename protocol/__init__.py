@@ -3,7 +3,7 @@
 In reading order, which is the road of a request: ``server`` (listen, signals, drain) and ``acceptor``; ``connection``
 (one client: bytes to requests, deadlines); ``request`` (what the parser fills) and ``known`` (what needs no parser);
 ``answering`` (requests to bytes: the order of answers, flow control); ``routes`` (method and path to function), which
-lead to ``submissions``, ``jobs`` and ``health``; ``responses`` and ``problems`` (status lines and headers as ready
-bytes); ``documents`` (what GET says). Beside the road: ``service`` (what connections share), ``clock``, ``metrics`` and
-``logs``.
+lead to ``submissions`` (what is sent: ``bodies``), ``jobs``, ``batches`` and ``health``; ``responses`` and ``problems``
+(status lines and headers as ready bytes); ``documents`` (what GET says). Beside the road: ``service`` (what connections
+share), ``clock``, ``metrics`` and ``logs``.
 """

@@ -76,7 +76,7 @@ def answer(error: Refusal | HeadwayError, clock: Clock, bodiless: bool) -> bytes
         seconds = (milliseconds + 999) // 1000
         fields += b"Retry-After: %d\r\nRetry-After-Ms: %d\r\n" % (seconds, milliseconds)
         fields += b'RateLimit-Policy: "queue";q=%d;qu="concurrent-requests"\r\n' % error.size
-        fields += b'RateLimit: "queue";r=0;t=%d\r\n' % seconds
+        fields += b'RateLimit: "queue";r=%d;t=%d\r\n' % (error.room, seconds)
     elif isinstance(error, NoRunError):
         fields += b"Retry-After: %d\r\n" % error.retry_after_s
     elif isinstance(error, DrainingError):

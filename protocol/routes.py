@@ -1,13 +1,13 @@
 """Method and path to function; the functions call the engine and nothing else.
 
-Places kept for what comes: ``/batches``, ``/openapi.json`` and ``/`` (the dashboard).
+Places kept for what comes: ``/openapi.json`` and ``/`` (the dashboard).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from headway.protocol import health, jobs, submissions
+from headway.protocol import batches, health, jobs, submissions
 from headway.protocol.problems import Refusal
 from headway.protocol.request import Request
 from headway.protocol.responses import Held
@@ -17,7 +17,7 @@ Answer = Callable[[Service, Request, bytes], bytes | Held]
 
 
 class Route:
-    """A path with a function for each method; ``{id}`` in the path is what the function gets as ``job_id``."""
+    """A path with a function for each method; ``{id}`` in the path is what the function gets after the request."""
 
     def __init__(self, path: str, **answers: Answer) -> None:
         self.path = path
@@ -41,6 +41,8 @@ def find(target: bytes) -> tuple[Route, bytes]:
             return JOB, job_id
         if part in PARTS:
             return PARTS[part], job_id
+    elif path.startswith(b"/batches/"):
+        return BATCH, path[9:]
     raise Refusal("not-found", "there is no such route; docs/protocol.md lists them")
 
 
@@ -53,6 +55,7 @@ def answer_for(route: Route, method: bytes) -> Answer:
 
 
 JOB = Route("/jobs/{id}", GET=jobs.job, DELETE=jobs.delete)
+BATCH = Route("/batches/{id}", GET=batches.batch, DELETE=batches.delete)
 PARTS = {
     b"result": Route("/jobs/{id}/result", GET=jobs.result),
     b"retry": Route("/jobs/{id}/retry", POST=submissions.retry),
@@ -61,10 +64,11 @@ FIXED = {
     route.path.encode(): route
     for route in (
         Route("/jobs", GET=jobs.listing, POST=submissions.submit),
+        Route("/batches", POST=batches.submit),
         Route("/healthz", GET=health.healthz),
         Route("/readyz", GET=health.readyz),
         Route("/stats", GET=health.stats),
         Route("/metrics", GET=health.exposition),
     )
 }
-ROUTES = (JOB, *PARTS.values(), *FIXED.values())
+ROUTES = (JOB, BATCH, *PARTS.values(), *FIXED.values())

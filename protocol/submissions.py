@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from functools import partial
 
-import msgspec
 from headway.core import ids
-from headway.core.errors import InvalidError, MalformedError
-from headway.core.fields import faults
-from headway.core.job import State, Status, Submission
+from headway.core.job import State, Status
+from headway.protocol import bodies
 from headway.protocol.jobs import never_issued, patience, with_document
 from headway.protocol.problems import Refusal
 from headway.protocol.request import Request
 from headway.protocol.responses import JSON, NAMES, Held
 from headway.protocol.service import Service
-
-_submission = msgspec.json.Decoder(Submission)
 
 
 def check_content(request: Request) -> None:
@@ -30,7 +26,7 @@ def check_content(request: Request) -> None:
 def submit(service: Service, request: Request, _: bytes) -> bytes | Held:
     """POST /jobs: take a job; with ``Prefer: wait`` answer when it is over."""
     check_content(request)
-    status = service.engine.submit(_decoded(request.body))
+    status = service.engine.submit(bodies.submission(request.body))
     return _accepted(service, request, status)
 
 
@@ -77,34 +73,3 @@ def _created_format(state: str) -> bytes:
 
 
 _CREATED = [_created_format(name) for name in NAMES]
-
-
-def _decoded(body: bytes) -> Submission:
-    try:
-        if not body.isascii():
-            # The payload is kept as it is, so that nobody else looks whether it is text.
-            body.decode()
-        return _submission.decode(body)
-    except (msgspec.ValidationError, OverflowError) as error:
-        # None but the first: a member that is wrong and then given again.
-        raise InvalidError(_faults(body) or [_fault(error)]) from None
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise MalformedError(str(error)) from None
-
-
-def _fault(error: Exception) -> tuple[str, str]:
-    text, _, place = str(error).partition(" - at `$.")
-    return place.rstrip("`"), text
-
-
-def _faults(body: bytes) -> list[tuple[str, str]]:
-    try:
-        members = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise MalformedError(str(error)) from None
-    if not isinstance(members, dict):
-        return [("", f"expected an object, got {type(members).__name__}")]
-    found = list(faults(Submission, members))
-    if "task" not in members:
-        found.append(("task", "is required"))
-    return found

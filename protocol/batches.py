@@ -1,0 +1,126 @@
+"""Batches: ``POST /batches`` and ``/batches/{id}``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import orjson
+from headway.core.batches import BatchStatus
+from headway.core.job import State
+from headway.protocol import bodies
+from headway.protocol.jobs import patience
+from headway.protocol.problems import Refusal, document
+from headway.protocol.request import Request
+from headway.protocol.responses import JSON, NAMES, PROBLEM, STATUS_LINES, Held, complete
+from headway.protocol.service import Service
+from headway.protocol.submissions import check_content
+
+# What the problem document of a batch that is over says, by its state.
+ENDINGS = {
+    State.FAILED: "not all of its jobs succeeded: at least one failed",
+    State.CANCELLED: "not all of its jobs succeeded: at least one was cancelled",
+    State.EXPIRED: "all of its jobs are over, and the status of at least one is no longer kept",
+}
+
+
+def submit(service: Service, request: Request, _: bytes) -> bytes | Held:
+    """POST /batches: take 1 to 1,000 jobs, all or none; with ``Prefer: wait`` answer when all are over."""
+    check_content(request)
+    batch = service.engine.submit_many(bodies.batch(request.body))
+    seconds = patience(service, request)
+    if seconds is None:
+        return _created(service, request, batch, b"")
+    fields = b"Preference-Applied: wait=%d\r\n" % seconds
+
+    def then() -> bytes:
+        now = service.engine.peek_batch(batch.id) or batch
+        if now.pending:
+            return _created(service, request, now, fields)
+        head = _head(service, now) + b"Content-Location: /batches/%b\r\n" % batch.id + fields
+        return _with_document(service, now, head)
+
+    return Held(partial(service.engine.wait_batch, batch, seconds), then)
+
+
+def batch(service: Service, request: Request, batch_id: bytes) -> bytes | Held:
+    """GET, HEAD /batches/{id}: how many jobs of a batch are pending or failed; with ``Prefer: wait`` when none is."""
+    found = _found(service, batch_id)
+    seconds = patience(service, request)
+    if seconds is None:
+        return _told(service, request, found)
+    fields = b"Preference-Applied: wait=%d\r\n" % seconds
+    then: Callable[[], bytes] = lambda: _told(service, request, _found(service, batch_id), fields)  # noqa: E731
+    return Held(partial(service.engine.wait_batch, found, seconds), then) if found.pending else then()
+
+
+def delete(service: Service, _: Request, batch_id: bytes) -> bytes:
+    """DELETE /batches/{id}: cancel the jobs of a batch that are not over."""
+    found = _found(service, batch_id)
+    if found.expired == found.count:
+        return _with_document(service, found, _head(service, found))
+    running = service.engine.cancel_batch(found)
+    counts = _counts(_found(service, batch_id)) + service.clock.fields
+    if running:
+        return STATUS_LINES[202] + counts + b"Retry-After: 1\r\nContent-Length: 0\r\n\r\n"
+    return STATUS_LINES[204] + counts + b"\r\n"
+
+
+def _found(service: Service, batch_id: bytes) -> BatchStatus:
+    found = service.engine.peek_batch(batch_id)
+    if found is None:
+        raise Refusal("not-found", "no batch with this id was ever issued here")
+    return found
+
+
+def _created(service: Service, request: Request, batch: BatchStatus, fields: bytes) -> bytes:
+    head = STATUS_LINES[202] + b"Location: /batches/%b\r\n" % batch.id + _fields(service, batch) + fields
+    if b"prefer" in request.headers and request.preference(b"return") == b"minimal":
+        return head + b"Preference-Applied: return=minimal\r\nContent-Length: 0\r\n\r\n"
+    jobs = [job_id.decode() for job_id, _ in service.engine.list_batch(batch)]
+    return complete(head, JSON, orjson.dumps({"id": batch.id.decode(), "jobs": jobs}), bodiless=False)
+
+
+def _told(service: Service, request: Request, batch: BatchStatus, fields: bytes = b"") -> bytes:
+    head = _head(service, batch) + fields
+    return head + b"\r\n" if request.method == b"HEAD" else _with_document(service, batch, head)
+
+
+def _head(service: Service, batch: BatchStatus) -> bytes:
+    return STATUS_LINES[service.heads.codes[batch.state]] + _fields(service, batch)
+
+
+def _fields(service: Service, batch: BatchStatus) -> bytes:
+    fields = _counts(batch) + service.clock.fields
+    if not batch.pending:
+        return fields
+    milliseconds = batch.retry_after_ms
+    return b"%bRetry-After: %d\r\nRetry-After-Ms: %d\r\n" % (fields, (milliseconds + 999) // 1000, milliseconds)
+
+
+def _counts(batch: BatchStatus) -> bytes:
+    fields = b"Batch-Pending: %d\r\nBatch-Failed: %d\r\n" % (batch.pending, batch.failed)
+    if batch.cancelled:
+        fields += b"Batch-Cancelled: %d\r\n" % batch.cancelled
+    if batch.expired:
+        fields += b"Batch-Expired: %d\r\n" % batch.expired
+    return fields
+
+
+def _with_document(service: Service, batch: BatchStatus, head: bytes) -> bytes:
+    jobs = [{"id": job_id.decode(), "state": NAMES[state]} for job_id, state in service.engine.list_batch(batch)]
+    members: dict[str, object] = {
+        "id": batch.id.decode(),
+        "pending": batch.pending,
+        "succeeded": batch.succeeded,
+        "failed": batch.failed,
+        "cancelled": batch.cancelled,
+        "expired": batch.expired,
+        "jobs": jobs,
+    }
+    code = service.heads.codes[batch.state]
+    if code < 400:
+        return complete(head, JSON, orjson.dumps(members), bodiless=False)
+    name = NAMES[batch.state]
+    body = document(code, f"batch-{name}", f"The batch is {name}", ENDINGS[batch.state], **members)
+    return complete(head, PROBLEM, body, bodiless=False)
