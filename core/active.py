@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from math import inf
 
@@ -94,6 +94,10 @@ class Active:
     def owes(self, sequence: int) -> bool:
         """Whether what was last done about a job is not safe yet: in memory it always is."""
         return False
+
+    def last_owed(self, sequences: Sequence[int]) -> int:
+        """Return the job that is safe last; 0 where all are."""
+        return 0
 
     def when_safe(self, sequence: int, wake: Callable[[], None]) -> Watcher:
         """Have ``wake`` called when what is owed of a job is safe, or was rejected."""

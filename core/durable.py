@@ -2,8 +2,8 @@
 
 A job that is submitted has a row that is EMPTY until its submission is committed; then it is begun and its client
 answered. A job that has ended is seen as it was before until its end is committed. What is between the two is *owed*.
-An attempt that begins, or is to be made again, is written down and nobody waits for it: after a kill that came before
-the commit the job is tried once more, which it may be anyway.
+An attempt that begins is counted first (``attempts``); that it began, or is to be made again, is written down and
+nobody waits for it: after a kill that came before the commit the job is tried once more, which it may be anyway.
 
 While the journal has no room no job is claimed, so what is owed does not grow; what runs then ends when there is room.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from math import inf
 
@@ -20,6 +20,7 @@ from headway.core.active import Active
 from headway.core.board import Board
 from headway.core.config import Config
 from headway.core.job import Job, Reason, State
+from headway.core.journal.attempts import Attempts
 from headway.core.journal.journal import Journal
 from headway.core.keys import Key, Keyed
 from headway.core.outcome import Outcome
@@ -40,6 +41,7 @@ class Durable(Active):
     def __init__(self, config: Config, registry: Registry, board: Board, journal: Journal, waiting: int) -> None:
         super().__init__(config, registry, board, waiting)
         self.journal = journal
+        self.attempts = Attempts(journal.path)
         # What time.time is when time.monotonic is 0; read anew by ``expire``, since the clock can be set.
         self.wall = time.time() - time.monotonic()
         # By sequence number, in the order of their changes.
@@ -79,6 +81,11 @@ class Durable(Active):
     def owes(self, sequence: int) -> bool:
         """Whether what was last done about a job is not committed yet."""
         return sequence in self._owed
+
+    def last_owed(self, sequences: Sequence[int]) -> int:
+        """Return the job whose change is committed last; 0 where nothing is owed."""
+        owed = [sequence for sequence in sequences if sequence in self._owed]
+        return max(owed, key=lambda sequence: self._owed[sequence].change, default=0)
 
     def when_safe(self, sequence: int, wake: Callable[[], None]) -> Watcher:
         """Have ``wake`` called when what is owed of a job is committed, or was rejected."""
@@ -132,8 +139,9 @@ class Durable(Active):
         job = super()._claim()
         if job is not None:
             row = job.sequence % self.board.rows
-            started = self.board.started[row] + self.wall
-            self.journal.start(job.sequence, State.RUNNING, self.board.attempt(row), started)
+            attempt = self.board.attempt(row)
+            self.attempts.note(job.sequence, attempt)
+            self.journal.start(job.sequence, State.RUNNING, attempt, self.board.started[row] + self.wall)
         return job
 
     def _try_again_or_fail(self, job: Job, outcome: Outcome, now: float) -> None:

@@ -336,13 +336,13 @@ class Engine:
         else:
             self.active.cancel(status.sequence)
 
-    def cancel_batch(self, batch: BatchStatus) -> bool:
-        """End the jobs of a batch that wait or run; return whether any was running."""
+    def cancel_batch(self, batch: BatchStatus) -> tuple[bool, int]:
+        """End the jobs of a batch that wait or run; return whether any was running, and the one that is safe last."""
         pending = self.batches.pending(batch)
         running = any(self.board.state(sequence) == RUNNING for sequence in pending)
         for sequence in pending:
             self.active.cancel(sequence)
-        return running
+        return running, self.active.last_owed(pending)
 
     async def drain(self, timeout_s: float) -> int:
         """Take no more jobs and wait for those there are; return how many are not over after ``timeout_s``.

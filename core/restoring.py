@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
+from itertools import chain
 from math import inf
 
 from headway.core.board import Board, Record
@@ -22,7 +23,7 @@ from headway.core.job import Job, State
 from headway.core.journal.journal import Journal
 from headway.core.journal.replay import Saved
 from headway.core.keys import Keyed
-from headway.core.registry import Registry
+from headway.core.registry import Registry, Task
 
 
 def rows_for_all(sequences: list[int], least: int) -> int:
@@ -50,35 +51,45 @@ def restore(
     names = [task.name for task in registry.tasks]
     index = {name: at for at, name in enumerate(names)}
     orphans: Counter[str] = Counter()
+    waiting: list[tuple[int, int]] = []
     now, wall = time.monotonic(), active.wall
     board.ended_total = journal.last_place
     given_up, too_old = board.ended_total - board.kept_jobs, now + wall - board.kept_seconds
-    for chunk in journal.jobs(progress):
-        for saved in chunk:
-            if saved.place is None:
-                task = registry.by_name.get(saved.task)
-                if task is None:
-                    orphans[saved.task] += 1
-                    continue
-                deadline = inf if saved.deadline is None else saved.deadline - wall
-                job = Job(saved.sequence, task, saved.payload or b"null", saved.timeout, deadline, saved.retries)
-                active.restore(job, saved.state, 0.0 if saved.due is None else saved.due - wall)
-            elif saved.place <= given_up or (saved.ended or 0.0) <= too_old:
+    for saved in chain.from_iterable(journal.jobs(progress)):
+        if saved.place is not None:
+            if saved.place <= given_up or (saved.ended or 0.0) <= too_old:
                 continue
-            elif saved.task not in index:
+            if saved.task not in index:
                 index[saved.task] = len(names)
                 names.append(saved.task)
-            board.restore(_record(saved, tag(saved.sequence), index[saved.task], wall))
-    for chunk_of_keys in journal.keyed():
-        for sequence, key, digest, submitted in chunk_of_keys:
-            active.keys.put(key, Keyed(sequence, digest, submitted - wall))
+        elif saved.task in registry.by_name:
+            saved = _counted(saved, active.attempts.attempt(saved.sequence))
+            waiting.append((saved.sequence, saved.attempt))
+            active.restore(_job(saved, registry.by_name[saved.task], wall), saved.state, (saved.due or 0.0) - wall)
+        else:
+            orphans[saved.task] += 1
+            continue
+        board.restore(_record(saved, tag(saved.sequence), index[saved.task], wall))
     if orphans:
         told = ", ".join(f"{count} of {name!r}" for name, count in orphans.most_common())
         raise JournalError(
             f"{journal.path}: jobs wait whose tasks are not declared: {told}; add their modules to tasks:"
         )
+    for sequence, key, digest, submitted in chain.from_iterable(journal.keyed()):
+        active.keys.put(key, Keyed(sequence, digest, submitted - wall))
     board.next_sequence = journal.next_sequence
+    active.attempts.begin(board.rows, waiting)
     return names
+
+
+def _counted(saved: Saved, begun: int) -> Saved:
+    """Return the job as running if its last attempt began and the kill came before the commit that says so."""
+    return saved if begun <= saved.attempt else saved._replace(state=State.RUNNING, attempt=begun)
+
+
+def _job(saved: Saved, task: Task, wall: float) -> Job:
+    deadline = inf if saved.deadline is None else saved.deadline - wall
+    return Job(saved.sequence, task, saved.payload or b"null", saved.timeout, deadline, saved.retries)
 
 
 def _record(saved: Saved, tag: int, task: int, wall: float) -> Record:

@@ -52,6 +52,4 @@ class Stats:
         # From ready (or submitted) to the start of an attempt; from its start to its end.
         self.wait = Histogram()
         self.run = Histogram()
-        # Submissions refused, by the reason of their error.
-        self.rejections: dict[str, int] = {}
         self.retries = 0

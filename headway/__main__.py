@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from headway.core.config import CONFIG_VARIABLE, Config, load
-from headway.core.errors import ConfigError
+from headway.core.errors import ConfigError, JournalError
 from headway.sim.command import command
 
 DEFAULT_FILE = Path("config.yaml")
@@ -50,6 +50,9 @@ def serve(file: Path | None, check: bool) -> None:
     except ConfigError as error:
         click.echo(f"headway: {error}", err=True)
         sys.exit(EXIT_CONFIG)
+    except JournalError as error:
+        click.echo(f"headway: {error}", err=True)
+        sys.exit(http.EXIT_JOURNAL)
 
 
 def _settings(file: Path | None) -> Config:

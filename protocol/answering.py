@@ -101,7 +101,7 @@ class Answering(asyncio.Protocol):
         wait = self._waiting or self._paused or self._held or self._answered >= TURN_MOST or self._out_bytes > OUT_MOST
         if wait:
             self._waiting.append(item.copy() if isinstance(item, Request) else item)
-        elif isinstance(item, Request) and b"prefer" in item.headers:
+        elif isinstance(item, Request) and (self.service.holds or b"prefer" in item.headers):
             # Its answer may be held, and keeps its request while the next ones are read.
             self._handle(item.copy())
         else:
@@ -148,7 +148,10 @@ class Answering(asyncio.Protocol):
                     self._hold(answer, request, name)
                     return
                 self._finish(answer, request, name, not request.keep_alive)
-            self._answer_waiting()
+            if self._closing:
+                self.flush()
+            else:
+                self._answer_waiting()
 
         self._free = False
         self.deadline = inf

@@ -7,9 +7,10 @@ from functools import partial
 
 import orjson
 from headway.core.batches import BatchStatus
+from headway.core.errors import JournalFullError
 from headway.core.job import State
 from headway.protocol import bodies
-from headway.protocol.jobs import patience
+from headway.protocol.jobs import patience, when_safe
 from headway.protocol.problems import Refusal, document
 from headway.protocol.request import Request
 from headway.protocol.responses import JSON, NAMES, PROBLEM, STATUS_LINES, Held, complete
@@ -28,6 +29,14 @@ def submit(service: Service, request: Request, _: bytes) -> bytes | Held:
     """POST /batches: take 1 to 1,000 jobs, all or none; with ``Prefer: wait`` answer when all are over."""
     check_content(request)
     batch = service.engine.submit_many(bodies.batch(request.body))
+    return when_safe(service, batch.first + batch.span - 1, lambda: _accepted(service, request, batch))
+
+
+def _accepted(service: Service, request: Request, batch: BatchStatus) -> bytes | Held:
+    batch = _found(service, batch.id)
+    if not batch.pending:
+        # Its jobs have not had the time to end: they were rejected.
+        raise JournalFullError
     seconds = patience(service, request)
     if seconds is None:
         return _created(service, request, batch, b"")
@@ -54,12 +63,16 @@ def batch(service: Service, request: Request, batch_id: bytes) -> bytes | Held:
     return Held(partial(service.engine.wait_batch, found, seconds), then) if found.pending else then()
 
 
-def delete(service: Service, _: Request, batch_id: bytes) -> bytes:
+def delete(service: Service, _: Request, batch_id: bytes) -> bytes | Held:
     """DELETE /batches/{id}: cancel the jobs of a batch that are not over."""
     found = _found(service, batch_id)
     if found.expired == found.count:
         return _with_document(service, found, _head(service, found))
-    running = service.engine.cancel_batch(found)
+    running, last = service.engine.cancel_batch(found)
+    return when_safe(service, last, lambda: _deleted(service, batch_id, running))
+
+
+def _deleted(service: Service, batch_id: bytes, running: bool) -> bytes:
     counts = _counts(_found(service, batch_id)) + service.clock.fields
     if running:
         return STATUS_LINES[202] + counts + b"Retry-After: 1\r\nContent-Length: 0\r\n\r\n"

@@ -19,7 +19,7 @@ from headway.protocol import routes
 from headway.protocol.answering import OUT_MOST, Answering
 from headway.protocol.known import KnownHead
 from headway.protocol.problems import Refusal
-from headway.protocol.request import Request, head_too_large, refused
+from headway.protocol.request import SENDING, Request, head_too_large, refused
 from headway.protocol.responses import CONTINUE
 from headway.protocol.service import Service
 from headway.protocol.submissions import check_content
@@ -194,7 +194,7 @@ class Connection(Answering):
             raise Refusal("expectation", "the only expectation here is 100-continue")
         route, _ = routes.find(request.target)
         routes.answer_for(route, request.method)
-        if request.method == b"POST":
+        if request.method in SENDING:
             check_content(request)
             self.service.engine.check_room()
         self._take(CONTINUE)

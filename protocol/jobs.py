@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Literal
@@ -13,26 +14,45 @@ from headway.core import ids
 from headway.core.errors import InvalidError
 from headway.core.fields import faults
 from headway.core.job import State, Status
+from headway.core.results import Result
 from headway.protocol.documents import ended_document, job_members, status_document
 from headway.protocol.problems import Refusal, document
 from headway.protocol.request import Request
-from headway.protocol.responses import JSON, PROBLEM, STATUS_LINES, Held, complete
+from headway.protocol.responses import JSON, NAMES, PROBLEM, STATUS_LINES, Held, Reading, complete
 from headway.protocol.service import Service
 from msgspec import Meta
 
+# What a job returned that returned nothing.
+NULL = Result(b"null", JSON.decode())
 
-def job(service: Service, request: Request, job_id: bytes) -> bytes | Held:
-    """GET, HEAD /jobs/{id}: the state of a job; with ``Prefer: wait`` when it is over."""
-    status = service.engine.peek(job_id)
+
+def find(service: Service, name: bytes) -> tuple[Status, bytes]:
+    """Return what is known of the job that a path names, by its id or by the key it was submitted under.
+
+    And header lines for the answer, which for a key say what its id is. Raises Refusal where there is none.
+    """
+    status = service.engine.peek(name)
+    if status is not None:
+        return status, b""
+    status = service.engine.peek_key(name.decode("latin-1"))
     if status is None:
-        raise never_issued()
+        raise Refusal("not-found", "no job with this id was ever issued here")
+    return status, b"Content-Location: /jobs/%b\r\n" % ids.write(status.sequence, status.tag)
+
+
+def anew(service: Service, status: Status) -> Status:
+    """Return what is known now of a job of which ``status`` was known."""
+    return service.engine.peek(ids.write(status.sequence, status.tag)) or status
+
+
+def job(service: Service, request: Request, name: bytes) -> bytes | Held:
+    """GET, HEAD /jobs/{id}: the state of a job; with ``Prefer: wait`` when it is over."""
+    status, fields = find(service, name)
     seconds = patience(service, request)
     if seconds is None:
-        return _told(service, request, status)
-    fields = b"Preference-Applied: wait=%d\r\n" % seconds
-    return _when_over(
-        service, status, seconds, lambda: _told(service, request, service.engine.peek(job_id) or status, fields)
-    )
+        return _told(service, request, status, fields)
+    fields += b"Preference-Applied: wait=%d\r\n" % seconds
+    return _when_over(service, status, seconds, lambda: _told(service, request, anew(service, status), fields))
 
 
 def patience(service: Service, request: Request) -> int | None:
@@ -43,28 +63,39 @@ def patience(service: Service, request: Request) -> int | None:
     return min(int(value), service.config.http.wait_most) or None
 
 
-def _when_over(service: Service, status: Status, seconds: int, then: Callable[[], bytes]) -> bytes | Held:
+def _when_over(service: Service, status: Status, seconds: int, then: Callable[[], bytes | Held]) -> bytes | Held:
     if status.state >= State.SUCCEEDED:
         return then()
     return Held(partial(service.engine.wait, status, seconds), then)
 
 
-def _told(service: Service, request: Request, status: Status, fields: bytes = b"") -> bytes:
+def _told(service: Service, request: Request, status: Status, fields: bytes) -> bytes | Held:
     head = service.heads.job(status) + fields
     return head + b"\r\n" if request.method == b"HEAD" else with_document(service, status, head)
 
 
-def with_document(service: Service, status: Status, head: bytes, bodiless: bool = False) -> bytes:
+def with_document(service: Service, status: Status, head: bytes) -> bytes | Held:
+    """Return ``head`` with what GET says of a job."""
+    if status.state != State.FAILED:
+        return _documented(service, status, head, None)
+    return _with_result(service, status, lambda said: _documented(service, status, head, said))
+
+
+def _documented(service: Service, status: Status, head: bytes, said: Result | None) -> bytes:
     code = service.heads.codes[status.state]
-    error = _error(service, status) if status.state == State.FAILED else None
+    error = None if said is None else said.body.decode()
     if code >= 400:
-        return complete(head, PROBLEM, ended_document(status, code, error), bodiless)
-    return complete(head, JSON, status_document(status, service.clock, error), bodiless)
+        return complete(head, PROBLEM, ended_document(status, code, error), bodiless=False)
+    return complete(head, JSON, status_document(status, service.clock, error), bodiless=False)
 
 
-def _error(service: Service, status: Status) -> str | None:
-    said = service.engine.result(status)
-    return None if said is None else said.body.decode()
+def _with_result(service: Service, status: Status, then: Callable[[Result | None], bytes]) -> bytes | Held:
+    """Return what ``then`` makes of a job's result, which may have to be read from the disk first."""
+    found = service.engine.result(status)
+    if found is not None or service.engine.journal is None:
+        return then(found)
+    reading = asyncio.ensure_future(service.engine.read_result(status))
+    return Held(partial(Reading, reading), lambda: then(reading.result()))
 
 
 def listing(service: Service, request: Request, _: bytes) -> bytes:
@@ -97,51 +128,46 @@ def _query(target: bytes) -> Query:
         raise InvalidError(list(faults(Query, members)) or [("state", "is required")]) from None
 
 
-def result(service: Service, request: Request, job_id: bytes) -> bytes | Held:
+def result(service: Service, request: Request, name: bytes) -> bytes | Held:
     """GET, HEAD /jobs/{id}/result: what the job returned; until then, and if not, its state."""
-    status = service.engine.peek(job_id)
-    if status is None:
-        raise never_issued()
+    status, fields = find(service, name)
     seconds = patience(service, request)
     if seconds is None:
-        return _result(service, request, job_id, status)
-    fields = b"Preference-Applied: wait=%d\r\n" % seconds
-    return _when_over(
-        service,
-        status,
-        seconds,
-        lambda: _result(service, request, job_id, service.engine.peek(job_id) or status, fields),
-    )
+        return _result(service, request, status, fields)
+    fields += b"Preference-Applied: wait=%d\r\n" % seconds
+    return _when_over(service, status, seconds, lambda: _result(service, request, anew(service, status), fields))
 
 
-def _result(service: Service, request: Request, job_id: bytes, status: Status, applied: bytes = b"") -> bytes:
-    bodiless = request.method == b"HEAD"
+def _result(service: Service, request: Request, status: Status, fields: bytes) -> bytes | Held:
     if status.state != State.SUCCEEDED:
-        return _told(service, request, status, applied)
-    if not service.engine.has_result(status):
-        body, media_type = b"null", JSON
-    else:
-        kept = service.engine.result(status)
-        if kept is None:
-            return _given_up(service, job_id, bodiless)
-        body, media_type = kept.body, kept.media_type.encode()
-    tag = b'"%b"' % job_id
+        return _told(service, request, status, fields)
+    tag = b'"%b"' % ids.write(status.sequence, status.tag)
     fields = b"Job-State: succeeded\r\n%bETag: %b\r\nCache-Control: private, immutable\r\n" % (
-        service.clock.date + applied,
+        service.clock.date + fields,
         tag,
     )
-    if _matches(request.headers.get(b"if-none-match"), tag):
-        return STATUS_LINES[304] + fields + b"\r\n"
-    return complete(STATUS_LINES[200] + fields, media_type, body, bodiless)
+    bodiless = request.method == b"HEAD"
+    matches = _matches(request.headers.get(b"if-none-match"), tag)
+
+    def answer(found: Result | None) -> bytes:
+        if found is None:
+            return _given_up(service, status, bodiless)
+        if matches:
+            return STATUS_LINES[304] + fields + b"\r\n"
+        return complete(STATUS_LINES[200] + fields, found.media_type.encode(), found.body, bodiless)
+
+    if not service.engine.has_result(status):
+        return answer(NULL)
+    return _with_result(service, status, answer)
 
 
-def _given_up(service: Service, job_id: bytes, bodiless: bool) -> bytes:
+def _given_up(service: Service, status: Status, bodiless: bool) -> bytes:
     body = document(
         410,
         "result-gone",
         "The result is gone",
         "the job succeeded; its result was deleted, or given up to stay within results.max_bytes",
-        id=job_id.decode(),
+        id=ids.write(status.sequence, status.tag).decode(),
         state="succeeded",
     )
     head = STATUS_LINES[410] + b"Job-State: succeeded\r\n" + service.clock.fields
@@ -156,21 +182,25 @@ def _matches(if_none_match: bytes | None, tag: bytes) -> bool:
     return tag in named or named == [b"*"]
 
 
-def delete(service: Service, _: Request, job_id: bytes) -> bytes:
+def delete(service: Service, _: Request, name: bytes) -> bytes | Held:
     """DELETE /jobs/{id}: cancel a job; forget the result of one that is over."""
-    status = service.engine.peek(job_id)
-    if status is None:
-        raise never_issued()
+    status, fields = find(service, name)
     if status.state in (State.CANCELLED, State.EXPIRED):
-        return with_document(service, status, service.heads.job(status))
-    running = status.state == State.RUNNING
+        return with_document(service, status, service.heads.job(status) + fields)
     service.engine.cancel(status)
-    name = b"succeeded" if status.state == State.SUCCEEDED else b"failed" if status.ended else b"cancelled"
-    fields = b"Job-State: %b\r\n%b" % (name, service.clock.fields)
-    if running:
+    return when_safe(service, status.sequence, lambda: _deleted(service, status, fields))
+
+
+def _deleted(service: Service, before: Status, fields: bytes) -> bytes:
+    state = anew(service, before).state
+    fields = b"Job-State: %b\r\n%b%b" % (NAMES[state].encode(), service.clock.fields, fields)
+    if before.state == State.RUNNING:
         return STATUS_LINES[202] + fields + b"Retry-After: 1\r\nContent-Length: 0\r\n\r\n"
     return STATUS_LINES[204] + fields + b"\r\n"
 
 
-def never_issued() -> Refusal:
-    return Refusal("not-found", "no job with this id was ever issued here")
+def when_safe(service: Service, sequence: int, then: Callable[[], bytes | Held]) -> bytes | Held:
+    """Return what ``then`` makes, once what was done about a job is safe."""
+    if not service.engine.owes(sequence):
+        return then()
+    return Held(partial(service.engine.when_safe, sequence), then)

@@ -33,7 +33,7 @@ def summary(service: Service) -> dict[str, object]:
         "queue_size": engine.active.queue.size,
         "oldest_queued_seconds": round(_oldest(service), 3),
         "retries": engine.active.stats.retries,
-        "rejections": dict(engine.active.stats.rejections),
+        "rejections": dict(service.rejections),
         "run_mean_seconds": round(engine.active.estimate.mean, 6),
         "results": {
             "kept": len(engine.active.results),
@@ -96,7 +96,7 @@ class _Snapshot(Collector):
         yield _histogram("headway_job_wait_seconds", "From ready to the start of an attempt.", engine.active.stats.wait)
         yield _histogram("headway_job_run_seconds", "From the start of an attempt to its end.", engine.active.stats.run)
         rejections = CounterMetricFamily("headway_rejections", "Requests refused, by reason.", labels=["reason"])
-        for reason, refused in engine.active.stats.rejections.items():
+        for reason, refused in self._service.rejections.items():
             rejections.add_metric([reason], refused)
         yield rejections
 

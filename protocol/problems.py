@@ -7,7 +7,15 @@ and title.
 from __future__ import annotations
 
 import orjson
-from headway.core.errors import DrainingError, HeadwayError, InvalidError, NoRunError, QueueFullError
+from headway.core.errors import (
+    DrainingError,
+    HeadwayError,
+    InvalidError,
+    JournalFullError,
+    NoRunError,
+    QueueFullError,
+    RecoveringError,
+)
 from headway.protocol.clock import Clock
 from headway.protocol.responses import PROBLEM, STATUS_LINES, complete
 
@@ -36,7 +44,7 @@ REFUSALS: dict[str, tuple[int, str]] = {
 # Of many faults in one submission, so many are told.
 FAULTS_SHOWN = 20
 # HTTP that a server of ours has, whatever the route.
-METHODS = b"Allow: DELETE, GET, HEAD, POST\r\n"
+METHODS = b"Allow: DELETE, GET, HEAD, POST, PUT\r\n"
 
 
 class Refusal(Exception):
@@ -77,7 +85,7 @@ def answer(error: Refusal | HeadwayError, clock: Clock, bodiless: bool) -> bytes
         fields += b"Retry-After: %d\r\nRetry-After-Ms: %d\r\n" % (seconds, milliseconds)
         fields += b'RateLimit-Policy: "queue";q=%d;qu="concurrent-requests"\r\n' % error.size
         fields += b'RateLimit: "queue";r=%d;t=%d\r\n' % (error.room, seconds)
-    elif isinstance(error, NoRunError):
+    elif isinstance(error, NoRunError | JournalFullError | RecoveringError):
         fields += b"Retry-After: %d\r\n" % error.retry_after_s
     elif isinstance(error, DrainingError):
         fields += b"Retry-After: %d\r\n" % DRAINING_RETRY_S

@@ -31,9 +31,12 @@ KEPT = frozenset(
         b"expect",
         b"prefer",
         b"if-none-match",
+        b"idempotency-key",
     }
 )
-SINGLE = frozenset({b"host", b"content-length", b"content-type", b"transfer-encoding"})
+SINGLE = frozenset({b"host", b"content-length", b"content-type", b"transfer-encoding", b"idempotency-key"})
+# Methods whose content has to say how long it is.
+SENDING = frozenset({b"POST", b"PUT"})
 FRAMING = frozenset({b"connection", b"content-length", b"transfer-encoding", b"upgrade"})
 # What each header line costs besides its name and value: colon, space, CR, LF.
 LINE_BYTES = 4
@@ -167,7 +170,7 @@ class Request:
             self._check_target()
         if b"upgrade" in headers and parser.should_upgrade():
             return
-        if len(headers) > 1 or self.method == b"POST" or host is None:
+        if len(headers) > 1 or self.method in SENDING or host is None:
             self._check_framing()
             if b"expect" in headers:
                 self._expects(self)
@@ -230,7 +233,7 @@ class Request:
             if others:
                 raise Refusal("not-implemented", "the only Transfer-Encoding here is chunked", close=True)
         elif length is None:
-            if self.method == b"POST":
+            if self.method in SENDING:
                 raise Refusal("length-required", "send Content-Length or Transfer-Encoding: chunked", close=True)
         elif int(length) > self.limits.body_bytes:
             raise self._too_large()

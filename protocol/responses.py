@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Protocol
+from typing import Any, Protocol
 
 from headway.core.job import Reason, State, Status
 from headway.protocol.clock import Clock, http_date
@@ -134,6 +135,28 @@ class Held:
     def __init__(self, begin: Callable[[Callable[[], None]], Hold], then: Callable[[], bytes | Held]) -> None:
         self.begin = begin
         self.then = then
+
+
+class Reading:
+    """Holds an answer until something was read from the disk."""
+
+    __slots__ = ("_future", "_wake")
+
+    def __init__(self, future: asyncio.Future[Any], wake: Callable[[], None]) -> None:
+        self._future = future
+        self._wake = wake
+        future.add_done_callback(self._done)
+
+    def _done(self, _: asyncio.Future[Any]) -> None:
+        self._wake()
+
+    def cancel(self) -> None:
+        """Read no further."""
+        self._future.remove_done_callback(self._done)
+        self._future.cancel()
+
+    def hurry(self) -> None:
+        """Go on: it is read in a moment."""
 
 
 def complete(head: bytes, media_type: bytes, body: bytes, bodiless: bool) -> bytes:

@@ -54,7 +54,7 @@ def answer_for(route: Route, method: bytes) -> Answer:
     return answer
 
 
-JOB = Route("/jobs/{id}", GET=jobs.job, DELETE=jobs.delete)
+JOB = Route("/jobs/{id}", GET=jobs.job, PUT=submissions.put, DELETE=jobs.delete)
 BATCH = Route("/batches/{id}", GET=batches.batch, DELETE=batches.delete)
 PARTS = {
     b"result": Route("/jobs/{id}/result", GET=jobs.result),

@@ -1,7 +1,8 @@
 """The server: listen, serve until told to end, drain.
 
 SIGTERM and SIGINT drain: no new jobs, statuses stay readable, running and waiting jobs are waited for until
-``drain_timeout``. Exit code 0 when nothing was left, 1 when jobs were. A second signal ends at once, with the code
+``drain_timeout``; with a journal only the running ones, since the others are on disk. Exit code 0 when nothing was
+lost, 1 when jobs were, 3 when the journal could not be read or written. A second signal ends at once, with the code
 that the signal stands for (128 + its number).
 """
 
@@ -17,12 +18,13 @@ import signal
 import socket
 import sys
 import time
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import uvloop
 from headway.core.config import Config
 from headway.core.engine import Engine
 from headway.core.errors import ConfigError
+from headway.core.opening import Recovering, open_engine
 from headway.core.registry import REGISTRY, add_working_directory, load
 from headway.protocol import logs
 from headway.protocol.acceptor import Acceptor
@@ -32,6 +34,7 @@ from headway.protocol.service import TICK_S, Service
 log = logging.getLogger(__name__)
 
 EXIT_JOBS_LEFT = 1
+EXIT_JOURNAL = 3
 # A signal to a process group reaches us twice where make, or a shell, passes on its own.
 SAME_SIGNAL_S = 0.05
 GC_THRESHOLD = (50_000, 20, 50)
@@ -60,14 +63,18 @@ def check(config: Config) -> None:
 async def serve(config: Config, listener: socket.socket) -> int:
     """Serve on ``listener`` until a signal, drain, and return the exit code."""
     loop = asyncio.get_running_loop()
-    engine = Engine(config, REGISTRY)
-    service = Service(config, engine)
-    engine.start()
     told = Told()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.signal, number)
+    recovering = Recovering()
+    service = Service(config, cast(Engine, recovering))
     acceptor = Acceptor(listener, config.server.backlog, lambda: Connection(service))
     ticker = asyncio.create_task(_tick(service))
+    engine = await _open(config, recovering, told)
+    if engine is None:
+        return 0
+    service.engine = engine
+    engine.start(_journal_failed)
     # What lives from here to the end need not be looked at by the garbage collector; and since nothing on the road of
     # a request makes cycles, it need not look often. Tasks may make them, so it still looks.
     gc.collect()
@@ -83,14 +90,53 @@ async def serve(config: Config, listener: socket.socket) -> int:
     return EXIT_JOBS_LEFT if left else 0
 
 
+async def _open(config: Config, recovering: Recovering, told: Told) -> Engine | None:
+    """Open the engine, off the loop where there is a journal to read; None where a signal came first."""
+    if config.journal.path is None:
+        return open_engine(config, REGISTRY, lambda _: None)
+    begun = time.monotonic()
+    said = begun
+
+    def progress(read: int) -> None:
+        nonlocal said
+        recovering.read = read
+        if time.monotonic() - said > TICK_S:
+            said = time.monotonic()
+            log.info("recovering: %d jobs read", read)
+
+    log.info("recovering from %s", config.journal.path)
+    opening = asyncio.ensure_future(asyncio.to_thread(open_engine, config, REGISTRY, progress))
+    ending = asyncio.ensure_future(told.wait())
+    await asyncio.wait((opening, ending), return_when=asyncio.FIRST_COMPLETED)
+    if not opening.done():
+        log.info("ended while recovering")
+        return None
+    ending.cancel()
+    engine = opening.result()
+    log.info("recovered %d jobs in %.2f s", recovering.read, time.monotonic() - begun)
+    return engine
+
+
+def _journal_failed(line: str) -> NoReturn:
+    log.critical("%s; ending, since nothing can be kept any more", line)
+    _end(EXIT_JOURNAL)
+
+
 async def _drain(config: Config, engine: Engine) -> int:
     """Wait for the jobs there are; return how many are left."""
     active = len(engine.active)
-    log.info("draining: %d jobs to finish within %g s; a second signal ends at once", active, config.drain_timeout)
+    log.info(
+        "draining: %d jobs; %g s for those to finish that are waited for; a second signal ends at once",
+        active,
+        config.drain_timeout,
+    )
     left = await engine.drain(config.drain_timeout)
     if active:
         # Whoever waits for one of the last jobs can still read how it ended.
         await asyncio.sleep(config.drain_linger)
+    if engine.journal is not None:
+        log.info("drained: %d jobs are left to the next start, %d of them still running", len(engine.active), left)
+        return 0
     if left:
         log.error("drain_timeout is over: %d jobs are lost", left)
     else:

@@ -53,6 +53,10 @@ class Service:
         self.requests: dict[tuple[str, bytes], int] = {}
         # HEADs of jobs that needed no parser, by state.
         self.heads_told = [0] * len(State)
+        # Any answer may be held, until what it says is on disk.
+        self.holds = config.journal.path is not None
+        # Requests refused, by the reason of their error.
+        self.rejections: dict[str, int] = {}
         self.access_log = config.log.access
         self.tick()
 
@@ -98,5 +102,4 @@ class Service:
 
     def reject(self, reason: str) -> None:
         """Count a request that was refused."""
-        rejections = self.engine.active.stats.rejections
-        rejections[reason] = rejections.get(reason, 0) + 1
+        self.rejections[reason] = self.rejections.get(reason, 0) + 1

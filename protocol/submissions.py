@@ -1,17 +1,24 @@
-"""Submitting: ``POST /jobs`` and ``POST /jobs/{id}/retry``."""
+"""Submitting: ``POST /jobs``, ``PUT /jobs/{key}`` and ``POST /jobs/{id}/retry``."""
 
 from __future__ import annotations
 
+import asyncio
+import re
 from functools import partial
 
 from headway.core import ids
+from headway.core.errors import InvalidError, JournalFullError
 from headway.core.job import State, Status
+from headway.core.keys import Key
 from headway.protocol import bodies
-from headway.protocol.jobs import never_issued, patience, with_document
+from headway.protocol.jobs import anew, find, patience, with_document
 from headway.protocol.problems import Refusal
 from headway.protocol.request import Request
-from headway.protocol.responses import JSON, NAMES, Held
+from headway.protocol.responses import JSON, NAMES, Held, Reading
 from headway.protocol.service import Service
+
+REPLAYED = b"Idempotency-Replayed: true\r\n"
+_KEY = re.compile(rb"[A-Za-z0-9._~-]{1,200}")
 
 
 def check_content(request: Request) -> None:
@@ -26,35 +33,86 @@ def check_content(request: Request) -> None:
 def submit(service: Service, request: Request, _: bytes) -> bytes | Held:
     """POST /jobs: take a job; with ``Prefer: wait`` answer when it is over."""
     check_content(request)
-    status = service.engine.submit(bodies.submission(request.body))
-    return _accepted(service, request, status)
+    if b"idempotency-key" in request.headers:
+        return _keyed(service, request, _key_of(request.headers[b"idempotency-key"]))
+    return _accepted(service, request, service.engine.submit(bodies.submission(request.body)))
 
 
-def retry(service: Service, request: Request, job_id: bytes) -> bytes | Held:
-    """POST /jobs/{id}/retry: take a job that failed once more, under a new id."""
-    status = service.engine.peek(job_id)
+def put(service: Service, request: Request, name: bytes) -> bytes | Held:
+    """PUT /jobs/{key}: take a job under a key of the client's, as POST with this Idempotency-Key does."""
+    check_content(request)
+    if ids.read(name):
+        raise InvalidError([("key", "has the form of an id; choose another, for instance with a dash in it")])
+    return _keyed(service, request, _checked(name))
+
+
+def _keyed(service: Service, request: Request, text: str) -> bytes | Held:
+    key = Key.of(text, request.body)
+    status = service.engine.replayed(key)
     if status is None:
-        raise never_issued()
+        return _accepted(service, request, service.engine.submit(bodies.submission(request.body), key))
+    return _accepted(service, request, status, REPLAYED)
+
+
+def _key_of(value: bytes) -> str:
+    """Return the key in a header, a string of structured fields (RFC 9651, 3.3.3) or a bare one as many send it."""
+    quoted = len(value) > 1 and value[:1] == value[-1:] == b'"'
+    return _checked(value[1:-1] if quoted else value)
+
+
+def _checked(key: bytes) -> str:
+    if not _KEY.fullmatch(key):
+        raise InvalidError([("key", "an idempotency key is 1 to 200 of the characters A-Z a-z 0-9 . _ ~ -")])
+    return key.decode()
+
+
+def retry(service: Service, request: Request, name: bytes) -> bytes | Held:
+    """POST /jobs/{id}/retry: take a job that failed once more, under a new id."""
+    status, _ = find(service, name)
     if status.state == State.EXPIRED:
         return with_document(service, status, service.heads.job(status))
-    return _accepted(service, request, service.engine.retry(status), b'Link: </jobs/%b>; rel="prev"\r\n' % job_id)
+    link = b'Link: </jobs/%b>; rel="prev"\r\n' % ids.write(status.sequence, status.tag)
+    if service.engine.journal is None or status.state != State.FAILED:
+        return _accepted(service, request, service.engine.retry(status), link)
+    reading = asyncio.ensure_future(service.engine.read_job(status))
+    return Held(
+        partial(Reading, reading),
+        lambda: _accepted(service, request, service.engine.retry(status, reading.result()), link),
+    )
 
 
 def _accepted(service: Service, request: Request, status: Status, fields: bytes = b"") -> bytes | Held:
-    job_id = ids.write(status.sequence, status.tag)
+    """Answer that a job was taken, once that is safe; with ``Prefer: wait`` when it is over."""
+    if status.state == State.EMPTY:
+        return Held(partial(service.engine.when_safe, status.sequence), lambda: _safe(service, request, status, fields))
     seconds = patience(service, request)
     if seconds is None:
-        return _created(service, request, status, fields)
+        return _answer(service, request, status, fields)
     fields += b"Preference-Applied: wait=%d\r\n" % seconds
+    if status.state >= State.SUCCEEDED:
+        return _answer(service, request, status, fields)
+    return Held(
+        partial(service.engine.wait, status, seconds),
+        lambda: _answer(service, request, anew(service, status), fields),
+    )
 
-    def then() -> bytes:
-        now = service.engine.peek(job_id) or status
-        if now.state < State.SUCCEEDED:
-            return _created(service, request, now, fields)
-        head = service.heads.job(now) + b"Content-Location: /jobs/%b\r\n" % job_id + fields
-        return with_document(service, now, head)
 
-    return Held(partial(service.engine.wait, status, seconds), then)
+def _safe(service: Service, request: Request, status: Status, fields: bytes) -> bytes | Held:
+    status = anew(service, status)
+    if status.state == State.EXPIRED:
+        # It has not had the time to expire: it was rejected.
+        raise JournalFullError
+    return _accepted(service, request, status, fields)
+
+
+def _answer(service: Service, request: Request, status: Status, fields: bytes) -> bytes | Held:
+    if status.state < State.SUCCEEDED:
+        return _created(service, request, status, fields)
+    where = b"Location: /jobs/%b\r\n" % ids.write(status.sequence, status.tag)
+    if fields.startswith(REPLAYED):
+        # As in the first answer.
+        fields += where
+    return with_document(service, status, service.heads.job(status) + b"Content-" + where + fields)
 
 
 def _created(service: Service, request: Request, status: Status, fields: bytes) -> bytes:

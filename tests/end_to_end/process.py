@@ -22,6 +22,8 @@ from tests.protocol.wire import PATIENCE_S, Answer, Wire, post, request, submiss
 ROOT = Path(__file__).parents[2]
 TASKS = ["examples.tasks", "tests.end_to_end.tasks_for_tests"]
 POLL_S = 0.005
+# Every server of the suite can be given a journal: TEST_JOURNAL=1 make test.
+WITH_JOURNAL = bool(os.environ.get("TEST_JOURNAL"))
 Seen = TypeVar("Seen")
 OVER = {"succeeded", "failed", "cancelled", "expired"}
 
@@ -36,7 +38,8 @@ def environment(settings: Mapping[str, object]) -> dict[str, str]:
 @contextmanager
 def launch(folder: Path, settings: Mapping[str, object], exit_code: int = 0) -> Iterator[Server]:
     """Serve until the end of the block, then see that the server drains and ends with ``exit_code``."""
-    server = Server(folder, {"server__port": 0, "tasks": TASKS, **settings})
+    journal = {"journal__path": str(folder / "journal.db")} if WITH_JOURNAL else {}
+    server = Server(folder, {"server__port": 0, "tasks": TASKS, **journal, **settings})
     try:
         server.wait_until_serving()
         yield server

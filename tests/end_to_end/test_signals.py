@@ -37,7 +37,7 @@ def test_server_with_nothing_to_do_ends_at_once(start: Start, number: int) -> No
 
 @BOTH
 def test_drain(start: Start, gate: Gate, number: int) -> None:
-    server = start(workers=1, drain_linger=0.5)
+    server = start(workers=1, drain_linger=0.5, journal__path=None)
     running, waiting = server.submit("until_file", gate.path), server.submit("give", 5)
     scheduled, over = server.submit("nothing", delay=0.5), server.submit("nothing", delay=1000)
     server.delete(over)
@@ -102,7 +102,7 @@ def test_cancel_of_the_last_job_ends_the_drain(start: Start, gate: Gate) -> None
 
 
 def test_jobs_are_lost_when_drain_timeout_is_over(start: Start, gate: Gate) -> None:
-    server = start(exit_code=1, drain_timeout=0.2, drain_linger=0, workers=1)
+    server = start(exit_code=1, journal__path=None, drain_timeout=0.2, drain_linger=0, workers=1)
     for _ in range(3):
         server.submit("until_file", gate.path)
     server.expected_errors.append("3 jobs are lost")
@@ -113,7 +113,7 @@ def test_jobs_are_lost_when_drain_timeout_is_over(start: Start, gate: Gate) -> N
 
 @pytest.mark.parametrize("task", ["thread_until_file", "never_cancelled"])
 def test_task_that_does_not_stop_does_not_keep_the_process(start: Start, gate: Gate, task: str) -> None:
-    server = start(exit_code=1, drain_timeout=0.2, drain_linger=0)
+    server = start(exit_code=1, journal__path=None, drain_timeout=0.2, drain_linger=0)
     server.wait_for(server.submit(task, gate.path), "running")
     server.expected_errors.append("1 jobs are lost")
     server.signal(signal.SIGTERM)

@@ -168,7 +168,7 @@ def test_deleted_result(server: Server, task: str) -> None:
 
 
 def test_oldest_results_are_given_up(start: Start) -> None:
-    server = start(results__max_bytes=3500, results__max_result_bytes=2000)
+    server = start(results__max_bytes=3500, results__max_result_bytes=2000, journal__path=None)
     paths = [server.run("octets", 1000) for _ in range(5)]
     kept = server.stats()["results"]
     assert (kept["kept"] + kept["evicted"], kept["bytes"] <= 3500, kept["kept"] >= 2) == (5, True, True)

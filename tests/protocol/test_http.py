@@ -43,6 +43,7 @@ def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
 def test_pipelined_job_can_be_asked_for_by_the_next_request(server: Server, gate: Gate) -> None:
     with server.wire() as wire:
         path = wire.ask(post(submission("until_file", gate.path)))["location"]
+        server.wait_for(path, "running")
         wire.send(request("HEAD", path) + request("DELETE", path) + request("HEAD", path))
         assert [wire.read("HEAD").status for _ in range(3)] == [202, 202, 410]
 

@@ -153,8 +153,8 @@ def test_at_the_limit_is_not_over_it(server: Server, sent: bytes, status: int) -
     ("method", "target", "allow"),
     [
         ("PUT", "/jobs", "GET, HEAD, POST"),
-        ("PATCH", "/jobs/0", "DELETE, GET, HEAD"),
-        ("POST", "/jobs/0", "DELETE, GET, HEAD"),
+        ("PATCH", "/jobs/0", "DELETE, GET, HEAD, PUT"),
+        ("POST", "/jobs/0", "DELETE, GET, HEAD, PUT"),
         ("DELETE", "/jobs/0/result", "GET, HEAD"),
         ("OPTIONS", "/healthz", "GET, HEAD"),
         ("TRACE", "/readyz", "GET, HEAD"),

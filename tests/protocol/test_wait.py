@@ -52,6 +52,13 @@ def test_post_answers_with_the_end_of_its_job(server: Server) -> None:
         assert (answer.status, answer["job-state"]) == (424, "failed")
 
 
+@pytest.mark.parametrize(("lines", "version"), [(("Connection: close",), "1.1"), ((), "1.0")])
+def test_a_held_answer_can_be_the_last(server: Server, lines: tuple[str, ...], version: str) -> None:
+    with server.wire() as wire:
+        assert wire.ask(post(submission("sleep", {"seconds": 0.1}), WAIT, *lines, version=version)).status == 200
+        wire.read_end()
+
+
 def test_post_whose_job_takes_longer_is_accepted(server: Server, gate: Gate) -> None:
     with server.wire() as wire:
         answer = wire.ask(post(submission("until_file", gate.path), "Prefer: wait=1"))

@@ -1,0 +1,46 @@
+"""An engine with a journal takes a while to open; until then Recovering stands in for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from headway.core.config import Config
+from headway.core.engine import Engine
+from headway.core.errors import RecoveringError
+from headway.core.journal.journal import Journal
+from headway.core.registry import Registry
+
+
+class Recovering:
+    """The engine before it is there: it is not ready, and whatever else it is asked raises RecoveringError."""
+
+    def __init__(self) -> None:
+        # Jobs read so far.
+        self.read = 0
+
+    @property
+    def not_ready(self) -> str:
+        """Why no jobs are wanted yet."""
+        return f"recovering: {self.read} jobs read"
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise RecoveringError
+
+
+def open_engine(config: Config, registry: Registry, progress: Callable[[int], object]) -> Engine:
+    """Open the engine that ``config`` describes; with a journal to be called outside of the event loop.
+
+    ``progress`` is told now and then how many jobs were read. Raises JournalError where the journal cannot be used.
+    """
+    if config.journal.path is None:
+        return Engine(config, registry)
+    journal = Journal(Path(config.journal.path), config.journal.sync)
+    try:
+        engine = Engine(config, registry, journal)
+        engine.restore(progress)
+    except BaseException:
+        journal.abandon()
+        raise
+    return engine

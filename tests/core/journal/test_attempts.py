@@ -1,0 +1,69 @@
+"""Attempts are counted before they begin, and survive the process."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from random import Random
+
+import pytest
+from headway.core.errors import JournalError
+from headway.core.journal.attempts import ATTEMPT_MASK, Attempts, beside
+
+ROWS = 8
+
+
+def test_what_was_noted_is_there_after_a_kill(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    pid = os.fork()
+    if not pid:
+        attempts = Attempts(path)
+        attempts.begin(ROWS, [(5, 2)])
+        attempts.note(1, 1)
+        attempts.note(1 << 47 | 2, ATTEMPT_MASK + 5)
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(pid, 0)
+    attempts = Attempts(path)
+    assert [attempts.attempt(sequence) for sequence in (1, 2, 5, 9, 1 << 47 | 2)] == [
+        1,
+        ATTEMPT_MASK,
+        2,
+        0,
+        ATTEMPT_MASK,
+    ]
+
+
+def test_a_row_holds_the_last_job_that_was_begun_there(tmp_path: Path) -> None:
+    attempts = Attempts(tmp_path / "j")
+    attempts.begin(ROWS, [])
+    attempts.note(3, 1)
+    attempts.note(3 + ROWS, 1)
+    again = Attempts(tmp_path / "j")
+    assert (again.attempt(3), again.attempt(3 + ROWS)) == (0, 1)
+
+
+def test_a_flipped_bit_counts_as_none(tmp_path: Path) -> None:
+    path, random = tmp_path / "j", Random(1)
+    wrong = 0
+    for _ in range(200):
+        attempts = Attempts(path)
+        attempts.begin(ROWS, [(sequence, 1) for sequence in range(1, ROWS + 1)])
+        data = bytearray(beside(path).read_bytes())
+        data[random.randrange(len(data))] ^= 1 << random.randrange(8)
+        beside(path).write_bytes(data)
+        found = Attempts(path)
+        wrong += any(found.attempt(sequence) > 1 for sequence in range(1, ROWS + 1))
+    assert wrong == 0
+
+
+def test_a_file_cut_short_counts_as_none(tmp_path: Path) -> None:
+    attempts = Attempts(tmp_path / "j")
+    attempts.begin(ROWS, [(1, 3)])
+    beside(tmp_path / "j").write_bytes(b"short")
+    assert Attempts(tmp_path / "j").attempt(1) == 0
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(JournalError, match="cannot be written"):
+        Attempts(tmp_path / "none" / "j").begin(ROWS, [])

@@ -1,0 +1,178 @@
+"""The kill loop: submit from many connections, kill the server at a random moment, start it again, count.
+
+Used by test_crash.py; ``make crash ROUNDS=100`` runs the long one.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.end_to_end.process import environment
+from tests.protocol.wire import PATIENCE_S, Answer, Wire, post, request, submission
+
+CLIENTS = 8
+# How many HEADs are sent before their answers are read.
+PIPELINED = 100
+
+
+@dataclass
+class Counts:
+    """What came of it."""
+
+    rounds: int = 0
+    killed_while_recovering: int = 0
+    # Path of each job that was acknowledged, and what it was given.
+    acknowledged: dict[str, int] = field(default_factory=dict)
+    twice: list[str] = field(default_factory=list)
+    # Those that are not there any more, or whose result is not what they were given.
+    lost: list[str] = field(default_factory=list)
+    stuck: list[str] = field(default_factory=list)
+    refusals: list[int] = field(default_factory=list)
+    seconds_to_ready: list[float] = field(default_factory=list)
+
+
+class Victim:
+    """A server in a process group of its own."""
+
+    def __init__(self, folder: Path, port: int, sync: str) -> None:
+        settings = {
+            "server__port": port,
+            "tasks": ["examples.tasks"],
+            "journal__path": str(folder / "journal.db"),
+            "journal__sync": sync,
+            "retention__jobs": 1_000_000,
+            "retention__seconds": 86_400,
+            "queue__size": 100_000,
+        }
+        self.port = port
+        self.begun = time.monotonic()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "headway", "serve"],
+            env=environment(settings),
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def kill(self) -> None:
+        """Kill the whole group."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def wait_until_ready(self) -> float:
+        """Wait for /readyz and return how long it took from the start of the process."""
+        while time.monotonic() - self.begun < PATIENCE_S:
+            assert self.process.poll() is None, "the server does not start again"
+            try:
+                with Wire(self.port) as wire:
+                    if wire.ask(request("GET", "/readyz")).status == 200:
+                        return time.monotonic() - self.begun
+            except OSError:
+                pass
+            time.sleep(0.005)
+        raise AssertionError("the server does not become ready")
+
+
+class Client(threading.Thread):
+    """Submits as fast as it is answered, until the server is gone."""
+
+    numbers = iter(range(1, 1 << 62))
+
+    def __init__(self, port: int) -> None:
+        super().__init__(daemon=True)
+        self.port = port
+        self.acknowledged: list[tuple[str, int]] = []
+        # Codes other than 202.
+        self.refusals: list[int] = []
+
+    def run(self) -> None:
+        """Submit."""
+        try:
+            with Wire(self.port) as wire:
+                while True:
+                    number = next(self.numbers)
+                    answer = wire.ask(post(submission("echo", number)))
+                    if answer.status == 202:
+                        self.acknowledged.append((answer["location"], number))
+                    else:
+                        self.refusals.append(answer.status)
+        except (OSError, AssertionError):
+            # The server was killed, perhaps in the middle of an answer.
+            return
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def kill_loop(folder: Path, rounds: int, sync: str = "full") -> Counts:
+    """Run the loop in ``folder``; the last start is left to finish all jobs, and all is counted."""
+    counts, port = Counts(), free_port()
+    for _ in range(rounds):
+        victim = Victim(folder, port, sync)
+        try:
+            if random.random() < 0.25:
+                # In mid-recovery, or before, or after.
+                time.sleep(random.uniform(0.0, 0.6))
+                counts.killed_while_recovering += 1
+                continue
+            counts.seconds_to_ready.append(victim.wait_until_ready())
+            clients = [Client(port) for _ in range(CLIENTS)]
+            for client in clients:
+                client.start()
+            time.sleep(random.uniform(0.05, 0.6))
+        finally:
+            victim.kill()
+            counts.rounds += 1
+        for client in clients:
+            client.join(PATIENCE_S)
+            counts.refusals += client.refusals
+            for path, number in client.acknowledged:
+                if path in counts.acknowledged:
+                    counts.twice.append(path)
+                counts.acknowledged[path] = number
+    victim = Victim(folder, port, sync)
+    try:
+        counts.seconds_to_ready.append(victim.wait_until_ready())
+        _look(port, counts)
+    finally:
+        victim.kill()
+    return counts
+
+
+def _look(port: int, counts: Counts) -> None:
+    """Ask for every job that was acknowledged, until all are over."""
+    deadline = time.monotonic() + PATIENCE_S + len(counts.acknowledged) / 1000
+    with Wire(port) as wire:
+        while True:
+            said = wire.ask(request("GET", "/stats")).json["jobs"]
+            if not said["queued"] + said["running"] + said["scheduled"] + said["retrying"]:
+                break
+            assert time.monotonic() < deadline, said
+            time.sleep(0.02)
+        for path, answer in _ask(wire, list(counts.acknowledged)):
+            if answer.status == 202:
+                counts.stuck.append(path)
+            elif answer.status != 200 or answer.json != counts.acknowledged[path]:
+                counts.lost.append(path)
+
+
+def _ask(wire: Wire, paths: list[str]) -> Iterator[tuple[str, Answer]]:
+    for at in range(0, len(paths), PIPELINED):
+        some = paths[at : at + PIPELINED]
+        wire.send(b"".join(request("GET", f"{path}/result") for path in some))
+        for path in some:
+            yield path, wire.read("GET")
