@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import mmap
 import sys
+from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 from headway.core.errors import IllegalMoveError
-from headway.core.job import MOVES, State
+from headway.core.job import MOVES, TERMINAL, State
 
 STATE_MASK = 0xFF
 PROGRESS_SHIFT = 8
@@ -227,6 +228,49 @@ class Board:
         bits = record.attempt << ATTEMPT_SHIFT | progress << PROGRESS_SHIFT | state
         self.live[row] = sequence // self.rows << GENERATION_SHIFT | bits
         return True
+
+    def restore_over(
+        self,
+        first: int,
+        tags: Iterable[int],
+        states: Sequence[int],
+        attempts: Iterable[int],
+        places: Sequence[int],
+        submitted: Iterable[float],
+        started: Iterable[float],
+        ended: Iterable[float],
+        tasks: Iterable[int],
+        priorities: Iterable[int],
+        reasons: Iterable[int],
+        has_result: Iterable[int],
+    ) -> None:
+        """Do what ``restore`` does for jobs that are over and whose sequence numbers follow on ``first``, at once.
+
+        They must lie side by side, with no other job in their rows: ``is_free``.
+        """
+        row, count = first % self.rows, len(states)
+        rows = slice(row, row + count)
+        self.next_sequence = max(self.next_sequence, first + count)
+        self.ended_total = max(self.ended_total, *places)
+        for state in TERMINAL:
+            self.count[state] += states.count(state)
+        self.tag[rows] = array("Q", tags)
+        self.place[rows] = array("Q", places)
+        self.submitted[rows] = array("d", submitted)
+        self.started[rows] = array("d", started)
+        self.ended[rows] = array("d", ended)
+        self.task[rows] = array("H", tasks)
+        self.priority[rows] = bytes(priorities)
+        self.reason[rows] = bytes(reasons)
+        self.has_result[rows] = bytes(has_result)
+        fixed = first // self.rows << GENERATION_SHIFT | PROGRESS_MASK
+        words = (fixed | n << ATTEMPT_SHIFT | state for n, state in zip(attempts, states, strict=True))
+        self.live[rows] = array("Q", words)
+
+    def is_free(self, first: int, count: int) -> bool:
+        """Whether ``count`` jobs from ``first`` on lie side by side on the board, in rows that no job was ever in."""
+        row = first % self.rows
+        return row + count <= self.rows and not any(self.live[row : row + count])
 
     def records(self) -> Iterator[Record]:
         """Yield all rows that hold a job, be it kept or not, in no order."""

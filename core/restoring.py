@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from itertools import chain
 from math import inf
+from typing import Any
 
 from headway.core.board import Board, Record
 from headway.core.durable import Durable
@@ -48,38 +49,71 @@ def restore(
     them: those that are declared, then those that only jobs that are over know. Raises JournalError where a job is to
     be run whose task is not declared.
     """
-    names = [task.name for task in registry.tasks]
-    index = {name: at for at, name in enumerate(names)}
-    orphans: Counter[str] = Counter()
-    waiting: list[tuple[int, int]] = []
-    now, wall = time.monotonic(), active.wall
+    names = _Names(registry)
+    waiting: list[Saved] = []
+    wall, now = active.wall, time.time()
     board.ended_total = journal.last_place
-    given_up, too_old = board.ended_total - board.kept_jobs, now + wall - board.kept_seconds
-    for saved in chain.from_iterable(journal.jobs(progress)):
-        if saved.place is not None:
-            if saved.place <= given_up or (saved.ended or 0.0) <= too_old:
-                continue
-            if saved.task not in index:
-                index[saved.task] = len(names)
-                names.append(saved.task)
-        elif saved.task in registry.by_name:
-            saved = _counted(saved, active.attempts.attempt(saved.sequence))
-            waiting.append((saved.sequence, saved.attempt))
-            active.restore(_job(saved, registry.by_name[saved.task], wall), saved.state, (saved.due or 0.0) - wall)
-        else:
-            orphans[saved.task] += 1
-            continue
-        board.restore(_record(saved, tag(saved.sequence), index[saved.task], wall))
+    given_up, too_old = board.ended_total - board.kept_jobs, now - board.kept_seconds
+    for chunk in journal.jobs(progress):
+        over = []
+        for saved in chunk:
+            if saved.place is None:
+                waiting.append(_counted(saved, active.attempts.attempt(saved.sequence)))
+            elif saved.place > given_up and (saved.ended or 0.0) > too_old:
+                over.append(saved)
+        _restore_over(board, over, names, tag, wall)
+    orphans = Counter(saved.task for saved in waiting if saved.task not in registry.by_name)
     if orphans:
         told = ", ".join(f"{count} of {name!r}" for name, count in orphans.most_common())
         raise JournalError(
             f"{journal.path}: jobs wait whose tasks are not declared: {told}; add their modules to tasks:"
         )
+    for saved in waiting:
+        board.restore(_record(saved, tag(saved.sequence), names[saved.task], wall))
+        active.restore(_job(saved, registry.by_name[saved.task], wall), saved.state, (saved.due or 0.0) - wall)
     for sequence, key, digest, submitted in chain.from_iterable(journal.keyed()):
         active.keys.put(key, Keyed(sequence, digest, submitted - wall))
     board.next_sequence = journal.next_sequence
-    active.attempts.begin(board.rows, waiting)
-    return names
+    active.attempts.begin(board.rows, [(saved.sequence, saved.attempt) for saved in waiting])
+    return list(names)
+
+
+class _Names(dict[str, int]):
+    """Tasks by name to the index that the board has of them; one that is asked for and not there gets the next."""
+
+    def __init__(self, registry: Registry) -> None:
+        super().__init__((task.name, task.index) for task in registry.tasks)
+
+    def __missing__(self, name: str) -> int:
+        self[name] = len(self)
+        return self[name]
+
+
+def _restore_over(board: Board, over: list[Saved], names: _Names, tag: Callable[[int], int], wall: float) -> None:
+    """Put jobs that are over on the board: at once if they lie side by side, as they mostly do."""
+    if not over:
+        return
+    first, count = over[0].sequence, len(over)
+    if over[-1].sequence - first != count - 1 or not board.is_free(first, count):
+        for saved in over:
+            board.restore(_record(saved, tag(saved.sequence), names[saved.task], wall))
+        return
+    # A Saved of columns: Any stands for the type that this would be.
+    columns: Any = Saved._make(zip(*over, strict=True))
+    board.restore_over(
+        first,
+        map(tag, columns.sequence),
+        columns.state,
+        columns.attempt,
+        columns.place,
+        [at - wall for at in columns.submitted],
+        [at - wall if at else 0.0 for at in columns.started],
+        [at - wall for at in columns.ended],
+        map(names.__getitem__, columns.task),
+        columns.priority,
+        columns.reason,
+        [size is not None for size in columns.size],
+    )
 
 
 def _counted(saved: Saved, begun: int) -> Saved:

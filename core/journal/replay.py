@@ -63,7 +63,7 @@ def jobs(connection: apsw.Connection, progress: Callable[[int], object] = lambda
     read = 0
     for chunk in _chunks(connection, "job", JOB):
         read += len(chunk)
-        yield [Saved._make(row) for row in chunk]
+        yield list(map(Saved._make, chunk))
         progress(read)
 
 

@@ -274,6 +274,46 @@ def test_a_job_begins_as_the_table_says(state: State) -> None:
         opened(Board(4, 60.0, 4), state)
 
 
+def test_jobs_that_are_over_come_back_at_once_as_they_do_one_by_one() -> None:
+    one_by_one, at_once = Board(8, 60.0, 2), Board(8, 60.0, 2)
+    first = one_by_one.rows + 2
+    records = [
+        Record(
+            first + n,
+            100 + n,
+            State.FAILED if n % 2 else State.SUCCEEDED,
+            n,
+            n,
+            n + 0.5,
+            0.0,
+            n + 1.0,
+            n + 2.0,
+            n,
+            None,
+            n + 1,
+            n % 2,
+            n % 2,
+        )
+        for n in range(5)
+    ]
+    for record in records:
+        one_by_one.restore(record)
+    columns = list(zip(*map(msgspec.structs.astuple, records), strict=True))
+    _, tag, state, task, priority, submitted, _, started, ended, attempt, _, place, reason, has_result = columns
+    assert at_once.is_free(first, 5)
+    at_once.restore_over(
+        first, tag, state, attempt, place, submitted, started, ended, task, priority, reason, has_result
+    )
+    assert not at_once.is_free(first + 4, 1)
+    assert not at_once.is_free(at_once.rows - 1, 2)
+    assert list(at_once.records()) == list(one_by_one.records()) != []
+    assert (at_once.count, at_once.ended_total, at_once.next_sequence) == (
+        one_by_one.count,
+        one_by_one.ended_total,
+        one_by_one.next_sequence,
+    )
+
+
 def test_an_empty_row_is_seen_once_its_job_has_moved() -> None:
     board = Board(4, 60.0, 4)
     sequence = opened(board, State.EMPTY)
