@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import click
 import msgspec
 
-from headway.core.config import CONFIG_VARIABLE, Config, load
+from headway.core.config import CONFIG_VARIABLE
 from headway.core.errors import ConfigError, JournalError
+from headway.journal import journal
+from headway.settings import EXIT_CONFIG, fail, settings
 from headway.sim.command import command
-
-DEFAULT_FILE = Path("config.yaml")
-EXIT_CONFIG = 2
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -40,41 +37,30 @@ def serve(file: Path | None, check: bool) -> None:
     """
     from headway.protocol import server as http
 
+    config = settings(file)
     try:
-        config = _settings(file)
         if check:
             http.check(config)
             click.echo("the configuration is good")
             return
         http.run(config)
     except ConfigError as error:
-        click.echo(f"headway: {error}", err=True)
-        sys.exit(EXIT_CONFIG)
+        fail(error, EXIT_CONFIG)
     except JournalError as error:
-        click.echo(f"headway: {error}", err=True)
-        sys.exit(http.EXIT_JOURNAL)
-
-
-def _settings(file: Path | None) -> Config:
-    if file is None and DEFAULT_FILE.exists():
-        file = DEFAULT_FILE
-    return load(file, os.environ)
+        fail(error, http.EXIT_JOURNAL)
 
 
 def _simulation(file: Path | None) -> Mapping[str, object]:
     """Return the settings of ``simulation:``, with the URL of the server that the settings describe."""
-    try:
-        config = _settings(file)
-    except ConfigError as error:
-        click.echo(f"headway: {error}", err=True)
-        sys.exit(EXIT_CONFIG)
+    config = settings(file)
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.server.host, config.server.host)  # noqa: S104
     url = f"http://[{host}]:{config.server.port}" if ":" in host else f"http://{host}:{config.server.port}"
-    settings: dict[str, object] = msgspec.to_builtins(config.simulation)
-    return settings | {"url": config.simulation.url or url}
+    simulation: dict[str, object] = msgspec.to_builtins(config.simulation)
+    return simulation | {"url": config.simulation.url or url}
 
 
 main.add_command(command(_simulation))
+main.add_command(journal)
 
 
 def server() -> None:

@@ -1,0 +1,95 @@
+"""What people are shown of a journal, which may be in use: is it whole, how much is in it, and all of it as lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import apsw
+import orjson
+from headway.core import ids
+from headway.core.errors import JournalError
+from headway.core.job import Reason, State
+from headway.core.journal import mark, schema
+from headway.core.journal.replay import jobs, result
+
+
+def check(path: Path) -> list[str]:
+    """Return what is wrong with a journal, one line each; it may be in use."""
+    try:
+        # Before the journal: whatever the mark says, the journal then has at least that.
+        marked = mark.read(mark.beside(path))
+        connection = schema.open_reader(path)
+        try:
+            meta = schema.verify(path, connection)
+            missing = schema.compare(path, connection, meta, marked)
+        finally:
+            connection.close()
+    except (JournalError, apsw.Error) as error:
+        return [str(error)]
+    return [f"{path}: the last {missing} acknowledged commits are missing"] if missing else []
+
+
+def stats(path: Path) -> dict[str, object]:
+    """Return counts and sizes; it may be in use."""
+    connection = schema.open_reader(path)
+    try:
+        meta = schema.Meta(connection)
+        states: dict[Any, Any] = dict(connection.execute("SELECT state, count(*) FROM job GROUP BY state"))
+        results = connection.execute("SELECT count(*), coalesce(sum(length(body)), 0) FROM result").fetchall()[0]
+        page, pages, free = (connection.pragma(name) for name in ("page_size", "page_count", "freelist_count"))
+    finally:
+        connection.close()
+    log = path.with_name(f"{path.name}-wal")
+    return {
+        "jobs": sum(states.values()),
+        "by_state": {State(state).name.lower(): count for state, count in states.items()},
+        "results": results[0],
+        "result_bytes": results[1],
+        "file_bytes": page * pages,
+        "free_bytes": page * free,
+        "log_bytes": log.stat().st_size if log.exists() else 0,
+        "commits": meta.commits,
+        "highest_sequence": meta.high,
+        "closed": meta.clean,
+    }
+
+
+def export(path: Path, out: BinaryIO) -> int:
+    """Write each job as a line of JSON, its payload and result in it; return how many. Raises JournalError."""
+    connection = schema.open_reader(path)
+    count = 0
+    try:
+        tag = ids.Ids(schema.Meta(connection).secret).tag
+        for chunk in jobs(connection):
+            for saved in chunk:
+                job_id = ids.write(saved.sequence, tag(saved.sequence)).decode()
+                names: dict[str, object] = {
+                    "state": State(saved.state).name.lower(),
+                    "reason": Reason(saved.reason).name.lower(),
+                }
+                line: dict[str, object] = {"id": job_id} | saved._asdict() | names
+                if saved.payload is not None:
+                    line["payload"] = orjson.Fragment(saved.payload)
+                if saved.size is not None:
+                    line["result"] = _shown(connection, saved.sequence)
+                out.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+                count += 1
+    except apsw.Error as error:
+        raise JournalError(f"{path}: cannot be read any further: {error}") from None
+    finally:
+        connection.close()
+    return count
+
+
+def _shown(connection: apsw.Connection, sequence: int) -> dict[str, object] | None:
+    found = result(connection, sequence)
+    if found is None:
+        return None
+    media, body = found
+    if media == "application/json":
+        return {"media_type": media, "json": orjson.Fragment(body)}
+    try:
+        return {"media_type": media, "text": body.decode()}
+    except UnicodeDecodeError:
+        return {"media_type": media, "hex": body.hex()}

@@ -1,0 +1,96 @@
+"""The command line: ``headway journal``. Exit codes: 0; 1, something is wrong with the journal; 2, wrong usage."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from headway.core.errors import JournalError
+from headway.settings import fail, settings
+
+EXIT_WRONG = 1
+
+
+def _default() -> Path:
+    """Return the journal that the settings name."""
+    path = settings(None).journal.path
+    if path is None:
+        raise click.UsageError("no journal.path is set: name the file")
+    return Path(path)
+
+
+FILE = click.argument("path", default=_default, type=click.Path(path_type=Path, exists=True, dir_okay=False))
+
+
+@click.group()
+def journal() -> None:
+    """Look at a journal, also while a server uses it; save what can be read of a damaged one.
+
+    PATH is journal.path of the settings unless it is given.
+    """
+
+
+@journal.command()
+@FILE
+def check(path: Path) -> None:
+    """Read all of it and say what is wrong."""
+    from headway.core.journal import report
+
+    wrong = report.check(path)
+    for line in wrong:
+        click.echo(f"headway: {line}", err=True)
+    if wrong:
+        sys.exit(EXIT_WRONG)
+    click.echo(f"{path}: good")
+
+
+@journal.command()
+@FILE
+def stats(path: Path) -> None:
+    """Show how much is in it, JSON."""
+    import orjson
+
+    from headway.core.journal import report
+
+    _say(lambda: click.echo(orjson.dumps(report.stats(path), option=orjson.OPT_INDENT_2)))
+
+
+@journal.command()
+@FILE
+@click.option("--jsonl", is_flag=True, default=True, help="As lines of JSON, the only form there is.")
+@click.option("--out", type=click.File("wb"), default="-", help="A file.  [default: standard output]")
+def export(path: Path, jsonl: bool, out: BinaryIO) -> None:
+    """Write each job, with its payload and its result, as a line of JSON."""
+    from headway.core.journal import report
+
+    _say(lambda: click.echo(f"{report.export(path, out)} jobs", err=True))
+
+
+@journal.command()
+@FILE
+@click.argument("new", type=click.Path(path_type=Path))
+def recover(path: Path, new: Path) -> None:
+    """Save what can be read of a damaged journal into a NEW one; the old one stays as it is."""
+    from headway.core.journal import recovery
+
+    def save() -> None:
+        saved = recovery.recover(path, new)
+        click.echo(
+            f"{new}: {saved.jobs} jobs, {saved.results} results, {saved.keys} keys; "
+            f"{saved.doubtful} of these rows were on damaged pages"
+        )
+        if not saved.ids_kept:
+            click.echo("headway: the secret of the ids could not be read: ids that clients hold answer 404", err=True)
+
+    _say(save)
+
+
+def _say(what: Callable[[], None]) -> None:
+    try:
+        what()
+    except JournalError as error:
+        fail(error, EXIT_WRONG)

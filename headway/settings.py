@@ -1,0 +1,32 @@
+"""Where the command line finds its settings."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from headway.core.config import Config, load
+from headway.core.errors import ConfigError
+
+DEFAULT_FILE = Path("config.yaml")
+EXIT_CONFIG = 2
+
+
+def settings(file: Path | None) -> Config:
+    """Read ``file``, or config.yaml where there is one, and the HEADWAY_* variables; end where that cannot be done."""
+    if file is None and DEFAULT_FILE.exists():
+        file = DEFAULT_FILE
+    try:
+        return load(file, os.environ)
+    except ConfigError as error:
+        fail(error, EXIT_CONFIG)
+
+
+def fail(error: Exception, code: int) -> NoReturn:
+    """Say what is wrong in one line, and end."""
+    click.echo(f"headway: {error}", err=True)
+    sys.exit(code)

@@ -1,0 +1,1 @@
+../../headway/journal.py
