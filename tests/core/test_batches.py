@@ -230,6 +230,23 @@ def test_a_batch_goes_around_rows_that_are_held() -> None:
     assert batches.newest(first, 4, 2.0).cancelled == 0
 
 
+@pytest.mark.parametrize("held", [False, True])
+def test_a_young_batch_is_counted_where_the_ring_begins_anew(held: bool) -> None:
+    board, batches = on_board(200, 6)
+    if held:
+        opened(board, 2)
+        board.move(1, State.CANCELLED, 1.0)
+    board.next_sequence = board.rows - 2
+    first = batches.seek(4, 2.0)
+    members = opened(board, 4)
+    assert members == [first, first + 1, first + 2, first + (5 if held else 3)]
+    for sequence in members[1:]:
+        board.move(sequence, State.CANCELLED, 3.0)
+    status = batches.newest(first, 4, 3.0)
+    assert (status.pending, status.cancelled, status.expired) == (1, 3, 0)
+    assert (status.retry_after_ms, status.span) == (first, 6 if held else 4)
+
+
 def test_free_rows_that_lie_too_far_apart_are_left_for_the_next_round() -> None:
     board, _ = on_board(0, 6)
     opened(board, 6)
