@@ -115,6 +115,17 @@ class Http(Section, frozen=True):
 
     failed_status: Literal[424, 200] = 424
     wait_most: Annotated[int, Meta(ge=0, le=600)] = 30
+    trusted_proxies: tuple[str, ...] = ()
+    client_header: Literal["x-forwarded-for", "forwarded"] = "x-forwarded-for"
+
+
+class Rates(Section, frozen=True):
+    """How much one client may ask for; 0 for no limit."""
+
+    submits: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    submits_window: Annotated[int, Meta(ge=1, le=86_400)] = 1
+    polls: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    polls_window: Annotated[int, Meta(ge=1, le=86_400)] = 1
 
 
 class Log(Section, frozen=True):
@@ -163,6 +174,7 @@ class Config(Section, frozen=True):
     limits: Limits = Limits()
     timeouts: Timeouts = Timeouts()
     http: Http = Http()
+    rates: Rates = Rates()
     log: Log = Log()
     simulation: Simulation = Simulation()
 

@@ -5,5 +5,5 @@ In reading order, which is the road of a request: ``server`` (listen, signals, d
 ``answering`` (requests to bytes: the order of answers, flow control); ``routes`` (method and path to function), which
 lead to ``submissions`` (what is sent: ``bodies``), ``jobs``, ``batches`` and ``health``; ``responses`` and ``problems``
 (status lines and headers as ready bytes); ``documents`` (what GET says). Beside the road: ``service`` (what connections
-share), ``clock``, ``metrics`` and ``logs``.
+share), ``limits`` on what one of the ``clients`` may ask, ``clock``, ``metrics`` and ``logs``.
 """

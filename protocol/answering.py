@@ -124,7 +124,10 @@ class Answering(asyncio.Protocol):
         try:
             route, job_id = routes.find(request.target)
             name = route.names.get(request.method, route.path)
-            answer = routes.answer_for(route, request.method)(self.service, request, job_id)
+            answer_for = routes.answer_for(route, request.method)
+            if self.service.limits is not None:
+                self.service.limits.check(request, route.limited)
+            answer = answer_for(self.service, request, job_id)
         except Exception as error:  # noqa: BLE001 — _excuse logs what is not ours
             self._excuse(error, request, name)
             return
@@ -167,6 +170,8 @@ class Answering(asyncio.Protocol):
         self._finish(answer, request, name, problems.closes(error) or not request.keep_alive)
 
     def _finish(self, answer: bytes, request: Request, name: str, close: bool) -> None:
+        if request.allowance and b"\r\nRateLimit: " not in answer:
+            answer = answer.replace(b"\r\n", b"\r\n" + request.allowance, 1)
         if close or request.version == "1.0":
             answer = with_connection(answer, close)
             self._closing = close

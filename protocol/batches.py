@@ -28,7 +28,10 @@ ENDINGS = {
 def submit(service: Service, request: Request, _: bytes) -> bytes | Held:
     """POST /batches: take 1 to 1,000 jobs, all or none; with ``Prefer: wait`` answer when all are over."""
     check_content(request)
-    batch = service.engine.submit_many(bodies.batch(request.body))
+    submissions = bodies.batch(request.body)
+    if service.limits is not None:
+        service.limits.submit(request, len(submissions))
+    batch = service.engine.submit_many(submissions)
     return when_safe(service, batch.first + batch.span - 1, lambda: _accepted(service, request, batch))
 
 

@@ -31,7 +31,7 @@ _TARGET = len(b"HEAD ")
 _ID = len(_HEAD_JOB)
 _REST = _ID + ids.LENGTH
 # The header fields of KEPT that a request may have and still ask for nothing out of the ordinary.
-PLAIN = {b"host", b"connection", b"content-type", b"content-length"}
+PLAIN = {b"host", b"connection", b"content-type", b"content-length", b"forwarded", b"x-forwarded-for"}
 
 
 class Connection(Answering):
@@ -61,6 +61,8 @@ class Connection(Answering):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""
         self._transport = cast(asyncio.Transport, transport)
+        if self.service.limits is not None:
+            self._request.peer = (transport.get_extra_info("peername") or ("",))[0]
         connections = self.service.connections
         most = self.service.config.limits.connections
         if len(connections) < most:
@@ -128,6 +130,9 @@ class Connection(Answering):
         if request.version != "1.1" or not request.keep_alive or not request.headers.keys() <= PLAIN:
             return
         if data[:_ID] == _HEAD_JOB and request.target == data[_TARGET:_REST]:
+            if self.service.limits is not None:
+                # What is not read cannot be counted.
+                return
             self._known_rest = data[_REST:]
         elif request.method == b"POST" and b"content-length" in request.headers:
             self._known_post = KnownHead.of(request, data)

@@ -32,6 +32,8 @@ KEPT = frozenset(
         b"prefer",
         b"if-none-match",
         b"idempotency-key",
+        b"forwarded",
+        b"x-forwarded-for",
     }
 )
 SINGLE = frozenset({b"host", b"content-length", b"content-type", b"transfer-encoding", b"idempotency-key"})
@@ -58,6 +60,7 @@ class Request:
         "_header_count",
         "_ready",
         "_trusted_host",
+        "allowance",
         "begun",
         "body",
         "body_bytes",
@@ -67,6 +70,7 @@ class Request:
         "limits",
         "method",
         "parser",
+        "peer",
         "target",
         "version",
     )
@@ -77,6 +81,9 @@ class Request:
         self._ready = ready
         self._trusted_host = b""
         self.parser = HttpRequestParser(self)
+        # The address it came from, and header lines that tell what the client is left; empty where nothing is limited.
+        self.peer = ""
+        self.allowance = b""
         # A request has begun and is not complete.
         self.begun = False
         self.head_done = False

@@ -19,8 +19,10 @@ Answer = Callable[[Service, Request, bytes], bytes | Held]
 class Route:
     """A path with a function for each method; ``{id}`` in the path is what the function gets after the request."""
 
-    def __init__(self, path: str, **answers: Answer) -> None:
+    def __init__(self, path: str, limited: bool = False, **answers: Answer) -> None:
         self.path = path
+        # Whether each request counts for the limits on its client.
+        self.limited = limited
         self.answers = {method.encode(): answer for method, answer in answers.items()}
         if b"GET" in self.answers:
             self.answers[b"HEAD"] = self.answers[b"GET"]
@@ -54,16 +56,16 @@ def answer_for(route: Route, method: bytes) -> Answer:
     return answer
 
 
-JOB = Route("/jobs/{id}", GET=jobs.job, PUT=submissions.put, DELETE=jobs.delete)
-BATCH = Route("/batches/{id}", GET=batches.batch, DELETE=batches.delete)
+JOB = Route("/jobs/{id}", limited=True, GET=jobs.job, PUT=submissions.put, DELETE=jobs.delete)
+BATCH = Route("/batches/{id}", limited=True, GET=batches.batch, DELETE=batches.delete)
 PARTS = {
-    b"result": Route("/jobs/{id}/result", GET=jobs.result),
-    b"retry": Route("/jobs/{id}/retry", POST=submissions.retry),
+    b"result": Route("/jobs/{id}/result", limited=True, GET=jobs.result),
+    b"retry": Route("/jobs/{id}/retry", limited=True, POST=submissions.retry),
 }
 FIXED = {
     route.path.encode(): route
     for route in (
-        Route("/jobs", GET=jobs.listing, POST=submissions.submit),
+        Route("/jobs", limited=True, GET=jobs.listing, POST=submissions.submit),
         Route("/batches", POST=batches.submit),
         Route("/healthz", GET=health.healthz),
         Route("/readyz", GET=health.readyz),

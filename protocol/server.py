@@ -29,6 +29,7 @@ from headway.core.registry import REGISTRY, add_working_directory, load
 from headway.protocol import logs
 from headway.protocol.acceptor import Acceptor
 from headway.protocol.connection import Connection
+from headway.protocol.limits import limits
 from headway.protocol.service import TICK_S, Service
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,8 @@ def run(config: Config) -> NoReturn:
 
 
 def check(config: Config) -> None:
-    """Import the task modules; raises ConfigError where one cannot be used."""
+    """Read the limits and import the task modules; raises ConfigError where one cannot be used."""
+    limits(config)
     add_working_directory()
     load(config.tasks)
 

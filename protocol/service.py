@@ -11,6 +11,7 @@ from headway.core.config import Config
 from headway.core.engine import Engine
 from headway.core.job import State
 from headway.protocol.clock import Clock
+from headway.protocol.limits import limits
 from headway.protocol.responses import Heads
 
 TICK_S = 1.0
@@ -57,6 +58,7 @@ class Service:
         self.holds = config.journal.path is not None
         # Requests refused, by the reason of their error.
         self.rejections: dict[str, int] = {}
+        self.limits = limits(config)
         self.access_log = config.log.access
         self.tick()
 

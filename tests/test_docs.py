@@ -29,7 +29,7 @@ def settings(struct: msgspec.Struct, prefix: str = "") -> Iterator[tuple[str, ob
         if isinstance(value, msgspec.Struct):
             yield from settings(value, f"{field.name}.")
         else:
-            yield f"{prefix}{field.name}", value
+            yield f"{prefix}{field.name}", list(value) if isinstance(value, tuple) else value
 
 
 def test_config_yaml_has_every_setting_with_its_default_in_order() -> None:

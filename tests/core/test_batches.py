@@ -77,7 +77,7 @@ def test_jobs_of_a_batch_have_consecutive_numbers_and_are_told_in_order() -> Non
             jobs = engine.list_batch(status)
             assert [ids.read(job_id) >> ids.TAG_BITS for job_id, _ in jobs] == list(range(1, 1001))
             await asyncio.sleep(0)
-            assert engine.cancel_batch(status)
+            assert engine.cancel_batch(status) == (True, 0)
             assert [state for _, state in engine.list_batch(status)] == [State.CANCELLED] * 1000
 
     run(test)
@@ -106,7 +106,7 @@ def test_a_batch_is_over_when_all_its_jobs_are(tasks: list[str], state: State) -
             ended = engine.peek_batch(status.id)
             assert ended is not None
             assert (ended.state, ended.failed, ended.retry_after_ms) == (state, tasks.count("broken"), 0)
-            assert not engine.cancel_batch(ended)
+            assert engine.cancel_batch(ended) == (False, 0)
             assert over(engine, status.id) == state
 
     run(test)

@@ -1,0 +1,74 @@
+"""Who a request counts for: the address it came from, or the one that a trusted proxy says it came from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+from headway.core.errors import ConfigError
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+# An IPv6 address in brackets, or an IPv4 address, with a port or without (RFC 7239, 6).
+_NODE = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::\d+)?")
+_FOR = re.compile(r'(?:^|;)\s*for="?([^;"\s]*)"?', re.IGNORECASE)
+
+
+class Clients:
+    """Tells clients apart; ``header`` is the one that the proxies in the networks ``trusted`` write."""
+
+    def __init__(self, trusted: tuple[str, ...], header: str) -> None:
+        self._trusted = [_network(network) for network in trusted]
+        self._header = header.encode()
+
+    def key(self, peer: str, headers: dict[bytes, bytes]) -> bytes:
+        """Return what the client at ``peer`` is counted under: its IPv4 address, or the /64 of its IPv6 address."""
+        address = _address(peer)
+        if address is None:
+            # A Unix socket.
+            return b""
+        if self._trusted and self._is_trusted(address) and self._header in headers:
+            # Each proxy adds whom it was asked by at the end; what stands before the first that is not ours is hearsay.
+            for before in self._named(headers[self._header].decode("latin-1")):
+                if before is None:
+                    break
+                address = before
+                if not self._is_trusted(address):
+                    break
+        return address.packed[:8]
+
+    def _is_trusted(self, address: Address) -> bool:
+        return any(address in network for network in self._trusted)
+
+    def _named(self, value: str) -> Iterator[Address | None]:
+        """Yield the addresses that a header names, the last first; None for what is not an address."""
+        for item in reversed(value.split(",")):
+            if self._header == b"forwarded":
+                found = _FOR.search(item.strip())
+                yield _address(found[1]) if found else None
+            else:
+                yield _address(item.strip())
+
+
+def _network(text: str) -> Network:
+    try:
+        return ip_network(text)
+    except ValueError as error:
+        raise ConfigError(f"http.trusted_proxies: {error}; expected networks such as 10.0.0.0/8") from None
+
+
+@lru_cache(maxsize=1024)
+def _address(text: str) -> Address | None:
+    node = _NODE.fullmatch(text)
+    try:
+        # An address of a link has its link behind a percent sign.
+        address = ip_address((node[1] or node[2]) if node else text.partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        # It came over IPv4 to a socket for both.
+        return address.ipv4_mapped
+    return address

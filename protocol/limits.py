@@ -1,0 +1,122 @@
+"""How much one client may ask for: GCRA, at constant time and bounded memory.
+
+A client may submit, or poll, ``quota`` times in a row, and regains what it has used evenly over ``window`` seconds; so
+in any t seconds it is let in at most quota + quota / window * t times. One number is kept of each: when it will have
+regained all (the theoretical arrival time of ITU-T I.371, annex A). One who has regained all need not be remembered.
+
+There are two dicts, of the clients seen in this window and of those seen in the one before. At the end of a window the
+older is dropped: all in it have regained all by then, so nothing is forgiven. A dict takes CLIENTS_MOST clients. Those
+who are new to a window in which so many were seen share one place: a crowd of made-up addresses takes no more memory
+and makes nobody's count be forgotten, but it can use up what those who come after it share.
+"""
+
+from __future__ import annotations
+
+import time
+
+from headway.core.config import Config
+from headway.protocol.clients import Clients
+from headway.protocol.problems import Refusal
+from headway.protocol.request import SENDING, Request
+
+# About 5 MB for each of the four dicts.
+CLIENTS_MOST = 1 << 15
+# The place of those who come when so many were seen; no client has it.
+CROWD = b"crowd"
+# Of a quota, so that what was regained to the last bit is not refused for a rounding error.
+SLACK = 1e-9
+
+
+class Rate:
+    """What each client may do ``quota`` times at once, and as often again in ``window`` seconds."""
+
+    def __init__(self, name: str, quota: int, window: int, clients_most: int = CLIENTS_MOST) -> None:
+        self.name = name
+        self.quota = quota
+        self.window = window
+        self.policy = b'RateLimit-Policy: "%b";q=%d;w=%d\r\n' % (name.encode(), quota, window)
+        self._clients_most = clients_most
+        # When each client will have regained all, of time.monotonic.
+        self._recent: dict[bytes, float] = {}
+        self._before: dict[bytes, float] = {}
+        # When the window ends.
+        self._turn_at = 0.0
+
+    def __len__(self) -> int:
+        return len(self._recent) + len(self._before)
+
+    def take(self, client: bytes, count: int, now: float) -> tuple[int, float]:
+        """Let ``client`` in ``count`` times, or not at all.
+
+        Returns how many milliseconds it has to wait, 0 where it was let in, and how many seconds until it has regained
+        all. If it does nothing meanwhile it is let in then.
+        """
+        if now >= self._turn_at:
+            self._turn(now)
+        recent = self._recent
+        if client not in recent and len(recent) >= self._clients_most:
+            client = CROWD
+        whole_at = max(recent.get(client) or self._before.get(client, 0.0), now)
+        after = whole_at + count * self.window / self.quota
+        if after - now > self.window * (1 + SLACK):
+            return int((after - now - self.window) * 1000) + 1, whole_at - now
+        recent[client] = after
+        return 0, after - now
+
+    def left(self, until_whole: float) -> int:
+        """Return how often a client is let in now that will have regained all in ``until_whole`` seconds."""
+        return int(self.quota * (1 - until_whole / self.window + SLACK))
+
+    def _turn(self, now: float) -> None:
+        self._before = self._recent if now < self._turn_at + self.window else {}
+        self._recent = {}
+        self._turn_at = now + self.window
+
+
+class Limits:
+    """The limits on submitting and on polling, each None where there is none."""
+
+    def __init__(self, config: Config) -> None:
+        rates, http = config.rates, config.http
+        self._clients = Clients(http.trusted_proxies, http.client_header)
+        self.submits = Rate("submit", rates.submits, rates.submits_window) if rates.submits else None
+        self.polls = Rate("poll", rates.polls, rates.polls_window) if rates.polls else None
+
+    def submit(self, request: Request, count: int) -> None:
+        """Let the client submit ``count`` jobs; raises Refusal."""
+        if self.submits is not None:
+            if count > self.submits.quota:
+                raise Refusal("batch-over-rate", f"send at most {self.submits.quota} jobs at once: rates.submits")
+            self._admit(self.submits, request, count)
+
+    def check(self, request: Request, limited: bool) -> None:
+        """Let the client ask what it asks; raises Refusal. Not ``limited``: none of the limits is on its route."""
+        request.allowance = b""
+        if limited and request.method in SENDING:
+            self.submit(request, 1)
+        elif limited and self.polls is not None:
+            self._admit(self.polls, request, 1)
+
+    def _admit(self, rate: Rate, request: Request, count: int) -> None:
+        client = self._clients.key(request.peer, request.headers)
+        milliseconds, until_whole = rate.take(client, count, time.monotonic())
+        if not milliseconds:
+            state = b'RateLimit: "%b";r=%d;t=%d\r\n' % (
+                rate.name.encode(),
+                rate.left(until_whole),
+                -(-until_whole // 1),
+            )
+            request.allowance = rate.policy + state
+            return
+        seconds = (milliseconds + 999) // 1000
+        state = b'RateLimit: "%b";r=%d;t=%d\r\n' % (rate.name.encode(), rate.left(until_whole), seconds)
+        raise Refusal(
+            "rate",
+            f"one client may {rate.name} {rate.quota} times in {rate.window} s; try again in {milliseconds / 1000:g} s",
+            fields=b"Retry-After: %d\r\nRetry-After-Ms: %d\r\n%b%b" % (seconds, milliseconds, rate.policy, state),
+        )
+
+
+def limits(config: Config) -> Limits | None:
+    """Return the limits on clients, None where there are none."""
+    return Limits(config) if config.rates.submits or config.rates.polls else None
