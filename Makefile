@@ -7,7 +7,7 @@ BIN := .venv/bin
 LINT = s=0; $(BIN)/ruff format --check . || s=1; $(BIN)/ruff check . || s=1; $(BIN)/mypy || s=1
 
 .DEFAULT_GOAL := help
-.PHONY: .venv run-server run-clients test check lint format bench bench-floor bench-peers bench-memory bench-queues crash build clean help
+.PHONY: .venv run-server run-clients test check lint format bench bench-floor bench-peers bench-memory bench-queues bench-journal crash build clean help
 
 # `make -j clean test` must not clean under the test's feet.
 ifneq (,$(filter clean,$(MAKECMDGOALS)))
@@ -50,6 +50,9 @@ bench-queues: .venv  ## jobs end to end, beside seven queues on Valkey
 	@$(BIN)/python -m pip install -q --group bench-queues
 	@test -d tmp/bench-arq || $(BIN)/python -m pip install -q --target tmp/bench-arq --group bench-arq
 	@$(BIN)/python -m bench.queues --rounds $(or $(ROUNDS),1) $(ARGS)
+
+bench-journal: .venv  ## what keeping jobs on disk costs
+	@$(BIN)/python -m bench.journal --rounds $(or $(ROUNDS),5) $(ARGS)
 
 crash: .venv  ## kill the server ROUNDS=100 times under load and count what was acknowledged
 	@ROUNDS=$(or $(ROUNDS),100) $(BIN)/python -m pytest -s -n 0 tests/end_to_end/test_crash.py $(ARGS)

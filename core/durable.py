@@ -2,8 +2,8 @@
 
 A job that is submitted has a row that is EMPTY until its submission is committed; then it is begun and its client
 answered. A job that has ended is seen as it was before until its end is committed. What is between the two is *owed*.
-An attempt that begins is counted first (``attempts``); that it began, or is to be made again, is written down and
-nobody waits for it: after a kill that came before the commit the job is tried once more, which it may be anyway.
+An attempt that begins is counted first (``attempts``) and not written down: until its end the job is queued on disk.
+That it is to be made again is written down and nobody waits for it.
 
 While the journal has no room no job is claimed, so what is owed does not grow; what runs then ends when there is room.
 """
@@ -138,18 +138,18 @@ class Durable(Active):
             return None
         job = super()._claim()
         if job is not None:
-            row = job.sequence % self.board.rows
-            attempt = self.board.attempt(row)
-            self.attempts.note(job.sequence, attempt)
-            self.journal.start(job.sequence, State.RUNNING, attempt, self.board.started[row] + self.wall)
+            self.attempts.note(job.sequence, self.board.attempt(job.sequence % self.board.rows))
         return job
 
     def _try_again_or_fail(self, job: Job, outcome: Outcome, now: float) -> None:
         super()._try_again_or_fail(job, outcome, now)
-        row = job.sequence % self.board.rows
         if self.board.state(job.sequence) == State.RETRYING:
-            due = self.board.due[row] + self.wall
-            self.journal.retry(job.sequence, State.RETRYING, self.board.attempt(row), due)
+            self._write_waiting(job.sequence, State.RETRYING)
+
+    def _write_waiting(self, sequence: int, state: State) -> None:
+        board, row = self.board, sequence % self.board.rows
+        due, started = board.due[row] + self.wall, board.started[row] + self.wall
+        self.journal.retry(sequence, state, board.attempt(row), due, started)
 
     def _show_end(self, job: Job, state: State, now: float, result: Result | None, reason: Reason) -> None:
         """Write down the end of a job; clients see it when it is committed."""
@@ -222,9 +222,8 @@ class Durable(Active):
     async def stop(self) -> None:
         """End the workers and close the journal; what still runs is begun again by the next start."""
         await super().stop()
-        for sequence, job in self.jobs.items():
-            row = job.sequence % self.board.rows
+        for sequence in self.jobs:
             if self.board.state(sequence) == State.RUNNING and sequence not in self._owed:
-                # Not as RUNNING, which would be taken for what the server died of.
-                self.journal.retry(sequence, State.QUEUED, self.board.attempt(row), 0.0)
+                # With its attempt, or it would be taken for what the server died of.
+                self._write_waiting(sequence, State.QUEUED)
         await self.journal.close()

@@ -259,6 +259,14 @@ class Engine:
         if room < count:
             raise QueueFullError(self.active.queue.size, count, room, self.active.estimate.for_places(count - room))
 
+    def again(self, status: Status) -> Status:
+        """Return what is known now of a job of which ``status`` was known."""
+        sequence, now = status.sequence, time.monotonic()
+        row = self.board.row(sequence)
+        if row < 0 or (self.board.live[row] & STATE_MASK >= SUCCEEDED and not self.board.kept(row, now)):
+            return _bare(State.EXPIRED, sequence, status.tag)
+        return self._status(row, sequence, now)
+
     def peek(self, job_id: bytes) -> Status | None:
         """Return what is known of a job at once; None where it was never issued.
 
@@ -372,13 +380,15 @@ class Engine:
     def _left_the_board(self, sequence: int, tag: int) -> Status | None:
         if not sequence or self.ids.tag(sequence) != tag:
             return None
-        return Status(State.EXPIRED, sequence, tag, "", 0, None, 0, 0, 0.0, 0.0, 0.0, Reason.NONE)
+        return _bare(State.EXPIRED, sequence, tag)
 
     def _status(self, row: int, sequence: int, now: float) -> Status:
         board = self.board
         # Once: each reading of a column makes an int, and this is done for every poll.
         word, task, tag = board.live[row], board.task[row], board.tag[row]
         state = word & STATE_MASK
+        if not state:
+            return _bare(State.EMPTY, sequence, tag)
         progress = word >> PROGRESS_SHIFT & PROGRESS_NONE
         ahead = retry_after_ms = 0
         if state == QUEUED:
@@ -403,3 +413,8 @@ class Engine:
             board.ended[row],
             board.reason[row],
         )
+
+
+def _bare(state: State, sequence: int, tag: int) -> Status:
+    """Return the status of a job of which nothing else is known."""
+    return Status(state, sequence, tag, "", 0, None, 0, 0, 0.0, 0.0, 0.0, Reason.NONE)

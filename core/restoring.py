@@ -117,7 +117,7 @@ def _restore_over(board: Board, over: list[Saved], names: _Names, tag: Callable[
 
 
 def _counted(saved: Saved, begun: int) -> Saved:
-    """Return the job as running if its last attempt began and the kill came before the commit that says so."""
+    """Return the job as running if more attempts at it began than are written down: it was, or its end was not kept."""
     return saved if begun <= saved.attempt else saved._replace(state=State.RUNNING, attempt=begun)
 
 

@@ -50,6 +50,7 @@ class Answering(asyncio.Protocol):
         "_out_bytes",
         "_paused",
         "_request",
+        "_stopped",
         "_to_flush",
         "_transport",
         "_unsent_bytes",
@@ -66,7 +67,7 @@ class Answering(asyncio.Protocol):
         self.service = service
         # Per connection. When ``overdue`` is to be called, of time.monotonic; what for is told by the flags.
         self.deadline = service.idle_deadline
-        self._paused = self._closing = self._eof = False
+        self._paused = self._stopped = self._closing = self._eof = False
         # No request is half read, none waits or is held, the client reads, and the connection goes on.
         self._free = True
         # What could not be answered yet, in order; bytes are an answer that only waits for its turn.
@@ -84,7 +85,7 @@ class Answering(asyncio.Protocol):
         """The client does not read its answers."""
         self._paused = True
         self._free = False
-        self._transport.pause_reading()
+        self._stop_reading()
         self._wait_for_client()
 
     def resume_writing(self) -> None:
@@ -93,6 +94,11 @@ class Answering(asyncio.Protocol):
         self._unsent_bytes = 0
         self.deadline = time.monotonic() + self.service.config.timeouts.body
         self._answer_waiting()
+
+    def _stop_reading(self) -> None:
+        """Leave what the client sends in the kernel until ``_answer_waiting`` has come to the end."""
+        self._stopped = True
+        self._transport.pause_reading()
 
     def _take(self, item: Request | bytes) -> None:
         """Answer ``item`` in its turn; after an answer that ends the connection nothing has a turn."""
@@ -151,14 +157,22 @@ class Answering(asyncio.Protocol):
                     self._hold(answer, request, name)
                     return
                 self._finish(answer, request, name, not request.keep_alive)
-            if self._closing:
-                self.flush()
+            if self._closing or self._stopped or self._eof:
+                self._go_on()
             else:
-                self._answer_waiting()
+                # As a rule many are woken at once, and written to at once.
+                self._free = not self._request.begun
+                self._flush_soon()
 
         self._free = False
         self.deadline = inf
         self._held = held.begin(wake)
+
+    def _go_on(self) -> None:
+        if self._closing:
+            self.flush()
+        else:
+            self._answer_waiting()
 
     def _excuse(self, error: Exception, request: Request, name: str) -> None:
         """Answer a request that an error came of: ours to explain, or a defect."""
@@ -228,11 +242,12 @@ class Answering(asyncio.Protocol):
         if self._paused or self._closing or self._held is not None:
             return
         if waiting:
-            self._transport.pause_reading()
+            self._stop_reading()
             asyncio.get_running_loop().call_soon(self._answer_waiting)
         elif self._eof:
             self._transport.close()
         else:
+            self._stopped = False
             self._transport.resume_reading()
             self._free = not self._request.begun
 

@@ -119,7 +119,7 @@ class Connection(Answering):
             if self._held is None:
                 self._answer_waiting()
             else:
-                self._transport.pause_reading()
+                self._stop_reading()
         elif not (request.begun or self._closing):
             if fresh and self._answered == 1:
                 self._learn(request, data)

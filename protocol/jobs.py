@@ -40,11 +40,6 @@ def find(service: Service, name: bytes) -> tuple[Status, bytes]:
     return status, b"Content-Location: /jobs/%b\r\n" % ids.write(status.sequence, status.tag)
 
 
-def anew(service: Service, status: Status) -> Status:
-    """Return what is known now of a job of which ``status`` was known."""
-    return service.engine.peek(ids.write(status.sequence, status.tag)) or status
-
-
 def job(service: Service, request: Request, name: bytes) -> bytes | Held:
     """GET, HEAD /jobs/{id}: the state of a job; with ``Prefer: wait`` when it is over."""
     status, fields = find(service, name)
@@ -52,7 +47,7 @@ def job(service: Service, request: Request, name: bytes) -> bytes | Held:
     if seconds is None:
         return _told(service, request, status, fields)
     fields += b"Preference-Applied: wait=%d\r\n" % seconds
-    return _when_over(service, status, seconds, lambda: _told(service, request, anew(service, status), fields))
+    return _when_over(service, status, seconds, lambda: _told(service, request, service.engine.again(status), fields))
 
 
 def patience(service: Service, request: Request) -> int | None:
@@ -135,7 +130,7 @@ def result(service: Service, request: Request, name: bytes) -> bytes | Held:
     if seconds is None:
         return _result(service, request, status, fields)
     fields += b"Preference-Applied: wait=%d\r\n" % seconds
-    return _when_over(service, status, seconds, lambda: _result(service, request, anew(service, status), fields))
+    return _when_over(service, status, seconds, lambda: _result(service, request, service.engine.again(status), fields))
 
 
 def _result(service: Service, request: Request, status: Status, fields: bytes) -> bytes | Held:
@@ -192,7 +187,7 @@ def delete(service: Service, _: Request, name: bytes) -> bytes | Held:
 
 
 def _deleted(service: Service, before: Status, fields: bytes) -> bytes:
-    state = anew(service, before).state
+    state = service.engine.again(before).state
     fields = b"Job-State: %b\r\n%b%b" % (NAMES[state].encode(), service.clock.fields, fields)
     if before.state == State.RUNNING:
         return STATUS_LINES[202] + fields + b"Retry-After: 1\r\nContent-Length: 0\r\n\r\n"

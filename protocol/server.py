@@ -82,6 +82,7 @@ async def serve(config: Config, listener: socket.socket) -> int:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLD)
+    sys.setswitchinterval(float(os.environ.get("SWI", "0.005")))
     _announce(config, engine, listener)
     await told.wait()
     left = await _drain(config, engine)

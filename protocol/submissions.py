@@ -11,7 +11,7 @@ from headway.core.errors import InvalidError, JournalFullError
 from headway.core.job import State, Status
 from headway.core.keys import Key
 from headway.protocol import bodies
-from headway.protocol.jobs import anew, find, patience, with_document
+from headway.protocol.jobs import find, patience, with_document
 from headway.protocol.problems import Refusal
 from headway.protocol.request import Request
 from headway.protocol.responses import JSON, NAMES, Held, Reading
@@ -93,12 +93,12 @@ def _accepted(service: Service, request: Request, status: Status, fields: bytes 
         return _answer(service, request, status, fields)
     return Held(
         partial(service.engine.wait, status, seconds),
-        lambda: _answer(service, request, anew(service, status), fields),
+        lambda: _answer(service, request, service.engine.again(status), fields),
     )
 
 
 def _safe(service: Service, request: Request, status: Status, fields: bytes) -> bytes | Held:
-    status = anew(service, status)
+    status = service.engine.again(status)
     if status.state == State.EXPIRED:
         # It has not had the time to expire: it was rejected.
         raise JournalFullError

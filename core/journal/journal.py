@@ -164,13 +164,9 @@ class Journal:
         values = (task, payload, priority, timeout_s, retries, deadline, submitted, key, digest, due, state)
         return self._append((sequence, TASK, values))
 
-    def start(self, sequence: int, state: int, attempt: int, started: float) -> int:
-        """Record that an attempt began."""
-        return self._append((sequence, STATE, (state, attempt, started)))
-
-    def retry(self, sequence: int, state: int, attempt: int, due: float) -> int:
-        """Record that an attempt failed and the next is due."""
-        return self._append((sequence, DUE, (due, state, attempt)))
+    def retry(self, sequence: int, state: int, attempt: int, due: float, started: float) -> int:
+        """Record that a job waits for another attempt, due at a time; the last one was started at one."""
+        return self._append((sequence, DUE, (due, state, attempt, started)))
 
     def end(
         self,

@@ -46,7 +46,7 @@ def append(path: Path) -> None:
                 now = time.time()
                 payload = b"%d" % sequence
                 journal.submit(sequence, State.QUEUED, "sleep", payload, 5, None, 30.0, 0, None, now)
-                number = journal.start(sequence, State.RUNNING, 1, now)
+                number = journal.retry(sequence, State.RETRYING, 1, now, now)
                 if (over := sequence - 25) >= first:
                     number = journal.end(over, State.SUCCEEDED, 1, now, 0, now, over, "text/plain", b"%d" % over)
                     journal.expire(over - 5000, 0.0, 0.0)

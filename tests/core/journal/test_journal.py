@@ -120,9 +120,7 @@ def child(*arguments: object) -> str:
 
 
 OPERATIONS = st.lists(
-    st.tuples(
-        st.sampled_from(["submit", "submit", "start", "retry", "end", "forget", "flush", "reopen"]), st.integers(0, 9)
-    ),
+    st.tuples(st.sampled_from(["submit", "submit", "retry", "end", "forget", "flush", "reopen"]), st.integers(0, 9)),
     max_size=60,
 )
 
@@ -152,12 +150,9 @@ class Model:
         sequence = jobs[number % len(jobs)]
         row = self.rows[sequence]
         attempt = int(str(row[2]))
-        if what == "start":
-            journal.start(sequence, State.RUNNING, attempt + 1, 5.0)
-            row[1], row[2], row[7] = State.RUNNING, attempt + 1, 5.0
-        elif what == "retry":
-            journal.retry(sequence, State.RETRYING, attempt, 7.5)
-            row[1], row[8] = State.RETRYING, 7.5
+        if what == "retry":
+            journal.retry(sequence, State.RETRYING, attempt + 1, 7.5, 5.0)
+            row[1], row[2], row[7], row[8] = State.RETRYING, attempt + 1, 5.0, 7.5
         elif what == "end":
             self.place += 1
             body = None if number == 0 else b"r" * (number * 1000)

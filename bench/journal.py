@@ -1,0 +1,100 @@
+"""What a journal costs: POST of a no-op without one, with ``sync: normal`` and with ``sync: full``.
+
+A round starts each server once, one after the other; all of it on all cores, as one would run it, with wrk on 64
+connections beside it. Figures are medians over the rounds, the ratio is taken within a round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from bench import report
+from bench.measure import HOST, ROOT, BenchError, Window, machine, wrk_with_p99
+from bench.process import Process, end_cleanly, running
+
+MODES = ("memory", "normal", "full")
+CONNECTIONS = 64
+WARM_UP_S = 1.0
+# Issue and README promise this much of the throughput without a journal.
+LEAST = 0.6
+POST = ROOT / "bench" / "peers" / "post.lua"
+
+
+def main() -> int:
+    """Measure, print, write; return the exit code: 1 where the ratio is below LEAST, or nothing could be measured."""
+    parser = argparse.ArgumentParser(prog="python -m bench.journal", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
+    parser.add_argument("--port", type=int, default=9300)
+    options = parser.parse_args()
+    end_cleanly()
+    before = machine()
+    print(f"{options.rounds} rounds: about {options.rounds * 3 * (options.seconds + 3) / 60:.0f} min", flush=True)
+    measured: dict[str, list[dict[str, float]]] = {mode: [] for mode in MODES}
+    try:
+        for number in range(options.rounds):
+            for mode in MODES:
+                with tempfile.TemporaryDirectory(dir=ROOT / "tmp") as folder:
+                    measured[mode].append(_measure(mode, Path(folder), options.port, options.seconds))
+                print(f"round {number + 1}, {mode}: {measured[mode][-1]['rate']:.0f} jobs/s", flush=True)
+    except BenchError as error:
+        print(f"bench-journal: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return _report(before, measured)
+
+
+def _measure(mode: str, folder: Path, port: int, seconds: float) -> dict[str, float]:
+    environment = {
+        "HEADWAY_SERVER__PORT": str(port),
+        "HEADWAY_TASKS": "[examples.tasks]",
+        "HEADWAY_QUEUE__SIZE": "100000",
+        "HEADWAY_LOG__LEVEL": "warning",
+    }
+    if mode != "memory":
+        environment |= {"HEADWAY_JOURNAL__PATH": str(folder / "journal.db"), "HEADWAY_JOURNAL__SYNC": mode}
+    url = f"http://{HOST}:{port}/jobs"
+    server = Process(f"Headway ({mode})", [sys.executable, "-m", "headway", "serve"], port, env=environment)
+    with running(server):
+        time.sleep(0.5)
+        wrk_with_p99(url, CONNECTIONS, WARM_UP_S, POST)
+        window = Window(server.pids)
+        requests, took, p99_ms = wrk_with_p99(url, CONNECTIONS, seconds, POST)
+        load = window.load(requests, took)
+    return {"rate": load.rate, "cpu_us": load.cpu_us, "p99_ms": p99_ms, "noise": load.noise}
+
+
+def _report(before: dict[str, str], measured: dict[str, list[dict[str, float]]]) -> int:
+    ratios = {
+        mode: [one["rate"] / base["rate"] for one, base in zip(of_mode, measured["memory"], strict=True)]
+        for mode, of_mode in measured.items()
+    }
+    rows = [
+        [
+            {"memory": "none", "normal": "`sync: normal`", "full": "`sync: full`"}[mode],
+            report.spread([one["rate"] for one in of_mode], ".0f"),
+            report.spread(ratios[mode], ".2f"),
+            report.spread([one["cpu_us"] for one in of_mode], ".0f"),
+            report.spread([one["p99_ms"] for one in of_mode], ".1f"),
+        ]
+        for mode, of_mode in measured.items()
+    ]
+    table = report.table(["journal", "jobs/s", "of those without", "server CPU, µs a job", "answer p99, ms"], rows)
+    target = report.folder("journal")
+    report.write(target, f"{table}\n\n{report.facts(before)}", {"machine": before, "measured": measured})
+    ratio = statistics.median(ratios["full"])
+    good = ratio >= LEAST
+    print(f"\n{table}\n\nsync: full: {ratio:.2f} of the jobs/s without a journal, at least {LEAST} asked for: ", end="")
+    print(f"{'good' if good else 'MISSED'}\n{target}")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    (ROOT / "tmp").mkdir(exist_ok=True)
+    sys.exit(main())
