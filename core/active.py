@@ -109,6 +109,9 @@ class Active:
             await asyncio.wait_for(self.wait_for_none(), timeout_s)
         return len(self)
 
+    def resume(self) -> None:
+        """Go on after a ``finish`` that came to nothing: in memory all has gone on anyway."""
+
     async def wait_for_none(self) -> None:
         """Wait until there is no active job."""
         self._none = asyncio.Event()

@@ -17,10 +17,13 @@ twice as many spare rows as jobs can be active, skips are rare and a free row is
 from __future__ import annotations
 
 import mmap
+import os
 import sys
+import weakref
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
 
 import msgspec
 from headway.core.errors import IllegalMoveError
@@ -34,7 +37,11 @@ ATTEMPT_SHIFT = 16
 ATTEMPT_ONE = 1 << ATTEMPT_SHIFT
 ATTEMPT_MAX = 0xFFFF
 GENERATION_SHIFT = 32
+BELOW_GENERATION = (1 << GENERATION_SHIFT) - 1
 
+# Number of what stands where in a row, the bits of the live word included. Whoever changes that counts it up: rows of
+# another layout are not read by the next image of the program, and what they held is EXPIRED (core/carried.py).
+LAYOUT = 1
 # Bytes of the columns together: seven of 8 bytes, one of 2, three of 1.
 ROW_BYTES = 7 * 8 + 2 + 3 * 1
 
@@ -92,20 +99,30 @@ def rows_that_hold(sequences: Iterable[int], least: int, before: int) -> int:
 
 
 class Board:
-    """``rows`` rows, or as many as ``rows_for`` says, and the rule of which are kept."""
+    """``rows`` rows, or as many as ``rows_for`` says, and the rule of which are kept.
 
-    def __init__(self, kept_jobs: int, kept_seconds: float, active_most: int, rows: int = 0) -> None:
+    They are in the file ``fd`` where one is given, which from then on is the board's to close; those of an earlier
+    board of as many rows are there at once.
+    """
+
+    def __init__(self, kept_jobs: int, kept_seconds: float, active_most: int, rows: int = 0, fd: int = -1) -> None:
         self.kept_jobs = kept_jobs
         self.kept_seconds = kept_seconds
         self.active_most = active_most
         self.rows = rows or rows_for(kept_jobs, active_most)
-        self._memory = memoryview(mmap.mmap(-1, self.rows * ROW_BYTES))
+        self.fd = fd
+        if fd >= 0:
+            weakref.finalize(self, os.close, fd)
+            os.truncate(fd, self.size_bytes)
+        self._memory = memoryview(mmap.mmap(fd, self.size_bytes))
         self._at = 0
+        # Bytes of a row's part, and the column as bytes.
+        self._columns: list[tuple[int, memoryview]] = []
         self.live = self._column(8).cast("Q")
-        # Tag of the id, so that reading a status costs no hash.
         # The low byte of each live word.
         little = sys.byteorder == "little"
         self._states = self.live.cast("B")[0 if little else 7 :: 8]
+        # Tag of the id, so that reading a status costs no hash.
         self.tag = self._column(8).cast("Q")
         # Where the job stands in the line it stands in: its ticket of the ready ring while it is queued;
         # its number among the jobs that ended once it is over.
@@ -124,6 +141,8 @@ class Board:
         self.has_result = self._column(1)
         # Sequence number that the next job gets, if its row is free. 0 is no job.
         self.next_sequence = 1
+        # From this one on no job was there when the board had other settings.
+        self.unchanged_from = 1
         # Jobs that ever ended.
         self.ended_total = 0
         # Jobs now in each state; for the terminal ones: jobs that ever ended so.
@@ -131,7 +150,9 @@ class Board:
 
     def _column(self, width: int) -> memoryview:
         begin, self._at = self._at, self._at + self.rows * width
-        return self._memory[begin : self._at]
+        column = self._memory[begin : self._at]
+        self._columns.append((width, column))
+        return column
 
     @property
     def size_bytes(self) -> int:
@@ -207,7 +228,7 @@ class Board:
         other = self.live[row] & STATE_MASK
         if other and other < SUCCEEDED and state < SUCCEEDED:
             raise IllegalMoveError(f"job {sequence} has no row: an active job has it")
-        self.next_sequence = max(self.next_sequence, sequence + 1)
+        self.next_sequence = self.unchanged_from = max(self.next_sequence, sequence + 1)
         self.count[state] += 1
         if state >= SUCCEEDED:
             self.ended_total = max(self.ended_total, record.place)
@@ -250,7 +271,7 @@ class Board:
         """
         row, count = first % self.rows, len(states)
         rows = slice(row, row + count)
-        self.next_sequence = max(self.next_sequence, first + count)
+        self.next_sequence = self.unchanged_from = max(self.next_sequence, first + count)
         self.ended_total = max(self.ended_total, *places)
         for state in TERMINAL:
             self.count[state] += states.count(state)
@@ -272,26 +293,37 @@ class Board:
         row = first % self.rows
         return row + count <= self.rows and not any(self.live[row : row + count])
 
-    def records(self) -> Iterator[Record]:
-        """Yield all rows that hold a job, be it kept or not, in no order."""
-        for row, word in enumerate(self.live):
-            if word & STATE_MASK:
-                yield Record(
-                    (word >> GENERATION_SHIFT) * self.rows + row,
-                    self.tag[row],
-                    word & STATE_MASK,
-                    self.task[row],
-                    self.priority[row],
-                    self.submitted[row],
-                    self.due[row],
-                    self.started[row],
-                    self.ended[row],
-                    self.attempt(row),
-                    self.progress(row),
-                    self.place[row],
-                    self.reason[row],
-                    self.has_result[row],
-                )
+    def sequences(self) -> Iterator[int]:
+        """Yield the sequence numbers that have a row, kept or not, in no order."""
+        rows = self.rows
+        return ((word >> GENERATION_SHIFT) * rows + row for row, word in enumerate(self.live) if word & STATE_MASK)
+
+    def forget_expired(self, now: float) -> None:
+        """Empty the rows of jobs that cannot be read any more, so that a longer retention does not bring them back."""
+        for row, state in enumerate(bytes(self._states)):
+            if state >= SUCCEEDED and not self.kept(row, now):
+                self.live[row] = 0
+
+    def copy(self, other: Board) -> None:
+        """Take over all jobs of ``other``, into rows that are empty; ``rows_that_hold`` has told how many it takes.
+
+        Neighbours of one generation are neighbours here too, so that they are copied a column at a time: a million rows
+        in half a second, and one by one in five.
+        """
+        generations = [word >> GENERATION_SHIFT if word & STATE_MASK else -1 for word in other.live]
+        for generation, run in groupby(range(other.rows), generations.__getitem__):
+            rows = list(run)
+            at, end = rows[0], rows[-1] + 1
+            while generation >= 0 and at < end:
+                lap, row = divmod(generation * other.rows + at, self.rows)
+                size = min(end - at, self.rows - row)
+                for (width, theirs), (_, ours) in zip(other._columns, self._columns, strict=True):
+                    ours[row * width : (row + size) * width] = theirs[at * width : (at + size) * width]
+                words = [lap << GENERATION_SHIFT | word & BELOW_GENERATION for word in self.live[row : row + size]]
+                self.live[row : row + size] = memoryview(array("Q", words))
+                at += size
+        self.next_sequence, self.ended_total, self.count = other.next_sequence, other.ended_total, other.count[:]
+        self.unchanged_from = other.next_sequence
 
     def report(self, sequence: int, attempt: int, percent: int) -> None:
         """Write the progress, 0 to 100, of a running attempt; of one that is over it is ignored."""
@@ -327,7 +359,12 @@ class Board:
         """
         row = self.row(first)
         ended_most = self.active_most + self.next_sequence - first
-        return row >= 0 and ended_most <= self.kept_jobs and now - self.submitted[row] < self.kept_seconds
+        return (
+            row >= 0
+            and first >= self.unchanged_from
+            and ended_most <= self.kept_jobs
+            and now - self.submitted[row] < self.kept_seconds
+        )
 
     def in_state(self, state: State, begin: int, end: int) -> Iterator[int]:
         """Yield the jobs in ``state`` of the sequence numbers from ``end``, not included, down to ``begin``.

@@ -219,6 +219,12 @@ class Durable(Active):
             await asyncio.sleep(LOOK_S)
         return self.board.count[State.RUNNING]
 
+    def resume(self) -> None:
+        """Claim jobs again."""
+        self._closing = False
+        for _ in range(len(self.workers.idle)):
+            self.workers.wake()
+
     async def stop(self) -> None:
         """End the workers and close the journal; what still runs is begun again by the next start."""
         await super().stop()

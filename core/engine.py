@@ -11,8 +11,9 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from math import inf
+from typing import BinaryIO
 
-from headway.core import ids
+from headway.core import carried, ids
 from headway.core.active import Active
 from headway.core.batches import Batches, BatchStatus, BatchWaiter
 from headway.core.board import (
@@ -40,6 +41,7 @@ from headway.core.job import ACTIVE, Job, Reason, State, Status, Submission
 from headway.core.journal.journal import Journal
 from headway.core.journal.replay import Saved
 from headway.core.keys import Key
+from headway.core.memory import nameless_file
 from headway.core.owed import Watcher
 from headway.core.registry import Registry, Task
 from headway.core.restoring import restore, rows_for_all
@@ -61,23 +63,35 @@ LISTED_ROWS = 1 << 18
 class Engine:
     """Jobs in memory: the board and all that acts on it."""
 
-    def __init__(self, config: Config, registry: Registry, journal: Journal | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        registry: Registry,
+        journal: Journal | None = None,
+        before: carried.Carried | None = None,
+    ) -> None:
         self.config = config
         self.registry = registry
         self.journal = journal
         # By the index that the board has of them.
         self._task_names = [task.name for task in registry.tasks]
+        self.active: Active
         kept, most = config.retention, config.queue.size + config.workers
-        if journal is None:
-            self.ids = ids.Ids()
-            self.board = Board(kept.jobs, kept.seconds, most)
-            self.active = Active(config, registry, self.board)
-        else:
+        if journal is not None:
             waiting = journal.waiting()
             most = max(most, len(waiting) + config.workers)
             self.ids = ids.Ids(journal.secret)
             self.board = Board(kept.jobs, kept.seconds, most, rows_for_all(waiting, rows_for(kept.jobs, most)))
             self.active = Durable(config, registry, self.board, journal, len(waiting))
+        elif before is not None:
+            self.ids = ids.Ids(before.document.secret)
+            self.board = before.board(kept.jobs, kept.seconds, most, self._task_names)
+            self.active = Active(config, registry, self.board)
+            before.give(self.active.results, self.active.keys, registry.by_name)
+        else:
+            self.ids = ids.Ids()
+            self.board = Board(kept.jobs, kept.seconds, most, fd=nameless_file("headway-board"))
+            self.active = Active(config, registry, self.board)
         # What a job begins as: with a journal nobody sees it until it is committed.
         self._unseen = journal is not None
         self.watchdog = Watchdog(config.watchdog.stall, self.active.workers.holder)
@@ -360,6 +374,21 @@ class Engine:
         self.draining = True
         self.active.waiters.release()
         return await self.active.finish(timeout_s)
+
+    def resume(self) -> None:
+        """Take jobs again after a drain that came to nothing."""
+        self.draining = False
+        self.active.resume()
+
+    def leave(self, file: BinaryIO) -> int:
+        """Write to ``file`` what the next image of the program goes on from, and return the file of the rows.
+
+        Call it last of all: what changes afterwards is lost. Raises RuntimeError where a job is not over.
+        """
+        if self.active:
+            raise RuntimeError(f"{len(self.active)} jobs are not over")
+        carried.write(file, self.ids.secret, self.board, self._task_names, self.active.results, self.active.keys)
+        return self.board.fd
 
     async def stop(self) -> None:
         """End workers, timers and chores."""

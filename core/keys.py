@@ -7,6 +7,7 @@ outlives the process. Sent again with other content it is refused, since one of 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from hashlib import blake2b
 
 import msgspec
@@ -44,6 +45,10 @@ class Keys:
 
     def __len__(self) -> int:
         return len(self._keyed)
+
+    def items(self) -> Iterable[tuple[str, Keyed]]:
+        """Return (key, its job) of all, the oldest first."""
+        return self._keyed.items()
 
     def get(self, text: str, now: float) -> Keyed | None:
         """Return the job of a key; None where it is not known, or not any more."""

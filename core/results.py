@@ -7,6 +7,7 @@ is a walk from the front. What is dropped here is answered 410 for as long as it
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import msgspec
 import orjson
@@ -110,6 +111,10 @@ class Results:
     def get(self, sequence: int) -> Kept | None:
         """Return what is kept, or None where it was given up."""
         return self._kept.get(sequence)
+
+    def items(self) -> Iterable[tuple[int, Kept]]:
+        """Return (sequence, what is kept) of each job, the oldest first."""
+        return self._kept.items()
 
     def forget(self, sequence: int) -> bool:
         """Drop what is kept of one job; False where nothing is."""
