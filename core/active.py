@@ -124,6 +124,9 @@ class Active:
             self._timer.cancel()
         await self.workers.stop()
 
+    async def close(self) -> None:
+        """Let go of where the jobs are kept: in memory that is nowhere."""
+
     def begin(self, job: Job, delay: float, now: float, key: Key | None = None) -> None:
         """A job has its row: let it wait for its turn. ``key`` is for clients that send it again."""
         if key is not None:

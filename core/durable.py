@@ -226,10 +226,13 @@ class Durable(Active):
             self.workers.wake()
 
     async def stop(self) -> None:
-        """End the workers and close the journal; what still runs is begun again by the next start."""
+        """End the workers; what still runs is begun again by the next start."""
         await super().stop()
         for sequence in self.jobs:
             if self.board.state(sequence) == State.RUNNING and sequence not in self._owed:
                 # With its attempt, or it would be taken for what the server died of.
                 self._write_waiting(sequence, State.QUEUED)
+
+    async def close(self) -> None:
+        """Commit what was written down, and close the journal."""
         await self.journal.close()

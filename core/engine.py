@@ -391,11 +391,15 @@ class Engine:
         return self.board.fd
 
     async def stop(self) -> None:
-        """End workers, timers and chores."""
+        """End workers, timers and chores; what is known can still be read."""
         if self._chores_timer is not None:
             self._chores_timer.cancel()
         self.watchdog.stop()
         await self.active.stop()
+
+    async def close(self) -> None:
+        """Close the journal, if there is one."""
+        await self.active.close()
 
     def _do_chores(self) -> None:
         now = time.monotonic()

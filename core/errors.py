@@ -166,11 +166,11 @@ class PayloadGoneError(HeadwayError):
 
 
 class DrainingError(HeadwayError):
-    """The server is shutting down and takes no new jobs."""
+    """The server ends, or is executed anew, and takes no new jobs."""
 
     status = 503
     reason = "draining"
-    title = "Shutting down"
+    title = "Draining"
 
     def __init__(self) -> None:
-        super().__init__("this server is shutting down and takes no new jobs; try again on its successor")
+        super().__init__("this server is about to end and takes no new jobs; try again with what comes after it")

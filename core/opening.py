@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from headway.core.carried import Carried
 from headway.core.config import Config
 from headway.core.engine import Engine
 from headway.core.errors import RecoveringError
@@ -29,13 +30,16 @@ class Recovering:
         raise RecoveringError
 
 
-def open_engine(config: Config, registry: Registry, progress: Callable[[int], object]) -> Engine:
+def open_engine(
+    config: Config, registry: Registry, progress: Callable[[int], object], before: Carried | None = None
+) -> Engine:
     """Open the engine that ``config`` describes; with a journal to be called outside of the event loop.
 
-    ``progress`` is told now and then how many jobs were read. Raises JournalError where the journal cannot be used.
+    Without one it goes on from ``before``, if there was an image of the program before this one. ``progress`` is told
+    now and then how many jobs were read. Raises JournalError where the journal cannot be used.
     """
     if config.journal.path is None:
-        return Engine(config, registry)
+        return Engine(config, registry, before=before)
     journal = Journal(Path(config.journal.path), config.journal.sync)
     try:
         engine = Engine(config, registry, journal)

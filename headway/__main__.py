@@ -31,7 +31,7 @@ def main() -> None:
 )
 @click.option("--check", is_flag=True, help="Read the settings and the task modules, say what is wrong, and end.")
 def serve(file: Path | None, check: bool) -> None:
-    """Serve jobs over HTTP until SIGTERM or SIGINT.
+    """Serve jobs over HTTP until SIGTERM or SIGINT; SIGHUP executes the program anew.
 
     Each setting can also be given as a variable, for instance HEADWAY_SERVER__PORT=9001 or HEADWAY_WORKERS=64.
     """

@@ -36,12 +36,13 @@ class Acceptor:
         listener.setblocking(False)
         self._loop.add_reader(listener, self._accept)
 
-    def close(self) -> None:
-        """Accept no more; the connections there are go on."""
+    async def stop(self) -> None:
+        """Accept no more; the connections there are go on, and who comes now waits with the kernel."""
         if self._rest is not None:
             self._rest.cancel()
         self._loop.remove_reader(self._listener)
-        self._listener.close()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     def _accept(self) -> None:
         for _ in range(ACCEPTS_MOST):

@@ -186,6 +186,7 @@ class Answering(asyncio.Protocol):
     def _finish(self, answer: bytes, request: Request, name: str, close: bool) -> None:
         if request.allowance and b"\r\nRateLimit: " not in answer:
             answer = answer.replace(b"\r\n", b"\r\n" + request.allowance, 1)
+        close = close or self.service.winding_down
         if close or request.version == "1.0":
             answer = with_connection(answer, close)
             self._closing = close
@@ -267,6 +268,10 @@ class Answering(asyncio.Protocol):
         self._unsent_bytes = self._transport.get_write_buffer_size()
         patience_s = self.service.config.timeouts.write if self._unsent_bytes else LINGER_S
         self.deadline = time.monotonic() + patience_s
+
+    def wind_down(self) -> None:
+        """Let the next answer be the last, which ``_finish`` sees to and what needs no parser does not."""
+        self._free = False
 
     def overdue(self) -> None:
         """The deadline has passed: end the connection, unless it is a slow one that goes on taking its answers."""

@@ -1,9 +1,12 @@
-"""The server: listen, serve until told to end, drain.
+"""The server: listen, serve until told to end or to be executed anew, drain.
 
 SIGTERM and SIGINT drain: no new jobs, statuses stay readable, running and waiting jobs are waited for until
 ``drain_timeout``; with a journal only the running ones, since the others are on disk. Exit code 0 when nothing was
-lost, 1 when jobs were, 3 when the journal could not be read or written. A second signal ends at once, with the code
-that the signal stands for (128 + its number).
+lost, 1 when jobs were, 3 when the journal could not be read or written.
+
+SIGHUP executes the program anew, in this process and on the same socket, once it is known that it would start. What has
+to be over before is waited for as in a drain; where it is not over by ``drain_timeout``, we go on serving. The reasons
+are in docs/adr/0009.
 """
 
 from __future__ import annotations
@@ -14,187 +17,239 @@ import gc
 import logging
 import os
 import resource
-import signal
-import socket
-import sys
 import time
 from typing import NoReturn, cast
 
 import uvloop
 from headway.core.config import Config
 from headway.core.engine import Engine
-from headway.core.errors import ConfigError
 from headway.core.opening import Recovering, open_engine
 from headway.core.registry import REGISTRY, add_working_directory, load
-from headway.protocol import logs
+from headway.protocol import handover, listener, logs, signals, systemd
 from headway.protocol.acceptor import Acceptor
 from headway.protocol.connection import Connection
+from headway.protocol.handover import Left, Program, Taken
 from headway.protocol.limits import limits
+from headway.protocol.listener import Listener
 from headway.protocol.service import TICK_S, Service
+from headway.protocol.signals import Told
+from headway.protocol.systemd import Notifier
 
 log = logging.getLogger(__name__)
 
 EXIT_JOBS_LEFT = 1
+EXIT_NOT_EXECUTED = 1
 EXIT_JOURNAL = 3
-# A signal to a process group reaches us twice where make, or a shell, passes on its own.
-SAME_SIGNAL_S = 0.05
 GC_THRESHOLD = (50_000, 20, 50)
 # Files a server needs besides its clients' connections.
 SPARE_FILES = 64
+# Before a deploy: seconds in which clients that are connected get an answer that says that it is the last; then, with
+# nobody let in any more, those who came at the last moment; and in which the last bytes leave.
+LAST_ANSWERS_S = 0.5
+LATE_ANSWERS_S = 0.1
+LAST_BYTES_S = 0.05
 
 
 def run(config: Config) -> NoReturn:
     """Serve until a signal, then end the process. Raises ConfigError where the configuration cannot be used."""
     logs.set_up(config.log)
+    program, told, notifier = Program(config), Told(), Notifier(os.environ)
+    # Before any code of a task runs, which is not to see what was passed.
+    before, passed = handover.take(os.environ), systemd.activated(os.environ)
+    if before is not None:
+        told.listen_early()
     check(config)
-    listener = _listen(config)
+    if before is None:
+        listens = listener.take(config, passed)
+    else:
+        listens = before.listener
+        listener.compare(listens, config)
     _raise_file_limit(config.limits.connections)
     # Not uvloop.run, which would wait for tasks that ignore their cancellation.
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
-    _end(loop.run_until_complete(serve(config, listener)))
+    ended = loop.run_until_complete(Server(config, listens, program, told, notifier).serve(before))
+    if isinstance(ended, int):
+        signals.end(ended)
+    signals.flush()
+    try:
+        program.execute(ended, os.environ | notifier.environment)
+    except OSError as error:
+        log.error("the program cannot be executed anew: %s", error)
+        signals.end(EXIT_NOT_EXECUTED)
 
 
 def check(config: Config) -> None:
     """Read the limits and import the task modules; raises ConfigError where one cannot be used."""
+    handover.compare_journals(config, os.environ)
     limits(config)
     add_working_directory()
     load(config.tasks)
 
 
-async def serve(config: Config, listener: socket.socket) -> int:
-    """Serve on ``listener`` until a signal, drain, and return the exit code."""
-    loop = asyncio.get_running_loop()
-    told = Told()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told.signal, number)
-    recovering = Recovering()
-    service = Service(config, cast(Engine, recovering))
-    acceptor = Acceptor(listener, config.server.backlog, lambda: Connection(service))
-    ticker = asyncio.create_task(_tick(service))
-    engine = await _open(config, recovering, told)
-    if engine is None:
-        return 0
-    service.engine = engine
-    engine.start(_journal_failed)
-    # What lives from here to the end need not be looked at by the garbage collector; and since nothing on the road of
-    # a request makes cycles, it need not look often. Tasks may make them, so it still looks.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLD)
-    sys.setswitchinterval(float(os.environ.get("SWI", "0.005")))
-    _announce(config, engine, listener)
-    await told.wait()
-    left = await _drain(config, engine)
-    acceptor.close()
-    await service.close()
-    ticker.cancel()
-    await engine.stop()
-    return EXIT_JOBS_LEFT if left else 0
+class Server:
+    """One image of the program at its work."""
 
+    def __init__(self, config: Config, listener: Listener, program: Program, told: Told, notifier: Notifier) -> None:
+        self._config = config
+        self._listener = listener
+        self._program = program
+        self._told = told
+        self._notifier = notifier
 
-async def _open(config: Config, recovering: Recovering, told: Told) -> Engine | None:
-    """Open the engine, off the loop where there is a journal to read; None where a signal came first."""
-    if config.journal.path is None:
-        return open_engine(config, REGISTRY, lambda _: None)
-    begun = time.monotonic()
-    said = begun
+    async def serve(self, before: Taken | None) -> int | Left:
+        """Serve until a signal to end, and return the exit code; or until a deploy, and return what goes over."""
+        self._told.listen()
+        recovering = Recovering()
+        self._service = Service(self._config, cast(Engine, recovering))
+        if before is None:
+            self._accept()
+        self._ticker = asyncio.create_task(self._tick())
+        engine = await self._open(recovering, before)
+        if engine is None:
+            return 0
+        self._engine = self._service.engine = engine
+        engine.start(_journal_failed)
+        if before is not None:
+            # Who came meanwhile goes on waiting until now, rather than to be told that we do not know yet.
+            self._accept()
+        # What lives from here to the end need not be looked at by the garbage collector; and since nothing on the road
+        # of a request makes cycles, it need not look often. Tasks may make them, so it still looks.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLD)
+        self._announce(before)
+        while not self._told.to_end:
+            await self._told.wait()
+            if self._told.take_deploy() and await self._may_deploy():
+                left = await self._leave()
+                return 0 if self._told.to_end else left
+        return await self._end()
 
-    def progress(read: int) -> None:
-        nonlocal said
-        recovering.read = read
-        if time.monotonic() - said > TICK_S:
-            said = time.monotonic()
-            log.info("recovering: %d jobs read", read)
+    def _accept(self) -> None:
+        backlog = self._config.server.backlog
+        self._acceptor = Acceptor(self._listener.socket, backlog, lambda: Connection(self._service))
 
-    log.info("recovering from %s", config.journal.path)
-    opening = asyncio.ensure_future(asyncio.to_thread(open_engine, config, REGISTRY, progress))
-    ending = asyncio.ensure_future(told.wait())
-    await asyncio.wait((opening, ending), return_when=asyncio.FIRST_COMPLETED)
-    if not opening.done():
-        log.info("ended while recovering")
+    async def _open(self, recovering: Recovering, before: Taken | None) -> Engine | None:
+        """Open the engine, off the loop where there is a journal to read; None where a signal came first."""
+        path = self._config.journal.path
+        if path is None:
+            return open_engine(self._config, REGISTRY, lambda _: None, before and before.carried)
+        begun = said = time.monotonic()
+
+        def progress(read: int) -> None:
+            nonlocal said
+            recovering.read = read
+            if time.monotonic() - said > TICK_S:
+                said = time.monotonic()
+                log.info("recovering: %d jobs read", read)
+
+        log.info("recovering from %s", path)
+        engine = await self._told.unless_end(asyncio.to_thread(open_engine, self._config, REGISTRY, progress))
+        if engine is None:
+            log.info("ended while recovering")
+        else:
+            log.info("recovered %d jobs in %.2f s", recovering.read, time.monotonic() - begun)
+        return engine
+
+    async def _end(self) -> int:
+        """Drain, and end all there is."""
+        self._notifier.stopping()
+        engine, config = self._engine, self._config
+        active = len(engine.active)
+        text = "draining: %d jobs; %g s for those to finish that are waited for; a second signal ends at once"
+        log.info(text, active, config.drain_timeout)
+        left = await engine.drain(config.drain_timeout)
+        if active:
+            # Whoever waits for one of the last jobs can still read how it ended.
+            await asyncio.sleep(config.drain_linger)
+        if engine.journal is not None:
+            log.info("drained: %d jobs are left to the next start, %d of them still running", len(engine.active), left)
+            left = 0
+        elif left:
+            log.error("drain_timeout is over: %d jobs are lost", left)
+        else:
+            log.info("drained")
+        await self._acceptor.stop()
+        self._listener.socket.close()
+        await self._service.close()
+        self._ticker.cancel()
+        await engine.stop()
+        await engine.close()
+        return EXIT_JOBS_LEFT if left else 0
+
+    async def _may_deploy(self) -> bool:
+        """See that the new program would start and that no job is active; if not, go on as before."""
+        self._notifier.reloading()
+        fault = await self._told.unless_end(self._program.check())
+        if fault is None and not self._told.to_end:
+            fault = await self._told.unless_end(self._wait_for_jobs())
+            if self._told.take_deploy() and fault is None:
+                # The program has changed again.
+                fault = await self._told.unless_end(self._program.check())
+        if self._told.to_end:
+            return False
+        if fault is not None:
+            log.error("not deployed, and serving on as before: %s", fault)
+            self._engine.resume()
+            self._notifier.ready(f"serving {self._listener.url}; not deployed: {fault}")
+        return fault is None
+
+    async def _wait_for_jobs(self) -> str | None:
+        """Let end what has to be over before the program is executed anew; return what is not, None where all is."""
+        seconds = self._config.drain_timeout
+        text = "deploying: %d jobs; %g s for those to finish that are waited for"
+        log.info(text, len(self._engine.active), seconds)
+        left = await self._engine.drain(seconds)
+        if left and self._engine.journal is None:
+            return f"{left} jobs were not over within drain_timeout"
+        # What still runs is begun again by the new image.
         return None
-    ending.cancel()
-    engine = opening.result()
-    log.info("recovered %d jobs in %.2f s", recovering.read, time.monotonic() - begun)
-    return engine
+
+    async def _leave(self) -> Left:
+        """End all but the socket and the rows, and return what goes over."""
+        service = self._service
+        await self._engine.stop()
+        await service.wind_down(LAST_ANSWERS_S)
+        await self._acceptor.stop()
+        since = time.monotonic()
+        await service.wind_down(LATE_ANSWERS_S)
+        await service.close(LAST_BYTES_S)
+        self._ticker.cancel()
+        await self._engine.close()
+        left = handover.leave(self._listener, self._engine, since)
+        log.info("executing the program anew: %s", " ".join(self._program.command))
+        await self._told.hold()
+        return left
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self._service.tick()
+            self._notifier.alive()
+
+    def _announce(self, before: Taken | None) -> None:
+        config, engine, board = self._config, self._engine, self._engine.board
+        log.info(
+            "board: %d rows of %d bytes, rings %.1f MiB: at most %.1f MiB; results: at most %.1f MiB",
+            board.rows,
+            board.size_bytes // board.rows,
+            engine.active.queue.size_bytes / 2**20,
+            engine.memory_bytes / 2**20,
+            config.results.max_bytes / 2**20,
+        )
+        if not engine.registry.tasks:
+            log.warning("no tasks: name the modules that declare them under tasks: in config.yaml")
+        if before is not None:
+            log.info("deployed; nobody was answered for %.2f s", time.monotonic() - before.since)
+        url = self._listener.url
+        log.info("serving %s with %d workers and %d tasks", url, config.workers, len(engine.registry.tasks))
+        self._notifier.ready(f"serving {url}")
 
 
 def _journal_failed(line: str) -> NoReturn:
     log.critical("%s; ending, since nothing can be kept any more", line)
-    _end(EXIT_JOURNAL)
-
-
-async def _drain(config: Config, engine: Engine) -> int:
-    """Wait for the jobs there are; return how many are left."""
-    active = len(engine.active)
-    log.info(
-        "draining: %d jobs; %g s for those to finish that are waited for; a second signal ends at once",
-        active,
-        config.drain_timeout,
-    )
-    left = await engine.drain(config.drain_timeout)
-    if active:
-        # Whoever waits for one of the last jobs can still read how it ended.
-        await asyncio.sleep(config.drain_linger)
-    if engine.journal is not None:
-        log.info("drained: %d jobs are left to the next start, %d of them still running", len(engine.active), left)
-        return 0
-    if left:
-        log.error("drain_timeout is over: %d jobs are lost", left)
-    else:
-        log.info("drained")
-    return left
-
-
-class Told:
-    """The signals that came. What comes within SAME_SIGNAL_S of the first is the first, come by another way."""
-
-    def __init__(self) -> None:
-        self._at = 0.0
-        self._event = asyncio.Event()
-        self.wait = self._event.wait
-
-    def signal(self, number: int) -> None:
-        """Take a signal; the second ends the process."""
-        now = time.monotonic()
-        if not self._event.is_set():
-            self._at = now
-            self._event.set()
-        elif now - self._at > SAME_SIGNAL_S:
-            log.warning("second signal: ending at once")
-            _end(128 + number)
-
-
-def _end(code: int) -> NoReturn:
-    """End the process without waiting for threads that tasks may never return from."""
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
-async def _tick(service: Service) -> None:
-    while True:
-        await asyncio.sleep(TICK_S)
-        service.tick()
-
-
-def _listen(config: Config) -> socket.socket:
-    host, port = config.server.host, config.server.port
-    where = f"server.host {host!r}, server.port {port}"
-    try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise ConfigError(f"cannot listen on {where}: {getattr(error, 'strerror', None) or error}") from None
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-    except OSError as error:
-        listener.close()
-        raise ConfigError(f"cannot listen on {where}: {error.strerror or error}") from None
-    return listener
+    signals.end(EXIT_JOURNAL)
 
 
 def _raise_file_limit(connections: int) -> None:
@@ -212,26 +267,3 @@ def _raise_file_limit(connections: int) -> None:
             connections,
             hard,
         )
-
-
-def _announce(config: Config, engine: Engine, listener: socket.socket) -> None:
-    board = engine.board
-    log.info(
-        "board: %d rows of %d bytes, rings %.1f MiB: at most %.1f MiB; results: at most %.1f MiB",
-        board.rows,
-        board.size_bytes // board.rows,
-        engine.active.queue.size_bytes / 2**20,
-        engine.memory_bytes / 2**20,
-        config.results.max_bytes / 2**20,
-    )
-    if not engine.registry.tasks:
-        log.warning("no tasks: name the modules that declare them under tasks: in config.yaml")
-    host, port = listener.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    log.info(
-        "serving http://%s:%d with %d workers and %d tasks",
-        shown,
-        port,
-        config.workers,
-        len(engine.registry.tasks),
-    )

@@ -19,6 +19,8 @@ TICK_S = 1.0
 FLUSH_MOST = 64
 # Seconds in which a client may end its side of a connection that has had its last answer.
 LINGER_S = 2.0
+# Seconds between two looks at whether all connections have ended.
+LOOK_S = 0.01
 
 
 class Client(Protocol):
@@ -32,6 +34,9 @@ class Client(Protocol):
 
     def flush(self) -> None:
         """Write what has been answered."""
+
+    def wind_down(self) -> None:
+        """The next answer is the last."""
 
 
 class Service:
@@ -60,6 +65,8 @@ class Service:
         self.rejections: dict[str, int] = {}
         self.limits = limits(config)
         self.access_log = config.log.access
+        # Each answer from now on is the last of its connection.
+        self.winding_down = False
         self.tick()
 
     def tick(self) -> None:
@@ -86,13 +93,23 @@ class Service:
         for connection in connections:
             connection.flush()
 
-    async def close(self) -> None:
-        """End all connections, giving clients a moment to take the last answers."""
+    async def wind_down(self, seconds: float) -> None:
+        """Let each connection end with its next answer; wait at most ``seconds`` for those there are to have ended."""
+        self.winding_down = True
+        there = set(self.connections)
+        for connection in there:
+            connection.wind_down()
+        patience = time.monotonic() + seconds
+        while there & (self.connections | self.lingering) and time.monotonic() < patience:  # noqa: ASYNC110 — as below
+            await asyncio.sleep(LOOK_S)
+
+    async def close(self, seconds: float = LINGER_S) -> None:
+        """End all connections, giving clients ``seconds`` to take the last answers."""
         for connection in list(self.connections):
             connection.overdue()
-        patience = time.monotonic() + LINGER_S
+        patience = time.monotonic() + seconds
         while (self.connections or self.lingering) and time.monotonic() < patience:  # noqa: ASYNC110 — once, at the end
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(LOOK_S)
 
     def all_requests(self) -> Counter[tuple[str, bytes]]:
         """Return how many answers there were by (method and route, status code)."""

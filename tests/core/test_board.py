@@ -330,7 +330,7 @@ def test_jobs_that_are_over_come_back_at_once_as_they_do_one_by_one() -> None:
     )
     assert not at_once.is_free(first + 4, 1)
     assert not at_once.is_free(at_once.rows - 1, 2)
-    assert list(at_once.records()) == list(one_by_one.records()) != []
+    assert records_of(at_once) == records_of(one_by_one) != []
     assert (at_once.count, at_once.ended_total, at_once.next_sequence) == (
         one_by_one.count,
         one_by_one.ended_total,

@@ -18,7 +18,7 @@ from headway.core.memory import nameless_file
 from headway.core.registry import Options, Registry
 from headway.core.results import JSON, Result, Results
 
-KEPT_JOBS, KEPT_SECONDS, ACTIVE = 20, 60.0, 5
+KEPT_JOBS, KEPT_SECONDS, ACTIVE = 20, 3600.0, 5
 BEGIN = time.monotonic()
 ENDS = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
 
@@ -52,7 +52,7 @@ class Before:
         # One that was active all the while ends late, and so is kept far from the others.
         late = self.board.open(State.QUEUED, lambda number: number + 1000, 1, 5, BEGIN) if long else 0
         for number in range(jobs):
-            sequence = ended(self.board, ENDS[number % 3], number % 3, ago=50.0 if number < jobs - 10 else 1.0)
+            sequence = ended(self.board, ENDS[number % 3], number % 3, ago=3000.0 if number < jobs - 10 else 1.0)
             if number % 3 == 0:
                 self.results.put(sequence, Result(b"%d" % sequence, JSON))
             elif number % 3 == 1:
@@ -111,7 +111,7 @@ Measures = tuple[int, float, int]
         pytest.param((KEPT_JOBS, 10 * KEPT_SECONDS, ACTIVE), ["one", "two", "three"], id="kept-for-longer"),
         pytest.param((KEPT_JOBS - 13, KEPT_SECONDS, ACTIVE), ["one", "two", "three"], id="fewer-kept"),
         pytest.param((0, KEPT_SECONDS, 1), ["one"], id="none-kept"),
-        pytest.param((KEPT_JOBS, 20.0, ACTIVE + 9), ["one", "two", "three"], id="kept-less-long"),
+        pytest.param((KEPT_JOBS, 2000.0, ACTIVE + 9), ["one", "two", "three"], id="kept-less-long"),
         pytest.param((1000, KEPT_SECONDS, 100), ["three", "two"], id="many-more"),
     ],
 )

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -66,11 +66,19 @@ class Gate:
 class Server:
     """A running server, its log, and the jobs that were posted through ``submit``."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, object], *arguments: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: Mapping[str, object],
+        *arguments: str,
+        before: Sequence[str] = (),
+        pass_fds: Sequence[int] = (),
+    ) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "headway", "serve", *arguments],
+            [*before, sys.executable, "-m", "headway", "serve", *arguments],
             cwd=folder,
             env=environment(settings),
+            pass_fds=pass_fds,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -113,12 +121,12 @@ class Server:
         line = self.wait_for_line(r"serving http://")
         self.port = int(re.findall(r"serving http://127\.0\.0\.1:(\d+)", line)[0])
 
-    def wait_for_line(self, pattern: str) -> str:
-        """Wait for a line on stdout and return it."""
+    def wait_for_line(self, pattern: str, after: int = 0) -> str:
+        """Wait for a line on stdout, not among the first ``after``, and return it."""
         found: list[str] = []
 
         def has_come() -> bool:
-            found[:] = [line for line in self.said if re.search(pattern, line)]
+            found[:] = [line for line in self.said[after:] if re.search(pattern, line)]
             return bool(found) or self.process.poll() is not None
 
         with self._news:
@@ -130,6 +138,15 @@ class Server:
         """Send a signal."""
         self.told_to_end = True
         self.process.send_signal(number)
+
+    def deploy(self) -> str:
+        """Send SIGHUP, and return the line that says what came of it."""
+        said = len(self.said)
+        self.process.send_signal(signal.SIGHUP)
+        line = self.wait_for_line(r"deployed", after=said)
+        if "not deployed" not in line:
+            self.wait_for_line(r"serving http://", after=said)
+        return line
 
     def repeat(self, number: int) -> bool:
         """Send a signal again; return whether the process has ended."""

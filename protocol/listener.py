@@ -1,0 +1,58 @@
+"""The socket that the server listens on: one that systemd passes, or one of its own."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from typing import NamedTuple
+
+from headway.core.config import Config
+from headway.core.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+
+class Listener(NamedTuple):
+    """A bound socket, and whether systemd has passed it; if so it may have any address."""
+
+    socket: socket.socket
+    passed: bool
+
+    @property
+    def url(self) -> str:
+        """Where it is reached."""
+        host, port = self.socket.getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def take(config: Config, passed: socket.socket | None) -> Listener:
+    """Return ``passed``, on which systemd listens for us, or else a socket of our own.
+
+    Raises ConfigError where there is none to be had.
+    """
+    return Listener(_bound(config) if passed is None else passed, passed is not None)
+
+
+def compare(listener: Listener, config: Config) -> None:
+    """Say so where ``listener``, of the image before, is not what ``config`` asks for now."""
+    bound = listener.socket.getsockname()[:2]
+    if not listener.passed and config.server.port not in (0, bound[1]):
+        text = "server.port is %d now, but a deploy keeps its socket: restart to serve other than %s"
+        log.warning(text, config.server.port, listener.url)
+
+
+def _bound(config: Config) -> socket.socket:
+    host, port = config.server.host, config.server.port
+    where = f"server.host {host!r}, server.port {port}"
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(f"cannot listen on {where}: {getattr(error, 'strerror', None) or error}") from None
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise ConfigError(f"cannot listen on {where}: {error.strerror or error}") from None
+    return listener

@@ -1,0 +1,117 @@
+"""What signals ask of the server.
+
+SIGTERM and SIGINT: drain and end; a second one ends at once, with the code that it stands for (128 + its number).
+SIGHUP: execute the program anew. But where it comes because the terminal has gone, it is an end like the others; and
+where it was ignored when we were started, as nohup(1) does, it is left so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Coroutine
+from typing import Any, NoReturn, TypeVar
+
+log = logging.getLogger(__name__)
+
+Value = TypeVar("Value")
+
+# A signal to a process group reaches us twice where make, or a shell, passes on its own.
+SAME_SIGNAL_S = 0.05
+TO_END = (signal.SIGTERM, signal.SIGINT)
+ALL = (*TO_END, signal.SIGHUP)
+
+
+class Told:
+    """The signals that came."""
+
+    def __init__(self) -> None:
+        self._at = 0.0
+        self._end = asyncio.Event()
+        self._news = asyncio.Event()
+        # A SIGHUP that nobody has acted on yet.
+        self._deploy = False
+        self._terminal = next((fd for fd in range(3) if os.isatty(fd)), None)
+        ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        self._numbers = TO_END if ignored else ALL
+
+    @property
+    def to_end(self) -> bool:
+        """Whether the server is to end."""
+        return self._end.is_set()
+
+    def listen_early(self) -> None:
+        """Note what comes before there is a loop; what has come since ``hold`` in the image before is let in."""
+        for number in self._numbers:
+            signal.signal(number, lambda number, _: self.signal(number))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ALL)
+
+    def listen(self) -> None:
+        """Have the running loop note what comes."""
+        loop = asyncio.get_running_loop()
+        for number in self._numbers:
+            loop.add_signal_handler(number, self.signal, number)
+
+    async def hold(self) -> None:
+        """Let what comes from now on wait for the next image, or end the process; what has come before is noted."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, ALL)
+        for number in TO_END:
+            # A thread that is lost to a task does not block it.
+            signal.signal(number, signal.SIG_DFL)
+        # The loop notes what came before with the next turn.
+        for _ in range(2):
+            await asyncio.sleep(0)
+
+    def signal(self, number: int) -> None:
+        """Take a signal; the second to end ends the process, but for the first itself come by another way."""
+        hung_up = self._terminal is not None and not os.isatty(self._terminal)
+        if number == signal.SIGHUP and not hung_up:
+            self._deploy = True
+        elif not self.to_end:
+            self._at = time.monotonic()
+            self._end.set()
+        elif time.monotonic() - self._at > SAME_SIGNAL_S:
+            log.warning("second signal: ending at once")
+            end(128 + number)
+        self._news.set()
+
+    async def wait(self) -> None:
+        """Wait until there is something to do."""
+        await self._news.wait()
+        self._news.clear()
+
+    def take_deploy(self) -> bool:
+        """Whether the program is to be executed anew; told once for each time."""
+        deploy, self._deploy = self._deploy, False
+        return deploy and not self.to_end
+
+    async def unless_end(self, coroutine: Coroutine[Any, Any, Value]) -> Value | None:
+        """Await ``coroutine``; where the server is told to end before, cancel it and return None."""
+        doing = asyncio.create_task(coroutine)
+        ending = asyncio.create_task(self._end.wait())
+        await asyncio.wait({doing, ending}, return_when=asyncio.FIRST_COMPLETED)
+        ending.cancel()
+        if self.to_end:
+            doing.cancel()
+            await asyncio.wait({doing})
+            return None
+        return doing.result()
+
+
+def end(code: int) -> NoReturn:
+    """End the process without waiting for threads that tasks may never return from."""
+    flush()
+    os._exit(code)
+
+
+def flush() -> None:
+    """Write out what was logged and printed; what cannot be written, its terminal having gone, is dropped."""
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()

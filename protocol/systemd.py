@@ -1,0 +1,85 @@
+"""What systemd hands to a service and hears from it: sd_listen_fds(3) and sd_notify(3).
+
+Where systemd has not started us, none of the variables is set and all of this does nothing. The variables are taken
+out of the environment, so that no program that a task starts takes them for its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import MutableMapping
+
+from headway.core.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+# The first descriptor that is passed (SD_LISTEN_FDS_START).
+FIRST_FD = 3
+SOCKETS = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
+# What the next image of the program needs as well; its process id is ours.
+LASTING = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+
+
+def activated(environment: MutableMapping[str, str]) -> socket.socket | None:
+    """Return the socket that systemd listens on for us, None where there is none.
+
+    Raises ConfigError where there are several, or it is not a TCP socket that listens.
+    """
+    pid, count, _ = (environment.pop(name, "") for name in SOCKETS)
+    if pid != str(os.getpid()):
+        return None
+    if count != "1":
+        raise ConfigError(f"systemd passes {count} sockets: give headway.socket one ListenStream=")
+    try:
+        listener = socket.socket(fileno=FIRST_FD)
+    except OSError as error:
+        raise ConfigError(f"LISTEN_FDS is set, but descriptor {FIRST_FD} is no socket: {error.strerror}") from None
+    listener.set_inheritable(False)
+    tcp = listener.family in (socket.AF_INET, socket.AF_INET6) and listener.type == socket.SOCK_STREAM
+    if not tcp or not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        listener.close()
+        raise ConfigError("systemd passes a socket that is not for TCP or does not listen: ListenStream=, Accept=no")
+    return listener
+
+
+class Notifier:
+    """Tells systemd how the service is."""
+
+    def __init__(self, environment: MutableMapping[str, str]) -> None:
+        # What was taken out.
+        self.environment = {name: environment.pop(name) for name in LASTING if name in environment}
+        address = self.environment.get("NOTIFY_SOCKET", "")
+        # A leading @ stands for the NUL of an abstract address (unix(7)).
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+        self._watched = self.environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        self._watched &= self.environment.get("WATCHDOG_USEC", "").isdigit()
+
+    def ready(self, status: str) -> None:
+        """New jobs are wanted: it has started, or reloaded, or has given up reloading."""
+        self._tell(f"READY=1\nSTATUS={status}")
+
+    def reloading(self) -> None:
+        """A deploy has begun; ``ready`` ends it."""
+        self._tell(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}\nSTATUS=deploying")
+
+    def stopping(self) -> None:
+        """It is about to end."""
+        self._tell("STOPPING=1\nSTATUS=draining")
+
+    def alive(self) -> None:
+        """The loop turns; to be called at least twice in WatchdogSec=."""
+        if self._watched:
+            self._tell("WATCHDOG=1")
+
+    def _tell(self, state: str) -> None:
+        if not self._address:
+            return
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+                sender.setblocking(False)
+                sender.sendto(state.encode(), self._address)
+        except OSError as error:
+            log.warning("systemd cannot be told %s: %s", state.partition("\n")[0], error)

@@ -1,0 +1,165 @@
+"""What systemd passes and hears, with a socket and a listener of our own in its place."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from headway.core.errors import ConfigError
+from headway.protocol import systemd
+
+from tests.end_to_end.process import ROOT, Server
+from tests.protocol.wire import PATIENCE_S
+
+# Becomes the program that follows, with the descriptor that is named first as number 3, as systemd leaves it.
+PASS = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ["LISTEN_PID"] = str({pid})
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+@contextmanager
+def serving(folder: Path, fd: int, *variables: str, pid: str = "os.getpid()") -> Iterator[Server]:
+    """Start a server as systemd does: ``fd`` is passed to it."""
+    before = ["env", *variables, sys.executable, "-c", PASS.format(pid=pid), str(fd)]
+    server = Server(folder, {"drain_linger": 0, "server__port": 0}, before=before, pass_fds=[fd])
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture
+def listening() -> Iterator[socket.socket]:
+    """A socket that listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener
+
+
+def test_socket_activation(tmp_path: Path, listening: socket.socket) -> None:
+    """Also of one who came before there was a server, and after a deploy."""
+    port = listening.getsockname()[1]
+    with (
+        socket.create_connection(("127.0.0.1", port), PATIENCE_S) as early,
+        serving(tmp_path, listening.fileno(), "LISTEN_FDS=1", "LISTEN_FDNAMES=headway.socket") as server,
+    ):
+        early.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert early.recv(100).startswith(b"HTTP/1.1 200 OK\r\n")
+        server.wait_until_serving()
+        assert server.port == port
+        server.deploy()
+        assert server.get("/healthz").status == 200
+        assert not any("keeps its socket" in line for line in server.said)
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+
+
+def test_a_socket_for_somebody_else_is_left_alone(tmp_path: Path, listening: socket.socket) -> None:
+    with serving(tmp_path, listening.fileno(), "LISTEN_FDS=1", pid="1") as server:
+        server.wait_until_serving()
+        assert server.port != listening.getsockname()[1]
+
+
+def test_what_cannot_be_served_is_refused(
+    tmp_path: Path, listening: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        socket.socket() as silent,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams,
+        socket.socket(socket.AF_UNIX) as local,
+        open(os.devnull) as file,
+    ):
+        local.bind(str(tmp_path / "socket"))
+        local.listen()
+        for passed, count, fault in (
+            (listening, 2, "systemd passes 2 sockets"),
+            (silent, 1, "does not listen"),
+            (datagrams, 1, "not for TCP"),
+            (local, 1, "not for TCP"),
+            (file, 1, "is no socket"),
+        ):
+            monkeypatch.setattr(systemd, "FIRST_FD", passed.fileno() if count == 2 else os.dup(passed.fileno()))
+            variables = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(count)}
+            with pytest.raises(ConfigError, match=fault):
+                systemd.activated(variables)
+            assert variables == {}
+
+
+class Systemd:
+    """Hears what a service tells."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(name.replace("@", "\0"))
+        self._socket.settimeout(PATIENCE_S)
+        settings = {"server__port": 0, "drain_linger": 0, "tasks": ["tests.end_to_end.tasks_for_tests"]}
+        self.server = Server(folder, settings, before=["env", f"NOTIFY_SOCKET={name}", "WATCHDOG_USEC=3000000"])
+
+    def __enter__(self) -> Systemd:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.kill()
+        self._socket.close()
+
+    def hear(self, sign_of_life: bool = False) -> dict[str, str]:
+        """Return the next message; those that are signs of life only where it is one of them that is waited for."""
+        patience = time.monotonic() + PATIENCE_S
+        while (message := self._socket.recv(4096)) == b"WATCHDOG=1" and not sign_of_life:
+            assert time.monotonic() < patience, "only signs of life come"
+        return dict(line.split("=", 1) for line in message.decode().splitlines())
+
+
+def test_what_is_told(tmp_path: Path) -> None:
+    with Systemd(tmp_path, str(tmp_path / "notify")) as there:
+        ready, server = there.hear(), there.server
+        server.wait_until_serving()
+        assert ready == {"READY": "1", "STATUS": f"serving http://127.0.0.1:{server.port}"}
+        server.deploy()
+        begin = time.monotonic()
+        reloading = there.hear()
+        assert reloading["RELOADING"] == "1"
+        assert begin - 20 < int(reloading["MONOTONIC_USEC"]) / 1e6 < begin
+        assert there.hear() == ready
+        # The new image is watched too.
+        assert there.hear(sign_of_life=True) == {"WATCHDOG": "1"}
+        # A deploy that comes to nothing has an end as well.
+        (tmp_path / "config.yaml").write_text("workers: 0")
+        server.deploy()
+        assert there.hear()["RELOADING"] == "1"
+        failed = there.hear()
+        assert failed["READY"] == "1"
+        assert "not deployed: config.yaml: workers: 0" in failed["STATUS"]
+        server.signal(signal.SIGTERM)
+        assert there.hear() == {"STOPPING": "1", "STATUS": "draining"}
+        assert server.wait() == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="abstract addresses are Linux's")
+def test_an_abstract_address(tmp_path: Path) -> None:
+    with Systemd(tmp_path, f"@headway-test-{os.getpid()}") as there:
+        assert there.hear()["READY"] == "1"
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
+def test_the_units_are_good(tmp_path: Path) -> None:
+    """With the type that systemd has had for longer, and a program that is there."""
+    for unit in ("headway.service", "headway.socket"):
+        text = (ROOT / "examples" / unit).read_text()
+        text = text.replace("Type=notify-reload", "Type=notify").replace("/srv/headway/.venv/bin/headway", "/bin/true")
+        (tmp_path / unit).write_text(text)
+    units = [str(tmp_path / "headway.service"), str(tmp_path / "headway.socket")]
+    done = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False)
+    ours = [line for line in done.stderr.splitlines() if "headway" in line]
+    assert ours == []
