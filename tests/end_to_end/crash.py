@@ -87,9 +87,11 @@ class Client(threading.Thread):
 
     numbers = iter(range(1, 1 << 62))
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, payload: str = "") -> None:
         super().__init__(daemon=True)
         self.port = port
+        # What is made of a number before it is sent; empty for the number as it is.
+        self.payload = payload
         self.acknowledged: list[tuple[str, int]] = []
         # Codes other than 202.
         self.refusals: list[int] = []
@@ -100,7 +102,7 @@ class Client(threading.Thread):
             with Wire(self.port) as wire:
                 while True:
                     number = next(self.numbers)
-                    answer = wire.ask(post(submission("echo", number)))
+                    answer = wire.ask(post(submission("echo", self.payload % number if self.payload else number)))
                     if answer.status == 202:
                         self.acknowledged.append((answer["location"], number))
                     else:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 from statistics import median
 
-from tests.end_to_end.crash import kill_loop
+from tests.end_to_end.crash import CLIENTS, Client, free_port, kill_loop
+from tests.end_to_end.process import environment, wait_until
+from tests.protocol.wire import Wire
 
 ROUNDS = int(os.environ.get("ROUNDS", "6"))
 
@@ -21,3 +26,33 @@ def test_nothing_acknowledged_is_lost_when_the_server_is_killed(tmp_path: Path) 
     )
     assert counts.acknowledged
     assert (counts.lost, counts.stuck, counts.twice, counts.refusals) == ([], [], [], [])
+
+
+def test_every_acknowledgement_leaves_after_its_own_sync(tmp_path: Path) -> None:
+    """A kill cannot see a missing fsync: here the file system is watched."""
+    port = free_port()
+    program = [sys.executable, str(Path(__file__).parent / "watched_server.py"), str(tmp_path / "j"), str(port)]
+    server = subprocess.Popen(program, env=environment({}), stdout=subprocess.PIPE, text=True)
+    try:
+        wait_until(lambda: is_up(port), bool)
+        clients = [Client(port, "<%d>") for _ in range(CLIENTS)]
+        for client in clients:
+            client.start()
+        time.sleep(1)
+        server.terminate()
+        said = [line for line in server.communicate(timeout=20)[0].splitlines() if not line.startswith("{")]
+    finally:
+        server.kill()
+    acknowledged = sum(len(client.acknowledged) for client in clients)
+    assert acknowledged > 20
+    assert said[:-1] == []
+    what, answered, _, syncs = said[-1].split()
+    assert (what, int(answered) >= acknowledged, int(syncs) > 10) == ("answered", True, True)
+
+
+def is_up(port: int) -> bool:
+    try:
+        Wire(port).socket.close()
+    except OSError:
+        return False
+    return True

@@ -371,9 +371,7 @@ def test_jobs_that_wait_are_left_to_the_new_program(start: Start, gate: Gate, tm
     assert server.run("give", 4) not in (done, running, waiting, scheduled)
 
 
-def test_what_still_runs_is_begun_again_by_the_new_one_with_a_journal(
-    start: Start, gate: Gate, tmp_path: Path
-) -> None:
+def test_what_still_runs_is_begun_again_by_the_new_one_with_a_journal(start: Start, gate: Gate, tmp_path: Path) -> None:
     server = start(journal__path=str(tmp_path / "jobs.db"), workers=1, drain_linger=0, drain_timeout=0.2)
     running, waiting = server.submit("until_file", gate.path), server.submit("give", 2)
     server.wait_for(running, "running")

@@ -1,0 +1,63 @@
+"""A server whose file system is watched: ``python watched_server.py PATH PORT``.
+
+Says ``early N`` when the answer to a submission is handed to the socket before the log that bears it was synced, and in
+the end how many answers there were.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import msgspec
+from headway.core.config import Config, JournalSection, Server
+from headway.core.engine import Engine
+from headway.core.job import Status, Submission
+from headway.protocol import server, signals
+from headway.protocol.answering import Answering
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.core.journal.journal_child import FileSystem, Watch, say
+
+
+def main(path: str, port: str) -> None:
+    """Serve until SIGTERM."""
+    watch = Watch()
+    # It is there for as long as this name is.
+    system = FileSystem(watch)
+    numbers: dict[bytes, int] = {}
+    answered = 0
+    submit: Callable[..., Status] = Engine.submit
+    send = Answering._send
+
+    def watched_submit(self: Engine, submission: Submission, *rest: object) -> Status:
+        status = submit(self, submission, *rest)
+        numbers[b"%012x" % status.sequence] = int(bytes(submission.payload).strip(b'"<>'))
+        return status
+
+    def watched_send(self: Answering, answer: bytes, name: str) -> None:
+        nonlocal answered
+        if name == "POST /jobs" and answer[9:12] == b"202":
+            answered += 1
+            number = numbers[answer.partition(b"Location: /jobs/")[2][:12]]
+            if number not in watch.synced:
+                say("early", number)
+        send(self, answer, name)
+
+    Engine.submit = watched_submit  # type: ignore[method-assign, assignment]
+    Answering._send = watched_send  # type: ignore[method-assign]
+
+    def end(code: int) -> NoReturn:
+        say("answered", answered, "syncs", watch.seen["sync"])
+        system.unregister()
+        sys.exit(code)
+
+    signals.end = end
+    config = Config(server=Server(port=int(port)), journal=JournalSection(path=path), tasks=("examples.tasks",))
+    server.run(msgspec.structs.replace(config, drain_linger=0.0))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
