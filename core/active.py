@@ -54,7 +54,7 @@ class Active:
         self.queue = Queue(board, config.queue.size, max(config.queue.size, waiting) + config.workers, limits)
         self.results = Results(board, config.results.max_bytes)
         self.keys = Keys(config.idempotency.seconds, config.idempotency.keys)
-        self.estimate = Estimate(config.workers, len(registry.tasks))
+        self.estimate = Estimate(config.workers, len(registry.tasks), config.polling.share * config.polling.capacity)
         self.stats = Stats()
         self.jobs: dict[int, Job] = {}
         self.workers = Workers(
@@ -167,6 +167,7 @@ class Active:
         row = sequence % self.board.rows
         self.stats.wait.add(now - (self.board.due[row] or self.board.submitted[row]))
         self.board.move(sequence, RUNNING, now)
+        self.estimate.began(now)
         return self.jobs[sequence]
 
     def _settle(self, job: Job, outcome: Outcome) -> None:
@@ -175,7 +176,7 @@ class Active:
         board, row = self.board, job.sequence % self.board.rows
         ran = now - board.started[row]
         self.stats.run.add(ran)
-        self.estimate.observe(job.task.index, ran)
+        self.estimate.observe(job.task.index, ran, now)
         self.queue.release(job.sequence)
         if outcome.state is FAILED:
             self._try_again_or_fail(job, outcome, now)
@@ -259,7 +260,7 @@ class Active:
 
         def report(percent: int) -> None:
             # The board has one writer, the loop.
-            loop.call_soon_threadsafe(board.report, job.sequence, attempt, percent)
+            loop.call_soon_threadsafe(board.report, job.sequence, attempt, percent, time.monotonic())
 
         return Context(ids.write(job.sequence, board.tag[row]).decode(), attempt, report)
 

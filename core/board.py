@@ -127,7 +127,8 @@ class Board:
         # Where the job stands in the line it stands in: its ticket of the ready ring while it is queued;
         # its number among the jobs that ended once it is over.
         self.place = self._column(8).cast("Q")
-        # Times are of time.monotonic, in seconds. ``due``: when a scheduled or retrying job becomes ready.
+        # Times are of time.monotonic, in seconds. ``due``: when a scheduled or retrying job becomes ready;
+        # of a running one that has reported its progress, when it ends if it goes on like that, 0.0 where that is open.
         self.submitted = self._column(8).cast("d")
         self.due = self._column(8).cast("d")
         self.started = self._column(8).cast("d")
@@ -325,10 +326,12 @@ class Board:
         self.next_sequence, self.ended_total, self.count = other.next_sequence, other.ended_total, other.count[:]
         self.unchanged_from = other.next_sequence
 
-    def report(self, sequence: int, attempt: int, percent: int) -> None:
-        """Write the progress, 0 to 100, of a running attempt; of one that is over it is ignored."""
+    def report(self, sequence: int, attempt: int, percent: int, when: float) -> None:
+        """Write the progress, 0 to 100, that a running attempt had made ``when``; one that is over is left alone."""
         row = self.row(sequence)
         if row >= 0 and self.live[row] & STATE_MASK == State.RUNNING and self.attempt(row) == attempt:
+            started = self.started[row]
+            self.due[row] = started + (when - started) * 100 / percent if percent else 0.0
             self.live[row] = self.live[row] & ~PROGRESS_MASK | percent << PROGRESS_SHIFT
 
     def row(self, sequence: int) -> int:

@@ -119,6 +119,13 @@ class Http(Section, frozen=True):
     client_header: Literal["x-forwarded-for", "forwarded"] = "x-forwarded-for"
 
 
+class Polling(Section, frozen=True):
+    """How many polls the server promises to answer."""
+
+    capacity: Annotated[int, Meta(ge=1, le=10_000_000)] = 10_000
+    share: Annotated[float, Meta(gt=0, le=1)] = 0.5
+
+
 class Rates(Section, frozen=True):
     """How much one client may ask for; 0 for no limit."""
 
@@ -174,6 +181,7 @@ class Config(Section, frozen=True):
     limits: Limits = Limits()
     timeouts: Timeouts = Timeouts()
     http: Http = Http()
+    polling: Polling = Polling()
     rates: Rates = Rates()
     log: Log = Log()
     simulation: Simulation = Simulation()

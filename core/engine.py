@@ -56,6 +56,8 @@ QUEUED, RUNNING, SUCCEEDED = int(State.QUEUED), int(State.RUNNING), int(State.SU
 
 # Seconds between two rounds of the chores.
 CHORES_S = 1.0
+# Seconds after which a successor of a server that shuts down may be there.
+SUCCESSOR_S = 2.0
 # Rows that one call to ``list`` looks at, so that it does not hold the loop: a millisecond.
 LISTED_ROWS = 1 << 18
 
@@ -266,12 +268,17 @@ class Engine:
     def check_room(self, count: int = 1) -> None:
         """Raise DrainingError, JournalFullError or QueueFullError where ``count`` jobs would not be taken now."""
         if self.draining:
-            raise DrainingError
+            raise DrainingError(self.active.estimate.later(SUCCESSOR_S, time.monotonic()))
         if self.journal is not None and self.journal.full:
             raise JournalFullError
         room = self.active.queue.room
         if room < count:
-            raise QueueFullError(self.active.queue.size, count, room, self.active.estimate.for_places(count - room))
+            retry_after_s = self.active.estimate.for_places(min(count, self.active.queue.size) - room, time.monotonic())
+            raise QueueFullError(self.active.queue.size, count, room, retry_after_s)
+
+    def later(self) -> float:
+        """Return seconds after which a client that could not be served now can be."""
+        return self.active.estimate.later(0.0, time.monotonic())
 
     def again(self, status: Status) -> Status:
         """Return what is known now of a job of which ``status`` was known."""
@@ -308,6 +315,8 @@ class Engine:
     def list(self, state: State, before: int, limit: int) -> tuple[list[Status], int]:
         """Return up to ``limit`` jobs that are in ``state``, newest first, from those before sequence ``before``.
 
+        Nothing is said of when to ask again.
+
         And the sequence number to go on from, 0 where there are no more. 0 for ``before`` begins with the newest. No
         more than LISTED_ROWS rows are looked at, so fewer than ``limit`` may come although there are more.
         """
@@ -320,7 +329,7 @@ class Engine:
                 return found, sequence + 1
             row = sequence % board.rows
             if state in ACTIVE or board.kept(row, now):
-                found.append(self._status(row, sequence, now))
+                found.append(self._status(row, sequence, now, promise=False))
         return found, oldest if oldest > max(board.next_sequence - board.rows, 1) else 0
 
     def result(self, status: Status) -> Result | None:
@@ -415,7 +424,8 @@ class Engine:
             return None
         return _bare(State.EXPIRED, sequence, tag)
 
-    def _status(self, row: int, sequence: int, now: float) -> Status:
+    def _status(self, row: int, sequence: int, now: float, promise: bool = True) -> Status:
+        """What is known of the job in ``row``; unless there is a ``promise``, not when to ask again."""
         board = self.board
         # Once: each reading of a column makes an int, and this is done for every poll.
         word, task, tag = board.live[row], board.task[row], board.tag[row]
@@ -424,14 +434,15 @@ class Engine:
             return _bare(State.EMPTY, sequence, tag)
         progress = word >> PROGRESS_SHIFT & PROGRESS_NONE
         ahead = retry_after_ms = 0
-        if state == QUEUED:
-            ahead = self.active.queue.ahead(sequence)
-            retry_after_ms = self.active.estimate.for_queued(ahead, task, tag)
-        elif state == RUNNING:
-            retry_after_ms = self.active.estimate.for_running(now - board.started[row], task, tag)
+        if state == RUNNING:
+            if promise:
+                due = 0.0 if progress == PROGRESS_NONE else board.due[row]
+                ends_in = due - now if due else None
+                retry_after_ms = self.active.estimate.for_running(now - board.started[row], ends_in, task, now)
         elif state < SUCCEEDED:
             ahead = self.active.queue.ahead(sequence)
-            retry_after_ms = self.active.estimate.for_delayed(board.due[row] - now, task, tag)
+            if promise:
+                retry_after_ms = self._when_waiting(row, state, ahead, task, now)
         return Status(
             state,
             sequence,
@@ -446,6 +457,14 @@ class Engine:
             board.ended[row],
             board.reason[row],
         )
+
+    def _when_waiting(self, row: int, state: int, ahead: int, task: int, now: float) -> int:
+        """Return milliseconds after which to ask for a job that waits with ``ahead`` jobs before it."""
+        estimate = self.active.estimate
+        if state != QUEUED:
+            return estimate.for_delayed(self.board.due[row] - now, task, now)
+        at_once, free = self.active.queue.at_once(task, self.config.workers)
+        return estimate.for_queued(ahead + 1 - free, at_once, now - self.board.submitted[row], task, now)
 
 
 def _bare(state: State, sequence: int, tag: int) -> Status:

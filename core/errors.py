@@ -47,14 +47,14 @@ class JournalFullError(HeadwayError):
 
 
 class RecoveringError(HeadwayError):
-    """The server reads its journal and knows no job yet."""
+    """The server reads its journal and knows no job yet; ``retry_after_s`` is when it has time for the caller."""
 
     status = 503
     reason = "recovering"
     title = "Starting"
-    retry_after_s = 1
 
-    def __init__(self) -> None:
+    def __init__(self, retry_after_s: float) -> None:
+        self.retry_after_s = retry_after_s
         super().__init__("this server is reading its journal and will know its jobs in a moment")
 
 
@@ -166,11 +166,12 @@ class PayloadGoneError(HeadwayError):
 
 
 class DrainingError(HeadwayError):
-    """The server ends, or is executed anew, and takes no new jobs."""
+    """The server ends, or is executed anew; ``retry_after_s`` is when what comes after it may have time."""
 
     status = 503
     reason = "draining"
     title = "Draining"
 
-    def __init__(self) -> None:
+    def __init__(self, retry_after_s: float) -> None:
+        self.retry_after_s = retry_after_s
         super().__init__("this server is about to end and takes no new jobs; try again with what comes after it")

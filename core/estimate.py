@@ -1,62 +1,179 @@
-"""When to ask again: jobs ahead ÷ the measured rate of completion, plus the mean run time.
+"""When to ask again: as few polls as can be, as soon after the end as can be.
 
-Run times are measured per task as exponentially weighted means. With all workers busy, jobs are completed at
-workers ÷ the mean run time over all tasks, which is the rate used here. Before the first job has ended there is
-nothing to go by and the answer is one second.
+What is learnt. Of each task some RUNS run times are kept, in ascending order; a new one takes the place of one drawn at
+random, so what is kept is an exponentially weighted sample, and one slow job is one entry in it. Of all tasks together
+the mean is kept, in which a run counts for at most CLIP times the mean. With all workers busy, jobs are completed at
+workers ÷ mean.
 
-Answers are spread by a few per cent, by bits of the job's tag, so that clients who were told at the same moment do
-not come back at the same moment.
+What is told. A job that waits is expected to begin when those ahead of it are done. Its next poll is aimed at the run
+time that costs least, if one more poll is worth as much as PRICE times the mean run time of delay: a sharp end is
+waited for, a wide one is met by asking about half of the jobs after their end. The others are seen running. If the task
+reports its progress, the end is known rather well then, and they are asked for just after it; if not, when NEXT of
+those that have run for so long are over.
+
+When nothing moves. A job that has outrun all that are known is asked for again after a part of what it took, so polls
+become rare. So they do for jobs that wait while no worker begins or ends one.
+
+Whatever is told is promised to the pace, which puts it off while too many polls are promised for the same moment.
 """
 
 from __future__ import annotations
 
-# The weight of the newest run: the mean forgets all but 1/e of what it knew in 20 runs.
-WEIGHT = 0.05
-FIRST_S = 1.0
-SHORTEST_MS = 20
-LONGEST_MS = 60_000
-# Spread over [1, 1.25) in steps of 1/1024.
-SPREAD_BITS = 8
+import random
+from bisect import bisect_right, insort
+
+from headway.core.pace import Pace
+
+# Run times kept of each task.
+RUNS = 64
+# Runs after which it is worth while to aim anew.
+AIM_EVERY = 8
+# The least weight of the newest run in the mean over all tasks, which so forgets all but 1/e in 300 runs.
+WEIGHT = 1 / 300
+CLIP = 8.0
+PRICE = 0.7
+NEXT = 0.6
+# Before anything is known, and what is added for each poll that found nothing new, as a part of the time so far.
+UNKNOWN_S = 1.0
+LONGER = 0.25
+# How much later than the expected end a poll comes, and how much more than that as a part of the time until then.
+MARGIN_S = 0.02
+MARGIN = 0.01
+# By what part of its time a job may be later than its reports say before they are not believed.
+BELIEF = 1 / 8
+SHORTEST_S = 0.02
+LONGEST_S = 600.0
+PLACES_S = 60.0
+
+
+class Runs:
+    """The run times of one task, in seconds."""
+
+    __slots__ = ("_until_aim", "aim", "kept")
+
+    def __init__(self) -> None:
+        # A sample, ascending.
+        self.kept: list[float] = []
+        # The run time at which a job that has not begun is best asked for; 0.0: none has ended.
+        self.aim = 0.0
+        self._until_aim = 0
+
+    def add(self, seconds: float) -> None:
+        """Learn from one attempt that ended."""
+        kept = self.kept
+        if len(kept) >= RUNS:
+            del kept[int(random.random() * RUNS)]  # noqa: S311
+        insort(kept, seconds)
+        self._until_aim -= 1
+        if self._until_aim < 0 or len(kept) < RUNS:
+            self._until_aim = AIM_EVERY
+            self.aim = best_aim(kept)
+
+    def rest(self, elapsed: float) -> float:
+        """Return seconds until NEXT of the jobs that have run for ``elapsed`` are over; 0.0 where none is known."""
+        longer = bisect_right(self.kept, elapsed)
+        left = len(self.kept) - longer
+        return self.kept[longer + int(NEXT * left)] - elapsed if left else 0.0
+
+
+def best_aim(runs: list[float]) -> float:
+    """Return which of ``runs``, ascending, is the best time at which to ask whether a job is over.
+
+    The cost of asking at a time is the delay of the jobs that were over before, and PRICE times the mean for those that
+    are not over and have to be asked for once more.
+    """
+    price = PRICE * sum(runs) / len(runs)
+    best, least = runs[-1], float("inf")
+    # Sum of the runs up to the one that is looked at.
+    before = 0.0
+    for over, seconds in enumerate(runs, 1):
+        before += seconds
+        cost = seconds * over - before + price * (len(runs) - over)
+        if cost < least:
+            best, least = seconds, cost
+    return best
 
 
 class Estimate:
-    """Mean run times, and the answers that follow from them. Times in seconds unless named otherwise."""
+    """What is known of run times, and the answers that follow. Times in seconds unless named otherwise."""
 
-    def __init__(self, workers: int, tasks: int) -> None:
+    def __init__(self, workers: int, tasks: int, polls_per_second: float) -> None:
         self.workers = workers
-        # Mean over all tasks, and per task by its index; 0.0: none has ended.
+        self.pace = Pace(polls_per_second)
+        # Mean over all tasks; 0.0: none has ended.
         self.mean = 0.0
-        self.means = [0.0] * tasks
+        self._ended = 0
+        # Per task, by its index.
+        self._runs = [Runs() for _ in range(tasks)]
+        # When a job last began or ended, and until when places in the queue are promised, of time.monotonic.
+        self._moved = 0.0
+        self._places_until = 0.0
 
-    def observe(self, task: int, seconds: float) -> None:
+    def observe(self, task: int, seconds: float, now: float) -> None:
         """Learn from one attempt that ended."""
-        self.mean += (seconds - self.mean) * WEIGHT if self.mean else seconds
-        mean = self.means[task]
-        self.means[task] += (seconds - mean) * WEIGHT if mean else seconds
+        self._moved = now
+        self._ended += 1
+        counted = min(seconds, CLIP * self.mean) if self.mean else seconds
+        self.mean += (counted - self.mean) * max(WEIGHT, 1 / self._ended)
+        self._runs[task].add(seconds)
 
-    def for_queued(self, ahead: int, task: int, tag: int) -> int:
-        """Return milliseconds until a job with ``ahead`` jobs before it is expected to be over."""
-        if not self.mean:
-            return _spread(FIRST_S, tag)
-        return _spread((ahead + 1) * self.mean / self.workers + (self.means[task] or self.mean), tag)
+    def began(self, now: float) -> None:
+        """A job has begun to run."""
+        self._moved = now
 
-    def for_running(self, elapsed: float, task: int, tag: int) -> int:
-        """Return milliseconds until a job that has run for ``elapsed`` is expected to be over."""
-        mean = self.means[task] or self.mean
-        if not mean:
-            return _spread(FIRST_S, tag)
-        # One that has outrun the mean tells that runs differ: ask again after as long as a part of what it took.
-        return _spread(mean - elapsed if elapsed < mean else elapsed / 4, tag)
+    def for_queued(self, turns: int, at_once: int, waited: float, task: int, now: float) -> int:
+        """Return milliseconds after which to ask for a job that has ``waited`` and begins after ``turns`` ends.
 
-    def for_delayed(self, until: float, task: int, tag: int) -> int:
-        """Return milliseconds until a job that becomes ready in ``until`` is expected to be over."""
-        return int(max(until, 0.0) * 1000) + _spread(self.means[task] or self.mean, tag)
+        ``at_once`` is how many jobs of its line can run at once.
+        """
+        aim = self._runs[task].aim or self.mean
+        if not aim:
+            return self._told(now, UNKNOWN_S + waited * LONGER)
+        if turns <= 0:
+            return self._told(now, aim + MARGIN_S)
+        # Seconds in which no job began or ended, as far as this one has seen.
+        still = min(now - self._moved, waited)
+        return self._told(now, turns * max(self.mean, still / 2) / at_once + aim + MARGIN_S)
 
-    def for_places(self, count: int) -> float:
-        """Return seconds until ``count`` more places in the queue are expected to be free."""
-        return min(max(count * self.mean / self.workers, FIRST_S), LONGEST_MS / 1000)
+    def for_running(self, elapsed: float, ends_in: float | None, task: int, now: float) -> int:
+        """Return milliseconds after which to ask for a job that has run for ``elapsed``.
 
+        ``ends_in`` is when it ends if it goes on as it has reported, negative where it is late; None without a report.
+        """
+        if ends_in is not None:
+            if ends_in > 0:
+                return self._told(now, ends_in * (1 + MARGIN) + MARGIN_S)
+            if -ends_in < (elapsed + ends_in) * BELIEF:
+                return self._told(now, MARGIN_S - ends_in)
+        rest = self._runs[task].rest(elapsed)
+        if rest:
+            return self._told(now, rest + MARGIN_S)
+        # It is later than all that are known, or none is.
+        known = self._runs[task].aim or self.mean
+        return self._told(now, max(elapsed, known) * LONGER if known else UNKNOWN_S + elapsed * LONGER)
 
-def _spread(seconds: float, tag: int) -> int:
-    spread = int(seconds * (1024 + (tag & (1 << SPREAD_BITS) - 1)) * (1000 / 1024))
-    return SHORTEST_MS if spread < SHORTEST_MS else min(spread, LONGEST_MS)
+    def for_delayed(self, until: float, task: int, now: float) -> int:
+        """Return milliseconds after which to ask for a job that becomes ready in ``until``."""
+        until = max(until, 0.0)
+        return int(1000 * self.pace.promise(now, until + (self._runs[task].aim or self.mean or UNKNOWN_S) + MARGIN_S))
+
+    def for_places(self, count: int, now: float) -> float:
+        """Return seconds until ``count`` more places in the queue are expected to be free, and promise them.
+
+        Each place is promised once, so that those who are turned away together do not come back for the same one; but
+        as those who are promised one may not come, for no later than PLACES_S.
+        """
+        taken = max(self._places_until, now) + count * (self.mean or UNKNOWN_S) / self.workers
+        self._places_until = min(taken, now + PLACES_S)
+        return self.later(self._places_until - now, now)
+
+    def later(self, seconds: float, now: float) -> float:
+        """Return in how many seconds, ``seconds`` and one at least, there is room for one more request."""
+        return self.pace.promise(now, max(seconds, UNKNOWN_S))
+
+    def _told(self, now: float, seconds: float) -> int:
+        if seconds < SHORTEST_S:
+            seconds = SHORTEST_S
+        elif seconds > LONGEST_S:
+            seconds = LONGEST_S
+        return int(1000 * self.pace.promise(now, seconds))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -11,13 +12,19 @@ from headway.core.config import Config
 from headway.core.engine import Engine
 from headway.core.errors import RecoveringError
 from headway.core.journal.journal import Journal
+from headway.core.pace import Pace
 from headway.core.registry import Registry
+
+# Seconds after which a client may ask whether the engine is there.
+RETRY_S = 1.0
 
 
 class Recovering:
     """The engine before it is there: it is not ready, and whatever else it is asked raises RecoveringError."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: Config) -> None:
+        # All who come now come back: the clients of a server that ended wait for this one.
+        self._pace = Pace(config.polling.share * config.polling.capacity)
         # Jobs read so far.
         self.read = 0
 
@@ -26,8 +33,12 @@ class Recovering:
         """Why no jobs are wanted yet."""
         return f"recovering: {self.read} jobs read"
 
+    def later(self) -> float:
+        """Return seconds after which a client that could not be served now can be."""
+        return self._pace.promise(time.monotonic(), RETRY_S)
+
     def __getattr__(self, name: str) -> NoReturn:
-        raise RecoveringError
+        raise RecoveringError(self.later())
 
 
 def open_engine(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from headway.core.board import Board
+from headway.core.board import RUNNING, Board
 from headway.core.line import Limit, Line
 from headway.core.schedule import Schedule
 
@@ -95,6 +95,13 @@ class Queue:
         row = sequence % self.board.rows
         ticket = None if sequence in self.delayed else self.board.place[row]
         return self._line(sequence).ahead(self.board.priority[row], ticket)
+
+    def at_once(self, task: int, workers: int) -> tuple[int, int]:
+        """Return how many jobs of the line of ``task`` can run at once, and how many more can begin now."""
+        most, free = workers, workers - self.board.count[RUNNING]
+        for limit in self._line_of[task].limits:
+            most, free = min(most, limit.most), min(free, limit.most - limit.running)
+        return max(most, 1), free
 
     def oldest(self) -> int:
         """Return the job that has been ready for longest; 0 where none is."""

@@ -18,7 +18,7 @@ from headway.core import ids
 from headway.protocol import routes
 from headway.protocol.answering import OUT_MOST, Answering
 from headway.protocol.known import KnownHead
-from headway.protocol.problems import Refusal
+from headway.protocol.problems import Refusal, retry_after
 from headway.protocol.request import SENDING, Request, head_too_large, refused
 from headway.protocol.responses import CONTINUE
 from headway.protocol.service import Service
@@ -69,7 +69,9 @@ class Connection(Answering):
             connections.add(self)
         else:
             detail = f"{most} clients are connected, which is the limit"
-            self._refuse(Refusal("connections", detail, fields=b"Retry-After: 1\r\n"), bodiless=False)
+            self._refuse(
+                Refusal("connections", detail, fields=retry_after(self.service.engine.later())), bodiless=False
+            )
             self._flush_soon()
 
     def connection_lost(self, _: Exception | None) -> None:

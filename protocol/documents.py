@@ -37,7 +37,7 @@ def job_members(status: Status, clock: Clock) -> dict[str, object]:
         members["progress"] = status.progress
     if state in (State.SCHEDULED, State.QUEUED):
         members["position"] = status.position
-    if state <= State.RETRYING:
+    if status.retry_after_ms:
         members["retry_after_ms"] = status.retry_after_ms
     if state == State.SUCCEEDED:
         members["result"] = f"/jobs/{job_id}/result"

@@ -6,6 +6,8 @@ and title.
 
 from __future__ import annotations
 
+import math
+
 import orjson
 from headway.core.errors import (
     DrainingError,
@@ -18,9 +20,6 @@ from headway.core.errors import (
 )
 from headway.protocol.clock import Clock
 from headway.protocol.responses import PROBLEM, STATUS_LINES, complete
-
-# Seconds after which a successor of a server that shuts down may be there.
-DRAINING_RETRY_S = 2
 
 # reason: (status, title). The reason names the problem's type and its count in /metrics.
 REFUSALS: dict[str, tuple[int, str]] = {
@@ -82,17 +81,25 @@ def answer(error: Refusal | HeadwayError, clock: Clock, bodiless: bool) -> bytes
     elif isinstance(error, InvalidError):
         members["errors"] = [{"field": field, "detail": fault} for field, fault in error.faults[:FAULTS_SHOWN]]
     elif isinstance(error, QueueFullError):
-        milliseconds = int(error.retry_after_s * 1000)
-        seconds = (milliseconds + 999) // 1000
-        fields += b"Retry-After: %d\r\nRetry-After-Ms: %d\r\n" % (seconds, milliseconds)
+        fields += retry_after(error.retry_after_s)
+        seconds = (_milliseconds(error.retry_after_s) + 999) // 1000
         fields += b'RateLimit-Policy: "queue";q=%d;qu="concurrent-requests"\r\n' % error.size
         fields += b'RateLimit: "queue";r=%d;t=%d\r\n' % (error.room, seconds)
-    elif isinstance(error, NoRunError | JournalFullError | RecoveringError):
-        fields += b"Retry-After: %d\r\n" % error.retry_after_s
-    elif isinstance(error, DrainingError):
-        fields += b"Retry-After: %d\r\n" % DRAINING_RETRY_S
+    elif isinstance(error, NoRunError | DrainingError | JournalFullError | RecoveringError):
+        fields += retry_after(error.retry_after_s)
     body = document(error.status, error.reason, error.title, str(error), **members)
     return complete(STATUS_LINES[error.status] + fields, PROBLEM, body, bodiless)
+
+
+def retry_after(seconds: float) -> bytes:
+    """Return the header lines that tell to come back in ``seconds``."""
+    milliseconds = _milliseconds(seconds)
+    return b"Retry-After: %d\r\nRetry-After-Ms: %d\r\n" % ((milliseconds + 999) // 1000, milliseconds)
+
+
+def _milliseconds(seconds: float) -> int:
+    """Return ``seconds`` rounded up, but for a microsecond, by which a second would become two."""
+    return math.ceil(seconds * 1000 - 0.001)
 
 
 def closes(error: Refusal | HeadwayError) -> bool:

@@ -100,7 +100,7 @@ class Server:
     async def serve(self, before: Taken | None) -> int | Left:
         """Serve until a signal to end, and return the exit code; or until a deploy, and return what goes over."""
         self._told.listen()
-        recovering = Recovering()
+        recovering = Recovering(self._config)
         self._service = Service(self._config, cast(Engine, recovering))
         if before is None:
             self._accept()

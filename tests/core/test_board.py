@@ -379,13 +379,25 @@ def test_each_attempt_is_counted_and_starts_without_progress() -> None:
         board.move(sequence, State.RUNNING, 1.0)
         assert board.attempt(row) == attempt
         assert board.progress(row) is None
-        board.report(sequence, attempt, 40)
+        board.report(sequence, attempt, 40, 2.0)
         assert board.progress(row) == 40
         board.move(sequence, State.RETRYING, 2.0)
-        board.report(sequence, attempt, 50)
+        board.report(sequence, attempt, 50, 2.0)
         assert board.progress(row) == 40
         board.move(sequence, State.QUEUED, 2.0)
     assert board.state(sequence) == State.QUEUED
+
+
+def test_progress_tells_when_a_running_job_ends_if_it_goes_on_like_that() -> None:
+    board = Board(4, 60.0, 4)
+    sequence = opened(board, State.SCHEDULED)
+    row = board.row(sequence)
+    board.due[row] = 9.0
+    board.move(sequence, State.QUEUED, 9.0)
+    board.move(sequence, State.RUNNING, 10.0)
+    for percent, when, ends in ((0, 10.0, 0.0), (25, 12.0, 18.0), (50, 15.0, 20.0), (100, 16.0, 16.0)):
+        board.report(sequence, 1, percent, when)
+        assert board.due[row] == ends
 
 
 def test_an_attempt_that_is_over_cannot_report_for_the_next() -> None:
@@ -393,7 +405,7 @@ def test_an_attempt_that_is_over_cannot_report_for_the_next() -> None:
     sequence = opened(board)
     for state in (State.RUNNING, State.RETRYING, State.QUEUED, State.RUNNING):
         board.move(sequence, state, 1.0)
-    board.report(sequence, 1, 90)
+    board.report(sequence, 1, 90, 2.0)
     assert board.progress(board.row(sequence)) is None
 
 
@@ -408,7 +420,7 @@ def test_a_row_comes_back_as_it_was() -> None:
         row = board.row(sequence)
         for state in road:
             board.move(sequence, state, 2.0 + state)
-            board.report(sequence, 1, 30 + number)
+            board.report(sequence, 1, 30 + number, 2.0)
         board.due[row] = 9.0
         if number % 2:
             board.reason[row] = board.has_result[row] = 1

@@ -445,12 +445,52 @@ def test_the_estimate_grows_with_the_jobs_ahead() -> None:
     async def test() -> None:
         async with engine_with(fifty_ms, workers=1) as engine:
             first = submit(engine, "fifty_ms")
-            assert 1000 <= peek(engine, first).retry_after_ms <= 1250
+            assert 1000 <= peek(engine, first).retry_after_ms <= 1050
             await over(engine, first)
             jobs = [submit(engine, "fifty_ms") for _ in range(20)]
             hint = peek(engine, jobs[-1]).retry_after_ms
             assert 20 * 50 < hint < 40 * 50
             assert peek(engine, jobs[0]).retry_after_ms < hint / 4
+
+    run(test)
+
+
+def test_the_estimate_follows_what_a_job_reports() -> None:
+    async def a_quarter(_: object, context: Context) -> None:
+        await asyncio.sleep(0.2)
+        context.progress(25)
+        await asyncio.Event().wait()
+
+    async def test() -> None:
+        async with engine_with(a_quarter, workers=1) as engine:
+            job_id = submit(engine, "a_quarter")
+            await until(lambda: peek(engine, job_id).progress == 25)
+            assert 500 < peek(engine, job_id).retry_after_ms < 700
+
+    run(test)
+
+
+def test_a_job_that_can_begin_at_once_is_not_told_to_wait_for_others() -> None:
+    async def tenth(_: object) -> None:
+        await asyncio.sleep(0.1)
+
+    async def test() -> None:
+        async with engine_with(tenth, workers=1) as engine:
+            await over(engine, submit(engine, "tenth"))
+            told = [peek(engine, submit(engine, "tenth")).retry_after_ms for _ in range(3)]
+            assert told[0] < 180 < told[1] < 290 < told[2]
+
+    run(test)
+
+
+def test_a_list_promises_nothing() -> None:
+    async def test() -> None:
+        async with engine_with(forever, polling={"capacity": 20, "share": 1.0}) as engine:
+            jobs = [submit(engine, "forever") for _ in range(3)]
+            before = peek(engine, jobs[0]).retry_after_ms
+            for _ in range(100):
+                assert [status.retry_after_ms for status in engine.list(State.QUEUED, 0, 50)[0]] == [0, 0, 0]
+            assert peek(engine, jobs[0]).retry_after_ms < before + 200
 
     run(test)
 

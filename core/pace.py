@@ -1,0 +1,73 @@
+"""How many polls are promised for when: the server's account of the crowd that it has told to come back.
+
+Time is cut into slots, and a slot takes as many polls as the share of the server's capacity that is theirs. One that
+finds its slot full is promised for the next that has room, and those of one slot are told to come evenly over it. So a
+thousand clients that are told at once come back one after the other, and no more are promised than can be served.
+
+A promise costs the same however many slots are full: a full slot knows one further on that may have room, and whoever
+goes that way makes it shorter (path halving, as in union-find: Tarjan and van Leeuwen, 1984).
+
+A client that does not come leaves its place empty, and one that comes unasked is not counted. Past the last slot no
+account is kept; such promises are spread by a little chance.
+"""
+
+from __future__ import annotations
+
+import random
+
+SLOTS_PER_S = 20.0
+# A power of two; together they reach longer than anybody is told to wait but for a job that is scheduled.
+SLOTS = 1 << 14
+MASK = SLOTS - 1
+# A wait that is longer reaches past the last slot.
+FAR_S = (SLOTS - 2) / SLOTS_PER_S
+# By up to which part of such a wait its promise is put off.
+FAR_SPREAD = 1 / 64
+# An entry is slot * WIDTH + polls promised.
+WIDTH = 1 << 24
+
+
+class Pace:
+    """Promises of up to ``per_second`` polls. Times are of time.monotonic, in seconds."""
+
+    def __init__(self, per_second: float) -> None:
+        # Of one slot.
+        self.most = max(round(per_second / SLOTS_PER_S), 1)
+        self._step = 1 / SLOTS_PER_S / self.most
+        # By slot mod SLOTS: its entry, an earlier slot's until it has a promise; and where to look when it is full.
+        self._entries = [0] * SLOTS
+        self._next = [0] * SLOTS
+
+    def promise(self, now: float, wait: float) -> float:
+        """Return in how many seconds, ``wait`` or a little later, there is room for one more poll; and take it."""
+        if wait > FAR_S:
+            return wait * (1 + FAR_SPREAD * random.random())  # noqa: S311
+        at = (now + wait) * SLOTS_PER_S
+        slot = int(at)
+        entries, base = self._entries, slot * WIDTH
+        entry = entries[slot & MASK]
+        if entry <= base:
+            entries[slot & MASK] = base + 1
+            return wait
+        promised = entry - base
+        if promised < self.most:
+            entries[slot & MASK] = entry + 1
+            return wait + (slot + 1 - at) * promised * self._step
+        slot = self._with_room(slot, int(now * SLOTS_PER_S) + SLOTS - 1)
+        promised = max(entries[slot & MASK] - slot * WIDTH, 0)
+        entries[slot & MASK] = slot * WIDTH + promised + 1
+        return slot / SLOTS_PER_S + promised * self._step - now
+
+    def _with_room(self, slot: int, last: int) -> int:
+        """Return the first slot from ``slot`` on that has room; ``last``, which takes any number, if none before it."""
+        while slot < last and self._full(slot):
+            onward = self._next[slot & MASK]
+            if onward <= slot:
+                # Of an earlier slot.
+                onward = slot + 1
+            self._next[slot & MASK] = self._next[onward & MASK] if self._full(onward) else onward
+            slot = onward
+        return slot
+
+    def _full(self, slot: int) -> bool:
+        return self._entries[slot & MASK] - slot * WIDTH >= self.most
