@@ -12,17 +12,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 import msgspec
 from headway.core import ids
 from headway.core.board import STATE_MASK, Board
 from headway.core.errors import NoRunError
-from headway.core.job import State, Status
+from headway.core.job import State
 from headway.core.waiters import Waiters
 
 COUNT_MOST = 1000
 # Over how many sequence numbers a batch may lie: what fits its id.
 SPAN_MOST = ids.COUNT_MASK
+# Of the jobs of a batch that are not over, so many are looked at to tell when all are, the last ones.
+LOOKED_AT = 16
 # The states of jobs that are not over, as bytes of the board.
 PENDING = bytes(range(State.SCHEDULED, State.SUCCEEDED))
 
@@ -57,12 +60,16 @@ class BatchStatus(msgspec.Struct, gc=False):
 
 
 class Batches:
-    """What the board says of jobs that were submitted together; ``status_of`` is what the engine says of one job."""
+    """What the board says of jobs that were submitted together.
 
-    def __init__(self, board: Board, keys: ids.Ids, status_of: Callable[[int, int, float], Status]) -> None:
+    ``when_all`` gets some of the jobs of a batch that are not over, how many there are, and the time; and returns the
+    milliseconds after which to ask whether all are.
+    """
+
+    def __init__(self, board: Board, keys: ids.Ids, when_all: Callable[[Sequence[int], int, float], int]) -> None:
         self.board = board
         self._ids = keys
-        self._status_of = status_of
+        self._when_all = when_all
 
     def seek(self, count: int, now: float) -> int:
         """Return the first sequence number of the next ``count`` jobs; raises NoRunError."""
@@ -90,7 +97,8 @@ class Batches:
             kept = list(self._kept(first, span, now))
             numbers, states = [sequence for sequence, _ in kept], bytes(state for _, state in kept)
         pending = sum(map(states.count, PENDING))
-        last = numbers[max(map(states.rfind, PENDING))] if pending else 0
+        backwards = (numbers[at] for at in range(len(states) - 1, -1, -1) if states[at] in PENDING)
+        last = list(islice(backwards, min(pending, LOOKED_AT)))
         return BatchStatus(
             ids.write_batch(first, count, span, tag),
             first,
@@ -101,7 +109,7 @@ class Batches:
             states.count(State.FAILED),
             states.count(State.CANCELLED),
             count - len(states),
-            self._status_of(last % self.board.rows, last, now).retry_after_ms if last else 0,
+            self._when_all(last, pending, now) if last else 0,
         )
 
     def jobs(self, batch: BatchStatus, now: float) -> list[tuple[bytes, int]]:

@@ -20,6 +20,7 @@ from headway.core.board import (
     ATTEMPT_MAX,
     ATTEMPT_SHIFT,
     GENERATION_SHIFT,
+    PROGRESS_MASK,
     PROGRESS_NONE,
     PROGRESS_SHIFT,
     STATE_MASK,
@@ -97,7 +98,7 @@ class Engine:
         # What a job begins as: with a journal nobody sees it until it is committed.
         self._unseen = journal is not None
         self.watchdog = Watchdog(config.watchdog.stall, self.active.workers.holder)
-        self.batches = Batches(self.board, self.ids, self._status)
+        self.batches = Batches(self.board, self.ids, self._when_all)
         # Done every CHORES_S, each with its name for the log.
         self.chores: list[tuple[str, Callable[[float], object]]] = [
             ("forget results", self.active.results.trim),
@@ -434,15 +435,11 @@ class Engine:
             return _bare(State.EMPTY, sequence, tag)
         progress = word >> PROGRESS_SHIFT & PROGRESS_NONE
         ahead = retry_after_ms = 0
-        if state == RUNNING:
+        if state < SUCCEEDED:
+            if state != RUNNING:
+                ahead = self.active.queue.ahead(sequence)
             if promise:
-                due = 0.0 if progress == PROGRESS_NONE else board.due[row]
-                ends_in = due - now if due else None
-                retry_after_ms = self.active.estimate.for_running(now - board.started[row], ends_in, task, now)
-        elif state < SUCCEEDED:
-            ahead = self.active.queue.ahead(sequence)
-            if promise:
-                retry_after_ms = self._when_waiting(row, state, ahead, task, now)
+                retry_after_ms = self.active.estimate.told(self._until(row, word, ahead, now), now)
         return Status(
             state,
             sequence,
@@ -458,13 +455,31 @@ class Engine:
             board.reason[row],
         )
 
-    def _when_waiting(self, row: int, state: int, ahead: int, task: int, now: float) -> int:
-        """Return milliseconds after which to ask for a job that waits with ``ahead`` jobs before it."""
-        estimate = self.active.estimate
-        if state != QUEUED:
-            return estimate.for_delayed(self.board.due[row] - now, task, now)
-        at_once, free = self.active.queue.at_once(task, self.config.workers)
-        return estimate.for_queued(ahead + 1 - free, at_once, now - self.board.submitted[row], task, now)
+    def _until(self, row: int, word: int, ahead: int, now: float, together: int = 1) -> float:
+        """Seconds after which to ask for a job that is not over, with ``ahead`` jobs before it.
+
+        ``together`` is how many jobs all have to be over.
+        """
+        board, estimate = self.board, self.active.estimate
+        state, task = word & STATE_MASK, board.task[row]
+        if state == RUNNING:
+            due = 0.0 if word & PROGRESS_MASK == PROGRESS_MASK else board.due[row]
+            return estimate.for_running(now - board.started[row], due - now if due else None, task)
+        if state == QUEUED:
+            at_once, free = self.active.queue.at_once(task, self.config.workers)
+            return estimate.for_queued(ahead + 1 - free, at_once, now - board.submitted[row], task, now, together)
+        return estimate.for_delayed(board.due[row] - now, task)
+
+    def _when_all(self, some: Sequence[int], count: int, now: float) -> int:
+        """Milliseconds after which to ask whether ``count`` jobs are all over, of which ``some`` are looked at."""
+        board, queue = self.board, self.active.queue
+        longest = 0.0
+        for sequence in some:
+            row = sequence % board.rows
+            word = board.live[row]
+            ahead = 0 if word & STATE_MASK == RUNNING else queue.ahead(sequence)
+            longest = max(longest, self._until(row, word, ahead, now, count))
+        return self.active.estimate.told(longest, now)
 
 
 def _bare(state: State, sequence: int, tag: int) -> Status:

@@ -27,18 +27,18 @@ from headway.core.pace import Pace
 # Run times kept of each task.
 RUNS = 64
 # Runs after which it is worth while to aim anew.
-AIM_EVERY = 8
+AIM_EVERY = 16
 # The least weight of the newest run in the mean over all tasks, which so forgets all but 1/e in 300 runs.
 WEIGHT = 1 / 300
 CLIP = 8.0
-PRICE = 0.7
+PRICE = 0.75
 NEXT = 0.6
 # Before anything is known, and what is added for each poll that found nothing new, as a part of the time so far.
 UNKNOWN_S = 1.0
 LONGER = 0.25
 # How much later than the expected end a poll comes, and how much more than that as a part of the time until then.
 MARGIN_S = 0.02
-MARGIN = 0.01
+MARGIN = 0.03
 # By what part of its time a job may be later than its reports say before they are not believed.
 BELIEF = 1 / 8
 SHORTEST_S = 0.02
@@ -68,6 +68,14 @@ class Runs:
         if self._until_aim < 0 or len(kept) < RUNS:
             self._until_aim = AIM_EVERY
             self.aim = best_aim(kept)
+
+    def aim_for(self, count: int) -> float:
+        """Return the run time by which ``count`` such jobs are all over as likely as one is at ``aim``."""
+        kept = self.kept
+        if not kept:
+            return 0.0
+        part = (bisect_right(kept, self.aim) / len(kept)) ** (1 / count)
+        return kept[min(int(part * len(kept)), len(kept) - 1)]
 
     def rest(self, elapsed: float) -> float:
         """Return seconds until NEXT of the jobs that have run for ``elapsed`` are over; 0.0 where none is known."""
@@ -121,41 +129,47 @@ class Estimate:
         """A job has begun to run."""
         self._moved = now
 
-    def for_queued(self, turns: int, at_once: int, waited: float, task: int, now: float) -> int:
-        """Return milliseconds after which to ask for a job that has ``waited`` and begins after ``turns`` ends.
+    def for_queued(self, turns: int, at_once: int, waited: float, task: int, now: float, together: int = 1) -> float:
+        """Return after how long to ask for a job that has ``waited`` and begins after ``turns`` ends.
 
-        ``at_once`` is how many jobs of its line can run at once.
+        ``at_once`` is how many jobs of its line can run at once; ``together`` how many jobs all have to be over.
         """
-        aim = self._runs[task].aim or self.mean
+        runs = self._runs[task]
+        aim = runs.aim if together == 1 else runs.aim_for(together)
+        aim = aim or self.mean
         if not aim:
-            return self._told(now, UNKNOWN_S + waited * LONGER)
+            return min(UNKNOWN_S + waited * LONGER, LONGEST_S)
         if turns <= 0:
-            return self._told(now, aim + MARGIN_S)
+            return min(aim + MARGIN_S, LONGEST_S)
         # Seconds in which no job began or ended, as far as this one has seen.
         still = min(now - self._moved, waited)
-        return self._told(now, turns * max(self.mean, still / 2) / at_once + aim + MARGIN_S)
+        return min(turns * max(self.mean, still / 2) / at_once + aim + MARGIN_S, LONGEST_S)
 
-    def for_running(self, elapsed: float, ends_in: float | None, task: int, now: float) -> int:
-        """Return milliseconds after which to ask for a job that has run for ``elapsed``.
+    def for_running(self, elapsed: float, ends_in: float | None, task: int) -> float:
+        """Return after how long to ask for a job that has run for ``elapsed``.
 
         ``ends_in`` is when it ends if it goes on as it has reported, negative where it is late; None without a report.
         """
         if ends_in is not None:
             if ends_in > 0:
-                return self._told(now, ends_in * (1 + MARGIN) + MARGIN_S)
+                return min(ends_in * (1 + MARGIN) + MARGIN_S, LONGEST_S)
             if -ends_in < (elapsed + ends_in) * BELIEF:
-                return self._told(now, MARGIN_S - ends_in)
-        rest = self._runs[task].rest(elapsed)
+                return min(MARGIN_S - ends_in, LONGEST_S)
+        runs = self._runs[task]
+        rest = runs.rest(elapsed)
         if rest:
-            return self._told(now, rest + MARGIN_S)
+            return min(rest + MARGIN_S, LONGEST_S)
         # It is later than all that are known, or none is.
-        known = self._runs[task].aim or self.mean
-        return self._told(now, max(elapsed, known) * LONGER if known else UNKNOWN_S + elapsed * LONGER)
+        known = runs.aim or self.mean
+        return min(max(elapsed, known) * LONGER if known else UNKNOWN_S + elapsed * LONGER, LONGEST_S)
 
-    def for_delayed(self, until: float, task: int, now: float) -> int:
-        """Return milliseconds after which to ask for a job that becomes ready in ``until``."""
-        until = max(until, 0.0)
-        return int(1000 * self.pace.promise(now, until + (self._runs[task].aim or self.mean or UNKNOWN_S) + MARGIN_S))
+    def for_delayed(self, until: float, task: int) -> float:
+        """Return after how long to ask for a job that becomes ready in ``until``."""
+        return max(until, 0.0) + (self._runs[task].aim or self.mean or UNKNOWN_S) + MARGIN_S
+
+    def told(self, seconds: float, now: float) -> int:
+        """Return in how many milliseconds, ``seconds`` or a little later, a client is to ask, and promise it."""
+        return int(1000 * self.pace.promise(now, max(seconds, SHORTEST_S)))
 
     def for_places(self, count: int, now: float) -> float:
         """Return seconds until ``count`` more places in the queue are expected to be free, and promise them.
@@ -170,10 +184,3 @@ class Estimate:
     def later(self, seconds: float, now: float) -> float:
         """Return in how many seconds, ``seconds`` and one at least, there is room for one more request."""
         return self.pace.promise(now, max(seconds, UNKNOWN_S))
-
-    def _told(self, now: float, seconds: float) -> int:
-        if seconds < SHORTEST_S:
-            seconds = SHORTEST_S
-        elif seconds > LONGEST_S:
-            seconds = LONGEST_S
-        return int(1000 * self.pace.promise(now, seconds))

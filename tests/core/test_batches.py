@@ -8,6 +8,7 @@ import pytest
 from headway.core import ids
 from headway.core.batches import PENDING, SPAN_MOST, Batches
 from headway.core.board import Board
+from headway.core.context import Context
 from headway.core.engine import Engine
 from headway.core.errors import DrainingError, NoRunError, QueueFullError, UnknownTaskError
 from headway.core.ids import BATCH_LENGTH, COUNT_MASK, SEQUENCE_LIMIT, TAG_MASK, Ids
@@ -15,7 +16,6 @@ from headway.core.job import ACTIVE, State, Submission
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.core.test_board import told
 from tests.core.test_engine import broken, double, engine_with, forever, run, until
 
 
@@ -136,6 +136,24 @@ def test_what_is_known_of_a_batch_outlasts_what_is_not() -> None:
     run(test)
 
 
+def test_a_batch_is_asked_for_when_the_last_to_end_of_its_last_jobs_is_expected_to() -> None:
+    async def reporting(payload: float, context: Context) -> None:
+        await asyncio.sleep(0.1)
+        context.progress(payload)
+        await asyncio.Event().wait()
+
+    async def test() -> None:
+        async with engine_with(reporting, workers=3) as engine:
+            payloads = [msgspec.Raw(str(percent).encode()) for percent in (5, 50, 10)]
+            status = engine.submit_many([Submission(task="reporting", payload=payload) for payload in payloads])
+            await asyncio.sleep(0.15)
+            told = engine.peek_batch(status.id)
+            assert told is not None
+            assert 1700 < told.retry_after_ms < 2300
+
+    run(test)
+
+
 def test_nothing_is_taken_of_a_batch_that_is_refused() -> None:
     async def test() -> None:
         async with engine_with(forever, workers=1, queue={"size": 5}) as engine:
@@ -206,7 +224,7 @@ def test_a_drain_releases_who_waits_for_a_batch() -> None:
 
 def on_board(kept_jobs: int, active_most: int) -> tuple[Board, Batches]:
     board = Board(kept_jobs, 60.0, active_most)
-    return board, Batches(board, Ids(), lambda _, sequence, __: told(sequence))
+    return board, Batches(board, Ids(), lambda some, count, _: some[0])
 
 
 def opened(board: Board, count: int) -> list[int]:

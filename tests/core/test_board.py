@@ -9,7 +9,7 @@ from headway.core.batches import Batches
 from headway.core.board import ROW_BYTES, Board, Record, rows_for, rows_that_hold
 from headway.core.errors import IllegalMoveError
 from headway.core.ids import Ids, write, write_batch
-from headway.core.job import ACTIVE, MOVES, TERMINAL, State, Status
+from headway.core.job import ACTIVE, MOVES, TERMINAL, State
 from headway.core.line import Limit
 from headway.core.queue import Queue
 from hypothesis import settings
@@ -213,7 +213,7 @@ class Jobs(RuleBasedStateMachine):
     def batches_are_counted_as_their_jobs_are(self) -> None:
         kept = self.kept()
         keys = Ids(b"secret")
-        batches = Batches(self.board, keys, lambda _, sequence, __: told(sequence))
+        batches = Batches(self.board, keys, lambda some, count, _: some[0] * 100 + count)
         for first, span, members in self.batches:
             states = [State.EXPIRED if s in self.of(*TERMINAL) and s not in kept else self.state[s] for s in members]
             shape = first, len(members), span
@@ -221,7 +221,7 @@ class Jobs(RuleBasedStateMachine):
             assert status is not None
             pending = [s for s, state in zip(members, states, strict=True) if state in ACTIVE]
             assert status.pending == len(pending)
-            assert status.retry_after_ms == (pending[-1] if pending else 0)
+            assert status.retry_after_ms == (pending[-1] * 100 + len(pending) if pending else 0)
             assert [status.succeeded, status.failed, status.cancelled, status.expired] == [
                 states.count(state) for state in (State.SUCCEEDED, State.FAILED, State.CANCELLED, State.EXPIRED)
             ]
@@ -249,11 +249,6 @@ class Jobs(RuleBasedStateMachine):
                 on_board = [sequence for sequence in self.of(state) if self.board.row(sequence) >= 0]
                 assert found == sorted(on_board, reverse=True)
         assert self.queue.delayed.next == min(self.due.values(), default=inf)
-
-
-def told(sequence: int) -> Status:
-    """What an engine that tells clients to come back in as many milliseconds would say of a job."""
-    return Status(State.QUEUED, sequence, 0, "", 0, None, 0, sequence, 0.0, 0.0, 0.0, 0)
 
 
 TestJobs = Jobs.TestCase

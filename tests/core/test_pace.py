@@ -3,6 +3,11 @@
 from collections import Counter
 from itertools import pairwise
 
+import msgspec
+import pytest
+from headway.core.config import Config
+from headway.core.errors import RecoveringError
+from headway.core.opening import Recovering
 from headway.core.pace import FAR_S, SLOTS, SLOTS_PER_S, Pace
 from hypothesis import given
 from hypothesis import strategies as st
@@ -70,3 +75,15 @@ def test_far_off_promises_are_spread_by_chance() -> None:
     told = {pace.promise(BEGIN_S, 86_400.0) for _ in range(100)}
     assert len(told) > 90
     assert all(86_400 <= wait <= 86_400 * 1.02 for wait in told)
+
+
+def test_who_comes_while_the_journal_is_read_is_told_to_come_one_after_the_other() -> None:
+    recovering = Recovering(msgspec.convert({"polling": {"capacity": 100, "share": 1.0}}, Config))
+    told = []
+    for _ in range(300):
+        with pytest.raises(RecoveringError) as error:
+            recovering.peek(b"")
+        told.append(error.value.retry_after_s)
+    assert min(told) >= 1.0
+    assert max(told) > 3.5
+    assert recovering.later() > 3.5
