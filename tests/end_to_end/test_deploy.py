@@ -249,6 +249,15 @@ def test_failed_and_cancelled_jobs(start: Start, gate: Gate) -> None:
     assert server.wait_for(again["location"], "failed")["job-attempt"] == "4"
 
 
+def test_a_key_is_known_afterwards(start: Start) -> None:
+    server = start(drain_linger=0)
+    keyed = post(submission("count"), 'Idempotency-Key: "order-7"')
+    path = server.ask(keyed)["location"]
+    server.deploy()
+    again = server.ask(keyed)
+    assert (again["location"], again["idempotency-replayed"]) == (path, "true")
+
+
 def test_jobs_that_are_not_over_in_time_keep_the_old_one_serving(start: Start, gate: Gate) -> None:
     server = start(drain_timeout=0.3, drain_linger=0, workers=1)
     server.expected_errors.append("not deployed")
