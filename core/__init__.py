@@ -8,6 +8,6 @@ went; ``processes``, each a ``process`` seen from here, the ``messages`` between
 ``results``; ``keys``, under which a job may come twice; ``stats``; ``active``, the jobs that are not over; ``waiters``,
 who waits for their end; ``durable``, active jobs that are kept on disk, and what is ``owed`` to it; ``restoring``, how
 they come back; ``batches``, jobs that came together; ``carried``, what one image of the program leaves to the next;
-``watchdog``; and ``engine``, the facade over all of them, with ``opening``, until it is there. The folder ``journal``
-has what is on disk.
+``watchdog``; and ``engine``, the facade over all of them, with ``reading``, what is said of a job, ``admission``, how
+one is let in, and ``opening``, until it is there. The folder ``journal`` has what is on disk.
 """

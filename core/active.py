@@ -109,6 +109,11 @@ class Active:
             await asyncio.wait_for(self.wait_for_none(), timeout_s)
         return len(self)
 
+    @property
+    def full(self) -> bool:
+        """Whether there is no room to keep what is done on disk: in memory nothing is kept there."""
+        return False
+
     def resume(self) -> None:
         """Go on after a ``finish`` that came to nothing: in memory all has gone on anyway."""
 

@@ -132,6 +132,7 @@ class Board:
         self.submitted = self._column(8).cast("d")
         self.due = self._column(8).cast("d")
         self.started = self._column(8).cast("d")
+        # Of a job that is not over: when it is to be asked for, as was told last.
         self.ended = self._column(8).cast("d")
         # Index into the registry.
         self.task = self._column(2).cast("H")

@@ -74,6 +74,11 @@ class Durable(Active):
             else:
                 super().begin(job, 0.0, now)
 
+    @property
+    def full(self) -> bool:
+        """Whether the journal has no room."""
+        return self.journal.full
+
     def together(self) -> AbstractContextManager[None]:
         """Have all that is begun within it committed, or rejected, as one."""
         return self.journal.together()

@@ -10,41 +10,25 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from math import inf
 from typing import BinaryIO
 
 from headway.core import carried, ids
 from headway.core.active import Active
+from headway.core.admission import Admission
 from headway.core.batches import Batches, BatchStatus, BatchWaiter
 from headway.core.board import (
-    ATTEMPT_MAX,
-    ATTEMPT_SHIFT,
-    GENERATION_SHIFT,
-    PROGRESS_MASK,
-    PROGRESS_NONE,
-    PROGRESS_SHIFT,
-    STATE_MASK,
     Board,
     rows_for,
 )
 from headway.core.config import Config
 from headway.core.durable import Durable
-from headway.core.errors import (
-    DrainingError,
-    JournalFullError,
-    KeyReusedError,
-    NotFailedError,
-    PayloadGoneError,
-    QueueFullError,
-    UnknownTaskError,
-)
-from headway.core.job import ACTIVE, Job, Reason, State, Status, Submission
+from headway.core.job import State, Status
 from headway.core.journal.journal import Journal
 from headway.core.journal.replay import Saved
-from headway.core.keys import Key
 from headway.core.memory import nameless_file
 from headway.core.owed import Watcher
-from headway.core.registry import Registry, Task
+from headway.core.reading import Reading
+from headway.core.registry import Registry
 from headway.core.restoring import restore, rows_for_all
 from headway.core.results import Result
 from headway.core.waiters import Waiter
@@ -77,7 +61,7 @@ class Engine:
         self.registry = registry
         self.journal = journal
         # By the index that the board has of them.
-        self._task_names = [task.name for task in registry.tasks]
+        names = [task.name for task in registry.tasks]
         self.active: Active
         kept, most = config.retention, config.queue.size + config.workers
         if journal is not None:
@@ -88,25 +72,41 @@ class Engine:
             self.active = Durable(config, registry, self.board, journal, len(waiting))
         elif before is not None:
             self.ids = ids.Ids(before.document.secret)
-            self.board = before.board(kept.jobs, kept.seconds, most, self._task_names)
+            self.board = before.board(kept.jobs, kept.seconds, most, names)
             self.active = Active(config, registry, self.board)
             before.give(self.active.results, self.active.keys, registry.by_name)
         else:
             self.ids = ids.Ids()
             self.board = Board(kept.jobs, kept.seconds, most, fd=nameless_file("headway-board"))
             self.active = Active(config, registry, self.board)
-        # What a job begins as: with a journal nobody sees it until it is committed.
-        self._unseen = journal is not None
+        self.reading = Reading(self.ids, self.board, self.active, names)
+        self.batches = Batches(self.board, self.ids, self.reading.when_all)
+        self.admission = Admission(
+            config, registry, self.ids, self.board, self.active, self.batches, self.reading, unseen=journal is not None
+        )
+        # As they are, without a call in between.
+        self.peek = self.reading.peek
+        self.again = self.reading.again
+        self.peek_key = self.reading.peek_key
+        self.list = self.reading.list
+        self.check_room = self.admission.check_room
+        self.submit = self.admission.submit
+        self.submit_many = self.admission.submit_many
+        self.replayed = self.admission.replayed
+        self.retry = self.admission.retry
         self.watchdog = Watchdog(config.watchdog.stall, self.active.workers.holder)
-        self.batches = Batches(self.board, self.ids, self._when_all)
         # Done every CHORES_S, each with its name for the log.
         self.chores: list[tuple[str, Callable[[float], object]]] = [
             ("forget results", self.active.results.trim),
             ("forget keys", self.active.keys.trim),
             ("expire", self.active.expire),
         ]
-        self.draining = False
         self._chores_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def draining(self) -> bool:
+        """Whether no new jobs are taken."""
+        return self.admission.draining
 
     @property
     def memory_bytes(self) -> int:
@@ -118,7 +118,7 @@ class Engine:
         """Why no new jobs are wanted here, or None where they are."""
         if self.draining:
             return "draining"
-        if self.journal is not None and self.journal.full:
+        if self.active.full:
             return "the journal has no room"
         lost = self.active.workers.lost_threads
         if lost > self.config.limits.lost_threads:
@@ -140,7 +140,7 @@ class Engine:
         ``progress`` is told now and then how many jobs were read. Raises JournalError.
         """
         if isinstance(self.active, Durable):
-            self._task_names = restore(
+            self.reading.names[:] = restore(
                 self.active.journal, self.board, self.active, self.registry, self.ids.tag, progress
             )
 
@@ -153,79 +153,9 @@ class Engine:
         self.watchdog.start()
         self._do_chores()
 
-    def submit(self, submission: Submission, key: Key | None = None) -> Status:
-        """Take a job; where it ``owes``, the job is taken once that is safe, and EMPTY until then.
-
-        Raises UnknownTaskError, QueueFullError, JournalFullError or DrainingError, in which case nothing was changed.
-        """
-        task = self.registry.by_name.get(submission.task)
-        if task is None:
-            raise UnknownTaskError([("task", self._not_known(submission))])
-        self.check_room()
-        now = time.monotonic()
-        sequence = self._begin(task, submission, now, key)
-        return self._status(sequence % self.board.rows, sequence, now)
-
-    def submit_many(self, submissions: Sequence[Submission]) -> BatchStatus:
-        """Take 1 to 1,000 jobs as a batch, all of them or none.
-
-        Raises UnknownTaskError, whose faults name each by its index, QueueFullError, NoRunError, JournalFullError or
-        DrainingError, in which case nothing was changed. They are safe, as ``submit`` says, when the last of them is.
-        """
-        known = self.registry.by_name
-        unknown = [(index, wanted) for index, wanted in enumerate(submissions) if wanted.task not in known]
-        if unknown:
-            raise UnknownTaskError([(f"[{index}].task", self._not_known(wanted)) for index, wanted in unknown])
-        self.check_room(len(submissions))
-        now = time.monotonic()
-        first = self.batches.seek(len(submissions), now)
-        with self.active.together():
-            for submission in submissions:
-                self._begin(known[submission.task], submission, now)
-        return self.batches.newest(first, len(submissions), now)
-
-    def _not_known(self, submission: Submission) -> str:
-        return f"{submission.task!r} is not one of: {', '.join(sorted(self.registry.by_name)) or 'none'}"
-
-    def _begin(self, task: Task, submission: Submission, now: float, key: Key | None = None) -> int:
-        """Give a job its row and let it wait for its turn; return its sequence number."""
-        state = State.EMPTY if self._unseen else State.SCHEDULED if submission.delay else State.QUEUED
-        sequence = self.board.open(state, self.ids.tag, task.index, submission.priority, now)
-        retries = task.retries if submission.retries is None else submission.retries
-        deadline_s = submission.deadline or task.deadline_s
-        job = Job(
-            sequence,
-            task,
-            bytes(submission.payload),
-            submission.timeout or task.timeout_s or self.config.jobs.timeout,
-            now + deadline_s if deadline_s else inf,
-            self.config.jobs.retries if retries is None else retries,
-        )
-        self.active.begin(job, submission.delay, now, key)
-        return sequence
-
-    def replayed(self, key: Key) -> Status | None:
-        """Return the job that came under ``key``, EMPTY where that is not safe yet; None where none did.
-
-        Raises KeyReusedError where it came with other content.
-        """
-        keyed = self.active.keys.get(key.text, time.monotonic())
-        if keyed is None:
-            return None
-        if keyed.digest != key.digest:
-            raise KeyReusedError
-        return self._at(keyed.sequence)
-
-    def peek_key(self, text: str) -> Status | None:
-        """Return what is known of the job that came under a key; None where none did, or where that is not safe yet."""
-        keyed = self.active.keys.get(text, time.monotonic())
-        status = None if keyed is None else self._at(keyed.sequence)
-        return status if status is not None and status.state else None
-
-    def _at(self, sequence: int) -> Status | None:
-        if self.active.owes(sequence) and self.board.row(sequence) < 0:
-            return self._status(sequence % self.board.rows, sequence, 0.0)
-        return self.peek(ids.write(sequence, self.ids.tag(sequence)))
+    def later(self) -> float:
+        """Return seconds after which a client that could not be served now can be."""
+        return self.active.estimate.later(0.0, time.monotonic())
 
     def owes(self, sequence: int) -> bool:
         """Whether what was last done about a job is not safe yet; nobody is to be told of it before it is."""
@@ -235,76 +165,6 @@ class Engine:
         """Have ``wake`` called when it is, or was rejected: then the job was never taken, and is EXPIRED."""
         return self.active.when_safe(sequence, wake)
 
-    def retry(self, status: Status, saved: Saved | None = None) -> Status:
-        """Take a job that failed once more, under a new id, as it was submitted but for its delay.
-
-        ``saved`` is what the journal has of it. Raises NotFailedError, PayloadGoneError, or as ``submit`` does; nothing
-        was changed then.
-        """
-        if status.state != State.FAILED:
-            raise NotFailedError
-        old = self._failed(status, saved)
-        if old is None:
-            raise PayloadGoneError
-        self.check_room()
-        now, board = time.monotonic(), self.board
-        priority = board.priority[status.sequence % board.rows]
-        state = State.EMPTY if self._unseen else State.QUEUED
-        sequence = board.open(state, self.ids.tag, old.task.index, priority, now)
-        deadline = now + old.deadline - status.submitted
-        self.active.begin(Job(sequence, old.task, old.payload, old.timeout_s, deadline, old.retries), 0.0, now)
-        return self._status(sequence % board.rows, sequence, now)
-
-    def _failed(self, status: Status, saved: Saved | None) -> Job | None:
-        """Return a job that failed as it was submitted; None where that is not kept, or its task not declared."""
-        kept = self.active.results.get(status.sequence)
-        if kept is not None and kept.job is not None:
-            return kept.job
-        task = self.registry.by_name.get(status.task)
-        if saved is None or saved.payload is None or task is None:
-            return None
-        deadline = inf if saved.deadline is None else status.submitted + saved.deadline - saved.submitted
-        return Job(saved.sequence, task, saved.payload, saved.timeout, deadline, saved.retries)
-
-    def check_room(self, count: int = 1) -> None:
-        """Raise DrainingError, JournalFullError or QueueFullError where ``count`` jobs would not be taken now."""
-        if self.draining:
-            raise DrainingError(self.active.estimate.later(SUCCESSOR_S, time.monotonic()))
-        if self.journal is not None and self.journal.full:
-            raise JournalFullError
-        room = self.active.queue.room
-        if room < count:
-            retry_after_s = self.active.estimate.for_places(min(count, self.active.queue.size) - room, time.monotonic())
-            raise QueueFullError(self.active.queue.size, count, room, retry_after_s)
-
-    def later(self) -> float:
-        """Return seconds after which a client that could not be served now can be."""
-        return self.active.estimate.later(0.0, time.monotonic())
-
-    def again(self, status: Status) -> Status:
-        """Return what is known now of a job of which ``status`` was known."""
-        sequence, now = status.sequence, time.monotonic()
-        row = self.board.row(sequence)
-        if row < 0 or (self.board.live[row] & STATE_MASK >= SUCCEEDED and not self.board.kept(row, now)):
-            return _bare(State.EXPIRED, sequence, status.tag)
-        return self._status(row, sequence, now)
-
-    def peek(self, job_id: bytes) -> Status | None:
-        """Return what is known of a job at once; None where it was never issued.
-
-        A job that has left the board, by count or by time, is EXPIRED.
-        """
-        number = ids.read(job_id)
-        sequence, tag = number >> ids.TAG_BITS, number & ids.TAG_MASK
-        board, now = self.board, time.monotonic()
-        row = sequence % board.rows
-        word = board.live[row]
-        if word >> GENERATION_SHIFT != sequence // board.rows or board.tag[row] != tag or not word & STATE_MASK:
-            return self._left_the_board(sequence, tag)
-        if word & STATE_MASK >= SUCCEEDED and not board.kept(row, now):
-            return self._left_the_board(sequence, tag)
-        return self._status(row, sequence, now)
-
     def peek_batch(self, batch_id: bytes) -> BatchStatus | None:
         """Return what is known of a batch at once; None where it was never issued."""
         return self.batches.peek(batch_id, time.monotonic())
@@ -312,26 +172,6 @@ class Engine:
     def list_batch(self, batch: BatchStatus) -> Sequence[tuple[bytes, int]]:
         """Return (id, state) of each job of a batch that can still be read, in the order of their submission."""
         return self.batches.jobs(batch, time.monotonic())
-
-    def list(self, state: State, before: int, limit: int) -> tuple[list[Status], int]:
-        """Return up to ``limit`` jobs that are in ``state``, newest first, from those before sequence ``before``.
-
-        Nothing is said of when to ask again.
-
-        And the sequence number to go on from, 0 where there are no more. 0 for ``before`` begins with the newest. No
-        more than LISTED_ROWS rows are looked at, so fewer than ``limit`` may come although there are more.
-        """
-        board, now = self.board, time.monotonic()
-        end = min(before or board.next_sequence, board.next_sequence)
-        oldest = max(end - LISTED_ROWS, board.next_sequence - board.rows, 1)
-        found: list[Status] = []
-        for sequence in board.in_state(state, oldest, end):
-            if len(found) == limit:
-                return found, sequence + 1
-            row = sequence % board.rows
-            if state in ACTIVE or board.kept(row, now):
-                found.append(self._status(row, sequence, now, promise=False))
-        return found, oldest if oldest > max(board.next_sequence - board.rows, 1) else 0
 
     def result(self, status: Status) -> Result | None:
         """Return the result of a job that is over, or what it said if it failed; None where that is not kept."""
@@ -381,13 +221,13 @@ class Engine:
 
         With a journal those that do not run are left to the next start, and only the others are waited for.
         """
-        self.draining = True
+        self.admission.draining = True
         self.active.waiters.release()
         return await self.active.finish(timeout_s)
 
     def resume(self) -> None:
         """Take jobs again after a drain that came to nothing."""
-        self.draining = False
+        self.admission.draining = False
         self.active.resume()
 
     def leave(self, file: BinaryIO) -> int:
@@ -397,7 +237,7 @@ class Engine:
         """
         if self.active:
             raise RuntimeError(f"{len(self.active)} jobs are not over")
-        carried.write(file, self.ids.secret, self.board, self._task_names, self.active.results, self.active.keys)
+        carried.write(file, self.ids.secret, self.board, self.reading.names, self.active.results, self.active.keys)
         return self.board.fd
 
     async def stop(self) -> None:
@@ -419,69 +259,3 @@ class Engine:
             except Exception:
                 log.exception("the chore %r failed; it is tried again in %g s", name, CHORES_S)
         self._chores_timer = asyncio.get_running_loop().call_later(CHORES_S, self._do_chores)
-
-    def _left_the_board(self, sequence: int, tag: int) -> Status | None:
-        if not sequence or self.ids.tag(sequence) != tag:
-            return None
-        return _bare(State.EXPIRED, sequence, tag)
-
-    def _status(self, row: int, sequence: int, now: float, promise: bool = True) -> Status:
-        """What is known of the job in ``row``; unless there is a ``promise``, not when to ask again."""
-        board = self.board
-        # Once: each reading of a column makes an int, and this is done for every poll.
-        word, task, tag = board.live[row], board.task[row], board.tag[row]
-        state = word & STATE_MASK
-        if not state:
-            return _bare(State.EMPTY, sequence, tag)
-        progress = word >> PROGRESS_SHIFT & PROGRESS_NONE
-        ahead = retry_after_ms = 0
-        if state < SUCCEEDED:
-            if state != RUNNING:
-                ahead = self.active.queue.ahead(sequence)
-            if promise:
-                retry_after_ms = self.active.estimate.told(self._until(row, word, ahead, now), now)
-        return Status(
-            state,
-            sequence,
-            tag,
-            self._task_names[task],
-            word >> ATTEMPT_SHIFT & ATTEMPT_MAX,
-            None if progress == PROGRESS_NONE else progress,
-            ahead,
-            retry_after_ms,
-            board.submitted[row],
-            board.started[row],
-            board.ended[row],
-            board.reason[row],
-        )
-
-    def _until(self, row: int, word: int, ahead: int, now: float, together: int = 1) -> float:
-        """Seconds after which to ask for a job that is not over, with ``ahead`` jobs before it.
-
-        ``together`` is how many jobs all have to be over.
-        """
-        board, estimate = self.board, self.active.estimate
-        state, task = word & STATE_MASK, board.task[row]
-        if state == RUNNING:
-            due = 0.0 if word & PROGRESS_MASK == PROGRESS_MASK else board.due[row]
-            return estimate.for_running(now - board.started[row], due - now if due else None, task)
-        if state == QUEUED:
-            at_once, free = self.active.queue.at_once(task, self.config.workers)
-            return estimate.for_queued(ahead + 1 - free, at_once, now - board.submitted[row], task, now, together)
-        return estimate.for_delayed(board.due[row] - now, task)
-
-    def _when_all(self, some: Sequence[int], count: int, now: float) -> int:
-        """Milliseconds after which to ask whether ``count`` jobs are all over, of which ``some`` are looked at."""
-        board, queue = self.board, self.active.queue
-        longest = 0.0
-        for sequence in some:
-            row = sequence % board.rows
-            word = board.live[row]
-            ahead = 0 if word & STATE_MASK == RUNNING else queue.ahead(sequence)
-            longest = max(longest, self._until(row, word, ahead, now, count))
-        return self.active.estimate.told(longest, now)
-
-
-def _bare(state: State, sequence: int, tag: int) -> Status:
-    """Return the status of a job of which nothing else is known."""
-    return Status(state, sequence, tag, "", 0, None, 0, 0, 0.0, 0.0, 0.0, Reason.NONE)

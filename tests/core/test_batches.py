@@ -168,7 +168,7 @@ def test_nothing_is_taken_of_a_batch_that_is_refused() -> None:
                 engine.submit_many(submissions(*["forever"] * 6))
             assert (engine.board.next_sequence, len(engine.active)) == before
             engine.submit_many(submissions(*["forever"] * 3))
-            engine.draining = True
+            engine.admission.draining = True
             with pytest.raises(DrainingError):
                 engine.submit_many(submissions("forever"))
 

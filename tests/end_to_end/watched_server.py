@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import NoReturn
 
 import msgspec
+from headway.core.admission import Admission
 from headway.core.config import Config, JournalSection, Server
-from headway.core.engine import Engine
 from headway.core.job import Status, Submission
 from headway.protocol import server, signals
 from headway.protocol.answering import Answering
@@ -29,10 +29,10 @@ def main(path: str, port: str) -> None:
     system = FileSystem(watch)
     numbers: dict[bytes, int] = {}
     answered = 0
-    submit: Callable[..., Status] = Engine.submit
+    submit: Callable[..., Status] = Admission.submit
     send = Answering._send
 
-    def watched_submit(self: Engine, submission: Submission, *rest: object) -> Status:
+    def watched_submit(self: Admission, submission: Submission, *rest: object) -> Status:
         status = submit(self, submission, *rest)
         numbers[b"%012x" % status.sequence] = int(bytes(submission.payload).strip(b'"<>'))
         return status
@@ -46,7 +46,7 @@ def main(path: str, port: str) -> None:
                 say("early", number)
         send(self, answer, name)
 
-    Engine.submit = watched_submit  # type: ignore[method-assign, assignment]
+    Admission.submit = watched_submit  # type: ignore[method-assign, assignment]
     Answering._send = watched_send  # type: ignore[method-assign]
 
     def end(code: int) -> NoReturn:

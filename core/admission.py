@@ -1,0 +1,162 @@
+"""Letting jobs in: what is checked before a job is taken, and the making of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from math import inf
+
+from headway.core.active import Active
+from headway.core.batches import Batches, BatchStatus
+from headway.core.board import Board
+from headway.core.config import Config
+from headway.core.errors import (
+    DrainingError,
+    JournalFullError,
+    KeyReusedError,
+    NotFailedError,
+    PayloadGoneError,
+    QueueFullError,
+    UnknownTaskError,
+)
+from headway.core.ids import Ids
+from headway.core.job import Job, State, Status, Submission
+from headway.core.journal.replay import Saved
+from headway.core.keys import Key
+from headway.core.reading import Reading
+from headway.core.registry import Registry, Task
+
+# Seconds after which a successor of a server that shuts down may be there.
+SUCCESSOR_S = 2.0
+
+
+class Admission:
+    """Takes jobs. ``unseen``: a row is EMPTY until its job is safe, as with a journal."""
+
+    def __init__(
+        self,
+        config: Config,
+        registry: Registry,
+        keys: Ids,
+        board: Board,
+        active: Active,
+        batches: Batches,
+        reading: Reading,
+        unseen: bool,
+    ) -> None:
+        self._config = config
+        self._registry = registry
+        self._ids = keys
+        self._board = board
+        self._active = active
+        self._batches = batches
+        self._reading = reading
+        self._unseen = unseen
+        self.draining = False
+
+    def submit(self, submission: Submission, key: Key | None = None) -> Status:
+        """Take a job; where it ``owes``, the job is taken once that is safe, and EMPTY until then.
+
+        Raises UnknownTaskError, QueueFullError, JournalFullError or DrainingError, in which case nothing was changed.
+        """
+        task = self._registry.by_name.get(submission.task)
+        if task is None:
+            raise UnknownTaskError([("task", self._not_known(submission))])
+        self.check_room()
+        now = time.monotonic()
+        sequence = self._begin(task, submission, now, key)
+        return self._reading.status(sequence % self._board.rows, sequence, now)
+
+    def submit_many(self, submissions: Sequence[Submission]) -> BatchStatus:
+        """Take 1 to 1,000 jobs as a batch, all of them or none.
+
+        Raises UnknownTaskError, whose faults name each by its index, QueueFullError, NoRunError, JournalFullError or
+        DrainingError, in which case nothing was changed. They are safe, as ``submit`` says, when the last of them is.
+        """
+        known = self._registry.by_name
+        unknown = [(index, wanted) for index, wanted in enumerate(submissions) if wanted.task not in known]
+        if unknown:
+            raise UnknownTaskError([(f"[{index}].task", self._not_known(wanted)) for index, wanted in unknown])
+        self.check_room(len(submissions))
+        now = time.monotonic()
+        first = self._batches.seek(len(submissions), now)
+        with self._active.together():
+            for submission in submissions:
+                self._begin(known[submission.task], submission, now)
+        return self._batches.newest(first, len(submissions), now)
+
+    def _not_known(self, submission: Submission) -> str:
+        return f"{submission.task!r} is not one of: {', '.join(sorted(self._registry.by_name)) or 'none'}"
+
+    def _begin(self, task: Task, submission: Submission, now: float, key: Key | None = None) -> int:
+        """Give a job its row and let it wait for its turn; return its sequence number."""
+        state = State.EMPTY if self._unseen else State.SCHEDULED if submission.delay else State.QUEUED
+        sequence = self._board.open(state, self._ids.tag, task.index, submission.priority, now)
+        retries = task.retries if submission.retries is None else submission.retries
+        deadline_s = submission.deadline or task.deadline_s
+        job = Job(
+            sequence,
+            task,
+            bytes(submission.payload),
+            submission.timeout or task.timeout_s or self._config.jobs.timeout,
+            now + deadline_s if deadline_s else inf,
+            self._config.jobs.retries if retries is None else retries,
+        )
+        self._active.begin(job, submission.delay, now, key)
+        return sequence
+
+    def replayed(self, key: Key) -> Status | None:
+        """Return the job that came under ``key``, EMPTY where that is not safe yet; None where none did.
+
+        Raises KeyReusedError where it came with other content.
+        """
+        keyed = self._active.keys.get(key.text, time.monotonic())
+        if keyed is None:
+            return None
+        if keyed.digest != key.digest:
+            raise KeyReusedError
+        return self._reading.at(keyed.sequence)
+
+    def retry(self, status: Status, saved: Saved | None = None) -> Status:
+        """Take a job that failed once more, under a new id, as it was submitted but for its delay.
+
+        ``saved`` is what the journal has of it. Raises NotFailedError, PayloadGoneError, or as ``submit`` does; nothing
+        was changed then.
+        """
+        if status.state != State.FAILED:
+            raise NotFailedError
+        old = self._failed(status, saved)
+        if old is None:
+            raise PayloadGoneError
+        self.check_room()
+        now, board = time.monotonic(), self._board
+        priority = board.priority[status.sequence % board.rows]
+        state = State.EMPTY if self._unseen else State.QUEUED
+        sequence = board.open(state, self._ids.tag, old.task.index, priority, now)
+        deadline = now + old.deadline - status.submitted
+        self._active.begin(Job(sequence, old.task, old.payload, old.timeout_s, deadline, old.retries), 0.0, now)
+        return self._reading.status(sequence % board.rows, sequence, now)
+
+    def _failed(self, status: Status, saved: Saved | None) -> Job | None:
+        """Return a job that failed as it was submitted; None where that is not kept, or its task not declared."""
+        kept = self._active.results.get(status.sequence)
+        if kept is not None and kept.job is not None:
+            return kept.job
+        task = self._registry.by_name.get(status.task)
+        if saved is None or saved.payload is None or task is None:
+            return None
+        deadline = inf if saved.deadline is None else status.submitted + saved.deadline - saved.submitted
+        return Job(saved.sequence, task, saved.payload, saved.timeout, deadline, saved.retries)
+
+    def check_room(self, count: int = 1) -> None:
+        """Raise DrainingError, JournalFullError or QueueFullError where ``count`` jobs would not be taken now."""
+        if self.draining:
+            raise DrainingError(self._active.estimate.later(SUCCESSOR_S, time.monotonic()))
+        if self._active.full:
+            raise JournalFullError
+        room = self._active.queue.room
+        if room < count:
+            retry_after_s = self._active.estimate.for_places(
+                min(count, self._active.queue.size) - room, time.monotonic()
+            )
+            raise QueueFullError(self._active.queue.size, count, room, retry_after_s)

@@ -1,0 +1,177 @@
+"""What is said of a job: its row on the board, and when to ask again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from headway.core import ids
+from headway.core.active import Active
+from headway.core.board import (
+    ATTEMPT_MAX,
+    ATTEMPT_SHIFT,
+    GENERATION_SHIFT,
+    PROGRESS_MASK,
+    PROGRESS_NONE,
+    PROGRESS_SHIFT,
+    STATE_MASK,
+    Board,
+)
+from headway.core.ids import Ids
+from headway.core.job import ACTIVE, Reason, State, Status
+
+# Plain ints for the road of a poll: a member of an enum costs twice as much to compare.
+QUEUED, RUNNING, SUCCEEDED = int(State.QUEUED), int(State.RUNNING), int(State.SUCCEEDED)
+
+# Rows that one call to ``list`` looks at, so that it does not hold the loop: a millisecond.
+LISTED_ROWS = 1 << 18
+# A client that asks this much before it was told to keeps its promise, unless what is known now is sooner or later than
+# that by such a part of the time that is left.
+EARLY_S = 0.03
+SOONER, LATER = 0.75, 1.5
+
+
+class Reading:
+    """Reads ``board``; ``names`` are those of tasks by the index that the board has of them."""
+
+    def __init__(self, keys: Ids, board: Board, active: Active, names: list[str]) -> None:
+        self._ids = keys
+        self._board = board
+        self._active = active
+        self.names = names
+
+    def again(self, status: Status) -> Status:
+        """Return what is known now of a job of which ``status`` was known."""
+        sequence, now = status.sequence, time.monotonic()
+        row = self._board.row(sequence)
+        if row < 0 or (self._board.live[row] & STATE_MASK >= SUCCEEDED and not self._board.kept(row, now)):
+            return _bare(State.EXPIRED, sequence, status.tag)
+        return self.status(row, sequence, now)
+
+    def peek(self, job_id: bytes) -> Status | None:
+        """Return what is known of a job at once; None where it was never issued.
+
+        A job that has left the board, by count or by time, is EXPIRED.
+        """
+        number = ids.read(job_id)
+        sequence, tag = number >> ids.TAG_BITS, number & ids.TAG_MASK
+        board, now = self._board, time.monotonic()
+        row = sequence % board.rows
+        word = board.live[row]
+        if word >> GENERATION_SHIFT != sequence // board.rows or board.tag[row] != tag or not word & STATE_MASK:
+            return self._left_the_board(sequence, tag)
+        if word & STATE_MASK >= SUCCEEDED and not board.kept(row, now):
+            return self._left_the_board(sequence, tag)
+        return self.status(row, sequence, now)
+
+    def peek_key(self, text: str) -> Status | None:
+        """Return what is known of the job that came under a key; None where none did, or where that is not safe yet."""
+        keyed = self._active.keys.get(text, time.monotonic())
+        status = None if keyed is None else self.at(keyed.sequence)
+        return status if status is not None and status.state else None
+
+    def at(self, sequence: int) -> Status | None:
+        """Return what is known of a job that was issued, EMPTY where it is not safe yet."""
+        if self._active.owes(sequence) and self._board.row(sequence) < 0:
+            return self.status(sequence % self._board.rows, sequence, 0.0)
+        return self.peek(ids.write(sequence, self._ids.tag(sequence)))
+
+    def list(self, state: State, before: int, limit: int) -> tuple[list[Status], int]:
+        """Return up to ``limit`` jobs that are in ``state``, newest first, from those before sequence ``before``.
+
+        Nothing is said of when to ask again.
+
+        And the sequence number to go on from, 0 where there are no more. 0 for ``before`` begins with the newest. No
+        more than LISTED_ROWS rows are looked at, so fewer than ``limit`` may come although there are more.
+        """
+        board, now = self._board, time.monotonic()
+        end = min(before or board.next_sequence, board.next_sequence)
+        oldest = max(end - LISTED_ROWS, board.next_sequence - board.rows, 1)
+        found: list[Status] = []
+        for sequence in board.in_state(state, oldest, end):
+            if len(found) == limit:
+                return found, sequence + 1
+            row = sequence % board.rows
+            if state in ACTIVE or board.kept(row, now):
+                found.append(self.status(row, sequence, now, promise=False))
+        return found, oldest if oldest > max(board.next_sequence - board.rows, 1) else 0
+
+    def _left_the_board(self, sequence: int, tag: int) -> Status | None:
+        if not sequence or self._ids.tag(sequence) != tag:
+            return None
+        return _bare(State.EXPIRED, sequence, tag)
+
+    def status(self, row: int, sequence: int, now: float, promise: bool = True) -> Status:
+        """What is known of the job in ``row``; unless there is a ``promise``, not when to ask again."""
+        board = self._board
+        # Once: each reading of a column makes an int, and this is done for every poll.
+        word, task, tag = board.live[row], board.task[row], board.tag[row]
+        state = word & STATE_MASK
+        if not state:
+            return _bare(State.EMPTY, sequence, tag)
+        progress = word >> PROGRESS_SHIFT & PROGRESS_NONE
+        ahead = retry_after_ms = 0
+        if state < SUCCEEDED:
+            if state != RUNNING:
+                ahead = self._active.queue.ahead(sequence)
+            if promise:
+                retry_after_ms = self._told(row, self._until(row, word, ahead, now), now)
+        return Status(
+            state,
+            sequence,
+            tag,
+            self.names[task],
+            word >> ATTEMPT_SHIFT & ATTEMPT_MAX,
+            None if progress == PROGRESS_NONE else progress,
+            ahead,
+            retry_after_ms,
+            board.submitted[row],
+            board.started[row],
+            board.ended[row] if state >= SUCCEEDED else 0.0,
+            board.reason[row],
+        )
+
+    def _told(self, row: int, seconds: float, now: float) -> int:
+        """Return after how many milliseconds, ``seconds`` or a little later, to ask; and promise that poll.
+
+        A job has one promise at a time, whoever asks for it and how often: who asks every second whatever he is told
+        takes no room from those who come when told.
+        """
+        ended = self._board.ended
+        left = ended[row] - now
+        if left > EARLY_S and left * SOONER < seconds < left * LATER:
+            return int(left * 1000)
+        milliseconds = self._active.estimate.told(seconds, now)
+        ended[row] = now + milliseconds / 1000
+        return milliseconds
+
+    def _until(self, row: int, word: int, ahead: int, now: float, together: int = 1) -> float:
+        """Seconds after which to ask for a job that is not over, with ``ahead`` jobs before it.
+
+        ``together`` is how many jobs all have to be over.
+        """
+        board, estimate = self._board, self._active.estimate
+        state, task = word & STATE_MASK, board.task[row]
+        if state == RUNNING:
+            due = 0.0 if word & PROGRESS_MASK == PROGRESS_MASK else board.due[row]
+            return estimate.for_running(now - board.started[row], due - now if due else None, task)
+        if state == QUEUED:
+            at_once, free = self._active.queue.at_once(task, self._active.workers.count)
+            return estimate.for_queued(ahead + 1 - free, at_once, now - board.submitted[row], task, now, together)
+        return estimate.for_delayed(board.due[row] - now, task)
+
+    def when_all(self, some: Sequence[int], count: int, now: float) -> int:
+        """Milliseconds after which to ask whether ``count`` jobs are all over, of which ``some`` are looked at."""
+        board, queue = self._board, self._active.queue
+        longest = 0.0
+        for sequence in some:
+            row = sequence % board.rows
+            word = board.live[row]
+            ahead = 0 if word & STATE_MASK == RUNNING else queue.ahead(sequence)
+            longest = max(longest, self._until(row, word, ahead, now, count))
+        return self._told(some[0] % board.rows, longest, now)
+
+
+def _bare(state: State, sequence: int, tag: int) -> Status:
+    """Return the status of a job of which nothing else is known."""
+    return Status(state, sequence, tag, "", 0, None, 0, 0, 0.0, 0.0, 0.0, Reason.NONE)
