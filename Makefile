@@ -7,7 +7,8 @@ BIN := .venv/bin
 LINT = s=0; $(BIN)/ruff format --check . || s=1; $(BIN)/ruff check . || s=1; $(BIN)/mypy || s=1
 
 .DEFAULT_GOAL := help
-.PHONY: .venv run-server run-clients test check lint format bench bench-floor bench-peers bench-memory bench-queues bench-journal crash build clean help
+.PHONY: .venv run-server run-clients test check lint format bench bench-floor bench-peers bench-polling bench-memory
+.PHONY: bench-queues bench-journal crash build clean help
 
 # `make -j clean test` must not clean under the test's feet.
 ifneq (,$(filter clean,$(MAKECMDGOALS)))
@@ -43,6 +44,10 @@ bench-peers: .venv  ## the same on other stacks
 	@$(BIN)/python -m pip install -q --group bench-peers
 	@$(BIN)/python -m bench.peers --rounds $(or $(ROUNDS),5) $(ARGS)
 
+bench-polling: .venv  ## polls, delay and CPU by policy, and crowds on paper (QUICK=1: two minutes)
+	@$(BIN)/python -m pip install -q --group bench
+	@QUICK='$(QUICK)' $(BIN)/python -m bench.polling $(ARGS)
+
 bench-memory: .venv  ## memory per finished job, two million jobs
 	@$(BIN)/python -m bench.memory $(ARGS)
 
@@ -70,7 +75,7 @@ clean:  ## remove .venv, caches and builds
 help:  ## show this list
 	@on=; off=; if [ -t 1 ] && [ -z "$$NO_COLOR" ]; then on=`printf '\033[36m'`; off=`printf '\033[0m'`; fi; \
 	awk -F ':.*## ' -v on="$$on" -v off="$$off" \
-	'/^[a-z-]+:.*## / { printf "  %smake %-12s%s %s\n", on, $$1, off, $$2 }' Makefile
+	'/^[a-z-]+:.*## / { printf "  %smake %-13s%s %s\n", on, $$1, off, $$2 }' Makefile
 	@echo "  PYTHON=python3.12 before make chooses the Python that .venv is made with."
 
 .venv:

@@ -73,6 +73,17 @@ class Process:
             code = self._process.wait(patience_s)
             raise BenchError(f"{self.name} died (exit code {code}): {self.last_line()}")
 
+    def wait_until_ended(self, timeout_s: float) -> int:
+        """Return the exit code once the process has ended; raises BenchError where it does not."""
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise BenchError(f"{self.name} has not ended after {timeout_s:g} s: {self.last_line()}") from None
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the process itself."""
+        self._process.send_signal(number)
+
     def last_line(self) -> str:
         """What the process said last."""
         self._output.seek(0)
@@ -99,6 +110,13 @@ def running(process: Process) -> Iterator[Process]:
         yield process
     finally:
         process.stop()
+
+
+def free_port() -> int:
+    """Return a port that the kernel has to spare now."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
 
 
 def end_cleanly() -> None:

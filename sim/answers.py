@@ -50,8 +50,13 @@ class Answer:
 
     @property
     def about_job(self) -> bool:
-        """Whether the answer is about a job, rather than about the server or by a proxy."""
-        return b"\r\njob-state:" in self._lower
+        """Whether the answer is about a job or a batch, rather than about the server or by a proxy."""
+        return b"\r\njob-state:" in self._lower or b"\r\nbatch-pending:" in self._lower
+
+    def number(self, name: bytes) -> int:
+        """Return the value of a header field that is a whole number; 0 where there is none."""
+        value = self.field(name)
+        return int(value) if value is not None and value.isdigit() else 0
 
     @property
     def closes(self) -> bool:

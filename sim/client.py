@@ -1,8 +1,8 @@
 """A client: creates its jobs, polls each until all are over, and starts over.
 
-An errand is one URL that is watched: a POST that creates the job, then a HEAD after each delay of the policy. A client
-keeps its errands for the whole run; between its requests an errand is in the wheel and nowhere else, so a client that
-waits costs nothing.
+An errand is one URL that is watched: a POST that creates the job, or the batch of all jobs, then a HEAD after each
+delay of the policy. A client keeps its errands for the whole run; between its requests an errand is in the wheel and
+nowhere else, so a client that waits costs nothing.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import random
 import time
+from collections.abc import Sequence
 
 from headway.sim.answers import Answer
 from headway.sim.link import Link
+from headway.sim.policies import PolicyError
 from headway.sim.run import Run
 
 # After an error, and when told to come back but not when: this, and up to half as much at random.
@@ -22,14 +24,15 @@ PUSHED_BACK = frozenset({429, 503})
 
 
 class Client:
-    """One of the run."""
+    """One of the run; its errands share ``links`` in turn."""
 
-    __slots__ = ("_errands", "_pending", "link")
+    __slots__ = ("_errands", "_pending")
 
-    def __init__(self, run: Run, link: Link) -> None:
-        self.link = link
-        self._errands = [Errand(run, self) for _ in range(run.settings.jobs)]
-        # Jobs of this round that are not over.
+    def __init__(self, run: Run, links: Sequence[Link]) -> None:
+        jobs = run.settings.jobs
+        errands, each = (1, jobs) if run.policy.batched else (jobs, 1)
+        self._errands = [Errand(run, self, links[number % len(links)], each) for number in range(errands)]
+        # Errands of this round that are not over.
         self._pending = 0
 
     def due(self) -> None:
@@ -39,41 +42,45 @@ class Client:
             errand.begin()
 
     def over(self) -> None:
-        """A job is over; after the last of them, the next round begins."""
+        """An errand is over; after the last of them, the next round begins."""
         self._pending -= 1
         if not self._pending:
             self.due()
 
 
 class Errand:
-    """A job to be created, then watched."""
+    """A job, or a batch of ``jobs``, to be created, then watched."""
 
-    __slots__ = ("_client", "_polls", "_run", "bodiless", "request", "sent")
+    __slots__ = ("_client", "_jobs", "_link", "_polls", "_run", "bodiless", "request", "sent")
 
-    def __init__(self, run: Run, client: Client) -> None:
+    def __init__(self, run: Run, client: Client, link: Link, jobs: int) -> None:
         self._run = run
         self._client = client
+        self._link = link
+        self._jobs = jobs
         self._polls = 0
         self.request = b""
         self.bodiless = False
         self.sent = 0.0
 
     def begin(self) -> None:
-        """Ask for a job."""
+        """Ask for what is to be created."""
         self.request = self._run.requests.submit()
         self.bodiless = False
         self._polls = 0
-        self._client.link.send(self)
+        self._link.send(self)
 
     def due(self) -> None:
         """Ask once more."""
-        self._client.link.send(self)
+        self._link.send(self)
 
     def answered(self, answer: Answer, now: float) -> None:
         """Learn from an answer and decide what is next."""
         run, code = self._run, answer.code
         run.heard = now
         (run.figures.poll if self.bodiless else run.figures.create).record(now - self.sent)
+        if run.trace is not None:
+            run.trace.line(now, self.sent, self.request, b"%d" % code)
         if code == 202 and answer.about_job:
             self._accepted(answer, now)
         elif code in PUSHED_BACK:
@@ -88,39 +95,62 @@ class Errand:
 
     def failed(self, kind: str) -> None:
         """No answer came; ``kind`` is empty where the error is counted already."""
+        run, now = self._run, time.monotonic()
         if kind:
-            self._run.failed(kind)
-        self._again(time.monotonic(), RETRY_S)
+            run.failed(kind)
+            if run.trace is not None:
+                run.trace.line(now, self.sent, self.request, kind.encode())
+        self._again(now, RETRY_S)
 
     def _accepted(self, answer: Answer, now: float) -> None:
         """The job is not over."""
         run = self._run
         if self.bodiless:
             self._polls += 1
+            try:
+                delay_s = run.policy.delay_s(answer, now - self.sent)
+            except PolicyError as error:
+                run.stop(str(error))
+                return
         else:
             location = answer.field(b"location")
             if location is None:
-                run.stop("POST /jobs was answered with 202 but no Location: is this a Headway?")
+                run.stop(f"POST {run.requests.where} was answered with 202 but no Location: is this a Headway?")
                 return
-            run.figures.created += 1
+            run.figures.created += self._jobs
             run.recognised.set()
             self.request = run.requests.poll(location)
             self.bodiless = True
-        run.wheel.add(self, now + run.policy.delay_s(answer))
+            delay_s = run.policy.first_s(answer)
+        run.wheel.add(self, now + delay_s)
 
     def _polled(self, answer: Answer, now: float) -> None:
         """The job is over, or the answer makes no sense."""
-        figures = self._run.figures
-        if answer.code in ENDED and (state := answer.field(b"job-state")) is not None:
-            figures.end(state.decode("latin-1"), self._polls + 1)
-        elif answer.code == 404:
-            self._run.failed("code 404")
-            figures.end("lost", self._polls + 1)
+        run, code = self._run, answer.code
+        if code in ENDED and answer.about_job:
+            self._end(answer)
+        elif code == 404:
+            run.failed("code 404")
+            run.figures.end("lost", self._jobs)
         else:
-            self._run.failed("no Job-State" if answer.code in ENDED or answer.code == 202 else f"code {answer.code}")
+            run.failed("no Job-State" if code in ENDED or code == 202 else f"code {code}")
             self._again(now, RETRY_S)
             return
+        run.figures.polls_of_ended += self._polls + 1
         self._client.over()
+
+    def _end(self, answer: Answer) -> None:
+        """Count jobs by how they ended; of a batch the answer says how many did not succeed."""
+        figures, state = self._run.figures, answer.field(b"job-state")
+        if state is not None:
+            figures.end(state.decode("latin-1"), self._jobs)
+            return
+        left = self._jobs
+        for name in ("failed", "cancelled", "expired"):
+            jobs = min(answer.number(b"batch-" + name.encode()), left)
+            figures.end(name, jobs)
+            left -= jobs
+        figures.end("succeeded", left)
 
     def _refused(self, answer: Answer, now: float) -> None:
         """A job was not created: an error of the server's may pass, anything else will be so for ever."""
@@ -128,18 +158,21 @@ class Errand:
             self._run.failed(f"code {answer.code}")
             self._again(now, RETRY_S)
         else:
-            self._run.stop(_refusal(answer))
+            self._run.stop(self._refusal(answer))
 
     def _again(self, now: float, delay_s: float) -> None:
         self._run.wheel.add(self, now + delay_s * random.uniform(1, 1.5))
 
-
-def _refusal(answer: Answer) -> str:
-    """Say in one line why jobs cannot be created."""
-    problem = (answer.field(b"content-type") or b"").startswith(b"application/problem+json")
-    if problem and answer.code not in (404, 405):
-        return f"the server refuses the job: {answer.code} {_detail(answer.body)}"
-    return f"POST /jobs was answered with {answer.code}{' and no Job-State' * (answer.code < 300)}: is this a Headway?"
+    def _refusal(self, answer: Answer) -> str:
+        """Say in one line why jobs cannot be created."""
+        code, run = answer.code, self._run
+        problem = (answer.field(b"content-type") or b"").startswith(b"application/problem+json")
+        if problem and code not in (404, 405):
+            return f"the server refuses the job: {code} {_detail(answer.body)}"
+        if problem and run.policy.batched:
+            return f"the server has no batches ({code} to POST {run.requests.where}): poll when-told or wait instead"
+        said = f"{code}{' and no Job-State' * (code < 300)}"
+        return f"POST {run.requests.where} was answered with {said}: is this a Headway?"
 
 
 def _detail(body: bytes) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,20 +22,26 @@ HELP = """Put a crowd of clients on a server: each creates jobs, polls them unti
 Ctrl-C ends with the summary. Exit code 0 without errors, 1 with some or where the run could not go on, 2 where a
 setting cannot be used. What is not given here is as `simulation:` in config.yaml says."""
 
+POLL = """An interval (1s, 250ms); when-told: as Retry-After-Ms and Retry-After say; retry-after: by whole seconds;
+wait: answers are held until the job is over; batch, batch-told: all jobs of a client as one, held or when told."""
+
 OPTIONS = (
     click.Option(["--url"], metavar="URL", help="The server.  [default: where `server:` listens]"),
     click.Option(["--clients"], type=int, help="How many at once."),
     click.Option(["--jobs"], type=int, help="How many jobs each has at a time."),
-    click.Option(["--poll"], metavar="POLICY", help="An interval (1s, 250ms), or when-told: as Retry-After says."),
+    click.Option(["--poll"], metavar="POLICY", help=POLL),
     click.Option(["--duration"], metavar="TIME", help="How long, for instance 60s or 5m; 0 for no end."),
     click.Option(["--spread"], metavar="TIME", help="Within what time the clients come."),
-    click.Option(["--connections"], type=int, help="Share so many connections; 0 for one each."),
+    click.Option(["--connections"], type=int, help="Share so many connections; 0 for one each (wait: one a job)."),
     click.Option(["--task"], metavar="NAME", help="The task of the jobs."),
     click.Option(["--payload"], metavar="JSON", help="Their payload, instead of seconds."),
     click.Option(["--job-seconds"], metavar="A-B", help='The payload is {"seconds": x}, x from A to B.'),
     click.Option(["--timeout"], metavar="TIME", help="For a connection, and for an answer."),
     click.Option(["--patience"], metavar="TIME", help="How long to bear nothing but errors."),
     click.Option(["--json"], type=click.Path(path_type=Path, dir_okay=False), help="Write the results there."),
+    click.Option(
+        ["--trace"], type=click.Path(path_type=Path, dir_okay=False), help="Write a line there for each answer."
+    ),
     click.Option(["--config"], type=click.Path(path_type=Path), help="Settings, YAML.  [default: config.yaml]"),
 )
 
@@ -42,34 +49,35 @@ OPTIONS = (
 def command(defaults: Callable[[Path | None], Mapping[str, object]]) -> click.Command:
     """Return the command; ``defaults`` reads the settings from a file, or from the usual one."""
 
-    def simulate(config: Path | None, json: Path | None, **given: object) -> None:
+    def simulate(config: Path | None, json: Path | None, trace: Path | None, **given: object) -> None:
         given = {name: value for name, value in given.items() if value is not None}
-        sys.exit(run({**defaults(config), **given}, json))
+        sys.exit(run({**defaults(config), **given}, json, trace))
 
     return click.Command("simulate", callback=simulate, params=list(OPTIONS), help=HELP)
 
 
-def run(given: Mapping[str, object], json: Path | None) -> int:
-    """Run with the settings ``given``, write the results to ``json``, and return the exit code."""
+def run(given: Mapping[str, object], json: Path | None, trace: Path | None = None) -> int:
+    """Run with the settings ``given``, write results to ``json`` and answers to ``trace``, and return the exit code."""
     import uvloop
     from headway.sim import files, report, view
     from headway.sim.crowd import Crowd, Ending
-    from headway.sim.figures import Figures
     from headway.sim.run import Run
-    from headway.sim.settings import Settings, SettingsError, read
+    from headway.sim.settings import SettingsError, read
+    from headway.sim.trace import Trace
 
-    async def simulate(settings: Settings) -> tuple[Figures, Ending]:
-        run = Run(settings)
-        with view.view(sys.stdout, settings) as shown:
-            ending = await Crowd(run).run(shown.show)
-        return run.figures, ending
+    async def simulate(run: Run) -> Ending:
+        with view.view(sys.stdout, run.settings) as shown:
+            return await Crowd(run).run(shown.show)
 
     try:
-        settings = read(given)
-        files.allow(settings.links)
-        _check_writable(json)
+        run = Run(read(given))
+        settings, figures = run.settings, run.figures
+        files.allow(run.links)
+        _check_writable("trace", trace)
+        _check_writable("json", json)
         began = datetime.now(UTC).isoformat(timespec="seconds")
-        figures, ending = uvloop.run(simulate(settings))
+        with Trace(trace) if trace else nullcontext() as run.trace:
+            ending = uvloop.run(simulate(run))
     except SettingsError as error:
         click.echo(f"headway simulate: {error}", err=True)
         return EXIT_SETTINGS
@@ -82,12 +90,12 @@ def run(given: Mapping[str, object], json: Path | None) -> int:
     return EXIT_ERRORS if ending.problem is not None or figures.errors else 0
 
 
-def _check_writable(path: Path | None) -> None:
-    """Raise SettingsError where results could not be written at the end."""
+def _check_writable(name: str, path: Path | None) -> None:
+    """Raise SettingsError where what a run finds could not be written at the end."""
     from headway.sim.settings import SettingsError
 
     if path is not None:
         try:
             path.touch()
         except OSError as error:
-            raise SettingsError(f"json: {str(path)!r} cannot be written: {error.strerror}") from None
+            raise SettingsError(f"{name}: {str(path)!r} cannot be written: {error.strerror}") from None

@@ -42,8 +42,10 @@ class Crowd:
     def __init__(self, run: Run) -> None:
         settings = run.settings
         self._run = run
-        self._links = [Link(run) for _ in range(settings.links)]
-        self._clients = [Client(run, self._links[number % settings.links]) for number in range(settings.clients)]
+        self._links = [Link(run) for _ in range(run.links)]
+        each = run.links_per_client
+        firsts = (number * each % run.links for number in range(settings.clients))
+        self._clients = [Client(run, self._links[first : first + each]) for first in firsts]
         # When the clients after the first began to come, of time.monotonic.
         self._coming = inf
         self._interrupted = False

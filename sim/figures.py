@@ -48,10 +48,10 @@ class Figures:
     # How late the wheel turned: what the simulator itself adds to any delay.
     lag: Latencies = field(default_factory=Latencies)
 
-    def end(self, state: str, polls: int) -> None:
-        """A job is over after so many polls."""
-        self.ended[state] = self.ended.get(state, 0) + 1
-        self.polls_of_ended += polls
+    def end(self, state: str, jobs: int = 1) -> None:
+        """So many jobs are over."""
+        if jobs:
+            self.ended[state] = self.ended.get(state, 0) + jobs
 
     def push_back(self, code: int) -> None:
         """The server asked to come back later."""

@@ -72,9 +72,11 @@ class Link(asyncio.Protocol):
         self._transport.write(errand.request)
 
     def check(self, limit: float) -> None:
-        """Give up if what was written at ``limit`` or before, of time.monotonic, is not answered."""
-        if self._asked and self._asked[0].sent <= limit:
-            self._abort("timeout")
+        """Give up if what was written at ``limit`` or before, of time.monotonic, is not answered nor may be held."""
+        if self._asked:
+            first = self._asked[0]
+            if first.sent + (self._run.policy.held_s if first.bodiless else 0.0) <= limit:
+                self._abort("timeout")
 
     async def close(self) -> None:
         """End the connection; whatever is unanswered stays so."""

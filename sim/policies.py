@@ -1,7 +1,7 @@
-"""When to poll: a policy is asked after each answer that says the job is not over.
+"""When to poll, and what: a policy is asked after each answer that says that a job is not over.
 
-A policy may also send header lines of its own with each poll. That is the place for ``wait`` (``Prefer: wait=n``, then
-a delay of 0); ``batch`` is one errand for all jobs of a client, so it will also say what an errand submits.
+Three ways to know when: at an interval; when told; or by having the answer held until there is something to tell
+(``Prefer: wait``, RFC 7240). And two things to ask for: each job, or the batch of all jobs of a client.
 """
 
 from __future__ import annotations
@@ -15,52 +15,120 @@ from headway.sim.settings import SettingsError, seconds
 # What an answer means that does not say when to come back, and the least that is taken from one that does.
 UNTOLD_S = 1.0
 LEAST_S = 0.01
+# How long an answer may be held: what a server allows unless it is told otherwise (http.wait_most).
+WAIT_S = 30
+
+
+class PolicyError(Exception):
+    """The server does not do what the policy needs; the text is one line for the user."""
 
 
 class Policy(Protocol):
-    """When to ask again."""
+    """When to ask again. Times in seconds."""
 
     # As given on the command line.
     name: str
     # Header lines that each poll bears, each with its CRLF.
     fields: bytes
+    # How long the answer to a poll may be held because of them.
+    held_s: float
+    # All jobs of a client are one batch, which is submitted and asked for as a whole.
+    batched: bool
 
-    def delay_s(self, answer: Answer) -> float:
-        """Return seconds from ``answer``, which says that the job is not over, to the next poll."""
+    def first_s(self, answer: Answer) -> float:
+        """Return the time from ``answer``, which says that the job was taken, to the first poll."""
+
+    def delay_s(self, answer: Answer, took_s: float) -> float:
+        """Return the time from ``answer``, which took ``took_s`` and says that the job is not over, to the next poll.
+
+        Raises PolicyError.
+        """
 
 
 class Every:
     """A fixed interval, counted from the answer."""
 
     fields = b""
+    held_s = 0.0
+    batched = False
 
     def __init__(self, name: str, interval_s: float) -> None:
         self.name = name
         self._interval_s = interval_s
 
-    def delay_s(self, _: Answer) -> float:
+    def first_s(self, _: Answer) -> float:
+        """Return the interval."""
+        return self._interval_s
+
+    def delay_s(self, _: Answer, __: float) -> float:
         """Return the interval."""
         return self._interval_s
 
 
 class WhenTold:
-    """Obeys Retry-After-Ms, else Retry-After."""
+    """Obeys Retry-After-Ms where ``milliseconds`` are known to the client, else Retry-After."""
 
-    name = "when-told"
     fields = b""
+    held_s = 0.0
 
-    def delay_s(self, answer: Answer) -> float:
+    def __init__(self, name: str, milliseconds: bool = True, batched: bool = False) -> None:
+        self.name = name
+        self.batched = batched
+        self._milliseconds = milliseconds
+
+    def first_s(self, answer: Answer) -> float:
         """Return what the server says."""
-        told = answer.told_s(milliseconds=True)
+        told = answer.told_s(self._milliseconds)
         return UNTOLD_S if told is None else max(told, LEAST_S)
+
+    def delay_s(self, answer: Answer, _: float) -> float:
+        """Return what the server says."""
+        return self.first_s(answer)
+
+
+class Wait:
+    """Has the answer held until the job is over, and asks again at once where that takes longer than it may be held."""
+
+    fields = b"Prefer: wait=%d\r\n" % WAIT_S
+    held_s = float(WAIT_S)
+
+    def __init__(self, name: str, batched: bool = False) -> None:
+        self.name = name
+        self.batched = batched
+        # The server has shown that it knows the preference.
+        self._applied = False
+        self._told = WhenTold(name)
+
+    def first_s(self, _: Answer) -> float:
+        """Ask at once."""
+        return 0.0
+
+    def delay_s(self, answer: Answer, took_s: float) -> float:
+        """Ask at once after a full wait; an answer that was not held so long, as by a server that drains, is obeyed."""
+        applied = re.search(rb"\bwait=(\d+)", answer.field(b"preference-applied") or b"")
+        if applied is None and not self._applied:
+            raise PolicyError("the server does not hold answers (no Preference-Applied): poll when-told instead")
+        self._applied = True
+        return 0.0 if applied and took_s >= int(applied[1]) else self._told.delay_s(answer, took_s)
 
 
 def policy(text: str) -> Policy:
     """Return the policy that ``text`` names; raises SettingsError."""
-    if text == WhenTold.name:
-        return WhenTold()
+    named: dict[str, Policy] = {
+        known.name: known
+        for known in (
+            WhenTold("when-told"),
+            WhenTold("retry-after", milliseconds=False),
+            Wait("wait"),
+            WhenTold("batch-told", batched=True),
+            Wait("batch", batched=True),
+        )
+    }
+    if text in named:
+        return named[text]
     if not re.match(r"\d", text):
-        raise SettingsError(f"poll: {text!r} is not allowed: expected when-told, or an interval such as 1s or 250ms")
+        expected = f"{', '.join(named)}, or an interval such as 1s or 250ms"
+        raise SettingsError(f"poll: {text!r} is not allowed: expected {expected}")
     interval = seconds("poll", text)
     if not LEAST_S <= interval <= 3600:
         raise SettingsError(f"poll: {text!r} is not allowed: an interval is {LEAST_S * 1000:g}ms to 1h")

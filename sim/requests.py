@@ -1,4 +1,4 @@
-"""Requests as bytes: those that submit are ready before the run, one that polls is ready when its job is created."""
+"""Requests as bytes: those that submit a job are ready before the run, one that polls when its job is created."""
 
 from __future__ import annotations
 
@@ -13,29 +13,30 @@ from headway.sim.settings import Settings
 class Requests:
     """What clients send, with the header lines that curl would send."""
 
-    def __init__(self, settings: Settings, poll_fields: bytes) -> None:
+    def __init__(self, settings: Settings, poll_fields: bytes, batched: bool) -> None:
         target = settings.target()
-        self._prefix = target.path.encode()
         fields = f"Host: {target.authority}\r\nUser-Agent: headway-simulate/{version('headway')}\r\nAccept: */*\r\n"
-        self._fields = fields.encode()
-        self._poll_end = b" HTTP/1.1\r\n" + self._fields + poll_fields + b"\r\n"
-        self._submits = [self._submit(settings.task, payload) for payload in settings.payloads()]
+        # The path that jobs are posted to.
+        self.where = f"{target.path}/{'batches' if batched else 'jobs'}"
+        self._submit = b"POST %b HTTP/1.1\r\n%bContent-Type: application/json\r\nContent-Length: %%d\r\n\r\n%%b" % (
+            self.where.encode(),
+            fields.encode(),
+        )
+        self._poll_end = b" HTTP/1.1\r\n" + fields.encode() + poll_fields + b"\r\n"
+        self._jobs = settings.jobs if batched else 0
+        task = json.dumps(settings.task)
+        self._bodies = [f'{{"task":{task},"payload":{payload}}}'.encode() for payload in settings.payloads()]
+        self._submits = [self._submit % (len(body), body) for body in self._bodies]
 
     def submit(self) -> bytes:
-        """Return a request that creates a job, one of those there are."""
-        return random.choice(self._submits)
+        """Return a request that creates a job, one of those there are, or a batch of some of them."""
+        if not self._jobs:
+            return random.choice(self._submits)
+        body = b"[%b]" % b",".join(random.choices(self._bodies, k=self._jobs))
+        return self._submit % (len(body), body)
 
     def poll(self, location: bytes) -> bytes:
-        """Return the request that asks how the job at ``location``, as the server named it, is."""
+        """Return the request that asks how the job or batch at ``location``, as the server named it, is."""
         if not location.startswith(b"/"):
             location = urlsplit(location.decode("latin-1")).path.encode("latin-1")
         return b"HEAD " + location + self._poll_end
-
-    def _submit(self, task: str, payload: str) -> bytes:
-        body = b'{"task":%b,"payload":%b}' % (json.dumps(task).encode(), payload.encode())
-        return b"POST %b/jobs HTTP/1.1\r\n%bContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (
-            self._prefix,
-            self._fields,
-            len(body),
-            body,
-        )

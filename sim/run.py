@@ -12,7 +12,8 @@ import time
 from headway.sim.figures import Figures
 from headway.sim.policies import policy
 from headway.sim.requests import Requests
-from headway.sim.settings import Settings
+from headway.sim.settings import Settings, SettingsError
+from headway.sim.trace import Trace
 from headway.sim.wheel import Wheel
 
 # How errors that came before anything else are told.
@@ -29,8 +30,15 @@ class Run:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        # Where answers are written down, if anywhere.
+        self.trace: Trace | None = None
         self.policy = policy(settings.poll)
-        self.requests = Requests(settings, self.policy.fields)
+        if self.policy.held_s and settings.connections:
+            raise SettingsError(
+                f"connections: {settings.connections} is not allowed with poll {settings.poll}: answers keep their "
+                "order on a connection, so each that is held needs one of its own; leave it 0"
+            )
+        self.requests = Requests(settings, self.policy.fields, self.policy.batched)
         self.figures = Figures()
         self.wheel = Wheel(time.monotonic())
         # Where to connect to: address and port.
@@ -43,6 +51,17 @@ class Run:
         # The time is up, a signal came, or the run cannot go on; then ``problem`` says why.
         self.over = asyncio.Event()
         self.problem: str | None = None
+
+    @property
+    def links_per_client(self) -> int:
+        """How many connections a client has where it shares none: an answer that is held holds its connection too."""
+        return self.settings.jobs if self.policy.held_s and not self.policy.batched else 1
+
+    @property
+    def links(self) -> int:
+        """How many connections there are."""
+        settings = self.settings
+        return min(settings.connections, settings.clients) or settings.clients * self.links_per_client
 
     def connected(self) -> None:
         """A connection was made."""

@@ -53,12 +53,12 @@ class Settings:
     url: str = "http://127.0.0.1:8080"
     clients: int = 500
     jobs: int = 3
-    # 1s, 250ms, …: that interval; when-told: as the server says.
+    # 1s, 250ms, …: that interval; or one of those that policies.py names.
     poll: str = "1s"
     duration: float = 60.0
     # Over how many seconds the clients come.
     spread: float = 1.0
-    # 0: a connection for each client.
+    # 0: a connection for each client; for each job where answers are held.
     connections: int = 0
     task: str = "sleep"
     # JSON; None: {"seconds": x} with x from ``job_seconds``.
@@ -104,11 +104,6 @@ class Settings:
         except ValueError as error:
             raise SettingsError(f"payload: {self.payload!r} is not JSON: {error}") from None
         return [self.payload]
-
-    @property
-    def links(self) -> int:
-        """How many connections there will be."""
-        return min(self.connections, self.clients) or self.clients
 
     def as_dict(self) -> dict[str, object]:
         """Return the settings by name."""

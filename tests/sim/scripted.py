@@ -32,6 +32,8 @@ class Scripted(socketserver.ThreadingTCPServer):
         self.script = script
         self.requests = 0
         self.connections = 0
+        # Each request as it came, its content included.
+        self.seen: list[bytes] = []
         super().__init__(("127.0.0.1", 0), Conversation)
         self.port: int = self.server_address[1]
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
@@ -58,15 +60,18 @@ class Conversation(socketserver.StreamRequestHandler):
     def read(self) -> bytes | None:
         """Read a request and return its method; None at the end."""
         try:
-            method = self.rfile.readline().partition(b" ")[0]
+            request = self.rfile.readline()
             length = 0
             while (line := self.rfile.readline()) not in (b"\r\n", b""):
+                request += line
                 if line.lower().startswith(b"content-length:"):
                     length = int(line.partition(b":")[2])
-            self.rfile.read(length)
+            request += self.rfile.read(length)
         except ConnectionError:
             return None
-        return method or None
+        if request:
+            self.server.seen.append(request)
+        return request.partition(b" ")[0] or None
 
 
 class Ran(NamedTuple):
@@ -85,6 +90,8 @@ class Simulate:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
         monkeypatch.setattr(client, "RETRY_S", 0.02)
         self._file = folder / "results.json"
+        # Where answers are to be written down.
+        self.trace: Path | None = None
         self._capsys = capsys
 
     def __call__(self, port: int, **given: object) -> Ran:
@@ -92,7 +99,7 @@ class Simulate:
         small = {"clients": 1, "jobs": 1, "poll": "20ms", "duration": "500ms", "spread": "0s", "payload": "null"}
         settings = {"url": f"http://127.0.0.1:{port}", **small, **given}
         self._file.unlink(missing_ok=True)
-        code = command.run(settings, self._file)
+        code = command.run(settings, self._file, self.trace)
         said = self._capsys.readouterr()
         json = orjson.loads(self._file.read_bytes()) if self._file.exists() else None
         return Ran(code, said.out, said.err.splitlines(), json)

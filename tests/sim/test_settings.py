@@ -79,7 +79,7 @@ def test_payloads_are_spread_over_the_seconds() -> None:
 
 
 def test_requests_are_http() -> None:
-    requests = Requests(Settings(url="http://[::1]:81/a", task='"', payload="1"), b"Prefer: wait=1\r\n")
+    requests = Requests(Settings(url="http://[::1]:81/a", task='"', payload="1"), b"Prefer: wait=1\r\n", batched=False)
     head, _, body = requests.submit().partition(b"\r\n\r\n")
     assert head.startswith(b"POST /a/jobs HTTP/1.1\r\nHost: [::1]:81\r\n")
     assert b"\r\nContent-Length: %d" % len(body) in head
@@ -87,7 +87,18 @@ def test_requests_are_http() -> None:
     poll = requests.poll(b"/jobs/X")
     assert poll.startswith(b"HEAD /jobs/X HTTP/1.1\r\nHost: [::1]:81\r\n")
     assert poll.endswith(b"\r\nPrefer: wait=1\r\n\r\n")
+    assert requests.where == "/a/jobs"
     assert requests.poll(b"http://other/jobs/Y").startswith(b"HEAD /jobs/Y HTTP/1.1\r\n")
+
+
+def test_a_batch_is_one_request() -> None:
+    requests = Requests(Settings(jobs=3, job_seconds="1-5"), b"", batched=True)
+    head, _, body = requests.submit().partition(b"\r\n\r\n")
+    assert head.startswith(b"POST /batches HTTP/1.1\r\nHost: ")
+    assert b"\r\nContent-Length: %d" % len(body) in head
+    jobs = json.loads(body)
+    assert [job["task"] for job in jobs] == ["sleep"] * 3
+    assert all(1 <= job["payload"]["seconds"] <= 5 for job in jobs)
 
 
 @pytest.mark.parametrize(

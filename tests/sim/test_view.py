@@ -13,7 +13,8 @@ def moment(elapsed: float = 1.0) -> Moment:
     figures = Figures(created=3, errors={"reset": 2}, pushed_back={429: 4})
     for _ in range(100):
         figures.poll.record(0.002)
-    figures.end("succeeded", 4)
+    figures.end("succeeded")
+    figures.polls_of_ended = 4
     return Pulse(figures, 0.0, 60.0).beat(elapsed, clients=500, connections=20)
 
 
@@ -22,7 +23,8 @@ def test_a_moment_is_what_came_since_the_last() -> None:
     pulse = Pulse(figures, 0.0, 0.0)
     for _ in range(10):
         figures.poll.record(0.002)
-        figures.end("succeeded", 3)
+        figures.end("succeeded")
+        figures.polls_of_ended += 3
     first, second = pulse.beat(2.0, 1, 1), pulse.beat(4.0, 1, 1)
     assert (first.requests_per_s, first.jobs_per_s, first.polls_per_job) == (5, 5, 3)
     assert (second.requests_per_s, second.jobs_per_s, second.polls_per_job) == (0, 0, 3)

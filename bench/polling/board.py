@@ -1,0 +1,106 @@
+"""What the server of the model knows: the jobs, the line of those that wait, and its rule of when to ask again."""
+
+from __future__ import annotations
+
+from math import inf
+
+import numpy as np
+from headway.core.config import Config
+from headway.core.estimate import Estimate
+
+from bench.polling.agenda import Flags, Items, Times
+
+# How often a job reports its progress, evenly over its run: as ``sleep`` in examples/tasks.py.
+REPORTS = 4
+
+
+class Promises:
+    """What the server's own rule promises, for many jobs at once; ``now`` never goes back by more than a step."""
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        polling = Config().polling
+        self._rule = Estimate(workers, 1, polling.capacity * polling.share)
+
+    def observe(self, ran: Times, now: Times) -> None:
+        """Learn how long jobs ran that ended at ``now``."""
+        for seconds, moment in zip(ran.tolist(), now.tolist(), strict=True):
+            self._rule.observe(0, seconds, moment)
+
+    def began(self, now: float) -> None:
+        """Jobs have begun, the last of them at ``now``."""
+        self._rule.began(now)
+
+    def told(self, board: Board, idle: int, watches: Items, now: Times) -> Times:
+        """Return seconds after which to ask for watches that are not over, as the server says it at ``now``.
+
+        For a batch: when the last of its jobs that are not over is expected to be.
+        """
+        jobs = watches[:, None] * board.watched + np.arange(board.watched)
+        pending = board.ended[jobs] > now[:, None]
+        until = np.zeros(jobs.shape)
+        together = np.broadcast_to(pending.sum(axis=1)[:, None], jobs.shape)
+        moments = np.broadcast_to(now[:, None], jobs.shape)
+        until[pending] = self._until(board, idle, jobs[pending], together[pending], moments[pending])
+        promised = zip(until.max(axis=1).tolist(), now.tolist(), strict=True)
+        return np.fromiter((self._rule.told(*one) for one in promised), np.float64, len(watches)) / 1000
+
+    def _until(self, board: Board, idle: int, jobs: Items, together: Items, now: Times) -> Times:
+        """Return seconds after which to ask for jobs that are not over; ``together`` of them are to be over."""
+        elapsed, ends_in = now - board.started[jobs], board.takes[jobs] - now + board.started[jobs]
+        # What a job reports says exactly when it ends, from the first report that tells something.
+        reported = elapsed >= board.takes[jobs] / REPORTS
+        turns = np.maximum(board.ticket[jobs] - board.head, 0) + 1 - idle
+        columns = (elapsed, reported, ends_in, turns, now - board.submitted[jobs], together, now)
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        return np.fromiter((self._until_one(*row) for row in rows), np.float64, len(jobs))
+
+    def _until_one(
+        self, elapsed: float, reported: bool, ends_in: float, turns: int, waited: float, together: int, now: float
+    ) -> float:
+        """Return what holds for one job; ``elapsed`` is negative where it does not run yet."""
+        if elapsed < 0:
+            return self._rule.for_queued(turns, self._workers, waited, 0, now, together)
+        return self._rule.for_running(elapsed, ends_in if reported else None, 0)
+
+
+class Board:
+    """All jobs, and the line of those that wait; ``watched`` jobs in a row are one thing to ask for."""
+
+    def __init__(self, jobs: int, watched: int) -> None:
+        self.watched = watched
+        self.submitted = np.zeros(jobs)
+        # inf: not yet.
+        self.started = np.full(jobs, inf)
+        self.ended = np.full(jobs, inf)
+        # How long each runs.
+        self.takes = np.zeros(jobs)
+        self.ticket = np.zeros(jobs, np.int64)
+        # The job of each ticket that is not served yet; tickets are served in order.
+        self._line = np.zeros(jobs, np.int64)
+        self.head = self.tail = 0
+
+    def submit(self, jobs: Items, now: Times) -> None:
+        """Put jobs at the end of the line, in order."""
+        self.submitted[jobs] = now
+        self.started[jobs] = self.ended[jobs] = inf
+        self.ticket[jobs] = np.arange(self.tail, self.tail + len(jobs))
+        self._line[self.ticket[jobs] % len(self._line)] = jobs
+        self.tail += len(jobs)
+
+    def claim(self, most: int) -> Items:
+        """Take up to ``most`` jobs from the line."""
+        tickets = np.arange(self.head, min(self.head + most, self.tail))
+        self.head += len(tickets)
+        return self._line[tickets % len(self._line)]
+
+    def over(self, watches: Items) -> Times:
+        """When all jobs of each watch were over; inf where they are not."""
+        over: Times = self.ended.reshape(-1, self.watched)[watches].max(axis=1)
+        return over
+
+    def waiting(self) -> Flags:
+        """Return of each watch whether its jobs were submitted and are not all over."""
+        pending: Flags = self.ended.reshape(-1, self.watched).max(axis=1) == inf
+        pending &= self.submitted.reshape(-1, self.watched)[:, 0] > 0
+        return pending

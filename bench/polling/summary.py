@@ -1,0 +1,197 @@
+"""What was found about asking, as tables and verdicts."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from bench import report
+from bench.polling.crowd import Measured
+from bench.polling.foresight import Finding
+from bench.polling.restart import Return
+from bench.polling.scenario import Costs
+
+POLICIES = ("1s", "when-told", "retry-after", "wait", "batch-told", "batch")
+# Of the model, against what was measured: a share, or so many milliseconds where that is more than the share.
+CLOSE = 0.15
+CLOSE_MS = 5.0
+# The page has what was found between these.
+BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
+
+
+@dataclass(slots=True)
+class Findings:
+    """All that a run finds; filled in as it goes, so that what there is can be kept."""
+
+    measured: list[Measured] = field(default_factory=list)
+    back: Return | None = None
+    costs: Costs | None = None
+    modelled: list[Finding] = field(default_factory=list)
+    foreseen: list[Finding] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    def add(self, one: Measured) -> None:
+        """A policy was measured."""
+        self.measured.append(one)
+        p50, p99 = one.delay_ms
+        print(
+            f"{one.policy:>12}: {one.polls_per_job:5.2f} polls per job, known after p50 {p50:.1f}, p99 {p99:.1f} ms, "
+            f"{one.cpu_us_per_job:.0f} µs of CPU per job",
+            flush=True,
+        )
+
+    def add_return(self, back: Return) -> None:
+        """A restart was measured."""
+        self.back = back
+        print(f"     restart: {back.clients} clients came back within {back.seconds:.1f} s", flush=True)
+
+    def add_modelled(self, one: Finding) -> None:
+        """The model has run what was measured."""
+        self.modelled.append(one)
+
+    def add_foreseen(self, one: Finding) -> None:
+        """The model has run what cannot be measured."""
+        self.foreseen.append(one)
+        text = f"{one.clients} clients, {one.name}, {one.policy}: {one.simulated_s:.0f} s in {one.took_s:.1f} s"
+        print(f"    on paper: {text}", flush=True)
+
+    def fit(self) -> Costs | None:
+        """Return what a poll and the rest of a job cost: the line through the policies that do not batch.
+
+        What is not polling is held to be half taking the job and half running it, which only matters for how long
+        answers take. None where too little was measured.
+        """
+        single = [one for one in self.measured if not one.policy.startswith("batch")]
+        polls, spent = [one.polls_served_per_job for one in single], [one.cpu_us_per_job for one in single]
+        if len(single) < 2 or max(polls) - min(polls) < 1:
+            return None
+        slope, rest = statistics.linear_regression(polls, spent)
+        half = max(rest, 2.0) / 2e6
+        self.costs = Costs(post=half, poll=max(slope, 1.0) / 1e6, job=half)
+        return self.costs
+
+    def of(self, policy: str) -> Measured | None:
+        """Return what was measured of a policy."""
+        return next((one for one in self.measured if one.policy == policy), None)
+
+
+def verdicts(findings: Findings) -> tuple[list[str], bool]:
+    """Return what must hold and whether it does, a line each, and whether all of it does."""
+    found: list[tuple[bool, str]] = []
+    for policy, most, p50, p99 in (
+        ("when-told", 1.6, 150.0, None),
+        ("retry-after", 2.0, None, None),
+        ("wait", 1.1, None, 20.0),
+        ("batch-told", 0.6, None, None),
+        ("batch", 0.6, None, None),
+    ):
+        one = findings.of(policy)
+        if one is None:
+            continue
+        found.append((one.polls_per_job <= most, f"{policy}: {one.polls_per_job:.2f} polls per job, at most {most}"))
+        for name, limit, delay in zip(("p50", "p99"), (p50, p99), one.delay_ms, strict=True):
+            if limit is not None:
+                found.append((delay <= limit, f"{policy}: known after {name} {delay:.1f} ms, at most {limit:g}"))
+    every, told = findings.of("1s"), findings.of("when-told")
+    if every and told:
+        ratio = every.cpu_us_per_job / told.cpu_us_per_job
+        found.append((ratio >= 3, f"when-told: {ratio:.1f} times less CPU of the server per job than 1s, at least 3"))
+    if findings.back:
+        text = f"restart: a peak of {findings.back.ratio:.2f} times the mean, below 2"
+        found.append((findings.back.ratio < 2, text))
+    for crowd in findings.foreseen:
+        if crowd.returns:
+            text = f"restart on paper, {crowd.policy}: a peak of {crowd.returns:.2f} times the mean, below 2"
+            found.append((crowd.returns < 2, text))
+    far = [line for line, near in compared(findings) if not near]
+    if findings.modelled:
+        found.append((not far, f"the model is within {CLOSE:.0%} (or {CLOSE_MS:g} ms): {len(far)} figures are not"))
+    return [f"{'PASS' if good else 'FAIL'}: {text}" for good, text in found], all(good for good, _ in found)
+
+
+def compared(findings: Findings) -> list[tuple[list[str], bool]]:
+    """Return rows of the model beside what was measured, and whether it is close."""
+    rows: list[tuple[list[str], bool]] = []
+    for paper in findings.modelled:
+        real = findings.of(paper.policy)
+        if real is None or findings.costs is None:
+            continue
+        for name, measured, modelled, slack, form in (
+            ("polls per job", real.polls_per_job, paper.polls_per_job, 0.0, ".2f"),
+            ("delay p50, ms", real.delay_ms[0], paper.delay_ms[0], CLOSE_MS, ".1f"),
+            ("delay p99, ms", real.delay_ms[1], paper.delay_ms[1], CLOSE_MS, ".1f"),
+            ("CPU, % of a core", 100 * real.utilisation, 100 * paper.utilisation, 0.0, ".1f"),
+        ):
+            off = modelled / measured - 1 if measured else 0.0
+            near = abs(off) <= CLOSE or abs(modelled - measured) <= slack
+            row = [f"{paper.policy}: {name}", f"{measured:{form}}", f"{modelled:{form}}", f"{off:+.0%}"]
+            rows.append(([*row, "yes" if near else "no"], near))
+    return rows
+
+
+def text(findings: Findings, lines: list[str], how: Mapping[str, str]) -> str:
+    """Return it all as Markdown."""
+    parts = [
+        _measured(findings),
+        "\n".join(f"- {line}" for line in [*lines, *findings.errors]),
+    ]
+    if findings.back:
+        back = findings.back
+        parts.append(
+            f"{back.clients:,} clients held by a server that was restarted came back within {back.seconds:.1f} s: "
+            f"{back.peak:,.0f} requests a second at most, {back.mean:,.0f} in the mean."
+        )
+    if findings.modelled:
+        head = ["the model beside the same runs", "measured", "modelled", "off by", "close"]
+        parts.append(report.table(head, [row for row, _ in compared(findings)]))
+    if findings.costs:
+        costs = findings.costs
+        parts.append(
+            f"The model's costs, from these runs: {1e6 * costs.poll:.0f} µs of CPU for a poll, "
+            f"{1e6 * (costs.post + costs.job):.0f} µs to take a job and run it."
+        )
+    if findings.foreseen:
+        parts.append(_foreseen(findings))
+    parts.append(report.facts(how))
+    return "\n\n".join(parts)
+
+
+def _measured(findings: Findings) -> str:
+    head = ["policy", "polls per job", "delay p50, ms", "p99, ms", "CPU per job, µs", "1s to this", "jobs", "queue"]
+    every = findings.of("1s")
+    rows = []
+    for one in findings.measured:
+        ratio = f"{every.cpu_us_per_job / one.cpu_us_per_job:.1f}" if every else "-"
+        delays = [f"{delay:,.1f}" for delay in one.delay_ms]
+        spent = f"{one.cpu_us_per_job:,.0f}"
+        rows.append(
+            [one.policy, f"{one.polls_per_job:.2f}", *delays, spent, ratio, f"{one.jobs:,}", f"{one.queue:.0%}"]
+        )
+    busy = statistics.fmean(one.noise for one in findings.measured)
+    return f"{report.table(head, rows)}\n\nMeanwhile others kept {busy:.2f} cores of this machine busy."
+
+
+def _foreseen(findings: Findings) -> str:
+    head = ["on paper", "clients", "policy", "polls per job", "delay p50, ms", "p99, ms", "CPU", "worst second", "s"]
+    rows = []
+    for one in findings.foreseen:
+        delays = [f"{delay:,.0f}" for delay in one.delay_ms]
+        seconds = f"{one.simulated_s:,.0f}{'' if one.over else ' (cut)'}"
+        polls = f"{one.polls_per_job:.2f}"
+        cpu = [f"{one.utilisation:.0%}", f"{one.peak:.0%}"]
+        rows.append([one.name, f"{one.clients:,}", one.policy, polls, *delays, *cpu, seconds])
+    return report.table(head, rows)
+
+
+def data(findings: Findings, lines: list[str], how: Mapping[str, str]) -> dict[str, object]:
+    """Return it all for JSON."""
+    return {"how": dict(how), "verdicts": lines, **asdict(findings)}
+
+
+def publish(page: Path, found: str) -> None:
+    """Put what was found between the marks on ``page``."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    after = rest.partition(END)[2]
+    page.write_text(f"{before}{BEGIN}\n\n{found}\n\n{END}{after}", encoding="utf-8")

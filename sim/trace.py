@@ -1,0 +1,33 @@
+"""A line for each answer, for those who want to know more than the figures tell.
+
+    1732372345.123456 0.000412 HEAD /jobs/0000000000018e2a51a5b0c1f16d 200
+
+When it came, in seconds since the epoch; how many seconds it took; what was asked; and its code, or a word for why
+there was none.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+BUFFER_BYTES = 1 << 20
+
+
+class Trace(AbstractContextManager["Trace"]):
+    """The file that the lines go to."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb", buffering=BUFFER_BYTES)
+        # Wall clock less monotonic clock, in seconds.
+        self._offset = time.time() - time.monotonic()
+
+    def line(self, now: float, sent: float, request: bytes, outcome: bytes) -> None:
+        """Write one; ``now`` and ``sent`` are of time.monotonic."""
+        asked = request[: request.index(b" HTTP/")]
+        self._file.write(b"%.6f %.6f %b %b\n" % (now + self._offset, now - sent, asked, outcome))
+
+    def __exit__(self, *_: object) -> None:
+        """Write what is left."""
+        self._file.close()

@@ -1,0 +1,185 @@
+"""The polling bench: what it reads out of a run, what it says of it, and each real part for a second or two."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.measure import ROOT, BenchError
+from bench.polling import crowd, restart, summary
+from bench.polling.crowd import Measured, Run
+from bench.polling.foresight import Finding
+from bench.polling.restart import Return, returns
+from bench.polling.scenario import Costs
+from bench.polling.summary import Findings
+
+GOOD = Measured(
+    policy="when-told",
+    jobs=100,
+    polls_per_job=1.5,
+    delay_ms=(100.0, 400.0),
+    cpu_us_per_job=200.0,
+    polls_served_per_job=1.5,
+    utilisation=0.1,
+    queue=0.5,
+    noise=0.0,
+)
+PAPER = Finding(
+    name="as measured",
+    policy="when-told",
+    clients=10,
+    polls_per_job=1.4,
+    delay_ms=(104.0, 350.0),
+    utilisation=0.11,
+    peak=0.2,
+    simulated_s=9.0,
+    over=False,
+    took_s=0.1,
+)
+needs_cores = pytest.mark.skipif(
+    not sys.platform.startswith("linux") or len(os.sched_getaffinity(0)) < 2,
+    reason="the benches pin server and crowd to a core each, and read /proc",
+)
+
+
+def test_a_trace_tells_polls_and_when_clients_knew(tmp_path: Path) -> None:
+    (tmp_path / "trace").write_text(
+        "100.5 0.001 POST /jobs 202\n"
+        "101.0 0.001 HEAD /jobs/a 202\n"
+        "101.5 0.001 HEAD /jobs/b reset\n"
+        "102.0 0.500 HEAD /jobs/a 200\n"
+        "103.0 0.001 HEAD /jobs/b 200\n"
+        "103.5 0.001 HEAD /jobs/c 202\n"
+        "109.0 0.001 HEAD /jobs/d 200\n"
+    )
+    answers = list(crowd.lines(tmp_path / "trace"))
+    assert (answers[3].came, answers[3].took, answers[3].outcome) == (102.0, 0.5, "200")
+    watched = crowd._watched(answers[1:], 101.0, 105.0)
+    assert {target: (one.polls, one.known) for target, one in watched.items()} == {
+        "/jobs/a": (2, 102.0),
+        "/jobs/b": (2, 103.0),
+    }
+
+
+@needs_cores
+@pytest.mark.parametrize(("policy", "polls"), [("wait", 1), ("batch", 1 / 3)])
+def test_a_crowd_is_measured(policy: str, polls: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(crowd, "JOB_SECONDS", (0.05, 0.1))
+    one = crowd.measure(policy, Run(clients=20, warm_up=1.0, seconds=1.0, spread=0.1), tmp_path)
+    assert one.jobs >= 10
+    assert one.polls_per_job == pytest.approx(polls)
+    # A stamp of the server's is cut to a millisecond.
+    assert 0 <= one.delay_ms[0] < one.delay_ms[1] < 500
+    assert 0 < one.queue <= 1
+    assert one.cpu_us_per_job > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_cores
+def test_a_restart_is_measured(tmp_path: Path) -> None:
+    back = restart.measure(40, tmp_path)
+    assert back.clients == 40
+    assert 0 < back.seconds < 5
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_cores
+def test_a_crowd_that_cannot_be_is_told(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match=r"the crowd \(often\) died .*poll: 'often' is not allowed"):
+        crowd.measure("often", Run(clients=1, warm_up=2.0, seconds=1.0), tmp_path)
+
+
+def test_those_who_come_evenly_have_no_peak_and_those_who_come_at_once_have_one() -> None:
+    evenly = [number / 1000 for number in range(10_000)]
+    assert returns(evenly, 10_000).ratio == pytest.approx(1, abs=0.05)
+    half_at_once = sorted([*evenly, *([5.0] * 10_000)])
+    assert returns(half_at_once, 20_000).ratio > 5
+    # A few who are very late do not make the mean small.
+    assert returns([*evenly, 1000.0], 10_001).ratio == pytest.approx(1, abs=0.05)
+
+
+def test_those_who_do_not_come_back_are_told() -> None:
+    with pytest.raises(BenchError, match="only 1 of 10 clients came back"):
+        returns([1.0], 10)
+
+
+def test_costs_are_the_line_through_what_was_measured() -> None:
+    findings = Findings(
+        [
+            replace(GOOD, policy=str(polls), polls_served_per_job=polls, cpu_us_per_job=100 + 20 * polls)
+            for polls in (1.0, 2.0, 10.0)
+        ]
+    )
+    costs = findings.fit()
+    assert costs is not None
+    assert costs.poll == pytest.approx(20e-6)
+    assert costs.post + costs.job == pytest.approx(100e-6)
+    assert Findings([GOOD]).fit() is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (Findings([replace(GOOD, polls_per_job=1.7)]), "FAIL: when-told: 1.70 polls per job, at most 1.6"),
+        (Findings([replace(GOOD, delay_ms=(151.0, 400.0))]), "FAIL: when-told: known after p50 151.0 ms, at most 150"),
+        (Findings([replace(GOOD, policy="retry-after", polls_per_job=2.1)]), "FAIL: retry-after: 2.10"),
+        (Findings([replace(GOOD, policy="wait", delay_ms=(1.0, 21.0))]), "FAIL: wait: known after p99 21.0 ms"),
+        (Findings([replace(GOOD, policy="batch-told", polls_per_job=0.7)]), "FAIL: batch-told: 0.70"),
+        (Findings([replace(GOOD, policy="1s", cpu_us_per_job=500.0), GOOD]), "FAIL: when-told: 2.5 times less CPU"),
+        (Findings(back=Return(clients=1, seconds=1.0, peak=2.0, mean=1.0)), "FAIL: restart: a peak of 2.00 times"),
+        (Findings(foreseen=[replace(PAPER, returns=2.5)]), "FAIL: restart on paper, when-told: a peak of 2.50"),
+        (
+            Findings([GOOD], costs=Costs(post=1, poll=1, job=1), modelled=[replace(PAPER, polls_per_job=2.0)]),
+            "FAIL: the model is within 15% (or 5 ms): 1 figures are not",
+        ),
+    ],
+    ids=lambda given: given if isinstance(given, str) else "",
+)
+def test_what_must_hold_is_held(wrong: Findings, said: str) -> None:
+    lines, good = summary.verdicts(wrong)
+    assert not good
+    assert [line for line in lines if line.startswith(said)] != []
+
+
+def test_what_holds_passes() -> None:
+    findings = Findings([replace(GOOD, policy="1s", cpu_us_per_job=900.0), GOOD])
+    findings.fit()
+    findings.modelled.append(PAPER)
+    lines, good = summary.verdicts(findings)
+    assert good, lines
+    assert len(lines) == 4
+
+
+def test_the_page_gets_what_was_found_between_its_marks(tmp_path: Path) -> None:
+    page = tmp_path / "polling.md"
+    page.write_text(f"before\n{summary.BEGIN}\nstale\n{summary.END}\nafter\n")
+    summary.publish(page, summary.text(Findings([GOOD]), ["PASS: all"], {"date": "today"}))
+    said = page.read_text()
+    assert said.startswith(f"before\n{summary.BEGIN}\n\n| policy |")
+    assert said.endswith(f"- date: today\n\n{summary.END}\nafter\n")
+    assert "| when-told | 1.50 | 100.0 | 400.0 | 200 | - | 100 | 50% |" in said
+    assert "stale" not in said
+
+
+def test_the_page_has_its_marks() -> None:
+    page = (ROOT / "docs" / "polling.md").read_text()
+    assert page.index(summary.BEGIN) < page.index(summary.END)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--port", "99999"], "--port 99999: expected 0 to 65535"),
+        (["--clients", "0"], "clients and seconds are above 0"),
+        (["--policies", "often"], "invalid choice: 'often'"),
+    ],
+)
+def test_what_cannot_be_used_is_told_in_one_line(options: list[str], said: str) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "bench.polling", *options], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode in (1, 2)
+    assert said in ran.stderr.splitlines()[-1]
