@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from math import inf
+from threading import get_ident
 
 from headway.core import ids
 from headway.core.board import Board
@@ -261,11 +262,14 @@ class Active:
 
     def _context(self, job: Job) -> Context:
         board, row, loop = self.board, job.sequence % self.board.rows, asyncio.get_running_loop()
-        attempt = board.attempt(row)
+        attempt, own_thread = board.attempt(row), get_ident()
 
         def report(percent: int) -> None:
-            # The board has one writer, the loop.
-            loop.call_soon_threadsafe(board.report, job.sequence, attempt, percent, time.monotonic())
+            # The board has one writer, the loop; to wake it costs more than to write.
+            if get_ident() == own_thread:
+                board.report(job.sequence, attempt, percent, time.monotonic())
+            else:
+                loop.call_soon_threadsafe(board.report, job.sequence, attempt, percent, time.monotonic())
 
         return Context(ids.write(job.sequence, board.tag[row]).decode(), attempt, report)
 
