@@ -1,7 +1,7 @@
 """The engine: no sockets, no HTTP; imports nothing of ours outside this folder.
 
-In reading order: ``config`` (with ``fields``) and ``errors``; ``job``, the life-cycle; ``ids``; ``board``, the rows and
-the only place where a state changes, and ``memory``, where it lies; ``queue``, what waits, in a ``line`` over a
+In reading order: ``config`` (with ``fields``) and ``errors``; ``job``, the life-cycle; ``ids``; ``rows``, one for each
+job, ``board``, the only place where a state changes, and ``memory``, where they lie; ``queue``, what waits, in a ``line`` over a
 ``ring`` if it is ready and on a ``schedule`` if not; ``estimate``, when to ask again, and ``pace``, how many may at
 once; ``registry``, the tasks; ``workers``, who runs them, ``context``, what they are told, and ``outcome``, how it
 went; ``processes``, each a ``process`` seen from here, the ``messages`` between, and ``child``, which runs there;

@@ -16,9 +16,10 @@ from itertools import islice
 
 import msgspec
 from headway.core import ids
-from headway.core.board import STATE_MASK, Board
+from headway.core.board import Board
 from headway.core.errors import NoRunError
 from headway.core.job import State
+from headway.core.rows import STATE_MASK
 from headway.core.waiters import Waiters
 
 COUNT_MOST = 1000

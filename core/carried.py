@@ -19,12 +19,13 @@ from struct import Struct
 from typing import BinaryIO
 
 import msgspec
-from headway.core.board import LAYOUT, Board, rows_for, rows_that_hold
+from headway.core.board import Board
 from headway.core.job import Job
 from headway.core.keys import Keyed, Keys
 from headway.core.memory import nameless_file
 from headway.core.registry import Task
 from headway.core.results import Result, ResultError, Results
+from headway.core.rows import LAYOUT, rows_for, rows_that_hold
 
 log = logging.getLogger(__name__)
 

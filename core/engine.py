@@ -16,10 +16,7 @@ from headway.core import carried, ids
 from headway.core.active import Active
 from headway.core.admission import Admission
 from headway.core.batches import Batches, BatchStatus, BatchWaiter
-from headway.core.board import (
-    Board,
-    rows_for,
-)
+from headway.core.board import Board
 from headway.core.config import Config
 from headway.core.durable import Durable
 from headway.core.job import State, Status
@@ -31,6 +28,7 @@ from headway.core.reading import Reading
 from headway.core.registry import Registry
 from headway.core.restoring import restore, rows_for_all
 from headway.core.results import Result
+from headway.core.rows import rows_for
 from headway.core.waiters import Waiter
 from headway.core.watchdog import Watchdog
 

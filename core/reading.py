@@ -7,7 +7,10 @@ from collections.abc import Sequence
 
 from headway.core import ids
 from headway.core.active import Active
-from headway.core.board import (
+from headway.core.board import Board
+from headway.core.ids import Ids
+from headway.core.job import ACTIVE, Reason, State, Status
+from headway.core.rows import (
     ATTEMPT_MAX,
     ATTEMPT_SHIFT,
     GENERATION_SHIFT,
@@ -15,10 +18,7 @@ from headway.core.board import (
     PROGRESS_NONE,
     PROGRESS_SHIFT,
     STATE_MASK,
-    Board,
 )
-from headway.core.ids import Ids
-from headway.core.job import ACTIVE, Reason, State, Status
 
 # Plain ints for the road of a poll: a member of an enum costs twice as much to compare.
 QUEUED, RUNNING, SUCCEEDED = int(State.QUEUED), int(State.RUNNING), int(State.SUCCEEDED)

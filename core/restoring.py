@@ -17,7 +17,7 @@ from itertools import chain
 from math import inf
 from typing import Any
 
-from headway.core.board import Board, Record
+from headway.core.board import Board
 from headway.core.durable import Durable
 from headway.core.errors import JournalError
 from headway.core.job import Job, State
@@ -25,6 +25,7 @@ from headway.core.journal.journal import Journal
 from headway.core.journal.replay import Saved
 from headway.core.keys import Keyed
 from headway.core.registry import Registry, Task
+from headway.core.rows import Record
 
 
 def rows_for_all(sequences: list[int], least: int) -> int:

@@ -6,12 +6,13 @@ from random import Random
 import msgspec
 import pytest
 from headway.core.batches import Batches
-from headway.core.board import ROW_BYTES, Board, Record, rows_for, rows_that_hold
+from headway.core.board import Board
 from headway.core.errors import IllegalMoveError
 from headway.core.ids import Ids, write, write_batch
 from headway.core.job import ACTIVE, MOVES, TERMINAL, State
 from headway.core.line import Limit
 from headway.core.queue import Queue
+from headway.core.rows import ROW_BYTES, Record, rows_for, rows_that_hold
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule

@@ -10,13 +10,14 @@ from math import inf
 import msgspec
 import pytest
 from headway.core import carried
-from headway.core.board import LAYOUT, Board
+from headway.core.board import Board
 from headway.core.carried import Carried
 from headway.core.job import Job, State
 from headway.core.keys import Keyed, Keys
 from headway.core.memory import nameless_file
 from headway.core.registry import Options, Registry
 from headway.core.results import JSON, Result, Results
+from headway.core.rows import LAYOUT
 
 KEPT_JOBS, KEPT_SECONDS, ACTIVE = 20, 3600.0, 5
 BEGIN = time.monotonic()
