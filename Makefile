@@ -7,8 +7,8 @@ BIN := .venv/bin
 LINT = s=0; $(BIN)/ruff format --check . || s=1; $(BIN)/ruff check . || s=1; $(BIN)/mypy || s=1
 
 .DEFAULT_GOAL := help
-.PHONY: .venv run-server run-clients test check lint format bench bench-floor bench-peers bench-polling bench-memory
-.PHONY: bench-queues bench-journal crash build clean help
+.PHONY: .venv run-server run-clients test check lint format build clean help crash \
+  bench bench-floor bench-peers bench-polling bench-memory bench-queues bench-journal
 
 # `make -j clean test` must not clean under the test's feet.
 ifneq (,$(filter clean,$(MAKECMDGOALS)))

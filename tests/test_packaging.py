@@ -22,7 +22,7 @@ def make(*arguments: str) -> str:
 def test_help_is_the_default_and_lists_every_target() -> None:
     said = re.findall(r"^([^\s:]+):.*?## (.+)$", MAKEFILE, re.MULTILINE)
     listed = re.findall(r"^  make (\S+) +(.+)$", make(), re.MULTILINE)
-    phony = re.findall(r"^\.PHONY: (.+)$", MAKEFILE, re.MULTILINE)[0].split()
+    phony = re.findall(r"^\.PHONY: ((?:.*\\\n)*.+)$", MAKEFILE, re.MULTILINE)[0].replace("\\", "").split()
     assert listed == said
     assert {target for target, _ in listed} == set(phony) - {".venv"}
 

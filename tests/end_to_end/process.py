@@ -32,7 +32,9 @@ def environment(settings: Mapping[str, object]) -> dict[str, str]:
     """Return our environment with ``settings``, ``section__key``, and no other of Headway's."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("HEADWAY_")}
     theirs = {f"HEADWAY_{name.upper()}": json.dumps(value) for name, value in settings.items()}
-    return own | theirs | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
+    # Hundreds of servers are started, and compile the same files where bytecode is not kept.
+    bytecode = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(ROOT / ".pytest_cache" / "bytecode")}
+    return own | theirs | bytecode | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from tests.end_to_end.crash import CLIENTS, Client, free_port, kill_loop
 from tests.end_to_end.process import environment, wait_until
 from tests.protocol.wire import Wire
 
-ROUNDS = int(os.environ.get("ROUNDS", "6"))
+ROUNDS = int(os.environ.get("ROUNDS", "5"))
 
 
 def test_nothing_acknowledged_is_lost_when_the_server_is_killed(tmp_path: Path) -> None:
