@@ -130,7 +130,10 @@ def test_costs_are_the_line_through_what_was_measured() -> None:
         (Findings([replace(GOOD, policy="batch-told", polls_per_job=0.7)]), "FAIL: batch-told: 0.70"),
         (Findings([replace(GOOD, policy="1s", cpu_us_per_job=500.0), GOOD]), "FAIL: when-told: 2.5 times less CPU"),
         (Findings(back=Return(clients=1, seconds=1.0, peak=2.0, mean=1.0)), "FAIL: restart: a peak of 2.00 times"),
-        (Findings(foreseen=[replace(PAPER, returns=2.5)]), "FAIL: restart on paper, when-told: a peak of 2.50"),
+        (
+            Findings(foreseen=[replace(PAPER, policy="wait", returns=2.5)]),
+            "FAIL: restart on paper, wait: a peak of 2.50",
+        ),
         (
             Findings([GOOD], costs=Costs(post=1, poll=1, job=1), modelled=[replace(PAPER, polls_per_job=2.0)]),
             "FAIL: the model is within 15% (or 5 ms): 1 figures are not",
