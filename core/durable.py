@@ -191,8 +191,7 @@ class Durable(Active):
         for sequence in committed:
             owed = self._owed.pop(sequence)
             owed.show()
-            for watcher in owed.watchers:
-                watcher.wake()
+            owed.wake()
         if self._turned_away:
             self._turned_away = False
             for _ in range(len(self.workers.idle)):
@@ -205,8 +204,7 @@ class Durable(Active):
             owed = self._owed.pop(sequence)
             if owed.undo is not None:
                 owed.undo()
-            for watcher in owed.watchers:
-                watcher.wake()
+            owed.wake()
 
     # Life.
 

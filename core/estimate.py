@@ -31,7 +31,7 @@ AIM_EVERY = 16
 # The least weight of the newest run in the mean over all tasks, which so forgets all but 1/e in 300 runs.
 WEIGHT = 1 / 300
 CLIP = 8.0
-PRICE = 0.75
+PRICE = 0.85
 NEXT = 0.6
 # Before anything is known, and what is added for each poll that found nothing new, as a part of the time so far.
 UNKNOWN_S = 1.0

@@ -17,6 +17,13 @@ class Owed:
         self.undo = undo
         self.watchers: list[Watcher] = []
 
+    def wake(self) -> None:
+        """Wake who waits."""
+        # Taken out, since each of them knows this one: a cycle, which only the garbage collector would find.
+        watchers, self.watchers = self.watchers, []
+        for watcher in watchers:
+            watcher.wake()
+
 
 class Watcher:
     """Waits for a commit; ``wake`` is called once, whether it succeeds or is given up, unless cancelled before."""
@@ -30,7 +37,8 @@ class Watcher:
 
     def cancel(self) -> None:
         """Wait no more."""
-        self._owed.watchers.remove(self)
+        if self in self._owed.watchers:
+            self._owed.watchers.remove(self)
 
     def hurry(self) -> None:
         """Wait on: what is not committed cannot be told."""

@@ -79,8 +79,9 @@ class Journal:
         # What to delete: up to this place, ended before, keys from before.
         self._cut: tuple[int, float, float] | None = None
         self._slice = 500
-        self._asleep = False
+        # One for each turn of the loop in which something was appended, at its end: a batch is never less than a turn.
         self._signal: SimpleQueue[None] = SimpleQueue()
+        self._signalled = False
         self._closing = False
         self._looked = 0
         self._thread: Thread | None = None
@@ -210,15 +211,18 @@ class Journal:
     def _append(self, change: Change) -> int:
         self._into.append(change)
         self.appended += 1
-        if self._asleep:
+        if not self._signalled:
             self._wake()
         return self.appended
 
     def _wake(self) -> None:
-        if self._asleep and self._thread is not None:
-            self._asleep = False
-            # Not now: the rest of this turn of the loop shall come into the same batch.
-            self._loop.call_soon(self._signal.put, None)
+        if not self._signalled and self._thread is not None:
+            self._signalled = True
+            self._loop.call_soon(self._end_of_turn)
+
+    def _end_of_turn(self) -> None:
+        self._signalled = False
+        self._signal.put(None)
 
     # Life.
 
@@ -231,6 +235,8 @@ class Journal:
     ) -> None:
         """Start the thread; the functions are called on ``loop``, in the order of what happened."""
         self._loop, self._on_commit, self._on_full, self._on_fatal = loop, on_commit, on_full, on_fatal
+        # For what was appended before.
+        self._signal.put(None)
         self._thread = Thread(target=self._write, name="journal", daemon=True)
         self._thread.start()
 
@@ -264,7 +270,7 @@ class Journal:
         """Do what is next; False when all is done and the journal is closing."""
         if self.full:
             self._rest(RETRY_S)
-        elif not (self._pending or self._cut or self._closing):
+        elif not (self._cut or self._closing):
             self._sleep()
         # Closing: what is appended until now is committed. With no room it is lost, and was never acknowledged.
         last = self._closing
@@ -285,12 +291,11 @@ class Journal:
         return rows
 
     def _sleep(self) -> None:
-        """Wait until something was appended."""
-        self._asleep = True
-        # Once more, for what was appended between the look and the flag.
-        if not (self._pending or self._cut or self._closing):
-            self._signal.get()
-        self._asleep = False
+        """Wait for the end of a turn in which something was appended; then forget the other turns that are over."""
+        self._signal.get()
+        with suppress(Empty):
+            while True:
+                self._signal.get_nowait()
 
     def _rest(self, seconds: float) -> None:
         """Wait for so long, whatever is appended; closing cuts it short."""
