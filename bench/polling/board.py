@@ -6,7 +6,7 @@ from math import inf
 
 import numpy as np
 from headway.core.config import Config
-from headway.core.estimate import Estimate
+from headway.core.estimate import RUNS, Estimate
 
 from bench.polling.agenda import Flags, Items, Times
 
@@ -23,8 +23,9 @@ class Promises:
         self._rule = Estimate(workers, 1, polling.capacity * polling.share)
 
     def observe(self, ran: Times, now: Times) -> None:
-        """Learn how long jobs ran that ended at ``now``."""
-        for seconds, moment in zip(ran.tolist(), now.tolist(), strict=True):
+        """Learn how long jobs ran that ended at ``now``; of those of one step, from so many as the rule keeps."""
+        each = -(-len(ran) // RUNS)
+        for seconds, moment in zip(ran[::each].tolist(), now[::each].tolist(), strict=True):
             self._rule.observe(0, seconds, moment)
 
     def began(self, now: float) -> None:
