@@ -86,6 +86,7 @@ class Board(Rows):
             raise IllegalMoveError(f"job {sequence} is {State(before).name.lower()}, not to be {after.name.lower()}")
         if after == RUNNING:
             self.started[row] = now
+            self.ended[row] = 0.0
             word = (word | PROGRESS_MASK) + ATTEMPT_ONE
         elif after >= SUCCEEDED:
             self.ended[row] = now
@@ -107,6 +108,7 @@ class Board(Rows):
         if row >= 0 and self.live[row] & STATE_MASK == State.RUNNING and self.attempt(row) == attempt:
             started = self.started[row]
             self.due[row] = started + (when - started) * 100 / percent if percent else 0.0
+            self.ended[row] = 0.0
             self.live[row] = self.live[row] & ~PROGRESS_MASK | percent << PROGRESS_SHIFT
 
     def none_expired(self, first: int, now: float) -> bool:

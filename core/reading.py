@@ -25,10 +25,8 @@ QUEUED, RUNNING, SUCCEEDED = int(State.QUEUED), int(State.RUNNING), int(State.SU
 
 # Rows that one call to ``list`` looks at, so that it does not hold the loop: a millisecond.
 LISTED_ROWS = 1 << 18
-# A client that asks this much before it was told to keeps its promise, unless what is known now is sooner or later than
-# that by such a part of the time that is left.
+# A client that asks this much before it was told to is told the same again.
 EARLY_S = 0.03
-SOONER, LATER = 0.75, 1.5
 
 
 class Reading:
@@ -115,7 +113,8 @@ class Reading:
             if state != RUNNING:
                 ahead = self._active.queue.ahead(sequence)
             if promise:
-                retry_after_ms = self._told(row, self._until(row, word, ahead, now), now)
+                left = board.ended[row] - now
+                retry_after_ms = int(left * 1000) if left > EARLY_S else self._promise(row, word, ahead, now)
         return Status(
             state,
             sequence,
@@ -131,18 +130,14 @@ class Reading:
             board.reason[row],
         )
 
-    def _told(self, row: int, seconds: float, now: float) -> int:
-        """Return after how many milliseconds, ``seconds`` or a little later, to ask; and promise that poll.
+    def _promise(self, row: int, word: int, ahead: int, now: float) -> int:
+        """Return after how many milliseconds to ask for a job, and promise that poll.
 
-        A job has one promise at a time, whoever asks for it and how often: who asks every second whatever he is told
-        takes no room from those who come when told.
+        A job has one promise at a time, until it comes or something new is known of the job: who asks every second
+        whatever he is told takes no room from those who come when told.
         """
-        ended = self._board.ended
-        left = ended[row] - now
-        if left > EARLY_S and left * SOONER < seconds < left * LATER:
-            return int(left * 1000)
-        milliseconds = self._active.estimate.told(seconds, now)
-        ended[row] = now + milliseconds / 1000
+        milliseconds = self._active.estimate.told(self._until(row, word, ahead, now), now)
+        self._board.ended[row] = now + milliseconds / 1000
         return milliseconds
 
     def _until(self, row: int, word: int, ahead: int, now: float, together: int = 1) -> float:
@@ -163,13 +158,19 @@ class Reading:
     def when_all(self, some: Sequence[int], count: int, now: float) -> int:
         """Milliseconds after which to ask whether ``count`` jobs are all over, of which ``some`` are looked at."""
         board, queue = self._board, self._active.queue
+        first = some[0] % board.rows
+        left = board.ended[first] - now
+        if left > EARLY_S:
+            return int(left * 1000)
         longest = 0.0
         for sequence in some:
             row = sequence % board.rows
             word = board.live[row]
             ahead = 0 if word & STATE_MASK == RUNNING else queue.ahead(sequence)
             longest = max(longest, self._until(row, word, ahead, now, count))
-        return self._told(some[0] % board.rows, longest, now)
+        milliseconds = self._active.estimate.told(longest, now)
+        board.ended[first] = now + milliseconds / 1000
+        return milliseconds
 
 
 def _bare(state: State, sequence: int, tag: int) -> Status:

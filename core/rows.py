@@ -115,7 +115,7 @@ class Rows:
         self.submitted = self._column(8).cast("d")
         self.due = self._column(8).cast("d")
         self.started = self._column(8).cast("d")
-        # Of a job that is not over: when it is to be asked for, as was told last.
+        # Of a job that is not over: when it is to be asked for, as was told last; 0.0: something is new since.
         self.ended = self._column(8).cast("d")
         # Index into the registry.
         self.task = self._column(2).cast("H")
