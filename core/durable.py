@@ -133,7 +133,8 @@ class Durable(Active):
     def forget(self, sequence: int) -> None:
         """Forget the result of a job that is over, on disk as well."""
         super().forget(sequence)
-        self._owed[sequence] = Owed(self.journal.forget_result(sequence), lambda: None)
+        if sequence not in self._owed:
+            self._owed[sequence] = Owed(self.journal.forget_result(sequence), lambda: None)
 
     def _claim(self) -> Job | None:
         if self._closing:
