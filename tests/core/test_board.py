@@ -253,7 +253,7 @@ class Jobs(RuleBasedStateMachine):
 
 
 TestJobs = Jobs.TestCase
-TestJobs.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+TestJobs.settings = settings(max_examples=40, stateful_step_count=60, deadline=None)
 
 
 def opened(board: Board, state: State = State.QUEUED) -> int:

@@ -364,12 +364,12 @@ def test_the_board_may_have_another_size(begin: Begin, settings: dict[str, objec
 
 
 def test_a_start_reads_many_jobs_quickly(tmp_path: Path, begin: Begin) -> None:
-    asyncio.run(fill(tmp_path / "journal.db", 30_000))
+    asyncio.run(fill(tmp_path / "journal.db", 10_000))
     server = begin()
-    said = server.wait_for_line(r"recovered 30000 jobs in \d")
+    said = server.wait_for_line(r"recovered 10000 jobs in \d")
     # A third of a second on a quiet machine; make crash tells it.
     assert float(re.findall(r"in ([\d.]+) s", said)[0]) < 5
-    assert server.stats()["jobs"]["succeeded"] == 30_000
+    assert server.stats()["jobs"]["succeeded"] == 10_000
 
 
 async def fill(path: Path, count: int) -> None:

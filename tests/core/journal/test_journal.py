@@ -29,7 +29,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 CHILD = Path(__file__).parent / "journal_child.py"
-ROUNDS = int(os.environ.get("ROUNDS", "8"))
+ROUNDS = int(os.environ.get("ROUNDS", "5"))
 Rows = dict[int, list[object]]
 
 
