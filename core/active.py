@@ -26,7 +26,7 @@ from headway.core.job import Job, Reason, State
 from headway.core.keys import Key, Keyed, Keys
 from headway.core.line import Limit
 from headway.core.outcome import Outcome
-from headway.core.owed import Watcher
+from headway.core.owed import Owed, Watcher
 from headway.core.processes import Processes
 from headway.core.queue import Queue
 from headway.core.registry import Lane, Registry, Task
@@ -73,6 +73,8 @@ class Active:
         # When jobs that wait fail because their deadline has come.
         self.deadlines = Schedule()
         self.waiters = Waiters()
+        # What is not safe yet, by sequence number, in the order of the changes; in memory nothing ever is owed.
+        self._owed: dict[int, Owed] = {}
         # Set when there is no job, for who waits for that.
         self._none: asyncio.Event | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -93,16 +95,17 @@ class Active:
         """Delete what retention has given up: in memory there is nothing to do, since its row is used again."""
 
     def owes(self, sequence: int) -> bool:
-        """Whether what was last done about a job is not safe yet: in memory it always is."""
-        return False
+        """Whether what was last done about a job is not safe yet; in memory it always is."""
+        return sequence in self._owed
 
     def last_owed(self, sequences: Sequence[int]) -> int:
         """Return the job that is safe last; 0 where all are."""
-        return 0
+        owed = [sequence for sequence in sequences if sequence in self._owed]
+        return max(owed, key=lambda sequence: self._owed[sequence].change, default=0)
 
     def when_safe(self, sequence: int, wake: Callable[[], None]) -> Watcher:
         """Have ``wake`` called when what is owed of a job is safe, or was rejected."""
-        raise NotImplementedError
+        return Watcher(self._owed[sequence], wake)
 
     async def finish(self, timeout_s: float) -> int:
         """Wait until all jobs are over; return how many are not."""

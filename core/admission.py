@@ -105,6 +105,22 @@ class Admission:
         self._active.begin(job, submission.delay, now, key)
         return sequence
 
+    def confirmed(self, status: Status) -> Status:
+        """Return what is known of a job whose submission was owed, and is no more; raises JournalFullError."""
+        now = self._reading.again(status)
+        if now.state == State.EXPIRED:
+            # It has not had the time to expire: it was rejected.
+            raise JournalFullError
+        return now
+
+    def confirmed_batch(self, batch: BatchStatus) -> BatchStatus:
+        """Do what ``confirmed`` does for a batch."""
+        now = self._batches.peek(batch.id, time.monotonic())
+        if now is None or not now.pending:
+            # Its jobs have not had the time to end: they were rejected.
+            raise JournalFullError
+        return now
+
     def replayed(self, key: Key) -> Status | None:
         """Return the job that came under ``key``, EMPTY where that is not safe yet; None where none did.
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from math import inf
 
@@ -24,7 +24,7 @@ from headway.core.journal.attempts import Attempts
 from headway.core.journal.journal import Journal
 from headway.core.keys import Key, Keyed
 from headway.core.outcome import Outcome
-from headway.core.owed import Owed, Watcher
+from headway.core.owed import Owed
 from headway.core.registry import Registry
 from headway.core.results import Result
 
@@ -44,9 +44,7 @@ class Durable(Active):
         self.attempts = Attempts(journal.path)
         # What time.time is when time.monotonic is 0; read anew by ``expire``, since the clock can be set.
         self.wall = time.time() - time.monotonic()
-        # By sequence number, in the order of their changes.
-        self._owed: dict[int, Owed] = {}
-        # Ends among them.
+        # Ends among what is owed.
         self._ends = 0
         # A worker was told that there is no job because the journal had no room.
         self._turned_away = False
@@ -82,19 +80,6 @@ class Durable(Active):
     def together(self) -> AbstractContextManager[None]:
         """Have all that is begun within it committed, or rejected, as one."""
         return self.journal.together()
-
-    def owes(self, sequence: int) -> bool:
-        """Whether what was last done about a job is not committed yet."""
-        return sequence in self._owed
-
-    def last_owed(self, sequences: Sequence[int]) -> int:
-        """Return the job whose change is committed last; 0 where nothing is owed."""
-        owed = [sequence for sequence in sequences if sequence in self._owed]
-        return max(owed, key=lambda sequence: self._owed[sequence].change, default=0)
-
-    def when_safe(self, sequence: int, wake: Callable[[], None]) -> Watcher:
-        """Have ``wake`` called when what is owed of a job is committed, or was rejected."""
-        return Watcher(self._owed[sequence], wake)
 
     def begin(self, job: Job, delay: float, now: float, key: Key | None = None) -> None:
         """Write down a job; it begins when it is committed."""

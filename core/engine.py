@@ -26,27 +26,20 @@ from headway.core.memory import nameless_file
 from headway.core.owed import Watcher
 from headway.core.reading import Reading
 from headway.core.registry import Registry
-from headway.core.restoring import restore, rows_for_all
+from headway.core.restoring import restore
 from headway.core.results import Result
-from headway.core.rows import rows_for
+from headway.core.rows import rows_for, rows_for_all
 from headway.core.waiters import Waiter
 from headway.core.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
-# Plain ints for the road of a poll: a member of an enum costs twice as much to compare.
-QUEUED, RUNNING, SUCCEEDED = int(State.QUEUED), int(State.RUNNING), int(State.SUCCEEDED)
-
 # Seconds between two rounds of the chores.
 CHORES_S = 1.0
-# Seconds after which a successor of a server that shuts down may be there.
-SUCCESSOR_S = 2.0
-# Rows that one call to ``list`` looks at, so that it does not hold the loop: a millisecond.
-LISTED_ROWS = 1 << 18
 
 
 class Engine:
-    """Jobs in memory: the board and all that acts on it."""
+    """The board and all that acts on it; with ``journal`` on disk as well, and ``before`` from an earlier image."""
 
     def __init__(
         self,
@@ -92,6 +85,8 @@ class Engine:
         self.submit_many = self.admission.submit_many
         self.replayed = self.admission.replayed
         self.retry = self.admission.retry
+        self.confirmed = self.admission.confirmed
+        self.confirmed_batch = self.admission.confirmed_batch
         self.watchdog = Watchdog(config.watchdog.stall, self.active.workers.holder)
         # Done every CHORES_S, each with its name for the log.
         self.chores: list[tuple[str, Callable[[float], object]]] = [
@@ -209,7 +204,7 @@ class Engine:
     def cancel_batch(self, batch: BatchStatus) -> tuple[bool, int]:
         """End the jobs of a batch that wait or run; return whether any was running, and the one that is safe last."""
         pending = self.batches.pending(batch)
-        running = any(self.board.state(sequence) == RUNNING for sequence in pending)
+        running = any(self.board.state(sequence) == State.RUNNING for sequence in pending)
         for sequence in pending:
             self.active.cancel(sequence)
         return running, self.active.last_owed(pending)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,8 @@ from headway.core.registry import Registry
 
 # Seconds after which a client may ask whether the engine is there.
 RETRY_S = 1.0
+
+log = logging.getLogger(__name__)
 
 
 class Recovering:
@@ -52,6 +55,12 @@ def open_engine(
     if config.journal.path is None:
         return Engine(config, registry, before=before)
     journal = Journal(Path(config.journal.path), config.journal.sync)
+    if journal.lost:
+        log.error(
+            "%s: the last %d acknowledged commits are missing, which journal.sync: normal allows when the power goes",
+            journal.path,
+            journal.lost,
+        )
     try:
         engine = Engine(config, registry, journal)
         engine.restore(progress)

@@ -77,10 +77,9 @@ class Reading:
     def list(self, state: State, before: int, limit: int) -> tuple[list[Status], int]:
         """Return up to ``limit`` jobs that are in ``state``, newest first, from those before sequence ``before``.
 
-        Nothing is said of when to ask again.
-
         And the sequence number to go on from, 0 where there are no more. 0 for ``before`` begins with the newest. No
-        more than LISTED_ROWS rows are looked at, so fewer than ``limit`` may come although there are more.
+        more than LISTED_ROWS rows are looked at, so fewer than ``limit`` may come although there are more. Nothing is
+        said of when to ask again.
         """
         board, now = self._board, time.monotonic()
         end = min(before or board.next_sequence, board.next_sequence)
@@ -114,7 +113,10 @@ class Reading:
                 ahead = self._active.queue.ahead(sequence)
             if promise:
                 left = board.ended[row] - now
-                retry_after_ms = int(left * 1000) if left > EARLY_S else self._promise(row, word, ahead, now)
+                if left > EARLY_S:
+                    retry_after_ms = int(left * 1000)
+                else:
+                    retry_after_ms = self._promise(row, self._until(row, word, ahead, now), now)
         return Status(
             state,
             sequence,
@@ -130,14 +132,14 @@ class Reading:
             board.reason[row],
         )
 
-    def _promise(self, row: int, word: int, ahead: int, now: float) -> int:
-        """Return after how many milliseconds to ask for a job, and promise that poll.
+    def _promise(self, row: int, seconds: float, now: float) -> int:
+        """Return after how many milliseconds, ``seconds`` or a little later, to ask for a job, and promise that poll.
 
         A job has one promise at a time, until it comes or something new is known of the job: who asks every second
         whatever he is told takes no room from those who come when told.
         """
-        milliseconds = self._active.estimate.told(self._until(row, word, ahead, now), now)
-        self._board.ended[row] = now + milliseconds / 1000
+        milliseconds = self._active.estimate.told(seconds, now)
+        self._board.promise(row, now + milliseconds / 1000)
         return milliseconds
 
     def _until(self, row: int, word: int, ahead: int, now: float, together: int = 1) -> float:
@@ -168,9 +170,7 @@ class Reading:
             word = board.live[row]
             ahead = 0 if word & STATE_MASK == RUNNING else queue.ahead(sequence)
             longest = max(longest, self._until(row, word, ahead, now, count))
-        milliseconds = self._active.estimate.told(longest, now)
-        board.ended[first] = now + milliseconds / 1000
-        return milliseconds
+        return self._promise(first, longest, now)
 
 
 def _bare(state: State, sequence: int, tag: int) -> Status:

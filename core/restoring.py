@@ -28,14 +28,6 @@ from headway.core.registry import Registry, Task
 from headway.core.rows import Record
 
 
-def rows_for_all(sequences: list[int], least: int) -> int:
-    """Return how many rows, ``least`` or a few more, give each of ``sequences`` a row of its own."""
-    rows = least
-    while len({sequence % rows for sequence in sequences}) < len(sequences):
-        rows += 1
-    return rows
-
-
 def restore(
     journal: Journal,
     board: Board,

@@ -84,6 +84,17 @@ def rows_that_hold(sequences: Iterable[int], least: int, before: int) -> int:
     return least
 
 
+def rows_for_all(sequences: Sequence[int], least: int) -> int:
+    """Return how many rows, ``least`` or a few more, give each of ``sequences`` a row of its own.
+
+    For few numbers, of which it is not known among how many rows they had one; else see ``rows_that_hold``.
+    """
+    rows = least
+    while len({sequence % rows for sequence in sequences}) < len(sequences):
+        rows += 1
+    return rows
+
+
 class Rows:
     """``rows`` rows, all empty.
 

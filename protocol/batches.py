@@ -7,7 +7,6 @@ from functools import partial
 
 import orjson
 from headway.core.batches import BatchStatus
-from headway.core.errors import JournalFullError
 from headway.core.job import State
 from headway.protocol import bodies
 from headway.protocol.jobs import patience, when_safe
@@ -36,10 +35,7 @@ def submit(service: Service, request: Request, _: bytes) -> bytes | Held:
 
 
 def _accepted(service: Service, request: Request, batch: BatchStatus) -> bytes | Held:
-    batch = _found(service, batch.id)
-    if not batch.pending:
-        # Its jobs have not had the time to end: they were rejected.
-        raise JournalFullError
+    batch = service.engine.confirmed_batch(batch)
     seconds = patience(service, request)
     if seconds is None:
         return _created(service, request, batch, b"")

@@ -18,9 +18,12 @@ from headway.core.results import Result
 from headway.protocol.documents import ended_document, job_members, status_document
 from headway.protocol.problems import Refusal, document
 from headway.protocol.request import Request
-from headway.protocol.responses import JSON, NAMES, PROBLEM, STATUS_LINES, Held, Reading, complete
+from headway.protocol.responses import JSON, NAMES, PROBLEM, STATUS_LINES, Awaited, Held, complete
 from headway.protocol.service import Service
 from msgspec import Meta
+
+# Says something of a job in an answer with further header lines.
+Tell = Callable[[Service, Request, Status, bytes], bytes | Held]
 
 # What a job returned that returned nothing.
 NULL = Result(b"null", JSON.decode())
@@ -42,12 +45,27 @@ def find(service: Service, name: bytes) -> tuple[Status, bytes]:
 
 def job(service: Service, request: Request, name: bytes) -> bytes | Held:
     """GET, HEAD /jobs/{id}: the state of a job; with ``Prefer: wait`` when it is over."""
+    return _asked(service, request, name, _told)
+
+
+def result(service: Service, request: Request, name: bytes) -> bytes | Held:
+    """GET, HEAD /jobs/{id}/result: what the job returned; until then, and if not, its state."""
+    return _asked(service, request, name, _result)
+
+
+def _asked(service: Service, request: Request, name: bytes, tell: Tell) -> bytes | Held:
+    """Return what ``tell`` says of a job; if the client would wait, once it is over."""
     status, fields = find(service, name)
     seconds = patience(service, request)
     if seconds is None:
-        return _told(service, request, status, fields)
+        return tell(service, request, status, fields)
     fields += b"Preference-Applied: wait=%d\r\n" % seconds
-    return _when_over(service, status, seconds, lambda: _told(service, request, service.engine.again(status), fields))
+    if status.state >= State.SUCCEEDED:
+        return tell(service, request, status, fields)
+    return Held(
+        partial(service.engine.wait, status, seconds),
+        lambda: tell(service, request, service.engine.again(status), fields),
+    )
 
 
 def patience(service: Service, request: Request) -> int | None:
@@ -56,12 +74,6 @@ def patience(service: Service, request: Request) -> int | None:
     if value is None or not (value.isdigit() and len(value) < 20):
         return None
     return min(int(value), service.config.http.wait_most) or None
-
-
-def _when_over(service: Service, status: Status, seconds: int, then: Callable[[], bytes | Held]) -> bytes | Held:
-    if status.state >= State.SUCCEEDED:
-        return then()
-    return Held(partial(service.engine.wait, status, seconds), then)
 
 
 def _told(service: Service, request: Request, status: Status, fields: bytes) -> bytes | Held:
@@ -90,7 +102,7 @@ def _with_result(service: Service, status: Status, then: Callable[[Result | None
     if found is not None or service.engine.journal is None:
         return then(found)
     reading = asyncio.ensure_future(service.engine.read_result(status))
-    return Held(partial(Reading, reading), lambda: then(reading.result()))
+    return Held(partial(Awaited, reading), lambda: then(reading.result()))
 
 
 def listing(service: Service, request: Request, _: bytes) -> bytes:
@@ -121,16 +133,6 @@ def _query(target: bytes) -> Query:
         return msgspec.convert(members, Query)
     except (msgspec.ValidationError, OverflowError):
         raise InvalidError(list(faults(Query, members)) or [("state", "is required")]) from None
-
-
-def result(service: Service, request: Request, name: bytes) -> bytes | Held:
-    """GET, HEAD /jobs/{id}/result: what the job returned; until then, and if not, its state."""
-    status, fields = find(service, name)
-    seconds = patience(service, request)
-    if seconds is None:
-        return _result(service, request, status, fields)
-    fields += b"Preference-Applied: wait=%d\r\n" % seconds
-    return _when_over(service, status, seconds, lambda: _result(service, request, service.engine.again(status), fields))
 
 
 def _result(service: Service, request: Request, status: Status, fields: bytes) -> bytes | Held:

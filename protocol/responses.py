@@ -137,7 +137,7 @@ class Held:
         self.then = then
 
 
-class Reading:
+class Awaited:
     """Holds an answer until something was read from the disk."""
 
     __slots__ = ("_future", "_wake")

@@ -7,14 +7,14 @@ import re
 from functools import partial
 
 from headway.core import ids
-from headway.core.errors import InvalidError, JournalFullError
+from headway.core.errors import InvalidError
 from headway.core.job import State, Status
 from headway.core.keys import Key
 from headway.protocol import bodies
 from headway.protocol.jobs import find, patience, with_document
 from headway.protocol.problems import Refusal
 from headway.protocol.request import Request
-from headway.protocol.responses import JSON, NAMES, Held, Reading
+from headway.protocol.responses import JSON, NAMES, Awaited, Held
 from headway.protocol.service import Service
 
 REPLAYED = b"Idempotency-Replayed: true\r\n"
@@ -76,7 +76,7 @@ def retry(service: Service, request: Request, name: bytes) -> bytes | Held:
         return _accepted(service, request, service.engine.retry(status), link)
     reading = asyncio.ensure_future(service.engine.read_job(status))
     return Held(
-        partial(Reading, reading),
+        partial(Awaited, reading),
         lambda: _accepted(service, request, service.engine.retry(status, reading.result()), link),
     )
 
@@ -84,7 +84,10 @@ def retry(service: Service, request: Request, name: bytes) -> bytes | Held:
 def _accepted(service: Service, request: Request, status: Status, fields: bytes = b"") -> bytes | Held:
     """Answer that a job was taken, once that is safe; with ``Prefer: wait`` when it is over."""
     if status.state == State.EMPTY:
-        return Held(partial(service.engine.when_safe, status.sequence), lambda: _safe(service, request, status, fields))
+        return Held(
+            partial(service.engine.when_safe, status.sequence),
+            lambda: _accepted(service, request, service.engine.confirmed(status), fields),
+        )
     seconds = patience(service, request)
     if seconds is None:
         return _answer(service, request, status, fields)
@@ -95,14 +98,6 @@ def _accepted(service: Service, request: Request, status: Status, fields: bytes 
         partial(service.engine.wait, status, seconds),
         lambda: _answer(service, request, service.engine.again(status), fields),
     )
-
-
-def _safe(service: Service, request: Request, status: Status, fields: bytes) -> bytes | Held:
-    status = service.engine.again(status)
-    if status.state == State.EXPIRED:
-        # It has not had the time to expire: it was rejected.
-        raise JournalFullError
-    return _accepted(service, request, status, fields)
 
 
 def _answer(service: Service, request: Request, status: Status, fields: bytes) -> bytes | Held:

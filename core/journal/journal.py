@@ -69,7 +69,6 @@ class Journal:
         self.expired = 0
         # Whether there is no room; new submissions would only be rejected.
         self.full = False
-        self.dead = False
         self._pending: list[Change] = []
         # Where changes are put: ``_pending``, or what is gathered to go there at once.
         self._into = self._pending
@@ -263,7 +262,6 @@ class Journal:
             self.reader.close()
             self._finish()
         except BaseException as error:  # noqa: BLE001 — whatever it is, nothing is committed any more
-            self.dead = True
             self._tell(self._on_fatal, f"{self.path}: cannot be written: {_one_line(error)}")
 
     def _turn(self) -> bool:
