@@ -21,10 +21,13 @@ from time import monotonic, sleep
 import apsw
 import orjson
 import pytest
+from headway.core.config import Config, JournalSection
 from headway.core.errors import JournalError
 from headway.core.job import State
 from headway.core.journal import recovery, replay, report, schema
 from headway.core.journal.journal import Journal
+from headway.core.opening import open_engine
+from headway.core.registry import Options, Registry
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -596,21 +599,36 @@ def test_a_refused_file_stays_as_it_is_and_recover_saves_what_can_be_read(tmp_pa
         recovery.recover(path, tmp_path / "new")
 
 
-@on_a_loop
-async def test_normal_may_lose_the_last_commits_with_the_power_and_says_how_many(tmp_path: Path) -> None:
-    async with opened(tmp_path / "j", "normal") as (journal, said):
+async def unplugged(folder: Path) -> Path:
+    """Return a journal whose last commits were lost with the power."""
+    async with opened(folder / "j", "normal") as (journal, said):
         for sequence in range(1, 6):
             submit(journal, sequence)
             await said.until(lambda: said.committed == journal.appended)
-        path = copied(tmp_path / "j", tmp_path / "unplugged")
+        path = copied(folder / "j", folder / "unplugged")
     log = path.with_name("j-wal")
     log.write_bytes(log.read_bytes()[:-5000])
+    return path
+
+
+@on_a_loop
+async def test_normal_may_lose_the_last_commits_with_the_power_and_says_how_many(tmp_path: Path) -> None:
+    path = await unplugged(tmp_path)
     with pytest.raises(JournalError, match=r"the last . acknowledged commits are missing"):
         Journal(path)
     journal = Journal(path, "normal")
     assert 0 < journal.lost <= 2
     assert journal.next_sequence > 5
     journal.abandon()
+
+
+def test_a_server_tells_what_normal_has_lost(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = asyncio.run(unplugged(tmp_path))
+    registry = Registry()
+    registry.add(lambda _: None, Options(name="sleep"))
+    config = Config(journal=JournalSection(path=str(path), sync="normal"))
+    asyncio.run(open_engine(config, registry, lambda _: None).close())
+    assert "acknowledged commits are missing" in caplog.text
 
 
 # Refusals.
