@@ -2,8 +2,9 @@
 
 What is learnt. Of each task some RUNS run times are kept, in ascending order; a new one takes the place of one drawn at
 random, so what is kept is an exponentially weighted sample, and one slow job is one entry in it. Of all tasks together
-the mean is kept, in which a run counts for at most CLIP times the mean. With all workers busy, jobs are completed at
-workers ÷ mean.
+the mean is kept, in which a run counts for at most CLIP times the longest that is kept of its task: one slow job does
+little, a second one counts. The first jobs to end are the short ones, so at first a run weighs RECENT times as
+much as in a plain mean. With all workers busy, jobs are completed at workers ÷ mean.
 
 What is told. A job that waits is expected to begin when those ahead of it are done. Its next poll is aimed at the run
 time that costs least, if one more poll is worth as much as PRICE times the mean run time of delay: a sharp end is
@@ -21,17 +22,21 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_right, insort
+from itertools import accumulate
 
 from headway.core.pace import Pace
 
 # Run times kept of each task.
-RUNS = 64
+RUNS = 256
 # Runs after which it is worth while to aim anew.
-AIM_EVERY = 16
-# The least weight of the newest run in the mean over all tasks, which so forgets all but 1/e in 300 runs.
-WEIGHT = 1 / 300
-CLIP = 8.0
-PRICE = 0.85
+AIM_EVERY = 64
+# The least weight of the newest run in the mean over all tasks, which so forgets all but 1/e in 1,000 runs.
+WEIGHT = 1 / 1000
+RECENT = 3
+CLIP = 2.0
+PRICE = 0.77
+# Aims that cost hardly more than the best are as good as it, and the middle of them moves less from sample to sample.
+HARDLY = 1.05
 NEXT = 0.6
 # Before anything is known, and what is added for each poll that found nothing new, as a part of the time so far.
 UNKNOWN_S = 1.0
@@ -88,18 +93,20 @@ def best_aim(runs: list[float]) -> float:
     """Return which of ``runs``, ascending, is the best time at which to ask whether a job is over.
 
     The cost of asking at a time is the delay of the jobs that were over before, and PRICE times the mean for those that
-    are not over and have to be asked for once more.
+    are not over and have to be asked for once more. Of those that cost HARDLY more than the least the middle is taken.
     """
-    price = PRICE * sum(runs) / len(runs)
-    best, least = runs[-1], float("inf")
-    # Sum of the runs up to the one that is looked at.
-    before = 0.0
-    for over, seconds in enumerate(runs, 1):
-        before += seconds
-        cost = seconds * over - before + price * (len(runs) - over)
-        if cost < least:
-            best, least = seconds, cost
-    return best
+    count, price = len(runs), PRICE * sum(runs) / len(runs)
+    costs = [
+        seconds * over - before + price * (count - over)
+        for over, (seconds, before) in enumerate(zip(runs, accumulate(runs), strict=True), 1)
+    ]
+    least = min(costs)
+    first = last = costs.index(least)
+    while first and costs[first - 1] <= HARDLY * least:
+        first -= 1
+    while last + 1 < count and costs[last + 1] <= HARDLY * least:
+        last += 1
+    return runs[(first + last) // 2]
 
 
 class Estimate:
@@ -121,9 +128,10 @@ class Estimate:
         """Learn from one attempt that ended."""
         self._moved = now
         self._ended += 1
-        counted = min(seconds, CLIP * self.mean) if self.mean else seconds
-        self.mean += (counted - self.mean) * max(WEIGHT, 1 / self._ended)
-        self._runs[task].add(seconds)
+        runs = self._runs[task]
+        counted = min(seconds, CLIP * runs.kept[-1]) if runs.kept else seconds
+        self.mean += (counted - self.mean) * max(WEIGHT, min(RECENT / self._ended, 1.0))
+        runs.add(seconds)
 
     def began(self, now: float) -> None:
         """A job has begun to run."""

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from headway.core.estimate import CLIP, LONGEST_S, PLACES_S, PRICE, Estimate, Runs, best_aim
+from headway.core.estimate import CLIP, HARDLY, LONGEST_S, PLACES_S, PRICE, RECENT, Estimate, Runs, best_aim
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -76,14 +76,14 @@ def test_many_that_all_have_to_be_over_are_asked_for_later() -> None:
 
 
 @given(st.lists(st.floats(0.001, 1000), min_size=1, max_size=64))
-def test_the_aim_is_the_run_time_that_costs_least(runs: list[float]) -> None:
+def test_the_aim_costs_hardly_more_than_the_best(runs: list[float]) -> None:
     runs.sort()
     price = PRICE * sum(runs) / len(runs)
 
     def cost(at: float) -> float:
         return sum(at - run if run <= at else price for run in runs)
 
-    assert cost(best_aim(runs)) <= min(map(cost, runs)) * (1 + 1e-6) + 1e-9
+    assert cost(best_aim(runs)) <= min(map(cost, runs)) * HARDLY * (1 + 1e-6) + 1e-9
 
 
 def test_one_slow_job_changes_little() -> None:
@@ -91,7 +91,20 @@ def test_one_slow_job_changes_little() -> None:
     before = queued(made, 40), queued(made, 0)
     made.observe(0, 1000.0, NOW)
     assert queued(made, 0) == before[1]
-    assert before[0] <= queued(made, 40) <= before[0] * (1 + CLIP / 100)
+    assert before[0] <= queued(made, 40) <= before[0] * (1 + RECENT * CLIP / 100)
+
+
+def test_some_slow_jobs_among_many_quick_ones_are_learnt() -> None:
+    random.seed(1)
+    made = estimate(*[10.0 if random.random() < 0.05 else 0.01 for _ in range(3000)])
+    assert 0.3 < made.mean < 0.8
+
+
+def test_the_short_runs_that_end_first_are_soon_forgotten() -> None:
+    random.seed(1)
+    starting = [random.uniform(0.5, 1.0) for _ in range(100)]
+    made = estimate(*starting, *[random.uniform(0.5, 5.0) for _ in range(400)])
+    assert made.mean == pytest.approx(2.75, rel=0.1)
 
 
 def test_run_times_that_changed_are_learnt() -> None:
