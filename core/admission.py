@@ -23,11 +23,8 @@ from headway.core.ids import Ids
 from headway.core.job import Job, State, Status, Submission
 from headway.core.journal.replay import Saved
 from headway.core.keys import Key
-from headway.core.reading import Reading
+from headway.core.reading import SUCCESSOR_S, Reading
 from headway.core.registry import Registry, Task
-
-# Seconds after which a successor of a server that shuts down may be there.
-SUCCESSOR_S = 2.0
 
 
 class Admission:

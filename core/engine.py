@@ -215,12 +215,14 @@ class Engine:
         With a journal those that do not run are left to the next start, and only the others are waited for.
         """
         self.admission.draining = True
+        self.reading.leave(time.monotonic() + (timeout_s if self.journal is None else 0.0))
         self.active.waiters.release()
         return await self.active.finish(timeout_s)
 
     def resume(self) -> None:
         """Take jobs again after a drain that came to nothing."""
         self.admission.draining = False
+        self.reading.stay()
         self.active.resume()
 
     def leave(self, file: BinaryIO) -> int:

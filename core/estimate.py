@@ -46,6 +46,8 @@ MARGIN_S = 0.02
 MARGIN = 0.03
 # By what part of its time a job may be later than its reports say before they are not believed.
 BELIEF = 1 / 8
+# Polls that a client counts for who has to connect again first.
+CONNECTION = 3.0
 SHORTEST_S = 0.02
 LONGEST_S = 600.0
 PLACES_S = 60.0
@@ -114,6 +116,7 @@ class Estimate:
 
     def __init__(self, workers: int, tasks: int, polls_per_second: float) -> None:
         self.workers = workers
+        self._polls_per_second = polls_per_second
         self.pace = Pace(polls_per_second)
         # Mean over all tasks; 0.0: none has ended.
         self.mean = 0.0
@@ -123,6 +126,10 @@ class Estimate:
         # When a job last began or ended, and until when places in the queue are promised, of time.monotonic.
         self._moved = 0.0
         self._places_until = 0.0
+
+    def expect_connections(self, expected: bool) -> None:
+        """Have those who come when told come on new connections from now on, or on those they have."""
+        self.pace = Pace(self._polls_per_second / CONNECTION if expected else self._polls_per_second)
 
     def observe(self, task: int, seconds: float, now: float) -> None:
         """Learn from one attempt that ended."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from math import inf
 
 from headway.core import ids
 from headway.core.active import Active
@@ -27,6 +28,8 @@ QUEUED, RUNNING, SUCCEEDED = int(State.QUEUED), int(State.RUNNING), int(State.SU
 LISTED_ROWS = 1 << 18
 # A client that asks this much before it was told to is told the same again.
 EARLY_S = 0.03
+# After the end of a server, its successor may be there.
+SUCCESSOR_S = 2.0
 
 
 class Reading:
@@ -37,6 +40,21 @@ class Reading:
         self._board = board
         self._active = active
         self.names = names
+        # From when on nobody is to ask this server, of time.monotonic.
+        self._gone_at = inf
+
+    def leave(self, gone_at: float) -> None:
+        """From now on, tell who would come when this server is gone to come when there may be a successor."""
+        self._gone_at = gone_at
+        self._active.estimate.expect_connections(True)
+        for sequence in self._active.jobs:
+            # What was promised before does not hold.
+            self._board.promise(sequence % self._board.rows, 0.0)
+
+    def stay(self) -> None:
+        """Do not ``leave`` after all."""
+        self._gone_at = inf
+        self._active.estimate.expect_connections(False)
 
     def again(self, status: Status) -> Status:
         """Return what is known now of a job of which ``status`` was known."""
@@ -138,6 +156,8 @@ class Reading:
         A job has one promise at a time, until it comes or something new is known of the job: who asks every second
         whatever he is told takes no room from those who come when told.
         """
+        if now + seconds > self._gone_at:
+            seconds = max(seconds, self._gone_at - now + SUCCESSOR_S)
         milliseconds = self._active.estimate.told(seconds, now)
         self._board.promise(row, now + milliseconds / 1000)
         return milliseconds

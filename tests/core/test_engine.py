@@ -14,8 +14,10 @@ from headway.core.config import Config
 from headway.core.context import Context
 from headway.core.engine import Engine
 from headway.core.errors import DrainingError, NotFailedError, PayloadGoneError, QueueFullError, UnknownTaskError
+from headway.core.estimate import CONNECTION
 from headway.core.job import Job, Reason, State, Status, Submission
 from headway.core.pace import WIDTH
+from headway.core.reading import SUCCESSOR_S
 from headway.core.registry import Options, Registry, Retry
 
 # Seconds after which a test that waits has failed.
@@ -435,6 +437,51 @@ def test_a_drain_that_runs_out_of_time_tells_how_many_are_left() -> None:
             submit(engine, "forever")
             submit(engine, "forever")
             assert await engine.drain(0.05) == 2
+
+    run(test)
+
+
+def test_who_would_come_after_the_end_of_a_drain_is_told_to_come_to_the_successor() -> None:
+    async def test() -> None:
+        async with engine_with(forever) as engine:
+            running, *waiting = [submit(engine, "forever") for _ in range(4)]
+            await until(lambda: peek(engine, running).state == State.RUNNING)
+            assert peek(engine, waiting[-1]).retry_after_ms <= 1100
+            draining = asyncio.create_task(engine.drain(0.3))
+            await asyncio.sleep(0)
+            for job_id in (running, *waiting):
+                assert (0.3 + SUCCESSOR_S - 0.1) * 1000 < peek(engine, job_id).retry_after_ms < 3000
+            await draining
+            engine.resume()
+            # Of what was promised meanwhile nothing is taken back.
+            assert peek(engine, submit(engine, "forever")).retry_after_ms <= 1100
+
+    run(test)
+
+
+def test_who_would_come_before_the_end_of_a_drain_may() -> None:
+    async def test() -> None:
+        async with engine_with(forever) as engine:
+            running = submit(engine, "forever")
+            await until(lambda: peek(engine, running).state == State.RUNNING)
+            draining = asyncio.create_task(engine.drain(5.0))
+            await asyncio.sleep(0)
+            assert peek(engine, running).retry_after_ms < 1500
+            draining.cancel()
+
+    run(test)
+
+
+def test_who_come_back_to_a_successor_come_slower_than_polls() -> None:
+    async def test() -> None:
+        polling = {"capacity": 1000, "share": 0.5}
+        async with engine_with(forever, polling=polling) as engine:
+            jobs = [submit(engine, "forever") for _ in range(300)]
+            draining = asyncio.create_task(engine.drain(0.0))
+            await asyncio.sleep(0)
+            told = sorted(peek(engine, job_id).retry_after_ms for job_id in jobs)
+            assert told[-1] - told[0] == pytest.approx(1000 * 300 / (500 / CONNECTION), rel=0.1)
+            await draining
 
     run(test)
 
