@@ -8,7 +8,7 @@ LINT = s=0; $(BIN)/ruff format --check . || s=1; $(BIN)/ruff check . || s=1; $(B
 
 .DEFAULT_GOAL := help
 .PHONY: .venv run-server run-clients test check lint format build clean help crash \
-  bench bench-floor bench-peers bench-polling bench-memory bench-queues bench-journal
+  bench bench-floor bench-peers bench-polling bench-memory bench-queues bench-journal bench-waiting
 
 # `make -j clean test` must not clean under the test's feet.
 ifneq (,$(filter clean,$(MAKECMDGOALS)))
@@ -50,6 +50,9 @@ bench-polling: .venv  ## polls, delay and CPU by policy, and crowds on paper (QU
 
 bench-memory: .venv  ## memory per finished job, two million jobs
 	@$(BIN)/python -m bench.memory $(ARGS)
+
+bench-waiting: .venv  ## memory per client whose answer is held
+	@$(BIN)/python -m bench.waiting $(ARGS)
 
 bench-queues: .venv  ## jobs end to end, beside seven queues on Valkey
 	@$(BIN)/python -m pip install -q --group bench-queues

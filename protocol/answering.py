@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from math import inf
 
 from headway.core.errors import HeadwayError
@@ -33,6 +34,11 @@ OUT_MOST = 256 * 1024
 TURN_MOST = 256
 
 
+def _nothing() -> bytes:
+    """Make no answer."""
+    return b""
+
+
 class Last(bytes):
     """An answer with which the connection ends."""
 
@@ -46,11 +52,14 @@ class Answering(asyncio.Protocol):
         "_eof",
         "_free",
         "_held",
+        "_held_name",
+        "_held_request",
         "_out",
         "_out_bytes",
         "_paused",
         "_request",
         "_stopped",
+        "_then",
         "_to_flush",
         "_transport",
         "_unsent_bytes",
@@ -72,7 +81,11 @@ class Answering(asyncio.Protocol):
         self._free = True
         # What could not be answered yet, in order; bytes are an answer that only waits for its turn.
         self._waiting: list[Request | bytes] = []
+        # What holds an answer back, what makes it, and of which request and route.
         self._held: Hold | None = None
+        self._then: Callable[[], bytes | Held] = _nothing
+        self._held_request: Request
+        self._held_name = ""
         # Of answers, when the deadline was set; 0 where the deadline is not about them.
         self._unsent_bytes = 0
         # Per read.
@@ -144,29 +157,35 @@ class Answering(asyncio.Protocol):
 
     def _hold(self, held: Held, request: Request, name: str) -> None:
         """Let an answer wait; those behind it wait for it."""
-
-        def wake() -> None:
-            self._held = None
-            self.deadline = self.service.idle_deadline
-            try:
-                answer = held.then()
-            except Exception as error:  # noqa: BLE001 — _excuse logs what is not ours
-                self._excuse(error, request, name)
-            else:
-                if isinstance(answer, Held):
-                    self._hold(answer, request, name)
-                    return
-                self._finish(answer, request, name, not request.keep_alive)
-            if self._closing or self._stopped or self._eof:
-                self._go_on()
-            else:
-                # As a rule many are woken at once, and written to at once.
-                self._free = not self._request.begun
-                self._flush_soon()
-
         self._free = False
         self.deadline = inf
-        self._held = held.begin(wake)
+        self._then, self._held_request, self._held_name = held.then, request, name
+        self._held = held.begin(self._wake)
+
+    def _wake(self) -> None:
+        """Give the answer that was held, unless it is to be held on."""
+        then, request, name = self._then, self._held_request, self._held_name
+        self._drop_held()
+        self.deadline = self.service.idle_deadline
+        try:
+            answer = then()
+        except Exception as error:  # noqa: BLE001 — _excuse logs what is not ours
+            self._excuse(error, request, name)
+        else:
+            if isinstance(answer, Held):
+                self._hold(answer, request, name)
+                return
+            self._finish(answer, request, name, not request.keep_alive)
+        if self._closing or self._stopped or self._eof:
+            self._go_on()
+        else:
+            # As a rule many are woken at once, and written to at once.
+            self._free = not self._request.begun
+            self._flush_soon()
+
+    def _drop_held(self) -> None:
+        self._held = None
+        self._then, self._held_request = _nothing, self._request
 
     def _go_on(self) -> None:
         if self._closing:

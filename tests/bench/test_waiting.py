@@ -1,0 +1,18 @@
+"""The measurement of what it costs to wait."""
+
+import pytest
+
+from bench import waiting
+from bench.measure import BenchError
+
+
+def test_what_it_costs_to_wait_is_measured() -> None:
+    connected, held = waiting._measure(1000)
+    assert 1000 < connected < 8000
+    assert 500 < held < waiting.BYTES_LIMIT
+
+
+def test_an_answer_that_should_not_have_come_yet_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "JOB", {"task": "noop"})
+    with pytest.raises(BenchError, match="not over"):
+        waiting._measure(50)
