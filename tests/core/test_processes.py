@@ -373,10 +373,10 @@ def test_jobs_beside_jobs_that_segfault() -> None:
 def test_a_process_does_max_jobs_and_no_more() -> None:
     async def test() -> None:
         async with pool(2, max_jobs=5) as processes:
-            pids = Counter(await asyncio.gather(*(ask(processes, "nap", 0.01) for _ in range(60))))
+            pids = Counter(await asyncio.gather(*(ask(processes, "nap", 0.01) for _ in range(30))))
             assert max(pids.values()) == 5
-            assert len(pids) >= 12
-            assert processes.recycled in {11, 12}
+            assert len(pids) >= 6
+            assert processes.recycled in {5, 6}
             assert processes.restarts == 0
             await full(processes)
 
