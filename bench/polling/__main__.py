@@ -1,8 +1,9 @@
 """When to ask: the same crowd and the same jobs under each policy, for real and on paper: ``python -m bench.polling``.
 
-First each policy on a server of its own (``crowd``), then a restart while thousands wait (``restart``); the costs that
-were measured there go into a model (``model``), which is held against the same runs and then asked about crowds that no
-machine here can hold (``foresight``). With --docs, the page docs/polling.md gets what was found.
+First each policy on a server of its own (``crowd``), two of them also on one as config.yaml comes, then a restart while
+thousands wait (``restart``); the costs that were measured there go into a model (``model``), which is held against the
+same runs and then asked about crowds that no machine here can hold (``foresight``). With --docs, the page
+docs/polling.md gets what was found.
 """
 
 from __future__ import annotations
@@ -58,6 +59,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--policies", nargs="+", default=POLICIES, choices=POLICIES, metavar="NAME")
     parser.add_argument("--warm-up", type=float, default=2.0 if quick else 35.0, help="seconds before the window")
     parser.add_argument("--seconds", type=float, default=5.0 if quick else 60.0, help="of the window")
+    parser.add_argument(
+        "--no-shipped", dest="shipped", action="store_false", help="leave out the server as config.yaml comes"
+    )
     parser.add_argument("--restart", type=int, default=2000 if quick else 10_000, help="who wait then; 0 for nobody")
     parser.add_argument("--most", type=int, default=1000 if quick else 100_000, help="the largest crowd on paper, or 0")
     parser.add_argument("--port", type=int, default=0, help="of the server; 0 takes a free one")
@@ -77,6 +81,10 @@ def _find(options: argparse.Namespace, findings: Findings) -> None:
         for policy in options.policies:
             with _telling(findings):
                 findings.add(crowd.measure(policy, run, folder))
+        for policy in [name for name in ("1s", "when-told") if options.shipped and name in options.policies]:
+            with _telling(findings):
+                shipped = crowd.half_full(options.warm_up, options.seconds, options.port)
+                findings.add_shipped(crowd.measure(policy, shipped, folder))
         if options.restart:
             with _telling(findings):
                 findings.add_return(restart.measure(options.restart, folder, options.port))

@@ -23,6 +23,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from headway.core.config import Config
+
 from bench.measure import HOST, BenchError, Load, Window
 from bench.process import Process, free_port, running
 
@@ -84,11 +86,25 @@ class Run:
     seconds: float
     spread: float = 1.0
     port: int = 0
+    # The server is as config.yaml comes, not with workers and places for the crowd.
+    shipped: bool = False
 
     @property
     def workers(self) -> int:
         """How many jobs run at once."""
-        return max(round(self.clients * WORKERS), 1)
+        return Config().workers if self.shipped else max(round(self.clients * WORKERS), 1)
+
+    @property
+    def places(self) -> int:
+        """How many jobs may wait."""
+        return Config().queue.size if self.shipped else self.clients * PLACES
+
+
+def half_full(warm_up: float, seconds: float, port: int) -> Run:
+    """Return a run with so many clients that the queue of a server as it comes is half full."""
+    config = Config()
+    clients = (config.queue.size // 2 + config.workers) // JOBS
+    return Run(clients=clients, warm_up=warm_up, seconds=seconds, port=port, shipped=True)
 
 
 @dataclass(slots=True)
@@ -103,7 +119,7 @@ def measure(policy: str, run: Run, folder: Path) -> Measured:
     """Put a crowd on a server of its own; files it needs go to ``folder``. Raises BenchError."""
     port = run.port or free_port()
     trace = folder / f"{policy}.trace"
-    with running(serve(port, run.workers, run.clients * PLACES)) as server:
+    with running(serve(port, run.workers, run.places)) as server:
         crowd = simulate(port, policy, run.clients, JOBS, run.warm_up + run.seconds + 1, run.spread, trace)
         try:
             began, load, samples = _watch(server, crowd, port, run)

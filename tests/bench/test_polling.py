@@ -128,7 +128,10 @@ def test_costs_are_the_line_through_what_was_measured() -> None:
         (Findings([replace(GOOD, policy="retry-after", polls_per_job=2.1)]), "FAIL: retry-after: 2.10"),
         (Findings([replace(GOOD, policy="wait", delay_ms=(1.0, 21.0))]), "FAIL: wait: known after p99 21.0 ms"),
         (Findings([replace(GOOD, policy="batch-told", polls_per_job=0.7)]), "FAIL: batch-told: 0.70"),
-        (Findings([replace(GOOD, policy="1s", cpu_us_per_job=500.0), GOOD]), "FAIL: when-told: 2.5 times less CPU"),
+        (
+            Findings([GOOD], [replace(GOOD, policy="1s", cpu_us_per_job=500.0), GOOD]),
+            "FAIL: when-told: 2.5 times less CPU",
+        ),
         (Findings(back=Return(clients=1, seconds=1.0, peak=2.0, mean=1.0)), "FAIL: restart: a peak of 2.00 times"),
         (
             Findings(foreseen=[replace(PAPER, policy="wait", returns=2.5)]),
@@ -148,7 +151,8 @@ def test_what_must_hold_is_held(wrong: Findings, said: str) -> None:
 
 
 def test_what_holds_passes() -> None:
-    findings = Findings([replace(GOOD, policy="1s", cpu_us_per_job=900.0), GOOD])
+    both = [replace(GOOD, policy="1s", cpu_us_per_job=900.0), GOOD]
+    findings = Findings(both, both)
     findings.fit()
     findings.modelled.append(PAPER)
     lines, good = summary.verdicts(findings)
