@@ -56,7 +56,7 @@ class Engine:
         self.active: Active
         kept, most = config.retention, config.queue.size + config.workers
         if journal is not None:
-            waiting = journal.waiting()
+            waiting = journal.file.waiting()
             most = max(most, len(waiting) + config.workers)
             self.ids = ids.Ids(journal.secret)
             self.board = Board(kept.jobs, kept.seconds, most, rows_for_all(waiting, rows_for(kept.jobs, most)))

@@ -47,7 +47,7 @@ def restore(
     wall, now = active.wall, time.time()
     board.ended_total = journal.last_place
     given_up, too_old = board.ended_total - board.kept_jobs, now - board.kept_seconds
-    for chunk in journal.jobs(progress):
+    for chunk in journal.file.jobs(progress):
         over = []
         for saved in chunk:
             if saved.place is None:
@@ -64,7 +64,7 @@ def restore(
     for saved in waiting:
         board.restore(_record(saved, tag(saved.sequence), names[saved.task], wall))
         active.restore(_job(saved, registry.by_name[saved.task], wall), saved.state, (saved.due or 0.0) - wall)
-    for sequence, key, digest, submitted in chain.from_iterable(journal.keyed()):
+    for sequence, key, digest, submitted in chain.from_iterable(journal.file.keyed()):
         active.keys.put(key, Keyed(sequence, digest, submitted - wall))
     board.next_sequence = journal.next_sequence
     active.attempts.begin(board.rows, [(saved.sequence, saved.attempt) for saved in waiting])

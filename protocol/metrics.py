@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 
 from headway.core.job import State
+from headway.core.journal.journal import Journal
 from headway.core.stats import SECONDS_BOUNDS, Histogram
 from headway.protocol.service import Service
 from prometheus_client import CollectorRegistry, generate_latest
@@ -48,9 +49,23 @@ def summary(service: Service) -> dict[str, object]:
             "replacements": engine.active.workers.replacements,
             "lost_threads": engine.active.workers.lost_threads,
         },
+        "journal": _journal_summary(service),
         "connections": len(service.connections),
         "waiting_clients": len(engine.active.waiters),
         "draining": engine.draining,
+    }
+
+
+def _journal_summary(service: Service) -> dict[str, object] | None:
+    journal = service.engine.journal
+    if journal is None:
+        return None
+    return {
+        "commits": journal.batches,
+        "pending": journal.appended - journal.committed,
+        "expired": journal.expired,
+        "bytes": journal.file.size_bytes,
+        "full": journal.full,
     }
 
 
@@ -69,6 +84,8 @@ class _Snapshot(Collector):
         """Yield each metric."""
         yield from self._jobs()
         yield from self._process()
+        if self._service.engine.journal is not None:
+            yield from self._journal(self._service.engine.journal)
         requests = CounterMetricFamily("headway_http_requests", "Answers by route and code.", labels=["route", "code"])
         for (route, code), count in self._service.all_requests().items():
             requests.add_metric([route, code.decode()], count)
@@ -126,6 +143,14 @@ class _Snapshot(Collector):
         yield GaugeMetricFamily("headway_connections", "Clients connected.", len(self._service.connections))
         yield GaugeMetricFamily("headway_waiting_clients", "Answers held by Prefer: wait.", len(engine.active.waiters))
         yield GaugeMetricFamily("headway_draining", "1 while the server shuts down.", int(engine.draining))
+
+    def _journal(self, journal: Journal) -> Iterator[Metric]:
+        yield _histogram("headway_journal_commit_seconds", "Of a batch of changes.", journal.file.commit_seconds)
+        pending = journal.appended - journal.committed
+        yield GaugeMetricFamily("headway_journal_pending", "Changes that are not committed yet.", pending)
+        yield CounterMetricFamily("headway_journal_expired", "Jobs deleted by retention.", journal.expired)
+        yield GaugeMetricFamily("headway_journal_bytes", "The file and its log on disk.", journal.file.size_bytes)
+        yield GaugeMetricFamily("headway_journal_full", "1 while there is no room on disk.", int(journal.full))
 
 
 def _histogram(name: str, text: str, histogram: Histogram) -> Metric:

@@ -26,9 +26,9 @@ COLUMNS = (
 )
 TASK, DUE, STATE, ATTEMPT, FORGOTTEN = map(COLUMNS.index, ("task", "due", "state", "attempt", "forgotten"))
 _EMPTY: Row = [None] * len(COLUMNS)
-# Rows of one statement. A batch takes the smallest that holds it and leaves the rest NULL; SQL longer than 16 KiB
-# would not stay in apsw's cache of statements.
-SIZES = (1, 8, 64, 380)
+# Rows of one statement. A batch takes the smallest that holds it and leaves the rest NULL, which costs as much to bind;
+# SQL longer than 16 KiB would not stay in apsw's cache of statements.
+SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 380)
 # What failed can be sent again, so its payload stays.
 FAILED = int(State.FAILED)
 # The row that ends a batch has sequence 0, and the highest sequence number so far as its attempt.

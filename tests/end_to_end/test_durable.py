@@ -56,6 +56,16 @@ def end(server: Server, number: int) -> None:
 EITHER = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
 
 
+def test_the_journal_is_counted(begin: Begin) -> None:
+    server = begin()
+    for value in range(3):
+        server.run("give", value)
+    found, stats = server.metrics(), server.stats()["journal"]
+    assert found["headway_journal_commit_seconds_count",] == stats["commits"] >= 3
+    assert found["headway_journal_pending",] == found["headway_journal_full",] == 0
+    assert found["headway_journal_bytes",] == stats["bytes"] > 4096
+
+
 @EITHER
 def test_what_was_said_of_a_job_is_said_again(begin: Begin, number: int) -> None:
     server = begin(jobs__backoff=30)

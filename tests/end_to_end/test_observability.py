@@ -41,6 +41,7 @@ def test_metrics_can_be_parsed(server: Server) -> None:
     families = {family.name: family for family in text_string_to_metric_families(answer.body.decode())}
     assert all(family.documentation for family in families.values())
     assert families["headway_job_run_seconds"].type == "histogram"
+    assert not [name for name in families if name.startswith("headway_journal")], "there is none"
     assert families["headway_jobs"].type == families["headway_http_requests"].type == "counter"
 
 

@@ -106,9 +106,9 @@ def contents(path: Path) -> tuple[list[replay.Saved], list[replay.Key], list[tup
     """All that is in a journal, opened as at a start; raises JournalError where it is refused."""
     journal = Journal(path)
     try:
-        jobs = list(chain.from_iterable(journal.jobs()))
-        keys = list(chain.from_iterable(journal.keyed()))
-        return jobs, keys, journal._connection.execute("SELECT * FROM result ORDER BY sequence").fetchall()
+        jobs = list(chain.from_iterable(journal.file.jobs()))
+        keys = list(chain.from_iterable(journal.file.keyed()))
+        return jobs, keys, journal.file._connection.execute("SELECT * FROM result ORDER BY sequence").fetchall()
     finally:
         journal.abandon()
 
@@ -315,7 +315,7 @@ async def test_a_number_is_not_given_again_when_its_row_is_gone(tmp_path: Path) 
         await said.until(lambda: said.committed == 2)
         secret = journal.secret
     again = Journal(path)
-    assert (list(again.jobs()), again.next_sequence, again.secret) == ([], 42, secret)
+    assert (list(again.file.jobs()), again.next_sequence, again.secret) == ([], 42, secret)
     again.abandon()
 
 
@@ -415,7 +415,7 @@ def test_an_error_of_the_disk_is_fatal_and_acknowledges_nothing_more(tmp_path: P
 
 @contextmanager
 def no_room(journal: Journal, kind: str) -> Iterator[None]:
-    connection = journal._connection
+    connection = journal.file._connection
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     if kind == "pages":
         connection.pragma("max_page_count", connection.pragma("page_count") + 2)
@@ -488,10 +488,10 @@ def filled(path: Path) -> None:
                     await said.until(lambda: said.committed == journal.appended)
                 if sequence == 900:
                     # What came before is in the file, what comes after in its log.
-                    monkeypatch.setattr("headway.core.journal.journal.CHECKPOINT_FRAMES", 1)
-                    journal._looked = -1000
+                    monkeypatch.setattr("headway.core.journal.file.CHECKPOINT_FRAMES", 1)
+                    journal.file._looked = -1000
                 elif sequence == 1000:
-                    monkeypatch.setattr("headway.core.journal.journal.CHECKPOINT_FRAMES", 2000)
+                    monkeypatch.setattr("headway.core.journal.file.CHECKPOINT_FRAMES", 2000)
             journal.expire(100, 0.0, 0.0)
             await asyncio.to_thread(expired, journal, 75)
             submit(journal, 1501)
@@ -550,12 +550,12 @@ async def test_a_log_that_is_short_in_mid_checkpoint_is_noticed(tmp_path: Path) 
         for sequence in range(1, 6):
             submit(journal, sequence, b"x" * 8000)
             await said.until(lambda: said.committed == journal.appended)
-        frames = journal._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0]
-        journal._mark.checkpoint(journal._commits, frames)
+        frames = journal.file._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0]
+        journal.file._mark.checkpoint(journal.file._commits, frames)
         # All of it is in the file already; a real one would be there in part.
-        journal._connection.wal_checkpoint()
+        journal.file._connection.wal_checkpoint()
         path = copied(tmp_path / "j", tmp_path / "killed")
-        journal._mark.checkpoint(journal._commits, 0)
+        journal.file._mark.checkpoint(journal.file._commits, 0)
     log = path.with_name("j-wal")
     whole = log.read_bytes()
     log.write_bytes(whole[:-1])
