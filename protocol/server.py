@@ -17,6 +17,7 @@ import gc
 import logging
 import os
 import resource
+import sys
 import time
 from typing import NoReturn, cast
 
@@ -48,6 +49,9 @@ SPARE_FILES = 64
 LAST_ANSWERS_S = 0.5
 LATE_ANSWERS_S = 0.1
 LAST_BYTES_S = 0.05
+# How long a thread may keep the GIL from another that wants it: the journal's from the loop's, or the loop from that of
+# a task that computes. CPython's 5 ms would be the delay of a commit, and of each answer beside such a task.
+SWITCH_S = 0.0005
 
 
 def run(config: Config) -> NoReturn:
@@ -118,6 +122,7 @@ class Server:
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLD)
+        sys.setswitchinterval(SWITCH_S)
         self._announce(before)
         while not self._told.to_end:
             await self._told.wait()
