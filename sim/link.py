@@ -36,7 +36,7 @@ class Errand(Protocol):
 class Link(asyncio.Protocol):
     """A connection to the server."""
 
-    __slots__ = ("_asked", "_ending", "_fault", "_opening", "_reader", "_run", "_transport", "_unsent")
+    __slots__ = ("_asked", "_ending", "_fault", "_opening", "_out", "_reader", "_run", "_transport", "_unsent")
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -47,6 +47,8 @@ class Link(asyncio.Protocol):
         self._asked: deque[Errand] = deque()
         # Not written: there is no connection yet, or a POST is not answered.
         self._unsent: deque[Errand] = deque()
+        # Requests of those in ``_asked`` that are written at the end of this turn of the loop.
+        self._out: list[bytes] = []
         # The connection is being ended, by an answer that said so or by us: nothing more is sent or read.
         self._ending = False
         # Why what was asked gets no answer, if it is for something that we found.
@@ -67,9 +69,20 @@ class Link(asyncio.Protocol):
             self._unsent.append(errand)
             self._connect()
             return
+        self._write(errand)
+
+    def _write(self, errand: Errand) -> None:
+        """Send a request with all others of this turn of the loop, in one write."""
         errand.sent = time.monotonic()
-        asked.append(errand)
-        self._transport.write(errand.request)
+        self._asked.append(errand)
+        self._out.append(errand.request)
+        if len(self._out) == 1:
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        if self._transport is not None and self._out:
+            self._transport.write(b"".join(self._out))
+            self._out.clear()
 
     def check(self, limit: float) -> None:
         """Give up if what was written at ``limit`` or before, of time.monotonic, is not answered nor may be held."""
@@ -147,6 +160,7 @@ class Link(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell those who will get no answer; connect again if there is more to ask."""
         self._transport = None
+        self._out.clear()
         asked, self._asked = self._asked, deque()
         kind = self._fault or "reset"
         for errand in asked:
@@ -157,10 +171,7 @@ class Link(asyncio.Protocol):
     def _send_unsent(self) -> None:
         unsent, asked = self._unsent, self._asked
         while unsent and self._transport is not None and not (asked and not asked[-1].bodiless):
-            errand = unsent.popleft()
-            errand.sent = time.monotonic()
-            asked.append(errand)
-            self._transport.write(errand.request)
+            self._write(unsent.popleft())
 
     def _unasked(self, reader: Reader) -> None:
         """Something came that answers nothing."""
@@ -171,6 +182,7 @@ class Link(asyncio.Protocol):
     def _end(self) -> None:
         """Shut the connection; what was asked after the last answer is asked again on the next one."""
         self._ending = True
+        self._out.clear()
         self._unsent.extendleft(reversed(self._asked))
         self._asked.clear()
         if self._transport is not None:
