@@ -5,6 +5,7 @@ Used by test_crash.py; ``make crash ROUNDS=100`` runs the long one.
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
@@ -21,6 +22,9 @@ from tests.end_to_end.process import environment
 from tests.protocol.wire import PATIENCE_S, Answer, Wire, post, request, submission
 
 CLIENTS = 8
+# Jobs of a batch.
+BATCH = 3
+JSON = "Content-Type: application/json"
 # How many HEADs are sent before their answers are read.
 PIPELINED = 100
 
@@ -33,6 +37,10 @@ class Counts:
     killed_while_recovering: int = 0
     # Path of each job that was acknowledged, and what it was given.
     acknowledged: dict[str, int] = field(default_factory=dict)
+    # Those of them that came under a key, and the batches.
+    keyed: dict[str, int] = field(default_factory=dict)
+    batches: list[str] = field(default_factory=list)
+    # Ids that were given to two jobs, and jobs that were begun anew when they came again under their key.
     twice: list[str] = field(default_factory=list)
     # Those that are not there any more, or whose result is not what they were given.
     lost: list[str] = field(default_factory=list)
@@ -101,15 +109,54 @@ class Client(threading.Thread):
         try:
             with Wire(self.port) as wire:
                 while True:
-                    number = next(self.numbers)
-                    answer = wire.ask(post(submission("echo", self.payload % number if self.payload else number)))
-                    if answer.status == 202:
-                        self.acknowledged.append((answer["location"], number))
-                    else:
-                        self.refusals.append(answer.status)
+                    self.submit(wire, next(self.numbers))
         except (OSError, AssertionError):
             # The server was killed, perhaps in the middle of an answer.
             return
+
+    def submit(self, wire: Wire, number: int) -> None:
+        """Submit a job."""
+        answer = wire.ask(post(submission("echo", self.payload % number if self.payload else number)))
+        if self.is_taken(answer):
+            self.acknowledged.append((answer["location"], number))
+
+    def is_taken(self, answer: Answer) -> bool:
+        """Whether a submission was acknowledged."""
+        if answer.status != 202:
+            self.refusals.append(answer.status)
+        return answer.status == 202
+
+
+class MixedClient(Client):
+    """Submits a job, a job under a key and a batch, in turn."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(port)
+        self.keyed: list[tuple[str, int]] = []
+        self.batches: list[str] = []
+
+    def submit(self, wire: Wire, number: int) -> None:
+        """Submit what is next."""
+        if number % 3 == 0:
+            super().submit(wire, number)
+        elif number % 3 == 1:
+            answer = wire.ask(keyed(number))
+            if self.is_taken(answer):
+                self.keyed.append((answer["location"], number))
+                self.acknowledged.append(self.keyed[-1])
+        else:
+            numbers = [number, *itertools.islice(self.numbers, BATCH - 1)]
+            jobs = b",".join(submission("echo", one) for one in numbers)
+            answer = wire.ask(request("POST", "/batches", JSON, body=b"[%b]" % jobs))
+            if self.is_taken(answer):
+                self.batches.append(answer["location"])
+                paths = [f"/jobs/{job_id}" for job_id in answer.json["jobs"]]
+                self.acknowledged += zip(paths, numbers, strict=True)
+
+
+def keyed(number: int) -> bytes:
+    """Return the submission of a number under a key made of it."""
+    return post(submission("echo", number), f"Idempotency-Key: k-{number}")
 
 
 def free_port() -> int:
@@ -132,7 +179,7 @@ def kill_loop(folder: Path, rounds: int, sync: str = "full") -> Counts:
                 counts.killed_while_recovering += 1
                 continue
             counts.seconds_to_ready.append(victim.wait_until_ready())
-            clients = [Client(port) for _ in range(CLIENTS)]
+            clients = [MixedClient(port) for _ in range(CLIENTS)]
             for client in clients:
                 client.start()
             time.sleep(random.uniform(0.05, 0.6))
@@ -142,6 +189,8 @@ def kill_loop(folder: Path, rounds: int, sync: str = "full") -> Counts:
         for client in clients:
             client.join(PATIENCE_S)
             counts.refusals += client.refusals
+            counts.keyed |= dict(client.keyed)
+            counts.batches += client.batches
             for path, number in client.acknowledged:
                 if path in counts.acknowledged:
                     counts.twice.append(path)
@@ -170,11 +219,18 @@ def _look(port: int, counts: Counts) -> None:
                 counts.stuck.append(path)
             elif answer.status != 200 or answer.json != counts.acknowledged[path]:
                 counts.lost.append(path)
+        for path, answer in _ask(wire, counts.batches, "{}"):
+            if answer.status != 200 or answer.json["succeeded"] != BATCH:
+                counts.lost.append(path)
+        for path, number in counts.keyed.items():
+            answer = wire.ask(keyed(number))
+            if (answer["location"], answer.headers.get("idempotency-replayed")) != (path, "true"):
+                counts.twice.append(path)
 
 
-def _ask(wire: Wire, paths: list[str]) -> Iterator[tuple[str, Answer]]:
+def _ask(wire: Wire, paths: list[str], target: str = "{}/result") -> Iterator[tuple[str, Answer]]:
     for at in range(0, len(paths), PIPELINED):
         some = paths[at : at + PIPELINED]
-        wire.send(b"".join(request("GET", f"{path}/result") for path in some))
+        wire.send(b"".join(request("GET", target.format(path)) for path in some))
         for path in some:
             yield path, wire.read("GET")

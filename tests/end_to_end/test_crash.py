@@ -21,10 +21,13 @@ def test_nothing_acknowledged_is_lost_when_the_server_is_killed(tmp_path: Path) 
     ready = counts.seconds_to_ready
     print(
         f"{counts.rounds} kills, {counts.killed_while_recovering} of them at the start; "
-        f"{len(counts.acknowledged)} jobs acknowledged, {len(counts.lost)} lost, {len(counts.stuck)} stuck, "
+        f"{len(counts.acknowledged)} jobs acknowledged, {len(counts.keyed)} by key, {len(counts.batches)} batches; "
+        f"{len(counts.lost)} lost, {len(counts.stuck)} stuck, "
         f"{len(counts.twice)} ids given twice; ready after {median(ready):.2f} s (at most {max(ready):.2f})"
     )
     assert counts.acknowledged
+    assert counts.keyed
+    assert counts.batches
     assert (counts.lost, counts.stuck, counts.twice, counts.refusals) == ([], [], [], [])
 
 
