@@ -8,7 +8,7 @@ LINT = s=0; $(BIN)/ruff format --check . || s=1; $(BIN)/ruff check . || s=1; $(B
 
 .DEFAULT_GOAL := help
 .PHONY: .venv run-server run-clients test check lint format build clean help crash \
-  bench bench-floor bench-peers bench-polling bench-memory bench-queues bench-journal bench-waiting
+  bench bench-floor bench-peers bench-polling bench-memory bench-queues bench-journal bench-waiting bench-crowd
 
 # `make -j clean test` must not clean under the test's feet.
 ifneq (,$(filter clean,$(MAKECMDGOALS)))
@@ -36,6 +36,10 @@ format: .venv  ## format the code and sort its imports
 bench: .venv  ## ramp up to 15,000 locust users, charts in bench/results (QUICK=1: two minutes)
 	@$(BIN)/python -m pip install -q --group bench
 	@QUICK='$(QUICK)' $(BIN)/python -m bench.load
+
+bench-crowd: .venv  ## how many of the seed's clients one server carries: 1,000 to 15,000, six minutes
+	@$(BIN)/python -m pip install -q --group bench
+	@$(BIN)/python -m bench.crowd $(ARGS)
 
 bench-floor: .venv  ## what a HEAD and a POST cost beside nginx (ROUNDS=5)
 	@$(BIN)/python -m bench.peers --floor --rounds $(or $(ROUNDS),5) $(ARGS)
