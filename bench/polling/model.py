@@ -55,7 +55,8 @@ class Model:
         self._promises = Promises(scenario.workers)
         costs = scenario.costs
         # By kind.
-        self._costs = np.array([costs.post * self._board.watched, costs.poll, 0.0, costs.job])
+        poll = costs.held if self._holds else costs.poll
+        self._costs = np.array([costs.post * self._board.watched, poll, 0.0, costs.job])
         self._agenda = Agenda(scenario.step)
         self._polls = np.zeros(watches, np.int64)
         # Until when an answer is held; 0: none is.

@@ -15,10 +15,11 @@ TICK_S = 0.005
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Costs:
-    """CPU seconds of the server: to take a job, to answer a poll, to run a job."""
+    """CPU seconds of the server: to take a job, to answer a poll, to hold an answer and give it, to run a job."""
 
     post: float
     poll: float
+    held: float
     job: float
 
 

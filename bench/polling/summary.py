@@ -13,6 +13,7 @@ from bench.polling.foresight import Finding
 from bench.polling.restart import Return
 from bench.polling.scenario import Costs
 
+HOLDING = ("wait", "batch")
 POLICIES = ("1s", "when-told", "retry-after", "wait", "batch-told", "batch")
 # Of the model, against what was measured: a share, or so many milliseconds where that is more than the share.
 CLOSE = 0.15
@@ -68,18 +69,20 @@ class Findings:
         print(f"    on paper: {text}", flush=True)
 
     def fit(self) -> Costs | None:
-        """Return what a poll and the rest of a job cost: the line through the policies that do not batch.
+        """Return what a poll and the rest of a job cost: the line through those that neither hold nor batch.
 
-        What is not polling is held to be half taking the job and half running it, which only matters for how long
-        answers take. None where too little was measured.
+        An answer that is held costs what ``wait`` took over that rest. What is not polling is taken to be half taking
+        the job and half running it, which only matters for how long answers take. None where too little was measured.
         """
-        single = [one for one in self.measured if not one.policy.startswith("batch")]
-        polls, spent = [one.polls_served_per_job for one in single], [one.cpu_us_per_job for one in single]
-        if len(single) < 2 or max(polls) - min(polls) < 1:
+        asking = [one for one in self.measured if one.policy not in HOLDING and not one.policy.startswith("batch")]
+        polls, spent = [one.polls_served_per_job for one in asking], [one.cpu_us_per_job for one in asking]
+        if len(asking) < 2 or max(polls) - min(polls) < 1:
             return None
         slope, rest = statistics.linear_regression(polls, spent)
-        half = max(rest, 2.0) / 2e6
-        self.costs = Costs(post=half, poll=max(slope, 1.0) / 1e6, job=half)
+        slope, rest = max(slope, 1.0), max(rest, 2.0)
+        wait = self.of("wait")
+        held = slope if wait is None else (wait.cpu_us_per_job - rest) / max(wait.polls_served_per_job, 1e-9)
+        self.costs = Costs(post=rest / 2e6, poll=slope / 1e6, held=max(held, slope) / 1e6, job=rest / 2e6)
         return self.costs
 
     def of(self, policy: str, shipped: bool = False) -> Measured | None:
@@ -163,7 +166,8 @@ def text(findings: Findings, lines: list[str], how: Mapping[str, str]) -> str:
     if findings.costs:
         costs = findings.costs
         parts.append(
-            f"The model's costs, from these runs: {1e6 * costs.poll:.0f} µs of CPU for a poll, "
+            f"The model's costs, from these runs: {1e6 * costs.poll:.0f} µs of CPU for a poll, {1e6 * costs.held:.0f} "
+            "µs for an answer that is held, "
             f"{1e6 * (costs.post + costs.job):.0f} µs to take a job and run it."
         )
     if findings.foreseen:

@@ -12,7 +12,7 @@ from bench.polling.agenda import Agenda
 from bench.polling.model import NETWORK_S, run
 from bench.polling.scenario import Costs, Outcome, Scenario
 
-CHEAP = Costs(post=1e-6, poll=1e-6, job=1e-6)
+CHEAP = Costs(post=1e-6, poll=1e-6, held=1e-6, job=1e-6)
 
 
 def scenario(policy: str, **changes: object) -> Scenario:
@@ -88,7 +88,7 @@ def test_a_slow_consumer_makes_it_longer() -> None:
 
 def test_a_server_that_is_too_slow_works_all_the_time_and_answers_late() -> None:
     """300 polls a second at 8 ms each are more than it can do."""
-    outcome = run(scenario("1s", costs=Costs(post=1e-4, poll=8e-3, job=1e-4), until=20.0, workers=10))
+    outcome = run(scenario("1s", costs=Costs(post=1e-4, poll=8e-3, held=8e-3, job=1e-4), until=20.0, workers=10))
     assert outcome.utilisation > 0.95
     assert max(outcome.work.values()) < 1.01
 

@@ -138,7 +138,7 @@ def test_costs_are_the_line_through_what_was_measured() -> None:
             "FAIL: restart on paper, wait: a peak of 2.50",
         ),
         (
-            Findings([GOOD], costs=Costs(post=1, poll=1, job=1), modelled=[replace(PAPER, polls_per_job=2.0)]),
+            Findings([GOOD], costs=Costs(post=1, poll=1, held=1, job=1), modelled=[replace(PAPER, polls_per_job=2.0)]),
             "FAIL: the model is within 15% (or 5 ms): 1 figures are not",
         ),
     ],
