@@ -64,7 +64,8 @@ def encode(value: object, most_bytes: int) -> Result | None:
         result = Result(bytes(value), OCTETS)
     else:
         try:
-            result = Result(orjson.dumps(value), JSON)
+            # Copied: orjson cuts its bytes from a buffer, of which the rest is of no use for as long as they are kept.
+            result = Result(bytes(memoryview(orjson.dumps(value))), JSON)
         except (TypeError, RecursionError) as error:
             raise ResultError(f"returned {type(value).__name__}, which is not JSON: {error}") from None
     if len(result.body) > most_bytes:

@@ -1,5 +1,8 @@
 """Results: what a task may return, and the byte budget."""
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -15,6 +18,23 @@ def test_json_values_become_json(value: Any) -> None:
     assert result is not None
     assert orjson.loads(result.body) == value
     assert result.media_type == "application/json"
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
+def test_a_small_result_takes_the_memory_of_a_small_result() -> None:
+    """In a process of its own, whose memory nobody else has left full of holes."""
+    program = """if True:
+        from pathlib import Path
+        from headway.core.results import encode
+        pages = lambda: int(Path("/proc/self/statm").read_text().split()[1])
+        kept = [encode({"warm": "up"}, 1000) for _ in range(100)]
+        before = pages()
+        kept += [encode({"number": number}, 1000) for number in range(20_000)]
+        print((pages() - before) * 4096 // 20_000)
+    """
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    # The object, its body and what names them; not the buffer that the encoder wrote to.
+    assert 50 < int(said.stdout) < 400
 
 
 def test_none_is_not_stored() -> None:
