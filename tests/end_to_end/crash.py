@@ -134,12 +134,14 @@ class MixedClient(Client):
         super().__init__(port)
         self.keyed: list[tuple[str, int]] = []
         self.batches: list[str] = []
+        self._kinds = itertools.cycle(("job", "keyed", "batch"))
 
     def submit(self, wire: Wire, number: int) -> None:
         """Submit what is next."""
-        if number % 3 == 0:
+        kind = next(self._kinds)
+        if kind == "job":
             super().submit(wire, number)
-        elif number % 3 == 1:
+        elif kind == "keyed":
             answer = wire.ask(keyed(number))
             if self.is_taken(answer):
                 self.keyed.append((answer["location"], number))

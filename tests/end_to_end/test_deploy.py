@@ -394,14 +394,14 @@ def test_what_still_runs_is_begun_again_by_the_new_one_with_a_journal(start: Sta
 def test_another_journal_is_refused(tmp_path: Path) -> None:
     """Also none where there was one, and one where there was none: ids of before would be unknown."""
     settings = ("{}", "{journal: {path: one.db}}", "{journal: {path: two.db}}")
-    for before in settings[:2]:
+    for before, others in zip(settings, (settings[1:2], settings), strict=False):
         folder = tmp_path / before.strip("{}")[-6:-3]
         folder.mkdir(exist_ok=True)
         (folder / "config.yaml").write_text(before)
         with launch(folder, {"drain_linger": 0}) as server:
             server.expected_errors.append("not deployed")
             path = server.run("give", 1)
-            for after in settings:
+            for after in others:
                 (folder / "config.yaml").write_text(after)
                 refused = "journal.path: is another one now" in server.deploy()
                 assert refused == (after != before)

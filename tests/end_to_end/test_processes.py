@@ -15,7 +15,7 @@ from tests.conftest import Start
 from tests.end_to_end.process import Server, wait_until
 from tests.protocol.wire import Wire, post, request, submission
 
-KILLS = 200
+KILLS = 60
 TASKS = ["tests.core.tasks_in_processes"]
 
 
