@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import http.client
-import json
 import socket
 import sys
 import time
@@ -20,6 +18,7 @@ from pathlib import Path
 from bench import report
 from bench.measure import HOST, BenchError, allow_files, machine, rss_bytes
 from bench.peers.requests import head_request, submit
+from bench.polling.crowd import ask
 from bench.process import Process, end_cleanly, free_port, running
 
 JOB = {"task": "sleep", "payload": {"seconds": 3600}, "timeout": 3600}
@@ -102,17 +101,10 @@ def _read(opened: list[socket.socket]) -> None:
 
 def _wait_until_all_wait(port: int, clients: int) -> None:
     deadline = time.monotonic() + PATIENCE_S
-    while (waiting := _stats(port)["waiting_clients"]) < clients:
+    while (waiting := ask(port, "/stats")["waiting_clients"]) < clients:
         if time.monotonic() > deadline:
             raise BenchError(f"only {waiting} of {clients} answers are held after {PATIENCE_S:g} s")
         time.sleep(0.1)
-
-
-def _stats(port: int) -> dict[str, int]:
-    with contextlib.closing(http.client.HTTPConnection(HOST, port, timeout=10)) as client:
-        client.request("GET", "/stats")
-        stats: dict[str, int] = json.loads(client.getresponse().read())
-        return stats
 
 
 if __name__ == "__main__":

@@ -27,9 +27,9 @@ from headway.core.keys import Key, Keyed, Keys
 from headway.core.line import Limit
 from headway.core.outcome import Outcome
 from headway.core.owed import Owed, Watcher
-from headway.core.processes import Processes
+from headway.core.processes import pool_for, runs_in_process
 from headway.core.queue import Queue
-from headway.core.registry import Lane, Registry, Task
+from headway.core.registry import Lane, Registry
 from headway.core.results import Result, Results
 from headway.core.schedule import Schedule
 from headway.core.stats import Stats
@@ -66,7 +66,7 @@ class Active:
             self._settle,
             self._context,
             Lane(config.jobs.run_in),
-            _processes(config, registry),
+            pool_for(config, registry),
         )
         if self.workers.processes is not None:
             self.workers.processes.on_up = self.workers.wake
@@ -277,27 +277,10 @@ class Active:
         return Context(ids.write(job.sequence, board.tag[row]).decode(), attempt, report)
 
 
-def _runs_in_process(task: Task, config: Config) -> bool:
-    return (task.lane or Lane(config.jobs.run_in)) is Lane.PROCESS
-
-
-def _processes(config: Config, registry: Registry) -> Processes | None:
-    """The pool of worker processes, if any task needs it."""
-    if not any(_runs_in_process(task, config) for task in registry.tasks):
-        return None
-    return Processes(
-        config.processes,
-        config.tasks,
-        config.max_jobs_per_process,
-        config.max_memory_per_process,
-        config.results.max_result_bytes,
-    )
-
-
 def _limits(config: Config, registry: Registry, processes: Limit) -> list[tuple[Limit, ...]]:
     """For each task the limits that its jobs stand under: its own, and that of ``processes``."""
     return [
         (() if task.max_concurrent is None else (Limit(task.max_concurrent),))
-        + ((processes,) if _runs_in_process(task, config) else ())
+        + ((processes,) if runs_in_process(task, config) else ())
         for task in registry.tasks
     ] or [()]

@@ -58,7 +58,7 @@ class Engine:
         if journal is not None:
             waiting = journal.file.waiting()
             most = max(most, len(waiting) + config.workers)
-            self.ids = ids.Ids(journal.secret)
+            self.ids = ids.Ids(journal.file.secret)
             self.board = Board(kept.jobs, kept.seconds, most, rows_for_all(waiting, rows_for(kept.jobs, most)))
             self.active = Durable(config, registry, self.board, journal, len(waiting))
         elif before is not None:
@@ -215,14 +215,14 @@ class Engine:
         With a journal those that do not run are left to the next start, and only the others are waited for.
         """
         self.admission.draining = True
-        self.reading.leave(time.monotonic() + (timeout_s if self.journal is None else 0.0))
+        self.reading.expect_end(time.monotonic() + (timeout_s if self.journal is None else 0.0))
         self.active.waiters.release()
         return await self.active.finish(timeout_s)
 
     def resume(self) -> None:
         """Take jobs again after a drain that came to nothing."""
         self.admission.draining = False
-        self.reading.stay()
+        self.reading.expect_no_end()
         self.active.resume()
 
     def leave(self, file: BinaryIO) -> int:

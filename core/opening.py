@@ -55,11 +55,11 @@ def open_engine(
     if config.journal.path is None:
         return Engine(config, registry, before=before)
     journal = Journal(Path(config.journal.path), config.journal.sync)
-    if journal.lost:
+    if journal.file.lost:
         log.error(
             "%s: the last %d acknowledged commits are missing, which journal.sync: normal allows when the power goes",
             journal.path,
-            journal.lost,
+            journal.file.lost,
         )
     try:
         engine = Engine(config, registry, journal)

@@ -23,9 +23,10 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from headway.core import messages
+from headway.core.config import Config
 from headway.core.messages import Call, Done, Failed
 from headway.core.process import CrashedError, Process
-from headway.core.registry import Retry
+from headway.core.registry import Lane, Registry, Retry, Task
 from headway.core.results import Result, ResultError
 
 log = logging.getLogger(__name__)
@@ -273,3 +274,21 @@ class Processes:
     def _go_on(self) -> None:
         self._pause = None
         self._replace()
+
+
+def runs_in_process(task: Task, config: Config) -> bool:
+    """Whether the jobs of ``task`` run in a worker process."""
+    return (task.lane or Lane(config.jobs.run_in)) is Lane.PROCESS
+
+
+def pool_for(config: Config, registry: Registry) -> Processes | None:
+    """Return the pool of worker processes, if any task needs it."""
+    if not any(runs_in_process(task, config) for task in registry.tasks):
+        return None
+    return Processes(
+        config.processes,
+        config.tasks,
+        config.max_jobs_per_process,
+        config.max_memory_per_process,
+        config.results.max_result_bytes,
+    )

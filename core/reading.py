@@ -43,7 +43,7 @@ class Reading:
         # From when on nobody is to ask this server, of time.monotonic.
         self._gone_at = inf
 
-    def leave(self, gone_at: float) -> None:
+    def expect_end(self, gone_at: float) -> None:
         """From now on, tell who would come when this server is gone to come when there may be a successor."""
         self._gone_at = gone_at
         self._active.estimate.expect_connections(True)
@@ -51,8 +51,8 @@ class Reading:
             # What was promised before does not hold.
             self._board.promise(sequence % self._board.rows, 0.0)
 
-    def stay(self) -> None:
-        """Do not ``leave`` after all."""
+    def expect_no_end(self) -> None:
+        """The server goes on after all."""
         self._gone_at = inf
         self._active.estimate.expect_connections(False)
 

@@ -34,11 +34,6 @@ OUT_MOST = 256 * 1024
 TURN_MOST = 256
 
 
-def _nothing() -> bytes:
-    """Make no answer."""
-    return b""
-
-
 class Last(bytes):
     """An answer with which the connection ends."""
 
@@ -52,14 +47,12 @@ class Answering(asyncio.Protocol):
         "_eof",
         "_free",
         "_held",
-        "_held_name",
-        "_held_request",
+        "_held_answer",
         "_out",
         "_out_bytes",
         "_paused",
         "_request",
         "_stopped",
-        "_then",
         "_to_flush",
         "_transport",
         "_unsent_bytes",
@@ -81,11 +74,9 @@ class Answering(asyncio.Protocol):
         self._free = True
         # What could not be answered yet, in order; bytes are an answer that only waits for its turn.
         self._waiting: list[Request | bytes] = []
-        # What holds an answer back, what makes it, and of which request and route.
+        # What holds an answer back; and what makes it then, of which request and route.
         self._held: Hold | None = None
-        self._then: Callable[[], bytes | Held] = _nothing
-        self._held_request: Request
-        self._held_name = ""
+        self._held_answer: tuple[Callable[[], bytes | Held], Request, str] | None = None
         # Of answers, when the deadline was set; 0 where the deadline is not about them.
         self._unsent_bytes = 0
         # Per read.
@@ -159,13 +150,16 @@ class Answering(asyncio.Protocol):
         """Let an answer wait; those behind it wait for it."""
         self._free = False
         self.deadline = inf
-        self._then, self._held_request, self._held_name = held.then, request, name
+        self._held_answer = held.then, request, name
         self._held = held.begin(self._wake)
 
     def _wake(self) -> None:
         """Give the answer that was held, unless it is to be held on."""
-        then, request, name = self._then, self._held_request, self._held_name
-        self._drop_held()
+        if self._held_answer is None:
+            # The client has gone since.
+            return
+        then, request, name = self._held_answer
+        self._held = self._held_answer = None
         self.deadline = self.service.idle_deadline
         try:
             answer = then()
@@ -182,10 +176,6 @@ class Answering(asyncio.Protocol):
             # As a rule many are woken at once, and written to at once.
             self._free = not self._request.begun
             self._flush_soon()
-
-    def _drop_held(self) -> None:
-        self._held = None
-        self._then, self._held_request = _nothing, self._request
 
     def _go_on(self) -> None:
         if self._closing:

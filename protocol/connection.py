@@ -82,7 +82,7 @@ class Connection(Answering):
         self._waiting.clear()
         if self._held is not None:
             self._held.cancel()
-            self._drop_held()
+            self._held = self._held_answer = None
 
     def eof_received(self) -> bool:
         """The client sends no more; what it has asked for is still answered."""

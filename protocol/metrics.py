@@ -63,7 +63,7 @@ def _journal_summary(service: Service) -> dict[str, object] | None:
     return {
         "commits": journal.batches,
         "pending": journal.appended - journal.committed,
-        "expired": journal.expired,
+        "expired": journal.file.expired,
         "bytes": journal.file.size_bytes,
         "full": journal.full,
     }
@@ -148,7 +148,7 @@ class _Snapshot(Collector):
         yield _histogram("headway_journal_commit_seconds", "Of a batch of changes.", journal.file.commit_seconds)
         pending = journal.appended - journal.committed
         yield GaugeMetricFamily("headway_journal_pending", "Changes that are not committed yet.", pending)
-        yield CounterMetricFamily("headway_journal_expired", "Jobs deleted by retention.", journal.expired)
+        yield CounterMetricFamily("headway_journal_expired", "Jobs deleted by retention.", journal.file.expired)
         yield GaugeMetricFamily("headway_journal_bytes", "The file and its log on disk.", journal.file.size_bytes)
         yield GaugeMetricFamily("headway_journal_full", "1 while there is no room on disk.", int(journal.full))
 

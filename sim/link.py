@@ -80,9 +80,10 @@ class Link(asyncio.Protocol):
             asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
-        if self._transport is not None and self._out:
+        # Where the connection has ended since, those who asked know.
+        if self._transport is not None and not self._ending:
             self._transport.write(b"".join(self._out))
-            self._out.clear()
+        self._out.clear()
 
     def check(self, limit: float) -> None:
         """Give up if what was written at ``limit`` or before, of time.monotonic, is not answered nor may be held."""
@@ -160,7 +161,6 @@ class Link(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell those who will get no answer; connect again if there is more to ask."""
         self._transport = None
-        self._out.clear()
         asked, self._asked = self._asked, deque()
         kind = self._fault or "reset"
         for errand in asked:
@@ -182,7 +182,6 @@ class Link(asyncio.Protocol):
     def _end(self) -> None:
         """Shut the connection; what was asked after the last answer is asked again on the next one."""
         self._ending = True
-        self._out.clear()
         self._unsent.extendleft(reversed(self._asked))
         self._asked.clear()
         if self._transport is not None:

@@ -42,12 +42,6 @@ class Journal:
     def __init__(self, path: Path, sync: schema.Sync = "full") -> None:
         self.path = path
         self.file = File(path, sync)
-        self.secret = self.file.secret
-        self.next_sequence = self.file.next_sequence
-        # The number of the job that ended last.
-        self.last_place = self.file.last_place
-        # Acknowledged commits that are missing, which is possible with ``sync: normal`` only.
-        self.lost = self.file.lost
         # Changes appended, and the same as of the last commit.
         self.appended = 0
         self.committed = 0
@@ -72,11 +66,6 @@ class Journal:
     def full(self) -> bool:
         """Whether there is no room; new submissions would only be rejected."""
         return self.file.full
-
-    @property
-    def expired(self) -> int:
-        """Jobs deleted by retention."""
-        return self.file.expired
 
     # What the loop calls. Each returns the number of the change, for on_commit.
 

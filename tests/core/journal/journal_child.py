@@ -28,7 +28,7 @@ def append(path: Path) -> None:
         journal = Journal(path)
         # (number of the change, the job that was submitted, the job that had ended) of each turn.
         turns: list[tuple[int, int, int]] = []
-        first = journal.next_sequence
+        first = journal.file.next_sequence
         say("open", first)
 
         def on_commit(number: int) -> None:

@@ -97,7 +97,7 @@ def end(journal: Journal, sequence: int, place: int, body: bytes | None = b"done
 def expired(journal: Journal, count: int) -> None:
     """Wait until retention, which tells nobody, has deleted ``count`` jobs."""
     deadline = monotonic() + 20
-    while journal.expired < count:
+    while journal.file.expired < count:
         assert monotonic() < deadline
         sleep(0.001)
 
@@ -138,7 +138,7 @@ class Model:
 
     def apply(self, journal: Journal, what: str, number: int) -> None:
         if what == "submit":
-            sequence = max([journal.next_sequence, *(one + 1 for one in self.rows)])
+            sequence = max([journal.file.next_sequence, *(one + 1 for one in self.rows)])
             payload = b"x" * (number * 700)
             submit(journal, sequence, payload, "key" if number == 3 else None)
             self.rows[sequence] = [
@@ -308,14 +308,14 @@ async def test_the_file_stops_growing(tmp_path: Path) -> None:
 async def test_a_number_is_not_given_again_when_its_row_is_gone(tmp_path: Path) -> None:
     path = tmp_path / "j"
     async with opened(path) as (journal, said):
-        assert journal.next_sequence == 1
+        assert journal.file.next_sequence == 1
         submit(journal, 41)
         end(journal, 41, 1)
         journal.expire(1, 0.0, 0.0)
         await said.until(lambda: said.committed == 2)
-        secret = journal.secret
+        secret = journal.file.secret
     again = Journal(path)
-    assert (list(again.file.jobs()), again.next_sequence, again.secret) == ([], 42, secret)
+    assert (list(again.file.jobs()), again.file.next_sequence, again.file.secret) == ([], 42, secret)
     again.abandon()
 
 
@@ -326,10 +326,10 @@ async def test_what_was_not_committed_is_not_given_again_after_a_kill(tmp_path: 
         await said.until(lambda: said.committed == 1)
         killed = copied(tmp_path / "j", tmp_path / "killed")
     again = Journal(killed)
-    assert again.next_sequence == 8 + schema.SKIP
+    assert again.file.next_sequence == 8 + schema.SKIP
     again.abandon()
     again = Journal(killed)
-    assert again.next_sequence == 8 + schema.SKIP
+    assert again.file.next_sequence == 8 + schema.SKIP
     again.abandon()
 
 
@@ -617,8 +617,8 @@ async def test_normal_may_lose_the_last_commits_with_the_power_and_says_how_many
     with pytest.raises(JournalError, match=r"the last . acknowledged commits are missing"):
         Journal(path)
     journal = Journal(path, "normal")
-    assert 0 < journal.lost <= 2
-    assert journal.next_sequence > 5
+    assert 0 < journal.file.lost <= 2
+    assert journal.file.next_sequence > 5
     journal.abandon()
 
 
