@@ -62,7 +62,7 @@ class Admission:
         self.check_room()
         now = time.monotonic()
         sequence = self._begin(task, submission, now, key)
-        return self._reading.status(sequence % self._board.rows, sequence, now)
+        return self._reading.status(sequence % self._board.rows, now)
 
     def submit_many(self, submissions: Sequence[Submission]) -> BatchStatus:
         """Take 1 to 1,000 jobs as a batch, all of them or none.
@@ -148,7 +148,7 @@ class Admission:
         sequence = board.open(state, self._ids.tag, old.task.index, priority, now)
         deadline = now + old.deadline - status.submitted
         self._active.begin(Job(sequence, old.task, old.payload, old.timeout_s, deadline, old.retries), 0.0, now)
-        return self._reading.status(sequence % board.rows, sequence, now)
+        return self._reading.status(sequence % board.rows, now)
 
     def _failed(self, status: Status, saved: Saved | None) -> Job | None:
         """Return a job that failed as it was submitted; None where that is not kept, or its task not declared."""

@@ -77,6 +77,10 @@ class Engine:
         )
         # As they are, without a call in between.
         self.peek = self.reading.peek
+        self.find = self.reading.find
+        self.ahead = self.reading.ahead
+        self.retry_after_ms = self.reading.retry_after_ms
+        self.status = self.reading.status
         self.again = self.reading.again
         self.peek_key = self.reading.peek_key
         self.list = self.reading.list

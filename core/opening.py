@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
+from headway.core.board import Board
 from headway.core.carried import Carried
 from headway.core.config import Config
 from headway.core.engine import Engine
@@ -30,6 +31,8 @@ class Recovering:
         self._pace = Pace(config.polling.share * config.polling.capacity)
         # Jobs read so far.
         self.read = 0
+        # Nothing is found on it.
+        self.board = Board(0, 0.0, 0)
 
     @property
     def not_ready(self) -> str:

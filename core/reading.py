@@ -25,7 +25,7 @@ from headway.core.rows import (
 QUEUED, RUNNING, SUCCEEDED = int(State.QUEUED), int(State.RUNNING), int(State.SUCCEEDED)
 
 # Rows that one call to ``list`` looks at, so that it does not hold the loop: a millisecond.
-LISTED_ROWS = 1 << 18
+LISTED_ROWS = 1 << 16
 # A client that asks this much before it was told to is told the same again.
 EARLY_S = 0.03
 # After the end of a server, its successor may be there.
@@ -62,23 +62,33 @@ class Reading:
         row = self._board.row(sequence)
         if row < 0 or (self._board.live[row] & STATE_MASK >= SUCCEEDED and not self._board.kept(row, now)):
             return _bare(State.EXPIRED, sequence, status.tag)
-        return self.status(row, sequence, now)
+        return self.status(row, now)
 
     def peek(self, job_id: bytes) -> Status | None:
         """Return what is known of a job at once; None where it was never issued.
 
         A job that has left the board, by count or by time, is EXPIRED.
         """
+        now = time.monotonic()
+        row = self.find(job_id, now)
+        if row >= 0:
+            return self.status(row, now)
         number = ids.read(job_id)
         sequence, tag = number >> ids.TAG_BITS, number & ids.TAG_MASK
-        board, now = self._board, time.monotonic()
+        if not sequence or self._ids.tag(sequence) != tag:
+            return None
+        return _bare(State.EXPIRED, sequence, tag)
+
+    def find(self, job_id: bytes, now: float) -> int:
+        """Return the row of a job that can be read; -1 where there is none."""
+        number = ids.read(job_id)
+        sequence, board = number >> ids.TAG_BITS, self._board
         row = sequence % board.rows
         word = board.live[row]
-        if word >> GENERATION_SHIFT != sequence // board.rows or board.tag[row] != tag or not word & STATE_MASK:
-            return self._left_the_board(sequence, tag)
-        if word & STATE_MASK >= SUCCEEDED and not board.kept(row, now):
-            return self._left_the_board(sequence, tag)
-        return self.status(row, sequence, now)
+        state = word & STATE_MASK
+        if word >> GENERATION_SHIFT != sequence // board.rows or board.tag[row] != number & ids.TAG_MASK or not state:
+            return -1
+        return row if state < SUCCEEDED or board.kept(row, now) else -1
 
     def peek_key(self, text: str) -> Status | None:
         """Return what is known of the job that came under a key; None where none did, or where that is not safe yet."""
@@ -89,7 +99,7 @@ class Reading:
     def at(self, sequence: int) -> Status | None:
         """Return what is known of a job that was issued, EMPTY where it is not safe yet."""
         if self._active.owes(sequence) and self._board.row(sequence) < 0:
-            return self.status(sequence % self._board.rows, sequence, 0.0)
+            return self.status(sequence % self._board.rows, 0.0)
         return self.peek(ids.write(sequence, self._ids.tag(sequence)))
 
     def list(self, state: State, before: int, limit: int) -> tuple[list[Status], int]:
@@ -108,33 +118,19 @@ class Reading:
                 return found, sequence + 1
             row = sequence % board.rows
             if state in ACTIVE or board.kept(row, now):
-                found.append(self.status(row, sequence, now, promise=False))
+                found.append(self.status(row, now, promise=False))
         return found, oldest if oldest > max(board.next_sequence - board.rows, 1) else 0
 
-    def _left_the_board(self, sequence: int, tag: int) -> Status | None:
-        if not sequence or self._ids.tag(sequence) != tag:
-            return None
-        return _bare(State.EXPIRED, sequence, tag)
-
-    def status(self, row: int, sequence: int, now: float, promise: bool = True) -> Status:
-        """What is known of the job in ``row``; unless there is a ``promise``, not when to ask again."""
+    def status(self, row: int, now: float, promise: bool = True) -> Status:
+        """Return what is known of the job in ``row``; unless there is a ``promise``, not when to ask again."""
         board = self._board
-        # Once: each reading of a column makes an int, and this is done for every poll.
+        # Once: each reading of a column makes an int.
         word, task, tag = board.live[row], board.task[row], board.tag[row]
-        state = word & STATE_MASK
+        state, sequence = word & STATE_MASK, (word >> GENERATION_SHIFT) * board.rows + row
         if not state:
             return _bare(State.EMPTY, sequence, tag)
         progress = word >> PROGRESS_SHIFT & PROGRESS_NONE
-        ahead = retry_after_ms = 0
-        if state < SUCCEEDED:
-            if state != RUNNING:
-                ahead = self._active.queue.ahead(sequence)
-            if promise:
-                left = board.ended[row] - now
-                if left > EARLY_S:
-                    retry_after_ms = int(left * 1000)
-                else:
-                    retry_after_ms = self._promise(row, self._until(row, word, ahead, now), now)
+        ahead = 0 if state == RUNNING or state >= SUCCEEDED else self.ahead(row, word)
         return Status(
             state,
             sequence,
@@ -143,12 +139,23 @@ class Reading:
             word >> ATTEMPT_SHIFT & ATTEMPT_MAX,
             None if progress == PROGRESS_NONE else progress,
             ahead,
-            retry_after_ms,
+            self.retry_after_ms(row, word, ahead, now) if promise and state < SUCCEEDED else 0,
             board.submitted[row],
             board.started[row],
             board.ended[row] if state >= SUCCEEDED else 0.0,
             board.reason[row],
         )
+
+    def ahead(self, row: int, word: int) -> int:
+        """Return how many jobs stand before the one in ``row``, whose live word is ``word`` and which waits."""
+        return self._active.queue.ahead((word >> GENERATION_SHIFT) * self._board.rows + row)
+
+    def retry_after_ms(self, row: int, word: int, ahead: int, now: float) -> int:
+        """Return after how many milliseconds to ask for a job that is not over, and promise that poll."""
+        left = self._board.ended[row] - now
+        if left > EARLY_S:
+            return int(left * 1000)
+        return self._promise(row, self._until(row, word, ahead, now), now)
 
     def _promise(self, row: int, seconds: float, now: float) -> int:
         """Return after how many milliseconds, ``seconds`` or a little later, to ask for a job, and promise that poll.

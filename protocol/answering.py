@@ -45,7 +45,6 @@ class Answering(asyncio.Protocol):
         "_answered",
         "_closing",
         "_eof",
-        "_free",
         "_held",
         "_held_answer",
         "_out",
@@ -54,13 +53,14 @@ class Answering(asyncio.Protocol):
         "_request",
         "_stopped",
         "_to_flush",
-        "_transport",
         "_unsent_bytes",
         "_waiting",
         "deadline",
+        "free",
         "service",
+        "transport",
     )
-    _transport: asyncio.Transport
+    transport: asyncio.Transport
     # The request that is being read.
     _request: Request
 
@@ -71,7 +71,7 @@ class Answering(asyncio.Protocol):
         self.deadline = service.idle_deadline
         self._paused = self._stopped = self._closing = self._eof = False
         # No request is half read, none waits or is held, the client reads, and the connection goes on.
-        self._free = True
+        self.free = True
         # What could not be answered yet, in order; bytes are an answer that only waits for its turn.
         self._waiting: list[Request | bytes] = []
         # What holds an answer back; and what makes it then, of which request and route.
@@ -88,7 +88,7 @@ class Answering(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client does not read its answers."""
         self._paused = True
-        self._free = False
+        self.free = False
         self._stop_reading()
         self._wait_for_client()
 
@@ -102,7 +102,7 @@ class Answering(asyncio.Protocol):
     def _stop_reading(self) -> None:
         """Leave what the client sends in the kernel until ``_answer_waiting`` has come to the end."""
         self._stopped = True
-        self._transport.pause_reading()
+        self.transport.pause_reading()
 
     def _take(self, item: Request | bytes) -> None:
         """Answer ``item`` in its turn; after an answer that ends the connection nothing has a turn."""
@@ -148,7 +148,7 @@ class Answering(asyncio.Protocol):
 
     def _hold(self, held: Held, request: Request, name: str) -> None:
         """Let an answer wait; those behind it wait for it."""
-        self._free = False
+        self.free = False
         self.deadline = inf
         self._held_answer = held.then, request, name
         self._held = held.begin(self._wake)
@@ -174,7 +174,7 @@ class Answering(asyncio.Protocol):
             self._go_on()
         else:
             # As a rule many are woken at once, and written to at once.
-            self._free = not self._request.begun
+            self.free = not self._request.begun
             self._flush_soon()
 
     def _go_on(self) -> None:
@@ -217,22 +217,18 @@ class Answering(asyncio.Protocol):
         requests[key] = requests.get(key, 0) + 1
 
     def _flush_soon(self) -> None:
-        """Have the answers written when all that is readable in this turn of the loop has been read.
-
-        Writing to each client as soon as it is answered wakes them one by one, which costs as much as answering: with
-        make bench-floor a POST costs 0.7 of what it did.
-        """
+        """Have the answers written at the end of this turn of the loop."""
         if not self._to_flush:
             self._to_flush = True
-            self.service.flush_soon(self)
+            self.service.turn.flush_soon(self)
 
     def flush(self) -> None:
         """Write all answers at once; end the connection if one of them said so."""
         self._to_flush = False
-        if self._transport.is_closing():
+        if self.transport.is_closing():
             return
         if self._out:
-            self._transport.write(self._out[0] if len(self._out) == 1 else b"".join(self._out))
+            self.transport.write(self._out[0] if len(self._out) == 1 else b"".join(self._out))
             self._out.clear()
             self._out_bytes = 0
         if self._closing:
@@ -255,18 +251,18 @@ class Answering(asyncio.Protocol):
             self._stop_reading()
             asyncio.get_running_loop().call_soon(self._answer_waiting)
         elif self._eof:
-            self._transport.close()
+            self.transport.close()
         else:
             self._stopped = False
-            self._transport.resume_reading()
-            self._free = not self._request.begun
+            self.transport.resume_reading()
+            self.free = not self._request.begun
 
     def _linger(self) -> None:
         """Shut our side; what the client still sends is dropped until it ends its side, or LINGER_S is over."""
         self._waiting.clear()
-        self._free = False
-        if self._transport.can_write_eof() and not self._transport.is_closing():
-            self._transport.write_eof()
+        self.free = False
+        if self.transport.can_write_eof() and not self.transport.is_closing():
+            self.transport.write_eof()
         self._wait_for_client()
         # One that has had its last answer takes no place among limits.connections.
         self.service.connections.discard(self)
@@ -274,24 +270,24 @@ class Answering(asyncio.Protocol):
 
     def _wait_for_client(self) -> None:
         """Give it time to take what it has not taken yet; after that, to end its side."""
-        self._unsent_bytes = self._transport.get_write_buffer_size()
+        self._unsent_bytes = self.transport.get_write_buffer_size()
         patience_s = self.service.config.timeouts.write if self._unsent_bytes else LINGER_S
         self.deadline = time.monotonic() + patience_s
 
     def wind_down(self) -> None:
         """Let the next answer be the last, which ``_finish`` sees to and what needs no parser does not."""
-        self._free = False
+        self.free = False
 
     def overdue(self) -> None:
         """The deadline has passed: end the connection, unless it is a slow one that goes on taking its answers."""
-        if self._transport.get_write_buffer_size() < self._unsent_bytes:
+        if self.transport.get_write_buffer_size() < self._unsent_bytes:
             self._wait_for_client()
         elif self._closing or self._paused:
-            self._transport.abort()
+            self.transport.abort()
         else:
-            self._transport.close()
+            self.transport.close()
 
     def _log_access(self, answer: bytes, method: bytes, target: bytes) -> None:
-        peer = self._transport.get_extra_info("peername") or ("-",)
+        peer = self.transport.get_extra_info("peername") or ("-",)
         line = f"{method.decode()} {target.decode(errors='backslashreplace')}"
         access.info('%s "%s" %s %d', peer[0], line, answer[9:12].decode(), len(answer))

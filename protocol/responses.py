@@ -1,4 +1,4 @@
-"""Answers as bytes: status lines and fixed headers are ready at import, the rest is one format.
+"""Answers as bytes: status lines are ready at import; what holds an answer back.
 
 ``head`` in this file means the status line and header lines without the empty line that ends them.
 """
@@ -10,8 +10,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Protocol
 
-from headway.core.job import Reason, State, Status
-from headway.protocol.clock import Clock, http_date
+from headway.core.job import Reason, State
 
 STATUS_LINES = {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus
@@ -25,96 +24,8 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 JSON = b"application/json"
 PROBLEM = b"application/problem+json"
 
-# The code that tells a client what to do, by state; see docs/protocol.md.
-CODES = {
-    State.SCHEDULED: 202,
-    State.QUEUED: 202,
-    State.RUNNING: 202,
-    State.RETRYING: 202,
-    State.SUCCEEDED: 200,
-    State.FAILED: 424,
-    State.CANCELLED: 410,
-    State.EXPIRED: 410,
-}
 NAMES = [state.name.lower() for state in State]
 REASONS = [reason.name.lower() for reason in Reason]
-
-
-class Heads:
-    """The heads of answers about jobs."""
-
-    def __init__(self, clock: Clock, kept_seconds: float, failed_status: int) -> None:
-        self._clock = clock
-        self._kept_seconds = kept_seconds
-        self.codes = [CODES.get(state, 404) for state in State]
-        self.codes[State.FAILED] = failed_status
-        # Status line and Job-State, by state.
-        self._openings = [
-            STATUS_LINES[code] + b"Job-State: %b\r\n" % name.encode()
-            for code, name in zip(self.codes, NAMES, strict=True)
-        ]
-        # What follows it, by state.
-        writers = {
-            State.SCHEDULED: self._waiting,
-            State.QUEUED: self._waiting,
-            State.RUNNING: self._running,
-            State.RETRYING: self._retrying,
-            State.SUCCEEDED: self._succeeded,
-            State.FAILED: self._failed,
-        }
-        self._fields = [writers.get(state, self._gone) for state in State]
-        self._created = STATUS_LINES[202] + b"Location: /jobs/%b\r\nJob-State: %b\r\n"
-
-    def job(self, status: Status) -> bytes:
-        """Return the head that tells the state of a job."""
-        state = status.state
-        return self._openings[state] + self._fields[state](status)
-
-    def accepted(self, status: Status, job_id: bytes) -> bytes:
-        """Return the head that tells that a job was taken."""
-        return self._created % (job_id, NAMES[status.state].encode()) + self._fields[status.state](status)
-
-    def _waiting(self, status: Status) -> bytes:
-        milliseconds = status.retry_after_ms
-        return b"%bRetry-After: %d\r\nRetry-After-Ms: %d\r\nJob-Position: %d\r\n" % (
-            self._clock.fields,
-            (milliseconds + 999) // 1000,
-            milliseconds,
-            status.position,
-        )
-
-    def _retrying(self, status: Status) -> bytes:
-        return b"%bJob-Attempt: %d\r\n" % (self._waiting(status), status.attempt)
-
-    def _running(self, status: Status) -> bytes:
-        milliseconds = status.retry_after_ms
-        fields = b"%bRetry-After: %d\r\nRetry-After-Ms: %d\r\nJob-Attempt: %d\r\n" % (
-            self._clock.fields,
-            (milliseconds + 999) // 1000,
-            milliseconds,
-            status.attempt,
-        )
-        return fields if status.progress is None else b"%bJob-Progress: %d\r\n" % (fields, status.progress)
-
-    def _succeeded(self, status: Status) -> bytes:
-        clock, started, ended = self._clock, status.started, status.ended
-        return b"%bExpires: %b\r\nServer-Timing: queue;dur=%.1f, run;dur=%.1f\r\n" % (
-            clock.fields,
-            http_date(int(ended + clock.offset + self._kept_seconds)),
-            (started - status.submitted) * 1000,
-            (ended - started) * 1000,
-        )
-
-    def _failed(self, status: Status) -> bytes:
-        return b"%bExpires: %b\r\nJob-Reason: %b\r\nJob-Attempt: %d\r\n" % (
-            self._clock.fields,
-            http_date(int(status.ended + self._clock.offset + self._kept_seconds)),
-            REASONS[status.reason].encode(),
-            status.attempt,
-        )
-
-    def _gone(self, _: Status) -> bytes:
-        return self._clock.fields
 
 
 class Hold(Protocol):

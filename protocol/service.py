@@ -9,14 +9,13 @@ from typing import Protocol
 
 from headway.core.config import Config
 from headway.core.engine import Engine
-from headway.core.job import State
 from headway.protocol.clock import Clock
+from headway.protocol.heads import Heads
 from headway.protocol.limits import limits
-from headway.protocol.responses import Heads
+from headway.protocol.polls import Polls
+from headway.protocol.turn import Turn
 
 TICK_S = 1.0
-# Connections whose answers are written together.
-FLUSH_MOST = 64
 # Seconds in which a client may end its side of a connection that has had its last answer.
 LINGER_S = 2.0
 # Seconds between two looks at whether all connections have ended.
@@ -31,9 +30,6 @@ class Client(Protocol):
 
     def overdue(self) -> None:
         """The deadline has passed."""
-
-    def flush(self) -> None:
-        """Write what has been answered."""
 
     def wind_down(self) -> None:
         """The next answer is the last."""
@@ -50,15 +46,11 @@ class Service:
         self.connections: set[Client] = set()
         # Those that only wait for the client to end its side.
         self.lingering: set[Client] = set()
-        # Those that have answers to write at the end of this turn of the loop.
-        self._to_flush: list[Client] = []
-        self._loop = asyncio.get_running_loop()
+        self.turn = Turn(Polls(self).answer)
         # When a connection that is idle from now on is to be closed, of time.monotonic.
         self.idle_deadline = 0.0
         # Requests by (method and route, status code as sent).
         self.requests: dict[tuple[str, bytes], int] = {}
-        # HEADs of jobs that needed no parser, by state.
-        self.heads_told = [0] * len(State)
         # Any answer may be held, until what it says is on disk.
         self.holds = config.journal.path is not None
         # Requests refused, by the reason of their error.
@@ -72,26 +64,13 @@ class Service:
     def tick(self) -> None:
         """Once a second: read the clock, and end the connections whose time is up."""
         self.clock.tick()
+        self.heads.tick()
         now = self.clock.now
         # A tick may be a second away when the wait begins.
         self.idle_deadline = now + TICK_S + self.config.timeouts.idle
         for connections in (self.connections, self.lingering):
             for connection in [connection for connection in connections if connection.deadline < now]:
                 connection.overdue()
-
-    def flush_soon(self, connection: Client) -> None:
-        """Have the answers of ``connection`` written at the end of this turn of the loop."""
-        self._to_flush.append(connection)
-        if len(self._to_flush) == 1:
-            self._loop.call_soon(self._flush)
-        elif len(self._to_flush) == FLUSH_MOST:
-            # Under load a turn of libuv's loop can serve tens of thousands; the first must not wait for the last.
-            self._flush()
-
-    def _flush(self) -> None:
-        connections, self._to_flush = self._to_flush, []
-        for connection in connections:
-            connection.flush()
 
     async def wind_down(self, seconds: float) -> None:
         """Let each connection end with its next answer; wait at most ``seconds`` for those there are to have ended."""
@@ -114,7 +93,7 @@ class Service:
     def all_requests(self) -> Counter[tuple[str, bytes]]:
         """Return how many answers there were by (method and route, status code)."""
         counted = Counter(self.requests)
-        for state, count in enumerate(self.heads_told):
+        for state, count in enumerate(self.heads.polls):
             if count:
                 counted["HEAD /jobs/{id}", b"%d" % self.heads.codes[state]] += count
         return counted

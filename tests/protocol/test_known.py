@@ -1,11 +1,19 @@
-"""A POST whose head is known is answered without the parser; what differs in the least is not the same."""
+"""What is known needs no parser and gets the same answer; what differs in the least is not the same."""
 
 from __future__ import annotations
 
+import asyncio
+from typing import cast
+
 import pytest
+from headway.core.config import Config
+from headway.core.engine import Engine
+from headway.core.opening import Recovering
+from headway.protocol.connection import Connection
+from headway.protocol.service import Service
 
 from tests.end_to_end.process import Gate, Server
-from tests.protocol.wire import post, request, submission
+from tests.protocol.wire import Answer, post, request, submission
 
 JSON = "Content-Type: application/json"
 
@@ -140,3 +148,60 @@ def test_a_row_with_another_request_in_it_is_looked_at(server: Server) -> None:
         assert wire.read("HEAD").status == 200
         assert wire.read("GET").json["state"] == "succeeded"
         assert wire.read("HEAD").status == 200
+
+
+def test_a_poll_is_told_the_same_with_and_without_the_parser(one_worker: Server, gate: Gate) -> None:
+    server = one_worker
+    ended = [server.run("nothing"), server.run("fail")]
+    retrying = server.submit("stubborn_failure", "x")
+    server.wait_for(retrying, "retrying")
+    running = server.submit("report", {"percent": 30, "path": gate.path})
+    server.wait_for(running, "running")
+    cancelled, *waiting = [server.submit("nothing"), server.submit("nothing"), server.submit("nothing", delay=1000)]
+    server.delete(cancelled)
+    for path in (*ended, retrying, running, cancelled, *waiting):
+        assert told_without_parser(server, path) == told_by_parser(server, path)
+
+
+def test_a_poll_of_a_running_job_without_progress(server: Server, gate: Gate) -> None:
+    path = server.submit("until_file", gate.path)
+    server.wait_for(path, "running")
+    assert told_without_parser(server, path) == told_by_parser(server, path)
+
+
+def told_by_parser(server: Server, path: str) -> dict[str, str]:
+    head = request("HEAD", path)
+    with server.wire() as wire:
+        wire.send(head[:20])
+        assert server.get("/healthz").status == 200
+        wire.send(head[20:])
+        return lasting(wire.read("HEAD"))
+
+
+def told_without_parser(server: Server, path: str) -> dict[str, str]:
+    with server.wire() as wire:
+        for _ in range(3):
+            answer = wire.ask(request("HEAD", path))
+        return lasting(answer)
+
+
+def lasting(answer: Answer) -> dict[str, str]:
+    """The status and the header lines in their order, without what another moment changes."""
+    changing = {"date", "retry-after", "retry-after-ms"}
+    fields = {name: "" if name in changing else text for name, text in answer.headers.items()}
+    return {"status": str(answer.status), "order": " ".join(fields)} | fields
+
+
+def test_known_polls_while_the_journal_is_read_are_told_to_come_back() -> None:
+    async def poll() -> None:
+        service = Service(Config(), cast(Engine, Recovering(Config())))
+        loop = asyncio.get_running_loop()
+        async with await loop.create_server(lambda: Connection(service), "127.0.0.1", 0) as server:
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            for _ in range(3):
+                writer.write(request("HEAD", "/jobs/" + "0" * 28))
+                head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+                assert head.startswith(b"HTTP/1.1 503 ")
+            writer.close()
+
+    asyncio.run(poll())

@@ -1,0 +1,100 @@
+"""What the status line and the header lines say of a job: all of the answer to a HEAD.
+
+The opening of a head, from the status line to the date, is made once a second for each state; the rest is one format
+for each state.
+
+``head`` in this package means the status line and header lines without the empty line that ends them.
+"""
+
+from __future__ import annotations
+
+from headway.core.job import State, Status
+from headway.protocol.clock import Clock, http_date
+from headway.protocol.responses import NAMES, REASONS, STATUS_LINES
+
+# The code that tells a client what to do, by state; see docs/protocol.md.
+CODES = {
+    State.SCHEDULED: 202,
+    State.QUEUED: 202,
+    State.RUNNING: 202,
+    State.RETRYING: 202,
+    State.SUCCEEDED: 200,
+    State.FAILED: 424,
+    State.CANCELLED: 410,
+    State.EXPIRED: 410,
+}
+# What follows the opening, by state.
+WAITING_FIELDS = b"Retry-After: %d\r\nRetry-After-Ms: %d\r\nJob-Position: %d\r\n"
+RUNNING_FIELDS = b"Retry-After: %d\r\nRetry-After-Ms: %d\r\nJob-Attempt: %d\r\n"
+PROGRESS_FIELD = b"Job-Progress: %d\r\n"
+SUCCEEDED_FIELDS = b"Expires: %b\r\nServer-Timing: queue;dur=%.1f, run;dur=%.1f\r\n"
+
+
+class Heads:
+    """The heads of answers about jobs, with the date as of the last ``tick``; ticks come once a second."""
+
+    def __init__(self, clock: Clock, kept_seconds: float, failed_status: int) -> None:
+        self._clock = clock
+        self._kept_seconds = kept_seconds
+        self.codes = [CODES.get(state, 404) for state in State]
+        self.codes[State.FAILED] = failed_status
+        # How many ``polls`` were answered without a Status, by state.
+        self.polls = [0] * len(State)
+        # What follows the opening, by state.
+        writers = {
+            State.SCHEDULED: self._waiting,
+            State.QUEUED: self._waiting,
+            State.RUNNING: self._running,
+            State.RETRYING: self._retrying,
+            State.SUCCEEDED: self._succeeded,
+            State.FAILED: self._failed,
+        }
+        self._fields = [writers.get(state, self._nothing) for state in State]
+        self.tick()
+
+    def tick(self) -> None:
+        """Make the openings of this second."""
+        # Of the wall clock less of the monotonic one when a job ends: when its status expires.
+        self.expiry = self._clock.offset + self._kept_seconds
+        lines = [b"Job-State: %b\r\n%b" % (name.encode(), self._clock.fields) for name in NAMES]
+        # By state; those of ``accepted`` are formats that take an id.
+        self.openings = [STATUS_LINES[code] + line for code, line in zip(self.codes, lines, strict=True)]
+        self._accepted = [STATUS_LINES[202] + b"Location: /jobs/%b\r\n" + line for line in lines]
+
+    def job(self, status: Status) -> bytes:
+        """Return the head that tells the state of a job."""
+        state = status.state
+        return self.openings[state] + self._fields[state](status)
+
+    def accepted(self, status: Status, job_id: bytes) -> bytes:
+        """Return the head that tells that a job was taken."""
+        return self._accepted[status.state] % job_id + self._fields[status.state](status)
+
+    def _waiting(self, status: Status) -> bytes:
+        wait = status.retry_after_ms
+        return WAITING_FIELDS % ((wait + 999) // 1000, wait, status.position)
+
+    def _retrying(self, status: Status) -> bytes:
+        return b"%bJob-Attempt: %d\r\n" % (self._waiting(status), status.attempt)
+
+    def _running(self, status: Status) -> bytes:
+        wait = status.retry_after_ms
+        fields = RUNNING_FIELDS % ((wait + 999) // 1000, wait, status.attempt)
+        return fields if status.progress is None else fields + PROGRESS_FIELD % status.progress
+
+    def _succeeded(self, status: Status) -> bytes:
+        return SUCCEEDED_FIELDS % self._times(status.submitted, status.started, status.ended)
+
+    def _failed(self, status: Status) -> bytes:
+        return b"Expires: %b\r\nJob-Reason: %b\r\nJob-Attempt: %d\r\n" % (
+            http_date(int(status.ended + self.expiry)),
+            REASONS[status.reason].encode(),
+            status.attempt,
+        )
+
+    def _nothing(self, _: Status) -> bytes:
+        return b""
+
+    def _times(self, submitted: float, started: float, ended: float) -> tuple[bytes, float, float]:
+        """When the status of a job expires, as a date; how long it waited and ran, in milliseconds."""
+        return http_date(int(ended + self.expiry)), (started - submitted) * 1000, (ended - started) * 1000

@@ -1,0 +1,111 @@
+"""HEAD of a job, from the bytes that were read to the bytes that are written: the road that nearly all requests take.
+
+One loop over all that was read in a turn. Nowhere else does a call of a function cost much beside the work; here the
+calls that this loop does not make (connection, heads, reading, ids, board) were half of a poll's time: docs/adr/0005.
+What it answers is what ``Heads.job`` makes of the status; all that it does not know goes to the connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from binascii import Error as HexError
+from binascii import unhexlify
+from typing import Protocol
+
+from headway.core import ids
+from headway.core.engine import Engine
+from headway.core.job import State
+from headway.core.reading import EARLY_S
+from headway.core.rows import ATTEMPT_MAX, ATTEMPT_SHIFT, GENERATION_SHIFT, PROGRESS_NONE, PROGRESS_SHIFT, STATE_MASK
+from headway.protocol.clock import http_date
+from headway.protocol.heads import PROGRESS_FIELD, RUNNING_FIELDS, SUCCEEDED_FIELDS, WAITING_FIELDS, Heads
+
+# Where the target, the id and the rest begin in a HEAD of a job.
+HEAD_JOB = b"HEAD /jobs/"
+TARGET = len(b"HEAD ")
+ID = len(HEAD_JOB)
+REST = ID + ids.LENGTH
+
+# Plain ints: a member of an enum costs twice as much to compare.
+QUEUED, RUNNING, SUCCEEDED = int(State.QUEUED), int(State.RUNNING), int(State.SUCCEEDED)
+WAITING, DONE, PROGRESS = WAITING_FIELDS + b"\r\n", SUCCEEDED_FIELDS + b"\r\n", PROGRESS_FIELD + b"\r\n"
+
+
+class Client(Protocol):
+    """What a connection is to this file."""
+
+    # What followed the id in a HEAD that the parser took; None where none did.
+    known_rest: bytes | None
+    # No request is half read, none waits or is held, the client reads, and the connection goes on.
+    free: bool
+    transport: asyncio.Transport
+    deadline: float
+
+    def read(self, data: bytes) -> None:
+        """Answer whatever ``data`` is."""
+
+
+class Host(Protocol):
+    """What the service is to this file."""
+
+    engine: Engine
+    heads: Heads
+    # When a connection that is idle from now on is to be closed, of time.monotonic.
+    idle_deadline: float
+
+
+class Polls:
+    """Answers the polls that come to ``host``."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def answer(self, reads: list[tuple[Client, bytes]], now: float) -> None:
+        """Answer what was read from each client; ``now`` is of time.monotonic."""
+        engine, heads, idle_deadline = self._host.engine, self._host.heads, self._host.idle_deadline
+        openings, expiry, polls = heads.openings, heads.expiry, heads.polls
+        board = engine.board
+        rows, live, tag = board.rows, board.live, board.tag
+        submitted, started, ended = board.submitted, board.started, board.ended
+        for client, data in reads:
+            # The same bytes as before around another id need no parser.
+            if not (client.free and data[REST:] == client.known_rest and data[:ID] == HEAD_JOB):
+                client.read(data)
+                continue
+            text = data[ID:REST]
+            try:
+                number = int.from_bytes(unhexlify(text), "big")
+            except HexError:
+                client.read(data)
+                continue
+            sequence = number >> ids.TAG_BITS
+            row = sequence % rows
+            word = live[row]
+            state = word & STATE_MASK
+            if (
+                word >> GENERATION_SHIFT != sequence // rows
+                or tag[row] != number & ids.TAG_MASK
+                or text != text.lower()
+            ):
+                client.read(data)
+                continue
+            if state == RUNNING:
+                left = ended[row] - now
+                wait = int(left * 1000) if left > EARLY_S else engine.retry_after_ms(row, word, 0, now)
+                fields = RUNNING_FIELDS % ((wait + 999) // 1000, wait, word >> ATTEMPT_SHIFT & ATTEMPT_MAX)
+                progress = word >> PROGRESS_SHIFT & PROGRESS_NONE
+                fields += b"\r\n" if progress == PROGRESS_NONE else PROGRESS % progress
+            elif state == QUEUED:
+                ahead = engine.ahead(row, word)
+                wait = engine.retry_after_ms(row, word, ahead, now)
+                fields = WAITING % ((wait + 999) // 1000, wait, ahead)
+            elif state == SUCCEEDED and board.kept(row, now):
+                end, start = ended[row], started[row]
+                date = http_date(int(end + expiry))
+                fields = DONE % (date, (start - submitted[row]) * 1000, (end - start) * 1000)
+            else:
+                client.read(data)
+                continue
+            client.transport.write(openings[state] + fields)
+            client.deadline = idle_deadline
+            polls[state] += 1
