@@ -62,6 +62,7 @@ class Active:
             config.workers,
             config.limits.lost_threads,
             config.results.max_result_bytes,
+            lambda: self.queue.ready,
             self._claim,
             self._settle,
             self._context,

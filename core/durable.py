@@ -180,8 +180,7 @@ class Durable(Active):
             owed.wake()
         if self._turned_away:
             self._turned_away = False
-            for _ in range(len(self.workers.idle)):
-                self.workers.wake()
+            self.workers.wake()
 
     def _no_room(self, rejected: list[int]) -> None:
         """The submissions in ``rejected`` were not committed: their rows stay EMPTY."""
@@ -211,8 +210,7 @@ class Durable(Active):
     def resume(self) -> None:
         """Claim jobs again."""
         self._closing = False
-        for _ in range(len(self.workers.idle)):
-            self.workers.wake()
+        self.workers.wake()
 
     async def stop(self) -> None:
         """End the workers; what still runs is begun again by the next start."""

@@ -28,6 +28,8 @@ from headway.core.pace import Pace
 
 # Run times kept of each task.
 RUNS = 256
+# Of runs of one task that end within this time, one is kept.
+KEEP_EVERY_S = 0.001
 # Runs after which it is worth while to aim anew.
 AIM_EVERY = 64
 # The least weight of the newest run in the mean over all tasks, which so forgets all but 1/e in 1,000 runs.
@@ -56,7 +58,7 @@ PLACES_S = 60.0
 class Runs:
     """The run times of one task, in seconds."""
 
-    __slots__ = ("_until_aim", "aim", "kept")
+    __slots__ = ("_kept_at", "_until_aim", "aim", "kept")
 
     def __init__(self) -> None:
         # A sample, ascending.
@@ -64,12 +66,17 @@ class Runs:
         # The run time at which a job that has not begun is best asked for; 0.0: none has ended.
         self.aim = 0.0
         self._until_aim = 0
+        # When a run was last kept, of time.monotonic.
+        self._kept_at = 0.0
 
-    def add(self, seconds: float) -> None:
-        """Learn from one attempt that ended."""
+    def add(self, seconds: float, now: float) -> None:
+        """Learn from one attempt that ended; where many end at once, some are enough."""
         kept = self.kept
         if len(kept) >= RUNS:
+            if now - self._kept_at < KEEP_EVERY_S:
+                return
             del kept[int(random.random() * RUNS)]  # noqa: S311
+        self._kept_at = now
         insort(kept, seconds)
         self._until_aim -= 1
         if self._until_aim < 0 or len(kept) < RUNS:
@@ -138,7 +145,7 @@ class Estimate:
         runs = self._runs[task]
         counted = min(seconds, CLIP * runs.kept[-1]) if runs.kept else seconds
         self.mean += (counted - self.mean) * max(WEIGHT, min(RECENT / self._ended, 1.0))
-        runs.add(seconds)
+        runs.add(seconds, now)
 
     def began(self, now: float) -> None:
         """A job has begun to run."""
@@ -184,7 +191,7 @@ class Estimate:
 
     def told(self, seconds: float, now: float) -> int:
         """Return in how many milliseconds, ``seconds`` or a little later, a client is to ask, and promise it."""
-        return int(1000 * self.pace.promise(now, max(seconds, SHORTEST_S)))
+        return int(1000 * self.pace.promise(now, max(SHORTEST_S, seconds)))
 
     def for_places(self, count: int, now: float) -> float:
         """Return seconds until ``count`` more places in the queue are expected to be free, and promise them.

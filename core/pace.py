@@ -5,7 +5,8 @@ finds its slot full is promised for the next that has room, and those of one slo
 thousand clients that are told at once come back one after the other, and no more are promised than can be served.
 
 A promise costs the same however many slots are full: a full slot knows one further on that may have room, and whoever
-goes that way makes it shorter (path halving, as in union-find: Tarjan and van Leeuwen, 1984).
+goes that way makes it shorter (path halving, as in union-find: Tarjan and van Leeuwen, 1984). Under steady overload
+all go the same way, so its end is remembered.
 
 A client that does not come leaves its place empty, and one that comes unasked is not counted. Past the last slot no
 account is kept; such promises are spread by a little chance.
@@ -37,6 +38,8 @@ class Pace:
         # By slot mod SLOTS: its entry, an earlier slot's until it has a promise; and where to look when it is full.
         self._entries = [0] * SLOTS
         self._next = [0] * SLOTS
+        # Slots from here on, up to the other, were found full.
+        self._full_from = self._full_to = 0
 
     def promise(self, now: float, wait: float) -> float:
         """Return in how many seconds, ``wait`` or a little later, there is room for one more poll; and take it."""
@@ -44,6 +47,9 @@ class Pace:
             return wait * (1 + FAR_SPREAD * random.random())  # noqa: S311
         at = (now + wait) * SLOTS_PER_S
         slot = int(at)
+        if self._full_from <= slot < self._full_to:
+            at = slot = self._full_to
+            wait = slot / SLOTS_PER_S - now
         entries, base = self._entries, slot * WIDTH
         entry = entries[slot & MASK]
         if entry <= base:
@@ -53,7 +59,9 @@ class Pace:
         if promised < self.most:
             entries[slot & MASK] = entry + 1
             return wait + (slot + 1 - at) * promised * self._step
-        slot = self._with_room(slot, int(now * SLOTS_PER_S) + SLOTS - 1)
+        if not self._full_from <= slot <= self._full_to:
+            self._full_from = slot
+        slot = self._full_to = self._with_room(slot, int(now * SLOTS_PER_S) + SLOTS - 1)
         promised = max(entries[slot & MASK] - slot * WIDTH, 0)
         entries[slot & MASK] = slot * WIDTH + promised + 1
         return slot / SLOTS_PER_S + promised * self._step - now

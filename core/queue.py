@@ -33,13 +33,14 @@ class Queue:
         self.delayed = Schedule()
         # Places of jobs that were admitted and do not stand here yet.
         self.reserved = 0
-        self._queued = 0
+        # Jobs that stand in lines.
+        self.ready = 0
 
     def __len__(self) -> int:
-        return self._queued + len(self.delayed)
+        return self.ready + len(self.delayed)
 
     def __repr__(self) -> str:
-        return f"<Queue {self._queued} ready, {len(self.delayed)} delayed, of {self.size}>"
+        return f"<Queue {self.ready} ready, {len(self.delayed)} delayed, of {self.size}>"
 
     @property
     def size_bytes(self) -> int:
@@ -49,7 +50,7 @@ class Queue:
     @property
     def room(self) -> int:
         """How many new jobs can be taken; below 0 where jobs that are tried again stand past the bound."""
-        return self.size - self._queued - len(self.delayed) - self.reserved
+        return self.size - self.ready - len(self.delayed) - self.reserved
 
     def push(self, sequence: int) -> None:
         """Put a job that is ready at the end of its line."""
@@ -61,7 +62,7 @@ class Queue:
             for moved, ticket in ring.compact():
                 board.place[moved % board.rows] = ticket
         board.place[row] = line.push(sequence, priority)
-        self._queued += 1
+        self.ready += 1
 
     def delay(self, sequence: int, due: float) -> None:
         """Keep a job until ``due``, of time.monotonic."""
@@ -70,13 +71,13 @@ class Queue:
 
     def claim(self) -> int:
         """Take the job that is next and return its sequence number; 0 where none may run now."""
-        if not self._queued:
+        if not self.ready:
             return 0
         line = self.lines[0] if len(self.lines) == 1 else max(self.lines, key=_turn)
         priority = line.top
         if priority < 0:
             return 0
-        self._queued -= 1
+        self.ready -= 1
         return line.pop(priority)
 
     def release(self, sequence: int) -> None:
@@ -88,13 +89,14 @@ class Queue:
         if not self.delayed.remove(sequence):
             row = sequence % self.board.rows
             self._line(sequence).remove(self.board.priority[row], self.board.place[row])
-            self._queued -= 1
+            self.ready -= 1
 
     def ahead(self, sequence: int) -> int:
         """Return how many jobs stand before this one in its line; for a delayed one: if it were ready now."""
-        row = sequence % self.board.rows
-        ticket = None if sequence in self.delayed else self.board.place[row]
-        return self._line(sequence).ahead(self.board.priority[row], ticket)
+        board = self.board
+        row = sequence % board.rows
+        ticket = None if self.delayed and sequence in self.delayed else board.place[row]
+        return self._line_of[board.task[row]].ahead(board.priority[row], ticket)
 
     def at_once(self, task: int, workers: int) -> tuple[int, int]:
         """Return how many jobs of the line of ``task`` can run at once, and how many more can begin now."""

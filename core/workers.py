@@ -36,14 +36,14 @@ _decode = msgspec.json.Decoder().decode
 
 # Seconds a cancelled coroutine has to clean up.
 GRACE_S = 1.0
-# Jobs a worker runs in a row before it lets the loop look at its sockets, for jobs that never wait themselves.
-JOBS_PER_TURN = 8
+# Seconds a worker runs jobs that never wait themselves before it lets the loop look at its sockets.
+TURN_S = 0.0005
 
 
 class Worker:
     """One of ``workers`` that run jobs, one job at a time."""
 
-    __slots__ = ("_pool", "_streak", "_wakeup", "context", "deadline", "interrupted_by", "job", "retired", "task")
+    __slots__ = ("_pool", "_turn_ends", "_wakeup", "context", "deadline", "interrupted_by", "job", "retired", "task")
 
     def __init__(self, pool: Workers) -> None:
         self._pool = pool
@@ -55,7 +55,7 @@ class Worker:
         self.deadline = inf
         self.interrupted_by: Outcome | None = None
         self.retired = False
-        self._streak = 0
+        self._turn_ends = 0.0
         self.task = pool.loop.create_task(self._work())
 
     def wake(self) -> None:
@@ -79,6 +79,7 @@ class Worker:
                 self._wakeup = pool.loop.create_future()
                 pool.idle.append(self)
                 await self._wakeup
+                self._turn_ends = time.monotonic() + TURN_S
                 continue
             self.job = job
             outcome = await self._attempt(job)
@@ -86,9 +87,9 @@ class Worker:
             if self.job is job:
                 pool.settle(job, outcome)
                 self.job = None
-            self._streak += 1
-            if self._streak % JOBS_PER_TURN == 0:
+            if time.monotonic() > self._turn_ends:
                 await asyncio.sleep(0)
+                self._turn_ends = time.monotonic() + TURN_S
 
     async def _attempt(self, job: Job) -> Outcome:
         pool = self._pool
@@ -135,6 +136,7 @@ class Workers:
         count: int,
         lost_threads_most: int,
         result_bytes: int,
+        ready: Callable[[], int],
         claim: Callable[[], Job | None],
         settle: Callable[[Job, Outcome], None],
         context: Callable[[Job], Context],
@@ -148,6 +150,8 @@ class Workers:
         self.processes = processes
         self.lost_threads_most = lost_threads_most
         self.result_bytes = result_bytes
+        # How many jobs are ready.
+        self.ready = ready
         self.claim = claim
         self.settle = settle
         self.context = context
@@ -155,6 +159,8 @@ class Workers:
         self.workers: set[Worker] = set()
         # Workers with nothing to do; the one that worked last is woken first.
         self.idle: list[Worker] = []
+        # Whether ``_rally`` is going to be called.
+        self._rallies = False
         # Threads whose attempt is over but which have not returned.
         self.lost_threads = 0
         # Workers that died or were retired, and were replaced.
@@ -186,8 +192,19 @@ class Workers:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def wake(self) -> None:
-        """A job is ready: let one idle worker look for it."""
-        if self.idle:
+        """A job is ready: let one idle worker look for it, and if it is not the only one, more as soon as that has.
+
+        Many come in one turn of the loop, and where they are short one worker ends them all: to wake and to put to rest
+        another for each of them would cost as much as to run it.
+        """
+        if self.idle and not self._rallies:
+            self._rallies = True
+            self.idle.pop().wake()
+            self.loop.call_soon(self._rally)
+
+    def _rally(self) -> None:
+        self._rallies = False
+        for _ in range(min(self.ready(), len(self.idle))):
             self.idle.pop().wake()
 
     def cancel(self, job: Job) -> None:

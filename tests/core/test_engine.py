@@ -722,3 +722,40 @@ def test_who_asks_before_he_was_told_to_takes_no_second_promise() -> None:
         return sum(entry % WIDTH for entry in engine.active.estimate.pace._entries)
 
     run(test)
+
+
+async def waiting(_: object) -> None:
+    await asyncio.sleep(PATIENCE_S)
+
+
+async def quick(_: object) -> None:
+    pass
+
+
+def test_jobs_that_come_at_once_all_begin_in_a_few_turns_of_the_loop() -> None:
+    async def main() -> None:
+        async with engine_with(waiting, workers=8) as engine:
+            await asyncio.sleep(0)
+            for _ in range(20):
+                submit(engine, "waiting")
+            for _ in range(4):
+                await asyncio.sleep(0)
+            assert engine.board.count[State.RUNNING] == 8
+
+    asyncio.run(main())
+
+
+def test_short_jobs_that_come_at_once_wake_one_worker() -> None:
+    async def main() -> None:
+        async with engine_with(quick, workers=8) as engine:
+            await asyncio.sleep(0)
+            longest_idle = engine.active.workers.idle[0]
+            for _ in range(20):
+                submit(engine, "quick")
+            assert len(engine.active.workers.idle) == 7
+            await until(lambda: not engine.active.jobs)
+            await asyncio.sleep(0)
+            assert engine.active.workers.idle[0] is longest_idle
+            assert len(engine.active.workers.idle) == 8
+
+    asyncio.run(main())

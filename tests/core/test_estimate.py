@@ -3,7 +3,18 @@
 import random
 
 import pytest
-from headway.core.estimate import CLIP, HARDLY, LONGEST_S, PLACES_S, PRICE, RECENT, Estimate, Runs, best_aim
+from headway.core.estimate import (
+    CLIP,
+    HARDLY,
+    KEEP_EVERY_S,
+    LONGEST_S,
+    PLACES_S,
+    PRICE,
+    RECENT,
+    Estimate,
+    Runs,
+    best_aim,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,9 +26,14 @@ NOW = 1000.0
 
 def estimate(*runs: float, workers: int = WORKERS, polls_per_second: float = PLENTY) -> Estimate:
     made = Estimate(workers, 2, polls_per_second)
-    for seconds in runs:
-        made.observe(0, seconds, NOW)
+    learn(made, *runs)
     return made
+
+
+def learn(made: Estimate, *runs: float) -> None:
+    """Have ``runs`` end one after the other, the last of them NOW."""
+    for index, seconds in enumerate(runs, 1):
+        made.observe(0, seconds, NOW - (len(runs) - index) * KEEP_EVERY_S * 1.01)
 
 
 def queued(made: Estimate, turns: int, task: int = 0) -> int:
@@ -58,7 +74,7 @@ def test_of_runs_that_differ_about_half_are_over_when_they_are_asked_for() -> No
     for _ in range(20):
         runs = Runs()
         for _ in range(200):
-            runs.add(random.uniform(0.5, 5.0))
+            runs.add(random.uniform(0.5, 5.0), NOW)
         aims.append(runs.aim)
     assert 2.0 < sum(aims) / len(aims) < 3.0
 
@@ -110,10 +126,16 @@ def test_the_short_runs_that_end_first_are_soon_forgotten() -> None:
 def test_run_times_that_changed_are_learnt() -> None:
     random.seed(1)
     made = estimate(*[1.0] * 200)
-    for _ in range(1000):
-        made.observe(0, 3.0, NOW)
+    learn(made, *[3.0] * 1000)
     assert 2900 < queued(made, 0) <= 3020
     assert 2.8 < made.mean <= 3.0
+
+
+def test_of_many_that_end_at_once_one_is_kept() -> None:
+    made = estimate(*[1.0] * 300)
+    for _ in range(10_000):
+        made.observe(0, 5.0, NOW + KEEP_EVERY_S / 2)
+    assert queued(made, 0) == queued(estimate(*[1.0] * 300), 0)
 
 
 def test_a_job_that_has_outrun_all_others_is_asked_for_ever_more_rarely() -> None:
