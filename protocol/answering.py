@@ -52,12 +52,12 @@ class Answering(asyncio.Protocol):
         "_paused",
         "_request",
         "_stopped",
-        "_to_flush",
         "_unsent_bytes",
         "_waiting",
         "deadline",
         "free",
         "service",
+        "to_flush",
         "transport",
     )
     transport: asyncio.Transport
@@ -81,7 +81,7 @@ class Answering(asyncio.Protocol):
         self._unsent_bytes = 0
         # Per read.
         self._answered = 0
-        self._to_flush = False
+        self.to_flush = False
         self._out: list[bytes] = []
         self._out_bytes = 0
 
@@ -218,13 +218,13 @@ class Answering(asyncio.Protocol):
 
     def _flush_soon(self) -> None:
         """Have the answers written at the end of this turn of the loop."""
-        if not self._to_flush:
-            self._to_flush = True
+        if not self.to_flush:
+            self.to_flush = True
             self.service.turn.flush_soon(self)
 
     def flush(self) -> None:
         """Write all answers at once; end the connection if one of them said so."""
-        self._to_flush = False
+        self.to_flush = False
         if self.transport.is_closing():
             return
         if self._out:

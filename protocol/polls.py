@@ -8,6 +8,7 @@ What it answers is what ``Heads.job`` makes of the status; all that it does not 
 from __future__ import annotations
 
 import asyncio
+import logging
 from binascii import Error as HexError
 from binascii import unhexlify
 from typing import Protocol
@@ -19,6 +20,8 @@ from headway.core.reading import EARLY_S
 from headway.core.rows import ATTEMPT_MAX, ATTEMPT_SHIFT, GENERATION_SHIFT, PROGRESS_NONE, PROGRESS_SHIFT, STATE_MASK
 from headway.protocol.clock import http_date
 from headway.protocol.heads import PROGRESS_FIELD, RUNNING_FIELDS, SUCCEEDED_FIELDS, WAITING_FIELDS, Heads
+
+log = logging.getLogger(__name__)
 
 # Where the target, the id and the rest begin in a HEAD of a job.
 HEAD_JOB = b"HEAD /jobs/"
@@ -38,6 +41,8 @@ class Client(Protocol):
     known_rest: bytes | None
     # No request is half read, none waits or is held, the client reads, and the connection goes on.
     free: bool
+    # There are answers that are not written yet.
+    to_flush: bool
     transport: asyncio.Transport
     deadline: float
 
@@ -69,43 +74,45 @@ class Polls:
         submitted, started, ended = board.submitted, board.started, board.ended
         for client, data in reads:
             # The same bytes as before around another id need no parser.
-            if not (client.free and data[REST:] == client.known_rest and data[:ID] == HEAD_JOB):
+            if data[REST:] != client.known_rest or data[:ID] != HEAD_JOB or not client.free or client.to_flush:
                 client.read(data)
                 continue
             text = data[ID:REST]
             try:
                 number = int.from_bytes(unhexlify(text), "big")
+                sequence = number >> ids.TAG_BITS
+                row = sequence % rows
+                word = live[row]
+                state = word & STATE_MASK
+                if (
+                    word >> GENERATION_SHIFT != sequence // rows
+                    or tag[row] != number & ids.TAG_MASK
+                    or text != text.lower()
+                ):
+                    client.read(data)
+                    continue
+                if state == RUNNING:
+                    left = ended[row] - now
+                    wait = int(left * 1000) if left > EARLY_S else engine.retry_after_ms(row, word, 0, now)
+                    fields = RUNNING_FIELDS % ((wait + 999) // 1000, wait, word >> ATTEMPT_SHIFT & ATTEMPT_MAX)
+                    progress = word >> PROGRESS_SHIFT & PROGRESS_NONE
+                    fields += b"\r\n" if progress == PROGRESS_NONE else PROGRESS % progress
+                elif state == QUEUED:
+                    ahead = engine.ahead(row, word)
+                    wait = engine.retry_after_ms(row, word, ahead, now)
+                    fields = WAITING % ((wait + 999) // 1000, wait, ahead)
+                elif state == SUCCEEDED and board.kept(row, now):
+                    end, start = ended[row], started[row]
+                    date = http_date(int(end + expiry))
+                    fields = DONE % (date, (start - submitted[row]) * 1000, (end - start) * 1000)
+                else:
+                    client.read(data)
+                    continue
+                client.transport.write(openings[state] + fields)
+                client.deadline = idle_deadline
+                polls[state] += 1
             except HexError:
                 client.read(data)
-                continue
-            sequence = number >> ids.TAG_BITS
-            row = sequence % rows
-            word = live[row]
-            state = word & STATE_MASK
-            if (
-                word >> GENERATION_SHIFT != sequence // rows
-                or tag[row] != number & ids.TAG_MASK
-                or text != text.lower()
-            ):
-                client.read(data)
-                continue
-            if state == RUNNING:
-                left = ended[row] - now
-                wait = int(left * 1000) if left > EARLY_S else engine.retry_after_ms(row, word, 0, now)
-                fields = RUNNING_FIELDS % ((wait + 999) // 1000, wait, word >> ATTEMPT_SHIFT & ATTEMPT_MAX)
-                progress = word >> PROGRESS_SHIFT & PROGRESS_NONE
-                fields += b"\r\n" if progress == PROGRESS_NONE else PROGRESS % progress
-            elif state == QUEUED:
-                ahead = engine.ahead(row, word)
-                wait = engine.retry_after_ms(row, word, ahead, now)
-                fields = WAITING % ((wait + 999) // 1000, wait, ahead)
-            elif state == SUCCEEDED and board.kept(row, now):
-                end, start = ended[row], started[row]
-                date = http_date(int(end + expiry))
-                fields = DONE % (date, (start - submitted[row]) * 1000, (end - start) * 1000)
-            else:
-                client.read(data)
-                continue
-            client.transport.write(openings[state] + fields)
-            client.deadline = idle_deadline
-            polls[state] += 1
+            except Exception:
+                log.exception("a poll failed: %r", data[:REST])
+                client.transport.abort()

@@ -63,11 +63,13 @@ class Turn:
     def end(self) -> None:
         """Answer what has been read; write what has been answered."""
         reads, self._reads = self._reads, []
-        if reads:
-            self._ends = True
-            self._answer(reads, time.monotonic())
-        self._flush()
-        self._ends = False
+        self._ends = True
+        try:
+            if reads:
+                self._answer(reads, time.monotonic())
+            self._flush()
+        finally:
+            self._ends = False
 
     def _flush(self) -> None:
         writers, self._writers = self._writers, []
