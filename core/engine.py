@@ -77,10 +77,8 @@ class Engine:
         )
         # As they are, without a call in between.
         self.peek = self.reading.peek
-        self.find = self.reading.find
         self.ahead = self.reading.ahead
         self.retry_after_ms = self.reading.retry_after_ms
-        self.status = self.reading.status
         self.again = self.reading.again
         self.peek_key = self.reading.peek_key
         self.list = self.reading.list
@@ -117,7 +115,7 @@ class Engine:
             return "draining"
         if self.active.full:
             return "the journal has no room"
-        lost = self.active.workers.lost_threads
+        lost = self.active.workers.threads.lost
         if lost > self.config.limits.lost_threads:
             return f"{lost} threads are lost to tasks that do not return; restart the server"
         processes = self.active.workers.processes

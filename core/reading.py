@@ -69,26 +69,15 @@ class Reading:
 
         A job that has left the board, by count or by time, is EXPIRED.
         """
-        now = time.monotonic()
-        row = self.find(job_id, now)
-        if row >= 0:
-            return self.status(row, now)
         number = ids.read(job_id)
         sequence, tag = number >> ids.TAG_BITS, number & ids.TAG_MASK
+        board, now = self._board, time.monotonic()
+        row = board.row(sequence)
+        if row >= 0 and board.tag[row] == tag and (board.live[row] & STATE_MASK < SUCCEEDED or board.kept(row, now)):
+            return self.status(row, now)
         if not sequence or self._ids.tag(sequence) != tag:
             return None
         return _bare(State.EXPIRED, sequence, tag)
-
-    def find(self, job_id: bytes, now: float) -> int:
-        """Return the row of a job that can be read; -1 where there is none."""
-        number = ids.read(job_id)
-        sequence, board = number >> ids.TAG_BITS, self._board
-        row = sequence % board.rows
-        word = board.live[row]
-        state = word & STATE_MASK
-        if word >> GENERATION_SHIFT != sequence // board.rows or board.tag[row] != number & ids.TAG_MASK or not state:
-            return -1
-        return row if state < SUCCEEDED or board.kept(row, now) else -1
 
     def peek_key(self, text: str) -> Status | None:
         """Return what is known of the job that came under a key; None where none did, or where that is not safe yet."""

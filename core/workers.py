@@ -18,7 +18,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from math import inf
 
@@ -29,6 +28,7 @@ from headway.core.outcome import CANCELLED, NULL, SUCCEEDED, Outcome, failed, ov
 from headway.core.processes import Processes
 from headway.core.registry import Lane
 from headway.core.results import Result, encode
+from headway.core.threads import Threads
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,7 @@ class Worker:
         self.deadline = inf
         self.interrupted_by: Outcome | None = None
         self.retired = False
+        # When the loop is to look at its sockets, of time.monotonic.
         self._turn_ends = 0.0
         self.task = pool.loop.create_task(self._work())
 
@@ -108,7 +109,7 @@ class Worker:
                 if lane is Lane.LOOP:
                     value = await task.function(*arguments)
                 else:
-                    value = await pool.in_thread(partial(task.function, *arguments))
+                    value = await pool.threads.run(partial(task.function, *arguments))
                 result = None if value is None else encode(value, pool.result_bytes)
             outcome = NULL if result is None else Outcome(SUCCEEDED, result=result)
         except GeneratorExit:
@@ -148,7 +149,6 @@ class Workers:
         self.default_lane = default_lane
         # None where no task runs in a process.
         self.processes = processes
-        self.lost_threads_most = lost_threads_most
         self.result_bytes = result_bytes
         # How many jobs are ready.
         self.ready = ready
@@ -161,11 +161,9 @@ class Workers:
         self.idle: list[Worker] = []
         # Whether ``_rally`` is going to be called.
         self._rallies = False
-        # Threads whose attempt is over but which have not returned.
-        self.lost_threads = 0
         # Workers that died or were retired, and were replaced.
         self.replacements = 0
-        self._threads = ThreadPoolExecutor(count + lost_threads_most, thread_name_prefix="headway-task")
+        self.threads = Threads(count + lost_threads_most)
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = inf
         self.stopping = False
@@ -189,7 +187,7 @@ class Workers:
         await asyncio.wait({worker.task for worker in self.workers}, timeout=GRACE_S)
         if self.processes is not None:
             await self.processes.stop()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self.threads.stop()
 
     def wake(self) -> None:
         """A job is ready: let one idle worker look for it, and if it is not the only one, more as soon as that has.
@@ -234,25 +232,11 @@ class Workers:
             delay = max(deadline - time.monotonic(), 0.0)
             self._alarm = self.loop.call_later(delay, self._ring_alarm)
 
-    async def in_thread(self, call: Callable[[], object]) -> object:
-        """Run ``call`` in a thread; if this is cancelled while the thread runs, the thread is lost."""
-        thread = self._threads.submit(_without_stop_iteration, call)
-        try:
-            return await asyncio.wrap_future(thread)
-        except asyncio.CancelledError:
-            if not thread.cancelled() and not thread.done():
-                self.lost_threads += 1
-                thread.add_done_callback(lambda _: self.loop.call_soon_threadsafe(self._found_thread))
-            raise
-
     async def in_process(self, job: Job, context: Context) -> Result | None:
         """Run the job's task in a worker process, which is killed if this is cancelled."""
         if self.processes is None:
             raise RuntimeError("no task runs in a process")
         return await self.processes.run(job.task.name, job.payload, context.id, context.attempt, context.progress)
-
-    def _found_thread(self) -> None:
-        self.lost_threads -= 1
 
     def _ring_alarm(self) -> None:
         now = time.monotonic()
@@ -298,11 +282,3 @@ class Workers:
             self.settle(worker.job, Outcome(State.FAILED, Reason.CRASHED, error="its worker died"))
         self.replacements += 1
         self._hire()
-
-
-def _without_stop_iteration(call: Callable[[], object]) -> object:
-    """Run ``call``; a future cannot carry StopIteration."""
-    try:
-        return call()
-    except StopIteration as error:
-        raise RuntimeError("the task raised StopIteration") from error

@@ -47,7 +47,7 @@ def summary(service: Service) -> dict[str, object]:
             "count": engine.active.workers.count,
             "idle": len(engine.active.workers.idle),
             "replacements": engine.active.workers.replacements,
-            "lost_threads": engine.active.workers.lost_threads,
+            "lost_threads": engine.active.workers.threads.lost,
         },
         "journal": _journal_summary(service),
         "connections": len(service.connections),
@@ -135,7 +135,7 @@ class _Snapshot(Collector):
         lag = engine.watchdog.lag
         yield _histogram("headway_loop_lag_seconds", "By how much the event loop was late, a few times a second.", lag)
         yield CounterMetricFamily("headway_loop_stalls", "Stalls of the event loop.", engine.watchdog.stalls)
-        yield GaugeMetricFamily("headway_lost_threads", "Threads of attempts that are over.", workers.lost_threads)
+        yield GaugeMetricFamily("headway_lost_threads", "Threads of attempts that are over.", workers.threads.lost)
         yield GaugeMetricFamily("headway_results_bytes", "Memory taken by results.", engine.active.results.used_bytes)
         yield CounterMetricFamily(
             "headway_results_evicted", "Results given up for the budget.", engine.active.results.evicted

@@ -1,7 +1,7 @@
 """HEAD of a job, from the bytes that were read to the bytes that are written: the road that nearly all requests take.
 
-One loop over all that was read in a turn. Nowhere else does a call of a function cost much beside the work; here the
-calls that this loop does not make (connection, heads, reading, ids, board) were half of a poll's time: docs/adr/0005.
+One loop over all that was read in a turn. Elsewhere a call of a function costs little beside the work; here the calls
+that this loop does not make (connection, heads, reading, ids, board) were half of a poll's time: docs/adr/0005.
 What it answers is what ``Heads.job`` makes of the status; all that it does not know goes to the connection.
 """
 
@@ -16,7 +16,6 @@ from typing import Protocol
 from headway.core import ids
 from headway.core.engine import Engine
 from headway.core.job import State
-from headway.core.reading import EARLY_S
 from headway.core.rows import ATTEMPT_MAX, ATTEMPT_SHIFT, GENERATION_SHIFT, PROGRESS_NONE, PROGRESS_SHIFT, STATE_MASK
 from headway.protocol.clock import http_date
 from headway.protocol.heads import PROGRESS_FIELD, RUNNING_FIELDS, SUCCEEDED_FIELDS, WAITING_FIELDS, Heads
@@ -92,8 +91,7 @@ class Polls:
                     client.read(data)
                     continue
                 if state == RUNNING:
-                    left = ended[row] - now
-                    wait = int(left * 1000) if left > EARLY_S else engine.retry_after_ms(row, word, 0, now)
+                    wait = engine.retry_after_ms(row, word, 0, now)
                     fields = RUNNING_FIELDS % ((wait + 999) // 1000, wait, word >> ATTEMPT_SHIFT & ATTEMPT_MAX)
                     progress = word >> PROGRESS_SHIFT & PROGRESS_NONE
                     fields += b"\r\n" if progress == PROGRESS_NONE else PROGRESS % progress

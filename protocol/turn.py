@@ -1,8 +1,8 @@
 """What is read in one turn of the loop, answered in one go, and the answers written in one go.
 
 Client by client, each reading would be followed by answering and each answer would wake the client that waits for it:
-the code of all three pushes the others' out of the caches, and the wake-ups cost as much as the answers. In the order
-all reads, all answers, all writes, a POST takes 0.7 of the time, a HEAD 0.9 (docs/adr/0005-the-known-head.md).
+the code of all three pushes the others' out of the caches, and the wake-ups cost as much as the answers. So the order
+is all reads, all answers, all writes (docs/adr/0005-the-known-head.md).
 """
 
 from __future__ import annotations

@@ -216,10 +216,10 @@ def test_a_thread_that_runs_out_of_time_is_lost_until_it_returns() -> None:
         async with engine_with(stuck, triple, workers=1, limits={"lost_threads": 0}) as engine:
             status = await over(engine, submit(engine, "stuck", timeout=0.05))
             assert (status.state, status.reason) == (State.FAILED, Reason.TIMEOUT)
-            assert engine.active.workers.lost_threads == 1
+            assert engine.active.workers.threads.lost == 1
             assert "1 threads are lost" in (engine.not_ready or "")
             release.set()
-            await until(lambda: engine.active.workers.lost_threads == 0)
+            await until(lambda: engine.active.workers.threads.lost == 0)
             assert engine.not_ready is None
             assert (await over(engine, submit(engine, "triple", 1))).state == State.SUCCEEDED
 
@@ -745,7 +745,9 @@ def test_jobs_that_come_at_once_all_begin_in_a_few_turns_of_the_loop() -> None:
     asyncio.run(main())
 
 
-def test_short_jobs_that_come_at_once_wake_one_worker() -> None:
+def test_short_jobs_that_come_at_once_wake_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headway.core.workers.TURN_S", PATIENCE_S)
+
     async def main() -> None:
         async with engine_with(quick, workers=8) as engine:
             await asyncio.sleep(0)

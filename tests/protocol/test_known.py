@@ -285,3 +285,19 @@ def test_a_poll_that_fails_ends_its_connection_and_no_other(caplog: pytest.LogCa
 
     in_one_turn(test)
     assert "a poll failed" in caplog.text
+
+
+def test_a_read_that_fails_ends_its_connection_and_no_other(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def test(service: Service, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+        (failing, ended), (other, transport) = connect(), connect()
+        monkeypatch.setattr(Connection, "_read", None)
+        failing.data_received(request("GET", "/healthz"))
+        other.data_received(head)
+        service.turn.end()
+        assert ended.aborted
+        assert transport.data.startswith(b"HTTP/1.1 202 ")
+
+    in_one_turn(test)
+    assert "is ended" in caplog.text
