@@ -156,7 +156,7 @@ class Active:
         job = self.jobs[sequence]
         if self.board.state(sequence) == State.RUNNING:
             self.workers.cancel(job)
-            self.queue.release(sequence)
+            self.queue.release(job.task.index)
         else:
             self.queue.remove(sequence)
         self._end(job, State.CANCELLED, time.monotonic())
@@ -167,27 +167,26 @@ class Active:
         # It had one, and it is gone; without this it would be told as null.
         self.board.has_result[sequence % self.board.rows] = 1
 
-    def _claim(self) -> Job | None:
+    def _claim(self, now: float) -> Job | None:
         if self.workers.processes is not None:
             self._process_limit.most = self.workers.processes.up
         sequence = self.queue.claim()
         if not sequence:
             return None
-        now = time.monotonic()
-        row = sequence % self.board.rows
-        self.stats.wait.add(now - (self.board.due[row] or self.board.submitted[row]))
-        self.board.move(sequence, RUNNING, now)
-        self.estimate.began(now)
+        board = self.board
+        row = sequence % board.rows
+        self.stats.wait.add(now - (board.due[row] or board.submitted[row]))
+        board.move(sequence, RUNNING, now)
+        self.estimate.moved = now
         return self.jobs[sequence]
 
-    def _settle(self, job: Job, outcome: Outcome) -> None:
+    def _settle(self, job: Job, outcome: Outcome, now: float) -> None:
         """An attempt is over: try again, or end the job."""
-        now = time.monotonic()
-        board, row = self.board, job.sequence % self.board.rows
-        ran = now - board.started[row]
+        board = self.board
+        ran = now - board.started[job.sequence % board.rows]
         self.stats.run.add(ran)
         self.estimate.observe(job.task.index, ran, now)
-        self.queue.release(job.sequence)
+        self.queue.release(job.task.index)
         if outcome.state is FAILED:
             self._try_again_or_fail(job, outcome, now)
             return

@@ -47,10 +47,12 @@ class Board(Rows):
         if state and not _LEGAL[state]:
             raise IllegalMoveError(f"a job cannot begin as {state.name.lower()}")
         sequence = self.next_sequence
-        while not self._free(sequence % self.rows, now):
-            sequence += 1
-        self.next_sequence = sequence + 1
         row = sequence % self.rows
+        if self.live[row] & STATE_MASK:
+            while not self._free(row, now):
+                sequence += 1
+                row = sequence % self.rows
+        self.next_sequence = sequence + 1
         self.live[row] = 0
         self.tag[row] = tag_of(sequence)
         self.submitted[row] = now

@@ -121,13 +121,13 @@ class Durable(Active):
         if sequence not in self._owed:
             self._owed[sequence] = Owed(self.journal.forget_result(sequence), lambda: None)
 
-    def _claim(self) -> Job | None:
+    def _claim(self, now: float) -> Job | None:
         if self._closing:
             return None
         if self.journal.full:
             self._turned_away = True
             return None
-        job = super()._claim()
+        job = super()._claim(now)
         if job is not None:
             self.attempts.note(job.sequence, self.board.attempt(job.sequence % self.board.rows))
         return job

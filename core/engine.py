@@ -77,7 +77,7 @@ class Engine:
         )
         # As they are, without a call in between.
         self.peek = self.reading.peek
-        self.ahead = self.reading.ahead
+        self.ahead = self.active.queue.ahead
         self.retry_after_ms = self.reading.retry_after_ms
         self.again = self.reading.again
         self.peek_key = self.reading.peek_key

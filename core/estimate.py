@@ -131,7 +131,7 @@ class Estimate:
         # Per task, by its index.
         self._runs = [Runs() for _ in range(tasks)]
         # When a job last began or ended, and until when places in the queue are promised, of time.monotonic.
-        self._moved = 0.0
+        self.moved = 0.0
         self._places_until = 0.0
 
     def expect_connections(self, expected: bool) -> None:
@@ -140,16 +140,12 @@ class Estimate:
 
     def observe(self, task: int, seconds: float, now: float) -> None:
         """Learn from one attempt that ended."""
-        self._moved = now
+        self.moved = now
         self._ended += 1
         runs = self._runs[task]
         counted = min(seconds, CLIP * runs.kept[-1]) if runs.kept else seconds
         self.mean += (counted - self.mean) * max(WEIGHT, min(RECENT / self._ended, 1.0))
         runs.add(seconds, now)
-
-    def began(self, now: float) -> None:
-        """A job has begun to run."""
-        self._moved = now
 
     def for_queued(self, turns: int, at_once: int, waited: float, task: int, now: float, together: int = 1) -> float:
         """Return after how long to ask for a job that has ``waited`` and begins after ``turns`` ends.
@@ -164,7 +160,7 @@ class Estimate:
         if turns <= 0:
             return min(aim + MARGIN_S, LONGEST_S)
         # Seconds in which no job began or ended, as far as this one has seen.
-        still = min(now - self._moved, waited)
+        still = min(now - self.moved, waited)
         return min(turns * max(self.mean, still / 2) / at_once + aim + MARGIN_S, LONGEST_S)
 
     def for_running(self, elapsed: float, ends_in: float | None, task: int) -> float:

@@ -48,30 +48,32 @@ class Line:
         return self._ready.bit_length() - 1
 
     def push(self, sequence: int, priority: int) -> int:
-        """Put a job at the end; return its ticket. The ring must have a slot."""
+        """Put a job at the end and return its ticket; raises IndexError as ``Ring.push`` does."""
+        ticket = self.rings[priority].push(sequence)
         self._ready |= 1 << priority
-        return self.rings[priority].push(sequence)
+        return ticket
 
-    def pop(self, priority: int) -> int:
-        """Take the first job of ``priority``, which must have one, to run it."""
+    def pop(self) -> int:
+        """Take the first job of the highest priority, to run it, and return it; 0 where none may run now."""
         for limit in self.limits:
-            limit.running += 1
+            if limit.running >= limit.most:
+                return 0
+        if not self._ready:
+            return 0
+        priority = self._ready.bit_length() - 1
         ring = self.rings[priority]
         sequence = ring.pop()
-        if not len(ring):
+        if ring.head == ring.tail:
             self._ready ^= 1 << priority
-        return sequence
-
-    def release(self) -> None:
-        """A job that was taken runs no more."""
         for limit in self.limits:
-            limit.running -= 1
+            limit.running += 1
+        return sequence
 
     def remove(self, priority: int, ticket: int) -> None:
         """Take out the job that has ``ticket``."""
         ring = self.rings[priority]
         ring.remove(ticket)
-        if not len(ring):
+        if ring.head == ring.tail:
             self._ready ^= 1 << priority
 
     def ahead(self, priority: int, ticket: int | None) -> int:

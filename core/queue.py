@@ -57,11 +57,12 @@ class Queue:
         board = self.board
         row = sequence % board.rows
         line, priority = self._line_of[board.task[row]], board.priority[row]
-        ring = line.rings[priority]
-        if not ring.has_slot:
-            for moved, ticket in ring.compact():
+        try:
+            board.place[row] = line.push(sequence, priority)
+        except IndexError:
+            for moved, ticket in line.rings[priority].compact():
                 board.place[moved % board.rows] = ticket
-        board.place[row] = line.push(sequence, priority)
+            board.place[row] = line.push(sequence, priority)
         self.ready += 1
 
     def delay(self, sequence: int, due: float) -> None:
@@ -73,30 +74,27 @@ class Queue:
         """Take the job that is next and return its sequence number; 0 where none may run now."""
         if not self.ready:
             return 0
-        line = self.lines[0] if len(self.lines) == 1 else max(self.lines, key=_turn)
-        priority = line.top
-        if priority < 0:
-            return 0
-        self.ready -= 1
-        return line.pop(priority)
+        sequence = (self.lines[0] if len(self.lines) == 1 else max(self.lines, key=_turn)).pop()
+        if sequence:
+            self.ready -= 1
+        return sequence
 
-    def release(self, sequence: int) -> None:
-        """A job that was claimed runs no more: its line has room for another."""
-        self._line(sequence).release()
+    def release(self, task: int) -> None:
+        """A job of ``task`` that was claimed runs no more: its line has room for another."""
+        for limit in self._line_of[task].limits:
+            limit.running -= 1
 
     def remove(self, sequence: int) -> None:
         """Take out a job that waits."""
         if not self.delayed.remove(sequence):
-            row = sequence % self.board.rows
-            self._line(sequence).remove(self.board.priority[row], self.board.place[row])
+            board, row = self.board, sequence % self.board.rows
+            self._line_of[board.task[row]].remove(board.priority[row], board.place[row])
             self.ready -= 1
 
-    def ahead(self, sequence: int) -> int:
-        """Return how many jobs stand before this one in its line; for a delayed one: if it were ready now."""
+    def ahead(self, row: int, delayed: bool = False) -> int:
+        """Return how many jobs stand before the one in ``row`` in its line; for a ``delayed`` one, as of now."""
         board = self.board
-        row = sequence % board.rows
-        ticket = None if self.delayed and sequence in self.delayed else board.place[row]
-        return self._line_of[board.task[row]].ahead(board.priority[row], ticket)
+        return self._line_of[board.task[row]].ahead(board.priority[row], None if delayed else board.place[row])
 
     def at_once(self, task: int, workers: int) -> tuple[int, int]:
         """Return how many jobs of the line of ``task`` can run at once, and how many more can begin now."""
@@ -109,9 +107,6 @@ class Queue:
         """Return the job that has been ready for longest; 0 where none is."""
         firsts = [ring.first() for line in self.lines for ring in line.rings if len(ring)]
         return min(firsts, key=lambda sequence: self.board.submitted[sequence % self.board.rows], default=0)
-
-    def _line(self, sequence: int) -> Line:
-        return self._line_of[self.board.task[sequence % self.board.rows]]
 
 
 def _turn(line: Line) -> tuple[int, int]:

@@ -119,7 +119,7 @@ class Reading:
         if not state:
             return _bare(State.EMPTY, sequence, tag)
         progress = word >> PROGRESS_SHIFT & PROGRESS_NONE
-        ahead = 0 if state == RUNNING or state >= SUCCEEDED else self.ahead(row, word)
+        ahead = 0 if state == RUNNING or state >= SUCCEEDED else self._active.queue.ahead(row, state != QUEUED)
         return Status(
             state,
             sequence,
@@ -134,10 +134,6 @@ class Reading:
             board.ended[row] if state >= SUCCEEDED else 0.0,
             board.reason[row],
         )
-
-    def ahead(self, row: int, word: int) -> int:
-        """Return how many jobs stand before the one in ``row``, whose live word is ``word`` and which waits."""
-        return self._active.queue.ahead((word >> GENERATION_SHIFT) * self._board.rows + row)
 
     def retry_after_ms(self, row: int, word: int, ahead: int, now: float) -> int:
         """Return after how many milliseconds to ask for a job that is not over, and promise that poll."""
@@ -184,7 +180,8 @@ class Reading:
         for sequence in some:
             row = sequence % board.rows
             word = board.live[row]
-            ahead = 0 if word & STATE_MASK == RUNNING else queue.ahead(sequence)
+            state = word & STATE_MASK
+            ahead = 0 if state == RUNNING else queue.ahead(row, state != QUEUED)
             longest = max(longest, self._until(row, word, ahead, now, count))
         return self._promise(first, longest, now)
 

@@ -35,13 +35,8 @@ class Ring:
     def __repr__(self) -> str:
         return f"<Ring {len(self)} of {self.slots // 2}, head {self.head}, holes {len(self.holes)}>"
 
-    @property
-    def has_slot(self) -> bool:
-        """Whether ``push`` may be called; if not, ``compact`` makes room."""
-        return self.tail - self.head < self.slots
-
     def push(self, sequence: int) -> int:
-        """Append ``sequence`` and return its ticket."""
+        """Append ``sequence`` and return its ticket; raises IndexError where ``compact`` has to make room first."""
         ticket = self.tail
         if ticket - self.head == self.slots:
             raise IndexError("the ring has no slot left")
@@ -69,13 +64,16 @@ class Ring:
         """Take out the entry that has ``ticket``."""
         self.entries[ticket % self.slots] = HOLE
         insort(self.holes, ticket)
+        # So the last entry is never a hole, and a ring whose head is its tail is empty.
         while self.holes and self.holes[-1] == self.tail - 1:
             self.tail = self.holes.pop()
 
     def ahead(self, ticket: int) -> int:
         """Return how many entries stand before the one that has, or had, ``ticket``."""
-        ahead = ticket - self.head - bisect_left(self.holes, ticket)
-        return max(0, ahead)
+        ahead = ticket - self.head
+        if self.holes:
+            ahead -= bisect_left(self.holes, ticket)
+        return ahead if ahead > 0 else 0
 
     def compact(self) -> Iterator[tuple[int, int]]:
         """Close the holes; yield (sequence, new ticket) of each entry. Exhaust it before the next call."""

@@ -74,28 +74,34 @@ class Worker:
 
     async def _work(self) -> None:
         pool = self._pool
+        # The time is asked for once a job: the end of one is the start of the next.
+        now = time.monotonic()
         while not (self.retired or pool.stopping):
-            job = pool.claim()
+            job = pool.claim(now)
             if job is None:
                 self._wakeup = pool.loop.create_future()
                 pool.idle.append(self)
                 await self._wakeup
-                self._turn_ends = time.monotonic() + TURN_S
+                now = time.monotonic()
+                self._turn_ends = now + TURN_S
                 continue
             self.job = job
+            deadline = now + job.timeout_s
+            pool.set_deadline(self, deadline if deadline < job.deadline else job.deadline)
             outcome = await self._attempt(job)
             self.deadline = inf
+            now = time.monotonic()
             if self.job is job:
-                pool.settle(job, outcome)
+                pool.settle(job, outcome, now)
                 self.job = None
-            if time.monotonic() > self._turn_ends:
+            if now > self._turn_ends:
                 await asyncio.sleep(0)
-                self._turn_ends = time.monotonic() + TURN_S
+                now = time.monotonic()
+                self._turn_ends = now + TURN_S
 
     async def _attempt(self, job: Job) -> Outcome:
         pool = self._pool
         task = job.task
-        pool.set_deadline(self, min(time.monotonic() + job.timeout_s, job.deadline))
         try:
             lane = task.lane or pool.default_lane
             if lane is Lane.PROCESS:
@@ -138,8 +144,8 @@ class Workers:
         lost_threads_most: int,
         result_bytes: int,
         ready: Callable[[], int],
-        claim: Callable[[], Job | None],
-        settle: Callable[[Job, Outcome], None],
+        claim: Callable[[float], Job | None],
+        settle: Callable[[Job, Outcome, float], None],
         context: Callable[[Job], Context],
         default_lane: Lane = Lane.THREAD,
         processes: Processes | None = None,
@@ -265,7 +271,7 @@ class Workers:
         job, worker.job = worker.job, None
         log.error("a task ignores that it was cancelled; its worker is replaced: %s", job.task.name if job else "")
         if job is not None and worker.interrupted_by is not None:
-            self.settle(job, worker.interrupted_by)
+            self.settle(job, worker.interrupted_by, time.monotonic())
         self.replacements += 1
         self._hire()
 
@@ -279,6 +285,6 @@ class Workers:
         error = None if task.cancelled() else task.exception()
         log.error("a worker died and is replaced: %r", error, exc_info=error)
         if worker.job is not None:
-            self.settle(worker.job, Outcome(State.FAILED, Reason.CRASHED, error="its worker died"))
+            self.settle(worker.job, Outcome(State.FAILED, Reason.CRASHED, error="its worker died"), time.monotonic())
         self.replacements += 1
         self._hire()

@@ -96,7 +96,7 @@ class Polls:
                     progress = word >> PROGRESS_SHIFT & PROGRESS_NONE
                     fields += b"\r\n" if progress == PROGRESS_NONE else PROGRESS % progress
                 elif state == QUEUED:
-                    ahead = engine.ahead(row, word)
+                    ahead = engine.ahead(row)
                     wait = engine.retry_after_ms(row, word, ahead, now)
                     fields = WAITING % ((wait + 999) // 1000, wait, ahead)
                 elif state == SUCCEEDED and board.kept(row, now):

@@ -30,7 +30,7 @@ class Promises:
 
     def began(self, now: float) -> None:
         """Jobs have begun, the last of them at ``now``."""
-        self._rule.began(now)
+        self._rule.moved = now
 
     def told(self, board: Board, idle: int, watches: Items, now: Times) -> Times:
         """Return seconds after which to ask for watches that are not over, as the server says it at ``now``.

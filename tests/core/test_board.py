@@ -135,14 +135,14 @@ class Jobs(RuleBasedStateMachine):
     @rule(data=st.data(), after=st.sampled_from([State.SUCCEEDED, State.FAILED, State.CANCELLED]))
     def end(self, data: st.DataObject, after: State) -> None:
         sequence = data.draw(st.sampled_from(self.of(State.RUNNING)))
-        self.queue.release(sequence)
+        self.queue.release(self.task[sequence])
         self.move(sequence, after)
 
     @precondition(lambda self: self.of(State.RUNNING))
     @rule(data=st.data())
     def retry(self, data: st.DataObject) -> None:
         sequence = data.draw(st.sampled_from(self.of(State.RUNNING)))
-        self.queue.release(sequence)
+        self.queue.release(self.task[sequence])
         self.move(sequence, State.RETRYING)
         self.queue.delay(sequence, self.now + 2)
         self.due[sequence] = self.now + 2
@@ -240,7 +240,7 @@ class Jobs(RuleBasedStateMachine):
         for task in (0, 1):
             line = [sequence for sequence in self.ready if self.task[sequence] == task]
             order = sorted(line, key=lambda s: (-self.priority[s], self.ready.index(s)))
-            assert [self.queue.ahead(sequence) for sequence in order] == list(range(len(order)))
+            assert [self.queue.ahead(sequence % self.board.rows) for sequence in order] == list(range(len(order)))
 
     @invariant()
     def jobs_are_found_by_their_state(self) -> None:
