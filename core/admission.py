@@ -59,7 +59,9 @@ class Admission:
         task = self._registry.by_name.get(submission.task)
         if task is None:
             raise UnknownTaskError([("task", self._not_known(submission))])
-        self.check_room()
+        active = self._active
+        if self.draining or active.full or active.queue.room < 1:
+            self.check_room()
         now = time.monotonic()
         sequence = self._begin(task, submission, now, key)
         return self._reading.status(sequence % self._board.rows, now)

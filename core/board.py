@@ -127,10 +127,6 @@ class Board(Rows):
             and now - self.submitted[row] < self.kept_seconds
         )
 
-    def promise(self, row: int, when: float) -> None:
-        """Note when the job in ``row``, which is not over, is to be asked for."""
-        self.ended[row] = when
-
     def in_state(self, state: State, begin: int, end: int) -> Iterator[int]:
         """Yield the jobs in ``state`` of the sequence numbers from ``end``, not included, down to ``begin``.
 

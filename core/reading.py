@@ -49,7 +49,7 @@ class Reading:
         self._active.estimate.expect_connections(True)
         for sequence in self._active.jobs:
             # What was promised before does not hold.
-            self._board.promise(sequence % self._board.rows, 0.0)
+            self._board.ended[sequence % self._board.rows] = 0.0
 
     def expect_no_end(self) -> None:
         """The server goes on after all."""
@@ -151,7 +151,7 @@ class Reading:
         if now + seconds > self._gone_at:
             seconds = max(seconds, self._gone_at - now + SUCCESSOR_S)
         milliseconds = self._active.estimate.told(seconds, now)
-        self._board.promise(row, now + milliseconds / 1000)
+        self._board.ended[row] = now + milliseconds / 1000
         return milliseconds
 
     def _until(self, row: int, word: int, ahead: int, now: float, together: int = 1) -> float:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from math import inf
 from typing import cast
 
 from headway.protocol import routes
@@ -21,15 +20,17 @@ from headway.protocol.known import KnownHead
 from headway.protocol.polls import HEAD_JOB, ID, REST, TARGET
 from headway.protocol.problems import Refusal, retry_after
 from headway.protocol.request import SENDING, Request, head_too_large, refused
-from headway.protocol.responses import CONTINUE
+from headway.protocol.responses import CONTINUE, JSON, Held
 from headway.protocol.service import Service
-from headway.protocol.submissions import check_content
+from headway.protocol.submissions import check_content, submit_plain
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade
 
 log = logging.getLogger(__name__)
 
 # The header fields of KEPT that a request may have and still ask for nothing out of the ordinary.
 PLAIN = {b"host", b"connection", b"content-type", b"content-length", b"forwarded", b"x-forwarded-for"}
+# The name under which the road of known submissions counts and logs.
+SUBMIT = "POST /jobs"
 
 
 class Connection(Answering):
@@ -102,7 +103,7 @@ class Connection(Answering):
     def read(self, data: bytes) -> None:
         """Feed the parser, which calls ``_ready``; then have written what has been answered."""
         try:
-            if not (self._closing or (self.free and self._answer_known_post(data))):
+            if not (self._closing or (self.free and not self.to_flush and self._answer_known_post(data))):
                 self._read(data)
         except Exception:
             log.exception("%r failed, and is ended", self)
@@ -136,11 +137,16 @@ class Connection(Answering):
         """Remember the head of ``data`` if it was one request that asked for nothing out of the ordinary."""
         if request.version != "1.1" or not request.keep_alive or not request.headers.keys() <= PLAIN:
             return
+        if self.service.limits is not None or self.service.access_log:
+            # What is not read can be neither counted for its client nor logged.
+            return
         if data[:ID] == HEAD_JOB and request.target == data[TARGET:REST]:
-            # What is not read can be neither counted nor logged.
-            if self.service.limits is None and not self.service.access_log:
-                self.known_rest = data[REST:]
-        elif request.method == b"POST" and b"content-length" in request.headers:
+            self.known_rest = data[REST:]
+        elif (
+            (request.method, request.target) == (b"POST", b"/jobs")
+            and request.headers.get(b"content-type") == JSON
+            and b"content-length" in request.headers
+        ):
             self._known_post = KnownHead.of(request, data)
 
     def _answer_known_post(self, data: bytes) -> bool:
@@ -151,12 +157,19 @@ class Connection(Answering):
         body = known.body_of(data)
         if body is None:
             return False
-        request = known.request
-        request.body = body
-        self._answered = 0
-        self._answer(request)
-        self.deadline = self.service.idle_deadline if self._held is None else inf
-        self._flush_soon()
+        service = self.service
+        try:
+            answer = submit_plain(service, body)
+        except Exception as error:  # noqa: BLE001 — _excuse logs what is not ours
+            self._excuse(error, known.request, SUBMIT)
+            self._flush_soon()
+        else:
+            if isinstance(answer, Held):
+                self._hold(answer, known.request, SUBMIT)
+                return True
+            self.transport.write(answer)
+            service.submissions += 1
+        self.deadline = service.idle_deadline
         return True
 
     def _feed(self, data: bytes | memoryview) -> int:

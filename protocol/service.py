@@ -51,6 +51,8 @@ class Service:
         self.idle_deadline = 0.0
         # Requests by (method and route, status code as sent).
         self.requests: dict[tuple[str, bytes], int] = {}
+        # Submissions answered 202 by a head that was known.
+        self.submissions = 0
         # Any answer may be held, until what it says is on disk.
         self.holds = config.journal.path is not None
         # Requests refused, by the reason of their error.
@@ -93,6 +95,8 @@ class Service:
     def all_requests(self) -> Counter[tuple[str, bytes]]:
         """Return how many answers there were by (method and route, status code)."""
         counted = Counter(self.requests)
+        if self.submissions:
+            counted["POST /jobs", b"202"] += self.submissions
         for state, count in enumerate(self.heads.polls):
             if count:
                 counted["HEAD /jobs/{id}", b"%d" % self.heads.codes[state]] += count

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 from functools import partial
 
 from headway.core import ids
@@ -36,6 +37,14 @@ def submit(service: Service, request: Request, _: bytes) -> bytes | Held:
     if b"idempotency-key" in request.headers:
         return _keyed(service, request, _key_of(request.headers[b"idempotency-key"]))
     return _accepted(service, request, service.engine.submit(bodies.submission(request.body)))
+
+
+def submit_plain(service: Service, body: bytes) -> bytes | Held:
+    """POST /jobs with a head that is known to ask for nothing else."""
+    status = service.engine.submit(bodies.submission(body))
+    if status.state == State.EMPTY:
+        return _when_safe(service, status, lambda: _created(service, service.engine.confirmed(status)))
+    return _created(service, status)
 
 
 def put(service: Service, request: Request, name: bytes) -> bytes | Held:
@@ -84,9 +93,8 @@ def retry(service: Service, request: Request, name: bytes) -> bytes | Held:
 def _accepted(service: Service, request: Request, status: Status, fields: bytes = b"") -> bytes | Held:
     """Answer that a job was taken, once that is safe; with ``Prefer: wait`` when it is over."""
     if status.state == State.EMPTY:
-        return Held(
-            partial(service.engine.when_safe, status.sequence),
-            lambda: _accepted(service, request, service.engine.confirmed(status), fields),
+        return _when_safe(
+            service, status, lambda: _accepted(service, request, service.engine.confirmed(status), fields)
         )
     seconds = patience(service, request)
     if seconds is None:
@@ -100,9 +108,14 @@ def _accepted(service: Service, request: Request, status: Status, fields: bytes 
     )
 
 
+def _when_safe(service: Service, status: Status, then: Callable[[], bytes | Held]) -> Held:
+    return Held(partial(service.engine.when_safe, status.sequence), then)
+
+
 def _answer(service: Service, request: Request, status: Status, fields: bytes) -> bytes | Held:
     if status.state < State.SUCCEEDED:
-        return _created(service, request, status, fields)
+        minimal = b"prefer" in request.headers and request.preference(b"return") == b"minimal"
+        return _created(service, status, fields, minimal)
     where = b"Location: /jobs/%b\r\n" % ids.write(status.sequence, status.tag)
     if fields.startswith(REPLAYED):
         # As in the first answer.
@@ -110,19 +123,19 @@ def _answer(service: Service, request: Request, status: Status, fields: bytes) -
     return with_document(service, status, service.heads.job(status) + b"Content-" + where + fields)
 
 
-def _created(service: Service, request: Request, status: Status, fields: bytes) -> bytes:
+def _created(service: Service, status: Status, fields: bytes = b"", minimal: bool = False) -> bytes:
     job_id = ids.write(status.sequence, status.tag)
-    head = service.heads.accepted(status, job_id)
-    if b"prefer" in request.headers and request.preference(b"return") == b"minimal":
-        return head + fields + b"Preference-Applied: return=minimal\r\nContent-Length: 0\r\n\r\n"
-    return _CREATED[status.state] % (head, fields, job_id)
+    head = service.heads.accepted(status, job_id) + fields
+    if minimal:
+        return head + b"Preference-Applied: return=minimal\r\nContent-Length: 0\r\n\r\n"
+    return head + _BODIES[status.state] % job_id
 
 
-def _created_format(state: str) -> bytes:
-    """Format of the answer to a submission: its head, further fields, its id."""
+def _body_format(state: str) -> bytes:
+    """Format of what follows the head of the answer to a submission, for its id."""
     body = b'{"id":"%%b","state":"%b"}' % state.encode()
     length = len(body) - len(b"%b") + ids.LENGTH
-    return b"%%b%%bContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (length, body)
+    return b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (length, body)
 
 
-_CREATED = [_created_format(name) for name in NAMES]
+_BODIES = [_body_format(name) for name in NAMES]
