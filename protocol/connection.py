@@ -167,7 +167,8 @@ class Connection(Answering):
             if isinstance(answer, Held):
                 self._hold(answer, known.request, SUBMIT)
                 return True
-            self.transport.write(answer)
+            service.turn.answers.append((self, answer))
+            self.to_flush = True
             service.submissions += 1
         self.deadline = service.idle_deadline
         return True

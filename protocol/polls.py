@@ -49,8 +49,20 @@ class Client(Protocol):
         """Answer whatever ``data`` is."""
 
 
+class Writes(Protocol):
+    """What the turn is to this file."""
+
+    # Answers that are to be written when all reads of the turn are answered, one for each client.
+    answers: list[tuple[Client, bytes]]
+
+    def write(self) -> None:
+        """Write them now."""
+
+
 class Host(Protocol):
     """What the service is to this file."""
+
+    turn: Writes
 
     engine: Engine
     heads: Heads
@@ -66,14 +78,18 @@ class Polls:
 
     def answer(self, reads: list[tuple[Client, bytes]], now: float) -> None:
         """Answer what was read from each client; ``now`` is of time.monotonic."""
-        engine, heads, idle_deadline = self._host.engine, self._host.heads, self._host.idle_deadline
-        openings, expiry, polls = heads.openings, heads.expiry, heads.polls
+        host = self._host
+        engine, heads, turn, idle_deadline = host.engine, host.heads, host.turn, host.idle_deadline
+        openings, expiry, polls, answers = heads.openings, heads.expiry, heads.polls, turn.answers
         board = engine.board
         rows, live, tag = board.rows, board.live, board.tag
         submitted, started, ended = board.submitted, board.started, board.ended
         for client, data in reads:
             # The same bytes as before around another id need no parser.
             if data[REST:] != client.known_rest or data[:ID] != HEAD_JOB or not client.free or client.to_flush:
+                if client.to_flush:
+                    # What it was answered before in this turn comes first.
+                    turn.write()
                 client.read(data)
                 continue
             text = data[ID:REST]
@@ -106,7 +122,8 @@ class Polls:
                 else:
                     client.read(data)
                     continue
-                client.transport.write(openings[state] + fields)
+                answers.append((client, openings[state] + fields))
+                client.to_flush = True
                 client.deadline = idle_deadline
                 polls[state] += 1
             except HexError:

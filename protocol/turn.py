@@ -8,11 +8,14 @@ is all reads, all answers, all writes (docs/adr/0005-the-known-head.md).
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from typing import Protocol
 
 from headway.protocol.polls import Client
+
+log = logging.getLogger(__name__)
 
 # Reads and answers of one go: under load a turn of libuv's loop can serve tens of thousands, and the first must not
 # wait for the last.
@@ -38,6 +41,8 @@ class Turn:
         self._answer = answer
         self._loop = asyncio.get_running_loop()
         self._reads: Reads = []
+        # What is to be written to clients that have nothing else to be written; they are ``to_flush`` meanwhile.
+        self.answers: list[tuple[Client, bytes]] = []
         self._writers: list[Writer] = []
         # Whether ``end`` is going to be called, or is at it.
         self._ends = False
@@ -60,6 +65,17 @@ class Turn:
             self._ends = True
             self._loop.call_soon(self.end)
 
+    def write(self) -> None:
+        """Write what known requests were answered."""
+        for client, answer in self.answers:
+            client.to_flush = False
+            try:
+                client.transport.write(answer)
+            except Exception:
+                log.exception("%r cannot be written to, and is ended", client)
+                client.transport.abort()
+        self.answers.clear()
+
     def end(self) -> None:
         """Answer what has been read; write what has been answered."""
         reads, self._reads = self._reads, []
@@ -67,6 +83,7 @@ class Turn:
         try:
             if reads:
                 self._answer(reads, time.monotonic())
+            self.write()
             self._flush()
         finally:
             self._ends = False
