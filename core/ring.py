@@ -73,7 +73,7 @@ class Ring:
         ahead = ticket - self.head
         if self.holes:
             ahead -= bisect_left(self.holes, ticket)
-        return ahead if ahead > 0 else 0
+        return max(0, ahead)
 
     def compact(self) -> Iterator[tuple[int, int]]:
         """Close the holes; yield (sequence, new ticket) of each entry. Exhaust it before the next call."""

@@ -87,7 +87,7 @@ class Worker:
                 continue
             self.job = job
             deadline = now + job.timeout_s
-            pool.set_deadline(self, deadline if deadline < job.deadline else job.deadline)
+            pool.set_deadline(self, min(job.deadline, deadline))
             outcome = await self._attempt(job)
             self.deadline = inf
             now = time.monotonic()
