@@ -19,7 +19,8 @@ SIMULATE = "from headway.sim.command import command; command(lambda _: {'clients
     "given",
     [
         {"poll": "30ms"},
-        {"poll": "when-told"},
+        # Before any job has ended, clients are told to come in a second.
+        {"poll": "when-told", "duration": "1500ms"},
         {"poll": "30ms", "connections": 3},
         {"poll": "30ms", "connections": 1000},
     ],
@@ -28,7 +29,7 @@ SIMULATE = "from headway.sim.command import command; command(lambda _: {'clients
 def test_the_crowd_counts_what_the_server_counts(simulate: Simulate, start: Start, given: dict[str, object]) -> None:
     server = start(workers=1000, queue__size=1000, drain_linger=0)
     sleeps = {"task": "sleep", "payload": None, "job_seconds": "0.05-0.2"}
-    ran = simulate(server.port, clients=20, jobs=3, duration="700ms", spread="100ms", **sleeps, **given)
+    ran = simulate(server.port, **{"clients": 20, "jobs": 3, "duration": "700ms", "spread": "100ms"} | sleeps | given)
     assert (ran.code, ran.err) == (0, [])
     results, jobs = ran.json, server.stats()["jobs"]
     assert set(results["jobs"]["ended"]) == {"succeeded"}
