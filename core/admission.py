@@ -19,11 +19,12 @@ from headway.core.errors import (
     QueueFullError,
     UnknownTaskError,
 )
+from headway.core.estimate import SUCCESSOR_S
 from headway.core.ids import Ids
 from headway.core.job import Job, State, Status, Submission
 from headway.core.journal.replay import Saved
 from headway.core.keys import Key
-from headway.core.reading import SUCCESSOR_S, Reading
+from headway.core.reading import Reading
 from headway.core.registry import Registry, Task
 
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 import random
 from bisect import bisect_right, insort
 from itertools import accumulate
+from math import inf
 
 from headway.core.pace import Pace
 
@@ -48,6 +49,8 @@ MARGIN_S = 0.02
 MARGIN = 0.03
 # By what part of its time a job may be later than its reports say before they are not believed.
 BELIEF = 1 / 8
+# After the end of a server, its successor may be there.
+SUCCESSOR_S = 2.0
 # Polls that a client counts for who has to connect again first.
 CONNECTION = 3.0
 SHORTEST_S = 0.02
@@ -133,10 +136,18 @@ class Estimate:
         # When a job last began or ended, and until when places in the queue are promised, of time.monotonic.
         self.moved = 0.0
         self._places_until = 0.0
+        # From when on nobody is to ask this server, of time.monotonic.
+        self._gone_at = inf
 
-    def expect_connections(self, expected: bool) -> None:
-        """Have those who come when told come on new connections from now on, or on those they have."""
-        self.pace = Pace(self._polls_per_second / CONNECTION if expected else self._polls_per_second)
+    def expect_end(self, gone_at: float) -> None:
+        """From now on, tell who would come when this server is gone to come to a successor, on new connections."""
+        self._gone_at = gone_at
+        self.pace = Pace(self._polls_per_second / CONNECTION)
+
+    def expect_no_end(self) -> None:
+        """The server goes on after all."""
+        self._gone_at = inf
+        self.pace = Pace(self._polls_per_second)
 
     def observe(self, task: int, seconds: float, now: float) -> None:
         """Learn from one attempt that ended."""
@@ -187,6 +198,8 @@ class Estimate:
 
     def told(self, seconds: float, now: float) -> int:
         """Return in how many milliseconds, ``seconds`` or a little later, a client is to ask, and promise it."""
+        if now + seconds > self._gone_at:
+            seconds = max(seconds, self._gone_at - now + SUCCESSOR_S)
         return int(1000 * self.pace.promise(now, max(SHORTEST_S, seconds)))
 
     def for_places(self, count: int, now: float) -> float:

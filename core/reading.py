@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from math import inf
 
 from headway.core import ids
 from headway.core.active import Active
@@ -28,8 +27,6 @@ QUEUED, RUNNING, SUCCEEDED = int(State.QUEUED), int(State.RUNNING), int(State.SU
 LISTED_ROWS = 1 << 16
 # A client that asks this much before it was told to is told the same again.
 EARLY_S = 0.03
-# After the end of a server, its successor may be there.
-SUCCESSOR_S = 2.0
 
 
 class Reading:
@@ -40,21 +37,17 @@ class Reading:
         self._board = board
         self._active = active
         self.names = names
-        # From when on nobody is to ask this server, of time.monotonic.
-        self._gone_at = inf
 
     def expect_end(self, gone_at: float) -> None:
         """From now on, tell who would come when this server is gone to come when there may be a successor."""
-        self._gone_at = gone_at
-        self._active.estimate.expect_connections(True)
+        self._active.estimate.expect_end(gone_at)
         for sequence in self._active.jobs:
             # What was promised before does not hold.
             self._board.ended[sequence % self._board.rows] = 0.0
 
     def expect_no_end(self) -> None:
         """The server goes on after all."""
-        self._gone_at = inf
-        self._active.estimate.expect_connections(False)
+        self._active.estimate.expect_no_end()
 
     def again(self, status: Status) -> Status:
         """Return what is known now of a job of which ``status`` was known."""
@@ -148,8 +141,6 @@ class Reading:
         A job has one promise at a time, until it comes or something new is known of the job: who asks every second
         whatever he is told takes no room from those who come when told.
         """
-        if now + seconds > self._gone_at:
-            seconds = max(seconds, self._gone_at - now + SUCCESSOR_S)
         milliseconds = self._active.estimate.told(seconds, now)
         self._board.ended[row] = now + milliseconds / 1000
         return milliseconds

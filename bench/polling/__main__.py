@@ -63,7 +63,9 @@ def _options() -> argparse.Namespace:
         "--no-shipped", dest="shipped", action="store_false", help="leave out the server as config.yaml comes"
     )
     parser.add_argument("--restart", type=int, default=2000 if quick else 10_000, help="who wait then; 0 for nobody")
-    parser.add_argument("--most", type=int, default=1000 if quick else 100_000, help="the largest crowd on paper, or 0")
+    parser.add_argument(
+        "--most", type=int, default=1000 if quick else 10_000_000, help="the largest crowd on paper, or 0"
+    )
     parser.add_argument("--port", type=int, default=0, help="of the server; 0 takes a free one")
     parser.add_argument("--docs", action="store_true", help=f"write what is found to {PAGE.relative_to(ROOT)}")
     options = parser.parse_args()
@@ -93,6 +95,8 @@ def _find(options: argparse.Namespace, findings: Findings) -> None:
         return
     for measured in findings.measured:
         findings.add_modelled(foresight.same(measured.policy, run, costs))
+    if findings.back:
+        findings.add_modelled(foresight.same_restart(findings.back.clients, costs))
     for name, scenario in foresight.all_of(costs, options.most):
         findings.add_foreseen(foresight.find(name, scenario))
 

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 Times = NDArray[np.float64]
 Items = NDArray[np.int64]
-Flags = NDArray[np.bool_]
 # Steps of one round, as bits.
 ROUND_BITS = 6
 
@@ -57,9 +56,11 @@ class Agenda:
 
 def _deal(wheel: _Wheel, places: Items, times: Times, items: Items) -> None:
     """Put each of ``items`` in its place on ``wheel``."""
+    if (places == places[0]).all():
+        wheel.setdefault(int(places[0]), []).append((times, items))
+        return
     order = np.argsort(places, kind="stable")
     places, times, items = places[order], times[order], items[order]
-    starts = np.flatnonzero(np.diff(places, prepend=places[0] - 1))
-    ends = [*starts[1:].tolist(), len(places)]
-    for place, start, end in zip(places[starts].tolist(), starts.tolist(), ends, strict=True):
+    bounds = [0, *(np.flatnonzero(places[1:] != places[:-1]) + 1).tolist(), len(places)]
+    for place, start, end in zip(places[bounds[:-1]].tolist(), bounds[:-1], bounds[1:], strict=True):
         wheel.setdefault(place, []).append((times[start:end], items[start:end]))

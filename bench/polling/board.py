@@ -5,10 +5,9 @@ from __future__ import annotations
 from math import inf
 
 import numpy as np
-from headway.core.config import Config
-from headway.core.estimate import RUNS, Estimate
+from headway.core.estimate import RUNS, SUCCESSOR_S, Estimate
 
-from bench.polling.agenda import Flags, Items, Times
+from bench.polling.agenda import Items, Times
 
 # How often a job reports its progress, evenly over its run: as ``sleep`` in examples/tasks.py.
 REPORTS = 4
@@ -17,10 +16,9 @@ REPORTS = 4
 class Promises:
     """What the server's own rule promises, for many jobs at once; ``now`` never goes back by more than a step."""
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, pace: float) -> None:
         self._workers = workers
-        polling = Config().polling
-        self._rule = Estimate(workers, 1, polling.capacity * polling.share)
+        self._rule = Estimate(workers, 1, pace)
 
     def observe(self, ran: Times, now: Times) -> None:
         """Learn how long jobs ran that ended at ``now``; of those of one step, from so many as the rule keeps."""
@@ -32,17 +30,25 @@ class Promises:
         """Jobs have begun, the last of them at ``now``."""
         self._rule.moved = now
 
+    def expect_end(self, now: float) -> None:
+        """The server is told to end; as it keeps its jobs, it may be gone at once."""
+        self._rule.expect_end(now)
+
+    def refused(self, now: Times) -> Times:
+        """Return seconds after which those come again whose jobs are not taken at ``now`` because the server drains."""
+        later = (self._rule.later(SUCCESSOR_S, moment) for moment in now.tolist())
+        return np.fromiter(later, np.float64, len(now))
+
     def told(self, board: Board, idle: int, watches: Items, now: Times) -> Times:
         """Return seconds after which to ask for watches that are not over, as the server says it at ``now``.
 
         For a batch: when the last of its jobs that are not over is expected to be.
         """
         jobs = watches[:, None] * board.watched + np.arange(board.watched)
-        pending = board.ended[jobs] > now[:, None]
+        rows, columns = np.nonzero(board.ended[jobs] > now[:, None])
+        together = np.bincount(rows, minlength=len(watches))[rows]
         until = np.zeros(jobs.shape)
-        together = np.broadcast_to(pending.sum(axis=1)[:, None], jobs.shape)
-        moments = np.broadcast_to(now[:, None], jobs.shape)
-        until[pending] = self._until(board, idle, jobs[pending], together[pending], moments[pending])
+        until[rows, columns] = self._until(board, idle, jobs[rows, columns], together, now[rows])
         promised = zip(until.max(axis=1).tolist(), now.tolist(), strict=True)
         return np.fromiter((self._rule.told(*one) for one in promised), np.float64, len(watches)) / 1000
 
@@ -99,9 +105,3 @@ class Board:
         """When all jobs of each watch were over; inf where they are not."""
         over: Times = self.ended.reshape(-1, self.watched)[watches].max(axis=1)
         return over
-
-    def waiting(self) -> Flags:
-        """Return of each watch whether its jobs were submitted and are not all over."""
-        pending: Flags = self.ended.reshape(-1, self.watched).max(axis=1) == inf
-        pending &= self.submitted.reshape(-1, self.watched)[:, 0] > 0
-        return pending

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.measure import BenchError
+from bench.polling.foresight import BURST
 from bench.polling.summary import POLICIES, Findings
 
 COLOURS = dict(zip(POLICIES, ("tab:red", "tab:blue", "tab:cyan", "tab:green", "tab:purple", "tab:olive"), strict=True))
@@ -68,20 +69,25 @@ def _mark(axes: Any, names: list[str], values: list[float]) -> None:
 
 def _crowds(axes: Any, findings: Findings) -> None:
     """Lines: what a burst costs, by the size of the crowd."""
-    first = findings.foreseen[0].name
     for policy in dict.fromkeys(one.policy for one in findings.foreseen):
-        found = [one for one in findings.foreseen if one.policy == policy and one.name == first]
+        found = [one for one in findings.foreseen if one.policy == policy and one.name == BURST]
         clients = [one.clients for one in found]
         values = (
             [one.polls_per_job for one in found],
             [max(one.delay_ms[0], 0.1) for one in found],
             [100 * one.utilisation for one in found],
         )
+        whole = [size for size, one in zip(clients, found, strict=True) if one.each == 1]
         for one, height in zip(axes, values, strict=True):
-            one.plot(clients, height, marker="o", color=COLOURS[policy], label=policy)
+            one.plot(clients, height, color=COLOURS[policy], label=policy)
+            one.scatter(whole, height[: len(whole)], color=COLOURS[policy])
+            # Sampled.
+            one.scatter(
+                clients[len(whole) :], height[len(whole) :], facecolors="white", edgecolors=COLOURS[policy], zorder=3
+            )
     for one, title in zip(axes, ("polls per job", "delay p50, ms", "CPU of the server, % of a core"), strict=True):
         one.set_xscale("log")
-        one.set_xlabel("clients that come in a burst")
+        one.set_xlabel("clients that come in a burst (hollow: sampled)")
         _finish(one, title)
     axes[0].set_yscale("log")
     axes[1].set_yscale("log")

@@ -16,23 +16,29 @@ Times in seconds.
 from __future__ import annotations
 
 import random
-from collections import deque
+from enum import Enum
 from math import inf
 
 import numpy as np
+from headway.core.estimate import CONNECTION
 
 from bench.polling.agenda import Agenda, Items, Times
 from bench.polling.board import Board, Promises
-from bench.polling.scenario import TICK_S, Outcome, Scenario
+from bench.polling.runtimes import RunTimes
+from bench.polling.scenario import TICK_S, Outcome, Restart, Scenario
+from bench.polling.server import Server
 
 # What an item is: its number shifted by KIND_BITS, and one of these.
-POST, POLL, TIME_UP, END = range(4)
-KIND_BITS = 2
+POST, POLL, POLL_ANEW, TIME_UP, END = range(5)
+KIND_BITS = 3
+KINDS = (1 << KIND_BITS) - 1
 # As in sim: how long a client waits after an error (and up to half as much at random), and wants an answer held.
 RETRY_S = 1.0
 WAIT_S = 30.0
 # There and back on the loopback interface, and the client's part.
 NETWORK_S = 0.0003
+
+Phase = Enum("Phase", ["UP", "DRAINS", "LINGERS", "GONE", "FOLLOWED"])
 
 
 class Model:
@@ -52,25 +58,29 @@ class Model:
         # Things to ask for of each client.
         self._each = 1 if batched else scenario.jobs
         watches = scenario.clients * self._each
-        self._promises = Promises(scenario.workers)
+        self._promises = Promises(scenario.workers, scenario.pace)
         costs = scenario.costs
-        # By kind.
         poll = costs.held if self._holds else costs.poll
-        self._costs = np.array([costs.post * self._board.watched, poll, 0.0, costs.job])
+        # By kind.
+        each = np.array([costs.post, poll, poll + (CONNECTION - 1) * costs.poll, 0.0, costs.job])
+        self._server = Server(each, TIME_UP, scenario.each, scenario.since, scenario.step)
         self._agenda = Agenda(scenario.step)
+        self._run_times = RunTimes(scenario, self._random)
         self._polls = np.zeros(watches, np.int64)
         # Until when an answer is held; 0: none is.
         self._held = np.zeros(watches)
         # Things of this round that the client does not know to be over.
         self._unknown = np.full(scenario.clients, self._each)
-        # Those who have not come back since the restart.
-        self._away = np.zeros(watches, bool)
         # When each worker that has nothing to do became free, in order.
         self._idle = np.zeros(scenario.workers)
-        # What the server has not come to yet, and when it is done with what it came to.
-        self._line: deque[tuple[Times, Items]] = deque()
-        self._free = 0.0
         self._left = scenario.clients
+        self._phase = Phase.UP
+        # The end of a phase of which it is known.
+        self._until = inf
+        # Those whose connections broke with the server and who have not been back, and those whom it sent away: whom
+        # it told when to come while it drained, or who came while none was there.
+        self._broken = np.zeros(watches, bool)
+        self._sent_away = np.zeros(watches, bool)
 
     def run(self) -> Outcome:
         """Run to the end."""
@@ -78,21 +88,19 @@ class Model:
         self._begin(np.arange(scenario.clients), np.linspace(0.0, scenario.spread, scenario.clients))
         now, waited = 0.0, 0.0
         number = 0
-        down, up = scenario.restart[0], sum(scenario.restart)
         while now < scenario.until and self._left:
             number += 1
             end = number * scenario.step
             times, items = self._agenda.take()
-            if now <= down < end:
-                self._go_down(end)
-            if down <= now < up:
-                times, items = self._turn_away(times, items, up)
+            if scenario.restart and scenario.restart.at < end:
+                times, items = self._restart(scenario.restart, times, items, end)
             self._step(times, items, end)
             if now >= scenario.since:
                 waited += (self._board.tail - self._board.head) * scenario.step
             now = end
         outcome.seconds = now - scenario.since
         outcome.waiting = waited / max(outcome.seconds, 1e-9)
+        outcome.busy_s, outcome.work = self._server.busy_s, self._server.by_second
         return outcome
 
     def _begin(self, clients: Items, now: Times) -> None:
@@ -103,20 +111,16 @@ class Model:
 
     def _step(self, times: Times, items: Items, end: float) -> None:
         """Let the server work until ``end``."""
-        times, items = self._next_in_line(times, items, end)
-        if not len(times):
-            return
-        each = self._costs[items & (1 << KIND_BITS) - 1]
-        spent = np.cumsum(each)
-        done = spent + np.maximum.accumulate(np.maximum(times, self._free) - spent + each)
-        taken = int(np.searchsorted(done - each, end))
-        if taken < len(times):
-            self._line.appendleft((times[taken:], items[taken:]))
-        done, kinds, numbers = done[:taken], items[:taken] & (1 << KIND_BITS) - 1, items[:taken] >> KIND_BITS
-        if taken:
-            self._free = float(done[-1])
-            self._count_work(done, each[:taken])
-            self._come_back(times[:taken], kinds, numbers)
+        kinds, numbers = items & KINDS, items >> KIND_BITS
+        if self._broken.any():
+            polls = np.flatnonzero(kinds == POLL)
+            kinds[polls[self._broken[numbers[polls]]]] = POLL_ANEW
+        self._server.add(times, kinds, numbers)
+        times, done, kinds, numbers = self._server.work(end)
+        anew = kinds == POLL_ANEW
+        if anew.any():
+            self._come_back(times[anew], numbers[anew])
+            kinds = np.where(anew, POLL, kinds)
         for kind, act in ((END, self._end), (POST, self._submit), (POLL, self._answer), (TIME_UP, self._let_go)):
             chosen = kinds == kind
             if chosen.any():
@@ -125,36 +129,13 @@ class Model:
                 # Before anybody is told how a job is.
                 self._start()
 
-    def _next_in_line(self, times: Times, items: Items, end: float) -> tuple[Times, Items]:
-        """Put what comes at the end of the server's line; return what is first in it, as much as it can do at most."""
-        if len(times):
-            self._line.append((times, items))
-        most = max(int((end - self._free) / float(self._costs[self._costs > 0].min())) + 1, 0)
-        first: list[tuple[Times, Items]] = []
-        while self._line and most:
-            times, items = self._line.popleft()
-            if len(times) > most:
-                self._line.appendleft((times[most:], items[most:]))
-            first.append((times[:most], items[:most]))
-            most -= len(first[-1][0])
-        if len(first) == 1:
-            return first[0]
-        return np.concatenate([times for times, _ in first] or [np.empty(0)]), np.concatenate(
-            [items for _, items in first] or [np.empty(0, np.int64)]
-        )
-
-    def _count_work(self, done: Times, each: Times) -> None:
-        outcome = self.outcome
-        counted = done >= self.scenario.since
-        outcome.busy_s += float(each[counted].sum())
-        seconds, places = np.unique(done.astype(np.int64), return_inverse=True)
-        for second, work in zip(seconds.tolist(), np.bincount(places, each).tolist(), strict=True):
-            outcome.work[second] = outcome.work.get(second, 0.0) + work
-
     # Jobs.
 
     def _submit(self, watches: Items, now: Times) -> None:
         each = self._board.watched
+        if self._ends:
+            self._agenda.add(now + self._promises.refused(now), watches << KIND_BITS | POST)
+            return
         jobs = (watches[:, None] * each + np.arange(each)).ravel()
         self._board.submit(jobs, np.repeat(now, each))
         self._polls[watches] = 0
@@ -162,14 +143,13 @@ class Model:
 
     def _start(self) -> None:
         """Let workers that are free take jobs."""
-        jobs = self._board.claim(len(self._idle))
+        jobs = self._board.claim(0 if self._ends else len(self._idle))
         if not len(jobs):
             return
-        board, (slow, fast, factor) = self._board, self.scenario.slow
+        board = self._board
         free, self._idle = self._idle[: len(jobs)], self._idle[len(jobs) :]
         started = np.maximum(free, board.submitted[jobs])
-        takes = self._random.uniform(*self.scenario.job_seconds, len(jobs))
-        takes[(slow <= started) & (started < fast)] *= factor
+        takes = self._run_times.draw(started)
         board.started[jobs], board.takes[jobs] = started, takes
         self._promises.began(float(started[-1]))
         self._agenda.add(started + takes, jobs << KIND_BITS | END)
@@ -177,7 +157,7 @@ class Model:
     def _end(self, jobs: Items, now: Times) -> None:
         board = self._board
         board.ended[jobs] = now
-        self._promises.observe(now - board.started[jobs], now)
+        self._observe(jobs, now)
         self._idle = np.concatenate([self._idle, now])
         self.outcome.jobs += int(np.count_nonzero(now >= self.scenario.since))
         if self._holds:
@@ -187,6 +167,15 @@ class Model:
             self._held[watches[ended < inf]] = 0.0
             self._know(watches[ended < inf], ended[ended < inf])
 
+    def _observe(self, jobs: Items, now: Times) -> None:
+        """Let the server's rule learn of jobs that ended, and of those for which they stand."""
+        each, started, takes = self.scenario.each, self._board.started[jobs], self._board.takes[jobs]
+        ran = now - started
+        if each > 1:
+            # Their ends wait for the server as long.
+            ran = np.hstack([ran[:, None], self._run_times.alike(started) + (ran - takes)[:, None]]).ravel()
+        self._promises.observe(ran, np.repeat(now, each))
+
     # Clients.
 
     def _answer(self, watches: Items, now: Times) -> None:
@@ -194,7 +183,7 @@ class Model:
         over = self._board.over(watches) <= now
         self._know(watches[over], now[over])
         watches, now = watches[~over], now[~over]
-        if self._holds:
+        if self._holds and not self._ends:
             self._held[watches] = now + WAIT_S
             self._agenda.add(now + WAIT_S, watches << KIND_BITS | TIME_UP)
         else:
@@ -209,6 +198,8 @@ class Model:
 
     def _ask_again(self, watches: Items, now: Times, first: bool = False) -> None:
         """Those whose jobs are not over decide when to ask."""
+        if self._ends:
+            self._sent_away[watches] = True
         if self._holds and first:
             self._send(watches, now)
         elif self._interval:
@@ -232,7 +223,7 @@ class Model:
             return
         outcome, known = self.outcome, now + NETWORK_S
         counted = now >= self.scenario.since
-        outcome.delays.append(known[counted] - self._board.over(watches[counted]))
+        outcome.delays.append(known[counted] - self._stamped(self._board.over(watches[counted])))
         outcome.polls += int(self._polls[watches[counted]].sum())
         outcome.known += int(np.count_nonzero(counted)) * self._board.watched
         clients = watches // self._each
@@ -244,33 +235,62 @@ class Model:
         else:
             self._left -= int(np.count_nonzero(done))
 
+    def _stamped(self, over: Times) -> Times:
+        stamp = self.scenario.stamp
+        return np.floor(over / stamp) * stamp if stamp else over
+
     # A restart.
 
-    def _go_down(self, now: float) -> None:
-        """The server drains and goes: those it has held are let go, and told when to come back."""
-        self._away = self._board.waiting()
+    @property
+    def _ends(self) -> bool:
+        """Whether the server takes no jobs, begins none and holds no answers."""
+        return self._phase in (Phase.DRAINS, Phase.LINGERS, Phase.GONE)
+
+    def _restart(self, restart: Restart, times: Times, items: Items, end: float) -> tuple[Times, Items]:
+        """Drain, go and be followed, each when it is time for it; return what comes while a server is there."""
+        if self._phase is Phase.UP:
+            self._drain(end, restart)
+        idle = len(self._idle) == self.scenario.workers
+        if self._phase is Phase.DRAINS and (idle or end >= restart.at + restart.drain_timeout):
+            self._phase, self._until = Phase.LINGERS, end + restart.linger
+        elif self._phase is Phase.LINGERS and end > self._until:
+            self._phase, self._until = Phase.GONE, self._until + restart.gone
+            self._go(end)
+        if self._phase is Phase.GONE:
+            if end <= self._until:
+                return self._turn_away(times, items)
+            self._phase = Phase.FOLLOWED
+        return times, items
+
+    def _drain(self, now: float, restart: Restart) -> None:
+        """The server is told to end: those whom it holds are let go, and told when to come back."""
+        self._phase = Phase.DRAINS
+        self._promises.expect_end(now + (0.0 if restart.keeps else restart.drain_timeout))
         held = np.flatnonzero(self._held)
         self._held[held] = 0.0
-        when = np.full(len(held), now)
-        self._send(held, when + self._told(held, when))
+        self._ask_again(held, np.full(len(held), now))
 
-    def _turn_away(self, times: Times, items: Items, up: float) -> tuple[Times, Items]:
-        """Nobody is there: clients try again, jobs go on when the server is ``up`` again."""
-        request = items & (1 << KIND_BITS) - 1 <= POLL
-        retry = times[request] + RETRY_S * self._random.uniform(1, 1.5, np.count_nonzero(request))
-        self._agenda.add(retry, items[request])
-        end = items & (1 << KIND_BITS) - 1 == END
-        self._agenda.add(np.full(np.count_nonzero(end), up), items[end])
+    def _go(self, now: float) -> None:
+        """The server is gone; whoever follows knows the jobs, and nothing of how long they run."""
+        times, kinds, numbers = self._server.drop()
+        self._turn_away(np.maximum(times, now), numbers << KIND_BITS | kinds)
+        self._broken[:] = True
+        self._promises = Promises(self.scenario.workers, self.scenario.pace)
+
+    def _turn_away(self, times: Times, items: Items) -> tuple[Times, Items]:
+        """Nobody is there: clients try again after a while, and jobs that still run end under the next server."""
+        ends = items & KINDS == END
+        self._agenda.add(np.full(np.count_nonzero(ends), self._until), items[ends])
+        asks = items & KINDS <= POLL_ANEW
+        retry = times[asks] + RETRY_S * self._random.uniform(1, 1.5, np.count_nonzero(asks))
+        self._agenda.add(retry, items[asks])
+        self._sent_away[items[items & KINDS == POLL] >> KIND_BITS] = True
         return np.empty(0), np.empty(0, np.int64)
 
-    def _come_back(self, times: Times, kinds: Items, numbers: Items) -> None:
-        """Count the first polls after a restart."""
-        if not self._away.any():
-            return
-        polls = kinds == POLL
-        back = self._away[numbers[polls]]
-        self._away[numbers[polls]] = False
-        self.outcome.returns.append(times[polls][back])
+    def _come_back(self, times: Times, watches: Items) -> None:
+        """The first polls after the restart."""
+        self._broken[watches] = False
+        self.outcome.returns.append(times[self._sent_away[watches]])
 
 
 def run(scenario: Scenario) -> Outcome:

@@ -26,7 +26,12 @@ BINS = 20
 BIN_LEAST_S = 0.1
 # Jobs that run meanwhile; none ends.
 WORKERS = 10
-PAYLOAD = '{"seconds": 600}'
+JOB_S = 600.0
+PAYLOAD = f'{{"seconds": {JOB_S:.0f}}}'
+# Clients that come in a second, before.
+PER_SECOND = 2000
+# How long the server waits for its jobs, and stays after that.
+DRAIN_S, LINGER_S = 0.1, 0.2
 PATIENCE_S = 60.0
 
 
@@ -50,8 +55,12 @@ def measure(clients: int, folder: Path, port: int = 0) -> Return:
     allow_files(clients)
     port = port or free_port()
     trace = folder / "restart.trace"
-    settings = {"HEADWAY_LIMITS__CONNECTIONS": str(clients + 100)}
-    spread = max(clients / 2000, 0.5)
+    settings = {
+        "HEADWAY_LIMITS__CONNECTIONS": str(clients + 100),
+        "HEADWAY_DRAIN_TIMEOUT": f"{DRAIN_S:g}",
+        "HEADWAY_DRAIN_LINGER": f"{LINGER_S:g}",
+    }
+    spread = max(clients / PER_SECOND, 0.5)
     with running(serve(port, WORKERS, 2 * clients, **settings)) as first:
         crowd = simulate(port, "wait", clients, 1, 4 * PATIENCE_S, spread, trace, payload=PAYLOAD)
         try:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 
 import numpy as np
+from headway.core.config import Config
 
 from bench.polling.agenda import Times
 
@@ -21,6 +22,24 @@ class Costs:
     poll: float
     held: float
     job: float
+
+    def times(self, factor: float) -> Costs:
+        """Return what ``factor`` of each cost together."""
+        return Costs(post=self.post * factor, poll=self.poll * factor, held=self.held * factor, job=self.job * factor)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restart:
+    """A server is told to end, and another takes its place; as they come, each with a journal."""
+
+    at: float
+    # How long none is there.
+    gone: float
+    # How long the first waits for its jobs at most, and stays after that.
+    drain_timeout: float = Config().drain_timeout
+    linger: float = Config().drain_linger
+    # Whether jobs that do not run are left to the next.
+    keeps: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +62,31 @@ class Scenario:
     again: bool = False
     # The consumer is slow: jobs that start between the two take so many times as long.
     slow: tuple[float, float, float] = (inf, inf, 1.0)
-    # The server goes away at the first, for so long as the second; it has kept its jobs.
-    restart: tuple[float, float] = (inf, 0.0)
+    restart: Restart | None = None
+    # Stamps of when jobs were over are cut to this.
+    stamp: float = 0.0
     step: float = TICK_S
     seed: int = 1
+    # Polls a second that the server promises to answer.
+    pace: float = Config().polling.capacity * Config().polling.share
+    # How many alike each of the clients stands for.
+    each: int = 1
+
+    def sampled(self, each: int) -> Scenario:
+        """Return this crowd with one client for ``each`` alike, on a server that is so many times smaller.
+
+        Such a client's requests cost what those of all whom it stands for do, and there are fewer workers and promises
+        by the same factor. So whatever is a share or a rate in the mean stays as it is; what comes of chance is wider
+        by the root of ``each``, and no delay is told apart that is shorter than ``each`` requests take.
+        """
+        return replace(
+            self,
+            clients=max(round(self.clients / each), 1),
+            workers=max(round(self.workers / each), 1),
+            costs=self.costs.times(each),
+            pace=self.pace / each,
+            each=self.each * each,
+        )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -63,7 +103,7 @@ class Outcome:
     seconds: float = 0.0
     # Seconds that the server worked, by the second in which it was done.
     work: dict[int, float] = field(default_factory=dict)
-    # When those came who came back after a restart.
+    # When those first asked the next server whom the one before had sent away.
     returns: list[Times] = field(default_factory=list)
     # The mean number of jobs in the queue.
     waiting: float = 0.0

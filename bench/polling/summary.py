@@ -8,16 +8,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from bench import report
+from bench.polling import calibrate
 from bench.polling.crowd import Measured
-from bench.polling.foresight import Finding
+from bench.polling.foresight import BURST, RESTARTED, SAMPLED, Finding
 from bench.polling.restart import Return
 from bench.polling.scenario import Costs
 
-HOLDING = ("wait", "batch")
 POLICIES = ("1s", "when-told", "retry-after", "wait", "batch-told", "batch")
 # Of the model, against what was measured: a share, or so many milliseconds where that is more than the share.
 CLOSE = 0.15
 CLOSE_MS = 5.0
+# Of a sampled crowd, against the whole.
+SAMPLED_MS = 100.0
 # The page has what was found between these.
 BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
 
@@ -69,20 +71,8 @@ class Findings:
         print(f"    on paper: {text}", flush=True)
 
     def fit(self) -> Costs | None:
-        """Return what a poll and the rest of a job cost: the line through those that neither hold nor batch.
-
-        An answer that is held costs what ``wait`` took over that rest. What is not polling is taken to be half taking
-        the job and half running it, which only matters for how long answers take. None where too little was measured.
-        """
-        asking = [one for one in self.measured if one.policy not in HOLDING and not one.policy.startswith("batch")]
-        polls, spent = [one.polls_served_per_job for one in asking], [one.cpu_us_per_job for one in asking]
-        if len(asking) < 2 or max(polls) - min(polls) < 1:
-            return None
-        slope, rest = statistics.linear_regression(polls, spent)
-        slope, rest = max(slope, 1.0), max(rest, 2.0)
-        wait = self.of("wait")
-        held = slope if wait is None else (wait.cpu_us_per_job - rest) / max(wait.polls_served_per_job, 1e-9)
-        self.costs = Costs(post=rest / 2e6, poll=slope / 1e6, held=max(held, slope) / 1e6, job=rest / 2e6)
+        """Return what requests and runs cost; None where too little was measured."""
+        self.costs = calibrate.costs(self.measured)
         return self.costs
 
     def of(self, policy: str, shipped: bool = False) -> Measured | None:
@@ -115,15 +105,25 @@ def verdicts(findings: Findings) -> tuple[list[str], bool]:
     if findings.back:
         text = f"restart: a peak of {findings.back.ratio:.2f} times the mean, below 2"
         found.append((findings.back.ratio < 2, text))
-    for crowd in findings.foreseen:
-        # Who is not held comes back when the job is expected to be over, as it would have come without a restart.
-        if crowd.returns and crowd.policy == "wait":
-            text = f"restart on paper, {crowd.policy}: a peak of {crowd.returns:.2f} times the mean, below 2"
-            found.append((crowd.returns < 2, text))
-    far = [line for line, near in compared(findings) if not near]
-    if findings.modelled:
-        found.append((not far, f"the model is within {CLOSE:.0%} (or {CLOSE_MS:g} ms): {len(far)} figures are not"))
+    found += _of_paper(findings)
     return [f"{'PASS' if good else 'FAIL'}: {text}" for good, text in found], all(good for good, _ in found)
+
+
+def _of_paper(findings: Findings) -> list[tuple[bool, str]]:
+    """Return what must hold of the model, and whether it does."""
+    found: list[tuple[bool, str]] = []
+    for crowd in findings.foreseen:
+        if crowd.name == RESTARTED and crowd.back:
+            text = f"restart on paper, {crowd.clients:,} held: a peak of {crowd.back.ratio:.2f} times the mean, below 2"
+            found.append((crowd.back.ratio < 2, text))
+    for rows, text in (
+        (compared(findings), f"the model is within {CLOSE:.0%} (or {CLOSE_MS:g} ms)"),
+        (sampled(findings), f"a sampled crowd is within {CLOSE:.0%} (or {SAMPLED_MS:g} ms) of the whole"),
+    ):
+        if rows:
+            far = sum(not near for _, near in rows)
+            found.append((not far, f"{text}: {far} figures are not"))
+    return found
 
 
 def compared(findings: Findings) -> list[tuple[list[str], bool]]:
@@ -131,19 +131,46 @@ def compared(findings: Findings) -> list[tuple[list[str], bool]]:
     rows: list[tuple[list[str], bool]] = []
     for paper in findings.modelled:
         real = findings.of(paper.policy)
-        if real is None or findings.costs is None:
-            continue
-        for name, measured, modelled, slack, form in (
-            ("polls per job", real.polls_per_job, paper.polls_per_job, 0.0, ".2f"),
-            ("delay p50, ms", real.delay_ms[0], paper.delay_ms[0], CLOSE_MS, ".1f"),
-            ("delay p99, ms", real.delay_ms[1], paper.delay_ms[1], CLOSE_MS, ".1f"),
-            ("CPU, % of a core", 100 * real.utilisation, 100 * paper.utilisation, 0.0, ".1f"),
-        ):
-            off = modelled / measured - 1 if measured else 0.0
-            near = abs(off) <= CLOSE or abs(modelled - measured) <= slack
-            row = [f"{paper.policy}: {name}", f"{measured:{form}}", f"{modelled:{form}}", f"{off:+.0%}"]
-            rows.append(([*row, "yes" if near else "no"], near))
+        if findings.back and paper.back:
+            rows += _restarts(findings.back, paper.back)
+        elif real is not None:
+            rows += _beside(paper.policy, real, paper, CLOSE_MS)
     return rows
+
+
+def sampled(findings: Findings) -> list[tuple[list[str], bool]]:
+    """Return rows of the crowd that was sampled beside the same as a whole, and whether it is close."""
+    parts = [one for one in findings.foreseen if one.name == SAMPLED]
+    wholes = {(one.policy, one.clients): one for one in findings.foreseen if one.name == BURST}
+    rows: list[tuple[list[str], bool]] = []
+    for part in parts:
+        name = f"{part.clients:,} in a burst, one for {part.each}, {part.policy}"
+        rows += _beside(name, wholes[part.policy, part.clients], part, SAMPLED_MS)
+    return rows
+
+
+def _beside(name: str, first: Measured | Finding, second: Finding, slack_ms: float) -> list[tuple[list[str], bool]]:
+    """Return a row for each figure; delays may be ``slack_ms`` apart."""
+    return [
+        _row(f"{name}: polls per job", first.polls_per_job, second.polls_per_job, 0.0, ".2f"),
+        _row(f"{name}: delay p50, ms", first.delay_ms[0], second.delay_ms[0], slack_ms, ".1f"),
+        _row(f"{name}: delay p99, ms", first.delay_ms[1], second.delay_ms[1], slack_ms, ".1f"),
+        _row(f"{name}: CPU, % of a core", 100 * first.utilisation, 100 * second.utilisation, 0.0, ".1f"),
+    ]
+
+
+def _restarts(real: Return, paper: Return) -> list[tuple[list[str], bool]]:
+    return [
+        _row("restart: all are back within, s", real.seconds, paper.seconds, 0.0, ".2f"),
+        _row("restart: requests a second, mean", real.mean, paper.mean, 0.0, ".0f"),
+        _row("restart: requests a second, peak", real.peak, paper.peak, 0.0, ".0f"),
+    ]
+
+
+def _row(name: str, first: float, second: float, slack: float, form: str) -> tuple[list[str], bool]:
+    off = second / first - 1 if first else 0.0
+    near = abs(off) <= CLOSE or abs(second - first) <= slack
+    return [name, f"{first:{form}}", f"{second:{form}}", f"{off:+.0%}", "yes" if near else "no"], near
 
 
 def text(findings: Findings, lines: list[str], how: Mapping[str, str]) -> str:
@@ -168,10 +195,13 @@ def text(findings: Findings, lines: list[str], how: Mapping[str, str]) -> str:
         parts.append(
             f"The model's costs, from these runs: {1e6 * costs.poll:.0f} µs of CPU for a poll, {1e6 * costs.held:.0f} "
             "µs for an answer that is held, "
-            f"{1e6 * (costs.post + costs.job):.0f} µs to take a job and run it."
+            f"{1e6 * costs.post:.0f} µs for a request that submits, {1e6 * costs.job:.0f} µs to run a job."
         )
     if findings.foreseen:
         parts.append(_foreseen(findings))
+    if sampled(findings):
+        head = ["sampled, beside the whole", "whole", "sampled", "off by", "close"]
+        parts.append(report.table(head, [row for row, _ in sampled(findings)]))
     parts.append(report.facts(how))
     return "\n\n".join(parts)
 
@@ -206,15 +236,15 @@ def _foreseen(findings: Findings) -> str:
         "CPU",
         "worst second",
         "s",
-        "back",
+        "back in a second",
     ]
     rows = []
-    for one in findings.foreseen:
+    for one in (one for one in findings.foreseen if one.name != SAMPLED):
         delays = [f"{delay:,.0f}" for delay in one.delay_ms]
         seconds = f"{one.simulated_s:,.0f}{'' if one.over else ' (cut)'}"
         polls = f"{one.polls_per_job:.2f}"
         cpu = [f"{one.utilisation:.0%}", f"{one.peak:.0%}"]
-        back = f"{one.returns:.1f}" if one.returns else "-"
+        back = f"{one.back_most:,.0f}" if one.back else "-"
         rows.append([one.name, f"{one.clients:,}", one.policy, polls, *delays, *cpu, seconds, back])
     return report.table(head, rows)
 

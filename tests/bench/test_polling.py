@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from bench.measure import ROOT, BenchError
-from bench.polling import crowd, restart, summary
+from bench.polling import calibrate, crowd, restart, summary
 from bench.polling.crowd import Measured, Run
-from bench.polling.foresight import Finding
+from bench.polling.foresight import BURST, RESTARTED, SAMPLED, Finding
 from bench.polling.restart import Return, returns
 from bench.polling.scenario import Costs
 from bench.polling.summary import Findings
@@ -106,17 +106,38 @@ def test_those_who_do_not_come_back_are_told() -> None:
         returns([1.0], 10)
 
 
-def test_costs_are_the_line_through_what_was_measured() -> None:
-    findings = Findings(
-        [
-            replace(GOOD, policy=str(polls), polls_served_per_job=polls, cpu_us_per_job=100 + 20 * polls)
-            for polls in (1.0, 2.0, 10.0)
-        ]
-    )
-    costs = findings.fit()
-    assert costs is not None
-    assert costs.poll == pytest.approx(20e-6)
-    assert costs.post + costs.job == pytest.approx(100e-6)
+POLLS = {"1s": 25.0, "when-told": 1.5, "retry-after": 1.4, "wait": 1.0, "batch-told": 0.5, "batch": 0.33}
+
+
+def spent(policy: str, costs: Costs) -> Measured:
+    """What a policy costs where a batch is of three jobs."""
+    polls = POLLS[policy]
+    asking = polls * (costs.held if policy in calibrate.HOLDING else costs.poll)
+    total = costs.post / (3 if policy.startswith("batch") else 1) + asking + costs.job
+    return replace(GOOD, policy=policy, polls_served_per_job=polls, cpu_us_per_job=1e6 * total)
+
+
+def test_costs_are_those_that_account_for_what_was_measured() -> None:
+    costs = Costs(post=120e-6, poll=40e-6, held=200e-6, job=800e-6)
+    found = Findings([spent(policy, costs) for policy in POLLS]).fit()
+    assert found is not None
+    assert (found.post, found.poll, found.held, found.job) == pytest.approx((120e-6, 40e-6, 200e-6, 800e-6))
+
+
+def test_no_cost_is_negative_and_no_request_costs_less_than_a_poll() -> None:
+    """Batches that cost more than single jobs, and answers that are held for less than a poll costs: noise."""
+    costs = Costs(post=-90e-6, poll=40e-6, held=-10e-6, job=900e-6)
+    found = Findings([spent(policy, costs) for policy in POLLS]).fit()
+    assert found is not None
+    assert found.post == found.poll == found.held > 0
+    assert found.job > 0
+
+
+def test_costs_are_told_apart_as_far_as_was_measured() -> None:
+    costs = Costs(post=440e-6, poll=40e-6, held=1.0, job=400e-6)
+    found = Findings([spent(policy, costs) for policy in ("1s", "when-told")]).fit()
+    assert found is not None
+    assert (found.post, found.poll, found.job) == pytest.approx((440e-6, 40e-6, 400e-6))
     assert Findings([GOOD]).fit() is None
 
 
@@ -134,8 +155,21 @@ def test_costs_are_the_line_through_what_was_measured() -> None:
         ),
         (Findings(back=Return(clients=1, seconds=1.0, peak=2.0, mean=1.0)), "FAIL: restart: a peak of 2.00 times"),
         (
-            Findings(foreseen=[replace(PAPER, policy="wait", returns=2.5)]),
-            "FAIL: restart on paper, wait: a peak of 2.50",
+            Findings(
+                foreseen=[replace(PAPER, name=RESTARTED, back=Return(clients=9, seconds=1.0, peak=2.5, mean=1.0))]
+            ),
+            "FAIL: restart on paper, 10 held: a peak of 2.50",
+        ),
+        (
+            Findings(foreseen=[replace(PAPER, name=BURST), replace(PAPER, name=SAMPLED, each=10, utilisation=0.2)]),
+            "FAIL: a sampled crowd is within 15% (or 100 ms) of the whole: 1 figures are not",
+        ),
+        (
+            Findings(
+                back=Return(clients=10, seconds=5.0, peak=2.0, mean=2.0),
+                modelled=[replace(PAPER, back=Return(clients=10, seconds=6.0, peak=2.0, mean=2.0))],
+            ),
+            "FAIL: the model is within 15% (or 5 ms): 1 figures are not",
         ),
         (
             Findings([GOOD], costs=Costs(post=1, poll=1, held=1, job=1), modelled=[replace(PAPER, polls_per_job=2.0)]),

@@ -14,10 +14,9 @@ from headway.core.config import Config
 from headway.core.context import Context
 from headway.core.engine import Engine
 from headway.core.errors import DrainingError, NotFailedError, PayloadGoneError, QueueFullError, UnknownTaskError
-from headway.core.estimate import CONNECTION
+from headway.core.estimate import CONNECTION, SUCCESSOR_S
 from headway.core.job import Job, Reason, State, Status, Submission
 from headway.core.pace import WIDTH
-from headway.core.reading import SUCCESSOR_S
 from headway.core.registry import Options, Registry, Retry
 
 # Seconds after which a test that waits has failed.
