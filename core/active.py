@@ -26,7 +26,7 @@ from headway.core.job import Job, Reason, State
 from headway.core.keys import Key, Keyed, Keys
 from headway.core.line import Limit
 from headway.core.outcome import Outcome
-from headway.core.owed import Owed, Watcher
+from headway.core.owed import Owed
 from headway.core.processes import pool_for, runs_in_process
 from headway.core.queue import Queue
 from headway.core.registry import Lane, Registry
@@ -96,7 +96,7 @@ class Active:
         """Delete what retention has given up: in memory there is nothing to do, since its row is used again."""
 
     def owes(self, sequence: int) -> bool:
-        """Whether what was last done about a job is not safe yet; in memory it always is."""
+        """Whether what was last done about a job is not safe yet; nobody is to be told of it before it is."""
         return sequence in self._owed
 
     def last_owed(self, sequences: Sequence[int]) -> int:
@@ -104,9 +104,11 @@ class Active:
         owed = [sequence for sequence in sequences if sequence in self._owed]
         return max(owed, key=lambda sequence: self._owed[sequence].change, default=0)
 
-    def when_safe(self, sequence: int, wake: Callable[[], None]) -> Watcher:
-        """Have ``wake`` called when what is owed of a job is safe, or was rejected."""
-        return Watcher(self._owed[sequence], wake)
+    def when_safe(self, sequence: int, wake: Callable[[], object]) -> Owed:
+        """Have ``wake`` called when what is owed of a job is safe, or was rejected; return what is owed."""
+        owed = self._owed[sequence]
+        owed.wakes.append(wake)
+        return owed
 
     async def finish(self, timeout_s: float) -> int:
         """Wait until all jobs are over; return how many are not."""

@@ -107,11 +107,11 @@ class Admission:
 
     def confirmed(self, status: Status) -> Status:
         """Return what is known of a job whose submission was owed, and is no more; raises JournalFullError."""
-        now = self._reading.again(status)
-        if now.state == State.EXPIRED:
+        row = self._board.row(status.sequence)
+        if row < 0:
             # It has not had the time to expire: it was rejected.
             raise JournalFullError
-        return now
+        return self._reading.status(row, time.monotonic())
 
     def confirmed_batch(self, batch: BatchStatus) -> BatchStatus:
         """Do what ``confirmed`` does for a batch."""

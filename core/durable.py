@@ -35,17 +35,23 @@ DEATHS_MOST = 2
 LOOK_S = 0.005
 
 
+def _show_nothing() -> None:
+    """Of what is seen the same before and after."""
+
+
 class Durable(Active):
     """Active jobs whose changes are written to ``journal``."""
 
     def __init__(self, config: Config, registry: Registry, board: Board, journal: Journal, waiting: int) -> None:
         super().__init__(config, registry, board, waiting)
         self.journal = journal
+        self._file = journal.file
         self.attempts = Attempts(journal.path)
         # What time.time is when time.monotonic is 0; read anew by ``expire``, since the clock can be set.
         self.wall = time.time() - time.monotonic()
-        # Ends among what is owed.
-        self._ends = 0
+        # Jobs that ever ended, those included whose end is owed.
+        self._ended = 0
+        self._show_end_now = super()._show_end
         # A worker was told that there is no job because the journal had no room.
         self._turned_away = False
         self._closing = False
@@ -60,6 +66,7 @@ class Durable(Active):
         """Start the workers and the journal, and go on with the jobs that were restored."""
         super().start(on_fatal)
         self.journal.run(asyncio.get_running_loop(), self._committed, self._no_room, on_fatal)
+        self._ended = self.board.ended_total
         now = time.monotonic()
         restored, self._restored = self._restored, []
         for job, state, due in restored:
@@ -75,7 +82,7 @@ class Durable(Active):
     @property
     def full(self) -> bool:
         """Whether the journal has no room."""
-        return self.journal.full
+        return self._file.full
 
     def together(self) -> AbstractContextManager[None]:
         """Have all that is begun within it committed, or rejected, as one."""
@@ -99,11 +106,10 @@ class Durable(Active):
             None if key is None else key.digest,
         )
         self.queue.reserved += 1
-        self._owed[sequence] = Owed(change, lambda: self._begin_now(job, delay, now))
+        self._owed[sequence] = owed = Owed(change, self._begin_now, (job, delay, now))
         if key is not None:
-            text = key.text
-            self.keys.put(text, Keyed(sequence, key.digest, now))
-            self._owed[sequence].undo = lambda: self.keys.forget(text)
+            self.keys.put(key.text, Keyed(sequence, key.digest, now))
+            owed.key = key.text
 
     def _begin_now(self, job: Job, delay: float, now: float) -> None:
         self.queue.reserved -= 1
@@ -119,12 +125,12 @@ class Durable(Active):
         """Forget the result of a job that is over, on disk as well."""
         super().forget(sequence)
         if sequence not in self._owed:
-            self._owed[sequence] = Owed(self.journal.forget_result(sequence), lambda: None)
+            self._owed[sequence] = Owed(self.journal.forget_result(sequence), _show_nothing)
 
     def _claim(self, now: float) -> Job | None:
         if self._closing:
             return None
-        if self.journal.full:
+        if self._file.full:
             self._turned_away = True
             return None
         job = super()._claim(now)
@@ -146,7 +152,7 @@ class Durable(Active):
         """Write down the end of a job; clients see it when it is committed."""
         board, row = self.board, job.sequence % self.board.rows
         started = board.started[row]
-        self._ends += 1
+        self._ended += 1
         change = self.journal.end(
             job.sequence,
             state,
@@ -155,15 +161,11 @@ class Durable(Active):
             reason,
             now + self.wall,
             # They are committed, and so shown, in this order.
-            board.ended_total + self._ends,
+            self._ended,
             None if result is None else result.media_type,
             None if result is None else result.body,
         )
-        self._owed[job.sequence] = Owed(change, lambda: self._show_end_now(job, state, now, result, reason))
-
-    def _show_end_now(self, job: Job, state: State, now: float, result: Result | None, reason: Reason) -> None:
-        self._ends -= 1
-        super()._show_end(job, state, now, result, reason)
+        self._owed[job.sequence] = Owed(change, self._show_end_now, (job, state, now, result, reason))
 
     # What the journal calls.
 
@@ -176,8 +178,9 @@ class Durable(Active):
             committed.append(sequence)
         for sequence in committed:
             owed = self._owed.pop(sequence)
-            owed.show()
-            owed.wake()
+            owed.show(*owed.arguments)
+            for wake in owed.wakes:
+                wake()
         if self._turned_away:
             self._turned_away = False
             self.workers.wake()
@@ -187,9 +190,10 @@ class Durable(Active):
         for sequence in rejected:
             self.queue.reserved -= 1
             owed = self._owed.pop(sequence)
-            if owed.undo is not None:
-                owed.undo()
-            owed.wake()
+            if owed.key is not None:
+                self.keys.forget(owed.key)
+            for wake in owed.wakes:
+                wake()
 
     # Life.
 

@@ -23,7 +23,6 @@ from headway.core.job import State, Status
 from headway.core.journal.journal import Journal
 from headway.core.journal.replay import Saved
 from headway.core.memory import nameless_file
-from headway.core.owed import Watcher
 from headway.core.reading import Reading
 from headway.core.registry import Registry
 from headway.core.restoring import restore
@@ -80,6 +79,8 @@ class Engine:
         self.ahead = self.active.queue.ahead
         self.retry_after_ms = self.reading.retry_after_ms
         self.again = self.reading.again
+        self.owes = self.active.owes
+        self.when_safe = self.active.when_safe
         self.peek_key = self.reading.peek_key
         self.list = self.reading.list
         self.check_room = self.admission.check_room
@@ -151,14 +152,6 @@ class Engine:
     def later(self) -> float:
         """Return seconds after which a client that could not be served now can be."""
         return self.active.estimate.later(0.0, time.monotonic())
-
-    def owes(self, sequence: int) -> bool:
-        """Whether what was last done about a job is not safe yet; nobody is to be told of it before it is."""
-        return self.active.owes(sequence)
-
-    def when_safe(self, sequence: int, wake: Callable[[], None]) -> Watcher:
-        """Have ``wake`` called when it is, or was rejected: then the job was never taken, and is EXPIRED."""
-        return self.active.when_safe(sequence, wake)
 
     def peek_batch(self, batch_id: bytes) -> BatchStatus | None:
         """Return what is known of a batch at once; None where it was never issued."""

@@ -3,42 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
+
+import msgspec
 
 
-class Owed:
-    """What is to be shown when change number ``change`` is committed, and who waits for that."""
+class Owed(msgspec.Struct):
+    """``show`` is called with ``arguments`` when change number ``change`` is committed; then those of ``wakes``.
 
-    __slots__ = ("change", "show", "undo", "watchers")
+    As what holds an answer back (``protocol.responses.Hold``), it can be neither hurried nor left: what is not
+    committed cannot be told, and who has gone meanwhile is woken in vain.
+    """
 
-    def __init__(self, change: int, show: Callable[[], None], undo: Callable[[], None] | None = None) -> None:
-        self.change = change
-        self.show = show
-        # What to do if it is rejected, which only a submission can be.
-        self.undo = undo
-        self.watchers: list[Watcher] = []
-
-    def wake(self) -> None:
-        """Wake who waits."""
-        # Taken out, since each of them knows this one: a cycle, which only the garbage collector would find.
-        watchers, self.watchers = self.watchers, []
-        for watcher in watchers:
-            watcher.wake()
-
-
-class Watcher:
-    """Waits for a commit; ``wake`` is called once, whether it succeeds or is given up, unless cancelled before."""
-
-    __slots__ = ("_owed", "wake")
-
-    def __init__(self, owed: Owed, wake: Callable[[], None]) -> None:
-        self._owed = owed
-        self.wake = wake
-        owed.watchers.append(self)
+    change: int
+    show: Callable[..., object]
+    arguments: tuple[Any, ...] = ()
+    # The idempotency key to be forgotten if it is rejected, which only a submission can be.
+    key: str | None = None
+    wakes: list[Callable[[], object]] = []
 
     def cancel(self) -> None:
-        """Wait no more."""
-        if self in self._owed.watchers:
-            self._owed.watchers.remove(self)
+        """The client has gone."""
 
     def hurry(self) -> None:
-        """Wait on: what is not committed cannot be told."""
+        """The client sends no more."""

@@ -165,8 +165,8 @@ class Workers:
         self.workers: set[Worker] = set()
         # Workers with nothing to do; the one that worked last is woken first.
         self.idle: list[Worker] = []
-        # Whether ``_rally`` is going to be called.
-        self._rallies = False
+        # How many were woken in the last turn of the loop, if ``_rally`` is going to be called; else 0.
+        self._rallied = 0
         # Workers that died or were retired, and were replaced.
         self.replacements = 0
         self.threads = Threads(count + lost_threads_most)
@@ -196,20 +196,24 @@ class Workers:
         self.threads.stop()
 
     def wake(self) -> None:
-        """A job is ready: let one idle worker look for it, and if it is not the only one, more as soon as that has.
+        """Let one idle worker look for a job that is ready; while there are more, twice as many in each further turn.
 
-        Many come in one turn of the loop, and where they are short one worker ends them all: to wake and to put to rest
-        another for each of them would cost as much as to run it.
+        Many jobs come at once, and where they are short one worker ends them all: to wake and to put to rest another
+        for each of them would cost as much as to run it.
         """
-        if self.idle and not self._rallies:
-            self._rallies = True
+        if self.idle and not self._rallied:
+            self._rallied = 1
             self.idle.pop().wake()
             self.loop.call_soon(self._rally)
 
     def _rally(self) -> None:
-        self._rallies = False
-        for _ in range(min(self.ready(), len(self.idle))):
+        more = min(self.ready(), len(self.idle), 2 * self._rallied)
+        for _ in range(more):
             self.idle.pop().wake()
+        # Those that are ready may not be allowed to run, so it ends once all were asked.
+        self._rallied = 2 * self._rallied if more and self._rallied < self.count else 0
+        if self._rallied:
+            self.loop.call_soon(self._rally)
 
     def cancel(self, job: Job) -> None:
         """Stop the attempt at ``job``; the caller has settled it."""

@@ -12,6 +12,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 from headway.protocol import routes
@@ -157,21 +159,34 @@ class Connection(Answering):
         body = known.body_of(data)
         if body is None:
             return False
-        service = self.service
+        self._answer_plainly(partial(submit_plain, self.service, body), known.request)
+        return True
+
+    def _wake(self) -> None:
+        """Give the answer that was held; that of a known POST on a road of its own."""
+        held, known = self._held_answer, self._known_post
+        more = self._closing or self._stopped or self._eof or self.service.winding_down
+        if more or held is None or known is None or held[1] is not known.request:
+            super()._wake()
+            return
+        self._held = self._held_answer = None
+        self.free = not self._request.begun
+        self._answer_plainly(held[0], known.request)
+
+    def _answer_plainly(self, make: Callable[[], bytes | Held], request: Request) -> None:
+        """Give the answer that ``make`` makes to a known POST, with nothing to be added to it."""
+        self.deadline = self.service.idle_deadline
         try:
-            answer = submit_plain(service, body)
+            answer = make()
         except Exception as error:  # noqa: BLE001 — _excuse logs what is not ours
-            self._excuse(error, known.request, SUBMIT)
+            self._excuse(error, request, SUBMIT)
             self._flush_soon()
         else:
             if isinstance(answer, Held):
-                self._hold(answer, known.request, SUBMIT)
-                return True
-            service.turn.answers.append((self, answer))
-            self.to_flush = True
-            service.submissions += 1
-        self.deadline = service.idle_deadline
-        return True
+                self._hold(answer, request, SUBMIT)
+            else:
+                self.service.turn.answer_soon(self, answer)
+                self.service.submissions += 1
 
     def _feed(self, data: bytes | memoryview) -> int:
         """Feed the parser; return where it stopped at a request that asks for an Upgrade, or 0."""

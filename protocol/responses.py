@@ -10,6 +10,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Protocol
 
+import msgspec
 from headway.core.job import Reason, State
 
 STATUS_LINES = {
@@ -38,14 +39,11 @@ class Hold(Protocol):
         """Wake now, if that can be: the client sends no more, and may have gone."""
 
 
-class Held:
+class Held(msgspec.Struct):
     """An answer that cannot be given yet: ``begin`` is given what to call once ``then`` can make it, or hold on."""
 
-    __slots__ = ("begin", "then")
-
-    def __init__(self, begin: Callable[[Callable[[], None]], Hold], then: Callable[[], bytes | Held]) -> None:
-        self.begin = begin
-        self.then = then
+    begin: Callable[[Callable[[], None]], Hold]
+    then: Callable[[], bytes | Held]
 
 
 class Awaited:

@@ -43,8 +43,12 @@ def submit_plain(service: Service, body: bytes) -> bytes | Held:
     """POST /jobs with a head that is known to ask for nothing else."""
     status = service.engine.submit(bodies.submission(body))
     if status.state == State.EMPTY:
-        return _when_safe(service, status, lambda: _created(service, service.engine.confirmed(status)))
+        return _when_safe(service, status, partial(_confirmed, service, status))
     return _created(service, status)
+
+
+def _confirmed(service: Service, status: Status) -> bytes:
+    return _created(service, service.engine.confirmed(status))
 
 
 def put(service: Service, request: Request, name: bytes) -> bytes | Held:

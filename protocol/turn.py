@@ -56,6 +56,14 @@ class Turn:
             self._ends = True
             self._loop.call_soon(self.end)
 
+    def answer_soon(self, client: Client, answer: bytes) -> None:
+        """Have ``answer`` written to a client to whom nothing else is to be written, at the end of this turn."""
+        self.answers.append((client, answer))
+        client.to_flush = True
+        if not self._ends:
+            self._ends = True
+            self._loop.call_soon(self.end)
+
     def flush_soon(self, client: Writer) -> None:
         """Have the answers of ``client`` written at the end of this turn."""
         self._writers.append(client)
