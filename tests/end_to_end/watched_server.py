@@ -17,6 +17,8 @@ from headway.core.config import Config, JournalSection, Server
 from headway.core.job import Status, Submission
 from headway.protocol import server, signals
 from headway.protocol.answering import Answering
+from headway.protocol.polls import Client
+from headway.protocol.turn import Turn
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.core.journal.journal_child import FileSystem, Watch, say
@@ -30,24 +32,33 @@ def main(path: str, port: str) -> None:
     numbers: dict[bytes, int] = {}
     answered = 0
     submit: Callable[..., Status] = Admission.submit
-    send = Answering._send
+    send, answer_soon = Answering._send, Turn.answer_soon
 
     def watched_submit(self: Admission, submission: Submission, *rest: object) -> Status:
         status = submit(self, submission, *rest)
         numbers[b"%012x" % status.sequence] = int(bytes(submission.payload).strip(b'"<>'))
         return status
 
-    def watched_send(self: Answering, answer: bytes, name: str) -> None:
+    def look(answer: bytes) -> None:
         nonlocal answered
-        if name == "POST /jobs" and answer[9:12] == b"202":
+        if answer[9:12] == b"202" and b"Location: /jobs/" in answer:
             answered += 1
             number = numbers[answer.partition(b"Location: /jobs/")[2][:12]]
             if number not in watch.synced:
                 say("early", number)
+
+    def watched_send(self: Answering, answer: bytes, name: str) -> None:
+        look(answer)
         send(self, answer, name)
 
+    def watched_answer_soon(self: Turn, client: Client, answer: bytes) -> None:
+        look(answer)
+        answer_soon(self, client, answer)
+
     Admission.submit = watched_submit  # type: ignore[method-assign, assignment]
+    # The two roads by which an answer leaves.
     Answering._send = watched_send  # type: ignore[method-assign]
+    Turn.answer_soon = watched_answer_soon  # type: ignore[method-assign]
 
     def end(code: int) -> NoReturn:
         say("answered", answered, "syncs", watch.seen["sync"])
