@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Callable
 from typing import cast
 
 import pytest
-from headway.core import ids
 from headway.core.config import Config
 from headway.core.engine import Engine
-from headway.core.job import Submission
 from headway.core.opening import Recovering
-from headway.core.registry import Options, Registry
 from headway.protocol.connection import Connection
 from headway.protocol.service import Service
 
@@ -210,111 +205,3 @@ def test_known_polls_while_the_journal_is_read_are_told_to_come_back() -> None:
             writer.close()
 
     asyncio.run(poll())
-
-
-class Written(asyncio.Transport):
-    """A transport that keeps what is written."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.data = b""
-        self.aborted = False
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.data += data
-
-    def is_closing(self) -> bool:
-        return self.aborted
-
-    def pause_reading(self) -> None:
-        pass
-
-    def abort(self) -> None:
-        self.aborted = True
-
-
-def in_one_turn(test: Callable[[Service, Callable[[], tuple[Connection, Written]], bytes], None]) -> None:
-    """Call ``test`` with a service, what makes a connection that has polled a job that is queued, and that poll."""
-
-    async def main() -> None:
-        registry = Registry()
-        registry.add(nothing, Options())
-        engine = Engine(Config(), registry)
-        status = engine.submit(Submission(task="nothing"))
-        service = Service(Config(), engine)
-        head = request("HEAD", f"/jobs/{ids.write(status.sequence, status.tag).decode()}")
-
-        def connect() -> tuple[Connection, Written]:
-            connection, transport = Connection(service), Written()
-            connection.connection_made(transport)
-            connection.data_received(head)
-            service.turn.end()
-            assert transport.data.startswith(b"HTTP/1.1 202 ")
-            transport.data = b""
-            return connection, transport
-
-        test(service, connect, head)
-
-    asyncio.run(main())
-
-
-async def nothing(_: object) -> None:
-    pass
-
-
-def test_answers_of_one_turn_keep_the_order_of_the_requests() -> None:
-    def test(service: Service, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
-        connection, transport = connect()
-        for data in (request("GET", "/healthz"), head, request("GET", "/nowhere"), head):
-            connection.data_received(data)
-        service.turn.end()
-        assert re.findall(rb"HTTP/1.1 (\d+)", transport.data) == [b"200", b"202", b"404", b"202"]
-
-    in_one_turn(test)
-
-
-def test_known_and_other_requests_of_one_client_in_one_turn_are_answered_in_their_order() -> None:
-    def test(service: Service, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
-        connection, transport = connect()
-        row = request("GET", "/healthz") * 300
-        for data in (head, row, head):
-            connection.data_received(data)
-        service.turn.end()
-        codes = re.findall(rb"HTTP/1.1 (\d+)", transport.data)
-        assert codes[0] == b"202"
-        assert set(codes[1:]) == {b"200"}
-
-    in_one_turn(test)
-
-
-def test_a_poll_that_cannot_be_written_ends_its_connection_and_no_other(caplog: pytest.LogCaptureFixture) -> None:
-    def test(service: Service, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
-        (failing, ended), (other, transport) = connect(), connect()
-        ended.write = None  # type: ignore[method-assign, assignment]
-        for connection in (failing, other):
-            connection.data_received(head)
-        service.turn.end()
-        assert ended.aborted
-        assert transport.data.startswith(b"HTTP/1.1 202 ")
-        other.data_received(head)
-        service.turn.end()
-        assert transport.data.count(b"HTTP/1.1 202 ") == 2
-
-    in_one_turn(test)
-    assert "cannot be written to" in caplog.text
-
-
-def test_a_read_that_fails_ends_its_connection_and_no_other(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def test(service: Service, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
-        (failing, ended), (other, transport) = connect(), connect()
-        monkeypatch.setattr(Connection, "_read", None)
-        failing.data_received(request("GET", "/healthz"))
-        other.data_received(head)
-        service.turn.end()
-        assert ended.aborted
-        assert transport.data.startswith(b"HTTP/1.1 202 ")
-
-    in_one_turn(test)
-    assert "is ended" in caplog.text

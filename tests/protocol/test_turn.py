@@ -1,0 +1,232 @@
+"""What is read in one turn is answered in order, plainly or not; what is known may be held, as anything may."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+from headway.core import ids
+from headway.core.config import Config, JournalSection
+from headway.core.durable import Durable
+from headway.core.engine import Engine
+from headway.core.job import Submission
+from headway.core.opening import open_engine
+from headway.core.registry import Options, Registry
+from headway.protocol.connection import Connection
+from headway.protocol.service import Service
+
+from tests.protocol.wire import post, request, submission
+
+
+class Written(asyncio.Transport):
+    """A transport that keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.data = b""
+        self.aborted = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.data += data
+
+    def is_closing(self) -> bool:
+        return self.aborted
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+    def can_write_eof(self) -> bool:
+        return False
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+def in_one_turn(test: Callable[[Service, Callable[[], tuple[Connection, Written]], bytes], None]) -> None:
+    """Call ``test`` with a service, what makes a connection that has polled a job that is queued, and that poll."""
+
+    async def main() -> None:
+        registry = Registry()
+        registry.add(nothing, Options())
+        engine = Engine(Config(), registry)
+        status = engine.submit(Submission(task="nothing"))
+        service = Service(Config(), engine)
+        head = request("HEAD", f"/jobs/{ids.write(status.sequence, status.tag).decode()}")
+
+        def connect() -> tuple[Connection, Written]:
+            connection, transport = Connection(service), Written()
+            connection.connection_made(transport)
+            connection.data_received(head)
+            service.turn.end()
+            assert transport.data.startswith(b"HTTP/1.1 202 ")
+            transport.data = b""
+            return connection, transport
+
+        test(service, connect, head)
+
+    asyncio.run(main())
+
+
+async def nothing(_: object) -> None:
+    pass
+
+
+def test_answers_of_one_turn_keep_the_order_of_the_requests() -> None:
+    def test(service: Service, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+        connection, transport = connect()
+        for data in (request("GET", "/healthz"), head, request("GET", "/nowhere"), head):
+            connection.data_received(data)
+        service.turn.end()
+        assert re.findall(rb"HTTP/1.1 (\d+)", transport.data) == [b"200", b"202", b"404", b"202"]
+
+    in_one_turn(test)
+
+
+def test_known_and_other_requests_of_one_client_in_one_turn_are_answered_in_their_order() -> None:
+    def test(service: Service, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+        connection, transport = connect()
+        row = request("GET", "/healthz") * 300
+        for data in (head, row, head):
+            connection.data_received(data)
+        service.turn.end()
+        codes = re.findall(rb"HTTP/1.1 (\d+)", transport.data)
+        assert codes == [b"202", *[b"200"] * 300, b"202"]
+
+    in_one_turn(test)
+
+
+def test_a_poll_that_cannot_be_written_ends_its_connection_and_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    def test(service: Service, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+        (failing, ended), (other, transport) = connect(), connect()
+        ended.write = None  # type: ignore[method-assign, assignment]
+        for connection in (failing, other):
+            connection.data_received(head)
+        service.turn.end()
+        assert ended.aborted
+        assert transport.data.startswith(b"HTTP/1.1 202 ")
+        other.data_received(head)
+        service.turn.end()
+        assert transport.data.count(b"HTTP/1.1 202 ") == 2
+
+    in_one_turn(test)
+    assert "cannot be written to" in caplog.text
+
+
+def test_a_read_that_fails_ends_its_connection_and_no_other(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def test(service: Service, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+        (failing, ended), (other, transport) = connect(), connect()
+        monkeypatch.setattr(Connection, "_read", None)
+        failing.data_received(request("GET", "/healthz"))
+        other.data_received(head)
+        service.turn.end()
+        assert ended.aborted
+        assert transport.data.startswith(b"HTTP/1.1 202 ")
+
+    in_one_turn(test)
+    assert "is ended" in caplog.text
+
+
+KNOWN_POST = post(submission("nothing"))
+Held = Callable[[Service, Connection, Written, Durable], None]
+
+
+def with_a_held_post(test: Held, path: Path) -> None:
+    """Call ``test`` with a connection whose second, known POST is held until its job is on disk, which it is not."""
+    registry = Registry()
+    registry.add(nothing, Options())
+    engine = open_engine(msgspec.structs.replace(Config(), journal=JournalSection(path=str(path))), registry, bool)
+    active = engine.active
+    assert isinstance(active, Durable)
+
+    async def main() -> None:
+        service = Service(engine.config, engine)
+        connection, transport = Connection(service), Written()
+        connection.connection_made(transport)
+        connection.data_received(KNOWN_POST)
+        commit(service, active)
+        assert transport.data.startswith(b"HTTP/1.1 202 ")
+        transport.data = b""
+        connection.data_received(KNOWN_POST)
+        service.turn.end()
+        assert transport.data == b""
+        test(service, connection, transport, active)
+
+    asyncio.run(main())
+    active.journal.abandon()
+
+
+def commit(service: Service, active: Durable) -> None:
+    service.turn.end()
+    active._committed(active.journal.appended)
+    service.turn.end()
+
+
+def test_a_known_post_is_answered_when_it_is_safe(tmp_path: Path) -> None:
+    def test(service: Service, connection: Connection, transport: Written, active: Durable) -> None:
+        commit(service, active)
+        assert transport.data.startswith(b"HTTP/1.1 202 ")
+        assert service.submissions == 1
+        transport.data = b""
+        connection.data_received(KNOWN_POST)
+        service.turn.end()
+        commit(service, active)
+        assert transport.data.startswith(b"HTTP/1.1 202 ")
+        assert service.submissions == 2
+
+    with_a_held_post(test, tmp_path / "j")
+
+
+def test_what_comes_while_a_known_post_is_held_is_answered_after_it(tmp_path: Path) -> None:
+    def test(service: Service, connection: Connection, transport: Written, active: Durable) -> None:
+        connection.data_received(request("GET", "/nowhere"))
+        connection.data_received(request("GET", "/healthz"))
+        service.turn.end()
+        assert transport.data == b""
+        commit(service, active)
+        assert re.findall(rb"HTTP/1.1 (\d+)", transport.data) == [b"202", b"404", b"200"]
+
+    with_a_held_post(test, tmp_path / "j")
+
+
+def test_a_known_post_that_is_rejected_is_told(tmp_path: Path) -> None:
+    def test(service: Service, connection: Connection, transport: Written, active: Durable) -> None:
+        active._no_room(list(active._owed))
+        service.turn.end()
+        assert transport.data.startswith(b"HTTP/1.1 503 ")
+        connection.data_received(request("GET", "/healthz"))
+        service.turn.end()
+        assert re.findall(rb"HTTP/1.1 (\d+)", transport.data) == [b"503", b"200"]
+
+    with_a_held_post(test, tmp_path / "j")
+
+
+def test_a_known_post_that_is_safe_while_the_server_winds_down_is_the_last(tmp_path: Path) -> None:
+    def test(service: Service, connection: Connection, transport: Written, active: Durable) -> None:
+        service.winding_down = True
+        commit(service, active)
+        assert transport.data.startswith(b"HTTP/1.1 202 ")
+        assert b"\r\nConnection: close\r\n" in transport.data
+
+    with_a_held_post(test, tmp_path / "j")
+
+
+def test_a_client_that_is_gone_when_its_post_is_safe_is_not_written_to(tmp_path: Path) -> None:
+    def test(service: Service, connection: Connection, transport: Written, active: Durable) -> None:
+        connection.connection_lost(None)
+        commit(service, active)
+        assert transport.data == b""
+        assert len(active) == 2
+
+    with_a_held_post(test, tmp_path / "j")
