@@ -107,7 +107,7 @@ class Active:
     def when_safe(self, sequence: int, wake: Callable[[], object]) -> Owed:
         """Have ``wake`` called when what is owed of a job is safe, or was rejected; return what is owed."""
         owed = self._owed[sequence]
-        owed.wakes.append(wake)
+        owed.wakes += (wake,)
         return owed
 
     async def finish(self, timeout_s: float) -> int:

@@ -172,12 +172,12 @@ class Durable(Active):
     def _committed(self, changes: int) -> None:
         """All up to change number ``changes`` is on disk."""
         committed = []
-        for sequence, owed in self._owed.items():
-            if owed.change > changes:
+        for item in self._owed.items():
+            if item[1].change > changes:
                 break
-            committed.append(sequence)
-        for sequence in committed:
-            owed = self._owed.pop(sequence)
+            committed.append(item)
+        for sequence, owed in committed:
+            del self._owed[sequence]
             owed.show(*owed.arguments)
             for wake in owed.wakes:
                 wake()

@@ -20,7 +20,7 @@ class Owed(msgspec.Struct):
     arguments: tuple[Any, ...] = ()
     # The idempotency key to be forgotten if it is rejected, which only a submission can be.
     key: str | None = None
-    wakes: list[Callable[[], object]] = []
+    wakes: tuple[Callable[[], object], ...] = ()
 
     def cancel(self) -> None:
         """The client has gone."""
