@@ -43,7 +43,7 @@ def submit_plain(service: Service, body: bytes) -> bytes | Held:
     """POST /jobs with a head that is known to ask for nothing else."""
     status = service.engine.submit(bodies.submission(body))
     if status.state == State.EMPTY:
-        return _when_safe(service, status, partial(_confirmed, service, status))
+        return Held(partial(service.engine.when_safe, status.sequence), partial(_confirmed, service, status))
     return _created(service, status)
 
 
