@@ -8,8 +8,9 @@ from bench.measure import BenchError
 
 def test_what_it_costs_to_wait_is_measured() -> None:
     connected, held = waiting._measure(1000)
-    assert 1000 < connected < 8000
-    assert 500 < held < waiting.BYTES_LIMIT
+    # What the answers held take may lie in pages that the connections' making has freed: only the sum has a floor.
+    assert 1500 < connected + held < 8000
+    assert held < waiting.BYTES_LIMIT
 
 
 def test_an_answer_that_should_not_have_come_yet_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
