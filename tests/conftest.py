@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,6 +16,9 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from tests.end_to_end.process import Gate, Server, launch  # noqa: E402
+
+# ``nohup make test`` has SIGHUP ignored, and every process started from here would inherit that: none could deploy.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 Start = Callable[..., Server]
 
