@@ -118,9 +118,9 @@ def test_the_same_seed_is_the_same_run() -> None:
 
 @pytest.fixture(scope="module", params=["when-told", "wait"])
 def whole(request: pytest.FixtureRequest) -> tuple[Scenario, Outcome]:
-    """A crowd of 30,000, with costs that keep the server busy."""
+    """A crowd of 15,000, with costs that keep the server busy."""
     costs = Costs(post=1e-4, poll=5e-5, held=2e-4, job=8e-4)
-    crowd = foresight.crowd_of(30_000, request.param, costs, step=0.1)
+    crowd = foresight.crowd_of(15_000, request.param, costs, step=0.1)
     return crowd, run(crowd)
 
 
@@ -128,7 +128,7 @@ def test_a_sampled_crowd_fares_as_the_whole(whole: tuple[Scenario, Outcome]) -> 
     """Anything that does not scale, workers, costs, promises or what the server learns, shows in one of these."""
     crowd, expected = whole
     sampled = crowd.sampled(10)
-    assert (sampled.clients, sampled.each) == (3_000, 10)
+    assert (sampled.clients, sampled.each) == (1_500, 10)
     found = run(sampled)
     assert found.jobs * 10 == expected.jobs
     assert found.polls_per_job == pytest.approx(expected.polls_per_job, rel=0.08)
