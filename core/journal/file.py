@@ -13,7 +13,7 @@ from pathlib import Path
 import apsw
 from headway.core.errors import JournalError
 from headway.core.journal import mark, schema
-from headway.core.journal.batch import APPLY, Row, put
+from headway.core.journal.batch import APPLY, Change, put
 from headway.core.journal.replay import Key, Saved, jobs, keys, last_place, waiting
 from headway.core.journal.schema import SKIP
 from headway.core.stats import Histogram
@@ -106,10 +106,10 @@ class File:
         """Return the idempotency keys that are kept, the oldest first."""
         return keys(self._connection)
 
-    def commit(self, rows: dict[int, Row]) -> bool:
+    def commit(self, batch: list[Change]) -> bool:
         """Commit a batch; False, with nothing done, where there is no room."""
         begun = time.perf_counter()
-        if not self._with_room(lambda: put(self._connection, rows, self.high)):
+        if not self._with_room(lambda: put(self._connection, batch, self.high)):
             return False
         self.commit_seconds.add(time.perf_counter() - begun)
         self._commits += 1
@@ -130,7 +130,7 @@ class File:
             for at, (sql, values) in enumerate(((_EXPIRE, (size, place, ended_before)), (_UNKEY, (size, keys_before)))):
                 connection.execute(sql, values)
                 deleted[at] = connection.changes()
-            put(connection, {}, self.high)
+            put(connection, [], self.high)
             connection.execute("COMMIT")
 
         begun = time.perf_counter()

@@ -6,7 +6,7 @@ ends has not happened. A sequence number that was ever handed to ``submit`` is n
 journal that was not closed begins ``SKIP`` numbers later.
 
 **Who writes.** The loop appends changes, 0.3 µs each; one thread owns the connection and commits. A batch is what
-gathered while the last one was committed; all changes of a job in it become one row. Any other thread only reads.
+gathered while the last one was committed. Any other thread only reads.
 
 **What it costs.** Each ``sqlite3_step`` gives up the GIL; a busy loop hands it back after the switch interval: 5 ms,
 which a server makes shorter. So a batch is one statement (see batch). docs/adr/0008 has the figures and the forms that
@@ -28,7 +28,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 
 from headway.core.journal import schema
-from headway.core.journal.batch import DUE, FORGOTTEN, STATE, TASK, Change, Row, divide, join
+from headway.core.journal.batch import Change, divide
 from headway.core.journal.file import File, one_line
 from headway.core.journal.replay import Reader
 
@@ -51,8 +51,10 @@ class Journal:
         # Where changes are put: ``_pending``, or what is gathered to go there at once.
         self._into = self._pending
         self._taken = 0
-        # Rows that must not be lost, from a batch for which there was no room.
-        self._kept: dict[int, Row] = {}
+        # The highest sequence number that was submitted.
+        self._highest = self.file.high
+        # What must not be lost, from a batch for which there was no room.
+        self._kept: list[Change] = []
         # What to delete: up to this place, ended before, keys from before.
         self._cut: tuple[int, float, float] | None = None
         # One for each turn of the loop in which something was appended, at its end: a batch is never less than a turn.
@@ -85,12 +87,15 @@ class Journal:
         digest: bytes | None = None,
     ) -> int:
         """Record a job that was submitted, SCHEDULED or QUEUED."""
-        values = (task, payload, priority, timeout_s, retries, deadline, submitted, key, digest, due, state)
-        return self._append((sequence, TASK, values))
+        if sequence > self._highest:
+            self._highest = sequence
+        return self._append(
+            (sequence, task, state, due, payload, priority, timeout_s, retries, deadline, submitted, key, digest)
+        )
 
     def retry(self, sequence: int, state: int, attempt: int, due: float, started: float) -> int:
         """Record that a job waits for another attempt, due at a time; the last one was started at one."""
-        return self._append((sequence, DUE, (due, state, attempt, started)))
+        return self._append((sequence, None, state, due, None, None, None, attempt, None, started, None, None))
 
     def end(
         self,
@@ -105,11 +110,13 @@ class Journal:
         body: bytes | None = None,
     ) -> int:
         """Record the end of a job, the ``place``-th to end, with its result or the text of its error."""
-        return self._append((sequence, STATE, (state, attempt, started, reason, ended, place, media_type, body)))
+        return self._append(
+            (sequence, None, state, None, body, reason, place, attempt, ended, started, media_type, None)
+        )
 
     def forget_result(self, sequence: int) -> int:
         """Record that the result of a job that is over was deleted."""
-        return self._append((sequence, FORGOTTEN, (1,)))
+        return self._append((sequence, *[None] * 10, 1))
 
     def expire(self, place: int, ended_before: float, keys_before: float) -> None:
         """Have jobs deleted that ended as the ``place``-th or earlier, or before a time; and keys from before one."""
@@ -202,14 +209,14 @@ class Journal:
             self._tidy()
         return not last
 
-    def _take(self) -> dict[int, Row]:
-        """What was appended, one row for each job: what was kept, then the changes in their order."""
+    def _take(self) -> list[Change]:
+        """What was kept, then what was appended, in its order."""
         batch = self._pending[:]
         del self._pending[: len(batch)]
         self._taken += len(batch)
-        rows, self._kept = self._kept, {}
-        self.file.high = max(self.file.high, join(rows, batch))
-        return rows
+        self.file.high = self._highest
+        batch, self._kept = self._kept + batch, []
+        return batch
 
     def _sleep(self) -> None:
         """Wait for the end of a turn in which something was appended; then forget the other turns that are over."""
@@ -225,9 +232,9 @@ class Journal:
             with suppress(Empty):
                 self._signal.get(timeout=left)
 
-    def _commit(self, rows: dict[int, Row]) -> None:
-        if not self.file.commit(rows):
-            self._kept, rejected = divide(rows)
+    def _commit(self, batch: list[Change]) -> None:
+        if not self.file.commit(batch):
+            self._kept, rejected = divide(batch)
             self._tell(self._on_full, rejected)
             return
         self.batches += 1
