@@ -221,9 +221,8 @@ class Journal:
     def _sleep(self) -> None:
         """Wait for the end of a turn in which something was appended; then forget the other turns that are over."""
         self._signal.get()
-        with suppress(Empty):
-            while True:
-                self._signal.get_nowait()
+        while not self._signal.empty():
+            self._signal.get_nowait()
 
     def _rest(self, seconds: float) -> None:
         """Wait for so long, whatever is appended; closing cuts it short."""
