@@ -9,7 +9,7 @@ One 64-bit word for each row of the board:
 
     bits 63..24 sequence number, its low 40 bits   23..12 attempt   11..0 check
 
-A word whose check is wrong counts as none.
+The check is the other bits, as a number, modulo a prime. A word whose check is wrong counts as none.
 """
 
 from __future__ import annotations
@@ -24,9 +24,8 @@ SEQUENCE_MASK = (1 << 40) - 1
 ATTEMPT_BITS = 12
 ATTEMPT_MASK = (1 << ATTEMPT_BITS) - 1
 CHECK_BITS = 12
-CHECK_MASK = (1 << CHECK_BITS) - 1
-# Of a multiplicative hash: 2^64 ÷ the golden ratio (Knuth, The Art of Computer Programming 3, 6.4).
-FACTOR = 0x9E3779B97F4A7C15
+# The largest prime of CHECK_BITS bits: whatever bit of the number or the attempt is flipped, the check is another.
+CHECK_PRIME = 4093
 
 
 def beside(path: Path) -> Path:
@@ -37,7 +36,7 @@ def beside(path: Path) -> Path:
 def word_of(sequence: int, attempt: int) -> int:
     """Return the word that says that ``attempt`` was begun."""
     value = (sequence & SEQUENCE_MASK) << ATTEMPT_BITS | min(attempt, ATTEMPT_MASK)
-    return value << CHECK_BITS | (value * FACTOR >> 52) & CHECK_MASK
+    return value << CHECK_BITS | value % CHECK_PRIME
 
 
 class Attempts:
