@@ -36,6 +36,8 @@ AIM_EVERY = 64
 # The least weight of the newest run in the mean over all tasks, which so forgets all but 1/e in 1,000 runs.
 WEIGHT = 1 / 1000
 RECENT = 3
+# Runs after which the newest has the least weight.
+MANY = RECENT / WEIGHT
 CLIP = 2.0
 PRICE = 0.77
 # Aims that cost hardly more than the best are as good as it, and the middle of them moves less from sample to sample.
@@ -155,7 +157,7 @@ class Estimate:
         self._ended += 1
         runs = self._runs[task]
         counted = min(seconds, CLIP * runs.kept[-1]) if runs.kept else seconds
-        self.mean += (counted - self.mean) * max(WEIGHT, min(RECENT / self._ended, 1.0))
+        self.mean += (counted - self.mean) * (WEIGHT if self._ended > MANY else min(RECENT / self._ended, 1.0))
         runs.add(seconds, now)
 
     def for_queued(self, turns: int, at_once: int, waited: float, task: int, now: float, together: int = 1) -> float:

@@ -27,7 +27,8 @@ from headway.core.journal import mark
 
 Sync = Literal["full", "normal"]
 
-VERSION = 1
+# 1 had ids of another kind (before 0.1.0), which cannot be told from those that were never issued.
+VERSION = 2
 # From version → the SQL that leads to the next.
 MIGRATIONS: dict[int, str] = {}
 # Sequence numbers left out after a kill. At most so many submissions may be uncommitted at once.

@@ -1,5 +1,7 @@
 """Ids: one form, and a tag that nobody else can make."""
 
+from hashlib import blake2b
+
 import pytest
 from headway.core.ids import LENGTH, SEQUENCE_LIMIT, TAG_BITS, TAG_MASK, Ids, read, write
 from hypothesis import given
@@ -35,3 +37,12 @@ def test_tags_depend_on_the_sequence_and_on_the_secret() -> None:
     assert one.tag(1) == same.tag(1)
     assert len({one.tag(1), one.tag(2), other.tag(1)}) == 3
     assert Ids().tag(1) != Ids().tag(1)
+
+
+@given(st.lists(st.integers(1, 40) | st.integers(1, SEQUENCE_LIMIT - 1)))
+def test_a_tag_is_an_eighth_of_a_digest_whatever_was_asked_before(sequences: list[int]) -> None:
+    ids = Ids(b"a" * 32)
+    for sequence in sequences:
+        digest = blake2b((sequence // 8).to_bytes(8, "big"), key=b"a" * 32).digest()
+        at = sequence % 8 * 8
+        assert ids.tag(sequence) == int.from_bytes(digest[at : at + 8], "big")

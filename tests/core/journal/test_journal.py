@@ -641,7 +641,7 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     connection.pragma("user_version", schema.VERSION + 1)
     connection.close()
     before = path.read_bytes()
-    with pytest.raises(JournalError, match=r"j: has schema 2 and this program knows 1; start the newer program"):
+    with pytest.raises(JournalError, match=r"j: has schema 3 and this program knows 2; start the newer program"):
         Journal(path)
     assert path.read_bytes() == before
 
@@ -650,12 +650,12 @@ def test_an_older_schema_is_migrated_or_refused(tmp_path: Path, monkeypatch: pyt
     path = tmp_path / "j"
     Journal(path).abandon()
     monkeypatch.setattr(schema, "VERSION", schema.VERSION + 1)
-    with pytest.raises(JournalError, match="has schema 1, which this program cannot migrate"):
+    with pytest.raises(JournalError, match="has schema 2, which this program cannot migrate"):
         Journal(path)
-    monkeypatch.setitem(schema.MIGRATIONS, 1, "CREATE TABLE novelty (a)")
+    monkeypatch.setitem(schema.MIGRATIONS, 2, "CREATE TABLE novelty (a)")
     Journal(path).abandon()
     connection = schema.open_reader(path)
-    assert (connection.pragma("user_version"), connection.table_exists("main", "novelty")) == (2, True)
+    assert (connection.pragma("user_version"), connection.table_exists("main", "novelty")) == (3, True)
     connection.close()
 
 
