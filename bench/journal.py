@@ -1,7 +1,8 @@
 """What a journal costs: POST of a no-op without one, with ``sync: normal`` and with ``sync: full``.
 
-A round starts each server once, one after the other; all of it on all cores, as one would run it, with wrk on 64
-connections beside it. Figures are medians over the rounds, the ratio is taken within a round.
+A round starts each server once, one after the other; all of it on all cores, as one would run it, with wrk beside it:
+on 64 connections unless told otherwise. The more clients wait, the more jobs share a commit. Figures are medians over
+the rounds, the ratio is taken within a round.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from bench.measure import HOST, ROOT, BenchError, Window, machine, wrk_with_p99
 from bench.process import Process, end_cleanly, running
 
 MODES = ("memory", "normal", "full")
-CONNECTIONS = 64
 WARM_UP_S = 1.0
 # Issue and README promise this much of the throughput without a journal.
 LEAST = 0.6
@@ -30,6 +30,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.journal", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement")
+    parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--port", type=int, default=9300)
     options = parser.parse_args()
     end_cleanly()
@@ -40,7 +41,7 @@ def main() -> int:
         for number in range(options.rounds):
             for mode in MODES:
                 with tempfile.TemporaryDirectory(dir=ROOT / "tmp") as folder:
-                    measured[mode].append(_measure(mode, Path(folder), options.port, options.seconds))
+                    measured[mode].append(_measure(mode, Path(folder), options))
                 print(f"round {number + 1}, {mode}: {measured[mode][-1]['rate']:.0f} jobs/s", flush=True)
     except BenchError as error:
         print(f"bench-journal: {error}", file=sys.stderr)
@@ -50,22 +51,22 @@ def main() -> int:
     return _report(before, measured)
 
 
-def _measure(mode: str, folder: Path, port: int, seconds: float) -> dict[str, float]:
+def _measure(mode: str, folder: Path, options: argparse.Namespace) -> dict[str, float]:
     environment = {
-        "HEADWAY_SERVER__PORT": str(port),
+        "HEADWAY_SERVER__PORT": str(options.port),
         "HEADWAY_TASKS": "[examples.tasks]",
         "HEADWAY_QUEUE__SIZE": "100000",
         "HEADWAY_LOG__LEVEL": "warning",
     }
     if mode != "memory":
         environment |= {"HEADWAY_JOURNAL__PATH": str(folder / "journal.db"), "HEADWAY_JOURNAL__SYNC": mode}
-    url = f"http://{HOST}:{port}/jobs"
-    server = Process(f"Headway ({mode})", [sys.executable, "-m", "headway", "serve"], port, env=environment)
+    url = f"http://{HOST}:{options.port}/jobs"
+    server = Process(f"Headway ({mode})", [sys.executable, "-m", "headway", "serve"], options.port, env=environment)
     with running(server):
         time.sleep(0.5)
-        wrk_with_p99(url, CONNECTIONS, WARM_UP_S, POST)
+        wrk_with_p99(url, options.connections, WARM_UP_S, POST)
         window = Window(server.pids)
-        requests, took, p99_ms = wrk_with_p99(url, CONNECTIONS, seconds, POST)
+        requests, took, p99_ms = wrk_with_p99(url, options.connections, options.seconds, POST)
         load = window.load(requests, took)
     return {"rate": load.rate, "cpu_us": load.cpu_us, "p99_ms": p99_ms, "noise": load.noise}
 
