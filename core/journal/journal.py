@@ -28,7 +28,7 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 
 from headway.core.journal import schema
-from headway.core.journal.batch import Change, divide
+from headway.core.journal.batch import TASK, Change, divide
 from headway.core.journal.file import File, one_line
 from headway.core.journal.replay import Reader
 
@@ -51,8 +51,6 @@ class Journal:
         # Where changes are put: ``_pending``, or what is gathered to go there at once.
         self._into = self._pending
         self._taken = 0
-        # The highest sequence number that was submitted.
-        self._highest = self.file.high
         # What must not be lost, from a batch for which there was no room.
         self._kept: list[Change] = []
         # What to delete: up to this place, ended before, keys from before.
@@ -87,8 +85,6 @@ class Journal:
         digest: bytes | None = None,
     ) -> int:
         """Record a job that was submitted, SCHEDULED or QUEUED."""
-        if sequence > self._highest:
-            self._highest = sequence
         return self._append(
             (sequence, task, state, due, payload, priority, timeout_s, retries, deadline, submitted, key, digest)
         )
@@ -214,7 +210,8 @@ class Journal:
         batch = self._pending[:]
         del self._pending[: len(batch)]
         self._taken += len(batch)
-        self.file.high = self._highest
+        submitted = (change[0] for change in batch if change[TASK] is not None)
+        self.file.high = max(self.file.high, max(submitted, default=0))
         batch, self._kept = self._kept + batch, []
         return batch
 

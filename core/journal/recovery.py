@@ -42,6 +42,8 @@ def recover(path: Path, out: Path) -> Recovered:
     target: apsw.Connection | None = None
     try:
         meta = _meta(source)
+        if meta is not None:
+            schema.check_open(path, source)
         schema.create(out, meta.secret if meta else None)
         target = schema.connect(out, apsw.SQLITE_OPEN_READWRITE)
         _copy(source, target, checked=True)

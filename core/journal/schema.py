@@ -11,7 +11,8 @@ is written to it; what SQLite would "repair" on the way is still there for ``rec
 million jobs.
 
 **When the schema changes**: raise VERSION and add to MIGRATIONS the SQL that takes the version before it to the new
-one. A file of a newer version is refused, an older one is migrated in one transaction.
+one. A file of a newer version is refused, as is an older one from which no SQL leads here; another older one is
+migrated in one transaction.
 """
 
 from __future__ import annotations
@@ -90,16 +91,22 @@ def open_reader(path: Path) -> apsw.Connection:
     try:
         connection = connect(path, apsw.SQLITE_OPEN_READONLY)
         connection.set_busy_timeout(1000)
-        # Not by reading the file: closing it would give up the locks that SQLite holds on it for this process.
-        found = connection.pragma("application_id"), connection.pragma("user_version")
+        check_open(path, connection)
     except apsw.Error as error:
         raise JournalError(f"{path}: cannot be read: {error}") from None
-    try:
-        _check_version(path, int(str(found[0])), int(str(found[1])))
     except JournalError:
         connection.close()
         raise
     return connection
+
+
+def check_open(path: Path, connection: apsw.Connection) -> None:
+    """Refuse what ``check_header`` refuses, where ``path`` is open already.
+
+    Not by reading the file: closing it would give up the locks that SQLite holds on it for this process.
+    """
+    found = connection.pragma("application_id"), connection.pragma("user_version")
+    _check_version(path, int(str(found[0])), int(str(found[1])))
 
 
 def create(path: Path, secret: bytes | None = None, high: int = 0) -> None:
@@ -156,7 +163,7 @@ def open_checked(path: Path, marked: mark.Marked | None, sync: Sync) -> tuple[ap
 
 
 def check_header(path: Path) -> int:
-    """Refuse what is not a journal or is of a newer version, before SQLite touches it.
+    """Refuse what is not a journal, or is of a version that cannot be read here, before SQLite touches it.
 
     Returns the bytes that the file must have at least.
     """
@@ -178,6 +185,8 @@ def _check_version(path: Path, application: int, version: int) -> None:
         raise JournalError(
             f"{path}: has schema {version} and this program knows {VERSION}; start the newer program that wrote it"
         )
+    if not all(before in MIGRATIONS for before in range(version, VERSION)):
+        raise JournalError(f"{path}: has schema {version}, which this program cannot migrate; drain it with its own")
 
 
 def verify(path: Path, connection: apsw.Connection) -> Meta:
@@ -223,7 +232,5 @@ def migrate(connection: apsw.Connection, path: Path) -> None:
     """Take an older file to VERSION."""
     found = connection.pragma("user_version")
     while found < VERSION:
-        if found not in MIGRATIONS:
-            raise JournalError(f"{path}: has schema {found}, which this program cannot migrate; drain it with its own")
         connection.execute(f"BEGIN; {MIGRATIONS[found]}; PRAGMA user_version = {found + 1}; COMMIT").fetchall()
         found += 1

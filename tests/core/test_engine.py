@@ -273,6 +273,7 @@ def test_progress_is_seen_while_the_job_runs() -> None:
             loop, thread = submit(engine, "reporting"), submit(engine, "reporting_thread")
             await until(lambda: peek(engine, loop).progress == 41)
             await until(lambda: peek(engine, thread).progress == 42)
+            assert [peek(engine, job).state for job in (loop, thread)] == [State.RUNNING] * 2
             engine.cancel(peek(engine, thread))
 
     run(test)
@@ -646,6 +647,7 @@ def test_a_cancelled_job_leaves_its_place_to_the_next_of_its_kind() -> None:
         await until(lambda: peek(engine, first).state == State.RUNNING)
         engine.cancel(peek(engine, first))
         await until(lambda: peek(engine, second).state == State.RUNNING)
+        assert peek(engine, first).state == State.CANCELLED
         await engine.stop()
 
     run(test)

@@ -123,6 +123,7 @@ def test_client_that_goes_away_frees_its_place(server: Server, gate: Gate) -> No
     waiting(server, 1)
     wire.socket.close()
     waiting(server, 0)
+    assert server.head(path)["job-state"] == "running"
 
 
 def test_drain_releases_all_that_wait(start: Start, gate: Gate) -> None:

@@ -17,7 +17,8 @@ def connection() -> apsw.Connection:
 
 
 def change(sequence: int, **values: object) -> Change:
-    return (sequence, *(values.pop(name, None) for name in COLUMNS[1:]))
+    assert values.keys() < set(COLUMNS)
+    return (sequence, *(values.get(name) for name in COLUMNS[1:]))
 
 
 def submission(sequence: int, key: str | None = None) -> Change:
