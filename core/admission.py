@@ -24,7 +24,7 @@ from headway.core.ids import Ids
 from headway.core.job import Job, State, Status, Submission
 from headway.core.journal.replay import Saved
 from headway.core.keys import Key
-from headway.core.reading import Reading
+from headway.core.reading import Reading, bare
 from headway.core.registry import Registry, Task
 
 
@@ -65,7 +65,8 @@ class Admission:
             self.check_room()
         now = time.monotonic()
         sequence = self._begin(task, submission, now, key)
-        return self._reading.status(sequence % self._board.rows, now)
+        row = sequence % self._board.rows
+        return bare(State.EMPTY, sequence, self._board.tag[row]) if self._unseen else self._reading.status(row, now)
 
     def submit_many(self, submissions: Sequence[Submission]) -> BatchStatus:
         """Take 1 to 1,000 jobs as a batch, all of them or none.

@@ -54,7 +54,7 @@ class Reading:
         sequence, now = status.sequence, time.monotonic()
         row = self._board.row(sequence)
         if row < 0 or (self._board.live[row] & STATE_MASK >= SUCCEEDED and not self._board.kept(row, now)):
-            return _bare(State.EXPIRED, sequence, status.tag)
+            return bare(State.EXPIRED, sequence, status.tag)
         return self.status(row, now)
 
     def peek(self, job_id: bytes) -> Status | None:
@@ -70,7 +70,7 @@ class Reading:
             return self.status(row, now)
         if not sequence or self._ids.tag(sequence) != tag:
             return None
-        return _bare(State.EXPIRED, sequence, tag)
+        return bare(State.EXPIRED, sequence, tag)
 
     def peek_key(self, text: str) -> Status | None:
         """Return what is known of the job that came under a key; None where none did, or where that is not safe yet."""
@@ -110,7 +110,7 @@ class Reading:
         word, task, tag = board.live[row], board.task[row], board.tag[row]
         state, sequence = word & STATE_MASK, (word >> GENERATION_SHIFT) * board.rows + row
         if not state:
-            return _bare(State.EMPTY, sequence, tag)
+            return bare(State.EMPTY, sequence, tag)
         progress = word >> PROGRESS_SHIFT & PROGRESS_NONE
         ahead = 0 if state == RUNNING or state >= SUCCEEDED else self._active.queue.ahead(row, state != QUEUED)
         return Status(
@@ -177,6 +177,6 @@ class Reading:
         return self._promise(first, longest, now)
 
 
-def _bare(state: State, sequence: int, tag: int) -> Status:
+def bare(state: State, sequence: int, tag: int) -> Status:
     """Return the status of a job of which nothing else is known."""
     return Status(state, sequence, tag, "", 0, None, 0, 0, 0.0, 0.0, 0.0, Reason.NONE)

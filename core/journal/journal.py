@@ -210,8 +210,8 @@ class Journal:
         batch = self._pending[:]
         del self._pending[: len(batch)]
         self._taken += len(batch)
-        submitted = (change[0] for change in batch if change[TASK] is not None)
-        self.file.high = max(self.file.high, max(submitted, default=0))
+        # Sequence numbers are submitted in ascending order.
+        self.file.high = next((change[0] for change in reversed(batch) if change[TASK] is not None), self.file.high)
         batch, self._kept = self._kept + batch, []
         return batch
 
