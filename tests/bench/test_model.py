@@ -141,11 +141,18 @@ def test_a_sampled_crowd_fares_as_the_whole(whole: tuple[Scenario, Outcome]) -> 
 @pytest.mark.parametrize("each", [1, 4, 49])
 def test_run_times_are_evenly_spread_and_their_sums_known_as_for_all(each: int) -> None:
     given = scenario("wait", job_seconds=(1.0, 3.0)).sampled(each)
-    drawn = RunTimes(given, np.random.default_rng(1)).draw(np.zeros(98 * 500))
+    drawn = RunTimes(given, np.random.default_rng(1)).draw(np.zeros(105 * 500))
     assert drawn.mean() == pytest.approx(2, rel=0.01)
     assert drawn.std() == pytest.approx(2 / 12**0.5, rel=0.02)
-    means = drawn.reshape(500, 98).mean(axis=1)
-    assert means.std() == pytest.approx(2 / 12**0.5 / (98 * each) ** 0.5, rel=0.15)
+    means = drawn.reshape(500, 105).mean(axis=1)
+    assert means.std() == pytest.approx(2 / 12**0.5 / (105 * each) ** 0.5, rel=0.15)
+
+
+def test_the_jobs_of_a_batch_in_a_sampled_crowd_are_as_unlike_as_chance_has_it() -> None:
+    given = scenario("batch-told", each=9, job_seconds=(0.0, 1.0))
+    batches = RunTimes(given, np.random.default_rng(1)).draw(np.zeros(3 * 20_000)).reshape(-1, 3)
+    # Of three parts, one each, the longest would be 0.833 in the mean.
+    assert batches.max(axis=1).mean() == pytest.approx(0.75, abs=0.005)
 
 
 def test_a_server_takes_its_own_timers_before_a_long_line() -> None:
