@@ -1,8 +1,7 @@
 """One worker process, seen from the loop: its start, its two pipes, its end.
 
-It is spawned: a new Python in a session of its own, which inherits two pipe ends, stdout, stderr and the environment,
-and nothing else of ours. By ``subprocess`` and not by the loop, because that one uses vfork: uvloop forks, which
-stops a server of 500 MB for 30 to 60 ms. The pipes are read and written as the loop finds them ready: no thread.
+It is a new Python (see interpreter) in a session of its own, which inherits two pipe ends. They are read and written as
+the loop finds them ready: no thread.
 
 What a process said before it died counts: the pipe is read to its end before a call is given up as crashed. And a call
 that it had not read whole by then never began: it is answered None, and can be made elsewhere at no cost to the job.
@@ -14,10 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import json
 import logging
 import os
-import signal
 import subprocess
 import sys
 import termios
@@ -27,15 +24,11 @@ from typing import Protocol
 
 import msgspec
 from headway.core import messages
+from headway.core.interpreter import how_it_ended, start
 from headway.core.messages import FATAL, LENGTH, Broken, Done, Failed, Progress, Ready
 
 log = logging.getLogger(__name__)
 
-# What a new Python does first. Not ``-m``, which would search the current directory before it knows our sys.path.
-BOOT = (
-    "import json, sys; given = json.loads(sys.argv.pop()); sys.path[:] = given.pop('path'); "
-    "from headway.core.child import main; main(**given)"
-)
 # Bytes read at once: what a pipe holds.
 READ_BYTES = 1 << 16
 # Seconds between two looks at whether a process has ended; and once its pipe is closed.
@@ -73,7 +66,7 @@ class Process:
 
     def __init__(self, owner: Owner, modules: tuple[str, ...], result_bytes: int) -> None:
         self._owner = owner
-        self._given = {"path": sys.path, "modules": modules, "result_bytes": result_bytes}
+        self._given: dict[str, object] = {"modules": modules, "result_bytes": result_bytes}
         self._loop = asyncio.get_running_loop()
         self._process: subprocess.Popen[bytes] | None = None
         self._looker: asyncio.Handle | None = None
@@ -150,13 +143,8 @@ class Process:
             theirs.callback(os.close, their_read)
             self._read_fd, their_write = os.pipe()
             theirs.callback(os.close, their_write)
-            given = json.dumps(self._given | {"read_fd": their_read, "write_fd": their_write})
-            self._process = subprocess.Popen(  # noqa: S603 — our own Python
-                [sys.executable, "-c", BOOT, given],
-                stdin=subprocess.DEVNULL,
-                pass_fds=(their_read, their_write),
-                start_new_session=True,
-            )
+            given = self._given | {"read_fd": their_read, "write_fd": their_write}
+            self._process = start("headway.core.child", given, (their_read, their_write), new_session=True)
         os.set_blocking(self._read_fd, False)
         os.set_blocking(self._write_fd, False)
 
@@ -167,7 +155,7 @@ class Process:
             self._looker = self._loop.call_later(LOOK_SOON_S if self._hung_up else LOOK_S, self._look)
             return
         self.returncode = code
-        self.how = self.how or _how(code)
+        self.how = self.how or how_it_ended(code)
         while not self._hung_up and self._read():
             pass
         self._end()
@@ -280,14 +268,3 @@ class Process:
             self._loop.remove_writer(self._write_fd)
             os.close(self._write_fd)
             self._write_fd = -1
-
-
-def _how(returncode: int) -> str:
-    """How a process ended, as its exit status has it."""
-    if returncode >= 0:
-        return f"ended with exit code {returncode}"
-    try:
-        name = signal.Signals(-returncode).name
-    except ValueError:
-        name = f"signal {-returncode}"
-    return f"was killed by {name}" + (" (was memory short?)" if returncode == -signal.SIGKILL else "")
