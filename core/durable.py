@@ -45,7 +45,6 @@ class Durable(Active):
     def __init__(self, config: Config, registry: Registry, board: Board, journal: Journal, waiting: int) -> None:
         super().__init__(config, registry, board, waiting)
         self.journal = journal
-        self._file = journal.file
         self.attempts = Attempts(journal.path)
         # What time.time is when time.monotonic is 0; read anew by ``expire``, since the clock can be set.
         self.wall = time.time() - time.monotonic()
@@ -83,7 +82,7 @@ class Durable(Active):
     @property
     def full(self) -> bool:
         """Whether the journal has no room."""
-        return self._file.full
+        return self.journal.full
 
     def together(self) -> AbstractContextManager[None]:
         """Have all that is begun within it committed, or rejected, as one."""
@@ -131,7 +130,7 @@ class Durable(Active):
     def _claim(self, now: float) -> Job | None:
         if self._closing:
             return None
-        if self._file.full:
+        if self.journal.full:
             self._turned_away = True
             return None
         job = self._claim_now(now)

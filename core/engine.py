@@ -55,9 +55,9 @@ class Engine:
         self.active: Active
         kept, most = config.retention, config.queue.size + config.workers
         if journal is not None:
-            waiting = journal.file.waiting()
+            waiting = journal.found.waiting()
             most = max(most, len(waiting) + config.workers)
-            self.ids = ids.Ids(journal.file.secret)
+            self.ids = ids.Ids(journal.found.secret)
             self.board = Board(kept.jobs, kept.seconds, most, rows_for_all(waiting, rows_for(kept.jobs, most)))
             self.active = Durable(config, registry, self.board, journal, len(waiting))
         elif before is not None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 # What a new Python does first. Not ``-m``, which would search the current directory before it knows our sys.path.
 BOOT = (
-    "import importlib, json, sys; module, given = json.loads(sys.argv.pop()); sys.path[:] = given.pop('path'); "
+    "import importlib, json, sys; sys.path[:], module, given = json.loads(sys.argv.pop()); "
     "importlib.import_module(module).main(**given)"
 )
 
@@ -22,7 +22,7 @@ def start(module: str, given: dict[str, object], fds: Iterable[int], new_session
     loop, because that one uses vfork: uvloop forks, which stops a server of 500 MB for 30 to 60 ms.
     """
     return subprocess.Popen(  # noqa: S603 — our own Python
-        [sys.executable, "-c", BOOT, json.dumps([module, given | {"path": sys.path}])],
+        [sys.executable, "-c", BOOT, json.dumps([sys.path, module, given])],
         stdin=subprocess.DEVNULL,
         pass_fds=tuple(fds),
         start_new_session=new_session,

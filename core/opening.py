@@ -58,11 +58,11 @@ def open_engine(
     if config.journal.path is None:
         return Engine(config, registry, before=before)
     journal = Journal(Path(config.journal.path), config.journal.sync)
-    if journal.file.lost:
+    if journal.found.lost:
         log.error(
             "%s: the last %d acknowledged commits are missing, which journal.sync: normal allows when the power goes",
             journal.path,
-            journal.file.lost,
+            journal.found.lost,
         )
     try:
         engine = Engine(config, registry, journal)

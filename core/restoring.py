@@ -45,9 +45,9 @@ def restore(
     names = _Names(registry)
     waiting: list[Saved] = []
     wall, now = active.wall, time.time()
-    board.ended_total = journal.file.last_place
+    board.ended_total = journal.found.last_place
     given_up, too_old = board.ended_total - board.kept_jobs, now - board.kept_seconds
-    for chunk in journal.file.jobs(progress):
+    for chunk in journal.found.jobs(progress):
         over = []
         for saved in chunk:
             if saved.place is None:
@@ -64,9 +64,9 @@ def restore(
     for saved in waiting:
         board.restore(_record(saved, tag(saved.sequence), names[saved.task], wall))
         active.restore(_job(saved, registry.by_name[saved.task], wall), saved.state, (saved.due or 0.0) - wall)
-    for sequence, key, digest, submitted in chain.from_iterable(journal.file.keyed()):
+    for sequence, key, digest, submitted in chain.from_iterable(journal.found.keyed()):
         active.keys.put(key, Keyed(sequence, digest, submitted - wall))
-    board.next_sequence = journal.file.next_sequence
+    board.next_sequence = journal.found.next_sequence
     active.attempts.begin(board.rows, [(saved.sequence, saved.attempt) for saved in waiting])
     return list(names)
 

@@ -63,8 +63,8 @@ def _journal_summary(service: Service) -> dict[str, object] | None:
     return {
         "commits": journal.batches,
         "pending": journal.appended - journal.committed,
-        "expired": journal.file.expired,
-        "bytes": journal.file.size_bytes,
+        "expired": journal.expired,
+        "bytes": journal.size_bytes,
         "full": journal.full,
     }
 
@@ -145,11 +145,11 @@ class _Snapshot(Collector):
         yield GaugeMetricFamily("headway_draining", "1 while the server shuts down.", int(engine.draining))
 
     def _journal(self, journal: Journal) -> Iterator[Metric]:
-        yield _histogram("headway_journal_commit_seconds", "Of a batch of changes.", journal.file.commit_seconds)
+        yield _histogram("headway_journal_commit_seconds", "Of a batch of changes.", journal.commit_seconds)
         pending = journal.appended - journal.committed
         yield GaugeMetricFamily("headway_journal_pending", "Changes that are not committed yet.", pending)
-        yield CounterMetricFamily("headway_journal_expired", "Jobs deleted by retention.", journal.file.expired)
-        yield GaugeMetricFamily("headway_journal_bytes", "The file and its log on disk.", journal.file.size_bytes)
+        yield CounterMetricFamily("headway_journal_expired", "Jobs deleted by retention.", journal.expired)
+        yield GaugeMetricFamily("headway_journal_bytes", "The file and its log on disk.", journal.size_bytes)
         yield GaugeMetricFamily("headway_journal_full", "1 while there is no room on disk.", int(journal.full))
 
 

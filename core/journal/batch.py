@@ -3,11 +3,10 @@
 A change is a row of COLUMNS, what it does not tell being NULL. The rows go as bound values into a view, and the view's
 trigger puts them where they belong, one after the other: a submission inserts, all else updates; results, keys and the
 seal (the count of commits and the highest sequence number) follow in the same statement. A statement outside of a
-transaction is one: it is one ``sqlite3_step`` from the first row to the synced commit, so the GIL is given up, and
-waited for, once. Values are bound as they are: bytes need no base64, floats no text.
+transaction is one, from the first row to the synced commit. Values are bound as they are: bytes need no base64, floats
+no text.
 
-Binding is under the GIL; inserting, 4 to 6 µs a row, leaves the loop alone. More rows than the largest statement takes
-are several statements in one transaction.
+A row costs 4 to 6 µs. More rows than the largest statement takes are several statements in one transaction.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from typing import Any
 import apsw
 from headway.core.job import State
 
-# Every value bound costs the loop time, so most columns have two meanings: of a row that has a task, which is a
+# Every value costs time to tell and to bind, so most columns have two meanings: of a row that has a task, which is a
 # submission, the first; of all others the second.
 COLUMNS = (
     *("sequence", "task", "state", "due", "payload_body", "priority_reason", "timeout_place", "retries_attempt"),

@@ -1,4 +1,4 @@
-"""The file of the journal and its mark: opened by one process alone, written to, kept small, closed.
+"""The file of the journal and its mark: written to by one process alone, kept small, closed.
 
 What order matters. commit → mark → telling → checkpoint: so no acknowledgement waits for a checkpoint.
 """
@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import apsw
-from headway.core.errors import JournalError
-from headway.core.journal import mark, schema
+from headway.core.journal import schema
 from headway.core.journal.batch import APPLY, Change, put
-from headway.core.journal.replay import Key, Saved, jobs, keys, last_place, waiting
-from headway.core.journal.schema import SKIP
-from headway.core.stats import Histogram
+from headway.core.journal.mark import Mark, beside
 
 # Frames (4 KiB pages) of the write-ahead log that begin a checkpoint, and commits between two looks at their number.
 CHECKPOINT_FRAMES = 2000
@@ -37,81 +34,44 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class File:
-    """The file at ``path``, made where there is none. Raises JournalError where it cannot be used."""
+    """The file at ``path``, whose lock is that of ``mark``; ``high`` is the highest sequence number ever given."""
 
-    def __init__(self, path: Path, sync: schema.Sync) -> None:
+    def __init__(self, path: Path, mark: Mark, connection: apsw.Connection, sync: schema.Sync, high: int) -> None:
         self.path = path
         # Whether there was no room at the last try.
         self.full = False
-        # Jobs deleted by retention, and how long commits took.
+        self.high = high
+        # Jobs deleted by retention.
         self.expired = 0
-        self.commit_seconds = Histogram()
         self._slice = 500
-        self._mark = mark.Mark(mark.beside(path))
-        try:
-            self._open(path, sync)
-        except BaseException:
-            self._mark.close()
-            raise
-
-    def _open(self, path: Path, sync: schema.Sync) -> None:
-        marked = self._mark.read()
-        if not path.exists():
-            if marked is not None and marked.commits:
-                raise JournalError(
-                    f"{path}: is missing, and {mark.beside(path)} says that it held {marked.commits} commits; "
-                    "put it back, or delete the mark too to begin anew"
-                )
-            marked = None
-        try:
-            if not path.exists():
-                schema.create(path)
-            # ``lost``: acknowledged commits that are missing, which is possible with ``sync: normal`` only.
-            self._connection, self._meta, self.lost = schema.open_checked(path, marked, sync)
-            self._begin(sync, marked or mark.Marked(0, 0, 0, 0))
-        except apsw.Error as error:
-            raise JournalError(f"{path}: cannot be opened: {one_line(error)}") from None
-
-    def _begin(self, sync: schema.Sync, marked: mark.Marked) -> None:
-        """From here on the file is ours to write to."""
-        connection, meta = self._connection, self._meta
+        self._mark = mark
+        self._connection = connection
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
-        schema.migrate(connection, self.path)
         connection.execute(
             f"PRAGMA synchronous = {sync}; PRAGMA fullfsync = 1; PRAGMA wal_autocheckpoint = 0; "
             f"PRAGMA journal_size_limit = {LOG_BYTES}; PRAGMA cache_size = -32000; PRAGMA temp_store = MEMORY;" + APPLY
         ).fetchall()
-        self.secret = meta.secret
-        # The first sequence number that was never given.
-        self.next_sequence = meta.high + 1 if meta.clean else meta.high + 1 + SKIP
-        # The highest that was.
-        self.high = self.next_sequence - 1
-        self._commits = self._looked = meta.commits
-        self._mark.begin(marked._replace(journal=meta.journal, commits=meta.commits))
-        # The number of the job that ended last.
-        self.last_place = last_place(connection)
+        self._commits = self._looked = schema.Meta(connection).commits
+
+    @classmethod
+    def taken_over(cls, path: Path, sync: schema.Sync, lock: int, high: int) -> File:
+        """Open the file that another process has checked and handed over, with the descriptor of its lock."""
+        connection = schema.connect(path, apsw.SQLITE_OPEN_READWRITE)
+        connection.set_busy_timeout(schema.BUSY_MS)
+        return cls(path, Mark(beside(path), lock), connection, sync, high)
+
+    def begin(self) -> None:
+        """Say that it is open, and bring it to the disk.
+
+        What the last process wrote is put there before anything is built on it: a sync of its may have failed.
+        """
         self._set_clean(False)
-        # What the last process wrote is put on disk before anything is built on it: a sync of its may have failed.
         self._checkpoint()
-
-    def jobs(self, progress: Callable[[int], object] = lambda _: None) -> Iterator[list[Saved]]:
-        """Return the jobs that are kept, in the order of their numbers; see replay.Saved."""
-        return jobs(self._connection, progress)
-
-    def waiting(self) -> list[int]:
-        """Return the sequence numbers of the jobs that are not over."""
-        return waiting(self._connection)
-
-    def keyed(self) -> Iterator[list[Key]]:
-        """Return the idempotency keys that are kept, the oldest first."""
-        return keys(self._connection)
 
     def commit(self, batch: list[Change]) -> bool:
         """Commit a batch; False, with nothing done, where there is no room."""
-        begun = time.perf_counter()
         if not self._with_room(lambda: put(self._connection, batch, self.high)):
             return False
-        self.commit_seconds.add(time.perf_counter() - begun)
         self._commits += 1
         self._mark.acknowledge(self._commits)
         self.full = False
@@ -150,21 +110,18 @@ class File:
         if self._frames() >= CHECKPOINT_FRAMES:
             self._with_room(self._checkpoint)
 
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of the file and its log on disk."""
-        log = self.path.with_name(f"{self.path.name}-wal")
-        return sum(found.stat().st_size for found in (self.path, log) if found.exists())
-
     def close(self) -> None:
         """Say that all is written, and close; with no room it is as after a kill."""
-        if not self.full:
-            self._set_clean(True)
-            self._checkpoint()
-            # Before the log is deleted.
-            self._mark.sync()
+        if self.full or not self._with_room(self._finish):
+            self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         self._connection.close()
         self._mark.close()
+
+    def _finish(self) -> None:
+        self._set_clean(True)
+        self._checkpoint()
+        # Before the log is deleted.
+        self._mark.sync()
 
     def _frames(self) -> int:
         return self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0]

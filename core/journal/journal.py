@@ -5,35 +5,33 @@ synced; ``normal``: safe from a killed process, not from a loss of power). Whate
 ends has not happened. A sequence number that was ever handed to ``submit`` is not given again, committed or not: a
 journal that was not closed begins ``SKIP`` numbers later.
 
-**Who writes.** The loop appends changes, 0.3 µs each; one thread owns the connection and commits. A batch is what
-gathered while the last one was committed. Any other thread only reads.
+**Who writes.** The loop gathers changes, and at the end of a turn in which there were any they go to the writer, a
+process of its own (see writer) that commits them: a batch is what came while the last one was committed. Results are
+read in a thread of their own.
 
-**What it costs.** Each ``sqlite3_step`` gives up the GIL; a busy loop hands it back after the switch interval: 5 ms,
-which a server makes shorter. So a batch is one statement (see batch). docs/adr/0008 has the figures and the forms that
-lost.
+**What it costs.** The loop 2 µs a change: to make it, to encode it, to send it. docs/adr/0008 and 0012 have the
+figures and the forms that lost.
 
-**When it fails.** No room: nothing of the batch is acknowledged; its submissions are rejected, ``on_full`` gets their
-numbers; its other changes are kept and tried again each second until there is room. Any other error:
-``on_fatal`` gets one line, nothing more is committed, and the process has to end.
+**When it fails.** No room: nothing of the batch is acknowledged; ``on_full`` gets the numbers of its submissions, which
+are rejected; its other changes are kept and tried again until there is room. Any other error, the end of the writer
+included: ``on_fatal`` gets one line, nothing more is committed, and the process has to end.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from threading import Thread
 
+from headway.core.errors import JournalError
 from headway.core.journal import schema
-from headway.core.journal.batch import TASK, Change, divide
-from headway.core.journal.file import File, one_line
+from headway.core.journal.batch import Change
+from headway.core.journal.found import Found
+from headway.core.journal.link import Link
 from headway.core.journal.replay import Reader
-
-# Seconds between two tries while there is no room.
-RETRY_S = 1.0
+from headway.core.journal.talk import Begin, Changes, Close, Committed, Expire, Expired, FromWriter, NoRoom
+from headway.core.stats import Histogram
 
 
 class Journal:
@@ -41,31 +39,33 @@ class Journal:
 
     def __init__(self, path: Path, sync: schema.Sync = "full") -> None:
         self.path = path
-        self.file = File(path, sync)
+        self.found = Found(path, sync)
+        # Whether there is no room; new submissions would only be rejected.
+        self.full = False
         # Changes appended, and the same as of the last commit.
         self.appended = 0
         self.committed = 0
-        # Commits by this process.
+        # Commits by this process and how long they took; jobs deleted by retention.
         self.batches = 0
+        self.commit_seconds = Histogram()
+        self.expired = 0
+        # What was appended in this turn of the loop, at whose end it is sent: a batch is never less than a turn.
         self._pending: list[Change] = []
-        # Where changes are put: ``_pending``, or what is gathered to go there at once.
-        self._into = self._pending
-        self._taken = 0
-        # What must not be lost, from a batch for which there was no room.
-        self._kept: list[Change] = []
-        # What to delete: up to this place, ended before, keys from before.
-        self._cut: tuple[int, float, float] | None = None
-        # One for each turn of the loop in which something was appended, at its end: a batch is never less than a turn.
-        self._signal: SimpleQueue[None] = SimpleQueue()
         self._signalled = False
-        self._closing = False
-        self._thread: Thread | None = None
+        self._running = self._closing = self._failed = False
+        try:
+            # By the time that all is read it is ready.
+            self._link = Link(path, sync, self.found.lock)
+        except OSError as error:
+            self.found.close()
+            raise JournalError(f"{path}: its writer cannot be started: {error}") from None
         self.reader = Reader(path)
 
     @property
-    def full(self) -> bool:
-        """Whether there is no room; new submissions would only be rejected."""
-        return self.file.full
+    def size_bytes(self) -> int:
+        """Bytes of the file and its log on disk."""
+        log = self.path.with_name(f"{self.path.name}-wal")
+        return sum(found.stat().st_size for found in (self.path, log) if found.exists())
 
     # What the loop calls. Each returns the number of the change, for on_commit.
 
@@ -116,39 +116,34 @@ class Journal:
 
     def expire(self, place: int, ended_before: float, keys_before: float) -> None:
         """Have jobs deleted that ended as the ``place``-th or earlier, or before a time; and keys from before one."""
-        self._cut = (place, ended_before, keys_before)
-        self._wake()
+        # After what was appended before.
+        self._end_of_turn()
+        self._link.send(Expire(place, ended_before, keys_before))
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Have all that is appended within it committed, or rejected, as one; nothing is if it raises."""
-        begun = self.appended
-        self._into = []
+        """Have all that is appended within it, without awaiting, committed or rejected as one; none if it raises."""
+        begun, count = self.appended, len(self._pending)
         try:
             yield
-            # One step for the thread that takes from it.
-            self._pending.extend(self._into)
         except BaseException:
             self.appended = begun
+            del self._pending[count:]
             raise
-        finally:
-            self._into = self._pending
 
     def _append(self, change: Change) -> int:
-        self._into.append(change)
+        self._pending.append(change)
         self.appended += 1
-        if not self._signalled:
-            self._wake()
-        return self.appended
-
-    def _wake(self) -> None:
-        if not self._signalled and self._thread is not None:
+        if not self._signalled and self._running:
             self._signalled = True
             self._loop.call_soon(self._end_of_turn)
+        return self.appended
 
     def _end_of_turn(self) -> None:
         self._signalled = False
-        self._signal.put(None)
+        if self._pending:
+            pending, self._pending = self._pending, []
+            self._link.send(Changes(pending))
 
     # Life.
 
@@ -159,95 +154,55 @@ class Journal:
         on_full: Callable[[list[int]], object],
         on_fatal: Callable[[str], object],
     ) -> None:
-        """Start the thread; the functions are called on ``loop``, in the order of what happened."""
+        """Have the writer begin; the functions are called on ``loop``, in the order of what happened."""
         self._loop, self._on_commit, self._on_full, self._on_fatal = loop, on_commit, on_full, on_fatal
+        self._ended = loop.create_future()
+        self._running = True
+        self._link.open(loop, self._hear, self._hung_up)
+        self._link.send(Begin(self.found.hand_over()))
         # For what was appended before.
-        self._signal.put(None)
-        self._thread = Thread(target=self._write, name="journal", daemon=True)
-        self._thread.start()
+        self._end_of_turn()
 
     async def close(self) -> None:
-        """Commit what was appended, end the thread and close the file."""
-        if self._thread is None:
+        """Commit what was appended, end the writer and close the file."""
+        if not self._running:
             self.abandon()
             return
         self._closing = True
-        self._signal.put(None)
-        await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+        self._end_of_turn()
+        self._link.send(Close())
+        await self._ended
+        await asyncio.to_thread(self.reader.close)
 
     def abandon(self) -> None:
         """Close a journal that was not run; a start that comes to nothing."""
+        self._link.kill()
         self.reader.close()
-        self.file.close()
+        self.found.close()
 
-    # What the thread does.
+    # What the writer says.
 
-    def _write(self) -> None:
-        try:
-            while self._turn():
-                pass
-            self.reader.close()
-            self.file.close()
-        except BaseException as error:  # noqa: BLE001 — whatever it is, nothing is committed any more
-            self._tell(self._on_fatal, f"{self.path}: cannot be written: {one_line(error)}")
+    def _hear(self, message: FromWriter) -> None:
+        if isinstance(message, Committed):
+            self.full = False
+            self.batches += 1
+            self.commit_seconds.add(message.seconds)
+            self.committed = message.changes
+            self._on_commit(message.changes)
+        elif isinstance(message, NoRoom):
+            self.full = True
+            self._on_full(message.rejected)
+        elif isinstance(message, Expired):
+            self.expired += message.jobs
+        else:
+            self._fail(message.line)
 
-    def _turn(self) -> bool:
-        """Do what is next; False when all is done and the journal is closing."""
-        if self.full:
-            self._rest(RETRY_S)
-        elif not (self._cut or self._closing):
-            self._sleep()
-        # Closing: what is appended until now is committed. With no room it is lost, and was never acknowledged.
-        last = self._closing
-        if self._pending or self.full:
-            self._commit(self._take())
-        if not (last or self.full):
-            self._tidy()
-        return not last
+    def _hung_up(self, how: str) -> None:
+        if not self._closing:
+            self._fail(f"{self.path}: cannot be written: its writer {how}")
+        self._ended.set_result(None)
 
-    def _take(self) -> list[Change]:
-        """What was kept, then what was appended, in its order."""
-        batch = self._pending[:]
-        del self._pending[: len(batch)]
-        self._taken += len(batch)
-        # Sequence numbers are submitted in ascending order.
-        self.file.high = next((change[0] for change in reversed(batch) if change[TASK] is not None), self.file.high)
-        batch, self._kept = self._kept + batch, []
-        return batch
-
-    def _sleep(self) -> None:
-        """Wait for the end of a turn in which something was appended; then forget the other turns that are over."""
-        self._signal.get()
-        while not self._signal.empty():
-            self._signal.get_nowait()
-
-    def _rest(self, seconds: float) -> None:
-        """Wait for so long, whatever is appended; closing cuts it short."""
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0 and not self._closing:
-            with suppress(Empty):
-                self._signal.get(timeout=left)
-
-    def _commit(self, batch: list[Change]) -> None:
-        if not self.file.commit(batch):
-            self._kept, rejected = divide(batch)
-            self._tell(self._on_full, rejected)
-            return
-        self.batches += 1
-        self.committed = self._taken
-        self._tell(self._on_commit, self.committed)
-
-    def _tidy(self) -> None:
-        """Delete a slice of what retention has given up, and see that the log does not grow long."""
-        cut = self._cut
-        if cut is not None and not self.file.expire(*cut) and self._cut is cut:
-            self._cut = None
-        if not self.full:
-            self.file.look()
-        if self.full:
-            self._tell(self._on_full, [])
-
-    def _tell(self, function: Callable[..., object], argument: object) -> None:
-        # A loop that is closed has nobody left to tell.
-        with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(function, argument)
+    def _fail(self, line: str) -> None:
+        if not self._failed:
+            self._failed = True
+            self._on_fatal(line)

@@ -6,15 +6,15 @@ are mapped into memory:
 
     magic | journal | commits acknowledged | commits when a checkpoint began | frames of the log then, 0 when it is over
 
-One writer, the journal's thread; a store is one aligned word of 24 ns, with no system call and without giving up the
-GIL, and the kernel keeps it through SIGKILL. It is written after the commit was synced and before anyone hears of
-it, so what it says was committed was committed; a journal with fewer commits has lost some. It is not synced itself:
-after a loss of power it may say less than was acknowledged (never more), and then only a loss down to what it says
-is noticed. Each count bears 20 bits of CRC-32.
+One writer, the process that commits; a store is one aligned word of 24 ns, with no system call, and the kernel keeps
+it through SIGKILL. It is written after the commit was synced and before anyone hears of it, so what it says was
+committed was committed; a journal with fewer commits has lost some. It is not synced itself: after a loss of power it
+may say less than was acknowledged (never more), and then only a loss down to what it says is noticed. Each count bears
+20 bits of CRC-32.
 
-The lock is a POSIX record lock: it goes with the process however that ends, and children do not inherit it. It also
-goes when the process closes *any* descriptor of the file, so within the process all reading is done through the Mark
-that holds it.
+The lock is that of flock: it goes with the last descriptor of the file as it was opened here, however the processes
+that have one end. So the server opens and locks the journal and gives the descriptor to the writer, and nobody comes
+in between.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import fcntl
 import mmap
 import os
 import sys
+import time
 from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
@@ -34,6 +35,9 @@ BYTES = 40
 CHECK_BITS = 20
 CHECK_MASK = (1 << CHECK_BITS) - 1
 _MAGIC, _JOURNAL, _COMMITS, _BEGUN, _FRAMES = range(5)
+# Seconds that the processes of a server that was killed may take to be gone, and between two looks.
+LOCK_S = 1.0
+LOOK_S = 0.01
 
 
 class Marked(NamedTuple):
@@ -48,10 +52,6 @@ class Marked(NamedTuple):
     frames: int
 
 
-# The marks that this process holds.
-_held: dict[Path, Mark] = {}
-
-
 def beside(path: Path) -> Path:
     """Return where the mark of the journal at ``path`` is."""
     return path.with_name(f"{path.name}-mark")
@@ -64,9 +64,6 @@ def sealed(count: int) -> int:
 
 def read(path: Path) -> Marked | None:
     """Return what the mark at ``path`` says; None where there is none."""
-    held = _held.get(path.resolve())
-    if held is not None:
-        return held.read()
     try:
         return _parse(path, path.read_bytes())
     except FileNotFoundError:
@@ -86,37 +83,54 @@ def _parse(path: Path, data: bytes) -> Marked | None:
 
 
 class Mark:
-    """The mark of one journal, locked for this process. Raises JournalError where another process holds it."""
+    """The mark of one journal, locked. Raises JournalError where another process has the lock.
 
-    def __init__(self, path: Path) -> None:
+    With ``file``, a descriptor of it that another process has opened, locked and ``begin`` has been called on.
+    """
+
+    def __init__(self, path: Path, file: int = -1) -> None:
         self.path = path
-        if path.resolve() in _held:
-            raise JournalError(f"{path}: this process has this journal open already")
+        self.file = file
+        self._map: mmap.mmap | None = None
+        self._words: memoryview | None = None
+        if file >= 0:
+            self._map_words()
+            return
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self.file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise JournalError(f"{path}: cannot be opened: {error.strerror}") from None
         try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._file)
-            raise JournalError(f"{path}: another process has this journal open; only one may") from None
-        self._map: mmap.mmap | None = None
-        self._words: memoryview | None = None
-        _held[path.resolve()] = self
+            self._lock()
+        except BaseException:
+            os.close(self.file)
+            raise
+
+    def _lock(self) -> None:
+        patience = time.monotonic() + LOCK_S
+        while True:
+            try:
+                return fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                if time.monotonic() > patience:
+                    raise JournalError(f"{self.path}: another process has this journal open; only one may") from None
+            time.sleep(LOOK_S)
 
     def read(self) -> Marked | None:
         """Return what it says; None where it was never written."""
-        return _parse(self.path, os.pread(self._file, BYTES + 1, 0))
+        return _parse(self.path, os.pread(self.file, BYTES + 1, 0))
 
     def begin(self, marked: Marked) -> None:
         """Write the mark anew and map it; from here on the other methods may be called."""
         words = (MAGIC, marked.journal, sealed(marked.commits), sealed(marked.begun), sealed(marked.frames))
         # Written, not only mapped, so that the block exists and no later store can fail for want of room.
-        os.pwrite(self._file, b"".join(word.to_bytes(8, sys.byteorder) for word in words), 0)
-        os.fsync(self._file)
+        os.pwrite(self.file, b"".join(word.to_bytes(8, sys.byteorder) for word in words), 0)
+        os.fsync(self.file)
         sync_folder(self.path)
-        self._map = mmap.mmap(self._file, BYTES)
+        self._map_words()
+
+    def _map_words(self) -> None:
+        self._map = mmap.mmap(self.file, BYTES)
         self._words = memoryview(self._map).cast("Q")
 
     def acknowledge(self, commits: int) -> None:
@@ -136,20 +150,19 @@ class Mark:
 
     def sync(self) -> None:
         """Bring the mark to the disk."""
-        # Not mmap.flush, which keeps the GIL; the pages of the mapping are those of the file.
-        os.fsync(self._file)
+        # The pages of the mapping are those of the file.
+        os.fsync(self.file)
 
     def close(self) -> None:
-        """Give up the lock."""
-        if self._file < 0:
+        """Give up the lock, unless another process has it as well."""
+        if self.file < 0:
             return
         if self._map is not None and self._words is not None:
             self._words.release()
-            # It has a descriptor of its own, which must not outlive this lock into the next one.
+            # It has a descriptor of its own.
             self._map.close()
-        del _held[self.path.resolve()]
-        os.close(self._file)
-        self._file = -1
+        os.close(self.file)
+        self.file = -1
 
 
 def sync_folder(path: Path) -> None:

@@ -34,6 +34,8 @@ VERSION = 2
 MIGRATIONS: dict[int, str] = {}
 # Sequence numbers left out after a kill. At most so many submissions may be uncommitted at once.
 SKIP = 1 << 20
+# Milliseconds to wait for a lock of SQLite's that another connection has for a moment.
+BUSY_MS = 5000
 # In the header of the file, bytes 68 to 71; user_version is at 60 to 63 (sqlite.org/fileformat).
 APPLICATION = int.from_bytes(b"Hdwy", "big")
 PAGE_BYTES = 4096
@@ -148,7 +150,7 @@ def open_checked(path: Path, marked: mark.Marked | None, sync: Sync) -> tuple[ap
     try:
         # Closing must not write to a file that is then refused.
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-        connection.set_busy_timeout(5000)
+        connection.set_busy_timeout(BUSY_MS)
         meta = verify(path, connection)
         missing = compare(path, connection, meta, marked)
         if missing and sync == "full":

@@ -246,3 +246,9 @@ def wait_until(look: Callable[[], Seen], good: Callable[[Seen], bool]) -> Seen:
         assert time.monotonic() < deadline, seen
         time.sleep(POLL_S)
     return seen
+
+
+def children(server: Server) -> list[int]:
+    """The processes that the server has started and has not reaped."""
+    folder = Path(f"/proc/{server.process.pid}/task")
+    return [int(pid) for task in folder.iterdir() for pid in (task / "children").read_text().split()]

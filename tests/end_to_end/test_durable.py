@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import resource
 import signal
@@ -18,7 +19,7 @@ import pytest
 from headway.core.job import State
 from headway.core.journal.journal import Journal
 
-from tests.end_to_end.process import TASKS, Gate, Server, environment, wait_until
+from tests.end_to_end.process import TASKS, Gate, Server, children, environment, wait_until
 from tests.protocol.wire import post, request, submission
 
 Begin = Callable[..., Server]
@@ -269,8 +270,8 @@ def test_keys_are_forgotten_in_time(start: Begin) -> None:
 
 @contextmanager
 def file_limit(server: Server, size: int) -> Iterator[None]:
-    """Let no file of the server's grow past ``size`` bytes, as a full disk would."""
-    pid = server.process.pid
+    """Let no file of the journal's grow past ``size`` bytes, as a full disk would."""
+    (pid,) = children(server)
     before = resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
     yield
     resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
@@ -307,6 +308,32 @@ def test_a_job_that_ends_while_the_disk_is_full_is_told_when_there_is_room(begin
         assert server.head(behind)["job-state"] == "queued"
     server.wait_for(path, "succeeded")
     server.wait_for(behind, "succeeded")
+
+
+def test_a_writer_that_dies_ends_the_server_in_one_line_and_loses_nothing(begin: Begin) -> None:
+    server = begin()
+    done, waiting = server.run("give", 1), server.submit("give", 2, delay=1000)
+    server.expected_errors.append("its writer")
+    (writer,) = children(server)
+    os.kill(writer, signal.SIGKILL)
+    assert server.wait() == 3
+    assert "cannot be written: its writer was killed by SIGKILL" in server.said[-1]
+    server = begin()
+    assert server.get(f"{done}/result").json == 1
+    assert server.head(waiting)["job-state"] == "scheduled"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_terminal_signals_the_writer_too_and_the_server_ends_as_ever(begin: Begin, number: int) -> None:
+    server = begin()
+    path = server.run("give", 1)
+    for pid in children(server):
+        os.kill(pid, number)
+    waiting = server.submit("give", 2, delay=1000)
+    server.signal(number)
+    assert server.wait() == 0
+    server = begin()
+    assert [server.head(one)["job-state"] for one in (path, waiting)] == ["succeeded", "scheduled"]
 
 
 def cannot_start(folder: Path, **settings: object) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Start
-from tests.end_to_end.process import Server, wait_until
+from tests.end_to_end.process import Server, children, wait_until
 from tests.protocol.wire import Wire, post, request, submission
 
 KILLS = 60
@@ -30,12 +30,6 @@ def pool(start: Start, **settings: object) -> Server:
     server = start(**(common | settings))
     wait_until(lambda: server.get("/readyz").status, lambda status: status == 200)
     return server
-
-
-def children(server: Server) -> list[int]:
-    """The processes that the server has started and has not reaped."""
-    folder = Path(f"/proc/{server.process.pid}/task")
-    return [int(pid) for task in folder.iterdir() for pid in (task / "children").read_text().split()]
 
 
 def ends(server: Server, paths: list[str]) -> Counter[str]:

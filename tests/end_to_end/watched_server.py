@@ -1,7 +1,6 @@
-"""A server whose file system is watched: ``python watched_server.py PATH PORT``.
+"""A server whose journal has a writer that is watched: ``python watched_server.py PATH PORT``.
 
-Says ``early N`` when the answer to a submission is handed to the socket before the log that bears it was synced, and in
-the end how many answers there were.
+Says ``answered N`` when the answer to a submission is handed to the socket; watched_writer says what was synced.
 """
 
 from __future__ import annotations
@@ -9,28 +8,25 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
 
 import msgspec
 from headway.core.admission import Admission
 from headway.core.config import Config, JournalSection, Server
 from headway.core.job import Status, Submission
-from headway.protocol import server, signals
+from headway.core.journal.link import Link
+from headway.protocol import server
 from headway.protocol.answering import Answering
 from headway.protocol.polls import Client
 from headway.protocol.turn import Turn
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from tests.core.journal.journal_child import FileSystem, Watch, say
+from tests.core.journal.watched_writer import say
 
 
 def main(path: str, port: str) -> None:
     """Serve until SIGTERM."""
-    watch = Watch()
-    # It is there for as long as this name is.
-    system = FileSystem(watch)
+    Link.module = "tests.core.journal.watched_writer"
     numbers: dict[bytes, int] = {}
-    answered = 0
     submit: Callable[..., Status] = Admission.submit
     send, answer_soon = Answering._send, Turn.answer_soon
 
@@ -40,12 +36,8 @@ def main(path: str, port: str) -> None:
         return status
 
     def look(answer: bytes) -> None:
-        nonlocal answered
         if answer[9:12] == b"202" and b"Location: /jobs/" in answer:
-            answered += 1
-            number = numbers[answer.partition(b"Location: /jobs/")[2][:12]]
-            if number not in watch.synced:
-                say("early", number)
+            say("answered", numbers[answer.partition(b"Location: /jobs/")[2][:12]])
 
     def watched_send(self: Answering, answer: bytes, name: str) -> None:
         look(answer)
@@ -60,12 +52,6 @@ def main(path: str, port: str) -> None:
     Answering._send = watched_send  # type: ignore[method-assign]
     Turn.answer_soon = watched_answer_soon  # type: ignore[method-assign]
 
-    def end(code: int) -> NoReturn:
-        say("answered", answered, "syncs", watch.seen["sync"])
-        system.unregister()
-        sys.exit(code)
-
-    signals.end = end
     config = Config(server=Server(port=int(port)), journal=JournalSection(path=path), tasks=("examples.tasks",))
     server.run(msgspec.structs.replace(config, drain_linger=0.0))
 

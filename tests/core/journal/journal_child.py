@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import sys
 import time
 from pathlib import Path
 
-import apsw
 from headway.core.errors import JournalError
 from headway.core.job import State
 from headway.core.journal.journal import Journal
+from headway.core.journal.link import Link
+
+sys.path.insert(0, str(Path(__file__).parents[3]))
+from tests.core.journal.watched_writer import say
 
 PER_TURN = 10
-
-
-def say(*words: object) -> None:
-    os.write(1, (" ".join(map(str, words)) + "\n").encode())
 
 
 def append(path: Path) -> None:
@@ -28,7 +26,7 @@ def append(path: Path) -> None:
         journal = Journal(path)
         # (number of the change, the job that was submitted, the job that had ended) of each turn.
         turns: list[tuple[int, int, int]] = []
-        first = journal.file.next_sequence
+        first = journal.found.next_sequence
         say("open", first)
 
         def on_commit(number: int) -> None:
@@ -56,90 +54,39 @@ def append(path: Path) -> None:
     asyncio.run(main())
 
 
-class Watch:
-    """What was seen of the log: numbers of jobs, ``<n>`` in the payload, written and then synced."""
-
-    def __init__(self) -> None:
-        # What is to fail the 20th time.
-        self.fail = ""
-        self.seen = {"sync": 0, "write": 0}
-        self.written: set[int] = set()
-        self.synced: set[int] = set()
-        self.acked = 0
-
-    def note(self, what: str) -> None:
-        self.seen[what] += 1
-        if self.fail == what and self.seen[what] == 20:
-            raise apsw.IOError(f"no {what}")
-
-    def commit(self, number: int) -> None:
-        early = [one for one in range(self.acked + 1, number + 1) if one not in self.synced]
-        self.acked = number
-        if early:
-            say("early", *early)
-
-
-class File(apsw.VFSFile):
-    """A file under watch if it is a log."""
-
-    def __init__(self, watch: Watch, name: apsw.URIFilename | str | None, flags: list[int]) -> None:
-        super().__init__("unix", name, flags)
-        self.watch = watch if flags[0] & apsw.SQLITE_OPEN_WAL else None
-
-    def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
-        if self.watch:
-            self.watch.note("write")
-        super().xWrite(data, offset)
-        if self.watch:
-            self.watch.written.update(int(number) for number in re.findall(rb"<(\d+)>", data))
-
-    def xSync(self, flags: int) -> None:  # noqa: N802
-        if self.watch:
-            self.watch.note("sync")
-        super().xSync(flags)
-        if self.watch:
-            self.watch.synced |= self.watch.written
-            self.watch.written.clear()
-
-
-class FileSystem(apsw.VFS):
-    """The file system of everything that is opened from here on."""
-
-    def __init__(self, watch: Watch) -> None:
-        super().__init__("watched", "unix", makedefault=True)
-        self.watch = watch
-
-    def xOpen(self, name: apsw.URIFilename | str | None, flags: list[int]) -> File:  # noqa: N802
-        return File(self.watch, name, flags)
-
-
-def sync(path: Path, fail: str = "") -> None:
-    """Submit over a file system that is watched, or fails; say when a job was acknowledged that was not synced."""
-    watch = Watch()
-    system = FileSystem(watch)
+def sync(path: Path) -> None:
+    """Submit with a writer whose file system is watched, or fails; say which jobs are acknowledged."""
+    Link.module = "tests.core.journal.watched_writer"
 
     async def main() -> None:
         journal = Journal(path)
-        watch.seen = {"sync": 0, "write": 0}
-        watch.fail = fail
+        acked = 0
+
+        def commit(number: int) -> None:
+            nonlocal acked
+            say("answered", *range(acked + 1, number + 1))
+            acked = number
+
+            begun.set()
+
         loop = asyncio.get_running_loop()
         over: asyncio.Future[str] = loop.create_future()
-        journal.run(loop, watch.commit, lambda _: None, over.set_result)
-        sequence = 0
+        begun = asyncio.Event()
+        journal.run(loop, commit, lambda _: None, over.set_result)
+        journal.submit(1, State.QUEUED, "sleep", b"<1>", 5, None, 30.0, 0, None, 1.0)
+        await begun.wait()
+        sequence = 1
         while sequence < 3000 and not over.done():
             for _ in range(7):
                 sequence += 1
                 journal.submit(sequence, State.QUEUED, "sleep", b"<%d>" % sequence, 5, None, 30.0, 0, None, 1.0)
             await asyncio.sleep(0.0005)
-        if fail:
+        if "WATCH_FAIL" in os.environ:
             say("fatal", await over)
-        else:
-            await journal.close()
-            await asyncio.sleep(0)
-        say("acked", watch.acked, "commits", journal.batches, "syncs", watch.seen["sync"])
+        await journal.close()
+        say("acked", acked, "commits", journal.batches)
 
     asyncio.run(main())
-    system.unregister()
 
 
 def lock(path: Path) -> None:

@@ -8,10 +8,11 @@ import random
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import wraps
 from io import BytesIO
 from itertools import chain
@@ -25,11 +26,15 @@ from headway.core.config import Config, JournalSection
 from headway.core.errors import JournalError
 from headway.core.job import State
 from headway.core.journal import recovery, replay, report, schema
+from headway.core.journal.batch import Change
+from headway.core.journal.found import Found
 from headway.core.journal.journal import Journal
 from headway.core.opening import open_engine
 from headway.core.registry import Options, Registry
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from tests.core.journal.watched_writer import early
 
 CHILD = Path(__file__).parent / "journal_child.py"
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
@@ -40,6 +45,14 @@ def on_a_loop(test: Callable[[Path], Coroutine[None, None, None]]) -> Callable[[
     @wraps(test)
     def run(tmp_path: Path) -> None:
         asyncio.run(test(tmp_path))
+
+    return run
+
+
+def on_a_loop_with(test: Callable[[Path, int], Coroutine[None, None, None]]) -> Callable[[Path, int], None]:
+    @wraps(test)
+    def run(tmp_path: Path, number: int) -> None:
+        asyncio.run(test(tmp_path, number))
 
     return run
 
@@ -97,7 +110,7 @@ def end(journal: Journal, sequence: int, place: int, body: bytes | None = b"done
 def expired(journal: Journal, count: int) -> None:
     """Wait until retention, which tells nobody, has deleted ``count`` jobs."""
     deadline = monotonic() + 20
-    while journal.file.expired < count:
+    while journal.expired < count:
         assert monotonic() < deadline
         sleep(0.001)
 
@@ -106,15 +119,16 @@ def contents(path: Path) -> tuple[list[replay.Saved], list[replay.Key], list[tup
     """All that is in a journal, opened as at a start; raises JournalError where it is refused."""
     journal = Journal(path)
     try:
-        jobs = list(chain.from_iterable(journal.file.jobs()))
-        keys = list(chain.from_iterable(journal.file.keyed()))
-        return jobs, keys, journal.file._connection.execute("SELECT * FROM result ORDER BY sequence").fetchall()
+        jobs = list(chain.from_iterable(journal.found.jobs()))
+        keys = list(chain.from_iterable(journal.found.keyed()))
+        return jobs, keys, journal.found._connection.execute("SELECT * FROM result ORDER BY sequence").fetchall()
     finally:
         journal.abandon()
 
 
-def child(*arguments: object) -> str:
-    ran = subprocess.run([sys.executable, CHILD, *map(str, arguments)], capture_output=True, text=True, timeout=60)
+def child(*arguments: object, **environment: str) -> str:
+    program = [sys.executable, str(CHILD), *map(str, arguments)]
+    ran = subprocess.run(program, capture_output=True, text=True, timeout=60, env=os.environ | environment)
     assert not ran.stderr
     return ran.stdout
 
@@ -138,7 +152,7 @@ class Model:
 
     def apply(self, journal: Journal, what: str, number: int) -> None:
         if what == "submit":
-            sequence = max([journal.file.next_sequence, *(one + 1 for one in self.rows)])
+            sequence = max([journal.found.next_sequence, *(one + 1 for one in self.rows)])
             payload = b"x" * (number * 700)
             submit(journal, sequence, payload, "key" if number == 3 else None)
             self.rows[sequence] = [
@@ -308,14 +322,14 @@ async def test_the_file_stops_growing(tmp_path: Path) -> None:
 async def test_a_number_is_not_given_again_when_its_row_is_gone(tmp_path: Path) -> None:
     path = tmp_path / "j"
     async with opened(path) as (journal, said):
-        assert journal.file.next_sequence == 1
+        assert journal.found.next_sequence == 1
         submit(journal, 41)
         end(journal, 41, 1)
         journal.expire(1, 0.0, 0.0)
         await said.until(lambda: said.committed == 2)
-        secret = journal.file.secret
+        secret = journal.found.secret
     again = Journal(path)
-    assert (list(again.file.jobs()), again.file.next_sequence, again.file.secret) == ([], 42, secret)
+    assert (list(again.found.jobs()), again.found.next_sequence, again.found.secret) == ([], 42, secret)
     again.abandon()
 
 
@@ -326,10 +340,10 @@ async def test_what_was_not_committed_is_not_given_again_after_a_kill(tmp_path: 
         await said.until(lambda: said.committed == 1)
         killed = copied(tmp_path / "j", tmp_path / "killed")
     again = Journal(killed)
-    assert again.file.next_sequence == 8 + schema.SKIP
+    assert again.found.next_sequence == 8 + schema.SKIP
     again.abandon()
     again = Journal(killed)
-    assert again.file.next_sequence == 8 + schema.SKIP
+    assert again.found.next_sequence == 8 + schema.SKIP
     again.abandon()
 
 
@@ -367,13 +381,13 @@ def test_nothing_acknowledged_is_lost_and_no_number_given_twice_when_killed(tmp_
 
 
 def killed_after(seconds: float, path: Path) -> list[list[str]]:
-    """What a child said until it was killed: ``seconds`` after its first line, or a random moment before that."""
+    """What a child said until it was killed: ``seconds`` after it was first acknowledged, or a moment before that."""
     with subprocess.Popen([sys.executable, CHILD, "append", path], stdout=subprocess.PIPE) as program:
         assert program.stdout
-        if seconds > 0.2:
-            program.stdout.peek(1)  # type: ignore[attr-defined]
-        deadline = monotonic() + seconds - 0.1
         data = b""
+        while seconds > 0.2 and b"acked" not in data:
+            data += program.stdout.read1()  # type: ignore[attr-defined]
+        deadline = monotonic() + seconds - 0.1
         os.set_blocking(program.stdout.fileno(), False)
         while monotonic() < deadline:
             data += program.stdout.read(1 << 20) or b""
@@ -399,51 +413,59 @@ def killed_rows(path: Path) -> list[replay.Saved]:
 
 
 def test_every_acknowledgement_leaves_after_its_own_sync(tmp_path: Path) -> None:
-    said = child("sync", tmp_path / "j").split()
-    assert "early" not in said
-    assert said[:3] == ["acked", "3003", "commits"]
-    assert int(said[5]) >= int(said[3]) > 50
+    said = child("sync", tmp_path / "j").splitlines()
+    assert early(said) == []
+    what, acked, _, commits = said[-1].split()
+    assert (what, acked) == ("acked", "3004")
+    syncs = next(int(line.split()[1]) for line in said if line.startswith("syncs"))
+    assert syncs >= int(commits) > 50
 
 
 @pytest.mark.parametrize("what", ["sync", "write"])
 def test_an_error_of_the_disk_is_fatal_and_acknowledges_nothing_more(tmp_path: Path, what: str) -> None:
-    said = child("sync", tmp_path / "j", what).splitlines()
-    assert len(said) == 2
-    assert re.fullmatch(rf"fatal \S+/j: cannot be written: IOError: .*no {what}.*", said[0])
-    assert 0 < int(said[1].split()[1]) < 3000
+    said = child("sync", tmp_path / "j", WATCH_FAIL=what).splitlines()
+    assert early(said) == []
+    fatal, acked = (line for line in said if line.split()[0] in ("fatal", "acked"))
+    assert re.fullmatch(rf"fatal \S+/j: cannot be written: IOError: .*no {what}.*", fatal)
+    assert 0 < int(acked.split()[1]) < 3000
+
+
+def submitted(sequence: int, payload: bytes) -> Change:
+    return (sequence, "sleep", State.QUEUED, None, payload, 5, 30.0, 0, None, 1.0, None, None)
+
+
+def test_a_file_that_may_not_grow_takes_nothing_and_then_all(tmp_path: Path) -> None:
+    found = Found(tmp_path / "j", "full")
+    file, connection = found._file, found._connection
+    connection.pragma("max_page_count", int(str(connection.pragma("page_count"))) + 2)
+    batch = [submitted(sequence, b"x" * 1000) for sequence in range(1, 30)]
+    assert not file.commit(batch)
+    assert file.full
+    assert list(found.jobs()) == []
+    connection.pragma("max_page_count", 1 << 30)
+    assert file.commit(batch)
+    assert not file.full
+    found.close()
+    assert len(contents(tmp_path / "j")[0]) == 29
 
 
 @contextmanager
-def no_room(journal: Journal, kind: str) -> Iterator[None]:
-    connection = journal.file._connection
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    if kind == "pages":
-        connection.pragma("max_page_count", connection.pragma("page_count") + 2)
-    else:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (connection_bytes(journal), before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        if kind == "pages":
-            connection.pragma("max_page_count", 1 << 30)
+def no_room(journal: Journal) -> Iterator[None]:
+    """Let no file of the writer's grow, as a full disk would."""
+    pid = journal._link._process.pid
+    log = journal.path.with_name(f"{journal.path.name}-wal")
+    before = resource.prlimit(pid, resource.RLIMIT_FSIZE, (log.stat().st_size + 5000, resource.RLIM_INFINITY))
+    yield
+    with suppress(ProcessLookupError):
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
 
 
-def connection_bytes(journal: Journal) -> int:
-    return journal.path.with_name(f"{journal.path.name}-wal").stat().st_size + 5000
-
-
-@pytest.mark.parametrize("kind", ["pages", "bytes"])
-def test_no_room_rejects_submissions_keeps_ends_and_heals(
-    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("headway.core.journal.journal.RETRY_S", 0.05)
-
+def test_no_room_rejects_submissions_keeps_ends_and_heals(tmp_path: Path) -> None:
     async def main() -> None:
         async with opened(tmp_path / "j") as (journal, said):
             submit(journal, 1)
             await said.until(lambda: said.committed == 1)
-            with no_room(journal, kind):
+            with no_room(journal):
                 for sequence in range(2, 30):
                     submit(journal, sequence, b"x" * 1000)
                 end(journal, 1, 1, b"r" * 20_000)
@@ -451,18 +473,83 @@ def test_no_room_rejects_submissions_keeps_ends_and_heals(
                 assert journal.full
                 assert said.committed == 1
                 assert said.rejected == list(range(2, 30))
-                await asyncio.sleep(0.12)
+                # What is told meanwhile is tried with the rest, and there is no room for it either.
+                submit(journal, 30)
+                await said.until(lambda: said.rejected[-1] == 30)
                 assert journal.full
                 assert await journal.reader.result(1) is None
             await said.until(lambda: said.committed == journal.appended)
             assert not journal.full
             assert await journal.reader.result(1) == ("text/plain", b"r" * 20_000)
-            submit(journal, 30)
+            submit(journal, 31)
             await said.until(lambda: said.committed == journal.appended)
             assert said.fatal == []
 
     asyncio.run(main())
-    assert [(job[0], job[1]) for job in contents(tmp_path / "j")[0]] == [(1, State.SUCCEEDED), (30, State.QUEUED)]
+    assert [(job[0], job[1]) for job in contents(tmp_path / "j")[0]] == [(1, State.SUCCEEDED), (31, State.QUEUED)]
+
+
+@on_a_loop
+async def test_a_journal_that_is_closed_without_room_ends_all_the_same(tmp_path: Path) -> None:
+    journal, said = Journal(tmp_path / "j"), Said()
+    journal.run(asyncio.get_running_loop(), said.commit, said.full, said.died)
+    submit(journal, 1)
+    await said.until(lambda: said.committed == 1)
+    with no_room(journal):
+        submit(journal, 2, b"x" * 10_000)
+        await said.until(lambda: said.rejected)
+        await journal.close()
+    assert said.fatal == []
+    again = Journal(tmp_path / "j")
+    assert [job[0] for job in chain.from_iterable(again.found.jobs())] == [1]
+    assert again.found.next_sequence > 2
+    again.abandon()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@on_a_loop_with
+async def test_a_writer_that_dies_is_told_and_signals_of_the_server_do_not_end_it(tmp_path: Path, number: int) -> None:
+    journal, said = Journal(tmp_path / "j"), Said()
+    journal.run(asyncio.get_running_loop(), said.commit, said.full, said.died)
+    submit(journal, 1)
+    await said.until(lambda: said.committed == 1)
+    os.kill(journal._link._process.pid, number)
+    submit(journal, 2)
+    if number == signal.SIGKILL:
+        await said.until(lambda: said.fatal)
+        assert said.fatal == [f"{tmp_path}/j: cannot be written: its writer was killed by SIGKILL (was memory short?)"]
+        assert said.committed == 1
+    else:
+        await said.until(lambda: said.committed == 2)
+        assert said.fatal == []
+    await journal.close()
+
+
+@on_a_loop
+async def test_a_change_larger_than_what_the_socket_holds_arrives_whole(tmp_path: Path) -> None:
+    body = random.Random(1).randbytes(8 << 20)
+    async with opened(tmp_path / "j") as (journal, said):
+        submit(journal, 1, b'"x"')
+        end(journal, 1, 1, body)
+        submit(journal, 2)
+        await asyncio.sleep(0)
+        submit(journal, 3)
+        await said.until(lambda: said.committed == journal.appended)
+        assert await journal.reader.result(1) == ("text/plain", body)
+    assert [job[0] for job in contents(tmp_path / "j")[0]] == [1, 2, 3]
+
+
+@on_a_loop
+async def test_what_raises_together_is_not_appended(tmp_path: Path) -> None:
+    async with opened(tmp_path / "j") as (journal, said):
+        submit(journal, 1)
+        with suppress(KeyError), journal.together():
+            submit(journal, 2)
+            raise KeyError
+        submit(journal, 3)
+        assert journal.appended == 2
+        await said.until(lambda: said.committed == 2)
+    assert [job[0] for job in contents(tmp_path / "j")[0]] == [1, 3]
 
 
 # Damage.
@@ -470,36 +557,28 @@ def test_no_room_rejects_submissions_keeps_ends_and_heals(
 
 def filled(path: Path) -> None:
     """A journal with all kinds of rows, large ones too, as it is while it is open; copies to ``path``'s folder."""
+    original = path.parent.parent / "original" / path.name
 
-    async def main() -> None:
-        original = path.parent.parent / "original"
-        original.mkdir(parents=True)
-        async with opened(original / path.name) as (journal, said):
-            for sequence in range(1, 1501):
-                submit(
-                    journal,
-                    sequence,
-                    b"p" * (9000 if sequence % 100 == 0 else 40),
-                    f"k{sequence}" if sequence % 3 else None,
-                )
+    async def fill(numbers: range) -> None:
+        async with opened(original) as (journal, said):
+            for sequence in numbers:
+                payload = b"p" * (9000 if sequence % 100 == 0 else 40)
+                submit(journal, sequence, payload, f"k{sequence}" if sequence % 3 else None)
                 if sequence % 4:
                     end(journal, sequence, sequence, b"%d" % sequence * (3000 if sequence % 50 == 1 else 3))
                 if sequence % 100 == 0:
                     await said.until(lambda: said.committed == journal.appended)
-                if sequence == 900:
-                    # What came before is in the file, what comes after in its log.
-                    monkeypatch.setattr("headway.core.journal.file.CHECKPOINT_FRAMES", 1)
-                    journal.file._looked = -1000
-                elif sequence == 1000:
-                    monkeypatch.setattr("headway.core.journal.file.CHECKPOINT_FRAMES", 2000)
-            journal.expire(100, 0.0, 0.0)
-            await asyncio.to_thread(expired, journal, 75)
-            submit(journal, 1501)
-            await said.until(lambda: said.committed == journal.appended)
-            copied(original / path.name, path.parent)
+            if numbers[0] > 1:
+                journal.expire(100, 0.0, 0.0)
+                await asyncio.to_thread(expired, journal, 75)
+                submit(journal, 1501)
+                await said.until(lambda: said.committed == journal.appended)
+                copied(original, path.parent)
 
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        asyncio.run(main())
+    original.parent.mkdir(parents=True)
+    # What came before is in the file, what comes after in its log.
+    asyncio.run(fill(range(1, 901)))
+    asyncio.run(fill(range(901, 1501)))
 
 
 @pytest.mark.parametrize("killed", [True, False], ids=["killed", "closed"])
@@ -544,18 +623,18 @@ def damage(file: Path, chance: random.Random, cut: bool) -> str:
     return f"{file.name} flipped at {at} of {len(data)}"
 
 
-@on_a_loop
-async def test_a_log_that_is_short_in_mid_checkpoint_is_noticed(tmp_path: Path) -> None:
-    async with opened(tmp_path / "j") as (journal, said):
-        for sequence in range(1, 6):
-            submit(journal, sequence, b"x" * 8000)
-            await said.until(lambda: said.committed == journal.appended)
-        frames = journal.file._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0]
-        journal.file._mark.checkpoint(journal.file._commits, frames)
-        # All of it is in the file already; a real one would be there in part.
-        journal.file._connection.wal_checkpoint()
-        path = copied(tmp_path / "j", tmp_path / "killed")
-        journal.file._mark.checkpoint(journal.file._commits, 0)
+def test_a_log_that_is_short_in_mid_checkpoint_is_noticed(tmp_path: Path) -> None:
+    found = Found(tmp_path / "j", "full")
+    file, connection = found._file, found._connection
+    for sequence in range(1, 6):
+        assert file.commit([submitted(sequence, b"x" * 8000)])
+    frames = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0]
+    file._mark.checkpoint(file._commits, frames)
+    # All of it is in the file already; a real one would be there in part.
+    connection.wal_checkpoint()
+    path = copied(tmp_path / "j", tmp_path / "killed")
+    file._mark.checkpoint(file._commits, 0)
+    found.close()
     log = path.with_name("j-wal")
     whole = log.read_bytes()
     log.write_bytes(whole[:-1])
@@ -617,8 +696,8 @@ async def test_normal_may_lose_the_last_commits_with_the_power_and_says_how_many
     with pytest.raises(JournalError, match=r"the last . acknowledged commits are missing"):
         Journal(path)
     journal = Journal(path, "normal")
-    assert 0 < journal.file.lost <= 2
-    assert journal.file.next_sequence > 5
+    assert 0 < journal.found.lost <= 2
+    assert journal.found.next_sequence > 5
     journal.abandon()
 
 
@@ -673,7 +752,7 @@ def test_a_file_that_is_not_ours_is_refused_and_left_alone(tmp_path: Path, conte
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j")
-    with pytest.raises(JournalError, match="open already"):
+    with pytest.raises(JournalError, match="another process has this journal open"):
         Journal(tmp_path / "j")
     assert "another process has this journal open" in child("lock", tmp_path / "j")
     # Reading is for all.

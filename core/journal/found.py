@@ -1,0 +1,81 @@
+"""The journal as a start finds it: locked, opened and checked, read, and handed over to the writer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import apsw
+from headway.core.errors import JournalError
+from headway.core.journal import mark, schema
+from headway.core.journal.file import File, one_line
+from headway.core.journal.replay import Key, Saved, jobs, keys, last_place, waiting
+from headway.core.journal.schema import SKIP
+
+
+class Found:
+    """The journal at ``path``, made where there is none. Raises JournalError where it cannot be used."""
+
+    def __init__(self, path: Path, sync: schema.Sync) -> None:
+        self.path = path
+        self._mark = mark.Mark(mark.beside(path))
+        try:
+            self._open(path, sync)
+        except BaseException:
+            self._mark.close()
+            raise
+
+    def _open(self, path: Path, sync: schema.Sync) -> None:
+        marked = self._mark.read()
+        if not path.exists():
+            if marked is not None and marked.commits:
+                raise JournalError(
+                    f"{path}: is missing, and {mark.beside(path)} says that it held {marked.commits} commits; "
+                    "put it back, or delete the mark too to begin anew"
+                )
+            marked = None
+        try:
+            if not path.exists():
+                schema.create(path)
+            # ``lost``: acknowledged commits that are missing, which is possible with ``sync: normal`` only.
+            self._connection, meta, self.lost = schema.open_checked(path, marked, sync)
+            schema.migrate(self._connection, path)
+            self.secret = meta.secret
+            # The first sequence number that was never given.
+            self.next_sequence = meta.high + 1 if meta.clean else meta.high + 1 + SKIP
+            # The number of the job that ended last.
+            self.last_place = last_place(self._connection)
+            self._mark.begin((marked or mark.Marked(0, 0, 0, 0))._replace(journal=meta.journal, commits=meta.commits))
+            # From here on the file is ours to write to.
+            self._file = File(path, self._mark, self._connection, sync, self.next_sequence - 1)
+            self._file.begin()
+        except apsw.Error as error:
+            raise JournalError(f"{path}: cannot be opened: {one_line(error)}") from None
+
+    @property
+    def lock(self) -> int:
+        """The descriptor that has the lock, for the writer to inherit."""
+        return self._mark.file
+
+    def jobs(self, progress: Callable[[int], object] = lambda _: None) -> Iterator[list[Saved]]:
+        """Return the jobs that are kept, in the order of their numbers; see replay.Saved."""
+        return jobs(self._connection, progress)
+
+    def waiting(self) -> list[int]:
+        """Return the sequence numbers of the jobs that are not over."""
+        return waiting(self._connection)
+
+    def keyed(self) -> Iterator[list[Key]]:
+        """Return the idempotency keys that are kept, the oldest first."""
+        return keys(self._connection)
+
+    def hand_over(self) -> int:
+        """Leave the file to the writer, which has the lock as well; return the highest number that was ever given."""
+        self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        self._connection.close()
+        self._mark.close()
+        return self.next_sequence - 1
+
+    def close(self) -> None:
+        """Close what was not handed over."""
+        self._file.close()
