@@ -64,7 +64,7 @@ bench-queues: .venv  ## jobs end to end, beside seven queues on Valkey
 	@$(BIN)/python -m bench.queues --rounds $(or $(ROUNDS),1) $(ARGS)
 
 bench-journal: .venv  ## what keeping jobs on disk costs
-	@$(BIN)/python -m bench.journal --rounds $(or $(ROUNDS),5) $(ARGS)
+	@$(BIN)/python -m bench.journal --rounds $(or $(ROUNDS),20) $(ARGS)
 
 crash: .venv  ## kill the server ROUNDS=100 times under load and count what was acknowledged
 	@ROUNDS=$(or $(ROUNDS),100) $(BIN)/python -m pytest -s -n 0 tests/end_to_end/test_crash.py $(ARGS)

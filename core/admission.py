@@ -57,16 +57,20 @@ class Admission:
 
         Raises UnknownTaskError, QueueFullError, JournalFullError or DrainingError, in which case nothing was changed.
         """
+        now = time.monotonic()
+        sequence = self.take(submission, now, key)
+        row = sequence % self._board.rows
+        return bare(State.EMPTY, sequence, self._board.tag[row]) if self._unseen else self._reading.status(row, now)
+
+    def take(self, submission: Submission, now: float, key: Key | None = None) -> int:
+        """Do what ``submit`` does, and return the sequence number alone."""
         task = self._registry.by_name.get(submission.task)
         if task is None:
             raise UnknownTaskError([("task", self._not_known(submission))])
         active = self._active
         if self.draining or active.full or active.queue.room < 1:
             self.check_room()
-        now = time.monotonic()
-        sequence = self._begin(task, submission, now, key)
-        row = sequence % self._board.rows
-        return bare(State.EMPTY, sequence, self._board.tag[row]) if self._unseen else self._reading.status(row, now)
+        return self._begin(task, submission, now, key)
 
     def submit_many(self, submissions: Sequence[Submission]) -> BatchStatus:
         """Take 1 to 1,000 jobs as a batch, all of them or none.
@@ -106,9 +110,9 @@ class Admission:
         self._active.begin(job, submission.delay, now, key)
         return sequence
 
-    def confirmed(self, status: Status) -> Status:
+    def confirmed(self, sequence: int) -> Status:
         """Return what is known of a job whose submission was owed, and is no more; raises JournalFullError."""
-        row = self._board.row(status.sequence)
+        row = self._board.row(sequence)
         if row < 0:
             # It has not had the time to expire: it was rejected.
             raise JournalFullError

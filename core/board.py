@@ -98,6 +98,12 @@ class Board(Rows):
         self.count[before] -= 1
         self.count[after] += 1
 
+    def show(self, sequence: int, state: State) -> None:
+        """Let a job be seen whose row was opened EMPTY, QUEUED or SCHEDULED: ``move`` of what cannot be illegal."""
+        self.live[sequence % self.rows] |= state
+        self.count[EMPTY] -= 1
+        self.count[state] += 1
+
     def forget_expired(self, now: float) -> None:
         """Empty the rows of jobs that cannot be read any more, so that a longer retention does not bring them back."""
         for row, state in enumerate(bytes(self._states)):

@@ -27,6 +27,7 @@ from headway.core.outcome import Outcome
 from headway.core.owed import Owed
 from headway.core.registry import Registry
 from headway.core.results import Result
+from headway.core.rows import ATTEMPT_MAX, ATTEMPT_SHIFT
 
 # A job that was running when the server died may be what it died of: it is not tried again when this many more
 # attempts were begun than it may fail.
@@ -113,7 +114,7 @@ class Durable(Active):
 
     def _begin_now(self, job: Job, delay: float, now: float) -> None:
         self.queue.reserved -= 1
-        self.board.move(job.sequence, State.SCHEDULED if delay else State.QUEUED, now)
+        self.board.show(job.sequence, State.SCHEDULED if delay else State.QUEUED)
         self._begin_seen(job, delay, now)
 
     def cancel(self, sequence: int) -> None:
@@ -135,7 +136,8 @@ class Durable(Active):
             return None
         job = self._claim_now(now)
         if job is not None:
-            self.attempts.note(job.sequence, self.board.attempt(job.sequence % self.board.rows))
+            sequence, board = job.sequence, self.board
+            self.attempts.note(sequence, board.live[sequence % board.rows] >> ATTEMPT_SHIFT & ATTEMPT_MAX)
         return job
 
     def _try_again_or_fail(self, job: Job, outcome: Outcome, now: float) -> None:
@@ -171,13 +173,14 @@ class Durable(Active):
 
     def _committed(self, changes: int) -> None:
         """All up to change number ``changes`` is on disk."""
+        all_owed = self._owed
         committed = []
-        for item in self._owed.items():
-            if item[1].change > changes:
+        for sequence, owed in all_owed.items():
+            if owed.change > changes:
                 break
-            committed.append(item)
-        for sequence, owed in committed:
-            del self._owed[sequence]
+            committed.append(sequence)
+        for sequence in committed:
+            owed = all_owed.pop(sequence)
             owed.show(*owed.arguments)
             for wake in owed.wakes:
                 wake()

@@ -85,6 +85,7 @@ class Engine:
         self.list = self.reading.list
         self.check_room = self.admission.check_room
         self.submit = self.admission.submit
+        self.take = self.admission.take
         self.submit_many = self.admission.submit_many
         self.replayed = self.admission.replayed
         self.retry = self.admission.retry

@@ -14,7 +14,8 @@ import logging
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import cast
+from math import inf
+from typing import TypeVar, cast
 
 from headway.protocol import routes
 from headway.protocol.answering import OUT_MOST, Answering
@@ -22,9 +23,9 @@ from headway.protocol.known import KnownHead
 from headway.protocol.polls import HEAD_JOB, ID, REST, TARGET
 from headway.protocol.problems import Refusal, retry_after
 from headway.protocol.request import SENDING, Request, head_too_large, refused
-from headway.protocol.responses import CONTINUE, JSON, Held
+from headway.protocol.responses import CONTINUE, JSON
 from headway.protocol.service import Service
-from headway.protocol.submissions import check_content, submit_plain
+from headway.protocol.submissions import check_content, confirm_plain, submit_plain
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade
 
 log = logging.getLogger(__name__)
@@ -34,11 +35,15 @@ PLAIN = {b"host", b"connection", b"content-type", b"content-length", b"forwarded
 # The name under which the road of known submissions counts and logs.
 SUBMIT = "POST /jobs"
 
+Asked = TypeVar("Asked")
+
 
 class Connection(Answering):
     """A client's connection, for as long as it lasts."""
 
-    __slots__ = ("_body_bytes", "_fruitless_bytes", "_in_body", "_in_head", "_known_post", "known_rest")
+    __slots__ = (
+        *("_body_bytes", "_fruitless_bytes", "_in_body", "_in_head", "_known_post", "_submitted", "known_rest"),
+    )
 
     def __init__(self, service: Service) -> None:
         super().__init__(service)
@@ -49,6 +54,8 @@ class Connection(Answering):
         # the head of a POST, but for its length.
         self.known_rest: bytes | None = None
         self._known_post: KnownHead | None = None
+        # The job that a known POST waits for while it is held.
+        self._submitted = 0
         # Per request that comes in more than one read: bytes of its content, and what was read since they grew; a
         # head, trailers or chunk extensions without end gather inside the parser.
         self._body_bytes = self._fruitless_bytes = 0
@@ -159,34 +166,43 @@ class Connection(Answering):
         body = known.body_of(data)
         if body is None:
             return False
-        self._answer_plainly(partial(submit_plain, self.service, body), known.request)
+        self._answer_plainly(submit_plain, body)
         return True
 
-    def _wake(self) -> None:
-        """Give the answer that was held; that of a known POST on a road of its own."""
-        held, known = self._held_answer, self._known_post
-        more = self._closing or self._stopped or self._eof or self.service.winding_down
-        if more or held is None or known is None or held[1] is not known.request:
-            super()._wake()
-            return
-        self._held = self._held_answer = None
-        self.free = not self._request.begun
-        self._answer_plainly(held[0], known.request)
-
-    def _answer_plainly(self, make: Callable[[], bytes | Held], request: Request) -> None:
-        """Give the answer that ``make`` makes to a known POST, with nothing to be added to it."""
-        self.deadline = self.service.idle_deadline
+    def _answer_plainly(self, make: Callable[[Service, Asked], bytes | int], asked: Asked) -> None:
+        """Give the answer that ``make`` makes to a known POST, with nothing to be added to it; or wait for its job."""
+        service = self.service
+        self.deadline = service.idle_deadline
         try:
-            answer = make()
+            answer = make(service, asked)
         except Exception as error:  # noqa: BLE001 — _excuse logs what is not ours
-            self._excuse(error, request, SUBMIT)
+            assert self._known_post is not None
+            self._excuse(error, self._known_post.request, SUBMIT)
             self._flush_soon()
+            return
+        if isinstance(answer, int):
+            self.free = False
+            self.deadline = inf
+            self._submitted = answer
+            self._held = service.engine.when_safe(answer, self._confirm)
         else:
-            if isinstance(answer, Held):
-                self._hold(answer, request, SUBMIT)
-            else:
-                self.service.turn.answer_soon(self, answer)
-                self.service.submissions += 1
+            service.turn.answer_soon(self, answer)
+            service.submissions += 1
+
+    def _confirm(self) -> None:
+        """The job of a known POST is safe, or was rejected: answer."""
+        if self._held is None:
+            # The client has gone since.
+            return
+        if self._closing or self._stopped or self._eof or self.service.winding_down:
+            assert self._known_post is not None
+            then = partial(confirm_plain, self.service, self._submitted)
+            self._held_answer = then, self._known_post.request, SUBMIT
+            self._wake()
+            return
+        self._held = None
+        self.free = not self._request.begun
+        self._answer_plainly(confirm_plain, self._submitted)
 
     def _feed(self, data: bytes | memoryview) -> int:
         """Feed the parser; return where it stopped at a request that asks for an Upgrade, or 0."""

@@ -49,8 +49,8 @@ SPARE_FILES = 64
 LAST_ANSWERS_S = 0.5
 LATE_ANSWERS_S = 0.1
 LAST_BYTES_S = 0.05
-# How long one thread may keep the GIL while another waits for it. The loop waits for tasks that compute in threads: with
-# CPython's 5 ms each answer beside such a task is that late.
+# How long one thread may keep the GIL while another waits for it. The loop waits for tasks that compute in threads:
+# with CPython's 5 ms each answer beside such a task is that late.
 SWITCH_S = 0.0005
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Callable
 from functools import partial
 
@@ -39,16 +40,17 @@ def submit(service: Service, request: Request, _: bytes) -> bytes | Held:
     return _accepted(service, request, service.engine.submit(bodies.submission(request.body)))
 
 
-def submit_plain(service: Service, body: bytes) -> bytes | Held:
-    """POST /jobs with a head that is known to ask for nothing else."""
-    status = service.engine.submit(bodies.submission(body))
-    if status.state == State.EMPTY:
-        return Held(partial(service.engine.when_safe, status.sequence), partial(_confirmed, service, status))
-    return _created(service, status)
+def submit_plain(service: Service, body: bytes) -> bytes | int:
+    """POST /jobs with a head that is known to ask for nothing else; its job where the answer is to wait for that."""
+    submission = bodies.submission(body)
+    if service.holds:
+        return service.engine.take(submission, time.monotonic())
+    return _created(service, service.engine.submit(submission))
 
 
-def _confirmed(service: Service, status: Status) -> bytes:
-    return _created(service, service.engine.confirmed(status))
+def confirm_plain(service: Service, sequence: int) -> bytes:
+    """Answer what ``submit_plain`` has not, once it is safe."""
+    return _created(service, service.engine.confirmed(sequence))
 
 
 def put(service: Service, request: Request, name: bytes) -> bytes | Held:
@@ -98,7 +100,7 @@ def _accepted(service: Service, request: Request, status: Status, fields: bytes 
     """Answer that a job was taken, once that is safe; with ``Prefer: wait`` when it is over."""
     if status.state == State.EMPTY:
         return _when_safe(
-            service, status, lambda: _accepted(service, request, service.engine.confirmed(status), fields)
+            service, status, lambda: _accepted(service, request, service.engine.confirmed(status.sequence), fields)
         )
     seconds = patience(service, request)
     if seconds is None:

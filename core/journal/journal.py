@@ -33,6 +33,10 @@ from headway.core.journal.replay import Reader
 from headway.core.journal.talk import Begin, Changes, Close, Committed, Expire, Expired, FromWriter, NoRoom
 from headway.core.stats import Histogram
 
+# Turns of the loop after which a change is sent that no client waits for: under load it goes with the submissions of
+# the next turn, which makes a batch of two; else the loop has come to its third turn at once.
+LATER = 3
+
 
 class Journal:
     """The journal at ``path``, made where there is none. Raises JournalError where it cannot be used."""
@@ -49,9 +53,10 @@ class Journal:
         self.batches = 0
         self.commit_seconds = Histogram()
         self.expired = 0
-        # What was appended in this turn of the loop, at whose end it is sent: a batch is never less than a turn.
+        # What was appended and not sent, and at the end of which turn of the loop it will be, 0: of none. A batch is
+        # never less than a turn.
         self._pending: list[Change] = []
-        self._signalled = False
+        self._turns = 0
         self._running = self._closing = self._failed = False
         try:
             # By the time that all is read it is ready.
@@ -85,6 +90,7 @@ class Journal:
         digest: bytes | None = None,
     ) -> int:
         """Record a job that was submitted, SCHEDULED or QUEUED."""
+        self._send_in(1)
         return self._append(
             (sequence, task, state, due, payload, priority, timeout_s, retries, deadline, submitted, key, digest)
         )
@@ -117,7 +123,7 @@ class Journal:
     def expire(self, place: int, ended_before: float, keys_before: float) -> None:
         """Have jobs deleted that ended as the ``place``-th or earlier, or before a time; and keys from before one."""
         # After what was appended before.
-        self._end_of_turn()
+        self._send()
         self._link.send(Expire(place, ended_before, keys_before))
 
     @contextmanager
@@ -134,13 +140,27 @@ class Journal:
     def _append(self, change: Change) -> int:
         self._pending.append(change)
         self.appended += 1
-        if not self._signalled and self._running:
-            self._signalled = True
-            self._loop.call_soon(self._end_of_turn)
+        if not self._turns:
+            self._send_in(LATER)
         return self.appended
 
+    def _send_in(self, turns: int) -> None:
+        """Have what is pending sent at the end of this turn of the loop, 1, or of a later one."""
+        if not self._turns and self._running:
+            self._loop.call_soon(self._end_of_turn)
+            self._turns = turns
+        elif turns < self._turns:
+            self._turns = turns
+
     def _end_of_turn(self) -> None:
-        self._signalled = False
+        self._turns -= 1
+        if self._turns > 0:
+            self._loop.call_soon(self._end_of_turn)
+        else:
+            self._turns = 0
+            self._send()
+
+    def _send(self) -> None:
         if self._pending:
             pending, self._pending = self._pending, []
             self._link.send(Changes(pending))
@@ -161,7 +181,7 @@ class Journal:
         self._link.open(loop, self._hear, self._hung_up)
         self._link.send(Begin(self.found.hand_over()))
         # For what was appended before.
-        self._end_of_turn()
+        self._send()
 
     async def close(self) -> None:
         """Commit what was appended, end the writer and close the file."""
@@ -169,7 +189,7 @@ class Journal:
             self.abandon()
             return
         self._closing = True
-        self._end_of_turn()
+        self._send()
         self._link.send(Close())
         await self._ended
         await asyncio.to_thread(self.reader.close)

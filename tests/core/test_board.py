@@ -473,3 +473,15 @@ def test_the_memory_is_what_the_rows_take() -> None:
     board = Board(1000, 60.0, 100)
     assert board.size_bytes == board.rows * ROW_BYTES == 1201 * ROW_BYTES
     assert len(board.live) == len(board.reason) == board.rows
+
+
+@pytest.mark.parametrize("state", [State.QUEUED, State.SCHEDULED])
+def test_a_job_that_is_shown_is_as_if_it_had_been_opened_so(state: State) -> None:
+    shown, opened = (Board(4, 10.0, 2) for _ in range(2))
+    sequence = shown.open(State.EMPTY, lambda number: number, 1, 5, 7.0)
+    assert shown.row(sequence) < 0
+    shown.show(sequence, state)
+    assert opened.open(state, lambda number: number, 1, 5, 7.0) == sequence
+    row = shown.row(sequence)
+    assert row == opened.row(sequence)
+    assert (shown.live[row], shown.count) == (opened.live[row], opened.count)

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 from headway.core.admission import Admission
 from headway.core.config import Config, JournalSection, Server
-from headway.core.job import Status, Submission
+from headway.core.job import Submission
 from headway.core.journal.link import Link
 from headway.protocol import server
 from headway.protocol.answering import Answering
@@ -27,13 +27,13 @@ def main(path: str, port: str) -> None:
     """Serve until SIGTERM."""
     Link.module = "tests.core.journal.watched_writer"
     numbers: dict[bytes, int] = {}
-    submit: Callable[..., Status] = Admission.submit
+    take: Callable[..., int] = Admission.take
     send, answer_soon = Answering._send, Turn.answer_soon
 
-    def watched_submit(self: Admission, submission: Submission, *rest: object) -> Status:
-        status = submit(self, submission, *rest)
-        numbers[b"%012x" % status.sequence] = int(bytes(submission.payload).strip(b'"<>'))
-        return status
+    def watched_take(self: Admission, submission: Submission, *rest: object) -> int:
+        sequence = take(self, submission, *rest)
+        numbers[b"%012x" % sequence] = int(bytes(submission.payload).strip(b'"<>'))
+        return sequence
 
     def look(answer: bytes) -> None:
         if answer[9:12] == b"202" and b"Location: /jobs/" in answer:
@@ -47,7 +47,7 @@ def main(path: str, port: str) -> None:
         look(answer)
         answer_soon(self, client, answer)
 
-    Admission.submit = watched_submit  # type: ignore[method-assign, assignment]
+    Admission.take = watched_take  # type: ignore[method-assign, assignment]
     # The two roads by which an answer leaves.
     Answering._send = watched_send  # type: ignore[method-assign]
     Turn.answer_soon = watched_answer_soon  # type: ignore[method-assign]
