@@ -138,7 +138,7 @@ class Engine:
         """
         if isinstance(self.active, Durable):
             self.reading.names[:] = restore(
-                self.active.journal, self.board, self.active, self.registry, self.ids.tag, progress
+                self.active.journal, self.board, self.active, self.registry, self.ids, progress
             )
 
     def start(self, on_fatal: Callable[[str], object] = log.critical) -> None:

@@ -16,6 +16,7 @@ import secrets
 from binascii import Error as HexError
 from binascii import unhexlify
 from hashlib import blake2b
+from itertools import chain
 from struct import Struct
 
 LENGTH = 28
@@ -46,11 +47,20 @@ class Ids:
         eight, tags = self._made
         if eight != sequence >> 3:
             eight = sequence >> 3
-            keyed = self._keyed.copy()
-            keyed.update(eight.to_bytes(8, "big"))
-            tags = _TAGS.unpack(keyed.digest())
+            tags = self._eight(eight)
             self._made = eight, tags
         return tags[sequence & 7]
+
+    def tags(self, first: int, count: int) -> list[int]:
+        """Return the tags of ``count`` sequence numbers from ``first`` on."""
+        begin, end = first >> 3, (first + count - 1 >> 3) + 1
+        made = [*chain.from_iterable(map(self._eight, range(begin, end)))]
+        return made[first & 7 : (first & 7) + count]
+
+    def _eight(self, eight: int) -> tuple[int, ...]:
+        keyed = self._keyed.copy()
+        keyed.update(eight.to_bytes(8, "big"))
+        return _TAGS.unpack(keyed.digest())
 
     def batch_tag(self, first: int, count: int, span: int) -> int:
         """Return the tag of the batch of ``count`` jobs from ``first`` on, over ``span`` numbers; 64 bits."""

@@ -15,14 +15,14 @@ from collections import Counter
 from collections.abc import Callable
 from itertools import chain
 from math import inf
-from typing import Any
 
 from headway.core.board import Board
 from headway.core.durable import Durable
 from headway.core.errors import JournalError
+from headway.core.ids import Ids
 from headway.core.job import Job, State
 from headway.core.journal.journal import Journal
-from headway.core.journal.replay import Saved
+from headway.core.journal.replay import Ended, Saved
 from headway.core.keys import Keyed
 from headway.core.registry import Registry, Task
 from headway.core.rows import Record
@@ -33,7 +33,7 @@ def restore(
     board: Board,
     active: Durable,
     registry: Registry,
-    tag: Callable[[int], int],
+    keys: Ids,
     progress: Callable[[int], object],
 ) -> list[str]:
     """Put the jobs of ``journal`` on ``board``, and those that are not over into ``active``.
@@ -42,19 +42,14 @@ def restore(
     them: those that are declared, then those that only jobs that are over know. Raises JournalError where a job is to
     be run whose task is not declared.
     """
-    names = _Names(registry)
-    waiting: list[Saved] = []
-    wall, now = active.wall, time.time()
-    board.ended_total = journal.found.last_place
-    given_up, too_old = board.ended_total - board.kept_jobs, now - board.kept_seconds
-    for chunk in journal.found.jobs(progress):
-        over = []
-        for saved in chunk:
-            if saved.place is None:
-                waiting.append(_counted(saved, active.attempts.attempt(saved.sequence)))
-            elif saved.place > given_up and (saved.ended or 0.0) > too_old:
-                over.append(saved)
-        _restore_over(board, over, names, tag, wall)
+    found, names, wall = journal.found, _Names(registry), active.wall
+    waiting = [_counted(saved, active.attempts.attempt(saved.sequence)) for saved in found.unfinished()]
+    read = len(waiting)
+    board.ended_total = found.last_place
+    for over in found.ended(board.ended_total - board.kept_jobs, time.time() - board.kept_seconds, wall):
+        _restore_over(board, over, names, keys)
+        read += len(over.sequence)
+        progress(read)
     orphans = Counter(saved.task for saved in waiting if saved.task not in registry.by_name)
     if orphans:
         told = ", ".join(f"{count} of {name!r}" for name, count in orphans.most_common())
@@ -62,11 +57,12 @@ def restore(
             f"{journal.path}: jobs wait whose tasks are not declared: {told}; add their modules to tasks:"
         )
     for saved in waiting:
-        board.restore(_record(saved, tag(saved.sequence), names[saved.task], wall))
+        board.restore(_record(saved, keys.tag(saved.sequence), names[saved.task], wall))
         active.restore(_job(saved, registry.by_name[saved.task], wall), saved.state, (saved.due or 0.0) - wall)
-    for sequence, key, digest, submitted in chain.from_iterable(journal.found.keyed()):
+    progress(read)
+    for sequence, key, digest, submitted in chain.from_iterable(found.keyed()):
         active.keys.put(key, Keyed(sequence, digest, submitted - wall))
-    board.next_sequence = journal.found.next_sequence
+    board.next_sequence = found.next_sequence
     active.attempts.begin(board.rows, [(saved.sequence, saved.attempt) for saved in waiting])
     return list(names)
 
@@ -82,31 +78,31 @@ class _Names(dict[str, int]):
         return self[name]
 
 
-def _restore_over(board: Board, over: list[Saved], names: _Names, tag: Callable[[int], int], wall: float) -> None:
+def _restore_over(board: Board, over: Ended, names: _Names, keys: Ids) -> None:
     """Put jobs that are over on the board: at once if they lie side by side, as they mostly do."""
-    if not over:
+    first, count = over.sequence[0], len(over.sequence)
+    tasks = list(map(names.__getitem__, over.task))
+    if over.sequence[-1] - first == count - 1 and board.is_free(first, count):
+        board.restore_over(
+            first,
+            keys.tags(first, count),
+            over.state,
+            over.attempt,
+            over.place,
+            over.submitted,
+            over.started,
+            over.ended,
+            tasks,
+            over.priority,
+            over.reason,
+            over.has_result,
+        )
         return
-    first, count = over[0].sequence, len(over)
-    if over[-1].sequence - first != count - 1 or not board.is_free(first, count):
-        for saved in over:
-            board.restore(_record(saved, tag(saved.sequence), names[saved.task], wall))
-        return
-    # A Saved of columns: Any stands for the type that this would be.
-    columns: Any = Saved._make(zip(*over, strict=True))
-    board.restore_over(
-        first,
-        map(tag, columns.sequence),
-        columns.state,
-        columns.attempt,
-        columns.place,
-        [at - wall for at in columns.submitted],
-        [at - wall if at else 0.0 for at in columns.started],
-        [at - wall for at in columns.ended],
-        map(names.__getitem__, columns.task),
-        columns.priority,
-        columns.reason,
-        [size is not None for size in columns.size],
-    )
+    for at, sequence in enumerate(over.sequence):
+        record = Record(sequence, keys.tag(sequence), over.state[at], tasks[at], over.priority[at], over.submitted[at])
+        record.started, record.ended, record.place = over.started[at], over.ended[at], over.place[at]
+        record.attempt, record.reason, record.has_result = over.attempt[at], over.reason[at], over.has_result[at]
+        board.restore(record)
 
 
 def _counted(saved: Saved, begun: int) -> Saved:
@@ -129,10 +125,6 @@ def _record(saved: Saved, tag: int, task: int, wall: float) -> Record:
         saved.submitted - wall,
         saved.due - wall if saved.due else 0.0,
         saved.started - wall if saved.started else 0.0,
-        saved.ended - wall if saved.ended else 0.0,
+        0.0,
         saved.attempt,
-        None,
-        saved.place or 0,
-        saved.reason,
-        saved.size is not None,
     )

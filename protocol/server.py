@@ -56,6 +56,8 @@ SWITCH_S = 0.0005
 
 def run(config: Config) -> NoReturn:
     """Serve until a signal, then end the process. Raises ConfigError where the configuration cannot be used."""
+    # Until we serve, nearly all that is made stays: a journal is read in a tenth less time.
+    gc.disable()
     logs.set_up(config.log)
     program, told, notifier = Program(config), Told(), Notifier(os.environ)
     # Before any code of a task runs, which is not to see what was passed.
@@ -122,6 +124,7 @@ class Server:
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLD)
+        gc.enable()
         sys.setswitchinterval(SWITCH_S)
         self._announce(before)
         while not self._told.to_end:

@@ -26,6 +26,9 @@ ATTEMPT_MASK = (1 << ATTEMPT_BITS) - 1
 CHECK_BITS = 12
 # The largest prime of CHECK_BITS bits: whatever bit of the number or the attempt is flipped, the check is another.
 CHECK_PRIME = 4093
+# Bytes that are looked at together when it is read.
+STRETCH = 4096
+_NOTHING = bytes(STRETCH)
 
 
 def beside(path: Path) -> Path:
@@ -58,10 +61,14 @@ class Attempts:
         except OSError as error:
             raise JournalError(f"{self._path}: cannot be read: {error.strerror}") from None
         found = []
-        for word in memoryview(data[: len(data) // 8 * 8]).cast("Q"):
-            if word:
+        for at in range(0, len(data), STRETCH):
+            stretch = data[at : at + STRETCH]
+            # Most of it is: only jobs that were begun since the last start stand here.
+            if stretch == _NOTHING:
+                continue
+            for word in memoryview(stretch[: len(stretch) // 8 * 8]).cast("Q"):
                 sequence, attempt = word >> ATTEMPT_BITS + CHECK_BITS, word >> CHECK_BITS & ATTEMPT_MASK
-                if word == word_of(sequence, attempt):
+                if word and word == word_of(sequence, attempt):
                     found.append((sequence, attempt))
         return found
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import apsw
 from headway.core.errors import JournalError
 from headway.core.journal import mark, schema
 from headway.core.journal.file import File, one_line
-from headway.core.journal.replay import Key, Saved, jobs, keys, last_place, waiting
+from headway.core.journal.replay import Ended, Key, Saved, ended, keys, last_place, unfinished, waiting
 from headway.core.journal.schema import SKIP
 
 
@@ -57,9 +57,13 @@ class Found:
         """The descriptor that has the lock, for the writer to inherit."""
         return self._mark.file
 
-    def jobs(self, progress: Callable[[int], object] = lambda _: None) -> Iterator[list[Saved]]:
-        """Return the jobs that are kept, in the order of their numbers; see replay.Saved."""
-        return jobs(self._connection, progress)
+    def ended(self, after_place: int, after: float, wall: float) -> Iterator[Ended]:
+        """Return jobs that ended after the ``after_place``-th, and after a time, in chunks; ``wall`` is off times."""
+        return ended(self._connection, after_place, after, wall)
+
+    def unfinished(self) -> list[Saved]:
+        """Return the jobs that are not over, in the order of their numbers."""
+        return unfinished(self._connection)
 
     def waiting(self) -> list[int]:
         """Return the sequence numbers of the jobs that are not over."""

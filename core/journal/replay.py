@@ -1,8 +1,8 @@
 """Reading a journal: at start-up, and one result at a time beside the writer.
 
-Nothing here writes to a journal. ``jobs`` and ``keys`` use the writer's connection before its thread runs; all else
-has a connection of its own, and in WAL neither side waits for the other. A read lasts for one row or one chunk, so
-the log can always be started over.
+Nothing here writes to a journal. A start reads over the connection by which it has checked the file, before that is
+handed over; all else has a connection of its own, and in WAL neither side waits for the other. A read lasts for one row
+or one chunk, so the log can always be started over.
 """
 
 from __future__ import annotations
@@ -39,6 +39,22 @@ class Saved(NamedTuple):
     deadline: float | None
 
 
+class Ended(NamedTuple):
+    """Jobs that are over, as columns in the order of their numbers; times are of another clock, 0.0 for not started."""
+
+    sequence: tuple[int, ...]
+    state: tuple[int, ...]
+    attempt: tuple[int, ...]
+    reason: tuple[int, ...]
+    priority: tuple[int, ...]
+    task: tuple[str, ...]
+    submitted: tuple[float, ...]
+    started: tuple[float, ...]
+    ended: tuple[float, ...]
+    place: tuple[int, ...]
+    has_result: tuple[int, ...]
+
+
 JOB = ", ".join(Saved._fields)
 KEY = "sequence, key, digest, submitted"
 RESULT = "sequence, media, body"
@@ -49,13 +65,29 @@ Read = TypeVar("Read")
 CHUNK = 10_000
 
 
-def jobs(connection: apsw.Connection, progress: Callable[[int], object] = lambda _: None) -> Iterator[list[Saved]]:
-    """Return the jobs in the order of their numbers, in chunks; ``progress`` gets how many were read so far."""
-    read = 0
-    for chunk in _chunks(connection, "job", JOB):
-        read += len(chunk)
-        yield list(map(Saved._make, chunk))
-        progress(read)
+def jobs(connection: apsw.Connection) -> Iterator[list[Saved]]:
+    """Return the jobs in the order of their numbers, in chunks."""
+    return (list(map(Saved._make, chunk)) for chunk in _chunks(connection, "job", JOB))
+
+
+def ended(connection: apsw.Connection, after_place: int, after: float, wall: float) -> Iterator[Ended]:
+    """Return jobs that ended after the ``after_place``-th, and after a time, in chunks; ``wall`` is taken off times."""
+    # With +place the index on it is not used: they are wanted in another order.
+    sql = f"""SELECT sequence, state, attempt, reason, priority, task, submitted - ?3, coalesce(started - ?3, 0.0),
+        ended - ?3, place, size IS NOT NULL FROM job
+        WHERE sequence > ?4 AND +place > ?1 AND ended > ?2 ORDER BY sequence LIMIT {CHUNK}"""  # noqa: S608
+    last = 0
+    while rows := connection.execute(sql, (after_place, after, wall, last)).fetchall():
+        columns: Any = zip(*rows, strict=True)
+        chunk = Ended._make(columns)
+        last = chunk.sequence[-1]
+        yield chunk
+
+
+def unfinished(connection: apsw.Connection) -> list[Saved]:
+    """Return the jobs that are not over, in the order of their numbers."""
+    sql = f"SELECT {JOB} FROM job WHERE place IS NULL ORDER BY sequence"  # noqa: S608
+    return [Saved._make(row) for row in connection.execute(sql)]
 
 
 def waiting(connection: apsw.Connection) -> list[int]:

@@ -46,3 +46,9 @@ def test_a_tag_is_an_eighth_of_a_digest_whatever_was_asked_before(sequences: lis
         digest = blake2b((sequence // 8).to_bytes(8, "big"), key=b"a" * 32).digest()
         at = sequence % 8 * 8
         assert ids.tag(sequence) == int.from_bytes(digest[at : at + 8], "big")
+
+
+@given(st.integers(1, SEQUENCE_LIMIT - 100), st.integers(1, 40))
+def test_tags_of_neighbours_are_the_tags_of_each(first: int, count: int) -> None:
+    ids = Ids(b"a" * 32)
+    assert ids.tags(first, count) == [ids.tag(sequence) for sequence in range(first, first + count)]

@@ -119,7 +119,7 @@ def contents(path: Path) -> tuple[list[replay.Saved], list[replay.Key], list[tup
     """All that is in a journal, opened as at a start; raises JournalError where it is refused."""
     journal = Journal(path)
     try:
-        jobs = list(chain.from_iterable(journal.found.jobs()))
+        jobs = list(chain.from_iterable(replay.jobs(journal.found._connection)))
         keys = list(chain.from_iterable(journal.found.keyed()))
         return jobs, keys, journal.found._connection.execute("SELECT * FROM result ORDER BY sequence").fetchall()
     finally:
@@ -329,7 +329,7 @@ async def test_a_number_is_not_given_again_when_its_row_is_gone(tmp_path: Path) 
         await said.until(lambda: said.committed == 2)
         secret = journal.found.secret
     again = Journal(path)
-    assert (list(again.found.jobs()), again.found.next_sequence, again.found.secret) == ([], 42, secret)
+    assert (again.found.unfinished(), again.found.next_sequence, again.found.secret) == ([], 42, secret)
     again.abandon()
 
 
@@ -441,7 +441,7 @@ def test_a_file_that_may_not_grow_takes_nothing_and_then_all(tmp_path: Path) -> 
     batch = [submitted(sequence, b"x" * 1000) for sequence in range(1, 30)]
     assert not file.commit(batch)
     assert file.full
-    assert list(found.jobs()) == []
+    assert found.unfinished() == []
     connection.pragma("max_page_count", 1 << 30)
     assert file.commit(batch)
     assert not file.full
@@ -501,7 +501,7 @@ async def test_a_journal_that_is_closed_without_room_ends_all_the_same(tmp_path:
         await journal.close()
     assert said.fatal == []
     again = Journal(tmp_path / "j")
-    assert [job[0] for job in chain.from_iterable(again.found.jobs())] == [1]
+    assert [job[0] for job in again.found.unfinished()] == [1]
     assert again.found.next_sequence > 2
     again.abandon()
 
