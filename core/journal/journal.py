@@ -33,8 +33,8 @@ from headway.core.journal.replay import Reader
 from headway.core.journal.talk import Begin, Changes, Close, Committed, Expire, Expired, FromWriter, NoRoom
 from headway.core.stats import Histogram
 
-# Turns of the loop after which a change is sent that no client waits for: under load it goes with the submissions of
-# the next turn, which makes a batch of two; else the loop has come to its third turn at once.
+# Turns of the loop after which a change is sent that no client waits for: under load it goes with the submissions that
+# come meanwhile, so that one commit serves both; else the loop comes to its third turn at once.
 LATER = 3
 
 

@@ -3,8 +3,9 @@
 It is not a thread, because that gives up the GIL in each ``sqlite3_step`` and waits for a busy loop to hand it back,
 as the loop then waits for the thread (docs/adr/0012). A batch is what came while the last one was committed.
 
-It never outlives the server for more than the commit that it is at: where the server's end of a pipe is closed it ends.
-Signals are the server's to act on: the writer is born with them blocked.
+It outlives the server by no more than the commit that it is at: it ends when the server's end of a pipe is closed or,
+where a program that a task has started holds that open, when it finds within LOOK_S that the server is not its parent
+any more. Signals are the server's to act on: the writer is born with them blocked.
 
 **When it fails.** No room: nothing of the batch is acknowledged; its submissions are rejected, its other changes are
 kept and tried again each second until there is room. Any other error: it is told, nothing more is committed.
@@ -35,8 +36,9 @@ from headway.core.journal.talk import (
 )
 from headway.core.messages import Message, frame
 
-# Seconds between two tries while there is no room.
+# Seconds between two tries while there is no room; and between two looks at whether the server is there.
 RETRY_S = 1.0
+LOOK_S = 0.25
 
 
 def main(path: str, sync: schema.Sync, read_fd: int, write_fd: int, lock: int) -> None:
@@ -61,6 +63,7 @@ class Writer:
         self._read_fd = read_fd
         self._write_fd = write_fd
         self._lock = lock
+        self._server = os.getppid()
         os.set_blocking(read_fd, False)
         self._poll = select.poll()
         self._poll.register(read_fd, select.POLLIN)
@@ -104,8 +107,9 @@ class Writer:
 
     def _receive(self, wait: bool) -> None:
         """Take what is told; ``wait`` for it, or go on where there is nothing."""
-        if wait:
-            self._poll.poll()
+        while wait and not self._poll.poll(LOOK_S * 1000):
+            if os.getppid() != self._server:
+                raise ConnectionResetError
         try:
             data = os.read(self._read_fd, READ_BYTES)
         except BlockingIOError:

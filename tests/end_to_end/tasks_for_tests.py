@@ -109,3 +109,15 @@ async def system_exit(_: object) -> None:
 async def note_context(_: object, context: headway.Context) -> dict[str, Any]:
     """Return what the attempt is told of itself."""
     return {"id": context.id, "attempt": context.attempt, "cancelled": context.cancelled}
+
+
+@headway.task
+def leave_behind(_: object) -> int:
+    """Start a process that has all that the server has open, and does not end; return its id."""
+    pid = os.fork()
+    if not pid:
+        # But for what the tests read to its end.
+        os.closerange(0, 3)
+        time.sleep(600)
+        os._exit(0)
+    return pid

@@ -323,6 +323,18 @@ def test_a_writer_that_dies_ends_the_server_in_one_line_and_loses_nothing(begin:
     assert server.head(waiting)["job-state"] == "scheduled"
 
 
+def test_a_program_that_a_task_has_left_behind_does_not_keep_the_journal(begin: Begin) -> None:
+    server = begin()
+    # It has what the server had open, the end of the writer's pipe included.
+    left = server.get(server.run("leave_behind") + "/result").json
+    try:
+        end(server, signal.SIGKILL)
+        server = begin()
+        server.run("give", 1)
+    finally:
+        os.kill(left, signal.SIGKILL)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_terminal_signals_the_writer_too_and_the_server_ends_as_ever(begin: Begin, number: int) -> None:
     server = begin()
