@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 
@@ -107,6 +108,19 @@ class Outcome:
     returns: list[Times] = field(default_factory=list)
     # The mean number of jobs in the queue.
     waiting: float = 0.0
+
+    @classmethod
+    def pooled(cls, outcomes: Sequence[Outcome]) -> Outcome:
+        """Return what became of several runs of one scenario, under other seeds, as of one long run."""
+        return cls(
+            jobs=sum(one.jobs for one in outcomes),
+            known=sum(one.known for one in outcomes),
+            polls=sum(one.polls for one in outcomes),
+            delays=[delays for one in outcomes for delays in one.delays],
+            busy_s=sum(one.busy_s for one in outcomes),
+            seconds=sum(one.seconds for one in outcomes),
+            waiting=sum(one.waiting for one in outcomes) / len(outcomes),
+        )
 
     @property
     def polls_per_job(self) -> float:

@@ -1,6 +1,7 @@
 """The crowd on paper: its parts against plain ones, and runs whose outcome is known."""
 
 import heapq
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -199,6 +200,16 @@ def test_foreseen_crowds_are_as_large_as_asked_for() -> None:
     assert found_one.over
     assert found_one.polls_per_job > 1
     assert not foresight.find("cut", foresight.crowd_of(50, "1s", CHEAP, until=1.0)).over
+
+
+def test_runs_under_several_seeds_are_one_long_run() -> None:
+    given = scenario("when-told", until=20.0, since=5.0, again=True)
+    each = [run(replace(given, seed=seed)) for seed in (1, 2)]
+    both = foresight.find("both", given, seeds=2)
+    assert both.polls_per_job == sum(one.polls for one in each) / sum(one.known for one in each)
+    assert both.simulated_s == sum(one.seconds for one in each)
+    delays = np.concatenate([delays for one in each for delays in one.delays])
+    assert both.delay_ms[0] == pytest.approx(1000 * np.percentile(delays, 50))
 
 
 def test_nothing_is_no_outcome() -> None:
