@@ -39,7 +39,7 @@ RECENT = 3
 # Runs after which the newest has the least weight.
 MANY = RECENT / WEIGHT
 CLIP = 2.0
-PRICE = 0.72
+PRICE = 0.745
 # Aims that cost hardly more than the best are as good as it, and the middle of them moves less from sample to sample.
 HARDLY = 1.05
 NEXT = 0.6
