@@ -34,10 +34,9 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class File:
-    """The file at ``path``, whose lock is that of ``mark``; ``high`` is the highest sequence number ever given."""
+    """The file of a ``connection``, locked by ``mark``; ``high`` is the highest sequence number that was ever given."""
 
-    def __init__(self, path: Path, mark: Mark, connection: apsw.Connection, sync: schema.Sync, high: int) -> None:
-        self.path = path
+    def __init__(self, mark: Mark, connection: apsw.Connection, sync: schema.Sync, high: int) -> None:
         # Whether there was no room at the last try.
         self.full = False
         self.high = high
@@ -58,7 +57,7 @@ class File:
         """Open the file that another process has checked and handed over, with the descriptor of its lock."""
         connection = schema.connect(path, apsw.SQLITE_OPEN_READWRITE)
         connection.set_busy_timeout(schema.BUSY_MS)
-        return cls(path, Mark(beside(path), lock), connection, sync, high)
+        return cls(Mark(beside(path), lock), connection, sync, high)
 
     def begin(self) -> None:
         """Say that it is open, and bring it to the disk.

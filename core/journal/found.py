@@ -17,7 +17,6 @@ class Found:
     """The journal at ``path``, made where there is none. Raises JournalError where it cannot be used."""
 
     def __init__(self, path: Path, sync: schema.Sync) -> None:
-        self.path = path
         self._mark = mark.Mark(mark.beside(path))
         try:
             self._open(path, sync)
@@ -47,7 +46,7 @@ class Found:
             self.last_place = last_place(self._connection)
             self._mark.begin((marked or mark.Marked(0, 0, 0, 0))._replace(journal=meta.journal, commits=meta.commits))
             # From here on the file is ours to write to.
-            self._file = File(path, self._mark, self._connection, sync, self.next_sequence - 1)
+            self._file = File(self._mark, self._connection, sync, self.next_sequence - 1)
             self._file.begin()
         except apsw.Error as error:
             raise JournalError(f"{path}: cannot be opened: {one_line(error)}") from None
