@@ -99,7 +99,7 @@ class Board(Rows):
         self.count[after] += 1
 
     def show(self, sequence: int, state: State) -> None:
-        """Let a job be seen whose row was opened EMPTY, QUEUED or SCHEDULED: ``move`` of what cannot be illegal."""
+        """Let a job whose row was opened EMPTY be seen as QUEUED or SCHEDULED: a ``move`` that cannot be illegal."""
         self.live[sequence % self.rows] |= state
         self.count[EMPTY] -= 1
         self.count[state] += 1

@@ -49,7 +49,7 @@ class Attempts:
         self._path = beside(path)
         # Low bits of the sequence number to attempt, of those that the last process began.
         self.before = dict(self._read())
-        # None before ``begin``, as there are no rows.
+        # Empty until ``begin``.
         self._words = memoryview(b"").cast("Q")
         self._rows = 0
 

@@ -330,7 +330,7 @@ def test_a_program_that_a_task_has_left_behind_does_not_keep_the_journal(begin: 
     try:
         end(server, signal.SIGKILL)
         server = begin()
-        server.run("give", 1)
+        assert server.get(server.run("give", 1) + "/result").json == 1
     finally:
         os.kill(left, signal.SIGKILL)
 
