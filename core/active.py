@@ -167,7 +167,7 @@ class Active:
         """Forget the result of a job that is over."""
         self.results.forget(sequence)
         # It had one, and it is gone; without this it would be told as null.
-        self.board.has_result[sequence % self.board.rows] = 1
+        self.board.has_result[self.board.at(sequence)] = 1
 
     def _claim(self, now: float) -> Job | None:
         if self.workers.processes is not None:
@@ -176,7 +176,7 @@ class Active:
         if not sequence:
             return None
         board = self.board
-        row = sequence % board.rows
+        row = board.at(sequence)
         self.stats.wait.add(now - (board.due[row] or board.submitted[row]))
         board.move(sequence, RUNNING, now)
         self.estimate.moved = now
@@ -185,7 +185,7 @@ class Active:
     def _settle(self, job: Job, outcome: Outcome, now: float) -> None:
         """An attempt is over: try again, or end the job."""
         board = self.board
-        ran = now - board.started[job.sequence % board.rows]
+        ran = now - board.started[board.at(job.sequence)]
         self.stats.run.add(ran)
         self.estimate.observe(job.task.index, ran, now)
         self.queue.release(job.task.index)
@@ -195,7 +195,7 @@ class Active:
         self._end(job, outcome.state, now, outcome.result)
 
     def _try_again_or_fail(self, job: Job, outcome: Outcome, now: float) -> None:
-        attempt = self.board.attempt(job.sequence % self.board.rows)
+        attempt = self.board.attempt(self.board.at(job.sequence))
         delay = self._backoff(attempt) if outcome.retry_delay is None else outcome.retry_delay
         if not outcome.may_retry or attempt > job.retries:
             self._fail(job, outcome.reason, outcome.error, now)
@@ -220,7 +220,7 @@ class Active:
     def _show_end(self, job: Job, state: State, now: float, result: Result | None, reason: Reason) -> None:
         """Let clients see the end of a job."""
         board, sequence = self.board, job.sequence
-        row = sequence % board.rows
+        row = board.at(sequence)
         if result is not None:
             board.has_result[row] = 1
             self.results.put(sequence, result, job if state is FAILED else None)
@@ -266,7 +266,7 @@ class Active:
         self._set_timer()
 
     def _context(self, job: Job) -> Context:
-        board, row, loop = self.board, job.sequence % self.board.rows, asyncio.get_running_loop()
+        board, row, loop = self.board, self.board.at(job.sequence), asyncio.get_running_loop()
         attempt, own_thread = board.attempt(row), get_ident()
 
         def report(percent: int) -> None:

@@ -59,7 +59,7 @@ class Admission:
         """
         now = time.monotonic()
         sequence = self.take(submission, now, key)
-        row = sequence % self._board.rows
+        row = self._board.at(sequence)
         return bare(State.EMPTY, sequence, self._board.tag[row]) if self._unseen else self._reading.status(row, now)
 
     def take(self, submission: Submission, now: float, key: Key | None = None) -> int:
@@ -151,12 +151,12 @@ class Admission:
             raise PayloadGoneError
         self.check_room()
         now, board = time.monotonic(), self._board
-        priority = board.priority[status.sequence % board.rows]
+        priority = board.priority[board.at(status.sequence)]
         state = State.EMPTY if self._unseen else State.QUEUED
         sequence = board.open(state, self._ids.tag, old.task.index, priority, now)
         deadline = now + old.deadline - status.submitted
         self._active.begin(Job(sequence, old.task, old.payload, old.timeout_s, deadline, old.retries), 0.0, now)
-        return self._reading.status(sequence % board.rows, now)
+        return self._reading.status(board.at(sequence), now)
 
     def _failed(self, status: Status, saved: Saved | None) -> Job | None:
         """Return a job that failed as it was submitted; None where that is not kept, or its task not declared."""

@@ -117,7 +117,7 @@ class Batches:
         """Return (id, state) of each job of the batch that can still be read, in the order of their submission."""
         board = self.board
         kept = self._kept(batch.first, batch.span, now)
-        return [(ids.write(sequence, board.tag[sequence % board.rows]), state) for sequence, state in kept]
+        return [(ids.write(sequence, board.tag[board.at(sequence)]), state) for sequence, state in kept]
 
     def pending(self, batch: BatchStatus) -> list[int]:
         """Return the jobs of the batch that are not over."""

@@ -71,7 +71,7 @@ class Durable(Active):
         now = time.monotonic()
         restored, self._restored = self._restored, []
         for job, state, due in restored:
-            attempt = self.board.attempt(job.sequence % self.board.rows)
+            attempt = self.board.attempt(self.board.at(job.sequence))
             if state in (State.SCHEDULED, State.RETRYING):
                 super().begin(job, max(due - now, 1e-6), now)
             elif state == State.RUNNING and attempt > job.retries + DEATHS_MOST:
@@ -97,7 +97,7 @@ class Durable(Active):
             State.SCHEDULED if delay else State.QUEUED,
             job.task.name,
             job.payload,
-            self.board.priority[sequence % self.board.rows],
+            self.board.priority[self.board.at(sequence)],
             now + delay + wall if delay else None,
             job.timeout_s,
             job.retries,
@@ -137,7 +137,7 @@ class Durable(Active):
         job = self._claim_now(now)
         if job is not None:
             sequence, board = job.sequence, self.board
-            self.attempts.note(sequence, board.live[sequence % board.rows] >> ATTEMPT_SHIFT & ATTEMPT_MAX)
+            self.attempts.note(sequence, board.live[board.at(sequence)] >> ATTEMPT_SHIFT & ATTEMPT_MAX)
         return job
 
     def _try_again_or_fail(self, job: Job, outcome: Outcome, now: float) -> None:
@@ -146,13 +146,13 @@ class Durable(Active):
             self._write_waiting(job.sequence, State.RETRYING)
 
     def _write_waiting(self, sequence: int, state: State) -> None:
-        board, row = self.board, sequence % self.board.rows
+        board, row = self.board, self.board.at(sequence)
         due, started = board.due[row] + self.wall, board.started[row] + self.wall
         self.journal.retry(sequence, state, board.attempt(row), due, started)
 
     def _show_end(self, job: Job, state: State, now: float, result: Result | None, reason: Reason) -> None:
         """Write down the end of a job; clients see it when it is committed."""
-        board, row = self.board, job.sequence % self.board.rows
+        board, row = self.board, self.board.at(job.sequence)
         started = board.started[row]
         self._ended += 1
         change = self.journal.end(

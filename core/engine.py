@@ -129,7 +129,7 @@ class Engine:
     def oldest_queued(self) -> float | None:
         """When the job that has been ready for longest was submitted, of time.monotonic."""
         sequence = self.active.queue.oldest()
-        return self.board.submitted[sequence % self.board.rows] if sequence else None
+        return self.board.submitted[self.board.at(sequence)] if sequence else None
 
     def restore(self, progress: Callable[[int], object]) -> None:
         """Read the journal, if there is one; to be done before ``start``, and in any thread.
@@ -180,7 +180,7 @@ class Engine:
 
     def has_result(self, status: Status) -> bool:
         """Whether a job that succeeded returned something; it may have been given up since."""
-        return bool(self.board.has_result[status.sequence % self.board.rows])
+        return bool(self.board.has_result[self.board.at(status.sequence)])
 
     def wait(self, status: Status, seconds: float, wake: Callable[[], None]) -> Waiter:
         """Have ``wake`` called when a job that is not over ends, in ``seconds``, or when a drain begins."""

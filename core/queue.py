@@ -55,19 +55,19 @@ class Queue:
     def push(self, sequence: int) -> None:
         """Put a job that is ready at the end of its line."""
         board = self.board
-        row = sequence % board.rows
+        row = board.at(sequence)
         line, priority = self._line_of[board.task[row]], board.priority[row]
         try:
             board.place[row] = line.push(sequence, priority)
         except IndexError:
             for moved, ticket in line.rings[priority].compact():
-                board.place[moved % board.rows] = ticket
+                board.place[board.at(moved)] = ticket
             board.place[row] = line.push(sequence, priority)
         self.ready += 1
 
     def delay(self, sequence: int, due: float) -> None:
         """Keep a job until ``due``, of time.monotonic."""
-        self.board.due[sequence % self.board.rows] = due
+        self.board.due[self.board.at(sequence)] = due
         self.delayed.add(sequence, due)
 
     def claim(self) -> int:
@@ -87,7 +87,7 @@ class Queue:
     def remove(self, sequence: int) -> None:
         """Take out a job that waits."""
         if not self.delayed.remove(sequence):
-            board, row = self.board, sequence % self.board.rows
+            board, row = self.board, self.board.at(sequence)
             self._line_of[board.task[row]].remove(board.priority[row], board.place[row])
             self.ready -= 1
 
@@ -106,7 +106,7 @@ class Queue:
     def oldest(self) -> int:
         """Return the job that has been ready for longest; 0 where none is."""
         firsts = [ring.first() for line in self.lines for ring in line.rings if len(ring)]
-        return min(firsts, key=lambda sequence: self.board.submitted[sequence % self.board.rows], default=0)
+        return min(firsts, key=lambda sequence: self.board.submitted[self.board.at(sequence)], default=0)
 
 
 def _turn(line: Line) -> tuple[int, int]:

@@ -43,7 +43,7 @@ class Reading:
         self._active.estimate.expect_end(gone_at)
         for sequence in self._active.jobs:
             # What was promised before does not hold.
-            self._board.ended[sequence % self._board.rows] = 0.0
+            self._board.ended[self._board.at(sequence)] = 0.0
 
     def expect_no_end(self) -> None:
         """The server goes on after all."""
@@ -81,7 +81,7 @@ class Reading:
     def at(self, sequence: int) -> Status | None:
         """Return what is known of a job that was issued, EMPTY where it is not safe yet."""
         if self._active.owes(sequence) and self._board.row(sequence) < 0:
-            return self.status(sequence % self._board.rows, 0.0)
+            return self.status(self._board.at(sequence), 0.0)
         return self.peek(ids.write(sequence, self._ids.tag(sequence)))
 
     def list(self, state: State, before: int, limit: int) -> tuple[list[Status], int]:
@@ -98,7 +98,7 @@ class Reading:
         for sequence in board.in_state(state, oldest, end):
             if len(found) == limit:
                 return found, sequence + 1
-            row = sequence % board.rows
+            row = board.at(sequence)
             if state in ACTIVE or board.kept(row, now):
                 found.append(self.status(row, now, promise=False))
         return found, oldest if oldest > max(board.next_sequence - board.rows, 1) else 0
@@ -163,13 +163,13 @@ class Reading:
     def when_all(self, some: Sequence[int], count: int, now: float) -> int:
         """Milliseconds after which to ask whether ``count`` jobs are all over, of which ``some`` are looked at."""
         board, queue = self._board, self._active.queue
-        first = some[0] % board.rows
+        first = board.at(some[0])
         left = board.ended[first] - now
         if left > EARLY_S:
             return int(left * 1000)
         longest = 0.0
         for sequence in some:
-            row = sequence % board.rows
+            row = board.at(sequence)
             word = board.live[row]
             state = word & STATE_MASK
             ahead = 0 if state == RUNNING else queue.ahead(row, state != QUEUED)

@@ -155,6 +155,10 @@ class Rows:
         """Bytes of memory that the rows take once each was used."""
         return self.rows * ROW_BYTES
 
+    def at(self, sequence: int) -> int:
+        """Return the row of a job that is known to be on the board."""
+        return sequence % self.rows
+
     def row(self, sequence: int) -> int:
         """Return the row that holds the job, or -1 where it has left the board."""
         row = sequence % self.rows
