@@ -17,15 +17,16 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from math import inf
 from threading import get_ident
 
-from headway.core import ids
 from headway.core.board import Board
 from headway.core.config import Config
 from headway.core.context import Context
 from headway.core.estimate import Estimate
+from headway.core.ids import COUNT_MASK, Ids
 from headway.core.job import Job, Reason, State
 from headway.core.keys import Key, Keyed, Keys
 from headway.core.line import Limit
 from headway.core.outcome import Outcome
+from headway.core.outcomes import Outcomes
 from headway.core.owed import Owed
 from headway.core.processes import pool_for, runs_in_process
 from headway.core.queue import Queue
@@ -35,6 +36,9 @@ from headway.core.schedule import Schedule
 from headway.core.stats import Stats
 from headway.core.waiters import Waiters
 from headway.core.workers import Workers
+
+# What a job says that failed at its deadline without running.
+PAST_DEADLINE = "its deadline came before an attempt succeeded"
 
 # Members of an enum cost several times as much to look up (CPython 3.11).
 RUNNING, FAILED = State.RUNNING, State.FAILED
@@ -46,8 +50,9 @@ class Active:
     ``waiting`` is how many jobs there are from before, which may be more than the queue takes now.
     """
 
-    def __init__(self, config: Config, registry: Registry, board: Board, waiting: int = 0) -> None:
+    def __init__(self, config: Config, registry: Registry, keys: Ids, board: Board, waiting: int = 0) -> None:
         self.config = config
+        self.ids = keys
         self.board = board
         # How many jobs may run in processes: as many as are up, so that none is called running that has no process.
         self._process_limit = Limit(0)
@@ -58,6 +63,7 @@ class Active:
         self.estimate = Estimate(config.workers, len(registry.tasks), config.polling.share * config.polling.capacity)
         self.stats = Stats()
         self.jobs: dict[int, Job] = {}
+        self.outcomes = Outcomes(board)
         self.workers = Workers(
             config.workers,
             config.limits.lost_threads,
@@ -142,7 +148,7 @@ class Active:
     def begin(self, job: Job, delay: float, now: float, key: Key | None = None) -> None:
         """A job has its row: let it wait for its turn. ``key`` is for clients that send it again."""
         if key is not None:
-            self.keys.put(key.text, Keyed(job.sequence, key.digest, now))
+            self.keys.put(key.text, Keyed(job.sequence, key.digest, now, job.batch & COUNT_MASK))
         self.jobs[job.sequence] = job
         if job.deadline < inf:
             self.deadlines.add(job.sequence, job.deadline)
@@ -226,6 +232,8 @@ class Active:
             self.results.put(sequence, result, job if state is FAILED else None)
         board.reason[row] = reason
         board.move(sequence, state, now)
+        if job.batch:
+            self.outcomes.add(job.batch, state, now)
         del self.jobs[sequence]
         if self.waiters:
             self.waiters.ended(sequence)
@@ -258,7 +266,7 @@ class Active:
             # A job that runs is the worker's to stop.
             if self.board.state(sequence) != State.RUNNING:
                 self.queue.remove(sequence)
-                self._fail(self.jobs[sequence], Reason.DEADLINE, "its deadline came before an attempt succeeded", now)
+                self._fail(self.jobs[sequence], Reason.DEADLINE, PAST_DEADLINE, now)
         for sequence in self.queue.delayed.take(now):
             self.board.move(sequence, State.QUEUED, now)
             self.queue.push(sequence)
@@ -276,7 +284,7 @@ class Active:
             else:
                 loop.call_soon_threadsafe(board.report, job.sequence, attempt, percent, time.monotonic())
 
-        return Context(ids.write(job.sequence, board.tag[row]).decode(), attempt, report)
+        return Context(self.ids.write(job.sequence, board.tag[row]).decode(), attempt, report)
 
 
 def _limits(config: Config, registry: Registry, processes: Limit) -> list[tuple[Limit, ...]]:

@@ -23,8 +23,9 @@ from headway.core.estimate import SUCCESSOR_S
 from headway.core.ids import Ids
 from headway.core.job import Job, State, Status, Submission
 from headway.core.journal.replay import Saved
-from headway.core.keys import Key
-from headway.core.reading import Reading, bare
+from headway.core.keys import Key, Keyed
+from headway.core.outcomes import word
+from headway.core.reading import Reading
 from headway.core.registry import Registry, Task
 
 
@@ -58,9 +59,7 @@ class Admission:
         Raises UnknownTaskError, QueueFullError, JournalFullError or DrainingError, in which case nothing was changed.
         """
         now = time.monotonic()
-        sequence = self.take(submission, now, key)
-        row = self._board.at(sequence)
-        return bare(State.EMPTY, sequence, self._board.tag[row]) if self._unseen else self._reading.status(row, now)
+        return self._told(self.take(submission, now, key), now)
 
     def take(self, submission: Submission, now: float, key: Key | None = None) -> int:
         """Do what ``submit`` does, and return the sequence number alone."""
@@ -72,28 +71,30 @@ class Admission:
             self.check_room()
         return self._begin(task, submission, now, key)
 
-    def submit_many(self, submissions: Sequence[Submission]) -> BatchStatus:
+    def submit_many(self, submissions: Sequence[Submission], key: Key | None = None) -> BatchStatus:
         """Take 1 to 1,000 jobs as a batch, all of them or none.
 
-        Raises UnknownTaskError, whose faults name each by its index, QueueFullError, NoRunError, JournalFullError or
-        DrainingError, in which case nothing was changed. They are safe, as ``submit`` says, when the last of them is.
+        Raises UnknownTaskError, whose faults name each by its index, QueueFullError, JournalFullError or DrainingError,
+        in which case nothing was changed. They are safe, as ``submit`` says, when the last of them is.
         """
         known = self._registry.by_name
         unknown = [(index, wanted) for index, wanted in enumerate(submissions) if wanted.task not in known]
         if unknown:
             raise UnknownTaskError([(f"[{index}].task", self._not_known(wanted)) for index, wanted in unknown])
         self.check_room(len(submissions))
-        now = time.monotonic()
-        first = self._batches.seek(len(submissions), now)
+        now, first, count = time.monotonic(), self._board.next_sequence, len(submissions)
+        batch = word(first, count)
         with self._active.together():
             for submission in submissions:
-                self._begin(known[submission.task], submission, now)
-        return self._batches.newest(first, len(submissions), now)
+                self._begin(known[submission.task], submission, now, key, batch)
+                # It stands for the batch, and is kept with the first of its jobs.
+                key = None
+        return self._batches.status(first, count, now)
 
     def _not_known(self, submission: Submission) -> str:
         return f"{submission.task!r} is not one of: {', '.join(sorted(self._registry.by_name)) or 'none'}"
 
-    def _begin(self, task: Task, submission: Submission, now: float, key: Key | None = None) -> int:
+    def _begin(self, task: Task, submission: Submission, now: float, key: Key | None = None, batch: int = 0) -> int:
         """Give a job its row and let it wait for its turn; return its sequence number."""
         state = State.EMPTY if self._unseen else State.SCHEDULED if submission.delay else State.QUEUED
         sequence = self._board.open(state, self._ids.tag, task.index, submission.priority, now)
@@ -106,9 +107,16 @@ class Admission:
             submission.timeout or task.timeout_s or self._config.jobs.timeout,
             now + deadline_s if deadline_s else inf,
             self._config.jobs.retries if retries is None else retries,
+            batch,
         )
         self._active.begin(job, submission.delay, now, key)
         return sequence
+
+    def _told(self, sequence: int, now: float) -> Status:
+        """Return the status of a job that was just taken."""
+        if self._unseen:
+            return self._reading.unseen(sequence)
+        return self._reading.status(self._board.at(sequence), now)
 
     def confirmed(self, sequence: int) -> Status:
         """Return what is known of a job whose submission was owed, and is no more; raises JournalFullError."""
@@ -131,14 +139,21 @@ class Admission:
 
         Raises KeyReusedError where it came with other content.
         """
-        keyed = self._active.keys.get(key.text, time.monotonic())
-        if keyed is None:
-            return None
-        if keyed.digest != key.digest:
-            raise KeyReusedError
-        return self._reading.at(keyed.sequence)
+        keyed = self._keyed(key)
+        return None if keyed is None else self._reading.at(keyed.sequence)
 
-    def retry(self, status: Status, saved: Saved | None = None) -> Status:
+    def replayed_batch(self, key: Key) -> BatchStatus | None:
+        """Do what ``replayed`` does for a batch; no job of one that is not safe yet is pending."""
+        keyed = self._keyed(key)
+        return None if keyed is None else self._batches.status(keyed.sequence, keyed.batch, time.monotonic())
+
+    def _keyed(self, key: Key) -> Keyed | None:
+        keyed = self._active.keys.get(key.text, time.monotonic())
+        if keyed is not None and keyed.digest != key.digest:
+            raise KeyReusedError
+        return keyed
+
+    def retry(self, status: Status, saved: Saved | None = None, key: Key | None = None) -> Status:
         """Take a job that failed once more, under a new id, as it was submitted but for its delay.
 
         ``saved`` is what the journal has of it. Raises NotFailedError, PayloadGoneError, or as ``submit`` does; nothing
@@ -151,12 +166,15 @@ class Admission:
             raise PayloadGoneError
         self.check_room()
         now, board = time.monotonic(), self._board
-        priority = board.priority[board.at(status.sequence)]
+        row = board.row(status.sequence)
+        if row < 0:
+            # It has left the board while its payload was read.
+            raise PayloadGoneError
         state = State.EMPTY if self._unseen else State.QUEUED
-        sequence = board.open(state, self._ids.tag, old.task.index, priority, now)
+        sequence = board.open(state, self._ids.tag, old.task.index, board.priority[row], now)
         deadline = now + old.deadline - status.submitted
-        self._active.begin(Job(sequence, old.task, old.payload, old.timeout_s, deadline, old.retries), 0.0, now)
-        return self._reading.status(board.at(sequence), now)
+        self._active.begin(Job(sequence, old.task, old.payload, old.timeout_s, deadline, old.retries), 0.0, now, key)
+        return self._told(sequence, now)
 
     def _failed(self, status: Status, saved: Saved | None) -> Job | None:
         """Return a job that failed as it was submitted; None where that is not kept, or its task not declared."""

@@ -1,11 +1,8 @@
 """Batches: jobs that were submitted together, found again by their sequence numbers alone.
 
-Nothing is stored of a batch. Its jobs lie side by side on the board, and its id says where: the first sequence number,
-how many jobs there are, and over how many numbers they lie. How a batch is doing is then a count of bytes in a slice.
-
-A number inside the span whose row was held by another job when the batch came was never given to any job, and never
-will be: the generation of its row tells it from those of the batch. So does that of a job whose row was used again.
-Only then, or when some of its jobs may have expired, are the jobs of a batch looked at one by one.
+The jobs of a batch have numbers side by side, and its id says which: the first one, and how many there are. How a
+batch is doing is then a count of bytes in a slice; where some of its jobs may have moved or expired, they are looked at
+one by one. What the expired ones came to is in ``outcomes``, so a batch is known for as long as any of its jobs is.
 """
 
 from __future__ import annotations
@@ -17,14 +14,12 @@ from itertools import islice
 import msgspec
 from headway.core import ids
 from headway.core.board import Board
-from headway.core.errors import NoRunError
 from headway.core.job import State
+from headway.core.outcomes import Outcomes, word
 from headway.core.rows import STATE_MASK
 from headway.core.waiters import Waiters
 
 COUNT_MOST = 1000
-# Over how many sequence numbers a batch may lie: what fits its id.
-SPAN_MOST = ids.COUNT_MASK
 # Of the jobs of a batch that are not over, so many are looked at to tell when all are, the last ones.
 LOOKED_AT = 16
 # The states of jobs that are not over, as bytes of the board.
@@ -37,27 +32,26 @@ class BatchStatus(msgspec.Struct, gc=False):
     id: bytes
     first: int
     count: int
-    # From the first to the last sequence number, both included.
-    span: int
-    # How many of its jobs are not over, are over, and can no longer be read: ``count`` in all.
+    # How many of its jobs are not over, succeeded, failed, and were cancelled: ``count`` in all. Zeros when it is gone.
     pending: int
     succeeded: int
     failed: int
     cancelled: int
+    # Of how many the own status can no longer be read.
     expired: int
     # When to ask again; 0 where no job is pending.
     retry_after_ms: int
 
     @property
     def state(self) -> State:
-        """RUNNING while any job is pending; then the first of FAILED, CANCELLED and EXPIRED that any job is."""
+        """RUNNING while any job is pending, EXPIRED once none can be read; else FAILED, CANCELLED if any job is."""
         if self.pending:
             return State.RUNNING
+        if self.expired == self.count:
+            return State.EXPIRED
         if self.failed:
             return State.FAILED
-        if self.cancelled:
-            return State.CANCELLED
-        return State.EXPIRED if self.expired else State.SUCCEEDED
+        return State.CANCELLED if self.cancelled else State.SUCCEEDED
 
 
 class Batches:
@@ -67,48 +61,43 @@ class Batches:
     milliseconds after which to ask whether all are.
     """
 
-    def __init__(self, board: Board, keys: ids.Ids, when_all: Callable[[Sequence[int], int, float], int]) -> None:
+    def __init__(
+        self,
+        board: Board,
+        outcomes: Outcomes,
+        keys: ids.Ids,
+        when_all: Callable[[Sequence[int], int, float], int],
+    ) -> None:
         self.board = board
+        self._outcomes = outcomes
         self._ids = keys
         self._when_all = when_all
 
-    def seek(self, count: int, now: float) -> int:
-        """Return the first sequence number of the next ``count`` jobs; raises NoRunError."""
-        if not self.board.seek(count, SPAN_MOST, now):
-            raise NoRunError(count)
-        return self.board.next_sequence
-
     def peek(self, batch_id: bytes, now: float) -> BatchStatus | None:
-        """Return what is known of a batch; None where it was never issued."""
-        first, count, span, tag = ids.read_batch(batch_id)
-        if not first or tag != self._ids.batch_tag(first, count, span):
-            return None
-        return self._status(first, count, span, tag, now)
+        """Return what is known of a batch; None where it was never issued. Raises MisdirectedError as ids do."""
+        first, count = self._ids.read_batch(batch_id)
+        return self.status(first, count, now, batch_id) if first else None
 
-    def newest(self, first: int, count: int, now: float) -> BatchStatus:
-        """Return what is known of a batch whose jobs have just been given their rows, from ``first`` on."""
-        span = self.board.next_sequence - first
-        return self._status(first, count, span, self._ids.batch_tag(first, count, span), now)
-
-    def _status(self, first: int, count: int, span: int, tag: int, now: float) -> BatchStatus:
-        numbers: Sequence[int] = range(first, first + span)
-        if span == count and self.board.none_expired(first, now):
-            states = self.board.states(first, span)
+    def status(self, first: int, count: int, now: float, batch_id: bytes = b"") -> BatchStatus:
+        """Return what is known of the batch of ``count`` jobs from ``first`` on."""
+        numbers: Sequence[int] = range(first, first + count)
+        if self.board.none_expired(first, now):
+            states = self.board.states(first, count)
         else:
-            kept = list(self._kept(first, span, now))
+            kept = list(self._kept(first, count, now))
             numbers, states = [sequence for sequence, _ in kept], bytes(state for _, state in kept)
         pending = sum(map(states.count, PENDING))
         backwards = (numbers[at] for at in range(len(states) - 1, -1, -1) if states[at] in PENDING)
         last = list(islice(backwards, min(pending, LOOKED_AT)))
+        failed, cancelled = self._outcomes.get(word(first, count)) if states else (0, 0)
         return BatchStatus(
-            ids.write_batch(first, count, span, tag),
+            batch_id or self._ids.write_batch(first, count),
             first,
             count,
-            span,
             pending,
-            states.count(State.SUCCEEDED),
-            states.count(State.FAILED),
-            states.count(State.CANCELLED),
+            count - pending - failed - cancelled if states else 0,
+            failed,
+            cancelled,
             count - len(states),
             self._when_all(last, pending, now) if last else 0,
         )
@@ -116,21 +105,22 @@ class Batches:
     def jobs(self, batch: BatchStatus, now: float) -> list[tuple[bytes, int]]:
         """Return (id, state) of each job of the batch that can still be read, in the order of their submission."""
         board = self.board
-        kept = self._kept(batch.first, batch.span, now)
-        return [(ids.write(sequence, board.tag[board.at(sequence)]), state) for sequence, state in kept]
+        kept = self._kept(batch.first, batch.count, now)
+        return [(self._ids.write(sequence, board.tag[board.at(sequence)]), state) for sequence, state in kept]
 
     def pending(self, batch: BatchStatus) -> list[int]:
         """Return the jobs of the batch that are not over."""
-        return [sequence for sequence, state in self._kept(batch.first, batch.span, 0.0) if state in PENDING]
+        return [sequence for sequence, state in self._kept(batch.first, batch.count, 0.0) if state in PENDING]
 
-    def last_pending(self, first: int, span: int) -> int:
+    def last_pending(self, first: int, count: int) -> int:
         """Return the last job of a batch that is not over; 0 where all are."""
-        return max(next(self.board.in_state(State(state), first, first + span), 0) for state in PENDING)
+        backwards = range(first + count - 1, first - 1, -1)
+        return next((sequence for sequence in backwards if self.board.state(sequence) in PENDING), 0)
 
-    def _kept(self, first: int, span: int, now: float) -> Iterator[tuple[int, int]]:
+    def _kept(self, first: int, count: int, now: float) -> Iterator[tuple[int, int]]:
         """Yield (sequence, state) of each job of a batch that can still be read."""
         board = self.board
-        for sequence in range(first, first + span):
+        for sequence in range(first, first + count):
             row = board.row(sequence)
             if row >= 0:
                 state = board.live[row] & STATE_MASK
@@ -155,7 +145,7 @@ class BatchWaiter:
         # Of time.monotonic.
         self._deadline = time.monotonic() + seconds
         self.wake = wake
-        self._waiter = waiters.add(batches.last_pending(batch.first, batch.span), seconds, self._go_on)
+        self._waiter = waiters.add(batches.last_pending(batch.first, batch.count), seconds, self._go_on)
 
     def cancel(self) -> None:
         """Wait no more."""
@@ -169,7 +159,7 @@ class BatchWaiter:
     def _go_on(self) -> None:
         # One that was woken before its job is over has run out of time, or a drain has begun.
         if self._batches.board.state(self._waiter.sequence) >= State.SUCCEEDED:
-            pending = self._batches.last_pending(self._batch.first, self._batch.span)
+            pending = self._batches.last_pending(self._batch.first, self._batch.count)
             if pending:
                 self._waiter = self._waiters.add(pending, max(self._deadline - time.monotonic(), 0.0), self._go_on)
                 return

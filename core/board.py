@@ -1,21 +1,31 @@
-"""The board: every job has a row; a job never moves, cursors do. The only place where a state changes.
+"""The board: every job has a row. The only place where a state changes.
 
 Retention is the ring coming round. A job that is over is kept while it is among the last ``kept_jobs`` that ended
-and ended less than ``kept_seconds`` ago. The sequence skips a row whose job is still active or still kept. With
-twice as many spare rows as jobs can be active, skips are rare and a free row is always found.
+and ended less than ``kept_seconds`` ago. Numbers are given without a gap. Where the next one's row holds a job that is
+active or kept, that job moves to the annex (see rows).
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
+from heapq import merge
 
 from headway.core.errors import IllegalMoveError
 from headway.core.job import MOVES, State
-from headway.core.rows import ATTEMPT_ONE, GENERATION_SHIFT, PROGRESS_MASK, PROGRESS_SHIFT, STATE_MASK, Rows, rows_for
+from headway.core.rows import (
+    ATTEMPT_ONE,
+    GENERATION_SHIFT,
+    PROGRESS_MASK,
+    PROGRESS_SHIFT,
+    STATE_MASK,
+    Rows,
+    annex_for,
+    rows_for,
+)
 
-# Rows whose states are copied at once.
+# Rows whose states are looked through at once, and how many jobs such a look is worth.
 STRETCH = 1 << 16
+STRETCH_LOOKS = 100
 
 # Members of an enum cost several times as much to look up (CPython 3.11), which a POST does twenty times.
 EMPTY, RUNNING, SUCCEEDED, EXPIRED = State.EMPTY, State.RUNNING, State.SUCCEEDED, State.EXPIRED
@@ -28,13 +38,22 @@ for _before, _allowed in MOVES.items():
 
 
 class Board(Rows):
-    """``rows`` rows, or as many as ``rows_for`` says, and the rule of which are kept.
+    """Rows for ``kept_jobs`` and ``active_most`` jobs, and the rule of which are kept.
 
-    They are in the file ``fd`` where one is given: see Rows.
+    ``rows`` and ``annex`` are how many there are, where that is not as ``rows_for`` and ``annex_for`` say. They are in
+    the file ``fd`` where one is given: see Rows.
     """
 
-    def __init__(self, kept_jobs: int, kept_seconds: float, active_most: int, rows: int = 0, fd: int = -1) -> None:
-        super().__init__(rows or rows_for(kept_jobs, active_most), fd)
+    def __init__(
+        self,
+        kept_jobs: int,
+        kept_seconds: float,
+        active_most: int,
+        rows: int = 0,
+        annex: int = 0,
+        fd: int = -1,
+    ) -> None:
+        super().__init__(rows or rows_for(kept_jobs, active_most), annex or annex_for(kept_jobs, active_most), fd)
         self.kept_jobs = kept_jobs
         self.kept_seconds = kept_seconds
         self.active_most = active_most
@@ -48,10 +67,9 @@ class Board(Rows):
             raise IllegalMoveError(f"a job cannot begin as {state.name.lower()}")
         sequence = self.next_sequence
         row = sequence % self.rows
-        if self.live[row] & STATE_MASK:
-            while not self._free(row, now):
-                sequence += 1
-                row = sequence % self.rows
+        before = self.live[row] & STATE_MASK
+        if before and (before < SUCCEEDED or self.kept(row, now)):
+            self.move_out(row, lambda other: self.live[other] & STATE_MASK < SUCCEEDED or self.kept(other, now))
         self.next_sequence = sequence + 1
         self.live[row] = 0
         self.tag[row] = tag_of(sequence)
@@ -64,24 +82,9 @@ class Board(Rows):
         self.count[state] += 1
         return sequence
 
-    def seek(self, count: int, span_most: int, now: float) -> bool:
-        """Go on to where the next ``count`` jobs get rows within ``span_most`` sequence numbers; False for nowhere.
-
-        As a rule they lie side by side where the next job would lie anyway. Where held rows are scattered among the
-        free ones the span is longer, and where it would be too long some free rows are left for the next round.
-        """
-        free: deque[int] = deque(maxlen=count)
-        for sequence in range(self.next_sequence, self.next_sequence + self.rows + span_most):
-            if self._free(sequence % self.rows, now):
-                free.append(sequence)
-                if len(free) == count and sequence - free[0] < min(span_most, self.rows):
-                    self.next_sequence = free[0]
-                    return True
-        return False
-
     def move(self, sequence: int, after: State, now: float) -> None:
         """Take the job to ``after``; raises IllegalMoveError where MOVES does not have the move."""
-        row = sequence % self.rows
+        row = self.at(sequence)
         word = self.live[row]
         before = word & STATE_MASK
         if word >> GENERATION_SHIFT != sequence // self.rows or not _LEGAL[before << 4 | after]:
@@ -106,9 +109,9 @@ class Board(Rows):
 
     def forget_expired(self, now: float) -> None:
         """Empty the rows of jobs that cannot be read any more, so that a longer retention does not bring them back."""
-        for row, state in enumerate(bytes(self._states)):
+        for row, state in enumerate(bytes(self._states[: self.rows + self.annex_used])):
             if state >= SUCCEEDED and not self.kept(row, now):
-                self.live[row] = 0
+                self.empty(row)
 
     def report(self, sequence: int, attempt: int, percent: int, when: float) -> None:
         """Write the progress, 0 to 100, that a running attempt had made ``when``; one that is over is left alone."""
@@ -120,21 +123,60 @@ class Board(Rows):
             self.live[row] = self.live[row] & ~PROGRESS_MASK | percent << PROGRESS_SHIFT
 
     def none_expired(self, first: int, now: float) -> bool:
-        """Whether no job from ``first`` on can have expired yet; False says nothing.
+        """Whether all jobs from ``first`` on are at home, and none can have expired yet; False says nothing.
 
-        Since ``first`` was submitted no more jobs can have ended than were active then or came since.
+        Since ``first`` was submitted no more jobs can have ended than were active then or came since; and as many rows
+        as that the cursor has not come to.
         """
         row = self.row(first)
         ended_most = self.active_most + self.next_sequence - first
         return (
-            row >= 0
+            0 <= row < self.rows
             and first >= self.unchanged_from
             and ended_most <= self.kept_jobs
             and now - self.submitted[row] < self.kept_seconds
         )
 
-    def in_state(self, state: State, begin: int, end: int) -> Iterator[int]:
-        """Yield the jobs in ``state`` of the sequence numbers from ``end``, not included, down to ``begin``.
+    def page(self, state: State, before: int, limit: int, looks: int, now: float) -> tuple[list[int], int]:
+        """Return up to ``limit`` jobs in ``state`` that can be read, newest first, from those before ``before``.
+
+        And the number to go on from, 0 where there are no more. At most about ``looks`` jobs are looked at, so fewer
+        than ``limit`` may come although there are more.
+        """
+        found: list[int] = []
+        end = before
+        while looks > 0:
+            begin, home = self._below(end)
+            if begin == end:
+                return found, 0
+            looks -= STRETCH_LOOKS
+            at_home = self._at_home(state, begin, end) if home else ()
+            for sequence in merge(at_home, self._numbers.downwards(begin, end), reverse=True):
+                row = self.row(sequence)
+                looks -= 1
+                # At home there may be another one by now, and it comes twice.
+                if sequence < end and self._readable(row, state, now):
+                    found.append(sequence)
+                end = sequence
+                if len(found) == limit or looks < 0:
+                    return found, end
+            end = begin
+        return found, end
+
+    def _below(self, end: int) -> tuple[int, bool]:
+        """Return from which number on to look for jobs below ``end``, and whether any may be at home there.
+
+        ``end`` itself where there is none at all.
+        """
+        for begin, stop in reversed([*self.stretches, self._newest()]):
+            if begin < end:
+                if stop < end and self._numbers.between(stop, end):
+                    return stop, False
+                return max(begin, min(stop, end) - STRETCH), True
+        return (0, False) if self._numbers.below(end) else (end, False)
+
+    def _at_home(self, state: State, begin: int, end: int) -> Iterator[int]:
+        """Yield the numbers at whose homes is a job in ``state``, from ``end``, not included, down to ``begin``.
 
         The states of neighbouring rows are looked through as a slice of bytes, a stretch of the ring at a time.
         """
@@ -145,14 +187,13 @@ class Board(Rows):
             states = bytes(self._states[first % self.rows : last % self.rows + 1])
             at = len(states)
             while (at := states.rfind(state, 0, at)) >= 0:
-                if self.row(first + at) >= 0:
-                    yield first + at
+                yield first + at
             end = first
+
+    def _readable(self, row: int, state: State, now: float) -> bool:
+        found = self.live[row] & STATE_MASK if row >= 0 else EMPTY
+        return found == state and (state < SUCCEEDED or self.kept(row, now))
 
     def kept(self, row: int, now: float) -> bool:
         """Whether the job in ``row``, which is over, can still be read."""
         return self.ended_total - self.place[row] < self.kept_jobs and now - self.ended[row] < self.kept_seconds
-
-    def _free(self, row: int, now: float) -> bool:
-        state = self.live[row] & STATE_MASK
-        return not state or (state >= SUCCEEDED and not self.kept(row, now))

@@ -19,13 +19,15 @@ from struct import Struct
 from typing import BinaryIO
 
 import msgspec
+from headway.core.active import Active
 from headway.core.board import Board
+from headway.core.ids import Ids
 from headway.core.job import Job
-from headway.core.keys import Keyed, Keys
+from headway.core.keys import Keyed
 from headway.core.memory import nameless_file
 from headway.core.registry import Task
-from headway.core.results import Result, ResultError, Results
-from headway.core.rows import LAYOUT, rows_for, rows_that_hold
+from headway.core.results import Result, ResultError
+from headway.core.rows import LAYOUT, annex_for, rows_for
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +49,13 @@ class Document(msgspec.Struct):
     unchanged_from: int
     task_names: list[str]
     keys: dict[str, Keyed] = {}
+    salts: list[tuple[int, bytes]] = []
+    # Rows of the annex, and of them those that were ever used.
+    annex: int = 0
+    annex_used: int = 0
+    stretches: list[tuple[int, int]] = []
+    # [failed, cancelled] by batch.
+    outcomes: dict[int, list[int]] = {}
 
 
 class KeptFrame(msgspec.Struct):
@@ -62,10 +71,10 @@ class KeptFrame(msgspec.Struct):
     retries: int = 0
 
 
-def write(file: BinaryIO, secret: bytes, board: Board, task_names: list[str], results: Results, keys: Keys) -> None:
+def write(file: BinaryIO, ids: Ids, board: Board, task_names: list[str], active: Active) -> None:
     """Write to ``file`` all that goes over besides the rows; what changes afterwards is lost."""
     document = Document(
-        secret,
+        ids.secret,
         board.next_sequence,
         board.ended_total,
         board.count,
@@ -76,10 +85,15 @@ def write(file: BinaryIO, secret: bytes, board: Board, task_names: list[str], re
         board.active_most,
         board.unchanged_from,
         task_names,
-        dict(keys.items()),
+        dict(active.keys.items()),
+        ids.salts,
+        board.annex,
+        board.annex_used,
+        board.stretches,
+        dict(active.outcomes.items()),
     )
     _put(file, document)
-    for sequence, kept in results.items():
+    for sequence, kept in active.results.items():
         frame = KeptFrame(sequence, kept.result.body, kept.result.media_type)
         if kept.job is not None:
             job = kept.job
@@ -107,18 +121,20 @@ class Carried:
             os.close(self._board_fd)
             return self._counting(Board(*kept, active_most, fd=nameless_file("headway-board")))
         before = left.kept_jobs, left.kept_seconds, left.active_most
-        board = self._counting(Board(*before, left.rows, self._board_fd))
-        if before == (*kept, active_most):
-            board.unchanged_from = left.unchanged_from
-        if kept_jobs > left.kept_jobs or kept_seconds > left.kept_seconds:
-            board.forget_expired(time.monotonic())
+        board = self._counting(Board(*before, left.rows, left.annex, self._board_fd))
+        board.find_moved(left.annex_used)
+        board.unchanged_from, board.stretches = left.unchanged_from, left.stretches
         _rename(board, left.task_names, task_names)
-        board.kept_jobs, board.kept_seconds, board.active_most = *kept, active_most
-        least = rows_for(kept_jobs, active_most)
-        if least == board.rows:
+        if before == (*kept, active_most):
             return board
-        rows = rows_that_hold(board.sequences(), least, board.rows)
-        other = Board(*kept, active_most, rows, nameless_file("headway-board"))
+        # What has expired stays so under a longer retention, and what expires by a shorter one needs no row.
+        board.forget_expired(time.monotonic())
+        board.kept_jobs, board.kept_seconds, board.active_most = *kept, active_most
+        board.forget_expired(time.monotonic())
+        if (rows_for(kept_jobs, active_most), annex_for(kept_jobs, active_most)) == (board.rows, board.annex):
+            board.begin_stretch(left.next_sequence)
+            return board
+        other = Board(*kept, active_most, fd=nameless_file("headway-board"))
         other.copy(board)
         return other
 
@@ -129,10 +145,12 @@ class Carried:
         board.unchanged_from = left.next_sequence
         return board
 
-    def give(self, results: Results, keys: Keys, tasks: Mapping[str, Task]) -> None:
-        """Put what came over into ``results`` and ``keys``, the oldest first. ``tasks`` are those of now by name."""
+    def give(self, active: Active, tasks: Mapping[str, Task]) -> None:
+        """Put what came over besides the rows into ``active``, the oldest first. ``tasks`` are those of now by name."""
         for text, keyed in self.document.keys.items():
-            keys.put(text, keyed)
+            active.keys.put(text, keyed)
+        for batch, (failed, cancelled) in self.document.outcomes.items():
+            active.outcomes.put(batch, failed, cancelled)
         try:
             while frame := _get(self._file):
                 kept = msgspec.msgpack.decode(frame, type=KeptFrame)
@@ -140,7 +158,7 @@ class Carried:
                 job = None
                 if task is not None:
                     job = Job(kept.sequence, task, kept.payload, kept.timeout_s, kept.deadline, kept.retries)
-                results.put(kept.sequence, Result(kept.body, kept.media_type), job)
+                active.results.put(kept.sequence, Result(kept.body, kept.media_type), job)
         except (msgspec.DecodeError, ResultError) as error:
             log.warning("results of before cannot be read, and answer 410: %s", error)
         self._file.close()
@@ -149,10 +167,11 @@ class Carried:
 def _rename(board: Board, before: list[str], now: list[str]) -> None:
     """Give each row the index that its task has now; append to ``now`` the names that rows still have besides."""
     index_of = {name: index for index, name in enumerate(now)}
-    used = sorted(index for index in set(board.task) if index < len(before))
+    task = board.task[: board.rows + board.annex_used]
+    used = sorted(index for index in set(task) if index < len(before))
     indexes = {index: index_of.setdefault(before[index], len(index_of)) for index in used}
     if any(old != new for old, new in indexes.items()):
-        board.task[:] = memoryview(array("H", [indexes.get(index, 0) for index in board.task]))
+        task[:] = memoryview(array("H", [indexes.get(index, 0) for index in task]))
     now.extend(list(index_of)[len(now) :])
 
 

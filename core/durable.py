@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from math import inf
 
-from headway.core.active import Active
+from headway.core.active import PAST_DEADLINE, Active
 from headway.core.board import Board
 from headway.core.config import Config
+from headway.core.ids import COUNT_MASK, Ids
 from headway.core.job import Job, Reason, State
 from headway.core.journal.attempts import Attempts
 from headway.core.journal.journal import Journal
@@ -43,12 +45,16 @@ def _show_nothing() -> None:
 class Durable(Active):
     """Active jobs whose changes are written to ``journal``."""
 
-    def __init__(self, config: Config, registry: Registry, board: Board, journal: Journal, waiting: int) -> None:
-        super().__init__(config, registry, board, waiting)
+    def __init__(
+        self, config: Config, registry: Registry, keys: Ids, board: Board, journal: Journal, waiting: int
+    ) -> None:
+        super().__init__(config, registry, keys, board, waiting)
         self.journal = journal
         self.attempts = Attempts(journal.path)
-        # What time.time is when time.monotonic is 0; read anew by ``expire``, since the clock can be set.
-        self.wall = time.time() - time.monotonic()
+        # What the journal's clock says when time.monotonic is 0.
+        self._epoch = journal.found.epoch
+        # Numbers of changes by which an attempt is in the journal, and whose it is.
+        self._retried: deque[tuple[int, int]] = deque()
         # Jobs that ever ended, those included whose end is owed.
         self._ended = 0
         # Kept, because ``super()`` for each job is what ``make bench-journal`` shows.
@@ -72,10 +78,14 @@ class Durable(Active):
         restored, self._restored = self._restored, []
         for job, state, due in restored:
             attempt = self.board.attempt(self.board.at(job.sequence))
-            if state in (State.SCHEDULED, State.RETRYING):
+            if now >= job.deadline:
+                self.jobs[job.sequence] = job
+                self._end(job, State.FAILED, now, Result(PAST_DEADLINE), Reason.DEADLINE)
+            elif state in (State.SCHEDULED, State.RETRYING):
                 super().begin(job, max(due - now, 1e-6), now)
             elif state == State.RUNNING and attempt > job.retries + DEATHS_MOST:
                 text = f"was running when the server died, and {attempt} attempts were begun"
+                self.jobs[job.sequence] = job
                 self._end(job, State.FAILED, now, Result(text), Reason.CRASHED)
             else:
                 super().begin(job, 0.0, now)
@@ -91,25 +101,26 @@ class Durable(Active):
 
     def begin(self, job: Job, delay: float, now: float, key: Key | None = None) -> None:
         """Write down a job; it begins when it is committed."""
-        sequence, wall = job.sequence, self.wall
+        sequence, epoch = job.sequence, self._epoch
         change = self.journal.submit(
             sequence,
             State.SCHEDULED if delay else State.QUEUED,
             job.task.name,
             job.payload,
             self.board.priority[self.board.at(sequence)],
-            now + delay + wall if delay else None,
+            now + delay + epoch if delay else None,
             job.timeout_s,
             job.retries,
-            job.deadline + wall if job.deadline < inf else None,
-            now + wall,
+            job.deadline + epoch if job.deadline < inf else None,
+            now + epoch,
             None if key is None else key.text,
             None if key is None else key.digest,
+            job.batch or None,
         )
         self.queue.reserved += 1
         self._owed[sequence] = owed = Owed(change, self._begin_now, (job, delay, now))
         if key is not None:
-            self.keys.put(key.text, Keyed(sequence, key.digest, now))
+            self.keys.put(key.text, Keyed(sequence, key.digest, now, job.batch & COUNT_MASK))
             owed.key = key.text
 
     def _begin_now(self, job: Job, delay: float, now: float) -> None:
@@ -131,7 +142,7 @@ class Durable(Active):
     def _claim(self, now: float) -> Job | None:
         if self._closing:
             return None
-        if self.journal.full:
+        if self.journal.full or self.attempts.full:
             self._turned_away = True
             return None
         job = self._claim_now(now)
@@ -147,8 +158,10 @@ class Durable(Active):
 
     def _write_waiting(self, sequence: int, state: State) -> None:
         board, row = self.board, self.board.at(sequence)
-        due, started = board.due[row] + self.wall, board.started[row] + self.wall
-        self.journal.retry(sequence, state, board.attempt(row), due, started)
+        # The end that a running job has foretold by its progress is no time at which it is due.
+        due = board.due[row] + self._epoch if state == State.RETRYING else None
+        change = self.journal.retry(sequence, state, board.attempt(row), due, board.started[row] + self._epoch)
+        self._retried.append((change, sequence))
 
     def _show_end(self, job: Job, state: State, now: float, result: Result | None, reason: Reason) -> None:
         """Write down the end of a job; clients see it when it is committed."""
@@ -159,15 +172,19 @@ class Durable(Active):
             job.sequence,
             state,
             board.attempt(row),
-            started + self.wall if started else None,
+            started + self._epoch if started else None,
             reason,
-            now + self.wall,
+            now + self._epoch,
             # They are committed, and so shown, in this order.
             self._ended,
             None if result is None else result.media_type,
             None if result is None else result.body,
         )
-        self._owed[job.sequence] = Owed(change, self._show_end_now, (job, state, now, result, reason))
+        self._owed[job.sequence] = Owed(change, self._show_end_later, (job, state, now, result, reason))
+
+    def _show_end_later(self, job: Job, state: State, now: float, result: Result | None, reason: Reason) -> None:
+        self.attempts.release(job.sequence)
+        self._show_end_now(job, state, now, result, reason)
 
     # What the journal calls.
 
@@ -184,6 +201,10 @@ class Durable(Active):
             owed.show(*owed.arguments)
             for wake in owed.wakes:
                 wake()
+        while self._retried and self._retried[0][0] <= changes:
+            sequence = self._retried.popleft()[1]
+            if self.board.state(sequence) != State.RUNNING:
+                self.attempts.release(sequence)
         if self._turned_away:
             self._turned_away = False
             self.workers.wake()
@@ -202,8 +223,7 @@ class Durable(Active):
 
     def expire(self, _: float) -> None:
         """Have the journal delete what retention has given up, and idempotency keys that are too old."""
-        self.wall = time.time() - time.monotonic()
-        board, now = self.board, time.time()
+        board, now = self.board, time.monotonic() + self._epoch
         self.journal.expire(board.ended_total - board.kept_jobs, now - board.kept_seconds, now - self.keys.seconds)
 
     async def finish(self, timeout_s: float) -> int:

@@ -12,13 +12,14 @@ import time
 from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
-from headway.core import carried, ids
+from headway.core import carried
 from headway.core.active import Active
 from headway.core.admission import Admission
 from headway.core.batches import Batches, BatchStatus, BatchWaiter
 from headway.core.board import Board
 from headway.core.config import Config
 from headway.core.durable import Durable
+from headway.core.ids import Ids
 from headway.core.job import State, Status
 from headway.core.journal.journal import Journal
 from headway.core.journal.replay import Saved
@@ -27,7 +28,6 @@ from headway.core.reading import Reading
 from headway.core.registry import Registry
 from headway.core.restoring import restore
 from headway.core.results import Result
-from headway.core.rows import rows_for, rows_for_all
 from headway.core.waiters import Waiter
 from headway.core.watchdog import Watchdog
 
@@ -56,21 +56,21 @@ class Engine:
         kept, most = config.retention, config.queue.size + config.workers
         if journal is not None:
             waiting = journal.found.waiting()
-            most = max(most, len(waiting) + config.workers)
-            self.ids = ids.Ids(journal.found.secret)
-            self.board = Board(kept.jobs, kept.seconds, most, rows_for_all(waiting, rows_for(kept.jobs, most)))
-            self.active = Durable(config, registry, self.board, journal, len(waiting))
+            most = max(most, waiting + config.workers)
+            self.ids = journal.found.ids
+            self.board = Board(kept.jobs, kept.seconds, most)
+            self.active = Durable(config, registry, self.ids, self.board, journal, waiting)
         elif before is not None:
-            self.ids = ids.Ids(before.document.secret)
+            self.ids = Ids(before.document.secret, before.document.salts)
             self.board = before.board(kept.jobs, kept.seconds, most, names)
-            self.active = Active(config, registry, self.board)
-            before.give(self.active.results, self.active.keys, registry.by_name)
+            self.active = Active(config, registry, self.ids, self.board)
+            before.give(self.active, registry.by_name)
         else:
-            self.ids = ids.Ids()
+            self.ids = Ids()
             self.board = Board(kept.jobs, kept.seconds, most, fd=nameless_file("headway-board"))
-            self.active = Active(config, registry, self.board)
+            self.active = Active(config, registry, self.ids, self.board)
         self.reading = Reading(self.ids, self.board, self.active, names)
-        self.batches = Batches(self.board, self.ids, self.reading.when_all)
+        self.batches = Batches(self.board, self.active.outcomes, self.ids, self.reading.when_all)
         self.admission = Admission(
             config, registry, self.ids, self.board, self.active, self.batches, self.reading, unseen=journal is not None
         )
@@ -88,6 +88,7 @@ class Engine:
         self.take = self.admission.take
         self.submit_many = self.admission.submit_many
         self.replayed = self.admission.replayed
+        self.replayed_batch = self.admission.replayed_batch
         self.retry = self.admission.retry
         self.confirmed = self.admission.confirmed
         self.confirmed_batch = self.admission.confirmed_batch
@@ -228,7 +229,7 @@ class Engine:
         """
         if self.active:
             raise RuntimeError(f"{len(self.active)} jobs are not over")
-        carried.write(file, self.ids.secret, self.board, self.reading.names, self.active.results, self.active.keys)
+        carried.write(file, self.ids, self.board, self.reading.names, self.active)
         return self.board.fd
 
     async def stop(self) -> None:

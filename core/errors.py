@@ -129,18 +129,15 @@ class QueueFullError(HeadwayError):
         super().__init__(text)
 
 
-class NoRunError(HeadwayError):
-    """There are places for the jobs of a batch, but not near enough to each other on the board."""
+class MisdirectedError(HeadwayError):
+    """An id was issued by another server, by an earlier run of one without a journal, or by nobody."""
 
-    status = 503
-    reason = "no-run"
-    title = "No run of free rows"
-    retry_after_s = 1
+    status = 421
+    reason = "misdirected"
+    title = "Issued elsewhere"
 
-    def __init__(self, count: int) -> None:
-        super().__init__(
-            f"the free rows of the board lie too far apart for a batch of {count}; send fewer at once, or try again"
-        )
+    def __init__(self) -> None:
+        super().__init__("this id was issued by another server or an earlier run; ask there, or submit the job again")
 
 
 class NotFailedError(HeadwayError):

@@ -1,13 +1,19 @@
-"""Job ids: 28 lower-case hex digits, 12 of the sequence number and 16 of a keyed tag.
+"""Job ids: 36 lower-case hex digits, 8 of a marker, 12 of the sequence number and 16 of a keyed tag.
+
+The marker tells who issued an id: the journal, or without one the run of the server. An id with another marker was
+issued elsewhere, or never: that cannot be known here (MisdirectedError).
 
 The tag is a part of BLAKE2b (RFC 7693) under a secret of the server: a digest of 64 bytes has the tags of eight
 sequence numbers in a row. Nobody can make an id, so one whose tag is right was issued, and an id that is no longer on
 the board is told from one that never was with nothing stored: 410, not 404. The board keeps the tag of each row, so
 reading a status costs no hash.
 
-The id of a batch has 36 digits: 12 of its first sequence number, 4 of how many jobs it has, 4 of over how many
-sequence numbers they lie, and a tag over the three. The tags of batches are made under another personalization of
-BLAKE2b, so that neither kind of id can be made out of the other.
+Each start of a server adds a *salt* to the secret, for the numbers that are given from there on. So an id is never
+given twice, even where a number is: by a server that was started on an old copy of its journal.
+
+The id of a batch has 40 digits: the marker, 12 of its first sequence number, 4 of how many jobs it has, and a tag over
+the two. The tags of batches are made under another personalization of BLAKE2b, so that neither kind of id can be made
+out of the other.
 """
 
 from __future__ import annotations
@@ -15,32 +21,49 @@ from __future__ import annotations
 import secrets
 from binascii import Error as HexError
 from binascii import unhexlify
+from bisect import bisect_right
+from collections.abc import Sequence
 from hashlib import blake2b
 from itertools import chain
 from struct import Struct
 
-LENGTH = 28
-BATCH_LENGTH = 36
+from headway.core.errors import MisdirectedError
+
+MARKER_LENGTH = 8
+LENGTH = MARKER_LENGTH + 28
+BATCH_LENGTH = MARKER_LENGTH + 32
 TAG_BITS = 64
 TAG_MASK = (1 << TAG_BITS) - 1
 # No sequence number can reach this: at a million a second, nine years.
-SEQUENCE_LIMIT = 1 << 48
-# Of the number of jobs in a batch, and of their span.
+SEQUENCE_BITS = 48
+SEQUENCE_LIMIT = 1 << SEQUENCE_BITS
+SEQUENCE_MASK = SEQUENCE_LIMIT - 1
+# Of the number of jobs in a batch.
 COUNT_BITS = 16
 COUNT_MASK = (1 << COUNT_BITS) - 1
-# The tags of one digest, 2^3 of them.
+SECRET_BYTES = 32
+SALT_BYTES = 16
+# The tags of one digest, 2^3 of them: so many numbers have their tags under one salt.
 _TAGS = Struct(">8Q")
+TOGETHER = 8
+# Numbers from which on a salt holds, and the salt; ascending.
+Salts = Sequence[tuple[int, bytes]]
 
 
 class Ids:
-    """Makes and checks ids under one secret."""
+    """Makes and checks ids under one secret; each salt holds from its number on, a multiple of TOGETHER."""
 
-    def __init__(self, secret: bytes | None = None) -> None:
-        self.secret = secret or secrets.token_bytes(32)
-        self._keyed = blake2b(key=self.secret, digest_size=_TAGS.size)
+    def __init__(self, secret: bytes = b"", salts: Salts = ()) -> None:
+        self.secret = secret or secrets.token_bytes(SECRET_BYTES)
+        self.salts = list(salts) or [(0, b"")]
+        self.marker = blake2b(key=self.secret, digest_size=4, person=b"marker").hexdigest().encode()
+        self._from = [first for first, _ in self.salts]
+        self._keyed = [blake2b(key=self.secret + salt, digest_size=_TAGS.size) for _, salt in self.salts]
+        self._keyed_batch = [
+            blake2b(key=self.secret + salt, digest_size=TAG_BITS // 8, person=b"batch") for _, salt in self.salts
+        ]
         # Which eight were made last, and what they are. One attribute, so that any thread sees both or neither.
         self._made: tuple[int, tuple[int, ...]] = -1, ()
-        self._keyed_batch = blake2b(key=self.secret, digest_size=TAG_BITS // 8, person=b"batch")
 
     def tag(self, sequence: int) -> int:
         """Return the tag of ``sequence``, 64 bits."""
@@ -58,38 +81,61 @@ class Ids:
         return made[first & 7 : (first & 7) + count]
 
     def _eight(self, eight: int) -> tuple[int, ...]:
-        keyed = self._keyed.copy()
+        keyed = self._keyed[self._salt_of(eight << 3)].copy()
         keyed.update(eight.to_bytes(8, "big"))
         return _TAGS.unpack(keyed.digest())
 
-    def batch_tag(self, first: int, count: int, span: int) -> int:
-        """Return the tag of the batch of ``count`` jobs from ``first`` on, over ``span`` numbers; 64 bits."""
-        keyed = self._keyed_batch.copy()
-        keyed.update(b"%012x%04x%04x" % (first, count, span))
+    def _salt_of(self, sequence: int) -> int:
+        return max(bisect_right(self._from, sequence) - 1, 0)
+
+    def batch_tag(self, first: int, count: int) -> int:
+        """Return the tag of the batch of ``count`` jobs from ``first`` on; 64 bits."""
+        keyed = self._keyed_batch[self._salt_of(first)].copy()
+        keyed.update(b"%012x%04x" % (first, count))
         return int.from_bytes(keyed.digest(), "big")
 
+    def write(self, sequence: int, tag: int) -> bytes:
+        """Return the id of ``sequence`` with ``tag``, ASCII."""
+        return b"%b%012x%016x" % (self.marker, sequence, tag)
 
-def write(sequence: int, tag: int) -> bytes:
-    """Return the id of ``sequence`` with ``tag``, ASCII."""
-    return b"%012x%016x" % (sequence, tag)
+    def read(self, text: bytes) -> tuple[int, int]:
+        """Return (sequence number, tag) of a job id; zeros, which no job has, where it is none.
+
+        Raises MisdirectedError where it has the form of an id and the marker of somebody else.
+        """
+        number = self._number(text, LENGTH)
+        return number >> TAG_BITS, number & TAG_MASK
+
+    def write_batch(self, first: int, count: int) -> bytes:
+        """Return the id of the batch of ``count`` jobs from ``first`` on, ASCII."""
+        return b"%b%012x%04x%016x" % (self.marker, first, count, self.batch_tag(first, count))
+
+    def read_batch(self, text: bytes) -> tuple[int, int]:
+        """Return (first sequence number, count) of a batch that was issued here; zeros where it was not.
+
+        Raises MisdirectedError as ``read`` does.
+        """
+        number = self._number(text, BATCH_LENGTH)
+        ahead = number >> TAG_BITS
+        first, count = ahead >> COUNT_BITS, ahead & COUNT_MASK
+        return (first, count) if first and number & TAG_MASK == self.batch_tag(first, count) else (0, 0)
+
+    def _number(self, text: bytes, length: int) -> int:
+        """Return what follows the marker, a number; 0 where ``text`` has not the one form that we write."""
+        if len(text) != length or text != text.lower():
+            return 0
+        try:
+            number = unhexlify(text)
+        except HexError:
+            return 0
+        if text[:MARKER_LENGTH] != self.marker:
+            raise MisdirectedError
+        return int.from_bytes(number[MARKER_LENGTH // 2 :], "big")
 
 
-def read(text: bytes, length: int = LENGTH) -> int:
-    """Return ``sequence << 64 | tag`` of a job id; 0, which no job has, where it is not in the one form we write."""
+def has_form(text: bytes) -> bool:
+    """Whether ``text`` has the form of the id of a job or a batch, whoever issued it and however it is spelt."""
     try:
-        number = int.from_bytes(unhexlify(text), "big")
+        return len(unhexlify(text)) * 2 in (LENGTH, BATCH_LENGTH)
     except HexError:
-        return 0
-    return number if len(text) == length and text == text.lower() else 0
-
-
-def write_batch(first: int, count: int, span: int, tag: int) -> bytes:
-    """Return the id of a batch, ASCII."""
-    return b"%012x%04x%04x%016x" % (first, count, span, tag)
-
-
-def read_batch(batch_id: bytes) -> tuple[int, int, int, int]:
-    """Return (first, count, span, tag); zeros, which no batch has, where it is not in the one form we write."""
-    number = read(batch_id, BATCH_LENGTH)
-    ahead = number >> TAG_BITS
-    return ahead >> 2 * COUNT_BITS, ahead >> COUNT_BITS & COUNT_MASK, ahead & COUNT_MASK, number & TAG_MASK
+        return False

@@ -81,6 +81,8 @@ class Job(msgspec.Struct, gc=False):
     deadline: float
     # Attempts after the first.
     retries: int
+    # The batch it came in, as ``batches.word`` has it; 0 for none.
+    batch: int = 0
 
 
 class Status(msgspec.Struct, gc=False):
@@ -88,7 +90,8 @@ class Status(msgspec.Struct, gc=False):
 
     state: int
     sequence: int
-    tag: int
+    # ASCII.
+    id: bytes
     task: str
     attempt: int
     # Percent, or None where the job has not reported any.

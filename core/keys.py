@@ -22,17 +22,19 @@ class Key(msgspec.Struct, frozen=True):
     digest: bytes
 
     @classmethod
-    def of(cls, text: str, content: bytes) -> Key:
-        """Return the key of a submission with this content."""
-        return cls(text, blake2b(content, digest_size=DIGEST_BYTES).digest())
+    def of(cls, text: str, content: bytes, what: bytes = b"") -> Key:
+        """Return the key of a submission with this content; ``what`` tells kinds of submission apart."""
+        return cls(text, blake2b(content, digest_size=DIGEST_BYTES, person=what).digest())
 
 
 class Keyed(msgspec.Struct, frozen=True, gc=False):
-    """The job that a key stands for; ``submitted`` is of time.monotonic."""
+    """The job that a key stands for, or the first job of its batch; ``submitted`` is of time.monotonic."""
 
     sequence: int
     digest: bytes
     submitted: float
+    # How many jobs the batch has; 0 for a job alone.
+    batch: int = 0
 
 
 class Keys:

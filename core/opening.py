@@ -13,6 +13,7 @@ from headway.core.carried import Carried
 from headway.core.config import Config
 from headway.core.engine import Engine
 from headway.core.errors import RecoveringError
+from headway.core.ids import Ids
 from headway.core.journal.journal import Journal
 from headway.core.pace import Pace
 from headway.core.registry import Registry
@@ -31,8 +32,9 @@ class Recovering:
         self._pace = Pace(config.polling.share * config.polling.capacity)
         # Jobs read so far.
         self.read = 0
-        # Nothing is found on it.
+        # Nothing is found on it, and no id is one of it.
         self.board = Board(0, 0.0, 0)
+        self.ids = Ids()
 
     @property
     def not_ready(self) -> str:

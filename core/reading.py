@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from headway.core import ids
 from headway.core.active import Active
 from headway.core.board import Board
 from headway.core.ids import Ids
-from headway.core.job import ACTIVE, Reason, State, Status
+from headway.core.job import Reason, State, Status
 from headway.core.rows import (
     ATTEMPT_MAX,
     ATTEMPT_SHIFT,
@@ -23,8 +22,8 @@ from headway.core.rows import (
 # Plain ints for the road of a poll: a member of an enum costs twice as much to compare.
 QUEUED, RUNNING, SUCCEEDED = int(State.QUEUED), int(State.RUNNING), int(State.SUCCEEDED)
 
-# Rows that one call to ``list`` looks at, so that it does not hold the loop: a millisecond.
-LISTED_ROWS = 1 << 16
+# Jobs that one call to ``list`` looks at, so that it does not hold the loop: a millisecond.
+LOOKS = 1000
 # A client that asks this much before it was told to is told the same again.
 EARLY_S = 0.03
 
@@ -54,69 +53,65 @@ class Reading:
         sequence, now = status.sequence, time.monotonic()
         row = self._board.row(sequence)
         if row < 0 or (self._board.live[row] & STATE_MASK >= SUCCEEDED and not self._board.kept(row, now)):
-            return bare(State.EXPIRED, sequence, status.tag)
+            return bare(State.EXPIRED, sequence, status.id)
         return self.status(row, now)
 
     def peek(self, job_id: bytes) -> Status | None:
         """Return what is known of a job at once; None where it was never issued.
 
-        A job that has left the board, by count or by time, is EXPIRED.
+        A job that has left the board, by count or by time, is EXPIRED. Raises MisdirectedError where the id was issued
+        by somebody else.
         """
-        number = ids.read(job_id)
-        sequence, tag = number >> ids.TAG_BITS, number & ids.TAG_MASK
+        sequence, tag = self._ids.read(job_id)
         board, now = self._board, time.monotonic()
         row = board.row(sequence)
         if row >= 0 and board.tag[row] == tag and (board.live[row] & STATE_MASK < SUCCEEDED or board.kept(row, now)):
             return self.status(row, now)
         if not sequence or self._ids.tag(sequence) != tag:
             return None
-        return bare(State.EXPIRED, sequence, tag)
+        return bare(State.EXPIRED, sequence, job_id)
 
     def peek_key(self, text: str) -> Status | None:
         """Return what is known of the job that came under a key; None where none did, or where that is not safe yet."""
         keyed = self._active.keys.get(text, time.monotonic())
-        status = None if keyed is None else self.at(keyed.sequence)
+        status = None if keyed is None or keyed.batch else self.at(keyed.sequence)
         return status if status is not None and status.state else None
 
     def at(self, sequence: int) -> Status | None:
         """Return what is known of a job that was issued, EMPTY where it is not safe yet."""
         if self._active.owes(sequence) and self._board.row(sequence) < 0:
-            return self.status(self._board.at(sequence), 0.0)
-        return self.peek(ids.write(sequence, self._ids.tag(sequence)))
+            return self.unseen(sequence)
+        return self.peek(self._ids.write(sequence, self._ids.tag(sequence)))
+
+    def unseen(self, sequence: int) -> Status:
+        """Return the status of a job whose submission is not safe yet."""
+        return bare(State.EMPTY, sequence, self._ids.write(sequence, self._board.tag[self._board.at(sequence)]))
 
     def list(self, state: State, before: int, limit: int) -> tuple[list[Status], int]:
         """Return up to ``limit`` jobs that are in ``state``, newest first, from those before sequence ``before``.
 
         And the sequence number to go on from, 0 where there are no more. 0 for ``before`` begins with the newest. No
-        more than LISTED_ROWS rows are looked at, so fewer than ``limit`` may come although there are more. Nothing is
-        said of when to ask again.
+        more than LOOKS jobs are looked at, so fewer than ``limit`` may come although there are more. Nothing is said of
+        when to ask again.
         """
         board, now = self._board, time.monotonic()
         end = min(before or board.next_sequence, board.next_sequence)
-        oldest = max(end - LISTED_ROWS, board.next_sequence - board.rows, 1)
-        found: list[Status] = []
-        for sequence in board.in_state(state, oldest, end):
-            if len(found) == limit:
-                return found, sequence + 1
-            row = board.at(sequence)
-            if state in ACTIVE or board.kept(row, now):
-                found.append(self.status(row, now, promise=False))
-        return found, oldest if oldest > max(board.next_sequence - board.rows, 1) else 0
+        found, after = board.page(state, end, limit, LOOKS, now)
+        return [self.status(board.at(sequence), now, promise=False) for sequence in found], after
 
     def status(self, row: int, now: float, promise: bool = True) -> Status:
         """Return what is known of the job in ``row``; unless there is a ``promise``, not when to ask again."""
         board = self._board
         # Once: each reading of a column makes an int.
-        word, task, tag = board.live[row], board.task[row], board.tag[row]
-        state, sequence = word & STATE_MASK, (word >> GENERATION_SHIFT) * board.rows + row
-        if not state:
-            return bare(State.EMPTY, sequence, tag)
+        word, task = board.live[row], board.task[row]
+        state = word & STATE_MASK
+        sequence = (word >> GENERATION_SHIFT) * board.rows + row if row < board.rows else board.sequence(row)
         progress = word >> PROGRESS_SHIFT & PROGRESS_NONE
         ahead = 0 if state == RUNNING or state >= SUCCEEDED else self._active.queue.ahead(row, state != QUEUED)
         return Status(
             state,
             sequence,
-            tag,
+            self._ids.write(sequence, board.tag[row]),
             self.names[task],
             word >> ATTEMPT_SHIFT & ATTEMPT_MAX,
             None if progress == PROGRESS_NONE else progress,
@@ -177,6 +172,6 @@ class Reading:
         return self._promise(first, longest, now)
 
 
-def bare(state: State, sequence: int, tag: int) -> Status:
+def bare(state: State, sequence: int, job_id: bytes) -> Status:
     """Return the status of a job of which nothing else is known."""
-    return Status(state, sequence, tag, "", 0, None, 0, 0, 0.0, 0.0, 0.0, Reason.NONE)
+    return Status(state, sequence, job_id, "", 0, None, 0, 0, 0.0, 0.0, 0.0, Reason.NONE)

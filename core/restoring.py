@@ -1,11 +1,9 @@
 """From a journal back to the board: what a start does before it serves.
 
 A job that was running is queued again, its attempts counted. Times on the board are of time.monotonic and those of a
-journal of time.time; ``Durable.wall`` is the difference.
+journal of its own clock; ``found.epoch`` is the difference.
 
-Where retention.jobs, queue.size or workers were changed the board has another number of rows, and two sequence numbers
-may share one. Jobs that are not over have one each in any case (``rows_for_all``); of two that are over the one that
-ended first is given up, as if it had expired.
+Each job that is kept or not over comes back, whatever the settings were when it came: see rows.
 """
 
 from __future__ import annotations
@@ -19,13 +17,16 @@ from math import inf
 from headway.core.board import Board
 from headway.core.durable import Durable
 from headway.core.errors import JournalError
-from headway.core.ids import Ids
+from headway.core.ids import COUNT_MASK, Ids
 from headway.core.job import Job, State
 from headway.core.journal.journal import Journal
 from headway.core.journal.replay import Ended, Saved
 from headway.core.keys import Keyed
 from headway.core.registry import Registry, Task
 from headway.core.rows import Record
+
+# Jobs whose attempt, or end, is not committed yet, besides those that run. Where there are as many no more are begun.
+IN_HAND_MOST = 1 << 16
 
 
 def restore(
@@ -42,11 +43,11 @@ def restore(
     them: those that are declared, then those that only jobs that are over know. Raises JournalError where a job is to
     be run whose task is not declared.
     """
-    found, names, wall = journal.found, _Names(registry), active.wall
+    found, names, epoch = journal.found, _Names(registry), journal.found.epoch
     waiting = [_counted(saved, active.attempts.attempt(saved.sequence)) for saved in found.unfinished()]
     read = len(waiting)
     board.ended_total = found.last_place
-    for over in found.ended(board.ended_total - board.kept_jobs, time.time() - board.kept_seconds, wall):
+    for over in found.ended(board.ended_total - board.kept_jobs, time.monotonic() - board.kept_seconds):
         _restore_over(board, over, names, keys)
         read += len(over.sequence)
         progress(read)
@@ -57,13 +58,16 @@ def restore(
             f"{journal.path}: jobs wait whose tasks are not declared: {told}; add their modules to tasks:"
         )
     for saved in waiting:
-        board.restore(_record(saved, keys.tag(saved.sequence), names[saved.task], wall))
-        active.restore(_job(saved, registry.by_name[saved.task], wall), saved.state, (saved.due or 0.0) - wall)
+        board.restore(_record(saved, keys.tag(saved.sequence), names[saved.task], epoch))
+        active.restore(_job(saved, registry.by_name[saved.task], epoch), saved.state, (saved.due or 0.0) - epoch)
+    board.begin_stretch(found.next_sequence)
     progress(read)
-    for sequence, key, digest, submitted in chain.from_iterable(found.keyed()):
-        active.keys.put(key, Keyed(sequence, digest, submitted - wall))
-    board.next_sequence = found.next_sequence
-    active.attempts.begin(board.rows, [(saved.sequence, saved.attempt) for saved in waiting])
+    for sequence, key, digest, submitted, batch in chain.from_iterable(found.keyed()):
+        active.keys.put(key, Keyed(sequence, digest, submitted - epoch, (batch or 0) & COUNT_MASK))
+    for batch, failed, cancelled in found.unsuccessful():
+        active.outcomes.put(batch, failed, cancelled)
+    in_hand = [(saved.sequence, saved.attempt) for saved in waiting if saved.state == State.RUNNING]
+    active.attempts.begin(min(active.queue.size, IN_HAND_MOST) + 2 * active.workers.count, in_hand)
     return list(names)
 
 
@@ -110,21 +114,22 @@ def _counted(saved: Saved, begun: int) -> Saved:
     return saved if begun <= saved.attempt else saved._replace(state=State.RUNNING, attempt=begun)
 
 
-def _job(saved: Saved, task: Task, wall: float) -> Job:
-    deadline = inf if saved.deadline is None else saved.deadline - wall
-    return Job(saved.sequence, task, saved.payload or b"null", saved.timeout, deadline, saved.retries)
+def _job(saved: Saved, task: Task, epoch: float) -> Job:
+    deadline = inf if saved.deadline is None else saved.deadline - epoch
+    payload = saved.payload or b"null"
+    return Job(saved.sequence, task, payload, saved.timeout, deadline, saved.retries, saved.batch or 0)
 
 
-def _record(saved: Saved, tag: int, task: int, wall: float) -> Record:
+def _record(saved: Saved, tag: int, task: int, epoch: float) -> Record:
     return Record(
         saved.sequence,
         tag,
         State.QUEUED if saved.state == State.RUNNING else saved.state,
         task,
         saved.priority,
-        saved.submitted - wall,
-        saved.due - wall if saved.due else 0.0,
-        saved.started - wall if saved.started else 0.0,
+        saved.submitted - epoch,
+        saved.due - epoch if saved.due else 0.0,
+        saved.started - epoch if saved.started else 0.0,
         0.0,
         saved.attempt,
     )

@@ -8,19 +8,20 @@ from functools import partial
 import orjson
 from headway.core.batches import BatchStatus
 from headway.core.job import State
+from headway.core.keys import Key
 from headway.protocol import bodies
 from headway.protocol.jobs import patience, when_safe
 from headway.protocol.problems import Refusal, document
 from headway.protocol.request import Request
 from headway.protocol.responses import JSON, NAMES, PROBLEM, STATUS_LINES, Held, complete
 from headway.protocol.service import Service
-from headway.protocol.submissions import check_content
+from headway.protocol.submissions import REPLAYED, check_content, key_of
 
 # What the problem document of a batch that is over says, by its state.
 ENDINGS = {
     State.FAILED: "not all of its jobs succeeded: at least one failed",
     State.CANCELLED: "not all of its jobs succeeded: at least one was cancelled",
-    State.EXPIRED: "all of its jobs are over, and the status of at least one is no longer kept",
+    State.EXPIRED: "all of its jobs are over, and the status of none is kept any longer",
 }
 
 
@@ -30,24 +31,42 @@ def submit(service: Service, request: Request, _: bytes) -> bytes | Held:
     submissions = bodies.batch(request.body)
     if service.limits is not None:
         service.limits.submit(request, len(submissions))
-    batch = service.engine.submit_many(submissions)
-    return when_safe(service, batch.first + batch.span - 1, lambda: _accepted(service, request, batch))
+    key, fields = None, b""
+    if b"idempotency-key" in request.headers:
+        key = Key.of(key_of(request), request.body, b"batch")
+        before = service.engine.replayed_batch(key)
+        if before is not None:
+            return _when_safe(service, request, before, REPLAYED)
+    return _when_safe(service, request, service.engine.submit_many(submissions, key), fields)
 
 
-def _accepted(service: Service, request: Request, batch: BatchStatus) -> bytes | Held:
-    batch = service.engine.confirmed_batch(batch)
+def _when_safe(service: Service, request: Request, batch: BatchStatus, fields: bytes) -> bytes | Held:
+    last = batch.first + batch.count - 1
+    if service.engine.owes(last) and not batch.pending:
+        # Its submission is not safe, so nobody sees it yet.
+        return when_safe(
+            service, last, lambda: _accepted(service, request, service.engine.confirmed_batch(batch), fields)
+        )
+    return _accepted(service, request, batch, fields)
+
+
+def _accepted(service: Service, request: Request, batch: BatchStatus, fields: bytes) -> bytes | Held:
+    """Answer that a batch was taken; with ``Prefer: wait``, or where it came before and is over, what came of it."""
     seconds = patience(service, request)
-    if seconds is None:
-        return _created(service, request, batch, b"")
-    fields = b"Preference-Applied: wait=%d\r\n" % seconds
+    if seconds is not None:
+        fields += b"Preference-Applied: wait=%d\r\n" % seconds
 
     def then() -> bytes:
         now = service.engine.peek_batch(batch.id) or batch
         if now.pending:
             return _created(service, request, now, fields)
-        head = _head(service, now) + b"Content-Location: /batches/%b\r\n" % batch.id + fields
-        return _with_document(service, now, head)
+        where = b"Location: /batches/%b\r\n" % batch.id
+        # As in the first answer.
+        again = where if fields.startswith(REPLAYED) else b""
+        return _with_document(service, now, _head(service, now) + b"Content-" + where + again + fields)
 
+    if seconds is None or not batch.pending:
+        return then()
     return Held(partial(service.engine.wait_batch, batch, seconds), then)
 
 

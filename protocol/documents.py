@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import orjson
-from headway.core import ids
 from headway.core.job import State, Status
 from headway.protocol.clock import Clock
 from headway.protocol.problems import document
@@ -20,7 +19,7 @@ def status_document(status: Status, clock: Clock, error: str | None = None) -> b
 
 def job_members(status: Status, clock: Clock) -> dict[str, object]:
     """Return the members of a status document."""
-    job_id = ids.write(status.sequence, status.tag).decode()
+    job_id = status.id.decode()
     state = status.state
     members: dict[str, object] = {
         "id": job_id,
@@ -48,7 +47,7 @@ def job_members(status: Status, clock: Clock) -> dict[str, object]:
 
 def ended_document(status: Status, code: int, error: str | None) -> bytes:
     """Return the problem document of a job that failed, was cancelled or has expired."""
-    job_id = ids.write(status.sequence, status.tag).decode()
+    job_id = status.id.decode()
     name = NAMES[status.state]
     members: dict[str, object] = {"id": job_id, "state": name}
     if status.state == State.FAILED:

@@ -40,7 +40,7 @@ def find(service: Service, name: bytes) -> tuple[Status, bytes]:
     status = service.engine.peek_key(name.decode("latin-1"))
     if status is None:
         raise Refusal("not-found", "no job with this id was ever issued here")
-    return status, b"Content-Location: /jobs/%b\r\n" % ids.write(status.sequence, status.tag)
+    return status, b"Content-Location: /jobs/%b\r\n" % status.id
 
 
 def job(service: Service, request: Request, name: bytes) -> bytes | Held:
@@ -138,7 +138,7 @@ def _query(target: bytes) -> Query:
 def _result(service: Service, request: Request, status: Status, fields: bytes) -> bytes | Held:
     if status.state != State.SUCCEEDED:
         return _told(service, request, status, fields)
-    tag = b'"%b"' % ids.write(status.sequence, status.tag)
+    tag = b'"%b"' % status.id
     fields = b"Job-State: succeeded\r\n%bETag: %b\r\nCache-Control: private, immutable\r\n" % (
         service.clock.date + fields,
         tag,
@@ -164,7 +164,7 @@ def _given_up(service: Service, status: Status, bodiless: bool) -> bytes:
         "result-gone",
         "The result is gone",
         "the job succeeded; its result was deleted, or given up to stay within results.max_bytes",
-        id=ids.write(status.sequence, status.tag).decode(),
+        id=status.id.decode(),
         state="succeeded",
     )
     head = STATUS_LINES[410] + b"Job-State: succeeded\r\n" + service.clock.fields
@@ -179,9 +179,12 @@ def _matches(if_none_match: bytes | None, tag: bytes) -> bool:
     return tag in named or named == [b"*"]
 
 
-def delete(service: Service, _: Request, name: bytes) -> bytes | Held:
+def delete(service: Service, request: Request, name: bytes) -> bytes | Held:
     """DELETE /jobs/{id}: cancel a job; forget the result of one that is over."""
     status, fields = find(service, name)
+    if service.engine.owes(status.sequence):
+        # Its end, say, is being committed: what is done now goes by what it is then.
+        return when_safe(service, status.sequence, lambda: delete(service, request, name))
     if status.state in (State.CANCELLED, State.EXPIRED):
         return with_document(service, status, service.heads.job(status) + fields)
     service.engine.cancel(status)

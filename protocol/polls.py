@@ -27,6 +27,8 @@ HEAD_JOB = b"HEAD /jobs/"
 TARGET = len(b"HEAD ")
 ID = len(HEAD_JOB)
 REST = ID + ids.LENGTH
+# And what only this server's ids have: the number behind the marker.
+NUMBER = ID + ids.MARKER_LENGTH
 
 # Plain ints: a member of an enum costs twice as much to compare.
 QUEUED, RUNNING, SUCCEEDED = int(State.QUEUED), int(State.RUNNING), int(State.SUCCEEDED)
@@ -83,16 +85,17 @@ class Polls:
         openings, expiry, polls, answers = heads.openings, heads.expiry, heads.polls, turn.answers
         board = engine.board
         rows, live, tag = board.rows, board.live, board.tag
+        ours = HEAD_JOB + engine.ids.marker
         submitted, started, ended = board.submitted, board.started, board.ended
         for client, data in reads:
             # The same bytes as before around another id need no parser.
-            if data[REST:] != client.known_rest or data[:ID] != HEAD_JOB or not client.free or client.to_flush:
+            if data[REST:] != client.known_rest or data[:NUMBER] != ours or not client.free or client.to_flush:
                 if client.to_flush:
                     # What it was answered before in this turn comes first.
                     turn.write()
                 client.read(data)
                 continue
-            text = data[ID:REST]
+            text = data[NUMBER:REST]
             try:
                 number = int.from_bytes(unhexlify(text), "big")
                 sequence = number >> ids.TAG_BITS

@@ -14,7 +14,6 @@ from headway.core.errors import (
     HeadwayError,
     InvalidError,
     JournalFullError,
-    NoRunError,
     QueueFullError,
     RecoveringError,
 )
@@ -85,7 +84,7 @@ def answer(error: Refusal | HeadwayError, clock: Clock, bodiless: bool) -> bytes
         seconds = (_milliseconds(error.retry_after_s) + 999) // 1000
         fields += b'RateLimit-Policy: "queue";q=%d;qu="concurrent-requests"\r\n' % error.size
         fields += b'RateLimit: "queue";r=%d;t=%d\r\n' % (error.room, seconds)
-    elif isinstance(error, NoRunError | DrainingError | JournalFullError | RecoveringError):
+    elif isinstance(error, DrainingError | JournalFullError | RecoveringError):
         fields += retry_after(error.retry_after_s)
     body = document(error.status, error.reason, error.title, str(error), **members)
     return complete(STATUS_LINES[error.status] + fields, PROBLEM, body, bodiless)

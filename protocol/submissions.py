@@ -11,6 +11,7 @@ from functools import partial
 from headway.core import ids
 from headway.core.errors import InvalidError
 from headway.core.job import State, Status
+from headway.core.journal.replay import Saved
 from headway.core.keys import Key
 from headway.protocol import bodies
 from headway.protocol.jobs import find, patience, with_document
@@ -36,7 +37,7 @@ def submit(service: Service, request: Request, _: bytes) -> bytes | Held:
     """POST /jobs: take a job; with ``Prefer: wait`` answer when it is over."""
     check_content(request)
     if b"idempotency-key" in request.headers:
-        return _keyed(service, request, _key_of(request.headers[b"idempotency-key"]))
+        return _keyed(service, request, key_of(request))
     return _accepted(service, request, service.engine.submit(bodies.submission(request.body)))
 
 
@@ -56,7 +57,7 @@ def confirm_plain(service: Service, sequence: int) -> bytes:
 def put(service: Service, request: Request, name: bytes) -> bytes | Held:
     """PUT /jobs/{key}: take a job under a key of the client's, as POST with this Idempotency-Key does."""
     check_content(request)
-    if ids.read(name):
+    if ids.has_form(name):
         raise InvalidError([("key", "has the form of an id; choose another, for instance with a dash in it")])
     return _keyed(service, request, _checked(name))
 
@@ -69,8 +70,9 @@ def _keyed(service: Service, request: Request, text: str) -> bytes | Held:
     return _accepted(service, request, status, REPLAYED)
 
 
-def _key_of(value: bytes) -> str:
-    """Return the key in a header, a string of structured fields (RFC 9651, 3.3.3) or a bare one as many send it."""
+def key_of(request: Request) -> str:
+    """Return the Idempotency-Key, a string of structured fields (RFC 9651, 3.3.3) or a bare one as many send it."""
+    value = request.headers[b"idempotency-key"]
     quoted = len(value) > 1 and value[:1] == value[-1:] == b'"'
     return _checked(value[1:-1] if quoted else value)
 
@@ -83,17 +85,33 @@ def _checked(key: bytes) -> str:
 
 def retry(service: Service, request: Request, name: bytes) -> bytes | Held:
     """POST /jobs/{id}/retry: take a job that failed once more, under a new id."""
+    key = None
+    if b"idempotency-key" in request.headers:
+        key = Key.of(key_of(request), name, b"retry")
+        before = service.engine.replayed(key)
+        if before is not None:
+            return _accepted(service, request, before, REPLAYED)
     status, _ = find(service, name)
     if status.state == State.EXPIRED:
         return with_document(service, status, service.heads.job(status))
-    link = b'Link: </jobs/%b>; rel="prev"\r\n' % ids.write(status.sequence, status.tag)
+    link = b'Link: </jobs/%b>; rel="prev"\r\n' % status.id
     if service.engine.journal is None or status.state != State.FAILED:
-        return _accepted(service, request, service.engine.retry(status), link)
+        return _accepted(service, request, service.engine.retry(status, key=key), link)
     reading = asyncio.ensure_future(service.engine.read_job(status))
     return Held(
         partial(Awaited, reading),
-        lambda: _accepted(service, request, service.engine.retry(status, reading.result()), link),
+        lambda: _retried(service, request, status, reading.result(), key, link),
     )
+
+
+def _retried(
+    service: Service, request: Request, status: Status, saved: Saved | None, key: Key | None, link: bytes
+) -> bytes | Held:
+    """Take a job again whose payload was read meanwhile, unless it was taken under the same key meanwhile."""
+    before = None if key is None else service.engine.replayed(key)
+    if before is not None:
+        return _accepted(service, request, before, REPLAYED)
+    return _accepted(service, request, service.engine.retry(status, saved, key), link)
 
 
 def _accepted(service: Service, request: Request, status: Status, fields: bytes = b"") -> bytes | Held:
@@ -122,7 +140,7 @@ def _answer(service: Service, request: Request, status: Status, fields: bytes) -
     if status.state < State.SUCCEEDED:
         minimal = b"prefer" in request.headers and request.preference(b"return") == b"minimal"
         return _created(service, status, fields, minimal)
-    where = b"Location: /jobs/%b\r\n" % ids.write(status.sequence, status.tag)
+    where = b"Location: /jobs/%b\r\n" % status.id
     if fields.startswith(REPLAYED):
         # As in the first answer.
         fields += where
@@ -130,7 +148,7 @@ def _answer(service: Service, request: Request, status: Status, fields: bytes) -
 
 
 def _created(service: Service, status: Status, fields: bytes = b"", minimal: bool = False) -> bytes:
-    job_id = ids.write(status.sequence, status.tag)
+    job_id = status.id
     head = service.heads.accepted(status, job_id) + fields
     if minimal:
         return head + b"Preference-Applied: return=minimal\r\nContent-Length: 0\r\n\r\n"

@@ -97,7 +97,7 @@ MASKS = (
     (re.compile(r"(Retry-After|Retry-After-Ms|Job-Progress): \d+"), r"\1: <n>"),
     (re.compile(r"dur=[\d.]+"), "dur=<ms>"),
 )
-JOB_ID = re.compile(r"\b[0-9a-f]{28}\b")
+JOB_ID = re.compile(r"\b[0-9a-f]{36}\b")
 
 
 def transcript() -> list[tuple[str, str]]:

@@ -1,11 +1,12 @@
 """How often each job was begun, in a mapped file beside the journal.
 
 A job may be what the server dies of, in the very moment it begins; so that it is not begun for ever, its attempt has to
-be counted before. A commit for that would hold up every job. A store into a mapped page costs 0.2 µs, needs no system
+be counted before. A commit for that would hold up every job. A store into a mapped page costs 0.3 µs, needs no system
 call, and the kernel keeps it through SIGKILL. A loss of power may undo the last stores: the counts in the journal,
 which follow a moment later, are then what is known.
 
-One 64-bit word for each row of the board:
+One 64-bit word for each job that is in hand, begun and its end or its next attempt not yet in the journal, in whatever
+slot is free:
 
     bits 63..24 sequence number, its low 40 bits   23..12 attempt   11..0 check
 
@@ -26,9 +27,6 @@ ATTEMPT_MASK = (1 << ATTEMPT_BITS) - 1
 CHECK_BITS = 12
 # The largest prime of CHECK_BITS bits: whatever bit of the number or the attempt is flipped, the check is another.
 CHECK_PRIME = 4093
-# Bytes that are looked at together when it is read.
-STRETCH = 4096
-_NOTHING = bytes(STRETCH)
 
 
 def beside(path: Path) -> Path:
@@ -43,61 +41,84 @@ def word_of(sequence: int, attempt: int) -> int:
 
 
 class Attempts:
-    """The attempts of the journal at ``path``. Raises JournalError where its file cannot be made."""
+    """The attempts of the journal at ``path``. Raises JournalError where its file cannot be read."""
 
     def __init__(self, path: Path) -> None:
         self._path = beside(path)
         # Low bits of the sequence number to attempt, of those that the last process began.
-        self.before = dict(self._read())
+        self.before = self._read()
         # Empty until ``begin``.
         self._words = memoryview(b"").cast("Q")
-        self._rows = 0
+        # Of the jobs in hand; and those that are free.
+        self._slot_of: dict[int, int] = {}
+        self._free: list[int] = []
 
-    def _read(self) -> list[tuple[int, int]]:
+    def _read(self) -> dict[int, int]:
         try:
             data = self._path.read_bytes()
         except FileNotFoundError:
-            return []
+            return {}
         except OSError as error:
             raise JournalError(f"{self._path}: cannot be read: {error.strerror}") from None
-        found = []
-        for at in range(0, len(data), STRETCH):
-            stretch = data[at : at + STRETCH]
-            # Most of it is: only jobs that were begun since the last start stand here.
-            if stretch == _NOTHING:
-                continue
-            for word in memoryview(stretch[: len(stretch) // 8 * 8]).cast("Q"):
-                sequence, attempt = word >> ATTEMPT_BITS + CHECK_BITS, word >> CHECK_BITS & ATTEMPT_MASK
-                if word and word == word_of(sequence, attempt):
-                    found.append((sequence, attempt))
+        found: dict[int, int] = {}
+        for word in memoryview(data[: len(data) // 8 * 8]).cast("Q"):
+            sequence, attempt = word >> ATTEMPT_BITS + CHECK_BITS, word >> CHECK_BITS & ATTEMPT_MASK
+            if word and word == word_of(sequence, attempt):
+                # A slot that came free keeps its word until another job has it.
+                found[sequence] = max(attempt, found.get(sequence, 0))
         return found
 
     def attempt(self, sequence: int) -> int:
         """Return the last attempt at a job that the last process began; 0 where it began none."""
         return self.before.get(sequence & SEQUENCE_MASK, 0)
 
-    def begin(self, rows: int, kept: list[tuple[int, int]]) -> None:
-        """Start a new file for a board of ``rows`` rows, with (sequence, attempt) of the jobs that are not over."""
+    def begin(self, most: int, kept: list[tuple[int, int]]) -> None:
+        """Start a new file for ``most`` jobs in hand, with (sequence, attempt) of those that the last process had.
+
+        Raises JournalError where it cannot be written.
+        """
         new = self._path.with_name(f"{self._path.name}-new")
-        words = memoryview(bytearray(rows * 8)).cast("Q")
-        for sequence, attempt in kept:
-            words[sequence % rows] = word_of(sequence, attempt)
+        slots = most + len(kept)
+        words = memoryview(bytearray(slots * 8)).cast("Q")
+        for slot, (sequence, attempt) in enumerate(kept):
+            words[slot] = word_of(sequence, attempt)
         try:
-            # Written rather than made as a hole: a store for which there is no room later would be a SIGBUS.
-            new.write_bytes(words)
-            file = os.open(new, os.O_RDWR | os.O_CLOEXEC)
+            new.unlink(missing_ok=True)
+            file = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
-                self._words = memoryview(mmap.mmap(file, rows * 8)).cast("Q")
+                # Written rather than made as a hole: a store for which there is no room later would be a SIGBUS.
+                _write(file, memoryview(words).cast("B"))
+                self._words = memoryview(mmap.mmap(file, slots * 8)).cast("Q")
             finally:
                 os.close(file)
             new.rename(self._path)
         except OSError as error:
             raise JournalError(f"{new}: cannot be written: {error.strerror}") from None
-        self._rows = rows
+        self._slot_of = {sequence: slot for slot, (sequence, _) in enumerate(kept)}
+        self._free = list(range(slots - 1, len(kept) - 1, -1))
         self.before = {}
 
     def note(self, sequence: int, attempt: int) -> None:
         """Count an attempt that is about to begin."""
+        slot = self._slot_of.get(sequence)
+        if slot is None:
+            slot = self._slot_of[sequence] = self._free.pop()
         # As in ``word_of``, whose call is what ``make bench-journal`` shows.
         value = (sequence & SEQUENCE_MASK) << ATTEMPT_BITS | min(attempt, ATTEMPT_MASK)
-        self._words[sequence % self._rows] = value << CHECK_BITS | value % CHECK_PRIME
+        self._words[slot] = value << CHECK_BITS | value % CHECK_PRIME
+
+    @property
+    def full(self) -> bool:
+        """Whether ``note`` has no slot for another job."""
+        return not self._free
+
+    def release(self, sequence: int) -> None:
+        """The journal has the attempt, or the end, of a job."""
+        slot = self._slot_of.pop(sequence, None)
+        if slot is not None:
+            self._free.append(slot)
+
+
+def _write(file: int, data: memoryview) -> None:
+    while data:
+        data = data[os.write(file, data) :]

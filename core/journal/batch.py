@@ -22,24 +22,25 @@ from headway.core.job import State
 # submission, the first; of all others the second.
 COLUMNS = (
     *("sequence", "task", "state", "due", "payload_body", "priority_reason", "timeout_place", "retries_attempt"),
-    *("deadline_ended", "submitted_started", "key_media", "digest_forgotten"),
+    *("deadline_ended", "submitted_started", "key_media", "digest_forgotten", "batch"),
 )
 TASK = COLUMNS.index("task")
 Change = tuple[Any, ...]
 # Rows of one statement. A batch takes the smallest that holds it and leaves the rest NULL, which costs as much to bind;
 # SQL longer than 16 KiB would not stay in apsw's cache of statements.
-SIZES = (1, 2, 4, 6, 8, *range(12, 64, 4), *range(64, 128, 8), *range(128, 256, 16), *range(256, 600, 48), 600)
+SIZES = (1, 2, 4, 6, 8, *range(12, 64, 4), *range(64, 128, 8), *range(128, 256, 16), *range(256, 576, 64), 576)
 # What failed can be sent again, so its payload stays.
 FAILED = int(State.FAILED)
-# The row that ends a batch has sequence 0, and the highest sequence number so far as its attempt.
+# The row that ends a batch has sequence 0, the highest sequence number so far as its attempt, and the skew as the time
+# at which it started.
 APPLY = f"""
 CREATE TEMP VIEW change AS SELECT {", ".join(f"NULL AS {name}" for name in COLUMNS)};
 CREATE TEMP TRIGGER apply INSTEAD OF INSERT ON change BEGIN
     INSERT INTO job (sequence, task, state, due, payload, priority, timeout, retries, deadline, submitted, attempt,
-        reason) SELECT new.sequence, new.task, new.state, new.due, new.payload_body, new.priority_reason,
-        new.timeout_place, new.retries_attempt, new.deadline_ended, new.submitted_started, 0, 0
+        reason, batch) SELECT new.sequence, new.task, new.state, new.due, new.payload_body, new.priority_reason,
+        new.timeout_place, new.retries_attempt, new.deadline_ended, new.submitted_started, 0, 0, new.batch
         WHERE new.task IS NOT NULL;
-    INSERT INTO keyed SELECT new.sequence, new.key_media, new.digest_forgotten, new.submitted_started
+    INSERT INTO keyed SELECT new.sequence, new.key_media, new.digest_forgotten, new.submitted_started, new.batch
         WHERE new.task IS NOT NULL AND new.key_media IS NOT NULL;
     UPDATE job SET state = new.state, attempt = coalesce(new.retries_attempt, attempt),
         reason = coalesce(new.priority_reason, reason), started = coalesce(new.submitted_started, started),
@@ -52,7 +53,8 @@ CREATE TEMP TRIGGER apply INSTEAD OF INSERT ON change BEGIN
     DELETE FROM result WHERE new.task IS NULL AND new.digest_forgotten AND sequence = new.sequence;
     UPDATE job SET size = coalesce(size, 0), payload = NULL
         WHERE new.task IS NULL AND new.digest_forgotten AND sequence = new.sequence;
-    UPDATE meta SET commits = commits + 1, high = max(high, new.retries_attempt) WHERE new.sequence = 0 AND id = 1;
+    UPDATE meta SET commits = commits + 1, high = max(high, new.retries_attempt), skew = new.submitted_started
+        WHERE new.sequence = 0 AND id = 1;
 END;
 """  # noqa: S608
 _INSERT = {
@@ -69,9 +71,9 @@ def divide(changes: list[Change]) -> tuple[list[Change], list[int]]:
     return [change for change in changes if change[TASK] is None], rejected
 
 
-def put(connection: apsw.Connection, changes: list[Change], highest: int) -> None:
+def put(connection: apsw.Connection, changes: list[Change], highest: int, skew: float) -> None:
     """Commit ``changes`` and the seal that counts the commit."""
-    rows = [*changes, (0, *[None] * 6, highest, *[None] * 4)]
+    rows = [*changes, (0, *[None] * 6, highest, None, skew, *[None] * 3)]
     most = SIZES[-1]
     if len(rows) <= most:
         _insert(connection, rows)

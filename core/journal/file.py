@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import apsw
-from headway.core.journal import schema
+from headway.core.ids import TOGETHER
+from headway.core.journal import clock, schema
 from headway.core.journal.batch import APPLY, Change, put
 from headway.core.journal.mark import Mark, beside
 
@@ -34,15 +35,19 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class File:
-    """The file of a ``connection``, locked by ``mark``; ``high`` is the highest sequence number that was ever given."""
+    """The file of a ``connection``, locked by ``mark``; ``high`` is the highest sequence number that was ever given.
 
-    def __init__(self, mark: Mark, connection: apsw.Connection, sync: schema.Sync, high: int) -> None:
+    ``epoch`` is that of the journal's clock.
+    """
+
+    def __init__(self, mark: Mark, connection: apsw.Connection, sync: schema.Sync, high: int, epoch: float) -> None:
         # Whether there was no room at the last try.
         self.full = False
         self.high = high
         # Jobs deleted by retention.
         self.expired = 0
         self._slice = 500
+        self._epoch = epoch
         self._mark = mark
         self._connection = connection
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
@@ -53,23 +58,27 @@ class File:
         self._commits = self._looked = schema.Meta(connection).commits
 
     @classmethod
-    def taken_over(cls, path: Path, sync: schema.Sync, lock: int, high: int) -> File:
+    def taken_over(cls, path: Path, sync: schema.Sync, lock: int, high: int, epoch: float) -> File:
         """Open the file that another process has checked and handed over, with the descriptor of its lock."""
         connection = schema.connect(path, apsw.SQLITE_OPEN_READWRITE)
         connection.set_busy_timeout(schema.BUSY_MS)
-        return cls(Mark(beside(path), lock), connection, sync, high)
+        return cls(Mark(beside(path), lock), connection, sync, high, epoch)
 
-    def begin(self) -> None:
-        """Say that it is open, and bring it to the disk.
+    def begin(self, boot: str, salt: bytes) -> None:
+        """Say that it is open, by which clock and with which salt for the numbers from here on; bring it to the disk.
 
         What the last process wrote is put there before anything is built on it: a sync of its may have failed.
         """
-        self._set_clean(False)
+        with self._connection:
+            self._connection.execute("UPDATE meta SET boot = ?, epoch = ? WHERE id = 1", (boot, self._epoch))
+            first = (self.high + 1) // TOGETHER * TOGETHER
+            self._connection.execute("INSERT OR REPLACE INTO run VALUES (?, ?)", (first, salt))
+            self._set_clean(False)
         self._checkpoint()
 
     def commit(self, batch: list[Change]) -> bool:
         """Commit a batch; False, with nothing done, where there is no room."""
-        if not self._with_room(lambda: put(self._connection, batch, self.high)):
+        if not self._with_room(lambda: put(self._connection, batch, self.high, clock.skew(self._epoch))):
             return False
         self._commits += 1
         self._mark.acknowledge(self._commits)
@@ -89,7 +98,7 @@ class File:
             for at, (sql, values) in enumerate(((_EXPIRE, (size, place, ended_before)), (_UNKEY, (size, keys_before)))):
                 connection.execute(sql, values)
                 deleted[at] = connection.changes()
-            put(connection, [], self.high)
+            put(connection, [], self.high, clock.skew(self._epoch))
             connection.execute("COMMIT")
 
         begun = time.perf_counter()
@@ -148,8 +157,8 @@ class File:
         return True
 
     def _set_clean(self, clean: bool) -> None:
-        sql = "UPDATE meta SET clean = ?, high = ?, commits = commits + 1 WHERE id = 1"
-        self._connection.execute(sql, (clean, self.high))
+        sql = "UPDATE meta SET clean = ?, high = ?, skew = ?, commits = commits + 1 WHERE id = 1"
+        self._connection.execute(sql, (clean, self.high, clock.skew(self._epoch)))
         self._commits += 1
 
 

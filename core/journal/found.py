@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
 import apsw
 from headway.core.errors import JournalError
-from headway.core.journal import mark, schema
+from headway.core.ids import SALT_BYTES, TOGETHER, Ids
+from headway.core.journal import clock, mark, schema
 from headway.core.journal.file import File, one_line
-from headway.core.journal.replay import Ended, Key, Saved, ended, keys, last_place, unfinished, waiting
+from headway.core.journal.replay import (
+    Ended,
+    Key,
+    Saved,
+    ended,
+    keys,
+    last_place,
+    latest,
+    salts,
+    unfinished,
+    unsuccessful,
+    waiting,
+)
 from headway.core.journal.schema import SKIP
 
 
@@ -39,15 +53,20 @@ class Found:
             # ``lost``: acknowledged commits that are missing, which is possible with ``sync: normal`` only.
             self._connection, meta, self.lost = schema.open_checked(path, marked, sync)
             schema.migrate(self._connection, path)
-            self.secret = meta.secret
-            # The first sequence number that was never given.
-            self.next_sequence = meta.high + 1 if meta.clean else meta.high + 1 + SKIP
+            # The first sequence number that was never given. It has tags together with none that was.
+            self.next_sequence = meta.high + 1 + (0 if meta.clean else SKIP)
+            if meta.high:
+                self.next_sequence = -(-self.next_sequence // TOGETHER) * TOGETHER
+            salt = secrets.token_bytes(SALT_BYTES)
+            self.ids = Ids(meta.secret, [*salts(self._connection), (self.next_sequence // TOGETHER * TOGETHER, salt)])
+            # To be added to time.monotonic for the times in the journal.
+            self.epoch = clock.epoch(meta, latest(self._connection))
             # The number of the job that ended last.
             self.last_place = last_place(self._connection)
             self._mark.begin((marked or mark.Marked(0, 0, 0, 0))._replace(journal=meta.journal, commits=meta.commits))
             # From here on the file is ours to write to.
-            self._file = File(self._mark, self._connection, sync, self.next_sequence - 1)
-            self._file.begin()
+            self._file = File(self._mark, self._connection, sync, self.next_sequence - 1, self.epoch)
+            self._file.begin(clock.boot(), salt)
         except apsw.Error as error:
             raise JournalError(f"{path}: cannot be opened: {one_line(error)}") from None
 
@@ -56,16 +75,20 @@ class Found:
         """The descriptor that has the lock, for the writer to inherit."""
         return self._mark.file
 
-    def ended(self, after_place: int, after: float, wall: float) -> Iterator[Ended]:
-        """Return jobs that ended after the ``after_place``-th, and after a time, in chunks; ``wall`` is off times."""
-        return ended(self._connection, after_place, after, wall)
+    def ended(self, after_place: int, after: float) -> Iterator[Ended]:
+        """Return jobs that ended after the ``after_place``-th, and after a time, in chunks; times of time.monotonic."""
+        return ended(self._connection, after_place, after + self.epoch, self.epoch)
+
+    def unsuccessful(self) -> list[tuple[int, int, int]]:
+        """Return (batch, failed, cancelled) of each batch in which any job was."""
+        return unsuccessful(self._connection)
 
     def unfinished(self) -> list[Saved]:
         """Return the jobs that are not over, in the order of their numbers."""
         return unfinished(self._connection)
 
-    def waiting(self) -> list[int]:
-        """Return the sequence numbers of the jobs that are not over."""
+    def waiting(self) -> int:
+        """Return how many jobs are not over."""
         return waiting(self._connection)
 
     def keyed(self) -> Iterator[list[Key]]:

@@ -88,16 +88,17 @@ class Journal:
         submitted: float,
         key: str | None = None,
         digest: bytes | None = None,
+        batch: int | None = None,
     ) -> int:
         """Record a job that was submitted, SCHEDULED or QUEUED."""
         self._send_in(1)
         return self._append(
-            (sequence, task, state, due, payload, priority, timeout_s, retries, deadline, submitted, key, digest)
+            (sequence, task, state, due, payload, priority, timeout_s, retries, deadline, submitted, key, digest, batch)
         )
 
-    def retry(self, sequence: int, state: int, attempt: int, due: float, started: float) -> int:
-        """Record that a job waits for another attempt, due at a time; the last one was started at one."""
-        return self._append((sequence, None, state, due, None, None, None, attempt, None, started, None, None))
+    def retry(self, sequence: int, state: int, attempt: int, due: float | None, started: float) -> int:
+        """Record that a job waits for another attempt, due at a time or now; the last one was started at one."""
+        return self._append((sequence, None, state, due, None, None, None, attempt, None, started, None, None, None))
 
     def end(
         self,
@@ -113,12 +114,12 @@ class Journal:
     ) -> int:
         """Record the end of a job, the ``place``-th to end, with its result or the text of its error."""
         return self._append(
-            (sequence, None, state, None, body, reason, place, attempt, ended, started, media_type, None)
+            (sequence, None, state, None, body, reason, place, attempt, ended, started, media_type, None, None)
         )
 
     def forget_result(self, sequence: int) -> int:
         """Record that the result of a job that is over was deleted."""
-        return self._append((sequence, *[None] * 10, 1))
+        return self._append((sequence, *[None] * 10, 1, None))
 
     def expire(self, place: int, ended_before: float, keys_before: float) -> None:
         """Have jobs deleted that ended as the ``place``-th or earlier, or before a time; and keys from before one."""
@@ -179,7 +180,7 @@ class Journal:
         self._ended = loop.create_future()
         self._running = True
         self._link.open(loop, self._hear, self._hung_up)
-        self._link.send(Begin(self.found.hand_over()))
+        self._link.send(Begin(self.found.hand_over(), self.found.epoch))
         # For what was appended before.
         self._send()
 

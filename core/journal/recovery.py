@@ -13,10 +13,12 @@ from typing import Any
 
 import apsw
 from headway.core.errors import JournalError
-from headway.core.ids import SEQUENCE_LIMIT
+from headway.core.ids import COUNT_BITS, SEQUENCE_LIMIT
 from headway.core.journal import schema
-from headway.core.journal.replay import JOB, KEY, RESULT, one
+from headway.core.journal.replay import GONE, JOB, KEY, RESULT, RUN, one
 
+# No key of a table can reach this: the word of a batch is the longest.
+WORD_LIMIT = SEQUENCE_LIMIT << COUNT_BITS - 1
 # Numbers tried one by one past a page that cannot be read; then twice as far each time.
 STEPS = 1000
 
@@ -74,10 +76,11 @@ def _copy(source: apsw.Connection, target: apsw.Connection, checked: bool) -> in
     source.execute(f"PRAGMA checksum_verification = {int(checked)}")
     before = target.total_changes()
     with target:
-        for table, columns in (("job", JOB), ("result", RESULT), ("keyed", KEY)):
+        for table, columns in (("job", JOB), ("result", RESULT), ("keyed", KEY), ("gone", GONE), ("run", RUN)):
             places = ",".join("?" * (columns.count(",") + 1))
             sql = f"INSERT OR IGNORE INTO {table} ({columns}) VALUES ({places})"  # noqa: S608
-            for row in _readable(source, f"SELECT {columns} FROM {table} WHERE sequence > ? ORDER BY sequence"):  # noqa: S608
+            first = columns.partition(",")[0]
+            for row in _readable(source, f"SELECT {columns} FROM {table} WHERE {first} > ? ORDER BY {first}"):  # noqa: S608
                 if checked or _plausible(table, row):
                     try:
                         target.execute(sql, row)
@@ -87,19 +90,21 @@ def _copy(source: apsw.Connection, target: apsw.Connection, checked: bool) -> in
 
 
 def _plausible(table: str, row: tuple[Any, ...]) -> bool:
+    if table == "gone":
+        return True
     return 0 < row[0] < SEQUENCE_LIMIT and (table != "job" or row[1] in range(1, 8))
 
 
 def _readable(source: apsw.Connection, sql: str) -> Iterator[tuple[Any, ...]]:
     """The rows that can be read, stepping over those that cannot."""
     last, missed = 0, 0
-    while last < SEQUENCE_LIMIT:
+    while last < WORD_LIMIT:
         try:
             for row in source.execute(sql, (last,)):
                 last, missed = row[0], 0
                 yield row
         except (apsw.Error, UnicodeDecodeError):
             missed += 1
-            last += 1 if missed < STEPS else 1 << min(missed - STEPS, 48)
+            last += 1 if missed < STEPS else 1 << min(missed - STEPS, 62)
         else:
             return

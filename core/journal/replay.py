@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import apsw
 from headway.core.errors import JournalError
 from headway.core.journal import schema
+from headway.core.journal.schema import CANCELLED, FAILED
 
 
 class Saved(NamedTuple):
@@ -37,6 +38,7 @@ class Saved(NamedTuple):
     retries: int
     payload: bytes | None
     deadline: float | None
+    batch: int | None
 
 
 class Ended(NamedTuple):
@@ -56,9 +58,11 @@ class Ended(NamedTuple):
 
 
 JOB = ", ".join(Saved._fields)
-KEY = "sequence, key, digest, submitted"
+KEY = "sequence, key, digest, submitted, batch"
 RESULT = "sequence, media, body"
-Key = tuple[int, str, bytes, float]
+GONE = "batch, failed, cancelled"
+RUN = "first, salt"
+Key = tuple[int, str, bytes, float, int | None]
 Read = TypeVar("Read")
 
 # Rows read at once.
@@ -90,15 +94,41 @@ def unfinished(connection: apsw.Connection) -> list[Saved]:
     return [Saved._make(row) for row in connection.execute(sql)]
 
 
-def waiting(connection: apsw.Connection) -> list[int]:
-    """Return the sequence numbers of the jobs that are not over, ascending."""
-    rows: list[Any] = connection.execute("SELECT sequence FROM job WHERE place IS NULL ORDER BY sequence").fetchall()
-    return [row[0] for row in rows]
+def waiting(connection: apsw.Connection) -> int:
+    """Return how many jobs are not over."""
+    return one(connection, "SELECT count(*) FROM job WHERE place IS NULL")
 
 
 def last_place(connection: apsw.Connection) -> int:
     """Return the number of the job that ended last, 0 where none is kept."""
     return one(connection, "SELECT coalesce(max(place), 0) FROM job WHERE place IS NOT NULL")
+
+
+def latest(connection: apsw.Connection) -> float:
+    """Return the latest time at which anything happened; 0.0 where nothing did."""
+    # Both are in the order of time.
+    submitted = "SELECT submitted FROM job ORDER BY sequence DESC LIMIT 1"
+    ended = "SELECT ended FROM job WHERE place IS NOT NULL ORDER BY place DESC LIMIT 1"
+    found: list[Any] = connection.execute(
+        f"SELECT max(coalesce(({submitted}), 0.0), coalesce(({ended}), 0.0))"
+    ).fetchall()
+    return float(found[0][0])
+
+
+def salts(connection: apsw.Connection) -> list[tuple[int, bytes]]:
+    """Return the salt of each start, and from which number on it holds."""
+    rows: list[Any] = connection.execute("SELECT first, salt FROM run ORDER BY first").fetchall()
+    return rows
+
+
+def unsuccessful(connection: apsw.Connection) -> list[tuple[int, int, int]]:
+    """Return (batch, failed, cancelled) of each batch in which any job was, deleted ones included."""
+    rows: list[Any] = connection.execute(
+        f"SELECT batch, sum(failed), sum(cancelled) FROM (SELECT batch, state = {FAILED} AS failed, "  # noqa: S608
+        f"state = {CANCELLED} AS cancelled FROM job WHERE batch IS NOT NULL AND state IN ({FAILED}, {CANCELLED}) "
+        "UNION ALL SELECT batch, failed, cancelled FROM gone) GROUP BY batch"
+    ).fetchall()
+    return rows
 
 
 def keys(connection: apsw.Connection) -> Iterator[list[Key]]:

@@ -11,7 +11,7 @@ from headway.core import ids
 from headway.core.errors import JournalError
 from headway.core.job import Reason, State
 from headway.core.journal import mark, schema
-from headway.core.journal.replay import jobs, result
+from headway.core.journal.replay import jobs, result, salts
 
 
 def check(path: Path) -> list[str]:
@@ -60,10 +60,10 @@ def export(path: Path, out: BinaryIO) -> int:
     connection = schema.open_reader(path)
     count = 0
     try:
-        tag = ids.Ids(schema.Meta(connection).secret).tag
+        issued = ids.Ids(schema.Meta(connection).secret, salts(connection))
         for chunk in jobs(connection):
             for saved in chunk:
-                job_id = ids.write(saved.sequence, tag(saved.sequence)).decode()
+                job_id = issued.write(saved.sequence, issued.tag(saved.sequence)).decode()
                 names: dict[str, object] = {
                     "state": State(saved.state).name.lower(),
                     "reason": Reason(saved.reason).name.lower(),

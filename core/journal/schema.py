@@ -1,8 +1,10 @@
 """The journal's file: what is in it, how it is opened, and when it is refused.
 
 ``job`` has a row for each job, ``result`` the bodies by themselves (so that the rows stay small and a start need not
-read them), ``keyed`` the idempotency keys (which outlive their jobs), ``meta`` one row with the server's secret and
-two counters: commits, and the highest sequence number ever committed, which deleting rows does not lower.
+read them), ``keyed`` the idempotency keys (which outlive their jobs), ``gone`` how many jobs of a batch did not succeed
+whose rows were deleted, while others are kept. ``run`` has the salt of each start (see ids). ``meta`` is one row: the
+server's secret, two counters (commits, and the highest sequence number ever committed, which deleting rows does not
+lower), and what the journal's clock goes by (see clock).
 
 Every page bears a checksum (SQLite's own cksumvfs, part of apsw), checked whenever it is read; SQLite alone would
 not notice a flipped bit in a row. ``open_checked`` reads every page once and compares the count of commits with the
@@ -24,12 +26,14 @@ from typing import Literal
 import apsw
 from apsw import sqlite_extra
 from headway.core.errors import JournalError
+from headway.core.ids import COUNT_BITS, COUNT_MASK, SECRET_BYTES
+from headway.core.job import State
 from headway.core.journal import mark
 
 Sync = Literal["full", "normal"]
 
-# 1 had ids of another kind (before 0.1.0), which cannot be told from those that were never issued.
-VERSION = 2
+# 1 and 2 had ids of other kinds (before 0.1.0), which cannot be told from those that were never issued.
+VERSION = 3
 # From version → the SQL that leads to the next.
 MIGRATIONS: dict[int, str] = {}
 # Sequence numbers left out after a kill. At most so many submissions may be uncommitted at once.
@@ -39,32 +43,46 @@ BUSY_MS = 5000
 # In the header of the file, bytes 68 to 71; user_version is at 60 to 63 (sqlite.org/fileformat).
 APPLICATION = int.from_bytes(b"Hdwy", "big")
 PAGE_BYTES = 4096
+FAILED, CANCELLED = int(State.FAILED), int(State.CANCELLED)
 MAGIC = b"SQLite format 3\0"
 
-# Times are of time.time, in seconds. What is NULL in ``job``: due where it was never delayed, ended and place while the
-# job is active, payload once it succeeded or was cancelled, size where it returned nothing.
-TABLES = """
+# Times are of the journal's clock, in seconds. What is NULL in ``job``: due where it was never delayed, ended and place
+# while the job is active, payload once it succeeded or was cancelled, size where it returned nothing, batch where it
+# came alone; else batch is the word of outcomes.
+TABLES = f"""
 CREATE TABLE meta (id INTEGER PRIMARY KEY, journal INTEGER NOT NULL, secret BLOB NOT NULL,
-    commits INTEGER NOT NULL, high INTEGER NOT NULL, clean INTEGER NOT NULL) STRICT;
+    commits INTEGER NOT NULL, high INTEGER NOT NULL, clean INTEGER NOT NULL,
+    boot TEXT NOT NULL, epoch REAL NOT NULL, skew REAL NOT NULL) STRICT;
+CREATE TABLE run (first INTEGER PRIMARY KEY, salt BLOB NOT NULL) STRICT;
 CREATE TABLE job (sequence INTEGER PRIMARY KEY, state INTEGER NOT NULL, attempt INTEGER NOT NULL,
     reason INTEGER NOT NULL, priority INTEGER NOT NULL, task TEXT NOT NULL, submitted REAL NOT NULL, started REAL,
     due REAL, ended REAL, place INTEGER, size INTEGER, timeout REAL NOT NULL, retries INTEGER NOT NULL,
-    payload BLOB, deadline REAL) STRICT;
+    payload BLOB, deadline REAL, batch INTEGER) STRICT;
 CREATE TABLE result (sequence INTEGER PRIMARY KEY, media TEXT NOT NULL, body BLOB NOT NULL) STRICT;
-CREATE TABLE keyed (sequence INTEGER PRIMARY KEY, key TEXT NOT NULL, digest BLOB NOT NULL, submitted REAL NOT NULL)
-    STRICT;
+CREATE TABLE keyed (sequence INTEGER PRIMARY KEY, key TEXT NOT NULL, digest BLOB NOT NULL, submitted REAL NOT NULL,
+    batch INTEGER) STRICT;
+CREATE TABLE gone (batch INTEGER PRIMARY KEY, failed INTEGER NOT NULL, cancelled INTEGER NOT NULL) STRICT;
 CREATE INDEX ends ON job (place, ended) WHERE place IS NOT NULL;
+CREATE INDEX unsuccessful ON job (batch, state) WHERE batch IS NOT NULL AND state IN ({FAILED}, {CANCELLED});
 CREATE TRIGGER expire AFTER DELETE ON job BEGIN DELETE FROM result WHERE sequence = old.sequence; END;
-"""
+CREATE TRIGGER expire_of_batch AFTER DELETE ON job WHEN old.batch IS NOT NULL BEGIN
+    INSERT INTO gone SELECT old.batch, old.state = {FAILED}, old.state = {CANCELLED}
+        WHERE old.state IN ({FAILED}, {CANCELLED}) ON CONFLICT DO UPDATE
+        SET failed = failed + excluded.failed, cancelled = cancelled + excluded.cancelled;
+    DELETE FROM gone WHERE batch = old.batch AND NOT EXISTS (SELECT 1 FROM job WHERE
+        sequence >= old.batch >> {COUNT_BITS} AND sequence < (old.batch >> {COUNT_BITS}) + (old.batch & {COUNT_MASK}));
+END;
+"""  # noqa: S608
 
 
 class Meta:
     """What ``meta`` holds, as it was when it was read."""
 
-    __slots__ = ("clean", "commits", "high", "journal", "secret")
+    __slots__ = ("boot", "clean", "commits", "epoch", "high", "journal", "secret", "skew")
 
     def __init__(self, connection: apsw.Connection) -> None:
-        row = connection.execute("SELECT journal, secret, commits, high, clean FROM meta WHERE id = 1").fetchone()
+        columns = "journal, secret, commits, high, clean, boot, epoch, skew"
+        row = connection.execute(f"SELECT {columns} FROM meta WHERE id = 1").fetchone()  # noqa: S608
         if row is None:
             raise apsw.CorruptError("the row of meta is gone")
         self.journal: int = row[0]
@@ -73,6 +91,10 @@ class Meta:
         self.high: int = row[3]
         # Whether the last process closed the journal, rather than being killed.
         self.clean = bool(row[4])
+        # What the journal's clock went by: see clock.
+        self.boot: str = row[5]
+        self.epoch: float = row[6]
+        self.skew: float = row[7]
 
 
 # A text of several statements runs on only while its rows are fetched: a PRAGMA's answer is one. Hence .fetchall().
@@ -124,8 +146,8 @@ def create(path: Path, secret: bytes | None = None, high: int = 0) -> None:
         f"PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; BEGIN; {TABLES}"
     ).fetchall()
     connection.execute(
-        "INSERT INTO meta VALUES (1, ?, ?, 0, ?, 1)",
-        (secrets.randbits(62), secret or secrets.token_bytes(32), high),
+        "INSERT INTO meta VALUES (1, ?, ?, 0, ?, 1, '', 0, 0)",
+        (secrets.randbits(62), secret or secrets.token_bytes(SECRET_BYTES), high),
     )
     connection.execute("COMMIT")
     connection.close()
@@ -188,7 +210,10 @@ def _check_version(path: Path, application: int, version: int) -> None:
             f"{path}: has schema {version} and this program knows {VERSION}; start the newer program that wrote it"
         )
     if not all(before in MIGRATIONS for before in range(version, VERSION)):
-        raise JournalError(f"{path}: has schema {version}, which this program cannot migrate; drain it with its own")
+        raise JournalError(
+            f"{path}: has schema {version}, whose ids this program does not know; let the program that wrote it finish "
+            "its jobs, then name another file in journal.path"
+        )
 
 
 def verify(path: Path, connection: apsw.Connection) -> Meta:

@@ -17,6 +17,7 @@ class Begin(Message, frozen=True, tag=True):
     """The file is yours to write to; ``high`` is the highest sequence number that was ever given."""
 
     high: int
+    epoch: float
 
 
 class Changes(Message, frozen=True, tag=True):

@@ -123,7 +123,7 @@ class Writer:
             elif isinstance(message, Expire):
                 self._cut = message
             elif isinstance(message, Begin):
-                self._file = File.taken_over(self._path, self._sync, self._lock, message.high)
+                self._file = File.taken_over(self._path, self._sync, self._lock, message.high, message.epoch)
             else:
                 self._closing = True
 

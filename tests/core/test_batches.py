@@ -5,16 +5,14 @@ import time
 
 import msgspec
 import pytest
-from headway.core import ids
-from headway.core.batches import PENDING, SPAN_MOST, Batches
+from headway.core.batches import PENDING, Batches
 from headway.core.board import Board
 from headway.core.context import Context
 from headway.core.engine import Engine
-from headway.core.errors import DrainingError, NoRunError, QueueFullError, UnknownTaskError
-from headway.core.ids import BATCH_LENGTH, COUNT_MASK, SEQUENCE_LIMIT, TAG_MASK, Ids
+from headway.core.errors import DrainingError, MisdirectedError, QueueFullError, UnknownTaskError
+from headway.core.ids import BATCH_LENGTH, Ids
 from headway.core.job import ACTIVE, State, Submission
-from hypothesis import given
-from hypothesis import strategies as st
+from headway.core.outcomes import Outcomes, word
 
 from tests.core.test_engine import broken, double, engine_with, forever, run, until
 
@@ -23,28 +21,10 @@ def submissions(*tasks: str) -> list[Submission]:
     return [Submission(task=task, payload=msgspec.Raw(b"1")) for task in tasks]
 
 
-@given(
-    st.integers(1, SEQUENCE_LIMIT - 1),
-    st.integers(0, COUNT_MASK),
-    st.integers(0, COUNT_MASK),
-    st.integers(0, TAG_MASK),
-)
-def test_the_id_that_is_written_is_read(first: int, count: int, span: int, tag: int) -> None:
-    batch_id = ids.write_batch(first, count, span, tag)
-    assert len(batch_id) == BATCH_LENGTH
-    assert ids.read_batch(batch_id) == (first, count, span, tag)
-    assert ids.read(batch_id) == 0
-    assert ids.read_batch(batch_id.replace(b"0", b"0 ")) == (0, 0, 0, 0)
-
-
-def test_tags_of_batches_depend_on_all_three_and_are_not_those_of_jobs() -> None:
+def test_tags_of_batches_depend_on_both_and_are_not_those_of_jobs() -> None:
     keys = Ids(b"a" * 32)
-    assert keys.batch_tag(1, 2, 3) == Ids(b"a" * 32).batch_tag(1, 2, 3)
-    assert (
-        len({keys.batch_tag(1, 2, 3), keys.batch_tag(1, 3, 3), keys.batch_tag(1, 2, 4), keys.batch_tag(2, 2, 3)}) == 4
-    )
-    # Of the same bytes, whatever they are.
-    assert keys._keyed.digest() != keys._keyed_batch.digest()
+    assert keys.batch_tag(1, 2) == Ids(b"a" * 32).batch_tag(1, 2)
+    assert len({keys.batch_tag(1, 2), keys.batch_tag(1, 3), keys.batch_tag(2, 2)}) == 3
 
 
 def test_pending_is_what_is_active() -> None:
@@ -61,7 +41,12 @@ def test_a_changed_id_was_never_issued() -> None:
                 for at, digit in enumerate(status.id)
             }
             assert len(digits) == BATCH_LENGTH
-            assert [changed for changed in digits if engine.peek_batch(changed) is not None] == []
+            for changed in digits:
+                if changed.startswith(engine.ids.marker):
+                    assert engine.peek_batch(changed) is None
+                else:
+                    with pytest.raises(MisdirectedError):
+                        engine.peek_batch(changed)
             assert engine.peek_batch(status.id.upper()) is None
             assert engine.peek_batch(engine.list_batch(status)[0][0]) is None
             assert engine.peek(status.id) is None
@@ -73,9 +58,9 @@ def test_jobs_of_a_batch_have_consecutive_numbers_and_are_told_in_order() -> Non
     async def test() -> None:
         async with engine_with(double, forever, workers=1) as engine:
             status = engine.submit_many(submissions("forever", *["double"] * 999))
-            assert (status.count, status.span, status.pending, status.state) == (1000, 1000, 1000, State.RUNNING)
+            assert (status.count, status.pending, status.state) == (1000, 1000, State.RUNNING)
             jobs = engine.list_batch(status)
-            assert [ids.read(job_id) >> ids.TAG_BITS for job_id, _ in jobs] == list(range(1, 1001))
+            assert [engine.ids.read(job_id)[0] for job_id, _ in jobs] == list(range(1, 1001))
             await asyncio.sleep(0)
             assert engine.cancel_batch(status) == (True, 0)
             assert [state for _, state in engine.list_batch(status)] == [State.CANCELLED] * 1000
@@ -127,10 +112,12 @@ def test_what_is_known_of_a_batch_outlasts_what_is_not() -> None:
             assert await seen_after(2) == (State.RUNNING, 1, 0)
             engine.submit(Submission(task="double", payload=msgspec.Raw(b"1")))
             engine.submit(Submission(task="double", payload=msgspec.Raw(b"1")))
-            assert await seen_after(4) == (State.RUNNING, 0, 1)
+            assert await seen_after(4) == (State.RUNNING, 1, 1)
             engine.cancel_batch(status)
-            assert await seen_after(5) == (State.CANCELLED, 0, 2)
-            engine.submit_many(submissions("double", "double", "double"))
+            assert await seen_after(5) == (State.FAILED, 1, 2)
+            engine.submit_many(submissions("double", "double"))
+            assert await seen_after(7) == (State.FAILED, 1, 2)
+            engine.submit_many(submissions("double"))
             assert await seen_after(8) == (State.EXPIRED, 0, 3)
 
     run(test)
@@ -222,68 +209,64 @@ def test_a_drain_releases_who_waits_for_a_batch() -> None:
     run(test)
 
 
-def on_board(kept_jobs: int, active_most: int) -> tuple[Board, Batches]:
-    board = Board(kept_jobs, 60.0, active_most)
-    return board, Batches(board, Ids(), lambda some, count, _: some[0])
+def on_board(kept_jobs: int, active_most: int, rows: int) -> tuple[Board, Outcomes, Batches]:
+    board = Board(kept_jobs, 60.0, active_most, rows)
+    outcomes = Outcomes(board)
+    return board, outcomes, Batches(board, outcomes, Ids(), lambda some, count, _: some[0])
 
 
 def opened(board: Board, count: int) -> list[int]:
     return [board.open(State.QUEUED, lambda sequence: sequence, 0, 5, 1.0) for _ in range(count)]
 
 
-def test_a_batch_goes_around_rows_that_are_held() -> None:
-    board, batches = on_board(0, 6)
-    held = opened(board, 4)[::2]
-    for sequence in (2, 4):
-        board.move(sequence, State.CANCELLED, 1.0)
-    board.next_sequence = board.rows
-    first = batches.seek(4, 2.0)
-    members = opened(board, 4)
-    assert members == [number for number in range(first, first + 6) if number % board.rows not in held]
-    status = batches.newest(first, 4, 2.0)
-    assert (status.pending, status.span) == (4, 6)
-    # Those that hold the rows between are none of the batch.
-    for sequence in held:
-        board.move(sequence, State.CANCELLED, 2.0)
-    assert batches.newest(first, 4, 2.0).cancelled == 0
-
-
 @pytest.mark.parametrize("held", [False, True])
-def test_a_young_batch_is_counted_where_the_ring_begins_anew(held: bool) -> None:
-    board, batches = on_board(200, 6)
+def test_a_batch_has_numbers_side_by_side_whatever_is_in_their_rows(held: bool) -> None:
+    board, outcomes, batches = on_board(200, 6, 300)
     if held:
-        opened(board, 2)
+        opened(board, 3)
         board.move(1, State.CANCELLED, 1.0)
     board.next_sequence = board.rows - 2
-    first = batches.seek(4, 2.0)
     members = opened(board, 4)
-    assert members == [first, first + 1, first + 2, first + (5 if held else 3)]
+    first = members[0]
+    assert members == list(range(first, first + 4))
     for sequence in members[1:]:
         board.move(sequence, State.CANCELLED, 3.0)
-    status = batches.newest(first, 4, 3.0)
-    assert (status.pending, status.cancelled, status.expired) == (1, 3, 0)
-    assert (status.retry_after_ms, status.span) == (first, 6 if held else 4)
+        outcomes.add(word(first, 4), State.CANCELLED, 3.0)
+    status = batches.status(first, 4, 3.0)
+    assert (status.pending, status.cancelled, status.succeeded, status.expired) == (1, 3, 0, 0)
+    assert status.retry_after_ms == first
+    if held:
+        assert [board.state(sequence) for sequence in (1, 2, 3)] == [State.CANCELLED, State.QUEUED, State.QUEUED]
 
 
-def test_free_rows_that_lie_too_far_apart_are_left_for_the_next_round() -> None:
-    board, _ = on_board(0, 6)
-    opened(board, 6)
-    board.move(1, State.CANCELLED, 1.0)
-    board.next_sequence = board.rows + 1
-    # Row 1 is free, rows 2 to 6 are not.
-    assert board.seek(2, 3, 1.0)
-    assert board.next_sequence == board.rows + 7
+def test_a_batch_is_known_while_any_of_its_jobs_is_and_then_gone() -> None:
+    board, outcomes, batches = on_board(2, 6, 20)
+    members = opened(board, 3)
+    batch = word(members[0], 3)
+    for sequence, state in zip(members, (State.FAILED, State.CANCELLED, State.SUCCEEDED), strict=True):
+        if state is not State.CANCELLED:
+            board.move(sequence, State.RUNNING, 1.0)
+        board.move(sequence, state, 1.0)
+        outcomes.add(batch, state, 1.0)
+
+    def seen() -> tuple[State, int, int, int, int]:
+        status = batches.status(members[0], 3, 1.0)
+        return status.state, status.failed, status.cancelled, status.succeeded, status.expired
+
+    assert seen() == (State.FAILED, 1, 1, 1, 1)
+    board.move(opened(board, 1)[0], State.CANCELLED, 1.0)
+    assert seen() == (State.FAILED, 1, 1, 1, 2)
+    board.move(opened(board, 1)[0], State.CANCELLED, 1.0)
+    assert seen() == (State.EXPIRED, 0, 0, 0, 3)
+    # Its entry goes when others come.
+    assert len(outcomes) == 1
+    outcomes.add(word(opened(board, 1)[0], 1), State.FAILED, 1.0)
+    assert [batch for batch, _ in outcomes.items()] == [word(6, 1)]
 
 
-def test_a_batch_for_which_no_rows_lie_near_enough_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headway.core.batches.SPAN_MOST", 3)
-    board, batches = on_board(0, 6)
-    opened(board, 6)
-    before = board.next_sequence
-    with pytest.raises(NoRunError):
-        batches.seek(4, 1.0)
-    assert board.next_sequence == before
-
-
-def test_the_span_of_any_batch_fits_its_id() -> None:
-    assert ids.read_batch(ids.write_batch(1, 1000, SPAN_MOST, 0)) == (1, 1000, SPAN_MOST, 0)
+def test_entries_of_batches_that_are_known_stay() -> None:
+    board, outcomes, _ = on_board(100, 100, 300)
+    batches = [word(opened(board, 1)[0], 1) for _ in range(50)]
+    for batch in batches:
+        outcomes.add(batch, State.FAILED, 1.0)
+    assert sorted(batch for batch, _ in outcomes.items()) == batches

@@ -1,5 +1,6 @@
 """The board and the queue against a model of plain dicts."""
 
+from itertools import permutations
 from math import inf
 from random import Random
 
@@ -8,11 +9,12 @@ import pytest
 from headway.core.batches import Batches
 from headway.core.board import Board
 from headway.core.errors import IllegalMoveError
-from headway.core.ids import Ids, write, write_batch
+from headway.core.ids import Ids
 from headway.core.job import ACTIVE, MOVES, TERMINAL, State
 from headway.core.line import Limit
+from headway.core.outcomes import Outcomes, word
 from headway.core.queue import Queue
-from headway.core.rows import ROW_BYTES, Record, rows_for, rows_that_hold
+from headway.core.rows import ANNEX_BYTES, ROW_BYTES, Record
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -25,7 +27,7 @@ WORKERS = 2
 
 def records_of(board: Board) -> list[Record]:
     """All that ``board`` holds, in the order of its rows."""
-    rows = sorted((sequence % board.rows, sequence) for sequence in board.sequences())
+    rows = sorted((board.row(sequence), sequence) for sequence in board.sequences())
     return [
         Record(
             sequence,
@@ -48,11 +50,12 @@ def records_of(board: Board) -> list[Record]:
 
 
 class Jobs(RuleBasedStateMachine):
-    """Submit, claim, end, retry, cancel and let time pass, on a board of 16 rows that wraps many times."""
+    """Submit, claim, end, retry, cancel and let time pass, on a board of 7 rows that wraps many times."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.board = Board(KEPT_JOBS, KEPT_SECONDS, QUEUE_SIZE + WORKERS)
+        self.board = Board(KEPT_JOBS, KEPT_SECONDS, QUEUE_SIZE + WORKERS, rows=7)
+        self.outcomes = Outcomes(self.board)
         self.now = 1.0
         # Task 0 stands under no limit, of task 1 only one may run at once.
         self.limits: list[tuple[Limit, ...]] = [(), (Limit(1),)]
@@ -65,7 +68,8 @@ class Jobs(RuleBasedStateMachine):
         self.due: dict[int, float] = {}
         # (sequence, when), in the order of their ends.
         self.ends: list[tuple[int, float]] = []
-        self.batches: list[tuple[int, int, list[int]]] = []
+        self.batches: list[list[int]] = []
+        self.batch_of: dict[int, int] = {}
 
     def waiting(self) -> int:
         return len(self.ready) + len(self.due)
@@ -78,6 +82,8 @@ class Jobs(RuleBasedStateMachine):
         self.state[sequence] = after
         if after in TERMINAL:
             self.ends.append((sequence, self.now))
+            if sequence in self.batch_of:
+                self.outcomes.add(self.batch_of[sequence], after, self.now)
 
     @precondition(lambda self: self.waiting() < QUEUE_SIZE)
     @rule(priority=st.integers(0, 9), delay=st.sampled_from([0, 0, 3]), task=st.sampled_from([0, 0, 1]))
@@ -89,12 +95,11 @@ class Jobs(RuleBasedStateMachine):
     @rule(data=st.data(), delay=st.sampled_from([0, 0, 3]))
     def submit_a_batch(self, data: st.DataObject, delay: int) -> None:
         count = data.draw(st.integers(1, self.queue.room))
-        assert self.board.seek(count, self.board.rows, self.now)
         first = self.board.next_sequence
         members = [self.take(5, delay, 0) for _ in range(count)]
-        assert members[0] == first
-        assert members[-1] - first < self.board.rows
-        self.batches.append((first, members[-1] - first + 1, members))
+        assert members == list(range(first, first + count))
+        self.batches.append(members)
+        self.batch_of |= dict.fromkeys(members, word(first, count))
 
     def take(self, priority: int, delay: int, task: int) -> int:
         state = State.SCHEDULED if delay else State.QUEUED
@@ -168,21 +173,32 @@ class Jobs(RuleBasedStateMachine):
             self.queue.push(sequence)
             self.ready.append(sequence)
 
-    @rule(order=st.randoms(use_true_random=False), more=st.integers(0, 20))
-    def come_back_to_another_board(self, order: Random, more: int) -> None:
-        before, records = self.board, records_of(self.board)
-        order.shuffle(records)
-        needed = [r.sequence for r in records if r.state in ACTIVE or r.sequence in self.kept()]
-        rows = rows_that_hold(needed, rows_for(KEPT_JOBS, QUEUE_SIZE + WORKERS) + more, before.rows)
+    @rule(
+        order=st.randoms(use_true_random=False),
+        rows=st.sampled_from([5, 7, 8, 16, 40]),
+        skip=st.sampled_from([0, 1, 9, 1000]),
+        copied=st.booleans(),
+    )
+    def come_back_to_another_board(self, order: Random, rows: int, skip: int, copied: bool) -> None:
+        before = self.board
+        before.forget_expired(self.now)
         self.board = Board(KEPT_JOBS, KEPT_SECONDS, QUEUE_SIZE + WORKERS, rows)
-        for record in records:
-            assert self.board.restore(record) or record.sequence not in needed
-        assert self.board.next_sequence == before.next_sequence
-        assert self.board.ended_total == before.ended_total
-        # Jobs whose rows were used again have ended as well.
-        for state in TERMINAL:
-            assert self.board.count[state] == sum(record.state == state for record in records)
-            self.board.count[state] = before.count[state]
+        if copied:
+            self.board.copy(before)
+        else:
+            records = records_of(before)
+            order.shuffle(records)
+            for record in records:
+                self.board.restore(record)
+            # Jobs that have left the board have ended as well.
+            for state in TERMINAL:
+                assert self.board.count[state] == sum(record.state == state for record in records)
+                self.board.count[state] = before.count[state]
+            self.board.ended_total = before.ended_total
+            self.board.begin_stretch(before.next_sequence + skip)
+        outcomes, self.outcomes = self.outcomes, Outcomes(self.board)
+        for batch, counts in outcomes.items():
+            self.outcomes.put(batch, *counts)
         self.limits = [(), (Limit(1),)]
         self.limits[1][0].running = sum(self.task[sequence] == 1 for sequence in self.of(State.RUNNING))
         self.queue = Queue(self.board, QUEUE_SIZE, QUEUE_SIZE + WORKERS, self.limits)
@@ -214,22 +230,22 @@ class Jobs(RuleBasedStateMachine):
     def batches_are_counted_as_their_jobs_are(self) -> None:
         kept = self.kept()
         keys = Ids(b"secret")
-        batches = Batches(self.board, keys, lambda some, count, _: some[0] * 100 + count)
-        for first, span, members in self.batches:
-            states = [State.EXPIRED if s in self.of(*TERMINAL) and s not in kept else self.state[s] for s in members]
-            shape = first, len(members), span
-            status = batches.peek(write_batch(*shape, keys.batch_tag(*shape)), self.now)
+        batches = Batches(self.board, self.outcomes, keys, lambda some, count, _: some[0] * 100 + count)
+        for members in self.batches:
+            known = [s for s in members if self.state[s] in ACTIVE or s in kept]
+            status = batches.peek(keys.write_batch(members[0], len(members)), self.now)
             assert status is not None
-            pending = [s for s, state in zip(members, states, strict=True) if state in ACTIVE]
+            pending = [s for s in members if self.state[s] in ACTIVE]
             assert status.pending == len(pending)
             assert status.retry_after_ms == (pending[-1] * 100 + len(pending) if pending else 0)
-            assert [status.succeeded, status.failed, status.cancelled, status.expired] == [
-                states.count(state) for state in (State.SUCCEEDED, State.FAILED, State.CANCELLED, State.EXPIRED)
+            states = [self.state[s] for s in members] if known else []
+            assert [status.succeeded, status.failed, status.cancelled] == [
+                states.count(state) for state in (State.SUCCEEDED, State.FAILED, State.CANCELLED)
             ]
+            assert status.expired == len(members) - len(known)
             assert batches.pending(status) == pending
-            assert batches.jobs(status, self.now) == [
-                (write(s, s + 1000), state) for s, state in zip(members, states, strict=True) if state != State.EXPIRED
-            ]
+            assert batches.last_pending(members[0], len(members)) == max(pending, default=0)
+            assert batches.jobs(status, self.now) == [(keys.write(s, s + 1000), self.state[s]) for s in known]
 
     @invariant()
     def counts_and_positions_are_right(self) -> None:
@@ -240,16 +256,29 @@ class Jobs(RuleBasedStateMachine):
         for task in (0, 1):
             line = [sequence for sequence in self.ready if self.task[sequence] == task]
             order = sorted(line, key=lambda s: (-self.priority[s], self.ready.index(s)))
-            assert [self.queue.ahead(sequence % self.board.rows) for sequence in order] == list(range(len(order)))
+            assert [self.queue.ahead(self.board.row(sequence)) for sequence in order] == list(range(len(order)))
 
     @invariant()
     def jobs_are_found_by_their_state(self) -> None:
+        kept = self.kept()
         for state in State:
             if state not in (State.EMPTY, State.EXPIRED):
-                found = list(self.board.in_state(state, 1, self.board.next_sequence))
-                on_board = [sequence for sequence in self.of(state) if self.board.row(sequence) >= 0]
-                assert found == sorted(on_board, reverse=True)
+                readable = [s for s in self.of(state) if state in ACTIVE or s in kept]
+                for limit, looks in ((1000, 100_000), (2, 100_000), (1000, 1)):
+                    assert pages(self.board, state, limit, looks, self.now) == sorted(readable, reverse=True)
         assert self.queue.delayed.next == min(self.due.values(), default=inf)
+
+
+def pages(board: Board, state: State, limit: int, looks: int, now: float) -> list[int]:
+    """All jobs in ``state``, a page after the other."""
+    found, before = [], board.next_sequence
+    while before:
+        page, after = board.page(state, before, limit, looks, now)
+        assert len(page) <= limit
+        assert 0 <= after < before
+        found += page
+        before = after
+    return found
 
 
 TestJobs = Jobs.TestCase
@@ -356,15 +385,50 @@ def test_a_job_that_left_the_board_cannot_be_moved() -> None:
         board.move(first, State.RUNNING, 1.0)
 
 
-def test_the_rows_of_active_jobs_are_skipped() -> None:
-    board = Board(0, 60.0, 2)
+def test_an_active_job_stays_when_the_ring_comes_round() -> None:
+    board = Board(0, 60.0, 2, rows=5)
     long = opened(board)
-    others = [opened(board) for _ in range(1)]
+    board.priority[board.row(long)] = 7
+    others = [opened(board)]
     for _ in range(5 * board.rows):
         board.move(others.pop(), State.CANCELLED, 1.0)
         others.append(opened(board))
+        assert others[-1] == board.next_sequence - 1
         assert board.state(long) == State.QUEUED
-        assert others[-1] % board.rows != long % board.rows
+        assert (board.tag[board.row(long)], board.priority[board.row(long)]) == (long, 7)
+    board.move(long, State.CANCELLED, 2.0)
+    assert board.state(long) == State.CANCELLED
+
+
+def test_rows_of_the_annex_are_used_again() -> None:
+    board = Board(3, 60.0, 6, rows=4)
+    waiting: list[int] = []
+    for _ in range(200 * board.rows):
+        waiting.append(opened(board))
+        if len(waiting) == 6:
+            board.move(waiting.pop(0), State.CANCELLED, 1.0)
+        assert all(board.state(sequence) == State.QUEUED for sequence in waiting)
+    assert board.annex_used <= board.annex
+
+
+def test_numbers_after_a_kill_leave_the_jobs_of_before_where_they_are() -> None:
+    board = Board(10, 60.0, 4)
+    for _ in range(3):
+        opened(board)
+    for _ in range(20):
+        board.begin_stretch(board.next_sequence + (1 << 20))
+        opened(board)
+    assert len(pages(board, State.QUEUED, 1000, 100_000, 1.0)) == 23
+    assert board.annex_used == 0 or board.annex_used < 20
+
+
+def test_a_page_looks_at_a_bounded_number_of_jobs() -> None:
+    board = Board(0, 60.0, 4)
+    for _ in range(board.rows):
+        board.move(opened(board), State.CANCELLED, 1.0)
+    found, after = board.page(State.CANCELLED, board.next_sequence, 50, 300, 1.0)
+    assert found == []
+    assert board.next_sequence - 500 < after < board.next_sequence - 150
 
 
 def test_each_attempt_is_counted_and_starts_without_progress() -> None:
@@ -425,42 +489,31 @@ def test_a_row_comes_back_as_it_was() -> None:
     assert len({record.progress for record in records}) > 3
     other = Board(40, 60.0, 4)
     for record in records:
-        assert other.restore(record)
+        other.restore(record)
     assert {record.sequence: record for record in records_of(other)} == {record.sequence: record for record in records}
     assert (other.count, other.ended_total) == (board.count, board.ended_total)
     assert other.next_sequence == board.next_sequence
 
 
-def test_an_active_job_has_the_row_before_one_that_is_over_whichever_comes_first() -> None:
-    for first, second in ((3, 3 + 17), (3 + 17, 3)):
-        active, over = record_of(first, State.QUEUED), record_of(second, State.FAILED, place=9)
-        for records in ((active, over), (over, active)):
-            board = Board(4, 60.0, 6, rows=17)
-            assert [board.restore(record) for record in records] == [True, records[1] is active]
-            assert board.state(first) == State.QUEUED
-            assert board.state(second) == State.EXPIRED
-            assert (board.next_sequence, board.ended_total, board.count[State.FAILED]) == (21, 9, 1)
-
-
-def test_of_two_that_are_over_the_one_that_ended_later_has_the_row() -> None:
-    early, late = record_of(3 + 17, State.FAILED, place=8), record_of(3, State.SUCCEEDED, place=9)
-    for records in ((early, late), (late, early)):
+def test_of_jobs_that_share_a_row_each_comes_back_in_any_order() -> None:
+    records = [record_of(3, State.QUEUED), record_of(20, State.FAILED, place=9), record_of(37, State.RUNNING)]
+    for order in permutations(records):
         board = Board(4, 60.0, 6, rows=17)
-        assert [board.restore(record) for record in records] == [True, records[1] is late]
-        assert (board.state(3), board.state(20)) == (State.SUCCEEDED, State.EXPIRED)
-        assert (board.count[State.SUCCEEDED], board.count[State.FAILED]) == (1, 1)
+        for record in order:
+            board.restore(record)
+        assert [board.state(record.sequence) for record in records] == [State.QUEUED, State.FAILED, State.RUNNING]
+        assert (board.next_sequence, board.ended_total, board.count[State.FAILED]) == (38, 9, 1)
+        assert {record.sequence: record for record in records_of(board)} == {r.sequence: r for r in records}
 
 
-def test_two_active_jobs_never_share_a_row() -> None:
+def test_a_job_comes_back_once() -> None:
     board = Board(4, 60.0, 6, rows=17)
-    board.restore(record_of(3, State.RUNNING))
-    with pytest.raises(IllegalMoveError):
-        board.restore(record_of(20, State.QUEUED))
-    assert board.state(3) == State.RUNNING
+    for sequence in (3, 20):
+        board.restore(record_of(sequence, State.RUNNING))
+        with pytest.raises(IllegalMoveError):
+            board.restore(record_of(sequence, State.QUEUED))
+        assert board.state(sequence) == State.RUNNING
     assert board.count[State.QUEUED] == 0
-    assert rows_that_hold([3, 20], 17, 18) == 18
-    assert rows_that_hold([3, 20], 17, 10) == 20
-    assert rows_that_hold([3, 19], 17, 10) == 17
 
 
 @pytest.mark.parametrize("state", [State.EMPTY, State.EXPIRED], ids=lambda state: state.name)
@@ -471,8 +524,9 @@ def test_what_is_no_state_of_a_row_does_not_come_back(state: State) -> None:
 
 def test_the_memory_is_what_the_rows_take() -> None:
     board = Board(1000, 60.0, 100)
-    assert board.size_bytes == board.rows * ROW_BYTES == 1201 * ROW_BYTES
-    assert len(board.live) == len(board.reason) == board.rows
+    assert (board.rows, board.annex) == (1101, 1265)
+    assert board.size_bytes == 1101 * ROW_BYTES + 1265 * ANNEX_BYTES
+    assert len(board.live) == len(board.reason) == board.rows + board.annex
 
 
 @pytest.mark.parametrize("state", [State.QUEUED, State.SCHEDULED])

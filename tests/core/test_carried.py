@@ -10,17 +10,23 @@ from math import inf
 import msgspec
 import pytest
 from headway.core import carried
+from headway.core import config as configured
+from headway.core.active import Active
 from headway.core.board import Board
 from headway.core.carried import Carried
+from headway.core.config import Config, Idempotency
+from headway.core.ids import Ids
 from headway.core.job import Job, State
-from headway.core.keys import Keyed, Keys
+from headway.core.keys import Keyed
 from headway.core.memory import nameless_file
+from headway.core.outcomes import word
 from headway.core.registry import Options, Registry
-from headway.core.results import JSON, Result, Results
-from headway.core.rows import LAYOUT
+from headway.core.results import JSON, Result
+from headway.core.rows import LAYOUT, rows_for
 
 KEPT_JOBS, KEPT_SECONDS, ACTIVE = 20, 3600.0, 5
 BEGIN = time.monotonic()
+IDS = Ids(b"secret")
 ENDS = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
 
 
@@ -41,14 +47,22 @@ def ended(board: Board, state: State, task: int, ago: float = 0.0) -> int:
     return sequence
 
 
+def active_of(tasks: Registry, board: Board, result_bytes: int = 10**6, keys: int = 9) -> Active:
+    """What is kept besides the rows, within these bounds."""
+    config = Config(
+        results=configured.Results(max_bytes=result_bytes), idempotency=Idempotency(seconds=60.0, keys=keys)
+    )
+    return Active(config, tasks, IDS, board)
+
+
 class Before:
     """An image that has come to its end: a board that has gone round, results, three tasks."""
 
     def __init__(self, jobs: int = 70, long: bool = True) -> None:
         self.board = Board(KEPT_JOBS, KEPT_SECONDS, ACTIVE, fd=nameless_file("test"))
-        self.results = Results(self.board, 10**6)
         self.registry = registry("one", "two", "three")
-        self.keys = Keys(60.0, 9)
+        self.active = active_of(self.registry, self.board, keys=9)
+        self.results, self.keys = self.active.results, self.active.keys
         self.board.count[State.FAILED] = 100
         # One that was active all the while ends late, and so is kept far from the others.
         late = self.board.open(State.QUEUED, lambda number: number + 1000, 1, 5, BEGIN) if long else 0
@@ -86,7 +100,7 @@ class Before:
     def left(self) -> bytes:
         """What it leaves besides the rows."""
         file = BytesIO()
-        carried.write(file, b"secret", self.board, [task.name for task in self.registry.tasks], self.results, self.keys)
+        carried.write(file, IDS, self.board, [task.name for task in self.registry.tasks], self.active)
         return file.getvalue()
 
     def leave(self) -> Carried:
@@ -133,7 +147,7 @@ def test_what_was_kept_is_told_as_before(measures: Measures, names: list[str], l
     assert (board.next_sequence, board.ended_total) == (left.board.next_sequence, left.board.ended_total)
     assert board.count == left.board.count
     assert board.count[State.FAILED] > 100
-    assert board.rows >= measures[0] + 2 * measures[2] + 1
+    assert board.rows == rows_for(measures[0], measures[2])
     assert (board.kept_jobs, board.kept_seconds) == measures[:2]
     # It goes on: as many rows as can be needed are free, and no number is given twice.
     for _ in range(3 * board.rows):
@@ -165,7 +179,7 @@ def test_the_name_of_a_task_goes_with_its_last_job() -> None:
     for _ in range(3 * board.rows):
         ended(board, State.SUCCEEDED, 0)
     file = BytesIO()
-    carried.write(file, b"secret", board, now, Results(board, 0), Keys(60.0, 9))
+    carried.write(file, IDS, board, now, active_of(left.registry, board))
     file.seek(0)
     again = ["two"]
     Carried(file, os.dup(board.fd)).board(KEPT_JOBS, KEPT_SECONDS, ACTIVE, again)
@@ -186,20 +200,22 @@ def test_the_layout_is_the_one_that_has_this_number() -> None:
     """Whoever changes the columns of a row counts LAYOUT up, and then this."""
     board = Board(1, 1.0, 1)
     names = "live tag place submitted due started ended task priority reason has_result"
-    assert (LAYOUT, names.split()) == (1, [name for name, value in vars(board).items() if is_column(value, board)])
+    assert (LAYOUT, names.split()) == (2, [name for name, value in vars(board).items() if is_column(value, board)])
     assert "".join(getattr(board, name).format for name in names.split()) == "QQQddddHBBB"
 
 
 def is_column(value: object, board: Board) -> bool:
-    return isinstance(value, memoryview) and len(value) == board.rows and value.contiguous
+    return isinstance(value, memoryview) and len(value) == board.rows + board.annex and value.contiguous
 
 
 def test_results_come_over_in_their_order() -> None:
     left = Before()
     kept = dict(left.results.items())
     assert len(kept) > 40
-    results = Results(left.board, 10**6)
-    left.leave().give(results, Keys(60.0, 9), registry("three", "two").by_name)
+    now = registry("three", "two")
+    active = active_of(now, left.board)
+    results = active.results
+    left.leave().give(active, now.by_name)
     came = dict(results.items())
     assert list(came) == list(kept)
     assert results.used_bytes == left.results.used_bytes
@@ -218,8 +234,9 @@ def test_results_come_over_in_their_order() -> None:
 
 def test_results_come_over_within_the_budget_of_now() -> None:
     left = Before()
-    results = Results(left.board, 1000)
-    left.leave().give(results, Keys(60.0, 9), {})
+    active = active_of(registry(), left.board, result_bytes=1000)
+    results = active.results
+    left.leave().give(active, {})
     assert 0 < results.used_bytes <= 1000
     assert next(reversed(dict(results.items()))) == next(reversed(dict(left.results.items())))
     assert all(kept.job is None for _, kept in results.items())
@@ -227,8 +244,9 @@ def test_results_come_over_within_the_budget_of_now() -> None:
 
 def test_results_that_cannot_be_read_are_given_up(caplog: pytest.LogCaptureFixture) -> None:
     left = Before()
-    results = Results(left.board, 10**6)
-    Carried(BytesIO(left.left()[:-3]), os.dup(left.board.fd)).give(results, Keys(60.0, 9), {})
+    active = active_of(registry(), left.board)
+    results = active.results
+    Carried(BytesIO(left.left()[:-3]), os.dup(left.board.fd)).give(active, {})
     assert len(results) == len(left.results) - 1
     assert "results of before cannot be read" in caplog.text
 
@@ -237,9 +255,9 @@ def test_idempotency_keys_come_over_in_their_order() -> None:
     left = Before(1)
     for number in range(12):
         left.keys.put(f"key {number}", Keyed(number, bytes(16), BEGIN))
-    keys = Keys(60.0, 5)
-    left.leave().give(Results(left.board, 0), keys, {})
-    assert list(keys.items()) == list(left.keys.items())[-5:]
+    active = active_of(registry(), left.board, keys=5)
+    left.leave().give(active, {})
+    assert list(active.keys.items()) == list(left.keys.items())[-5:]
 
 
 @pytest.mark.parametrize(
@@ -262,6 +280,14 @@ def test_batches_of_before_are_looked_at_one_by_one_where_settings_have_changed(
     assert board.none_expired(later, BEGIN)
 
 
+def test_outcomes_of_batches_come_over() -> None:
+    left = Before(1)
+    left.active.outcomes.put(word(5, 3), 2, 1)
+    active = active_of(registry(), left.board)
+    left.leave().give(active, {})
+    assert active.outcomes.get(word(5, 3)) == (2, 1)
+
+
 def test_members_that_one_of_the_two_does_not_know_are_passed_over() -> None:
     left = Before()
     document = msgspec.structs.asdict(left.leave().document) | {"a_member_of_later": [1, 2]}
@@ -281,5 +307,5 @@ def test_a_nameless_file_where_there_is_no_memfd(monkeypatch: pytest.MonkeyPatch
     board = Board(KEPT_JOBS, KEPT_SECONDS, ACTIVE, fd=fd)
     board.next_sequence = 5
     assert ended(board, State.SUCCEEDED, 0) == 5
-    again = Board(KEPT_JOBS, KEPT_SECONDS, ACTIVE, board.rows, os.dup(fd))
+    again = Board(KEPT_JOBS, KEPT_SECONDS, ACTIVE, board.rows, board.annex, os.dup(fd))
     assert again.state(5) == State.SUCCEEDED

@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from headway.core import ids
 from headway.core.config import Config
 from headway.core.context import Context
 from headway.core.engine import Engine
@@ -46,7 +45,7 @@ async def engine_with(*functions: Callable[..., Any], **changed: Any) -> AsyncIt
 def submit(engine: Engine, task: str, payload: object = None, **members: Any) -> bytes:
     raw = msgspec.Raw(msgspec.json.encode(payload))
     status = engine.submit(Submission(task=task, payload=raw, **members))
-    return ids.write(status.sequence, status.tag)
+    return status.id
 
 
 def peek(engine: Engine, job_id: bytes) -> Status:
@@ -666,10 +665,10 @@ def test_a_failed_job_can_be_sent_again_as_it_was() -> None:
             old = await over(engine, submit(engine, "once", "the same", priority=7))
             new = engine.retry(old)
             assert new.sequence != old.sequence
-            status = await over(engine, ids.write(new.sequence, new.tag))
+            status = await over(engine, new.id)
             assert status.state == State.SUCCEEDED
             assert payloads == ["the same"] * 2
-            assert peek(engine, ids.write(old.sequence, old.tag)).state == State.FAILED
+            assert peek(engine, old.id).state == State.FAILED
             with pytest.raises(NotFailedError):
                 engine.retry(status)
             engine.cancel(old)

@@ -231,7 +231,7 @@ def test_new_code_and_new_settings(shop: Server, tmp_path: Path) -> None:
     made_up = expired[:-1] + ("0" if expired[-1] != "0" else "1")
     assert shop.head(made_up).status == 404
     assert shop.stats()["jobs"]["succeeded"] == 5
-    assert int(shop.run("newest")[6:18], 16) == int(path[6:18], 16) + 1
+    assert int(shop.run("newest")[14:26], 16) == int(path[14:26], 16) + 1
     assert shop.ask(post(submission("old"))).json["type"] == "urn:headway:problem:unknown-task"
 
 

@@ -39,7 +39,7 @@ def test_a_journal_in_use_can_be_looked_at(folder: Path) -> None:
     assert [job["state"] for job in jobs] == ["succeeded", "failed", "scheduled"]
     assert jobs[0]["result"] == {"media_type": "application/json", "json": {"a": 1}}
     assert jobs[1]["payload"] == {"message": "why"}
-    assert len(jobs[2]["id"]) == 28
+    assert len(jobs[2]["id"]) == 36
     journal(folder, "export", "--out", folder / "jobs.jsonl")
     assert len((folder / "jobs.jsonl").read_text().splitlines()) == 3
 

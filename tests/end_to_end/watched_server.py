@@ -37,7 +37,7 @@ def main(path: str, port: str) -> None:
 
     def look(answer: bytes) -> None:
         if answer[9:12] == b"202" and b"Location: /jobs/" in answer:
-            say("answered", numbers[answer.partition(b"Location: /jobs/")[2][:12]])
+            say("answered", numbers[answer.partition(b"Location: /jobs/")[2][8:20]])
 
     def watched_send(self: Answering, answer: bytes, name: str) -> None:
         look(answer)

@@ -125,13 +125,26 @@ def test_delete_of_jobs_that_only_wait(server: Server) -> None:
     assert server.head(path).status == 410
 
 
+def test_a_batch_that_failed_says_so_until_its_last_job_expires(start: Start) -> None:
+    server = start(retention__jobs=2, drain_linger=0, workers=1)
+    path, _ = submit(server, one("fail"), one("nothing"), one("nothing"))
+    head = over(server, path)
+    assert (head.status, counts(head)) == (424, ["0", "1", None, "1"])
+    server.run("nothing")
+    assert (server.head(path).status, counts(server.head(path))) == (424, ["0", "1", None, "2"])
+    server.run("nothing")
+    assert (server.head(path).status, counts(server.head(path))) == (410, ["0", "0", None, "3"])
+
+
 def test_a_batch_expires_as_its_jobs_do(start: Start) -> None:
     server = start(retention__jobs=2, drain_linger=0)
     path, _ = submit(server, one("nothing"), one("nothing"), one("nothing"))
     head = over(server, path)
-    assert (head.status, counts(head), head.names) == (410, ["0", "0", None, "1"], {*COUNTS, "batch-expired"})
+    assert (head.status, counts(head), head.names) == (200, ["0", "0", None, "1"], {*COUNTS, "batch-expired"})
     assert len(server.get(path).json["jobs"]) == 2
+    assert server.get(path).json["succeeded"] == 3
     server.run("nothing")
+    assert server.head(path).status == 200
     server.run("nothing")
     assert counts(server.head(path)) == ["0", "0", None, "3"]
     gone = server.get(path)

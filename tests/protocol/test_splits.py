@@ -24,8 +24,8 @@ UPGRADE = ("Connection: Upgrade", "Upgrade: h2c")
 CHUNKS = b"%x;x=y\r\n%b\r\n1\r\n \r\n0\r\nX: y\r\n\r\n" % (len(NOTHING), NOTHING)
 HEALTHZ = request("GET", "/healthz")
 VARIES = re.compile(
-    rb"(?<=^Date: )[^\r]*|(?<=^Expires: )[^\r]*|(?<=^Server-Timing: )[^\r]*|(?<=/jobs/)[0-9a-f]{28}"
-    rb'|(?<="id":")[0-9a-f]{28}|(?<=^Retry-After: )\d+|(?<=^Retry-After-Ms: )\d+|(?<=^Job-Position: )\d+',
+    rb"(?<=^Date: )[^\r]*|(?<=^Expires: )[^\r]*|(?<=^Server-Timing: )[^\r]*|(?<=/jobs/)[0-9a-f]{36}"
+    rb'|(?<="id":")[0-9a-f]{36}|(?<=^Retry-After: )\d+|(?<=^Retry-After-Ms: )\d+|(?<=^Job-Position: )\d+',
     re.MULTILINE,
 )
 

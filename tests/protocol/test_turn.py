@@ -9,7 +9,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from headway.core import ids
 from headway.core.config import Config, JournalSection
 from headway.core.durable import Durable
 from headway.core.engine import Engine
@@ -61,7 +60,7 @@ def in_one_turn(test: Callable[[Service, Callable[[], tuple[Connection, Written]
         engine = Engine(Config(), registry)
         status = engine.submit(Submission(task="nothing"))
         service = Service(Config(), engine)
-        head = request("HEAD", f"/jobs/{ids.write(status.sequence, status.tag).decode()}")
+        head = request("HEAD", f"/jobs/{status.id.decode()}")
 
         def connect() -> tuple[Connection, Written]:
             connection, transport = Connection(service), Written()

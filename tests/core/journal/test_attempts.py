@@ -34,13 +34,32 @@ def test_what_was_noted_is_there_after_a_kill(tmp_path: Path) -> None:
     ]
 
 
-def test_a_row_holds_the_last_job_that_was_begun_there(tmp_path: Path) -> None:
+def test_a_slot_is_held_until_it_is_released(tmp_path: Path) -> None:
     attempts = Attempts(tmp_path / "j")
-    attempts.begin(ROWS, [])
-    attempts.note(3, 1)
-    attempts.note(3 + ROWS, 1)
+    attempts.begin(2, [(7, 4)])
+    for attempt in (1, 2, 3):
+        attempts.note(1000, attempt)
+    attempts.note(2000, 1)
+    assert attempts.full
     again = Attempts(tmp_path / "j")
-    assert (again.attempt(3), again.attempt(3 + ROWS)) == (0, 1)
+    assert [again.attempt(sequence) for sequence in (7, 1000, 2000)] == [4, 3, 1]
+    attempts.release(1000)
+    attempts.release(1000)
+    attempts.release(5)
+    assert not attempts.full
+    attempts.note(3000, 1)
+    assert attempts.full
+    again = Attempts(tmp_path / "j")
+    assert [again.attempt(sequence) for sequence in (7, 1000, 2000, 3000)] == [4, 0, 1, 1]
+
+
+def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        Attempts(tmp_path / "j").begin(ROWS, [])
+    finally:
+        os.umask(before)
+    assert beside(tmp_path / "j").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_flipped_bit_counts_as_none(tmp_path: Path) -> None:

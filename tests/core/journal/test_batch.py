@@ -12,7 +12,7 @@ from headway.core.journal.schema import TABLES
 @pytest.fixture
 def connection() -> apsw.Connection:
     connection = apsw.Connection(":memory:")
-    connection.execute(TABLES + "INSERT INTO meta VALUES (1, 7, x'00', 0, 0, 0);" + APPLY)
+    connection.execute(TABLES + "INSERT INTO meta VALUES (1, 7, x'00', 0, 0, 0, '', 0, 0);" + APPLY)
     return connection
 
 
@@ -35,26 +35,26 @@ def end(sequence: int, place: int, body: bytes) -> Change:
 
 @pytest.mark.parametrize("rows", sorted({size + more for size in SIZES for more in (-1, 0, 1)} | {1300}))
 def test_a_batch_of_any_size_is_whole(connection: apsw.Connection, rows: int) -> None:
-    put(connection, [submission(sequence) for sequence in range(1, rows + 1)], rows)
+    put(connection, [submission(sequence) for sequence in range(1, rows + 1)], rows, 0.5)
     assert connection.execute("SELECT count(*), total(sequence) FROM job").fetchone() == (rows, rows * (rows + 1) / 2)
     # One seal however many statements it took.
-    assert connection.execute("SELECT commits, high FROM meta").fetchone() == (1, rows)
+    assert connection.execute("SELECT commits, high, skew FROM meta").fetchone() == (1, rows, 0.5)
 
 
 def test_changes_of_one_job_act_in_their_order(connection: apsw.Connection) -> None:
     tried = change(1, state=State.RETRYING, due=1010.0, retries_attempt=1, submitted_started=1000.5)
-    put(connection, [submission(1, "k"), tried, end(1, 4, b"done"), submission(2)], 2)
+    put(connection, [submission(1, "k"), tried, end(1, 4, b"done"), submission(2)], 2, 0.0)
     job = connection.execute(
         "SELECT state, attempt, submitted, started, due, ended, place, size, payload, retries FROM job"
     ).fetchone()
     assert job == (State.SUCCEEDED, 1, 1000.0, 1001.0, 1010.0, 1002.0, 4, 4, None, 2)
     assert connection.execute("SELECT * FROM result").fetchall() == [(1, "text/plain", b"done")]
-    assert connection.execute("SELECT * FROM keyed").fetchall() == [(1, "k", b"d", 1000.0)]
+    assert connection.execute("SELECT * FROM keyed").fetchall() == [(1, "k", b"d", 1000.0, None)]
 
 
 def test_a_forgotten_result_is_gone_and_its_job_is_not(connection: apsw.Connection) -> None:
-    put(connection, [submission(1), end(1, 1, b"done")], 1)
-    put(connection, [change(1, digest_forgotten=1)], 1)
+    put(connection, [submission(1), end(1, 1, b"done")], 1, 0.0)
+    put(connection, [change(1, digest_forgotten=1)], 1, 0.0)
     assert connection.execute("SELECT count(*) FROM result").fetchone() == (0,)
     # It had one, so it is not told as null.
     assert connection.execute("SELECT state, size FROM job").fetchone() == (State.SUCCEEDED, 4)

@@ -157,7 +157,7 @@ class Model:
             submit(journal, sequence, payload, "key" if number == 3 else None)
             self.rows[sequence] = [
                 *(sequence, State.QUEUED, 0, 0, 5, "sleep", 1000.0 + sequence, None, None, None, None, None, 30.0, 2),
-                *(payload, 9e9),
+                *(payload, 9e9, None),
             ]
             return
         over = what == "forget"
@@ -327,9 +327,12 @@ async def test_a_number_is_not_given_again_when_its_row_is_gone(tmp_path: Path) 
         end(journal, 41, 1)
         journal.expire(1, 0.0, 0.0)
         await said.until(lambda: said.committed == 2)
-        secret = journal.found.secret
+        ids = journal.found.ids
     again = Journal(path)
-    assert (again.found.unfinished(), again.found.next_sequence, again.found.secret) == ([], 42, secret)
+    assert (again.found.unfinished(), again.found.next_sequence) == ([], 48)
+    assert (again.found.ids.secret, again.found.ids.tag(41)) == (ids.secret, ids.tag(41))
+    # Given again by an older copy of the file, a number would have another tag.
+    assert again.found.ids.tag(48) != ids.tag(48)
     again.abandon()
 
 
@@ -431,7 +434,7 @@ def test_an_error_of_the_disk_is_fatal_and_acknowledges_nothing_more(tmp_path: P
 
 
 def submitted(sequence: int, payload: bytes) -> Change:
-    return (sequence, "sleep", State.QUEUED, None, payload, 5, 30.0, 0, None, 1.0, None, None)
+    return (sequence, "sleep", State.QUEUED, None, payload, 5, 30.0, 0, None, 1.0, None, None, None)
 
 
 def test_a_file_that_may_not_grow_takes_nothing_and_then_all(tmp_path: Path) -> None:
@@ -720,7 +723,7 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     connection.pragma("user_version", schema.VERSION + 1)
     connection.close()
     before = path.read_bytes()
-    with pytest.raises(JournalError, match=r"j: has schema 3 and this program knows 2; start the newer program"):
+    with pytest.raises(JournalError, match=r"j: has schema 4 and this program knows 3; start the newer program"):
         Journal(path)
     assert path.read_bytes() == before
 
@@ -731,13 +734,13 @@ def test_an_older_schema_is_migrated_or_refused(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(schema, "VERSION", schema.VERSION + 1)
     # Its ids may be others, so it is not read for people either.
     for use in (Journal, schema.open_reader, lambda path: recovery.recover(path, tmp_path / "new")):
-        with pytest.raises(JournalError, match="has schema 2, which this program cannot migrate"):
+        with pytest.raises(JournalError, match="has schema 3, whose ids this program does not know"):
             use(path)
     assert not (tmp_path / "new").exists()
-    monkeypatch.setitem(schema.MIGRATIONS, 2, "CREATE TABLE novelty (a)")
+    monkeypatch.setitem(schema.MIGRATIONS, 3, "CREATE TABLE novelty (a)")
     Journal(path).abandon()
     connection = schema.open_reader(path)
-    assert (connection.pragma("user_version"), connection.table_exists("main", "novelty")) == (3, True)
+    assert (connection.pragma("user_version"), connection.table_exists("main", "novelty")) == (4, True)
     connection.close()
 
 
