@@ -1,15 +1,27 @@
 """Results: what a task may return, and the byte budget."""
 
+import asyncio
+import gc
+import math
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import orjson
 import pytest
+from headway.core import slices
 from headway.core.board import Board
 from headway.core.job import State
-from headway.core.results import ENTRY_BYTES, Result, ResultError, Results, encode
+from headway.core.results import ENTRY_BYTES, Result, ResultError, Results, encode, encode_on_loop
+from hypothesis import given
+from hypothesis import strategies as st
 
 
 @pytest.mark.parametrize("value", [{"a": [1, 2.5, None]}, "text", 7, [], False])
@@ -126,3 +138,135 @@ def test_a_forgotten_result_frees_its_bytes_once() -> None:
     assert results.forget(1)
     assert not results.forget(1)
     assert results.used_bytes == 0
+
+
+# Large results are encoded in slices.
+
+
+@dataclass
+class Row:
+    """A dataclass, of which orjson leaves out what begins with ``_``."""
+
+    name: str
+    _hidden: int
+    cells: list[Any]
+
+
+class Shade(Enum):
+    """An enum, whose values orjson writes."""
+
+    DARK = "dark"
+    LIGHT = [1, 2, 3]
+
+
+leaves = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=40),
+    st.sampled_from(["null", "x" * 300, datetime(2026, 11, 28, tzinfo=UTC), UUID(int=7), Shade.DARK, Shade.LIGHT]),
+)
+names = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+values = st.recursive(
+    leaves,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=8),
+        st.lists(inner, max_size=8).map(tuple),
+        st.dictionaries(names, inner, max_size=8),
+        st.builds(Row, names, st.just(1), st.lists(inner, max_size=8)),
+    ),
+    max_leaves=60,
+)
+
+
+@pytest.fixture(scope="module")
+def small_slices() -> Iterator[None]:
+    """Slices so small that little values are cut everywhere that large ones may be."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(slices, "SLICE_WEIGHT", 64)
+        yield
+
+
+@given(values.filter(lambda value: value is not None))
+@pytest.mark.usefixtures("small_slices")
+def test_slices_are_the_json_that_one_go_would_make(value: object) -> None:
+    for result in (encode(value, 1 << 30), asyncio.run(encode_on_loop(value, 1 << 30))):
+        assert result is not None
+        assert result.body == orjson.dumps(value)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(
+    ("wrapped", "place"),
+    [
+        (lambda number: number, "nan$|inf$"),
+        (lambda number: {"mean": number}, "at /mean$"),
+        (lambda number: [1, None, (2, number)], "at /2/1$"),
+        (lambda number: Row("a", 1, [number]), "at /cells/0$"),
+        (lambda number: [None] * 9000 + [number], "at /9000$"),
+        (lambda number: {"a/b": ["x" * 70_000, {"~": [number]}]}, "at /a~1b/1/~0/0$"),
+    ],
+    ids=["bare", "object", "array", "dataclass", "slices", "deep"],
+)
+def test_a_number_that_json_does_not_have_is_refused_with_its_place(
+    number: float, wrapped: Callable[[float], object], place: str
+) -> None:
+    for encoder in (encode, lambda value, most: asyncio.run(encode_on_loop(value, most))):
+        with pytest.raises(ResultError, match=place) as refused:
+            encoder(wrapped(number), 1 << 30)
+        assert f"which is not JSON: {number}" in str(refused.value)
+
+
+def test_what_contains_itself_is_refused() -> None:
+    endless: list[object] = ["x" * 100_000]
+    endless.append(endless)
+    with pytest.raises(ResultError, match="Recursion limit"):
+        encode(endless, 1 << 30)
+
+
+def test_what_is_too_large_is_refused_before_it_is_built() -> None:
+    # 2**40 numbers, if it were.
+    bomb: object = list(range(1024))
+    for _ in range(3):
+        bomb = [bomb] * 1024
+    began = time.perf_counter()
+    with pytest.raises(ResultError, match=r"more than 100000 bytes; results.max_result_bytes .* allows 100000"):
+        encode(bomb, 100_000)
+    with pytest.raises(ResultError, match="more than 100000 bytes"):
+        encode("x" * (1 << 28), 100_000)
+    assert time.perf_counter() - began < 0.5
+
+
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+def test_many_bytes_stay_as_they_are(kind: Callable[[bytes], Any]) -> None:
+    octets = bytes(range(256)) * 10_000
+    result = encode(kind(octets), 1 << 30)
+    assert result is not None
+    assert (result.body, result.media_type) == (octets, "application/octet-stream")
+
+
+def test_the_loop_turns_while_large_results_are_encoded() -> None:
+    """Both in a thread and on the loop; the best of three, for other tests run beside this one."""
+    large = {"rows": [{"number": number, "text": "null"} for number in range(150_000)]}
+
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        longest, last = 0.0, time.perf_counter()
+        going = [asyncio.to_thread(encode, large, 1 << 30), encode_on_loop(large, 1 << 30)]
+        tasks = [loop.create_task(one) for one in going]
+        while not all(task.done() for task in tasks):
+            await asyncio.sleep(0)
+            longest, last = max(longest, time.perf_counter() - last), time.perf_counter()
+        assert all(task.result() for task in tasks)
+        return longest
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(0.0005)
+    # The collector would look at all that the tests before have left.
+    gc.disable()
+    try:
+        assert min(asyncio.run(main()) for _ in range(5)) < 0.01
+    finally:
+        gc.enable()
+        sys.setswitchinterval(before)
