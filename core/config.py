@@ -1,13 +1,18 @@
 """config.yaml and HEADWAY_* variables, read into frozen structs.
 
 Each field of the structs below is one setting; its annotation is the whole rule of what is allowed, so there is
-no second place that checks. A variable overrides the file: section and key joined by two underscores, the value
-read as YAML (``HEADWAY_SERVER__PORT=9001``, ``HEADWAY_TASKS='[my.tasks]'``). Whatever cannot be used raises
-ConfigError with one line that names the key, the value and what is allowed.
+no second place that checks. Whatever cannot be used raises ConfigError with one line that names the key, the value
+and what is allowed.
+
+A variable overrides the file: section and key joined by two underscores, the value read as YAML
+(``HEADWAY_SERVER__PORT=9001``, ``HEADWAY_TASKS='[my.tasks]'``). A text is taken as it stands, unless it is quoted or
+null: ``HEADWAY_SERVER__HOST=::``. A variable that has no two underscores and is not the name of a top-level setting is
+not ours: beside a Kubernetes service called ``headway`` there is ``HEADWAY_PORT=tcp://…``.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
@@ -16,11 +21,15 @@ import msgspec
 import yaml
 from headway.core.errors import ConfigError
 from headway.core.fields import faults
-from msgspec import Meta
+from msgspec import Meta, inspect
 
 PREFIX = "HEADWAY_"
 # Where the file is, rather than what a setting is; read by the command line.
 CONFIG_VARIABLE = "HEADWAY_CONFIG"
+# Null in YAML.
+NULLS = frozenset({"", "~", "null", "Null", "NULL"})
+# A list of texts of which none is quoted and none is a list itself.
+_PLAIN_LIST = re.compile(r"""\[([^\[\]{}'"#\n]*)\]""")
 
 Count = Annotated[int, Meta(ge=1, le=1 << 31)]
 Bytes = Annotated[int, Meta(ge=0, le=1 << 40)]
@@ -196,11 +205,7 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Config:
     if path is not None:
         config = _merge(config, _read(path), str(path))
     for name, section, key, text in _variables(environment):
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{name}: {text!r} is not YAML: {_one_line(error)}") from None
-        config = _merge(config, {section: {key: value} if key else value}, name)
+        config = _merge(config, {section: _set(name, section, key, text)}, name)
     return config
 
 
@@ -218,11 +223,57 @@ def _read(path: Path) -> dict[str, Any]:
     return settings
 
 
+def ignored(environment: Mapping[str, str]) -> list[str]:
+    """Return the names of variables that begin like settings and are none."""
+    ours = {name for name, *_ in _variables(environment)} | {CONFIG_VARIABLE}
+    return sorted(name for name in environment if name.startswith(PREFIX) and name not in ours)
+
+
 def _variables(environment: Mapping[str, str]) -> Iterator[tuple[str, str, str, str]]:
+    """Yield (name, section, key, text) of each variable that is a setting, or is meant to be one."""
     for name in sorted(environment):
-        if name.startswith(PREFIX) and name != CONFIG_VARIABLE:
-            section, _, key = name.removeprefix(PREFIX).lower().partition("__")
+        section, joint, key = name.removeprefix(PREFIX).lower().partition("__")
+        if name.startswith(PREFIX) and name != CONFIG_VARIABLE and (joint or section in Config.__struct_fields__):
             yield name, section, key, environment[name]
+
+
+def _set(name: str, section: str, key: str, text: str) -> Any:
+    """Return what the variable ``name`` sets its section to, or a setting that is in none."""
+    kind = get_type_hints(Config, include_extras=True).get(section)
+    grouped = isinstance(kind, type) and issubclass(kind, Section)
+    if key:
+        types = get_type_hints(kind, include_extras=True) if grouped else {}
+        return {key: _read_variable(name, types.get(key), text)}
+    value = _read_variable(name, None if grouped else kind, text)
+    if grouped and not isinstance(value, dict):
+        names = ", ".join(f"{name}__{field.upper()}" for field in get_type_hints(kind))
+        raise ConfigError(f"{name}: {text!r} is not allowed: {section} is a section; set {names}")
+    return value
+
+
+def _read_variable(name: str, kind: Any, text: str) -> Any:
+    """Return the value of a setting of type ``kind``: a text as it stands, all else as YAML."""
+    plain = text.strip()
+    info = inspect.type_info(kind)
+    if _is_text(info) and plain[:1] not in ("'", '"') and plain not in NULLS:
+        return plain
+    if isinstance(info, inspect.VarTupleType) and (found := _PLAIN_LIST.fullmatch(plain)):
+        items = [item.strip() for item in found[1].split(",")]
+        if all(items):
+            return items
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name}: {text!r} is not YAML: {_one_line(error)}") from None
+
+
+def _is_text(info: inspect.Type) -> bool:
+    options = info.types if isinstance(info, inspect.UnionType) else (info,)
+    return any(
+        isinstance(option, inspect.StrType)
+        or (isinstance(option, inspect.LiteralType) and isinstance(option.values[0], str))
+        for option in options
+    )
 
 
 def _merge(config: Config, settings: dict[str, Any], source: str) -> Config:

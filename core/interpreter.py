@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterable
 
-# What a new Python does first. Not ``-m``, which would search the current directory before it knows our sys.path.
+import headway
+
+# What a new Python does first. Not ``-m``, which would search the current directory before it knows our sys.path. Our
+# own package is the one that started it: with the current directory first in sys.path, ours is not found first there
+# where it is installed and the current directory is a checkout.
 BOOT = (
-    "import importlib, json, sys; sys.path[:], module, given = json.loads(sys.argv.pop()); "
-    "importlib.import_module(module).main(**given)"
+    "import importlib, json, sys; path, home, module, given = json.loads(sys.argv.pop()); "
+    "sys.path[:] = [home, *path]; import headway; sys.path[:] = path; importlib.import_module(module).main(**given)"
 )
+HOME = os.path.dirname(os.path.dirname(os.path.abspath(headway.__file__)))
 
 
 def start(module: str, given: dict[str, object], fds: Iterable[int], new_session: bool) -> subprocess.Popen[bytes]:
@@ -22,7 +28,7 @@ def start(module: str, given: dict[str, object], fds: Iterable[int], new_session
     loop, because that one uses vfork: uvloop forks, which stops a server of 500 MB for 30 to 60 ms.
     """
     return subprocess.Popen(  # noqa: S603 — our own Python
-        [sys.executable, "-c", BOOT, json.dumps([sys.path, module, given])],
+        [sys.executable, "-c", BOOT, json.dumps([sys.path, HOME, module, given])],
         stdin=subprocess.DEVNULL,
         pass_fds=tuple(fds),
         start_new_session=new_session,

@@ -4,6 +4,13 @@ What a task module needs: ``task`` declares a task, ``Context`` is what it may a
 when that is not a JSON value, ``Retry`` is what it raises to be tried again.
 """
 
+import os
+
+# In a checkout the other folders stand beside this one (docs/adr/0003). Python finds this one before any installation
+# where the checkout is the current directory and ``python -m headway`` the command.
+if not os.path.isdir(os.path.join(os.path.dirname(__file__), "core")):
+    __path__.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
 from headway.core.context import Context
 from headway.core.registry import Retry, task
 from headway.core.results import Result

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import click
 import msgspec
 
-from headway.core.config import CONFIG_VARIABLE
+from headway.core.config import CONFIG_VARIABLE, Config
 from headway.core.errors import ConfigError, JournalError
 from headway.journal import journal
 from headway.settings import EXIT_CONFIG, fail, settings
@@ -29,25 +30,36 @@ def main() -> None:
     envvar=CONFIG_VARIABLE,
     help="Settings, YAML.  [default: config.yaml where there is one]",
 )
-@click.option("--check", is_flag=True, help="Read the settings and the task modules, say what is wrong, and end.")
+@click.option("--check", is_flag=True, help="Look at settings, task modules, journal and port; say what is wrong; end.")
 def serve(file: Path | None, check: bool) -> None:
     """Serve jobs over HTTP until SIGTERM or SIGINT; SIGHUP executes the program anew.
 
     Each setting can also be given as a variable, for instance HEADWAY_SERVER__PORT=9001 or HEADWAY_WORKERS=64.
     """
+    config = settings(file)
+    if check:
+        _check(config)
+        return
     from headway.protocol import server as http
 
-    config = settings(file)
     try:
-        if check:
-            http.check(config)
-            click.echo("the configuration is good")
-            return
         http.run(config)
     except ConfigError as error:
         fail(error, EXIT_CONFIG)
     except JournalError as error:
         fail(error, http.EXIT_JOURNAL)
+
+
+def _check(config: Config) -> None:
+    """Say what is wrong, a line for each thing; end with EXIT_CONFIG where a server could not start."""
+    from headway.protocol import check
+
+    wrong = list(check.faults(config))
+    for line in wrong or check.remarks(config):
+        click.echo(f"headway: {line}", err=True)
+    if wrong:
+        sys.exit(EXIT_CONFIG)
+    click.echo("the configuration is good")
 
 
 def _simulation(file: Path | None) -> Mapping[str, object]:

@@ -95,6 +95,11 @@ class Program:
         )
 
 
+def looked_at(environment: MutableMapping[str, str]) -> bool:
+    """Whether a server that runs has us look at the program for a deploy."""
+    return JOURNAL_VARIABLE in environment
+
+
 def compare_journals(config: Config, environment: MutableMapping[str, str]) -> None:
     """Raise ConfigError where a program is looked at for a deploy that would not go on with the jobs that there are."""
     before = environment.pop(JOURNAL_VARIABLE, None)

@@ -22,15 +22,14 @@ import time
 from typing import NoReturn, cast
 
 import uvloop
-from headway.core.config import Config
+from headway.core.config import Config, ignored
 from headway.core.engine import Engine
 from headway.core.opening import Recovering, open_engine
-from headway.core.registry import REGISTRY, add_working_directory, load
-from headway.protocol import handover, listener, logs, signals, systemd
+from headway.core.registry import REGISTRY
+from headway.protocol import check, handover, listener, logs, signals, systemd
 from headway.protocol.acceptor import Acceptor
 from headway.protocol.connection import Connection
 from headway.protocol.handover import Left, Program, Taken
-from headway.protocol.limits import limits
 from headway.protocol.listener import Listener
 from headway.protocol.service import TICK_S, Service
 from headway.protocol.signals import Told
@@ -59,12 +58,14 @@ def run(config: Config) -> NoReturn:
     # Until we serve, nearly all that is made stays: a journal is read in a tenth less time.
     gc.disable()
     logs.set_up(config.log)
+    if others := ignored(os.environ):
+        log.debug("variables that are no settings, and are ignored: %s", ", ".join(others))
     program, told, notifier = Program(config), Told(), Notifier(os.environ)
     # Before any code of a task runs, which is not to see what was passed.
     before, passed = handover.take(os.environ), systemd.activated(os.environ)
     if before is not None:
         told.listen_early()
-    check(config)
+    check.usable(config)
     if before is None:
         listens = listener.take(config, passed)
     else:
@@ -83,14 +84,6 @@ def run(config: Config) -> NoReturn:
     except OSError as error:
         log.error("the program cannot be executed anew: %s", error)
         signals.end(EXIT_NOT_EXECUTED)
-
-
-def check(config: Config) -> None:
-    """Read the limits and import the task modules; raises ConfigError where one cannot be used."""
-    handover.compare_journals(config, os.environ)
-    limits(config)
-    add_working_directory()
-    load(config.tasks)
 
 
 class Server:
@@ -247,10 +240,12 @@ class Server:
             config.results.max_bytes / 2**20,
         )
         if not engine.registry.tasks:
-            log.warning("no tasks: name the modules that declare them under tasks: in config.yaml")
+            log.warning(check.NO_TASKS)
         if before is not None:
             log.info("deployed; nobody was answered for %.2f s", time.monotonic() - before.since)
         url = self._listener.url
+        if not check.is_loopback(self._listener.socket.getsockname()[0]):
+            log.warning(check.beyond_loopback(url))
         log.info("serving %s with %d workers and %d tasks", url, config.workers, len(engine.registry.tasks))
         self._notifier.ready(f"serving {url}")
 

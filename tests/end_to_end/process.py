@@ -75,11 +75,13 @@ class Server:
         *arguments: str,
         before: Sequence[str] = (),
         pass_fds: Sequence[int] = (),
+        command: Sequence[str] | None = None,
+        path: str = str(ROOT),
     ) -> None:
         self.process = subprocess.Popen(
-            [*before, sys.executable, "-m", "headway", "serve", *arguments],
+            [*before, *(command or [sys.executable, "-m", "headway"]), "serve", *arguments],
             cwd=folder,
-            env=environment(settings),
+            env=environment(settings) | {"PYTHONPATH": path},
             pass_fds=pass_fds,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from headway.core.config import Config, Log, ignored, load
+from headway.protocol.check import is_loopback
 
 from headway.__main__ import main
+from tests.conftest import Start
 from tests.end_to_end.process import ROOT, Server, environment, launch
 
 Ended = subprocess.CompletedProcess[str]
@@ -63,6 +66,12 @@ SETTINGS: dict[str, Row] = {
     "variable-out-of-range": ("", {"HEADWAY_QUEUE__SIZE": "0"}, ["HEADWAY_QUEUE__SIZE", "0", "from 1 to"]),
     "variable-empty": ("", {"HEADWAY_WORKERS": ""}, ["HEADWAY_WORKERS", "None"]),
     "variable-not-yaml": ("", {"HEADWAY_TASKS": "[a"}, ["HEADWAY_TASKS", "'[a'", "YAML"]),
+    "variable-unknown-section": ("", {"HEADWAY_SEVER__PORT": "80"}, ["HEADWAY_SEVER__PORT", "sever", "server"]),
+    "variable-section": ("", {"HEADWAY_JOURNAL": "junk"}, ["HEADWAY_JOURNAL", "'junk'", "HEADWAY_JOURNAL__PATH"]),
+    "variable-section-empty": ("", {"HEADWAY_SERVER": ""}, ["HEADWAY_SERVER", "HEADWAY_SERVER__PORT"]),
+    "variable-quoted-badly": ("", {"HEADWAY_SERVER__HOST": "'::"}, ["HEADWAY_SERVER__HOST", "YAML"]),
+    "variable-null-for-text": ("", {"HEADWAY_SERVER__HOST": "null"}, ["HEADWAY_SERVER__HOST", "None", "a text"]),
+    "variable-choice": ("", {"HEADWAY_LOG__LEVEL": "off"}, ["HEADWAY_LOG__LEVEL", "'off'", "debug"]),
     "variable-too-deep": ("", {"HEADWAY_SERVER__PORT__X": "1"}, ["HEADWAY_SERVER__PORT__X", "port__x"]),
 }
 # The same where it shows only once modules are imported or the socket is opened, so each needs a process.
@@ -105,6 +114,137 @@ def test_wrong_setting_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     ended = CliRunner().invoke(main, ["serve", "--check"], env=variables, catch_exceptions=False)
     check_line(ended.exit_code, ended.output, parts)
+
+
+# Texts are what YAML would take for something else.
+TEXTS: list[tuple[str, str, object]] = [
+    ("SERVER__HOST", "::", "::"),
+    ("SERVER__HOST", "'::1'", "::1"),
+    ("SERVER__HOST", "0x7f.1", "0x7f.1"),
+    ("SERVER__HOST", " localhost ", "localhost"),
+    ("JOURNAL__PATH", "on", "on"),
+    ("JOURNAL__PATH", "1e3", "1e3"),
+    ("JOURNAL__PATH", "12:30:00", "12:30:00"),
+    ("JOURNAL__PATH", "2026-11-28", "2026-11-28"),
+    ("JOURNAL__PATH", "{jobs}: #1", "{jobs}: #1"),
+    ("JOURNAL__PATH", '"null"', "null"),
+    ("JOURNAL__PATH", "null", None),
+    ("JOURNAL__PATH", "~", None),
+    ("JOURNAL__PATH", "", None),
+    ("JOURNAL__SYNC", "normal", "normal"),
+    ("SIMULATION__PAYLOAD", '{"seconds": 1}', '{"seconds": 1}'),
+    ("TASKS", "[shop, on, 5]", ("shop", "on", "5")),
+    ("TASKS", "['shop']", ("shop",)),
+    ("TASKS", "[]", ()),
+    ("HTTP__TRUSTED_PROXIES", "[::1/128, 10.0.0.0/8]", ("::1/128", "10.0.0.0/8")),
+    ("WORKERS", "0x10", 16),
+    ("LOG", "{level: debug}", Log(level="debug")),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "value"), TEXTS)
+def test_a_text_in_a_variable_is_taken_as_it_stands(name: str, text: str, value: object) -> None:
+    found: object = load(None, {f"HEADWAY_{name}": text})
+    for part in name.lower().split("__"):
+        found = getattr(found, part)
+    assert found == value
+
+
+# As Kubernetes sets them beside a service that is called headway, and as images and shells do.
+OTHERS = {
+    "HEADWAY_SERVICE_HOST": "10.96.0.12",
+    "HEADWAY_SERVICE_PORT": "8080",
+    "HEADWAY_PORT": "tcp://10.96.0.12:8080",
+    "HEADWAY_PORT_8080_TCP": "tcp://10.96.0.12:8080",
+    "HEADWAY_PORT_8080_TCP_ADDR": "10.96.0.12",
+    "HEADWAY_URL": "http://headway: 8080",
+    "HEADWAY_HOME": "[",
+    "HEADWAY_VERSION": "0.1",
+}
+
+
+def test_variables_that_are_no_settings_are_ignored() -> None:
+    assert load(None, OTHERS) == Config()
+    assert ignored(OTHERS | {"HEADWAY_CONFIG": "x", "HEADWAY_WORKERS": "3", "PATH": "/bin"}) == sorted(OTHERS)
+
+
+def test_ignored_variables_are_said_in_one_line_at_debug(start: Start, tmp_path: Path) -> None:
+    others = {name.removeprefix("HEADWAY_").lower(): value for name, value in OTHERS.items()}
+    server = start(**others, log__level="debug")
+    lines = [line for line in server.said if any(name in line for name in OTHERS)]
+    assert len(lines) == 1
+    assert '"level":"debug"' in lines[0] or " DEBUG " in lines[0]
+    assert all(name in lines[0] for name in OTHERS)
+    quiet = start(**others)
+    assert not any(name in line for line in quiet.said for name in OTHERS)
+
+
+# What is asked for, and what each of the lines on stderr must have.
+CHECKED: dict[str, tuple[str, list[str]]] = {
+    "networks": ("http: {trusted_proxies: [10.0.0.1/8]}", ["trusted_proxies: 10.0.0.1/8"]),
+    "folder-missing": ("journal: {path: nowhere/j.db}", ["journal.path: nowhere is missing"]),
+    "folder-is-a-file": ("journal: {path: one.py/j.db}", ["journal.path: one.py is not a folder"]),
+    "file-is-a-folder": ("journal: {path: folder}", ["journal.path: folder is a folder"]),
+    "not-a-journal": ("journal: {path: one.py}", ["one.py: is not a journal"]),
+    "address": ("server: {host: 192.0.2.1}", ["cannot listen on server.host '192.0.2.1'"]),
+    "all": (
+        "http: {trusted_proxies: [x]}\njournal: {path: folder}\nserver: {host: 192.0.2.1}\ntasks: [broken]",
+        ["trusted_proxies: 'x'", "folder is a folder", "192.0.2.1", "SyntaxError"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHECKED)
+def test_check_says_each_fault_in_a_line(tmp_path: Path, name: str) -> None:
+    settings, parts = CHECKED[name]
+    (tmp_path / "config.yaml").write_text(settings)
+    (tmp_path / "folder").mkdir()
+    for module, text in MODULES.items():
+        (tmp_path / module).write_text(text)
+    ended = headway(tmp_path, "serve", "--check", HEADWAY_SERVER__PORT="0")
+    lines = ended.stderr.splitlines()
+    assert (ended.returncode, ended.stdout, len(lines)) == (2, "", len(parts)), ended.stderr
+    for line, part in zip(lines, parts, strict=True):
+        assert line.startswith("headway: ")
+        assert part in line
+
+
+def test_check_looks_at_the_port(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ended = headway(tmp_path, "serve", "--check", HEADWAY_SERVER__PORT=port)
+    assert (ended.returncode, port in ended.stderr, "in use" in ended.stderr) == (2, True, True)
+
+
+def test_check_says_what_a_server_starts_with_all_the_same(tmp_path: Path) -> None:
+    ended = headway(tmp_path, "serve", "--check", HEADWAY_SERVER__PORT="0", HEADWAY_SERVER__HOST="0.0.0.0")
+    none, anyone = ended.stderr.splitlines()
+    assert (ended.returncode, ended.stdout) == (0, "the configuration is good\n")
+    assert "no tasks" in none
+    assert "anyone who can reach 0.0.0.0" in anyone
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("host", "beyond"),
+    [
+        *((host, False) for host in ("127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1", "localhost")),
+        *((host, True) for host in ("0.0.0.0", "::", "10.0.0.1", "::ffff:10.0.0.1", "example.org")),
+    ],
+)
+def test_which_addresses_others_can_reach(host: str, beyond: bool) -> None:
+    assert is_loopback(host) is not beyond
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
+def test_a_server_that_others_can_reach_says_so_in_one_line(tmp_path: Path, host: str) -> None:
+    server = Server(tmp_path, {"server__port": 0, "server__host": host})
+    try:
+        server.wait_for_line(f"serving http://{host}:")
+        lines = [line for line in server.said if "may submit, list and cancel" in line]
+        assert len(lines) == (host == "0.0.0.0")
+    finally:
+        server.kill()
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +313,7 @@ def test_config_yaml_in_the_current_directory_is_read(tmp_path: Path) -> None:
 
 
 def test_our_own_config_yaml_is_good(tmp_path: Path) -> None:
-    ended = headway(tmp_path, "serve", "--check", "--config", str(ROOT / "config.yaml"))
+    ended = headway(tmp_path, "serve", "--check", "--config", str(ROOT / "config.yaml"), HEADWAY_SERVER__PORT="0")
     assert (ended.returncode, ended.stderr) == (0, "")
 
 

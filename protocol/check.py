@@ -1,0 +1,96 @@
+"""What can be known of a configuration before anything is served: ``--check``, and the beginning of a start.
+
+``usable`` is what every start does, ``faults`` what ``--check`` looks at besides: places on this machine that a start
+would find out about by itself, and a running server has in its own hands.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from ipaddress import ip_address
+from pathlib import Path
+
+from headway.core.config import Config
+from headway.core.errors import ConfigError, JournalError
+from headway.core.journal import schema
+from headway.core.registry import REGISTRY, add_working_directory, load
+from headway.protocol import handover, listener
+from headway.protocol.clients import Clients
+
+NO_TASKS = "no tasks: name the modules that declare them under tasks: in config.yaml"
+
+
+def usable(config: Config) -> None:
+    """Read the networks and import the task modules; raises ConfigError where one cannot be used."""
+    handover.compare_journals(config, os.environ)
+    _networks(config)
+    _tasks(config)
+
+
+def faults(config: Config) -> Iterator[str]:
+    """Yield a line for each thing because of which a server could not start here with ``config``.
+
+    The port is left out where the server that holds it has us look at what would come after it.
+    """
+    looks: list[Callable[[Config], None]] = [_networks, _journal, _port, _tasks]
+    if handover.looked_at(os.environ):
+        looks = [lambda config: handover.compare_journals(config, os.environ), _networks, _journal, _tasks]
+    for look in looks:
+        try:
+            look(config)
+        except (ConfigError, JournalError) as error:
+            yield str(error)
+
+
+def remarks(config: Config) -> Iterator[str]:
+    """Yield a line for each thing that a server can start with, and nobody is likely to want."""
+    if not REGISTRY.tasks:
+        yield NO_TASKS
+    if not is_loopback(config.server.host):
+        yield beyond_loopback(config.server.host)
+
+
+def beyond_loopback(where: str) -> str:
+    """Return what to say of a server that others than this machine can reach."""
+    return f"anyone who can reach {where} may submit, list and cancel jobs: see docs/deploy.md, Who may ask"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host``, an address or ``localhost``, is reached from this machine only."""
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return host.lower().rstrip(".") == "localhost"
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+def _networks(config: Config) -> None:
+    Clients(config.http.trusted_proxies, config.http.client_header)
+
+
+def _tasks(config: Config) -> None:
+    add_working_directory()
+    load(config.tasks)
+
+
+def _port(config: Config) -> None:
+    listener.take(config, None).socket.close()
+
+
+def _journal(config: Config) -> None:
+    """See that the journal is one, or could be made; raises ConfigError, or JournalError where it is another file."""
+    if config.journal.path is None:
+        return
+    path = Path(config.journal.path)
+    folder = path.parent
+    if not folder.is_dir():
+        raise ConfigError(f"journal.path: {folder} is {'not a folder' if folder.exists() else 'missing'}")
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        raise ConfigError(f"journal.path: no files can be made in {folder}, and a journal is several")
+    if path.is_dir():
+        raise ConfigError(f"journal.path: {path} is a folder; name a file")
+    if path.exists():
+        if not os.access(path, os.R_OK | os.W_OK):
+            raise ConfigError(f"journal.path: {path} cannot be read and written")
+        schema.check_header(path)
