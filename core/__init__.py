@@ -6,22 +6,10 @@ where they lie; ``queue``, what waits, in a ``line`` over a ``ring`` if it is re
 ``estimate``, when to ask again, and ``pace``, how many may at once; ``registry``, the tasks; ``workers``, who runs
 them, ``context``, what they are told, and ``outcome``, how it went; ``threads``, in which plain functions run;
 ``processes``, each a ``process`` seen from here, begun as a new ``interpreter``, the ``messages`` between, and
-``child``, which runs there; ``results``; ``keys``, under which a job may come twice; ``stats``; ``active``, the jobs
-that are not over; ``waiters``, who waits for their end; ``durable``, active jobs that are kept on disk, and what is
-``owed`` to it; ``restoring``, how they come back; ``batches``, jobs that came together, and the ``outcomes`` of those
-that are not kept; ``carried``, what one image of the program leaves to the next; ``watchdog``; and ``engine``, the
-facade over all of them, with ``reading``, what is said of a job, ``admission``, how one is let in, and ``opening``,
-until it is there. The folder ``journal`` has what is on disk.
-In reading order: ``config`` (with ``fields``) and ``errors``; ``job``, the life-cycle; ``ids``; ``rows``, one for
-each job, ``board``, the only place where a state changes, and ``memory``, where they lie; ``queue``, what waits, in a
-``line`` over a ``ring`` if it is ready and on a ``schedule`` if not; ``estimate``, when to ask again, and ``pace``,
-how many may at once; ``registry``, the tasks; ``workers``, who runs them, ``context``, what they are told, and
-``outcome``, how it went; ``threads``, in which plain functions run; ``processes``, each a ``process`` seen from here,
-begun as a new ``interpreter``, the ``messages`` between, and ``child``, which runs there; ``results``,
-made of ``slices``; ``keys``,
-under which a job may come twice; ``stats``; ``active``, the jobs that are not over; ``waiters``, who waits for their
-end; ``durable``, active jobs that are kept on disk, and what is ``owed`` to it; ``restoring``, how they come back;
-``batches``, jobs that came together; ``carried``, what one image of the program leaves to the next; ``watchdog``; and
-``engine``, the facade over all of them, with ``reading``, what is said of a job, ``admission``, how one is let in,
+``child``, which runs there; ``results``, made by ``encoding``; ``keys``, under which a job may come twice; ``stats``;
+``active``, the jobs that are not over; ``waiters``, who waits for their end; ``durable``, active jobs that are kept on
+disk, and what is ``owed`` to it; ``restoring``, how they come back; ``batches``, jobs that came together, and the
+``outcomes`` of those that are not kept; ``carried``, what one image of the program leaves to the next; ``watchdog``;
+and ``engine``, the facade over all of them, with ``reading``, what is said of a job, ``admission``, how one is let in,
 and ``opening``, until it is there. The folder ``journal`` has what is on disk.
 """

@@ -14,8 +14,8 @@ from io import BytesIO
 
 import msgspec
 from headway.core.board import Board
+from headway.core.encoding import NotJsonError, dumps, slices
 from headway.core.job import Job
-from headway.core.slices import NotJsonError, dumps, slices
 
 JSON = "application/json"
 OCTETS = "application/octet-stream"

@@ -16,7 +16,7 @@ from uuid import UUID
 
 import orjson
 import pytest
-from headway.core import slices
+from headway.core import encoding
 from headway.core.board import Board
 from headway.core.job import State
 from headway.core.results import ENTRY_BYTES, Result, ResultError, Results, encode, encode_on_loop
@@ -184,7 +184,7 @@ values = st.recursive(
 def small_slices() -> Iterator[None]:
     """Slices so small that little values are cut everywhere that large ones may be."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(slices, "SLICE_WEIGHT", 64)
+        patch.setattr(encoding, "SLICE_WEIGHT", 64)
         yield
 
 
