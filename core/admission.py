@@ -20,6 +20,7 @@ from headway.core.errors import (
     UnknownTaskError,
 )
 from headway.core.estimate import SUCCESSOR_S
+from headway.core.fields import few
 from headway.core.ids import Ids
 from headway.core.job import Job, State, Status, Submission
 from headway.core.journal.replay import Saved
@@ -78,9 +79,10 @@ class Admission:
         in which case nothing was changed. They are safe, as ``submit`` says, when the last of them is.
         """
         known = self._registry.by_name
-        unknown = [(index, wanted) for index, wanted in enumerate(submissions) if wanted.task not in known]
-        if unknown:
-            raise UnknownTaskError([(f"[{index}].task", self._not_known(wanted)) for index, wanted in unknown])
+        unknown = ((index, wanted) for index, wanted in enumerate(submissions) if wanted.task not in known)
+        faults = few((f"[{index}].task", self._not_known(wanted)) for index, wanted in unknown)
+        if faults:
+            raise UnknownTaskError(faults)
         self.check_room(len(submissions))
         now, first, count = time.monotonic(), self._board.next_sequence, len(submissions)
         batch = word(first, count)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from headway.core.fields import FAULTS_MOST
+
 
 class HeadwayError(Exception):
     """Base of all errors that are meant for a caller; ``str(error)`` is one line that says what to do."""
@@ -85,7 +87,7 @@ class MalformedError(HeadwayError):
 
 
 class InvalidError(HeadwayError):
-    """A submission or a query has wrong members; ``faults`` names each."""
+    """A submission or a query has wrong members; ``faults`` names the first FAULTS_MOST."""
 
     status = 422
     reason = "invalid"
@@ -94,7 +96,8 @@ class InvalidError(HeadwayError):
     def __init__(self, faults: list[tuple[str, str]]) -> None:
         self.faults = faults
         shown = "; ".join(f"{field}: {fault}" if field else fault for field, fault in faults[:3])
-        super().__init__(shown if len(faults) <= 3 else f"{shown}; and {len(faults) - 3} more")
+        more = f"at least {len(faults) - 3}" if len(faults) == FAULTS_MOST else str(len(faults) - 3)
+        super().__init__(shown if len(faults) <= 3 else f"{shown}; and {more} more")
 
 
 class UnknownTaskError(InvalidError):

@@ -6,8 +6,9 @@ once something is known to be wrong, for answers that a person can act on.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
+from itertools import islice
 from reprlib import Repr
 from typing import Any, get_type_hints
 
@@ -16,6 +17,8 @@ from msgspec import inspect
 
 # A name or a value in a message is shown up to this many characters.
 SHOWN = 60
+# Of many faults so many are looked for: each costs several microseconds, and a body can have a hundred thousand.
+FAULTS_MOST = 20
 # Whatever the depth and size of a value, its text is short.
 _brief = Repr()
 _brief.maxlevel = 3
@@ -36,8 +39,19 @@ def faults(kind: type[msgspec.Struct], members: Mapping[str, Any], prefix: str =
         except (msgspec.ValidationError, OverflowError):
             yield (
                 f"{prefix}{name}",
-                f"{_printable(_brief.repr(value))} is not allowed: expected {_allowed(types[name])}",
+                f"{_shown(value)} is not allowed: expected {_allowed(types[name])}",
             )
+
+
+def few(found: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return the first FAULTS_MOST of ``found`` and look for no more."""
+    return list(islice(found, FAULTS_MOST))
+
+
+def allowed(kind: type[msgspec.Struct], name: str) -> str:
+    """Return in words what ``kind`` allows in its member ``name``; nothing where it has no such member."""
+    types = _types(kind)
+    return "" if types.get(name, msgspec.Raw) is msgspec.Raw else _allowed(types[name])
 
 
 @cache
@@ -76,6 +90,14 @@ def _range(info: inspect.IntType | inspect.FloatType) -> str:
     if info.gt is not None:
         return f" above {info.gt:g} and up to {info.le}"
     return f" from {info.ge} to {info.le}"
+
+
+def _shown(value: object) -> str:
+    try:
+        return _printable(_brief.repr(value))
+    except ValueError:
+        # Python prints no whole number of more than 4,300 digits.
+        return "a whole number of thousands of digits"
 
 
 def _printable(name: object) -> str:

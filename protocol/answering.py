@@ -132,12 +132,11 @@ class Answering(asyncio.Protocol):
         self._answered += 1
         name = ""
         try:
+            if self.service.limits is not None:
+                self.service.limits.check(request, routes.limited(request.target))
             route, job_id = routes.find(request.target)
             name = route.names.get(request.method, route.path)
-            answer_for = routes.answer_for(route, request.method)
-            if self.service.limits is not None:
-                self.service.limits.check(request, route.limited)
-            answer = answer_for(self.service, request, job_id)
+            answer = routes.answer_for(route, request.method)(self.service, request, job_id)
         except Exception as error:  # noqa: BLE001 — _excuse logs what is not ours
             self._excuse(error, request, name)
             return

@@ -30,7 +30,7 @@ def submit(service: Service, request: Request, _: bytes) -> bytes | Held:
     check_content(request)
     submissions = bodies.batch(request.body)
     if service.limits is not None:
-        service.limits.submit(request, len(submissions))
+        service.limits.batch(request, len(submissions))
     key, fields = None, b""
     if b"idempotency-key" in request.headers:
         key = Key.of(key_of(request), request.body, b"batch")

@@ -12,7 +12,7 @@ import msgspec
 import orjson
 from headway.core import ids
 from headway.core.errors import InvalidError
-from headway.core.fields import faults
+from headway.core.fields import faults, few
 from headway.core.job import State, Status
 from headway.core.results import Result
 from headway.protocol.documents import ended_document, job_members, status_document
@@ -24,6 +24,9 @@ from msgspec import Meta
 
 # Says something of a job in an answer with further header lines.
 Tell = Callable[[Service, Request, Status, bytes], bytes | Held]
+
+# Digits of a number in a query: those of SEQUENCE_LIMIT, and some more.
+DIGITS_MOST = 20
 
 # What a job returned that returned nothing.
 NULL = Result(b"null", JSON.decode())
@@ -128,11 +131,16 @@ class Query(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def _query(target: bytes) -> Query:
     given = dict(parse_qsl(target.partition(b"?")[2].decode("latin-1"), keep_blank_values=True))
-    members = {name: int(text) if text.isdecimal() and text.isascii() else text for name, text in given.items()}
+    members = {name: _number(text) for name, text in given.items()}
     try:
         return msgspec.convert(members, Query)
     except (msgspec.ValidationError, OverflowError):
-        raise InvalidError(list(faults(Query, members)) or [("state", "is required")]) from None
+        raise InvalidError(few(faults(Query, members)) or [("state", "is required")]) from None
+
+
+def _number(text: str) -> int | str:
+    """Return the whole number that ``text`` is; the text where it is none, or longer than any that is allowed."""
+    return int(text) if text.isdecimal() and text.isascii() and len(text) <= DIGITS_MOST else text
 
 
 def _result(service: Service, request: Request, status: Status, fields: bytes) -> bytes | Held:

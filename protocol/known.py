@@ -30,7 +30,9 @@ class KnownHead:
         at = head.lower().find(NAME) + len(NAME)
         at += len(head) - at - len(head[at:].lstrip(b" "))
         digits = head[at:].partition(b"\r")[0]
-        if not digits.isdigit() or int(digits) != len(body) or len(body) > request.limits.body_bytes:
+        if not digits.isdigit() or len(digits) > DIGITS_MOST:
+            return None
+        if int(digits) != len(body) or len(body) > request.limits.body_bytes:
             return None
         return cls(head[:at], head[at + len(digits) :] + end, request.copy())
 

@@ -63,6 +63,13 @@ class Rate:
         recent[client] = after
         return 0, after - now
 
+    def give_back(self, client: bytes, now: float) -> None:
+        """Undo that ``client`` was let in once a moment ago."""
+        if client not in self._recent:
+            client = CROWD
+        if client in self._recent:
+            self._recent[client] = max(self._recent[client] - self.window / self.quota, now)
+
     def left(self, until_whole: float) -> int:
         """Return how often a client is let in now that will have regained all in ``until_whole`` seconds."""
         return int(self.quota * (1 - until_whole / self.window + SLACK))
@@ -82,20 +89,23 @@ class Limits:
         self.submits = Rate("submit", rates.submits, rates.submits_window) if rates.submits else None
         self.polls = Rate("poll", rates.polls, rates.polls_window) if rates.polls else None
 
-    def submit(self, request: Request, count: int) -> None:
-        """Let the client submit ``count`` jobs; raises Refusal."""
-        if self.submits is not None:
-            if count > self.submits.quota:
-                raise Refusal("batch-over-rate", f"send at most {self.submits.quota} jobs at once: rates.submits")
-            self._admit(self.submits, request, count)
-
     def check(self, request: Request, limited: bool) -> None:
         """Let the client ask what it asks; raises Refusal. Not ``limited``: none of the limits is on its route."""
         request.allowance = b""
-        if limited and request.method in SENDING:
-            self.submit(request, 1)
-        elif limited and self.polls is not None:
-            self._admit(self.polls, request, 1)
+        if not limited:
+            return
+        rate = self.submits if request.method in SENDING else self.polls
+        if rate is not None:
+            self._admit(rate, request, 1)
+
+    def batch(self, request: Request, count: int) -> None:
+        """Let the client, whose request ``check`` has counted as one job, submit ``count``; raises Refusal."""
+        if self.submits is None:
+            return
+        if count > self.submits.quota:
+            raise Refusal("batch-over-rate", f"send at most {self.submits.quota} jobs at once: rates.submits")
+        self.submits.give_back(self._clients.key(request.peer, request.headers), time.monotonic())
+        self._admit(self.submits, request, count)
 
     def _admit(self, rate: Rate, request: Request, count: int) -> None:
         client = self._clients.key(request.peer, request.headers)

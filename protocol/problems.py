@@ -41,8 +41,6 @@ REFUSALS: dict[str, tuple[int, str]] = {
 }
 
 
-# Of many faults in one submission, so many are told.
-FAULTS_SHOWN = 20
 # HTTP that a server of ours has, whatever the route.
 METHODS = b"Allow: DELETE, GET, HEAD, POST, PUT\r\n"
 
@@ -78,7 +76,7 @@ def answer(error: Refusal | HeadwayError, clock: Clock, bodiless: bool) -> bytes
     if isinstance(error, Refusal):
         fields += error.fields
     elif isinstance(error, InvalidError):
-        members["errors"] = [{"field": field, "detail": fault} for field, fault in error.faults[:FAULTS_SHOWN]]
+        members["errors"] = [{"field": field, "detail": fault} for field, fault in error.faults]
     elif isinstance(error, QueueFullError):
         fields += retry_after(error.retry_after_s)
         seconds = (_milliseconds(error.retry_after_s) + 999) // 1000

@@ -48,6 +48,12 @@ def find(target: bytes) -> tuple[Route, bytes]:
     raise Refusal("not-found", "there is no such route; docs/protocol.md lists them")
 
 
+def limited(target: bytes) -> bool:
+    """Whether a request for ``target`` counts for the limits on its client, as one for no route does."""
+    route = FIXED.get(target.partition(b"?")[0])
+    return route is None or route.limited
+
+
 def answer_for(route: Route, method: bytes) -> Answer:
     """Return the function for ``method``; raises Refusal where the route does not have it."""
     answer = route.answers.get(method)
@@ -66,11 +72,11 @@ FIXED = {
     route.path.encode(): route
     for route in (
         Route("/jobs", limited=True, GET=jobs.listing, POST=submissions.submit),
-        Route("/batches", POST=batches.submit),
+        Route("/batches", limited=True, POST=batches.submit),
         Route("/healthz", GET=health.healthz),
         Route("/readyz", GET=health.readyz),
-        Route("/stats", GET=health.stats),
-        Route("/metrics", GET=health.exposition),
+        Route("/stats", limited=True, GET=health.stats),
+        Route("/metrics", limited=True, GET=health.exposition),
     )
 }
 ROUTES = (JOB, BATCH, *PARTS.values(), *FIXED.values())

@@ -167,7 +167,7 @@ def check_refused(answer: Answer, name: str, quota: int, window: int) -> None:
 
 
 def test_polls(start: Start) -> None:
-    server = start(rates__polls=3, rates__polls_window=600, drain_linger=0)
+    server = start(rates__polls=3, rates__polls_window=600, http__trusted_proxies=["127.0.0.0/8"], drain_linger=0)
     path = server.submit("nothing")
     with server.wire() as wire:
         answers = [wire.ask(request("HEAD", path)) for _ in range(2)]
@@ -177,13 +177,19 @@ def test_polls(start: Start) -> None:
         assert int(answers[2]["ratelimit"].partition(";t=")[2]) in (599, 600)
         for method, target in (("HEAD", path), ("GET", f"{path}/result"), ("DELETE", path), ("GET", "/batches/1")):
             check_refused(wire.ask(request(method, target)), "poll", 3, 600)
+        for method, target in (("HEAD", "/metrics"), ("GET", "/stats"), ("GET", "/nowhere"), ("PATCH", "/jobs/1")):
+            check_refused(wire.ask(request(method, target)), "poll", 3, 600)
         assert "ratelimit" not in wire.ask(request("GET", "/healthz")).headers
         assert wire.ask(post(submission("nothing"))).status == 202
-    assert server.stats()["rejections"]["rate"] == 4
+    # Another client may ask.
+    stats = server.get("/stats", "X-Forwarded-For: 192.0.2.1").json
+    assert stats["rejections"]["rate"] == 8
 
 
 def test_submits(start: Start) -> None:
-    server = start(rates__submits=5, rates__submits_window=600, drain_linger=0)
+    server = start(rates__submits=6, rates__submits_window=600, drain_linger=0)
+    # One that asks for more than it ever may is counted as one.
+    assert server.ask(batch([one("nothing")] * 7)).json["type"] == "urn:headway:problem:batch-over-rate"
     assert server.ask(post(submission("nothing")))["ratelimit"].startswith('"submit";r=4;t=')
     assert server.ask(batch([one("nothing")] * 3))["ratelimit"].startswith('"submit";r=1;t=')
     refused = server.ask(batch([one("nothing")] * 2))
@@ -191,9 +197,17 @@ def test_submits(start: Start) -> None:
     assert server.ask(batch([one("nothing")])).status == 202
     with server.wire() as wire:
         for _ in range(3):
-            check_refused(wire.ask(post(submission("nothing"))), "submit", 5, 600)
-    assert server.ask(batch([one("nothing")] * 6)).json["type"] == "urn:headway:problem:batch-over-rate"
+            check_refused(wire.ask(post(submission("nothing"))), "submit", 6, 600)
+        check_refused(wire.ask(batch([one("nothing")] * 7)), "submit", 6, 600)
     assert sum(server.stats()["jobs"].values()) == 5
+
+
+def test_refused_content_is_counted_as_a_submission(start: Start) -> None:
+    server = start(rates__submits=6, rates__submits_window=600, drain_linger=0)
+    wrong = [batch([{"job": 1}] * 1000), post(b"{"), post(submission("nobody"))]
+    with server.wire() as wire:
+        codes = [wire.ask(sent).status for sent in [*wrong, batch([one("nobody")] * 3), *wrong]]
+    assert codes == [422, 400, 422, 422, 429, 429, 429]
 
 
 def test_who_waits_as_told_is_served(start: Start) -> None:

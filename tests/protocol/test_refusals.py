@@ -232,6 +232,32 @@ def test_answer_to_many_faults_is_not_many_times_the_request(server: Server) -> 
     assert len(answer.body) < len(body)
 
 
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+@pytest.mark.parametrize("zeros", [4299, 5000])
+def test_length_of_thousands_of_digits_is_no_defect(server: Server, method: str, zeros: int) -> None:
+    lines = ("Content-Type: application/json", f"Content-Length: {'0' * zeros}{len(NOTHING)}")
+    with server.wire() as wire:
+        answer = wire.ask(request(method, "/jobs" if method == "POST" else f"/jobs/a-key-{zeros}", *lines) + NOTHING)
+        assert answer.status in {202, 400}
+    assert server.head("/healthz").status == 200
+
+
+@pytest.mark.parametrize("name", ["priority", "delay", "retries", "task", "colour"])
+def test_number_of_thousands_of_digits_is_refused(server: Server, name: str) -> None:
+    answer = server.ask(post(b'{"task":"nothing","%b":%b}' % (name.encode(), b"9" * 5000)))
+    assert answer.status in {400, 422}
+
+
+def test_long_content_is_told_its_first_fault_in_words(server: Server) -> None:
+    body = b'[{"task":"nothing","payload":"%b","priority":10,"colour":1}]' % (b"x" * 100_000)
+    answer = server.ask(request("POST", "/batches", "Content-Type: application/json", body=body))
+    check_problem(answer, 422)
+    (fault,) = answer.json["errors"]
+    assert fault["field"] == "[0].priority"
+    assert "from 0 to 9" in fault["detail"]
+    assert server.ask(post(b'{"priority":10,"payload":"%b"' % (b"x" * 100_000))).status == 400
+
+
 def test_full_queue_is_429_with_a_rate_limit(one_worker: Server, gate: Gate) -> None:
     one_worker.wait_for(one_worker.submit("until_file", gate.path), "running")
     for _ in range(5):
