@@ -3,11 +3,14 @@
 The rules of this file:
 
 - answers go out in the order of the requests; a request that cannot be answered yet, because the client does not
-  read or an answer before it is held, waits in ``_waiting`` and no more is read meanwhile, so a client can fill its
-  own buffers only;
+  read, an answer before it is held or long, or this turn of the loop has taken its time, waits in ``_waiting``, and
+  what was read behind it in ``_rest``. No more is read meanwhile, so a client can fill its own buffers only;
 - an answer can be held: until its job is over, or until what it says is safe on disk;
+- a long answer is not copied: its body goes out in pieces, the next one when the client has taken those before;
 - what is invalid or ambiguous is answered once, and the connection ends: our side is shut, what still comes is
-  read and dropped for LINGER_S, so that the answer is not lost to a reset (RFC 9112, 9.6).
+  read and dropped for LINGER_S, so that the answer is not lost to a reset (RFC 9112, 9.6);
+- what a client may take its time for has a deadline of its own: ``deadline`` for what it sends, and for sending
+  anything at all; ``taking_until`` for what it is sent. While it waits for us the first does not count.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from headway.core.errors import HeadwayError
 from headway.protocol import problems, routes
 from headway.protocol.problems import Refusal
 from headway.protocol.request import Request
-from headway.protocol.responses import Held, Hold, with_connection
+from headway.protocol.responses import Answer, Held, Hold, Long, with_connection
 from headway.protocol.service import LINGER_S, Service
 
 log = logging.getLogger(__name__)
@@ -32,6 +35,10 @@ access = logging.getLogger("headway.access")
 # loop: the memory that one client takes, and the time that others wait for it.
 OUT_MOST = 256 * 1024
 TURN_MOST = 256
+# Of a long answer, what is written at once; the kernel takes it in a tenth of a millisecond.
+PIECE_BYTES = 64 * 1024
+# About what a request that waits takes besides the bytes it was read from.
+WAITING_BYTES = 1024
 
 
 class Last(bytes):
@@ -43,6 +50,7 @@ class Answering(asyncio.Protocol):
 
     __slots__ = (
         "_answered",
+        "_body",
         "_closing",
         "_eof",
         "_held",
@@ -52,70 +60,112 @@ class Answering(asyncio.Protocol):
         "_paused",
         "_request",
         "_stopped",
-        "_unsent_bytes",
+        "_untaken_bytes",
         "_waiting",
+        "_woken",
         "deadline",
         "free",
         "service",
+        "taking_until",
         "to_flush",
         "transport",
     )
     transport: asyncio.Transport
     # The request that is being read.
     _request: Request
+    # As polls.Client has it.
+    known_rest: bytes | None
 
     def __init__(self, service: Service) -> None:
         # Shared.
         self.service = service
-        # Per connection. When ``overdue`` is to be called, of time.monotonic; what for is told by the flags.
+        # Per connection. When the client has to have sent what it is sending, or anything; of time.monotonic.
         self.deadline = service.idle_deadline
+        # When it has to have taken some of its answers, or after the last to have ended its side; inf: it has.
+        self.taking_until = inf
         self._paused = self._stopped = self._closing = self._eof = False
         # No request is half read, none waits or is held, the client reads, and the connection goes on.
         self.free = True
         # What could not be answered yet, in order; bytes are an answer that only waits for its turn.
         self._waiting: list[Request | bytes] = []
-        # What holds an answer back; and what makes it then, of which request and route.
+        # What holds an answer back; whether it is over; and what makes the answer then, of which request and route.
         self._held: Hold | None = None
-        self._held_answer: tuple[Callable[[], bytes | Held], Request, str] | None = None
-        # Of answers, when the deadline was set; 0 where the deadline is not about them.
-        self._unsent_bytes = 0
+        self._woken = False
+        self._held_answer: tuple[Callable[[], Answer | Held], Request, str] | None = None
+        # What is left of a long answer.
+        self._body: memoryview | None = None
+        # Bytes that the client had not taken when ``taking_until`` was set.
+        self._untaken_bytes = 0
         # Per read.
         self._answered = 0
         self.to_flush = False
         self._out: list[bytes] = []
         self._out_bytes = 0
 
+    # What the transport calls.
+
     def pause_writing(self) -> None:
         """The client does not read its answers."""
         self._paused = True
         self.free = False
-        self._stop_reading()
+        self.stop_reading()
+        if self._body is None:
+            self.service.untaken.hold(self, self.transport.get_write_buffer_size())
         self._wait_for_client()
 
     def resume_writing(self) -> None:
         """The client has read enough for more."""
         self._paused = False
-        self._unsent_bytes = 0
-        self.deadline = time.monotonic() + self.service.config.timeouts.body
-        self._answer_waiting()
+        if self._body is None:
+            self.service.untaken.release(self)
+        if self._closing and self._body is None:
+            # It lingers.
+            return
+        self.taking_until = inf
+        self._let_send()
+        self.service.turn.go_on_soon(self)
 
-    def _stop_reading(self) -> None:
-        """Leave what the client sends in the kernel until ``_answer_waiting`` has come to the end."""
+    # Who waits for what.
+
+    @property
+    def _blocked(self) -> bool:
+        """Whether the next answer has to wait for the client, or for what holds the one before it."""
+        return self._paused or self._held is not None or self._body is not None
+
+    def stop_reading(self) -> None:
+        """Leave what the client sends in the kernel until nothing waits."""
         self._stopped = True
         self.transport.pause_reading()
+
+    def _let_send(self) -> None:
+        """The client waited for us: its time to send begins anew."""
+        half_read = self._request.begun
+        self.deadline = (
+            time.monotonic() + self.service.config.timeouts.body if half_read else self.service.idle_deadline
+        )
+
+    def read(self, data: bytes) -> None:
+        """Take what was read, or go on where it is nothing."""
+        raise NotImplementedError
+
+    # Requests to answers.
 
     def _take(self, item: Request | bytes) -> None:
         """Answer ``item`` in its turn; after an answer that ends the connection nothing has a turn."""
         if self._closing:
             return
-        wait = self._waiting or self._paused or self._held or self._answered >= TURN_MOST or self._out_bytes > OUT_MOST
-        if wait:
+        if self._waiting or self._blocked or self._has_answered_enough():
             self._waiting.append(item.copy() if isinstance(item, Request) else item)
         elif isinstance(item, Request) and (self.service.holds or b"prefer" in item.headers):
             # Its answer may be held, and keeps its request while the next ones are read.
             self._handle(item.copy())
         else:
             self._handle(item)
+
+    def _has_answered_enough(self) -> bool:
+        """Whether the next request is to wait for another turn, since this client has had its share of this one."""
+        answered = self._answered
+        return answered > 0 and (answered >= TURN_MOST or self._out_bytes > OUT_MOST or self.service.turn.is_over())
 
     def _handle(self, item: Request | bytes) -> None:
         if isinstance(item, Request):
@@ -148,18 +198,23 @@ class Answering(asyncio.Protocol):
     def _hold(self, held: Held, request: Request, name: str) -> None:
         """Let an answer wait; those behind it wait for it."""
         self.free = False
-        self.deadline = inf
         self._held_answer = held.then, request, name
+        self._woken = False
         self._held = held.begin(self._wake)
 
     def _wake(self) -> None:
+        """What held the answer is over. Many are woken at once, so it is given when its turn comes."""
+        if self._held_answer is not None:
+            self._woken = True
+            self.service.turn.go_on_soon(self)
+
+    def _give_held(self) -> None:
         """Give the answer that was held, unless it is to be held on."""
-        if self._held_answer is None:
-            # The client has gone since.
-            return
+        assert self._held_answer is not None
         then, request, name = self._held_answer
         self._held = self._held_answer = None
-        self.deadline = self.service.idle_deadline
+        self._woken = False
+        self._answered += 1
         try:
             answer = then()
         except Exception as error:  # noqa: BLE001 — _excuse logs what is not ours
@@ -169,18 +224,7 @@ class Answering(asyncio.Protocol):
                 self._hold(answer, request, name)
                 return
             self._finish(answer, request, name, not request.keep_alive)
-        if self._closing or self._stopped or self._eof:
-            self._go_on()
-        else:
-            # As a rule many are woken at once, and written to at once.
-            self.free = not self._request.begun
-            self._flush_soon()
-
-    def _go_on(self) -> None:
-        if self._closing:
-            self.flush()
-        else:
-            self._answer_waiting()
+        self._let_send()
 
     def _excuse(self, error: Exception, request: Request, name: str) -> None:
         """Answer a request that an error came of: ours to explain, or a defect."""
@@ -191,16 +235,21 @@ class Answering(asyncio.Protocol):
         answer = problems.answer(error, self.service.clock, request.method == b"HEAD")
         self._finish(answer, request, name, problems.closes(error) or not request.keep_alive)
 
-    def _finish(self, answer: bytes, request: Request, name: str, close: bool) -> None:
-        if request.allowance and b"\r\nRateLimit: " not in answer:
-            answer = answer.replace(b"\r\n", b"\r\n" + request.allowance, 1)
+    def _finish(self, answer: Answer, request: Request, name: str, close: bool) -> None:
+        head = answer.head if isinstance(answer, Long) else answer
+        if request.allowance and b"\r\nRateLimit: " not in head:
+            head = head.replace(b"\r\n", b"\r\n" + request.allowance, 1)
         close = close or self.service.winding_down
         if close or request.version == "1.0":
-            answer = with_connection(answer, close)
+            head = with_connection(head, close)
             self._closing = close
-        self._send(answer, name)
+        self._send(head, name)
+        if isinstance(answer, Long):
+            self.free = False
+            self._body = memoryview(answer.body)
+            self.service.untaken.hold(self, 0, answer.body)
         if self.service.access_log:
-            self._log_access(answer, request.method, request.target)
+            self._log_access(head, request.method, request.target)
 
     def _refuse(self, error: Refusal | HeadwayError, bodiless: bool) -> None:
         """Answer what is no request, in its turn; the connection ends with it."""
@@ -208,6 +257,8 @@ class Answering(asyncio.Protocol):
             return
         self.service.reject(error.reason)
         self._take(Last(with_connection(problems.answer(error, self.service.clock, bodiless), close=True)))
+
+    # Answers to the client.
 
     def _send(self, answer: bytes, name: str) -> None:
         self._out.append(answer)
@@ -230,61 +281,114 @@ class Answering(asyncio.Protocol):
             self.transport.write(self._out[0] if len(self._out) == 1 else b"".join(self._out))
             self._out.clear()
             self._out_bytes = 0
-        if self._closing:
+        if self._closing and self._body is None:
             self._linger()
 
-    def _answer_waiting(self) -> None:
-        """Go on with what had to wait, a turn of the loop at a time, for as long as the client reads."""
-        if self._closing or self._held is not None:
-            return
+    def _go_on(self) -> None:
+        """Give the answers that had to wait, for as long as the client reads and there is time."""
+        if self._woken and not self._paused:
+            self._give_held()
+        if self._body is not None:
+            self._send_pieces()
         waiting = self._waiting
         done = 0
-        while done < min(len(waiting), TURN_MOST) and self._out_bytes <= OUT_MOST and not (self._closing or self._held):
+        while done < len(waiting) and not (self._closing or self._blocked or self._has_answered_enough()):
             self._handle(waiting[done])
             done += 1
         del waiting[:done]
+
+    def _send_pieces(self) -> None:
+        """Write of a long answer what the client takes, and there is time for."""
         self.flush()
-        if self._paused or self._closing or self._held is not None:
-            return
-        if waiting:
-            self._stop_reading()
-            asyncio.get_running_loop().call_soon(self._answer_waiting)
-        elif self._eof:
-            self.transport.close()
-        else:
-            self._stopped = False
-            self.transport.resume_reading()
-            self.free = not self._request.begun
+        body = self._body
+        while body and not (self._paused or self.transport.is_closing()):
+            self._body = body[PIECE_BYTES:]
+            self.transport.write(body[:PIECE_BYTES])
+            body = self._body
+            if self.service.turn.is_over():
+                break
+        if body is not None and not body:
+            self._body = None
+            self.service.untaken.release(self)
+            if self._paused:
+                self.service.untaken.hold(self, self.transport.get_write_buffer_size())
 
     def _linger(self) -> None:
         """Shut our side; what the client still sends is dropped until it ends its side, or LINGER_S is over."""
-        self._waiting.clear()
+        self._let_go()
         self.free = False
+        self.deadline = inf
         if self.transport.can_write_eof() and not self.transport.is_closing():
             self.transport.write_eof()
+        if self._stopped:
+            self._stopped = False
+            self.transport.resume_reading()
         self._wait_for_client()
         # One that has had its last answer takes no place among limits.connections.
         self.service.connections.discard(self)
         self.service.lingering.add(self)
 
+    def _let_go(self) -> None:
+        """Forget what was asked for and not answered."""
+        self._waiting.clear()
+        self._body = None
+        self._woken = False
+        if self._held is not None:
+            self._held.cancel()
+            self._held = self._held_answer = None
+
+    # Deadlines.
+
     def _wait_for_client(self) -> None:
         """Give it time to take what it has not taken yet; after that, to end its side."""
-        self._unsent_bytes = self.transport.get_write_buffer_size()
-        patience_s = self.service.config.timeouts.write if self._unsent_bytes else LINGER_S
-        self.deadline = time.monotonic() + patience_s
+        self._untaken_bytes = self._untaken()
+        patience_s = self.service.config.timeouts.write if self._untaken_bytes else LINGER_S
+        self.taking_until = time.monotonic() + patience_s
+
+    def _untaken(self) -> int:
+        """Return how many bytes of its answers the client has not taken yet."""
+        return self.transport.get_write_buffer_size() + (0 if self._body is None else len(self._body))
 
     def wind_down(self) -> None:
         """Let the next answer be the last, which ``_finish`` sees to and what needs no parser does not."""
         self.free = False
 
-    def overdue(self) -> None:
-        """The deadline has passed: end the connection, unless it is a slow one that goes on taking its answers."""
-        if self.transport.get_write_buffer_size() < self._unsent_bytes:
-            self._wait_for_client()
-        elif self._closing or self._paused:
+    def overdue(self, now: float) -> None:
+        """A deadline has passed: end the connection, unless it is a slow one that goes on taking its answers."""
+        if now > self.taking_until:
+            if self._untaken() < self._untaken_bytes:
+                self._wait_for_client()
+            else:
+                self.transport.abort()
+        elif self._blocked:
+            # It waits for us.
+            self._let_send()
+        else:
+            self._end_idle()
+
+    def _end_idle(self) -> None:
+        """The client has sent nothing, or not all: end the connection."""
+        if self.transport.is_closing():
             self.transport.abort()
         else:
             self.transport.close()
+
+    def end(self) -> None:
+        """The server ends: let the client have what it was answered, and no more."""
+        if self._body is not None or self._untaken() < self._untaken_bytes:
+            self._closing = True
+        elif self._paused:
+            self.transport.abort()
+        else:
+            self._end_idle()
+
+    def give_way(self) -> None:
+        """The client has been sending for longest, and others need what it makes us hold."""
+        self.transport.abort()
+
+    def drop(self) -> None:
+        """The client has been taking its answers for longest, and others need what it makes us hold."""
+        self.transport.abort()
 
     def _log_access(self, answer: bytes, method: bytes, target: bytes) -> None:
         peer = self.transport.get_extra_info("peername") or ("-",)

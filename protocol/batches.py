@@ -13,7 +13,7 @@ from headway.protocol import bodies
 from headway.protocol.jobs import patience, when_safe
 from headway.protocol.problems import Refusal, document
 from headway.protocol.request import Request
-from headway.protocol.responses import JSON, NAMES, PROBLEM, STATUS_LINES, Held, complete
+from headway.protocol.responses import JSON, NAMES, PROBLEM, STATUS_LINES, Answer, Held, complete
 from headway.protocol.service import Service
 from headway.protocol.submissions import REPLAYED, check_content, key_of
 
@@ -25,7 +25,7 @@ ENDINGS = {
 }
 
 
-def submit(service: Service, request: Request, _: bytes) -> bytes | Held:
+def submit(service: Service, request: Request, _: bytes) -> Answer | Held:
     """POST /batches: take 1 to 1,000 jobs, all or none; with ``Prefer: wait`` answer when all are over."""
     check_content(request)
     submissions = bodies.batch(request.body)
@@ -40,7 +40,7 @@ def submit(service: Service, request: Request, _: bytes) -> bytes | Held:
     return _when_safe(service, request, service.engine.submit_many(submissions, key), fields)
 
 
-def _when_safe(service: Service, request: Request, batch: BatchStatus, fields: bytes) -> bytes | Held:
+def _when_safe(service: Service, request: Request, batch: BatchStatus, fields: bytes) -> Answer | Held:
     last = batch.first + batch.count - 1
     if service.engine.owes(last) and not batch.pending:
         # Its submission is not safe, so nobody sees it yet.
@@ -50,7 +50,7 @@ def _when_safe(service: Service, request: Request, batch: BatchStatus, fields: b
     return _accepted(service, request, batch, fields)
 
 
-def _accepted(service: Service, request: Request, batch: BatchStatus, fields: bytes) -> bytes | Held:
+def _accepted(service: Service, request: Request, batch: BatchStatus, fields: bytes) -> Answer | Held:
     """Answer that a batch was taken; with ``Prefer: wait``, or where it came before and is over, what came of it."""
     seconds = patience(service, request)
     if seconds is not None:
@@ -70,7 +70,7 @@ def _accepted(service: Service, request: Request, batch: BatchStatus, fields: by
     return Held(partial(service.engine.wait_batch, batch, seconds), then)
 
 
-def batch(service: Service, request: Request, batch_id: bytes) -> bytes | Held:
+def batch(service: Service, request: Request, batch_id: bytes) -> Answer | Held:
     """GET, HEAD /batches/{id}: how many jobs of a batch are pending or failed; with ``Prefer: wait`` when none is."""
     found = _found(service, batch_id)
     seconds = patience(service, request)
@@ -81,7 +81,7 @@ def batch(service: Service, request: Request, batch_id: bytes) -> bytes | Held:
     return Held(partial(service.engine.wait_batch, found, seconds), then) if found.pending else then()
 
 
-def delete(service: Service, _: Request, batch_id: bytes) -> bytes | Held:
+def delete(service: Service, _: Request, batch_id: bytes) -> Answer | Held:
     """DELETE /batches/{id}: cancel the jobs of a batch that are not over."""
     found = _found(service, batch_id)
     if found.expired == found.count:

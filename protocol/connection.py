@@ -14,11 +14,10 @@ import logging
 import time
 from collections.abc import Callable
 from functools import partial
-from math import inf
 from typing import TypeVar, cast
 
 from headway.protocol import routes
-from headway.protocol.answering import OUT_MOST, Answering
+from headway.protocol.answering import OUT_MOST, WAITING_BYTES, Answering
 from headway.protocol.known import KnownHead
 from headway.protocol.polls import HEAD_JOB, ID, REST, TARGET
 from headway.protocol.problems import Refusal, retry_after
@@ -26,12 +25,17 @@ from headway.protocol.request import SENDING, Request, head_too_large, refused
 from headway.protocol.responses import CONTINUE, JSON
 from headway.protocol.service import Service
 from headway.protocol.submissions import check_content, confirm_plain, submit_plain
+from headway.protocol.turn import END
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade
 
 log = logging.getLogger(__name__)
 
 # The header fields of KEPT that a request may have and still ask for nothing out of the ordinary.
 PLAIN = {b"host", b"connection", b"content-type", b"content-length", b"forwarded", b"x-forwarded-for"}
+# What the parser is fed at once, so that thousands of small requests are not all taken before there is time for them.
+FEED_BYTES = 4096
+# Answers that may stand in a client's buffer before it is said not to read.
+BUFFER_BYTES = 16 * 1024
 # The name under which the road of known submissions counts and logs.
 SUBMIT = "POST /jobs"
 
@@ -42,13 +46,19 @@ class Connection(Answering):
     """A client's connection, for as long as it lasts."""
 
     __slots__ = (
-        *("_body_bytes", "_fruitless_bytes", "_in_body", "_in_head", "_known_post", "_submitted", "known_rest"),
+        *("_at", "_body_bytes", "_fruitless_bytes", "_holds_bytes", "_in_body", "_in_head", "_known_post", "_rest"),
+        *("_submitted", "known_rest"),
     )
 
     def __init__(self, service: Service) -> None:
         super().__init__(service)
         self._request = Request(service.config.limits, self._expects, self._ready)
         self._in_head = self._in_body = False
+        # What was read and not fed to the parser yet, from ``_at`` on.
+        self._rest = b""
+        self._at = 0
+        # Whether it is counted for bytes that are no request yet, or one that waits.
+        self._holds_bytes = False
         # What followed the id in a HEAD that the parser took and that asked for nothing else. The same bytes again,
         # after another id, need no parser: compared whole, they are as good as when the parser took them. Likewise
         # the head of a POST, but for its length.
@@ -69,6 +79,7 @@ class Connection(Answering):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""
         self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(BUFFER_BYTES)
         if self.service.limits is not None:
             self._request.peer = (transport.get_extra_info("peername") or ("",))[0]
         connections = self.service.connections
@@ -88,20 +99,14 @@ class Connection(Answering):
         self.service.lingering.discard(self)
         self._closing = True
         self.free = False
-        self._waiting.clear()
-        if self._held is not None:
-            self._held.cancel()
-            self._held = self._held_answer = None
+        self._let_go()
+        self.service.untaken.release(self)
 
     def eof_received(self) -> bool:
         """The client sends no more; what it has asked for is still answered."""
         # It comes after what was read before.
-        self.service.turn.end()
-        self._eof = True
-        if self._held is not None:
-            # It may be gone altogether.
-            self._held.hurry()
-        return bool(self._waiting) or self._held is not None
+        self.service.turn.read_soon(self, END)
+        return True
 
     def data_received(self, data: bytes) -> None:
         """Have ``data`` read at the end of this turn of the loop."""
@@ -110,37 +115,113 @@ class Connection(Answering):
     # What the turn calls.
 
     def read(self, data: bytes) -> None:
-        """Feed the parser, which calls ``_ready``; then have written what has been answered."""
+        """Take ``data`` and go as far as the client and this turn allow; then have written what has been answered."""
         try:
-            if not (self._closing or (self.free and not self.to_flush and self._answer_known_post(data))):
+            if self._closing:
+                self._drop_or_send()
+            elif data is END:
+                self._end_input()
+            elif not (self.free and not self.to_flush and self._answer_known_post(data)):
                 self._read(data)
         except Exception:
             log.exception("%r failed, and is ended", self)
             self._closing = True
             self.transport.abort()
 
+    def _drop_or_send(self) -> None:
+        """The connection ends: what is still read is dropped, and the rest of a long last answer sent."""
+        if self._body is not None:
+            self._go_on()
+            self._flush_soon()
+            if self._body is not None and not self._paused:
+                self.service.turn.go_on_soon(self)
+
+    def _end_input(self) -> None:
+        """All that the client sends has come."""
+        self._eof = True
+        if self._held is not None:
+            # It may be gone altogether.
+            self._held.hurry()
+        self._read(b"")
+
     def _read(self, data: bytes) -> None:
         request = self._request
         self.free = False
         self._answered = 0
-        fresh = not request.begun
-        offset = self._feed(data)
-        if offset:
-            self._feed_without_upgrade(memoryview(data)[offset:])
+        fresh = not (request.begun or self._rest)
+        self._rest = self._rest[self._at :] + data if self._rest else data
+        self._at = 0
+        if self._waiting or self._blocked:
+            self._go_on()
+        fed = self._feed_rest()
         if request.begun:
-            self._expect_more(len(data))
-        elif self._answered and self._held is None:
+            if fed:
+                self._expect_more(fed)
+        elif self._answered and not self._blocked:
             self.deadline = self.service.idle_deadline
         self._flush_soon()
-        if self._waiting:
-            if self._held is None:
-                self._answer_waiting()
-            else:
-                self._stop_reading()
-        elif not (request.begun or self._closing):
-            if fresh and self._answered == 1:
-                self._learn(request, data)
-            self.free = not (self._held or self._paused)
+        if fresh and data and self._answered == 1 and not (request.begun or self._closing or self._waiting):
+            self._learn(request, data)
+        if self._is_done():
+            self.free = not (request.begun or self._eof)
+        else:
+            self._wait()
+        if self._holds_bytes or request.begun or self._rest or self._waiting:
+            self._count_bytes()
+
+    def _feed_rest(self) -> int:
+        """Feed the parser for as long as nothing waits; return how many bytes it took."""
+        data, begin = self._rest, self._at
+        while self._at < len(data) and not (self._closing or self._waiting):
+            end = self._at + self._piece()
+            piece = data if not self._at and end >= len(data) else memoryview(data)[self._at : end]
+            self._at = min(end, len(data))
+            offset = self._feed(piece)
+            if offset:
+                self._feed_without_upgrade(memoryview(piece)[offset:])
+        fed = self._at - begin
+        if self._closing or self._at == len(data):
+            self._rest, self._at = b"", 0
+        return fed
+
+    def _piece(self) -> int:
+        """Return how many bytes to feed at once: the content of known length as it comes, all else a little."""
+        request = self._request
+        if request.begun and request.head_done and b"content-length" in request.headers:
+            return max(int(request.headers[b"content-length"]) - request.body_bytes, FEED_BYTES)
+        return FEED_BYTES
+
+    def _is_done(self) -> bool:
+        """Whether nothing waits; then what comes next is read, and where nothing comes the connection ends."""
+        if self._rest or self._waiting or self._blocked or self._closing:
+            return False
+        if self._eof:
+            self.flush()
+            self.transport.close()
+        elif self._stopped:
+            self._stopped = False
+            self.transport.resume_reading()
+        return True
+
+    def _wait(self) -> None:
+        """Something waits: read no more meanwhile, and go on in the next turn unless it waits for somebody."""
+        if self._closing and self._body is None:
+            return
+        if (self._rest or self._waiting) and not self._stopped:
+            self.stop_reading()
+        if not (self._paused or self._held is not None):
+            self.service.turn.go_on_soon(self)
+
+    def _count_bytes(self) -> None:
+        """Count what is held of requests that are not answered yet."""
+        held = len(self._rest) + WAITING_BYTES * len(self._waiting)
+        if self._request.begun:
+            held += self._request.body_bytes + self._fruitless_bytes
+        self._holds_bytes = held > 0 and not self._closing
+        if self._holds_bytes:
+            self.service.unanswered.hold(self, held)
+        else:
+            self.service.unanswered.release(self)
 
     def _learn(self, request: Request, data: bytes) -> None:
         """Remember the head of ``data`` if it was one request that asked for nothing out of the ordinary."""
@@ -182,7 +263,6 @@ class Connection(Answering):
             return
         if isinstance(answer, int):
             self.free = False
-            self.deadline = inf
             self._submitted = answer
             self._held = service.engine.when_safe(answer, self._confirm)
         else:
@@ -267,10 +347,32 @@ class Connection(Answering):
         if self._fruitless_bytes > OUT_MOST + 2 * (limits.request_line_bytes + limits.head_bytes):
             self._refuse(head_too_large(limits), self._is_head())
 
-    def overdue(self) -> None:
-        """The deadline has passed: say so if a request is half read."""
-        if (self._in_head or self._in_body) and not (self._closing or self._paused):
+    def _end_idle(self) -> None:
+        """The client has sent nothing, or not all: say so if a request is half read."""
+        self._answered = 0
+        if (self._in_head or self._in_body) and not self._closing:
             self._refuse(Refusal("request-timeout", "the request did not arrive in time"), self._is_head())
             self._flush_soon()
         else:
-            super().overdue()
+            super()._end_idle()
+
+    def give_way(self) -> None:
+        """Others need what is held of the requests of this client, which has been at it for longest."""
+        self._holds_bytes = False
+        self._answered = 0
+        if self._closing or self._blocked or not self._request.begun:
+            self.transport.abort()
+            return
+        limits = self.service.config.limits
+        detail = f"requests that have come in part are over limits.unanswered_bytes, {limits.unanswered_bytes}"
+        wait = retry_after(self.service.engine.later())
+        self._refuse(Refusal("half-sent", detail, fields=wait, close=True), self._is_head())
+        self._flush_soon()
+
+    def _let_go(self) -> None:
+        super()._let_go()
+        self._rest, self._at = b"", 0
+        self._request.drop()
+        if self._holds_bytes:
+            self._holds_bytes = False
+            self.service.unanswered.release(self)

@@ -18,12 +18,22 @@ from headway.core.results import Result
 from headway.protocol.documents import ended_document, job_members, status_document
 from headway.protocol.problems import Refusal, document
 from headway.protocol.request import Request
-from headway.protocol.responses import JSON, NAMES, PROBLEM, STATUS_LINES, Awaited, Held, complete
+from headway.protocol.responses import (
+    JSON,
+    NAMES,
+    PROBLEM,
+    STATUS_LINES,
+    Answer,
+    Awaited,
+    Held,
+    complete,
+    complete_shared,
+)
 from headway.protocol.service import Service
 from msgspec import Meta
 
 # Says something of a job in an answer with further header lines.
-Tell = Callable[[Service, Request, Status, bytes], bytes | Held]
+Tell = Callable[[Service, Request, Status, bytes], Answer | Held]
 
 # Digits of a number in a query: those of SEQUENCE_LIMIT, and some more.
 DIGITS_MOST = 20
@@ -46,17 +56,17 @@ def find(service: Service, name: bytes) -> tuple[Status, bytes]:
     return status, b"Content-Location: /jobs/%b\r\n" % status.id
 
 
-def job(service: Service, request: Request, name: bytes) -> bytes | Held:
+def job(service: Service, request: Request, name: bytes) -> Answer | Held:
     """GET, HEAD /jobs/{id}: the state of a job; with ``Prefer: wait`` when it is over."""
     return _asked(service, request, name, _told)
 
 
-def result(service: Service, request: Request, name: bytes) -> bytes | Held:
+def result(service: Service, request: Request, name: bytes) -> Answer | Held:
     """GET, HEAD /jobs/{id}/result: what the job returned; until then, and if not, its state."""
     return _asked(service, request, name, _result)
 
 
-def _asked(service: Service, request: Request, name: bytes, tell: Tell) -> bytes | Held:
+def _asked(service: Service, request: Request, name: bytes, tell: Tell) -> Answer | Held:
     """Return what ``tell`` says of a job; if the client would wait, once it is over."""
     status, fields = find(service, name)
     seconds = patience(service, request)
@@ -79,12 +89,12 @@ def patience(service: Service, request: Request) -> int | None:
     return min(int(value), service.config.http.wait_most) or None
 
 
-def _told(service: Service, request: Request, status: Status, fields: bytes) -> bytes | Held:
+def _told(service: Service, request: Request, status: Status, fields: bytes) -> Answer | Held:
     head = service.heads.job(status) + fields
     return head + b"\r\n" if request.method == b"HEAD" else with_document(service, status, head)
 
 
-def with_document(service: Service, status: Status, head: bytes) -> bytes | Held:
+def with_document(service: Service, status: Status, head: bytes) -> Answer | Held:
     """Return ``head`` with what GET says of a job."""
     if status.state != State.FAILED:
         return _documented(service, status, head, None)
@@ -99,7 +109,7 @@ def _documented(service: Service, status: Status, head: bytes, said: Result | No
     return complete(head, JSON, status_document(status, service.clock, error), bodiless=False)
 
 
-def _with_result(service: Service, status: Status, then: Callable[[Result | None], bytes]) -> bytes | Held:
+def _with_result(service: Service, status: Status, then: Callable[[Result | None], Answer]) -> Answer | Held:
     """Return what ``then`` makes of a job's result, which may have to be read from the disk first."""
     found = service.engine.result(status)
     if found is not None or service.engine.journal is None:
@@ -143,7 +153,7 @@ def _number(text: str) -> int | str:
     return int(text) if text.isdecimal() and text.isascii() and len(text) <= DIGITS_MOST else text
 
 
-def _result(service: Service, request: Request, status: Status, fields: bytes) -> bytes | Held:
+def _result(service: Service, request: Request, status: Status, fields: bytes) -> Answer | Held:
     if status.state != State.SUCCEEDED:
         return _told(service, request, status, fields)
     tag = b'"%b"' % status.id
@@ -154,12 +164,12 @@ def _result(service: Service, request: Request, status: Status, fields: bytes) -
     bodiless = request.method == b"HEAD"
     matches = _matches(request.headers.get(b"if-none-match"), tag)
 
-    def answer(found: Result | None) -> bytes:
+    def answer(found: Result | None) -> Answer:
         if found is None:
             return _given_up(service, status, bodiless)
         if matches:
             return STATUS_LINES[304] + fields + b"\r\n"
-        return complete(STATUS_LINES[200] + fields, found.media_type.encode(), found.body, bodiless)
+        return complete_shared(STATUS_LINES[200] + fields, found.media_type.encode(), found.body, bodiless)
 
     if not service.engine.has_result(status):
         return answer(NULL)
@@ -187,7 +197,7 @@ def _matches(if_none_match: bytes | None, tag: bytes) -> bool:
     return tag in named or named == [b"*"]
 
 
-def delete(service: Service, request: Request, name: bytes) -> bytes | Held:
+def delete(service: Service, request: Request, name: bytes) -> Answer | Held:
     """DELETE /jobs/{id}: cancel a job; forget the result of one that is over."""
     status, fields = find(service, name)
     if service.engine.owes(status.sequence):
@@ -207,7 +217,7 @@ def _deleted(service: Service, before: Status, fields: bytes) -> bytes:
     return STATUS_LINES[204] + fields + b"\r\n"
 
 
-def when_safe(service: Service, sequence: int, then: Callable[[], bytes | Held]) -> bytes | Held:
+def when_safe(service: Service, sequence: int, then: Callable[[], Answer | Held]) -> Answer | Held:
     """Return what ``then`` makes, once what was done about a job is safe."""
     if not service.engine.owes(sequence):
         return then()

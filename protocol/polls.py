@@ -50,12 +50,18 @@ class Client(Protocol):
     def read(self, data: bytes) -> None:
         """Answer whatever ``data`` is."""
 
+    def stop_reading(self) -> None:
+        """Leave what the client sends in the kernel, until it has read what it was given."""
+
 
 class Writes(Protocol):
     """What the turn is to this file."""
 
     # Answers that are to be written when all reads of the turn are answered, one for each client.
     answers: list[tuple[Client, bytes]]
+
+    def is_over(self) -> bool:
+        """Whether this turn has taken its time."""
 
     def write(self) -> None:
         """Write them now."""
@@ -78,8 +84,12 @@ class Polls:
     def __init__(self, host: Host) -> None:
         self._host = host
 
-    def answer(self, reads: list[tuple[Client, bytes]], now: float) -> None:
-        """Answer what was read from each client; ``now`` is of time.monotonic."""
+    def answer(self, reads: list[tuple[Client, bytes]], now: float) -> int:
+        """Answer what was read from each client; ``now`` is of time.monotonic.
+
+        Returns how many reads were answered: where others than known polls have taken all the time, not all.
+        """
+        done = 0
         host = self._host
         engine, heads, turn, idle_deadline = host.engine, host.heads, host.turn, host.idle_deadline
         openings, expiry, polls, answers = heads.openings, heads.expiry, heads.polls, turn.answers
@@ -88,12 +98,11 @@ class Polls:
         ours = HEAD_JOB + engine.ids.marker
         submitted, started, ended = board.submitted, board.started, board.ended
         for client, data in reads:
+            done += 1
             # The same bytes as before around another id need no parser.
             if data[REST:] != client.known_rest or data[:NUMBER] != ours or not client.free or client.to_flush:
-                if client.to_flush:
-                    # What it was answered before in this turn comes first.
-                    turn.write()
-                client.read(data)
+                if not self._read(client, data):
+                    return done
                 continue
             text = data[NUMBER:REST]
             try:
@@ -134,3 +143,13 @@ class Polls:
             except Exception:
                 log.exception("a poll failed: %r", data[:REST])
                 client.transport.abort()
+        return done
+
+    def _read(self, client: Client, data: bytes) -> bool:
+        """Have ``client`` read what is no known poll; return whether this turn has time for more."""
+        turn = self._host.turn
+        if client.to_flush:
+            # What it was answered before in this turn comes first.
+            turn.write()
+        client.read(data)
+        return not turn.is_over()

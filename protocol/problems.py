@@ -37,6 +37,7 @@ REFUSALS: dict[str, tuple[int, str]] = {
     "internal": (500, "Internal error"),
     "not-implemented": (501, "Not implemented"),
     "connections": (503, "Too many connections"),
+    "half-sent": (503, "Too many requests that have come in part"),
     "version": (505, "HTTP version not supported"),
 }
 

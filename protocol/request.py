@@ -54,7 +54,7 @@ class Request:
     """What a client asks; ``expects`` is called when its head has an Expect, ``ready`` when it is complete."""
 
     __slots__ = (
-        "_chunks",
+        "_content",
         "_expects",
         "_head_bytes",
         "_header_count",
@@ -95,7 +95,8 @@ class Request:
         self.body = b""
         self.keep_alive = True
         self.version = "1.1"
-        self._chunks: list[bytes] = []
+        # Bytes while it came in one piece.
+        self._content: bytes | bytearray = b""
         # Of the content that has come.
         self.body_bytes = 0
         self._head_bytes = 0
@@ -108,6 +109,10 @@ class Request:
             lines.append(b"connection: close\r\n")
         self.parser = HttpRequestParser(self)
         return b"%b %b HTTP/%b\r\n%b\r\n" % (self.method, self.target, self.version.encode(), b"".join(lines))
+
+    def drop(self) -> None:
+        """Keep nothing of a request that is not answered any more."""
+        self._content = self.body = b""
 
     def copy(self) -> Request:
         """Return a request that keeps what this one holds now."""
@@ -187,13 +192,18 @@ class Request:
         self.body_bytes += len(piece)
         if self.body_bytes > self.limits.body_bytes:
             raise self._too_large()
-        self._chunks.append(piece)
+        if not self._content:
+            self._content = piece
+        elif isinstance(self._content, bytearray):
+            self._content += piece
+        else:
+            self._content = bytearray(self._content) + piece
 
     def on_message_complete(self) -> None:
         """The request is complete."""
-        if self._chunks:
-            self.body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
-            self._chunks.clear()
+        if self._content:
+            self.body = bytes(self._content)
+            self._content = b""
             self.body_bytes = 0
         if b"upgrade" in self.headers and self.parser.should_upgrade():
             return

@@ -29,6 +29,19 @@ NAMES = [state.name.lower() for state in State]
 REASONS = [reason.name.lower() for reason in Reason]
 
 
+class Long(msgspec.Struct, gc=False):
+    """An answer whose body is sent as it is, uncopied, a piece at a time; ``head`` has the empty line that ends it."""
+
+    head: bytes
+    body: bytes
+
+
+# What a route returns that can answer at once.
+Answer = bytes | Long
+# A body that is longer is not copied behind its head.
+COPIED_BYTES = 64 * 1024
+
+
 class Hold(Protocol):
     """What holds an answer back."""
 
@@ -43,7 +56,7 @@ class Held(msgspec.Struct):
     """An answer that cannot be given yet: ``begin`` is given what to call once ``then`` can make it, or hold on."""
 
     begin: Callable[[Callable[[], None]], Hold]
-    then: Callable[[], bytes | Held]
+    then: Callable[[], Answer | Held]
 
 
 class Awaited:
@@ -72,6 +85,13 @@ def complete(head: bytes, media_type: bytes, body: bytes, bodiless: bool) -> byt
     """Return ``head`` with ``body``; with its length alone where the answer has no body, as on HEAD."""
     fields = b"%bContent-Type: %b\r\nContent-Length: %d\r\n\r\n" % (head, media_type, len(body))
     return fields if bodiless else fields + body
+
+
+def complete_shared(head: bytes, media_type: bytes, body: bytes, bodiless: bool) -> Answer:
+    """Do what ``complete`` does with a body that others are sent too: one that is long is not copied."""
+    if bodiless or len(body) <= COPIED_BYTES:
+        return complete(head, media_type, body, bodiless)
+    return Long(complete(head, media_type, body, bodiless=True), body)
 
 
 def with_connection(answer: bytes, close: bool) -> bytes:

@@ -10,16 +10,16 @@ from collections.abc import Callable
 from headway.protocol import batches, health, jobs, submissions
 from headway.protocol.problems import Refusal
 from headway.protocol.request import Request
-from headway.protocol.responses import Held
+from headway.protocol.responses import Answer, Held
 from headway.protocol.service import Service
 
-Answer = Callable[[Service, Request, bytes], bytes | Held]
+Answerer = Callable[[Service, Request, bytes], Answer | Held]
 
 
 class Route:
     """A path with a function for each method; ``{id}`` in the path is what the function gets after the request."""
 
-    def __init__(self, path: str, limited: bool = False, **answers: Answer) -> None:
+    def __init__(self, path: str, limited: bool = False, **answers: Answerer) -> None:
         self.path = path
         # Whether each request counts for the limits on its client.
         self.limited = limited
@@ -54,7 +54,7 @@ def limited(target: bytes) -> bool:
     return route is None or route.limited
 
 
-def answer_for(route: Route, method: bytes) -> Answer:
+def answer_for(route: Route, method: bytes) -> Answerer:
     """Return the function for ``method``; raises Refusal where the route does not have it."""
     answer = route.answers.get(method)
     if answer is None:

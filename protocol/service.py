@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Iterator
 from typing import Protocol
 
 from headway.core.config import Config
 from headway.core.engine import Engine
+from headway.core.slices import in_slices
+from headway.protocol.budget import Budget
 from headway.protocol.clock import Clock
 from headway.protocol.heads import Heads
 from headway.protocol.limits import limits
@@ -25,14 +28,24 @@ LOOK_S = 0.01
 class Client(Protocol):
     """What a connection is to the service."""
 
-    # Of time.monotonic.
+    # When it has to have sent something, and to have taken something; of time.monotonic.
     deadline: float
+    taking_until: float
 
-    def overdue(self) -> None:
-        """The deadline has passed."""
+    def overdue(self, now: float) -> None:
+        """One of its deadlines has passed."""
 
     def wind_down(self) -> None:
         """The next answer is the last."""
+
+    def end(self) -> None:
+        """The server ends."""
+
+    def give_way(self) -> None:
+        """Its requests that are not answered yet take what others need."""
+
+    def drop(self) -> None:
+        """Its answers that it does not take take what others need."""
 
 
 class Service:
@@ -47,6 +60,9 @@ class Service:
         # Those that only wait for the client to end its side.
         self.lingering: set[Client] = set()
         self.turn = Turn(Polls(self).answer)
+        # What clients make us hold.
+        self.unanswered = Budget[Client](config.limits.unanswered_bytes, lambda client: client.give_way())
+        self.untaken = Budget[Client](config.limits.untaken_bytes, lambda client: client.drop())
         # When a connection that is idle from now on is to be closed, of time.monotonic.
         self.idle_deadline = 0.0
         # Requests by (method and route, status code as sent).
@@ -70,9 +86,13 @@ class Service:
         now = self.clock.now
         # A tick may be a second away when the wait begins.
         self.idle_deadline = now + TICK_S + self.config.timeouts.idle
-        for connections in (self.connections, self.lingering):
-            for connection in [connection for connection in connections if connection.deadline < now]:
-                connection.overdue()
+        in_slices(self._look_for_overdue([*self.connections, *self.lingering], now))
+
+    def _look_for_overdue(self, connections: list[Client], now: float) -> Iterator[None]:
+        for connection in connections:
+            if connection.deadline < now or connection.taking_until < now:
+                connection.overdue(now)
+            yield
 
     async def wind_down(self, seconds: float) -> None:
         """Let each connection end with its next answer; wait at most ``seconds`` for those there are to have ended."""
@@ -87,7 +107,7 @@ class Service:
     async def close(self, seconds: float = LINGER_S) -> None:
         """End all connections, giving clients ``seconds`` to take the last answers."""
         for connection in list(self.connections):
-            connection.overdue()
+            connection.end()
         patience = time.monotonic() + seconds
         while (self.connections or self.lingering) and time.monotonic() < patience:  # noqa: ASYNC110 — once, at the end
             await asyncio.sleep(LOOK_S)

@@ -17,7 +17,7 @@ from headway.protocol import bodies
 from headway.protocol.jobs import find, patience, with_document
 from headway.protocol.problems import Refusal
 from headway.protocol.request import Request
-from headway.protocol.responses import JSON, NAMES, Awaited, Held
+from headway.protocol.responses import JSON, NAMES, Answer, Awaited, Held
 from headway.protocol.service import Service
 
 REPLAYED = b"Idempotency-Replayed: true\r\n"
@@ -33,7 +33,7 @@ def check_content(request: Request) -> None:
         raise Refusal("media-type", "send the content as it is", fields=b"Accept-Encoding: identity\r\n")
 
 
-def submit(service: Service, request: Request, _: bytes) -> bytes | Held:
+def submit(service: Service, request: Request, _: bytes) -> Answer | Held:
     """POST /jobs: take a job; with ``Prefer: wait`` answer when it is over."""
     check_content(request)
     if b"idempotency-key" in request.headers:
@@ -54,7 +54,7 @@ def confirm_plain(service: Service, sequence: int) -> bytes:
     return _created(service, service.engine.confirmed(sequence))
 
 
-def put(service: Service, request: Request, name: bytes) -> bytes | Held:
+def put(service: Service, request: Request, name: bytes) -> Answer | Held:
     """PUT /jobs/{key}: take a job under a key of the client's, as POST with this Idempotency-Key does."""
     check_content(request)
     if ids.has_form(name):
@@ -62,7 +62,7 @@ def put(service: Service, request: Request, name: bytes) -> bytes | Held:
     return _keyed(service, request, _checked(name))
 
 
-def _keyed(service: Service, request: Request, text: str) -> bytes | Held:
+def _keyed(service: Service, request: Request, text: str) -> Answer | Held:
     key = Key.of(text, request.body)
     status = service.engine.replayed(key)
     if status is None:
@@ -83,7 +83,7 @@ def _checked(key: bytes) -> str:
     return key.decode()
 
 
-def retry(service: Service, request: Request, name: bytes) -> bytes | Held:
+def retry(service: Service, request: Request, name: bytes) -> Answer | Held:
     """POST /jobs/{id}/retry: take a job that failed once more, under a new id."""
     key = None
     if b"idempotency-key" in request.headers:
@@ -106,7 +106,7 @@ def retry(service: Service, request: Request, name: bytes) -> bytes | Held:
 
 def _retried(
     service: Service, request: Request, status: Status, saved: Saved | None, key: Key | None, link: bytes
-) -> bytes | Held:
+) -> Answer | Held:
     """Take a job again whose payload was read meanwhile, unless it was taken under the same key meanwhile."""
     before = None if key is None else service.engine.replayed(key)
     if before is not None:
@@ -114,7 +114,7 @@ def _retried(
     return _accepted(service, request, service.engine.retry(status, saved, key), link)
 
 
-def _accepted(service: Service, request: Request, status: Status, fields: bytes = b"") -> bytes | Held:
+def _accepted(service: Service, request: Request, status: Status, fields: bytes = b"") -> Answer | Held:
     """Answer that a job was taken, once that is safe; with ``Prefer: wait`` when it is over."""
     if status.state == State.EMPTY:
         return _when_safe(
@@ -132,11 +132,11 @@ def _accepted(service: Service, request: Request, status: Status, fields: bytes 
     )
 
 
-def _when_safe(service: Service, status: Status, then: Callable[[], bytes | Held]) -> Held:
+def _when_safe(service: Service, status: Status, then: Callable[[], Answer | Held]) -> Held:
     return Held(partial(service.engine.when_safe, status.sequence), then)
 
 
-def _answer(service: Service, request: Request, status: Status, fields: bytes) -> bytes | Held:
+def _answer(service: Service, request: Request, status: Status, fields: bytes) -> Answer | Held:
     if status.state < State.SUCCEEDED:
         minimal = b"prefer" in request.headers and request.preference(b"return") == b"minimal"
         return _created(service, status, fields, minimal)

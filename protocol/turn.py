@@ -3,6 +3,9 @@
 Client by client, each reading would be followed by answering and each answer would wake the client that waits for it:
 the code of all three pushes the others' out of the caches, and the wake-ups cost as much as the answers. So the order
 is all reads, all answers, all writes (docs/adr/0005-the-known-head.md).
+
+A go takes GO_S, whatever was asked for. What is left then goes on in the next turn, in the order in which it came, and
+who was at it comes last: a client with thousands of requests takes its turn like one with a single one.
 """
 
 from __future__ import annotations
@@ -20,8 +23,13 @@ log = logging.getLogger(__name__)
 # Reads and answers of one go: under load a turn of libuv's loop can serve tens of thousands, and the first must not
 # wait for the last.
 MOST = 64
+# Seconds of one go: the last answer that was begun may take as long again.
+GO_S = 0.001
 # A read of more bytes than this is answered with those before it, lest they gather in memory.
 LARGE_BYTES = 64 * 1024
+# What a client reads that has something left to do; and one that has sent its last.
+NOTHING = b""
+END = b"\0end"
 
 
 Reads = list[tuple[Client, bytes]]
@@ -35,9 +43,12 @@ class Writer(Protocol):
 
 
 class Turn:
-    """Who was read from, with what; and who has answers to be written."""
+    """Who was read from, with what; and who has answers to be written.
 
-    def __init__(self, answer: Callable[[Reads, float], None]) -> None:
+    ``answer`` answers reads from a moment on, and returns how many it came to.
+    """
+
+    def __init__(self, answer: Callable[[Reads, float], int]) -> None:
         self._answer = answer
         self._loop = asyncio.get_running_loop()
         self._reads: Reads = []
@@ -46,23 +57,35 @@ class Turn:
         self._writers: list[Writer] = []
         # Whether ``end`` is going to be called, or is at it.
         self._ends = False
+        # Whether the last go left something to the next turn.
+        self._late = False
+        # When this go is over, of time.monotonic.
+        self.until = 0.0
 
     def read_soon(self, client: Client, data: bytes) -> None:
         """Have ``client`` read ``data`` at the end of this turn."""
         self._reads.append((client, data))
-        if len(self._reads) == MOST or len(data) > LARGE_BYTES:
+        if self._late:
+            # What it sends next stays in the kernel until it has read this.
+            if len(data) > LARGE_BYTES:
+                client.stop_reading()
+        elif len(self._reads) >= MOST or len(data) > LARGE_BYTES:
             self.end()
         elif not self._ends:
-            self._ends = True
-            self._loop.call_soon(self.end)
+            self._end_soon()
+
+    def go_on_soon(self, client: Client) -> None:
+        """Have ``client``, which has something left to do, do it in the next turn."""
+        self._reads.append((client, NOTHING))
+        if not self._ends:
+            self._end_soon()
 
     def answer_soon(self, client: Client, answer: bytes) -> None:
         """Have ``answer`` written to a client to whom nothing else is to be written, at the end of this turn."""
         self.answers.append((client, answer))
         client.to_flush = True
         if not self._ends:
-            self._ends = True
-            self._loop.call_soon(self.end)
+            self._end_soon()
 
     def flush_soon(self, client: Writer) -> None:
         """Have the answers of ``client`` written at the end of this turn."""
@@ -70,8 +93,11 @@ class Turn:
         if len(self._writers) == MOST:
             self._flush()
         elif not self._ends:
-            self._ends = True
-            self._loop.call_soon(self.end)
+            self._end_soon()
+
+    def is_over(self) -> bool:
+        """Whether this go has taken its time, so that the rest waits for the next."""
+        return time.monotonic() >= self.until
 
     def write(self) -> None:
         """Write what known requests were answered."""
@@ -85,16 +111,33 @@ class Turn:
         self.answers.clear()
 
     def end(self) -> None:
-        """Answer what has been read; write what has been answered."""
+        """Answer what has been read, as much as there is time for; write what has been answered."""
         reads, self._reads = self._reads, []
-        self._ends = True
+        self._ends, self._late = True, False
         try:
             if reads:
-                self._answer(reads, time.monotonic())
+                self._answer_in_time(reads)
             self.write()
             self._flush()
         finally:
             self._ends = False
+            if self._reads:
+                self._late = True
+                self._end_soon()
+
+    def _answer_in_time(self, reads: Reads) -> None:
+        """Answer what there is time for; the rest comes first in the next turn."""
+        now = time.monotonic()
+        self.until = now + GO_S
+        done = self._answer(reads[:MOST], now)
+        while MOST <= done < len(reads) and done % MOST == 0 and not self.is_over():
+            done += self._answer(reads[done : done + MOST], now)
+        if done < len(reads):
+            self._reads[:0] = reads[done:]
+
+    def _end_soon(self) -> None:
+        self._ends = True
+        self._loop.call_soon(self.end)
 
     def _flush(self) -> None:
         writers, self._writers = self._writers, []

@@ -41,6 +41,9 @@ class Written(asyncio.Transport):
     def resume_reading(self) -> None:
         pass
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
     def can_write_eof(self) -> bool:
         return False
 
@@ -76,6 +79,13 @@ def in_one_turn(test: Callable[[Service, Callable[[], tuple[Connection, Written]
     asyncio.run(main())
 
 
+def until_nothing_is_left(service: Service) -> None:
+    """Let as many turns pass as it takes to answer what was read."""
+    service.turn.end()
+    while service.turn._reads:
+        service.turn.end()
+
+
 async def nothing(_: object) -> None:
     pass
 
@@ -97,7 +107,7 @@ def test_known_and_other_requests_of_one_client_in_one_turn_are_answered_in_thei
         row = request("GET", "/healthz") * 300
         for data in (head, row, head):
             connection.data_received(data)
-        service.turn.end()
+        until_nothing_is_left(service)
         codes = re.findall(rb"HTTP/1.1 (\d+)", transport.data)
         assert codes == [b"202", *[b"200"] * 300, b"202"]
 
