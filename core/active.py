@@ -235,6 +235,7 @@ class Active:
         if job.batch:
             self.outcomes.add(job.batch, state, now)
         del self.jobs[sequence]
+        self.queue.payload_bytes -= len(job.payload)
         if self.waiters:
             self.waiters.ended(sequence)
         if self._none is not None and not self.jobs:

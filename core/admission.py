@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from math import inf
+from math import ceil, inf
 
 from headway.core.active import Active
 from headway.core.batches import Batches, BatchStatus
@@ -16,6 +16,7 @@ from headway.core.errors import (
     KeyReusedError,
     NotFailedError,
     PayloadGoneError,
+    PayloadsFullError,
     QueueFullError,
     UnknownTaskError,
 )
@@ -52,6 +53,7 @@ class Admission:
         self._batches = batches
         self._reading = reading
         self._unseen = unseen
+        self._payloads_most = config.queue.max_bytes
         self.draining = False
 
     def submit(self, submission: Submission, key: Key | None = None) -> Status:
@@ -68,8 +70,9 @@ class Admission:
         if task is None:
             raise UnknownTaskError([("task", self._not_known(submission))])
         active = self._active
-        if self.draining or active.full or active.queue.room < 1:
-            self.check_room()
+        queue, size_bytes = active.queue, len(submission.payload)
+        if self.draining or active.full or queue.room < 1 or queue.payload_bytes + size_bytes > self._payloads_most:
+            self.check_room(1, size_bytes)
         return self._begin(task, submission, now, key)
 
     def submit_many(self, submissions: Sequence[Submission], key: Key | None = None) -> BatchStatus:
@@ -83,7 +86,7 @@ class Admission:
         faults = few((f"[{index}].task", self._not_known(wanted)) for index, wanted in unknown)
         if faults:
             raise UnknownTaskError(faults)
-        self.check_room(len(submissions))
+        self.check_room(len(submissions), sum(len(submission.payload) for submission in submissions))
         now, first, count = time.monotonic(), self._board.next_sequence, len(submissions)
         batch = word(first, count)
         with self._active.together():
@@ -111,6 +114,7 @@ class Admission:
             self._config.jobs.retries if retries is None else retries,
             batch,
         )
+        self._active.queue.payload_bytes += len(job.payload)
         self._active.begin(job, submission.delay, now, key)
         return sequence
 
@@ -166,7 +170,7 @@ class Admission:
         old = self._failed(status, saved)
         if old is None:
             raise PayloadGoneError
-        self.check_room()
+        self.check_room(1, len(old.payload))
         now, board = time.monotonic(), self._board
         row = board.row(status.sequence)
         if row < 0:
@@ -175,6 +179,7 @@ class Admission:
         state = State.EMPTY if self._unseen else State.QUEUED
         sequence = board.open(state, self._ids.tag, old.task.index, board.priority[row], now)
         deadline = now + old.deadline - status.submitted
+        self._active.queue.payload_bytes += len(old.payload)
         self._active.begin(Job(sequence, old.task, old.payload, old.timeout_s, deadline, old.retries), 0.0, now, key)
         return self._told(sequence, now)
 
@@ -189,8 +194,11 @@ class Admission:
         deadline = inf if saved.deadline is None else status.submitted + saved.deadline - saved.submitted
         return Job(saved.sequence, task, saved.payload, saved.timeout, deadline, saved.retries)
 
-    def check_room(self, count: int = 1) -> None:
-        """Raise DrainingError, JournalFullError or QueueFullError where ``count`` jobs would not be taken now."""
+    def check_room(self, count: int = 1, payload_bytes: int = 0) -> None:
+        """Raise DrainingError, JournalFullError or QueueFullError where ``count`` jobs would not be taken now.
+
+        ``payload_bytes`` is what their payloads take together.
+        """
         if self.draining:
             raise DrainingError(self._active.estimate.later(SUCCESSOR_S, time.monotonic()))
         if self._active.full:
@@ -201,3 +209,13 @@ class Admission:
                 min(count, self._active.queue.size) - room, time.monotonic()
             )
             raise QueueFullError(self._active.queue.size, count, room, retry_after_s)
+        free_bytes = self._payloads_most - self._active.queue.payload_bytes
+        if payload_bytes > free_bytes:
+            lacking_bytes = min(payload_bytes, self._payloads_most) - free_bytes
+            retry_after_s = self._active.estimate.for_places(self._places(lacking_bytes), time.monotonic())
+            raise PayloadsFullError(self._payloads_most, payload_bytes, free_bytes, retry_after_s)
+
+    def _places(self, payload_bytes: int) -> int:
+        """Return how many of the jobs that are not over it takes to end for so much of their payloads to be free."""
+        mean_bytes = self._active.queue.payload_bytes / max(len(self._active), 1)
+        return min(ceil(payload_bytes / max(mean_bytes, 1.0)), self._active.queue.size)

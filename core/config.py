@@ -50,9 +50,10 @@ class Server(Section, frozen=True):
 
 
 class QueueSection(Section, frozen=True):
-    """The bound on waiting jobs: scheduled, queued and retrying."""
+    """The bounds on waiting jobs, scheduled, queued and retrying, and on the payloads of those and the running ones."""
 
     size: Annotated[int, Meta(ge=1, le=10_000_000)] = 10_000
+    max_bytes: Bytes = 256 * 1024 * 1024
 
 
 class Retention(Section, frozen=True):

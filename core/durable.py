@@ -68,6 +68,7 @@ class Durable(Active):
     def restore(self, job: Job, state: int, due: float) -> None:
         """Keep a job that was in ``state`` and not over for ``start``; its row has been restored."""
         self._restored.append((job, state, due))
+        self.queue.payload_bytes += len(job.payload)
 
     def start(self, on_fatal: Callable[[str], object]) -> None:
         """Start the workers and the journal, and go on with the jobs that were restored."""
@@ -214,6 +215,7 @@ class Durable(Active):
         for sequence in rejected:
             self.queue.reserved -= 1
             owed = self._owed.pop(sequence)
+            self.queue.payload_bytes -= len(owed.arguments[0].payload)
             if owed.key is not None:
                 self.keys.forget(owed.key)
             for wake in owed.wakes:

@@ -108,14 +108,17 @@ class UnknownTaskError(InvalidError):
 
 
 class QueueFullError(HeadwayError):
-    """The queue, of ``size`` places, has no room for the ``count`` jobs that came.
+    """What waits is at ``setting``, and has no room for what came.
 
-    ``room`` is how many places are free, ``retry_after_s`` when enough of them are expected to be.
+    ``size`` is the setting, in ``unit``, and ``count`` what came; ``room`` is how much is free, ``retry_after_s`` when
+    enough of it is expected to be.
     """
 
     status = 429
     reason = "queue-full"
     title = "The queue is full"
+    setting = "queue.size"
+    unit = "jobs"
 
     def __init__(self, size: int, count: int, room: int, retry_after_s: float) -> None:
         self.size = size
@@ -123,13 +126,23 @@ class QueueFullError(HeadwayError):
         self.retry_after_s = retry_after_s
         if count > size:
             text = (
-                f"{count} jobs are more than queue.size in config.yaml ever allows to wait, {size}: send fewer at once"
+                f"{count} {self.unit} are more than {self.setting} in config.yaml ever allows to wait, {size}: "
+                "send fewer at once"
             )
         elif self.room:
-            text = f"there is room for {self.room} more jobs, not for {count}; try again in {retry_after_s:.1f} s"
+            text = (
+                f"there is room for {self.room} more {self.unit}, not for {count}; try again in {retry_after_s:.1f} s"
+            )
         else:
-            text = f"{size} jobs are waiting, which is the limit; try again in {retry_after_s:.1f} s"
+            text = f"{size} {self.unit} are waiting, which is the limit; try again in {retry_after_s:.1f} s"
         super().__init__(text)
+
+
+class PayloadsFullError(QueueFullError):
+    """The payloads of jobs that are not over take all the memory that they may."""
+
+    setting = "queue.max_bytes"
+    unit = "bytes of payload (queue.max_bytes)"
 
 
 class MisdirectedError(HeadwayError):

@@ -33,6 +33,8 @@ class Queue:
         self.delayed = Schedule()
         # Places of jobs that were admitted and do not stand here yet.
         self.reserved = 0
+        # Of the payloads of all jobs that are not over, those included that run or are not safe yet.
+        self.payload_bytes = 0
         # Jobs that stand in lines.
         self.ready = 0
 

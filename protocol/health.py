@@ -5,7 +5,7 @@ from __future__ import annotations
 import orjson
 from headway.protocol import metrics
 from headway.protocol.request import Request
-from headway.protocol.responses import JSON, STATUS_LINES, complete
+from headway.protocol.responses import JSON, STATUS_LINES, bodiless, complete
 from headway.protocol.service import Service
 
 
@@ -30,11 +30,16 @@ def _plain(service: Service, request: Request, code: int, body: bytes) -> bytes:
 
 def stats(service: Service, request: Request, _: bytes) -> bytes:
     """GET /stats: the counts, JSON."""
+    head = STATUS_LINES[200] + service.clock.fields
+    if request.method == b"HEAD":
+        return bodiless(head, JSON)
     body = orjson.dumps(metrics.summary(service), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-    return complete(STATUS_LINES[200] + service.clock.fields, JSON, body, request.method == b"HEAD")
+    return complete(head, JSON, body, bodiless=False)
 
 
 def exposition(service: Service, request: Request, _: bytes) -> bytes:
     """GET /metrics: the counts and histograms, Prometheus text."""
     head = STATUS_LINES[200] + service.clock.fields
-    return complete(head, metrics.MEDIA_TYPE, metrics.exposition(service), request.method == b"HEAD")
+    if request.method == b"HEAD":
+        return bodiless(head, metrics.MEDIA_TYPE)
+    return complete(head, metrics.MEDIA_TYPE, metrics.exposition(service), bodiless=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Literal
@@ -26,6 +27,7 @@ from headway.protocol.responses import (
     Answer,
     Awaited,
     Held,
+    bodiless,
     complete,
     complete_shared,
 )
@@ -37,6 +39,10 @@ Tell = Callable[[Service, Request, Status, bytes], Answer | Held]
 
 # Digits of a number in a query: those of SEQUENCE_LIMIT, and some more.
 DIGITS_MOST = 20
+
+# Seconds in which jobs are gathered for a page, so many at a time; to tell of them takes twice as long again.
+PAGE_S = 0.0004
+PAGE_PART = 100
 
 # What a job returned that returned nothing.
 NULL = Result(b"null", JSON.decode())
@@ -121,14 +127,27 @@ def _with_result(service: Service, status: Status, then: Callable[[Result | None
 def listing(service: Service, request: Request, _: bytes) -> bytes:
     """GET /jobs?state=failed: the jobs in a state, newest first, some at a time."""
     query = _query(request.target)
-    found, before = service.engine.list(State[query.state.upper()], query.after, query.limit)
-    jobs = [job_members(status, service.clock) for status in found]
-    fields, after = b"", None
+    found, before = _page(service, query)
+    head, after = STATUS_LINES[200] + service.clock.fields, None
     if before:
         after = f"/jobs?state={query.state}&limit={query.limit}&after={before}"
-        fields = b'Link: <%b>; rel="next"\r\n' % after.encode()
-    body = orjson.dumps({"jobs": jobs, "next": after})
-    return complete(STATUS_LINES[200] + service.clock.fields + fields, JSON, body, request.method == b"HEAD")
+        head += b'Link: <%b>; rel="next"\r\n' % after.encode()
+    if request.method == b"HEAD":
+        return bodiless(head, JSON)
+    jobs = [job_members(status, service.clock) for status in found]
+    return complete(head, JSON, orjson.dumps({"jobs": jobs, "next": after}), bodiless=False)
+
+
+def _page(service: Service, query: Query) -> tuple[list[Status], int]:
+    """Return as many jobs of a page as there is time for, and where to go on; 0 for nowhere."""
+    until = time.monotonic() + PAGE_S
+    found: list[Status] = []
+    before = query.after
+    while True:
+        more, before = service.engine.list(State[query.state.upper()], before, min(query.limit - len(found), PAGE_PART))
+        found += more
+        if not before or len(found) == query.limit or time.monotonic() >= until:
+            return found, before
 
 
 class Query(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -161,22 +180,22 @@ def _result(service: Service, request: Request, status: Status, fields: bytes) -
         service.clock.date + fields,
         tag,
     )
-    bodiless = request.method == b"HEAD"
+    is_head = request.method == b"HEAD"
     matches = _matches(request.headers.get(b"if-none-match"), tag)
 
     def answer(found: Result | None) -> Answer:
         if found is None:
-            return _given_up(service, status, bodiless)
+            return _given_up(service, status, is_head)
         if matches:
             return STATUS_LINES[304] + fields + b"\r\n"
-        return complete_shared(STATUS_LINES[200] + fields, found.media_type.encode(), found.body, bodiless)
+        return complete_shared(STATUS_LINES[200] + fields, found.media_type.encode(), found.body, is_head)
 
     if not service.engine.has_result(status):
         return answer(NULL)
     return _with_result(service, status, answer)
 
 
-def _given_up(service: Service, status: Status, bodiless: bool) -> bytes:
+def _given_up(service: Service, status: Status, is_head: bool) -> bytes:
     body = document(
         410,
         "result-gone",
@@ -186,7 +205,7 @@ def _given_up(service: Service, status: Status, bodiless: bool) -> bytes:
         state="succeeded",
     )
     head = STATUS_LINES[410] + b"Job-State: succeeded\r\n" + service.clock.fields
-    return complete(head, PROBLEM, body, bodiless)
+    return complete(head, PROBLEM, body, is_head)
 
 
 def _matches(if_none_match: bytes | None, tag: bytes) -> bool:

@@ -32,6 +32,7 @@ def summary(service: Service) -> dict[str, object]:
         "jobs": {state.name.lower(): count[state] for state in State if State.EMPTY < state < State.EXPIRED},
         "waiting": len(engine.active.queue),
         "queue_size": engine.active.queue.size,
+        "payload_bytes": engine.active.queue.payload_bytes,
         "oldest_queued_seconds": round(_oldest(service), 3),
         "retries": engine.active.stats.retries,
         "rejections": dict(service.rejections),
@@ -51,6 +52,8 @@ def summary(service: Service) -> dict[str, object]:
         },
         "journal": _journal_summary(service),
         "connections": len(service.connections),
+        "unanswered_bytes": service.unanswered.used_bytes,
+        "untaken_bytes": service.untaken.used_bytes,
         "waiting_clients": len(engine.active.waiters),
         "draining": engine.draining,
     }
@@ -105,6 +108,8 @@ class _Snapshot(Collector):
             (State.RETRYING, "Jobs that wait for their next attempt."),
         ):
             yield GaugeMetricFamily(f"headway_jobs_{state.name.lower()}", text, count[state])
+        payload_bytes = engine.active.queue.payload_bytes
+        yield GaugeMetricFamily("headway_payload_bytes", "Memory taken by payloads.", payload_bytes)
         oldest = _oldest(self._service)
         yield GaugeMetricFamily("headway_oldest_queued_seconds", "Age of the job that has been ready longest.", oldest)
         yield CounterMetricFamily(
@@ -141,6 +146,12 @@ class _Snapshot(Collector):
             "headway_results_evicted", "Results given up for the budget.", engine.active.results.evicted
         )
         yield GaugeMetricFamily("headway_connections", "Clients connected.", len(self._service.connections))
+        for name, budget, text in (
+            ("unanswered", self._service.unanswered, "requests that have come in part or wait"),
+            ("untaken", self._service.untaken, "answers that clients have not taken"),
+        ):
+            yield GaugeMetricFamily(f"headway_{name}_bytes", f"Memory taken by {text}.", budget.used_bytes)
+            yield CounterMetricFamily(f"headway_{name}_ended", "Clients that had to give way.", budget.gave_way)
         yield GaugeMetricFamily("headway_waiting_clients", "Answers held by Prefer: wait.", len(engine.active.waiters))
         yield GaugeMetricFamily("headway_draining", "1 while the server shuts down.", int(engine.draining))
 

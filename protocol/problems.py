@@ -14,6 +14,7 @@ from headway.core.errors import (
     HeadwayError,
     InvalidError,
     JournalFullError,
+    PayloadsFullError,
     QueueFullError,
     RecoveringError,
 )
@@ -42,6 +43,8 @@ REFUSALS: dict[str, tuple[int, str]] = {
 }
 
 
+# Names and units of what is full (draft-ietf-httpapi-ratelimit-headers).
+QUOTAS = {QueueFullError: (b"queue", b"concurrent-requests"), PayloadsFullError: (b"queue-bytes", b"content-bytes")}
 # HTTP that a server of ours has, whatever the route.
 METHODS = b"Allow: DELETE, GET, HEAD, POST, PUT\r\n"
 
@@ -81,8 +84,9 @@ def answer(error: Refusal | HeadwayError, clock: Clock, bodiless: bool) -> bytes
     elif isinstance(error, QueueFullError):
         fields += retry_after(error.retry_after_s)
         seconds = (_milliseconds(error.retry_after_s) + 999) // 1000
-        fields += b'RateLimit-Policy: "queue";q=%d;qu="concurrent-requests"\r\n' % error.size
-        fields += b'RateLimit: "queue";r=%d;t=%d\r\n' % (error.room, seconds)
+        name, unit = QUOTAS[type(error)]
+        fields += b'RateLimit-Policy: "%b";q=%d;qu="%b"\r\n' % (name, error.size, unit)
+        fields += b'RateLimit: "%b";r=%d;t=%d\r\n' % (name, error.room, seconds)
     elif isinstance(error, DrainingError | JournalFullError | RecoveringError):
         fields += retry_after(error.retry_after_s)
     body = document(error.status, error.reason, error.title, str(error), **members)

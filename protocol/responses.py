@@ -87,6 +87,11 @@ def complete(head: bytes, media_type: bytes, body: bytes, bodiless: bool) -> byt
     return fields if bodiless else fields + body
 
 
+def bodiless(head: bytes, media_type: bytes) -> bytes:
+    """Return the answer to a HEAD whose body is not made, so that its length is not known (RFC 9110, 8.6)."""
+    return b"%bContent-Type: %b\r\n\r\n" % (head, media_type)
+
+
 def complete_shared(head: bytes, media_type: bytes, body: bytes, bodiless: bool) -> Answer:
     """Do what ``complete`` does with a body that others are sent too: one that is long is not copied."""
     if bodiless or len(body) <= COPIED_BYTES:
