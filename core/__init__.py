@@ -12,4 +12,5 @@ disk, and what is ``owed`` to it; ``restoring``, how they come back; ``batches``
 ``outcomes`` of those that are not kept; ``carried``, what one image of the program leaves to the next; ``watchdog``;
 and ``engine``, the facade over all of them, with ``reading``, what is said of a job, ``admission``, how one is let in,
 and ``opening``, until it is there. The folder ``journal`` has what is on disk.
+TODO: ``attempt``, ``failure``, ``slices``.
 """

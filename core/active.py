@@ -28,7 +28,7 @@ from headway.core.line import Limit
 from headway.core.outcome import Outcome
 from headway.core.outcomes import Outcomes
 from headway.core.owed import Owed
-from headway.core.processes import pool_for, runs_in_process
+from headway.core.processes import pool_for
 from headway.core.queue import Queue
 from headway.core.registry import Lane, Registry
 from headway.core.results import Result, Results
@@ -56,7 +56,10 @@ class Active:
         self.board = board
         # How many jobs may run in processes: as many as are up, so that none is called running that has no process.
         self._process_limit = Limit(0)
-        limits = _limits(config, registry, self._process_limit)
+        # How many functions may be in threads, those included that were given up: no more are claimed. Above
+        # ``lost_threads`` the server is not ready; as many as there are workers are kept for the jobs that it has.
+        threads = Limit(config.workers + config.limits.lost_threads + config.workers)
+        limits = _limits(config, registry, self._process_limit, threads)
         self.queue = Queue(board, config.queue.size, max(config.queue.size, waiting) + config.workers, limits)
         self.results = Results(board, config.results.max_bytes)
         self.keys = Keys(config.idempotency.seconds, config.idempotency.keys)
@@ -66,11 +69,10 @@ class Active:
         self.outcomes = Outcomes(board)
         self.workers = Workers(
             config.workers,
-            config.limits.lost_threads,
             config.results.max_result_bytes,
-            lambda: self.queue.ready,
             self._claim,
             self._settle,
+            lambda job: self.queue.release(job.task.index),
             self._context,
             Lane(config.jobs.run_in),
             pool_for(config, registry),
@@ -164,7 +166,6 @@ class Active:
         job = self.jobs[sequence]
         if self.board.state(sequence) == State.RUNNING:
             self.workers.cancel(job)
-            self.queue.release(job.task.index)
         else:
             self.queue.remove(sequence)
         self._end(job, State.CANCELLED, time.monotonic())
@@ -194,14 +195,15 @@ class Active:
         ran = now - board.started[board.at(job.sequence)]
         self.stats.run.add(ran)
         self.estimate.observe(job.task.index, ran, now)
-        self.queue.release(job.task.index)
         if outcome.state is FAILED:
             self._try_again_or_fail(job, outcome, now)
             return
         self._end(job, outcome.state, now, outcome.result)
 
     def _try_again_or_fail(self, job: Job, outcome: Outcome, now: float) -> None:
-        attempt = self.board.attempt(self.board.at(job.sequence))
+        board, row = self.board, self.board.at(job.sequence)
+        attempt = board.attempt(row)
+        outcome.log(ids.write(job.sequence, board.tag[row]).decode(), job.task.name, attempt)
         delay = self._backoff(attempt) if outcome.retry_delay is None else outcome.retry_delay
         if not outcome.may_retry or attempt > job.retries:
             self._fail(job, outcome.reason, outcome.error, now)
@@ -288,10 +290,11 @@ class Active:
         return Context(self.ids.write(job.sequence, board.tag[row]).decode(), attempt, report)
 
 
-def _limits(config: Config, registry: Registry, processes: Limit) -> list[tuple[Limit, ...]]:
-    """For each task the limits that its jobs stand under: its own, and that of ``processes``."""
+def _limits(config: Config, registry: Registry, processes: Limit, threads: Limit) -> list[tuple[Limit, ...]]:
+    """For each task the limits that its jobs stand under: its own, and that of ``processes`` or ``threads``."""
+    of_lane: dict[Lane, tuple[Limit, ...]] = {Lane.LOOP: (), Lane.THREAD: (threads,), Lane.PROCESS: (processes,)}
     return [
         (() if task.max_concurrent is None else (Limit(task.max_concurrent),))
-        + ((processes,) if runs_in_process(task, config) else ())
+        + of_lane[task.lane or Lane(config.jobs.run_in)]
         for task in registry.tasks
     ] or [()]

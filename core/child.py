@@ -21,8 +21,8 @@ import signal
 import sys
 import threading
 import time
-import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextvars import Context as Variables
 from io import BufferedReader
 from types import FrameType
 from typing import Literal
@@ -31,6 +31,7 @@ import msgspec
 from headway.core import messages
 from headway.core.context import Context
 from headway.core.errors import ConfigError
+from headway.core.failure import failure
 from headway.core.messages import Broken, Call, Done, Failed, Message, Progress, Ready
 from headway.core.registry import REGISTRY, Retry, Task, load
 from headway.core.results import OCTETS, ResultError, encode
@@ -39,11 +40,8 @@ from headway.core.results import OCTETS, ResultError, encode
 PROGRESS_S = 0.05
 # Seconds a process whose server has hung up may take to end by itself.
 END_S = 0.5
-# Characters of an error, and of its traceback, that are told.
-ERROR_MOST = 2000
 # By how much worker processes give way to the server, and to whoever else is on the machine.
 NICENESS = 5
-TRACEBACK_MOST = 20_000
 
 _PR_SET_PDEATHSIG = 1
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -140,7 +138,11 @@ def _run(call: Call, sender: Sender, most_bytes: int, memory_bytes: Callable[[],
                 f"the worker process has no task {call.task!r}; have its modules changed? Restart the server"
             )
         arguments = [_decode(call.payload), context] if task.takes_context else [_decode(call.payload)]
-        result = encode(task.function(*arguments), most_bytes)
+        # In a context of its own: what one job sets is not there for the next.
+        value = Variables().run(task.function, *arguments)
+        if isinstance(value, Awaitable):
+            raise ResultError(f"returned {type(value).__name__}, which only a task on the loop or in a thread may")
+        result = encode(value, most_bytes)
         if result is None:
             return Done(memory_bytes(), None, OCTETS)
         return Done(memory_bytes(), result.body, result.media_type)
@@ -154,26 +156,8 @@ def _failed(error: BaseException, task: Task | None, memory_bytes: int) -> Faile
     fault: Literal["task", "retry", "result"] = "task"
     if isinstance(error, Retry | ResultError):
         fault = "retry" if isinstance(error, Retry) else "result"
-    try:
-        text = f"{type(error).__name__}: {error}" if fault == "task" else str(error)
-        # Without our own frame, which is the first.
-        where = error.__traceback__ and error.__traceback__.tb_next
-        told = "".join(traceback.format_exception(type(error), error, where))
-    except BaseException as worse:  # noqa: BLE001 — an error of the user's whose own __str__ raises
-        text = told = f"{type(error).__name__}, whose text cannot be had: {type(worse).__name__}"
-    return Failed(
-        memory_bytes,
-        _utf8(text[:ERROR_MOST]),
-        _utf8(told[-TRACEBACK_MOST:]),
-        fault,
-        fault == "retry" or (task is not None and isinstance(error, task.retry_on)),
-        error.delay if isinstance(error, Retry) else None,
-    )
-
-
-def _utf8(text: str) -> str:
-    """``text`` without what UTF-8 cannot hold."""
-    return text.encode(errors="replace").decode()
+    told = failure(error, () if task is None else task.retry_on)
+    return Failed(memory_bytes, told.text, told.traceback, fault, told.may_retry, told.retry_delay)
 
 
 def _memory() -> Callable[[], int]:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import logging
 
 import msgspec
+from headway.core.failure import Failure, failure
 from headway.core.job import Job, Reason, State
 from headway.core.process import CrashedError
 from headway.core.processes import FailedError
-from headway.core.registry import Retry
-from headway.core.results import Result, ResultError
+from headway.core.results import Result
 
 log = logging.getLogger(__name__)
-
-# Characters of an error that are kept.
-ERROR_LONGEST = 2000
 
 
 class Outcome(msgspec.Struct, gc=False):
@@ -27,12 +24,38 @@ class Outcome(msgspec.Struct, gc=False):
     # Whether another attempt may be made, and in how many seconds if the task said so.
     may_retry: bool = True
     retry_delay: float | None = None
+    # Where it was raised, for the log.
+    traceback: str = ""
+
+    def log(self, job_id: str, task: str, attempt: int) -> None:
+        """Write the one line of an attempt that failed; its record has ``job``, ``task``, ``attempt`` and ``reason``."""
+        if not log.isEnabledFor(logging.WARNING):
+            return
+        reason = self.reason.name.lower()
+        record = log.makeRecord(
+            log.name,
+            logging.WARNING,
+            __file__,
+            0,
+            "job %s: attempt %d at task %s failed (%s): %s",
+            (job_id, attempt, task, reason, self.error),
+            None,
+            extra={"job": job_id, "task": task, "attempt": attempt, "reason": reason},
+        )
+        # There is no exception any more to take it from.
+        record.exc_text = self.traceback or None
+        log.handle(record)
 
 
 # Members of an enum cost several times as much to look up (CPython 3.11).
 SUCCEEDED = State.SUCCEEDED
 NULL = Outcome(SUCCEEDED)
 CANCELLED = Outcome(State.CANCELLED)
+
+
+def succeeded(result: Result | None) -> Outcome:
+    """Return the outcome of an attempt that returned ``result``, None for ``null``."""
+    return NULL if result is None else Outcome(SUCCEEDED, result=result)
 
 
 def overtime(job: Job | None, now: float) -> Outcome:
@@ -43,24 +66,12 @@ def overtime(job: Job | None, now: float) -> Outcome:
     return Outcome(State.FAILED, Reason.DEADLINE, error="was still running at its deadline", may_retry=False)
 
 
-def failed(job: Job, error: BaseException) -> Outcome:
-    """Return the outcome of an attempt that raised ``error``, which its author finds in the log."""
+def failed(error: BaseException, retry_on: tuple[type[BaseException], ...]) -> Outcome:
+    """Return the outcome of an attempt that raised ``error``. It keeps nothing of ``error`` but text."""
     if isinstance(error, CrashedError):
-        log.warning("task %s: an attempt failed: %s\n%s", job.task.name, error, error.stack)
-        return Outcome(State.FAILED, Reason.CRASHED, error=_kept(str(error)))
+        return Outcome(State.FAILED, Reason.CRASHED, error=str(error), traceback=error.stack)
     if isinstance(error, FailedError):
-        outcome = Outcome(State.FAILED, Reason.ERROR, None, _kept(str(error)), error.may_retry)
-    elif isinstance(error, Retry):
-        outcome = Outcome(State.FAILED, Reason.ERROR, None, _kept(str(error)), True, error.delay)
+        told = Failure(str(error), error.traceback, error.may_retry, error.retry_delay)
     else:
-        text = str(error) if isinstance(error, ResultError) else f"{type(error).__name__}: {error}"
-        outcome = Outcome(State.FAILED, Reason.ERROR, None, _kept(text), isinstance(error, job.task.retry_on))
-    if isinstance(error, FailedError):
-        log.warning("task %s: an attempt failed: %s\n%s", job.task.name, outcome.error, error.traceback)
-    elif not isinstance(error, Retry):
-        log.warning("task %s: an attempt failed: %s", job.task.name, outcome.error, exc_info=error)
-    return outcome
-
-
-def _kept(text: str) -> str:
-    return text[:ERROR_LONGEST].encode(errors="replace").decode()
+        told = failure(error, retry_on)
+    return Outcome(State.FAILED, Reason.ERROR, None, told.text, told.may_retry, told.retry_delay, told.traceback)

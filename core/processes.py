@@ -44,13 +44,15 @@ STOPPING = "is not there: the pool is stopped"
 class FailedError(Exception):
     """The task raised; ``str(error)`` is what, ``traceback`` is where, for the log.
 
-    ``may_retry``: whether it is an error after which the task is to be tried again.
+    ``may_retry``: whether it is an error after which the task is to be tried again, and ``retry_delay`` in how many
+    seconds, where the task said so.
     """
 
-    def __init__(self, error: str, traceback: str, may_retry: bool) -> None:
+    def __init__(self, error: str, traceback: str, may_retry: bool, retry_delay: float | None = None) -> None:
         super().__init__(error)
         self.traceback = traceback
         self.may_retry = may_retry
+        self.retry_delay = retry_delay
 
 
 class Processes:
@@ -124,25 +126,34 @@ class Processes:
                 process.kill()
 
     async def run(
-        self, task: str, payload: bytes, job_id: str, attempt: int, report: Callable[[int], None]
+        self,
+        task: str,
+        payload: bytes,
+        job_id: str,
+        attempt: int,
+        report: Callable[[int], None],
+        begun: Callable[[], object] = lambda: None,
     ) -> Result | None:
         """Run a task in a process, waiting for one if none is idle; return its result.
 
-        ``report`` is called on the loop, now and then. Raises FailedError where the task raised, Retry where it
-        raised that, ResultError where what it returned is no result, CrashedError where its process died.
+        ``begun`` is called when it has one, and ``report`` now and then, both on the loop. Raises FailedError where
+        the task raised, Retry where it raised that, ResultError where what it returned is no result, CrashedError
+        where its process died.
         """
         self._number = number = self._number + 1
         frame = messages.frame(Call(number, task, payload, job_id, attempt))
         answer: Done | Failed | None = None
         while answer is None:
-            answer = await self._call(await self._next(), frame, number, report)
+            process = await self._next()
+            begun()
+            answer = await self._call(process, frame, number, report)
         if isinstance(answer, Done):
             return None if answer.body is None else Result(answer.body, answer.media_type)
         if answer.fault == "retry":
             raise Retry(answer.retry_delay)
         if answer.fault == "result":
             raise ResultError(answer.error)
-        raise FailedError(answer.error, answer.traceback, answer.may_retry)
+        raise FailedError(answer.error, answer.traceback, answer.may_retry, answer.retry_delay)
 
     async def _call(
         self, process: Process, frame: bytes, number: int, report: Callable[[int], None]

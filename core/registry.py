@@ -10,10 +10,16 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable, Iterable
+from datetime import timedelta
+from decimal import Decimal
 from enum import Enum
-from typing import Annotated, Any, Literal, TypeVar, overload
+from functools import partial
+from math import nan
+from numbers import Real
+from typing import Annotated, Any, Literal, TypeVar, get_args, overload
 
 import msgspec
+from headway.core.context import Context
 from headway.core.errors import ConfigError, TaskError
 from headway.core.fields import faults
 from msgspec import Meta
@@ -21,7 +27,10 @@ from msgspec import Meta
 Function = TypeVar("Function", bound=Callable[..., object])
 
 DEADLINE_LONGEST_S = 60 * 86_400
+DELAY_LONGEST_S = 30 * 86_400
 TASKS_MOST = 1 << 16
+# The context as an annotation that cannot be evaluated.
+CONTEXT_WRITTEN = {"Context", "headway.Context", "Context | None", "headway.Context | None"}
 RETRIES_MOST = 1000
 
 
@@ -33,15 +42,47 @@ class Lane(Enum):
     PROCESS = "process"
 
 
+class DelayError(TypeError, ValueError):
+    """A Retry was given a delay that is none. The attempt fails for good: the next would ask for the same."""
+
+
 class Retry(Exception):
     """Raised by a task: this attempt did not work out, make another in ``delay`` seconds.
 
-    It uses one of the job's retries; None leaves the delay to the backoff.
+    It uses one of the job's retries; None leaves the delay to the backoff. Raises DelayError where ``delay`` is no time
+    of 0 s to 30 days: seconds as a number, or a timedelta.
     """
 
-    def __init__(self, delay: float | None = None) -> None:
-        super().__init__("the task asked for another attempt")
-        self.delay = delay
+    text = "the task asked for another attempt"
+    # Seconds; for a subclass that does not call ``__init__``.
+    delay: float | None = None
+
+    def __init__(self, delay: Real | Decimal | timedelta | float | None = None) -> None:
+        super().__init__(self.text)
+        self.delay = None if delay is None else seconds(delay)
+
+
+def seconds(delay: object) -> float:
+    """Return the delay of a Retry in seconds; raises DelayError where it is not one."""
+    if isinstance(delay, timedelta):
+        delay = delay.total_seconds()
+    if isinstance(delay, bool) or not isinstance(delay, Real | Decimal):
+        raise DelayError(f"Retry: delay={_short(delay)} is not allowed: expected seconds as a number, or a timedelta")
+    try:
+        found = float(delay)
+    except (OverflowError, ValueError):
+        found = nan
+    if not 0 <= found <= DELAY_LONGEST_S:
+        raise DelayError(f"Retry: delay={_short(delay)} is not allowed: expected 0 to {DELAY_LONGEST_S} s (30 days)")
+    return found
+
+
+def _short(value: object) -> str:
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 — the user's, or an int of more digits than Python writes
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= 60 else f"{text[:60]}…"
 
 
 class Task(msgspec.Struct, frozen=True, eq=False):
@@ -91,6 +132,8 @@ class Registry:
         """Register ``function``; raises TaskError, which names it, where it cannot be a task."""
         if not callable(function) or inspect.isclass(function):
             raise TaskError(f"@task: {function!r} is not a function")
+        if isinstance(function, staticmethod):
+            function = function.__func__
         name = getattr(function, "__name__", "") if options.name is None else options.name
         where = f"task {name!r} ({_place(function)})"
         for field, fault in faults(Options, msgspec.structs.asdict(options) | {"name": name}):
@@ -115,10 +158,21 @@ class Registry:
         self.tasks.append(task)
 
 
+def _code_of(function: Callable[..., object]) -> Callable[..., object]:
+    """Return what runs when ``function`` is called: what a partial is of, the ``__call__`` of an object."""
+    while not inspect.isroutine(function) or isinstance(function, staticmethod):
+        if isinstance(function, partial):
+            function = function.func
+        elif isinstance(function, staticmethod):
+            function = function.__func__
+        else:
+            return function.__call__  # type: ignore[no-any-return,operator]  # an object
+    return function
+
+
 def _lane(function: Callable[..., object], run_in: str | None, where: str) -> Lane | None:
     """Where ``function`` runs; None where config.yaml decides."""
-    called = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
-    if not inspect.iscoroutinefunction(called):
+    if not inspect.iscoroutinefunction(_code_of(function)):
         return None if run_in is None else Lane(run_in)
     if run_in is not None:
         raise TaskError(f"{where}: run_in={run_in!r} is for plain functions; a coroutine runs on the loop")
@@ -134,14 +188,38 @@ def _exceptions(retry_on: Any, where: str) -> tuple[type[BaseException], ...]:
 
 
 def _takes_context(function: Callable[..., object], where: str) -> bool:
-    if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+    code = _code_of(function)
+    if inspect.isasyncgenfunction(code) or inspect.isgeneratorfunction(code):
         raise TaskError(f"{where}: a generator cannot be a task; return the whole result")
-    parameters = inspect.signature(function).parameters.values()
+    parameters = _parameters(function, where)
     required = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if not positional or len(required) > 2 or any(p.kind is p.KEYWORD_ONLY for p in required):
         raise TaskError(f"{where}: takes (payload) or (payload, context)")
-    return len(required) == 2
+    if any(_is_context(p) for p in parameters if p is not positional[0] and p not in positional[1:2]):
+        raise TaskError(f"{where}: takes (payload) or (payload, context): the context comes second, by position")
+    return len(required) == 2 or (len(positional) > 1 and _is_context(positional[1]))
+
+
+def _parameters(function: Callable[..., object], where: str) -> list[inspect.Parameter]:
+    try:
+        signature = inspect.signature(function, eval_str=True)
+    except Exception:  # noqa: BLE001 — whatever its annotations raise
+        try:
+            signature = inspect.signature(function)
+        except (TypeError, ValueError) as error:
+            raise TaskError(f"{where}: its parameters cannot be known: {error}") from None
+    return list(signature.parameters.values())
+
+
+def _is_context(parameter: inspect.Parameter) -> bool:
+    """Whether a parameter is meant for the Context, whatever its default: by its name, or by its annotation."""
+    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        return False
+    annotation = parameter.annotation
+    if parameter.name == "context" or annotation is Context or Context in get_args(annotation):
+        return True
+    return isinstance(annotation, str) and annotation in CONTEXT_WRITTEN
 
 
 def _place(function: Callable[..., object]) -> str:

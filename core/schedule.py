@@ -27,7 +27,9 @@ class Schedule:
         return sequence in self._when
 
     def add(self, sequence: int, when: float) -> None:
-        """Have ``sequence`` taken at ``when``."""
+        """Have ``sequence`` taken at ``when``; raises ValueError where that is no time (NaN would undo the heap)."""
+        if not -inf < when < inf:
+            raise ValueError(f"{when!r} is no time at which to do anything about job {sequence}")
         self._when[sequence] = when
         heapq.heappush(self._heap, (when, sequence))
 

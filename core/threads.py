@@ -1,43 +1,101 @@
-"""Threads in which plain functions run. A thread cannot be stopped: one whose attempt is over goes on, and is lost."""
+"""Threads in which plain functions run.
+
+A thread cannot be stopped: one whose attempt is over goes on, and is *lost* until its function returns. How many there
+may be, the lost ones included, is a limit of the queue: a call that is made here has its thread at once.
+
+A thread that is idle keeps nothing of its last call: no argument, result, exception or context.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from contextvars import Context as Variables
+from queue import SimpleQueue
+from typing import Generic, TypeVar
+
+Answer = TypeVar("Answer")
+
+# How a thread gets its calls; None ends it.
+Line = SimpleQueue[Callable[[], None] | None]
+
+
+class Call(Generic[Answer]):
+    """A function that runs in a thread. ``answer`` gets what it returns; it must not raise."""
+
+    __slots__ = ("answer", "on_return", "runs")
+
+    def __init__(self, answer: asyncio.Future[Answer]) -> None:
+        self.answer = answer
+        # True until the function has returned, whoever still waits for it.
+        self.runs = True
+        # Called then, if the thread was lost.
+        self.on_return: Callable[[], object] | None = None
 
 
 class Threads:
-    """At most ``most`` threads, the lost ones included."""
+    """All threads of a loop, on which every method is called."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self) -> None:
         # Threads whose attempt is over but which have not returned.
         self.lost = 0
-        self._pool = ThreadPoolExecutor(most, thread_name_prefix="headway-task")
+        # The lines of threads that wait for a call, the one that worked last at the end.
+        self._idle: list[Line] = []
+        self._started = 0
+        self._stopped = False
 
-    async def run(self, call: Callable[[], object]) -> object:
-        """Run ``call`` in a thread; if this is cancelled while the thread runs, the thread is lost."""
-        thread = self._pool.submit(_without_stop_iteration, call)
-        try:
-            return await asyncio.wrap_future(thread)
-        except asyncio.CancelledError:
-            if not thread.cancelled() and not thread.done():
-                self.lost += 1
-                loop = asyncio.get_running_loop()
-                thread.add_done_callback(lambda _: loop.call_soon_threadsafe(self._found))
-            raise
+    def start(
+        self, loop: asyncio.AbstractEventLoop, function: Callable[[], Answer], variables: Variables
+    ) -> Call[Answer]:
+        """Run ``function`` in a thread, with ``variables`` for its context; raises RuntimeError where there is none."""
+        call = Call[Answer](loop.create_future())
+        line = self._idle.pop() if self._idle else self._new_thread()
+
+        def work() -> None:
+            answer = variables.run(function)
+            # Where the loop is closed nobody waits any more.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._returned, call, answer, line)
+
+        line.put(work)
+        return call
+
+    def lose(self, call: Call[Answer], on_return: Callable[[], object]) -> None:
+        """Count the thread of ``call`` as lost until its function returns; then call ``on_return``."""
+        self.lost += 1
+        call.on_return = on_return
 
     def stop(self) -> None:
-        """Begin no more calls; those that run are not waited for."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """Let idle threads end; those that run end when their function returns, and are not waited for."""
+        self._stopped = True
+        while self._idle:
+            self._idle.pop().put(None)
 
-    def _found(self) -> None:
-        self.lost -= 1
+    def _new_thread(self) -> Line:
+        line: Line = SimpleQueue()
+        # A daemon: a lost one does not keep the process from ending.
+        threading.Thread(target=_serve, args=(line,), name=f"headway-task-{self._started}", daemon=True).start()
+        self._started += 1
+        return line
+
+    def _returned(self, call: Call[Answer], answer: Answer, line: Line) -> None:
+        call.runs = False
+        if self._stopped:
+            line.put(None)
+        else:
+            self._idle.append(line)
+        if not call.answer.done():
+            call.answer.set_result(answer)
+        if call.on_return is not None:
+            self.lost -= 1
+            call.on_return()
 
 
-def _without_stop_iteration(call: Callable[[], object]) -> object:
-    """Run ``call``; a future cannot carry StopIteration."""
-    try:
-        return call()
-    except StopIteration as error:
-        raise RuntimeError("the task raised StopIteration") from error
+def _serve(line: Line) -> None:
+    """Do one call after the other in this thread."""
+    while (work := line.get()) is not None:
+        work()
+        # Or it would be kept until the next call.
+        del work

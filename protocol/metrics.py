@@ -46,7 +46,7 @@ def summary(service: Service) -> dict[str, object]:
         "board": {"rows": engine.board.rows, "bytes": engine.memory_bytes},
         "workers": {
             "count": engine.active.workers.count,
-            "idle": len(engine.active.workers.idle),
+            "idle": engine.active.workers.idle,
             "replacements": engine.active.workers.replacements,
             "lost_threads": engine.active.workers.threads.lost,
         },
@@ -126,9 +126,11 @@ class _Snapshot(Collector):
         engine = self._service.engine
         workers = engine.active.workers
         yield GaugeMetricFamily("headway_workers", "Worker tasks.", workers.count)
-        yield GaugeMetricFamily("headway_workers_idle", "Worker tasks with nothing to do.", len(workers.idle))
+        yield GaugeMetricFamily("headway_workers_idle", "Workers with nothing to do.", workers.idle)
         yield CounterMetricFamily(
-            "headway_worker_replacements", "Worker tasks that died or were retired.", workers.replacements
+            "headway_worker_replacements",
+            "Attempts that ignored their cancellation and were given up.",
+            workers.replacements,
         )
         if workers.processes is not None:
             pool = workers.processes

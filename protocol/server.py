@@ -21,7 +21,6 @@ import sys
 import time
 from typing import NoReturn, cast
 
-import uvloop
 from headway.core.config import Config, ignored
 from headway.core.engine import Engine
 from headway.core.opening import Recovering, open_engine
@@ -31,6 +30,7 @@ from headway.protocol.acceptor import Acceptor
 from headway.protocol.connection import Connection
 from headway.protocol.handover import Left, Program, Taken
 from headway.protocol.listener import Listener
+from headway.protocol.loop import run_to_its_end
 from headway.protocol.service import TICK_S, Service
 from headway.protocol.signals import Told
 from headway.protocol.systemd import Notifier
@@ -72,10 +72,7 @@ def run(config: Config) -> NoReturn:
         listens = before.listener
         listener.compare(listens, config)
     _raise_file_limit(config.limits.connections)
-    # Not uvloop.run, which would wait for tasks that ignore their cancellation.
-    loop = uvloop.new_event_loop()
-    asyncio.set_event_loop(loop)
-    ended = loop.run_until_complete(Server(config, listens, program, told, notifier).serve(before))
+    ended = run_to_its_end(Server(config, listens, program, told, notifier).serve(before))
     if isinstance(ended, int):
         signals.end(ended)
     signals.flush()

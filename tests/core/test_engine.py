@@ -197,7 +197,7 @@ def test_a_coroutine_that_ignores_its_cancellation_loses_its_worker(monkeypatch:
             assert (status.state, status.reason) == (State.FAILED, Reason.TIMEOUT)
             assert (await over(engine, submit(engine, "double", 1))).state == State.SUCCEEDED
             assert engine.active.workers.replacements == 1
-            assert len(engine.active.workers.workers) == 1
+            assert engine.active.workers.idle == 1
             release.set()
 
     run(test)
@@ -220,39 +220,6 @@ def test_a_thread_that_runs_out_of_time_is_lost_until_it_returns() -> None:
             await until(lambda: engine.active.workers.threads.lost == 0)
             assert engine.not_ready is None
             assert (await over(engine, submit(engine, "triple", 1))).state == State.SUCCEEDED
-
-    run(test)
-
-
-def test_a_worker_that_dies_is_replaced_and_its_job_is_tried_again() -> None:
-    async def deadly(_: object, context: Context) -> int:
-        if context.attempt == 1:
-            task = asyncio.current_task()
-            assert task is not None
-            task.cancel()
-            await asyncio.sleep(0)
-        return context.attempt
-
-    async def test() -> None:
-        async with engine_with(deadly, workers=1) as engine:
-            status = await over(engine, submit(engine, "deadly", retries=1))
-            assert (status.state, said(engine, status)) == (State.SUCCEEDED, "2")
-            assert engine.active.workers.replacements == 1
-            status = await over(engine, submit(engine, "deadly"))
-            assert (status.state, status.reason) == (State.FAILED, Reason.CRASHED)
-            assert len(engine.active.workers.workers) == 1
-
-    run(test)
-
-
-def test_an_idle_worker_that_dies_is_not_woken_in_vain() -> None:
-    async def test() -> None:
-        async with engine_with(double, workers=2) as engine:
-            await until(lambda: len(engine.active.workers.idle) == 2)
-            engine.active.workers.idle[-1].task.cancel()
-            await until(lambda: engine.active.workers.replacements == 1)
-            for number in range(3):
-                assert (await over(engine, submit(engine, "double", number))).state == State.SUCCEEDED
 
     run(test)
 
@@ -354,7 +321,6 @@ def test_higher_priorities_run_first() -> None:
 
     async def test() -> None:
         async with engine_with(record, workers=1) as engine:
-            await until(lambda: len(engine.active.workers.idle) == 1)
             jobs = [submit(engine, "record", p, priority=p) for p in (0, 5, 9, 5)]
             assert [peek(engine, job_id).position for job_id in jobs] == [3, 1, 0, 2]
             await over(engine, jobs[0])
@@ -728,10 +694,6 @@ async def waiting(_: object) -> None:
     await asyncio.sleep(PATIENCE_S)
 
 
-async def quick(_: object) -> None:
-    pass
-
-
 def test_jobs_that_come_at_once_all_begin_in_a_few_turns_of_the_loop() -> None:
     async def main() -> None:
         async with engine_with(waiting, workers=8) as engine:
@@ -741,23 +703,5 @@ def test_jobs_that_come_at_once_all_begin_in_a_few_turns_of_the_loop() -> None:
             for _ in range(4):
                 await asyncio.sleep(0)
             assert engine.board.count[State.RUNNING] == 8
-
-    asyncio.run(main())
-
-
-def test_short_jobs_that_come_at_once_wake_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headway.core.workers.TURN_S", PATIENCE_S)
-
-    async def main() -> None:
-        async with engine_with(quick, workers=8) as engine:
-            await asyncio.sleep(0)
-            longest_idle = engine.active.workers.idle[0]
-            for _ in range(20):
-                submit(engine, "quick")
-            assert len(engine.active.workers.idle) == 7
-            await until(lambda: not engine.active.jobs)
-            await asyncio.sleep(0)
-            assert engine.active.workers.idle[0] is longest_idle
-            assert len(engine.active.workers.idle) == 8
 
     asyncio.run(main())

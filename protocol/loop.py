@@ -1,0 +1,102 @@
+"""The event loop: one for the server and for all coroutines of its jobs, and the server's to stop.
+
+A job must not end it. Where a job calls what stops or changes the loop for all, RuntimeError is raised there. What a
+job raises in a task or callback that it made ends that only, but asyncio lets SystemExit and KeyboardInterrupt out of
+the loop. Then the loop goes on where it stopped: nothing that was ready is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar, TypeVarTuple
+
+import uvloop
+from headway.core.attempt import RUNNING, hide_tasks
+
+log = logging.getLogger(__name__)
+
+Value = TypeVar("Value")
+Arguments = TypeVarTuple("Arguments")
+
+
+class Loop(uvloop.Loop):
+    """A loop that jobs cannot stop or change."""
+
+    def stop(self) -> None:
+        """Stop; not for jobs."""
+        _not_for_jobs("stop")
+        super().stop()
+
+    def close(self) -> None:
+        """Close; not for jobs."""
+        _not_for_jobs("close")
+        super().close()
+
+    def set_task_factory(self, factory: Any) -> None:
+        """Decide how tasks are made; not for jobs."""
+        _not_for_jobs("set_task_factory")
+        super().set_task_factory(factory)
+
+    def set_exception_handler(self, handler: Any) -> None:
+        """Decide what is done about errors in callbacks; not for jobs."""
+        _not_for_jobs("set_exception_handler")
+        super().set_exception_handler(handler)
+
+    def set_default_executor(self, executor: Any) -> None:
+        """Decide where ``asyncio.to_thread`` runs; not for jobs."""
+        _not_for_jobs("set_default_executor")
+        super().set_default_executor(executor)
+
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 — asyncio's own
+        """End the threads of ``asyncio.to_thread``; not for jobs."""
+        _not_for_jobs("shutdown_default_executor")
+        await super().shutdown_default_executor(timeout)
+
+    async def shutdown_asyncgens(self) -> None:
+        """Close all asynchronous generators; not for jobs."""
+        _not_for_jobs("shutdown_asyncgens")
+        await super().shutdown_asyncgens()
+
+    def add_signal_handler(self, sig: int, callback: Callable[[*Arguments], object], *args: *Arguments) -> None:
+        """Have a signal handled; not for jobs."""
+        _not_for_jobs("add_signal_handler")
+        super().add_signal_handler(sig, callback, *args)
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        """Have a signal no longer handled; not for jobs."""
+        _not_for_jobs("remove_signal_handler")
+        return super().remove_signal_handler(sig)
+
+
+def _not_for_jobs(method: str) -> None:
+    if RUNNING.get() is not None:
+        raise RuntimeError(f"loop.{method}: the event loop belongs to the server and to all jobs")
+
+
+def run_to_its_end(main: Coroutine[Any, Any, Value]) -> Value:
+    """Run ``main`` on a new loop and return its result, whatever else stops the loop before."""
+    # Not uvloop.run, which would wait for tasks that ignore their cancellation.
+    loop = Loop()
+    asyncio.set_event_loop(loop)
+    hide_tasks(loop)
+    running = loop.create_task(main)
+    while not running.done():
+        try:
+            loop.run_until_complete(running)
+        except BaseException as error:
+            if not running.done():
+                log.error("a job stopped the event loop, which goes on: %s", type(error).__name__, exc_info=error)
+                loop.call_soon(_look_for_signals)
+    return running.result()
+
+
+def _look_for_signals() -> None:
+    """Have the loop act on signals that came while it stood: it has noted them, but nothing wakes it."""
+    wakeup = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(wakeup)
+    if wakeup >= 0:
+        os.write(wakeup, b"\0")
