@@ -72,7 +72,7 @@ class Active:
             config.results.max_result_bytes,
             self._claim,
             self._settle,
-            lambda job: self.queue.release(job.task.index),
+            self.queue.release,
             self._context,
             Lane(config.jobs.run_in),
             pool_for(config, registry),

@@ -95,7 +95,7 @@ class Attempt:
 
     def start(self, job: Job) -> None:
         """Begin in the next turn of the loop; at once where the Python has eager tasks."""
-        _hidden(self._workers.loop, self._run(job), context=_variables(job), **EAGER)
+        _hidden(self._workers.loop, self._run(job), name=self.name, context=_variables(job), **EAGER)
 
     def interrupt(self, outcome: Outcome) -> None:
         """Stop the attempt; ``outcome`` is what it counts as unless it was settled already."""
@@ -124,7 +124,6 @@ class Attempt:
                 outcome = await self._in_thread(job)
         except BaseException as error:  # noqa: BLE001 — whatever a task raises is its job's failure, not ours
             outcome = failed(error, job.task.retry_on)
-        value = None
         if self.context is not None:
             self.context.close()
         # Not in the job's context: timers that are set from here on would keep what is in it.

@@ -31,7 +31,7 @@ class Line:
         self.rings = [Ring(most) for _ in range(PRIORITIES)]
         self.limits = limits
         # Bit p is set while ring p has an entry.
-        self._ready = 0
+        self.ready = 0
 
     def __len__(self) -> int:
         return sum(len(ring) for ring in self.rings)
@@ -45,12 +45,12 @@ class Line:
         for limit in self.limits:
             if limit.running >= limit.most:
                 return -1
-        return self._ready.bit_length() - 1
+        return self.ready.bit_length() - 1
 
     def push(self, sequence: int, priority: int) -> int:
         """Put a job at the end and return its ticket; raises IndexError as ``Ring.push`` does."""
         ticket = self.rings[priority].push(sequence)
-        self._ready |= 1 << priority
+        self.ready |= 1 << priority
         return ticket
 
     def pop(self) -> int:
@@ -58,13 +58,13 @@ class Line:
         for limit in self.limits:
             if limit.running >= limit.most:
                 return 0
-        if not self._ready:
+        if not self.ready:
             return 0
-        priority = self._ready.bit_length() - 1
+        priority = self.ready.bit_length() - 1
         ring = self.rings[priority]
         sequence = ring.pop()
         if ring.head == ring.tail:
-            self._ready ^= 1 << priority
+            self.ready ^= 1 << priority
         for limit in self.limits:
             limit.running += 1
         return sequence
@@ -74,12 +74,12 @@ class Line:
         ring = self.rings[priority]
         ring.remove(ticket)
         if ring.head == ring.tail:
-            self._ready ^= 1 << priority
+            self.ready ^= 1 << priority
 
     def ahead(self, priority: int, ticket: int | None) -> int:
         """Return how many jobs stand before the one with ``ticket``; before one that came now where it is None."""
         ring = self.rings[priority]
         ahead = len(ring) if ticket is None else ring.ahead(ticket)
-        if self._ready >> priority + 1:
+        if self.ready >> priority + 1:
             ahead += sum(len(ring) for ring in self.rings[priority + 1 :])
         return ahead

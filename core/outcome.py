@@ -28,7 +28,7 @@ class Outcome(msgspec.Struct, gc=False):
     traceback: str = ""
 
     def log(self, job_id: str, task: str, attempt: int) -> None:
-        """Write the one line of an attempt that failed; its record has ``job``, ``task``, ``attempt`` and ``reason``."""
+        """Write the one line of an attempt that failed; its record has all four as attributes."""
         if not log.isEnabledFor(logging.WARNING):
             return
         reason = self.reason.name.lower()

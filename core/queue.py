@@ -76,7 +76,8 @@ class Queue:
         """Take the job that is next and return its sequence number; 0 where none may run now."""
         if not self.ready:
             return 0
-        sequence = (self.lines[0] if len(self.lines) == 1 else max(self.lines, key=_turn)).pop()
+        lines = [line for line in self.lines if line.ready]
+        sequence = (lines[0] if len(lines) == 1 else max(lines, key=_turn)).pop()
         if sequence:
             self.ready -= 1
         return sequence

@@ -40,7 +40,7 @@ TURN_S = 0.0005
 
 
 class Workers:
-    """The pool. ``claim`` gets the time; ``release`` gets a job that counts against no limit any more."""
+    """The pool. ``claim`` gets the time; ``release`` the index of a task of which one attempt less runs."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Workers:
         result_bytes: int,
         claim: Callable[[float], Job | None],
         settle: Callable[[Job, Outcome, float], None],
-        release: Callable[[Job], None],
+        release: Callable[[int], None],
         context: Callable[[Job], Context],
         default_lane: Lane = Lane.THREAD,
         processes: Processes | None = None,
@@ -117,6 +117,7 @@ class Workers:
                 attempt.interrupt(CANCELLED)
                 self._set_deadline(attempt, time.monotonic() + GRACE_S)
                 self._give_back(attempt, job)
+                self.wake()
                 return
 
     def holder(self, loop: asyncio.AbstractEventLoop) -> str | None:
@@ -169,26 +170,29 @@ class Workers:
 
     def over(self, attempt: Attempt, outcome: Outcome) -> None:
         """Take note that the function has returned, or that its thread was given up."""
-        attempt.deadline = inf
-        job, attempt.job = attempt.job, None
         self.attempts.discard(attempt)
-        if not self.stopping:
-            if job is not None:
-                self._end(attempt, job, attempt.interrupted_by or outcome)
+        if self.stopping:
+            return
+        if attempt.job is not None:
+            self._end(attempt, attempt.interrupted_by or outcome)
+        if not self._woken:
             self.wake()
 
     def _give_up(self, attempt: Attempt) -> None:
         """Take the place of an attempt whose coroutine does not stop."""
         self.attempts.discard(attempt)
         self.replacements += 1
-        job, attempt.job = attempt.job, None
         log.error("a task ignores that it was cancelled and is given up: %s", attempt.name)
-        if job is not None and attempt.interrupted_by is not None:
-            self._end(attempt, job, attempt.interrupted_by)
+        if attempt.interrupted_by is not None:
+            self._end(attempt, attempt.interrupted_by)
         self.wake()
 
-    def _end(self, attempt: Attempt, job: Job, outcome: Outcome) -> None:
-        now = time.monotonic()
+    def _end(self, attempt: Attempt, outcome: Outcome) -> None:
+        """Settle the attempt's job, unless that was done."""
+        job, now = attempt.job, time.monotonic()
+        if job is None:
+            return
+        attempt.job = None
         self._give_back(attempt, job)
         try:
             self.settle(job, outcome, now)
@@ -199,16 +203,15 @@ class Workers:
 
     def _give_back(self, attempt: Attempt, job: Job) -> None:
         """Release what the attempt counts against, once: now, or when a thread that goes on has returned."""
-        if not attempt.holds_place:
-            return
-        attempt.holds_place = False
-        if attempt.call is not None and attempt.call.runs:
-            self.threads.lose(attempt.call, lambda: self._released(job))
-        else:
-            self._released(job)
+        if attempt.holds_place:
+            attempt.holds_place = False
+            if attempt.call is not None and attempt.call.runs:
+                self.threads.lose(attempt.call, lambda: self._released(job))
+            else:
+                self.release(job.task.index)
 
     def _released(self, job: Job) -> None:
-        self.release(job)
+        self.release(job.task.index)
         self.wake()
 
     # Time.
