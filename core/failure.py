@@ -49,11 +49,18 @@ def _failure(error: BaseException, retry_on: tuple[type[BaseException], ...]) ->
     except DelayError as wrong:
         # It was not given to ``__init__``, which looks at it.
         return Failure(f"{type(error).__name__}: {wrong}", _where(error), False, None)
-    may_retry = isinstance(error, retry_on) or all(isinstance(member, (Retry, *retry_on)) for member in members)
     # These say by themselves what is wrong.
     where = "" if isinstance(error, Retry | ResultError) else _where(error)
-    wrong_call = any(isinstance(member, DelayError) for member in members)
-    return Failure(cut(_named(error, members)), where, may_retry and not wrong_call, max(delays, default=None))
+    return Failure(cut(_named(error, members)), where, _may_retry(error, members, retry_on), max(delays, default=None))
+
+
+def _may_retry(error: BaseException, members: list[BaseException], retry_on: tuple[type[BaseException], ...]) -> bool:
+    if any(isinstance(member, DelayError) for member in members):
+        return False
+    try:
+        return isinstance(error, retry_on) or all(isinstance(member, (Retry, *retry_on)) for member in members)
+    except BaseException:  # noqa: BLE001 — a class of the user's that does not say what is one of it
+        return False
 
 
 def cut(text: str, begin: int = ERROR_LONGEST, end: int = 0) -> str:
