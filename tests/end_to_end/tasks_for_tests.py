@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
+import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count as count_up
 from pathlib import Path
 from typing import Any
+
+import uvloop
 
 import headway
 
@@ -121,3 +127,114 @@ def leave_behind(_: object) -> int:
         time.sleep(600)
         os._exit(0)
     return pid
+
+
+async def _exit(code: int) -> None:
+    sys.exit(code)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@headway.task
+async def end_the_program(how: str) -> str:
+    """Do what ends a program, in the way that ``how`` names."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    if how == "wait_for":
+        await asyncio.wait_for(_exit(5), 10)
+    elif how == "gather":
+        await asyncio.gather(_exit(5), asyncio.sleep(0))
+    elif how == "group":
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_exit(5))
+    elif how == "to_thread":
+        await asyncio.to_thread(sys.exit, 5)
+    elif how == "forgotten":
+        loop.create_task(_exit(5))
+    elif how == "callback":
+        loop.call_soon(_interrupt)
+    elif how == "later":
+        loop.call_later(0.01, sys.exit, 5)
+    elif how == "done callback":
+        task.add_done_callback(_interrupt)
+    elif how == "close generator":
+        raise GeneratorExit
+    await asyncio.sleep(0.05)
+    return how
+
+
+@headway.task
+async def touch_the_loop(how: str) -> None:
+    """Call what would stop or change the loop for all."""
+    loop = asyncio.get_running_loop()
+    calls: dict[str, Callable[[], object]] = {
+        "stop": loop.stop,
+        "close": loop.close,
+        "run": lambda: loop.run_until_complete(loop.create_future()),
+        "task factory": lambda: loop.set_task_factory(None),
+        "exception handler": lambda: loop.set_exception_handler(lambda *_: None),
+        "executor": lambda: loop.set_default_executor(ThreadPoolExecutor()),
+        "signal": lambda: loop.add_signal_handler(signal.SIGTERM, print),
+        "no signal": lambda: loop.remove_signal_handler(signal.SIGTERM),
+    }
+    if how == "end executor":
+        await loop.shutdown_default_executor()
+    elif how == "generators":
+        await loop.shutdown_asyncgens()
+    else:
+        calls[how]()
+
+
+@headway.task
+async def stop_the_loop_of_old(_: object) -> None:
+    """Stop the loop by a way that does not ask whose it is."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, uvloop.Loop)
+    uvloop.Loop.stop(loop)
+    await asyncio.sleep(0.05)
+
+
+@headway.task
+async def stop_the_loop_from_a_thread(_: object) -> None:
+    """Have a thread ask the loop to stop itself."""
+    loop = asyncio.get_running_loop()
+    await asyncio.to_thread(loop.call_soon_threadsafe, loop.stop)
+    await asyncio.sleep(0.05)
+
+
+@headway.task
+async def cancel_all(_: object) -> int:
+    """Cancel all tasks there are, again and again; return how many were found."""
+    found = 0
+    for _ in range(20):
+        for task in asyncio.all_tasks():
+            found += task.cancel()
+        await asyncio.sleep(0.01)
+    return found
+
+
+@headway.task
+async def with_children(path: str) -> str:
+    """Wait for a file with tasks of its own."""
+    return (await asyncio.gather(asyncio.wait_for(until_file(path), 30), asyncio.sleep(0.1, "")))[0]
+
+
+@headway.task(retries=50)
+async def fail_at_length(size: int) -> None:
+    """Fail with so many characters."""
+    raise RuntimeError("A" * size)
+
+
+@headway.task
+async def fail_with_surrogate(_: object) -> None:
+    """Fail with a text that UTF-8 cannot hold."""
+    raise RuntimeError("file \udcff here") from OSError("the \udcff cause")
+
+
+@headway.task
+async def signal_the_server(number: int) -> None:
+    """Send a signal to the process that runs this."""
+    os.kill(os.getpid(), number)
+    await asyncio.sleep(0.05)
