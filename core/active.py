@@ -203,7 +203,7 @@ class Active:
     def _try_again_or_fail(self, job: Job, outcome: Outcome, now: float) -> None:
         board, row = self.board, self.board.at(job.sequence)
         attempt = board.attempt(row)
-        outcome.log(ids.write(job.sequence, board.tag[row]).decode(), job.task.name, attempt)
+        outcome.log(self.ids.write(job.sequence, board.tag[row]).decode(), job.task.name, attempt)
         delay = self._backoff(attempt) if outcome.retry_delay is None else outcome.retry_delay
         if not outcome.may_retry or attempt > job.retries:
             self._fail(job, outcome.reason, outcome.error, now)
