@@ -1,0 +1,295 @@
+"""A server in this process, on a real port, that ends in every way and starts again with other settings.
+
+``Lives`` is one journal, or a memory without one, and the servers that have it one after the other. Tests send bytes
+and read bytes: no call below the protocol is made here but those of a start and an end. A kill is what the kernel makes
+of it: the writer is stopped in mid-step, the files are copied as they are, and the next life begins on the copy. So any
+moment can be chosen, and no Python is started for the server itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import msgspec
+import pytest
+from headway.core.carried import Carried
+from headway.core.config import Config
+from headway.core.engine import Engine
+from headway.core.opening import open_engine
+from headway.core.registry import Options, Registry
+from headway.protocol.connection import Connection
+from headway.protocol.service import Service
+
+from tests.protocol.wire import Answer, parse_head, post, request, submission
+
+Task = Callable[..., Any] | tuple[Callable[..., Any], Options]
+PATIENCE_S = 20.0
+OVER = ("succeeded", "failed", "cancelled", "expired")
+LOOK_S = 0.002
+SMALL: dict[str, Any] = {"workers": 2, "jobs": {"backoff": 0.01, "backoff_max": 0.02}, "drain_timeout": 5.0}
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="a kill is made of /proc and SIGSTOP")
+
+
+class Gates:
+    """What tasks wait for: each payload has a gate of its own, that the test opens with a result or an error."""
+
+    def __init__(self) -> None:
+        self._gates: dict[object, asyncio.Future[object]] = {}
+
+    def gate(self, name: object) -> asyncio.Future[object]:
+        """Return the gate of ``name``, which is made where there is none or it was used."""
+        gate = self._gates.get(name)
+        if gate is None or gate.done():
+            gate = self._gates[name] = asyncio.get_running_loop().create_future()
+        return gate
+
+    async def hold(self, payload: object) -> object:
+        """Wait until the gate of the payload opens: the task that tests hold in their hands."""
+        return await self.gate(payload)
+
+    def is_held(self, name: object) -> bool:
+        """Whether a job with this payload has begun and waits."""
+        return name in self._gates and not self._gates[name].done()
+
+    def open(self, name: object, result: object = None) -> None:
+        """Let the job with this payload return ``result``, or raise it where it is an error."""
+        gate = self.gate(name)
+        if isinstance(result, BaseException):
+            gate.set_exception(result)
+        else:
+            gate.set_result(result)
+
+    def forget(self) -> None:
+        """Forget all gates: their tasks went with the life that is over."""
+        self._gates.clear()
+
+
+async def echo(payload: object) -> object:
+    """Return the payload."""
+    return payload
+
+
+async def fail(payload: object) -> None:
+    """Fail with the payload."""
+    raise ValueError(str(payload))
+
+
+class Client:
+    """One connection of a test that runs on the server's own loop."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._reader: asyncio.StreamReader | None = None
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def ask(self, data: bytes) -> Answer:
+        """Send one request and read its answer."""
+        await self.send(data)
+        return await self.read(data.partition(b" ")[0].decode())
+
+    async def send(self, data: bytes) -> None:
+        """Send bytes as they are."""
+        if self._writer is None:
+            self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
+        self._writer.write(data)
+        await self._writer.drain()
+
+    async def read(self, method: str = "GET") -> Answer:
+        """Read one answer, to a request with ``method``."""
+        assert self._reader is not None
+        async with asyncio.timeout(PATIENCE_S):
+            head = await self._reader.readuntil(b"\r\n\r\n")
+            status, headers = parse_head(head[:-4])
+            bodiless = method == "HEAD" or status in {204, 304}
+            body = b"" if bodiless else await self._reader.readexactly(int(headers["content-length"]))
+        return Answer(status, headers, body, head + body)
+
+    def close(self) -> None:
+        """Disconnect."""
+        if self._writer is not None:
+            self._writer.transport.abort()
+
+
+class Clock:
+    """What ``time.time`` says, set forwards and backwards by ``shift`` seconds."""
+
+    def __init__(self) -> None:
+        self.shift = 0.0
+        self._real = time.time
+
+    def read(self) -> float:
+        """Return what a clock on the wall says."""
+        return self._real() + self.shift
+
+
+@contextmanager
+def clock_that_is_set() -> Iterator[Clock]:
+    """Let the test set the clock of this process."""
+    clock = Clock()
+    with patch("time.time", clock.read):
+        yield clock
+
+
+class Lives:
+    """The servers that have ``folder`` one after the other; ``tasks`` are those that each of them has.
+
+    Without ``journal`` jobs are in memory, and only a ``deploy`` leads from one life to the next.
+    """
+
+    def __init__(self, folder: Path, tasks: Sequence[Task] = (), journal: bool = True) -> None:
+        self._folder = folder
+        self._tasks: Sequence[Task] = (echo, fail, *tasks)
+        self._journal = journal
+        self._lives = 0
+        self._clients: list[Client] = []
+        self.path = folder / "journal.db"
+        # Lines with which a journal said that it cannot be written.
+        self.fatal: list[str] = []
+        self.engine: Engine
+        self.port = 0
+
+    async def start(self, **settings: Any) -> Client:
+        """Begin the next life with ``settings``, sections as dicts; return a client."""
+        return await self._serve(settings, None)
+
+    async def _serve(self, settings: dict[str, Any], before: Carried | None) -> Client:
+        journal = {"journal": {"path": str(self.path)} | settings.pop("journal", {})} if self._journal else {}
+        self.config = msgspec.convert(SMALL | journal | settings, Config)
+        registry = Registry()
+        for task in self._tasks:
+            function, options = task if isinstance(task, tuple) else (task, Options())
+            registry.add(function, options)
+        self.engine = open_engine(self.config, registry, lambda _: None, before)
+        self.engine.start(self.fatal.append)
+        self.service = Service(self.config, self.engine)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: Connection(self.service), "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self.client()
+
+    def client(self) -> Client:
+        """Return one more client."""
+        self._clients.append(Client(self.port))
+        return self._clients[-1]
+
+    async def ask(self, data: bytes) -> Answer:
+        """Send one request on a connection that stays, and read its answer."""
+        return await self._clients[0].ask(data)
+
+    async def submit(self, task: str, payload: object = None, **members: Any) -> str:
+        """Submit a job and return its path."""
+        answer = await self.ask(post(submission(task, payload, **members)))
+        assert answer.status == 202, answer
+        return answer["location"]
+
+    async def run(self, task: str, payload: object = None, **members: Any) -> str:
+        """Submit a job, wait until it is over, and return its path."""
+        path = await self.submit(task, payload, **members)
+        await self.wait_for(path, *OVER)
+        return path
+
+    async def wait_for(self, path: str, *states: str) -> Answer:
+        """Ask until the job is in one of ``states``."""
+        async with asyncio.timeout(PATIENCE_S):
+            while (said := await self.ask(request("HEAD", path))).headers["job-state"] not in states:
+                await asyncio.sleep(LOOK_S)
+        return said
+
+    async def end(self, timeout_s: float = 0.0) -> None:
+        """End this life as SIGTERM does: jobs that run are waited for up to ``timeout_s`` seconds."""
+        await self.engine.drain(timeout_s)
+        await self._leave()
+        await self.engine.close()
+
+    async def _leave(self) -> None:
+        for client in self._clients:
+            client.close()
+        self._clients.clear()
+        self._server.close()
+        await self.service.close()
+        await self.engine.stop()
+
+    async def kill(self) -> None:
+        """End this life as SIGKILL of server and writer at this very moment does."""
+        with stopped(self._writers()):
+            self._lives += 1
+            folder = self._folder / f"life-{self._lives}"
+            folder.mkdir()
+            for file in self.path.parent.glob(f"{self.path.name}*"):
+                if file.is_file() and not file.name.endswith("-shm"):
+                    # Not by ourselves: closing a file gives up the locks that SQLite holds on it for this process.
+                    subprocess.run(["cp", str(file), str(folder)], check=True)
+        # What is left of this life goes on with files of which the next life knows nothing.
+        await self._leave()
+        await self.engine.close()
+        self.path = folder / self.path.name
+
+    async def deploy(self, **settings: Any) -> Client:
+        """End this life as SIGHUP does, and begin the next one with ``settings``; without a journal."""
+        assert await self.engine.drain(PATIENCE_S) == 0
+        await self._leave()
+        file = BytesIO()
+        rows = os.dup(self.engine.leave(file))
+        file.seek(0)
+        return await self._serve(settings, Carried(file, rows))
+
+    def _writers(self) -> list[int]:
+        """The processes of ours that write the journal."""
+        return [pid for pid in children() if str(self.path) in command_of(pid)]
+
+
+def children() -> list[int]:
+    """The processes that this one has started and not reaped."""
+    found = Path("/proc/self/task").glob("*/children")
+    return [int(pid) for tasks in found for pid in tasks.read_text().split()]
+
+
+def command_of(pid: int) -> str:
+    """The command line of a process, empty where it has gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process is stopped, by SIGSTOP or by itself."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
+
+
+@contextmanager
+def stopped(pids: Sequence[int]) -> Iterator[None]:
+    """Stop processes in whatever they do, for as long as the block lasts."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    deadline = time.monotonic() + PATIENCE_S
+    while not all(map(is_stopped, pids)):
+        assert time.monotonic() < deadline
+        time.sleep(0.0005)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def run(test: Coroutine[Any, Any, None], seconds: float = 60.0) -> None:
+    """Run a test on a loop of its own."""
+
+    async def bounded() -> None:
+        async with asyncio.timeout(seconds):
+            await test
+
+    asyncio.run(bounded())

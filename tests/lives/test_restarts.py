@@ -1,0 +1,101 @@
+"""A start after an end of any kind: attempts, deadlines, and jobs of which the server may have died."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.lives.server import Gates, Lives, linux, run
+from tests.protocol.wire import post, request, submission
+
+DEATHS_MOST = 2
+
+
+@pytest.mark.parametrize("ends", ["end", "kill"])
+def test_an_attempt_that_was_ended_cleanly_counts_and_is_not_what_the_server_died_of(tmp_path: Path, ends: str) -> None:
+    async def test() -> None:
+        gates = Gates()
+        lives = Lives(tmp_path, (gates.hold,))
+        await lives.start()
+        path = await lives.submit("hold", "job", retries=0)
+        lives_most = 2 * DEATHS_MOST + 2 if ends == "end" else DEATHS_MOST + 1
+        for life in range(1, lives_most + 1):
+            said = await lives.wait_for(path, "running", "failed")
+            assert (said["job-state"], said["job-attempt"]) == ("running", str(life))
+            await (lives.end() if ends == "end" else lives.kill())
+            gates.forget()
+            await lives.start()
+        if ends == "end":
+            await lives.wait_for(path, "running")
+            gates.open("job", 7)
+            assert (await lives.wait_for(path, "succeeded", "failed"))["job-state"] == "succeeded"
+        else:
+            said = await lives.wait_for(path, "running", "failed")
+            assert (said["job-state"], said["job-reason"]) == ("failed", "crashed")
+        await lives.end()
+
+    run(test())
+
+
+@linux
+def test_a_job_that_is_given_up_at_a_start_holds_up_nobody(tmp_path: Path) -> None:
+    """Its end is committed with what clients have submitted meanwhile."""
+
+    async def test() -> None:
+        gates = Gates()
+        lives = Lives(tmp_path, (gates.hold,))
+        await lives.start(workers=3)
+        paths = [await lives.submit("hold", number, retries=0) for number in range(3)]
+        for _ in range(DEATHS_MOST + 1):
+            for path in paths:
+                await lives.wait_for(path, "running")
+            await lives.kill()
+            gates.forget()
+            client = await lives.start(workers=3)
+        await client.send(post(submission("echo", 1)) * 20)
+        assert {(await client.read("POST")).status for _ in range(20)} == {202}
+        for path in paths:
+            assert (await lives.wait_for(path, "failed"))["job-reason"] == "crashed"
+            # It is over for all who look: nothing of it is left to wait for.
+            assert (await lives.ask(request("DELETE", path))).status == 204
+        assert (await lives.ask(request("GET", "/stats"))).json["jobs"]["running"] == 0
+        assert await lives.engine.drain(5.0) == 0
+        await lives.end()
+
+    loop_errors: list[object] = []
+
+    async def watched() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: loop_errors.append(context))
+        await test()
+
+    run(watched())
+    assert loop_errors == []
+
+
+@pytest.mark.parametrize("state", ["scheduled", "retrying"])
+def test_a_deadline_that_passed_while_no_server_ran_fails_the_job_without_beginning_it(
+    tmp_path: Path, state: str
+) -> None:
+    async def test() -> None:
+        gates = Gates()
+        lives = Lives(tmp_path, (gates.hold,))
+        settings = {"jobs": {"backoff": 0.4, "backoff_max": 0.4}}
+        await lives.start(**settings)
+        delay = 0.4 if state == "scheduled" else 0
+        path = await lives.submit("hold", "job", deadline=0.5, retries=5, delay=delay)
+        if state == "retrying":
+            await lives.wait_for(path, "running")
+            gates.open("job", ValueError("no"))
+        await lives.wait_for(path, state)
+        await lives.end()
+        gates.forget()
+        await asyncio.sleep(0.5)
+        await lives.start(**settings)
+        said = await lives.wait_for(path, "failed")
+        assert said["job-reason"] == "deadline"
+        assert not gates.is_held("job")
+        await lives.end()
+
+    run(test())
