@@ -203,7 +203,7 @@ class Lives:
     async def wait_for(self, path: str, *states: str) -> Answer:
         """Ask until the job is in one of ``states``."""
         async with asyncio.timeout(PATIENCE_S):
-            while (said := await self.ask(request("HEAD", path))).headers["job-state"] not in states:
+            while (said := await self.ask(request("HEAD", path)))["job-state"] not in states:  # noqa: ASYNC110 — as clients
                 await asyncio.sleep(LOOK_S)
         return said
 
@@ -226,11 +226,7 @@ class Lives:
         with stopped(self._writers()):
             self._lives += 1
             folder = self._folder / f"life-{self._lives}"
-            folder.mkdir()
-            for file in self.path.parent.glob(f"{self.path.name}*"):
-                if file.is_file() and not file.name.endswith("-shm"):
-                    # Not by ourselves: closing a file gives up the locks that SQLite holds on it for this process.
-                    subprocess.run(["cp", str(file), str(folder)], check=True)
+            copy(self.path, folder)
         # What is left of this life goes on with files of which the next life knows nothing.
         await self._leave()
         await self.engine.close()
@@ -248,6 +244,15 @@ class Lives:
     def _writers(self) -> list[int]:
         """The processes of ours that write the journal."""
         return [pid for pid in children() if str(self.path) in command_of(pid)]
+
+
+def copy(path: Path, folder: Path) -> None:
+    """Copy what a kill leaves of the journal at ``path``: its files but the shared memory."""
+    folder.mkdir()
+    for file in path.parent.glob(f"{path.name}*"):
+        if file.is_file() and not file.name.endswith("-shm"):
+            # Not by ourselves: closing a file gives up the locks that SQLite holds on it for this process.
+            subprocess.run(["cp", str(file), str(folder)], check=True)
 
 
 def children() -> list[int]:

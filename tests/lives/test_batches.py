@@ -28,6 +28,12 @@ def counts(answer: Answer) -> dict[str, int]:
     return {name[6:]: int(value) for name, value in answer.headers.items() if name.startswith("batch-")}
 
 
+async def told(lives: Lives, path: str) -> tuple[int, dict[str, int], dict[str, Any]]:
+    """All that is said of a batch, in the head and in the document."""
+    answer = await lives.ask(request("GET", path))
+    return answer.status, counts(answer), answer.json
+
+
 # What its jobs have become: the first row of the contract's table that holds.
 ROWS = [
     (["succeeded", "succeeded", "succeeded"], 200),
@@ -163,21 +169,29 @@ def test_batches_are_what_they_were_after_a_start_with_other_settings(
         await lives.start(**before)
         kinds = [["echo"] * 3, ["echo", "fail"], ["echo"]]
         gone = [await submit(lives, *(submission(task, retries=0) for task in kind)) for kind in kinds]
+        # The last of its jobs is still kept, and the others are not.
+        long, (first, *_) = await submit(
+            lives, *(submission(task, "long", retries=0) for task in ("hold", "echo", "fail"))
+        )
+        await lives.wait_for(first, "running")
         for number in range(45):
             await lives.run("echo", number)
+        gates.open("long")
+        await lives.wait_for(first, "succeeded")
         kept = [await submit(lives, *(submission(task, retries=0) for task in kind)) for kind in kinds]
         for _, jobs in kept:
             for job in jobs:
                 await lives.wait_for(job, "succeeded", "failed")
-        said = {path: (await lives.ask(request("HEAD", path))).status for path, _ in gone + kept}
-        assert list(said.values()) == [410, 410, 410, 200, 424, 200]
+        paths = [path for path, _ in gone + kept] + [long]
+        said = {path: await told(lives, path) for path in paths}
+        assert [status for status, *_ in said.values()][:6] == [410, 410, 410, 200, 424, 200]
         for _ in range(2):
             if journal:
                 await lives.end()
                 await lives.start(**(before | changed))
             else:
                 await lives.deploy(**(before | changed))
-            assert {path: (await lives.ask(request("HEAD", path))).status for path in said} == said
+            assert {path: await told(lives, path) for path in said} == said
         await lives.end()
 
     run(test())

@@ -1,0 +1,350 @@
+"""Any jobs through any lives: what was acknowledged and is kept is known, whatever was changed between the lives.
+
+A model in a dict goes along: what was acknowledged, how it ended, in which order. After each start, and at the end, all
+is asked for: state, result, key, batch and list. A job may be 410 only where ``retention.jobs`` has allowed it at some
+time since it ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import pytest
+from headway.core.registry import Options
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from tests.lives.server import Gates, Lives, clock_that_is_set, linux
+from tests.protocol.wire import post, request, submission
+
+DAY_S = 86_400.0
+# Nothing is over in time: how far clocks are set in all is less than how long all is kept and delayed.
+LONG: dict[str, Any] = {
+    "idempotency": {"seconds": 300 * DAY_S},
+    "jobs": {"backoff": 0.001, "backoff_max": 0.001, "timeout": 300 * DAY_S},
+}
+KEPT_SECONDS, DELAY_S, DEADLINE_S = 300 * DAY_S, 29 * DAY_S, 59 * DAY_S
+JSON = "Content-Type: application/json"
+# Attempts of a job before it is taken for what the server dies of: so many lives may end while it runs.
+RETRIES = 500
+# What the next life has: how many that are over are kept, how many may wait, and workers.
+SETTINGS = st.tuples(st.sampled_from((3, 10, 40, 1000)), st.integers(1, 40), st.integers(1, 9))
+PICK = st.integers(0, 1 << 20)
+
+
+@dataclass
+class Known:
+    """A job that was acknowledged."""
+
+    path: str
+    number: int
+    priority: int = 5
+    retries: int = 0
+    delayed: bool = False
+    key: str = ""
+    # Empty while it is not over.
+    ended: str = ""
+    # An end was asked for and the answer did not come: it may have ended so.
+    perhaps: str = ""
+    result_deleted: bool = False
+
+
+@dataclass
+class Model:
+    """What a client may rely on."""
+
+    jobs: dict[str, Known] = field(default_factory=dict)
+    batches: dict[str, list[str]] = field(default_factory=dict)
+    # Paths in the order in which they have ended, and those that need not be kept any more.
+    ends: list[str] = field(default_factory=list)
+    given_up: set[str] = field(default_factory=set)
+    kept_jobs: int = 0
+
+    def end(self, job: Known, state: str) -> None:
+        job.ended, job.perhaps = state, ""
+        self.ends.append(job.path)
+        self.expire()
+
+    def expire(self, slack: int = 0) -> None:
+        """Those that ended before the last ``kept_jobs`` may be gone from now on."""
+        self.given_up.update(self.ends[: max(len(self.ends) + slack - self.kept_jobs, 0)])
+
+    @property
+    def pending(self) -> list[Known]:
+        return [job for job in self.jobs.values() if not job.ended]
+
+
+class AnyLives(RuleBasedStateMachine):
+    """Submits, ends, cancels and resubmits jobs, and lets the server end in every way."""
+
+    @initialize(chosen=SETTINGS)
+    def begin(self, chosen: tuple[int, int, int]) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.folder = Path(mkdtemp(prefix="lives"))
+        self.gates = Gates()
+        self.numbers = iter(range(1, 1 << 30))
+        self.model = Model()
+        self.clock_set = clock_that_is_set()
+        self.clock = self.clock_set.__enter__()
+        self.lives = Lives(self.folder, ((self.gates.hold, Options(name="hold", retry_on=KeyError)),))
+        self.run(self.start(chosen))
+
+    def run(self, doing: Any) -> Any:
+        async def bounded() -> Any:
+            async with asyncio.timeout(30):
+                return await doing
+
+        return self.loop.run_until_complete(bounded())
+
+    async def start(self, chosen: tuple[int, int, int]) -> None:
+        kept, size, workers = chosen
+        self.model.kept_jobs, self.size, self.workers = kept, size, workers
+        # Of those whose end was not acknowledged each may have ended, and pushed out another.
+        self.model.expire(sum(bool(job.perhaps) for job in self.model.jobs.values()))
+        self.gates.forget()
+        self.client = await self.lives.start(
+            workers=workers, queue={"size": size}, retention={"jobs": kept, "seconds": KEPT_SECONDS}, **LONG
+        )
+
+    # What clients do.
+
+    @rule(priority=st.integers(0, 9), retries=st.sampled_from((0, RETRIES)), kind=st.sampled_from("pqkdl"))
+    def submit(self, priority: int, retries: int, kind: str) -> None:
+        """Submit one that is held, ends at once, has a key, a delay or a deadline."""
+        number = next(self.numbers)
+        members: dict[str, Any] = {"priority": priority, "retries": RETRIES}
+        if kind == "d":
+            members["delay"] = DELAY_S
+        if kind == "l":
+            members["deadline"] = DEADLINE_S
+        key = f"key-{number}" if kind == "k" else ""
+        body = submission("hold", number, **members)
+        answer = self.run(self.client.ask(post(body, *([f"Idempotency-Key: {key}"] if key else []))))
+        if answer.status == 429:
+            assert self.waiting() >= self.size
+            return
+        assert answer.status == 202, answer
+        self.note(Known(answer["location"], number, priority, retries, kind == "d", key))
+
+    @rule(count=st.integers(1, 5))
+    def submit_batch(self, count: int) -> None:
+        numbers = [next(self.numbers) for _ in range(count)]
+        items = b"[%b]" % b",".join(submission("hold", number, retries=RETRIES) for number in numbers)
+        answer = self.run(self.client.ask(request("POST", "/batches", JSON, body=items)))
+        if answer.status == 429:
+            assert self.waiting() + count > self.size
+            return
+        assert answer.status == 202, answer
+        paths = [f"/jobs/{job_id}" for job_id in answer.json["jobs"]]
+        self.model.batches[answer["location"]] = paths
+        for path, number in zip(paths, numbers, strict=True):
+            self.note(Known(path, number))
+
+    def note(self, job: Known) -> None:
+        assert job.path not in self.model.jobs, "an id was given twice"
+        self.model.jobs[job.path] = job
+
+    @precondition(lambda self: self.held())
+    @rule(pick=PICK, how=st.sampled_from(("succeeded", "succeeded", "failed")))
+    def finish(self, pick: int, how: str) -> None:
+        """Let a job that runs end."""
+        held = self.held()
+        job = held[pick % len(held)]
+        self.open(job, how)
+        self.run(self.lives.wait_for(job.path, how))
+        self.model.end(job, how)
+
+    def open(self, job: Known, how: str) -> None:
+        self.gates.open(job.number, {"number": job.number} if how == "succeeded" else headway_failure(job.number))
+
+    @precondition(lambda self: self.model.pending)
+    @rule(pick=PICK)
+    def cancel(self, pick: int) -> None:
+        job = self.model.pending[pick % len(self.model.pending)]
+        answer = self.run(self.client.ask(request("DELETE", job.path)))
+        assert answer.status in (202, 204), answer
+        self.model.end(job, "cancelled")
+
+    @precondition(lambda self: self.over("succeeded"))
+    @rule(pick=PICK)
+    def forget_result(self, pick: int) -> None:
+        job = self.over("succeeded")[pick % len(self.over("succeeded"))]
+        assert self.run(self.client.ask(request("DELETE", job.path))).status == 204
+        job.result_deleted = True
+
+    @precondition(lambda self: self.over("failed"))
+    @rule(pick=PICK)
+    def resubmit(self, pick: int) -> None:
+        job = self.over("failed")[pick % len(self.over("failed"))]
+        answer = self.run(self.client.ask(request("POST", f"{job.path}/retry", body=b"")))
+        if answer.status == 429:
+            assert self.waiting() >= self.size
+            return
+        assert answer.status == 202, answer
+        self.note(Known(answer["location"], job.number, job.priority, job.retries))
+
+    # How servers end.
+
+    @rule(chosen=SETTINGS)
+    def end_and_start(self, chosen: tuple[int, int, int]) -> None:
+        self.run(self.lives.end())
+        self.begin_anew(chosen)
+
+    @rule(chosen=SETTINGS, busy=st.booleans(), pause=st.sampled_from((0.0, 0.0, 0.0005, 0.002)))
+    def kill_and_start(self, chosen: tuple[int, int, int], busy: bool, pause: float) -> None:
+        """Kill it, ``busy``: while jobs end and others come, of which nobody has been told."""
+        if busy:
+            self.run(self.be_busy(self.held()[:2], pause))
+        self.run(self.lives.kill())
+        self.begin_anew(chosen)
+
+    async def be_busy(self, ending: list[Known], pause: float) -> None:
+        for job in ending:
+            self.open(job, "succeeded")
+            job.perhaps = "succeeded"
+        other = self.lives.client()
+        await other.send(post(submission("hold", -1, retries=RETRIES)) * 5)
+        await asyncio.sleep(pause)
+
+    @rule(shift=st.sampled_from((-DAY_S, -60.0, -0.5, 0.5, 60.0, DAY_S)))
+    def set_the_clock(self, shift: float) -> None:
+        self.clock.shift += shift
+
+    def begin_anew(self, chosen: tuple[int, int, int]) -> None:
+        self.run(self.start(chosen))
+        self.run(self.ask_for_all())
+
+    # What must be so.
+
+    async def ask_for_all(self) -> None:
+        """Ask for each job in each way."""
+        model = self.model
+        for job in model.jobs.values():
+            await self.ask_for(job)
+        for path, jobs in model.batches.items():
+            await self.ask_for_batch(path, [model.jobs[job] for job in jobs])
+        for state in ("succeeded", "failed", "cancelled"):
+            listed = await self.list(state)
+            assert len(set(listed)) == len(listed), "listed twice"
+            must = {job.path for job in model.jobs.values() if job.ended == state} - model.given_up
+            assert must <= set(listed), f"{state} and not listed: {must - set(listed)}"
+            known = {job.path for job in model.jobs.values() if state in (job.ended, job.perhaps)}
+            # Those of ``be_busy`` that nobody knows are not over.
+            assert set(listed) <= known, f"listed as {state}: {set(listed) - known}"
+
+    async def ask_for(self, job: Known) -> None:
+        answer = await self.client.ask(request("HEAD", job.path))
+        state = answer["job-state"]
+        if job.path in self.model.given_up:
+            assert state in (job.ended, "expired"), (job, state)
+            return
+        if job.perhaps:
+            if state in (job.perhaps, "expired"):
+                self.model.end(job, job.perhaps)
+                return
+            job.perhaps = ""
+        if not job.ended:
+            assert state in (("scheduled",) if job.delayed else ("queued", "running", "retrying")), (job, state)
+        else:
+            assert state == job.ended, (job, state)
+        if job.ended == "succeeded":
+            result = await self.client.ask(request("GET", f"{job.path}/result"))
+            if job.result_deleted:
+                assert result.status == 410, (job, result)
+            else:
+                assert (result.status, result.json) == (200, {"number": job.number}), (job, result)
+        if job.ended == "failed":
+            assert f"no {job.number}" in (await self.client.ask(request("GET", job.path))).json["detail"], job
+        if job.key:
+            assert (await self.client.ask(request("HEAD", f"/jobs/{job.key}")))["content-location"] == job.path
+
+    async def ask_for_batch(self, path: str, jobs: list[Known]) -> None:
+        if any(job.path in self.model.given_up for job in jobs):
+            return
+        answer = await self.client.ask(request("HEAD", path))
+        assert int(answer["batch-pending"]) == sum(not job.ended for job in jobs)
+        assert int(answer["batch-failed"]) == sum(job.ended == "failed" for job in jobs)
+        assert int(answer.headers.get("batch-cancelled", 0)) == sum(job.ended == "cancelled" for job in jobs)
+        assert "batch-expired" not in answer.headers
+
+    async def list(self, state: str) -> list[str]:
+        target, found = f"/jobs?state={state}&limit=7", list[str]()
+        while target:
+            page = (await self.client.ask(request("GET", target))).json
+            found += [f"/jobs/{job['id']}" for job in page["jobs"]]
+            target = page["next"]
+        return found
+
+    def waiting(self) -> int:
+        said = self.run(self.client.ask(request("GET", "/stats"))).json["jobs"]
+        return int(said["queued"] + said["scheduled"] + said["retrying"])
+
+    def held(self) -> list[Known]:
+        """Those that run, and whose gate no other job has (one that was resubmitted has its number)."""
+        return [
+            job
+            for job in self.model.pending
+            if self.gates.is_held(job.number)
+            and sum(other.number == job.number for other in self.model.pending) == 1
+            and self.run(self.client.ask(request("HEAD", job.path)))["job-state"] == "running"
+        ]
+
+    def over(self, state: str) -> list[Known]:
+        gone = self.model.given_up
+        return [job for job in self.model.jobs.values() if job.ended == state and job.path not in gone]
+
+    @invariant()
+    def no_journal_has_failed(self) -> None:
+        assert not hasattr(self, "lives") or not self.lives.fatal
+
+    def teardown(self) -> None:
+        if not hasattr(self, "lives"):
+            return
+        try:
+            self.run(self.ask_for_all())
+        finally:
+            self.run(self.lives.end())
+            self.clock_set.__exit__(None, None, None)
+            self.loop.run_until_complete(self.loop.shutdown_default_executor())
+            self.loop.close()
+            shutil.rmtree(self.folder)
+
+
+class Failed(Exception):
+    """What a task fails with and is not tried again after."""
+
+
+def headway_failure(number: int) -> Failed:
+    return Failed(f"no {number}")
+
+
+def check(examples: int, steps: int) -> Callable[[], None]:
+    made: type[Any] = AnyLives.TestCase
+    made.settings = settings(
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        report_multiple_bugs=False,
+        # What was found is told step by step; to make it shorter takes many lives more.
+        phases=(Phase.explicit, Phase.reuse, Phase.generate),
+    )
+    return lambda: made("runTest").debug()
+
+
+@linux
+def test_what_was_acknowledged_is_known_through_any_lives() -> None:
+    check(8, 40)()
+
+
+@linux
+@pytest.mark.long
+def test_what_was_acknowledged_is_known_through_many_lives() -> None:
+    check(60, 80)()
