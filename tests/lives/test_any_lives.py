@@ -231,7 +231,7 @@ class AnyLives(RuleBasedStateMachine):
         for path, jobs in model.batches.items():
             await self.ask_for_batch(path, [model.jobs[job] for job in jobs])
         for state in ("succeeded", "failed", "cancelled"):
-            listed = await self.list(state)
+            listed = await self.pages(state)
             assert len(set(listed)) == len(listed), "listed twice"
             must = {job.path for job in model.jobs.values() if job.ended == state} - model.given_up
             assert must <= set(listed), f"{state} and not listed: {must - set(listed)}"
@@ -274,7 +274,7 @@ class AnyLives(RuleBasedStateMachine):
         assert int(answer.headers.get("batch-cancelled", 0)) == sum(job.ended == "cancelled" for job in jobs)
         assert "batch-expired" not in answer.headers
 
-    async def list(self, state: str) -> list[str]:
+    async def pages(self, state: str) -> list[str]:
         target, found = f"/jobs?state={state}&limit=7", list[str]()
         while target:
             page = (await self.client.ask(request("GET", target))).json

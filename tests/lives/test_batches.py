@@ -152,7 +152,7 @@ CHANGES: list[dict[str, Any]] = [
     {"queue": {"size": 11}},
     {"workers": 3},
     {"retention": {"jobs": 50}},
-    {"retention": {"jobs": 50}, "queue": {"size": 12}},
+    {"retention": {"jobs": 500}, "queue": {"size": 12}},
     {"retention": {"jobs": 40}, "queue": {"size": 30}, "workers": 7},
 ]
 
