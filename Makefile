@@ -1,5 +1,5 @@
 # Each target works alone on a fresh clone: `.venv` is made first, by bootstrap.py, which also decides whether there is
-# anything to do. Variables: PYTHON, ARGS, CONFIG, QUICK and ROUNDS. Kept to GNU Make 3.81, which is what macOS has.
+# anything to do. Variables: PYTHON, ARGS, CONFIG, QUICK, ROUNDS and WRITER. Kept to GNU Make 3.81, which is what macOS has.
 
 BIN := .venv/bin
 
@@ -66,8 +66,9 @@ bench-queues: .venv  ## jobs end to end, beside seven queues on Valkey
 bench-journal: .venv  ## what keeping jobs on disk costs
 	@$(BIN)/python -m bench.journal --rounds $(or $(ROUNDS),20) $(ARGS)
 
-crash: .venv  ## kill the server ROUNDS=100 times under load and count what was acknowledged
-	@ROUNDS=$(or $(ROUNDS),100) $(BIN)/python -m pytest -s -n 0 tests/end_to_end/test_crash.py $(ARGS)
+crash: .venv  ## kill the server ROUNDS=100 times under load and count what was acknowledged (WRITER=1: its writer, 30 times)
+	@ROUNDS=$(or $(ROUNDS),$(if $(WRITER),30,100)) WRITER='$(WRITER)' $(BIN)/python -m pytest -s -n 0 \
+	tests/end_to_end/test_crash.py $(ARGS)
 
 build: .venv  ## single-file executables of server and clients in tmp/
 	@$(BIN)/python -m pip install -q --group build

@@ -1,6 +1,8 @@
-"""The kill loop: submit from many connections, kill the server at a random moment, start it again, count.
+"""The kill loop: submit from many connections, kill the server or its writer at a random moment, and go on.
 
-Used by test_crash.py; ``make crash ROUNDS=100`` runs the long one.
+From start to start ``retention.jobs``, ``queue.size`` and ``workers`` change, within what keeps everything. What was
+acknowledged is counted by crash_count. Used by test_crash.py; ``make crash ROUNDS=100`` runs the long one, and
+``make crash WRITER=1`` kills the writer.
 """
 
 from __future__ import annotations
@@ -14,19 +16,40 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from tests.end_to_end.process import environment
+from tests.end_to_end.crash_tasks import EFFECTS, LIFE
+from tests.end_to_end.process import children_of, environment
 from tests.protocol.wire import PATIENCE_S, Answer, Wire, post, request, submission
 
 CLIENTS = 8
 # Jobs of a batch.
 BATCH = 3
 JSON = "Content-Type: application/json"
-# How many HEADs are sent before their answers are read.
-PIPELINED = 100
+# So many may wait for a time that does not come: in a life with the smallest queue they fill it.
+DELAYED_MOST, DELAY_S = 450, 86_400
+# Of each life.
+KEPT_JOBS = (400_000, 400_001, 700_000, 1_000_000)
+QUEUE_SIZES = (400, 2000, 10_000, 100_000)
+WORKERS = (1, 7, 32, 33, 100)
+
+
+@dataclass
+class Acknowledged:
+    """A job that was acknowledged: what it was given, and how it ends."""
+
+    path: str
+    number: int
+    # succeeded, failed, cancelled or scheduled.
+    state: str = "succeeded"
+    key: str = ""
+    # Its cancellation was asked for and not answered: it may also be as it was.
+    perhaps: bool = False
+    # The life in which it was seen to be over; 0 for in none.
+    seen_in: int = 0
 
 
 @dataclass
@@ -35,38 +58,67 @@ class Counts:
 
     rounds: int = 0
     killed_while_recovering: int = 0
-    # Path of each job that was acknowledged, and what it was given.
-    acknowledged: dict[str, int] = field(default_factory=dict)
-    # Those of them that came under a key, and the batches.
-    keyed: dict[str, int] = field(default_factory=dict)
-    batches: list[str] = field(default_factory=list)
+    # By path; and the batches with their jobs.
+    jobs: dict[str, Acknowledged] = field(default_factory=dict)
+    batches: dict[str, list[str]] = field(default_factory=dict)
     # Ids that were given to two jobs, and jobs that were begun anew when they came again under their key.
     twice: list[str] = field(default_factory=list)
-    # Those that are not there any more, or whose result is not what they were given.
-    lost: list[str] = field(default_factory=list)
+    # What is not told any more, or wrongly: by statuses, results, keys, listed and batches.
+    forgotten: dict[str, list[str]] = field(default_factory=dict)
+    # Jobs that never ran; that ran twice in one life; that ran again after they were seen to be over.
+    no_effect: list[int] = field(default_factory=list)
+    effect_twice: list[int] = field(default_factory=list)
+    # Jobs that ran in more than one life, as those may that ran at a kill.
+    ran_again: int = 0
     stuck: list[str] = field(default_factory=list)
-    refusals: list[int] = field(default_factory=list)
+    # Codes other than 202, and how often.
+    refusals: dict[int, int] = field(default_factory=dict)
     seconds_to_ready: list[float] = field(default_factory=list)
+    # From the kill of a writer to the next job that is acknowledged.
+    seconds_to_heal: list[float] = field(default_factory=list)
+
+    @property
+    def lost(self) -> int:
+        """How many things that a client relies on are gone."""
+        return sum(map(len, self.forgotten.values()))
+
+    def forget(self, what: str, path: str) -> None:
+        """Note that ``what`` of a job is gone."""
+        self.forgotten.setdefault(what, []).append(path)
+
+    def gather(self, clients: list[Client]) -> None:
+        """Take over what clients were told."""
+        for client in clients:
+            client.join(PATIENCE_S)
+            for job in client.acknowledged:
+                if job.path in self.jobs:
+                    self.twice.append(job.path)
+                self.jobs[job.path] = job
+            self.batches |= client.batches
+            for status in client.refusals:
+                self.refusals[status] = self.refusals.get(status, 0) + 1
 
 
 class Victim:
-    """A server in a process group of its own."""
+    """A server in a process group of its own; ``life`` is the number of its start."""
 
-    def __init__(self, folder: Path, port: int, sync: str) -> None:
-        settings = {
+    def __init__(self, folder: Path, port: int, sync: str, life: int, **settings: object) -> None:
+        fixed = {
             "server__port": port,
-            "tasks": ["examples.tasks"],
+            "tasks": ["tests.end_to_end.crash_tasks"],
             "journal__path": str(folder / "journal.db"),
             "journal__sync": sync,
-            "retention__jobs": 1_000_000,
+            "retention__jobs": KEPT_JOBS[-1],
             "retention__seconds": 86_400,
-            "queue__size": 100_000,
+            "idempotency__keys": 1_000_000,
+            "queue__size": QUEUE_SIZES[-1],
         }
+        marked = {EFFECTS: str(folder / "effects"), LIFE: str(life)}
         self.port = port
         self.begun = time.monotonic()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "headway", "serve"],
-            env=environment(settings),
+            env=environment(fixed | settings) | marked,
             stdout=subprocess.DEVNULL,
             start_new_session=True,
         )
@@ -89,26 +141,39 @@ class Victim:
             time.sleep(0.005)
         raise AssertionError("the server does not become ready")
 
+    def writer(self) -> int:
+        """The process that writes the journal; 0 where there is none just now."""
+        for pid in children_of(self.process.pid):
+            try:
+                if b"journal.writer" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    return pid
+            except OSError:
+                continue
+        return 0
+
 
 class Client(threading.Thread):
-    """Submits as fast as it is answered, until the server is gone."""
+    """Submits as fast as it is answered, until the server is gone or ``stop`` is set."""
 
     numbers = iter(range(1, 1 << 62))
 
-    def __init__(self, port: int, payload: str = "") -> None:
+    def __init__(self, port: int, payload: str = "", task: str = "echo") -> None:
         super().__init__(daemon=True)
         self.port = port
+        self.task = task
         # What is made of a number before it is sent; empty for the number as it is.
         self.payload = payload
-        self.acknowledged: list[tuple[str, int]] = []
+        self.acknowledged: list[Acknowledged] = []
+        self.batches: dict[str, list[str]] = {}
         # Codes other than 202.
         self.refusals: list[int] = []
+        self.stop = threading.Event()
 
     def run(self) -> None:
         """Submit."""
         try:
             with Wire(self.port) as wire:
-                while True:
+                while not self.stop.is_set():
                     self.submit(wire, next(self.numbers))
         except (OSError, AssertionError):
             # The server was killed, perhaps in the middle of an answer.
@@ -116,49 +181,90 @@ class Client(threading.Thread):
 
     def submit(self, wire: Wire, number: int) -> None:
         """Submit a job."""
-        answer = wire.ask(post(submission("echo", self.payload % number if self.payload else number)))
-        if self.is_taken(answer):
-            self.acknowledged.append((answer["location"], number))
+        self.take(wire.ask(post(submission(self.task, self.payload % number if self.payload else number))), number)
 
-    def is_taken(self, answer: Answer) -> bool:
-        """Whether a submission was acknowledged."""
+    def take(self, answer: Answer, number: int, state: str = "succeeded", key: str = "") -> Acknowledged | None:
+        """Note what a submission was answered; return the job where it was acknowledged."""
         if answer.status != 202:
             self.refusals.append(answer.status)
-        return answer.status == 202
+            # As one is told to, in short.
+            self.stop.wait(0.005)
+            return None
+        self.acknowledged.append(Acknowledged(answer["location"], number, state, key))
+        return self.acknowledged[-1]
 
 
 class MixedClient(Client):
-    """Submits a job, a job under a key and a batch, in turn."""
+    """Submits jobs of all kinds in turn, and looks at what has become of some."""
 
-    def __init__(self, port: int) -> None:
-        super().__init__(port)
-        self.keyed: list[tuple[str, int]] = []
-        self.batches: list[str] = []
-        self._kinds = itertools.cycle(("job", "keyed", "batch"))
+    # Of those that wait for good, over all lives.
+    delayed = 0
+
+    def __init__(self, port: int, life: int) -> None:
+        super().__init__(port, task="effect")
+        self.life = life
+        kinds = (self.one, self.keyed, self.batch, self.slow, self.look, self.failing, self.look, self.cancelled)
+        self._kinds = itertools.cycle((*kinds, self.one, self.delay, self.look))
 
     def submit(self, wire: Wire, number: int) -> None:
-        """Submit what is next."""
-        kind = next(self._kinds)
-        if kind == "job":
-            super().submit(wire, number)
-        elif kind == "keyed":
-            answer = wire.ask(keyed(number))
-            if self.is_taken(answer):
-                self.keyed.append((answer["location"], number))
-                self.acknowledged.append(self.keyed[-1])
-        else:
-            numbers = [number, *itertools.islice(self.numbers, BATCH - 1)]
-            jobs = b",".join(submission("echo", one) for one in numbers)
-            answer = wire.ask(request("POST", "/batches", JSON, body=b"[%b]" % jobs))
-            if self.is_taken(answer):
-                self.batches.append(answer["location"])
-                paths = [f"/jobs/{job_id}" for job_id in answer.json["jobs"]]
-                self.acknowledged += zip(paths, numbers, strict=True)
+        """Do what is next."""
+        kind: Callable[[Wire, int], None] = next(self._kinds)
+        kind(wire, number)
+
+    def one(self, wire: Wire, number: int) -> None:
+        """Submit a job."""
+        self.take(wire.ask(post(submission("effect", number))), number)
+
+    def slow(self, wire: Wire, number: int) -> None:
+        """Submit one that takes a while."""
+        self.take(wire.ask(post(submission("slow_effect", number))), number)
+
+    def keyed(self, wire: Wire, number: int) -> None:
+        """Submit one under a key."""
+        self.take(wire.ask(keyed(number)), number, key=f"k-{number}")
+
+    def failing(self, wire: Wire, number: int) -> None:
+        """Submit one that fails."""
+        self.take(wire.ask(post(submission("failing_effect", number))), number, "failed")
+
+    def delay(self, wire: Wire, number: int) -> None:
+        """Submit one that waits for good, until there are enough of them."""
+        if MixedClient.delayed < DELAYED_MOST and self.take(
+            wire.ask(post(submission("effect", number, delay=DELAY_S))), number, "scheduled"
+        ):
+            MixedClient.delayed += 1
+
+    def cancelled(self, wire: Wire, number: int) -> None:
+        """Submit one and cancel it."""
+        job = self.take(wire.ask(post(submission("effect", number, delay=DELAY_S))), number, "scheduled")
+        if job is not None:
+            job.state, job.perhaps = "cancelled", True
+            answer = wire.ask(request("DELETE", job.path))
+            job.perhaps = answer.status != 204
+
+    def batch(self, wire: Wire, number: int) -> None:
+        """Submit a batch."""
+        numbers = [number, *itertools.islice(self.numbers, BATCH - 1)]
+        jobs = b",".join(submission("effect", one) for one in numbers)
+        answer = wire.ask(request("POST", "/batches", JSON, body=b"[%b]" % jobs))
+        if answer.status != 202:
+            self.refusals.append(answer.status)
+            return
+        paths = [f"/jobs/{job_id}" for job_id in answer.json["jobs"]]
+        self.batches[answer["location"]] = paths
+        self.acknowledged += [Acknowledged(path, one) for path, one in zip(paths, numbers, strict=True)]
+
+    def look(self, wire: Wire, _: int) -> None:
+        """Ask for some of what was submitted a while ago."""
+        for job in self.acknowledged[-20:-10:3]:
+            said = wire.ask(request("HEAD", job.path)).headers.get("job-state")
+            if said in ("succeeded", "failed") and not job.seen_in:
+                job.seen_in = self.life
 
 
 def keyed(number: int) -> bytes:
     """Return the submission of a number under a key made of it."""
-    return post(submission("echo", number), f"Idempotency-Key: k-{number}")
+    return post(submission("effect", number), f"Idempotency-Key: k-{number}")
 
 
 def free_port() -> int:
@@ -169,11 +275,13 @@ def free_port() -> int:
         return port
 
 
-def kill_loop(folder: Path, rounds: int, sync: str = "full") -> Counts:
-    """Run the loop in ``folder``; the last start is left to finish all jobs, and all is counted."""
+def kill_loop(folder: Path, rounds: int, look: Callable[[Path, int, Counts], None], sync: str = "full") -> Counts:
+    """Kill the server so often; the last start is left to finish all jobs, and ``look`` counts."""
     counts, port = Counts(), free_port()
-    for _ in range(rounds):
-        victim = Victim(folder, port, sync)
+    MixedClient.delayed = 0
+    for life in range(1, rounds + 1):
+        victim = Victim(folder, port, sync, life, **some_settings())
+        clients: list[Client] = []
         try:
             if random.random() < 0.25:
                 # In mid-recovery, or before, or after.
@@ -181,58 +289,101 @@ def kill_loop(folder: Path, rounds: int, sync: str = "full") -> Counts:
                 counts.killed_while_recovering += 1
                 continue
             counts.seconds_to_ready.append(victim.wait_until_ready())
-            clients = [MixedClient(port) for _ in range(CLIENTS)]
+            clients = [MixedClient(port, life) for _ in range(CLIENTS)]
             for client in clients:
                 client.start()
             time.sleep(random.uniform(0.05, 0.6))
         finally:
             victim.kill()
             counts.rounds += 1
-        for client in clients:
-            client.join(PATIENCE_S)
-            counts.refusals += client.refusals
-            counts.keyed |= dict(client.keyed)
-            counts.batches += client.batches
-            for path, number in client.acknowledged:
-                if path in counts.acknowledged:
-                    counts.twice.append(path)
-                counts.acknowledged[path] = number
-    victim = Victim(folder, port, sync)
+            counts.gather(clients)
+    victim = Victim(folder, port, sync, rounds + 1, **some_settings())
     try:
         counts.seconds_to_ready.append(victim.wait_until_ready())
-        _look(port, counts)
+        look(folder, port, counts)
     finally:
         victim.kill()
     return counts
 
 
-def _look(port: int, counts: Counts) -> None:
-    """Ask for every job that was acknowledged, until all are over."""
-    deadline = time.monotonic() + PATIENCE_S + len(counts.acknowledged) / 1000
-    with Wire(port) as wire:
-        while True:
-            said = wire.ask(request("GET", "/stats")).json["jobs"]
-            if not said["queued"] + said["running"] + said["scheduled"] + said["retrying"]:
-                break
-            assert time.monotonic() < deadline, said
-            time.sleep(0.02)
-        for path, answer in _ask(wire, list(counts.acknowledged)):
-            if answer.status == 202:
-                counts.stuck.append(path)
-            elif answer.status != 200 or answer.json != counts.acknowledged[path]:
-                counts.lost.append(path)
-        for path, answer in _ask(wire, counts.batches, "{}"):
-            if answer.status != 200 or answer.json["succeeded"] != BATCH:
-                counts.lost.append(path)
-        for path, number in counts.keyed.items():
-            answer = wire.ask(keyed(number))
-            if (answer["location"], answer.headers.get("idempotency-replayed")) != (path, "true"):
-                counts.twice.append(path)
+def some_settings() -> dict[str, Any]:
+    """Return settings of a life, under any of which all is kept."""
+    return {
+        "retention__jobs": random.choice(KEPT_JOBS),
+        "queue__size": random.choice(QUEUE_SIZES),
+        "workers": random.choice(WORKERS),
+    }
 
 
-def _ask(wire: Wire, paths: list[str], target: str = "{}/result") -> Iterator[tuple[str, Answer]]:
+def kill_writers(folder: Path, rounds: int, look: Callable[[Path, int, Counts], None], sync: str = "full") -> Counts:
+    """Kill the writer of one server so often, and count; then kill the server, start it again, and count once more."""
+    counts, port = Counts(), free_port()
+    MixedClient.delayed = 0
+    victim = Victim(folder, port, sync, 1)
+    clients: list[Client] = []
+    try:
+        counts.seconds_to_ready.append(victim.wait_until_ready())
+        clients = [MixedClient(port, 1) for _ in range(CLIENTS)]
+        for client in clients:
+            client.start()
+        for _ in range(rounds):
+            time.sleep(random.uniform(0.05, 0.4))
+            os.kill(wait_for_writer(victim), signal.SIGKILL)
+            counts.rounds += 1
+            counts.seconds_to_heal.append(wait_until_healed(victim))
+        for client in clients:
+            client.stop.set()
+        counts.gather(clients)
+        look(folder, port, counts)
+        assert victim.process.poll() is None, "the server has ended"
+    finally:
+        victim.kill()
+    victim = Victim(folder, port, sync, 2)
+    try:
+        counts.seconds_to_ready.append(victim.wait_until_ready())
+        look(folder, port, counts)
+    finally:
+        victim.kill()
+    return counts
+
+
+def wait_for_writer(victim: Victim) -> int:
+    """Return the process that writes, once there is one."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not (pid := victim.writer()):
+        assert victim.process.poll() is None, "the server has ended with its writer"
+        assert time.monotonic() < deadline, "there is no writer any more"
+        time.sleep(0.005)
+    return pid
+
+
+def wait_until_healed(victim: Victim) -> float:
+    """Wait until a job is acknowledged again, and return how long that took."""
+    begun = time.monotonic()
+    while time.monotonic() - begun < PATIENCE_S:
+        assert victim.process.poll() is None, "the server has ended with its writer"
+        with Wire(victim.port) as wire:
+            status = wire.ask(request("GET", "/readyz")).status
+            if status == 200 and wire.ask(request("PUT", f"/jobs/healed-{begun}", JSON, body=HEALED)).status in (
+                200,
+                202,
+            ):
+                return time.monotonic() - begun
+        time.sleep(0.01)
+    raise AssertionError("no job is taken any more")
+
+
+HEALED = submission("effect", 0)
+
+
+def each(paths: list[str], wire: Wire, target: str = "{}", method: str = "GET") -> Iterator[tuple[str, Answer]]:
+    """Ask for each of ``paths``, PIPELINED at a time."""
     for at in range(0, len(paths), PIPELINED):
         some = paths[at : at + PIPELINED]
-        wire.send(b"".join(request("GET", target.format(path)) for path in some))
+        wire.send(b"".join(request(method, target.format(path)) for path in some))
         for path in some:
-            yield path, wire.read("GET")
+            yield path, wire.read(method)
+
+
+# How many are sent before their answers are read.
+PIPELINED = 100

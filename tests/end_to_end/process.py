@@ -252,5 +252,10 @@ def wait_until(look: Callable[[], Seen], good: Callable[[Seen], bool]) -> Seen:
 
 def children(server: Server) -> list[int]:
     """The processes that the server has started and has not reaped."""
-    folder = Path(f"/proc/{server.process.pid}/task")
-    return [int(pid) for task in folder.iterdir() for pid in (task / "children").read_text().split()]
+    return children_of(server.process.pid)
+
+
+def children_of(pid: int) -> list[int]:
+    """The processes that a process has started and has not reaped."""
+    folder = Path(f"/proc/{pid}/task")
+    return [int(child) for task in folder.iterdir() for child in (task / "children").read_text().split()]

@@ -1,0 +1,41 @@
+"""Tasks of the kill loop, each of which leaves a line behind: its number, and in which life of the server it began."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import headway
+
+EFFECTS, LIFE = "CRASH_EFFECTS", "CRASH_LIFE"
+# Nowhere where the kill loop itself imports this.
+_file = os.open(os.environ.get(EFFECTS, os.devnull), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+_life = int(os.environ.get(LIFE, "0"))
+
+
+def leave(number: int) -> None:
+    """Leave a line behind: one write, which a kill leaves whole or undone."""
+    os.write(_file, b"%d %d\n" % (number, _life))
+
+
+@headway.task
+async def effect(number: int) -> int:
+    """Leave a line behind, wait a moment, and return the number."""
+    leave(number)
+    await asyncio.sleep(0)
+    return number
+
+
+@headway.task
+async def slow_effect(number: int) -> int:
+    """The same, so slowly that some run at each kill."""
+    leave(number)
+    await asyncio.sleep(0.05)
+    return number
+
+
+@headway.task
+async def failing_effect(number: int) -> None:
+    """Leave a line behind and fail."""
+    leave(number)
+    raise ValueError(f"no {number}")
