@@ -223,14 +223,33 @@ class Lives:
 
     async def kill(self) -> None:
         """End this life as SIGKILL of server and writer at this very moment does."""
+        before = self._copy()
+        # What is left of this life goes on with files of which the next life knows nothing.
+        await self._leave()
+        await self.engine.close()
+        self.path = before
+
+    async def kill_at_the_end(self) -> None:
+        """End cleanly with a writer that stops by itself on the way, and leave it as a kill at that moment does."""
+        await self.engine.drain(0.0)
+        await self._leave()
+        closing = asyncio.create_task(self.engine.close())
+        await self.until_the_writer_stops()
+        self.path, _ = self._copy(), await closing
+
+    async def until_the_writer_stops(self) -> None:
+        """Wait for a writer that stops by itself."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not any(map(is_stopped, self._writers())):  # noqa: ASYNC110 — another process
+                await asyncio.sleep(LOOK_S)
+
+    def _copy(self) -> Path:
+        """Copy the journal as it is, its writer stopped; return where the copy is."""
         with stopped(self._writers()):
             self._lives += 1
             folder = self._folder / f"life-{self._lives}"
             copy(self.path, folder)
-        # What is left of this life goes on with files of which the next life knows nothing.
-        await self._leave()
-        await self.engine.close()
-        self.path = folder / self.path.name
+        return folder / self.path.name
 
     async def deploy(self, **settings: Any) -> Client:
         """End this life as SIGHUP does, and begin the next one with ``settings``; without a journal."""
