@@ -100,7 +100,7 @@ def test_a_kill_inside_a_commit_or_a_checkpoint(tmp_path: Path, point: str, time
             for one in load:
                 one.cancel()
             await lives.kill()
-        assert said.taken or times < 3
+        assert said.taken or times < 3 or point == "log-written"
         await lives.start()
         await said.check(lives, size)
         await lives.end()
@@ -171,9 +171,7 @@ def test_a_kill_at_each_step_of_a_start(tmp_path: Path, before: str) -> None:
         if before != "nothing":
             await lives.start()
             for number in range(5):
-                path = await lives.submit("echo", [number, "x"])
-                said.taken[path] = number
-                await lives.wait_for(path, "succeeded")
+                said.taken[await lives.run("echo", [number, "x"])] = number
             waiting = await lives.submit("echo", 1, delay=1000)
             await (lives.end() if before == "end" else lives.kill())
         (tmp_path / "steps").mkdir()
