@@ -235,7 +235,9 @@ class Lives:
         await self._leave()
         closing = asyncio.create_task(self.engine.close())
         await self.until_the_writer_stops()
-        self.path, _ = self._copy(), await closing
+        before = self._copy()
+        await closing
+        self.path = before
 
     async def until_the_writer_stops(self) -> None:
         """Wait for a writer that stops by itself."""
