@@ -9,8 +9,6 @@ import subprocess
 import sys
 from collections.abc import Iterable
 
-import headway
-
 # What a new Python does first. Not ``-m``, which would search the current directory before it knows our sys.path. Our
 # own package is the one that started it: with the current directory first in sys.path, ours is not found first there
 # where it is installed and the current directory is a checkout.
@@ -18,7 +16,7 @@ BOOT = (
     "import importlib, json, sys; path, home, module, given = json.loads(sys.argv.pop()); "
     "sys.path[:] = [home, *path]; import headway; sys.path[:] = path; importlib.import_module(module).main(**given)"
 )
-HOME = os.path.dirname(os.path.dirname(os.path.abspath(headway.__file__)))
+HOME = os.path.dirname(os.path.dirname(os.path.abspath(str(sys.modules["headway"].__file__))))
 
 
 def start(module: str, given: dict[str, object], fds: Iterable[int], new_session: bool) -> subprocess.Popen[bytes]:

@@ -69,8 +69,8 @@ class Workers:
         # Attempts that did not stop and whose place was given to another.
         self.replacements = 0
         self.threads = Threads()
-        # Whether ``_work`` is going to be called.
-        self._woken = False
+        # Whether ``_work`` is going to be called, as it is by ``start``.
+        self._woken = True
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = inf
         self.stopping = False
@@ -87,6 +87,7 @@ class Workers:
         # Kept, because asking for it is a system call (getpid) in CPython 3.11.
         self.loop = asyncio.get_running_loop()
         hide_tasks(self.loop)
+        self._woken = False
         self.wake()
 
     async def stop(self) -> None:
