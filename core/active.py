@@ -107,6 +107,10 @@ class Active:
         """Whether what was last done about a job is not safe yet; nobody is to be told of it before it is."""
         return sequence in self._owed
 
+    def owed(self, sequence: int) -> Owed | None:
+        """Return what is owed of a job; None where it is safe."""
+        return self._owed.get(sequence)
+
     def last_owed(self, sequences: Sequence[int]) -> int:
         """Return the job that is safe last; 0 where all are."""
         owed = [sequence for sequence in sequences if sequence in self._owed]

@@ -5,6 +5,10 @@ answered. A job that has ended is seen as it was before until its end is committ
 An attempt that begins is counted first (``attempts``) and not written down: until its end the job is queued on disk.
 That it is to be made again is written down and nobody waits for it.
 
+What a client asks for, a DELETE as well as a submission, acts when it is committed: a job that runs is interrupted
+then, and a result forgotten. So when the disk is full it can be refused and has had no effect, but that a job that
+waited goes to the end of its line.
+
 While the journal has no room no job is claimed, so what is owed does not grow; what runs then ends when there is room.
 """
 
@@ -38,10 +42,6 @@ DEATHS_MOST = 2
 LOOK_S = 0.005
 
 
-def _show_nothing() -> None:
-    """Of what is seen the same before and after."""
-
-
 class Durable(Active):
     """Active jobs whose changes are written to ``journal``."""
 
@@ -55,10 +55,13 @@ class Durable(Active):
         self._epoch = journal.found.epoch
         # Numbers of changes by which an attempt is in the journal, and whose it is.
         self._retried: deque[tuple[int, int]] = deque()
-        # Jobs that ever ended, those included whose end is owed.
+        # The place of the job that ended last; its end may be owed.
         self._ended = 0
         # Kept, because ``super()`` for each job is what ``make bench-journal`` shows.
         self._claim_now, self._begin_seen, self._show_end_now = super()._claim, super().begin, super()._show_end
+        self._settle_now, self._forget_now = super()._settle, super().forget
+        # How attempts ended whose jobs are to be cancelled: outcome and time.
+        self._settled: dict[int, tuple[Outcome, float]] = {}
         # A worker was told that there is no job because the journal had no room.
         self._turned_away = False
         self._closing = False
@@ -119,26 +122,76 @@ class Durable(Active):
             job.batch or None,
         )
         self.queue.reserved += 1
-        self._owed[sequence] = owed = Owed(change, self._begin_now, (job, delay, now))
+        self._owed[sequence] = Owed(change, self._begin_now, (job, delay, now, key), self._begin_never)
         if key is not None:
             self.keys.put(key.text, Keyed(sequence, key.digest, now, job.batch & COUNT_MASK))
-            owed.key = key.text
 
-    def _begin_now(self, job: Job, delay: float, now: float) -> None:
+    def _begin_now(self, job: Job, delay: float, now: float, _: Key | None) -> None:
         self.queue.reserved -= 1
         self.board.show(job.sequence, State.SCHEDULED if delay else State.QUEUED)
         self._begin_seen(job, delay, now)
 
+    def _begin_never(self, job: Job, _delay: float, _now: float, key: Key | None) -> None:
+        """A submission was refused: its row stays EMPTY."""
+        self.queue.reserved -= 1
+        self.queue.payload_bytes -= len(job.payload)
+        if key is not None:
+            self.keys.forget(key.text)
+
     def cancel(self, sequence: int) -> None:
-        """End a job that waits or runs; one whose end is owed is left alone."""
-        if sequence not in self._owed:
-            super().cancel(sequence)
+        """End a job that waits now, one that runs once that is committed; one whose end is owed is left alone."""
+        if sequence in self._owed:
+            return
+        job, board, row, now = self.jobs[sequence], self.board, self.board.at(sequence), time.monotonic()
+        if board.state(sequence) != State.RUNNING:
+            self.queue.remove(sequence)
+            self.deadlines.remove(sequence)
+        self._ended += 1
+        started = board.started[row]
+        change = self.journal.cancel(
+            sequence, board.attempt(row), started + self._epoch if started else None, now + self._epoch, self._ended
+        )
+        self._owed[sequence] = Owed(change, self._cancel_now, (job, now, self._ended), self._cancel_never)
+
+    def _cancel_now(self, job: Job, now: float, place: int) -> None:
+        if self.board.state(job.sequence) == State.RUNNING:
+            self.deadlines.remove(job.sequence)
+            if self._settled.pop(job.sequence, None) is None:
+                self.workers.cancel(job)
+        self._end_now(place, job, State.CANCELLED, now, None, Reason.NONE)
+
+    def _cancel_never(self, job: Job, _now: float, _place: int) -> None:
+        """A cancellation was refused: the job goes on."""
+        sequence, board = job.sequence, self.board
+        state = board.state(sequence)
+        if state == State.RUNNING:
+            if sequence in self._settled:
+                self._settle_now(job, *self._settled.pop(sequence))
+            return
+        if job.deadline < inf:
+            self.deadlines.add(sequence, job.deadline)
+        if state == State.QUEUED:
+            self.queue.push(sequence)
+            self.workers.wake()
+        else:
+            self.queue.delay(sequence, board.due[board.at(sequence)])
+        self._set_timer()
+
+    def _settle(self, job: Job, outcome: Outcome, now: float) -> None:
+        if job.sequence in self._owed:
+            # Its cancellation is owed: if that is refused, this is how the attempt ended.
+            self._settled[job.sequence] = outcome, now
+        else:
+            self._settle_now(job, outcome, now)
 
     def forget(self, sequence: int) -> None:
-        """Forget the result of a job that is over, on disk as well."""
-        super().forget(sequence)
+        """Forget the result of a job that is over, once that is committed."""
         if sequence not in self._owed:
-            self._owed[sequence] = Owed(self.journal.forget_result(sequence), _show_nothing)
+            change = self.journal.forget_result(sequence)
+            self._owed[sequence] = Owed(change, self._forget_now, (sequence,), self._forget_never)
+
+    def _forget_never(self, _: int) -> None:
+        """A deletion was refused: the result is still there."""
 
     def _claim(self, now: float) -> Job | None:
         if self._closing:
@@ -181,10 +234,12 @@ class Durable(Active):
             None if result is None else result.media_type,
             None if result is None else result.body,
         )
-        self._owed[job.sequence] = Owed(change, self._show_end_later, (job, state, now, result, reason))
+        self._owed[job.sequence] = Owed(change, self._end_now, (self._ended, job, state, now, result, reason))
 
-    def _show_end_later(self, job: Job, state: State, now: float, result: Result | None, reason: Reason) -> None:
+    def _end_now(self, place: int, job: Job, state: State, now: float, result: Result | None, reason: Reason) -> None:
         self.attempts.release(job.sequence)
+        # A cancellation that was refused has left a gap.
+        self.board.ended_total = place - 1
         self._show_end_now(job, state, now, result, reason)
 
     # What the journal calls.
@@ -200,33 +255,39 @@ class Durable(Active):
         for sequence in committed:
             owed = all_owed.pop(sequence)
             owed.show(*owed.arguments)
-            for wake in owed.wakes:
-                wake()
+            owed.wake()
         while self._retried and self._retried[0][0] <= changes:
             sequence = self._retried.popleft()[1]
             if self.board.state(sequence) != State.RUNNING:
                 self.attempts.release(sequence)
-        if self._turned_away:
+        self.journal.give_up(self.board.ended_total - self.board.kept_jobs, self.keys.given_up)
+        if self._turned_away and not self.journal.full:
             self._turned_away = False
+            self.attempts.make()
             self.workers.wake()
 
-    def _no_room(self, rejected: list[int]) -> None:
-        """The submissions in ``rejected`` were not committed: their rows stay EMPTY."""
-        for sequence in rejected:
-            self.queue.reserved -= 1
+    def _no_room(self, refused: list[int]) -> None:
+        """What clients asked for about the jobs in ``refused`` was not committed, and will not be."""
+        for sequence in refused:
             owed = self._owed.pop(sequence)
-            self.queue.payload_bytes -= len(owed.arguments[0].payload)
-            if owed.key is not None:
-                self.keys.forget(owed.key)
-            for wake in owed.wakes:
-                wake()
+            assert owed.undo is not None
+            owed.undo(*owed.arguments)
+            owed.no_room = True
+            owed.wake()
+        for owed in list(self._owed.values()):
+            # Its end is owed, and comes when there is room; who waits for it does not.
+            if owed.wakes:
+                owed.no_room = True
+                owed.wake()
 
     # Life.
 
     def expire(self, _: float) -> None:
         """Have the journal delete what retention has given up, and idempotency keys that are too old."""
         board, now = self.board, time.monotonic() + self._epoch
-        self.journal.expire(board.ended_total - board.kept_jobs, now - board.kept_seconds, now - self.keys.seconds)
+        self.journal.expire(
+            board.ended_total - board.kept_jobs, now - board.kept_seconds, self.keys.given_up, now - self.keys.seconds
+        )
 
     async def finish(self, timeout_s: float) -> int:
         """Claim no more jobs; wait until none runs and nothing is owed; return how many still run."""

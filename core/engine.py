@@ -19,6 +19,7 @@ from headway.core.batches import Batches, BatchStatus, BatchWaiter
 from headway.core.board import Board
 from headway.core.config import Config
 from headway.core.durable import Durable
+from headway.core.errors import JournalFullError
 from headway.core.ids import Ids
 from headway.core.job import State, Status
 from headway.core.journal.journal import Journal
@@ -80,6 +81,7 @@ class Engine:
         self.retry_after_ms = self.reading.retry_after_ms
         self.again = self.reading.again
         self.owes = self.active.owes
+        self.owed = self.active.owed
         self.when_safe = self.active.when_safe
         self.peek_key = self.reading.peek_key
         self.list = self.reading.list
@@ -192,19 +194,29 @@ class Engine:
         return BatchWaiter(self.batches, self.active.waiters, batch, 0.0 if self.draining else seconds, wake)
 
     def cancel(self, status: Status) -> None:
-        """End a job that waits or runs; forget the result of one that is over."""
+        """End a job that waits or runs; forget the result of one that is over. Raises JournalFullError."""
+        self.check_disk()
         if status.state >= State.SUCCEEDED:
             self.active.forget(status.sequence)
         else:
             self.active.cancel(status.sequence)
 
     def cancel_batch(self, batch: BatchStatus) -> tuple[bool, int]:
-        """End the jobs of a batch that wait or run; return whether any was running, and the one that is safe last."""
+        """End the jobs of a batch that wait or run; return whether any was running, and the one that is safe last.
+
+        Raises JournalFullError.
+        """
+        self.check_disk()
         pending = self.batches.pending(batch)
         running = any(self.board.state(sequence) == State.RUNNING for sequence in pending)
         for sequence in pending:
             self.active.cancel(sequence)
         return running, self.active.last_owed(pending)
+
+    def check_disk(self) -> None:
+        """Raise JournalFullError where nothing can be changed, since the journal has no room."""
+        if self.active.full:
+            raise JournalFullError
 
     async def drain(self, timeout_s: float) -> int:
         """Take no more jobs and wait for those there are; return how many are not over after ``timeout_s``.

@@ -37,7 +37,7 @@ class JournalError(HeadwayError):
 
 
 class JournalFullError(HeadwayError):
-    """There is no room on the disk of the journal, so nothing can be promised."""
+    """There is no room on the disk of the journal, so nothing can be promised, and nothing was changed."""
 
     status = 503
     reason = "journal-full"
@@ -45,7 +45,9 @@ class JournalFullError(HeadwayError):
     retry_after_s = 5
 
     def __init__(self) -> None:
-        super().__init__("no job is taken, since there is no room to keep it on disk; it heals by itself when there is")
+        super().__init__(
+            "the journal's disk is full, so jobs and changes are refused; they are accepted again once there is room"
+        )
 
 
 class RecoveringError(HeadwayError):

@@ -44,6 +44,8 @@ class Keys:
         self.seconds = seconds
         self.most = most
         self._keyed: dict[str, Keyed] = {}
+        # Keys of jobs up to this number are no longer among the last ``most``.
+        self.given_up = 0
 
     def __len__(self) -> int:
         return len(self._keyed)
@@ -58,11 +60,11 @@ class Keys:
         return None if keyed is None or now - keyed.submitted >= self.seconds else keyed
 
     def put(self, text: str, keyed: Keyed) -> None:
-        """Know a key; the oldest is given up if there are too many."""
+        """Know a key, as the newest; the oldest is given up if there are too many."""
         self._keyed.pop(text, None)
         self._keyed[text] = keyed
         if len(self._keyed) > self.most:
-            del self._keyed[next(iter(self._keyed))]
+            self.given_up = self._keyed.pop(next(iter(self._keyed))).sequence
 
     def forget(self, text: str) -> None:
         """Know a key no more: its job was not taken after all."""

@@ -1,4 +1,4 @@
-"""What is owed to the journal: a change that is not committed yet, what is to be shown then, and who waits for it."""
+"""What is owed to the journal: a change that is not committed yet, what is to be done then, and who waits for it."""
 
 from __future__ import annotations
 
@@ -9,18 +9,26 @@ import msgspec
 
 
 class Owed(msgspec.Struct):
-    """``show`` is called with ``arguments`` when change number ``change`` is committed; then those of ``wakes``.
+    """What is owed: ``show`` is called with ``arguments`` when change number ``change`` is committed.
 
-    As what holds an answer back (``protocol.responses.Hold``), it can be neither hurried nor left: what is not
-    committed cannot be told, and who has gone meanwhile is woken in vain.
+    Where it is refused for want of room ``undo`` is called instead; an end cannot be refused, and has none. Then those
+    of ``wakes`` are called. As what holds an answer back (``protocol.responses.Hold``), it can be neither hurried nor
+    left: what is not committed cannot be told, and who has gone meanwhile is woken in vain.
     """
 
     change: int
     show: Callable[..., object]
     arguments: tuple[Any, ...] = ()
-    # The idempotency key to be forgotten if it is rejected, which only a submission can be.
-    key: str | None = None
+    undo: Callable[..., object] | None = None
     wakes: tuple[Callable[[], object], ...] = ()
+    # Whether those who waited were woken because there is no room.
+    no_room: bool = False
+
+    def wake(self) -> None:
+        """Wake those who wait, once."""
+        wakes, self.wakes = self.wakes, ()
+        for wake in wakes:
+            wake()
 
     def cancel(self) -> None:
         """The client has gone."""

@@ -62,7 +62,9 @@ def restore(
         active.restore(_job(saved, registry.by_name[saved.task], epoch), saved.state, (saved.due or 0.0) - epoch)
     board.begin_stretch(found.next_sequence)
     progress(read)
-    for sequence, key, digest, submitted, batch in chain.from_iterable(found.keyed()):
+    active.keys.given_up = found.key_before(active.keys.most)
+    kept_keys = found.keyed(active.keys.given_up, time.monotonic() - active.keys.seconds)
+    for sequence, key, digest, submitted, batch in chain.from_iterable(kept_keys):
         active.keys.put(key, Keyed(sequence, digest, submitted - epoch, (batch or 0) & COUNT_MASK))
     for batch, failed, cancelled in found.unsuccessful():
         active.outcomes.put(batch, failed, cancelled)

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 import msgspec
 import orjson
 from headway.core import ids
-from headway.core.errors import InvalidError
+from headway.core.errors import InvalidError, JournalFullError
 from headway.core.fields import faults, few
 from headway.core.job import State, Status
 from headway.core.results import Result
@@ -237,7 +237,15 @@ def _deleted(service: Service, before: Status, fields: bytes) -> bytes:
 
 
 def when_safe(service: Service, sequence: int, then: Callable[[], Answer | Held]) -> Answer | Held:
-    """Return what ``then`` makes, once what was done about a job is safe."""
-    if not service.engine.owes(sequence):
+    """Return what ``then`` makes, once what was done about a job is safe; refuse where there is no room for that."""
+    owed = service.engine.owed(sequence)
+    if owed is None:
         return then()
-    return Held(partial(service.engine.when_safe, sequence), then)
+    service.engine.check_disk()
+
+    def told() -> Answer | Held:
+        if owed.no_room:
+            raise JournalFullError
+        return then()
+
+    return Held(partial(service.engine.when_safe, sequence), told)

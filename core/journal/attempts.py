@@ -20,6 +20,7 @@ import os
 from pathlib import Path
 
 from headway.core.errors import JournalError
+from headway.core.journal.room import NO_ROOM
 
 SEQUENCE_MASK = (1 << 40) - 1
 ATTEMPT_BITS = 12
@@ -49,6 +50,8 @@ class Attempts:
         self.before = self._read()
         # Empty until ``begin``.
         self._words = memoryview(b"").cast("Q")
+        # What ``begin`` was asked for and there was no room for.
+        self._lacking: tuple[int, list[tuple[int, int]]] | None = None
         # Of the jobs in hand; and those that are free.
         self._slot_of: dict[int, int] = {}
         self._free: list[int] = []
@@ -75,8 +78,17 @@ class Attempts:
     def begin(self, most: int, kept: list[tuple[int, int]]) -> None:
         """Start a new file for ``most`` jobs in hand, with (sequence, attempt) of those that the last process had.
 
-        Raises JournalError where it cannot be written.
+        Where there is no room for it the old one stays, and it is ``full`` until ``make`` finds room. Raises
+        JournalError where it cannot be written for another cause.
         """
+        self._lacking = most, kept
+        self.make()
+
+    def make(self) -> None:
+        """Do what ``begin`` was asked for and could not; raises JournalError as that does."""
+        if self._lacking is None:
+            return
+        most, kept = self._lacking
         new = self._path.with_name(f"{self._path.name}-new")
         slots = most + len(kept)
         words = memoryview(bytearray(slots * 8)).cast("Q")
@@ -93,7 +105,11 @@ class Attempts:
                 os.close(file)
             new.rename(self._path)
         except OSError as error:
+            new.unlink(missing_ok=True)
+            if error.errno in NO_ROOM:
+                return
             raise JournalError(f"{new}: cannot be written: {error.strerror}") from None
+        self._lacking = None
         self._slot_of = {sequence: slot for slot, (sequence, _) in enumerate(kept)}
         self._free = list(range(slots - 1, len(kept) - 1, -1))
         self.before = {}

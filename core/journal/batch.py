@@ -24,15 +24,17 @@ COLUMNS = (
     *("sequence", "task", "state", "due", "payload_body", "priority_reason", "timeout_place", "retries_attempt"),
     *("deadline_ended", "submitted_started", "key_media", "digest_forgotten", "batch"),
 )
-TASK = COLUMNS.index("task")
+TASK, BODY, DIGEST = (COLUMNS.index(name) for name in ("task", "payload_body", "digest_forgotten"))
+# In the digest of an end: a client asked for it, so that it can be refused. To SQL that is nothing.
+ASKED = 0
 Change = tuple[Any, ...]
 # Rows of one statement. A batch takes the smallest that holds it and leaves the rest NULL, which costs as much to bind;
 # SQL longer than 16 KiB would not stay in apsw's cache of statements.
 SIZES = (1, 2, 4, 6, 8, *range(12, 64, 4), *range(64, 128, 8), *range(128, 256, 16), *range(256, 576, 64), 576)
 # What failed can be sent again, so its payload stays.
 FAILED = int(State.FAILED)
-# The row that ends a batch has sequence 0, the highest sequence number so far as its attempt, and the skew as the time
-# at which it started.
+# The row that ends a batch has sequence 0, the highest sequence number so far as its attempt, the skew as the time at
+# which it started, and the number of the last change as the time at which it is due.
 APPLY = f"""
 CREATE TEMP VIEW change AS SELECT {", ".join(f"NULL AS {name}" for name in COLUMNS)};
 CREATE TEMP TRIGGER apply INSTEAD OF INSERT ON change BEGIN
@@ -53,7 +55,8 @@ CREATE TEMP TRIGGER apply INSTEAD OF INSERT ON change BEGIN
     DELETE FROM result WHERE new.task IS NULL AND new.digest_forgotten AND sequence = new.sequence;
     UPDATE job SET size = coalesce(size, 0), payload = NULL
         WHERE new.task IS NULL AND new.digest_forgotten AND sequence = new.sequence;
-    UPDATE meta SET commits = commits + 1, high = max(high, new.retries_attempt), skew = new.submitted_started
+    UPDATE meta SET commits = commits + 1, high = max(high, new.retries_attempt), skew = new.submitted_started,
+        changes = new.due
         WHERE new.sequence = 0 AND id = 1;
 END;
 """  # noqa: S608
@@ -65,23 +68,25 @@ _INSERT = {
 }
 
 
-def divide(changes: list[Change]) -> tuple[list[Change], list[int]]:
-    """Part a batch that could not be committed into what has to be kept and the submissions, which are rejected."""
-    rejected = [change[0] for change in changes if change[TASK] is not None]
-    return [change for change in changes if change[TASK] is None], rejected
+def is_recallable(change: Change) -> bool:
+    """Whether a change is a client's wish, which is refused where there is no room: a submission, a DELETE."""
+    return change[TASK] is not None or change[DIGEST] is not None
 
 
-def put(connection: apsw.Connection, changes: list[Change], highest: int, skew: float) -> None:
-    """Commit ``changes`` and the seal that counts the commit."""
-    rows = [*changes, (0, *[None] * 6, highest, None, skew, *[None] * 3)]
+def put(connection: apsw.Connection, changes: list[Change], highest: int, last: int, skew: float) -> None:
+    """Commit ``changes`` and the seal that counts the commit; or make them part of the transaction that there is."""
+    rows = [*changes, (0, None, None, last, None, None, None, highest, None, skew, *[None] * 3)]
     most = SIZES[-1]
     if len(rows) <= most:
         _insert(connection, rows)
         return
-    connection.execute("BEGIN IMMEDIATE")
+    alone = not connection.in_transaction
+    if alone:
+        connection.execute("BEGIN IMMEDIATE")
     for at in range(0, len(rows), most):
         _insert(connection, rows[at : at + most])
-    connection.execute("COMMIT")
+    if alone:
+        connection.execute("COMMIT")
 
 
 def _insert(connection: apsw.Connection, rows: list[Change]) -> None:

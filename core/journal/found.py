@@ -16,6 +16,7 @@ from headway.core.journal.replay import (
     Key,
     Saved,
     ended,
+    key_before,
     keys,
     last_place,
     latest,
@@ -24,7 +25,7 @@ from headway.core.journal.replay import (
     unsuccessful,
     waiting,
 )
-from headway.core.journal.schema import SKIP
+from headway.core.journal.schema import SKIP, Run
 
 
 class Found:
@@ -57,18 +58,26 @@ class Found:
             self.next_sequence = meta.high + 1 + (0 if meta.clean else SKIP)
             if meta.high:
                 self.next_sequence = -(-self.next_sequence // TOGETHER) * TOGETHER
-            salt = secrets.token_bytes(SALT_BYTES)
-            self.ids = Ids(meta.secret, [*salts(self._connection), (self.next_sequence // TOGETHER * TOGETHER, salt)])
+            # The number of the last change that is in it.
+            self.changes = meta.changes
             # To be added to time.monotonic for the times in the journal.
             self.epoch = clock.epoch(meta, latest(self._connection))
+            first, salt = self.next_sequence // TOGETHER * TOGETHER, secrets.token_bytes(SALT_BYTES)
+            self.run = Run(first, salt, clock.boot(), self.epoch)
+            self.ids = Ids(meta.secret, [*salts(self._connection), (first, salt)])
             # The number of the job that ended last.
             self.last_place = last_place(self._connection)
             self._mark.begin((marked or mark.Marked(0, 0, 0, 0))._replace(journal=meta.journal, commits=meta.commits))
             # From here on the file is ours to write to.
-            self._file = File(self._mark, self._connection, sync, self.next_sequence - 1, self.epoch)
-            self._file.begin(clock.boot(), salt)
-        except apsw.Error as error:
+            self._file = File(path, self._mark, self._connection, sync, self.next_sequence - 1, self.run)
+            self._file.begin()
+        except (apsw.Error, OSError) as error:
             raise JournalError(f"{path}: cannot be opened: {one_line(error)}") from None
+
+    @property
+    def full(self) -> str:
+        """Why it could not be written to, for want of room; empty where it could."""
+        return self._file.full
 
     @property
     def lock(self) -> int:
@@ -91,16 +100,23 @@ class Found:
         """Return how many jobs are not over."""
         return waiting(self._connection)
 
-    def keyed(self) -> Iterator[list[Key]]:
-        """Return the idempotency keys that are kept, the oldest first."""
-        return keys(self._connection)
+    def keyed(self, after: int, since: float) -> Iterator[list[Key]]:
+        """Return the idempotency keys of jobs after number ``after`` used first since a time, the oldest first."""
+        return keys(self._connection, after, since + self.epoch)
+
+    def key_before(self, most: int) -> int:
+        """Return the number of the last job whose idempotency key is not among the last ``most``; 0 for none."""
+        return key_before(self._connection, most)
 
     def hand_over(self) -> int:
-        """Leave the file to the writer, which has the lock as well; return the highest number that was ever given."""
-        self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        """Leave the file to the writer, and keep the lock; return the highest number that was ever given."""
         self._connection.close()
-        self._mark.close()
+        self._mark.unmap()
         return self.next_sequence - 1
+
+    def unlock(self) -> None:
+        """Give up the lock of a file that was handed over."""
+        self._mark.close()
 
     def close(self) -> None:
         """Close what was not handed over."""

@@ -1,9 +1,9 @@
 """The journal: what happened to every job, on disk before anyone is told.
 
-**Promises.** ``on_commit(n)`` is called on the loop when the first ``n`` changes are committed (``sync: full``: and
-synced; ``normal``: safe from a killed process, not from a loss of power). Whatever was not committed when the process
-ends has not happened. A sequence number that was ever handed to ``submit`` is not given again, committed or not: a
-journal that was not closed begins ``SKIP`` numbers later.
+**Promises.** ``on_commit(n)`` is called on the loop when the changes up to number ``n`` are committed (``sync: full``:
+and synced; ``normal``: safe from a killed process, not from a loss of power). Whatever was not committed when the
+process ends has not happened. A sequence number that was ever handed to ``submit`` is not given again, committed or
+not: a journal that was not closed begins ``SKIP`` numbers later.
 
 **Who writes.** The loop gathers changes, and at the end of a turn in which there were any they go to the writer, a
 process of its own (see writer) that commits them: a batch is what came while the last one was committed. Results are
@@ -12,9 +12,10 @@ read in a thread of their own.
 **What it costs.** The loop 2 µs a change: to make it, to encode it, to send it. docs/adr/0008 and 0012 have the
 figures and the forms that lost.
 
-**When it fails.** No room: nothing of the batch is acknowledged; ``on_full`` gets the numbers of its submissions, which
-are rejected; its other changes are kept and tried again until there is room. Any other error, the end of the writer
-included: ``on_fatal`` gets one line, nothing more is committed, and the process has to end.
+**When it fails.** No room: ``on_full`` gets the numbers of the jobs whose submission, cancellation or deletion is
+refused and has no effect; other changes are kept and committed when there is room. A writer that dies is followed by
+another (see delivery). Any other error: ``on_fatal`` gets one line, nothing more is committed, and the process has to
+end.
 """
 
 from __future__ import annotations
@@ -25,17 +26,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from headway.core.errors import JournalError
+from headway.core.job import State
 from headway.core.journal import schema
-from headway.core.journal.batch import Change
+from headway.core.journal.batch import ASKED, Change
+from headway.core.journal.delivery import Delivery
 from headway.core.journal.found import Found
-from headway.core.journal.link import Link
 from headway.core.journal.replay import Reader
-from headway.core.journal.talk import Begin, Changes, Close, Committed, Expire, Expired, FromWriter, NoRoom
+from headway.core.journal.talk import Committed, Opened
 from headway.core.stats import Histogram
 
 # Turns of the loop after which a change is sent that no client waits for: under load it goes with the submissions that
 # come meanwhile, so that one commit serves both; else the loop comes to its third turn at once.
 LATER = 3
+# Bytes of bodies after which changes are sent at once: what is committed together bounds what the log may grow by.
+SEND_BYTES = 1 << 20
 
 
 class Journal:
@@ -44,27 +48,37 @@ class Journal:
     def __init__(self, path: Path, sync: schema.Sync = "full") -> None:
         self.path = path
         self.found = Found(path, sync)
-        # Whether there is no room; new submissions would only be rejected.
-        self.full = False
-        # Changes appended, and the same as of the last commit.
-        self.appended = 0
-        self.committed = 0
+        # The numbers of the last change that was appended, and of the last that is committed.
+        self.appended = self.committed = self.found.changes
         # Commits by this process and how long they took; jobs deleted by retention.
         self.batches = 0
         self.commit_seconds = Histogram()
         self.expired = 0
-        # What was appended and not sent, and at the end of which turn of the loop it will be, 0: of none. A batch is
-        # never less than a turn.
+        # What was appended and not sent, the bytes of its bodies, and at the end of which turn of the loop it will be,
+        # 0: of none. A batch is never less than a turn, unless it is large.
         self._pending: list[Change] = []
+        self._pending_bytes = 0
         self._turns = 0
-        self._running = self._closing = self._failed = False
+        self._running = self._as_one = False
         try:
+            # So that there is one who has it open from here on: the file that readers and the writer share stays.
+            self.reader = Reader(path)
             # By the time that all is read it is ready.
-            self._link = Link(path, sync, self.found.lock)
+            self.delivery = Delivery(path, sync, self.found.lock, self.found.run, self.appended)
+        except JournalError:
+            self.found.close()
+            raise
         except OSError as error:
+            self.reader.close()
             self.found.close()
             raise JournalError(f"{path}: its writer cannot be started: {error}") from None
-        self.reader = Reader(path)
+        if self.found.full:
+            self.delivery.lack_room(self.found.full)
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no room; new submissions would only be refused."""
+        return self.delivery.full
 
     @property
     def size_bytes(self) -> int:
@@ -91,9 +105,25 @@ class Journal:
         batch: int | None = None,
     ) -> int:
         """Record a job that was submitted, SCHEDULED or QUEUED."""
+        self.delivery.high = sequence
         self._send_in(1)
         return self._append(
-            (sequence, task, state, due, payload, priority, timeout_s, retries, deadline, submitted, key, digest, batch)
+            (
+                sequence,
+                task,
+                state,
+                due,
+                payload,
+                priority,
+                timeout_s,
+                retries,
+                deadline,
+                submitted,
+                key,
+                digest,
+                batch,
+            ),
+            len(payload),
         )
 
     def retry(self, sequence: int, state: int, attempt: int, due: float | None, started: float) -> int:
@@ -114,35 +144,54 @@ class Journal:
     ) -> int:
         """Record the end of a job, the ``place``-th to end, with its result or the text of its error."""
         return self._append(
-            (sequence, None, state, None, body, reason, place, attempt, ended, started, media_type, None, None)
+            (sequence, None, state, None, body, reason, place, attempt, ended, started, media_type, None, None),
+            0 if body is None else len(body),
         )
 
+    def cancel(self, sequence: int, attempt: int, started: float | None, ended: float, place: int) -> int:
+        """Record that a job ends because a client asked for it, the ``place``-th to end; no room refuses it."""
+        self._send_in(1)
+        state = State.CANCELLED
+        return self._append((sequence, None, state, None, None, 0, place, attempt, ended, started, None, ASKED, None))
+
     def forget_result(self, sequence: int) -> int:
-        """Record that the result of a job that is over was deleted."""
+        """Record that the result of a job that is over was deleted; no room refuses it."""
+        self._send_in(1)
         return self._append((sequence, *[None] * 10, 1, None))
 
-    def expire(self, place: int, ended_before: float, keys_before: float) -> None:
-        """Have jobs deleted that ended as the ``place``-th or earlier, or before a time; and keys from before one."""
+    def give_up(self, place: int, key: int) -> None:
+        """Have the next commits delete jobs that ended as the ``place``-th or earlier, and keys up to job ``key``."""
+        self.delivery.place, self.delivery.key = place, key
+
+    def expire(self, place: int, ended_before: float, key: int, keys_before: float) -> None:
+        """Have deleted what ``give_up`` says, jobs that ended before a time, and keys from before one."""
         # After what was appended before.
         self._send()
-        self._link.send(Expire(place, ended_before, keys_before))
+        self.give_up(place, key)
+        self.delivery.expire(ended_before, keys_before)
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Have all that is appended within it, without awaiting, committed or rejected as one; none if it raises."""
-        begun, count = self.appended, len(self._pending)
+        """Have all that is appended within it, without awaiting, committed or refused as one; none if it raises."""
+        begun, count, body_bytes = self.appended, len(self._pending), self._pending_bytes
+        self._as_one = True
         try:
             yield
         except BaseException:
-            self.appended = begun
+            self.appended, self._pending_bytes = begun, body_bytes
             del self._pending[count:]
             raise
+        finally:
+            self._as_one = False
 
-    def _append(self, change: Change) -> int:
+    def _append(self, change: Change, body_bytes: int = 0) -> int:
         self._pending.append(change)
         self.appended += 1
         if not self._turns:
             self._send_in(LATER)
+        self._pending_bytes += body_bytes
+        if self._pending_bytes > SEND_BYTES and self._running and not (self._as_one or self.full):
+            self._send()
         return self.appended
 
     def _send_in(self, turns: int) -> None:
@@ -164,7 +213,8 @@ class Journal:
     def _send(self) -> None:
         if self._pending:
             pending, self._pending = self._pending, []
-            self._link.send(Changes(pending))
+            self._pending_bytes = 0
+            self.delivery.send(self.appended, pending)
 
     # Life.
 
@@ -176,11 +226,10 @@ class Journal:
         on_fatal: Callable[[str], object],
     ) -> None:
         """Have the writer begin; the functions are called on ``loop``, in the order of what happened."""
-        self._loop, self._on_commit, self._on_full, self._on_fatal = loop, on_commit, on_full, on_fatal
-        self._ended = loop.create_future()
+        self._loop, self._on_commit = loop, on_commit
         self._running = True
-        self._link.open(loop, self._hear, self._hung_up)
-        self._link.send(Begin(self.found.hand_over(), self.found.epoch))
+        self.delivery.high = max(self.delivery.high, self.found.hand_over())
+        self.delivery.open(loop, self._committed, on_full, self._expired, on_fatal)
         # For what was appended before.
         self._send()
 
@@ -189,41 +238,26 @@ class Journal:
         if not self._running:
             self.abandon()
             return
-        self._closing = True
         self._send()
-        self._link.send(Close())
-        await self._ended
+        await self.delivery.close()
+        self.found.unlock()
         await asyncio.to_thread(self.reader.close)
 
     def abandon(self) -> None:
         """Close a journal that was not run; a start that comes to nothing."""
-        self._link.kill()
+        self.delivery.kill()
         self.reader.close()
         self.found.close()
 
     # What the writer says.
 
-    def _hear(self, message: FromWriter) -> None:
+    def _committed(self, message: Committed | Opened, settled: int) -> None:
         if isinstance(message, Committed):
-            self.full = False
             self.batches += 1
             self.commit_seconds.add(message.seconds)
-            self.committed = message.changes
-            self._on_commit(message.changes)
-        elif isinstance(message, NoRoom):
-            self.full = True
-            self._on_full(message.rejected)
-        elif isinstance(message, Expired):
-            self.expired += message.jobs
-        else:
-            self._fail(message.line)
+            self.expired += message.expired
+        self.committed = settled
+        self._on_commit(settled)
 
-    def _hung_up(self, how: str) -> None:
-        if not self._closing:
-            self._fail(f"{self.path}: cannot be written: its writer {how}")
-        self._ended.set_result(None)
-
-    def _fail(self, line: str) -> None:
-        if not self._failed:
-            self._failed = True
-            self._on_fatal(line)
+    def _expired(self, jobs: int) -> None:
+        self.expired += jobs

@@ -10,7 +10,6 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from subprocess import TimeoutExpired
 
@@ -107,9 +106,13 @@ class Link:
         self._loop.remove_reader(self._read_fd)
         self._loop.remove_writer(self._write_fd)
         self._close()
-        how = "does not answer"
-        with suppress(TimeoutExpired):
+        try:
             how = how_it_ended(self._process.wait(DYING_S))
+        except TimeoutExpired:
+            how = "does not answer"
+            # Another may follow, and there is one writer at a time.
+            self._process.kill()
+            self._process.wait()
         self._hung_up(how)
 
     def _close(self) -> None:

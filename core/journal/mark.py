@@ -13,8 +13,8 @@ may say less than was acknowledged (never more), and then only a loss down to wh
 20 bits of CRC-32.
 
 The lock is that of flock: it goes with the last descriptor of the file as it was opened here, however the processes
-that have one end. So the server opens and locks the journal and gives the descriptor to the writer, and nobody comes
-in between.
+that have one end. So the server opens and locks the journal and gives the descriptor to each writer that it starts,
+and nobody comes in between. A process that a task forks lets go of it, or it would keep the journal.
 """
 
 from __future__ import annotations
@@ -38,6 +38,19 @@ _MAGIC, _JOURNAL, _COMMITS, _BEGUN, _FRAMES = range(5)
 # Seconds that the processes of a server that was killed may take to be gone, and between two looks.
 LOCK_S = 1.0
 LOOK_S = 0.01
+
+
+# Descriptors of locks that this process has.
+_locks: set[int] = set()
+
+
+def _let_go() -> None:
+    for file in _locks:
+        os.close(file)
+    _locks.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 class Marked(NamedTuple):
@@ -100,10 +113,11 @@ class Mark:
             self.file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise JournalError(f"{path}: cannot be opened: {error.strerror}") from None
+        _locks.add(self.file)
         try:
             self._lock()
         except BaseException:
-            os.close(self.file)
+            self.close()
             raise
 
     def _lock(self) -> None:
@@ -133,6 +147,14 @@ class Mark:
         self._map = mmap.mmap(self.file, BYTES)
         self._words = memoryview(self._map).cast("Q")
 
+    def unmap(self) -> None:
+        """Keep the lock only: the mapping would keep it in a process that is forked."""
+        if self._map is not None and self._words is not None:
+            self._words.release()
+            # It has a descriptor of its own.
+            self._map.close()
+            self._map = self._words = None
+
     def acknowledge(self, commits: int) -> None:
         """Note that ``commits`` commits are safe, before anyone is told."""
         assert self._words is not None
@@ -157,10 +179,8 @@ class Mark:
         """Give up the lock, unless another process has it as well."""
         if self.file < 0:
             return
-        if self._map is not None and self._words is not None:
-            self._words.release()
-            # It has a descriptor of its own.
-            self._map.close()
+        self.unmap()
+        _locks.discard(self.file)
         os.close(self.file)
         self.file = -1
 

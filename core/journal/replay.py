@@ -65,13 +65,19 @@ RUN = "first, salt"
 Key = tuple[int, str, bytes, float, int | None]
 Read = TypeVar("Read")
 
-# Rows read at once.
+# Rows read at once; with payloads, of which each can be large, fewer: no log can start over while they are read.
 CHUNK = 10_000
+FEW = 100
 
 
 def jobs(connection: apsw.Connection) -> Iterator[list[Saved]]:
     """Return the jobs in the order of their numbers, in chunks."""
-    return (list(map(Saved._make, chunk)) for chunk in _chunks(connection, "job", JOB))
+    sql = f"SELECT {JOB} FROM job WHERE sequence > ? ORDER BY sequence LIMIT {FEW}"  # noqa: S608
+    last = 0
+    while rows := connection.execute(sql, (last,)).fetchall():
+        chunk = list(map(Saved._make, rows))
+        last = chunk[-1].sequence
+        yield chunk
 
 
 def ended(connection: apsw.Connection, after_place: int, after: float, wall: float) -> Iterator[Ended]:
@@ -131,26 +137,28 @@ def unsuccessful(connection: apsw.Connection) -> list[tuple[int, int, int]]:
     return rows
 
 
-def keys(connection: apsw.Connection) -> Iterator[list[Key]]:
-    """Return the idempotency keys, the oldest first, in chunks."""
-    return _chunks(connection, "keyed", KEY)
+def keys(connection: apsw.Connection, after: int, since: float) -> Iterator[list[Key]]:
+    """Return the idempotency keys of jobs after number ``after`` that were used first since a time, oldest first."""
+    sql = f"SELECT {KEY} FROM keyed WHERE sequence > ? AND submitted >= ? ORDER BY sequence LIMIT {CHUNK}"  # noqa: S608
+    while rows := connection.execute(sql, (after, since)).fetchall():
+        found: list[Any] = rows
+        after = found[-1][0]
+        yield found
 
 
-def _chunks(connection: apsw.Connection, table: str, columns: str) -> Iterator[list[Any]]:
-    sql = f"SELECT {columns} FROM {table} WHERE sequence > ? ORDER BY sequence LIMIT {CHUNK}"  # noqa: S608
-    last = 0
-    while rows := connection.execute(sql, (last,)).fetchall():
-        last = int(str(rows[-1][0]))
-        yield rows
+def key_before(connection: apsw.Connection, most: int) -> int:
+    """Return the number of the last job whose idempotency key is not among the last ``most``; 0 where there is none."""
+    sql = f"SELECT coalesce((SELECT sequence FROM keyed ORDER BY sequence DESC LIMIT 1 OFFSET {most:d}), 0)"  # noqa: S608
+    return one(connection, sql)
 
 
 class Reader:
-    """Reads results in a thread of its own, so that the loop never waits for the disk."""
+    """Reads results in a thread of its own, so that the loop never waits for the disk. Raises JournalError."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._connection = schema.open_reader(path)
         self._thread = ThreadPoolExecutor(1, "journal-reader")
-        self._connection: apsw.Connection | None = None
 
     async def result(self, sequence: int) -> tuple[str, bytes] | None:
         """Return media type and body of what a job returned, or of its error; None where nothing is kept.
@@ -165,20 +173,14 @@ class Reader:
 
     def _read(self, what: Callable[[apsw.Connection, int], Read], sequence: int) -> Read:
         try:
-            if self._connection is None:
-                self._connection = schema.open_reader(self._path)
             return what(self._connection, sequence)
         except (apsw.Error, UnicodeDecodeError) as error:
             raise JournalError(f"{self._path}: job {sequence} cannot be read: {error}") from None
 
     def close(self) -> None:
         """Finish what was asked for and close."""
-        self._thread.submit(self._close)
+        self._thread.submit(self._connection.close)
         self._thread.shutdown()
-
-    def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
 
 
 def result(connection: apsw.Connection, sequence: int) -> tuple[str, bytes] | None:

@@ -3,8 +3,8 @@
 ``job`` has a row for each job, ``result`` the bodies by themselves (so that the rows stay small and a start need not
 read them), ``keyed`` the idempotency keys (which outlive their jobs), ``gone`` how many jobs of a batch did not succeed
 whose rows were deleted, while others are kept. ``run`` has the salt of each start (see ids). ``meta`` is one row: the
-server's secret, two counters (commits, and the highest sequence number ever committed, which deleting rows does not
-lower), and what the journal's clock goes by (see clock).
+server's secret, three counters (commits, the last change that is in them (see talk), and the highest sequence number
+ever committed, which deleting rows does not lower), and what the journal's clock goes by (see clock).
 
 Every page bears a checksum (SQLite's own cksumvfs, part of apsw), checked whenever it is read; SQLite alone would
 not notice a flipped bit in a row. ``open_checked`` reads every page once and compares the count of commits with the
@@ -19,9 +19,10 @@ migrated in one transaction.
 
 from __future__ import annotations
 
+import os
 import secrets
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import apsw
 from apsw import sqlite_extra
@@ -52,7 +53,7 @@ MAGIC = b"SQLite format 3\0"
 TABLES = f"""
 CREATE TABLE meta (id INTEGER PRIMARY KEY, journal INTEGER NOT NULL, secret BLOB NOT NULL,
     commits INTEGER NOT NULL, high INTEGER NOT NULL, clean INTEGER NOT NULL,
-    boot TEXT NOT NULL, epoch REAL NOT NULL, skew REAL NOT NULL) STRICT;
+    boot TEXT NOT NULL, epoch REAL NOT NULL, skew REAL NOT NULL, changes INTEGER NOT NULL) STRICT;
 CREATE TABLE run (first INTEGER PRIMARY KEY, salt BLOB NOT NULL) STRICT;
 CREATE TABLE job (sequence INTEGER PRIMARY KEY, state INTEGER NOT NULL, attempt INTEGER NOT NULL,
     reason INTEGER NOT NULL, priority INTEGER NOT NULL, task TEXT NOT NULL, submitted REAL NOT NULL, started REAL,
@@ -75,13 +76,22 @@ END;
 """  # noqa: S608
 
 
+class Run(NamedTuple):
+    """A run of the server: the salt of its ids, those from number ``first`` on, and the journal's clock (see clock)."""
+
+    first: int
+    salt: bytes
+    boot: str
+    epoch: float
+
+
 class Meta:
     """What ``meta`` holds, as it was when it was read."""
 
-    __slots__ = ("boot", "clean", "commits", "epoch", "high", "journal", "secret", "skew")
+    __slots__ = ("boot", "changes", "clean", "commits", "epoch", "high", "journal", "secret", "skew")
 
     def __init__(self, connection: apsw.Connection) -> None:
-        columns = "journal, secret, commits, high, clean, boot, epoch, skew"
+        columns = "journal, secret, commits, high, clean, boot, epoch, skew, changes"
         row = connection.execute(f"SELECT {columns} FROM meta WHERE id = 1").fetchone()  # noqa: S608
         if row is None:
             raise apsw.CorruptError("the row of meta is gone")
@@ -95,6 +105,7 @@ class Meta:
         self.boot: str = row[5]
         self.epoch: float = row[6]
         self.skew: float = row[7]
+        self.changes: int = row[8]
 
 
 # A text of several statements runs on only while its rows are fetched: a PRAGMA's answer is one. Hence .fetchall().
@@ -138,7 +149,9 @@ def create(path: Path, secret: bytes | None = None, high: int = 0) -> None:
     new = path.with_name(f"{path.name}-new")
     for leftover in (new, new.with_name(f"{new.name}-wal"), new.with_name(f"{new.name}-shm")):
         leftover.unlink(missing_ok=True)
-    connection = connect(new, apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE)
+    # Nobody else may ever read it; its log and its shared memory take the mode from it.
+    os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    connection = connect(new, apsw.SQLITE_OPEN_READWRITE)
     # The last 8 bytes of each page are its checksum.
     connection.reserve_bytes("main", 8)
     connection.execute(
@@ -146,12 +159,11 @@ def create(path: Path, secret: bytes | None = None, high: int = 0) -> None:
         f"PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; BEGIN; {TABLES}"
     ).fetchall()
     connection.execute(
-        "INSERT INTO meta VALUES (1, ?, ?, 0, ?, 1, '', 0, 0)",
+        "INSERT INTO meta VALUES (1, ?, ?, 0, ?, 1, '', 0, 0, 0)",
         (secrets.randbits(62), secret or secrets.token_bytes(SECRET_BYTES), high),
     )
     connection.execute("COMMIT")
     connection.close()
-    new.chmod(0o600)
     new.rename(path)
     mark.sync_folder(path)
 

@@ -1,7 +1,11 @@
 """What the journal and its writer tell each other, in the frames of ``core.messages``.
 
-Changes are numbered from 1 on in the order in which they are told. The changes of one message are committed, or
-rejected, together.
+Changes are numbered from 1 on in the order in which they are made, and a restart goes on where the last one ended. The
+changes of one message are committed, or refused, together.
+
+*Eras.* When the disk is full the writer refuses all that was told to it and not committed, and begins an era. The
+journal decides what to send again, and sends it in the new era. What was under way meanwhile is of the old era, and the
+writer drops it: so no change overtakes an earlier one that was refused.
 """
 
 from __future__ import annotations
@@ -10,26 +14,36 @@ from collections.abc import Iterator
 
 import msgspec
 from headway.core.journal.batch import Change
+from headway.core.journal.schema import Run
 from headway.core.messages import LENGTH, Message
 
 
 class Begin(Message, frozen=True, tag=True):
-    """The file is yours to write to; ``high`` is the highest sequence number that was ever given."""
+    """The file is yours to write to in this ``run``; ``high`` is the highest sequence number that was ever given."""
 
     high: int
-    epoch: float
+    era: int
+    run: Run
 
 
 class Changes(Message, frozen=True, tag=True):
-    """What has happened."""
+    """What has happened, up to change number ``last``.
 
+    By now jobs that ended as the ``place``-th or earlier are given up, and keys of jobs up to number ``key``.
+    """
+
+    era: int
+    last: int
     changes: list[Change]
+    place: int
+    key: int
 
 
 class Expire(Message, frozen=True, tag=True):
-    """Delete jobs that ended as the ``place``-th or earlier, or before a time; and keys from before one."""
+    """Delete what ``Changes`` says is given up, jobs that ended before a time, and keys from before one."""
 
     place: int
+    key: int
     ended_before: float
     keys_before: float
 
@@ -38,17 +52,26 @@ class Close(Message, frozen=True, tag=True):
     """Commit what was told, close the file and end."""
 
 
+class Opened(Message, frozen=True, tag=True):
+    """The file is open, with the changes up to this number in it and on the disk; ``full``: it cannot be written."""
+
+    changes: int
+    full: str
+
+
 class Committed(Message, frozen=True, tag=True):
-    """All changes up to this number are on disk; the last of them took ``seconds``."""
+    """All changes up to this number are on disk; the last of them took ``seconds``, with ``expired`` jobs deleted."""
 
     changes: int
     seconds: float
+    expired: int
 
 
 class NoRoom(Message, frozen=True, tag=True):
-    """There is no room: the jobs with these sequence numbers were not taken, and none will be until a commit."""
+    """There is no room, as ``why`` says: what was told and not committed is dropped, and ``era`` begins."""
 
-    rejected: list[int]
+    era: int
+    why: str
 
 
 class Expired(Message, frozen=True, tag=True):
@@ -64,7 +87,7 @@ class Failed(Message, frozen=True, tag=True):
 
 
 ToWriter = Begin | Changes | Expire | Close
-FromWriter = Committed | NoRoom | Expired | Failed
+FromWriter = Opened | Committed | NoRoom | Expired | Failed
 
 # Bytes read at once: what a pipe holds.
 READ_BYTES = 1 << 16

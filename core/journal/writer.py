@@ -3,12 +3,16 @@
 It is not a thread, because that gives up the GIL in each ``sqlite3_step`` and waits for a busy loop to hand it back,
 as the loop then waits for the thread (docs/adr/0012). A batch is what came while the last one was committed.
 
+It may die at any moment. The file says up to which change it was written, and the journal, which has the rest, starts
+another (see delivery).
+
 It outlives the server by no more than the commit that it is at: it ends when the server's end of a pipe is closed or,
 where a program that a task has started holds that open, when it finds within LOOK_S that the server is not its parent
 any more. Signals are the server's to act on: the writer is born with them blocked.
 
-**When it fails.** No room: nothing of the batch is acknowledged; its submissions are rejected, its other changes are
-kept and tried again each second until there is room. Any other error: it is told, nothing more is committed.
+**When it fails.** No room: all that was told and not committed is refused at once, and the journal sends again what
+must not be lost. That is tried each second; meanwhile the log is copied into the file and retention goes on, since both
+make room. Any other error: it is told, nothing more is committed.
 """
 
 from __future__ import annotations
@@ -20,18 +24,20 @@ from contextlib import suppress
 from pathlib import Path
 
 from headway.core.journal import schema
-from headway.core.journal.batch import TASK, Change, divide
+from headway.core.journal.batch import TASK, Change
 from headway.core.journal.file import File, one_line
 from headway.core.journal.talk import (
     READ_BYTES,
     Begin,
     Changes,
+    Close,
     Committed,
-    Expire,
     Expired,
     Failed,
     Frames,
     NoRoom,
+    Opened,
+    ToWriter,
     decode_to_writer,
 )
 from headway.core.messages import Message, frame
@@ -70,11 +76,13 @@ class Writer:
         self._frames = Frames()
         self._file: File | None = None
         self._pending: list[Change] = []
-        # Changes that were taken from there.
-        self._taken = 0
-        # What must not be lost, from a batch for which there was no room.
-        self._kept: list[Change] = []
-        self._cut: Expire | None = None
+        # The number of the last change that was told.
+        self._last = 0
+        self._era = 0
+        # Jobs deleted by retention, as the journal knows.
+        self._expired = 0
+        # There is no room, and the journal knows.
+        self._full = False
         self._closing = False
 
     def write(self) -> None:
@@ -93,15 +101,16 @@ class Writer:
 
     def _turn(self, file: File) -> bool:
         """Do what is next; False when all is done and the journal is closing."""
-        if file.full:
+        if self._full:
             self._rest(RETRY_S)
+            file.relieve()
         else:
-            self._receive(wait=not (self._cut or self._pending or self._closing))
+            self._receive(wait=not (file.expiry.left or self._pending or self._closing))
         # Closing: with no room what is pending is lost, and was never acknowledged.
         last = self._closing
-        if self._pending or file.full:
+        if self._pending or (self._full and not file.full):
             self._commit(file)
-        if not (last or file.full):
+        if not (last or self._full):
             self._tidy(file)
         return not last
 
@@ -117,15 +126,29 @@ class Writer:
         if not data:
             raise ConnectionResetError
         for whole in self._frames.take(data):
-            message = decode_to_writer(whole)
-            if isinstance(message, Changes):
+            self._take(decode_to_writer(whole))
+
+    def _take(self, message: ToWriter) -> None:
+        if isinstance(message, Begin):
+            self._open(message)
+        elif isinstance(message, Close):
+            self._closing = True
+        else:
+            assert self._file is not None
+            self._file.expiry.give_up(message.place, message.key)
+            if not isinstance(message, Changes):
+                self._file.expiry.give_up_before(message.ended_before, message.keys_before)
+            elif message.era == self._era:
                 self._pending += message.changes
-            elif isinstance(message, Expire):
-                self._cut = message
-            elif isinstance(message, Begin):
-                self._file = File.taken_over(self._path, self._sync, self._lock, message.high, message.epoch)
-            else:
-                self._closing = True
+                self._last = message.last
+
+    def _open(self, begin: Begin) -> None:
+        self._era = begin.era
+        self._file = file = File.taken_over(self._path, self._sync, self._lock, begin.high, begin.run)
+        file.begin()
+        self._last = file.changes
+        self._full = bool(file.full)
+        self.say(Opened(file.changes, file.full))
 
     def _rest(self, seconds: float) -> None:
         """Wait for so long, whatever is told; closing cuts it short."""
@@ -135,28 +158,35 @@ class Writer:
                 self._receive(wait=False)
 
     def _commit(self, file: File) -> None:
-        """Commit what was kept, then what was told, in its order."""
+        """Commit what was told, in its order; where there is no room refuse it, unless it waits for room already."""
         begun = time.perf_counter()
-        pending, self._pending = self._pending, []
-        self._taken += len(pending)
         # Sequence numbers are submitted in ascending order.
-        file.high = next((change[0] for change in reversed(pending) if change[TASK] is not None), file.high)
-        batch, self._kept = self._kept + pending, []
-        if file.commit(batch):
-            self.say(Committed(self._taken, time.perf_counter() - begun))
-        else:
-            self._kept, rejected = divide(batch)
-            self.say(NoRoom(rejected))
+        file.high = next((change[0] for change in reversed(self._pending) if change[TASK] is not None), file.high)
+        if file.commit(self._pending, self._last):
+            self._pending = []
+            self._full = False
+            self.say(Committed(self._last, time.perf_counter() - begun, self._newly_expired(file)))
+        elif not self._full:
+            self._refuse(file.full)
+
+    def _refuse(self, why: str) -> None:
+        self._full = True
+        self._pending = []
+        self._era += 1
+        self.say(NoRoom(self._era, why))
 
     def _tidy(self, file: File) -> None:
         """Delete a slice of what retention has given up, and see that the log does not grow long."""
-        if self._cut is not None:
-            before = file.expired
-            if not file.expire(self._cut.place, self._cut.ended_before, self._cut.keys_before):
-                self._cut = None
-            if file.expired > before:
-                self.say(Expired(file.expired - before))
+        if file.expiry.left:
+            file.expire()
+            if expired := self._newly_expired(file):
+                self.say(Expired(expired))
         if not file.full:
             file.look()
         if file.full:
-            self.say(NoRoom([]))
+            self._refuse(file.full)
+
+    def _newly_expired(self, file: File) -> int:
+        """Return how many jobs were deleted since the journal was told."""
+        before, self._expired = self._expired, file.expired
+        return self._expired - before

@@ -47,6 +47,15 @@ async def stubborn_failure(payload: str) -> None:
 
 
 @headway.task
+async def note(payload: dict[str, Any]) -> int:
+    """Write a number to the end of a file, as a line, and return it."""
+    file = os.open(payload["path"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.write(file, b"%d\n" % payload["number"])
+    os.close(file)
+    return int(payload["number"])
+
+
+@headway.task
 async def until_file(path: str) -> str:
     """Wait for a file."""
     while not os.access(path, os.F_OK):  # noqa: ASYNC110 — another process makes the file

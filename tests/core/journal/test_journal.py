@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import wraps
 from io import BytesIO
 from itertools import chain
+from math import inf
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -25,10 +26,11 @@ import pytest
 from headway.core.config import Config, JournalSection
 from headway.core.errors import JournalError
 from headway.core.job import State
-from headway.core.journal import recovery, replay, report, schema
+from headway.core.journal import delivery, recovery, replay, report, schema
 from headway.core.journal.batch import Change
 from headway.core.journal.found import Found
 from headway.core.journal.journal import Journal
+from headway.core.journal.link import Link
 from headway.core.opening import open_engine
 from headway.core.registry import Options, Registry
 from hypothesis import HealthCheck, given, settings
@@ -39,6 +41,8 @@ from tests.core.journal.watched_writer import early
 CHILD = Path(__file__).parent / "journal_child.py"
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 Rows = dict[int, list[object]]
+# Of the log: a page and its header (sqlite.org/fileformat).
+FRAME_BYTES = 24 + 4096
 
 
 def on_a_loop(test: Callable[[Path], Coroutine[None, None, None]]) -> Callable[[Path], None]:
@@ -67,7 +71,7 @@ class Said:
         self.turned = asyncio.Event()
 
     def commit(self, number: int) -> None:
-        assert number > self.committed or not number
+        assert number >= self.committed
         self.committed = number
         self.turned.set()
 
@@ -120,7 +124,7 @@ def contents(path: Path) -> tuple[list[replay.Saved], list[replay.Key], list[tup
     journal = Journal(path)
     try:
         jobs = list(chain.from_iterable(replay.jobs(journal.found._connection)))
-        keys = list(chain.from_iterable(journal.found.keyed()))
+        keys = list(chain.from_iterable(journal.found.keyed(0, -inf)))
         return jobs, keys, journal.found._connection.execute("SELECT * FROM result ORDER BY sequence").fetchall()
     finally:
         journal.abandon()
@@ -286,10 +290,10 @@ async def test_retention_deletes_by_count_and_by_time_and_spares_what_is_active(
             submit(journal, sequence, key=f"k{sequence}")
             if sequence % 10:
                 end(journal, sequence, sequence)
-        journal.expire(2000, 0.0, 0.0)
+        journal.expire(2000, 0.0, 0, 0.0)
         await said.until(lambda: said.committed == journal.appended)
         await asyncio.to_thread(expired, journal, 1800)
-        journal.expire(0, 1000.0 + 2501, 1000.0 + 11)
+        journal.expire(0, 1000.0 + 2501, 0, 1000.0 + 11)
         await asyncio.to_thread(expired, journal, 2250)
     jobs, keys, results = contents(tmp_path / "j")
     kept = [sequence for sequence in range(1, 3001) if sequence % 10 == 0 or sequence > 2500]
@@ -307,7 +311,7 @@ async def test_the_file_stops_growing(tmp_path: Path) -> None:
             submit(journal, sequence, b"x" * 200)
             end(journal, sequence, sequence, b"r" * 200)
             if sequence % 200 == 0:
-                journal.expire(sequence - 2000, 0.0, 0.0)
+                journal.expire(sequence - 2000, 0.0, 0, 0.0)
                 await said.until(lambda: said.committed == journal.appended)
             if sequence % 6000 == 0:
                 sizes.append(path.stat().st_size)
@@ -325,7 +329,7 @@ async def test_a_number_is_not_given_again_when_its_row_is_gone(tmp_path: Path) 
         assert journal.found.next_sequence == 1
         submit(journal, 41)
         end(journal, 41, 1)
-        journal.expire(1, 0.0, 0.0)
+        journal.expire(1, 0.0, 0, 0.0)
         await said.until(lambda: said.committed == 2)
         ids = journal.found.ids
     again = Journal(path)
@@ -442,11 +446,11 @@ def test_a_file_that_may_not_grow_takes_nothing_and_then_all(tmp_path: Path) -> 
     file, connection = found._file, found._connection
     connection.pragma("max_page_count", int(str(connection.pragma("page_count"))) + 2)
     batch = [submitted(sequence, b"x" * 1000) for sequence in range(1, 30)]
-    assert not file.commit(batch)
+    assert not file.commit(batch, 29)
     assert file.full
     assert found.unfinished() == []
     connection.pragma("max_page_count", 1 << 30)
-    assert file.commit(batch)
+    assert file.commit(batch, 29)
     assert not file.full
     found.close()
     assert len(contents(tmp_path / "j")[0]) == 29
@@ -455,9 +459,8 @@ def test_a_file_that_may_not_grow_takes_nothing_and_then_all(tmp_path: Path) -> 
 @contextmanager
 def no_room(journal: Journal) -> Iterator[None]:
     """Let no file of the writer's grow, as a full disk would."""
-    pid = journal._link._process.pid
-    log = journal.path.with_name(f"{journal.path.name}-wal")
-    before = resource.prlimit(pid, resource.RLIMIT_FSIZE, (log.stat().st_size + 5000, resource.RLIM_INFINITY))
+    pid = writer_of(journal)
+    before = resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
     yield
     with suppress(ProcessLookupError):
         resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
@@ -476,7 +479,7 @@ def test_no_room_rejects_submissions_keeps_ends_and_heals(tmp_path: Path) -> Non
                 assert journal.full
                 assert said.committed == 1
                 assert said.rejected == list(range(2, 30))
-                # What is told meanwhile is tried with the rest, and there is no room for it either.
+                # What is asked for meanwhile is refused at once.
                 submit(journal, 30)
                 await said.until(lambda: said.rejected[-1] == 30)
                 assert journal.full
@@ -509,23 +512,85 @@ async def test_a_journal_that_is_closed_without_room_ends_all_the_same(tmp_path:
     again.abandon()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+# The writer.
+
+
+def writer_of(journal: Journal) -> int:
+    return journal.delivery._link._process.pid
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM, signal.SIGINT])
 @on_a_loop_with
-async def test_a_writer_that_dies_is_told_and_signals_of_the_server_do_not_end_it(tmp_path: Path, number: int) -> None:
+async def test_a_writer_that_dies_is_followed_by_another_and_signals_of_the_server_do_not_end_it(
+    tmp_path: Path, number: int
+) -> None:
+    async with opened(tmp_path / "j") as (journal, said):
+        submit(journal, 1)
+        await said.until(lambda: said.committed == 1)
+        before = writer_of(journal)
+        os.kill(before, number)
+        submit(journal, 2)
+        await said.until(lambda: said.committed == 2)
+        if number in (signal.SIGKILL, signal.SIGSEGV):
+            assert writer_of(journal) != before
+        assert said.fatal == []
+    assert [job[0] for job in contents(tmp_path / "j")[0]] == [1, 2]
+
+
+@on_a_loop
+async def test_each_change_is_made_once_however_often_writers_are_killed(tmp_path: Path) -> None:
+    chance, sequence, kills = random.Random(3), 0, 0
+    async with opened(tmp_path / "j") as (journal, said):
+        while kills < 12:
+            for _ in range(chance.randrange(1, 40)):
+                sequence += 1
+                submit(journal, sequence, b"x" * chance.randrange(3000))
+                # It would add an attempt for each time that it is committed.
+                if sequence > 50:
+                    end(journal, sequence - 50, sequence - 50)
+            await asyncio.sleep(chance.choice((0, 0, 0.001)))
+            if chance.random() < 0.02:
+                with suppress(ProcessLookupError):
+                    os.kill(writer_of(journal), signal.SIGKILL)
+                kills += 1
+                await asyncio.sleep(chance.uniform(0, 0.4))
+        await said.until(lambda: said.committed == journal.appended)
+        assert (said.fatal, said.rejected) == ([], [])
+    jobs = contents(tmp_path / "j")[0]
+    assert [job.sequence for job in jobs] == list(range(1, sequence + 1))
+    assert [job.place for job in jobs] == [*range(1, sequence - 49), *[None] * 50]
+
+
+@on_a_loop
+async def test_a_writer_that_is_killed_when_the_journal_closes_leaves_nothing_undone(tmp_path: Path) -> None:
     journal, said = Journal(tmp_path / "j"), Said()
     journal.run(asyncio.get_running_loop(), said.commit, said.full, said.died)
-    submit(journal, 1)
-    await said.until(lambda: said.committed == 1)
-    os.kill(journal._link._process.pid, number)
-    submit(journal, 2)
-    if number == signal.SIGKILL:
-        await said.until(lambda: said.fatal)
-        assert said.fatal == [f"{tmp_path}/j: cannot be written: its writer was killed by SIGKILL (was memory short?)"]
-        assert said.committed == 1
-    else:
-        await said.until(lambda: said.committed == 2)
-        assert said.fatal == []
-    await journal.close()
+    for sequence in range(1, 3000):
+        submit(journal, sequence, b"x" * 2000)
+    closing = asyncio.create_task(journal.close())
+    await asyncio.sleep(0)
+    os.kill(writer_of(journal), signal.SIGKILL)
+    await closing
+    assert len(contents(tmp_path / "j")[0]) == 2999
+
+
+def test_a_writer_that_dies_each_time_is_fatal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async def main() -> None:
+        async with opened(tmp_path / "j") as (journal, said):
+            monkeypatch.setattr(delivery, "AGAIN_S", 0.001)
+            monkeypatch.setattr(delivery, "DYING_S", 0.0)
+            monkeypatch.setattr(Link, "module", "tests.core.journal.nowhere")
+            submit(journal, 1)
+            os.kill(writer_of(journal), signal.SIGKILL)
+            await said.until(lambda: said.fatal)
+            assert said.fatal == [f"{tmp_path}/j: cannot be written: its writer ended with exit code 1"]
+            submit(journal, 2)
+        assert len(said.fatal) == 1
+
+    asyncio.run(main())
+    assert "ModuleNotFoundError" in capfd.readouterr().err
 
 
 @on_a_loop
@@ -572,7 +637,7 @@ def filled(path: Path) -> None:
                 if sequence % 100 == 0:
                     await said.until(lambda: said.committed == journal.appended)
             if numbers[0] > 1:
-                journal.expire(100, 0.0, 0.0)
+                journal.expire(100, 0.0, 0, 0.0)
                 await asyncio.to_thread(expired, journal, 75)
                 submit(journal, 1501)
                 await said.until(lambda: said.committed == journal.appended)
@@ -591,7 +656,7 @@ def test_damage_is_noticed_at_the_start_or_harmless(tmp_path: Path, killed: bool
     if not killed:
         contents(path)
     pristine = contents(copied(path, tmp_path / "copy"))
-    files = sorted(file.name for file in path.parent.iterdir())
+    files = sorted(name for name in ("j", "j-mark", "j-wal") if (path.parent / name).stat().st_size)
     assert files == (["j", "j-mark", "j-wal"] if killed else ["j", "j-mark"])
     chance = random.Random(1)
     refused = 0
@@ -630,7 +695,7 @@ def test_a_log_that_is_short_in_mid_checkpoint_is_noticed(tmp_path: Path) -> Non
     found = Found(tmp_path / "j", "full")
     file, connection = found._file, found._connection
     for sequence in range(1, 6):
-        assert file.commit([submitted(sequence, b"x" * 8000)])
+        assert file.commit([submitted(sequence, b"x" * 8000)], sequence)
     frames = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0]
     file._mark.checkpoint(file._commits, frames)
     # All of it is in the file already; a real one would be there in part.
@@ -639,7 +704,7 @@ def test_a_log_that_is_short_in_mid_checkpoint_is_noticed(tmp_path: Path) -> Non
     file._mark.checkpoint(file._commits, 0)
     found.close()
     log = path.with_name("j-wal")
-    whole = log.read_bytes()
+    whole = written(log)
     log.write_bytes(whole[:-1])
     with pytest.raises(JournalError, match="cut short in mid-checkpoint"):
         Journal(path)
@@ -689,8 +754,14 @@ async def unplugged(folder: Path) -> Path:
             await said.until(lambda: said.committed == journal.appended)
         path = copied(folder / "j", folder / "unplugged")
     log = path.with_name("j-wal")
-    log.write_bytes(log.read_bytes()[:-5000])
+    log.write_bytes(written(log)[:-5000])
     return path
+
+
+def written(log: Path) -> bytes:
+    """What is in a log, without the room that it has taken."""
+    frames = -(-(len(log.read_bytes().rstrip(b"\0")) - 32) // FRAME_BYTES)
+    return log.read_bytes()[: 32 + frames * FRAME_BYTES]
 
 
 @on_a_loop

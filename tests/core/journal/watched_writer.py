@@ -1,13 +1,16 @@
-"""A writer of the journal whose file system is watched; see ``Link.module``.
+"""A writer of the journal whose file system is watched, slow or failing; see ``Link.module``.
 
 It says ``synced N…`` when the log that bears the payloads ``<N>`` is synced, before anyone can hear of it, and in the
-end how many syncs there were. With WATCH_FAIL=sync or write, the 20th of those fails.
+end how many syncs there were. With WATCH_FAIL=sync or write, the 20th of those fails. With WATCH_ERRNO=EDQUOT, writes
+to the log fail with that from the 20th on for a second. With WATCH_SLEEP each sync takes so many seconds more.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import time
 from collections import Counter
 from typing import Any
 
@@ -27,6 +30,10 @@ class Watch:
 
     def __init__(self) -> None:
         self.fail = os.environ.get("WATCH_FAIL", "")
+        self.errno = getattr(errno, os.environ.get("WATCH_ERRNO", "EIO"))
+        # Until when writes fail with it, of time.monotonic.
+        self.failing = 0.0
+        self.sleep_s = float(os.environ.get("WATCH_SLEEP", "0"))
         self.seen = Counter[str]()
         self.written: list[str] = []
 
@@ -34,11 +41,17 @@ class Watch:
         self.seen[what] += 1
         if self.fail == what and self.seen[what] == 20:
             raise apsw.IOError(f"no {what}")
+        if what == "write" and self.errno != errno.EIO:
+            if self.seen[what] == 20:
+                self.failing = time.monotonic() + 1
+            if time.monotonic() < self.failing:
+                raise apsw.IOError("no room")
 
     def write(self, data: bytes) -> None:
         self.written += (number.decode() for number in re.findall(rb"<(\d+)>", data))
 
     def sync(self) -> None:
+        time.sleep(self.sleep_s)
         for at in range(0, len(self.written), NUMBERS_MOST):
             say("synced", *self.written[at : at + NUMBERS_MOST])
         self.written.clear()
@@ -75,6 +88,9 @@ class FileSystem(apsw.VFS):
 
     def xOpen(self, name: apsw.URIFilename | str | None, flags: list[int]) -> File:  # noqa: N802
         return File(self.watch, name, flags)
+
+    def xGetLastError(self) -> tuple[int, str]:  # noqa: N802
+        return self.watch.errno, ""
 
 
 def main(**given: Any) -> None:

@@ -1,0 +1,224 @@
+"""The changes that are told to a writer, kept until they are committed, or refused; and the writers, one at a time.
+
+**A writer may die** at any moment: it is killed, or memory is short. Another is started, which finds in the file the
+number of the last change that was committed. What is up to there is committed, and nobody has heard of it yet perhaps;
+all that comes after is not, and is told again. So nothing is lost and nothing done twice, and clients wait for a third
+of a second. The lock stays ours meanwhile, since the server has its descriptor as well. Writers that die again and
+again end the server.
+
+**No room**: the writer has dropped what was not committed. What clients have asked for is refused at once, and
+answered so; what has happened anyway, the ends of jobs above all, is told again and committed when there is room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from headway.core.journal.batch import Change, is_recallable
+from headway.core.journal.link import Link
+from headway.core.journal.schema import Run, Sync
+from headway.core.journal.talk import (
+    Begin,
+    Changes,
+    Close,
+    Committed,
+    Expire,
+    Expired,
+    Failed,
+    FromWriter,
+    NoRoom,
+    Opened,
+)
+
+# Writers that may die in a row, with nothing committed in between, and seconds of that: past both it is fatal.
+DEATHS_MOST = 5
+DYING_S = 10.0
+# Seconds before another is started: none after the first death, then doubled each time up to a bound.
+AGAIN_S, AGAIN_MOST_S = 0.1, 1.0
+
+log = logging.getLogger(__name__)
+
+
+class Delivery:
+    """The way to the file at ``path``, by a writer that is started; raises OSError where that cannot be.
+
+    ``changes`` is the number of the last change that is in it.
+    """
+
+    def __init__(self, path: Path, sync: Sync, lock: int, run: Run, changes: int) -> None:
+        self._path = path
+        self._sync: Sync = sync
+        self._lock = lock
+        self._run = run
+        self._link = Link(path, sync, lock)
+        # Whether there is no room, and since when, of time.monotonic.
+        self.full = False
+        self._full_since = 0.0
+        # The highest sequence number that was given.
+        self.high = 0
+        # Jobs that ended as the so manieth or earlier are given up, and keys of jobs up to a number.
+        self.place = self.key = 0
+        # The number of the last change that was sent.
+        self._sent = changes
+        # (number of the last change, changes) of each message that is not committed.
+        self._unsettled: deque[tuple[int, list[Change]]] = deque()
+        self._era = 0
+        # Writers that have died since the last commit, and since when, of time.monotonic.
+        self._deaths = 0
+        self._dying_since = 0.0
+        # Whether the writer has the file open; and how things stand with us.
+        self._up = self._closing = self._failed = False
+
+    def open(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        on_commit: Callable[[Committed | Opened, int], object],
+        on_full: Callable[[list[int]], object],
+        on_expired: Callable[[int], object],
+        on_fatal: Callable[[str], object],
+    ) -> None:
+        """Have the writer begin; what is sent before it has the file open waits for that.
+
+        ``on_commit`` gets what the writer said and up to which change all is committed or refused; ``on_full`` the
+        sequence numbers of the jobs whose changes were refused.
+        """
+        self._loop, self._on_commit, self._on_full = loop, on_commit, on_full
+        self._on_expired, self._on_fatal = on_expired, on_fatal
+        self._ended = loop.create_future()
+        self._begin()
+
+    def send(self, last: int, changes: list[Change]) -> None:
+        """Send changes, the last of which is number ``last``; while there is no room those that can be are refused."""
+        self._sent = last
+        if self.full:
+            refused = [change[0] for change in changes if is_recallable(change)]
+            changes = [change for change in changes if not is_recallable(change)]
+            self._on_full(refused)
+        if changes:
+            self._unsettled.append((last, changes))
+            if self._up:
+                self._link.send(Changes(self._era, last, changes, self.place, self.key))
+
+    def expire(self, ended_before: float, keys_before: float) -> None:
+        """Have jobs deleted that ended before a time, and keys from before one, besides what is given up."""
+        if self._up:
+            self._link.send(Expire(self.place, self.key, ended_before, keys_before))
+
+    async def close(self) -> None:
+        """Have all committed that was sent, and the writer end."""
+        self._closing = True
+        if self._up:
+            self._link.send(Close())
+        await self._ended
+
+    def kill(self) -> None:
+        """End a writer that was never told to begin."""
+        self._link.kill()
+
+    def _begin(self) -> None:
+        self._link.open(self._loop, self._hear, self._hung_up)
+        self._era += 1
+        self._link.send(Begin(self.high, self._era, self._run))
+
+    def _tell_again(self) -> None:
+        """Tell all that is not committed."""
+        for last, changes in self._unsettled:
+            self._link.send(Changes(self._era, last, changes, self.place, self.key))
+
+    # What the writer says.
+
+    def _hear(self, message: FromWriter) -> None:
+        if isinstance(message, Committed):
+            self._deaths = 0
+            self._have_room()
+            self._settle(message)
+        elif isinstance(message, NoRoom):
+            self._era = message.era
+            self._have_no_room(message.why)
+        elif isinstance(message, Expired):
+            self._on_expired(message.jobs)
+        elif isinstance(message, Opened):
+            self._opened(message)
+        else:
+            self._fail(message)
+
+    def _opened(self, message: Opened) -> None:
+        self._up = True
+        if message.full:
+            self._settle(message)
+            self._have_no_room(message.full)
+        else:
+            self._have_room()
+            self._settle(message)
+            self._tell_again()
+        if not self._unsettled:
+            self._deaths = 0
+        if self._closing:
+            self._link.send(Close())
+
+    def _settle(self, message: Committed | Opened) -> None:
+        unsettled = self._unsettled
+        while unsettled and unsettled[0][0] <= message.changes:
+            unsettled.popleft()
+        # Those in between that are not there any more were refused.
+        self._on_commit(message, message.changes if unsettled else self._sent)
+
+    def _have_room(self) -> None:
+        if self.full:
+            self.full = False
+            seconds = time.monotonic() - self._full_since
+            log.warning("%s: there is room again after %.1f s: jobs are accepted again", self._path, seconds)
+
+    def lack_room(self, why: str) -> None:
+        """Say once that there is no room."""
+        if not self.full:
+            self.full = True
+            self._full_since = time.monotonic()
+            log.error("%s: no room (%s): jobs and DELETE answer 503 until there is; reads go on", self._path, why)
+
+    def _have_no_room(self, why: str) -> None:
+        """Give up what was refused, and tell again what must not be lost."""
+        self.lack_room(why)
+        refused: list[int] = []
+        kept: deque[tuple[int, list[Change]]] = deque()
+        for last, changes in self._unsettled:
+            refused += (change[0] for change in changes if is_recallable(change))
+            if remain := [change for change in changes if not is_recallable(change)]:
+                kept.append((last, remain))
+        self._unsettled = kept
+        self._tell_again()
+        self._on_full(refused)
+
+    def _hung_up(self, how: str) -> None:
+        self._up = False
+        if self._failed or (self._closing and (self.full or not self._unsettled)):
+            self._ended.set_result(None)
+            return
+        self._deaths += 1
+        now = time.monotonic()
+        if self._deaths == 1:
+            self._dying_since = now
+        if self._deaths > DEATHS_MOST and now - self._dying_since > DYING_S:
+            self._fail(Failed(f"{self._path}: cannot be written: its writer {how}"))
+            self._ended.set_result(None)
+            return
+        log.warning("%s: its writer %s; another is started, and nothing is lost", self._path, how)
+        self._loop.call_later(min(AGAIN_S * (2 ** (self._deaths - 1) - 1), AGAIN_MOST_S), self._start_again)
+
+    def _start_again(self) -> None:
+        try:
+            self._link = Link(self._path, self._sync, self._lock)
+        except OSError as error:
+            self._hung_up(f"cannot be started: {error}")
+        else:
+            self._begin()
+
+    def _fail(self, message: Failed) -> None:
+        if not self._failed:
+            self._failed = True
+            self._on_fatal(message.line)
