@@ -63,7 +63,8 @@ class Active:
         self.queue = Queue(board, config.queue.size, max(config.queue.size, waiting) + config.workers, limits)
         self.results = Results(board, config.results.max_bytes)
         self.keys = Keys(config.idempotency.seconds, config.idempotency.keys)
-        self.estimate = Estimate(config.workers, len(registry.tasks), config.polling.share * config.polling.capacity)
+        polls_per_second = config.polling.share * config.polling.capacity
+        self.estimate = Estimate(config.workers, len(registry.tasks), polls_per_second, self.queue.line_numbers)
         self.stats = Stats()
         self.jobs: dict[int, Job] = {}
         self.outcomes = Outcomes(board)
@@ -190,7 +191,7 @@ class Active:
         row = board.at(sequence)
         self.stats.wait.add(now - (board.due[row] or board.submitted[row]))
         board.move(sequence, RUNNING, now)
-        self.estimate.moved = now
+        self.estimate.began(board.task[row], now)
         return self.jobs[sequence]
 
     def _settle(self, job: Job, outcome: Outcome, now: float) -> None:

@@ -97,6 +97,9 @@ class Board(Rows):
             self.ended[row] = now
             self.ended_total += 1
             self.place[row] = self.ended_total
+        else:
+            # An attempt failed, or its time has come: what was promised before does not hold.
+            self.ended[row] = 0.0
         self.live[row] = word & ~STATE_MASK | after
         self.count[before] -= 1
         self.count[after] += 1

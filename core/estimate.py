@@ -1,10 +1,10 @@
 """When to ask again: as few polls as can be, as soon after the end as can be.
 
 What is learnt. Of each task some RUNS run times are kept, in ascending order; a new one takes the place of one drawn at
-random, so what is kept is an exponentially weighted sample, and one slow job is one entry in it. Of all tasks together
-the mean is kept, in which a run counts for at most CLIP times the longest that is kept of its task: one slow job does
-little, a second one counts. The first jobs to end are the short ones, so at first a run weighs RECENT times as
-much as in a plain mean. With all workers busy, jobs are completed at workers ÷ mean.
+random, so what is kept is an exponentially weighted sample, and one slow job is one entry in it. Of each line, and of
+all together, the mean is kept, in which a run counts for at most CLIP times the longest that is kept of its task: one
+slow job does little, a second one counts. The first jobs to end are the short ones, so at first a run weighs RECENT
+times as much as in a plain mean. With all its workers busy, a line completes jobs at workers ÷ mean.
 
 What is told. A job that waits is expected to begin when those ahead of it are done. Its next poll is aimed at the run
 time that costs least, if one more poll is worth as much as PRICE times the mean run time of delay: a sharp end is
@@ -13,7 +13,9 @@ reports its progress, the end is known rather well then, and they are asked for 
 those that have run for so long are over.
 
 When nothing moves. A job that has outrun all that are known is asked for again after a part of what it took, so polls
-become rare. So they do for jobs that wait while no worker begins or ends one.
+become rare. So they do for jobs that wait while none of their line begins or ends. Where jobs of higher priority keep
+coming, one that waits is told to wait as much longer as they leave of the workers' time, but for no more than LONGER
+than it has waited so far each time: that they keep coming is a guess.
 
 Whatever is told is promised to the pace, which puts it off while too many polls are promised for the same moment.
 """
@@ -22,10 +24,12 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_right, insort
+from collections.abc import Sequence
 from itertools import accumulate
 from math import inf
 
 from headway.core.pace import Pace
+from headway.core.queue import FAIR_EVERY
 
 # Run times kept of each task.
 RUNS = 256
@@ -57,6 +61,8 @@ BELIEF = 1 / 8
 SUCCESSOR_S = 2.0
 # Polls that a client counts for who has to connect again first.
 CONNECTION = 3.0
+# Of the workers' time at most so much goes to higher priorities: one claim of FAIR_EVERY does not (core/queue.py).
+ABOVE_MOST = 1 - 1 / FAIR_EVERY
 SHORTEST_S = 0.02
 LONGEST_S = 600.0
 PLACES_S = 60.0
@@ -125,20 +131,43 @@ def best_aim(runs: list[float]) -> float:
     return runs[(first + last) // 2]
 
 
-class Estimate:
-    """What is known of run times, and the answers that follow. Times in seconds unless named otherwise."""
+class Flow:
+    """How fast the jobs of a line end, or of all lines. Times in seconds."""
 
-    def __init__(self, workers: int, tasks: int, polls_per_second: float) -> None:
+    __slots__ = ("ended", "mean", "moved")
+
+    def __init__(self) -> None:
+        # Mean run time; 0.0: none has ended.
+        self.mean = 0.0
+        self.ended = 0
+        # When a job last began or ended, of time.monotonic.
+        self.moved = 0.0
+
+    def add(self, seconds: float, now: float) -> None:
+        """Learn from one attempt that ended."""
+        self.moved = now
+        self.ended += 1
+        self.mean += (seconds - self.mean) * (WEIGHT if self.ended > MANY else min(RECENT / self.ended, 1.0))
+
+
+class Estimate:
+    """What is known of run times, and the answers that follow. Times in seconds unless named otherwise.
+
+    ``lines`` has for each task, by its index, the number of the line in which its jobs wait; else each has its own.
+    """
+
+    def __init__(self, workers: int, tasks: int, polls_per_second: float, lines: Sequence[int] | None = None) -> None:
         self.workers = workers
         self._polls_per_second = polls_per_second
         self.pace = Pace(polls_per_second)
-        # Mean over all tasks; 0.0: none has ended.
-        self.mean = 0.0
-        self._ended = 0
         # Per task, by its index.
         self._runs = [Runs() for _ in range(tasks)]
-        # When a job last began or ended, and until when places in the queue are promised, of time.monotonic.
-        self.moved = 0.0
+        self._all = Flow()
+        self._line_of = range(tasks) if lines is None else lines
+        count = max(self._line_of, default=0) + 1
+        # By line; the one that all are in is all.
+        self._flows = [Flow() for _ in range(count)] if count > 1 else [self._all]
+        # Until when places in the queue are promised, of time.monotonic.
         self._places_until = 0.0
         # From when on nobody is to ask this server, of time.monotonic.
         self._gone_at = inf
@@ -153,19 +182,45 @@ class Estimate:
         self._gone_at = inf
         self.pace = Pace(self._polls_per_second)
 
+    @property
+    def mean(self) -> float:
+        """Mean run time over all tasks; 0.0: none has ended."""
+        return self._all.mean
+
+    def mean_of(self, line: int) -> float:
+        """Return the mean run time of the tasks of a line; of all where none of it has ended."""
+        return self._flows[line].mean or self._all.mean
+
+    def began(self, task: int, now: float) -> None:
+        """A job has begun."""
+        self._flows[self._line_of[task]].moved = now
+
     def observe(self, task: int, seconds: float, now: float) -> None:
         """Learn from one attempt that ended."""
-        self.moved = now
-        self._ended += 1
         runs = self._runs[task]
         counted = min(seconds, CLIP * runs.kept[-1]) if runs.kept else seconds
-        self.mean += (counted - self.mean) * (WEIGHT if self._ended > MANY else min(RECENT / self._ended, 1.0))
+        flow = self._flows[self._line_of[task]]
+        flow.add(counted, now)
+        if flow is not self._all:
+            self._all.add(counted, now)
         runs.add(seconds, now)
 
-    def for_queued(self, turns: int, at_once: int, waited: float, task: int, now: float, together: int = 1) -> float:
-        """Return after how long to ask for a job that has ``waited`` and begins after ``turns`` ends.
+    def for_queued(
+        self,
+        turns: int,
+        at_once: int,
+        waited: float,
+        task: int,
+        now: float,
+        together: int = 1,
+        others: float = 0.0,
+        above: float = 0.0,
+    ) -> float:
+        """Return after how long to ask for a job that has ``waited`` and begins after ``turns`` ends in its line.
 
-        ``at_once`` is how many jobs of its line can run at once; ``together`` how many jobs all have to be over.
+        ``at_once`` is how many jobs of its line can run at once; ``together`` how many jobs all have to be over;
+        ``others`` in how many seconds the workers get to it because of other lines; ``above`` which part of the
+        workers' time goes to jobs of higher priorities that come.
         """
         runs = self._runs[task]
         aim = runs.aim if together == 1 else runs.aim_for(together)
@@ -174,9 +229,13 @@ class Estimate:
             return min(UNKNOWN_S + waited * LONGER, LONGEST_S)
         if turns <= 0:
             return min(aim + MARGIN_S, LONGEST_S)
-        # Seconds in which no job began or ended, as far as this one has seen.
-        still = min(now - self.moved, waited)
-        return min(turns * max(self.mean, still / 2) / at_once + aim + MARGIN_S, LONGEST_S)
+        flow = self._flows[self._line_of[task]]
+        # Seconds in which no job of the line began or ended, as far as this one has seen.
+        still = min(now - flow.moved, waited)
+        start = max(turns * max(flow.mean or self.mean, still / 2) / at_once, others)
+        if above:
+            start = min(start / (1 - min(above, ABOVE_MOST)), start + waited * LONGER)
+        return min(start + aim + MARGIN_S, LONGEST_S)
 
     def for_running(self, elapsed: float, ends_in: float | None, task: int) -> float:
         """Return after how long to ask for a job that has run for ``elapsed``.

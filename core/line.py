@@ -1,7 +1,8 @@
 """A line of ready jobs: a ring for each priority, and the limits on how many of them may run at once.
 
-Priorities are strict: 9 is emptied before 8 is looked at. Finding the highest one that has a job is one ``bit_length``
-of a mask. A ring's memory is touched only once it is used, so a line costs what stands in it.
+Of the priorities, 9 is emptied before 8 is looked at; the queue sees to it that 0 is not forgotten. Finding the
+highest one that has a job is one ``bit_length`` of a mask. A ring's memory is touched only once it is used, so a line
+costs what stands in it.
 """
 
 from __future__ import annotations
@@ -47,6 +48,15 @@ class Line:
                 return -1
         return self.ready.bit_length() - 1
 
+    @property
+    def blocking(self) -> Limit | None:
+        """The limit that the line is at; None where another of its jobs may begin."""
+        return next((limit for limit in self.limits if limit.running >= limit.most), None)
+
+    def at(self, priority: int, ticket: int) -> int:
+        """Return the job that has ``ticket``."""
+        return self.rings[priority].at(ticket)
+
     def push(self, sequence: int, priority: int) -> int:
         """Put a job at the end and return its ticket; raises IndexError as ``Ring.push`` does."""
         ticket = self.rings[priority].push(sequence)
@@ -58,9 +68,10 @@ class Line:
         for limit in self.limits:
             if limit.running >= limit.most:
                 return 0
-        if not self.ready:
-            return 0
-        priority = self.ready.bit_length() - 1
+        return self.take(self.ready.bit_length() - 1) if self.ready else 0
+
+    def take(self, priority: int) -> int:
+        """Take the first job of ``priority``, which has one, to run it, and return it."""
         ring = self.rings[priority]
         sequence = ring.pop()
         if ring.head == ring.tail:
@@ -80,6 +91,21 @@ class Line:
         """Return how many jobs stand before the one with ``ticket``; before one that came now where it is None."""
         ring = self.rings[priority]
         ahead = len(ring) if ticket is None else ring.ahead(ticket)
-        if self.ready >> priority + 1:
-            ahead += sum(len(ring) for ring in self.rings[priority + 1 :])
-        return ahead
+        return ahead + self._above(priority)
+
+    def before(self, priority: int, sequence: int | None) -> int:
+        """Return how many jobs are taken before job ``sequence`` of another line; before one that came now for None."""
+        if not self.ready >> priority:
+            return 0
+        ring = self.rings[priority]
+        return (len(ring) if sequence is None else ring.before(sequence)) + self._above(priority)
+
+    def first(self) -> tuple[int, int]:
+        """Return the job that was submitted first of those that may run now, and its priority; (0, -1) for none."""
+        if self.top < 0:
+            return 0, -1
+        ready = [priority for priority in range(PRIORITIES) if self.ready >> priority & 1]
+        return min((self.rings[priority].first(), priority) for priority in ready)
+
+    def _above(self, priority: int) -> int:
+        return sum(len(ring) for ring in self.rings[priority + 1 :]) if self.ready >> priority + 1 else 0

@@ -22,8 +22,9 @@ SLOTS = 1 << 14
 MASK = SLOTS - 1
 # A wait that is longer reaches past the last slot.
 FAR_S = (SLOTS - 2) / SLOTS_PER_S
-# By up to which part of such a wait its promise is put off.
+# By up to which part of such a wait its promise is put off, and by how many seconds at most.
 FAR_SPREAD = 1 / 64
+FAR_SPREAD_S = 50.0
 # An entry is slot * WIDTH + polls promised.
 WIDTH = 1 << 24
 
@@ -44,7 +45,7 @@ class Pace:
     def promise(self, now: float, wait: float) -> float:
         """Return in how many seconds, ``wait`` or a little later, there is room for one more poll; and take it."""
         if wait > FAR_S:
-            return wait * (1 + FAR_SPREAD * random.random())  # noqa: S311
+            return wait + min(wait * FAR_SPREAD, FAR_SPREAD_S) * random.random()  # noqa: S311
         at = (now + wait) * SLOTS_PER_S
         slot = int(at)
         if self._full_from <= slot < self._full_to:

@@ -4,6 +4,9 @@ The bound ``size`` counts all that waits: queued, scheduled and retrying. A job 
 before and is let in past the bound, so at most
 ``size`` and as many as there are workers stand here.
 
+The job of the highest priority is claimed, and of these the one that was submitted first. Each FAIR_EVERY-th claim
+takes the job that was submitted first of all, so that however many come above it no job waits for ever: docs/adr/0011.
+
 Jobs stand in the line of their task. Most tasks share the first line; tasks that have a limit of how many of them may
 run at once have a line each, and a line that is at its limit is passed over, so that no other job waits behind it.
 """
@@ -11,10 +14,16 @@ run at once have a line each, and a line that is at its limit is passed over, so
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 from headway.core.board import RUNNING, Board
-from headway.core.line import Limit, Line
+from headway.core.line import PRIORITIES, Limit, Line
 from headway.core.schedule import Schedule
+
+# Of so many claims one goes to the oldest job, whatever its priority.
+FAIR_EVERY = 64
+# Of the rate at which jobs came, how much a second of it counts.
+RATE_WEIGHT = 0.2
 
 
 class Queue:
@@ -30,6 +39,8 @@ class Queue:
         lines = {under: Line(most, under) for under in limits}
         self.lines = list(lines.values())
         self._line_of = [lines[under] for under in limits]
+        # By task, the index of its line.
+        self.line_numbers = [self.lines.index(line) for line in self._line_of]
         self.delayed = Schedule()
         # Places of jobs that were admitted and do not stand here yet.
         self.reserved = 0
@@ -37,6 +48,13 @@ class Queue:
         self.payload_bytes = 0
         # Jobs that stand in lines.
         self.ready = 0
+        self._until_fair = FAIR_EVERY
+        # By priority: jobs that became ready so far, as many as of ``_rated_at``, and how many do in a second of late.
+        self._came = [0] * PRIORITIES
+        self._rated = [0] * PRIORITIES
+        self._rates = [0.0] * PRIORITIES
+        # Of time.monotonic; 0.0: nothing was rated yet.
+        self._rated_at = 0.0
 
     def __len__(self) -> int:
         return self.ready + len(self.delayed)
@@ -66,6 +84,7 @@ class Queue:
                 board.place[board.at(moved)] = ticket
             board.place[row] = line.push(sequence, priority)
         self.ready += 1
+        self._came[priority] += 1
 
     def delay(self, sequence: int, due: float) -> None:
         """Keep a job until ``due``, of time.monotonic."""
@@ -76,11 +95,20 @@ class Queue:
         """Take the job that is next and return its sequence number; 0 where none may run now."""
         if not self.ready:
             return 0
-        lines = [line for line in self.lines if line.ready]
-        sequence = (lines[0] if len(lines) == 1 else max(lines, key=_turn)).pop()
+        if self._until_fair == 1:
+            sequence = self._claim_oldest()
+        else:
+            lines = [line for line in self.lines if line.ready]
+            sequence = (lines[0] if len(lines) == 1 else max(lines, key=_turn)).pop()
         if sequence:
             self.ready -= 1
+            self._until_fair = self._until_fair - 1 or FAIR_EVERY
         return sequence
+
+    def _claim_oldest(self) -> int:
+        firsts = [(*line.first(), line) for line in self.lines]
+        sequence, priority, line = min(firsts, key=lambda first: first[0] or inf)
+        return line.take(priority) if sequence else 0
 
     def release(self, task: int) -> None:
         """A job of ``task`` that was claimed runs no more: its line has room for another."""
@@ -95,16 +123,60 @@ class Queue:
             self.ready -= 1
 
     def ahead(self, row: int, delayed: bool = False) -> int:
-        """Return how many jobs stand before the one in ``row`` in its line; for a ``delayed`` one, as of now."""
-        board = self.board
-        return self._line_of[board.task[row]].ahead(board.priority[row], None if delayed else board.place[row])
+        """Return how many ready jobs are to be taken before the one in ``row``; for a ``delayed`` one, as of now.
 
-    def at_once(self, task: int, workers: int) -> tuple[int, int]:
-        """Return how many jobs of the line of ``task`` can run at once, and how many more can begin now."""
-        most, free = workers, workers - self.board.count[RUNNING]
-        for limit in self._line_of[task].limits:
+        Those of a line that is at its limit count, although they may be overtaken.
+        """
+        board = self.board
+        line, priority = self._line_of[board.task[row]], board.priority[row]
+        ticket = None if delayed else board.place[row]
+        ahead = line.ahead(priority, ticket)
+        if len(self.lines) > 1:
+            sequence = None if ticket is None else line.at(priority, ticket)
+            ahead += sum(other.before(priority, sequence) for other in self.lines if other is not line)
+        return ahead
+
+    def turns(self, row: int) -> tuple[int, list[tuple[int, int]]]:
+        """Return how many jobs stand before the one in ``row`` in its line, and (line, how many) for the other lines.
+
+        Lines that are at their limit are left out: their jobs do not take the place that comes free next.
+        """
+        board = self.board
+        line, priority, ticket = self._line_of[board.task[row]], board.priority[row], board.place[row]
+        own = line.ahead(priority, ticket)
+        if len(self.lines) == 1:
+            return own, []
+        sequence = line.at(priority, ticket)
+        others = [
+            (number, other.before(priority, sequence))
+            for number, other in enumerate(self.lines)
+            if other is not line and other.blocking is None
+        ]
+        return own, others
+
+    def at_once(self, task: int, workers: int) -> tuple[int, int, int]:
+        """Return how many jobs of the line of ``task`` can run at once, and how many more can begin now.
+
+        And how many workers are left to all lines that are not at their limit.
+        """
+        line, free = self._line_of[task], workers - self.board.count[RUNNING]
+        blocking = {limit for other in self.lines if other is not line and (limit := other.blocking) is not None}
+        shared = max(workers - sum(limit.running for limit in blocking), 1)
+        most = shared
+        for limit in line.limits:
             most, free = min(most, limit.most), min(free, limit.most - limit.running)
-        return max(most, 1), free
+        return max(most, 1), free, shared
+
+    def rate_above(self, priority: int, now: float) -> float:
+        """Return how many jobs of a higher priority become ready in a second, as of late."""
+        since = now - self._rated_at
+        if since >= 1.0:
+            if self._rated_at:
+                weight = 1.0 - (1.0 - RATE_WEIGHT) ** since
+                counts = zip(self._rates, self._came, self._rated, strict=True)
+                self._rates = [rate + ((came - before) / since - rate) * weight for rate, came, before in counts]
+            self._rated, self._rated_at = self._came[:], now
+        return sum(self._rates[priority + 1 :])
 
     def oldest(self) -> int:
         """Return the job that has been ready for longest; 0 where none is."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from headway.core.active import Active
 from headway.core.board import Board
+from headway.core.estimate import MARGIN_S, UNKNOWN_S
 from headway.core.ids import Ids
 from headway.core.job import Reason, State, Status
 from headway.core.rows import (
@@ -116,19 +117,19 @@ class Reading:
             word >> ATTEMPT_SHIFT & ATTEMPT_MAX,
             None if progress == PROGRESS_NONE else progress,
             ahead,
-            self.retry_after_ms(row, word, ahead, now) if promise and state < SUCCEEDED else 0,
+            self.retry_after_ms(row, word, now) if promise and state < SUCCEEDED else 0,
             board.submitted[row],
             board.started[row],
             board.ended[row] if state >= SUCCEEDED else 0.0,
             board.reason[row],
         )
 
-    def retry_after_ms(self, row: int, word: int, ahead: int, now: float) -> int:
+    def retry_after_ms(self, row: int, word: int, now: float) -> int:
         """Return after how many milliseconds to ask for a job that is not over, and promise that poll."""
         left = self._board.ended[row] - now
         if left > EARLY_S:
             return int(left * 1000)
-        return self._promise(row, self._until(row, word, ahead, now), now)
+        return self._promise(row, self._until(row, word, now), now)
 
     def _promise(self, row: int, seconds: float, now: float) -> int:
         """Return after how many milliseconds, ``seconds`` or a little later, to ask for a job, and promise that poll.
@@ -140,24 +141,49 @@ class Reading:
         self._board.ended[row] = now + milliseconds / 1000
         return milliseconds
 
-    def _until(self, row: int, word: int, ahead: int, now: float, together: int = 1) -> float:
-        """Seconds after which to ask for a job that is not over, with ``ahead`` jobs before it.
+    def _until(self, row: int, word: int, now: float, together: int = 1) -> float:
+        """Seconds after which to ask for a job that is not over; ``together`` is how many jobs all have to be over.
 
-        ``together`` is how many jobs all have to be over.
+        No later than at its deadline, or at the end of the time that its attempt may take.
         """
+        seconds = self._until_over(row, word, now, together)
+        job = self._active.jobs.get(self._board.sequence(row))
+        if job is None:
+            return seconds
+        last = job.deadline
+        if word & STATE_MASK == RUNNING:
+            last = min(last, self._board.started[row] + job.timeout_s)
+        left = last - now
+        if left <= 0:
+            # What comes then is under way.
+            return min(seconds, UNKNOWN_S)
+        return min(seconds, left + MARGIN_S)
+
+    def _until_over(self, row: int, word: int, now: float, together: int) -> float:
         board, estimate = self._board, self._active.estimate
         state, task = word & STATE_MASK, board.task[row]
         if state == RUNNING:
             due = 0.0 if word & PROGRESS_MASK == PROGRESS_MASK else board.due[row]
             return estimate.for_running(now - board.started[row], due - now if due else None, task)
         if state == QUEUED:
-            at_once, free = self._active.queue.at_once(task, self._active.workers.count)
-            return estimate.for_queued(ahead + 1 - free, at_once, now - board.submitted[row], task, now, together)
+            return self._until_queued(row, task, now, together)
         return estimate.for_delayed(board.due[row] - now, task)
+
+    def _until_queued(self, row: int, task: int, now: float, together: int) -> float:
+        board, estimate, queue = self._board, self._active.estimate, self._active.queue
+        ahead, others = queue.turns(row)
+        at_once, free, shared = queue.at_once(task, self._active.workers.count)
+        work = sum(count * estimate.mean_of(line) for line, count in others)
+        above = queue.rate_above(board.priority[row], now) * estimate.mean / shared
+        turns = ahead + 1 - free
+        if work and turns > 0:
+            work += turns * estimate.mean_of(queue.line_numbers[task])
+        waited = now - board.submitted[row]
+        return estimate.for_queued(turns, at_once, waited, task, now, together, work / shared, above)
 
     def when_all(self, some: Sequence[int], count: int, now: float) -> int:
         """Milliseconds after which to ask whether ``count`` jobs are all over, of which ``some`` are looked at."""
-        board, queue = self._board, self._active.queue
+        board = self._board
         first = board.at(some[0])
         left = board.ended[first] - now
         if left > EARLY_S:
@@ -165,10 +191,7 @@ class Reading:
         longest = 0.0
         for sequence in some:
             row = board.at(sequence)
-            word = board.live[row]
-            state = word & STATE_MASK
-            ahead = 0 if state == RUNNING else queue.ahead(row, state != QUEUED)
-            longest = max(longest, self._until(row, word, ahead, now, count))
+            longest = max(longest, self._until(row, board.live[row], now, count))
         return self._promise(first, longest, now)
 
 

@@ -12,7 +12,7 @@ One writer; no allocation after the start but for the list of holes.
 from __future__ import annotations
 
 import mmap
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator
 
 HOLE = 0
@@ -68,12 +68,38 @@ class Ring:
         while self.holes and self.holes[-1] == self.tail - 1:
             self.tail = self.holes.pop()
 
+    def at(self, ticket: int) -> int:
+        """Return the entry that has ``ticket``, 0 where it was taken out."""
+        return self.entries[ticket % self.slots]
+
     def ahead(self, ticket: int) -> int:
         """Return how many entries stand before the one that has, or had, ``ticket``."""
         ahead = ticket - self.head
         if self.holes:
             ahead -= bisect_left(self.holes, ticket)
         return max(0, ahead)
+
+    def before(self, sequence: int) -> int:
+        """Return how many entries are less than ``sequence``, where they came in ascending order, as nearly all do."""
+        low, high = self.head, self.tail
+        while low < high:
+            middle = (low + high) // 2
+            ticket = self._behind_holes(middle)
+            if self.entries[ticket % self.slots] < sequence:
+                low = ticket + 1
+            else:
+                high = middle
+        return self.ahead(low)
+
+    def _behind_holes(self, ticket: int) -> int:
+        """Return the first ticket from ``ticket`` on that is no hole; the last one never is."""
+        holes = self.holes
+        at = bisect_left(holes, ticket)
+        if at == len(holes) or holes[at] != ticket:
+            return ticket
+        # Of holes side by side, ticket less index is the same.
+        run = bisect_right(range(len(holes)), ticket - at, lo=at, key=lambda index: holes[index] - index)
+        return holes[run - 1] + 1
 
     def compact(self) -> Iterator[tuple[int, int]]:
         """Close the holes; yield (sequence, new ticket) of each entry. Exhaust it before the next call."""

@@ -28,7 +28,7 @@ class Promises:
 
     def began(self, now: float) -> None:
         """Jobs have begun, the last of them at ``now``."""
-        self._rule.moved = now
+        self._rule.began(0, now)
 
     def expect_end(self, now: float) -> None:
         """The server is told to end; as it keeps its jobs, it may be gone at once."""

@@ -256,7 +256,24 @@ class Jobs(RuleBasedStateMachine):
         for task in (0, 1):
             line = [sequence for sequence in self.ready if self.task[sequence] == task]
             order = sorted(line, key=lambda s: (-self.priority[s], self.ready.index(s)))
-            assert [self.queue.ahead(self.board.row(sequence)) for sequence in order] == list(range(len(order)))
+            rows = [self.board.row(sequence) for sequence in order]
+            assert [self.queue.turns(row)[0] for row in rows] == list(range(len(order)))
+            for own, (sequence, row) in enumerate(zip(order, rows, strict=True)):
+                least, most = self.of_the_other_line_before(sequence)
+                assert own + least <= self.queue.ahead(row) <= own + most
+        for sequence in self.due:
+            above = [s for s in self.ready if self.priority[s] >= self.priority[sequence]]
+            assert self.queue.ahead(self.board.row(sequence), delayed=True) == len(above)
+
+    def of_the_other_line_before(self, sequence: int) -> tuple[int, int]:
+        """How many are to be taken first; as numbers are looked for as if in order, a span where they are not."""
+        others = [s for s in self.ready if self.task[s] != self.task[sequence]]
+        higher = sum(self.priority[s] > self.priority[sequence] for s in others)
+        equal = [s for s in others if self.priority[s] == self.priority[sequence]]
+        if equal == sorted(equal):
+            before = higher + sum(s < sequence for s in equal)
+            return before, before
+        return higher, higher + len(equal)
 
     @invariant()
     def jobs_are_found_by_their_state(self) -> None:

@@ -152,7 +152,7 @@ def test_while_nothing_moves_those_who_wait_are_told_to_wait_longer() -> None:
     assert told == pytest.approx([3.02, 3.02, 11.02, 101.02])
     # One that has just come has not seen it: the server may have been idle.
     assert made.for_queued(8, WORKERS, 0.0, 0, NOW + 100) == pytest.approx(3.02)
-    made.moved = NOW + 100
+    made.began(0, NOW + 100)
     assert made.for_queued(8, WORKERS, 100.0, 0, NOW + 100) == pytest.approx(3.02)
 
 
