@@ -18,15 +18,13 @@ from contextvars import ContextVar
 from math import inf
 from typing import Any, Protocol
 
-import msgspec
+from headway.core import payloads
 from headway.core.context import Context
 from headway.core.job import Job
 from headway.core.outcome import Outcome, failed, succeeded
 from headway.core.registry import Lane
-from headway.core.results import Result, encode
+from headway.core.results import Result, encode, encode_on_loop
 from headway.core.threads import Call, Threads
-
-_decode = msgspec.json.Decoder().decode
 
 # The task whose code runs: its function, the tasks and callbacks which that makes, its thread. None: the server's code.
 RUNNING: ContextVar[str | None] = ContextVar("headway_running", default=None)
@@ -115,8 +113,10 @@ class Attempt:
         try:
             if self._lane is LOOP:
                 workers.begun(self, job)
-                value = await job.task.function(*self._arguments(job))
-                outcome = succeeded(encode(value, workers.result_bytes))
+                short = len(job.payload) <= payloads.SHORT_BYTES
+                payload = payloads.decode(job.payload) if short else await payloads.decode_on_loop(job.payload)
+                value = await job.task.function(*self._arguments(job, payload))
+                outcome = succeeded(await encode_on_loop(value, workers.result_bytes))
             elif self._lane is PROCESS:
                 outcome = succeeded(await workers.in_process(self, job))
             else:
@@ -136,20 +136,19 @@ class Attempt:
         if isinstance(came, Outcome):
             return came
         # A plain function that returned what is to be awaited: a wrapper of a coroutine function.
-        return succeeded(encode(await came, self._workers.result_bytes))
+        return succeeded(await encode_on_loop(await came, self._workers.result_bytes))
 
     def _called(self, job: Job) -> Outcome | Awaitable[object]:
         """Do in a thread all that takes time."""
         try:
-            value = job.task.function(*self._arguments(job))
+            value = job.task.function(*self._arguments(job, payloads.decode(job.payload)))
             if isinstance(value, Awaitable):
                 return value
             return succeeded(encode(value, self._workers.result_bytes))
         except BaseException as error:  # noqa: BLE001 — as above
             return failed(error, job.task.retry_on)
 
-    def _arguments(self, job: Job) -> tuple[object, ...]:
-        payload = _decode(job.payload)
+    def _arguments(self, job: Job, payload: object) -> tuple[object, ...]:
         return (payload, self.context) if job.task.takes_context else (payload,)
 
 
