@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from math import inf
 from threading import get_ident
@@ -33,6 +33,7 @@ from headway.core.queue import Queue
 from headway.core.registry import Lane, Registry
 from headway.core.results import Result, Results
 from headway.core.schedule import Schedule
+from headway.core.slices import in_slices
 from headway.core.stats import Stats
 from headway.core.waiters import Waiters
 from headway.core.workers import Workers
@@ -101,8 +102,9 @@ class Active:
         """Have all that is begun within it taken, or rejected, as one: in memory it is."""
         return nullcontext()
 
-    def expire(self, now: float) -> None:
+    def expire(self, now: float) -> Iterable[object]:
         """Delete what retention has given up: in memory there is nothing to do, since its row is used again."""
+        return ()
 
     def owes(self, sequence: int) -> bool:
         """Whether what was last done about a job is not safe yet; nobody is to be told of it before it is."""
@@ -268,17 +270,26 @@ class Active:
             self._timer = asyncio.get_running_loop().call_later(delay, self._act_in_time)
 
     def _act_in_time(self) -> None:
-        self._timer, self._timer_at = None, inf
-        now = time.monotonic()
-        for sequence in self.deadlines.take(now):
+        # Until all have been acted on there is no other timer.
+        self._timer, self._timer_at = None, 0.0
+        in_slices(self._act(time.monotonic()))
+
+    def _act(self, now: float) -> Iterator[None]:
+        """Do what is due, a job a step."""
+        while overdue := self.deadlines.take(now, 1):
+            sequence = overdue[0]
             # A job that runs is the worker's to stop.
             if self.board.state(sequence) != State.RUNNING:
                 self.queue.remove(sequence)
                 self._fail(self.jobs[sequence], Reason.DEADLINE, PAST_DEADLINE, now)
-        for sequence in self.queue.delayed.take(now):
+            yield
+        while due := self.queue.delayed.take(now, 1):
+            sequence = due[0]
             self.board.move(sequence, State.QUEUED, now)
             self.queue.push(sequence)
             self.workers.wake()
+            yield
+        self._timer_at = inf
         self._set_timer()
 
     def _context(self, job: Job) -> Context:

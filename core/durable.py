@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from math import inf
 
@@ -34,6 +34,7 @@ from headway.core.owed import Owed
 from headway.core.registry import Registry
 from headway.core.results import Result
 from headway.core.rows import ATTEMPT_MAX, ATTEMPT_SHIFT
+from headway.core.slices import in_slices
 
 # A job that was running when the server died may be what it died of: it is not tried again when this many more
 # attempts were begun than it may fail.
@@ -55,6 +56,9 @@ class Durable(Active):
         self._epoch = journal.found.epoch
         # Numbers of changes by which an attempt is in the journal, and whose it is.
         self._retried: deque[tuple[int, int]] = deque()
+        # Changes that are on disk, and whether they are being shown.
+        self._safe = 0
+        self._is_showing = False
         # The place of the job that ended last; its end may be owed.
         self._ended = 0
         # Kept, because ``super()`` for each job is what ``make bench-journal`` shows.
@@ -246,16 +250,37 @@ class Durable(Active):
 
     def _committed(self, changes: int) -> None:
         """All up to change number ``changes`` is on disk."""
-        all_owed = self._owed
-        committed = []
-        for sequence, owed in all_owed.items():
+        self._safe = changes
+        if not self._is_showing:
+            self._is_showing = True
+            in_slices(self._show_safe())
+
+    def _show_safe(self) -> Iterator[None]:
+        """Let clients see what is on disk, a change a step, in the order of the changes."""
+        try:
+            shown = -1
+            while shown < self._safe:
+                shown = self._safe
+                for sequence in self._owed_up_to(shown):
+                    owed = self._owed.pop(sequence)
+                    owed.show(*owed.arguments)
+                    owed.wake()
+                    yield
+                self._let_go(shown)
+        finally:
+            self._is_showing = False
+
+    def _owed_up_to(self, changes: int) -> list[int]:
+        """Return the jobs of which something is owed that is on disk, in the order of the changes."""
+        found = []
+        for sequence, owed in self._owed.items():
             if owed.change > changes:
                 break
-            committed.append(sequence)
-        for sequence in committed:
-            owed = all_owed.pop(sequence)
-            owed.show(*owed.arguments)
-            owed.wake()
+            found.append(sequence)
+        return found
+
+    def _let_go(self, changes: int) -> None:
+        """Forget which attempts were begun at jobs whose next one is written down; have jobs claimed again."""
         while self._retried and self._retried[0][0] <= changes:
             sequence = self._retried.popleft()[1]
             if self.board.state(sequence) != State.RUNNING:
@@ -275,19 +300,20 @@ class Durable(Active):
             owed.no_room = True
             owed.wake()
         for owed in list(self._owed.values()):
-            # Its end is owed, and comes when there is room; who waits for it does not.
-            if owed.wakes:
+            # Its end is owed, and comes when there is room; who waits for it does not. What is on disk is being shown.
+            if owed.wakes and owed.change > self._safe:
                 owed.no_room = True
                 owed.wake()
 
     # Life.
 
-    def expire(self, _: float) -> None:
+    def expire(self, _: float) -> Iterable[object]:
         """Have the journal delete what retention has given up, and idempotency keys that are too old."""
         board, now = self.board, time.monotonic() + self._epoch
         self.journal.expire(
             board.ended_total - board.kept_jobs, now - board.kept_seconds, self.keys.given_up, now - self.keys.seconds
         )
+        return ()
 
     async def finish(self, timeout_s: float) -> int:
         """Claim no more jobs; wait until none runs and nothing is owed; return how many still run."""

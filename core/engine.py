@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import BinaryIO
 
 from headway.core import carried
@@ -29,6 +29,7 @@ from headway.core.reading import Reading
 from headway.core.registry import Registry
 from headway.core.restoring import restore
 from headway.core.results import Result
+from headway.core.slices import in_slices
 from headway.core.waiters import Waiter
 from headway.core.watchdog import Watchdog
 
@@ -96,12 +97,13 @@ class Engine:
         self.confirmed_batch = self.admission.confirmed_batch
         self.watchdog = Watchdog(config.watchdog.stall, self.active.workers.holder)
         # Done every CHORES_S, each with its name for the log.
-        self.chores: list[tuple[str, Callable[[float], object]]] = [
+        self.chores: list[tuple[str, Callable[[float], Iterable[object]]]] = [
             ("forget results", self.active.results.trim),
             ("forget keys", self.active.keys.trim),
             ("expire", self.active.expire),
         ]
         self._chores_timer: asyncio.TimerHandle | None = None
+        self._stopped = False
 
     @property
     def draining(self) -> bool:
@@ -246,6 +248,7 @@ class Engine:
 
     async def stop(self) -> None:
         """End workers, timers and chores; what is known can still be read."""
+        self._stopped = True
         if self._chores_timer is not None:
             self._chores_timer.cancel()
         self.watchdog.stop()
@@ -256,10 +259,13 @@ class Engine:
         await self.active.close()
 
     def _do_chores(self) -> None:
-        now = time.monotonic()
+        in_slices(self._chores(time.monotonic()))
+
+    def _chores(self, now: float) -> Iterator[object]:
         for name, chore in self.chores:
             try:
-                chore(now)
+                yield from chore(now)
             except Exception:
                 log.exception("the chore %r failed; it is tried again in %g s", name, CHORES_S)
-        self._chores_timer = asyncio.get_running_loop().call_later(CHORES_S, self._do_chores)
+        if not self._stopped:
+            self._chores_timer = asyncio.get_running_loop().call_later(CHORES_S, self._do_chores)

@@ -7,10 +7,11 @@ outlives the process. Sent again with other content it is refused, since one of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 
 import msgspec
+from headway.core.oldest import Oldest
 
 DIGEST_BYTES = 16
 
@@ -46,6 +47,7 @@ class Keys:
         self._keyed: dict[str, Keyed] = {}
         # Keys of jobs up to this number are no longer among the last ``most``.
         self.given_up = 0
+        self._oldest = Oldest(self._keyed)
 
     def __len__(self) -> int:
         return len(self._keyed)
@@ -61,19 +63,23 @@ class Keys:
 
     def put(self, text: str, keyed: Keyed) -> None:
         """Know a key, as the newest; the oldest is given up if there are too many."""
-        self._keyed.pop(text, None)
+        if self._keyed.pop(text, None) is not None:
+            self._oldest.look_again()
         self._keyed[text] = keyed
         if len(self._keyed) > self.most:
-            self.given_up = self._keyed.pop(next(iter(self._keyed))).sequence
+            oldest = self._oldest.first()
+            assert oldest is not None
+            self.given_up = self._keyed.pop(oldest).sequence
 
     def forget(self, text: str) -> None:
         """Know a key no more: its job was not taken after all."""
+        self._oldest.look_again()
         self._keyed.pop(text, None)
 
-    def trim(self, now: float) -> None:
-        """Give up what is too old."""
-        while self._keyed:
-            text, keyed = next(iter(self._keyed.items()))
-            if now - keyed.submitted < self.seconds:
+    def trim(self, now: float) -> Iterator[None]:
+        """Give up what is too old, one a step."""
+        while (text := self._oldest.first()) is not None:
+            if now - self._keyed[text].submitted < self.seconds:
                 return
             del self._keyed[text]
+            yield

@@ -19,6 +19,7 @@ from headway.core.rows import (
     PROGRESS_SHIFT,
     STATE_MASK,
 )
+from headway.core.slices import in_slices
 
 # Plain ints for the road of a poll: a member of an enum costs twice as much to compare.
 QUEUED, RUNNING, SUCCEEDED = int(State.QUEUED), int(State.RUNNING), int(State.SUCCEEDED)
@@ -41,9 +42,13 @@ class Reading:
     def expect_end(self, gone_at: float) -> None:
         """From now on, tell who would come when this server is gone to come when there may be a successor."""
         self._active.estimate.expect_end(gone_at)
-        for sequence in self._active.jobs:
-            # What was promised before does not hold.
-            self._board.ended[self._board.at(sequence)] = 0.0
+        in_slices(map(self._forget_promise, [*self._active.jobs]))
+
+    def _forget_promise(self, sequence: int) -> None:
+        """What was told of a job before does not hold."""
+        row = self._board.row(sequence)
+        if row >= 0 and self._board.live[row] & STATE_MASK < SUCCEEDED:
+            self._board.ended[row] = 0.0
 
     def expect_no_end(self) -> None:
         """The server goes on after all."""

@@ -16,6 +16,7 @@ import msgspec
 from headway.core.board import Board
 from headway.core.encoding import NotJsonError, dumps, slices
 from headway.core.job import Job
+from headway.core.oldest import Oldest
 
 JSON = "application/json"
 OCTETS = "application/octet-stream"
@@ -172,6 +173,7 @@ class Results:
         # Results given up to stay within the budget, before their job expired.
         self.evicted = 0
         self._kept: dict[int, Kept] = {}
+        self._oldest = Oldest(self._kept)
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -181,7 +183,9 @@ class Results:
         kept = self._kept[sequence] = Kept(result, job)
         self.used_bytes += kept.size_bytes
         while self.used_bytes > self.max_bytes:
-            self.forget(next(iter(self._kept)))
+            oldest = self._oldest.first()
+            assert oldest is not None
+            self.forget(oldest)
             self.evicted += 1
 
     def get(self, sequence: int) -> Kept | None:
@@ -200,11 +204,11 @@ class Results:
         self.used_bytes -= kept.size_bytes
         return True
 
-    def trim(self, now: float) -> None:
-        """Drop what is kept of jobs that can no longer be read."""
-        while self._kept:
-            sequence = next(iter(self._kept))
+    def trim(self, now: float) -> Iterator[None]:
+        """Drop what is kept of jobs that can no longer be read, one a step."""
+        while (sequence := self._oldest.first()) is not None:
             row = self._board.row(sequence)
             if row >= 0 and self._board.kept(row, now):
                 return
             self.forget(sequence)
+            yield

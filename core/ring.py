@@ -2,7 +2,7 @@
 
 ``head`` and ``tail`` are counters that only grow; slot = counter mod slots. An entry's *ticket* is the value of
 ``tail`` when it came, so the entries ahead of it are a subtraction: ticket - head. Taking one out of the middle
-(a cancelled job) leaves a hole, 0, that ``pop`` steps over; the tickets of holes are kept sorted, so that
+(a cancelled job) leaves a hole, 0, that the head steps over once; the tickets of holes are kept sorted, so that
 ``ahead`` can leave them out. When the ring runs out of slots the holes are closed (``compact``). With two slots for
 each entry that may stand in it, that happens after as many removals as it costs moves.
 
@@ -46,19 +46,17 @@ class Ring:
 
     def pop(self) -> int:
         """Take the first entry and return it; 0 where there is none."""
-        begin = head = self.head
-        sequence = HOLE
-        while not sequence and head < self.tail:
-            sequence = self.entries[head % self.slots]
-            head += 1
-        self.head = head
+        if self.head == self.tail:
+            return HOLE
+        sequence = self.entries[self.head % self.slots]
+        self.head += 1
         if self.holes:
-            del self.holes[: head - begin - (1 if sequence else 0)]
+            self._skip_holes()
         return sequence
 
     def first(self) -> int:
         """Return the first entry, leaving it in place; 0 where there is none."""
-        return next((self.entries[ticket % self.slots] for ticket in self._tickets()), 0)
+        return HOLE if self.head == self.tail else self.entries[self.head % self.slots]
 
     def remove(self, ticket: int) -> None:
         """Take out the entry that has ``ticket``."""
@@ -67,6 +65,7 @@ class Ring:
         # So the last entry is never a hole, and a ring whose head is its tail is empty.
         while self.holes and self.holes[-1] == self.tail - 1:
             self.tail = self.holes.pop()
+        self._skip_holes()
 
     def at(self, ticket: int) -> int:
         """Return the entry that has ``ticket``, 0 where it was taken out."""
@@ -109,6 +108,17 @@ class Ring:
         for ticket in tickets:
             sequence = self.entries[ticket % self.slots]
             yield sequence, self.push(sequence)
+
+    def _skip_holes(self) -> None:
+        """Step over the holes at the head: the first entry is never one, so nobody who looks for it passes them again.
+
+        Holes that follow on one another are found by halves, since their tickets are sorted and differ.
+        """
+        holes, head = self.holes, self.head
+        if holes and holes[0] == head:
+            count = bisect_left(range(len(holes)), 1, key=lambda at: holes[at] - at > head)
+            del holes[:count]
+            self.head += count
 
     def _tickets(self) -> Iterator[int]:
         return (ticket for ticket in range(self.head, self.tail) if self.entries[ticket % self.slots])

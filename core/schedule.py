@@ -49,10 +49,10 @@ class Schedule:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else inf
 
-    def take(self, now: float) -> list[int]:
-        """Take out and return all whose time has come, the earliest first."""
-        taken = []
-        while self._heap and self._heap[0][0] <= now:
+    def take(self, now: float, most: float = inf) -> list[int]:
+        """Take out and return all whose time has come, ``most`` of them at most, the earliest first."""
+        taken: list[int] = []
+        while self._heap and self._heap[0][0] <= now and len(taken) < most:
             when, sequence = heapq.heappop(self._heap)
             if self._when.get(sequence) == when:
                 del self._when[sequence]

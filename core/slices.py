@@ -1,6 +1,7 @@
 """Work that is too long for one turn of the loop, done in slices.
 
-Whoever asks the server something meanwhile waits for a slice and not for all of it.
+Whoever asks the server something meanwhile waits for a slice and not for all of it. What is done meanwhile is seen by
+the slices that follow, so each step has to look at what there is then.
 """
 
 from __future__ import annotations

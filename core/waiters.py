@@ -11,6 +11,8 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from headway.core.slices import in_slices
+
 # Seconds of one slot: by how much an answer may be late when its time is up.
 SLOT_S = 0.1
 
@@ -60,37 +62,48 @@ class Waiters:
 
     def ended(self, sequence: int) -> None:
         """The job has ended: wake who waits for it."""
-        for waiter in self._by_job.get(sequence, ())[:]:
-            self._wake(waiter)
+        waiters = self._by_job.get(sequence, [])
+        if len(waiters) == 1:
+            self._wake(waiters[0])
+        elif waiters:
+            # The last first, so that taking one out moves no other.
+            in_slices(map(self._wake_if_there, waiters[::-1]))
 
     def release(self) -> None:
         """Wake all."""
-        for waiter in [waiter for waiters in self._by_slot.values() for waiter in waiters]:
-            self._wake(waiter)
+        in_slices(map(self._wake_if_there, [waiter for waiters in self._by_slot.values() for waiter in waiters]))
 
-    def remove(self, waiter: Waiter) -> None:
-        """Take out a waiter; one that is not here any more is left alone."""
+    def remove(self, waiter: Waiter) -> bool:
+        """Take out a waiter; False where it is not here any more."""
         in_slot = self._by_slot.get(waiter.slot)
         if in_slot is None or waiter not in in_slot:
-            return
+            return False
         in_slot.remove(waiter)
         if not in_slot:
             del self._by_slot[waiter.slot]
         of_job = self._by_job[waiter.sequence]
-        of_job.remove(waiter)
+        if of_job[-1] is waiter:
+            del of_job[-1]
+        else:
+            of_job.remove(waiter)
         if not of_job:
             del self._by_job[waiter.sequence]
         self._count -= 1
+        return True
 
     def _wake(self, waiter: Waiter) -> None:
         self.remove(waiter)
         waiter.wake()
 
+    def _wake_if_there(self, waiter: Waiter) -> None:
+        """Wake one of many, unless it was woken or cancelled while those before it were."""
+        if self.remove(waiter):
+            waiter.wake()
+
     def _turn(self) -> None:
         self._timer = None
         now = int(time.monotonic() / SLOT_S)
-        for slot in [slot for slot in self._by_slot if slot <= now]:
-            for waiter in list(self._by_slot.get(slot, ())):
-                self._wake(waiter)
+        due = [waiter for slot, waiters in self._by_slot.items() if slot <= now for waiter in waiters]
+        in_slices(map(self._wake_if_there, due))
         if self._by_slot and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(SLOT_S, self._turn)

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -375,7 +376,7 @@ def test_jobs_expire_by_time_with_their_results() -> None:
         async with engine_with(double, retention={"seconds": 0.05}) as engine:
             job_id = submit(engine, "double", 1)
             await until(lambda: peek(engine, job_id).state == State.EXPIRED)
-            engine.active.results.trim(time.monotonic())
+            deque(engine.active.results.trim(time.monotonic()), 0)
             assert len(engine.active.results) == 0
 
     run(test)

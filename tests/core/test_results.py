@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -123,11 +124,11 @@ def test_results_go_with_the_jobs_they_belong_to() -> None:
     first, second, third = (ended(board, when) for when in (1.0, 2.0, 3.0))
     for sequence in (first, second, third):
         results.put(sequence, Result(b"x"))
-    results.trim(3.0)
+    deque(results.trim(3.0), 0)
     assert [results.get(s) is not None for s in (first, second, third)] == [False, True, True]
-    results.trim(62.5)
+    deque(results.trim(62.5), 0)
     assert [results.get(s) is not None for s in (second, third)] == [False, True]
-    results.trim(100.0)
+    deque(results.trim(100.0), 0)
     assert results.used_bytes == 0
 
 
