@@ -110,6 +110,9 @@ class Attempt:
             workers.over(self, self.interrupted_by)
             return
         self.task = asyncio.current_task(workers.loop)
+        if sys.version_info >= (3, 12):
+            # An eager task is among all tasks while it takes its first step.
+            asyncio.tasks._unregister_eager_task(self.task)
         try:
             if self._lane is LOOP:
                 workers.begun(self, job)
