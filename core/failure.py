@@ -63,10 +63,16 @@ def _may_retry(error: BaseException, members: list[BaseException], retry_on: tup
         return False
 
 
-def cut(text: str, begin: int = ERROR_LONGEST, end: int = 0) -> str:
-    """Return ``text`` without its middle where it is long, and without what UTF-8 cannot hold."""
-    if len(text) > begin + end:
-        text = text[:begin] + (f"\n… {len(text) - begin - end} characters …\n" + text[-end:] if end else "")
+def cut(text: str) -> str:
+    """Return the beginning of an error's ``text``, without what UTF-8 cannot hold."""
+    return text[:ERROR_LONGEST].encode(errors="replace").decode()
+
+
+def cut_traceback(text: str) -> str:
+    """Return a traceback without its middle where it is long, and without what UTF-8 cannot hold."""
+    more = len(text) - TRACEBACK_BEGIN - TRACEBACK_END
+    if more > 0:
+        text = f"{text[:TRACEBACK_BEGIN]}\n… {more} characters …\n{text[-TRACEBACK_END:]}"
     return text.encode(errors="replace").decode()
 
 
@@ -111,4 +117,4 @@ def _where(error: BaseException) -> str:
         told = "".join(traceback.format_exception(type(error), error, where)).rstrip()
     except BaseException as worse:  # noqa: BLE001 — as above
         told = f"its traceback cannot be had: {type(worse).__name__}"
-    return cut(told, TRACEBACK_BEGIN, TRACEBACK_END)
+    return cut_traceback(told)

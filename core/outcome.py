@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 
 import msgspec
-from headway.core.failure import Failure, failure
+from headway.core.failure import Failure, cut, cut_traceback, failure
 from headway.core.job import Job, Reason, State
 from headway.core.process import CrashedError
 from headway.core.processes import FailedError
 from headway.core.results import Result
 
 log = logging.getLogger(__name__)
+
+# What would end a line of the log, or colour a terminal, as it is written in Python.
+ONE_LINE = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
 
 
 class Outcome(msgspec.Struct, gc=False):
@@ -38,7 +41,7 @@ class Outcome(msgspec.Struct, gc=False):
             __file__,
             0,
             "job %s: attempt %d at task %s failed (%s): %s",
-            (job_id, attempt, task, reason, self.error),
+            (job_id, attempt, task, reason, self.error.translate(ONE_LINE)),
             None,
             extra={"job": job_id, "task": task, "attempt": attempt, "reason": reason},
         )
@@ -69,8 +72,9 @@ def overtime(job: Job | None, now: float) -> Outcome:
 def failed(error: BaseException, retry_on: tuple[type[BaseException], ...]) -> Outcome:
     """Return the outcome of an attempt that raised ``error``. It keeps nothing of ``error`` but text."""
     if isinstance(error, CrashedError):
-        return Outcome(State.FAILED, Reason.CRASHED, error=str(error), traceback=error.stack)
+        return Outcome(State.FAILED, Reason.CRASHED, error=cut(str(error)), traceback=cut_traceback(error.stack))
     if isinstance(error, FailedError):
+        # The process has cut them.
         told = Failure(str(error), error.traceback, error.may_retry, error.retry_delay)
     else:
         told = failure(error, retry_on)

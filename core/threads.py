@@ -18,12 +18,9 @@ from typing import Generic, TypeVar
 
 Answer = TypeVar("Answer")
 
-# How a thread gets its calls; None ends it.
-Line = SimpleQueue[Callable[[], None] | None]
-
 
 class Call(Generic[Answer]):
-    """A function that runs in a thread. ``answer`` gets what it returns; it must not raise."""
+    """A function that runs in a thread. ``answer`` gets what it returns, never None; it must not raise."""
 
     __slots__ = ("answer", "on_return", "runs")
 
@@ -41,8 +38,8 @@ class Threads:
     def __init__(self) -> None:
         # Threads whose attempt is over but which have not returned.
         self.lost = 0
-        # The lines of threads that wait for a call, the one that worked last at the end.
-        self._idle: list[Line] = []
+        # Those that wait for a call, the one that worked last at the end.
+        self._idle: list[Thread] = []
         self._started = 0
         self._stopped = False
 
@@ -51,15 +48,18 @@ class Threads:
     ) -> Call[Answer]:
         """Run ``function`` in a thread, with ``variables`` for its context; raises RuntimeError where there is none."""
         call = Call[Answer](loop.create_future())
-        line = self._idle.pop() if self._idle else self._new_thread()
+        thread = self._idle.pop() if self._idle else self._new_thread()
 
         def work() -> None:
-            answer = variables.run(function)
-            # Where the loop is closed nobody waits any more.
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._returned, call, answer, line)
+            answer: Answer | None = None
+            try:
+                answer = variables.run(function)
+            finally:
+                # Where the loop is closed nobody waits any more.
+                with suppress(RuntimeError):
+                    loop.call_soon_threadsafe(self._returned, call, answer, thread)
 
-        line.put(work)
+        thread.do(work)
         return call
 
     def lose(self, call: Call[Answer], on_return: Callable[[], object]) -> None:
@@ -71,31 +71,53 @@ class Threads:
         """Let idle threads end; those that run end when their function returns, and are not waited for."""
         self._stopped = True
         while self._idle:
-            self._idle.pop().put(None)
+            self._idle.pop().do(lambda: True)
 
-    def _new_thread(self) -> Line:
-        line: Line = SimpleQueue()
-        # A daemon: a lost one does not keep the process from ending.
-        threading.Thread(target=_serve, args=(line,), name=f"headway-task-{self._started}", daemon=True).start()
+    def _new_thread(self) -> Thread:
         self._started += 1
-        return line
+        return Thread(self._started)
 
-    def _returned(self, call: Call[Answer], answer: Answer, line: Line) -> None:
+    def _returned(self, call: Call[Answer], answer: Answer | None, thread: Thread) -> None:
         call.runs = False
         if self._stopped:
-            line.put(None)
+            thread.do(lambda: True)
         else:
-            self._idle.append(line)
+            self._idle.append(thread)
         if not call.answer.done():
-            call.answer.set_result(answer)
+            if answer is None:
+                call.answer.set_exception(RuntimeError("its thread was interrupted"))
+            else:
+                call.answer.set_result(answer)
         if call.on_return is not None:
             self.lost -= 1
             call.on_return()
 
 
-def _serve(line: Line) -> None:
-    """Do one call after the other in this thread."""
-    while (work := line.get()) is not None:
-        work()
-        # Or it would be kept until the next call.
-        del work
+class Thread:
+    """One thread, which does a call at a time."""
+
+    __slots__ = ("_wake", "_work")
+
+    def __init__(self, number: int) -> None:
+        self._work: Callable[[], object] | None = None
+        self._wake: SimpleQueue[None] = SimpleQueue()
+        # A daemon: a lost one does not keep the process from ending.
+        threading.Thread(target=self._serve, name=f"headway-task-{number}", daemon=True).start()
+
+    def do(self, work: Callable[[], object]) -> None:
+        """Have an idle thread call ``work``; it ends if that returns true."""
+        self._work = work
+        self._wake.put(None)
+
+    def _serve(self) -> None:
+        ended: object = False
+        while not ended:
+            # A job can have an exception raised in its thread (PyThreadState_SetAsyncExc) which comes too late. What
+            # is to be done lies where it is found again after that.
+            with suppress(BaseException):
+                if self._work is None:
+                    self._wake.get()
+                work, self._work = self._work, None
+                ended = work is not None and work()
+            # Or it would be kept until the next call.
+            work = None

@@ -331,6 +331,19 @@ def test_each_failed_attempt_writes_one_line(
             assert "core/attempt.py" not in record.exc_text
 
 
+def test_an_error_of_several_lines_is_one_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def forges(_: object) -> None:
+        raise ValueError("x\n2026 ERROR forged\x1b[31m\u2028end")
+
+    async def test() -> None:
+        async with engine_with(forges) as engine:
+            status = await over(engine, submit(engine, "forges"))
+            assert said(engine, status) == "ValueError: x\n2026 ERROR forged\x1b[31m\u2028end"
+
+    run(test)
+    assert "x\\n2026 ERROR forged\\x1b[31m\\u2028end" in caplog.records[-1].getMessage()
+
+
 @pytest.mark.parametrize("error", [UnprintableError(), LockedError(1, 2), HostileError()])
 def test_errors_with_hostile_methods_fail_their_attempt_only(error: Exception) -> None:
     def work(where: str) -> Any:

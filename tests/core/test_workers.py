@@ -1,6 +1,7 @@
 """How many run, and in which order: limits, places that come free, threads that do not come back."""
 
 import asyncio
+import ctypes
 import logging
 import threading
 import time
@@ -15,7 +16,20 @@ from headway.core.job import Job, Reason, State
 from headway.core.outcome import Outcome
 from headway.core.registry import Options, Registry, Retry
 
-from tests.core.test_engine import UNSTOPPABLE_S, double, engine_with, over, peek, run, said, settings, submit, until
+from tests.core import tasks_in_processes
+from tests.core.test_engine import (
+    UNSTOPPABLE_S,
+    double,
+    engine_with,
+    over,
+    peek,
+    run,
+    said,
+    settings,
+    submit,
+    triple,
+    until,
+)
 
 
 @asynccontextmanager
@@ -385,5 +399,103 @@ def test_no_attempt_is_waited_for_that_would_come_after_the_deadline() -> None:
             status = await over(engine, submit(engine, "later", 0.01, retries=1, deadline=5))
             assert (status.reason, status.attempt) == (Reason.ERROR, 2)
             assert "another attempt" in said(engine, status)
+
+    run(test)
+
+
+def interrupt(thread: int) -> None:
+    """Have an exception raised in a thread, as libraries do that give plain functions a timeout."""
+    assert ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(KeyboardInterrupt)) == 1
+
+
+def test_a_thread_that_is_interrupted_late_goes_on() -> None:
+    threads = []
+
+    def work(_: object) -> None:
+        threads.append(threading.get_ident())
+
+    def interrupts_itself(_: object) -> None:
+        interrupt(threading.get_ident())
+        time.sleep(0.01)
+
+    async def test() -> None:
+        async with engine_with(work, interrupts_itself, workers=1) as engine:
+            await over(engine, submit(engine, "work"))
+            interrupt(threads[0])
+            # It is raised when the thread wakes for its next call.
+            assert (await over(engine, submit(engine, "work"))).state == State.SUCCEEDED
+            assert threads[0] == threads[1]
+            status = await over(engine, submit(engine, "interrupts_itself"))
+            assert said(engine, status) == "KeyboardInterrupt: "
+            assert (await over(engine, submit(engine, "work"))).state == State.SUCCEEDED
+
+    run(test)
+
+
+def test_where_no_thread_can_be_started_the_attempt_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+    failed: list[threading.Thread] = []
+
+    def cannot(thread: threading.Thread) -> None:
+        if not failed:
+            failed.append(thread)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    async def test() -> None:
+        async with engine_of((triple, Options(max_concurrent=1)), workers=2) as engine:
+            monkeypatch.setattr(threading.Thread, "start", cannot)
+            status = await over(engine, submit(engine, "triple", 2, retries=1))
+            assert (status.state, status.attempt, said(engine, status)) == (State.SUCCEEDED, 2, "6")
+            assert running(engine, "triple") == 0
+
+    run(test)
+
+
+@asynccontextmanager
+async def with_processes(*names: str, **options: Any) -> AsyncIterator[Engine]:
+    tasks = [
+        (getattr(tasks_in_processes, name), Options(name=name, run_in="process", max_concurrent=1, **options))
+        for name in names
+    ]
+    async with engine_of(*tasks, workers=4, processes=2, tasks=[tasks_in_processes.__name__]) as engine:
+        pool = engine.active.workers.processes
+        assert pool is not None
+        await until(lambda: pool.up == 2)
+        yield engine
+
+
+def test_a_limit_of_processes_is_released_by_crash_timeout_and_cancel() -> None:
+    async def test() -> None:
+        async with with_processes("die", "nap") as engine:
+            jobs = [submit(engine, "die", "exit", retries=1) for _ in range(2)]
+            jobs.append(submit(engine, "nap", 10, timeout=0.05))
+            cancelled = submit(engine, "nap", 10)
+            last = submit(engine, "nap", 0)
+            assert [(await over(engine, job)).reason for job in jobs] == [Reason.CRASHED] * 2 + [Reason.TIMEOUT]
+            await until(lambda: peek(engine, cancelled).state == State.RUNNING)
+            assert running(engine, "nap") == 1
+            engine.cancel(peek(engine, cancelled))
+            assert (await over(engine, last)).state == State.SUCCEEDED
+            assert (running(engine, "nap"), running(engine, "die")) == (0, 0)
+
+    run(test)
+
+
+def test_the_time_of_an_attempt_does_not_run_while_it_waits_for_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        async with with_processes("nap", timeout=0.3) as engine:
+            pool = engine.active.workers.processes
+            assert pool is not None
+            take = pool._next
+
+            async def none_for_a_while() -> Any:
+                await asyncio.sleep(0.5)
+                return await take()
+
+            monkeypatch.setattr(pool, "_next", none_for_a_while)
+            assert (await over(engine, submit(engine, "nap", 0))).state == State.SUCCEEDED
+            status = await over(engine, submit(engine, "nap", 0, deadline=0.1))
+            assert status.reason == Reason.DEADLINE
 
     run(test)
