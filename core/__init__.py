@@ -5,8 +5,10 @@ job, found by their ``numbers`` where they have moved, ``board``, the only place
 where they lie; ``queue``, what waits, in a ``line`` over a ``ring`` if it is ready and on a ``schedule`` if not;
 ``estimate``, when to ask again, and ``pace``, how many may at once; ``registry``, the tasks; ``workers``, who runs
 them, ``context``, what they are told, and ``outcome``, how it went; ``threads``, in which plain functions run;
-``processes``, each a ``process`` seen from here, begun as a new ``interpreter``, the ``messages`` between, and
-``child``, which runs there; ``results``, made by ``encoding``; ``keys``, under which a job may come twice; ``stats``;
+``forks``, what children of a task do not get;
+``processes``, each a ``process`` seen from here, begun as a new ``interpreter``, the ``messages`` between, ``child``,
+which runs there, ``sender``, by which it answers, and ``orphans``, what it leaves when it is killed; ``records``, what
+is logged; ``results``, made by ``encoding``; ``keys``, under which a job may come twice; ``stats``;
 ``active``, the jobs that are not over; ``waiters``, who waits for their end; ``durable``, active jobs that are kept on
 disk, and what is ``owed`` to it; ``restoring``, how they come back; ``batches``, jobs that came together, and the
 ``outcomes`` of those that are not kept; ``carried``, what one image of the program leaves to the next; ``watchdog``;

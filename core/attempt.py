@@ -18,7 +18,7 @@ from contextvars import ContextVar
 from math import inf
 from typing import Any, Protocol
 
-from headway.core import payloads
+from headway.core import forks, payloads
 from headway.core.context import Context
 from headway.core.job import Job
 from headway.core.outcome import Outcome, failed, succeeded
@@ -121,7 +121,11 @@ class Attempt:
                 workers.begun(self, job)
                 short = len(job.payload) <= payloads.SHORT_BYTES
                 payload = payloads.decode(job.payload) if short else await payloads.decode_on_loop(job.payload)
-                value = await job.task.function(*self._arguments(job, payload))
+                try:
+                    value = await job.task.function(*self._arguments(job, payload))
+                finally:
+                    if forks.forked:
+                        forks.end()
                 outcome = succeeded(await encode_on_loop(value, workers.result_bytes))
             elif self._lane is PROCESS:
                 outcome = succeeded(await workers.in_process(self, job))
@@ -147,7 +151,11 @@ class Attempt:
     def _called(self, job: Job) -> Outcome | Awaitable[object]:
         """Do in a thread all that takes time."""
         try:
-            value = job.task.function(*self._arguments(job, payloads.decode(job.payload)))
+            try:
+                value = job.task.function(*self._arguments(job, payloads.decode(job.payload)))
+            finally:
+                if forks.forked:
+                    forks.end()
             if isinstance(value, Awaitable):
                 return value
             return succeeded(encode(value, self._workers.result_bytes))

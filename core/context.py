@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from headway.core import forks
+
 
 class Context:
     """One attempt at one job, as its function sees it. Safe to use from the thread that the function runs in."""
@@ -26,7 +28,8 @@ class Context:
         """Tell clients how far the job is, 0 to 100; raises ValueError outside that."""
         if not 0 <= percent <= 100:
             raise ValueError(f"progress({percent!r}): expected 0 to 100")
-        if self._open and int(percent) != self._percent:
+        # A child that the function forks has no part in the job.
+        if self._open and not forks.forked and int(percent) != self._percent:
             self._percent = int(percent)
             self._report(self._percent)
 

@@ -1,4 +1,7 @@
-"""A new Python that runs ``main`` of a module of ours: worker processes and the writer of the journal begin so."""
+"""A new Python that runs ``main`` of a module of ours: worker processes and the writer of the journal begin so.
+
+It begins in the folder in which we began, whatever folder a task has entered since.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,12 @@ BOOT = (
 )
 HOME = os.path.dirname(os.path.dirname(os.path.abspath(str(sys.modules["headway"].__file__))))
 
+# Where we began; empty where that folder was gone already.
+try:
+    FOLDER = os.getcwd()
+except OSError:
+    FOLDER = ""
+
 
 def start(module: str, given: dict[str, object], fds: Iterable[int], new_session: bool) -> subprocess.Popen[bytes]:
     """Start a Python that calls ``main(**given)`` of ``module``; raises OSError where there can be none.
@@ -27,6 +36,7 @@ def start(module: str, given: dict[str, object], fds: Iterable[int], new_session
     """
     return subprocess.Popen(  # noqa: S603 — our own Python
         [sys.executable, "-c", BOOT, json.dumps([sys.path, HOME, module, given])],
+        cwd=FOLDER if os.path.isdir(FOLDER) else "/",
         stdin=subprocess.DEVNULL,
         pass_fds=tuple(fds),
         start_new_session=new_session,

@@ -1,11 +1,12 @@
-"""What we and a worker process tell each other: a length in 4 bytes, big-endian, then MessagePack.
+"""What we and a worker process tell each other: a length in 4 bytes, big-endian, then MessagePack, then raw bytes.
 
-A worker process is sent one Call at a time. It says Ready (or Broken, and ends), and answers each Call with any
-number of Progress and then one Done or Failed. Payloads and results are bytes here: the process decodes the one and
-encodes the other, so that neither costs the loop anything but moving them.
+A worker process is sent one Call at a time, and the payload after it. It says Ready (or Broken, and ends), and answers
+each Call with any number of Progress and then one Done, the result after it, or one Failed. All of them bear the number
+of the call. At any time it may say Log. Payloads and results are bytes here: the process decodes the one and encodes
+the other, so that neither costs the loop anything but moving them.
 
 A process that crashes in C leaves its stack where frames should be: ``faulthandler`` writes it there, and what it
-begins with is no length that a frame can have (the letters of FATAL are a number over BODY_MOST + FRAME_BYTES).
+begins with is no length that a frame can have (the letters of FATAL are a number over FRAME_BYTES).
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from typing import Literal
 import msgspec
 
 LENGTH = Layout(">I")
-# The longest body of a result, and what the rest of a frame, or a failure, takes at most.
+# The longest body of a result.
 BODY_MOST = 1 << 30
-FRAME_BYTES = 1 << 17
+# The longest frame, without what comes raw after it: a log record whose characters take four bytes each.
+FRAME_BYTES = 1 << 18
 # How faulthandler begins.
 FATAL = b"Fatal Python error"
 
@@ -28,11 +30,11 @@ class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Call(Message, frozen=True, tag=True):
-    """Run a task. ``number`` tells the calls of a pool apart."""
+    """Run a task. ``number`` tells the calls of a pool apart; a payload of ``payload_bytes`` comes after the frame."""
 
     number: int
     task: str
-    payload: bytes
+    payload_bytes: int
     job_id: str
     attempt: int
 
@@ -55,16 +57,21 @@ class Progress(Message, frozen=True, tag=True):
 
 
 class Done(Message, frozen=True, tag=True):
-    """The task returned; ``body`` is None for None. ``memory_bytes`` is what the process takes now."""
+    """The task of this call returned. A body of ``body_bytes`` comes after the frame; there is none for None.
 
+    ``memory_bytes`` is what the process takes now.
+    """
+
+    number: int
     memory_bytes: int
-    body: bytes | None
+    body_bytes: int | None
     media_type: str
 
 
 class Failed(Message, frozen=True, tag=True):
-    """The task raised ``error``: a ``fault`` of its own, a Retry, or a ResultError."""
+    """The task of this call raised ``error``: a ``fault`` of its own, a Retry, or a ResultError."""
 
+    number: int
     memory_bytes: int
     error: str
     traceback: str
@@ -74,7 +81,21 @@ class Failed(Message, frozen=True, tag=True):
     retry_delay: float | None
 
 
-FromChild = Ready | Broken | Progress | Done | Failed
+class Log(Message, frozen=True, tag=True):
+    """What was logged in the process, cut as records are; ``job_id`` is empty where no job ran."""
+
+    logger: str
+    level: int
+    # Seconds since the epoch.
+    created: float
+    message: str
+    stack: str
+    job_id: str
+    task: str
+    attempt: int
+
+
+FromChild = Ready | Broken | Progress | Done | Failed | Log
 
 decode_call = msgspec.msgpack.Decoder(Call).decode
 decode = msgspec.msgpack.Decoder(FromChild).decode

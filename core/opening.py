@@ -59,7 +59,8 @@ def open_engine(
     """
     if config.journal.path is None:
         return Engine(config, registry, before=before)
-    journal = Journal(Path(config.journal.path), config.journal.sync)
+    # Whatever directory a task enters later.
+    journal = Journal(Path(config.journal.path).absolute(), config.journal.sync)
     if journal.found.lost:
         log.error(
             "%s: the last %d acknowledged commits are missing, which journal.sync: normal allows when the power goes",

@@ -7,27 +7,33 @@ What a process said before it died counts: the pipe is read to its end before a 
 that it had not read whole by then never began: it is answered None, and can be made elsewhere at no cost to the job.
 
 A death is seen by the pipe closing; where a program that a task has started holds the pipe open, within LOOK_S.
+
+However it ends, the programs that its tasks have started end with it: all that is in its process group is killed. What
+is to outlive it needs a session of its own.
+
+Logs come by the same pipe as answers. Where they take more than their share of the loop's time the pipe is not read for
+a while: it fills, and the process waits.
 """
 
 from __future__ import annotations
 
 import asyncio
 import fcntl
-import logging
 import os
 import subprocess
 import sys
 import termios
+import time
+from collections import deque
 from collections.abc import Callable
-from contextlib import ExitStack
-from typing import Protocol
+from contextlib import ExitStack, suppress
+from io import BytesIO
+from typing import NamedTuple, Protocol
 
 import msgspec
-from headway.core import messages
+from headway.core import forks, messages, orphans
 from headway.core.interpreter import how_it_ended, start
-from headway.core.messages import FATAL, LENGTH, Broken, Done, Failed, Progress, Ready
-
-log = logging.getLogger(__name__)
+from headway.core.messages import FATAL, LENGTH, Broken, Call, Done, Failed, Log, Progress, Ready
 
 # Bytes read at once: what a pipe holds.
 READ_BYTES = 1 << 16
@@ -36,8 +42,18 @@ LOOK_S = 0.25
 LOOK_SOON_S = 0.002
 # Seconds that dying may take from there on.
 DYING_S = 0.1
-# Seconds after which a process that was told to leave is killed.
-LEAVE_S = 2.0
+# Seconds in which what was killed with it is to be gone.
+GROUP_S = 1.0
+# Seconds after which a process that was told to leave is killed: what its task modules have registered with atexit may
+# take as long.
+LEAVE_S = 3.0
+
+
+class Answer(NamedTuple):
+    """What a process answers to a call; ``body`` is None but where the task returned something."""
+
+    said: Done | Failed
+    body: bytes | None
 
 
 class CrashedError(Exception):
@@ -60,27 +76,34 @@ class Owner(Protocol):
     def ended(self, process: Process) -> None:
         """It is no more."""
 
+    def logged(self, process: Process, record: Log) -> float:
+        """Something was logged in it; return after how many seconds it may log more, 0: at once."""
+
 
 class Process:
     """One worker process."""
 
-    def __init__(self, owner: Owner, modules: tuple[str, ...], result_bytes: int) -> None:
+    def __init__(self, owner: Owner, modules: tuple[str, ...], result_bytes: int, log_level: int) -> None:
         self._owner = owner
-        self._given: dict[str, object] = {"modules": modules, "result_bytes": result_bytes}
+        self._given: dict[str, object] = {"modules": modules, "result_bytes": result_bytes, "log_level": log_level}
         self._loop = asyncio.get_running_loop()
         self._process: subprocess.Popen[bytes] | None = None
         self._looker: asyncio.Handle | None = None
         self._hung_up = False
         self._read_fd = self._write_fd = -1
+        self._most_bytes = result_bytes
+        # Frames that are not taken yet; the timer until they are, where it has logged too much.
         self._received = bytearray()
-        # No frame that it sends is longer; so text, written where frames should be, is not taken for the length of one.
-        self._most_bytes = min(result_bytes, messages.BODY_MOST) + messages.FRAME_BYTES
+        self._rest: asyncio.TimerHandle | None = None
+        # A result that has not come whole yet, which gives its bytes away without a copy, and what it is the body of.
+        self._body = BytesIO()
+        self._body_of: Done | None = None
         # What the pipe did not take yet.
-        self._unsent = memoryview(b"")
+        self._unsent: deque[memoryview] = deque()
         # The call that runs: its number, who hears of its progress, and its answer.
         self._number = 0
         self._report: Callable[[int], None] | None = None
-        self._answer: asyncio.Future[Done | Failed | None] | None = None
+        self._answer: asyncio.Future[Answer | None] | None = None
         self.was_ready = False
         # Calls it was given, and the memory that it took after the last that it answered.
         self.calls = 0
@@ -113,23 +136,24 @@ class Process:
             self._loop.add_reader(self._read_fd, self._read)
             self._looker = self._loop.call_later(LOOK_S, self._look)
 
-    def call(self, frame: bytes, number: int, report: Callable[[int], None]) -> asyncio.Future[Done | Failed | None]:
+    def call(self, call: Call, payload: bytes, report: Callable[[int], None]) -> asyncio.Future[Answer | None]:
         """Send a call to a free process.
 
         The answer is None where the process ended before the call began; it raises CrashedError where it died in it.
         """
         self.calls += 1
-        self._number, self._report = number, report
+        self._number, self._report = call.number, report
         self._answer = self._loop.create_future()
-        self._unsent = memoryview(frame)
+        self._unsent.extend(map(memoryview, (messages.frame(call), payload)))
         self._write()
         return self._answer
 
     def kill(self) -> None:
-        """End the process now."""
+        """End the process now, and all that its tasks have started in its process group."""
         self.leaving = self._doomed = True
-        if self._process is not None:
-            self._process.kill()
+        # One that was reaped has no group any more.
+        if self._process is not None and self._process.returncode is None:
+            orphans.kill(self._process.pid)
 
     def leave(self) -> None:
         """Let a process that is not busy end by itself; kill it after LEAVE_S."""
@@ -139,10 +163,10 @@ class Process:
 
     def _spawn(self) -> None:
         with ExitStack() as theirs:
-            their_read, self._write_fd = os.pipe()
-            theirs.callback(os.close, their_read)
-            self._read_fd, their_write = os.pipe()
-            theirs.callback(os.close, their_write)
+            their_read, self._write_fd = forks.pipe()
+            theirs.callback(forks.close, their_read)
+            self._read_fd, their_write = forks.pipe()
+            theirs.callback(forks.close, their_write)
             given = self._given | {"read_fd": their_read, "write_fd": their_write}
             self._process = start("headway.core.child", given, (their_read, their_write), new_session=True)
         os.set_blocking(self._read_fd, False)
@@ -150,17 +174,43 @@ class Process:
 
     def _look(self) -> None:
         """See whether the process has ended."""
-        code = self._process.poll() if self._process else 0
+        code = self._reap() if self._process else 0
         if code is None:
             self._looker = self._loop.call_later(LOOK_SOON_S if self._hung_up else LOOK_S, self._look)
             return
         self.returncode = code
         self.how = self.how or how_it_ended(code)
-        while not self._hung_up and self._read():
+        while not self._hung_up and self._read(to_the_end=True):
             pass
+        self._take_frames(to_the_end=True)
         self._end()
 
-    def _read(self) -> bool:
+    def _reap(self) -> int | None:
+        """Return how the process ended, None if it has not; what is left of its group is killed."""
+        assert self._process is not None
+        pid = self._process.pid
+        if hasattr(os, "waitid"):
+            # It stays a zombie for now, so that its number is nobody else's when its group is killed.
+            with suppress(ChildProcessError):
+                if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                    return None
+            orphans.kill_group(pid)
+        code = self._process.poll()
+        if code is not None:
+            if not hasattr(os, "waitid"):
+                orphans.kill_group(pid)
+            self._reap_group(time.monotonic() + GROUP_S)
+        return code
+
+    def _reap_group(self, patience: float) -> None:
+        if orphans.reap(self.pid):
+            return
+        if time.monotonic() < patience:
+            self._loop.call_later(LOOK_SOON_S, self._reap_group, patience)
+        else:
+            orphans.forget(self.pid)
+
+    def _read(self, to_the_end: bool = False) -> bool:
         """Take what has come; False where there was nothing."""
         try:
             data = os.read(self._read_fd, READ_BYTES)
@@ -169,24 +219,52 @@ class Process:
         if not data:
             self._hang_up()
             return False
+        if self._body_of is not None:
+            lacking = (self._body_of.body_bytes or 0) - self._body.tell()
+            self._body.write(data[:lacking])
+            data = data[lacking:]
+            self._take_body()
+        if data:
+            self._received += data
+            self._take_frames(to_the_end)
+        return True
+
+    def _take_frames(self, to_the_end: bool = False) -> None:
+        """Take what has come whole, as long as it may log; all of it where the process has ended."""
         received = self._received
-        received += data
-        while len(received) >= LENGTH.size:
+        while len(received) >= LENGTH.size and (to_the_end or self._rest is None):
             size = LENGTH.unpack_from(received)[0]
-            if size > self._most_bytes and received.startswith(FATAL[: len(received)]):
-                break
+            if size > messages.FRAME_BYTES and received.startswith(FATAL[: len(received)]):
+                return
             end = LENGTH.size + size
-            if len(received) < end and size <= self._most_bytes:
-                break
+            if len(received) < end and size <= messages.FRAME_BYTES:
+                return
             try:
                 message = messages.decode(bytes(received[LENGTH.size : end]))
+                self._check_size(message)
             except msgspec.DecodeError as error:
                 received.clear()
                 self._give_up(f"wrote to the server what is no message: {error}")
-                break
+                return
             del received[:end]
-            self._take(message)
-        return True
+            if isinstance(message, Done) and message.body_bytes is not None:
+                self._body_of = message
+                self._body.write(received[: message.body_bytes])
+                del received[: message.body_bytes]
+                self._take_body()
+            else:
+                self._take(message)
+
+    def _check_size(self, message: messages.FromChild) -> None:
+        if isinstance(message, Done) and not 0 <= (message.body_bytes or 0) <= self._most_bytes:
+            raise msgspec.DecodeError(f"a result of {message.body_bytes} bytes")
+
+    def _take_body(self) -> None:
+        """Answer with the result once all of it has come."""
+        done = self._body_of
+        if done is not None and self._body.tell() == done.body_bytes:
+            body, self._body, self._body_of = self._body.getvalue(), BytesIO(), None
+            self._take_answer(done, body)
 
     def _hang_up(self) -> None:
         """The other end of the pipe is closed: it is dying, as a rule."""
@@ -204,13 +282,13 @@ class Process:
             self.kill()
 
     def _take(self, message: messages.FromChild) -> None:
-        if isinstance(message, Done | Failed):
-            answer, self._answer = self._answer, None
-            self.memory_bytes = message.memory_bytes
-            if answer is not None and not answer.done():
-                answer.set_result(message)
-            if not self._doomed:
-                self._owner.free(self)
+        if isinstance(message, Log):
+            pause_s = self._owner.logged(self, message)
+            if pause_s and not self._hung_up and not self.ended:
+                self._loop.remove_reader(self._read_fd)
+                self._rest = self._loop.call_later(pause_s, self._go_on)
+        elif isinstance(message, Done | Failed):
+            self._take_answer(message, None)
         elif isinstance(message, Progress):
             if self._answer is not None and message.number == self._number and self._report is not None:
                 self._report(message.percent)
@@ -221,17 +299,43 @@ class Process:
         elif isinstance(message, Broken):
             self.how = message.error
 
+    def _take_answer(self, said: Done | Failed, body: bytes | None) -> None:
+        """Take the answer to the call that runs; there is only one."""
+        if self._answer is None or said.number != self._number:
+            return
+        # A process that is idle keeps nothing of its last call, here or there.
+        answer, self._answer, self._report = self._answer, None, None
+        self.memory_bytes = said.memory_bytes
+        if not answer.done():
+            answer.set_result(Answer(said, body))
+        if not self._doomed:
+            self._owner.free(self)
+
+    def _go_on(self) -> None:
+        """Read again, the rest from logging being over."""
+        self._rest = None
+        if self.ended or self._hung_up:
+            return
+        self._take_frames()
+        if self._rest is None:
+            self._loop.add_reader(self._read_fd, self._read)
+
     def _write(self) -> None:
         """Send what the pipe takes, and the rest when it takes more."""
+        unsent = self._unsent
         try:
-            self._unsent = self._unsent[os.write(self._write_fd, self._unsent) :]
+            while unsent:
+                unsent[0] = unsent[0][os.write(self._write_fd, unsent[0]) :]
+                if unsent[0]:
+                    break
+                unsent.popleft()
         except BlockingIOError:
             pass
         except OSError:
             # It is dead, which is seen when it is reaped. What is unsent says that the call did not begin.
             self._loop.remove_writer(self._write_fd)
             return
-        if self._unsent:
+        if unsent:
             self._loop.add_writer(self._write_fd, self._write)
         else:
             self._loop.remove_writer(self._write_fd)
@@ -245,10 +349,12 @@ class Process:
         return int.from_bytes(unread, sys.byteorder) == 0
 
     def _end(self) -> None:
-        if self._looker is not None:
-            self._looker.cancel()
-            self._looker = None
+        for timer in (self._looker, self._rest):
+            if timer is not None:
+                timer.cancel()
+        self._looker = self._rest = None
         self.ended = self.leaving = True
+        self._report = None
         answer, self._answer = self._answer, None
         if answer is not None and not answer.done():
             if self._began():
@@ -259,12 +365,12 @@ class Process:
         self._close_write_end()
         if self._read_fd >= 0:
             self._loop.remove_reader(self._read_fd)
-            os.close(self._read_fd)
+            forks.close(self._read_fd)
             self._read_fd = -1
         self._owner.ended(self)
 
     def _close_write_end(self) -> None:
         if self._write_fd >= 0:
             self._loop.remove_writer(self._write_fd)
-            os.close(self._write_fd)
+            forks.close(self._write_fd)
             self._write_fd = -1

@@ -7,6 +7,8 @@ A process takes part in one of three ways: *starting*; *spare*, ready while ther
 busy, ``count`` at most. One that begins the last tenth of its ``max_jobs`` has its replacement started then, so that a
 spare stands ready when it goes; one that is over ``max_memory_bytes`` after a job goes at once. Neither ends in a job.
 
+What is logged in a process is logged here, by the level and in the format of the server.
+
 Who waits for a process is served in the order of coming, and is handed the process itself, so nobody comes between.
 
 A process that ends before it was of use is tried again ever later, one at a time, and told of once. SIGKILL is not
@@ -18,14 +20,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from headway.core import messages
 from headway.core.config import Config
-from headway.core.messages import Call, Done, Failed
-from headway.core.process import CrashedError, Process
+from headway.core.messages import Call, Done, Log
+from headway.core.process import LEAVE_S, Answer, CrashedError, Process
 from headway.core.registry import Lane, Registry, Retry, Task
 from headway.core.results import Result, ResultError
 
@@ -36,7 +38,10 @@ log = logging.getLogger(__name__)
 BACKOFF_S = 0.2
 BACKOFF_MOST_S = 30.0
 AFTER_KILL_S = 0.05
-# Seconds in which processes may end by themselves when the pool stops, and then those that are killed.
+# The share of the loop's time that logs of processes may take, and by how many seconds they may be ahead of it.
+LOG_SHARE = 0.1
+LOG_AHEAD_S = 0.1
+# Seconds in which those that were killed are to be gone, when the pool stops.
 STOP_S = 1.0
 STOPPING = "is not there: the pool is stopped"
 
@@ -59,7 +64,13 @@ class Processes:
     """The pool."""
 
     def __init__(
-        self, count: int, modules: Iterable[str], max_jobs: int, max_memory_bytes: int, result_bytes: int
+        self,
+        count: int,
+        modules: Iterable[str],
+        max_jobs: int,
+        max_memory_bytes: int,
+        result_bytes: int,
+        log_level: int = logging.INFO,
     ) -> None:
         self.count = count
         self.modules = tuple(modules)
@@ -67,6 +78,10 @@ class Processes:
         self.max_jobs = max_jobs
         self.max_memory_bytes = max_memory_bytes
         self.result_bytes = result_bytes
+        # Of what is logged in processes.
+        self.log_level = log_level
+        # When what they have logged is paid for, of time.monotonic.
+        self._logs_paid_at = 0.0
         # Called when there is one more process that serves.
         self.on_up: Callable[[], object] = lambda: None
         # Processes that ended unasked; that were killed, their run being cancelled; that had served long enough.
@@ -105,7 +120,7 @@ class Processes:
         self._replace()
 
     async def stop(self) -> None:
-        """End all processes, those that run a job by force; takes 2 x STOP_S at most."""
+        """End all processes, those that run a job by force; takes LEAVE_S and STOP_S at most."""
         self.stopping = True
         if not self._processes:
             self._all_ended.set()
@@ -119,9 +134,9 @@ class Processes:
                 process.leave()
             else:
                 process.kill()
-        for _ in range(2):
+        for patience_s in (LEAVE_S, STOP_S):
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._all_ended.wait(), STOP_S)
+                await asyncio.wait_for(self._all_ended.wait(), patience_s)
             for process in self._processes:
                 process.kill()
 
@@ -141,27 +156,26 @@ class Processes:
         where its process died.
         """
         self._number = number = self._number + 1
-        frame = messages.frame(Call(number, task, payload, job_id, attempt))
-        answer: Done | Failed | None = None
+        call = Call(number, task, len(payload), job_id, attempt)
+        answer: Answer | None = None
         while answer is None:
             process = await self._next()
             begun()
-            answer = await self._call(process, frame, number, report)
-        if isinstance(answer, Done):
-            return None if answer.body is None else Result(answer.body, answer.media_type)
-        if answer.fault == "retry":
-            raise Retry(answer.retry_delay)
-        if answer.fault == "result":
-            raise ResultError(answer.error)
-        raise FailedError(answer.error, answer.traceback, answer.may_retry, answer.retry_delay)
+            answer = await self._call(process, call, payload, report)
+        said, body = answer
+        if isinstance(said, Done):
+            return None if body is None else Result(body, said.media_type)
+        if said.fault == "retry":
+            raise Retry(said.retry_delay)
+        if said.fault == "result":
+            raise ResultError(said.error)
+        raise FailedError(said.error, said.traceback, said.may_retry, said.retry_delay)
 
-    async def _call(
-        self, process: Process, frame: bytes, number: int, report: Callable[[int], None]
-    ) -> Done | Failed | None:
+    async def _call(self, process: Process, call: Call, payload: bytes, report: Callable[[int], None]) -> Answer | None:
         if self.max_jobs and not process.leaving and process.calls >= self.max_jobs - 1 - self.max_jobs // 10:
             process.leaving = True
             self._replace()
-        answer = process.call(frame, number, report)
+        answer = process.call(call, payload, report)
         try:
             return await answer
         except asyncio.CancelledError:
@@ -236,6 +250,20 @@ class Processes:
                 self._put_off(process)
         self._dismiss(process)
 
+    def logged(self, process: Process, record: Log) -> float:
+        """Log what was logged in a process, and see that this takes no more than LOG_SHARE of the loop's time."""
+        began = time.monotonic()
+        fields = {"job": record.job_id, "task": record.task, "attempt": record.attempt} if record.job_id else {}
+        told = logging.makeLogRecord(fields)
+        told.name, told.levelno, told.levelname = record.logger, record.level, logging.getLevelName(record.level)
+        told.created, told.msecs = record.created, record.created % 1 * 1000
+        told.msg, told.exc_text, told.process = record.message, record.stack or None, process.pid
+        # By our own logger: the names of theirs are as many as they like.
+        log.handle(told)
+        now = time.monotonic()
+        self._logs_paid_at = max(self._logs_paid_at, now) + (now - began) / LOG_SHARE
+        return max(self._logs_paid_at - now - LOG_AHEAD_S, 0.0)
+
     # Who serves.
 
     def _has_served_enough(self, process: Process) -> bool:
@@ -265,7 +293,7 @@ class Processes:
         if self._failed_starts:
             lacking = min(lacking, 1 - sum(not process.was_ready for process in self._processes))
         for _ in range(lacking):
-            process = Process(self, self.modules, self.result_bytes)
+            process = Process(self, self.modules, self.result_bytes, self.log_level)
             self._processes.add(process)
             process.start()
 
@@ -302,4 +330,5 @@ def pool_for(config: Config, registry: Registry) -> Processes | None:
         config.max_jobs_per_process,
         config.max_memory_per_process,
         config.results.max_result_bytes,
+        getattr(logging, config.log.level.upper()),
     )

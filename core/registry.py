@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import timedelta
 from decimal import Decimal
 from enum import Enum
@@ -285,6 +287,10 @@ def _raised_in(error: BaseException) -> str:
 
 
 def add_working_directory() -> None:
-    """Let task modules in the current directory be imported, as ``python -m`` does."""
-    if "" not in sys.path:
-        sys.path.insert(0, "")
+    """Let task modules in the current directory be imported, as ``python -m`` does.
+
+    By its name, here and where Python has it as "": a task that enters another directory is to change nothing.
+    """
+    with suppress(OSError):
+        here = os.getcwd()
+        sys.path[:] = dict.fromkeys([here, *(os.path.join(here, entry) for entry in sys.path if entry)])

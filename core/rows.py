@@ -107,9 +107,14 @@ class Rows:
         self.annex = annex
         self.fd = fd
         if fd >= 0:
-            weakref.finalize(self, os.close, fd)
+            # Not at the end of the program, which may leave it to the next.
+            weakref.finalize(self, os.close, fd).atexit = False
             os.truncate(fd, self.size_bytes)
-        self._memory = memoryview(mmap.mmap(fd, self.size_bytes))
+        shared = mmap.mmap(fd, self.size_bytes)
+        if hasattr(mmap, "MADV_DONTFORK"):
+            # Else what a child that a task forks does to its copy would be done to ours.
+            shared.madvise(mmap.MADV_DONTFORK)
+        self._memory = memoryview(shared)
         self._at = 0
         # Bytes of a row's part, and the column as bytes.
         self._columns: list[tuple[int, memoryview]] = []

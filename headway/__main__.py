@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -52,14 +51,15 @@ def serve(file: Path | None, check: bool) -> None:
 
 def _check(config: Config) -> None:
     """Say what is wrong, a line for each thing; end with EXIT_CONFIG where a server could not start."""
-    from headway.protocol import check
+    from headway.protocol import check, signals
 
     wrong = list(check.faults(config))
     for line in wrong or check.remarks(config):
         click.echo(f"headway: {line}", err=True)
-    if wrong:
-        sys.exit(EXIT_CONFIG)
-    click.echo("the configuration is good")
+    if not wrong:
+        click.echo("the configuration is good")
+    # What task modules have registered with atexit is not waited for without end, nor threads that they have started.
+    signals.leave(lambda: signals.end(EXIT_CONFIG if wrong else 0))
 
 
 def _simulation(file: Path | None) -> Mapping[str, object]:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import resource
 import socket
+import stat
 from typing import NamedTuple
 
 from headway.core.config import Config
 from headway.core.errors import ConfigError
 
 log = logging.getLogger(__name__)
+
+# Descriptors that are looked at where the system does not list them.
+FILES_MOST = 1 << 16
 
 
 class Listener(NamedTuple):
@@ -39,6 +46,32 @@ def compare(listener: Listener, config: Config) -> None:
     if not listener.passed and config.server.port not in (0, bound[1]):
         text = "server.port is %d now, but a deploy keeps its socket: restart to serve other than %s"
         log.warning(text, config.server.port, listener.url)
+
+
+def close_all_at(port: int) -> None:
+    """Close what this process has open at ``port``: in a forked child, its copies of our sockets.
+
+    By looking at all there is, so that one is found that was accepted a moment ago, or is about to be closed.
+    """
+    try:
+        names = os.listdir("/dev/fd")
+    except OSError:
+        names = list(map(str, range(3, min(resource.getrlimit(resource.RLIMIT_NOFILE)[0], FILES_MOST))))
+    for fd in map(int, names):
+        with contextlib.suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(fd).st_mode):
+                _close_at(port, socket.socket(fileno=fd))
+
+
+def _close_at(port: int, found: socket.socket) -> None:
+    """Close ``found`` if it is a TCP socket at ``port``, and leave it alone otherwise."""
+    try:
+        tcp = found.family in (socket.AF_INET, socket.AF_INET6) and found.type == socket.SOCK_STREAM
+        if tcp and found.getsockname()[1] == port:
+            found.close()
+    finally:
+        if found.fileno() >= 0:
+            found.detach()
 
 
 def _bound(config: Config) -> socket.socket:

@@ -1,18 +1,41 @@
-"""Logs to stdout: plain lines for a terminal, a JSON object a line for everything else."""
+"""Logs to stdout: plain lines for a terminal, a JSON object a line for everything else.
+
+What a record says is bounded (see ``core/records``), and what it may bring is told: the job, task and attempt that it
+is of, and the reason of a failure. In plain lines nothing can begin a line but a record: what follows in its text, and
+its traceback, is indented, and control characters are shown by their codes.
+
+Tasks share this log, and may configure logging as they like. Our own lines come out all the same.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import time
+from contextlib import suppress
+from io import TextIOWrapper
 from typing import Literal
 
 import orjson
+from headway.core import records
 from headway.core.config import Log
+from headway.protocol.lines import Lines
 
 COLOURS = {logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m", logging.CRITICAL: "\x1b[31m"}
 RESET = "\x1b[0m"
+OURS = "headway"
+# What a record may bring beside its message.
+FIELDS = ("job", "task", "attempt", "reason")
+FIELD_LONGEST = 500
+INDENT = "\n    "
+# Control characters and those that change the direction of writing, but for the end of a line and the tab.
+CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+# Seconds in which what was logged is to be written, when the process ends.
+FLUSH_S = 1.0
+
+log = logging.getLogger(__name__)
 
 
 class JsonFormatter(logging.Formatter):
@@ -20,41 +43,130 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        line = {
+        line: dict[str, object] = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03}Z",
             "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
+            "logger": records.cut(str(record.name), FIELD_LONGEST),
+            "message": records.message(record),
         }
-        if record.exc_text:
-            line["exception"] = record.exc_text
-        elif record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+        for field in FIELDS:
+            value = getattr(record, field, None)
+            if value is not None:
+                line[field] = value if type(value) is int and abs(value) < 2**53 else _text(value)
+        stack = records.stack(record)
+        if stack:
+            line["exception"] = stack
+        return orjson.dumps(line).decode()
 
 
 class PlainFormatter(logging.Formatter):
     """Time, level and message; warnings yellow and errors red where ``colour``."""
 
     def __init__(self, colour: bool) -> None:
-        super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
+        super().__init__(datefmt="%H:%M:%S")
         self._colour = colour
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line, or lines where there is a traceback."""
-        text = super().format(record)
+        """Return the line, or lines where there is more to a record."""
+        text = "\n".join(filter(None, (records.message(record), records.stack(record))))
+        shown = CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text).replace("\n", INDENT)
+        line = f"{self.formatTime(record, self.datefmt)} {record.levelname:7} {shown}"
         colour = COLOURS.get(record.levelno, "") if self._colour else ""
-        return f"{colour}{text}{RESET}" if colour else text
+        return f"{colour}{line}{RESET}" if colour else line
+
+
+def _text(value: object) -> str:
+    try:
+        return records.cut(str(value), FIELD_LONGEST)
+    except Exception as error:  # noqa: BLE001 — of a ``__str__`` that a task's record brings
+        return f"({type(error).__name__})"
+
+
+class ToLines(logging.Handler):
+    """Gives records to the thread that writes lines."""
+
+    def __init__(self, formatter: logging.Formatter) -> None:
+        super().__init__()
+        self.setFormatter(formatter)
+        self._lines = Lines(self._lost)
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Take a record; without the lock of a handler, which a ``__str__`` that waits would hold against the loop."""
+        if self.filter(record):
+            self.emit(record)
+        return True
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a record."""
+        try:
+            line = self.format(record)
+        except Exception as error:  # noqa: BLE001 — a line is written whatever is in it
+            told = f"a record cannot be written ({type(error).__name__}), logged at {record.pathname}:{record.lineno}"
+            line = self.format(logging.LogRecord(__name__, logging.ERROR, "", 0, told, None, None))
+        self._lines.put(f"{line}\n".encode(errors="backslashreplace"))
+
+    def flush(self) -> None:
+        """Wait until all is written, FLUSH_S at most."""
+        self._lines.flush(FLUSH_S)
+
+    def close(self) -> None:
+        """Go on: ``logging.config`` closes all handlers that it finds."""
+
+    def _lost(self, count: int, why: str) -> bytes:
+        text = "%d lines of the log were dropped: %s"
+        record = logging.LogRecord(__name__, logging.WARNING, "", 0, text, (count, why), None)
+        return f"{self.format(record)}\n".encode()
+
+
+class Steady(logging.Logger):
+    """A logger of ours, which goes on whatever a task does to all loggers there are: dictConfig disables them."""
+
+    disabled = property(lambda _: False, lambda _, __: None)
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 — the name that logging has for it
+        """Whether ``level`` is logged, whatever ``logging.disable`` was told."""
+        return level >= self.getEffectiveLevel()
 
 
 def set_up(settings: Log) -> None:
     """Send the log of this process to stdout."""
-    terminal = sys.stdout.isatty()
+    _have_standard_files()
+    terminal = os.isatty(1)
     kind: Literal["auto", "plain", "json"] = settings.format
     if kind == "auto":
         kind = "plain" if terminal else "json"
-    handler = logging.StreamHandler(sys.stdout)
     # https://no-color.org: any value that is not empty.
     colour = terminal and not os.environ.get("NO_COLOR")
-    handler.setFormatter(PlainFormatter(colour) if kind == "plain" else JsonFormatter())
-    logging.basicConfig(level=settings.level.upper(), handlers=[handler], force=True)
+    handler = ToLines(PlainFormatter(colour) if kind == "plain" else JsonFormatter())
+    level = settings.level.upper()
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    records.capture()
+    ours = logging.getLogger(OURS)
+    ours.handlers, ours.propagate = [handler], False
+    ours.setLevel(level)
+    for name, logger in list(logging.root.manager.loggerDict.items()):
+        if isinstance(logger, logging.Logger) and (name == OURS or name.startswith(f"{OURS}.")):
+            logger.__class__ = Steady
+    if isinstance(sys.stdout, TextIOWrapper):
+        # What tasks print comes when it is printed, a line at a time.
+        sys.stdout.reconfigure(line_buffering=True)
+
+
+def flush() -> None:
+    """Wait until what we have logged is written, FLUSH_S at most."""
+    for handler in logging.getLogger(OURS).handlers:
+        handler.flush()
+
+
+def _have_standard_files() -> None:
+    """Open /dev/null for each of the three that is closed, so that nothing else gets its number."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != fd:
+                os.dup2(null, fd)
+                os.close(null)
+            with suppress(OSError):
+                os.set_inheritable(fd, True)

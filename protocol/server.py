@@ -21,6 +21,7 @@ import sys
 import time
 from typing import NoReturn, cast
 
+from headway.core import forks
 from headway.core.config import Config, ignored
 from headway.core.engine import Engine
 from headway.core.opening import Recovering, open_engine
@@ -74,10 +75,22 @@ def run(config: Config) -> NoReturn:
     _raise_file_limit(config.limits.connections)
     ended = run_to_its_end(Server(config, listens, program, told, notifier).serve(before))
     if isinstance(ended, int):
-        signals.end(ended)
+        # The loop has ended, and with it what acts on a second signal.
+        told.listen_early()
+        leave(ended)
+    left = ended
+    signals.leave(lambda: _execute(program, left, os.environ | notifier.environment))
+
+
+def leave(code: int) -> NoReturn:
+    """End the process, once what task modules have registered with atexit has run."""
+    signals.leave(lambda: signals.end(code))
+
+
+def _execute(program: Program, left: Left, environment: dict[str, str]) -> NoReturn:
     signals.flush()
     try:
-        program.execute(ended, os.environ | notifier.environment)
+        program.execute(left, environment)
     except OSError as error:
         log.error("the program cannot be executed anew: %s", error)
         signals.end(EXIT_NOT_EXECUTED)
@@ -96,6 +109,7 @@ class Server:
     async def serve(self, before: Taken | None) -> int | Left:
         """Serve until a signal to end, and return the exit code; or until a deploy, and return what goes over."""
         self._told.listen()
+        self._keep_from_children()
         recovering = Recovering(self._config)
         self._service = Service(self._config, cast(Engine, recovering))
         if before is None:
@@ -123,6 +137,15 @@ class Server:
                 left = await self._leave()
                 return 0 if self._told.to_end else left
         return await self._end()
+
+    def _keep_from_children(self) -> None:
+        """See that processes that tasks fork have nothing of ours."""
+        # What the loop waits by: a child that comes back to the loop ends there.
+        wait_fd = getattr(asyncio.get_running_loop(), "_get_backend_id", int)()
+        if wait_fd > 0:
+            forks.keep(wait_fd)
+        port = self._listener.socket.getsockname()[1]
+        forks.in_child(lambda: listener.close_all_at(port))
 
     def _accept(self) -> None:
         backlog = self._config.server.backlog

@@ -8,14 +8,19 @@ where it was ignored when we were started, as nohup(1) does, it is left so.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import logging
 import os
 import signal
 import sys
+import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn, TypeVar
+
+from headway.core import forks
+from headway.protocol import logs
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +28,8 @@ Value = TypeVar("Value")
 
 # A signal to a process group reaches us twice where make, or a shell, passes on its own.
 SAME_SIGNAL_S = 0.05
+# Seconds that what is registered with atexit may take.
+EXIT_S = 3.0
 TO_END = (signal.SIGTERM, signal.SIGINT)
 ALL = (*TO_END, signal.SIGHUP)
 
@@ -39,6 +46,7 @@ class Told:
         self._terminal = next((fd for fd in range(3) if os.isatty(fd)), None)
         ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         self._numbers = TO_END if ignored else ALL
+        forks.own_signals(self._numbers)
 
     @property
     def to_end(self) -> bool:
@@ -103,6 +111,32 @@ class Told:
         return doing.result()
 
 
+def leave(then: Callable[[], NoReturn]) -> NoReturn:
+    """Run what was registered with atexit, EXIT_S at most; then ``then``, which ends the process or executes another.
+
+    Not by ending as Python does, which waits for threads that tasks may never return from.
+    """
+    timer = threading.Timer(EXIT_S, _leave_late, [then])
+    timer.daemon = True
+    timer.start()
+    # These two wait for the processes that tasks have left, however long: after all others.
+    of_pools = getattr(sys.modules.get("concurrent.futures.process"), "_python_exit", None)
+    of_processes = getattr(sys.modules.get("multiprocessing.util"), "_exit_function", None)
+    if of_processes is not None:
+        atexit.unregister(of_processes)
+    for exits in (atexit._run_exitfuncs, of_pools, of_processes):
+        with contextlib.suppress(Exception):
+            if exits is not None:
+                exits()
+    timer.cancel()
+    then()
+
+
+def _leave_late(then: Callable[[], NoReturn]) -> NoReturn:
+    log.warning("what tasks have registered with atexit takes longer than %g s: not waited for", EXIT_S)
+    then()
+
+
 def end(code: int) -> NoReturn:
     """End the process without waiting for threads that tasks may never return from."""
     flush()
@@ -110,8 +144,17 @@ def end(code: int) -> NoReturn:
 
 
 def flush() -> None:
-    """Write out what was logged and printed; what cannot be written, its terminal having gone, is dropped."""
+    """Write out what was logged and printed, 2 x FLUSH_S at most; what cannot be written by then is dropped."""
+    logs.flush()
+    # In a thread, since a file that nobody reads, or one that another thread writes to, keeps its flush waiting.
+    with contextlib.suppress(RuntimeError):
+        flusher = threading.Thread(target=_flush_all, daemon=True)
+        flusher.start()
+        flusher.join(logs.FLUSH_S)
+
+
+def _flush_all() -> None:
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from subprocess import TimeoutExpired
 
+from headway.core import forks
 from headway.core.interpreter import how_it_ended, start
 from headway.core.journal.schema import Sync
 from headway.core.journal.talk import READ_BYTES, Frames, FromWriter, ToWriter, decode_from_writer
@@ -31,8 +32,8 @@ class Link:
     module = "headway.core.journal.writer"
 
     def __init__(self, path: Path, sync: Sync, lock: int) -> None:
-        their_read, self._write_fd = os.pipe()
-        self._read_fd, their_write = os.pipe()
+        their_read, self._write_fd = forks.pipe()
+        self._read_fd, their_write = forks.pipe()
         os.set_blocking(self._write_fd, False)
         os.set_blocking(self._read_fd, False)
         given = {"path": str(path), "sync": sync, "read_fd": their_read, "write_fd": their_write, "lock": lock}
@@ -45,8 +46,8 @@ class Link:
             raise
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            os.close(their_read)
-            os.close(their_write)
+            forks.close(their_read)
+            forks.close(their_write)
         # What the pipe did not take yet.
         self._unsent: deque[memoryview] = deque()
         self._frames = Frames()
@@ -116,6 +117,6 @@ class Link:
         self._hung_up(how)
 
     def _close(self) -> None:
-        os.close(self._read_fd)
-        os.close(self._write_fd)
+        forks.close(self._read_fd)
+        forks.close(self._write_fd)
         self._read_fd = self._write_fd = -1

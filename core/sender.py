@@ -1,0 +1,113 @@
+"""The end of the pipe to the server in a worker process. Any thread may write to it; a forked child has none.
+
+Progress is coalesced: what a task reports is sent by a thread, the latest only, at most every PROGRESS_S. What is
+logged is sent as it comes: where that is more than the server takes, the pipe is full, and whoever logs waits.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+
+from headway.core import forks, messages, records
+from headway.core.messages import Call, Log, Message, Progress
+
+# Seconds between two reports of progress.
+PROGRESS_S = 0.05
+# Characters of a logger's name that are told.
+NAME_LONGEST = 200
+
+
+class Sender:
+    """Our end of the pipe to the server."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        # Frames, each with the raw bytes after it. A finalizer or a handler of signals may log while its own thread
+        # sends: then ``_sending`` is true, and what it logs is sent next.
+        self._unsent: deque[tuple[bytes, bytes]] = deque()
+        self._sending = False
+        self._lock = threading.RLock()
+        # The latest that a task reported and that is not sent yet.
+        self._pending: Progress | None = None
+        self._news = threading.Event()
+        self._forwarder: threading.Thread | None = None
+
+    def send(self, message: Message, body: bytes = b"") -> None:
+        """Send a message and the bytes after it; return when the pipe has taken them."""
+        if forks.forked:
+            return
+        self._unsent.append((messages.frame(message), body))
+        with self._lock:
+            if self._sending:
+                return
+            self._sending = True
+            try:
+                while self._unsent:
+                    for data in self._unsent.popleft():
+                        self._write(data)
+            finally:
+                self._sending = False
+
+    def report(self, progress: Progress) -> None:
+        """Have the latest progress sent soon."""
+        self._pending = progress
+        if self._forwarder is None:
+            self._forwarder = threading.Thread(target=self._forward, name="headway-progress", daemon=True)
+            self._forwarder.start()
+        self._news.set()
+
+    def flush(self) -> None:
+        """Send what is pending."""
+        progress, self._pending = self._pending, None
+        if progress is not None:
+            self.send(progress)
+
+    def _forward(self) -> None:
+        while self._news.wait():
+            self._news.clear()
+            self.flush()
+            time.sleep(PROGRESS_S)
+
+    def _write(self, data: bytes) -> None:
+        unsent = memoryview(data)
+        try:
+            while unsent:
+                unsent = unsent[os.write(self._fd, unsent) :]
+        except BrokenPipeError:
+            os._exit(1)
+
+
+class ToServer(logging.Handler):
+    """Sends what is logged to the server, with the job that runs."""
+
+    def __init__(self, sender: Sender) -> None:
+        super().__init__()
+        self._sender = sender
+        self.call: Call | None = None
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Send a record; without the lock of a handler, which a ``__str__`` that waits would hold against others."""
+        if self.filter(record):
+            self.emit(record)
+        return True
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send a record."""
+        message, stack = records.message(record), records.stack(record)
+        name = records.cut(str(record.name), NAME_LONGEST)
+        if forks.forked:
+            with suppress(OSError):
+                text = "\n".join(filter(None, (f"{record.levelname} {name}: {message}", stack)))
+                os.write(2, f"{text}\n".encode())
+            return
+        call = self.call
+        of = ("", "", 0) if call is None else (call.job_id, call.task, call.attempt)
+        self._sender.send(Log(name, int(record.levelno), record.created, message, stack, *of))
+
+    def close(self) -> None:
+        """Go on: ``logging.config`` closes all handlers that it finds."""
