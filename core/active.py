@@ -10,6 +10,7 @@ One timer serves all delays and deadlines: it is set for the earliest.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -40,6 +41,8 @@ from headway.core.workers import Workers
 
 # What a job says that failed at its deadline without running.
 PAST_DEADLINE = "its deadline came before an attempt succeeded"
+
+log = logging.getLogger(__name__)
 
 # Members of an enum cost several times as much to look up (CPython 3.11).
 RUNNING, FAILED = State.RUNNING, State.FAILED
@@ -275,7 +278,15 @@ class Active:
         in_slices(self._act(time.monotonic()))
 
     def _act(self, now: float) -> Iterator[None]:
-        """Do what is due, a job a step."""
+        """Do what is due, a job a step; then have the timer set again."""
+        try:
+            yield from self._do_what_is_due(now)
+        except Exception:
+            log.exception("what was due could not be done")
+        self._timer_at = inf
+        self._set_timer()
+
+    def _do_what_is_due(self, now: float) -> Iterator[None]:
         while overdue := self.deadlines.take(now, 1):
             sequence = overdue[0]
             # A job that runs is the worker's to stop.
@@ -289,8 +300,6 @@ class Active:
             self.queue.push(sequence)
             self.workers.wake()
             yield
-        self._timer_at = inf
-        self._set_timer()
 
     def _context(self, job: Job) -> Context:
         board, row, loop = self.board, self.board.at(job.sequence), asyncio.get_running_loop()

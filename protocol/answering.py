@@ -198,6 +198,8 @@ class Answering(asyncio.Protocol):
     def _hold(self, held: Held, request: Request, name: str) -> None:
         """Let an answer wait; those behind it wait for it."""
         self.free = False
+        # What was sent has been read, and need not wait with it.
+        request.body = b""
         self._held_answer = held.then, request, name
         self._woken = False
         self._held = held.begin(self._wake)

@@ -13,9 +13,12 @@ from headway.protocol import bodies
 from headway.protocol.jobs import patience, when_safe
 from headway.protocol.problems import Refusal, document
 from headway.protocol.request import Request
-from headway.protocol.responses import JSON, NAMES, PROBLEM, STATUS_LINES, Answer, Held, complete
+from headway.protocol.responses import JSON, NAMES, PROBLEM, STATUS_LINES, Answer, Held, NextTurn, complete
 from headway.protocol.service import Service
 from headway.protocol.submissions import REPLAYED, check_content, key_of
+
+# A batch of so many jobs is answered for in the turn after the one that took them, which that has filled.
+LARGE = 200
 
 # What the problem document of a batch that is over says, by its state.
 ENDINGS = {
@@ -37,7 +40,10 @@ def submit(service: Service, request: Request, _: bytes) -> Answer | Held:
         before = service.engine.replayed_batch(key)
         if before is not None:
             return _when_safe(service, request, before, REPLAYED)
-    return _when_safe(service, request, service.engine.submit_many(submissions, key), fields)
+    batch = service.engine.submit_many(submissions, key)
+    if batch.count < LARGE:
+        return _when_safe(service, request, batch, fields)
+    return Held(NextTurn, lambda: _when_safe(service, request, batch, fields))
 
 
 def _when_safe(service: Service, request: Request, batch: BatchStatus, fields: bytes) -> Answer | Held:

@@ -18,7 +18,7 @@ from typing import TypeVar, cast
 
 from headway.protocol import routes
 from headway.protocol.answering import OUT_MOST, WAITING_BYTES, Answering
-from headway.protocol.known import KnownHead
+from headway.protocol.known import KNOWN_BYTES, KnownHead
 from headway.protocol.polls import HEAD_JOB, ID, REST, TARGET
 from headway.protocol.problems import Refusal, retry_after
 from headway.protocol.request import SENDING, Request, head_too_large, refused
@@ -164,6 +164,8 @@ class Connection(Answering):
             self._learn(request, data)
         if self._is_done():
             self.free = not (request.begun or self._eof)
+            if self.free:
+                request.drop()
         else:
             self._wait()
         if self._holds_bytes or request.begun or self._rest or self._waiting:
@@ -214,7 +216,9 @@ class Connection(Answering):
 
     def _count_bytes(self) -> None:
         """Count what is held of requests that are not answered yet."""
-        held = len(self._rest) + WAITING_BYTES * len(self._waiting)
+        held = len(self._rest)
+        for item in self._waiting:
+            held += WAITING_BYTES + len(item.body if isinstance(item, Request) else item)
         if self._request.begun:
             held += self._request.body_bytes + self._fruitless_bytes
         self._holds_bytes = held > 0 and not self._closing
@@ -230,7 +234,7 @@ class Connection(Answering):
         if self.service.limits is not None or self.service.access_log:
             # What is not read can be neither counted for its client nor logged.
             return
-        if data[:ID] == HEAD_JOB and request.target == data[TARGET:REST]:
+        if data[:ID] == HEAD_JOB and request.target == data[TARGET:REST] and len(data) <= KNOWN_BYTES:
             self.known_rest = data[REST:]
         elif (
             (request.method, request.target) == (b"POST", b"/jobs")
@@ -326,6 +330,8 @@ class Connection(Answering):
     def _ready(self, request: Request) -> None:
         self._in_head = self._in_body = False
         self._take(request)
+        # It has been read, or what waits has it.
+        request.body = b""
 
     def _expect_more(self, read_bytes: int) -> None:
         """A request is not complete: see that the rest of it comes in time, and its head within its limit."""

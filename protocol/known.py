@@ -9,6 +9,8 @@ from __future__ import annotations
 from headway.protocol.request import Request
 
 NAME = b"\r\ncontent-length:"
+# A head that is longer is not kept: each client may have one of a POST, and of a HEAD.
+KNOWN_BYTES = 1024
 # Of a length: what fits a read anyway.
 DIGITS_MOST = 6
 
@@ -30,7 +32,7 @@ class KnownHead:
         at = head.lower().find(NAME) + len(NAME)
         at += len(head) - at - len(head[at:].lstrip(b" "))
         digits = head[at:].partition(b"\r")[0]
-        if not digits.isdigit() or len(digits) > DIGITS_MOST:
+        if not digits.isdigit() or len(digits) > DIGITS_MOST or len(head) > KNOWN_BYTES:
             return None
         if int(digits) != len(body) or len(body) > request.limits.body_bytes:
             return None

@@ -50,6 +50,9 @@ class Client(Protocol):
     def read(self, data: bytes) -> None:
         """Answer whatever ``data`` is."""
 
+    def give_way(self) -> None:
+        """End: it has sent more than can be held until its turn comes."""
+
     def stop_reading(self) -> None:
         """Leave what the client sends in the kernel, until it has read what it was given."""
 

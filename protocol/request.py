@@ -111,8 +111,9 @@ class Request:
         return b"%b %b HTTP/%b\r\n%b\r\n" % (self.method, self.target, self.version.encode(), b"".join(lines))
 
     def drop(self) -> None:
-        """Keep nothing of a request that is not answered any more."""
-        self._content = self.body = b""
+        """Keep nothing of what came: it is answered, or will not be."""
+        self._content = self.body = self.target = b""
+        self.headers = {}
 
     def copy(self) -> Request:
         """Return a request that keeps what this one holds now."""

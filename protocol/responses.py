@@ -81,6 +81,22 @@ class Awaited:
         """Go on: it is read in a moment."""
 
 
+class NextTurn:
+    """Holds an answer until the next turn of the loop, since this one has done enough."""
+
+    __slots__ = ("_handle",)
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._handle = asyncio.get_running_loop().call_soon(wake)
+
+    def cancel(self) -> None:
+        """Never wake: the client has gone."""
+        self._handle.cancel()
+
+    def hurry(self) -> None:
+        """Go on: it is woken in a moment."""
+
+
 def complete(head: bytes, media_type: bytes, body: bytes, bodiless: bool) -> bytes:
     """Return ``head`` with ``body``; with its length alone where the answer has no body, as on HEAD."""
     fields = b"%bContent-Type: %b\r\nContent-Length: %d\r\n\r\n" % (head, media_type, len(body))

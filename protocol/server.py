@@ -26,7 +26,7 @@ from headway.core.config import Config, ignored
 from headway.core.engine import Engine
 from headway.core.opening import Recovering, open_engine
 from headway.core.registry import REGISTRY
-from headway.protocol import check, handover, listener, logs, signals, systemd
+from headway.protocol import check, footprint, handover, listener, logs, signals, systemd
 from headway.protocol.acceptor import Acceptor
 from headway.protocol.connection import Connection
 from headway.protocol.handover import Left, Program, Taken
@@ -251,13 +251,14 @@ class Server:
 
     def _announce(self, before: Taken | None) -> None:
         config, engine, board = self._config, self._engine, self._engine.board
+        parts = footprint.parts(config, engine)
+        told = ", ".join(f"{name} {size_bytes / 2**20:.1f}" for name, size_bytes in parts.items())
         log.info(
-            "board: %d rows of %d bytes, rings %.1f MiB: at most %.1f MiB; results: at most %.1f MiB",
+            "board: %d rows of %d bytes; memory in MiB: %s: at most %.1f MiB besides the program and its tasks",
             board.rows,
             board.size_bytes // board.rows,
-            engine.active.queue.size_bytes / 2**20,
-            engine.memory_bytes / 2**20,
-            config.results.max_bytes / 2**20,
+            told,
+            sum(parts.values()) / 2**20,
         )
         if not engine.registry.tasks:
             log.warning(check.NO_TASKS)

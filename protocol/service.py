@@ -59,7 +59,7 @@ class Service:
         self.connections: set[Client] = set()
         # Those that only wait for the client to end its side.
         self.lingering: set[Client] = set()
-        self.turn = Turn(Polls(self).answer)
+        self.turn = Turn(Polls(self).answer, config.limits.unanswered_bytes)
         # What clients make us hold.
         self.unanswered = Budget[Client](config.limits.unanswered_bytes, lambda client: client.give_way())
         self.untaken = Budget[Client](config.limits.untaken_bytes, lambda client: client.drop())

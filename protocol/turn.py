@@ -27,6 +27,8 @@ MOST = 64
 GO_S = 0.001
 # A read of more bytes than this is answered with those before it, lest they gather in memory.
 LARGE_BYTES = 64 * 1024
+# A shorter one waits for its turn without being counted.
+SMALL_BYTES = 4096
 # What a client reads that has something left to do; and one that has sent its last.
 NOTHING = b""
 END = b"\0end"
@@ -48,7 +50,7 @@ class Turn:
     ``answer`` answers reads from a moment on, and returns how many it came to.
     """
 
-    def __init__(self, answer: Callable[[Reads, float], int]) -> None:
+    def __init__(self, answer: Callable[[Reads, float], int], late_bytes_most: int) -> None:
         self._answer = answer
         self._loop = asyncio.get_running_loop()
         self._reads: Reads = []
@@ -59,17 +61,25 @@ class Turn:
         self._ends = False
         # Whether the last go left something to the next turn.
         self._late = False
+        # Bytes of the longer reads that wait for the next turn since the last one was over; and at most.
+        self._late_bytes = 0
+        self._late_most = late_bytes_most
         # When this go is over, of time.monotonic.
         self.until = 0.0
 
     def read_soon(self, client: Client, data: bytes) -> None:
         """Have ``client`` read ``data`` at the end of this turn."""
+        if self._late and len(data) > SMALL_BYTES:
+            # What it sends next stays in the kernel until it has read this.
+            client.stop_reading()
+            self._late_bytes += len(data)
+            if self._late_bytes > self._late_most:
+                client.give_way()
+                return
         self._reads.append((client, data))
         if self._late:
-            # What it sends next stays in the kernel until it has read this.
-            if len(data) > LARGE_BYTES:
-                client.stop_reading()
-        elif len(self._reads) >= MOST or len(data) > LARGE_BYTES:
+            return
+        if len(self._reads) >= MOST or len(data) > LARGE_BYTES:
             self.end()
         elif not self._ends:
             self._end_soon()
@@ -132,8 +142,9 @@ class Turn:
         done = self._answer(reads[:MOST], now)
         while MOST <= done < len(reads) and done % MOST == 0 and not self.is_over():
             done += self._answer(reads[done : done + MOST], now)
-        if done < len(reads):
-            self._reads[:0] = reads[done:]
+        left = reads[done:]
+        self._reads[:0] = left
+        self._late_bytes = sum(len(data) for _, data in left if len(data) > SMALL_BYTES)
 
     def _end_soon(self) -> None:
         self._ends = True

@@ -138,6 +138,17 @@ def test_refused_connections_that_linger_take_no_place(start: Start) -> None:
         assert server.get("/healthz").status == 200
 
 
+def test_clients_that_had_their_last_answer_take_no_place(start: Start) -> None:
+    server = start(limits__connections=2, drain_linger=0)
+    with ExitStack() as stack:
+        # They do not end their side, for which they have two seconds.
+        for _ in range(6):
+            wire = stack.enter_context(server.wire())
+            wire.send(request("GET", "/healthz", "Connection: close"))
+            assert wire.read().status == 200
+        assert stack.enter_context(server.wire()).still_serves()
+
+
 ENDLESS = [
     pytest.param(b"GET /", b"x", id="target"),
     pytest.param(b"GET / HTTP/1.1\r\nX: ", b"x", id="header"),

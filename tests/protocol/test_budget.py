@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import sys
 import time
@@ -161,6 +162,64 @@ def test_a_held_answer_survives_a_slow_client(start: Start) -> None:
             assert more, f"closed after {len(data)} bytes"
             data += more
     assert b"Job-State: succeeded" in data[-1000:]
+
+
+@linux_only
+@pytest.mark.parametrize("lines", [(), ("Prefer: wait=20",)], ids=["answered", "held"])
+def test_what_was_sent_is_not_kept_with_the_connection(start: Start, lines: tuple[str, ...]) -> None:
+    server = start(exit_code=len(lines), queue__max_bytes=2 * MEBIBYTE, drain_timeout=0.1, drain_linger=0)
+    server.expected_errors.append("jobs are lost")
+    body = b'{"task":"nothing","delay":1000}' + b" " * 1_000_000 if lines else b"[%b]" % (b" " * 1_000_000)
+    before = server.resident_bytes
+    with ExitStack() as stack:
+        wires = [stack.enter_context(server.wire()) for _ in range(40)]
+        for wire in wires:
+            wire.send(post(body, *lines))
+            if not lines:
+                assert wire.read().status == 422
+        wait_until(lambda: server.stats()["waiting_clients"], lambda count: count == 40 * len(lines))
+        assert server.resident_bytes - before < 16 * MEBIBYTE
+
+
+@linux_only
+def test_all_at_once_take_no_more_than_the_log_says(start: Start) -> None:
+    """A flood of all that clients can make the server hold, at settings of a few megabytes."""
+    server = start(
+        queue={"max_bytes": 8 * MEBIBYTE, "size": 200},
+        results={"max_bytes": 16 * MEBIBYTE, "max_result_bytes": 4 * MEBIBYTE},
+        limits={
+            "unanswered_bytes": 8 * MEBIBYTE,
+            "untaken_bytes": 16 * MEBIBYTE,
+            "connections": 600,
+        },
+        retention__jobs=1000,
+        idempotency__keys=1000,
+        drain_timeout=0.1,
+        drain_linger=0,
+        exit_code=1,
+    )
+    server.expected_errors.append("jobs are lost")
+    said = re.search(r"at most ([\d.]+) MiB besides", server.wait_for_line("board: "))
+    assert said is not None
+    most, before = float(said[1]) * MEBIBYTE, server.resident_bytes
+    with ExitStack() as stack:
+        for _ in range(12):
+            path = server.run("octets", 4 * MEBIBYTE) + "/result"
+            stack.enter_context(shut_to(server)).send(request("GET", path) * 20)
+        waiting = post(submission("nothing", "x" * 500_000, delay=1000))
+        with server.wire() as wire:
+            codes = {wire.ask(waiting).status for _ in range(60)}
+        assert codes == {202, 429}
+        for number in range(400):
+            wire = stack.enter_context(server.wire())
+            wire.socket.settimeout(0)
+            with suppress(BlockingIOError, ConnectionError):
+                wire.send(half_a_post(MEBIBYTE) if number % 2 else request("GET", "/metrics") * 5000)
+        for _ in range(20):
+            assert server.get("/healthz").status == 200
+            time.sleep(0.05)
+        grown = server.resident_bytes - before
+        assert grown < most, f"{grown >> 20} MiB, said were {most / MEBIBYTE:.1f}"
 
 
 @linux_only

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from tests.conftest import Start
 from tests.end_to_end.process import Gate, Server
 from tests.protocol.wire import Answer, post, request, submission
 
@@ -246,6 +247,14 @@ def test_length_of_thousands_of_digits_is_no_defect(server: Server, method: str,
 def test_number_of_thousands_of_digits_is_refused(server: Server, name: str) -> None:
     answer = server.ask(post(b'{"task":"nothing","%b":%b}' % (name.encode(), b"9" * 5000)))
     assert answer.status in {400, 422}
+
+
+@pytest.mark.parametrize(("more", "status"), [(0, 200), (1, 431)])
+def test_head_bytes_are_exact(start: Start, more: int, status: int) -> None:
+    server = start(limits__head_bytes=1000, drain_linger=0)
+    # Each line counts its name, its value, and four for colon, space, CR and LF.
+    used = len("Host") + len("test") + 4 + len("X") + 4
+    assert server.get("/healthz", "X: " + "x" * (1000 - used + more)).status == status
 
 
 def test_long_content_is_told_its_first_fault_in_words(server: Server) -> None:

@@ -17,6 +17,7 @@ from headway.core.opening import open_engine
 from headway.core.registry import Options, Registry
 from headway.protocol.connection import Connection
 from headway.protocol.service import Service
+from headway.protocol.turn import LARGE_BYTES
 
 from tests.protocol.wire import post, request, submission
 
@@ -139,7 +140,7 @@ def test_a_read_that_fails_ends_its_connection_and_no_other(
         monkeypatch.setattr(Connection, "_read", None)
         failing.data_received(request("GET", "/healthz"))
         other.data_received(head)
-        service.turn.end()
+        until_nothing_is_left(service)
         assert ended.aborted
         assert transport.data.startswith(b"HTTP/1.1 202 ")
 
@@ -239,3 +240,62 @@ def test_a_client_that_is_gone_when_its_post_is_safe_is_not_written_to(tmp_path:
         assert len(active) == 2
 
     with_a_held_post(test, tmp_path / "j")
+
+
+def test_a_large_read_is_answered_with_those_before_it_and_not_gathered() -> None:
+    def test(service: Service, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+        (small, before), (large, after) = connect(), connect()
+        small.data_received(head)
+        assert before.data == b""
+        large.data_received(post(submission("nothing", "x" * LARGE_BYTES)))
+        assert before.data.startswith(b"HTTP/1.1 202 ")
+        assert after.data.startswith(b"HTTP/1.1 202 ")
+
+    in_one_turn(test)
+
+
+def test_clients_take_turns_whatever_they_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def test(service: Service, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+        (greedy, much), (modest, little) = connect(), connect()
+        # Time passes with each look at it.
+        seconds = iter(range(1000, 1_000_000))
+        monkeypatch.setattr("headway.protocol.turn.time.monotonic", lambda: float(next(seconds)))
+        greedy.data_received(request("GET", "/healthz") * 200)
+        modest.data_received(request("GET", "/healthz"))
+        service.turn.end()
+        assert much.data.count(b"HTTP/1.1 ") == 1
+        assert little.data == b""
+        service.turn.end()
+        assert little.data.count(b"HTTP/1.1 ") == 1
+        assert much.data.count(b"HTTP/1.1 ") <= 2
+        until_nothing_is_left(service)
+        assert much.data.count(b"HTTP/1.1 ") == 200
+
+    in_one_turn(test)
+
+
+def test_what_waits_for_its_turn_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def test(service: Service, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+        clients = [connect() for _ in range(6)]
+        monkeypatch.setattr("headway.protocol.turn.time.monotonic", iter(range(1000, 1_000_000)).__next__)
+        service.turn._late_most = 3 * LARGE_BYTES
+        row = request("GET", "/healthz") * (LARGE_BYTES // 30)
+        for client, _ in clients:
+            client.data_received(row)
+        assert [transport.aborted for _, transport in clients] == [False] * 3 + [True] * 3
+        until_nothing_is_left(service)
+        assert {transport.data.count(b"HTTP/1.1 200") for _, transport in clients[:3]} == {LARGE_BYTES // 30}
+
+    in_one_turn(test)
+
+
+def test_who_has_gone_waits_no_more() -> None:
+    def test(service: Service, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+        connection, _ = connect()
+        connection.data_received(head.replace(b"\r\n\r\n", b"\r\nPrefer: wait=20\r\n\r\n"))
+        service.turn.end()
+        assert len(service.engine.active.waiters) == 1
+        connection.connection_lost(None)
+        assert len(service.engine.active.waiters) == 0
+
+    in_one_turn(test)

@@ -1,0 +1,32 @@
+"""What memory the server takes at most, whatever its clients do: the sum of its settings."""
+
+from __future__ import annotations
+
+from headway.core.config import Config
+from headway.core.engine import Engine
+
+# What each takes besides what is counted in bytes. A connection with its socket: its two known heads, what it may have
+# in its buffer before it is said not to read, and itself.
+CONNECTION_BYTES = 24 * 1024
+# A job that is not over, besides its payload: its entry, its limits, what it owes to the journal.
+JOB_BYTES = 1024
+# A key of 200 characters with its digest.
+KEY_BYTES = 512
+# Of one client whose requests are counted, in each of the two windows.
+CLIENT_BYTES = 320
+
+
+def parts(config: Config, engine: Engine) -> dict[str, int]:
+    """Return the bytes that each part of the server takes at most, besides the program and what tasks take."""
+    # Of the unanswered requests as much again may wait for its turn of the loop.
+    jobs = config.queue.size + config.workers
+    return {
+        "board and rings": engine.memory_bytes,
+        "results": config.results.max_bytes + config.results.max_result_bytes,
+        "payloads": config.queue.max_bytes,
+        f"{jobs} jobs": jobs * JOB_BYTES,
+        f"{config.idempotency.keys} keys": config.idempotency.keys * KEY_BYTES,
+        "unanswered requests": 2 * config.limits.unanswered_bytes + config.limits.body_bytes,
+        "untaken answers": config.limits.untaken_bytes,
+        f"{config.limits.connections} connections": config.limits.connections * CONNECTION_BYTES,
+    }
