@@ -159,6 +159,10 @@ class Engine:
         """Return seconds after which a client that could not be served now can be."""
         return self.active.estimate.later(0.0, time.monotonic())
 
+    def promise(self, seconds: float) -> float:
+        """Return in how many seconds, ``seconds`` or a little later, there is room for a request; and take it."""
+        return self.active.estimate.pace.promise(time.monotonic(), seconds)
+
     def peek_batch(self, batch_id: bytes) -> BatchStatus | None:
         """Return what is known of a batch at once; None where it was never issued."""
         return self.batches.peek(batch_id, time.monotonic())

@@ -45,6 +45,10 @@ class Recovering:
         """Return seconds after which a client that could not be served now can be."""
         return self._pace.promise(time.monotonic(), RETRY_S)
 
+    def promise(self, seconds: float) -> float:
+        """Return in how many seconds, ``seconds`` or a little later, there is room for a request; and take it."""
+        return self._pace.promise(time.monotonic(), seconds)
+
     def __getattr__(self, name: str) -> NoReturn:
         raise RecoveringError(self.later())
 

@@ -1,6 +1,7 @@
 """How many polls are promised for when: the server's account of the crowd that it has told to come back.
 
-Time is cut into slots, and a slot takes as many polls as the share of the server's capacity that is theirs. One that
+Time is cut into slots, SLOTS_PER_S at least unless a slot would take less than one poll, and each takes as many as the
+share of the server's capacity that is theirs. One that
 finds its slot full is promised for the next that has room, and those of one slot are told to come evenly over it. So a
 thousand clients that are told at once come back one after the other, and no more are promised than can be served.
 
@@ -17,10 +18,10 @@ from __future__ import annotations
 import random
 
 SLOTS_PER_S = 20.0
-# A power of two; together they reach longer than anybody is told to wait but for a job that is scheduled.
+# A power of two; together they reach longer than anybody is told to wait but for a job that is scheduled, or half so.
 SLOTS = 1 << 14
 MASK = SLOTS - 1
-# A wait that is longer reaches past the last slot.
+# How far slots reach of which there are SLOTS_PER_S.
 FAR_S = (SLOTS - 2) / SLOTS_PER_S
 # By up to which part of such a wait its promise is put off, and by how many seconds at most.
 FAR_SPREAD = 1 / 64
@@ -34,8 +35,11 @@ class Pace:
 
     def __init__(self, per_second: float) -> None:
         # Of one slot.
-        self.most = max(round(per_second / SLOTS_PER_S), 1)
-        self._step = 1 / SLOTS_PER_S / self.most
+        self.most = max(int(per_second / SLOTS_PER_S), 1)
+        self._slots_per_s = per_second / self.most
+        self._step = 1 / per_second
+        # A wait that is longer reaches past the last slot.
+        self.far_s = (SLOTS - 2) / self._slots_per_s
         # By slot mod SLOTS: its entry, an earlier slot's until it has a promise; and where to look when it is full.
         self._entries = [0] * SLOTS
         self._next = [0] * SLOTS
@@ -44,13 +48,13 @@ class Pace:
 
     def promise(self, now: float, wait: float) -> float:
         """Return in how many seconds, ``wait`` or a little later, there is room for one more poll; and take it."""
-        if wait > FAR_S:
+        if wait > self.far_s:
             return wait + min(wait * FAR_SPREAD, FAR_SPREAD_S) * random.random()  # noqa: S311
-        at = (now + wait) * SLOTS_PER_S
+        at = (now + wait) * self._slots_per_s
         slot = int(at)
         if self._full_from <= slot < self._full_to:
             at = slot = self._full_to
-            wait = slot / SLOTS_PER_S - now
+            wait = slot / self._slots_per_s - now
         entries, base = self._entries, slot * WIDTH
         entry = entries[slot & MASK]
         if entry <= base:
@@ -62,10 +66,10 @@ class Pace:
             return wait + (slot + 1 - at) * promised * self._step
         if not self._full_from <= slot <= self._full_to:
             self._full_from = slot
-        slot = self._full_to = self._with_room(slot, int(now * SLOTS_PER_S) + SLOTS - 1)
+        slot = self._full_to = self._with_room(slot, int(now * self._slots_per_s) + SLOTS - 1)
         promised = max(entries[slot & MASK] - slot * WIDTH, 0)
         entries[slot & MASK] = slot * WIDTH + promised + 1
-        return slot / SLOTS_PER_S + promised * self._step - now
+        return slot / self._slots_per_s + promised * self._step - now
 
     def _with_room(self, slot: int, last: int) -> int:
         """Return the first slot from ``slot`` on that has room; ``last``, which takes any number, if none before it."""

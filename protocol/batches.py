@@ -10,10 +10,21 @@ from headway.core.batches import BatchStatus
 from headway.core.job import State
 from headway.core.keys import Key
 from headway.protocol import bodies
+from headway.protocol.heads import media_type
 from headway.protocol.jobs import patience, when_safe
 from headway.protocol.problems import Refusal, document
 from headway.protocol.request import Request
-from headway.protocol.responses import JSON, NAMES, PROBLEM, STATUS_LINES, Answer, Held, NextTurn, complete
+from headway.protocol.responses import (
+    JSON,
+    NAMES,
+    PROBLEM,
+    STATUS_LINES,
+    Answer,
+    Held,
+    NextTurn,
+    bodiless,
+    complete,
+)
 from headway.protocol.service import Service
 from headway.protocol.submissions import REPLAYED, check_content, key_of
 
@@ -120,7 +131,9 @@ def _created(service: Service, request: Request, batch: BatchStatus, fields: byt
 
 def _told(service: Service, request: Request, batch: BatchStatus, fields: bytes = b"") -> bytes:
     head = _head(service, batch) + fields
-    return head + b"\r\n" if request.method == b"HEAD" else _with_document(service, batch, head)
+    if request.method == b"HEAD":
+        return bodiless(head, media_type(service.heads.codes[batch.state]))
+    return _with_document(service, batch, head)
 
 
 def _head(service: Service, batch: BatchStatus) -> bytes:

@@ -24,6 +24,11 @@ Content = TypeVar("Content")
 SHORT_BYTES = 64 * 1024
 VALUES_MOST = 4000
 
+# Content with each digit as 0 and each E as e has one of FAR in it where a number is too large for a float: one with an
+# exponent of three digits, or with so many digits that a shorter exponent does.
+_SHAPES = bytes(0x30 if chr(byte) in "0123456789" else 0x65 if chr(byte) in "eE" else 0x20 for byte in range(256))
+FAR_EXPONENT, FAR_DIGITS = b"e000", b"0" * 200
+
 _submission = msgspec.json.Decoder(Submission)
 _batch = msgspec.json.Decoder(Annotated[list[Submission], Meta(min_length=1, max_length=COUNT_MOST)])
 
@@ -43,6 +48,9 @@ def _decoded(body: bytes, decoder: msgspec.json.Decoder[Content], faults_of: Cal
         if not body.isascii():
             # The payload is kept as it is, so that nobody else looks whether it is text.
             body.decode()
+        shapes = body.translate(_SHAPES, b"+")
+        if FAR_EXPONENT in shapes or (len(shapes) > len(FAR_DIGITS) and FAR_DIGITS in shapes):
+            _check_numbers(body)
         return decoder.decode(body)
     except (msgspec.ValidationError, OverflowError) as error:
         members = _members(body)
@@ -50,6 +58,20 @@ def _decoded(body: bytes, decoder: msgspec.json.Decoder[Content], faults_of: Cal
         raise InvalidError((few(faults_of(members)) if members is not None else []) or [_fault(error)]) from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise MalformedError(str(error)) from None
+
+
+def _check_numbers(body: bytes) -> None:
+    """Raise MalformedError where a number is too large for the task to be given it, wherever it stands.
+
+    The decoder leaves a payload as it is, so nobody else looks. To find that no number can be so large costs 0.3 µs.
+    """
+    try:
+        msgspec.json.decode(body)
+    except msgspec.ValidationError as error:
+        raise MalformedError(f"{error}: it is over 1.8e308") from None
+    except (msgspec.DecodeError, RecursionError, OverflowError, ValueError):
+        # What is wrong besides is said by who comes next.
+        return
 
 
 def _members(body: bytes) -> object:

@@ -36,6 +36,8 @@ PLAIN = {b"host", b"connection", b"content-type", b"content-length", b"forwarded
 FEED_BYTES = 4096
 # Answers that may stand in a client's buffer before it is said not to read.
 BUFFER_BYTES = 16 * 1024
+# A request line of a method that no server has is known as one if it is no longer.
+BEGUN_BYTES = 1024
 # The name under which the road of known submissions counts and logs.
 SUBMIT = "POST /jobs"
 
@@ -47,13 +49,15 @@ class Connection(Answering):
 
     __slots__ = (
         *("_at", "_body_bytes", "_fruitless_bytes", "_holds_bytes", "_in_body", "_in_head", "_known_post", "_rest"),
-        *("_submitted", "known_rest"),
+        *("_begun", "_submitted", "known_rest"),
     )
 
     def __init__(self, service: Service) -> None:
         super().__init__(service)
         self._request = Request(service.config.limits, self._expects, self._ready)
         self._in_head = self._in_body = False
+        # The end of what the parser was fed since the last request was complete.
+        self._begun = b""
         # What was read and not fed to the parser yet, from ``_at`` on.
         self._rest = b""
         self._at = 0
@@ -296,7 +300,12 @@ class Connection(Answering):
         except HttpParserUpgrade as upgrade:
             return int(upgrade.args[0])
         except HttpParserError as error:
-            self._refuse(refused(error), self._is_head() and not isinstance(error, HttpParserInvalidMethodError))
+            is_head = self._is_head() and not isinstance(error, HttpParserInvalidMethodError)
+            self._refuse(refused(error, self._begun + bytes(data)), is_head)
+        if request.begun:
+            self._begun = (self._begun + bytes(data))[-BEGUN_BYTES:]
+        elif self._begun:
+            self._begun = b""
         return 0
 
     def _is_head(self) -> bool:

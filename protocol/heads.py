@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from headway.core.job import State, Status
 from headway.protocol.clock import Clock, http_date
-from headway.protocol.responses import NAMES, REASONS, STATUS_LINES
+from headway.protocol.responses import JSON, NAMES, PROBLEM, REASONS, STATUS_LINES
 
 # The code that tells a client what to do, by state; see docs/protocol.md.
 CODES = {
@@ -27,7 +27,7 @@ CODES = {
 WAITING_FIELDS = b"Retry-After: %d\r\nRetry-After-Ms: %d\r\nJob-Position: %d\r\n"
 RUNNING_FIELDS = b"Retry-After: %d\r\nRetry-After-Ms: %d\r\nJob-Attempt: %d\r\n"
 PROGRESS_FIELD = b"Job-Progress: %d\r\n"
-SUCCEEDED_FIELDS = b"Expires: %b\r\nServer-Timing: queue;dur=%.1f, run;dur=%.1f\r\n"
+SUCCEEDED_FIELDS = b"Expires: %b\r\nSunset: %b\r\nServer-Timing: queue;dur=%.1f, run;dur=%.1f\r\n"
 
 
 class Heads:
@@ -57,8 +57,11 @@ class Heads:
         # Of the wall clock less of the monotonic one when a job ends: when its status expires.
         self.expiry = self._clock.offset + self._kept_seconds
         lines = [b"Job-State: %b\r\n%b" % (name.encode(), self._clock.fields) for name in NAMES]
-        # By state; those of ``accepted`` are formats that take an id.
-        self.openings = [STATUS_LINES[code] + line for code, line in zip(self.codes, lines, strict=True)]
+        # By state; those of ``accepted`` are formats that take an id, and have their Content-Type with their body.
+        self.openings = [
+            b"%b%bContent-Type: %b\r\n" % (STATUS_LINES[code], line, media_type(code))
+            for code, line in zip(self.codes, lines, strict=True)
+        ]
         self._accepted = [STATUS_LINES[202] + b"Location: /jobs/%b\r\n" + line for line in lines]
 
     def job(self, status: Status) -> bytes:
@@ -86,8 +89,10 @@ class Heads:
         return SUCCEEDED_FIELDS % self._times(status.submitted, status.started, status.ended)
 
     def _failed(self, status: Status) -> bytes:
-        return b"Expires: %b\r\nJob-Reason: %b\r\nJob-Attempt: %d\r\n" % (
-            http_date(int(status.ended + self.expiry)),
+        date = http_date(int(status.ended + self.expiry))
+        return b"Expires: %b\r\nSunset: %b\r\nJob-Reason: %b\r\nJob-Attempt: %d\r\n" % (
+            date,
+            date,
             REASONS[status.reason].encode(),
             status.attempt,
         )
@@ -95,6 +100,16 @@ class Heads:
     def _nothing(self, _: Status) -> bytes:
         return b""
 
-    def _times(self, submitted: float, started: float, ended: float) -> tuple[bytes, float, float]:
-        """When the status of a job expires, as a date; how long it waited and ran, in milliseconds."""
-        return http_date(int(ended + self.expiry)), (started - submitted) * 1000, (ended - started) * 1000
+    def _times(self, submitted: float, started: float, ended: float) -> tuple[bytes, bytes, float, float]:
+        """When the status of a job expires, twice, as a date; how long it waited and ran, in milliseconds."""
+        date = http_date(int(ended + self.expiry))
+        return date, date, (started - submitted) * 1000, (ended - started) * 1000
+
+    def kept_for(self, status: Status) -> int:
+        """Return for how many seconds from now the status of a job that is over is kept, at the longest."""
+        return max(int(status.ended + self._kept_seconds - self._clock.now), 0)
+
+
+def media_type(code: int) -> bytes:
+    """Return what the body of an answer about jobs is, by its status code."""
+    return PROBLEM if code >= 400 else JSON

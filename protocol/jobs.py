@@ -110,9 +110,10 @@ def with_document(service: Service, status: Status, head: bytes) -> Answer | Hel
 def _documented(service: Service, status: Status, head: bytes, said: Result | None) -> bytes:
     code = service.heads.codes[status.state]
     error = None if said is None else said.body.decode()
-    if code >= 400:
-        return complete(head, PROBLEM, ended_document(status, code, error), bodiless=False)
-    return complete(head, JSON, status_document(status, service.clock, error), bodiless=False)
+    ended = code >= 400
+    body = ended_document(status, code, error) if ended else status_document(status, service.clock, error)
+    # The head has the type of it.
+    return b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
 
 
 def _with_result(service: Service, status: Status, then: Callable[[Result | None], Answer]) -> Answer | Held:
@@ -176,9 +177,10 @@ def _result(service: Service, request: Request, status: Status, fields: bytes) -
     if status.state != State.SUCCEEDED:
         return _told(service, request, status, fields)
     tag = b'"%b"' % status.id
-    fields = b"Job-State: succeeded\r\n%bETag: %b\r\nCache-Control: private, immutable\r\n" % (
+    fields = b"Job-State: succeeded\r\n%bETag: %b\r\nCache-Control: private, max-age=%d\r\n" % (
         service.clock.date + fields,
         tag,
+        service.heads.kept_for(status),
     )
     is_head = request.method == b"HEAD"
     matches = _matches(request.headers.get(b"if-none-match"), tag)

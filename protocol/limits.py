@@ -13,6 +13,7 @@ and makes nobody's count be forgotten, but it can use up what those who come aft
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from headway.core.config import Config
 from headway.protocol.clients import Clients
@@ -25,6 +26,11 @@ CLIENTS_MOST = 1 << 15
 CROWD = b"crowd"
 # Of a quota, so that what was regained to the last bit is not refused for a rounding error.
 SLACK = 1e-9
+# Moments that are no further apart are the same one, rounded.
+SAME_S = 0.002
+
+# Returns in how many seconds, so many or a little later, there is room for one more request; and takes it.
+Promise = Callable[[float], float]
 
 
 class Rate:
@@ -39,6 +45,8 @@ class Rate:
         # When each client will have regained all, of time.monotonic.
         self._recent: dict[bytes, float] = {}
         self._before: dict[bytes, float] = {}
+        # When those who were turned away were told to come, of time.monotonic.
+        self._told: dict[bytes, float] = {}
         # When the window ends.
         self._turn_at = 0.0
 
@@ -63,6 +71,19 @@ class Rate:
         recent[client] = after
         return 0, after - now
 
+    def told(self, client: bytes, milliseconds: int, now: float, promise: Promise) -> int:
+        """Return in how many milliseconds, ``milliseconds`` or a little later, ``client`` is to come, as promised.
+
+        It has one promise at a time: who asks again and again takes no room from others.
+        """
+        due = now + milliseconds / 1000
+        at = self._told.get(client, 0.0)
+        if at < due - SAME_S:
+            if len(self._told) >= self._clients_most:
+                self._told.clear()
+            at = self._told[client] = now + promise(milliseconds / 1000)
+        return max(int((at - now) * 1000), milliseconds)
+
     def give_back(self, client: bytes, now: float) -> None:
         """Undo that ``client`` was let in once a moment ago."""
         if client not in self._recent:
@@ -83,7 +104,8 @@ class Rate:
 class Limits:
     """The limits on submitting and on polling, each None where there is none."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, promise: Promise) -> None:
+        self._promise = promise
         rates, http = config.rates, config.http
         self._clients = Clients(http.trusted_proxies, http.client_header)
         self.submits = Rate("submit", rates.submits, rates.submits_window) if rates.submits else None
@@ -109,7 +131,8 @@ class Limits:
 
     def _admit(self, rate: Rate, request: Request, count: int) -> None:
         client = self._clients.key(request.peer, request.headers)
-        milliseconds, until_whole = rate.take(client, count, time.monotonic())
+        now = time.monotonic()
+        milliseconds, until_whole = rate.take(client, count, now)
         if not milliseconds:
             state = b'RateLimit: "%b";r=%d;t=%d\r\n' % (
                 rate.name.encode(),
@@ -118,6 +141,7 @@ class Limits:
             )
             request.allowance = rate.policy + state
             return
+        milliseconds = rate.told(client, milliseconds, now, self._promise)
         seconds = (milliseconds + 999) // 1000
         state = b'RateLimit: "%b";r=%d;t=%d\r\n' % (rate.name.encode(), rate.left(until_whole), seconds)
         raise Refusal(
@@ -127,6 +151,6 @@ class Limits:
         )
 
 
-def limits(config: Config) -> Limits | None:
-    """Return the limits on clients, None where there are none."""
-    return Limits(config) if config.rates.submits or config.rates.polls else None
+def limits(config: Config, promise: Promise) -> Limits | None:
+    """Return the limits on clients, None where there are none; who is turned away comes when ``promise`` says."""
+    return Limits(config, promise) if config.rates.submits or config.rates.polls else None

@@ -133,7 +133,7 @@ class Polls:
                 elif state == SUCCEEDED and board.kept(row, now):
                     end, start = ended[row], started[row]
                     date = http_date(int(end + expiry))
-                    fields = DONE % (date, (start - submitted[row]) * 1000, (end - start) * 1000)
+                    fields = DONE % (date, date, (start - submitted[row]) * 1000, (end - start) * 1000)
                 else:
                     client.read(data)
                     continue

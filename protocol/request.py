@@ -47,6 +47,22 @@ _HOST = re.compile(rb"([\w.~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.v]+\])(:\d*)?", re.ASC
 _ABSOLUTE = re.compile(rb"https?://[^/?#]+", re.IGNORECASE)
 # What llhttp says of a version that it does not know.
 INVALID_VERSION = "Invalid HTTP version"
+# What it says of a method of RTSP's, which it knows too.
+OTHER_METHOD = "Invalid method for HTTP/x.x request"
+# A percent-encoded octet, what is none, and what need not be encoded (RFC 3986, 2.1 and 2.3).
+_ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
+_NO_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_UNRESERVED = re.compile(rb"[A-Za-z0-9._~-]")
+# The line that a request begins with (RFC 9112, 3), or as much of it as has come: method, target and version. It stands
+# at the beginning, or after a request without content.
+_REQUEST_LINE = re.compile(
+    rb"""(?: \A (?: \r\n )* | \r\n\r\n )
+    ( [!#$%&'*+.^_`|~0-9A-Za-z-]+ )
+    (?: \Z | [ ] (?: \Z | [!-~]+ (?: \Z | [ ] (?: H?T?T?P?/?\d?\.? \Z | HTTP/\d\.\d (?: \Z | \r ) ) ) ) )""",
+    re.VERBOSE,
+)
+# Methods that the parser takes, so that no such line is what it stopped at.
+_TAKEN = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"})
 VERSIONS = "this server speaks HTTP/1.1 and HTTP/1.0"
 
 
@@ -159,6 +175,8 @@ class Request:
             if name in FRAMING:
                 raise Refusal("bad-request", f"{name.decode()} cannot be a trailer (RFC 9110, 6.5.1)", close=True)
         elif name in KEPT:
+            # The parser leaves the white space behind a value (RFC 9110, 5.5).
+            value = value.rstrip(b" \t")
             if name not in self.headers:
                 self.headers[name] = value
             elif name in SINGLE:
@@ -181,6 +199,8 @@ class Request:
             self._check_host(host)
         if self.target[:1] != b"/":
             self._check_target()
+        if b"%" in self.target:
+            self.target = normalized(self.target)
         if b"upgrade" in headers and parser.should_upgrade():
             return
         if len(headers) > 1 or self.method in SENDING or host is None:
@@ -262,16 +282,42 @@ class Request:
         return Refusal("too-large", f"content has at most {self.limits.body_bytes} bytes", close=True)
 
 
+def normalized(target: bytes) -> bytes:
+    """Return ``target`` with its path as everybody writes it: what need not be escaped is not (RFC 3986, 6.2.2).
+
+    Raises Refusal where a percent sign is not followed by two hex digits.
+    """
+    path, mark, query = target.partition(b"?")
+    if _NO_ESCAPE.search(path):
+        raise Refusal(
+            "bad-request",
+            "a percent sign in the path is not followed by two hex digits (RFC 3986, 2.1)",
+            close=True,
+        )
+    return _ESCAPE.sub(_unescaped, path) + mark + query
+
+
+def _unescaped(escape: re.Match[bytes]) -> bytes:
+    byte = bytes.fromhex(escape[1].decode())
+    return byte if _UNRESERVED.fullmatch(byte) else escape[0].upper()
+
+
 def head_too_large(limits: Limits) -> Refusal:
     """Return the refusal of a head that is over one of its limits."""
     detail = f"a head has at most {limits.headers} lines and {limits.head_bytes} bytes"
     return Refusal("head-too-large", detail, close=True)
 
 
-def refused(error: HttpParserError) -> Refusal | HeadwayError:
-    """Return what to answer to bytes that the parser did not take, or that a callback of ours refused."""
-    if isinstance(error, HttpParserInvalidMethodError):
-        return Refusal("bad-request", "the request line does not begin with a method that HTTP knows")
+def refused(error: HttpParserError, data: bytes) -> Refusal | HeadwayError:
+    """Return what to answer to bytes that the parser did not take, or that a callback of ours refused.
+
+    ``data`` is what the parser was fed since a request was complete, or the end of it. A method that no server has is
+    501 (RFC 9110, 9.1); what is no method is 400.
+    """
+    if isinstance(error, HttpParserInvalidMethodError) or str(error) == OTHER_METHOD:
+        if any(found[1] not in _TAKEN for found in _REQUEST_LINE.finditer(data)):
+            return Refusal("not-implemented", "no route here has this method", fields=METHODS)
+        return Refusal("bad-request", "the request line does not begin with a method")
     if isinstance(error.__context__, Refusal | HeadwayError):
         return error.__context__
     if str(error) == INVALID_VERSION:

@@ -73,7 +73,7 @@ class Service:
         self.holds = config.journal.path is not None
         # Requests refused, by the reason of their error.
         self.rejections: dict[str, int] = {}
-        self.limits = limits(config)
+        self.limits = limits(config, lambda seconds: self.engine.promise(seconds))
         self.access_log = config.log.access
         # Each answer from now on is the last of its connection.
         self.winding_down = False

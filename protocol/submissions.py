@@ -57,8 +57,6 @@ def confirm_plain(service: Service, sequence: int) -> bytes:
 def put(service: Service, request: Request, name: bytes) -> Answer | Held:
     """PUT /jobs/{key}: take a job under a key of the client's, as POST with this Idempotency-Key does."""
     check_content(request)
-    if ids.has_form(name):
-        raise InvalidError([("key", "has the form of an id; choose another, for instance with a dash in it")])
     return _keyed(service, request, _checked(name))
 
 
@@ -78,6 +76,8 @@ def key_of(request: Request) -> str:
 
 
 def _checked(key: bytes) -> str:
+    if ids.has_form(key):
+        raise InvalidError([("key", "has the form of an id; choose another, for instance with a dash in it")])
     if not _KEY.fullmatch(key):
         raise InvalidError([("key", "an idempotency key is 1 to 200 of the characters A-Z a-z 0-9 . _ ~ -")])
     return key.decode()

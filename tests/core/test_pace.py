@@ -47,6 +47,17 @@ def test_a_thousand_that_are_told_at_once_come_one_after_the_other() -> None:
     assert all(later - earlier >= 0.098 for earlier, later in zip(come, come[200:], strict=False))
 
 
+@pytest.mark.parametrize("per_second", [0.3, 1.0, 7.0, 10.0, 19.0, 30.0, 50.0, 333.0])
+def test_no_more_are_promised_in_a_second_than_can_be_served_however_few_that_are(per_second: float) -> None:
+    pace = Pace(per_second)
+    count = int(20 * per_second) + 5
+    come = sorted(pace.promise(BEGIN_S, 0.0) for _ in range(count))
+    # Of the slot that has begun, as many as of a whole one.
+    most = int(5 * per_second * 1.01 + per_second / SLOTS_PER_S) + 1
+    assert all(later - earlier >= 5.0 for earlier, later in zip(come, come[most:], strict=False))
+    assert come[-1] < (count + 1) / per_second + 1 / SLOTS_PER_S
+
+
 def test_full_slots_are_stepped_over_in_a_few_steps() -> None:
     pace = Pace(SLOTS_PER_S)
     looked = 0

@@ -65,7 +65,7 @@ def test_from_one_to_a_thousand(server: Server, count: int) -> None:
     assert len(set(jobs)) == count
     head = over(server, path)
     assert (head.status, counts(head)) == (200, ["0", "0", None, None])
-    assert head.names == COUNTS
+    assert head.names == {*COUNTS, "content-type"}
 
 
 def test_a_batch_is_pending_until_its_last_job_is_over(server: Server, gate: Gate) -> None:
@@ -74,7 +74,7 @@ def test_a_batch_is_pending_until_its_last_job_is_over(server: Server, gate: Gat
     server.wait_for(jobs[1], "running")
     server.wait_for(jobs[2], "failed")
     head = server.head(path)
-    assert (head.status, counts(head), head.names) == (202, ["1", "1", None, None], WAITING)
+    assert (head.status, counts(head), head.names) == (202, ["1", "1", None, None], {*WAITING, "content-type"})
     document = server.get(path)
     assert (document.status, document["content-type"]) == (202, "application/json")
     assert document.json["jobs"] == [
@@ -90,7 +90,7 @@ def test_a_batch_is_pending_until_its_last_job_is_over(server: Server, gate: Gat
     ]
     gate.open()
     head = over(server, path)
-    assert (head.status, counts(head), head.names) == (424, ["0", "1", None, None], COUNTS)
+    assert (head.status, counts(head), head.names) == (424, ["0", "1", None, None], {*COUNTS, "content-type"})
     document = server.get(path)
     assert (document.status, document["content-type"]) == (424, "application/problem+json")
     assert document.json["type"] == "urn:headway:problem:batch-failed"
@@ -112,7 +112,11 @@ def test_delete_cancels_what_is_left(server: Server, gate: Gate) -> None:
     answer = server.delete(path)
     assert (answer.status, counts(answer)) == (202, ["0", "0", "2", None])
     head = server.head(path)
-    assert (head.status, counts(head), head.names) == (410, ["0", "0", "2", None], {*COUNTS, "batch-cancelled"})
+    assert (head.status, counts(head), head.names) == (
+        410,
+        ["0", "0", "2", None],
+        {*COUNTS, "batch-cancelled", "content-type"},
+    )
     assert server.get(path).json["type"] == "urn:headway:problem:batch-cancelled"
     assert [server.head(job).status for job in jobs] == [200, 410, 410]
     assert server.delete(path).status == 204
@@ -140,7 +144,11 @@ def test_a_batch_expires_as_its_jobs_do(start: Start) -> None:
     server = start(retention__jobs=2, drain_linger=0)
     path, _ = submit(server, one("nothing"), one("nothing"), one("nothing"))
     head = over(server, path)
-    assert (head.status, counts(head), head.names) == (200, ["0", "0", None, "1"], {*COUNTS, "batch-expired"})
+    assert (head.status, counts(head), head.names) == (
+        200,
+        ["0", "0", None, "1"],
+        {*COUNTS, "batch-expired", "content-type"},
+    )
     assert len(server.get(path).json["jobs"]) == 2
     assert server.get(path).json["succeeded"] == 3
     server.run("nothing")

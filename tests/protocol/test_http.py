@@ -244,7 +244,7 @@ def test_head_of_a_job_says_what_get_would_but_its_length(server: Server, task: 
     path = server.run(task)
     get, head = server.get(path), server.head(path)
     assert head.status == get.status == status
-    assert without(head) == without(get, "content-length", "content-type")
+    assert without(head) == without(get, "content-length")
     assert without(server.head(path + "/result"), "content-length", "content-type").items() <= (
         without(server.get(path + "/result")).items()
     )
@@ -288,3 +288,74 @@ def test_heads_of_different_jobs_are_told_apart(server: Server, gate: Gate) -> N
     with server.wire() as wire:
         found = [wire.ask(request("HEAD", path)).status for path in paths * 3]
     assert found == [200, 202, 424, 404] * 3
+
+
+PADS = ["", " ", "\t", " \t \t", "  "]
+
+
+@pytest.mark.parametrize("before", PADS)
+@pytest.mark.parametrize("behind", PADS)
+def test_white_space_around_a_field_value_is_no_part_of_it(server: Server, before: str, behind: str) -> None:
+    body = submission("nothing")
+    key = f"ows-{PADS.index(before)}-{PADS.index(behind)}-{time.monotonic_ns()}"
+    fields = {
+        "Host": "test:80",
+        "Content-Type": "application/json",
+        "Content-Length": str(len(body)),
+        "Content-Encoding": "identity",
+        "Prefer": "return=minimal",
+        "Idempotency-Key": key,
+        "Connection": "keep-alive",
+    }
+    lines = [f"{name}:{before}{value}{behind}" for name, value in fields.items()]
+    sent = "\r\n".join(["POST /jobs HTTP/1.1", *lines, "", ""]).encode() + body
+    with server.wire() as wire:
+        first, second = wire.ask(sent), wire.ask(sent)
+        assert (first.status, second.status) in ((202, 202), (202, 200))
+        assert first["location"] == second["location"]
+        assert (first.body, "connection" in first.headers) == (b"", False)
+        expected = f"GET /jobs/{key} HTTP/1.1\r\nHost:{before}test{behind}\r\nConnection:{before}close{behind}\r\n\r\n"
+        answer = wire.ask(expected.encode())
+        assert answer["connection"] == "close"
+        wire.read_end()
+
+
+@pytest.mark.parametrize(("before", "behind"), [("\t", "\t "), ("", "\t")])
+def test_white_space_around_what_is_expected(server: Server, before: str, behind: str) -> None:
+    body = submission("nothing")
+    lines = ("Content-Type: application/json", f"Expect:{before}100-continue{behind}")
+    with server.wire() as wire:
+        head, _, _ = request("POST", "/jobs", *lines, body=body).partition(body)
+        wire.send(head)
+        assert wire.read().status == 100
+        wire.send(body)
+        assert wire.read().status == 202
+
+
+def test_a_path_is_the_same_however_it_is_escaped(server: Server) -> None:
+    key = f"escaped-{time.monotonic_ns()}"
+    escaped = "".join(f"%{ord(letter):02x}" for letter in key)
+    put = request("PUT", f"/%6Aobs/{escaped}", "Content-Type: application/json", body=submission("nothing"))
+    location = server.ask(put)["location"]
+    server.wait_for(location, "succeeded")
+    for path in (f"/jobs/{key}", f"/job%73/{key}", f"/%6a%6F%62%73/{escaped}", location.replace("0", "%30")):
+        with server.wire() as wire:
+            # Twice: the second is a request that may be known.
+            heads = [wire.ask(request("HEAD", path)) for _ in range(2)]
+            assert [head.status for head in heads] == [200, 200], path
+            assert wire.ask(request("GET", f"{path}/%72esult")).json is None
+    assert server.ask(request("GET", "/jobs%3Fstate=failed")).status == 404
+    assert server.ask(request("GET", f"/jobs/{key}%2Fresult")).status == 404
+    assert server.ask(request("GET", "/jobs?state=%66ailed")).status == 200
+    assert server.ask(request("GET", "/%68ealthz?%zz")).status == 200
+
+
+def test_the_first_and_a_replayed_answer_say_where_the_job_is(server: Server) -> None:
+    for task, status in (("nothing", 200), ("fail", 424)):
+        sent = post(submission(task), f"Idempotency-Key: replayed-{task}-{time.monotonic_ns()}")
+        location = server.ask(sent)["location"]
+        wait = server.ask(request("HEAD", location, "Prefer: wait=10"))
+        assert wait.status == status
+        again = server.ask(sent)
+        assert (again.status, again["idempotency-replayed"]) == (status, "true")
+        assert again["location"] == again["content-location"] == location

@@ -13,8 +13,9 @@ from tests.conftest import Start
 from tests.end_to_end.process import Gate, Server
 from tests.protocol.wire import Answer, post, request, submission
 
-WAITING = {"job-state", "retry-after", "retry-after-ms", "job-position"}
-ACCEPTED = {*WAITING, "location", "content-type", "content-length"}
+WAITING = {"job-state", "retry-after", "retry-after-ms", "job-position", "content-type"}
+RUNNING = {"job-state", "retry-after", "retry-after-ms", "job-attempt", "content-type"}
+ACCEPTED = {*WAITING, "location", "content-length"}
 
 
 def seconds_until(date: str) -> float:
@@ -24,7 +25,7 @@ def seconds_until(date: str) -> float:
 
 def check_gone(answer: Answer, state: str) -> None:
     assert (answer.status, answer["job-state"]) == (410, state)
-    assert answer.names == {"job-state"}
+    assert answer.names == {"job-state", "content-type"}
 
 
 def test_accepted(server: Server) -> None:
@@ -41,7 +42,7 @@ def test_accepted_without_a_body(server: Server, prefer: str) -> None:
     answer = server.ask(post(submission("nothing"), f"Prefer: {prefer}"))
     assert answer.status == 202
     assert (answer["content-length"], answer["preference-applied"]) == ("0", "return=minimal")
-    assert answer.names >= WAITING | {"location"}
+    assert answer.names >= WAITING - {"content-type"} | {"location"}
 
 
 @pytest.mark.parametrize("prefer", ["return=representation", "respond-async", "return=minimalist", "x-return=minimal"])
@@ -104,7 +105,7 @@ def test_further_back_is_told_to_come_back_later(one_worker: Server, gate: Gate)
 def test_running(server: Server, gate: Gate) -> None:
     head = server.wait_for(server.submit("until_file", gate.path), "running")
     assert head.status == 202
-    assert head.names == {"job-state", "retry-after", "retry-after-ms", "job-attempt"}
+    assert head.names == RUNNING
     assert head["job-attempt"] == "1"
 
 
@@ -115,7 +116,7 @@ def test_running_with_progress(server: Server, gate: Gate, percent: float, told:
         while "job-progress" not in (head := wire.ask(request("HEAD", path))).headers:
             assert head.status == 202
     assert head["job-progress"] == told
-    assert head.names == {"job-state", "retry-after", "retry-after-ms", "job-attempt", "job-progress"}
+    assert head.names == {*RUNNING, "job-progress"}
 
 
 def test_retrying(one_worker: Server) -> None:
@@ -129,7 +130,8 @@ def test_retrying(one_worker: Server) -> None:
 def test_succeeded(server: Server) -> None:
     head = server.head(server.run("nothing"))
     assert (head.status, head["job-state"]) == (200, "succeeded")
-    assert head.names == {"job-state", "expires", "server-timing"}
+    assert head.names == {"job-state", "expires", "sunset", "server-timing", "content-type"}
+    assert head["sunset"] == head["expires"]
     assert 3590 < seconds_until(head["expires"]) <= 3601
 
 
@@ -167,7 +169,8 @@ def test_failed(server: Server, gate: Gate, task: str, members: dict[str, object
     path = server.run(task, payload, **{name: value for name, value in members.items() if name != "payload"})
     head = server.head(path)
     assert (head.status, head["job-state"]) == (424, "failed")
-    assert head.names == {"job-state", "job-reason", "job-attempt", "expires"}
+    assert head.names == {"job-state", "job-reason", "job-attempt", "expires", "sunset", "content-type"}
+    assert head["sunset"] == head["expires"]
     assert (head["job-reason"], head["job-attempt"]) == (reason, attempt)
     assert 3590 < seconds_until(head["expires"]) <= 3601
 

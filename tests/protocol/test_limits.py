@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import msgspec
 import pytest
@@ -152,8 +153,8 @@ def test_a_network_that_is_none_is_named() -> None:
     for wrong in ("10.0.0.0/33", "proxy", "10.0.0.1/8"):
         config = msgspec.convert({"http": {"trusted_proxies": [wrong]}, "rates": {"polls": 1}}, Config)
         with pytest.raises(ConfigError, match=r"http\.trusted_proxies: .*expected networks such as 10\.0\.0\.0/8"):
-            limits(config)
-    assert limits(Config()) is None
+            Clients(config.http.trusted_proxies, config.http.client_header)
+    assert limits(Config(), lambda seconds: seconds) is None
 
 
 # On the wire.
@@ -240,3 +241,29 @@ def test_nothing_is_said_where_nothing_is_limited(server: Server) -> None:
     answer = server.ask(post(submission("nothing"), "X-Forwarded-For: 192.0.2.1", "Forwarded: for=192.0.2.1"))
     assert {name for name in answer.headers if "ratelimit" in name} == set()
     assert json.loads(answer.body)["state"] == "queued"
+
+
+def test_who_is_turned_away_comes_as_polls_do(start: Start) -> None:
+    """Ten a second are promised at most, whoever it is; and who asks again and again takes no room from others."""
+    server = start(
+        rates__polls=1,
+        rates__polls_window=2,
+        polling__capacity=20,
+        polling__share=0.5,
+        http__trusted_proxies=["127.0.0.0/8"],
+    )
+    moments = []
+    with server.wire() as wire:
+        for client in range(60):
+            ask = request("GET", "/jobs?state=failed", f"X-Forwarded-For: 10.0.{client}.1")
+            assert wire.ask(ask).status == 200
+            told = []
+            for _ in range(3):
+                over = wire.ask(ask)
+                assert (over.status, over["ratelimit"]) == (429, f'"poll";r=0;t={over["retry-after"]}')
+                told.append(time.monotonic() + int(over["retry-after-ms"]) / 1000)
+            assert max(told) - min(told) < 0.05
+            moments.append(told[0])
+    moments.sort()
+    assert all(later - earlier > 0.9 for earlier, later in zip(moments, moments[11:], strict=False))
+    assert moments[-1] - moments[0] < 8

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from headway.core import ids
 
 from tests.conftest import Start
 from tests.end_to_end.process import Gate, Server
@@ -25,6 +26,19 @@ def check_problem(answer: Answer, status: int) -> None:
     assert all(answer.json[member] for member in ("type", "title", "detail"))
 
 
+NINES = b"9" * 400
+TOO_LARGE = [
+    b'"payload":1e999',
+    b'"payload":-1E+999',
+    b'"payload":{"a":[{"b":1e0000309}]}',
+    b'"payload":[1,2,%b.5]' % NINES,
+    b'"payload":%be99' % NINES[:250],
+    b'"payload":1.8e308',
+    b'"delay":1e999',
+    b'"timeout":1e400',
+    b'"deadline":%b.0' % NINES,
+    b'"priority":1e999',
+]
 STAYING = [
     pytest.param(post(b"{"), 400, {}, id="not-json"),
     pytest.param(post(b""), 400, {}, id="empty-body"),
@@ -37,7 +51,12 @@ STAYING = [
     pytest.param(post(b'{"task":"nothing","payload":NaN}'), 400, {}, id="nan"),
     pytest.param(post(b'{"task":1,"payload":%b}' % (b"[" * 9999 + b"]" * 9999)), 400, {}, id="nested-after-a-fault"),
     pytest.param(post(b'{"task":"nothing","payload":%b}' % (b"[" * 9999)), 400, {}, id="deeply-nested"),
+    *(
+        pytest.param(post(b'{"task":"nothing",%b}' % member), 400, {}, id=f"number-too-large-{number}")
+        for number, member in enumerate(TOO_LARGE)
+    ),
     pytest.param(request("GET", "/nowhere"), 404, {}, id="no-such-route"),
+    pytest.param(request("GET", "/jobs%2Fx"), 404, {}, id="a-slash-that-is-escaped"),
     pytest.param(request("GET", "/"), 404, {}, id="no-dashboard-yet"),
     pytest.param(request("GET", "/jobs/"), 404, {}, id="empty-id"),
     pytest.param(request("GET", "/healthz/"), 404, {}, id="slash-at-the-end"),
@@ -86,8 +105,18 @@ CLOSING = [
     pytest.param(request("GET", "/healthz", *[f"X{n}: {'x' * 1000}" for n in range(17)]), 431, id="large-head"),
     pytest.param(request("GET", "/healthz", *["X: x"] * 100), 431, id="101-headers"),
     pytest.param(request("GET", "/healthz", "Host: other", *["X: x"] * 100), 400, id="two-faults-the-first-counts"),
-    pytest.param(request("BREW", "/jobs"), 400, id="unknown-method"),
-    pytest.param(request("get", "/healthz"), 400, id="lower-case-method"),
+    pytest.param(request("BREW", "/jobs"), 501, id="unknown-method"),
+    pytest.param(request("GETT", "/jobs"), 501, id="longer-method"),
+    pytest.param(request("get", "/healthz"), 501, id="lower-case-method"),
+    pytest.param(request("DESCRIBE", "/healthz"), 501, id="method-of-another-protocol"),
+    pytest.param(b"\r\n" + request("BREW", "/jobs"), 501, id="unknown-method-after-an-empty-line"),
+    pytest.param(request("BR(W", "/jobs"), 400, id="no-token"),
+    pytest.param(b"BREW  /jobs HTTP/1.1\r\nHost: test\r\n\r\n", 400, id="unknown-method-and-two-spaces"),
+    pytest.param(b"BREW /jobs\r\nHost: test\r\n\r\n", 400, id="unknown-method-and-no-version"),
+    pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, id="tls"),
+    pytest.param(request("GET", "/jobs/%6"), 400, id="escape-cut-short"),
+    pytest.param(request("GET", "/%zzobs"), 400, id="no-escape"),
+    pytest.param(request("GET", "/jobs%"), 400, id="percent-sign"),
     pytest.param(
         request("POST", "/jobs", JSON, "Transfer-Encoding: gzip, chunked") + b"0\r\n\r\n", 501, id="unknown-coding"
     ),
@@ -288,3 +317,21 @@ def test_queue_that_was_full_takes_jobs_again(one_worker: Server, gate: Gate) ->
         assert accepted.status == 202
         one_worker.posted.append(accepted["location"])
         assert wire.ask(post(NOTHING)).status == 429
+
+
+LARGE = [1e308, -1.7e308, 1e-999, int("9" * 250), 12345678901234567890, "1e999", "e" + "9" * 400, {"1e999": "1e999"}]
+
+
+@pytest.mark.parametrize("value", LARGE)
+def test_numbers_that_a_float_holds_and_texts_are_taken(server: Server, value: object) -> None:
+    assert server.submit("nothing", value).startswith("/jobs/")
+
+
+@pytest.mark.parametrize("digits", ["0" * 36, "0123456789abcdef" * 2 + "0000", "ABCDEF0123" * 3 + "aBcDeF"])
+def test_a_key_has_not_the_form_of_an_id(server: Server, digits: str) -> None:
+    assert len(digits) == ids.LENGTH
+    put = request("PUT", f"/jobs/{digits}", JSON, body=NOTHING)
+    for sent in (put, post(NOTHING, f"Idempotency-Key: {digits}"), post(NOTHING, f'Idempotency-Key: "{digits}"')):
+        answer = server.ask(sent)
+        assert (answer.status, answer.json["errors"][0]["field"]) == (422, "key")
+    assert server.ask(post(NOTHING, f'Idempotency-Key: "{digits[1:]}"')).status == 202
