@@ -22,6 +22,7 @@ from headway.core.board import Board
 from headway.core.config import Config
 from headway.core.context import Context
 from headway.core.estimate import Estimate
+from headway.core.generation import Generation
 from headway.core.ids import COUNT_MASK, Ids
 from headway.core.job import Job, Reason, State
 from headway.core.keys import Key, Keyed, Keys
@@ -69,6 +70,7 @@ class Active:
         self.keys = Keys(config.idempotency.seconds, config.idempotency.keys)
         polls_per_second = config.polling.share * config.polling.capacity
         self.estimate = Estimate(config.workers, len(registry.tasks), polls_per_second, self.queue.line_numbers)
+        self.estimate.first = Generation(config.workers)
         self.stats = Stats()
         self.jobs: dict[int, Job] = {}
         self.outcomes = Outcomes(board)
@@ -196,7 +198,7 @@ class Active:
         row = board.at(sequence)
         self.stats.wait.add(now - (board.due[row] or board.submitted[row]))
         board.move(sequence, RUNNING, now)
-        self.estimate.began(board.task[row], now)
+        self.estimate.began(board.task[row], now, sequence)
         return self.jobs[sequence]
 
     def _settle(self, job: Job, outcome: Outcome, now: float) -> None:
@@ -204,7 +206,7 @@ class Active:
         board = self.board
         ran = now - board.started[board.at(job.sequence)]
         self.stats.run.add(ran)
-        self.estimate.observe(job.task.index, ran, now)
+        self.estimate.observe(job.task.index, ran, now, job.sequence)
         if outcome.state is FAILED:
             self._try_again_or_fail(job, outcome, now)
             return

@@ -72,6 +72,8 @@ class Engine:
             self.board = Board(kept.jobs, kept.seconds, most, fd=nameless_file("headway-board"))
             self.active = Active(config, registry, self.ids, self.board)
         self.reading = Reading(self.ids, self.board, self.active, names)
+        if before is not None:
+            self.reading.learn(time.monotonic())
         self.batches = Batches(self.board, self.active.outcomes, self.ids, self.reading.when_all)
         self.admission = Admission(
             config, registry, self.ids, self.board, self.active, self.batches, self.reading, unseen=journal is not None
@@ -145,6 +147,7 @@ class Engine:
             self.reading.names[:] = restore(
                 self.active.journal, self.board, self.active, self.registry, self.ids, progress
             )
+            self.reading.learn(time.monotonic())
 
     def start(self, on_fatal: Callable[[str], object] = log.critical) -> None:
         """Start the workers, the watchdog and the chores on the running loop.

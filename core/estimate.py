@@ -24,10 +24,11 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_right, insort
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from math import inf
 
+from headway.core.generation import Generation
 from headway.core.pace import Pace
 from headway.core.queue import FAIR_EVERY
 
@@ -44,6 +45,10 @@ RECENT = 3
 MANY = RECENT / WEIGHT
 CLIP = 2.0
 PRICE = 0.745
+# The same while nothing was known before: a poll was spent on that, and the start is more uncertain still.
+FIRST_PRICE = 1.2
+# Seconds between two looks at the first jobs.
+LOOK_S = 0.1
 # Aims that cost hardly more than the best are as good as it, and the middle of them moves less from sample to sample.
 HARDLY = 1.05
 NEXT = 0.6
@@ -82,6 +87,12 @@ class Runs:
         # When a run was last kept, of time.monotonic.
         self._kept_at = 0.0
 
+    def begin(self, runs: Sequence[float]) -> None:
+        """Begin with the last of ``runs``, aimed by all of them."""
+        self.kept = sorted(runs[-RUNS:])
+        self.aim = best_aim(sorted(runs))
+        self._until_aim = AIM_EVERY
+
     def add(self, seconds: float, now: float) -> None:
         """Learn from one attempt that ended; where many end at once, some are enough."""
         kept = self.kept
@@ -111,13 +122,20 @@ class Runs:
         return self.kept[longer + int(NEXT * left)] - elapsed if left else 0.0
 
 
-def best_aim(runs: list[float]) -> float:
+def mean_rest(runs: list[float], elapsed: float) -> float:
+    """Return the mean of what is left to jobs that have run for ``elapsed``, of which ``runs`` are known, ascending."""
+    longer = runs[bisect_right(runs, elapsed) :]
+    return sum(longer) / len(longer) - elapsed if longer else elapsed * LONGER
+
+
+def best_aim(runs: list[float], price_of_a_poll: float = PRICE) -> float:
     """Return which of ``runs``, ascending, is the best time at which to ask whether a job is over.
 
-    The cost of asking at a time is the delay of the jobs that were over before, and PRICE times the mean for those that
-    are not over and have to be asked for once more. Of those that cost HARDLY more than the least the middle is taken.
+    The cost of asking at a time is the delay of the jobs that were over before, and the price, in mean run times, for
+    those that are not over and have to be asked for once more. Of those that cost HARDLY more than the least the middle
+    is taken.
     """
-    count, price = len(runs), PRICE * sum(runs) / len(runs)
+    count, price = len(runs), price_of_a_poll * sum(runs) / len(runs)
     costs = [
         seconds * over - before + price * (count - over)
         for over, (seconds, before) in enumerate(zip(runs, accumulate(runs), strict=True), 1)
@@ -149,6 +167,12 @@ class Flow:
         self.ended += 1
         self.mean += (seconds - self.mean) * (WEIGHT if self.ended > MANY else min(RECENT / self.ended, 1.0))
 
+    def begin(self, runs: Sequence[float], now: float) -> None:
+        """Begin with what is known of runs, none of them more likely to be among them than another."""
+        self.moved = now
+        self.mean = sum(runs) / len(runs)
+        self.ended = int(min(RECENT * len(runs), MANY))
+
 
 class Estimate:
     """What is known of run times, and the answers that follow. Times in seconds unless named otherwise.
@@ -158,6 +182,7 @@ class Estimate:
 
     def __init__(self, workers: int, tasks: int, polls_per_second: float, lines: Sequence[int] | None = None) -> None:
         self.workers = workers
+        self.tasks = tasks
         self._polls_per_second = polls_per_second
         self.pace = Pace(polls_per_second)
         # Per task, by its index.
@@ -167,6 +192,10 @@ class Estimate:
         count = max(self._line_of, default=0) + 1
         # By line; the one that all are in is all.
         self._flows = [Flow() for _ in range(count)] if count > 1 else [self._all]
+        # The first jobs, until they are over; by how much they put off the others; and when they were looked at last.
+        self.first: Generation | None = None
+        self._lag = 0.0
+        self._looked_at = -inf
         # Until when places in the queue are promised, of time.monotonic.
         self._places_until = 0.0
         # From when on nobody is to ask this server, of time.monotonic.
@@ -191,12 +220,76 @@ class Estimate:
         """Return the mean run time of the tasks of a line; of all where none of it has ended."""
         return self._flows[line].mean or self._all.mean
 
-    def began(self, task: int, now: float) -> None:
+    def began(self, task: int, now: float, sequence: int = 0) -> None:
         """A job has begun."""
         self._flows[self._line_of[task]].moved = now
+        if self.first is not None and sequence:
+            self.first.begin(sequence, task, now)
 
-    def observe(self, task: int, seconds: float, now: float) -> None:
-        """Learn from one attempt that ended."""
+    def observe(self, task: int, seconds: float, now: float, sequence: int = 0) -> None:
+        """Learn from one attempt that ended; while the first jobs run, when they are over."""
+        if self.first is None or not sequence:
+            self._observe(task, seconds, now)
+            return
+        self._flows[self._line_of[task]].moved = now
+        self.first.end(sequence, task, seconds)
+        if self.first.over:
+            self._close(self.first, now)
+
+    def learn(self, runs: Sequence[tuple[int, float]], now: float) -> None:
+        """Begin with (task, run time) of jobs of an earlier server, or of the first of this one, in their order."""
+        by_task: dict[int, list[float]] = {}
+        for task, seconds in runs:
+            by_task.setdefault(task, []).append(seconds)
+        for task, all_of in by_task.items():
+            # As when they come one by one, a run counts by the longest before it: here, by the longest but one.
+            most = CLIP * sorted(all_of)[-2:][0]
+            by_task[task] = [min(seconds, most) for seconds in all_of]
+            self._runs[task].begin(all_of)
+        self._set_means(by_task, now)
+
+    def _set_means(self, by_task: Mapping[int, Sequence[float]], now: float) -> None:
+        """Have the means be those of run times of each task."""
+        by_flow: dict[Flow, list[float]] = {}
+        for task, all_of in by_task.items():
+            for flow in {self._flows[self._line_of[task]], self._all}:
+                by_flow.setdefault(flow, []).extend(all_of)
+        for flow, all_of in by_flow.items():
+            flow.begin(all_of, now)
+
+    def looks_at_first(self, now: float) -> bool:
+        """Whether it is time to ``foresee`` what becomes of the first jobs."""
+        return self.first is not None and now - self._looked_at >= LOOK_S
+
+    def foresee(self, reported: Mapping[int, float], now: float) -> None:
+        """Take the first jobs that run into account; ``reported`` has run times by sequence number, as they report."""
+        first = self.first
+        assert first is not None
+        self._looked_at = now
+        known = {task: runs.kept for task, runs in enumerate(self._runs) if runs.kept}
+        if not self._all.ended:
+            known = first.guess(reported, now)
+            if not known:
+                return
+            self._set_means(known, now)
+            # They are guesses, and give way to what is learnt.
+            self._all.ended = 0
+            for task, totals in known.items():
+                self._runs[task].aim = best_aim(totals, FIRST_PRICE)
+        total = sum(sum(runs) for runs in known.values())
+        met = sum(seconds * seconds for runs in known.values() for seconds in runs) / (2 * total) if total else 0.0
+        self._lag = first.lag(lambda task, elapsed: mean_rest(known.get(task, []), elapsed), met, now)
+
+    def _close(self, first: Generation, now: float) -> None:
+        """The first jobs are over: learn from them."""
+        self.first, self._lag = None, 0.0
+        if not self._all.ended:
+            self.learn(first.learnt, now)
+            return
+        for index, (task, seconds) in enumerate(first.learnt):
+            self._observe(task, seconds, now + index * 2 * KEEP_EVERY_S)
+
+    def _observe(self, task: int, seconds: float, now: float) -> None:
         runs = self._runs[task]
         counted = min(seconds, CLIP * runs.kept[-1]) if runs.kept else seconds
         flow = self._flows[self._line_of[task]]
@@ -233,6 +326,8 @@ class Estimate:
         # Seconds in which no job of the line began or ended, as far as this one has seen.
         still = min(now - flow.moved, waited)
         start = max(turns * max(flow.mean or self.mean, still / 2) / at_once, others)
+        if self._lag and at_once == self.workers:
+            start = max(start + self._lag * min(turns / at_once, 1.0), 0.0)
         if above:
             start = min(start / (1 - min(above, ABOVE_MOST)), start + waited * LONGER)
         return min(start + aim + MARGIN_S, LONGEST_S)

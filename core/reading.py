@@ -26,6 +26,8 @@ QUEUED, RUNNING, SUCCEEDED = int(State.QUEUED), int(State.RUNNING), int(State.SU
 
 # Jobs that one call to ``list`` looks at, so that it does not hold the loop: a millisecond.
 LOOKS = 1000
+# Of how many jobs of an earlier server the run times are learnt.
+LEARNT = 2000
 # A client that asks this much before it was told to is told the same again.
 EARLY_S = 0.03
 
@@ -166,6 +168,8 @@ class Reading:
 
     def _until_over(self, row: int, word: int, now: float, together: int) -> float:
         board, estimate = self._board, self._active.estimate
+        if estimate.looks_at_first(now):
+            self._look_at_first(now)
         state, task = word & STATE_MASK, board.task[row]
         if state == RUNNING:
             due = 0.0 if word & PROGRESS_MASK == PROGRESS_MASK else board.due[row]
@@ -173,6 +177,29 @@ class Reading:
         if state == QUEUED:
             return self._until_queued(row, task, now, together)
         return estimate.for_delayed(board.due[row] - now, task)
+
+    def _look_at_first(self, now: float) -> None:
+        """Have the estimate know what the first jobs report, while they run."""
+        board, estimate = self._board, self._active.estimate
+        assert estimate.first is not None
+        estimate.first.leave_out(lambda sequence: board.state(sequence) == RUNNING)
+        rows = [(sequence, board.at(sequence)) for sequence in estimate.first.running]
+        reported = {
+            sequence: board.due[row] - board.started[row]
+            for sequence, row in rows
+            if board.live[row] & PROGRESS_MASK != PROGRESS_MASK and board.due[row]
+        }
+        estimate.foresee(reported, now)
+
+    def learn(self, now: float) -> None:
+        """Learn how long jobs take from those of an earlier server that are on the board, the last LEARNT of them."""
+        board, tasks = self._board, self._active.estimate.tasks
+        found, after = board.page(State.SUCCEEDED, board.next_sequence, LEARNT, LEARNT, now)
+        failed, _ = board.page(State.FAILED, board.next_sequence, LEARNT, LEARNT, now)
+        found += [sequence for sequence in failed if sequence >= after]
+        rows = [board.at(sequence) for sequence in sorted(found)]
+        ran = [(board.task[row], board.ended[row] - board.started[row]) for row in rows if board.started[row]]
+        self._active.estimate.learn([(task, seconds) for task, seconds in ran if task < tasks and seconds >= 0], now)
 
     def _until_queued(self, row: int, task: int, now: float, together: int) -> float:
         board, estimate, queue = self._board, self._active.estimate, self._active.queue

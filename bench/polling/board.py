@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf
 
 import numpy as np
 from headway.core.estimate import RUNS, SUCCESSOR_S, Estimate
+from headway.core.generation import Generation
 
 from bench.polling.agenda import Items, Times
 
@@ -19,16 +21,30 @@ class Promises:
     def __init__(self, workers: int, pace: float) -> None:
         self._workers = workers
         self._rule = Estimate(workers, 1, pace)
+        self._rule.first = Generation(workers)
 
-    def observe(self, ran: Times, now: Times) -> None:
-        """Learn how long jobs ran that ended at ``now``; of those of one step, from so many as the rule keeps."""
-        each = -(-len(ran) // RUNS)
-        for seconds, moment in zip(ran[::each].tolist(), now[::each].tolist(), strict=True):
-            self._rule.observe(0, seconds, moment)
+    def learn(self, ran: Sequence[float], now: float) -> None:
+        """Begin with run times of an earlier server."""
+        self._rule.learn([(0, seconds) for seconds in ran], now)
 
-    def began(self, now: float) -> None:
-        """Jobs have begun, the last of them at ``now``."""
-        self._rule.began(0, now)
+    def observe(self, jobs: Items, ran: Times, now: Times) -> None:
+        """Learn how long jobs ran that ended at ``now``; of those of one step, from so many as the rule keeps.
+
+        A job may stand for others, whose run times follow on its own.
+        """
+        each = -(-len(ran) // RUNS) if self._rule.first is None else 1
+        numbers = np.repeat(jobs + 1, len(ran) // max(len(jobs), 1))
+        rows = zip(ran[::each].tolist(), now[::each].tolist(), numbers[::each].tolist(), strict=True)
+        for seconds, moment, number in rows:
+            self._rule.observe(0, seconds, moment, number)
+
+    def began(self, jobs: Items, now: Times) -> None:
+        """Jobs have begun."""
+        if self._rule.first is None:
+            self._rule.began(0, float(now[-1]))
+            return
+        for job, moment in zip(jobs.tolist(), now.tolist(), strict=True):
+            self._rule.began(0, moment, job + 1)
 
     def expect_end(self, now: float) -> None:
         """The server is told to end; as it keeps its jobs, it may be gone at once."""
@@ -44,6 +60,8 @@ class Promises:
 
         For a batch: when the last of its jobs that are not over is expected to be.
         """
+        if len(now) and self._rule.looks_at_first(float(now[-1])):
+            self._look_at_first(board, float(now[-1]))
         jobs = watches[:, None] * board.watched + np.arange(board.watched)
         rows, columns = np.nonzero(board.ended[jobs] > now[:, None])
         together = np.bincount(rows, minlength=len(watches))[rows]
@@ -51,6 +69,14 @@ class Promises:
         until[rows, columns] = self._until(board, idle, jobs[rows, columns], together, now[rows])
         promised = zip(until.max(axis=1).tolist(), now.tolist(), strict=True)
         return np.fromiter((self._rule.told(*one) for one in promised), np.float64, len(watches)) / 1000
+
+    def _look_at_first(self, board: Board, now: float) -> None:
+        """Tell the rule what the first jobs report."""
+        first = self._rule.first
+        assert first is not None
+        jobs = np.array(first.running, np.int64) - 1
+        reported = jobs[now - board.started[jobs] >= board.takes[jobs] / REPORTS]
+        self._rule.foresee(dict(zip((reported + 1).tolist(), board.takes[reported].tolist(), strict=True)), now)
 
     def _until(self, board: Board, idle: int, jobs: Items, together: Items, now: Times) -> Times:
         """Return seconds after which to ask for jobs that are not over; ``together`` of them are to be over."""

@@ -151,7 +151,7 @@ class Model:
         started = np.maximum(free, board.submitted[jobs])
         takes = self._run_times.draw(started)
         board.started[jobs], board.takes[jobs] = started, takes
-        self._promises.began(float(started[-1]))
+        self._promises.began(jobs, started)
         self._agenda.add(started + takes, jobs << KIND_BITS | END)
 
     def _end(self, jobs: Items, now: Times) -> None:
@@ -174,7 +174,7 @@ class Model:
         if each > 1:
             # Their ends wait for the server as long.
             ran = np.hstack([ran[:, None], self._run_times.alike(started) + (ran - takes)[:, None]]).ravel()
-        self._promises.observe(ran, np.repeat(now, each))
+        self._promises.observe(jobs, ran, np.repeat(now, each))
 
     # Clients.
 
