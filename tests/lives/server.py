@@ -242,12 +242,12 @@ class Lives:
     async def until_the_writer_stops(self) -> None:
         """Wait for a writer that stops by itself."""
         async with asyncio.timeout(PATIENCE_S):
-            while not any(map(is_stopped, self._writers())):  # noqa: ASYNC110 — another process
+            while not any(map(is_stopped, self.writers())):  # noqa: ASYNC110 — another process
                 await asyncio.sleep(LOOK_S)
 
     def _copy(self) -> Path:
         """Copy the journal as it is, its writer stopped; return where the copy is."""
-        with stopped(self._writers()):
+        with stopped(self.writers()):
             self._lives += 1
             folder = self._folder / f"life-{self._lives}"
             copy(self.path, folder)
@@ -262,7 +262,7 @@ class Lives:
         file.seek(0)
         return await self._serve(settings, Carried(file, rows))
 
-    def _writers(self) -> list[int]:
+    def writers(self) -> list[int]:
         """The processes of ours that write the journal."""
         return [pid for pid in children() if str(self.path) in command_of(pid)]
 
