@@ -7,7 +7,7 @@ BIN := .venv/bin
 LINT = s=0; $(BIN)/ruff format --check . || s=1; $(BIN)/ruff check . || s=1; $(BIN)/mypy || s=1
 
 .DEFAULT_GOAL := help
-.PHONY: .venv run-server run-clients test check lint format build clean help crash \
+.PHONY: .venv run-server run-clients test test-long check lint format build clean help crash \
   bench bench-floor bench-peers bench-polling bench-memory bench-queues bench-journal bench-waiting bench-crowd
 
 # `make -j clean test` must not clean under the test's feet.
@@ -21,11 +21,15 @@ run-server: .venv  ## serve on 127.0.0.1:8080 with config.yaml (CONFIG=other.yam
 run-clients: .venv  ## put a crowd of clients on it (ARGS='--clients 500 --poll 1s --duration 60s')
 	@exec $(BIN)/headway simulate $(if $(CONFIG),--config '$(CONFIG)') $(ARGS)
 
-test: .venv  ## run the whole test suite (ARGS='-k board -x' goes to pytest)
-	@$(BIN)/python -m pytest $(ARGS)
+test: .venv  ## run the test suite (ARGS='-k board -x' goes to pytest)
+	@$(BIN)/python -m pytest -m 'not long' $(ARGS)
 
-check: .venv  ## what CI does: format, lint, types and tests
-	@$(LINT); $(BIN)/python -m pytest $(ARGS) || s=1; exit $$s
+test-long: .venv  ## what takes long by nature, and the protocol's tests with a journal
+	@s=0; $(BIN)/python -m pytest -m long $(ARGS) || s=1; \
+	TEST_JOURNAL=1 $(BIN)/python -m pytest -m 'not long' tests/protocol $(ARGS) || s=1; exit $$s
+
+check: .venv  ## format, lint, types and tests; CI runs test-long too
+	@$(LINT); $(BIN)/python -m pytest -m 'not long' $(ARGS) || s=1; exit $$s
 
 lint: .venv  ## the same without the tests
 	@$(LINT); exit $$s

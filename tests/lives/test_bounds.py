@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 from pathlib import Path
 
 import pytest
 from headway.core.registry import Options
 
-from tests.lives.server import Gates, Lives, run
+from tests.lives.server import PATIENCE_S, Gates, Lives, linux, run
 from tests.protocol.wire import Answer, post, request, submission
 
 # What each entry may take besides its bytes.
@@ -179,6 +180,31 @@ def test_resubmitting_finds_the_queue_full_or_draining_as_submitting_does(tmp_pa
         refused = await lives.client().ask(retry)
         assert (refused.status, refused.json["type"]) == (503, "urn:headway:problem:draining")
         await drain
+        await lives.end()
+
+    run(test())
+
+
+@linux
+def test_resubmitting_finds_the_journal_full_as_submitting_does(tmp_path: Path) -> None:
+    async def test() -> None:
+        lives = Lives(tmp_path)
+        await lives.start()
+        failed = await lives.run("fail", "why", retries=0)
+        retry = request("POST", f"{failed}/retry", body=b"")
+        limits = [(pid, resource.prlimit(pid, resource.RLIMIT_FSIZE)) for pid in lives.writers()]
+        for pid, (_, most) in limits:
+            # No file of the journal's grows any more, as on a full disk.
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, most))
+        for sent in (post(submission("echo")), retry, retry):
+            refused = await lives.ask(sent)
+            assert (refused.status, refused.json["type"]) == (503, "urn:headway:problem:journal-full")
+            assert int(refused["retry-after"]) >= 1
+        for pid, limit in limits:
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, limit)
+        async with asyncio.timeout(PATIENCE_S):
+            while (await lives.ask(retry)).status != 202:  # noqa: ASYNC110 — as clients do
+                await asyncio.sleep(0.05)
         await lives.end()
 
     run(test())
