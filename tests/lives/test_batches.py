@@ -191,7 +191,9 @@ def test_batches_are_what_they_were_after_a_start_with_other_settings(
                 await lives.start(**(before | changed))
             else:
                 await lives.deploy(**(before | changed))
-            assert {path: await told(lives, path) for path in said} == said
+            # A journal that is kept for longer may tell once more of what it has not deleted.
+            lasting = {path: one for path, one in said.items() if not journal or one[0] != 410}
+            assert {path: await told(lives, path) for path in lasting} == lasting
         await lives.end()
 
     run(test())
