@@ -15,10 +15,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from unittest.mock import patch
 
 import msgspec
@@ -148,6 +148,9 @@ class Lives:
     Without ``journal`` jobs are in memory, and only a ``deploy`` leads from one life to the next.
     """
 
+    # Those of which a life has begun and not ended.
+    begun: ClassVar[list[Lives]] = []
+
     def __init__(self, folder: Path, tasks: Sequence[Task] = (), journal: bool = True) -> None:
         self._folder = folder
         self._tasks: Sequence[Task] = (echo, fail, *tasks)
@@ -176,6 +179,7 @@ class Lives:
         self.service = Service(self.config, self.engine)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: Connection(self.service), "127.0.0.1", 0)
+        self.begun.append(self)
         self.port = self._server.sockets[0].getsockname()[1]
         return self.client()
 
@@ -213,7 +217,16 @@ class Lives:
         await self._leave()
         await self.engine.close()
 
+    async def abandon(self) -> None:
+        """End a life that a test which failed has left behind."""
+        for pid in self.writers():
+            os.kill(pid, signal.SIGCONT)
+        with suppress(Exception):
+            async with asyncio.timeout(5):
+                await self.end()
+
     async def _leave(self) -> None:
+        self.begun.remove(self)
         for client in self._clients:
             client.close()
         self._clients.clear()
@@ -312,10 +325,14 @@ def stopped(pids: Sequence[int]) -> Iterator[None]:
 
 
 def run(test: Coroutine[Any, Any, None], seconds: float = 60.0) -> None:
-    """Run a test on a loop of its own."""
+    """Run a test on a loop of its own; a life that it has left behind is ended."""
 
     async def bounded() -> None:
-        async with asyncio.timeout(seconds):
-            await test
+        try:
+            async with asyncio.timeout(seconds):
+                await test
+        finally:
+            for left in list(Lives.begun):
+                await left.abandon()
 
     asyncio.run(bounded())

@@ -62,7 +62,7 @@ def test_nothing_moves_when_the_clock_is_set_while_a_server_runs(tmp_path: Path,
 def test_what_the_clock_says_between_two_lives_neither_holds_nor_keeps_for_long(
     tmp_path: Path, ends: str, shift: float
 ) -> None:
-    """Forwards, time has passed, as far as anyone can know; backwards, none has."""
+    """Forwards, time may have passed, as far as anyone can know; backwards, none has."""
 
     async def test() -> None:
         with clock_that_is_set() as clock:
@@ -75,9 +75,8 @@ def test_what_the_clock_says_between_two_lives_neither_holds_nor_keeps_for_long(
             clock.shift = shift
             await lives.start(**settings)
             begun = time.monotonic()
-            # Over and kept, unless so much time has passed.
             state = (await lives.ask(request("HEAD", old)))["job-state"]
-            assert state == ("expired" if shift > 3 else "succeeded")
+            assert state == "succeeded" or (state == "expired" and shift > 3)
             assert (await lives.wait_for(due, "succeeded"))["job-state"] == "succeeded"
             assert time.monotonic() - begun < 2
             new = await lives.run("echo", 3)

@@ -82,8 +82,10 @@ class Said:
 
 
 @contextmanager
-def stopping_at(point: str, times: int) -> Iterator[None]:
-    with patch.object(Link, "module", STOPPING), patch.dict(os.environ, STOP_AT=f"{point}:{times}"):
+def stopping_at(point: str, times: int, begin: Path) -> Iterator[None]:
+    """Have writers stop at a point, that counts once ``begin`` is there."""
+    chosen = {"STOP_AT": f"{point}:{times}", "STOP_FROM": str(begin)}
+    with patch.object(Link, "module", STOPPING), patch.dict(os.environ, chosen):
         yield
 
 
@@ -91,8 +93,9 @@ def stopping_at(point: str, times: int) -> Iterator[None]:
 def test_a_kill_inside_a_commit_or_a_checkpoint(tmp_path: Path, point: str, times: int, size: int) -> None:
     async def test() -> None:
         said, lives = Said(), Lives(tmp_path)
-        with stopping_at(point, times):
+        with stopping_at(point, times, tmp_path / "begin"):
             await lives.start(results={"max_bytes": 100_000})
+            (tmp_path / "begin").touch()
             load = [asyncio.create_task(said.go_on(lives, size, first)) for first in range(CLIENTS)]
             stops = asyncio.create_task(lives.until_the_writer_stops())
             await asyncio.wait([stops, *load], return_when=asyncio.FIRST_COMPLETED)
@@ -112,13 +115,14 @@ def test_a_kill_inside_a_commit_or_a_checkpoint(tmp_path: Path, point: str, time
 def test_a_kill_at_the_end(tmp_path: Path, point: str, times: int) -> None:
     async def test() -> None:
         said, lives = Said(), Lives(tmp_path)
-        with stopping_at(point, times):
+        with stopping_at(point, times, tmp_path / "begin"):
             await lives.start()
             for number in range(20):
                 path = await lives.run("echo", [number, "x"])
                 said.taken[path] = number
                 said.over.add(path)
             waiting = await lives.submit("echo", 1, delay=1000)
+            (tmp_path / "begin").touch()
             await lives.kill_at_the_end()
         await lives.start()
         for path in said.over:
