@@ -14,7 +14,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context as Variables
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from math import inf
 from typing import Any, Protocol
 
@@ -64,7 +64,6 @@ class Attempt:
         "call",
         "context",
         "deadline",
-        "holds_place",
         "interrupted_by",
         "job",
         "name",
@@ -84,8 +83,6 @@ class Attempt:
         # When the attempt is to be interrupted, or to be given up; of time.monotonic.
         self.deadline = inf
         self.interrupted_by: Outcome | None = None
-        # Whether it counts against the limits of its task.
-        self.holds_place = True
         # The function's thread, once it has one.
         self.call: Call[Outcome | Awaitable[object]] | None = None
         # None before it has begun.
@@ -141,7 +138,7 @@ class Attempt:
 
     async def _in_thread(self, job: Job) -> Outcome:
         workers = self._workers
-        self.call = workers.threads.start(workers.loop, lambda: self._called(job), _variables(job))
+        self.call = workers.threads.start(workers.loop, lambda: self._called(job), copy_context())
         came = await self.call.answer
         if isinstance(came, Outcome):
             return came

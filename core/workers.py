@@ -204,13 +204,14 @@ class Workers:
                 self.settle(job, Outcome(State.FAILED, Reason.CRASHED, error="it could not be settled"), now)
 
     def _give_back(self, attempt: Attempt, job: Job) -> None:
-        """Release what the attempt counts against, once: now, or when a thread that goes on has returned."""
-        if attempt.holds_place:
-            attempt.holds_place = False
-            if attempt.call is not None and attempt.call.runs:
-                self.threads.lose(attempt.call, lambda: self._released(job))
-            else:
-                self.release(job.task.index)
+        """Release what the attempt counts against: now, or when a thread that goes on has returned.
+
+        Called once, by who takes the job from the attempt.
+        """
+        if attempt.call is not None and attempt.call.runs:
+            self.threads.lose(attempt.call, lambda: self._released(job))
+        else:
+            self.release(job.task.index)
 
     def _released(self, job: Job) -> None:
         self.release(job.task.index)

@@ -246,6 +246,21 @@ def test_a_delay_that_was_set_later_harms_nobody(lane: str, delay: Any) -> None:
     run(test)
 
 
+def test_a_delay_that_is_none_fails_the_job_at_once() -> None:
+    async def work(_: object) -> None:
+        raise Retry("5")  # type: ignore[arg-type]
+
+    async def test() -> None:
+        async with engine_with(work) as engine:
+            status = await over(engine, submit(engine, "work", retries=3))
+            assert (status.state, status.reason, status.attempt) == (State.FAILED, Reason.ERROR, 1)
+            assert said(engine, status) == (
+                "DelayError: Retry: delay='5' is not allowed: expected seconds as a number, or a timedelta"
+            )
+
+    run(test)
+
+
 def test_a_subclass_of_retry_that_does_not_call_init_takes_the_backoff() -> None:
     async def work(_: object) -> None:
         raise BypassedRetry
