@@ -6,7 +6,6 @@ new image has taken them, which it does before it runs any code of a task. The f
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import socket
@@ -21,6 +20,7 @@ from headway.core.config import Config
 from headway.core.engine import Engine
 from headway.core.errors import ConfigError
 from headway.core.memory import nameless_file
+from headway.core.threads import apart
 from headway.protocol.listener import Listener
 
 # Not HEADWAY_…, which would be a setting.
@@ -81,7 +81,7 @@ class Program:
         except OSError as error:
             return f"{error.filename} cannot be run: {error.strerror}"
         try:
-            return await asyncio.to_thread(_verdict, process)
+            return await apart(lambda: _verdict(process))
         finally:
             process.kill()
 

@@ -26,6 +26,7 @@ from headway.core.config import Config, ignored
 from headway.core.engine import Engine
 from headway.core.opening import Recovering, open_engine
 from headway.core.registry import REGISTRY
+from headway.core.threads import apart
 from headway.protocol import check, footprint, handover, listener, logs, signals, systemd
 from headway.protocol.acceptor import Acceptor
 from headway.protocol.connection import Connection
@@ -166,7 +167,7 @@ class Server:
                 log.info("recovering: %d jobs read", read)
 
         log.info("recovering from %s", path)
-        engine = await self._told.unless_end(asyncio.to_thread(open_engine, self._config, REGISTRY, progress))
+        engine = await self._told.unless_end(apart(lambda: open_engine(self._config, REGISTRY, progress)))
         if engine is None:
             log.info("ended while recovering")
         else:

@@ -34,6 +34,7 @@ from headway.core.journal.found import Found
 from headway.core.journal.replay import Reader
 from headway.core.journal.talk import Committed, Opened
 from headway.core.stats import Histogram
+from headway.core.threads import apart
 
 # Turns of the loop after which a change is sent that no client waits for: under load it goes with the submissions that
 # come meanwhile, so that one commit serves both; else the loop comes to its third turn at once.
@@ -241,7 +242,7 @@ class Journal:
         self._send()
         await self.delivery.close()
         self.found.unlock()
-        await asyncio.to_thread(self.reader.close)
+        await apart(self.reader.close)
 
     def abandon(self) -> None:
         """Close a journal that was not run; a start that comes to nothing."""

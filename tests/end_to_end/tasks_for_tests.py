@@ -247,3 +247,18 @@ async def signal_the_server(number: int) -> None:
     """Send a signal to the process that runs this."""
     os.kill(os.getpid(), number)
     await asyncio.sleep(0.05)
+
+
+@headway.task
+async def keep_all_threads(path: str) -> None:
+    """Leave something that waits for a file in every thread that ``asyncio.to_thread`` has."""
+
+    def wait() -> None:
+        while not Path(path).exists():
+            time.sleep(POLL_S)
+
+    _kept.extend([asyncio.create_task(asyncio.to_thread(wait)) for _ in range(100)])
+    await asyncio.sleep(0.05)
+
+
+_kept: list[asyncio.Task[None]] = []

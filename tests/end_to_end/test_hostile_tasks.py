@@ -125,3 +125,12 @@ def test_the_journal_goes_on_beside_hostile_tasks(start: Start, tmp_path: Path) 
     assert server.get(server.run("cancel_all") + "/result").body == b"0"
     assert server.head(server.run("give", 1))["job-state"] == "succeeded"
     assert server.process.poll() is None
+
+
+def test_who_keeps_all_threads_of_to_thread_keeps_none_of_the_server(start: Start, gate: Gate, tmp_path: Path) -> None:
+    server = start(drain_linger=0, journal__path=str(tmp_path / "kept.db"))
+    for _ in range(2):
+        server.run("keep_all_threads", gate.path)
+        assert "not deployed" not in server.deploy()
+    server.run("keep_all_threads", gate.path)
+    # ``launch`` sees that it ends.
