@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import decimal
 import os
 import re
 import signal
 import sys
 import time
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,30 @@ def nap(seconds: float) -> int:
     """Take some time; return which process this is."""
     time.sleep(seconds)
     return os.getpid()
+
+
+SEEN: ContextVar[str] = ContextVar("seen", default="nobody")
+
+
+@headway.task
+def look_and_set(payload: str) -> list[str]:
+    """Return what the context has, and change it."""
+    seen = [SEEN.get(), str(decimal.Decimal(1) / 3)]
+    SEEN.set(payload)
+    decimal.getcontext().prec = 3
+    return seen
+
+
+@headway.task
+def awaitable(_: object) -> object:
+    """Return what nobody here can await."""
+
+    async def coroutine() -> None:
+        """Do nothing."""
+
+    made = coroutine()
+    made.close()
+    return made
 
 
 @headway.task

@@ -499,3 +499,22 @@ def test_the_time_of_an_attempt_does_not_run_while_it_waits_for_a_process(monkey
             assert status.reason == Reason.DEADLINE
 
     run(test)
+
+
+def test_what_a_job_sets_in_its_context_is_not_there_for_the_next_in_a_process_either() -> None:
+    async def test() -> None:
+        async with with_processes("look_and_set") as engine:
+            seen = [said(engine, await over(engine, submit(engine, "look_and_set", name))) for name in "abcde"]
+            assert set(seen) == {'["nobody","0.3333333333333333333333333333"]'}
+
+    run(test)
+
+
+def test_an_awaitable_in_a_process_is_an_error_that_says_so() -> None:
+    async def test() -> None:
+        async with with_processes("awaitable") as engine:
+            status = await over(engine, submit(engine, "awaitable"))
+            assert (status.state, status.reason) == (State.FAILED, Reason.ERROR)
+            assert said(engine, status) == "returned coroutine, which only a task on the loop or in a thread may"
+
+    run(test)
