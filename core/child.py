@@ -153,10 +153,11 @@ def _run(
 
 
 def _failed(number: int, error: BaseException, task: Task | None, memory_bytes: int) -> Failed:
-    fault: Literal["task", "retry", "result"] = "task"
-    if isinstance(error, Retry | ResultError):
-        fault = "retry" if isinstance(error, Retry) else "result"
     told = failure(error, () if task is None else task.retry_on)
+    fault: Literal["task", "retry", "result"] = "result" if isinstance(error, ResultError) else "task"
+    # One with a delay that is none is a fault.
+    if isinstance(error, Retry) and told.may_retry:
+        fault = "retry"
     return Failed(number, memory_bytes, told.text, told.traceback, fault, told.may_retry, told.retry_delay)
 
 

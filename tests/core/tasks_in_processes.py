@@ -65,6 +65,20 @@ def look_and_set(payload: str) -> list[str]:
 
 
 @headway.task
+def ask_badly(_: object) -> None:
+    """Ask for another attempt at no time."""
+    retry = Retry()
+    retry.delay = float("nan")
+    raise retry
+
+
+@headway.task
+def ask_in_a_group(_: object) -> None:
+    """Ask for another attempt as a task group does."""
+    raise ExceptionGroup("group", [Retry(0.02), KeyError("x")])
+
+
+@headway.task
 def awaitable(_: object) -> object:
     """Return what nobody here can await."""
 

@@ -518,3 +518,16 @@ def test_an_awaitable_in_a_process_is_an_error_that_says_so() -> None:
             assert said(engine, status) == "returned coroutine, which only a task on the loop or in a thread may"
 
     run(test)
+
+
+def test_what_is_asked_of_a_retry_holds_in_a_process_too() -> None:
+    async def test() -> None:
+        async with with_processes("ask_badly", "ask_in_a_group", retry_on=KeyError, retries=1) as engine:
+            status = await over(engine, submit(engine, "ask_badly"))
+            assert (status.reason, status.attempt) == (Reason.ERROR, 1)
+            assert "delay=nan is not allowed" in said(engine, status)
+            status = await over(engine, submit(engine, "ask_in_a_group"))
+            assert (status.reason, status.attempt) == (Reason.ERROR, 2)
+            assert said(engine, status) == "ExceptionGroup: group: the task asked for another attempt; KeyError: 'x'"
+
+    run(test)
