@@ -71,6 +71,8 @@ def end() -> NoReturn:
     """End a child that has come back from the task in which it was forked, as a program would end there."""
     error = sys.exception()
     code: object = 0
+    if isinstance(error, KeyboardInterrupt):
+        _end_by_sigint()
     if isinstance(error, SystemExit):
         code = 0 if error.code is None else error.code
     elif error is not None:
@@ -115,8 +117,12 @@ def _after_in_child() -> None:
             _after()
         except KeyboardInterrupt:
             # It came before the child has begun, and nothing that is raised here would reach it.
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            signal.raise_signal(signal.SIGINT)
+            _end_by_sigint()
+
+
+def _end_by_sigint() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.raise_signal(signal.SIGINT)
 
 
 os.register_at_fork(before=_before, after_in_parent=_after, after_in_child=_after_in_child)

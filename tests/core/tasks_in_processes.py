@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import decimal
+import logging
 import os
 import re
 import signal
@@ -184,6 +185,24 @@ def take(megabytes: int) -> int:
     """Take memory and keep it."""
     hoard.append(b"x" * (megabytes << 20))
     return os.getpid()
+
+
+@headway.task
+def fail_with(megabytes: int) -> None:
+    """Fail with so much memory in a cycle of frames and errors."""
+    data = b"x" * (megabytes << 20)
+    try:
+        raise ValueError(len(data))
+    except ValueError as error:
+        kept = error
+        raise kept from None
+
+
+@headway.task
+def log_lines(count: int) -> None:
+    """Log so many lines."""
+    for number in range(count):
+        logging.getLogger("shop").warning("line %d", number)
 
 
 @headway.task

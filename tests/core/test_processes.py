@@ -413,6 +413,62 @@ def test_a_process_that_has_grown_is_replaced_after_the_job() -> None:
     run(test)
 
 
+@linux_only
+def test_a_process_that_is_idle_keeps_nothing_of_its_last_job() -> None:
+    """Neither payload nor result, nor what an error has kept in a cycle."""
+
+    def megabytes(pid: int) -> int:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
+
+    async def test() -> None:
+        async with pool(1, result_bytes=64 << 20) as processes:
+            pid = await ask(processes, "pid")
+            before = megabytes(pid)
+            assert len(await ask(processes, "give", "x" * (40 << 20))) == 40 << 20
+            assert await outcome(processes, "fail_with", 60) == "FailedError"
+            await until(lambda: megabytes(pid) < before + 10, 3)
+
+    run(test)
+
+
+def test_a_flood_of_logs_is_read_as_fast_as_it_may_be_and_none_is_lost(caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        async with pool(2) as processes:
+            lags: list[float] = []
+
+            async def watch() -> None:
+                while True:
+                    began = time.perf_counter()
+                    await asyncio.sleep(0.001)
+                    lags.append(time.perf_counter() - began)
+
+            watching = asyncio.create_task(watch())
+            await asyncio.gather(*(ask(processes, "log_lines", 5000) for _ in range(2)))
+            watching.cancel()
+            told = [record for record in caplog.records if record.name == "shop"]
+            assert len(told) == 10_000
+            assert {record.process for record in told} == set(processes.pids)
+            assert {(record.job, record.task, record.attempt) for record in told} == {("job", "log_lines", 1)}  # type: ignore[attr-defined]
+            # As a rule; others run beside this test.
+            assert sorted(lags)[len(lags) // 2] < 0.01
+
+    with caplog.at_level(logging.INFO):
+        run(test)
+
+
+def test_what_is_logged_below_the_level_is_not_sent(caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        processes = Processes(1, [TASKS], 0, 0, 1000, logging.ERROR)
+        processes.start()
+        try:
+            await ask(processes, "log_lines", 10)
+        finally:
+            await processes.stop()
+
+    run(test)
+    assert [record for record in caplog.records if record.name == "shop"] == []
+
+
 # What processes share with us, and what not.
 
 

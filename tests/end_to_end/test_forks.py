@@ -46,10 +46,7 @@ def alive(pid: int) -> bool:
 def test_a_signal_to_a_child_is_not_told_to_the_server(server: Server) -> None:
     for _ in range(5):
         assert result(server, "terminated") == -signal.SIGTERM
-        by_term, by_int, by_hup = result(server, "hung_up")
-        assert (by_term, by_hup) == (-signal.SIGTERM, -signal.SIGHUP)
-        # The second by a KeyboardInterrupt, or killed where it had not begun.
-        assert by_int in {1, -signal.SIGINT}
+        assert result(server, "hung_up") == [-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP]
     assert server.get("/readyz").status == 200
     assert [line for line in server.said if "drain" in line or "deploy" in line] == []
 
