@@ -24,8 +24,9 @@ OCTETS = "application/octet-stream"
 ENTRY_BYTES = 300
 # Bytes that are copied at once: 0.3 ms.
 PIECE_BYTES = 1 << 20
-# Seconds in which large results are encoded on the event loop between two of its turns.
+# Seconds in which large results are encoded between two turns of the event loop, and those of a pause in a thread.
 TURN_S = 0.0005
+PAUSE_S = 0.00005
 # RFC 9110, 8.3.1: type/subtype, then parameters; printable ASCII, so that it cannot end its header line.
 _MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(;[ -~]*)?", re.ASCII)
 
@@ -67,7 +68,7 @@ BUFFERS = (bytearray, memoryview)
 def encode(value: object, most_bytes: int) -> Result | None:
     """Turn what a task returned into a result; None for None, which is served as ``null`` and not stored.
 
-    For threads: a large value takes its time, but another thread may have the interpreter every 0.2 ms.
+    For threads: a large value takes its time, but the event loop may have the interpreter every TURN_S.
     Raises ResultError where it cannot be encoded, is over ``most_bytes``, or its media type is not one.
     """
     if value is None:
@@ -75,8 +76,13 @@ def encode(value: object, most_bytes: int) -> Result | None:
     result = _small(value, most_bytes)
     if result is None:
         body = BytesIO()
+        turn_ends = time.perf_counter() + TURN_S
         for piece in _pieces(value):
             _add(piece, body, most_bytes)
+            if time.perf_counter() > turn_ends:
+                # Another thread that waits for the interpreter would have it after sys.getswitchinterval() only.
+                time.sleep(PAUSE_S)
+                turn_ends = time.perf_counter() + TURN_S
         result = Result(body.getvalue(), _media_type(value))
     return result
 
