@@ -40,7 +40,7 @@ class Outcome(msgspec.Struct, gc=False):
             logging.WARNING,
             __file__,
             0,
-            "job %s: an attempt failed: number %d at task %s (%s): %s",
+            "job %s: an attempt failed: attempt %d at task %s (%s): %s",
             (job_id, attempt, task, reason, self.error.translate(ONE_LINE)),
             None,
             extra={"job": job_id, "task": task, "attempt": attempt, "reason": reason},

@@ -338,7 +338,7 @@ def test_each_failed_attempt_writes_one_line(
         assert record.levelno == logging.WARNING
         assert "\n" not in record.getMessage()
         assert (
-            f"job {ids[0]}: an attempt failed: number {fields['attempt']} at task {function.__name__} ({reason}):"
+            f"job {ids[0]}: an attempt failed: attempt {fields['attempt']} at task {function.__name__} ({reason}):"
             in (record.getMessage())
         )
         if "fails" in function.__name__:
