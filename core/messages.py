@@ -21,6 +21,8 @@ LENGTH = Layout(">I")
 BODY_MOST = 1 << 30
 # The longest frame, without what comes raw after it: a log record whose characters take four bytes each.
 FRAME_BYTES = 1 << 18
+# Raw bytes up to which they are written together with the frame before them.
+JOINED_BYTES = 1 << 15
 # How faulthandler begins.
 FATAL = b"Fatal Python error"
 
@@ -106,3 +108,9 @@ def frame(message: Message) -> bytes:
     """Return the bytes of a message with its length before it."""
     body = _encode(message)
     return LENGTH.pack(len(body)) + body
+
+
+def parts(message: Message, raw: bytes) -> tuple[bytes, ...]:
+    """Return what to write for a message with ``raw`` after it: one part where that costs no great copy."""
+    whole = frame(message)
+    return (whole + raw,) if len(raw) < JOINED_BYTES else (whole, raw)

@@ -144,7 +144,7 @@ class Process:
         self.calls += 1
         self._number, self._report = call.number, report
         self._answer = self._loop.create_future()
-        self._unsent.extend(map(memoryview, (messages.frame(call), payload)))
+        self._unsent.extend(map(memoryview, messages.parts(call, payload)))
         self._write()
         return self._answer
 

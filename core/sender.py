@@ -29,7 +29,7 @@ class Sender:
         self._fd = fd
         # Frames, each with the raw bytes after it. A finalizer or a handler of signals may log while its own thread
         # sends: then ``_sending`` is true, and what it logs is sent next.
-        self._unsent: deque[tuple[bytes, bytes]] = deque()
+        self._unsent: deque[tuple[bytes, ...]] = deque()
         self._sending = False
         self._lock = threading.RLock()
         # The latest that a task reported and that is not sent yet.
@@ -41,7 +41,7 @@ class Sender:
         """Send a message and the bytes after it; return when the pipe has taken them."""
         if forks.forked:
             return
-        self._unsent.append((messages.frame(message), body))
+        self._unsent.append(messages.parts(message, body))
         with self._lock:
             if self._sending:
                 return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from headway.core.config import Config
 from headway.core.engine import Engine
+from headway.protocol.lines import BYTES_MOST
 
 # What each takes besides what is counted in bytes. A connection with its socket: its two known heads, what it may have
 # in its buffer before it is said not to read, and itself.
@@ -28,5 +29,6 @@ def parts(config: Config, engine: Engine) -> dict[str, int]:
         f"{config.idempotency.keys} keys": config.idempotency.keys * KEY_BYTES,
         "unanswered requests": 2 * config.limits.unanswered_bytes + config.limits.body_bytes,
         "untaken answers": config.limits.untaken_bytes,
+        "lines of the log": BYTES_MOST,
         f"{config.limits.connections} connections": config.limits.connections * CONNECTION_BYTES,
     }
