@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 from unittest.mock import patch
 
 import msgspec
@@ -232,6 +232,10 @@ class Lives:
         self._clients.clear()
         self._server.close()
         await self.service.close()
+        # Those that a client has left with something to be sent; a process would end with them.
+        for connection in (*self.service.connections, *self.service.lingering):
+            cast(Connection, connection).transport.abort()
+        await asyncio.sleep(0)
         await self.engine.stop()
 
     async def kill(self) -> None:

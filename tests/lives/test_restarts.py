@@ -81,17 +81,17 @@ def test_a_deadline_that_passed_while_no_server_ran_fails_the_job_without_beginn
     async def test() -> None:
         gates = Gates()
         lives = Lives(tmp_path, (gates.hold,))
-        settings = {"jobs": {"backoff": 0.8, "backoff_max": 0.8}}
+        settings = {"jobs": {"backoff": 1.0, "backoff_max": 1.0}}
         await lives.start(**settings)
-        delay = 0.8 if state == "scheduled" else 0
-        path = await lives.submit("hold", "job", deadline=1.0, retries=5, delay=delay)
+        delay = 1.0 if state == "scheduled" else 0
+        path = await lives.submit("hold", "job", deadline=2.5, retries=5, delay=delay)
         if state == "retrying":
             await lives.wait_for(path, "running")
             gates.open("job", ValueError("no"))
         await lives.wait_for(path, state)
         await lives.end()
         gates.forget()
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(2.5)
         await lives.start(**settings)
         said = await lives.wait_for(path, "failed")
         assert said["job-reason"] == "deadline"
