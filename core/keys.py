@@ -70,6 +70,7 @@ class Keys:
             oldest = self._oldest.first()
             assert oldest is not None
             self.given_up = self._keyed.pop(oldest).sequence
+            self._oldest.taken_out()
 
     def forget(self, text: str) -> None:
         """Know a key no more: its job was not taken after all."""
@@ -82,4 +83,5 @@ class Keys:
             if now - self._keyed[text].submitted < self.seconds:
                 return
             del self._keyed[text]
+            self._oldest.taken_out()
             yield

@@ -33,6 +33,10 @@ class Oldest(Generic[Name]):
             some.reverse()
         return some[-1] if some else None
 
+    def taken_out(self) -> None:
+        """The oldest, as ``first`` has just told, is an entry no more, and may be put in anew."""
+        self._some.pop()
+
     def look_again(self) -> None:
         """One that was there is put in anew."""
         self._some.clear()
