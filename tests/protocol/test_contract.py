@@ -338,10 +338,16 @@ def test_who_is_over_the_rate_is_told_so_before_anything_about_the_content(start
     assert reason(server.ask(request("PATCH", path))) == "rate"
     # Those by which a server is watched have none.
     assert reason(server.ask(request("PATCH", "/healthz"))) == "method"
-    # A batch is counted by its jobs, so it is read first.
-    assert reason(server.ask(batch([]))) == "invalid"
-    assert reason(server.ask(batch([one("no-such-task")] * 3))) == "batch-over-rate"
-    assert reason(server.ask(batch([one("no-such-task")]))) == "rate"
+    for content in ([], [one("no-such-task")], [one("nothing", priority=99)] * 3):
+        assert reason(server.ask(batch(content))) == "rate"
+
+
+def test_a_batch_is_counted_by_its_jobs_once_it_is_read(start: Start) -> None:
+    quoted(ORDER)
+    server = start(rates__submits=3, rates__submits_window=600, drain_linger=0)
+    assert reason(server.ask(batch([one("nothing", priority=99)] * 4))) == "invalid"
+    assert reason(server.ask(batch([one("no-such-task")] * 4))) == "batch-over-rate"
+    assert reason(server.ask(batch([one("no-such-task")] * 3))) == "rate"
 
 
 def test_what_is_wrong_with_a_submission_is_said_before_that_there_is_no_room(start: Start, gate: Gate) -> None:
