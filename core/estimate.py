@@ -46,7 +46,7 @@ MANY = RECENT / WEIGHT
 CLIP = 2.0
 PRICE = 0.745
 # The same while nothing was known before: a poll was spent on that, and the start is more uncertain still.
-FIRST_PRICE = 1.2
+FIRST_PRICE = 2.0
 # Seconds between two looks at the first jobs.
 LOOK_S = 0.1
 # Aims that cost hardly more than the best are as good as it, and the middle of them moves less from sample to sample.

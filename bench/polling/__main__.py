@@ -19,7 +19,7 @@ from pathlib import Path
 
 from bench import report
 from bench.measure import ROOT, BenchError, allow_files, cores, machine
-from bench.polling import charts, crowd, foresight, restart, summary
+from bench.polling import charts, crowd, foresight, restart, starts, summary
 from bench.polling.summary import POLICIES, Findings
 from bench.process import end_cleanly
 
@@ -36,13 +36,14 @@ def main() -> int:
         charts.check()
         allow_files(max(options.clients * crowd.JOBS, options.restart))
         _find(options, findings)
+        _find_starts(options, findings)
     except BenchError as error:
         findings.errors.append(str(error))
     except KeyboardInterrupt:
         findings.errors.append("interrupted")
     for said in findings.errors:
         print(f"bench-polling: {said}", file=sys.stderr)
-    if not findings.measured:
+    if not (findings.measured or findings.starts):
         return 1
     how = before | {
         "date": time.strftime("%Y-%m-%d"),
@@ -64,10 +65,15 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--restart", type=int, default=2000 if quick else 10_000, help="who wait then; 0 for nobody")
     parser.add_argument(
+        "--no-starts", dest="starts", action="store_false", help="leave out the first seconds of a server"
+    )
+    parser.add_argument("--only-starts", action="store_true", help="and nothing else: two and a half minutes")
+    parser.add_argument(
         "--most", type=int, default=1000 if quick else 10_000_000, help="the largest crowd on paper, or 0"
     )
     parser.add_argument("--port", type=int, default=0, help="of the server; 0 takes a free one")
     parser.add_argument("--docs", action="store_true", help=f"write what is found to {PAGE.relative_to(ROOT)}")
+    parser.set_defaults(starts=not quick)
     options = parser.parse_args()
     if options.clients < 1 or options.seconds <= 0 or min(options.warm_up, options.restart, options.most) < 0:
         parser.error("clients and seconds are above 0, the others 0 or more")
@@ -76,7 +82,19 @@ def _options() -> argparse.Namespace:
     return options
 
 
+def _find_starts(options: argparse.Namespace, findings: Findings) -> None:
+    if not (options.starts or options.only_starts):
+        return
+    run = crowd.Run(clients=options.clients, warm_up=0.0, seconds=starts.LOOK_S, port=options.port)
+    with tempfile.TemporaryDirectory() as name, _telling(findings):
+        for one in starts.measure(run, Path(name)):
+            findings.add_start(one)
+
+
 def _find(options: argparse.Namespace, findings: Findings) -> None:
+    if options.only_starts:
+        return
+    findings.settled = min(options.warm_up, options.seconds) >= summary.SETTLED_S
     run = crowd.Run(clients=options.clients, warm_up=options.warm_up, seconds=options.seconds, port=options.port)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -117,7 +135,8 @@ def _finish(findings: Findings, how: dict[str, str], page: Path | None) -> bool:
     print(f"\n{text}")
     target = report.folder("polling")
     report.write(target, text, summary.data(findings, verdicts, how))
-    charts.draw(target, findings)
+    if findings.measured:
+        charts.draw(target, findings)
     print(f"written to {target}")
     if page is not None:
         summary.publish(page, text)

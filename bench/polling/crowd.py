@@ -213,7 +213,7 @@ def ask(port: int, path: str) -> Any:
 def _measured(policy: str, port: int, began: float, load: Load, samples: Samples, trace: Path) -> Measured:
     answers = [answer for answer in lines(trace) if answer.method == "HEAD"]
     end = began + load.seconds
-    watched = _watched(answers, began, end)
+    watched = watched_of(answers, began, end)
     if not watched:
         raise BenchError(f"no job of the crowd ({policy}) was over in {load.seconds:.0f} s: give it longer")
     ended = _ended(port)
@@ -245,7 +245,7 @@ def lines(trace: Path) -> Iterator[Answered]:
             yield Answered(float(came), float(took), method, target, outcome)
 
 
-def _watched(answers: Iterable[Answered], begin: float, end: float) -> dict[str, Watched]:
+def watched_of(answers: Iterable[Answered], begin: float, end: float) -> dict[str, Watched]:
     """Return what was asked for, and known to be over between ``begin`` and ``end``; by target."""
     found: dict[str, Watched] = {}
     for answer in answers:

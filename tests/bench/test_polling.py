@@ -14,6 +14,7 @@ from bench.polling.crowd import Measured, Run
 from bench.polling.foresight import BURST, RESTARTED, SAMPLED, Finding
 from bench.polling.restart import Return, returns
 from bench.polling.scenario import Costs
+from bench.polling.starts import DEPLOY, FIRST, Start
 from bench.polling.summary import Findings
 
 GOOD = Measured(
@@ -57,7 +58,7 @@ def test_a_trace_tells_polls_and_when_clients_knew(tmp_path: Path) -> None:
     )
     answers = list(crowd.lines(tmp_path / "trace"))
     assert (answers[3].came, answers[3].took, answers[3].outcome) == (102.0, 0.5, "200")
-    watched = crowd._watched(answers[1:], 101.0, 105.0)
+    watched = crowd.watched_of(answers[1:], 101.0, 105.0)
     assert {target: (one.polls, one.known) for target, one in watched.items()} == {
         "/jobs/a": (2, 102.0),
         "/jobs/b": (2, 103.0),
@@ -153,6 +154,14 @@ def test_costs_are_told_apart_as_far_as_was_measured() -> None:
             Findings([GOOD], [replace(GOOD, policy="1s", cpu_us_per_job=500.0), GOOD]),
             "FAIL: when-told: 2.5 times less CPU",
         ),
+        (
+            Findings(starts=[Start(name=FIRST, jobs=900, polls_per_job=2.3)]),
+            "FAIL: a first start: 2.30 polls per job in the first 20 s, at most 2.2",
+        ),
+        (
+            Findings(settled=False, starts=[Start(name=DEPLOY, jobs=900, polls_per_job=1.7)]),
+            "FAIL: a deploy: 1.70 polls per job",
+        ),
         (Findings(back=Return(clients=1, seconds=1.0, peak=2.0, mean=1.0)), "FAIL: restart: a peak of 2.00 times"),
         (
             Findings(
@@ -192,6 +201,15 @@ def test_what_holds_passes() -> None:
     lines, good = summary.verdicts(findings)
     assert good, lines
     assert len(lines) == 4
+
+
+def test_what_a_short_run_cannot_tell_is_not_judged() -> None:
+    bad = replace(GOOD, polls_per_job=2.5, delay_ms=(900.0, 4000.0))
+    back = Return(clients=2000, seconds=1.0, peak=2.0, mean=1.0)
+    lines, good = summary.verdicts(Findings([bad], settled=False, back=back))
+    assert good
+    assert len(lines) == 3
+    assert all(line.startswith("not judged") for line in lines)
 
 
 def test_the_page_gets_what_was_found_between_its_marks(tmp_path: Path) -> None:
