@@ -96,6 +96,7 @@ MASKS = (
     (re.compile(r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT"), "<date>"),
     (re.compile(r"(Retry-After|Retry-After-Ms|Job-Progress): \d+"), r"\1: <n>"),
     (re.compile(r"dur=[\d.]+"), "dur=<ms>"),
+    (re.compile(r"max-age=\d+"), "max-age=<s>"),
 )
 JOB_ID = re.compile(r"\b[0-9a-f]{36}\b")
 
