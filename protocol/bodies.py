@@ -25,8 +25,8 @@ Content = TypeVar("Content")
 SHORT_BYTES = 64 * 1024
 VALUES_MOST = 4000
 
-# Content with each digit as 0, E as e, and what may stand before a number as a space; and what is in it where a number is
-# too large for a float: an exponent of three digits, or so many digits that a shorter one does.
+# Content with each digit as 0, E as e, and what may stand before a number as a space; and what is in it where a number
+# is too large for a float: an exponent of three digits, or so many digits that a shorter one does.
 _SHAPES = bytes.maketrans(b"123456789E\t\r\n[,:", b"000000000e      ")
 FAR_EXPONENT, FAR_DIGITS = b"0e000", b"0" * 200
 _FAR = re.compile(rb" -?0(?:[0.]*e000|[0.]{199})")
