@@ -216,6 +216,13 @@ class Estimate:
         """Mean run time over all tasks; 0.0: none has ended."""
         return self._all.mean
 
+    @property
+    def mean_so_far(self) -> float:
+        """Mean run time of what has ended, be it too little to go by; 0.0: nothing has."""
+        if self._all.mean or self.first is None or not self.first.ran:
+            return self._all.mean
+        return sum(seconds for _, seconds in self.first.ran) / len(self.first.ran)
+
     def mean_of(self, line: int) -> float:
         """Return the mean run time of the tasks of a line; of all where none of it has ended."""
         return self._flows[line].mean or self._all.mean
@@ -228,13 +235,19 @@ class Estimate:
 
     def observe(self, task: int, seconds: float, now: float, sequence: int = 0) -> None:
         """Learn from one attempt that ended; while the first jobs run, when they are over."""
-        if self.first is None or not sequence:
-            self._observe(task, seconds, now)
+        if self.first is not None and sequence:
+            self._flows[self._line_of[task]].moved = now
+            self.first.end(sequence, task, seconds)
+            if self.first.over:
+                self._close(self.first, now)
             return
-        self._flows[self._line_of[task]].moved = now
-        self.first.end(sequence, task, seconds)
-        if self.first.over:
-            self._close(self.first, now)
+        runs = self._runs[task]
+        counted = min(seconds, CLIP * runs.kept[-1]) if runs.kept else seconds
+        flow = self._flows[self._line_of[task]]
+        flow.add(counted, now)
+        if flow is not self._all:
+            self._all.add(counted, now)
+        runs.add(seconds, now)
 
     def learn(self, runs: Sequence[tuple[int, float]], now: float) -> None:
         """Begin with (task, run time) of jobs of an earlier server, or of the first of this one, in their order."""
@@ -287,16 +300,7 @@ class Estimate:
             self.learn(first.learnt, now)
             return
         for index, (task, seconds) in enumerate(first.learnt):
-            self._observe(task, seconds, now + index * 2 * KEEP_EVERY_S)
-
-    def _observe(self, task: int, seconds: float, now: float) -> None:
-        runs = self._runs[task]
-        counted = min(seconds, CLIP * runs.kept[-1]) if runs.kept else seconds
-        flow = self._flows[self._line_of[task]]
-        flow.add(counted, now)
-        if flow is not self._all:
-            self._all.add(counted, now)
-        runs.add(seconds, now)
+            self.observe(task, seconds, now + index * 2 * KEEP_EVERY_S)
 
     def for_queued(
         self,
@@ -366,7 +370,7 @@ class Estimate:
         Each place is promised once, so that those who are turned away together do not come back for the same one; but
         as those who are promised one may not come, for no later than PLACES_S.
         """
-        taken = max(self._places_until, now) + count * (self.mean or UNKNOWN_S) / self.workers
+        taken = max(self._places_until, now) + count * (self.mean_so_far or UNKNOWN_S) / self.workers
         self._places_until = min(taken, now + PLACES_S)
         return self.later(self._places_until - now, now)
 

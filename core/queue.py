@@ -97,6 +97,8 @@ class Queue:
             return 0
         if self._until_fair == 1:
             sequence = self._claim_oldest()
+        elif len(self.lines) == 1:
+            sequence = self.lines[0].pop()
         else:
             lines = [line for line in self.lines if line.ready]
             sequence = (lines[0] if len(lines) == 1 else max(lines, key=_turn)).pop()

@@ -36,7 +36,7 @@ def summary(service: Service) -> dict[str, object]:
         "oldest_queued_seconds": round(_oldest(service), 3),
         "retries": engine.active.stats.retries,
         "rejections": dict(service.rejections),
-        "run_mean_seconds": round(engine.active.estimate.mean, 6),
+        "run_mean_seconds": round(engine.active.estimate.mean_so_far, 6),
         "results": {
             "kept": len(engine.active.results),
             "bytes": engine.active.results.used_bytes,

@@ -32,9 +32,10 @@ class Promises:
 
         A job may stand for others, whose run times follow on its own.
         """
-        each = -(-len(ran) // RUNS) if self._rule.first is None else 1
-        numbers = np.repeat(jobs + 1, len(ran) // max(len(jobs), 1))
-        rows = zip(ran[::each].tolist(), now[::each].tolist(), numbers[::each].tolist(), strict=True)
+        alike = len(ran) // max(len(jobs), 1)
+        # The first jobs are learnt from one by one, and those for which they stand are not among them.
+        each = -(-len(ran) // RUNS) if self._rule.first is None else alike
+        rows = zip(ran[::each].tolist(), now[::each].tolist(), np.repeat(jobs + 1, alike)[::each].tolist(), strict=True)
         for seconds, moment, number in rows:
             self._rule.observe(0, seconds, moment, number)
 

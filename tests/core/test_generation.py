@@ -110,6 +110,17 @@ def test_what_the_first_jobs_report_is_told_before_any_is_over() -> None:
     assert 50 < made.for_queued(8, 4, 5.0, 0, NOW + 5) < 65
 
 
+def test_what_has_ended_is_told_as_the_mean_however_little_it_is() -> None:
+    made = Estimate(4, 1, PLENTY)
+    made.first = Generation(4)
+    made.began(0, NOW, 1)
+    assert made.mean_so_far == 0.0
+    made.observe(0, 2.0, NOW + 2, 1)
+    assert (made.mean, made.mean_so_far) == (0.0, 2.0)
+    # Ten places, a worker of four each half a second.
+    assert made.for_places(10, NOW) == pytest.approx(5.0)
+
+
 def durable(path: Path, **changed: Any) -> Engine:
     async def half(_: object) -> None:
         await asyncio.sleep(0.5)
