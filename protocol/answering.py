@@ -135,7 +135,8 @@ class Answering(asyncio.Protocol):
     def stop_reading(self) -> None:
         """Leave what the client sends in the kernel until nothing waits."""
         self._stopped = True
-        self.transport.pause_reading()
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
 
     def _let_send(self) -> None:
         """The client waited for us: its time to send begins anew."""

@@ -206,7 +206,8 @@ class Connection(Answering):
             self.transport.close()
         elif self._stopped:
             self._stopped = False
-            self.transport.resume_reading()
+            if not self.transport.is_closing():
+                self.transport.resume_reading()
         return True
 
     def _wait(self) -> None:

@@ -75,6 +75,19 @@ def test_bodies_that_come_in_part_take_bounded_memory(start: Start) -> None:
     wait_until(lambda: server.stats()["unanswered_bytes"], lambda held: held == 0)
 
 
+def test_who_gives_way_in_the_middle_of_its_answers_leaves_nothing_in_the_log(start: Start) -> None:
+    server = start(limits__untaken_bytes=100_000, limits__unanswered_bytes=20_000, drain_linger=0)
+    path = server.run("octets", 150_000) + "/result"
+    with ExitStack() as stack:
+        for _ in range(30):
+            wire = stack.enter_context(server.wire())
+            with suppress(ConnectionError):
+                wire.send(request("GET", path) * 3 + request("GET", "/healthz") * 2000)
+        for _ in range(20):
+            assert server.get("/healthz").status == 200
+    assert server.errors == []
+
+
 @linux_only
 def test_requests_behind_a_held_answer_take_bounded_memory(start: Start) -> None:
     server = start(limits__unanswered_bytes=2 * MEBIBYTE, drain_linger=0)
