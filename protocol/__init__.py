@@ -7,7 +7,8 @@ client: bytes to requests, deadlines); ``request`` (what the parser fills) and `
 ``answering`` (requests to bytes: the order of answers, flow control); ``routes`` (method and path to function), which
 lead to ``submissions`` (what is sent: ``bodies``), ``jobs``, ``batches`` and ``health``; ``heads`` (what HEAD says of
 a job), ``documents`` (what GET says), ``responses`` and ``problems`` (ready bytes). Beside the road: ``service`` (what
-connections share), ``limits`` on what one of the ``clients`` may ask, ``clock``, ``metrics``, and ``logs``,
+connections share), its ``budget`` and ``footprint`` in memory, ``limits`` on what one of the ``clients`` may ask,
+``clock``, ``metrics``, and ``logs``,
 written as ``lines``.
-TODO: ``budget``, ``check``.
+TODO: ``check``.
 """

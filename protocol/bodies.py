@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from itertools import chain, islice
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -25,11 +26,15 @@ Content = TypeVar("Content")
 SHORT_BYTES = 64 * 1024
 VALUES_MOST = 4000
 
-# Content with each digit as 0, E as e, and what may stand before a number as a space; and what is in it where a number
-# is too large for a float: an exponent of three digits, or so many digits that a shorter one does.
-_SHAPES = bytes.maketrans(b"123456789E\t\r\n[,:", b"000000000e      ")
-FAR_EXPONENT, FAR_DIGITS = b"0e000", b"0" * 200
-_FAR = re.compile(rb" -?0(?:[0.]*e000|[0.]{199})")
+# Content with each digit as 0 and each E as e has one of FAR in it where a number is too large for a float: one with an
+# exponent of three digits, or with so many digits that a shorter exponent does.
+_SHAPES = bytes(0x30 if chr(byte) in "0123456789" else 0x65 if chr(byte) in "eE" else 0x20 for byte in range(256))
+FAR_EXPONENT, FAR_DIGITS = b"e000", b"0" * 200
+# Where such a number has its exponent, or its first 200 digits, and what follows it if it is no text.
+_far_exponents = re.compile(rb"[eE]\+?[0-9]{3,}+(?=[\],}\s])").finditer
+_far_digits = re.compile(rb"[0-9]{200,}+(?:\.[0-9]*+)?(?:[eE]\+?[0-9]++)?(?=[\],}\s])").finditer
+IN_NUMBERS, BEFORE_NUMBERS = b"-.0123456789", b"[,: \t\r\n"
+LOOKED_AT_MOST = 100
 
 _submission = msgspec.json.Decoder(Submission)
 _batch = msgspec.json.Decoder(Annotated[list[Submission], Meta(min_length=1, max_length=COUNT_MOST)])
@@ -51,9 +56,9 @@ def _decoded(body: bytes, decoder: msgspec.json.Decoder[Content], faults_of: Cal
             # The payload is kept as it is, so that nobody else looks whether it is text.
             body.decode()
         shapes = body.translate(_SHAPES, b"+")
-        # The first two are fast, and true of some texts too; the third is seldom.
-        if (FAR_EXPONENT in shapes or FAR_DIGITS in shapes) and _FAR.search(shapes):
-            _check_numbers(body)
+        many_digits = len(shapes) > len(FAR_DIGITS) and FAR_DIGITS in shapes
+        if many_digits or FAR_EXPONENT in shapes:
+            _check_numbers(body, many_digits)
         return decoder.decode(body)
     except (msgspec.ValidationError, OverflowError) as error:
         members = _members(body)
@@ -63,11 +68,13 @@ def _decoded(body: bytes, decoder: msgspec.json.Decoder[Content], faults_of: Cal
         raise MalformedError(str(error)) from None
 
 
-def _check_numbers(body: bytes) -> None:
+def _check_numbers(body: bytes, many_digits: bool) -> None:
     """Raise MalformedError where a number is too large for the task to be given it, wherever it stands.
 
     The decoder leaves a payload as it is, so nobody else looks. To find that no number can be so large costs 0.3 µs.
     """
+    if len(body) > SHORT_BYTES and not _may_be_far(body, many_digits):
+        return
     try:
         msgspec.json.decode(body)
     except msgspec.ValidationError as error:
@@ -75,6 +82,34 @@ def _check_numbers(body: bytes) -> None:
     except (msgspec.DecodeError, RecursionError, OverflowError, ValueError):
         # What is wrong besides is said by who comes next.
         return
+
+
+def _may_be_far(body: bytes, many_digits: bool) -> bool:
+    """Whether long content may have a number that is too large: it has what looks like one, and not within a text.
+
+    This is a scan, where to decode it would be to build it. Past LOOKED_AT_MOST that turned out to be none it says yes.
+    """
+    begin = quotes = looked_at = 0
+    found = chain(_far_exponents(body), _far_digits(body) if many_digits else ())
+    for start, end in sorted(match.span() for match in islice(found, LOOKED_AT_MOST + 1)):
+        looked_at += 1
+        head = body[begin:start]
+        number = head[len(head.rstrip(IN_NUMBERS)) :] + body[start:end]
+        if body[end - len(number) - 1] not in BEFORE_NUMBERS or _is_near(number):
+            continue
+        quotes += head.replace(rb"\\", b"").replace(rb"\"", b"").count(b'"')
+        begin = start
+        if quotes % 2 == 0:
+            return True
+    return looked_at > LOOKED_AT_MOST
+
+
+def _is_near(number: bytes) -> bool:
+    try:
+        msgspec.json.decode(number)
+    except (msgspec.DecodeError, ValueError):
+        return False
+    return True
 
 
 def _members(body: bytes) -> object:

@@ -286,6 +286,29 @@ def test_head_bytes_are_exact(start: Start, more: int, status: int) -> None:
     assert server.get("/healthz", "X: " + "x" * (1000 - used + more)).status == status
 
 
+LONG = b'"%b"' % (b"x" * 100_000)
+
+
+@pytest.mark.parametrize(
+    ("value", "status"),
+    [
+        (b"1e999", 400),
+        (b'{"a":[-1E+400 ]}', 400),
+        (b"9" * 400 + b".5", 400),
+        (rb'"\\",1e999', 400),
+        (b"1e100", 202),
+        (b'"[1e999,","1e999"', 202),
+        (rb'"\",1e999,"', 202),
+        (b'"a0e123","0e999"', 202),
+    ],
+)
+def test_number_beyond_floats_in_long_content_is_refused_and_in_a_text_it_is_not(
+    server: Server, value: bytes, status: int
+) -> None:
+    answer = server.ask(post(b'{"task":"nothing","payload":[%b,%b]}' % (LONG, value)))
+    assert answer.status == status
+
+
 def test_long_content_is_told_its_first_fault_in_words(server: Server) -> None:
     body = b'[{"task":"nothing","payload":"%b","priority":10,"colour":1}]' % (b"x" * 100_000)
     answer = server.ask(request("POST", "/batches", "Content-Type: application/json", body=body))
