@@ -68,6 +68,8 @@ class Delivery:
         # (number of the last change, changes) of each message that is not committed.
         self._unsettled: deque[tuple[int, list[Change]]] = deque()
         self._era = 0
+        # Whether the next writer finds a file that is begun.
+        self._begun = False
         # Writers that have died since the last commit, and since when, of time.monotonic.
         self._deaths = 0
         self._dying_since = 0.0
@@ -77,12 +79,13 @@ class Delivery:
     def open(
         self,
         loop: asyncio.AbstractEventLoop,
+        begun: bool,
         on_commit: Callable[[Committed | Opened, int], object],
         on_full: Callable[[list[int]], object],
         on_expired: Callable[[int], object],
         on_fatal: Callable[[str], object],
     ) -> None:
-        """Have the writer begin; what is sent before it has the file open waits for that.
+        """Have the writer begin, or go on where the file is ``begun``; what is sent before that waits for it.
 
         ``on_commit`` gets what the writer said and up to which change all is committed or refused; ``on_full`` the
         sequence numbers of the jobs whose changes were refused.
@@ -90,6 +93,7 @@ class Delivery:
         self._loop, self._on_commit, self._on_full = loop, on_commit, on_full
         self._on_expired, self._on_fatal = on_expired, on_fatal
         self._ended = loop.create_future()
+        self._begun = begun
         self._begin()
 
     def send(self, last: int, changes: list[Change]) -> None:
@@ -123,7 +127,9 @@ class Delivery:
     def _begin(self) -> None:
         self._link.open(self._loop, self._hear, self._hung_up)
         self._era += 1
-        self._link.send(Begin(self.high, self._era, self._run))
+        self._link.send(Begin(self.high, self._era, self._run, self._begun))
+        # The next one comes after a death.
+        self._begun = False
 
     def _tell_again(self) -> None:
         """Tell all that is not committed."""

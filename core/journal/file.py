@@ -78,12 +78,14 @@ class File:
             raise JournalError("commits that were acknowledged are missing")
         return cls(path, mark, connection, sync, high, run)
 
-    def begin(self) -> None:
+    def begin(self, begun: bool = False) -> None:
         """Say that it is open, by which clock and with which salt; bring it to the disk, as far as there is room.
 
-        What the last process wrote is put there before anything is built on it: a sync of its may have failed.
+        What the last process wrote is put there before anything is built on it: a sync of its may have failed. Nothing
+        is to be done where who handed it over has ``begun`` it.
         """
-        if not self._with_room(self._begin):
+        self._begun = begun
+        if not begun and not self._with_room(self._begin):
             # What is read meanwhile is on the disk at least; that needs no room.
             self._room.sync_log()
 

@@ -230,7 +230,7 @@ class Journal:
         self._loop, self._on_commit = loop, on_commit
         self._running = True
         self.delivery.high = max(self.delivery.high, self.found.hand_over())
-        self.delivery.open(loop, self._committed, on_full, self._expired, on_fatal)
+        self.delivery.open(loop, not self.found.full, self._committed, on_full, self._expired, on_fatal)
         # For what was appended before.
         self._send()
 

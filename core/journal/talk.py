@@ -19,11 +19,15 @@ from headway.core.messages import LENGTH, Message
 
 
 class Begin(Message, frozen=True, tag=True):
-    """The file is yours to write to in this ``run``; ``high`` is the highest sequence number that was ever given."""
+    """The file is yours to write to in this ``run``; ``high`` is the highest sequence number that was ever given.
+
+    ``begun``: it says that it is open, and all that is in it is on the disk.
+    """
 
     high: int
     era: int
     run: Run
+    begun: bool
 
 
 class Changes(Message, frozen=True, tag=True):

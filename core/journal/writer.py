@@ -145,7 +145,7 @@ class Writer:
     def _open(self, begin: Begin) -> None:
         self._era = begin.era
         self._file = file = File.taken_over(self._path, self._sync, self._lock, begin.high, begin.run)
-        file.begin()
+        file.begin(begin.begun)
         self._last = file.changes
         self._full = bool(file.full)
         self.say(Opened(file.changes, file.full))
