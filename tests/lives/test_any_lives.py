@@ -288,6 +288,7 @@ class AnyLives(RuleBasedStateMachine):
 
     def held(self) -> list[Known]:
         """Those that run, and whose gate no other job has (one that was resubmitted has its number)."""
+        self.run(self.until_busy())
         return [
             job
             for job in self.model.pending
@@ -295,6 +296,13 @@ class AnyLives(RuleBasedStateMachine):
             and sum(other.number == job.number for other in self.model.pending) == 1
             and self.run(self.client.ask(request("HEAD", job.path)))["job-state"] == "running"
         ]
+
+    async def until_busy(self) -> None:
+        """Wait until no worker is idle while a job waits: one comes free a moment after its job was cancelled."""
+        while True:
+            said = (await self.client.ask(request("GET", "/stats"))).json
+            if not (said["jobs"]["queued"] and said["workers"]["idle"]):
+                return
 
     def over(self, state: str) -> list[Known]:
         gone = self.model.given_up
