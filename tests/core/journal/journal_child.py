@@ -1,4 +1,4 @@
-"""Programs that the tests of the journal run and kill: ``python journal_child.py append|sync|lock PATH``."""
+"""Programs that the tests of the journal run and kill: ``python journal_child.py append|sync|lock|files|… PATH``."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from pathlib import Path
 
 from headway.core.errors import JournalError
 from headway.core.job import State
+from headway.core.journal.attempts import Attempts
 from headway.core.journal.journal import Journal
 from headway.core.journal.link import Link
+from headway.core.journal.recovery import recover
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 from tests.core.journal.watched_writer import say
@@ -97,6 +99,28 @@ def lock(path: Path) -> None:
         say(error)
     else:
         say("opened")
+
+
+def files(path: Path) -> None:
+    """Make all files of a journal."""
+
+    async def main() -> None:
+        journal = Journal(path)
+        committed = asyncio.Event()
+        journal.run(asyncio.get_running_loop(), lambda _: committed.set(), lambda _: None, lambda _: None)
+        attempts = Attempts(path)
+        attempts.begin(10, [])
+        sequence = journal.found.next_sequence
+        journal.submit(sequence, State.QUEUED, "sleep", b"1", 5, None, 30.0, 0, None, 1.0)
+        await committed.wait()
+        await journal.close()
+
+    asyncio.run(main())
+
+
+def recovery(path: Path) -> None:
+    """Recover a journal into the folder ``recovered`` beside its own."""
+    recover(path, path.parent.parent / "recovered" / path.name)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 
@@ -19,7 +21,7 @@ from headway.core.journal.file import LOG_BYTES, LOG_FRAMES
 from headway.core.journal.found import Found
 from headway.core.journal.link import Link
 
-from tests.core.journal.test_journal import contents, end, on_a_loop, opened, submit, submitted, writer_of
+from tests.core.journal.test_journal import CHILD, contents, end, on_a_loop, opened, submit, submitted, writer_of
 
 MIB = 1 << 20
 
@@ -297,3 +299,33 @@ def test_a_checkpoint_begins_by_bytes_not_by_commits(tmp_path: Path) -> None:
     assert file.commit([submitted(2, b"x")], 2)
     assert frames(connection) < 100
     found.close()
+
+
+def modes(folder: Path, program: list[str]) -> set[tuple[str, int]]:
+    """Return (name, mode) of each file as it was seen at any moment while ``program`` made a journal in ``folder``."""
+    seen: set[tuple[str, int]] = set()
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, umask=0) as running:
+        os.set_blocking(running.stdout.fileno(), False)  # type: ignore[union-attr]
+        while running.poll() is None:
+            for file in folder.iterdir():
+                with suppress(FileNotFoundError):
+                    seen.add((file.name, stat.S_IMODE(file.stat().st_mode)))
+    assert running.returncode == 0
+    return seen
+
+
+def test_every_file_is_its_owners_only_at_every_moment(tmp_path: Path) -> None:
+    """Also where the umask would let all read; and so are the files that are made when an old one is replaced."""
+    folder = tmp_path / "journals"
+    folder.mkdir()
+    seen: set[tuple[str, int]] = set()
+    for _ in range(3):
+        seen |= modes(folder, [sys.executable, str(CHILD), "files", str(folder / "j")])
+    names = {name for name, _ in seen}
+    assert {"j", "j-wal", "j-shm", "j-mark", "j-attempts"} <= names
+    assert {mode for _, mode in seen} == {0o600}, seen
+    recovered = tmp_path / "recovered"
+    recovered.mkdir()
+    assert {mode for _, mode in modes(recovered, [sys.executable, str(CHILD), "recovery", str(folder / "j")])} == {
+        0o600
+    }
