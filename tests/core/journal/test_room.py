@@ -329,3 +329,15 @@ def test_every_file_is_its_owners_only_at_every_moment(tmp_path: Path) -> None:
     assert {mode for _, mode in modes(recovered, [sys.executable, str(CHILD), "recovery", str(folder / "j")])} == {
         0o600
     }
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a sync is seen in /proc")
+@pytest.mark.parametrize("what", ["start", "checkpoint", "end"])
+def test_a_loss_of_power_finds_on_the_disk_what_it_needs(tmp_path: Path, what: str) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    program = [sys.executable, str(CHILD.with_name("power_child.py")), what, str(tmp_path)]
+    ran = subprocess.run(
+        program, capture_output=True, text=True, timeout=60, env=os.environ | {"DISK": str(disk)}, check=False
+    )
+    assert (ran.stdout, ran.stderr) == ("ok\n", "")

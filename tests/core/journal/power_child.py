@@ -1,0 +1,113 @@
+"""What the disk holds at the moments that count: ``python power_child.py WHAT FOLDER``, with DISK for forgetful_disk.
+
+Each program ends with an error where a loss of power at that moment would lose something, or make what is whole look
+damaged.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[3]))
+from tests.core.journal import forgetful_disk
+
+# Before SQLite opens a file.
+system = forgetful_disk.install()
+
+from headway.core.job import State  # noqa: E402
+from headway.core.journal import mark, schema  # noqa: E402
+from headway.core.journal.found import Found  # noqa: E402
+
+DISK = Path(os.environ["DISK"])
+
+
+def submit(found: Found, sequence: int) -> None:
+    change = (sequence, "sleep", State.QUEUED, None, b"x" * 9000, 5, 30.0, 0, None, 1.0, None, None, None)
+    assert found._file.commit([change], sequence)
+
+
+def kill(found: Found) -> None:
+    """Leave the files as a kill does."""
+    found._connection.close()
+    found._mark.close()
+
+
+def after_an_outage(path: Path, jobs: int) -> None:
+    """See what is found when the power is back."""
+    into = path.parent.parent / f"back-{len(list(path.parent.parent.iterdir()))}"
+    forgetful_disk.lose_power(DISK, path.parent, into, "synced")
+    found = Found(into / path.name, "full")
+    assert len(found.unfinished()) == jobs
+    found.close()
+
+
+def synced_mark(path: Path) -> mark.Marked:
+    """What the mark on the disk says."""
+    marked = mark.read(DISK / str(mark.beside(path).stat().st_ino))
+    assert marked is not None
+    return marked
+
+
+def start(path: Path) -> None:
+    """What a start shows is on the disk, though the last process did not sync it; and so are the names of the files."""
+    schema.create(path)
+    assert path.name in (DISK / "names").read_text()
+    found = Found(path, "normal")
+    submit(found, 1)
+    kill(found)
+    found = Found(path, "normal")
+    assert len(found.unfinished()) == 1
+    after_an_outage(path, 1)
+    found.close()
+    # A copy that was closed needs no mark; from the start on it has one.
+    mark.beside(path).unlink()
+    found = Found(path, "full")
+    submit(found, found.next_sequence)
+    after_an_outage(path, 2)
+    kill(found)
+
+
+def checkpoint(path: Path) -> None:
+    """While the log is copied into the file the mark on the disk says so, and how long the log is."""
+    found = Found(path, "full")
+    for sequence in range(1, 6):
+        submit(found, sequence)
+    frames, seen = found._file._frames(), []
+    write = forgetful_disk.File.xWrite
+
+    def watched(self: forgetful_disk.File, data: bytes, offset: int) -> None:
+        if self._path == path:
+            seen.append(synced_mark(path).frames)
+        write(self, data, offset)
+
+    forgetful_disk.File.xWrite = watched  # type: ignore[assignment, method-assign]
+    found._file._checkpoint()
+    assert seen, "nothing was copied"
+    assert set(seen) == {frames}
+    kill(found)
+
+
+def end(path: Path) -> None:
+    """When the log is emptied the mark on the disk says that it is not needed any more."""
+    found = Found(path, "full")
+    submit(found, 1)
+    log, seen = path.with_name(f"{path.name}-wal"), []
+    truncate = forgetful_disk.File.xTruncate
+
+    def watched(self: forgetful_disk.File, size: int) -> None:
+        if self._path == log:
+            seen.append(synced_mark(path).frames)
+        truncate(self, size)
+
+    forgetful_disk.File.xTruncate = watched  # type: ignore[assignment, method-assign]
+    found.close()
+    assert seen == [0]
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[2]) / "here"
+    folder.mkdir()
+    globals()[sys.argv[1]](folder / "j")
+    print("ok")
