@@ -174,6 +174,22 @@ def test_a_change_that_is_under_way_when_the_disk_is_full_is_refused_too(begin: 
     assert server.delete(path).status == (202 if what == "running" else 204)
 
 
+def test_a_job_in_the_queue_whose_cancellation_is_refused_is_run(begin: Begin, gate: Gate) -> None:
+    server = begin(workers=1)
+    running = server.submit("until_file", gate.path)
+    server.wait_for(running, "running")
+    queued = [server.submit("give", number) for number in range(3)]
+    with no_room(server):
+        assert server.delete(queued[1]).status == 503
+        assert server.head(queued[1])["job-state"] == "queued"
+        # Behind those that were there, but nowhere else.
+        assert [server.head(path)["job-position"] for path in queued] == ["0", "2", "1"]
+        gate.open()
+    for path in (running, *queued):
+        server.wait_for(path, "succeeded")
+    assert server.get(f"{queued[1]}/result").json == 1
+
+
 def test_a_job_that_ends_while_its_cancellation_is_refused_has_ended(begin: Begin, gate: Gate) -> None:
     server = begin()
     jobs = Jobs(server, gate)

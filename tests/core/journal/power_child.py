@@ -6,6 +6,7 @@ damaged.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -53,7 +54,7 @@ def synced_mark(path: Path) -> mark.Marked:
 def start(path: Path) -> None:
     """What a start shows is on the disk, though the last process did not sync it; and so are the names of the files."""
     schema.create(path)
-    assert path.name in (DISK / "names").read_text()
+    assert path.name in json.loads((DISK / "names").read_bytes())
     found = Found(path, "normal")
     submit(found, 1)
     kill(found)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import signal
 import stat
 import subprocess
 import sys
@@ -192,6 +193,27 @@ def test_what_was_asked_for_is_refused_at_once_and_what_has_happened_is_kept(tmp
     states = [State.QUEUED, State.SUCCEEDED, State.SUCCEEDED, State.RETRYING, State.QUEUED]
     assert [(job.sequence, job.state) for job in jobs] == list(zip(range(1, 6), states, strict=True))
     assert [row[0] for row in results] == [2, 3]
+
+
+@on_a_loop
+async def test_what_is_under_way_when_others_are_refused_is_refused_with_them(tmp_path: Path) -> None:
+    async with opened(tmp_path / "j") as (journal, said):
+        submit(journal, 1)
+        await said.until(lambda: said.committed == 1)
+        writer = writer_of(journal)
+        os.kill(writer, signal.SIGSTOP)
+        before = resource.prlimit(writer, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+        # Many messages, of which the writer reads some at a time.
+        for sequence in range(2, 62):
+            submit(journal, sequence, b"x" * 10_000)
+            await asyncio.sleep(0.001)
+        os.kill(writer, signal.SIGCONT)
+        await said.until(lambda: len(said.rejected) == 60)
+        resource.prlimit(writer, resource.RLIMIT_FSIZE, before)
+        await said.until(lambda: not journal.full)
+        submit(journal, 62)
+        await said.until(lambda: said.committed == journal.appended)
+    assert [job.sequence for job in contents(tmp_path / "j")[0]] == [1, 62]
 
 
 @pytest.mark.parametrize("name", ["EDQUOT", "EFBIG", "ENOSPC"])
