@@ -286,7 +286,7 @@ def test_head_bytes_are_exact(start: Start, more: int, status: int) -> None:
     assert server.get("/healthz", "X: " + "x" * (1000 - used + more)).status == status
 
 
-LONG = b'"%b"' % (b"x" * 100_000)
+LONG_TEXT = b'"%b"' % (b"x" * 100_000)
 
 
 @pytest.mark.parametrize(
@@ -305,7 +305,7 @@ LONG = b'"%b"' % (b"x" * 100_000)
 def test_number_beyond_floats_in_long_content_is_refused_and_in_a_text_it_is_not(
     server: Server, value: bytes, status: int
 ) -> None:
-    answer = server.ask(post(b'{"task":"nothing","payload":[%b,%b]}' % (LONG, value)))
+    answer = server.ask(post(b'{"task":"nothing","payload":[%b,%b]}' % (LONG_TEXT, value)))
     assert answer.status == status
 
 
