@@ -55,11 +55,12 @@ def _decoded(body: bytes, decoder: msgspec.json.Decoder[Content], faults_of: Cal
         if not body.isascii():
             # The payload is kept as it is, so that nobody else looks whether it is text.
             body.decode()
+        content = decoder.decode(body)
         shapes = body.translate(_SHAPES, b"+")
         many_digits = len(shapes) > len(FAR_DIGITS) and FAR_DIGITS in shapes
         if many_digits or FAR_EXPONENT in shapes:
             _check_numbers(body, many_digits)
-        return decoder.decode(body)
+        return content
     except (msgspec.ValidationError, OverflowError) as error:
         members = _members(body)
         # No fault but the first: a member that is wrong and then given again.
