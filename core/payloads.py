@@ -25,7 +25,7 @@ import msgspec
 
 # Up to here a payload is decoded at once, in 4 ms at most.
 SHORT_BYTES = 64 * 1024
-PIECE_BYTES = 4 * 1024
+PIECE_BYTES = 2 * 1024
 # Seconds after which others have their turn.
 SLICE_S = 0.0005
 
