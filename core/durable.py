@@ -264,7 +264,8 @@ class Durable(Active):
                 for sequence in self._owed_up_to(shown):
                     owed = self._owed.pop(sequence)
                     owed.show(*owed.arguments)
-                    owed.wake()
+                    if owed.wakes:
+                        owed.wake()
                     yield
                 self._let_go(shown)
         finally:
