@@ -39,7 +39,8 @@ OVER = ("succeeded", "failed", "cancelled", "expired")
 LOOK_S = 0.002
 SMALL: dict[str, Any] = {"workers": 2, "jobs": {"backoff": 0.01, "backoff_max": 0.02}, "drain_timeout": 5.0}
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="a kill is made of /proc and SIGSTOP")
+LINUX = "a kill is made of /proc and SIGSTOP"
+linux = pytest.mark.skipif(sys.platform != "linux", reason=LINUX)
 
 
 class Gates:
@@ -264,6 +265,8 @@ class Lives:
 
     def _copy(self) -> Path:
         """Copy the journal as it is, its writer stopped; return where the copy is."""
+        if sys.platform != "linux":
+            pytest.skip(LINUX)
         with stopped(self.writers()):
             self._lives += 1
             folder = self._folder / f"life-{self._lives}"
