@@ -99,3 +99,47 @@ def test_a_deadline_that_passed_while_no_server_ran_fails_the_job_without_beginn
         await lives.end()
 
     run(test())
+
+
+@pytest.mark.parametrize("ends", ["end", "kill"])
+def test_an_id_whose_job_is_gone_from_the_disk_is_not_given_again(tmp_path: Path, ends: str) -> None:
+    async def test() -> None:
+        lives, gone = Lives(tmp_path), set[str]()
+        for _ in range(4):
+            await lives.start(retention={"jobs": 0})
+            # So small that nothing that is over stays on the board or on the disk.
+            for path in gone:
+                assert (await lives.ask(request("HEAD", path)))["job-state"] == "expired"
+            for number in range(3):
+                path = await lives.submit("echo", number)
+                assert path not in gone, "an id was given twice"
+                await lives.wait_for(path, "expired")
+                gone.add(path)
+            await asyncio.sleep(1.1)
+            await (lives.end() if ends == "end" else lives.kill())
+
+    run(test())
+
+
+@pytest.mark.parametrize("ends", ["end", "kill"])
+def test_a_delay_and_a_backoff_that_a_restart_came_into_are_over_in_time(tmp_path: Path, ends: str) -> None:
+    async def test() -> None:
+        gates = Gates()
+        lives = Lives(tmp_path, (gates.hold,))
+        settings = {"jobs": {"backoff": 1.0, "backoff_max": 1.0}}
+        await lives.start(**settings)
+        delayed = await lives.submit("echo", 1, delay=1.0)
+        retried = await lives.submit("hold", "job", retries=1)
+        await lives.wait_for(retried, "running")
+        gates.open("job", ValueError("no"))
+        await lives.wait_for(retried, "retrying")
+        await (lives.end() if ends == "end" else lives.kill())
+        gates.forget()
+        await lives.start(**settings)
+        assert (await lives.wait_for(retried, "running"))["job-attempt"] == "2"
+        gates.open("job")
+        for path in (retried, delayed):
+            await lives.wait_for(path, "succeeded")
+        await lives.end()
+
+    run(test())
