@@ -53,6 +53,8 @@ class Queue:
         self._came = [0] * PRIORITIES
         self._rated = [0] * PRIORITIES
         self._rates = [0.0] * PRIORITIES
+        # The sum of the rates above each priority.
+        self._above = [0.0] * PRIORITIES
         # Of time.monotonic; 0.0: nothing was rated yet.
         self._rated_at = 0.0
 
@@ -133,41 +135,40 @@ class Queue:
         line, priority = self._line_of[board.task[row]], board.priority[row]
         ticket = None if delayed else board.place[row]
         ahead = line.ahead(priority, ticket)
-        if len(self.lines) > 1:
+        others = [other for other in self.lines if other.ready and other is not line]
+        if others:
             sequence = None if ticket is None else line.at(priority, ticket)
-            ahead += sum(other.before(priority, sequence) for other in self.lines if other is not line)
+            ahead += sum(other.before(priority, sequence) for other in others)
         return ahead
 
-    def turns(self, row: int) -> tuple[int, list[tuple[int, int]]]:
-        """Return how many jobs stand before the one in ``row`` in its line, and (line, how many) for the other lines.
+    def own(self, row: int, workers: int) -> tuple[int, int]:
+        """Return how many jobs stand before the one in ``row`` in its line, and how many of the line can begin now."""
+        board = self.board
+        line, free = self._line_of[board.task[row]], workers - board.count[RUNNING]
+        for limit in line.limits:
+            if limit.most - limit.running < free:
+                free = limit.most - limit.running
+        return line.ahead(board.priority[row], board.place[row]), free
+
+    def others(self, row: int) -> list[tuple[int, int]]:
+        """Return (line, how many jobs) for each other line whose jobs are taken before the one in ``row``.
 
         Lines that are at their limit are left out: their jobs do not take the place that comes free next.
         """
         board = self.board
-        line, priority, ticket = self._line_of[board.task[row]], board.priority[row], board.place[row]
-        own = line.ahead(priority, ticket)
-        if len(self.lines) == 1:
-            return own, []
-        sequence = line.at(priority, ticket)
-        others = [
-            (number, other.before(priority, sequence))
-            for number, other in enumerate(self.lines)
-            if other is not line and other.blocking is None
-        ]
-        return own, others
+        line, priority = self._line_of[board.task[row]], board.priority[row]
+        others = [(n, o) for n, o in enumerate(self.lines) if o.ready and o is not line and o.blocking is None]
+        if not others:
+            return []
+        sequence = line.at(priority, board.place[row])
+        return [(number, other.before(priority, sequence)) for number, other in others]
 
-    def at_once(self, task: int, workers: int) -> tuple[int, int, int]:
-        """Return how many jobs of the line of ``task`` can run at once, and how many more can begin now.
-
-        And how many workers are left to all lines that are not at their limit.
-        """
-        line, free = self._line_of[task], workers - self.board.count[RUNNING]
+    def at_once(self, task: int, workers: int) -> tuple[int, int]:
+        """Return how many jobs of the line of ``task`` can run at once, and how many of all that are not at a limit."""
+        line = self._line_of[task]
         blocking = {limit for other in self.lines if other is not line and (limit := other.blocking) is not None}
-        shared = max(workers - sum(limit.running for limit in blocking), 1)
-        most = shared
-        for limit in line.limits:
-            most, free = min(most, limit.most), min(free, limit.most - limit.running)
-        return max(most, 1), free, shared
+        shared = max(workers - sum(limit.running for limit in blocking), 1) if blocking else workers
+        return max(min([shared, *[limit.most for limit in line.limits]]), 1), shared
 
     def rate_above(self, priority: int, now: float) -> float:
         """Return how many jobs of a higher priority become ready in a second, as of late."""
@@ -177,8 +178,9 @@ class Queue:
                 weight = 1.0 - (1.0 - RATE_WEIGHT) ** since
                 counts = zip(self._rates, self._came, self._rated, strict=True)
                 self._rates = [rate + ((came - before) / since - rate) * weight for rate, came, before in counts]
+                self._above = [sum(self._rates[above:]) for above in range(1, PRIORITIES + 1)]
             self._rated, self._rated_at = self._came[:], now
-        return sum(self._rates[priority + 1 :])
+        return self._above[priority]
 
     def oldest(self) -> int:
         """Return the job that has been ready for longest; 0 where none is."""

@@ -153,30 +153,26 @@ class Reading:
 
         No later than at its deadline, or at the end of the time that its attempt may take.
         """
-        seconds = self._until_over(row, word, now, together)
-        job = self._active.jobs.get(self._board.sequence(row))
+        board, estimate = self._board, self._active.estimate
+        if estimate.first is not None and estimate.looks_at_first(now):
+            self._look_at_first(now)
+        state, task, begun = word & STATE_MASK, board.task[row], 0.0
+        if state == QUEUED:
+            seconds = self._until_queued(row, task, now, together)
+        elif state == RUNNING:
+            begun = board.started[row]
+            due = 0.0 if word & PROGRESS_MASK == PROGRESS_MASK else board.due[row]
+            seconds = estimate.for_running(now - begun, due - now if due else None, task)
+        else:
+            seconds = estimate.for_delayed(board.due[row] - now, task)
+        job = self._active.jobs.get(board.sequence(row))
         if job is None:
             return seconds
-        last = job.deadline
-        if word & STATE_MASK == RUNNING:
-            last = min(last, self._board.started[row] + job.timeout_s)
-        left = last - now
-        if left <= 0:
-            # What comes then is under way.
-            return min(seconds, UNKNOWN_S)
-        return min(seconds, left + MARGIN_S)
-
-    def _until_over(self, row: int, word: int, now: float, together: int) -> float:
-        board, estimate = self._board, self._active.estimate
-        if estimate.looks_at_first(now):
-            self._look_at_first(now)
-        state, task = word & STATE_MASK, board.task[row]
-        if state == RUNNING:
-            due = 0.0 if word & PROGRESS_MASK == PROGRESS_MASK else board.due[row]
-            return estimate.for_running(now - board.started[row], due - now if due else None, task)
-        if state == QUEUED:
-            return self._until_queued(row, task, now, together)
-        return estimate.for_delayed(board.due[row] - now, task)
+        left = (min(job.deadline, begun + job.timeout_s) if begun else job.deadline) - now
+        if left > seconds:
+            return seconds
+        # Where nothing is left, what comes then is under way.
+        return min(seconds, UNKNOWN_S) if left <= 0 else min(seconds, left + MARGIN_S)
 
     def _look_at_first(self, now: float) -> None:
         """Have the estimate know what the first jobs report, while they run."""
@@ -203,14 +199,17 @@ class Reading:
 
     def _until_queued(self, row: int, task: int, now: float, together: int) -> float:
         board, estimate, queue = self._board, self._active.estimate, self._active.queue
-        ahead, others = queue.turns(row)
-        at_once, free, shared = queue.at_once(task, self._active.workers.count)
-        work = sum(count * estimate.mean_of(line) for line, count in others)
-        above = queue.rate_above(board.priority[row], now) * estimate.mean / shared
-        turns = ahead + 1 - free
-        if work and turns > 0:
-            work += turns * estimate.mean_of(queue.line_numbers[task])
         waited = now - board.submitted[row]
+        ahead, free = queue.own(row, self._active.workers.count)
+        turns = ahead + 1 - free
+        if turns <= 0:
+            # It begins at once, as most jobs do.
+            return estimate.for_queued(turns, 1, waited, task, now, together)
+        at_once, shared = queue.at_once(task, self._active.workers.count)
+        work = sum(count * estimate.mean_of(line) for line, count in queue.others(row))
+        if work:
+            work += turns * estimate.mean_of(queue.line_numbers[task])
+        above = queue.rate_above(board.priority[row], now) * estimate.mean / shared
         return estimate.for_queued(turns, at_once, waited, task, now, together, work / shared, above)
 
     def when_all(self, some: Sequence[int], count: int, now: float) -> int:
