@@ -11,6 +11,7 @@ import asyncio
 import logging
 from binascii import Error as HexError
 from binascii import unhexlify
+from collections.abc import Iterator
 from typing import Protocol
 
 from headway.core import ids
@@ -87,12 +88,11 @@ class Polls:
     def __init__(self, host: Host) -> None:
         self._host = host
 
-    def answer(self, reads: list[tuple[Client, bytes]], now: float) -> int:
+    def answer(self, reads: Iterator[tuple[Client, bytes]], now: float) -> None:
         """Answer what was read from each client; ``now`` is of time.monotonic.
 
-        Returns how many reads were answered: where others than known polls have taken all the time, not all.
+        Where others than known polls have taken all the time of this turn, some of ``reads`` are left.
         """
-        done = 0
         host = self._host
         engine, heads, turn, idle_deadline = host.engine, host.heads, host.turn, host.idle_deadline
         openings, expiry, polls, answers = heads.openings, heads.expiry, heads.polls, turn.answers
@@ -101,11 +101,10 @@ class Polls:
         ours = HEAD_JOB + engine.ids.marker
         submitted, started, ended = board.submitted, board.started, board.ended
         for client, data in reads:
-            done += 1
             # The same bytes as before around another id need no parser.
             if data[REST:] != client.known_rest or data[:NUMBER] != ours or not client.free or client.to_flush:
                 if not self._read(client, data):
-                    return done
+                    return
                 continue
             text = data[NUMBER:REST]
             try:
@@ -146,7 +145,6 @@ class Polls:
             except Exception:
                 log.exception("a poll failed: %r", data[:REST])
                 client.transport.abort()
-        return done
 
     def _read(self, client: Client, data: bytes) -> bool:
         """Have ``client`` read what is no known poll; return whether this turn has time for more."""

@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
 from typing import Protocol
 
 from headway.protocol.polls import Client
@@ -34,7 +35,8 @@ NOTHING = b""
 END = b"\0end"
 
 
-Reads = list[tuple[Client, bytes]]
+Read = tuple[Client, bytes]
+Reads = list[Read]
 
 
 class Writer(Protocol):
@@ -47,10 +49,10 @@ class Writer(Protocol):
 class Turn:
     """Who was read from, with what; and who has answers to be written.
 
-    ``answer`` answers reads from a moment on, and returns how many it came to.
+    ``answer`` takes reads and answers them, at a moment, until there are no more or the turn is over.
     """
 
-    def __init__(self, answer: Callable[[Reads, float], int], late_bytes_most: int) -> None:
+    def __init__(self, answer: Callable[[Iterator[Read], float], None], late_bytes_most: int) -> None:
         self._answer = answer
         self._loop = asyncio.get_running_loop()
         self._reads: Reads = []
@@ -139,12 +141,21 @@ class Turn:
         """Answer what there is time for; the rest comes first in the next turn."""
         now = time.monotonic()
         self.until = now + GO_S
-        done = self._answer(reads[:MOST], now)
-        while MOST <= done < len(reads) and done % MOST == 0 and not self.is_over():
-            done += self._answer(reads[done : done + MOST], now)
-        left = reads[done:]
-        self._reads[:0] = left
-        self._late_bytes = sum(len(data) for _, data in left if len(data) > SMALL_BYTES)
+        rest = iter(reads)
+        if len(reads) <= MOST:
+            self._answer(rest, now)
+        else:
+            # A known poll does not look at the clock.
+            for _ in range(0, len(reads), MOST):
+                some = islice(rest, MOST)
+                self._answer(some, now)
+                if self.is_over():
+                    rest = chain(some, rest)
+                    break
+        left = list(rest)
+        if left or self._late_bytes:
+            self._reads[:0] = left
+            self._late_bytes = sum(len(data) for _, data in left if len(data) > SMALL_BYTES)
 
     def _end_soon(self) -> None:
         self._ends = True
