@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context as Variables
 from contextvars import ContextVar, copy_context
 from math import inf
@@ -89,11 +89,20 @@ class Attempt:
         self.task: asyncio.Task[Any] | None = None
 
     def start(self, job: Job) -> None:
-        """Begin in the next turn of the loop; at once where the Python has eager tasks."""
-        loop = self._workers.loop
-        # The same as _hidden does, without what its calls cost each job.
-        task = asyncio.Task(self._run(job), loop=loop, name=self.name, context=_variables(job), **EAGER)
+        """Begin, and run until the function waits for something or is over; to be called outside of any task."""
+        loop, run, variables = self._workers.loop, self._run(job), _variables(job)
+        if EAGER:
+            # The same as _hidden does, without what its calls cost each job.
+            asyncio.tasks._unregister_task(asyncio.Task(run, loop=loop, name=self.name, context=variables, **EAGER))
+            return
+        begun = _Begun(run)
+        task = asyncio.Task(begun, loop=loop, name=self.name, context=variables)
         asyncio.tasks._unregister_task(task)
+        asyncio.tasks._enter_task(loop, task)
+        try:
+            variables.run(begun.take_first)
+        finally:
+            asyncio.tasks._leave_task(loop, task)
 
     def interrupt(self, outcome: Outcome) -> None:
         """Stop the attempt; ``outcome`` is what it counts as unless it was settled already."""
@@ -161,6 +170,51 @@ class Attempt:
 
     def _arguments(self, job: Job, payload: object) -> tuple[object, ...]:
         return (payload, self.context) if job.task.takes_context else (payload,)
+
+
+class _Begun(Coroutine[Any, Any, None]):
+    """A coroutine whose first step is taken before its task takes one: what eager tasks do, for Pythons without them.
+
+    Jobs that never wait are so over at once, in the turn in which they were claimed. In a turn of the loop each, no
+    more of them would end in it than there are workers; they would pile up, and be run when nothing of them is in the
+    caches any more.
+    """
+
+    __slots__ = ("_coroutine", "_is_over", "_waits_for")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        self._coroutine = coroutine
+        self._is_over = False
+        # What the first step waits for; None once the task knows.
+        self._waits_for: Any = None
+
+    def take_first(self) -> None:
+        """Take the first step."""
+        try:
+            self._waits_for = self._coroutine.send(None)
+        except StopIteration:
+            self._is_over = True
+
+    def send(self, value: Any) -> Any:
+        """Take the next step, the first of them being taken already."""
+        if self._is_over:
+            raise StopIteration
+        waits_for, self._waits_for = self._waits_for, None
+        return self._coroutine.send(value) if waits_for is None else waits_for
+
+    def throw(self, *error: Any) -> Any:
+        """Have the coroutine raise an error where it waits."""
+        if self._is_over:
+            raise StopIteration
+        self._waits_for = None
+        return self._coroutine.throw(*error)
+
+    def close(self) -> None:
+        """End the coroutine."""
+        self._coroutine.close()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self._coroutine.__await__()
 
 
 def _variables(job: Job) -> Variables:

@@ -12,7 +12,7 @@ from functools import wraps
 from typing import Any
 
 import pytest
-from headway.core.attempt import EAGER, Attempt, hide_tasks
+from headway.core.attempt import Attempt, hide_tasks
 from headway.core.job import Reason, State
 
 from tests.core.test_engine import double, engine_with, over, peek, run, said, submit, until
@@ -275,26 +275,5 @@ def test_a_wrapped_coroutine_function_is_awaited_where_it_belongs() -> None:
             assert (status.state, said(engine, status)) == (State.SUCCEEDED, "[7,true]")
             status = await over(engine, submit(engine, "wrapped_and_broken", 7))
             assert (status.state, said(engine, status)) == (State.FAILED, "KeyError: 7")
-
-    run(test)
-
-
-@pytest.mark.skipif(bool(EAGER), reason="here an attempt begins when it is claimed")
-def test_a_job_that_is_cancelled_between_its_claim_and_its_beginning_is_not_begun() -> None:
-    began = []
-
-    async def work(payload: object) -> None:
-        began.append(payload)
-
-    async def test() -> None:
-        async with engine_with(work, workers=1) as engine:
-            job = submit(engine, "work", 1)
-            # It is claimed in this turn of the loop, and would begin in the next.
-            await asyncio.sleep(0)
-            assert peek(engine, job).state == State.RUNNING
-            engine.cancel(peek(engine, job))
-            assert (await over(engine, submit(engine, "work", 2))).state == State.SUCCEEDED
-            assert began == [2]
-            assert peek(engine, job).state == State.CANCELLED
 
     run(test)
