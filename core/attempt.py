@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from headway.core import forks, payloads
 from headway.core.context import Context
 from headway.core.job import Job
-from headway.core.outcome import Outcome, failed, succeeded
+from headway.core.outcome import NULL, Outcome, failed, succeeded
 from headway.core.registry import Lane
 from headway.core.results import Result, encode, encode_on_loop
 from headway.core.threads import Call, Threads
@@ -132,7 +132,7 @@ class Attempt:
                 finally:
                     if forks.forked:
                         forks.end()
-                outcome = succeeded(await encode_on_loop(value, workers.result_bytes))
+                outcome = NULL if value is None else succeeded(await encode_on_loop(value, workers.result_bytes))
             elif self._lane is PROCESS:
                 outcome = succeeded(await workers.in_process(self, job))
             else:

@@ -141,14 +141,18 @@ class Queue:
             ahead += sum(other.before(priority, sequence) for other in others)
         return ahead
 
-    def own(self, row: int, workers: int) -> tuple[int, int]:
-        """Return how many jobs stand before the one in ``row`` in its line, and how many of the line can begin now."""
-        board = self.board
-        line, free = self._line_of[board.task[row]], workers - board.count[RUNNING]
-        for limit in line.limits:
+    def free(self, task: int, workers: int) -> int:
+        """Return how many more jobs of the line of ``task`` can begin now."""
+        free = workers - self.board.count[RUNNING]
+        for limit in self._line_of[task].limits:
             if limit.most - limit.running < free:
                 free = limit.most - limit.running
-        return line.ahead(board.priority[row], board.place[row]), free
+        return free
+
+    def own(self, row: int) -> int:
+        """Return how many jobs stand before the one in ``row`` in its line."""
+        board = self.board
+        return self._line_of[board.task[row]].ahead(board.priority[row], board.place[row])
 
     def others(self, row: int) -> list[tuple[int, int]]:
         """Return (line, how many jobs) for each other line whose jobs are taken before the one in ``row``.

@@ -124,19 +124,22 @@ class Reading:
             word >> ATTEMPT_SHIFT & ATTEMPT_MAX,
             None if progress == PROGRESS_NONE else progress,
             ahead,
-            self.retry_after_ms(row, word, now) if promise and state < SUCCEEDED else 0,
+            self.retry_after_ms(row, word, ahead, now) if promise and state < SUCCEEDED else 0,
             board.submitted[row],
             board.started[row],
             board.ended[row] if state >= SUCCEEDED else 0.0,
             board.reason[row],
         )
 
-    def retry_after_ms(self, row: int, word: int, now: float) -> int:
-        """Return after how many milliseconds to ask for a job that is not over, and promise that poll."""
+    def retry_after_ms(self, row: int, word: int, ahead: int, now: float) -> int:
+        """Return after how many milliseconds to ask for a job that is not over, and promise that poll.
+
+        ``ahead`` is what the queue says of a job that is ready.
+        """
         left = self._board.ended[row] - now
         if left > EARLY_S:
             return int(left * 1000)
-        return self._promise(row, self._until(row, word, now), now)
+        return self._promise(row, self._until(row, word, ahead, now), now)
 
     def _promise(self, row: int, seconds: float, now: float) -> int:
         """Return after how many milliseconds, ``seconds`` or a little later, to ask for a job, and promise that poll.
@@ -148,24 +151,27 @@ class Reading:
         self._board.ended[row] = now + milliseconds / 1000
         return milliseconds
 
-    def _until(self, row: int, word: int, now: float, together: int = 1) -> float:
+    def _until(self, row: int, word: int, ahead: int, now: float, together: int = 1) -> float:
         """Seconds after which to ask for a job that is not over; ``together`` is how many jobs all have to be over.
 
         No later than at its deadline, or at the end of the time that its attempt may take.
         """
-        board, estimate = self._board, self._active.estimate
+        board, active = self._board, self._active
+        estimate = active.estimate
         if estimate.first is not None and estimate.looks_at_first(now):
             self._look_at_first(now)
         state, task, begun = word & STATE_MASK, board.task[row], 0.0
         if state == QUEUED:
-            seconds = self._until_queued(row, task, now, together)
+            seconds = self._until_queued(row, task, ahead, now, together)
         elif state == RUNNING:
             begun = board.started[row]
             due = 0.0 if word & PROGRESS_MASK == PROGRESS_MASK else board.due[row]
             seconds = estimate.for_running(now - begun, due - now if due else None, task)
         else:
             seconds = estimate.for_delayed(board.due[row] - now, task)
-        job = self._active.jobs.get(board.sequence(row))
+        if not (begun or active.deadlines):
+            return seconds
+        job = active.jobs.get(board.sequence(row))
         if job is None:
             return seconds
         left = (min(job.deadline, begun + job.timeout_s) if begun else job.deadline) - now
@@ -197,17 +203,17 @@ class Reading:
         ran = [(board.task[row], board.ended[row] - board.started[row]) for row in rows if board.started[row]]
         self._active.estimate.learn([(task, seconds) for task, seconds in ran if task < tasks and seconds >= 0], now)
 
-    def _until_queued(self, row: int, task: int, now: float, together: int) -> float:
+    def _until_queued(self, row: int, task: int, ahead: int, now: float, together: int) -> float:
         board, estimate, queue = self._board, self._active.estimate, self._active.queue
-        waited = now - board.submitted[row]
-        ahead, free = queue.own(row, self._active.workers.count)
-        turns = ahead + 1 - free
-        if turns <= 0:
+        workers, waited = self._active.workers.count, now - board.submitted[row]
+        free = queue.free(task, workers)
+        if ahead < free:
             # It begins at once, as most jobs do.
-            return estimate.for_queued(turns, 1, waited, task, now, together)
-        at_once, shared = queue.at_once(task, self._active.workers.count)
+            return estimate.for_queued(0, 1, waited, task, now, together)
+        turns = queue.own(row) + 1 - free
+        at_once, shared = queue.at_once(task, workers)
         work = sum(count * estimate.mean_of(line) for line, count in queue.others(row))
-        if work:
+        if work and turns > 0:
             work += turns * estimate.mean_of(queue.line_numbers[task])
         above = queue.rate_above(board.priority[row], now) * estimate.mean / shared
         return estimate.for_queued(turns, at_once, waited, task, now, together, work / shared, above)
@@ -222,7 +228,9 @@ class Reading:
         longest = 0.0
         for sequence in some:
             row = board.at(sequence)
-            longest = max(longest, self._until(row, board.live[row], now, count))
+            word = board.live[row]
+            ahead = self._active.queue.ahead(row) if word & STATE_MASK == QUEUED else 0
+            longest = max(longest, self._until(row, word, ahead, now, count))
         return self._promise(first, longest, now)
 
 

@@ -121,13 +121,13 @@ class Polls:
                     client.read(data)
                     continue
                 if state == RUNNING:
-                    wait = engine.retry_after_ms(row, word, now)
+                    wait = engine.retry_after_ms(row, word, 0, now)
                     fields = RUNNING_FIELDS % ((wait + 999) // 1000, wait, word >> ATTEMPT_SHIFT & ATTEMPT_MAX)
                     progress = word >> PROGRESS_SHIFT & PROGRESS_NONE
                     fields += b"\r\n" if progress == PROGRESS_NONE else PROGRESS % progress
                 elif state == QUEUED:
                     ahead = engine.ahead(row)
-                    wait = engine.retry_after_ms(row, word, now)
+                    wait = engine.retry_after_ms(row, word, ahead, now)
                     fields = WAITING % ((wait + 999) // 1000, wait, ahead)
                 elif state == SUCCEEDED and board.kept(row, now):
                     end, start = ended[row], started[row]

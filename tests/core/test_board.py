@@ -257,7 +257,7 @@ class Jobs(RuleBasedStateMachine):
             line = [sequence for sequence in self.ready if self.task[sequence] == task]
             order = sorted(line, key=lambda s: (-self.priority[s], self.ready.index(s)))
             rows = [self.board.row(sequence) for sequence in order]
-            assert [self.queue.own(row, WORKERS)[0] for row in rows] == list(range(len(order)))
+            assert [self.queue.own(row) for row in rows] == list(range(len(order)))
             for own, (sequence, row) in enumerate(zip(order, rows, strict=True)):
                 least, most = self.of_the_other_line_before(sequence)
                 assert own + least <= self.queue.ahead(row) <= own + most
