@@ -180,11 +180,11 @@ class _Begun(Coroutine[Any, Any, None]):
     caches any more.
     """
 
-    __slots__ = ("_coroutine", "_is_over", "_waits_for")
+    __slots__ = ("_coroutine", "_is_awaited", "_is_over", "_waits_for")
 
     def __init__(self, coroutine: Coroutine[Any, Any, None]) -> None:
         self._coroutine = coroutine
-        self._is_over = False
+        self._is_over = self._is_awaited = False
         # What the first step waits for; None once the task knows.
         self._waits_for: Any = None
 
@@ -194,13 +194,22 @@ class _Begun(Coroutine[Any, Any, None]):
             self._waits_for = self._coroutine.send(None)
         except StopIteration:
             self._is_over = True
+        else:
+            # How a future tells the task that steps that it is awaited. Others may await it before our task steps.
+            self._is_awaited = getattr(self._waits_for, "_asyncio_future_blocking", False)
+            if self._is_awaited:
+                self._waits_for._asyncio_future_blocking = False
 
     def send(self, value: Any) -> Any:
         """Take the next step, the first of them being taken already."""
         if self._is_over:
             raise StopIteration
         waits_for, self._waits_for = self._waits_for, None
-        return self._coroutine.send(value) if waits_for is None else waits_for
+        if waits_for is None:
+            return self._coroutine.send(value)
+        if self._is_awaited:
+            waits_for._asyncio_future_blocking = True
+        return waits_for
 
     def throw(self, *error: Any) -> Any:
         """Have the coroutine raise an error where it waits."""

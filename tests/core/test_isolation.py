@@ -277,3 +277,25 @@ def test_a_wrapped_coroutine_function_is_awaited_where_it_belongs() -> None:
             assert (status.state, said(engine, status)) == (State.FAILED, "KeyError: 7")
 
     run(test)
+
+
+def test_jobs_that_begin_in_one_turn_may_wait_for_one_future() -> None:
+    async def test() -> None:
+        shared: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        async def waits(_: object) -> int:
+            return await shared
+
+        async def yields(_: object) -> int:
+            await asyncio.sleep(0)
+            return await waits(None)
+
+        async with engine_with(waits, yields, workers=6) as engine:
+            jobs = [submit(engine, name) for name in ("waits", "yields") * 3]
+            await asyncio.sleep(0.02)
+            shared.set_result(7)
+            for job in jobs:
+                status = await over(engine, job)
+                assert (status.state, said(engine, status)) == (State.SUCCEEDED, "7")
+
+    run(test)
