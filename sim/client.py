@@ -129,8 +129,9 @@ class Errand:
         run, code = self._run, answer.code
         if code in ENDED and answer.about_job:
             self._end(answer)
-        elif code == 404:
-            run.failed("code 404")
+        elif code in (404, 421):
+            # Never issued, or by a server that is no more.
+            run.failed(f"code {code}")
             run.figures.end("lost", self._jobs)
         else:
             run.failed("no Job-State" if code in ENDED or code == 202 else f"code {code}")

@@ -6,7 +6,7 @@ is counted is each client's first request that is answered after that, by when i
 and the last hundredth of them is cut into BINS parts, of BIN_LEAST_S at least. Clients who find nobody there try again
 after one second and up to half as much more.
 
-This server keeps its queue in memory: the new one answers 404, and clients begin anew, after what is counted.
+This server keeps its queue in memory: the new one answers 421, and clients begin anew, after what is counted.
 """
 
 from __future__ import annotations

@@ -105,9 +105,12 @@ class AnyLives(RuleBasedStateMachine):
 
     async def start(self, chosen: tuple[int, int, int]) -> None:
         kept, size, workers = chosen
+        # Of those whose end was not acknowledged each may have ended, and pushed out another: of as many as were kept
+        # in the life before, or are in this one.
+        perhaps = sum(bool(job.perhaps) for job in self.model.jobs.values())
+        self.model.expire(perhaps)
         self.model.kept_jobs, self.size, self.workers = kept, size, workers
-        # Of those whose end was not acknowledged each may have ended, and pushed out another.
-        self.model.expire(sum(bool(job.perhaps) for job in self.model.jobs.values()))
+        self.model.expire(perhaps)
         self.gates.forget()
         self.client = await self.lives.start(
             workers=workers, queue={"size": size}, retention={"jobs": kept, "seconds": KEPT_SECONDS}, **LONG
