@@ -154,6 +154,23 @@ def test_what_was_kept_is_told_as_before(measures: Measures, names: list[str], l
         assert ended(board, State.SUCCEEDED, 0) >= left.board.next_sequence
 
 
+def test_jobs_are_listed_after_each_of_several_deploys() -> None:
+    left, names = Before(), ["one", "two", "three"]
+    expected = {
+        state: sorted((s for s, said in left.before().items() if said[0] == state), reverse=True) for state in ENDS
+    }
+    assert all(expected.values())
+    board, active = left.board, left.active
+    for more in (0, 1, 0, 7, 0):
+        file = BytesIO()
+        carried.write(file, IDS, board, names, active)
+        file.seek(0)
+        board = Carried(file, os.dup(board.fd)).board(KEPT_JOBS, KEPT_SECONDS, board.active_most + more, list(names))
+        active = active_of(left.registry, board)
+        for state, jobs in expected.items():
+            assert board.page(state, board.next_sequence, 100, 100_000, BEGIN) == (jobs, 0)
+
+
 def test_what_had_expired_does_not_come_back() -> None:
     left = Before()
     old = ended(left.board, State.SUCCEEDED, 0, ago=KEPT_SECONDS + 1)

@@ -6,6 +6,9 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from headway.core.engine import Engine
+from headway.core.journal.journal import Journal
+from headway.core.registry import Options, Registry
 
 from tests.lives.server import Gates, Lives, linux, run
 from tests.protocol.wire import post, request, submission
@@ -140,6 +143,31 @@ def test_a_delay_and_a_backoff_that_a_restart_came_into_are_over_in_time(tmp_pat
         gates.open("job")
         for path in (retried, delayed):
             await lives.wait_for(path, "succeeded")
+        await lives.end()
+
+    run(test())
+
+
+@linux
+def test_an_attempt_counts_through_starts_that_come_to_nothing(tmp_path: Path) -> None:
+    """It is in no commit yet, so a start has to carry it on before the job is begun again."""
+
+    async def test() -> None:
+        gates = Gates()
+        lives = Lives(tmp_path, (gates.hold,))
+        await lives.start()
+        path = await lives.submit("hold", "job", retries=5)
+        await lives.wait_for(path, "running")
+        await lives.kill()
+        for _ in range(3):
+            registry = Registry()
+            registry.add(gates.hold, Options())
+            journal = Journal(lives.path)
+            Engine(lives.config, registry, journal).restore(lambda _: None)
+            journal.abandon()
+        gates.forget()
+        await lives.start()
+        assert (await lives.wait_for(path, "running"))["job-attempt"] == "2"
         await lives.end()
 
     run(test())
