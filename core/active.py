@@ -161,6 +161,10 @@ class Active:
 
     def begin(self, job: Job, delay: float, now: float, key: Key | None = None) -> None:
         """A job has its row: let it wait for its turn. ``key`` is for clients that send it again."""
+        self._let_wait(job, delay, now, key)
+        self.workers.wake()
+
+    def _let_wait(self, job: Job, delay: float, now: float, key: Key | None) -> None:
         if key is not None:
             self.keys.put(key.text, Keyed(job.sequence, key.digest, now, job.batch & COUNT_MASK))
         self.jobs[job.sequence] = job
@@ -171,7 +175,6 @@ class Active:
             self._delay(job.sequence, now + delay)
         else:
             self.queue.push(job.sequence)
-            self.workers.wake()
 
     def cancel(self, sequence: int) -> None:
         """End a job that waits or runs."""

@@ -62,7 +62,7 @@ class Durable(Active):
         # The place of the job that ended last; its end may be owed.
         self._ended = 0
         # Kept, because ``super()`` for each job is what ``make bench-journal`` shows.
-        self._claim_now, self._begin_seen, self._show_end_now = super()._claim, super().begin, super()._show_end
+        self._claim_now, self._show_end_now = super()._claim, super()._show_end
         self._settle_now, self._forget_now = super()._settle, super().forget
         # How attempts ended whose jobs are to be cancelled: outcome and time.
         self._settled: dict[int, tuple[Outcome, float]] = {}
@@ -133,7 +133,7 @@ class Durable(Active):
     def _begin_now(self, job: Job, delay: float, now: float, _: Key | None) -> None:
         self.queue.reserved -= 1
         self.board.show(job.sequence, State.SCHEDULED if delay else State.QUEUED)
-        self._begin_seen(job, delay, now)
+        self._let_wait(job, delay, now, None)
 
     def _begin_never(self, job: Job, _delay: float, _now: float, key: Key | None) -> None:
         """A submission was refused: its row stays EMPTY."""
@@ -267,6 +267,9 @@ class Durable(Active):
                     if owed.wakes:
                         owed.wake()
                     yield
+                # Only now, so that a job is answered for before it begins.
+                if self.board.count[State.QUEUED]:
+                    self.workers.wake()
                 self._let_go(shown)
         finally:
             self._is_showing = False

@@ -17,7 +17,8 @@ from tests.end_to_end.process import Server
 from tests.protocol.wire import Wire, post, request, submission
 
 AT_ONCE = 200
-NOTHING = submission("nothing")
+# With a delay, since with a journal another job may have begun when the client is told of it.
+NOTHING = submission("nothing", delay=1)
 JSON = "Content-Type: application/json"
 CHUNKED = "Transfer-Encoding: chunked"
 UPGRADE = ("Connection: Upgrade", "Upgrade: h2c")
