@@ -6,8 +6,10 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
+from headway.core.durable import DEATHS_MOST
+
 from tests.end_to_end.crash import Acknowledged, Counts, each, keyed
-from tests.protocol.wire import PATIENCE_S, Wire, request
+from tests.protocol.wire import PATIENCE_S, Answer, Wire, request
 
 # Codes by state.
 CODES = {"succeeded": 200, "failed": 424, "cancelled": 410, "scheduled": 202}
@@ -41,10 +43,21 @@ def _statuses(wire: Wire, counts: Counts) -> None:
         job, said = counts.jobs[path], answer.headers.get("job-state", "")
         if job.perhaps and said in ("scheduled", "cancelled"):
             job.state, job.perhaps = said, False
+        if _was_given_up(job, answer):
+            job.state, job.crashed = "failed", True
         if said in ("queued", "running", "retrying"):
             counts.stuck.append(path)
         elif (answer.status, said) != (CODES[job.state], job.state):
             counts.forget("statuses", f"{path} is {said}, not {job.state}")
+
+
+def _was_given_up(job: Acknowledged, answer: Answer) -> bool:
+    """Whether a job that nobody saw end has failed since more attempts than its retries and two were killed."""
+    return (
+        not job.seen_in
+        and answer.headers.get("job-reason") == "crashed"
+        and int(answer.headers["job-attempt"]) > DEATHS_MOST
+    )
 
 
 def _results(wire: Wire, counts: Counts) -> None:
@@ -54,7 +67,13 @@ def _results(wire: Wire, counts: Counts) -> None:
             counts.forget("results", path)
     failed = [path for path, job in counts.jobs.items() if job.state == "failed"]
     for path, answer in each(failed, wire):
-        if answer.status != 424 or answer.json["detail"] != f"ValueError: no {counts.jobs[path].number}":
+        job, detail = counts.jobs[path], answer.json.get("detail", "")
+        told = (
+            detail.startswith("was running when the server died")
+            if job.crashed
+            else detail == f"ValueError: no {job.number}"
+        )
+        if answer.status != 424 or not told:
             counts.forget("results", path)
 
 
@@ -109,4 +128,4 @@ def _effects(folder: Path, counts: Counts) -> None:
 
 def _is_missing(job: Acknowledged, ran: list[int]) -> bool:
     """Whether a job that is over has not run, or one that never began has."""
-    return bool(ran) != (job.state in ("succeeded", "failed"))
+    return not job.crashed and bool(ran) != (job.state in ("succeeded", "failed"))

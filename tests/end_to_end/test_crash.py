@@ -34,7 +34,8 @@ def told(counts: Counts) -> str:
         f"{counts.rounds} kills, {counts.killed_while_recovering} of them at the start; {len(jobs)} jobs acknowledged, "
         f"{sum(bool(job.key) for job in jobs)} by key, {len(counts.batches)} batches; {refused}; {forgotten}, "
         f"{len(counts.stuck)} stuck, {len(counts.twice)} ids given twice; {len(counts.no_effect)} jobs without their "
-        f"effect, {counts.ran_again} ran again after a kill, {len(counts.effect_twice)} without one; ready after "
+        f"effect, {counts.ran_again} ran again after a kill, {len(counts.effect_twice)} without one, "
+        f"{sum(job.crashed for job in jobs)} failed after three; ready after "
         f"{median(ready):.2f} s (at most {max(ready):.2f})"
         + (f"; healed after {median(healed):.2f} s (at most {max(healed):.2f})" if healed else "")
     )
