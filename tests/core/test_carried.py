@@ -58,7 +58,7 @@ def active_of(tasks: Registry, board: Board, result_bytes: int = 10**6, keys: in
 class Before:
     """An image that has come to its end: a board that has gone round, results, three tasks."""
 
-    def __init__(self, jobs: int = 70, long: bool = True) -> None:
+    def __init__(self, jobs: int = 1100, long: bool = True) -> None:
         self.board = Board(KEPT_JOBS, KEPT_SECONDS, ACTIVE, fd=nameless_file("test"))
         self.registry = registry("one", "two", "three")
         self.active = active_of(self.registry, self.board, keys=9)
@@ -134,6 +134,8 @@ def test_what_was_kept_is_told_as_before(measures: Measures, names: list[str], l
     left = Before(long=long)
     told = left.before()
     assert len(told) == KEPT_JOBS
+    # The one that is far off has moved.
+    assert bool(left.board.annex_used) == long
     now = list(names)
     board = left.leave().board(*measures, now)
     expected = {
@@ -203,10 +205,11 @@ def test_the_name_of_a_task_goes_with_its_last_job() -> None:
     assert again == ["two"]
 
 
-def test_rows_of_another_layout_are_not_read() -> None:
+@pytest.mark.parametrize("other", [LAYOUT - 1, LAYOUT + 1])
+def test_rows_of_another_layout_are_not_read(other: int) -> None:
     left = Before()
     came = left.leave()
-    came.document.layout = LAYOUT + 1
+    came.document.layout = other
     board = came.board(KEPT_JOBS, KEPT_SECONDS, ACTIVE, [])
     assert left.told(board, []) == {}
     assert board.next_sequence == left.board.next_sequence
