@@ -15,19 +15,17 @@ was taken: it was scanned then.
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
 from collections.abc import Generator
 from typing import Any
 
 import msgspec
+from headway.core.slices import SHORT_SLICE_S, make, make_on_loop
 
 # Up to here a payload is decoded at once, in 4 ms at most.
 SHORT_BYTES = 64 * 1024
 PIECE_BYTES = 2 * 1024
-# Seconds after which others have their turn.
-SLICE_S = 0.0005
 
 _decode = msgspec.json.Decoder().decode
 _decode_name = msgspec.json.Decoder(str).decode
@@ -66,33 +64,21 @@ def decode(payload: bytes) -> object:
     """Return what ``payload`` is; in a thread, so that others run meanwhile."""
     if len(payload) <= SHORT_BYTES:
         return _decode(payload)
-    slices = _slices(payload)
-    while True:
-        try:
-            next(slices)
-        except StopIteration as end:
-            return end.value
-        time.sleep(0)
+    return make(_slices(payload))
 
 
 async def decode_on_loop(payload: bytes) -> object:
     """Return what a long ``payload`` is, a slice in each turn of the loop."""
-    slices = _slices(payload)
-    while True:
-        try:
-            next(slices)
-        except StopIteration as end:
-            return end.value
-        await asyncio.sleep(0)
+    return await make_on_loop(_slices(payload))
 
 
 def _slices(payload: bytes) -> Generator[None, None, object]:
-    """Decode ``payload``; yield every SLICE_S."""
+    """Decode ``payload``; yield every SHORT_SLICE_S."""
     value: object = None
     spine: list[Container] = []
     opened: list[_Open] = []
     stand_in = _name_that_is_not_in(payload)
-    begin, until = 0, time.monotonic() + SLICE_S
+    begin, until = 0, time.monotonic() + SHORT_SLICE_S
     while begin < len(payload):
         end, innermost = _cut(payload, begin, opened[-1] if opened else None)
         now_open = _from_the_root(innermost)
@@ -108,7 +94,7 @@ def _slices(payload: bytes) -> Generator[None, None, object]:
         begin, opened = end, now_open
         if time.monotonic() >= until:
             yield
-            until = time.monotonic() + SLICE_S
+            until = time.monotonic() + SHORT_SLICE_S
     return value
 
 

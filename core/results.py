@@ -6,10 +6,9 @@ is a walk from the front. What is dropped here is answered 410 for as long as it
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from io import BytesIO
 
 import msgspec
@@ -17,6 +16,7 @@ from headway.core.board import Board
 from headway.core.encoding import NotJsonError, dumps, slices
 from headway.core.job import Job
 from headway.core.oldest import Oldest
+from headway.core.slices import SHORT_SLICE_S, make, make_on_loop
 
 JSON = "application/json"
 OCTETS = "application/octet-stream"
@@ -24,9 +24,6 @@ OCTETS = "application/octet-stream"
 ENTRY_BYTES = 300
 # Bytes that are copied at once: 0.3 ms.
 PIECE_BYTES = 1 << 20
-# Seconds in which large results are encoded between two turns of the event loop, and those of a pause in a thread.
-TURN_S = 0.0005
-PAUSE_S = 0.00005
 # RFC 9110, 8.3.1: type/subtype, then parameters; printable ASCII, so that it cannot end its header line.
 _MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(;[ -~]*)?", re.ASCII)
 
@@ -68,40 +65,19 @@ BUFFERS = (bytearray, memoryview)
 def encode(value: object, most_bytes: int) -> Result | None:
     """Turn what a task returned into a result; None for None, which is served as ``null`` and not stored.
 
-    For threads: a large value takes its time, but the event loop may have the interpreter every TURN_S.
+    For threads: a large value takes its time, but the event loop may have the interpreter meanwhile.
     Raises ResultError where it cannot be encoded, is over ``most_bytes``, or its media type is not one.
     """
     if value is None:
         return None
-    result = _small(value, most_bytes)
-    if result is None:
-        body = BytesIO()
-        turn_ends = time.perf_counter() + TURN_S
-        for piece in _pieces(value):
-            _add(piece, body, most_bytes)
-            if time.perf_counter() > turn_ends:
-                # Another thread that waits for the interpreter would have it after sys.getswitchinterval() only.
-                time.sleep(PAUSE_S)
-                turn_ends = time.perf_counter() + TURN_S
-        result = Result(body.getvalue(), _media_type(value))
-    return result
+    return _small(value, most_bytes) or make(_large(value, most_bytes))
 
 
 async def encode_on_loop(value: object, most_bytes: int) -> Result | None:
-    """Do the same on the event loop, which has a turn every TURN_S."""
+    """Do the same on the event loop, a slice in each turn."""
     if value is None:
         return None
-    result = _small(value, most_bytes)
-    if result is None:
-        body = BytesIO()
-        turn_ends = time.perf_counter() + TURN_S
-        for piece in _pieces(value):
-            _add(piece, body, most_bytes)
-            if time.perf_counter() > turn_ends:
-                await asyncio.sleep(0)
-                turn_ends = time.perf_counter() + TURN_S
-        result = Result(body.getvalue(), _media_type(value))
-    return result
+    return _small(value, most_bytes) or await make_on_loop(_large(value, most_bytes))
 
 
 def _small(value: object, most_bytes: int) -> Result | None:
@@ -123,6 +99,17 @@ def _small(value: object, most_bytes: int) -> Result | None:
     _check_size(len(body), most_bytes)
     # Copied: orjson cuts its bytes from a buffer, of which the rest is of no use for as long as they are kept.
     return Result(bytes(memoryview(body)), JSON)
+
+
+def _large(value: object, most_bytes: int) -> Generator[None, None, Result]:
+    """Encode what takes pieces; yield every SHORT_SLICE_S."""
+    body, until = BytesIO(), time.monotonic() + SHORT_SLICE_S
+    for piece in _pieces(value):
+        _add(piece, body, most_bytes)
+        if time.monotonic() >= until:
+            yield
+            until = time.monotonic() + SHORT_SLICE_S
+    return Result(body.getvalue(), OCTETS if isinstance(value, BUFFERS) else JSON)
 
 
 def _pieces(value: object) -> Iterator[bytes | memoryview]:
@@ -151,10 +138,6 @@ def _add(piece: bytes | memoryview, body: BytesIO, most_bytes: int) -> None:
 def _check_size(size: int | str, most_bytes: int) -> None:
     if isinstance(size, str) or size > most_bytes:
         raise ResultError(f"returned {size} bytes; results.max_result_bytes in config.yaml allows {most_bytes}")
-
-
-def _media_type(value: object) -> str:
-    return OCTETS if isinstance(value, BUFFERS) else JSON
 
 
 class Kept(msgspec.Struct, gc=False):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from headway.core.config import Config
 from headway.core.engine import Engine
+from headway.protocol.limits import CLIENT_BYTES, CLIENTS_MOST
 from headway.protocol.lines import BYTES_MOST
 
 # What each takes besides what is counted in bytes. A connection with its socket: its two known heads, what it may have
@@ -13,14 +14,13 @@ CONNECTION_BYTES = 24 * 1024
 JOB_BYTES = 1024
 # A key of 200 characters with its digest.
 KEY_BYTES = 512
-# Of one client whose requests are counted, in each of the two windows.
-CLIENT_BYTES = 320
 
 
 def parts(config: Config, engine: Engine) -> dict[str, int]:
     """Return the bytes that each part of the server takes at most, besides the program and what tasks take."""
     # Of the unanswered requests as much again may wait for its turn of the loop.
     jobs = config.queue.size + config.workers
+    counted = CLIENTS_MOST * (bool(config.rates.submits) + bool(config.rates.polls))
     return {
         "board and rings": engine.memory_bytes,
         "results": config.results.max_bytes + config.results.max_result_bytes,
@@ -29,6 +29,7 @@ def parts(config: Config, engine: Engine) -> dict[str, int]:
         f"{config.idempotency.keys} keys": config.idempotency.keys * KEY_BYTES,
         "unanswered requests": 2 * config.limits.unanswered_bytes + config.limits.body_bytes,
         "untaken answers": config.limits.untaken_bytes,
+        f"{counted} counted clients": counted * CLIENT_BYTES,
         "lines of the log": BYTES_MOST,
         f"{config.limits.connections} connections": config.limits.connections * CONNECTION_BYTES,
     }

@@ -20,7 +20,8 @@ from headway.protocol.clients import Clients
 from headway.protocol.problems import Refusal
 from headway.protocol.request import SENDING, Request
 
-# About 5 MB for each of the four dicts.
+# What a rate keeps of a client takes at most: its keys, its times and its entries, in all three dicts.
+CLIENT_BYTES = 512
 CLIENTS_MOST = 1 << 15
 # The place of those who come when so many were seen; no client has it.
 CROWD = b"crowd"

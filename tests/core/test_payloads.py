@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from headway.core import payloads
 from headway.core.job import State, Submission
+from headway.core.slices import SHORT_SLICE_S
 from headway.protocol.server import GC_THRESHOLD
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -103,7 +104,7 @@ def _garbage_as_in_the_server() -> Iterator[None]:
 @pytest.mark.parametrize("name", LARGE)
 def test_no_slice_is_long(name: str) -> None:
     """In CPU time of the thread, since others run on the machine as well."""
-    most = 3 * payloads.SLICE_S * slowness() + payloads.SLICE_S
+    most = 3 * SHORT_SLICE_S * slowness() + SHORT_SLICE_S
     # One text cannot be cut: it is one scan. Of 900 brackets each piece has all, an object of 40,000 names grows, and
     # after 50,000 new lists the garbage collector passes over them.
     most += 0.005 if name in {"one text", "deep", "one object", "empty lists", "nested lists"} else 0.001

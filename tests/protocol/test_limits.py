@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+import tracemalloc
 
 import msgspec
 import pytest
 from headway.core.config import Config
 from headway.core.errors import ConfigError
 from headway.protocol.clients import Clients
-from headway.protocol.limits import Rate, limits
+from headway.protocol.limits import CLIENT_BYTES, CLIENTS_MOST, Rate, limits
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -97,6 +98,21 @@ def test_a_crowd_of_clients_takes_no_memory_and_makes_no_count_be_forgotten() ->
         for number in range(10_000):
             rate.take(b"%d %d" % (window, number), 1, now)
         assert len(rate) <= 202
+
+
+def test_the_clients_of_a_rate_take_what_the_start_line_says() -> None:
+    tracemalloc.start()
+    try:
+        rate = Rate("poll", 1, 10)
+        for now in (BEGIN_S, BEGIN_S + 10):
+            for number in range(CLIENTS_MOST):
+                client = number.to_bytes(16, "big")
+                rate.take(client, 1, now)
+                rate.told(client, 1000, now, lambda seconds: seconds)
+        assert len(rate) == 2 * CLIENTS_MOST
+        assert tracemalloc.get_traced_memory()[0] < CLIENTS_MOST * CLIENT_BYTES
+    finally:
+        tracemalloc.stop()
 
 
 TRUSTED = ("10.0.0.0/8", "fd00::/8")
