@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import resource
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +14,7 @@ import pytest
 
 from tests.end_to_end.process import TASKS, Gate, Server, children, wait_until
 from tests.protocol.wire import Answer, post, request, submission
+from tests.small_disk import small_disk
 
 Begin = Callable[..., Server]
 JSON = "Content-Type: application/json"
@@ -27,17 +26,8 @@ FULL = "urn:headway:problem:journal-full"
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 16 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if (
-        sys.platform != "linux"
-        or subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", folder], capture_output=True, check=False
-        ).returncode
-    ):
-        pytest.skip("a file system can be mounted by root only")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
+    with small_disk(tmp_path / "disk", 16) as folder:
+        yield folder
 
 
 @pytest.fixture

@@ -77,7 +77,7 @@ def test_a_task_module_that_configures_logging_does_not_silence_the_server(
     monkeypatch.setenv("TEST_DICT_CONFIG", "1")
     server = start(tasks=TASKS, drain_linger=0)
     server.run("fail", {"message": "after that"}, retries=0)
-    server.wait_for_line("after that")
+    assert '"level":"warning"' in server.wait_for_line("after that")
 
 
 def test_what_nobody_can_catch_is_a_line_of_the_log(start: Start) -> None:

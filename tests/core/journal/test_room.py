@@ -23,24 +23,16 @@ from headway.core.journal.found import Found
 from headway.core.journal.link import Link
 
 from tests.core.journal.test_journal import CHILD, contents, end, on_a_loop, opened, submit, submitted, writer_of
+from tests.small_disk import small_disk
 
 MIB = 1 << 20
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 24 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if (
-        sys.platform != "linux"
-        or subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", folder], capture_output=True, check=False
-        ).returncode
-    ):
-        pytest.skip("a file system can be mounted by root only")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
+    with small_disk(tmp_path / "disk", 24) as folder:
+        yield folder
 
 
 def log_of(path: Path) -> Path:
@@ -132,9 +124,9 @@ def test_a_checkpoint_never_needs_room(tmp_path: Path) -> None:
     found.close()
 
 
-def test_retention_makes_room_while_the_disk_is_full(small_disk: Path) -> None:
+def test_retention_makes_room_while_the_disk_is_full(disk: Path) -> None:
     async def main() -> None:
-        path = small_disk / "j"
+        path = disk / "j"
         async with opened(path) as (journal, said):
             sequence = 0
             while not journal.full:
@@ -144,7 +136,7 @@ def test_retention_makes_room_while_the_disk_is_full(small_disk: Path) -> None:
                 if not journal.full:
                     end(journal, sequence, sequence, b"y" * 200_000)
                     await said.until(lambda: said.committed == journal.appended or journal.full)
-            assert os.statvfs(small_disk).f_bavail * 4096 < MIB
+            assert os.statvfs(disk).f_bavail * 4096 < MIB
             # Reads go on.
             assert await journal.reader.result(1) == ("text/plain", b"y" * 200_000)
             journal.expire(sequence - 5, 0.0, 0, 0.0)
