@@ -67,9 +67,8 @@ class Board(Rows):
             raise IllegalMoveError(f"a job cannot begin as {state.name.lower()}")
         sequence = self.next_sequence
         row = sequence % self.rows
-        before = self.live[row] & STATE_MASK
-        if before and (before < SUCCEEDED or self.kept(row, now)):
-            self.move_out(row, lambda other: self.live[other] & STATE_MASK < SUCCEEDED or self.kept(other, now))
+        if self.live[row] & STATE_MASK and self.held(row, now):
+            self.move_out(row, lambda other: self.held(other, now))
         self.next_sequence = sequence + 1
         self.live[row] = 0
         self.tag[row] = tag_of(sequence)
@@ -196,6 +195,10 @@ class Board(Rows):
     def _readable(self, row: int, state: State, now: float) -> bool:
         found = self.live[row] & STATE_MASK if row >= 0 else EMPTY
         return found == state and (state < SUCCEEDED or self.kept(row, now))
+
+    def held(self, row: int, now: float) -> bool:
+        """Whether the job in ``row`` is not over, or can still be read."""
+        return self.live[row] & STATE_MASK < SUCCEEDED or self.kept(row, now)
 
     def kept(self, row: int, now: float) -> bool:
         """Whether the job in ``row``, which is over, can still be read."""

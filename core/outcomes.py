@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from headway.core.board import Board
 from headway.core.ids import COUNT_BITS, COUNT_MASK
 from headway.core.job import State
-from headway.core.rows import STATE_MASK
 
 # Entries that are looked at for a batch that is gone, whenever one more batch gets an entry.
 SWEEP = 2
@@ -66,4 +65,4 @@ class Outcomes:
 
     def _is_readable(self, sequence: int, now: float) -> bool:
         row = self._board.row(sequence)
-        return row >= 0 and (self._board.live[row] & STATE_MASK < State.SUCCEEDED or self._board.kept(row, now))
+        return row >= 0 and self._board.held(row, now)

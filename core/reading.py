@@ -60,7 +60,7 @@ class Reading:
         """Return what is known now of a job of which ``status`` was known."""
         sequence, now = status.sequence, time.monotonic()
         row = self._board.row(sequence)
-        if row < 0 or (self._board.live[row] & STATE_MASK >= SUCCEEDED and not self._board.kept(row, now)):
+        if row < 0 or not self._board.held(row, now):
             return bare(State.EXPIRED, sequence, status.id)
         return self.status(row, now)
 
@@ -73,7 +73,7 @@ class Reading:
         sequence, tag = self._ids.read(job_id)
         board, now = self._board, time.monotonic()
         row = board.row(sequence)
-        if row >= 0 and board.tag[row] == tag and (board.live[row] & STATE_MASK < SUCCEEDED or board.kept(row, now)):
+        if row >= 0 and board.tag[row] == tag and board.held(row, now):
             return self.status(row, now)
         if not sequence or self._ids.tag(sequence) != tag:
             return None

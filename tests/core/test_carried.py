@@ -184,6 +184,19 @@ def test_what_had_expired_does_not_come_back() -> None:
     assert left.told(board, ["one", "two", "three"]) == told
 
 
+def test_a_ring_goes_over_into_one_of_far_fewer_rows() -> None:
+    many, tasks = 4000, registry("one")
+    board = Board(many, KEPT_SECONDS, ACTIVE, fd=nameless_file("test"))
+    for _ in range(many):
+        ended(board, State.SUCCEEDED, 0)
+    file = BytesIO()
+    carried.write(file, IDS, board, ["one"], active_of(tasks, board))
+    file.seek(0)
+    other = Carried(file, os.dup(board.fd)).board(KEPT_JOBS, KEPT_SECONDS, ACTIVE, ["one"])
+    assert other.rows < many / 3
+    assert sorted(other.sequences()) == [*range(many - KEPT_JOBS + 1, many + 1)]
+
+
 def test_rows_stay_where_they_are_unless_their_number_changes() -> None:
     left = Before()
     board = left.leave().board(KEPT_JOBS, KEPT_SECONDS, ACTIVE, ["one", "two", "three"])
