@@ -106,6 +106,8 @@ def test_what_is_known_of_a_batch_outlasts_what_is_not() -> None:
                 await until(lambda: engine.board.ended_total == ends)
                 now = engine.peek_batch(status.id)
                 assert now is not None
+                told = now.pending, now.succeeded, now.failed, now.cancelled
+                assert told == (ends < 5, 1, 1, ends >= 5) if now.expired < 3 else not any(told)
                 assert len(engine.list_batch(now)) == 3 - now.expired
                 return now.state, now.failed, now.expired
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import time
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,26 @@ def test_a_key_that_is_used_anew_is_among_the_last(tmp_path: Path, journal: bool
         await put("c")
         again = await put("a")
         assert (again["location"], again.headers.get("idempotency-replayed")) == (anew["location"], "true")
+        await lives.end()
+
+    run(test())
+
+
+def test_a_key_is_as_old_after_a_start_as_before(tmp_path: Path) -> None:
+    async def test() -> None:
+        lives, settings = Lives(tmp_path), {"idempotency": {"seconds": 2}}
+        await lives.start(**settings)
+
+        async def put() -> Answer:
+            return await lives.ask(post(submission("echo", 1), "Idempotency-Key: a"))
+
+        begun, first = time.monotonic(), await put()
+        await lives.end()
+        await lives.start(**settings)
+        again = await put()
+        assert again["location"] == first["location"] or time.monotonic() > begun + 2
+        await asyncio.sleep(max(begun + 2.2 - time.monotonic(), 0))
+        assert "idempotency-replayed" not in (await put()).headers
         await lives.end()
 
     run(test())
