@@ -198,9 +198,8 @@ class Active:
         if not sequence:
             return None
         board = self.board
-        row = board.at(sequence)
+        row = board.move(sequence, RUNNING, now)
         self.stats.wait.add(now - (board.due[row] or board.submitted[row]))
-        board.move(sequence, RUNNING, now)
         self.estimate.began(board.task[row], now, sequence)
         return self.jobs[sequence]
 
@@ -243,12 +242,10 @@ class Active:
     def _show_end(self, job: Job, state: State, now: float, result: Result | None, reason: Reason) -> None:
         """Let clients see the end of a job."""
         board, sequence = self.board, job.sequence
-        row = board.at(sequence)
         if result is not None:
-            board.has_result[row] = 1
+            board.has_result[board.at(sequence)] = 1
             self.results.put(sequence, result, job if state is FAILED else None)
-        board.reason[row] = reason
-        board.move(sequence, state, now)
+        board.move(sequence, state, now, reason)
         if job.batch:
             self.outcomes.add(job.batch, state, now)
         del self.jobs[sequence]

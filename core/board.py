@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from heapq import merge
 
 from headway.core.errors import IllegalMoveError
-from headway.core.job import MOVES, State
+from headway.core.job import MOVES, Reason, State
 from headway.core.rows import (
     ATTEMPT_ONE,
     GENERATION_SHIFT,
@@ -29,6 +29,7 @@ STRETCH_LOOKS = 100
 
 # Members of an enum cost several times as much to look up (CPython 3.11), which a POST does twenty times.
 EMPTY, RUNNING, SUCCEEDED, EXPIRED = State.EMPTY, State.RUNNING, State.SUCCEEDED, State.EXPIRED
+NONE = Reason.NONE
 
 # MOVES as a table of bytes: 1 at [before << 4 | after] where the move is legal; EMPTY is 0.
 _LEGAL = bytearray(len(State) << 4)
@@ -81,8 +82,11 @@ class Board(Rows):
         self.count[state] += 1
         return sequence
 
-    def move(self, sequence: int, after: State, now: float) -> None:
-        """Take the job to ``after``; raises IllegalMoveError where MOVES does not have the move."""
+    def move(self, sequence: int, after: State, now: float, reason: Reason = NONE) -> int:
+        """Take the job to ``after``, for a ``reason`` if that is an end, and return its row.
+
+        Raises IllegalMoveError where MOVES does not have the move.
+        """
         row = self.at(sequence)
         word = self.live[row]
         before = word & STATE_MASK
@@ -96,12 +100,14 @@ class Board(Rows):
             self.ended[row] = now
             self.ended_total += 1
             self.place[row] = self.ended_total
+            self.reason[row] = reason
         else:
             # An attempt failed, or its time has come: what was promised before does not hold.
             self.ended[row] = 0.0
         self.live[row] = word & ~STATE_MASK | after
         self.count[before] -= 1
         self.count[after] += 1
+        return row
 
     def show(self, sequence: int, state: State) -> None:
         """Let a job whose row was opened EMPTY be seen as QUEUED or SCHEDULED: a ``move`` that cannot be illegal."""

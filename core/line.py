@@ -33,9 +33,10 @@ class Line:
         self.limits = limits
         # Bit p is set while ring p has an entry.
         self.ready = 0
+        self._count = 0
 
     def __len__(self) -> int:
-        return sum(len(ring) for ring in self.rings)
+        return self._count
 
     def __repr__(self) -> str:
         return f"<Line {len(self)} ready, {self.limits}>"
@@ -51,7 +52,10 @@ class Line:
     @property
     def blocking(self) -> Limit | None:
         """The limit that the line is at; None where another of its jobs may begin."""
-        return next((limit for limit in self.limits if limit.running >= limit.most), None)
+        for limit in self.limits:
+            if limit.running >= limit.most:
+                return limit
+        return None
 
     def at(self, priority: int, ticket: int) -> int:
         """Return the job that has ``ticket``."""
@@ -61,6 +65,7 @@ class Line:
         """Put a job at the end and return its ticket; raises IndexError as ``Ring.push`` does."""
         ticket = self.rings[priority].push(sequence)
         self.ready |= 1 << priority
+        self._count += 1
         return ticket
 
     def pop(self) -> int:
@@ -74,6 +79,7 @@ class Line:
         """Take the first job of ``priority``, which has one, to run it, and return it."""
         ring = self.rings[priority]
         sequence = ring.pop()
+        self._count -= 1
         if ring.head == ring.tail:
             self.ready ^= 1 << priority
         for limit in self.limits:
@@ -84,6 +90,7 @@ class Line:
         """Take out the job that has ``ticket``."""
         ring = self.rings[priority]
         ring.remove(ticket)
+        self._count -= 1
         if ring.head == ring.tail:
             self.ready ^= 1 << priority
 
@@ -91,14 +98,15 @@ class Line:
         """Return how many jobs stand before the one with ``ticket``; before one that came now where it is None."""
         ring = self.rings[priority]
         ahead = len(ring) if ticket is None else ring.ahead(ticket)
-        return ahead + self._above(priority)
+        return ahead + self._above(priority) if self.ready >> priority + 1 else ahead
 
     def before(self, priority: int, sequence: int | None) -> int:
         """Return how many jobs are taken before job ``sequence`` of another line; before one that came now for None."""
         if not self.ready >> priority:
             return 0
         ring = self.rings[priority]
-        return (len(ring) if sequence is None else ring.before(sequence)) + self._above(priority)
+        before = len(ring) if sequence is None else ring.before(sequence)
+        return before + self._above(priority)
 
     def first(self) -> tuple[int, int]:
         """Return the job that was submitted first of those that may run now, and its priority; (0, -1) for none."""
@@ -108,4 +116,4 @@ class Line:
         return min((self.rings[priority].first(), priority) for priority in ready)
 
     def _above(self, priority: int) -> int:
-        return sum(len(ring) for ring in self.rings[priority + 1 :]) if self.ready >> priority + 1 else 0
+        return sum(len(ring) for ring in self.rings[priority + 1 :])

@@ -39,6 +39,7 @@ class Queue:
         lines = {under: Line(most, under) for under in limits}
         self.lines = list(lines.values())
         self._line_of = [lines[under] for under in limits]
+        self._limits = list({limit: None for under in lines for limit in under})
         # By task, the index of its line.
         self.line_numbers = [self.lines.index(line) for line in self._line_of]
         self.delayed = Schedule()
@@ -135,11 +136,10 @@ class Queue:
         line, priority = self._line_of[board.task[row]], board.priority[row]
         ticket = None if delayed else board.place[row]
         ahead = line.ahead(priority, ticket)
-        others = [other for other in self.lines if other.ready and other is not line]
-        if others:
-            sequence = None if ticket is None else line.at(priority, ticket)
-            ahead += sum(other.before(priority, sequence) for other in others)
-        return ahead
+        if len(line) == self.ready:
+            return ahead
+        sequence = None if ticket is None else line.at(priority, ticket)
+        return ahead + sum(other.before(priority, sequence) for other in self.lines if other is not line)
 
     def free(self, task: int, workers: int) -> int:
         """Return how many more jobs of the line of ``task`` can begin now."""
@@ -148,6 +148,10 @@ class Queue:
             if limit.most - limit.running < free:
                 free = limit.most - limit.running
         return free
+
+    def is_alone(self, task: int) -> bool:
+        """Whether nothing waits but in the line of ``task``."""
+        return len(self._line_of[task]) == self.ready
 
     def own(self, row: int) -> int:
         """Return how many jobs stand before the one in ``row`` in its line."""
@@ -162,17 +166,20 @@ class Queue:
         board = self.board
         line, priority = self._line_of[board.task[row]], board.priority[row]
         others = [(n, o) for n, o in enumerate(self.lines) if o.ready and o is not line and o.blocking is None]
-        if not others:
-            return []
         sequence = line.at(priority, board.place[row])
         return [(number, other.before(priority, sequence)) for number, other in others]
 
     def at_once(self, task: int, workers: int) -> tuple[int, int]:
         """Return how many jobs of the line of ``task`` can run at once, and how many of all that are not at a limit."""
-        line = self._line_of[task]
-        blocking = {limit for other in self.lines if other is not line and (limit := other.blocking) is not None}
-        shared = max(workers - sum(limit.running for limit in blocking), 1) if blocking else workers
-        return max(min([shared, *[limit.most for limit in line.limits]]), 1), shared
+        line, shared = self._line_of[task], workers
+        if [limit for limit in self._limits if limit.running >= limit.most]:
+            blocking = {limit for other in self.lines if other is not line and (limit := other.blocking) is not None}
+            shared = max(workers - sum(limit.running for limit in blocking), 1)
+        at_once = shared
+        for limit in line.limits:
+            if limit.most < at_once:
+                at_once = max(limit.most, 1)
+        return at_once, shared
 
     def rate_above(self, priority: int, now: float) -> float:
         """Return how many jobs of a higher priority become ready in a second, as of late."""

@@ -210,11 +210,13 @@ class Reading:
         if ahead < free:
             # It begins at once, as most jobs do.
             return estimate.for_queued(0, 1, waited, task, now, together)
-        turns = queue.own(row) + 1 - free
+        turns, work = ahead + 1 - free, 0.0
         at_once, shared = queue.at_once(task, workers)
-        work = sum(count * estimate.mean_of(line) for line, count in queue.others(row))
-        if work and turns > 0:
-            work += turns * estimate.mean_of(queue.line_numbers[task])
+        if not queue.is_alone(task):
+            turns = queue.own(row) + 1 - free
+            work = sum(count * estimate.mean_of(line) for line, count in queue.others(row))
+            if work and turns > 0:
+                work += turns * estimate.mean_of(queue.line_numbers[task])
         above = queue.rate_above(board.priority[row], now) * estimate.mean / shared
         return estimate.for_queued(turns, at_once, waited, task, now, together, work / shared, above)
 
