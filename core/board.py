@@ -45,6 +45,8 @@ class Board(Rows):
     the file ``fd`` where one is given: see Rows.
     """
 
+    __slots__ = ("active_most", "kept_jobs", "kept_seconds")
+
     def __init__(
         self,
         kept_jobs: int,

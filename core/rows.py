@@ -102,6 +102,40 @@ class Rows:
     as many rows are there at once, after ``find_moved``.
     """
 
+    # CPython 3.11 is slow to look up what an object without slots has, once that is over 30 attributes.
+    __slots__ = (
+        "__weakref__",
+        "_at",
+        "_columns",
+        "_memory",
+        "_numbers",
+        "_row_of",
+        "_spare",
+        "_states",
+        "_swept",
+        "_unused",
+        "annex",
+        "count",
+        "due",
+        "ended",
+        "ended_total",
+        "fd",
+        "has_result",
+        "live",
+        "moved",
+        "next_sequence",
+        "place",
+        "priority",
+        "reason",
+        "rows",
+        "started",
+        "stretches",
+        "submitted",
+        "tag",
+        "task",
+        "unchanged_from",
+    )
+
     def __init__(self, rows: int, annex: int, fd: int = -1) -> None:
         self.rows = rows
         self.annex = annex

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import time
 from io import BytesIO
@@ -22,7 +23,7 @@ from headway.core.memory import nameless_file
 from headway.core.outcomes import word
 from headway.core.registry import Options, Registry
 from headway.core.results import JSON, Result
-from headway.core.rows import LAYOUT, rows_for
+from headway.core.rows import LAYOUT, Rows, rows_for
 
 KEPT_JOBS, KEPT_SECONDS, ACTIVE = 20, 3600.0, 5
 BEGIN = time.monotonic()
@@ -233,8 +234,14 @@ def test_the_layout_is_the_one_that_has_this_number() -> None:
     """Whoever changes the columns of a row counts LAYOUT up, and then this."""
     board = Board(1, 1.0, 1)
     names = "live tag place submitted due started ended task priority reason has_result"
-    assert (LAYOUT, names.split()) == (2, [name for name, value in vars(board).items() if is_column(value, board)])
+    columns = {name: getattr(board, name) for name in Rows.__slots__ if name[0] != "_"}
+    columns = {name: value for name, value in columns.items() if is_column(value, board)}
+    assert (LAYOUT, names.split()) == (2, sorted(columns, key=lambda name: address(columns[name])))
     assert "".join(getattr(board, name).format for name in names.split()) == "QQQddddHBBB"
+
+
+def address(column: memoryview) -> int:
+    return ctypes.addressof(ctypes.c_char.from_buffer(column))
 
 
 def is_column(value: object, board: Board) -> bool:
