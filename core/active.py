@@ -170,7 +170,8 @@ class Active:
         self.jobs[job.sequence] = job
         if job.deadline < inf:
             self.deadlines.add(job.sequence, job.deadline)
-            self._set_timer()
+            if job.deadline < self._timer_at:
+                self._set_timer()
         if delay:
             self._delay(job.sequence, now + delay)
         else:
@@ -262,7 +263,8 @@ class Active:
 
     def _delay(self, sequence: int, due: float) -> None:
         self.queue.delay(sequence, due)
-        self._set_timer()
+        if due < self._timer_at:
+            self._set_timer()
 
     def _set_timer(self) -> None:
         """Have ``_act_in_time`` called when the next job is due or at its deadline."""

@@ -76,7 +76,10 @@ class Admission:
         queue, size_bytes = active.queue, len(submission.payload)
         if self.draining or active.full or queue.room < 1 or queue.payload_bytes + size_bytes > self._payloads_most:
             self.check_room(1, size_bytes)
-        return self._begin(task, submission, now, key)
+        state = EMPTY if self._unseen else SCHEDULED if submission.delay else QUEUED
+        sequence = self._board.open(state, self._ids.tag, task.index, submission.priority, now)
+        self._begin(sequence, task, submission, now, key)
+        return sequence
 
     def submit_many(self, submissions: Sequence[Submission], key: Key | None = None) -> BatchStatus:
         """Take 1 to 1,000 jobs as a batch, all of them or none.
@@ -90,11 +93,19 @@ class Admission:
         if faults:
             raise UnknownTaskError(faults)
         self.check_room(len(submissions), sum(len(submission.payload) for submission in submissions))
-        now, first, count = time.monotonic(), self._board.next_sequence, len(submissions)
+        now, count = time.monotonic(), len(submissions)
+        tasks = [known[submission.task] for submission in submissions]
+        first = self._board.open_many(
+            [EMPTY if self._unseen else SCHEDULED if submission.delay else QUEUED for submission in submissions],
+            self._ids.tags(self._board.next_sequence, count),
+            [task.index for task in tasks],
+            [submission.priority for submission in submissions],
+            now,
+        )
         batch = word(first, count)
         with self._active.together():
-            for submission in submissions:
-                self._begin(known[submission.task], submission, now, key, batch)
+            for sequence, (task, submission) in enumerate(zip(tasks, submissions, strict=True), first):
+                self._begin(sequence, task, submission, now, key, batch)
                 # It stands for the batch, and is kept with the first of its jobs.
                 key = None
         return self._batches.status(first, count, now)
@@ -102,10 +113,10 @@ class Admission:
     def _not_known(self, submission: Submission) -> str:
         return f"{submission.task!r} is not one of: {', '.join(sorted(self._registry.by_name)) or 'none'}"
 
-    def _begin(self, task: Task, submission: Submission, now: float, key: Key | None = None, batch: int = 0) -> int:
-        """Give a job its row and let it wait for its turn; return its sequence number."""
-        state = EMPTY if self._unseen else SCHEDULED if submission.delay else QUEUED
-        sequence = self._board.open(state, self._ids.tag, task.index, submission.priority, now)
+    def _begin(
+        self, sequence: int, task: Task, submission: Submission, now: float, key: Key | None, batch: int = 0
+    ) -> None:
+        """Let a job that has its row wait for its turn."""
         retries = task.retries if submission.retries is None else submission.retries
         deadline_s = submission.deadline or task.deadline_s
         job = Job(
@@ -119,7 +130,6 @@ class Admission:
         )
         self._active.queue.payload_bytes += len(job.payload)
         self._active.begin(job, submission.delay, now, key)
-        return sequence
 
     def _told(self, sequence: int, now: float) -> Status:
         """Return the status of a job that was just taken."""

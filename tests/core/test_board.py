@@ -14,7 +14,7 @@ from headway.core.job import ACTIVE, MOVES, TERMINAL, State
 from headway.core.line import Limit
 from headway.core.outcomes import Outcomes, word
 from headway.core.queue import Queue
-from headway.core.rows import ANNEX_BYTES, ROW_BYTES, Record
+from headway.core.rows import ANNEX_BYTES, ROW_BYTES, Record, Rows
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -96,14 +96,22 @@ class Jobs(RuleBasedStateMachine):
     def submit_a_batch(self, data: st.DataObject, delay: int) -> None:
         count = data.draw(st.integers(1, self.queue.room))
         first = self.board.next_sequence
-        members = [self.take(5, delay, 0) for _ in range(count)]
-        assert members == list(range(first, first + count))
+        members = list(range(first, first + count))
+        state = State.SCHEDULED if delay else State.QUEUED
+        tags = [sequence + 1000 for sequence in members]
+        assert self.board.open_many([state] * count, tags, [0] * count, [5] * count, self.now) == first
+        for sequence in members:
+            self.let_wait(sequence, state, 5, delay, 0)
         self.batches.append(members)
         self.batch_of |= dict.fromkeys(members, word(first, count))
 
     def take(self, priority: int, delay: int, task: int) -> int:
         state = State.SCHEDULED if delay else State.QUEUED
         sequence = self.board.open(state, lambda number: number + 1000, task, priority, self.now)
+        self.let_wait(sequence, state, priority, delay, task)
+        return sequence
+
+    def let_wait(self, sequence: int, state: State, priority: int, delay: int, task: int) -> None:
         assert sequence not in self.state, "a sequence number was given twice"
         self.state[sequence], self.priority[sequence], self.task[sequence] = state, priority, task
         if delay:
@@ -112,7 +120,6 @@ class Jobs(RuleBasedStateMachine):
         else:
             self.queue.push(sequence)
             self.ready.append(sequence)
-        return sequence
 
     @precondition(lambda self: self.waiting() >= QUEUE_SIZE)
     @rule()
@@ -388,6 +395,35 @@ def test_an_empty_row_is_seen_once_its_job_has_moved() -> None:
     board.move(sequence, State.QUEUED, 1.0)
     assert board.row(sequence) >= 0
     assert board.count[State.QUEUED] == 2
+
+
+@pytest.mark.parametrize("count", [1, 3, 7, 12])
+def test_jobs_that_are_opened_together_are_as_if_one_by_one(count: int) -> None:
+    """Also where the ring comes round, over jobs that stay and jobs that go."""
+    states = [State.SCHEDULED if n % 3 else State.QUEUED for n in range(count)]
+    tags, tasks, priorities = [10 * n + 7 for n in range(count)], list(range(count)), [n % 10 for n in range(count)]
+    one_by_one, together = (Board(2, 60.0, 20, rows=5) for _ in range(2))
+    for board in (one_by_one, together):
+        for number in range(4):
+            opened(board)
+            if number % 2:
+                board.move(opened(board), State.CANCELLED, 1.0)
+    first = one_by_one.next_sequence
+    for fields in zip(states, tags, tasks, priorities, strict=True):
+        state, tag, task, priority = fields
+        one_by_one.open(state, {one_by_one.next_sequence: tag}.__getitem__, task, priority, 3.0)
+    assert together.open_many(states, tags, tasks, priorities, 3.0) == first
+    for name in Rows.__slots__:
+        if not name.startswith("_"):
+            ours, theirs = getattr(together, name), getattr(one_by_one, name)
+            assert ours == theirs, name
+
+
+def test_jobs_cannot_be_opened_together_where_one_cannot_begin_so() -> None:
+    board = Board(2, 60.0, 20)
+    with pytest.raises(IllegalMoveError):
+        board.open_many([State.QUEUED, State.RUNNING], [1, 2], [0, 0], [5, 5], 1.0)
+    assert (board.next_sequence, board.count) == (1, [0] * len(State))
 
 
 def test_a_job_that_left_the_board_cannot_be_moved() -> None:

@@ -32,8 +32,10 @@ from tests.protocol.wire import post, request, submission
 from tests.slowness import slowness
 
 LONGEST_S = 0.002
-# One scan of one body of a megabyte; and to take a batch of 1,000 jobs, all or none of them.
+# One scan of one body of a megabyte.
 SCAN_S = 0.005
+# A batch of 1,000 jobs is taken whole or not at all: 2 ms with the scan of its 50 kB, where nothing else runs.
+BATCH_S = 0.003
 CONFIG = msgspec.structs.replace(Config(), queue=QueueSection(size=40_000), retention=Retention(jobs=40_000), workers=4)
 JSON = "Content-Type: application/json"
 
@@ -311,6 +313,6 @@ async def a_scan_of_a_megabyte(told: Timed) -> None:
     await told.ask(right, 2)
 
 
-@pytest.mark.parametrize("load", [batches, a_scan_of_a_megabyte], ids=lambda load: load.__name__)
-def test_no_turn_takes_longer_than_a_scan_of_a_body(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert longest_turn(load, monkeypatch) < SCAN_S * slowness()
+@pytest.mark.parametrize(("load", "most_s"), [(batches, BATCH_S), (a_scan_of_a_megabyte, SCAN_S)])
+def test_no_turn_takes_longer_than_a_scan_of_a_body(load: Load, most_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert longest_turn(load, monkeypatch) < most_s * slowness()
