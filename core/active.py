@@ -32,11 +32,12 @@ from headway.core.outcomes import Outcomes
 from headway.core.owed import Owed
 from headway.core.processes import pool_for
 from headway.core.queue import Queue
-from headway.core.registry import Lane, Registry
+from headway.core.registry import Registry
 from headway.core.results import Result, Results
 from headway.core.schedule import Schedule
 from headway.core.slices import in_slices
 from headway.core.stats import Stats
+from headway.core.task import Lane
 from headway.core.waiters import Waiters
 from headway.core.workers import Workers
 

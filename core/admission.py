@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from math import ceil, inf
 
 from headway.core.active import Active
-from headway.core.batches import Batches, BatchStatus
+from headway.core.batches import Batches
 from headway.core.board import Board
 from headway.core.config import Config
 from headway.core.errors import (
@@ -21,14 +21,16 @@ from headway.core.errors import (
     UnknownTaskError,
 )
 from headway.core.estimate import SUCCESSOR_S
-from headway.core.fields import few
+from headway.core.faults import few
 from headway.core.ids import Ids
-from headway.core.job import Job, State, Status, Submission
+from headway.core.job import Job, State, Submission
 from headway.core.journal.replay import Saved
 from headway.core.keys import Key, Keyed
 from headway.core.outcomes import word
 from headway.core.reading import Reading
-from headway.core.registry import Registry, Task
+from headway.core.registry import Registry
+from headway.core.status import BatchStatus, Status
+from headway.core.task import Task
 
 # Members of an enum cost several times as much to look up (CPython 3.11).
 EMPTY, SCHEDULED, QUEUED = State.EMPTY, State.SCHEDULED, State.QUEUED

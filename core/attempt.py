@@ -22,8 +22,8 @@ from headway.core import forks, payloads
 from headway.core.context import Context
 from headway.core.job import Job
 from headway.core.outcome import NULL, Outcome, failed, succeeded
-from headway.core.registry import Lane
 from headway.core.results import Result, encode, encode_on_loop
+from headway.core.task import Lane
 from headway.core.threads import Call, Threads
 
 # The task whose code runs: its function, the tasks and callbacks which that makes, its thread. None: the server's code.

@@ -11,47 +11,18 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
-import msgspec
 from headway.core import ids
 from headway.core.board import Board
 from headway.core.job import State
 from headway.core.outcomes import Outcomes, word
 from headway.core.rows import STATE_MASK
+from headway.core.status import BatchStatus
 from headway.core.waiters import Waiters
 
-COUNT_MOST = 1000
 # Of the jobs of a batch that are not over, so many are looked at to tell when all are, the last ones.
 LOOKED_AT = 16
 # The states of jobs that are not over, as bytes of the board.
 PENDING = bytes(range(State.SCHEDULED, State.SUCCEEDED))
-
-
-class BatchStatus(msgspec.Struct, gc=False):
-    """What can be said of a batch at one moment."""
-
-    id: bytes
-    first: int
-    count: int
-    # How many of its jobs are not over, succeeded, failed, and were cancelled: ``count`` in all. Zeros when it is gone.
-    pending: int
-    succeeded: int
-    failed: int
-    cancelled: int
-    # Of how many the own status can no longer be read.
-    expired: int
-    # When to ask again; 0 where no job is pending.
-    retry_after_ms: int
-
-    @property
-    def state(self) -> State:
-        """RUNNING while any job is pending, EXPIRED once none can be read; else FAILED, CANCELLED if any job is."""
-        if self.pending:
-            return State.RUNNING
-        if self.expired == self.count:
-            return State.EXPIRED
-        if self.failed:
-            return State.FAILED
-        return State.CANCELLED if self.cancelled else State.SUCCEEDED
 
 
 class Batches:

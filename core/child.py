@@ -37,9 +37,10 @@ from headway.core.errors import ConfigError
 from headway.core.failure import failure
 from headway.core.messages import Broken, Call, Done, Failed, Progress, Ready
 from headway.core.process import LEAVE_S
-from headway.core.registry import REGISTRY, Retry, Task, load
+from headway.core.registry import REGISTRY, Retry, load
 from headway.core.results import OCTETS, ResultError, encode
 from headway.core.sender import Sender, ToServer
+from headway.core.task import Task
 
 # Seconds a process whose server has hung up may take to end by itself: one with a job, and one that leaves.
 END_S = 0.5

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import msgspec
 import yaml
 from headway.core.errors import ConfigError
-from headway.core.fields import faults
+from headway.core.faults import faults
 from msgspec import Meta, inspect
 
 PREFIX = "HEADWAY_"

@@ -15,13 +15,13 @@ from typing import BinaryIO
 from headway.core import carried
 from headway.core.active import Active
 from headway.core.admission import Admission
-from headway.core.batches import Batches, BatchStatus, BatchWaiter
+from headway.core.batches import Batches, BatchWaiter
 from headway.core.board import Board
 from headway.core.config import Config
 from headway.core.durable import Durable
 from headway.core.errors import JournalFullError
 from headway.core.ids import Ids
-from headway.core.job import State, Status
+from headway.core.job import State
 from headway.core.journal.journal import Journal
 from headway.core.journal.replay import Saved
 from headway.core.memory import nameless_file
@@ -30,6 +30,7 @@ from headway.core.registry import Registry
 from headway.core.restoring import restore
 from headway.core.results import Result
 from headway.core.slices import in_slices
+from headway.core.status import BatchStatus, Status
 from headway.core.waiters import Waiter
 from headway.core.watchdog import Watchdog
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from headway.core.fields import FAULTS_MOST
+from headway.core.faults import FAULTS_MOST
 
 
 class HeadwayError(Exception):

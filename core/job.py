@@ -10,7 +10,7 @@ from enum import IntEnum
 from typing import Annotated
 
 import msgspec
-from headway.core.registry import DEADLINE_LONGEST_S, RETRIES_MOST, Task
+from headway.core.task import DEADLINE_LONGEST_S, RETRIES_MOST, Task
 from msgspec import Meta
 
 
@@ -83,24 +83,3 @@ class Job(msgspec.Struct, gc=False):
     retries: int
     # The batch it came in, as ``batches.word`` has it; 0 for none.
     batch: int = 0
-
-
-class Status(msgspec.Struct, gc=False):
-    """What can be said of a job at one moment. Times are of time.monotonic, in seconds; 0.0: not yet."""
-
-    state: int
-    sequence: int
-    # ASCII.
-    id: bytes
-    task: str
-    attempt: int
-    # Percent, or None where the job has not reported any.
-    progress: int | None
-    # Jobs that will be taken before this one; 0 where it is not queued.
-    position: int
-    # When to ask again; 0 where the job is over.
-    retry_after_ms: int
-    submitted: float
-    started: float
-    ended: float
-    reason: int

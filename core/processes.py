@@ -28,8 +28,9 @@ from contextlib import suppress
 from headway.core.config import Config
 from headway.core.messages import Call, Done, Log
 from headway.core.process import LEAVE_S, Answer, CrashedError, Process
-from headway.core.registry import Lane, Registry, Retry, Task
+from headway.core.registry import Registry, Retry
 from headway.core.results import Result, ResultError
+from headway.core.task import Lane, Task
 
 log = logging.getLogger(__name__)
 

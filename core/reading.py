@@ -9,7 +9,7 @@ from headway.core.active import Active
 from headway.core.board import Board
 from headway.core.estimate import MARGIN_S, UNKNOWN_S
 from headway.core.ids import Ids
-from headway.core.job import Reason, State, Status
+from headway.core.job import State
 from headway.core.rows import (
     ATTEMPT_MAX,
     ATTEMPT_SHIFT,
@@ -20,6 +20,7 @@ from headway.core.rows import (
     STATE_MASK,
 )
 from headway.core.slices import in_slices
+from headway.core.status import Status, bare
 
 # Plain ints for the road of a poll: a member of an enum costs twice as much to compare.
 QUEUED, RUNNING, SUCCEEDED = int(State.QUEUED), int(State.RUNNING), int(State.SUCCEEDED)
@@ -234,8 +235,3 @@ class Reading:
             ahead = self._active.queue.ahead(row) if word & STATE_MASK == QUEUED else 0
             longest = max(longest, self._until(row, word, ahead, now, count))
         return self._promise(first, longest, now)
-
-
-def bare(state: State, sequence: int, job_id: bytes) -> Status:
-    """Return the status of a job of which nothing else is known."""
-    return Status(state, sequence, job_id, "", 0, None, 0, 0, 0.0, 0.0, 0.0, Reason.NONE)

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import timedelta
 from decimal import Decimal
-from enum import Enum
 from functools import partial
 from math import nan
 from numbers import Real
@@ -23,25 +22,16 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, overload
 import msgspec
 from headway.core.context import Context
 from headway.core.errors import ConfigError, TaskError
-from headway.core.fields import faults
+from headway.core.faults import faults
+from headway.core.task import DEADLINE_LONGEST_S, RETRIES_MOST, Lane, Task
 from msgspec import Meta
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
-DEADLINE_LONGEST_S = 60 * 86_400
 DELAY_LONGEST_S = 30 * 86_400
 TASKS_MOST = 1 << 16
 # The context as an annotation that cannot be evaluated.
 CONTEXT_WRITTEN = {"Context", "headway.Context", "Context | None", "headway.Context | None"}
-RETRIES_MOST = 1000
-
-
-class Lane(Enum):
-    """Where a task runs."""
-
-    LOOP = "loop"
-    THREAD = "thread"
-    PROCESS = "process"
 
 
 class DelayError(TypeError, ValueError):
@@ -85,27 +75,6 @@ def _short(value: object) -> str:
     except Exception:  # noqa: BLE001 — the user's, or an int of more digits than Python writes
         text = f"<{type(value).__name__}>"
     return text if len(text) <= 60 else f"{text[:60]}…"
-
-
-class Task(msgspec.Struct, frozen=True, eq=False):
-    """A registered function. Times in seconds; None: as config.yaml says."""
-
-    name: str
-    function: Callable[..., Any]
-    # None: as config.yaml says.
-    lane: Lane | None
-    takes_context: bool
-    # Its place in the registry, which is what a row keeps.
-    index: int
-    # Of an attempt.
-    timeout_s: float | None = None
-    # Attempts after the first, after errors that are ``retry_on``.
-    retries: int | None = None
-    retry_on: tuple[type[BaseException], ...] = (Exception,)
-    # From the submission to the end of the last attempt.
-    deadline_s: float | None = None
-    # How many of its jobs may run at once.
-    max_concurrent: int | None = None
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):

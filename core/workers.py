@@ -27,8 +27,8 @@ from headway.core.context import Context
 from headway.core.job import Job, Reason, State
 from headway.core.outcome import CANCELLED, Outcome, overtime
 from headway.core.processes import Processes
-from headway.core.registry import Lane
 from headway.core.results import Result
+from headway.core.task import Lane
 from headway.core.threads import Threads
 
 log = logging.getLogger(__name__)

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from functools import partial
 
 import orjson
-from headway.core.batches import BatchStatus
 from headway.core.job import State
 from headway.core.keys import Key
+from headway.core.status import BatchStatus
 from headway.protocol import bodies
 from headway.protocol.heads import media_type
 from headway.protocol.jobs import patience, when_safe

@@ -13,10 +13,10 @@ from itertools import chain, islice
 from typing import Annotated, TypeVar
 
 import msgspec
-from headway.core.batches import COUNT_MOST
 from headway.core.errors import InvalidError, MalformedError
-from headway.core.fields import allowed, faults, few
+from headway.core.faults import allowed, faults, few
 from headway.core.job import Submission
+from headway.core.status import COUNT_MOST
 from msgspec import Meta
 
 Faults = Iterator[tuple[str, str]]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import orjson
-from headway.core.job import State, Status
+from headway.core.job import State
+from headway.core.status import Status
 from headway.protocol.clock import Clock
 from headway.protocol.problems import document
 from headway.protocol.responses import NAMES, REASONS

@@ -8,7 +8,8 @@ for each state.
 
 from __future__ import annotations
 
-from headway.core.job import State, Status
+from headway.core.job import State
+from headway.core.status import Status
 from headway.protocol.clock import Clock, http_date
 from headway.protocol.responses import JSON, NAMES, PROBLEM, REASONS, STATUS_LINES
 

@@ -15,9 +15,10 @@ from headway.core.context import Context
 from headway.core.engine import Engine
 from headway.core.errors import DrainingError, NotFailedError, PayloadGoneError, QueueFullError, UnknownTaskError
 from headway.core.estimate import CONNECTION, SUCCESSOR_S
-from headway.core.job import Job, Reason, State, Status, Submission
+from headway.core.job import Job, Reason, State, Submission
 from headway.core.pace import WIDTH
 from headway.core.registry import Options, Registry, Retry
+from headway.core.status import Status
 
 # Seconds after which a test that waits has failed.
 PATIENCE_S = 5.0

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from headway.core.context import Context
 from headway.core.errors import ConfigError, TaskError
-from headway.core.registry import Lane, Options, Registry, load
+from headway.core.registry import Options, Registry, load
+from headway.core.task import Lane
 
 
 async def coroutine(payload: object) -> None: ...

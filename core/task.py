@@ -1,0 +1,41 @@
+"""A task: a function of the user that jobs name, and its options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Any
+
+import msgspec
+
+DEADLINE_LONGEST_S = 60 * 86_400
+RETRIES_MOST = 1000
+
+
+class Lane(Enum):
+    """Where a task runs."""
+
+    LOOP = "loop"
+    THREAD = "thread"
+    PROCESS = "process"
+
+
+class Task(msgspec.Struct, frozen=True, eq=False):
+    """A registered function. Times in seconds; None: as config.yaml says."""
+
+    name: str
+    function: Callable[..., Any]
+    # None: as config.yaml says.
+    lane: Lane | None
+    takes_context: bool
+    # Its place in the registry, which is what a row keeps.
+    index: int
+    # Of an attempt.
+    timeout_s: float | None = None
+    # Attempts after the first, after errors that are ``retry_on``.
+    retries: int | None = None
+    retry_on: tuple[type[BaseException], ...] = (Exception,)
+    # From the submission to the end of the last attempt.
+    deadline_s: float | None = None
+    # How many of its jobs may run at once.
+    max_concurrent: int | None = None
