@@ -20,7 +20,6 @@ from threading import get_ident
 
 from headway.core.board import Board
 from headway.core.config import Config
-from headway.core.context import Context
 from headway.core.estimate import Estimate
 from headway.core.generation import Generation
 from headway.core.ids import COUNT_MASK, Ids
@@ -30,14 +29,16 @@ from headway.core.line import Limit
 from headway.core.outcome import Outcome
 from headway.core.outcomes import Outcomes
 from headway.core.owed import Owed
-from headway.core.processes import pool_for
+from headway.core.processes.pool import pool_for
 from headway.core.queue import Queue
-from headway.core.registry import Registry
-from headway.core.results import Result, Results
+from headway.core.results import Results
 from headway.core.schedule import Schedule
 from headway.core.slices import in_slices
 from headway.core.stats import Stats
 from headway.core.task import Lane
+from headway.core.tasks.context import Context
+from headway.core.tasks.registry import Registry
+from headway.core.tasks.result import Result
 from headway.core.waiters import Waiters
 from headway.core.workers import Workers
 

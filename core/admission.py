@@ -28,9 +28,9 @@ from headway.core.journal.replay import Saved
 from headway.core.keys import Key, Keyed
 from headway.core.outcomes import word
 from headway.core.reading import Reading
-from headway.core.registry import Registry
 from headway.core.status import BatchStatus, Status
 from headway.core.task import Task
+from headway.core.tasks.registry import Registry
 
 # Members of an enum cost several times as much to look up (CPython 3.11).
 EMPTY, SCHEDULED, QUEUED = State.EMPTY, State.SCHEDULED, State.QUEUED

@@ -18,12 +18,13 @@ from contextvars import ContextVar, copy_context
 from math import inf
 from typing import Any, Protocol
 
-from headway.core import forks, payloads
-from headway.core.context import Context
+from headway.core import forks
 from headway.core.job import Job
 from headway.core.outcome import NULL, Outcome, failed, succeeded
-from headway.core.results import Result, encode, encode_on_loop
 from headway.core.task import Lane
+from headway.core.tasks import payloads
+from headway.core.tasks.context import Context
+from headway.core.tasks.result import Result, encode, encode_on_loop
 from headway.core.threads import Call, Threads
 
 # The task whose code runs: its function, the tasks and callbacks which that makes, its thread. None: the server's code.

@@ -25,9 +25,9 @@ from headway.core.ids import Ids
 from headway.core.job import Job
 from headway.core.keys import Keyed
 from headway.core.memory import nameless_file
-from headway.core.results import Result, ResultError
 from headway.core.rows import LAYOUT, annex_for, rows_for
 from headway.core.task import Task
+from headway.core.tasks.result import Result, ResultError
 
 log = logging.getLogger(__name__)
 

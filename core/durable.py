@@ -31,10 +31,10 @@ from headway.core.journal.journal import Journal
 from headway.core.keys import Key, Keyed
 from headway.core.outcome import Outcome
 from headway.core.owed import Owed
-from headway.core.registry import Registry
-from headway.core.results import Result
 from headway.core.rows import ATTEMPT_MAX, ATTEMPT_SHIFT
 from headway.core.slices import in_slices
+from headway.core.tasks.registry import Registry
+from headway.core.tasks.result import Result
 
 # A job that was running when the server died may be what it died of: it is not tried again when this many more
 # attempts were begun than it may fail.

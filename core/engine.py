@@ -26,11 +26,11 @@ from headway.core.journal.journal import Journal
 from headway.core.journal.replay import Saved
 from headway.core.memory import nameless_file
 from headway.core.reading import Reading
-from headway.core.registry import Registry
 from headway.core.restoring import restore
-from headway.core.results import Result
 from headway.core.slices import in_slices
 from headway.core.status import BatchStatus, Status
+from headway.core.tasks.registry import Registry
+from headway.core.tasks.result import Result
 from headway.core.waiters import Waiter
 from headway.core.watchdog import Watchdog
 

@@ -16,7 +16,7 @@ from headway.core.errors import RecoveringError
 from headway.core.ids import Ids
 from headway.core.journal.journal import Journal
 from headway.core.pace import Pace
-from headway.core.registry import Registry
+from headway.core.tasks.registry import Registry
 
 # Seconds after which a client may ask whether the engine is there.
 RETRY_S = 1.0

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 
 import msgspec
-from headway.core.failure import Failure, cut, cut_traceback, failure
 from headway.core.job import Job, Reason, State
-from headway.core.process import CrashedError
-from headway.core.processes import FailedError
-from headway.core.results import Result
+from headway.core.processes.pool import FailedError
+from headway.core.processes.process import CrashedError
+from headway.core.tasks.failure import Failure, cut, cut_traceback, failure
+from headway.core.tasks.result import Result
 
 log = logging.getLogger(__name__)
 

@@ -22,9 +22,9 @@ from headway.core.job import Job, State
 from headway.core.journal.journal import Journal
 from headway.core.journal.replay import Ended, Saved
 from headway.core.keys import Keyed
-from headway.core.registry import Registry
 from headway.core.rows import Record
 from headway.core.task import Task
+from headway.core.tasks.registry import Registry
 
 # Jobs whose attempt, or end, is not committed yet, besides those that run. Where there are as many no more are begun.
 IN_HAND_MOST = 1 << 16

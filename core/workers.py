@@ -23,12 +23,12 @@ from contextvars import Context as Variables
 from math import inf
 
 from headway.core.attempt import Attempt, hide_tasks
-from headway.core.context import Context
 from headway.core.job import Job, Reason, State
 from headway.core.outcome import CANCELLED, Outcome, overtime
-from headway.core.processes import Processes
-from headway.core.results import Result
+from headway.core.processes.pool import Processes
 from headway.core.task import Lane
+from headway.core.tasks.context import Context
+from headway.core.tasks.result import Result
 from headway.core.threads import Threads
 
 log = logging.getLogger(__name__)

@@ -11,9 +11,10 @@ import os
 if not os.path.isdir(os.path.join(os.path.dirname(__file__), "core")):
     __path__.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from headway.core.context import Context
-from headway.core.registry import Retry, task
-from headway.core.results import Result
+from headway.core.tasks.context import Context
+from headway.core.tasks.registry import task
+from headway.core.tasks.result import Result
+from headway.core.tasks.retry import Retry
 
 __all__ = ["Context", "Result", "Retry", "task"]
 

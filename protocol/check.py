@@ -14,7 +14,7 @@ from pathlib import Path
 from headway.core.config import Config
 from headway.core.errors import ConfigError, JournalError
 from headway.core.journal import schema
-from headway.core.registry import REGISTRY, add_working_directory, load
+from headway.core.tasks.registry import REGISTRY, add_working_directory, load
 from headway.protocol import handover, listener
 from headway.protocol.clients import Clients
 

@@ -15,8 +15,8 @@ from headway.core import ids
 from headway.core.errors import InvalidError, JournalFullError
 from headway.core.faults import faults, few
 from headway.core.job import State
-from headway.core.results import Result
 from headway.core.status import Status
+from headway.core.tasks.result import Result
 from headway.protocol.documents import ended_document, job_members, status_document
 from headway.protocol.problems import Refusal, document
 from headway.protocol.request import Request

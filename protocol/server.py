@@ -22,11 +22,11 @@ import time
 from typing import NoReturn, cast
 
 from headway.core import forks
+from headway.core.apart import apart
 from headway.core.config import Config, ignored
 from headway.core.engine import Engine
 from headway.core.opening import Recovering, open_engine
-from headway.core.registry import REGISTRY
-from headway.core.threads import apart
+from headway.core.tasks.registry import REGISTRY
 from headway.protocol import check, footprint, handover, listener, logs, signals, systemd
 from headway.protocol.acceptor import Acceptor
 from headway.protocol.connection import Connection

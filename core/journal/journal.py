@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from headway.core.apart import apart
 from headway.core.errors import JournalError
 from headway.core.job import State
 from headway.core.journal import schema
@@ -34,7 +35,6 @@ from headway.core.journal.found import Found
 from headway.core.journal.replay import Reader
 from headway.core.journal.talk import Committed, Opened
 from headway.core.stats import Histogram
-from headway.core.threads import apart
 
 # Turns of the loop after which a change is sent that no client waits for: under load it goes with the submissions that
 # come meanwhile, so that one commit serves both; else the loop comes to its third turn at once.

@@ -14,10 +14,10 @@ from pathlib import Path
 from subprocess import TimeoutExpired
 
 from headway.core import forks
-from headway.core.interpreter import how_it_ended, start
 from headway.core.journal.schema import Sync
 from headway.core.journal.talk import READ_BYTES, Frames, FromWriter, ToWriter, decode_from_writer
-from headway.core.messages import frame
+from headway.core.processes.frames import frame
+from headway.core.processes.spawn import how_it_ended, start
 
 # Signals on which the server acts, and the writer does not.
 SERVERS_OWN = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}

@@ -1,4 +1,4 @@
-"""What the journal and its writer tell each other, in the frames of ``core.messages``.
+"""What the journal and its writer tell each other, in frames (core/processes/frames.py).
 
 Changes are numbered from 1 on in the order in which they are made, and a restart goes on where the last one ended. The
 changes of one message are committed, or refused, together.
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import msgspec
 from headway.core.journal.batch import Change
 from headway.core.journal.schema import Run
-from headway.core.messages import LENGTH, Message
+from headway.core.processes.frames import LENGTH, Message
 
 
 class Begin(Message, frozen=True, tag=True):

@@ -40,7 +40,7 @@ from headway.core.journal.talk import (
     ToWriter,
     decode_to_writer,
 )
-from headway.core.messages import Message, frame
+from headway.core.processes.frames import Message, frame
 
 # Seconds between two tries while there is no room; and between two looks at whether the server is there.
 RETRY_S = 1.0

@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from headway.core.registry import Retry
+from headway.core.tasks.retry import Retry
 
 import headway
 

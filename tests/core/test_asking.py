@@ -13,8 +13,8 @@ from headway.core.estimate import LONGER, MARGIN_S, UNKNOWN_S, Estimate
 from headway.core.job import State, Submission
 from headway.core.pace import FAR_SPREAD_S
 from headway.core.queue import FAIR_EVERY
-from headway.core.registry import Options, Registry
 from headway.core.ring import Ring
+from headway.core.tasks.registry import Options, Registry
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -7,12 +7,12 @@ import msgspec
 import pytest
 from headway.core.batches import PENDING, Batches
 from headway.core.board import Board
-from headway.core.context import Context
 from headway.core.engine import Engine
 from headway.core.errors import DrainingError, MisdirectedError, QueueFullError, UnknownTaskError
 from headway.core.ids import BATCH_LENGTH, Ids
 from headway.core.job import ACTIVE, State, Submission
 from headway.core.outcomes import Outcomes, word
+from headway.core.tasks.context import Context
 
 from tests.core.test_engine import broken, double, engine_with, forever, run, until
 

@@ -21,9 +21,9 @@ from headway.core.job import Job, State
 from headway.core.keys import Keyed
 from headway.core.memory import nameless_file
 from headway.core.outcomes import word
-from headway.core.registry import Options, Registry
-from headway.core.results import JSON, Result
 from headway.core.rows import LAYOUT, Rows, rows_for
+from headway.core.tasks.registry import Options, Registry
+from headway.core.tasks.result import JSON, Result
 
 KEPT_JOBS, KEPT_SECONDS, ACTIVE = 20, 3600.0, 5
 BEGIN = time.monotonic()

@@ -11,14 +11,15 @@ from typing import Any
 import msgspec
 import pytest
 from headway.core.config import Config
-from headway.core.context import Context
 from headway.core.engine import Engine
 from headway.core.errors import DrainingError, NotFailedError, PayloadGoneError, QueueFullError, UnknownTaskError
 from headway.core.estimate import CONNECTION, SUCCESSOR_S
 from headway.core.job import Job, Reason, State, Submission
 from headway.core.pace import WIDTH
-from headway.core.registry import Options, Registry, Retry
 from headway.core.status import Status
+from headway.core.tasks.context import Context
+from headway.core.tasks.registry import Options, Registry
+from headway.core.tasks.retry import Retry
 
 # Seconds after which a test that waits has failed.
 PATIENCE_S = 5.0

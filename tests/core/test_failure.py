@@ -11,10 +11,11 @@ from functools import partial
 from typing import Any
 
 import pytest
-from headway.core.failure import ERROR_LONGEST, TRACEBACK_BEGIN, TRACEBACK_END, failure
 from headway.core.job import Reason, State
-from headway.core.registry import DelayError, Options, Retry
 from headway.core.schedule import Schedule
+from headway.core.tasks.failure import ERROR_LONGEST, TRACEBACK_BEGIN, TRACEBACK_END, failure
+from headway.core.tasks.registry import Options
+from headway.core.tasks.retry import DelayError, Retry
 
 from tests.core.test_engine import engine_with, over, run, said, submit
 from tests.core.test_workers import engine_of

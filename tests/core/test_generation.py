@@ -12,7 +12,7 @@ from headway.core.estimate import MARGIN_S, Estimate
 from headway.core.generation import GUESS, MEMBERS_MOST, Generation
 from headway.core.job import State
 from headway.core.journal.journal import Journal
-from headway.core.registry import Options, Registry
+from headway.core.tasks.registry import Options, Registry
 
 from tests.core.test_engine import engine_with, over, peek, run, settings, submit, until
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import msgspec
 import pytest
-from headway.core import payloads
 from headway.core.job import State, Submission
 from headway.core.slices import SHORT_SLICE_S
+from headway.core.tasks import payloads
 from headway.protocol.server import GC_THRESHOLD
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -19,10 +19,10 @@ from typing import Any
 
 import pytest
 import uvloop
-from headway.core.process import CrashedError
-from headway.core.processes import FailedError, Processes
-from headway.core.registry import Retry
-from headway.core.results import Result, ResultError
+from headway.core.processes.pool import FailedError, Processes
+from headway.core.processes.process import CrashedError
+from headway.core.tasks.result import Result, ResultError
+from headway.core.tasks.retry import Retry
 
 TASKS = "tests.core.tasks_in_processes"
 PATIENCE_S = 15.0
@@ -505,7 +505,7 @@ def test_signals_for_the_server_leave_them_alone(tmp_path: Path) -> None:
 
 PARENT = """
 import asyncio, sys, uvloop
-from headway.core.processes import Processes
+from headway.core.processes.pool import Processes
 
 async def main():
     processes = Processes(3, ["tests.core.tasks_in_processes"], 0, 0, 1000)

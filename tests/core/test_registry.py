@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from headway.core.context import Context
 from headway.core.errors import ConfigError, TaskError
-from headway.core.registry import Options, Registry, load
 from headway.core.task import Lane
+from headway.core.tasks.context import Context
+from headway.core.tasks.registry import Options, Registry, load
 
 
 async def coroutine(payload: object) -> None: ...

@@ -17,10 +17,11 @@ from uuid import UUID
 
 import orjson
 import pytest
-from headway.core import encoding
 from headway.core.board import Board
 from headway.core.job import State
-from headway.core.results import ENTRY_BYTES, Result, ResultError, Results, encode, encode_on_loop
+from headway.core.results import ENTRY_BYTES, Results
+from headway.core.tasks import encoding
+from headway.core.tasks.result import Result, ResultError, encode, encode_on_loop
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,7 +39,7 @@ def test_a_small_result_takes_the_memory_of_a_small_result() -> None:
     """In a process of its own, whose memory nobody else has left full of holes."""
     program = """if True:
         from pathlib import Path
-        from headway.core.results import encode
+        from headway.core.tasks.result import encode
         pages = lambda: int(Path("/proc/self/statm").read_text().split()[1])
         kept = [encode({"warm": "up"}, 1000) for _ in range(100)]
         before = pages()

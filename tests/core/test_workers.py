@@ -10,11 +10,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from headway.core.context import Context
 from headway.core.engine import Engine
 from headway.core.job import Job, Reason, State
 from headway.core.outcome import Outcome
-from headway.core.registry import Options, Registry, Retry
+from headway.core.tasks.context import Context
+from headway.core.tasks.registry import Options, Registry
+from headway.core.tasks.retry import Retry
 
 from tests.core import tasks_in_processes
 from tests.core.test_engine import (

@@ -27,7 +27,7 @@ from headway.core.carried import Carried
 from headway.core.config import Config
 from headway.core.engine import Engine
 from headway.core.opening import open_engine
-from headway.core.registry import Options, Registry
+from headway.core.tasks.registry import Options, Registry
 from headway.protocol.connection import Connection
 from headway.protocol.service import Service
 

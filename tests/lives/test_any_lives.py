@@ -16,7 +16,7 @@ from tempfile import mkdtemp
 from typing import Any
 
 import pytest
-from headway.core.registry import Options
+from headway.core.tasks.registry import Options
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule

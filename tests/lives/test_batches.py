@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from headway.core.registry import Options
+from headway.core.tasks.registry import Options
 
 from tests.lives.server import Gates, Lives, run
 from tests.protocol.wire import Answer, request, submission

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from headway.core.registry import Options
+from headway.core.tasks.registry import Options
 
 from tests.lives.server import PATIENCE_S, Gates, Lives, linux, run
 from tests.protocol.wire import Answer, post, request, submission

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from headway.core.engine import Engine
 from headway.core.journal.journal import Journal
-from headway.core.registry import Options, Registry
+from headway.core.tasks.registry import Options, Registry
 
 from tests.lives.server import Gates, Lives, linux, run
 from tests.protocol.wire import post, request, submission

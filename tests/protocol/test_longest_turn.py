@@ -22,8 +22,8 @@ from headway.core.config import Config, QueueSection, Retention
 from headway.core.engine import Engine
 from headway.core.job import Submission
 from headway.core.keys import Keyed
-from headway.core.registry import Options, Registry
-from headway.core.results import Result
+from headway.core.tasks.registry import Options, Registry
+from headway.core.tasks.result import Result
 from headway.protocol.connection import Connection
 from headway.protocol.server import GC_THRESHOLD
 from headway.protocol.service import Service

@@ -14,7 +14,7 @@ from headway.core.durable import Durable
 from headway.core.engine import Engine
 from headway.core.job import Submission
 from headway.core.opening import open_engine
-from headway.core.registry import Options, Registry
+from headway.core.tasks.registry import Options, Registry
 from headway.protocol.connection import Connection
 from headway.protocol.service import Service
 from headway.protocol.turn import LARGE_BYTES

@@ -32,7 +32,7 @@ from headway.core.journal.found import Found
 from headway.core.journal.journal import Journal
 from headway.core.journal.link import Link
 from headway.core.opening import open_engine
-from headway.core.registry import Options, Registry
+from headway.core.tasks.registry import Options, Registry
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -26,11 +26,12 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from headway.core.config import Config
-from headway.core.messages import Call, Done, Log
-from headway.core.process import LEAVE_S, Answer, CrashedError, Process
-from headway.core.registry import Registry, Retry
-from headway.core.results import Result, ResultError
+from headway.core.processes.messages import Call, Done, Log
+from headway.core.processes.process import LEAVE_S, Answer, CrashedError, Process
 from headway.core.task import Lane, Task
+from headway.core.tasks.registry import Registry
+from headway.core.tasks.result import Result, ResultError
+from headway.core.tasks.retry import Retry
 
 log = logging.getLogger(__name__)
 

@@ -31,9 +31,11 @@ from io import BytesIO
 from typing import NamedTuple, Protocol
 
 import msgspec
-from headway.core import forks, messages, orphans
-from headway.core.interpreter import how_it_ended, start
-from headway.core.messages import FATAL, LENGTH, Broken, Call, Done, Failed, Log, Progress, Ready
+from headway.core import forks
+from headway.core.processes import frames, messages, orphans
+from headway.core.processes.frames import LENGTH
+from headway.core.processes.messages import FATAL, Broken, Call, Done, Failed, Log, Progress, Ready
+from headway.core.processes.spawn import how_it_ended, start
 
 # Bytes read at once: what a pipe holds.
 READ_BYTES = 1 << 16
@@ -144,7 +146,7 @@ class Process:
         self.calls += 1
         self._number, self._report = call.number, report
         self._answer = self._loop.create_future()
-        self._unsent.extend(map(memoryview, messages.parts(call, payload)))
+        self._unsent.extend(map(memoryview, frames.parts(call, payload)))
         self._write()
         return self._answer
 
@@ -168,7 +170,7 @@ class Process:
             self._read_fd, their_write = forks.pipe()
             theirs.callback(forks.close, their_write)
             given = self._given | {"read_fd": their_read, "write_fd": their_write}
-            self._process = start("headway.core.child", given, (their_read, their_write), new_session=True)
+            self._process = start("headway.core.processes.child", given, (their_read, their_write), new_session=True)
         os.set_blocking(self._read_fd, False)
         os.set_blocking(self._write_fd, False)
 

@@ -13,8 +13,10 @@ import time
 from collections import deque
 from contextlib import suppress
 
-from headway.core import forks, messages, records
-from headway.core.messages import Call, Log, Message, Progress
+from headway.core import forks, records
+from headway.core.processes import frames
+from headway.core.processes.frames import Message
+from headway.core.processes.messages import Call, Log, Progress
 
 # Seconds between two reports of progress.
 PROGRESS_S = 0.05
@@ -41,7 +43,7 @@ class Sender:
         """Send a message and the bytes after it; return when the pipe has taken them."""
         if forks.forked:
             return
-        self._unsent.append(messages.parts(message, body))
+        self._unsent.append(frames.parts(message, body))
         with self._lock:
             if self._sending:
                 return

@@ -12,69 +12,21 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from datetime import timedelta
-from decimal import Decimal
 from functools import partial
-from math import nan
-from numbers import Real
 from typing import Annotated, Any, Literal, TypeVar, get_args, overload
 
 import msgspec
-from headway.core.context import Context
 from headway.core.errors import ConfigError, TaskError
 from headway.core.faults import faults
 from headway.core.task import DEADLINE_LONGEST_S, RETRIES_MOST, Lane, Task
+from headway.core.tasks.context import Context
 from msgspec import Meta
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
-DELAY_LONGEST_S = 30 * 86_400
 TASKS_MOST = 1 << 16
 # The context as an annotation that cannot be evaluated.
 CONTEXT_WRITTEN = {"Context", "headway.Context", "Context | None", "headway.Context | None"}
-
-
-class DelayError(TypeError, ValueError):
-    """A Retry was given a delay that is none. The attempt fails for good: the next would ask for the same."""
-
-
-class Retry(Exception):
-    """Raised by a task: this attempt did not work out, make another in ``delay`` seconds.
-
-    It uses one of the job's retries; None leaves the delay to the backoff. Raises DelayError where ``delay`` is no time
-    of 0 s to 30 days: seconds as a number, or a timedelta.
-    """
-
-    text = "the task asked for another attempt"
-    # Seconds; for a subclass that does not call ``__init__``.
-    delay: float | None = None
-
-    def __init__(self, delay: Real | Decimal | timedelta | float | None = None) -> None:
-        super().__init__(self.text)
-        self.delay = None if delay is None else seconds(delay)
-
-
-def seconds(delay: object) -> float:
-    """Return the delay of a Retry in seconds; raises DelayError where it is not one."""
-    if isinstance(delay, timedelta):
-        delay = delay.total_seconds()
-    if isinstance(delay, bool) or not isinstance(delay, Real | Decimal):
-        raise DelayError(f"Retry: delay={_short(delay)} is not allowed: expected seconds as a number, or a timedelta")
-    try:
-        found = float(delay)
-    except (OverflowError, ValueError):
-        found = nan
-    if not 0 <= found <= DELAY_LONGEST_S:
-        raise DelayError(f"Retry: delay={_short(delay)} is not allowed: expected 0 to {DELAY_LONGEST_S} s (30 days)")
-    return found
-
-
-def _short(value: object) -> str:
-    try:
-        text = repr(value)
-    except Exception:  # noqa: BLE001 — the user's, or an int of more digits than Python writes
-        text = f"<{type(value).__name__}>"
-    return text if len(text) <= 60 else f"{text[:60]}…"
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""What we and a worker process tell each other: a length in 4 bytes, big-endian, then MessagePack, then raw bytes.
+"""What we and a worker process tell each other, in frames.
 
 A worker process is sent one Call at a time, and the payload after it. It says Ready (or Broken, and ends), and answers
 each Call with any number of Progress and then one Done, the result after it, or one Failed. All of them bear the number
@@ -11,24 +11,17 @@ begins with is no length that a frame can have (the letters of FATAL are a numbe
 
 from __future__ import annotations
 
-from struct import Struct as Layout
 from typing import Literal
 
 import msgspec
+from headway.core.processes.frames import Message
 
-LENGTH = Layout(">I")
 # The longest body of a result.
 BODY_MOST = 1 << 30
 # The longest frame, without what comes raw after it: a log record whose characters take four bytes each.
 FRAME_BYTES = 1 << 18
-# Raw bytes up to which they are written together with the frame before them.
-JOINED_BYTES = 1 << 15
 # How faulthandler begins.
 FATAL = b"Fatal Python error"
-
-
-class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Base of all messages; each has its name for a tag."""
 
 
 class Call(Message, frozen=True, tag=True):
@@ -101,16 +94,3 @@ FromChild = Ready | Broken | Progress | Done | Failed | Log
 
 decode_call = msgspec.msgpack.Decoder(Call).decode
 decode = msgspec.msgpack.Decoder(FromChild).decode
-_encode = msgspec.msgpack.Encoder().encode
-
-
-def frame(message: Message) -> bytes:
-    """Return the bytes of a message with its length before it."""
-    body = _encode(message)
-    return LENGTH.pack(len(body)) + body
-
-
-def parts(message: Message, raw: bytes) -> tuple[bytes, ...]:
-    """Return what to write for a message with ``raw`` after it: one part where that costs no great copy."""
-    whole = frame(message)
-    return (whole + raw,) if len(raw) < JOINED_BYTES else (whole, raw)

@@ -31,16 +31,18 @@ from types import FrameType
 from typing import Literal
 
 import msgspec
-from headway.core import forks, messages, records
-from headway.core.context import Context
+from headway.core import forks, records
 from headway.core.errors import ConfigError
-from headway.core.failure import failure
-from headway.core.messages import Broken, Call, Done, Failed, Progress, Ready
-from headway.core.process import LEAVE_S
-from headway.core.registry import REGISTRY, Retry, load
-from headway.core.results import OCTETS, ResultError, encode
-from headway.core.sender import Sender, ToServer
+from headway.core.processes import frames, messages
+from headway.core.processes.messages import Broken, Call, Done, Failed, Progress, Ready
+from headway.core.processes.process import LEAVE_S
+from headway.core.processes.sender import Sender, ToServer
 from headway.core.task import Task
+from headway.core.tasks.context import Context
+from headway.core.tasks.failure import failure
+from headway.core.tasks.registry import REGISTRY, load
+from headway.core.tasks.result import OCTETS, ResultError, encode
+from headway.core.tasks.retry import Retry
 
 # Seconds a process whose server has hung up may take to end by itself: one with a job, and one that leaves.
 END_S = 0.5
@@ -112,10 +114,10 @@ def _serve(
 
 def _next(calls: BufferedReader) -> tuple[Call, bytes] | None:
     """Read a call with its payload; None where there will be no more."""
-    head = calls.read(messages.LENGTH.size)
-    if len(head) < messages.LENGTH.size:
+    head = calls.read(frames.LENGTH.size)
+    if len(head) < frames.LENGTH.size:
         return None
-    size = messages.LENGTH.unpack(head)[0]
+    size = frames.LENGTH.unpack(head)[0]
     body = calls.read(size)
     if len(body) < size:
         return None

@@ -12,8 +12,8 @@ import traceback
 from collections.abc import Iterator
 
 import msgspec
-from headway.core.registry import DelayError, Retry, seconds
-from headway.core.results import ResultError
+from headway.core.tasks.result import ResultError
+from headway.core.tasks.retry import DelayError, Retry, seconds
 
 # Characters of an error that are kept, and of its traceback: its beginning, and its end.
 ERROR_LONGEST = 2000
