@@ -75,10 +75,10 @@ def export(path: Path, jsonl: bool, out: BinaryIO) -> None:
 @click.argument("new", type=click.Path(path_type=Path))
 def recover(path: Path, new: Path) -> None:
     """Save what can be read of a damaged journal into a NEW one; the old one stays as it is."""
-    from headway.core.journal import recovery
+    from headway.core.journal import salvage
 
     def save() -> None:
-        saved = recovery.recover(path, new)
+        saved = salvage.recover(path, new)
         click.echo(
             f"{new}: {saved.jobs} jobs, {saved.results} results, {saved.keys} keys; "
             f"{saved.doubtful} of these rows were on damaged pages"

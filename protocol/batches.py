@@ -6,8 +6,8 @@ from collections.abc import Callable
 from functools import partial
 
 import orjson
+from headway.core.board.idempotency import Key
 from headway.core.job import State
-from headway.core.keys import Key
 from headway.core.status import BatchStatus
 from headway.protocol import bodies
 from headway.protocol.heads import media_type

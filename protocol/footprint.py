@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from headway.core.config import Config
-from headway.core.engine import Engine
+from headway.core.local.engine import Engine
 from headway.protocol.limits import CLIENT_BYTES, CLIENTS_MOST
 from headway.protocol.lines import BYTES_MOST
 

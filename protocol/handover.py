@@ -16,11 +16,11 @@ from typing import NamedTuple, NoReturn
 
 import msgspec
 from headway.core.apart import apart
-from headway.core.carried import Carried
+from headway.core.board.memfile import nameless_file
 from headway.core.config import Config
-from headway.core.engine import Engine
 from headway.core.errors import ConfigError
-from headway.core.memory import nameless_file
+from headway.core.local.deploy import Carried
+from headway.core.local.engine import Engine
 from headway.protocol.listener import Listener
 
 # Not HEADWAY_…, which would be a setting.

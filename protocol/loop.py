@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar, TypeVarTuple
 
 import uvloop
-from headway.core.attempt import RUNNING, hide_tasks
+from headway.core.work.attempt import RUNNING, hide_tasks
 
 log = logging.getLogger(__name__)
 

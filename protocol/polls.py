@@ -15,9 +15,16 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from headway.core import ids
-from headway.core.engine import Engine
+from headway.core.board.rows import (
+    ATTEMPT_MAX,
+    ATTEMPT_SHIFT,
+    GENERATION_SHIFT,
+    PROGRESS_NONE,
+    PROGRESS_SHIFT,
+    STATE_MASK,
+)
 from headway.core.job import State
-from headway.core.rows import ATTEMPT_MAX, ATTEMPT_SHIFT, GENERATION_SHIFT, PROGRESS_NONE, PROGRESS_SHIFT, STATE_MASK
+from headway.core.local.engine import Engine
 from headway.protocol.clock import http_date
 from headway.protocol.heads import PROGRESS_FIELD, RUNNING_FIELDS, SUCCEEDED_FIELDS, WAITING_FIELDS, Heads
 

@@ -24,8 +24,9 @@ from typing import NoReturn, cast
 from headway.core import forks
 from headway.core.apart import apart
 from headway.core.config import Config, ignored
-from headway.core.engine import Engine
-from headway.core.opening import Recovering, open_engine
+from headway.core.local.engine import Engine
+from headway.core.local.recovering import Recovering
+from headway.core.open import open_engine
 from headway.core.tasks.registry import REGISTRY
 from headway.protocol import check, footprint, handover, listener, logs, signals, systemd
 from headway.protocol.acceptor import Acceptor

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from headway.core.config import Config
-from headway.core.engine import Engine
+from headway.core.local.engine import Engine
 from headway.core.slices import in_slices
 from headway.protocol.budget import Budget
 from headway.protocol.clock import Clock

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from functools import partial
 
 from headway.core import ids
+from headway.core.board.idempotency import Key
 from headway.core.errors import InvalidError
 from headway.core.job import State
-from headway.core.journal.replay import Saved
-from headway.core.keys import Key
+from headway.core.journal.reader import Saved
 from headway.core.status import Status
 from headway.protocol import bodies
 from headway.protocol.jobs import find, patience, with_document

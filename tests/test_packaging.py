@@ -51,12 +51,12 @@ import headway
 
 @headway.task(run_in="process")
 def beside(payload):
-    from headway.core import child
+    from headway.core.processes import child
     return child.__file__
 
 @headway.task
 def inside(payload):
-    from headway.core import engine
+    from headway.core.local import engine
     return engine.__file__
 """
 

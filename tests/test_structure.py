@@ -7,12 +7,26 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+CORE = ROOT / "core"
 # What each folder may import of ours.
 ALLOWED = {
     "core": {"headway.core"},
     "protocol": {"headway.core", "headway.protocol"},
     "sim": {"headway.sim"},
 }
+# The packages of core, and those that each may import. All may import the words, which stand in core itself and import
+# none of them; ``open`` alone opens an engine.
+PACKAGES: dict[str, set[str]] = {
+    "tasks": set(),
+    "processes": {"tasks"},
+    "board": {"tasks"},
+    "queue": {"board"},
+    "retry_after": {"board", "queue"},
+    "work": {"tasks", "processes"},
+    "journal": {"processes"},
+    "local": {"tasks", "processes", "board", "queue", "retry_after", "work", "journal"},
+}
+OPEN = {"local", "journal", "tasks"}
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -38,6 +52,28 @@ def test_imports_go_one_way(folder: str) -> None:
     assert wrong == []
 
 
+def packages_of(path: Path) -> set[str]:
+    """Return the packages of core that a file imports."""
+    names = [name.split(".") for name in imports(path)]
+    return {name[2] for name in names if name[:2] == ["headway", "core"] and len(name) > 2 and name[2] in PACKAGES}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_of_core_import_one_way(package: str) -> None:
+    wrong = {path.name: packages_of(path) - PACKAGES[package] - {package} for path in (CORE / package).glob("*.py")}
+    assert {name: found for name, found in wrong.items() if found} == {}
+
+
+def test_the_packages_of_core_are_those_that_have_a_rule() -> None:
+    assert {path.parent.name for path in CORE.glob("*/__init__.py")} == set(PACKAGES)
+
+
+def test_the_words_import_only_each_other() -> None:
+    found = {path.name: packages_of(path) for path in CORE.glob("*.py")}
+    assert found.pop("open.py") <= OPEN
+    assert {name: packages for name, packages in found.items() if packages} == {}
+
+
 def modules() -> dict[str, set[str]]:
     """Each module of ours with those it imports when it is imported."""
     paths = {
@@ -60,7 +96,7 @@ def test_there_are_no_cycles() -> None:
         edges = {module: needs for module, needs in edges.items() if module not in leaves}
 
 
-@pytest.mark.parametrize("folder", [*ALLOWED, "core/journal"])
+@pytest.mark.parametrize("folder", [*ALLOWED, *(f"core/{package}" for package in PACKAGES)])
 def test_each_file_stands_in_the_reading_order_of_its_package(folder: str) -> None:
     order = ast.get_docstring(ast.parse((ROOT / folder / "__init__.py").read_text())) or ""
     files = {path.stem for path in (ROOT / folder).glob("*.py")} - {"__init__"}

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from math import inf
 
 import numpy as np
-from headway.core.estimate import RUNS, SUCCESSOR_S, Estimate
-from headway.core.generation import Generation
+from headway.core.retry_after.estimate import SUCCESSOR_S, Estimate
+from headway.core.retry_after.generation import Generation
+from headway.core.retry_after.runs import RUNS
 
 from bench.polling.agenda import Items, Times
 

@@ -7,7 +7,8 @@ job. In each step,
 - what comes in (requests, and the ends of jobs, which need the server too) waits in one line for the server, which
   takes the measured CPU for each: an answer leaves at max(arrival, end of the one before) + cost (Lindley 1952);
 - workers that have become free take the next jobs of the line, first come first served;
-- clients are answered as the server would, by its own rule (``headway.core.estimate``), and decide when to ask again.
+- clients are answered as the server would, by its own rule (``headway.core.retry_after.estimate``), and decide when
+  to ask again.
 
 What is left out: a bound of the queue, time-outs of clients, the length of the kernel's line, and all tasks but one.
 Times in seconds.
@@ -20,7 +21,7 @@ from enum import Enum
 from math import inf
 
 import numpy as np
-from headway.core.estimate import CONNECTION
+from headway.core.retry_after.estimate import CONNECTION
 
 from bench.polling.agenda import Agenda, Items, Times
 from bench.polling.board import Board, Promises

@@ -19,10 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from headway.core.journal.batch import Change, is_recallable
-from headway.core.journal.link import Link
-from headway.core.journal.schema import Run, Sync
-from headway.core.journal.talk import (
+from headway.core.journal.messages import (
     Begin,
     Changes,
     Close,
@@ -34,6 +31,9 @@ from headway.core.journal.talk import (
     NoRoom,
     Opened,
 )
+from headway.core.journal.schema import Run, Sync
+from headway.core.journal.statement import Change, is_recallable
+from headway.core.journal.writer_link import Link
 
 # Writers that may die in a row, with nothing committed in between, and seconds of that: past both it is fatal.
 DEATHS_MOST = 5

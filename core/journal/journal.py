@@ -29,11 +29,11 @@ from headway.core.apart import apart
 from headway.core.errors import JournalError
 from headway.core.job import State
 from headway.core.journal import schema
-from headway.core.journal.batch import ASKED, Change
 from headway.core.journal.delivery import Delivery
-from headway.core.journal.found import Found
-from headway.core.journal.replay import Reader
-from headway.core.journal.talk import Committed, Opened
+from headway.core.journal.messages import Committed, Opened
+from headway.core.journal.reader import Reader
+from headway.core.journal.startup import Found
+from headway.core.journal.statement import ASKED, Change
 from headway.core.stats import Histogram
 
 # Turns of the loop after which a change is sent that no client waits for: under load it goes with the submissions that

@@ -10,15 +10,15 @@ import orjson
 from headway.core import ids
 from headway.core.errors import JournalError
 from headway.core.job import Reason, State
-from headway.core.journal import mark, schema
-from headway.core.journal.replay import jobs, result, salts
+from headway.core.journal import schema, watermark
+from headway.core.journal.reader import jobs, result, salts
 
 
 def check(path: Path) -> list[str]:
     """Return what is wrong with a journal, one line each; it may be in use."""
     try:
         # Before the journal: whatever the mark says, the journal then has at least that.
-        marked = mark.read(mark.beside(path))
+        marked = watermark.read(watermark.beside(path))
         connection = schema.open_reader(path)
         try:
             meta = schema.verify(path, connection)

@@ -16,8 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import apsw
-from headway.core.journal.batch import BODY, Change
 from headway.core.journal.schema import PAGE_BYTES
+from headway.core.journal.statement import BODY, Change
 
 # The least that the file grows by, and the log has. What is left of the last piece is free for others to write to.
 PIECE_BYTES = LOG_LEAST = 256 << 10

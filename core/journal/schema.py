@@ -3,14 +3,14 @@
 ``job`` has a row for each job, ``result`` the bodies by themselves (so that the rows stay small and a start need not
 read them), ``keyed`` the idempotency keys (which outlive their jobs), ``gone`` how many jobs of a batch did not succeed
 whose rows were deleted, while others are kept. ``run`` has the salt of each start (see ids). ``meta`` is one row: the
-server's secret, three counters (commits, the last change that is in them (see talk), and the highest sequence number
-ever committed, which deleting rows does not lower), and what the journal's clock goes by (see clock).
+server's secret, three counters (commits, the last change that is in them (see messages), and the highest sequence
+number ever committed, which deleting rows does not lower), and what the journal's clock goes by (see clock).
 
 Every page bears a checksum (SQLite's own cksumvfs, part of apsw), checked whenever it is read; SQLite alone would
 not notice a flipped bit in a row. ``open_checked`` reads every page once and compares the count of commits with the
-mark (see mark), so a file that is damaged, cut short or older than what was acknowledged is refused before anything
-is written to it; what SQLite would "repair" on the way is still there for ``recover``. It costs about a second a
-million jobs.
+mark (see watermark), so a file that is damaged, cut short or older than what was acknowledged is refused before
+anything is written to it; what SQLite would "repair" on the way is still there for ``recover``. It costs about a second
+a million jobs.
 
 **When the schema changes**: raise VERSION and add to MIGRATIONS the SQL that takes the version before it to the new
 one. A file of a newer version is refused, as is an older one from which no SQL leads here; another older one is
@@ -29,7 +29,7 @@ from apsw import sqlite_extra
 from headway.core.errors import JournalError
 from headway.core.ids import COUNT_BITS, COUNT_MASK, SECRET_BYTES
 from headway.core.job import State
-from headway.core.journal import mark
+from headway.core.journal import watermark
 
 Sync = Literal["full", "normal"]
 
@@ -165,10 +165,10 @@ def create(path: Path, secret: bytes | None = None, high: int = 0) -> None:
     connection.execute("COMMIT")
     connection.close()
     new.rename(path)
-    mark.sync_folder(path)
+    watermark.sync_folder(path)
 
 
-def open_checked(path: Path, marked: mark.Marked | None, sync: Sync) -> tuple[apsw.Connection, Meta, int]:
+def open_checked(path: Path, marked: watermark.Marked | None, sync: Sync) -> tuple[apsw.Connection, Meta, int]:
     """Open a journal and make sure that nothing of it is lost; nothing is written.
 
     Returns the connection, its meta row, and how many acknowledged commits are missing, which ``sync: normal`` may
@@ -245,9 +245,9 @@ def verify(path: Path, connection: apsw.Connection) -> Meta:
     )
 
 
-def compare(path: Path, connection: apsw.Connection, meta: Meta, marked: mark.Marked | None) -> int:
+def compare(path: Path, connection: apsw.Connection, meta: Meta, marked: watermark.Marked | None) -> int:
     """Return how many acknowledged commits are missing; raises JournalError where that cannot be known."""
-    name = mark.beside(path)
+    name = watermark.beside(path)
     if marked is None:
         if meta.clean:
             return 0

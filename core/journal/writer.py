@@ -24,9 +24,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from headway.core.journal import schema
-from headway.core.journal.batch import TASK, Change
-from headway.core.journal.file import File, one_line
-from headway.core.journal.talk import (
+from headway.core.journal.database import File, one_line
+from headway.core.journal.messages import (
     READ_BYTES,
     Begin,
     Changes,
@@ -40,6 +39,7 @@ from headway.core.journal.talk import (
     ToWriter,
     decode_to_writer,
 )
+from headway.core.journal.statement import TASK, Change
 from headway.core.processes.frames import Message, frame
 
 # Seconds between two tries while there is no room; and between two looks at whether the server is there.

@@ -1,6 +1,6 @@
 """One worker process, seen from the loop: its start, its two pipes, its end.
 
-It is a new Python (see interpreter) in a session of its own, which inherits two pipe ends. They are read and written as
+It is a new Python (see spawn) in a session of its own, which inherits two pipe ends. They are read and written as
 the loop finds them ready: no thread.
 
 What a process said before it died counts: the pipe is read to its end before a call is given up as crashed. And a call

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from headway.core.pace import SLOTS_PER_S
+from headway.core.retry_after.pace import SLOTS_PER_S
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -13,7 +13,7 @@ from tests.core.journal.forgetful_disk import install
 system = install()
 
 from headway.core.config import load  # noqa: E402
-from headway.core.journal.link import Link  # noqa: E402
+from headway.core.journal.writer_link import Link  # noqa: E402
 from headway.protocol import server  # noqa: E402
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from tests.end_to_end.process import Server, children, wait_until
 from tests.protocol.wire import Wire, post, request, submission
 
 KILLS = 60
-TASKS = ["tests.core.tasks_in_processes"]
+TASKS = ["tests.core.processes.tasks_in_processes"]
 
 
 def pool(start: Start, **settings: object) -> Server:

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
-from headway.core.admission import Admission
 from headway.core.config import Config, JournalSection, Server
 from headway.core.job import Submission
-from headway.core.journal.link import Link
+from headway.core.journal.writer_link import Link
+from headway.core.local.admission import Admission
 from headway.protocol import server
 from headway.protocol.answering import Answering
 from headway.protocol.polls import Client

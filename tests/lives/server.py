@@ -23,10 +23,10 @@ from unittest.mock import patch
 
 import msgspec
 import pytest
-from headway.core.carried import Carried
 from headway.core.config import Config
-from headway.core.engine import Engine
-from headway.core.opening import open_engine
+from headway.core.local.deploy import Carried
+from headway.core.local.engine import Engine
+from headway.core.open import open_engine
 from headway.core.tasks.registry import Options, Registry
 from headway.protocol.connection import Connection
 from headway.protocol.service import Service

@@ -17,7 +17,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from headway.core.journal.link import Link
+from headway.core.journal.writer_link import Link
 
 from tests.lives.server import Lives, copy, linux, run
 from tests.protocol.wire import post, request, submission

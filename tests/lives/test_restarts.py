@@ -6,8 +6,8 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from headway.core.engine import Engine
 from headway.core.journal.journal import Journal
+from headway.core.local.engine import Engine
 from headway.core.tasks.registry import Options, Registry
 
 from tests.lives.server import Gates, Lives, linux, run

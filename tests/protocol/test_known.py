@@ -7,8 +7,8 @@ from typing import cast
 
 import pytest
 from headway.core.config import Config
-from headway.core.engine import Engine
-from headway.core.opening import Recovering
+from headway.core.local.engine import Engine
+from headway.core.local.recovering import Recovering
 from headway.protocol.connection import Connection
 from headway.protocol.service import Service
 

@@ -18,10 +18,10 @@ from contextlib import suppress
 
 import msgspec
 import pytest
+from headway.core.board.idempotency import Keyed
 from headway.core.config import Config, QueueSection, Retention
-from headway.core.engine import Engine
 from headway.core.job import Submission
-from headway.core.keys import Keyed
+from headway.core.local.engine import Engine
 from headway.core.tasks.registry import Options, Registry
 from headway.core.tasks.result import Result
 from headway.protocol.connection import Connection

@@ -10,10 +10,10 @@ from pathlib import Path
 import msgspec
 import pytest
 from headway.core.config import Config, JournalSection
-from headway.core.durable import Durable
-from headway.core.engine import Engine
 from headway.core.job import Submission
-from headway.core.opening import open_engine
+from headway.core.local.durable import Durable
+from headway.core.local.engine import Engine
+from headway.core.open import open_engine
 from headway.core.tasks.registry import Options, Registry
 from headway.protocol.connection import Connection
 from headway.protocol.service import Service

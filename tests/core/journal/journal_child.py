@@ -12,8 +12,8 @@ from headway.core.errors import JournalError
 from headway.core.job import State
 from headway.core.journal.attempts import Attempts
 from headway.core.journal.journal import Journal
-from headway.core.journal.link import Link
-from headway.core.journal.recovery import recover
+from headway.core.journal.salvage import recover
+from headway.core.journal.writer_link import Link
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 from tests.core.journal.watched_writer import say

@@ -18,8 +18,8 @@ from tests.core.journal import forgetful_disk
 system = forgetful_disk.install()
 
 from headway.core.job import State  # noqa: E402
-from headway.core.journal import mark, schema  # noqa: E402
-from headway.core.journal.found import Found  # noqa: E402
+from headway.core.journal import schema, watermark  # noqa: E402
+from headway.core.journal.startup import Found  # noqa: E402
 
 DISK = Path(os.environ["DISK"])
 
@@ -44,9 +44,9 @@ def after_an_outage(path: Path, jobs: int) -> None:
     found.close()
 
 
-def synced_mark(path: Path) -> mark.Marked:
+def synced_mark(path: Path) -> watermark.Marked:
     """What the mark on the disk says."""
-    marked = mark.read(DISK / str(mark.beside(path).stat().st_ino))
+    marked = watermark.read(DISK / str(watermark.beside(path).stat().st_ino))
     assert marked is not None
     return marked
 
@@ -63,7 +63,7 @@ def start(path: Path) -> None:
     after_an_outage(path, 1)
     found.close()
     # A copy that was closed needs no mark; from the start on it has one.
-    mark.beside(path).unlink()
+    watermark.beside(path).unlink()
     found = Found(path, "full")
     submit(found, found.next_sequence)
     after_an_outage(path, 2)

@@ -12,7 +12,7 @@ from typing import Any
 
 import apsw
 from headway.core.journal import writer
-from headway.core.journal.mark import Mark
+from headway.core.journal.watermark import Mark
 
 # In mid-statement; committed and not marked; in mid-checkpoint; copied and not marked; marked and not told.
 POINTS = ("log-written", "log-synced", "file-written", "file-synced", "marked", "checkpoint-marked", "mark-synced")

@@ -26,12 +26,12 @@ import pytest
 from headway.core.config import Config, JournalSection
 from headway.core.errors import JournalError
 from headway.core.job import State
-from headway.core.journal import delivery, recovery, replay, report, schema
-from headway.core.journal.batch import Change
-from headway.core.journal.found import Found
+from headway.core.journal import delivery, reader, report, salvage, schema
 from headway.core.journal.journal import Journal
-from headway.core.journal.link import Link
-from headway.core.opening import open_engine
+from headway.core.journal.startup import Found
+from headway.core.journal.statement import Change
+from headway.core.journal.writer_link import Link
+from headway.core.open import open_engine
 from headway.core.tasks.registry import Options, Registry
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -119,11 +119,11 @@ def expired(journal: Journal, count: int) -> None:
         sleep(0.001)
 
 
-def contents(path: Path) -> tuple[list[replay.Saved], list[replay.Key], list[tuple[object, ...]]]:
+def contents(path: Path) -> tuple[list[reader.Saved], list[reader.Key], list[tuple[object, ...]]]:
     """All that is in a journal, opened as at a start; raises JournalError where it is refused."""
     journal = Journal(path)
     try:
-        jobs = list(chain.from_iterable(replay.jobs(journal.found._connection)))
+        jobs = list(chain.from_iterable(reader.jobs(journal.found._connection)))
         keys = list(chain.from_iterable(journal.found.keyed(0, -inf)))
         return jobs, keys, journal.found._connection.execute("SELECT * FROM result ORDER BY sequence").fetchall()
     finally:
@@ -147,7 +147,7 @@ OPERATIONS = st.lists(
 
 
 class Model:
-    """Jobs as rows of replay.JOB in a dict, and how each change should alter them."""
+    """Jobs as rows of reader.JOB in a dict, and how each change should alter them."""
 
     def __init__(self) -> None:
         self.rows: Rows = {}
@@ -405,13 +405,13 @@ def killed_after(seconds: float, path: Path) -> list[list[str]]:
     return [line.split() for line in data.decode().split("\n")[:-1]]
 
 
-def killed_rows(path: Path) -> list[replay.Saved]:
+def killed_rows(path: Path) -> list[reader.Saved]:
     """The rows in a journal that was killed; it stays as it is."""
     if not path.exists():
         return []
     connection = schema.open_reader(path)
     try:
-        return list(chain.from_iterable(replay.jobs(connection)))
+        return list(chain.from_iterable(reader.jobs(connection)))
     finally:
         connection.close()
 
@@ -734,7 +734,7 @@ def test_a_refused_file_stays_as_it_is_and_recover_saves_what_can_be_read(tmp_pa
         Journal(path)
     assert path.read_bytes() == data
     assert len(report.check(path)) == 1
-    saved = recovery.recover(path, tmp_path / "new")
+    saved = salvage.recover(path, tmp_path / "new")
     assert saved.ids_kept
     assert 0 < saved.doubtful < 300
     # One row on each damaged page is the one with the wrong bit.
@@ -743,7 +743,7 @@ def test_a_refused_file_stays_as_it_is_and_recover_saves_what_can_be_read(tmp_pa
     assert contents(tmp_path / "new")[0]
     assert len(results) - 2 <= saved.results <= len(results)
     with pytest.raises(JournalError, match="exists"):
-        recovery.recover(path, tmp_path / "new")
+        salvage.recover(path, tmp_path / "new")
 
 
 async def unplugged(folder: Path) -> Path:
@@ -804,7 +804,7 @@ def test_an_older_schema_is_migrated_or_refused(tmp_path: Path, monkeypatch: pyt
     Journal(path).abandon()
     monkeypatch.setattr(schema, "VERSION", schema.VERSION + 1)
     # Its ids may be others, so it is not read for people either.
-    for use in (Journal, schema.open_reader, lambda path: recovery.recover(path, tmp_path / "new")):
+    for use in (Journal, schema.open_reader, lambda path: salvage.recover(path, tmp_path / "new")):
         with pytest.raises(JournalError, match="has schema 3, whose ids this program does not know"):
             use(path)
     assert not (tmp_path / "new").exists()

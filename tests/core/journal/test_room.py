@@ -18,9 +18,9 @@ import apsw
 import pytest
 from headway.core.job import State
 from headway.core.journal import schema
-from headway.core.journal.file import LOG_BYTES, LOG_FRAMES
-from headway.core.journal.found import Found
-from headway.core.journal.link import Link
+from headway.core.journal.database import LOG_BYTES, LOG_FRAMES
+from headway.core.journal.startup import Found
+from headway.core.journal.writer_link import Link
 
 from tests.core.journal.test_journal import CHILD, contents, end, on_a_loop, opened, submit, submitted, writer_of
 from tests.small_disk import small_disk

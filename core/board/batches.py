@@ -1,0 +1,97 @@
+"""Batches: jobs that were submitted together, found again by their sequence numbers alone.
+
+The jobs of a batch have numbers side by side, and its id says which: the first one, and how many there are. How a
+batch is doing is then a count of bytes in a slice; where some of its jobs may have moved or expired, they are looked at
+one by one. What the expired ones came to is in ``outcomes``, so a batch is known for as long as any of its jobs is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+
+from headway.core import ids
+from headway.core.board.board import Board
+from headway.core.board.outcomes import Outcomes, word
+from headway.core.board.rows import STATE_MASK
+from headway.core.job import State
+from headway.core.status import BatchStatus
+
+# Of the jobs of a batch that are not over, so many are looked at to tell when all are, the last ones.
+LOOKED_AT = 16
+# The states of jobs that are not over, as bytes of the board.
+PENDING = bytes(range(State.SCHEDULED, State.SUCCEEDED))
+
+
+class Batches:
+    """What the board says of jobs that were submitted together.
+
+    ``when_all`` gets some of the jobs of a batch that are not over, how many there are, and the time; and returns the
+    milliseconds after which to ask whether all are.
+    """
+
+    def __init__(
+        self,
+        board: Board,
+        outcomes: Outcomes,
+        keys: ids.Ids,
+        when_all: Callable[[Sequence[int], int, float], int],
+    ) -> None:
+        self.board = board
+        self._outcomes = outcomes
+        self._ids = keys
+        self._when_all = when_all
+
+    def peek(self, batch_id: bytes, now: float) -> BatchStatus | None:
+        """Return what is known of a batch; None where it was never issued. Raises MisdirectedError as ids do."""
+        first, count = self._ids.read_batch(batch_id)
+        return self.status(first, count, now, batch_id) if first else None
+
+    def status(self, first: int, count: int, now: float, batch_id: bytes = b"") -> BatchStatus:
+        """Return what is known of the batch of ``count`` jobs from ``first`` on."""
+        numbers: Sequence[int] = range(first, first + count)
+        if self.board.none_expired(first, now):
+            states = self.board.states(first, count)
+        else:
+            kept = list(self._kept(first, count, now))
+            numbers, states = [sequence for sequence, _ in kept], bytes(state for _, state in kept)
+        pending = sum(map(states.count, PENDING))
+        backwards = (numbers[at] for at in range(len(states) - 1, -1, -1) if states[at] in PENDING)
+        last = list(islice(backwards, min(pending, LOOKED_AT)))
+        failed, cancelled = self._outcomes.get(word(first, count)) if states else (0, 0)
+        return BatchStatus(
+            batch_id or self._ids.write_batch(first, count),
+            first,
+            count,
+            pending,
+            count - pending - failed - cancelled if states else 0,
+            failed,
+            cancelled,
+            count - len(states),
+            self._when_all(last, pending, now) if last else 0,
+        )
+
+    def jobs(self, batch: BatchStatus, now: float) -> list[tuple[bytes, int]]:
+        """Return (id, state) of each job of the batch that can still be read, in the order of their submission."""
+        board = self.board
+        kept = self._kept(batch.first, batch.count, now)
+        return [(self._ids.write(sequence, board.tag[board.at(sequence)]), state) for sequence, state in kept]
+
+    def pending(self, batch: BatchStatus) -> list[int]:
+        """Return the jobs of the batch that are not over."""
+        return [sequence for sequence, state in self._kept(batch.first, batch.count, 0.0) if state in PENDING]
+
+    def last_pending(self, first: int, count: int) -> int:
+        """Return the last job of a batch that is not over; 0 where all are."""
+        backwards = range(first + count - 1, first - 1, -1)
+        return next((sequence for sequence in backwards if self.board.state(sequence) in PENDING), 0)
+
+    def _kept(self, first: int, count: int, now: float) -> Iterator[tuple[int, int]]:
+        """Yield (sequence, state) of each job of a batch that can still be read."""
+        board = self.board
+        for sequence in range(first, first + count):
+            row = board.row(sequence)
+            if row >= 0:
+                state = board.live[row] & STATE_MASK
+                if state < State.SUCCEEDED or board.kept(row, now):
+                    yield sequence, state

@@ -1,0 +1,110 @@
+"""Saving what can be read of a journal that was refused.
+
+It is copied into a new one: first the rows of pages whose checksum is right, then, counted apart as doubtful, those
+that can be made out on the others. Pages that cannot be read are stepped over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import apsw
+from headway.core.errors import JournalError
+from headway.core.ids import COUNT_BITS, SEQUENCE_LIMIT
+from headway.core.journal import schema
+from headway.core.journal.reader import GONE, JOB, KEY, RESULT, RUN, one
+
+# No key of a table can reach this: the word of a batch is the longest.
+WORD_LIMIT = SEQUENCE_LIMIT << COUNT_BITS - 1
+# Numbers tried one by one past a page that cannot be read; then twice as far each time.
+STEPS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What ``recover`` saved: rows in all, and of them those from pages whose checksum is wrong."""
+
+    jobs: int
+    results: int
+    keys: int
+    doubtful: int
+    # Whether the server's secret was read; if not, no id that was issued is known any more.
+    ids_kept: bool
+
+
+def recover(path: Path, out: Path) -> Recovered:
+    """Save what can be read of a damaged journal into a new one at ``out``; the old one stays as it is."""
+    if out.exists():
+        raise JournalError(f"{out}: exists; name a file that does not")
+    source = schema.connect(path, apsw.SQLITE_OPEN_READWRITE)
+    source.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    target: apsw.Connection | None = None
+    try:
+        meta = _meta(source)
+        if meta is not None:
+            schema.check_open(path, source)
+        schema.create(out, meta.secret if meta else None)
+        target = schema.connect(out, apsw.SQLITE_OPEN_READWRITE)
+        _copy(source, target, checked=True)
+        doubtful = _copy(source, target, checked=False)
+        saved, results, keyed = (one(target, f"SELECT count(*) FROM {name}") for name in ("job", "result", "keyed"))  # noqa: S608
+        highest = one(target, "SELECT coalesce(max(sequence), 0) FROM job")
+        # Numbers that were given since are not known; no start has ever skipped as many.
+        high = max(highest, meta.high if meta else 0) + 16 * schema.SKIP
+        target.execute("UPDATE meta SET high = ? WHERE id = 1", (high,))
+    except apsw.Error as error:
+        raise JournalError(f"{path}: nothing can be read: {error}") from None
+    finally:
+        source.close()
+        if target is not None:
+            target.close()
+    return Recovered(saved, results, keyed, doubtful, meta is not None)
+
+
+def _meta(source: apsw.Connection) -> schema.Meta | None:
+    try:
+        return schema.Meta(source)
+    except (apsw.Error, UnicodeDecodeError):
+        return None
+
+
+def _copy(source: apsw.Connection, target: apsw.Connection, checked: bool) -> int:
+    """Copy the rows that ``target`` does not have, and return how many."""
+    source.execute(f"PRAGMA checksum_verification = {int(checked)}")
+    before = target.total_changes()
+    with target:
+        for table, columns in (("job", JOB), ("result", RESULT), ("keyed", KEY), ("gone", GONE), ("run", RUN)):
+            places = ",".join("?" * (columns.count(",") + 1))
+            sql = f"INSERT OR IGNORE INTO {table} ({columns}) VALUES ({places})"  # noqa: S608
+            first = columns.partition(",")[0]
+            for row in _readable(source, f"SELECT {columns} FROM {table} WHERE {first} > ? ORDER BY {first}"):  # noqa: S608
+                if checked or _plausible(table, row):
+                    try:
+                        target.execute(sql, row)
+                    except apsw.Error:
+                        continue
+    return target.total_changes() - before
+
+
+def _plausible(table: str, row: tuple[Any, ...]) -> bool:
+    if table == "gone":
+        return True
+    return 0 < row[0] < SEQUENCE_LIMIT and (table != "job" or row[1] in range(1, 8))
+
+
+def _readable(source: apsw.Connection, sql: str) -> Iterator[tuple[Any, ...]]:
+    """The rows that can be read, stepping over those that cannot."""
+    last, missed = 0, 0
+    while last < WORD_LIMIT:
+        try:
+            for row in source.execute(sql, (last,)):
+                last, missed = row[0], 0
+                yield row
+        except (apsw.Error, UnicodeDecodeError):
+            missed += 1
+            last += 1 if missed < STEPS else 1 << min(missed - STEPS, 62)
+        else:
+            return

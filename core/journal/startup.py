@@ -1,0 +1,125 @@
+"""The journal as a start finds it: locked, opened and checked, read, and handed over to the writer."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+from headway.core.errors import JournalError
+from headway.core.ids import SALT_BYTES, TOGETHER, Ids
+from headway.core.journal import clock, schema, watermark
+from headway.core.journal.database import File, one_line
+from headway.core.journal.reader import (
+    Ended,
+    Key,
+    Saved,
+    ended,
+    key_before,
+    keys,
+    last_place,
+    latest,
+    salts,
+    unfinished,
+    unsuccessful,
+    waiting,
+)
+from headway.core.journal.schema import SKIP, Run
+
+
+class Found:
+    """The journal at ``path``, made where there is none. Raises JournalError where it cannot be used."""
+
+    def __init__(self, path: Path, sync: schema.Sync) -> None:
+        self._mark = watermark.Mark(watermark.beside(path))
+        try:
+            self._open(path, sync)
+        except BaseException:
+            self._mark.close()
+            raise
+
+    def _open(self, path: Path, sync: schema.Sync) -> None:
+        marked = self._mark.read()
+        if not path.exists():
+            if marked is not None and marked.commits:
+                raise JournalError(
+                    f"{path}: is missing, and {watermark.beside(path)} says that it held {marked.commits} commits; "
+                    "put it back, or delete the mark too to begin anew"
+                )
+            marked = None
+        try:
+            if not path.exists():
+                schema.create(path)
+            # ``lost``: acknowledged commits that are missing, which is possible with ``sync: normal`` only.
+            self._connection, meta, self.lost = schema.open_checked(path, marked, sync)
+            schema.migrate(self._connection, path)
+            # The first sequence number that was never given. It has tags together with none that was.
+            self.next_sequence = meta.high + 1 + (0 if meta.clean else SKIP)
+            if meta.high:
+                self.next_sequence = -(-self.next_sequence // TOGETHER) * TOGETHER
+            # The number of the last change that is in it.
+            self.changes = meta.changes
+            # To be added to time.monotonic for the times in the journal.
+            self.epoch = clock.epoch(meta, latest(self._connection))
+            first, salt = self.next_sequence // TOGETHER * TOGETHER, secrets.token_bytes(SALT_BYTES)
+            self.run = Run(first, salt, clock.boot(), self.epoch)
+            self.ids = Ids(meta.secret, [*salts(self._connection), (first, salt)])
+            # The number of the job that ended last.
+            self.last_place = last_place(self._connection)
+            self._mark.begin(
+                (marked or watermark.Marked(0, 0, 0, 0))._replace(journal=meta.journal, commits=meta.commits)
+            )
+            # From here on the file is ours to write to.
+            self._file = File(path, self._mark, self._connection, sync, self.next_sequence - 1, self.run)
+            self._file.begin()
+        except (apsw.Error, OSError) as error:
+            raise JournalError(f"{path}: cannot be opened: {one_line(error)}") from None
+
+    @property
+    def full(self) -> str:
+        """Why it could not be written to, for want of room; empty where it could."""
+        return self._file.full
+
+    @property
+    def lock(self) -> int:
+        """The descriptor that has the lock, for the writer to inherit."""
+        return self._mark.file
+
+    def ended(self, after_place: int, after: float) -> Iterator[Ended]:
+        """Return jobs that ended after the ``after_place``-th, and after a time, in chunks; times of time.monotonic."""
+        return ended(self._connection, after_place, after + self.epoch, self.epoch)
+
+    def unsuccessful(self) -> list[tuple[int, int, int]]:
+        """Return (batch, failed, cancelled) of each batch in which any job was."""
+        return unsuccessful(self._connection)
+
+    def unfinished(self) -> list[Saved]:
+        """Return the jobs that are not over, in the order of their numbers."""
+        return unfinished(self._connection)
+
+    def waiting(self) -> int:
+        """Return how many jobs are not over."""
+        return waiting(self._connection)
+
+    def keyed(self, after: int, since: float) -> Iterator[list[Key]]:
+        """Return the idempotency keys of jobs after number ``after`` used first since a time, the oldest first."""
+        return keys(self._connection, after, since + self.epoch)
+
+    def key_before(self, most: int) -> int:
+        """Return the number of the last job whose idempotency key is not among the last ``most``; 0 for none."""
+        return key_before(self._connection, most)
+
+    def hand_over(self) -> int:
+        """Leave the file to the writer, and keep the lock; return the highest number that was ever given."""
+        self._connection.close()
+        self._mark.unmap()
+        return self.next_sequence - 1
+
+    def unlock(self) -> None:
+        """Give up the lock of a file that was handed over."""
+        self._mark.close()
+
+    def close(self) -> None:
+        """Close what was not handed over."""
+        self._file.close()

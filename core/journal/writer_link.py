@@ -1,0 +1,122 @@
+"""The writer, seen from the loop: its start, its two pipes, its end.
+
+The pipes are read and written as the loop finds them ready; it never waits for the writer but to see how that died.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import TimeoutExpired
+
+from headway.core import forks
+from headway.core.journal.messages import READ_BYTES, Frames, FromWriter, ToWriter, decode_from_writer
+from headway.core.journal.schema import Sync
+from headway.core.processes.frames import frame
+from headway.core.processes.spawn import how_it_ended, start
+
+# Signals on which the server acts, and the writer does not.
+SERVERS_OWN = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+# Seconds after which a writer that has hung up is called dead without knowing how it died.
+DYING_S = 1.0
+
+
+class Link:
+    """The link to a writer of the journal at ``path``, which is started; raises OSError where that cannot be."""
+
+    # Where the writer's ``main`` is.
+    module = "headway.core.journal.writer"
+
+    def __init__(self, path: Path, sync: Sync, lock: int) -> None:
+        their_read, self._write_fd = forks.pipe()
+        self._read_fd, their_write = forks.pipe()
+        os.set_blocking(self._write_fd, False)
+        os.set_blocking(self._read_fd, False)
+        given = {"path": str(path), "sync": sync, "read_fd": their_read, "write_fd": their_write, "lock": lock}
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SERVERS_OWN)
+        try:
+            # In our session: who kills us as a group kills it too.
+            self._process = start(self.module, given, (their_read, their_write, lock), new_session=False)
+        except OSError:
+            self._close()
+            raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            forks.close(their_read)
+            forks.close(their_write)
+        # What the pipe did not take yet.
+        self._unsent: deque[memoryview] = deque()
+        self._frames = Frames()
+
+    def open(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        hear: Callable[[FromWriter], object],
+        hung_up: Callable[[str], object],
+    ) -> None:
+        """From here on ``send`` may be called; ``hear`` gets what the writer says, ``hung_up`` how it ended."""
+        self._loop, self._hear, self._hung_up = loop, hear, hung_up
+        loop.add_reader(self._read_fd, self._read)
+
+    def send(self, message: ToWriter) -> None:
+        """Send what the pipe takes now, and the rest when it takes more; nothing once the writer has hung up."""
+        if self._write_fd < 0:
+            return
+        self._unsent.append(memoryview(frame(message)))
+        if len(self._unsent) == 1:
+            self._write()
+
+    def kill(self) -> None:
+        """End a writer that was sent nothing."""
+        self._process.kill()
+        self._process.wait()
+        self._close()
+
+    def _write(self) -> None:
+        unsent = self._unsent
+        try:
+            while unsent:
+                unsent[0] = unsent[0][os.write(self._write_fd, unsent[0]) :]
+                if unsent[0]:
+                    self._loop.add_writer(self._write_fd, self._write)
+                    return
+                unsent.popleft()
+        except BlockingIOError:
+            self._loop.add_writer(self._write_fd, self._write)
+            return
+        except OSError:
+            # It has ended, and is read to.
+            unsent.clear()
+        self._loop.remove_writer(self._write_fd)
+
+    def _read(self) -> None:
+        try:
+            data = os.read(self._read_fd, READ_BYTES)
+        except BlockingIOError:
+            return
+        for whole in self._frames.take(data):
+            self._hear(decode_from_writer(whole))
+        if not data:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        self._loop.remove_reader(self._read_fd)
+        self._loop.remove_writer(self._write_fd)
+        self._close()
+        try:
+            how = how_it_ended(self._process.wait(DYING_S))
+        except TimeoutExpired:
+            how = "does not answer"
+            # Another may follow, and there is one writer at a time.
+            self._process.kill()
+            self._process.wait()
+        self._hung_up(how)
+
+    def _close(self) -> None:
+        forks.close(self._read_fd)
+        forks.close(self._write_fd)
+        self._read_fd = self._write_fd = -1

@@ -1,0 +1,331 @@
+"""The jobs that are not over, from their submission to their end.
+
+A job begins with ``begin``, is claimed by a worker, settled when an attempt is over, tried again or ended;
+deadlines and delays act on it in between. Every change of state goes through the board; this file decides which one it
+is. All of it runs on one event loop and none of it awaits, so each call sees and leaves the board whole.
+
+One timer serves all delays and deadlines: it is set for the earliest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from math import inf
+from threading import get_ident
+
+from headway.core.board.board import Board
+from headway.core.board.idempotency import Key, Keyed, Keys
+from headway.core.board.outcomes import Outcomes
+from headway.core.board.results import Results
+from headway.core.config import Config
+from headway.core.ids import COUNT_MASK, Ids
+from headway.core.job import Job, Reason, State
+from headway.core.local.uncommitted import Owed
+from headway.core.local.waiters import Waiters
+from headway.core.processes.pool import pool_for
+from headway.core.queue.queue import Queue
+from headway.core.queue.ready import Limit
+from headway.core.queue.schedule import Schedule
+from headway.core.retry_after.estimate import Estimate
+from headway.core.retry_after.generation import Generation
+from headway.core.slices import in_slices
+from headway.core.stats import Stats
+from headway.core.task import Lane
+from headway.core.tasks.context import Context
+from headway.core.tasks.registry import Registry
+from headway.core.tasks.result import Result
+from headway.core.work.outcome import Outcome
+from headway.core.work.workers import Workers
+
+# What a job says that failed at its deadline without running.
+PAST_DEADLINE = "its deadline came before an attempt succeeded"
+
+log = logging.getLogger(__name__)
+
+# Members of an enum cost several times as much to look up (CPython 3.11).
+RUNNING, FAILED = State.RUNNING, State.FAILED
+
+
+class Active:
+    """The active jobs by sequence number; all that is kept of the others is their row and their result.
+
+    ``waiting`` is how many jobs there are from before, which may be more than the queue takes now.
+    """
+
+    def __init__(self, config: Config, registry: Registry, keys: Ids, board: Board, waiting: int = 0) -> None:
+        self.config = config
+        self.ids = keys
+        self.board = board
+        # How many jobs may run in processes: as many as are up, so that none is called running that has no process.
+        self._process_limit = Limit(0)
+        # How many functions may be in threads, those included that were given up: no more are claimed. Above
+        # ``lost_threads`` the server is not ready; as many as there are workers are kept for the jobs that it has.
+        threads = Limit(config.workers + config.limits.lost_threads + config.workers)
+        limits = _limits(config, registry, self._process_limit, threads)
+        self.queue = Queue(board, config.queue.size, max(config.queue.size, waiting) + config.workers, limits)
+        self.results = Results(board, config.results.max_bytes)
+        self.keys = Keys(config.idempotency.seconds, config.idempotency.keys)
+        polls_per_second = config.polling.share * config.polling.capacity
+        self.estimate = Estimate(config.workers, len(registry.tasks), polls_per_second, self.queue.line_numbers)
+        self.estimate.first = Generation(config.workers)
+        self.stats = Stats()
+        self.jobs: dict[int, Job] = {}
+        self.outcomes = Outcomes(board)
+        self.workers = Workers(
+            config.workers,
+            config.results.max_result_bytes,
+            self._claim,
+            self._settle,
+            self.queue.release,
+            self._context,
+            Lane(config.jobs.run_in),
+            pool_for(config, registry),
+        )
+        if self.workers.processes is not None:
+            self.workers.processes.on_up = self.workers.wake
+        # When jobs that wait fail because their deadline has come.
+        self.deadlines = Schedule()
+        self.waiters = Waiters()
+        # What is not safe yet, by sequence number, in the order of the changes; in memory nothing ever is owed.
+        self._owed: dict[int, Owed] = {}
+        # Set when there is no job, for who waits for that.
+        self._none: asyncio.Event | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = inf
+
+    def __len__(self) -> int:
+        return len(self.jobs)
+
+    def start(self, on_fatal: Callable[[str], object]) -> None:
+        """Start the workers on the running loop. ``on_fatal`` is what to call when no job can be kept any more."""
+        self.workers.start()
+
+    def together(self) -> AbstractContextManager[None]:
+        """Have all that is begun within it taken, or rejected, as one: in memory it is."""
+        return nullcontext()
+
+    def expire(self, now: float) -> Iterable[object]:
+        """Delete what retention has given up: in memory there is nothing to do, since its row is used again."""
+        return ()
+
+    def owes(self, sequence: int) -> bool:
+        """Whether what was last done about a job is not safe yet; nobody is to be told of it before it is."""
+        return sequence in self._owed
+
+    def owed(self, sequence: int) -> Owed | None:
+        """Return what is owed of a job; None where it is safe."""
+        return self._owed.get(sequence)
+
+    def last_owed(self, sequences: Sequence[int]) -> int:
+        """Return the job that is safe last; 0 where all are."""
+        owed = [sequence for sequence in sequences if sequence in self._owed]
+        return max(owed, key=lambda sequence: self._owed[sequence].change, default=0)
+
+    def when_safe(self, sequence: int, wake: Callable[[], object]) -> Owed:
+        """Have ``wake`` called when what is owed of a job is safe, or was rejected; return what is owed."""
+        owed = self._owed[sequence]
+        owed.wakes += (wake,)
+        return owed
+
+    async def finish(self, timeout_s: float) -> int:
+        """Wait until all jobs are over; return how many are not."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.wait_for_none(), timeout_s)
+        return len(self)
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no room to keep what is done on disk: in memory nothing is kept there."""
+        return False
+
+    def resume(self) -> None:
+        """Go on after a ``finish`` that came to nothing: in memory all has gone on anyway."""
+
+    async def wait_for_none(self) -> None:
+        """Wait until there is no active job."""
+        self._none = asyncio.Event()
+        if self.jobs:
+            await self._none.wait()
+
+    async def stop(self) -> None:
+        """End the workers and the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+        await self.workers.stop()
+
+    async def close(self) -> None:
+        """Let go of where the jobs are kept: in memory that is nowhere."""
+
+    def begin(self, job: Job, delay: float, now: float, key: Key | None = None) -> None:
+        """A job has its row: let it wait for its turn. ``key`` is for clients that send it again."""
+        self._let_wait(job, delay, now, key)
+        self.workers.wake()
+
+    def _let_wait(self, job: Job, delay: float, now: float, key: Key | None) -> None:
+        if key is not None:
+            self.keys.put(key.text, Keyed(job.sequence, key.digest, now, job.batch & COUNT_MASK))
+        self.jobs[job.sequence] = job
+        if job.deadline < inf:
+            self.deadlines.add(job.sequence, job.deadline)
+            if job.deadline < self._timer_at:
+                self._set_timer()
+        if delay:
+            self._delay(job.sequence, now + delay)
+        else:
+            self.queue.push(job.sequence)
+
+    def cancel(self, sequence: int) -> None:
+        """End a job that waits or runs."""
+        job = self.jobs[sequence]
+        if self.board.state(sequence) == State.RUNNING:
+            self.workers.cancel(job)
+        else:
+            self.queue.remove(sequence)
+        self._end(job, State.CANCELLED, time.monotonic())
+
+    def forget(self, sequence: int) -> None:
+        """Forget the result of a job that is over."""
+        self.results.forget(sequence)
+        # It had one, and it is gone; without this it would be told as null.
+        self.board.has_result[self.board.at(sequence)] = 1
+
+    def _claim(self, now: float) -> Job | None:
+        if self.workers.processes is not None:
+            self._process_limit.most = self.workers.processes.up
+        sequence = self.queue.claim()
+        if not sequence:
+            return None
+        board = self.board
+        row = board.move(sequence, RUNNING, now)
+        self.stats.wait.add(now - (board.due[row] or board.submitted[row]))
+        self.estimate.began(board.task[row], now, sequence)
+        return self.jobs[sequence]
+
+    def _settle(self, job: Job, outcome: Outcome, now: float) -> None:
+        """An attempt is over: try again, or end the job."""
+        board = self.board
+        ran = now - board.started[board.at(job.sequence)]
+        self.stats.run.add(ran)
+        self.estimate.observe(job.task.index, ran, now, job.sequence)
+        if outcome.state is FAILED:
+            self._try_again_or_fail(job, outcome, now)
+            return
+        self._end(job, outcome.state, now, outcome.result)
+
+    def _try_again_or_fail(self, job: Job, outcome: Outcome, now: float) -> None:
+        board, row = self.board, self.board.at(job.sequence)
+        attempt = board.attempt(row)
+        outcome.log(self.ids.write(job.sequence, board.tag[row]).decode(), job.task.name, attempt)
+        delay = self._backoff(attempt) if outcome.retry_delay is None else outcome.retry_delay
+        if not outcome.may_retry or attempt > job.retries:
+            self._fail(job, outcome.reason, outcome.error, now)
+        elif now + delay >= job.deadline:
+            self._fail(job, Reason.DEADLINE, f"{outcome.error} (and its deadline leaves no time to try again)", now)
+        else:
+            self.board.move(job.sequence, State.RETRYING, now)
+            self._delay(job.sequence, now + delay)
+            self.stats.retries += 1
+
+    def _fail(self, job: Job, reason: Reason, error: str, now: float) -> None:
+        self._end(job, FAILED, now, Result(error), reason)
+
+    def _end(
+        self, job: Job, state: State, now: float, result: Result | None = None, reason: Reason = Reason.NONE
+    ) -> None:
+        """Every job comes here once, when nothing more is done about it."""
+        if job.deadline < inf:
+            self.deadlines.remove(job.sequence)
+        self._show_end(job, state, now, result, reason)
+
+    def _show_end(self, job: Job, state: State, now: float, result: Result | None, reason: Reason) -> None:
+        """Let clients see the end of a job."""
+        board, sequence = self.board, job.sequence
+        if result is not None:
+            board.has_result[board.at(sequence)] = 1
+            self.results.put(sequence, result, job if state is FAILED else None)
+        board.move(sequence, state, now, reason)
+        if job.batch:
+            self.outcomes.add(job.batch, state, now)
+        del self.jobs[sequence]
+        self.queue.payload_bytes -= len(job.payload)
+        if self.waiters:
+            self.waiters.ended(sequence)
+        if self._none is not None and not self.jobs:
+            self._none.set()
+
+    def _backoff(self, attempt: int) -> float:
+        """Seconds before the attempt after ``attempt``: doubling, up to a bound, less up to half at random."""
+        jobs = self.config.jobs
+        return min(jobs.backoff * 2.0 ** min(attempt - 1, 60), jobs.backoff_max) * random.uniform(0.5, 1.0)  # noqa: S311
+
+    def _delay(self, sequence: int, due: float) -> None:
+        self.queue.delay(sequence, due)
+        if due < self._timer_at:
+            self._set_timer()
+
+    def _set_timer(self) -> None:
+        """Have ``_act_in_time`` called when the next job is due or at its deadline."""
+        due = min(self.queue.delayed.next, self.deadlines.next)
+        if due < self._timer_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_at = due
+            delay = max(due - time.monotonic(), 0.0)
+            self._timer = asyncio.get_running_loop().call_later(delay, self._act_in_time)
+
+    def _act_in_time(self) -> None:
+        # Until all have been acted on there is no other timer.
+        self._timer, self._timer_at = None, 0.0
+        in_slices(self._act(time.monotonic()))
+
+    def _act(self, now: float) -> Iterator[None]:
+        """Do what is due, a job a step; then have the timer set again."""
+        try:
+            yield from self._do_what_is_due(now)
+        except Exception:
+            log.exception("what was due could not be done")
+        self._timer_at = inf
+        self._set_timer()
+
+    def _do_what_is_due(self, now: float) -> Iterator[None]:
+        while overdue := self.deadlines.take(now, 1):
+            sequence = overdue[0]
+            # A job that runs is the worker's to stop.
+            if self.board.state(sequence) != State.RUNNING:
+                self.queue.remove(sequence)
+                self._fail(self.jobs[sequence], Reason.DEADLINE, PAST_DEADLINE, now)
+            yield
+        while due := self.queue.delayed.take(now, 1):
+            sequence = due[0]
+            self.board.move(sequence, State.QUEUED, now)
+            self.queue.push(sequence)
+            self.workers.wake()
+            yield
+
+    def _context(self, job: Job) -> Context:
+        board, row, loop = self.board, self.board.at(job.sequence), asyncio.get_running_loop()
+        attempt, own_thread = board.attempt(row), get_ident()
+
+        def report(percent: int) -> None:
+            # The board has one writer, the loop; to wake it costs more than to write.
+            if get_ident() == own_thread:
+                board.report(job.sequence, attempt, percent, time.monotonic())
+            else:
+                loop.call_soon_threadsafe(board.report, job.sequence, attempt, percent, time.monotonic())
+
+        return Context(self.ids.write(job.sequence, board.tag[row]).decode(), attempt, report)
+
+
+def _limits(config: Config, registry: Registry, processes: Limit, threads: Limit) -> list[tuple[Limit, ...]]:
+    """For each task the limits that its jobs stand under: its own, and that of ``processes`` or ``threads``."""
+    of_lane: dict[Lane, tuple[Limit, ...]] = {Lane.LOOP: (), Lane.THREAD: (threads,), Lane.PROCESS: (processes,)}
+    return [
+        (() if task.max_concurrent is None else (Limit(task.max_concurrent),))
+        + of_lane[task.lane or Lane(config.jobs.run_in)]
+        for task in registry.tasks
+    ] or [()]

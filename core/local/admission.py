@@ -1,0 +1,236 @@
+"""Letting jobs in: what is checked before a job is taken, and the making of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from math import ceil, inf
+
+from headway.core.board.batches import Batches
+from headway.core.board.board import Board
+from headway.core.board.idempotency import Key, Keyed
+from headway.core.board.outcomes import word
+from headway.core.config import Config
+from headway.core.errors import (
+    DrainingError,
+    JournalFullError,
+    KeyReusedError,
+    NotFailedError,
+    PayloadGoneError,
+    PayloadsFullError,
+    QueueFullError,
+    UnknownTaskError,
+)
+from headway.core.faults import few
+from headway.core.ids import Ids
+from headway.core.job import Job, State, Submission
+from headway.core.journal.reader import Saved
+from headway.core.local.active import Active
+from headway.core.local.reading import Reading
+from headway.core.retry_after.estimate import SUCCESSOR_S
+from headway.core.status import BatchStatus, Status
+from headway.core.task import Task
+from headway.core.tasks.registry import Registry
+
+# Members of an enum cost several times as much to look up (CPython 3.11).
+EMPTY, SCHEDULED, QUEUED = State.EMPTY, State.SCHEDULED, State.QUEUED
+
+
+class Admission:
+    """Takes jobs. ``unseen``: a row is EMPTY until its job is safe, as with a journal."""
+
+    def __init__(
+        self,
+        config: Config,
+        registry: Registry,
+        keys: Ids,
+        board: Board,
+        active: Active,
+        batches: Batches,
+        reading: Reading,
+        unseen: bool,
+    ) -> None:
+        self._config = config
+        self._registry = registry
+        self._ids = keys
+        self._board = board
+        self._active = active
+        self._batches = batches
+        self._reading = reading
+        self._unseen = unseen
+        self._payloads_most = config.queue.max_bytes
+        self.draining = False
+
+    def submit(self, submission: Submission, key: Key | None = None) -> Status:
+        """Take a job; where it ``owes``, the job is taken once that is safe, and EMPTY until then.
+
+        Raises UnknownTaskError, QueueFullError, JournalFullError or DrainingError, in which case nothing was changed.
+        """
+        now = time.monotonic()
+        return self._told(self.take(submission, now, key), now)
+
+    def take(self, submission: Submission, now: float, key: Key | None = None) -> int:
+        """Do what ``submit`` does, and return the sequence number alone."""
+        task = self._registry.by_name.get(submission.task)
+        if task is None:
+            raise UnknownTaskError([("task", self._not_known(submission))])
+        active = self._active
+        queue, size_bytes = active.queue, len(submission.payload)
+        if self.draining or active.full or queue.room < 1 or queue.payload_bytes + size_bytes > self._payloads_most:
+            self.check_room(1, size_bytes)
+        state = EMPTY if self._unseen else SCHEDULED if submission.delay else QUEUED
+        sequence = self._board.open(state, self._ids.tag, task.index, submission.priority, now)
+        self._begin(sequence, task, submission, now, key)
+        return sequence
+
+    def submit_many(self, submissions: Sequence[Submission], key: Key | None = None) -> BatchStatus:
+        """Take 1 to 1,000 jobs as a batch, all of them or none.
+
+        Raises UnknownTaskError, whose faults name each by its index, QueueFullError, JournalFullError or DrainingError,
+        in which case nothing was changed. They are safe, as ``submit`` says, when the last of them is.
+        """
+        known = self._registry.by_name
+        unknown = ((index, wanted) for index, wanted in enumerate(submissions) if wanted.task not in known)
+        faults = few((f"[{index}].task", self._not_known(wanted)) for index, wanted in unknown)
+        if faults:
+            raise UnknownTaskError(faults)
+        self.check_room(len(submissions), sum(len(submission.payload) for submission in submissions))
+        now, count = time.monotonic(), len(submissions)
+        tasks = [known[submission.task] for submission in submissions]
+        first = self._board.open_many(
+            [EMPTY if self._unseen else SCHEDULED if submission.delay else QUEUED for submission in submissions],
+            self._ids.tags(self._board.next_sequence, count),
+            [task.index for task in tasks],
+            [submission.priority for submission in submissions],
+            now,
+        )
+        batch = word(first, count)
+        with self._active.together():
+            for sequence, (task, submission) in enumerate(zip(tasks, submissions, strict=True), first):
+                self._begin(sequence, task, submission, now, key, batch)
+                # It stands for the batch, and is kept with the first of its jobs.
+                key = None
+        return self._batches.status(first, count, now)
+
+    def _not_known(self, submission: Submission) -> str:
+        return f"{submission.task!r} is not one of: {', '.join(sorted(self._registry.by_name)) or 'none'}"
+
+    def _begin(
+        self, sequence: int, task: Task, submission: Submission, now: float, key: Key | None, batch: int = 0
+    ) -> None:
+        """Let a job that has its row wait for its turn."""
+        retries = task.retries if submission.retries is None else submission.retries
+        deadline_s = submission.deadline or task.deadline_s
+        job = Job(
+            sequence,
+            task,
+            bytes(submission.payload),
+            submission.timeout or task.timeout_s or self._config.jobs.timeout,
+            now + deadline_s if deadline_s else inf,
+            self._config.jobs.retries if retries is None else retries,
+            batch,
+        )
+        self._active.queue.payload_bytes += len(job.payload)
+        self._active.begin(job, submission.delay, now, key)
+
+    def _told(self, sequence: int, now: float) -> Status:
+        """Return the status of a job that was just taken."""
+        if self._unseen:
+            return self._reading.unseen(sequence)
+        return self._reading.status(self._board.at(sequence), now)
+
+    def confirmed(self, sequence: int) -> Status:
+        """Return what is known of a job whose submission was owed, and is no more; raises JournalFullError."""
+        row = self._board.row(sequence)
+        if row < 0:
+            # It has not had the time to expire: it was rejected.
+            raise JournalFullError
+        return self._reading.status(row, time.monotonic())
+
+    def confirmed_batch(self, batch: BatchStatus) -> BatchStatus:
+        """Do what ``confirmed`` does for a batch."""
+        now = self._batches.peek(batch.id, time.monotonic())
+        if now is None or not now.pending:
+            # Its jobs have not had the time to end: they were rejected.
+            raise JournalFullError
+        return now
+
+    def replayed(self, key: Key) -> Status | None:
+        """Return the job that came under ``key``, EMPTY where that is not safe yet; None where none did.
+
+        Raises KeyReusedError where it came with other content.
+        """
+        keyed = self._keyed(key)
+        return None if keyed is None else self._reading.at(keyed.sequence)
+
+    def replayed_batch(self, key: Key) -> BatchStatus | None:
+        """Do what ``replayed`` does for a batch; no job of one that is not safe yet is pending."""
+        keyed = self._keyed(key)
+        return None if keyed is None else self._batches.status(keyed.sequence, keyed.batch, time.monotonic())
+
+    def _keyed(self, key: Key) -> Keyed | None:
+        keyed = self._active.keys.get(key.text, time.monotonic())
+        if keyed is not None and keyed.digest != key.digest:
+            raise KeyReusedError
+        return keyed
+
+    def retry(self, status: Status, saved: Saved | None = None, key: Key | None = None) -> Status:
+        """Take a job that failed once more, under a new id, as it was submitted but for its delay.
+
+        ``saved`` is what the journal has of it. Raises NotFailedError, PayloadGoneError, or as ``submit`` does; nothing
+        was changed then.
+        """
+        if status.state != State.FAILED:
+            raise NotFailedError
+        old = self._failed(status, saved)
+        if old is None:
+            raise PayloadGoneError
+        self.check_room(1, len(old.payload))
+        now, board = time.monotonic(), self._board
+        row = board.row(status.sequence)
+        if row < 0:
+            # It has left the board while its payload was read.
+            raise PayloadGoneError
+        state = EMPTY if self._unseen else QUEUED
+        sequence = board.open(state, self._ids.tag, old.task.index, board.priority[row], now)
+        deadline = now + old.deadline - status.submitted
+        self._active.queue.payload_bytes += len(old.payload)
+        self._active.begin(Job(sequence, old.task, old.payload, old.timeout_s, deadline, old.retries), 0.0, now, key)
+        return self._told(sequence, now)
+
+    def _failed(self, status: Status, saved: Saved | None) -> Job | None:
+        """Return a job that failed as it was submitted; None where that is not kept, or its task not declared."""
+        kept = self._active.results.get(status.sequence)
+        if kept is not None and kept.job is not None:
+            return kept.job
+        task = self._registry.by_name.get(status.task)
+        if saved is None or saved.payload is None or task is None:
+            return None
+        deadline = inf if saved.deadline is None else status.submitted + saved.deadline - saved.submitted
+        return Job(saved.sequence, task, saved.payload, saved.timeout, deadline, saved.retries)
+
+    def check_room(self, count: int = 1, payload_bytes: int = 0) -> None:
+        """Raise DrainingError, JournalFullError or QueueFullError where ``count`` jobs would not be taken now.
+
+        ``payload_bytes`` is what their payloads take together.
+        """
+        if self.draining:
+            raise DrainingError(self._active.estimate.later(SUCCESSOR_S, time.monotonic()))
+        if self._active.full:
+            raise JournalFullError
+        room = self._active.queue.room
+        if room < count:
+            retry_after_s = self._active.estimate.for_places(
+                min(count, self._active.queue.size) - room, time.monotonic()
+            )
+            raise QueueFullError(self._active.queue.size, count, room, retry_after_s)
+        free_bytes = self._payloads_most - self._active.queue.payload_bytes
+        if payload_bytes > free_bytes:
+            lacking_bytes = min(payload_bytes, self._payloads_most) - free_bytes
+            retry_after_s = self._active.estimate.for_places(self._places(lacking_bytes), time.monotonic())
+            raise PayloadsFullError(self._payloads_most, payload_bytes, free_bytes, retry_after_s)
+
+    def _places(self, payload_bytes: int) -> int:
+        """Return how many of the jobs that are not over it takes to end for so much of their payloads to be free."""
+        mean_bytes = self._active.queue.payload_bytes / max(len(self._active), 1)
+        return min(ceil(payload_bytes / max(mean_bytes, 1.0)), self._active.queue.size)

@@ -1,0 +1,187 @@
+"""What one image of the program leaves to the next when it executes itself anew: docs/adr/0009.
+
+The rows stay where they are, in a file that both map; the rest is written to another file, a document and then one
+frame for each result. All that the two need to agree on is LAYOUT and the names of the document's members: a member
+that one of them does not know is passed over, or has its default.
+
+A job whose row is not read answers 410, since the secret and the next sequence number always go over. No job may be
+active: what is not over has no place here.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from array import array
+from collections.abc import Mapping
+from struct import Struct
+from typing import BinaryIO
+
+import msgspec
+from headway.core.board.board import Board
+from headway.core.board.idempotency import Keyed
+from headway.core.board.memfile import nameless_file
+from headway.core.board.rows import LAYOUT, annex_for, rows_for
+from headway.core.ids import Ids
+from headway.core.job import Job
+from headway.core.local.active import Active
+from headway.core.task import Task
+from headway.core.tasks.result import Result, ResultError
+
+log = logging.getLogger(__name__)
+
+LENGTH = Struct("=Q")
+
+
+class Document(msgspec.Struct):
+    """What is known of the board besides its rows. ``task_names`` are by the index that rows keep."""
+
+    secret: bytes
+    next_sequence: int
+    ended_total: int
+    count: list[int]
+    layout: int
+    rows: int
+    kept_jobs: int
+    kept_seconds: float
+    active_most: int
+    unchanged_from: int
+    task_names: list[str]
+    keys: dict[str, Keyed] = {}
+    salts: list[tuple[int, bytes]] = []
+    # Rows of the annex, and of them those that were ever used.
+    annex: int = 0
+    annex_used: int = 0
+    stretches: list[tuple[int, int]] = []
+    # [failed, cancelled] by batch.
+    outcomes: dict[int, list[int]] = {}
+
+
+class KeptFrame(msgspec.Struct):
+    """A ``Kept`` and whose it is. ``task`` is empty where there is no job to be sent again."""
+
+    sequence: int
+    body: bytes
+    media_type: str
+    task: str = ""
+    payload: bytes = b""
+    timeout_s: float = 0.0
+    deadline: float = 0.0
+    retries: int = 0
+
+
+def write(file: BinaryIO, ids: Ids, board: Board, task_names: list[str], active: Active) -> None:
+    """Write to ``file`` all that goes over besides the rows; what changes afterwards is lost."""
+    document = Document(
+        ids.secret,
+        board.next_sequence,
+        board.ended_total,
+        board.count,
+        LAYOUT,
+        board.rows,
+        board.kept_jobs,
+        board.kept_seconds,
+        board.active_most,
+        board.unchanged_from,
+        task_names,
+        dict(active.keys.items()),
+        ids.salts,
+        board.annex,
+        board.annex_used,
+        board.stretches,
+        dict(active.outcomes.items()),
+    )
+    _put(file, document)
+    for sequence, kept in active.results.items():
+        frame = KeptFrame(sequence, kept.result.body, kept.result.media_type)
+        if kept.job is not None:
+            job = kept.job
+            frame.task, frame.payload = job.task.name, job.payload
+            frame.timeout_s, frame.deadline, frame.retries = job.timeout_s, job.deadline, job.retries
+        _put(file, frame)
+
+
+class Carried:
+    """What came over: ``file`` is what ``write`` has written, ``board_fd`` the file of the rows."""
+
+    def __init__(self, file: BinaryIO, board_fd: int) -> None:
+        self._file = file
+        self._board_fd = board_fd
+        self.document = msgspec.msgpack.decode(_get(file), type=Document)
+
+    def board(self, kept_jobs: int, kept_seconds: float, active_most: int, task_names: list[str]) -> Board:
+        """Return the board that goes on where the one before has ended.
+
+        ``task_names`` are those of now. The names of tasks that are no more are appended, for their jobs to tell.
+        """
+        left, kept = self.document, (kept_jobs, kept_seconds)
+        if left.layout != LAYOUT:
+            log.warning("the rows of before have layout %d, not %d: their jobs answer 410", left.layout, LAYOUT)
+            os.close(self._board_fd)
+            return self._counting(Board(*kept, active_most, fd=nameless_file("headway-board")))
+        before = left.kept_jobs, left.kept_seconds, left.active_most
+        board = self._counting(Board(*before, left.rows, left.annex, self._board_fd))
+        board.find_moved(left.annex_used)
+        board.unchanged_from, board.stretches = left.unchanged_from, left.stretches
+        _rename(board, left.task_names, task_names)
+        if before == (*kept, active_most):
+            return board
+        # What has expired stays so under a longer retention, and what expires by a shorter one needs no row.
+        board.forget_expired(time.monotonic())
+        board.kept_jobs, board.kept_seconds, board.active_most = *kept, active_most
+        board.forget_expired(time.monotonic())
+        if (rows_for(kept_jobs, active_most), annex_for(kept_jobs, active_most)) == (board.rows, board.annex):
+            board.begin_stretch(left.next_sequence)
+            return board
+        other = Board(*kept, active_most, fd=nameless_file("headway-board"))
+        other.copy(board)
+        return other
+
+    def _counting(self, board: Board) -> Board:
+        """``board`` with the counts that came over."""
+        left = self.document
+        board.next_sequence, board.ended_total, board.count = left.next_sequence, left.ended_total, left.count
+        board.unchanged_from = left.next_sequence
+        return board
+
+    def give(self, active: Active, tasks: Mapping[str, Task]) -> None:
+        """Put what came over besides the rows into ``active``, the oldest first. ``tasks`` are those of now by name."""
+        for text, keyed in self.document.keys.items():
+            active.keys.put(text, keyed)
+        for batch, (failed, cancelled) in self.document.outcomes.items():
+            active.outcomes.put(batch, failed, cancelled)
+        try:
+            while frame := _get(self._file):
+                kept = msgspec.msgpack.decode(frame, type=KeptFrame)
+                task = tasks.get(kept.task)
+                job = None
+                if task is not None:
+                    job = Job(kept.sequence, task, kept.payload, kept.timeout_s, kept.deadline, kept.retries)
+                active.results.put(kept.sequence, Result(kept.body, kept.media_type), job)
+        except (msgspec.DecodeError, ResultError) as error:
+            log.warning("results of before cannot be read, and answer 410: %s", error)
+        self._file.close()
+
+
+def _rename(board: Board, before: list[str], now: list[str]) -> None:
+    """Give each row the index that its task has now; append to ``now`` the names that rows still have besides."""
+    index_of = {name: index for index, name in enumerate(now)}
+    task = board.task[: board.rows + board.annex_used]
+    used = sorted(index for index in set(task) if index < len(before))
+    indexes = {index: index_of.setdefault(before[index], len(index_of)) for index in used}
+    if any(old != new for old, new in indexes.items()):
+        task[:] = memoryview(array("H", [indexes.get(index, 0) for index in task]))
+    now.extend(list(index_of)[len(now) :])
+
+
+def _put(file: BinaryIO, message: Document | KeptFrame) -> None:
+    data = msgspec.msgpack.encode(message)
+    file.write(LENGTH.pack(len(data)))
+    file.write(data)
+
+
+def _get(file: BinaryIO) -> bytes:
+    """Return the next message; nothing where there are no more."""
+    head = file.read(LENGTH.size)
+    return file.read(*LENGTH.unpack(head)) if head else b""

@@ -1,0 +1,237 @@
+"""What is said of a job: its row on the board, and when to ask again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from headway.core.board.board import Board
+from headway.core.board.rows import (
+    ATTEMPT_MAX,
+    ATTEMPT_SHIFT,
+    GENERATION_SHIFT,
+    PROGRESS_MASK,
+    PROGRESS_NONE,
+    PROGRESS_SHIFT,
+    STATE_MASK,
+)
+from headway.core.ids import Ids
+from headway.core.job import State
+from headway.core.local.active import Active
+from headway.core.retry_after.estimate import MARGIN_S, UNKNOWN_S
+from headway.core.slices import in_slices
+from headway.core.status import Status, bare
+
+# Plain ints for the road of a poll: a member of an enum costs twice as much to compare.
+QUEUED, RUNNING, SUCCEEDED = int(State.QUEUED), int(State.RUNNING), int(State.SUCCEEDED)
+
+# Jobs that one call to ``list`` looks at, so that it does not hold the loop: a millisecond.
+LOOKS = 1000
+# Of how many jobs of an earlier server the run times are learnt.
+LEARNT = 2000
+# A client that asks this much before it was told to is told the same again.
+EARLY_S = 0.03
+
+
+class Reading:
+    """Reads ``board``; ``names`` are those of tasks by the index that the board has of them."""
+
+    def __init__(self, keys: Ids, board: Board, active: Active, names: list[str]) -> None:
+        self._ids = keys
+        self._board = board
+        self._active = active
+        self.names = names
+
+    def expect_end(self, gone_at: float) -> None:
+        """From now on, tell who would come when this server is gone to come when there may be a successor."""
+        self._active.estimate.expect_end(gone_at)
+        in_slices(map(self._forget_promise, [*self._active.jobs]))
+
+    def _forget_promise(self, sequence: int) -> None:
+        """What was told of a job before does not hold."""
+        row = self._board.row(sequence)
+        if row >= 0 and self._board.live[row] & STATE_MASK < SUCCEEDED:
+            self._board.ended[row] = 0.0
+
+    def expect_no_end(self) -> None:
+        """The server goes on after all."""
+        self._active.estimate.expect_no_end()
+
+    def again(self, status: Status) -> Status:
+        """Return what is known now of a job of which ``status`` was known."""
+        sequence, now = status.sequence, time.monotonic()
+        row = self._board.row(sequence)
+        if row < 0 or not self._board.held(row, now):
+            return bare(State.EXPIRED, sequence, status.id)
+        return self.status(row, now)
+
+    def peek(self, job_id: bytes) -> Status | None:
+        """Return what is known of a job at once; None where it was never issued.
+
+        A job that has left the board, by count or by time, is EXPIRED. Raises MisdirectedError where the id was issued
+        by somebody else.
+        """
+        sequence, tag = self._ids.read(job_id)
+        board, now = self._board, time.monotonic()
+        row = board.row(sequence)
+        if row >= 0 and board.tag[row] == tag and board.held(row, now):
+            return self.status(row, now)
+        if not sequence or self._ids.tag(sequence) != tag:
+            return None
+        return bare(State.EXPIRED, sequence, job_id)
+
+    def peek_key(self, text: str) -> Status | None:
+        """Return what is known of the job that came under a key; None where none did, or where that is not safe yet."""
+        keyed = self._active.keys.get(text, time.monotonic())
+        status = None if keyed is None or keyed.batch else self.at(keyed.sequence)
+        return status if status is not None and status.state else None
+
+    def at(self, sequence: int) -> Status | None:
+        """Return what is known of a job that was issued, EMPTY where it is not safe yet."""
+        if self._active.owes(sequence) and self._board.row(sequence) < 0:
+            return self.unseen(sequence)
+        return self.peek(self._ids.write(sequence, self._ids.tag(sequence)))
+
+    def unseen(self, sequence: int) -> Status:
+        """Return the status of a job whose submission is not safe yet."""
+        return bare(State.EMPTY, sequence, self._ids.write(sequence, self._board.tag[self._board.at(sequence)]))
+
+    def list(self, state: State, before: int, limit: int) -> tuple[list[Status], int]:
+        """Return up to ``limit`` jobs that are in ``state``, newest first, from those before sequence ``before``.
+
+        And the sequence number to go on from, 0 where there are no more. 0 for ``before`` begins with the newest. No
+        more than LOOKS jobs are looked at, so fewer than ``limit`` may come although there are more. Nothing is said of
+        when to ask again.
+        """
+        board, now = self._board, time.monotonic()
+        end = min(before or board.next_sequence, board.next_sequence)
+        found, after = board.page(state, end, limit, LOOKS, now)
+        return [self.status(board.at(sequence), now, promise=False) for sequence in found], after
+
+    def status(self, row: int, now: float, promise: bool = True) -> Status:
+        """Return what is known of the job in ``row``; unless there is a ``promise``, not when to ask again."""
+        board = self._board
+        # Once: each reading of a column makes an int.
+        word, task = board.live[row], board.task[row]
+        state = word & STATE_MASK
+        sequence = (word >> GENERATION_SHIFT) * board.rows + row if row < board.rows else board.sequence(row)
+        progress = word >> PROGRESS_SHIFT & PROGRESS_NONE
+        ahead = 0 if state == RUNNING or state >= SUCCEEDED else self._active.queue.ahead(row, state != QUEUED)
+        return Status(
+            state,
+            sequence,
+            self._ids.write(sequence, board.tag[row]),
+            self.names[task],
+            word >> ATTEMPT_SHIFT & ATTEMPT_MAX,
+            None if progress == PROGRESS_NONE else progress,
+            ahead,
+            self.retry_after_ms(row, word, ahead, now) if promise and state < SUCCEEDED else 0,
+            board.submitted[row],
+            board.started[row],
+            board.ended[row] if state >= SUCCEEDED else 0.0,
+            board.reason[row],
+        )
+
+    def retry_after_ms(self, row: int, word: int, ahead: int, now: float) -> int:
+        """Return after how many milliseconds to ask for a job that is not over, and promise that poll.
+
+        ``ahead`` is what the queue says of a job that is ready.
+        """
+        left = self._board.ended[row] - now
+        if left > EARLY_S:
+            return int(left * 1000)
+        return self._promise(row, self._until(row, word, ahead, now), now)
+
+    def _promise(self, row: int, seconds: float, now: float) -> int:
+        """Return after how many milliseconds, ``seconds`` or a little later, to ask for a job, and promise that poll.
+
+        A job has one promise at a time, until it comes or something new is known of the job: who asks every second
+        whatever he is told takes no room from those who come when told.
+        """
+        milliseconds = self._active.estimate.told(seconds, now)
+        self._board.ended[row] = now + milliseconds / 1000
+        return milliseconds
+
+    def _until(self, row: int, word: int, ahead: int, now: float, together: int = 1) -> float:
+        """Seconds after which to ask for a job that is not over; ``together`` is how many jobs all have to be over.
+
+        No later than at its deadline, or at the end of the time that its attempt may take.
+        """
+        board, active = self._board, self._active
+        estimate = active.estimate
+        if estimate.first is not None and estimate.looks_at_first(now):
+            self._look_at_first(now)
+        state, task, begun = word & STATE_MASK, board.task[row], 0.0
+        if state == QUEUED:
+            seconds = self._until_queued(row, task, ahead, now, together)
+        elif state == RUNNING:
+            begun = board.started[row]
+            due = 0.0 if word & PROGRESS_MASK == PROGRESS_MASK else board.due[row]
+            seconds = estimate.for_running(now - begun, due - now if due else None, task)
+        else:
+            seconds = estimate.for_delayed(board.due[row] - now, task)
+        if not (begun or active.deadlines):
+            return seconds
+        job = active.jobs.get(board.sequence(row))
+        if job is None:
+            return seconds
+        left = (min(job.deadline, begun + job.timeout_s) if begun else job.deadline) - now
+        if left > seconds:
+            return seconds
+        # Where nothing is left, what comes then is under way.
+        return min(seconds, UNKNOWN_S) if left <= 0 else min(seconds, left + MARGIN_S)
+
+    def _look_at_first(self, now: float) -> None:
+        """Have the estimate know what the first jobs report, while they run."""
+        board, estimate = self._board, self._active.estimate
+        assert estimate.first is not None
+        estimate.first.leave_out(lambda sequence: board.state(sequence) == RUNNING)
+        rows = [(sequence, board.at(sequence)) for sequence in estimate.first.running]
+        reported = {
+            sequence: board.due[row] - board.started[row]
+            for sequence, row in rows
+            if board.live[row] & PROGRESS_MASK != PROGRESS_MASK and board.due[row]
+        }
+        estimate.foresee(reported, now)
+
+    def learn(self, now: float) -> None:
+        """Learn how long jobs take from those of an earlier server that are on the board, the last LEARNT of them."""
+        board, tasks = self._board, self._active.estimate.tasks
+        found, after = board.page(State.SUCCEEDED, board.next_sequence, LEARNT, LEARNT, now)
+        failed, _ = board.page(State.FAILED, board.next_sequence, LEARNT, LEARNT, now)
+        found += [sequence for sequence in failed if sequence >= after]
+        rows = [board.at(sequence) for sequence in sorted(found)]
+        ran = [(board.task[row], board.ended[row] - board.started[row]) for row in rows if board.started[row]]
+        self._active.estimate.learn([(task, seconds) for task, seconds in ran if task < tasks and seconds >= 0], now)
+
+    def _until_queued(self, row: int, task: int, ahead: int, now: float, together: int) -> float:
+        board, estimate, queue = self._board, self._active.estimate, self._active.queue
+        workers, waited = self._active.workers.count, now - board.submitted[row]
+        free = queue.free(task, workers)
+        if ahead < free:
+            # It begins at once, as most jobs do.
+            return estimate.for_queued(0, 1, waited, task, now, together)
+        turns, work = ahead + 1 - free, 0.0
+        at_once, shared = queue.at_once(task, workers)
+        if not queue.is_alone(task):
+            turns = queue.own(row) + 1 - free
+            work = sum(count * estimate.mean_of(line) for line, count in queue.others(row))
+            if work and turns > 0:
+                work += turns * estimate.mean_of(queue.line_numbers[task])
+        above = queue.rate_above(board.priority[row], now) * estimate.mean / shared
+        return estimate.for_queued(turns, at_once, waited, task, now, together, work / shared, above)
+
+    def when_all(self, some: Sequence[int], count: int, now: float) -> int:
+        """Milliseconds after which to ask whether ``count`` jobs are all over, of which ``some`` are looked at."""
+        board = self._board
+        first = board.at(some[0])
+        left = board.ended[first] - now
+        if left > EARLY_S:
+            return int(left * 1000)
+        longest = 0.0
+        for sequence in some:
+            row = board.at(sequence)
+            word = board.live[row]
+            ahead = self._active.queue.ahead(row) if word & STATE_MASK == QUEUED else 0
+            longest = max(longest, self._until(row, word, ahead, now, count))
+        return self._promise(first, longest, now)

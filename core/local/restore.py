@@ -1,0 +1,138 @@
+"""From a journal back to the board: what a start does before it serves.
+
+A job that was running is queued again, its attempts counted. Times on the board are of time.monotonic and those of a
+journal of its own clock; ``found.epoch`` is the difference.
+
+Each job that is kept or not over comes back, whatever the settings were when it came: see rows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from itertools import chain
+from math import inf
+
+from headway.core.board.board import Board
+from headway.core.board.idempotency import Keyed
+from headway.core.board.rows import Record
+from headway.core.errors import JournalError
+from headway.core.ids import COUNT_MASK, Ids
+from headway.core.job import Job, State
+from headway.core.journal.journal import Journal
+from headway.core.journal.reader import Ended, Saved
+from headway.core.local.durable import Durable
+from headway.core.task import Task
+from headway.core.tasks.registry import Registry
+
+# Jobs whose attempt, or end, is not committed yet, besides those that run. Where there are as many no more are begun.
+IN_HAND_MOST = 1 << 16
+
+
+def restore(
+    journal: Journal,
+    board: Board,
+    active: Durable,
+    registry: Registry,
+    keys: Ids,
+    progress: Callable[[int], object],
+) -> list[str]:
+    """Put the jobs of ``journal`` on ``board``, and those that are not over into ``active``.
+
+    ``progress`` is told now and then how many were read. Returns the names of tasks by the index that the board has of
+    them: those that are declared, then those that only jobs that are over know. Raises JournalError where a job is to
+    be run whose task is not declared.
+    """
+    found, names, epoch = journal.found, _Names(registry), journal.found.epoch
+    waiting = [_counted(saved, active.attempts.attempt(saved.sequence)) for saved in found.unfinished()]
+    read = len(waiting)
+    board.ended_total = found.last_place
+    for over in found.ended(board.ended_total - board.kept_jobs, time.monotonic() - board.kept_seconds):
+        _restore_over(board, over, names, keys)
+        read += len(over.sequence)
+        progress(read)
+    orphans = Counter(saved.task for saved in waiting if saved.task not in registry.by_name)
+    if orphans:
+        told = ", ".join(f"{count} of {name!r}" for name, count in orphans.most_common())
+        raise JournalError(
+            f"{journal.path}: jobs wait whose tasks are not declared: {told}; add their modules to tasks:"
+        )
+    for saved in waiting:
+        board.restore(_record(saved, keys.tag(saved.sequence), names[saved.task], epoch))
+        active.restore(_job(saved, registry.by_name[saved.task], epoch), saved.state, (saved.due or 0.0) - epoch)
+    board.begin_stretch(found.next_sequence)
+    progress(read)
+    active.keys.given_up = found.key_before(active.keys.most)
+    kept_keys = found.keyed(active.keys.given_up, time.monotonic() - active.keys.seconds)
+    for sequence, key, digest, submitted, batch in chain.from_iterable(kept_keys):
+        active.keys.put(key, Keyed(sequence, digest, submitted - epoch, (batch or 0) & COUNT_MASK))
+    for batch, failed, cancelled in found.unsuccessful():
+        active.outcomes.put(batch, failed, cancelled)
+    in_hand = [(saved.sequence, saved.attempt) for saved in waiting if saved.state == State.RUNNING]
+    active.attempts.begin(min(active.queue.size, IN_HAND_MOST) + 2 * active.workers.count, in_hand)
+    return list(names)
+
+
+class _Names(dict[str, int]):
+    """Tasks by name to the index that the board has of them; one that is asked for and not there gets the next."""
+
+    def __init__(self, registry: Registry) -> None:
+        super().__init__((task.name, task.index) for task in registry.tasks)
+
+    def __missing__(self, name: str) -> int:
+        self[name] = len(self)
+        return self[name]
+
+
+def _restore_over(board: Board, over: Ended, names: _Names, keys: Ids) -> None:
+    """Put jobs that are over on the board: at once if they lie side by side, as they mostly do."""
+    first, count = over.sequence[0], len(over.sequence)
+    tasks = list(map(names.__getitem__, over.task))
+    if over.sequence[-1] - first == count - 1 and board.is_free(first, count):
+        board.restore_over(
+            first,
+            keys.tags(first, count),
+            over.state,
+            over.attempt,
+            over.place,
+            over.submitted,
+            over.started,
+            over.ended,
+            tasks,
+            over.priority,
+            over.reason,
+            over.has_result,
+        )
+        return
+    for at, sequence in enumerate(over.sequence):
+        record = Record(sequence, keys.tag(sequence), over.state[at], tasks[at], over.priority[at], over.submitted[at])
+        record.started, record.ended, record.place = over.started[at], over.ended[at], over.place[at]
+        record.attempt, record.reason, record.has_result = over.attempt[at], over.reason[at], over.has_result[at]
+        board.restore(record)
+
+
+def _counted(saved: Saved, begun: int) -> Saved:
+    """Return the job as running if more attempts at it began than are written down: it was, or its end was not kept."""
+    return saved if begun <= saved.attempt else saved._replace(state=State.RUNNING, attempt=begun)
+
+
+def _job(saved: Saved, task: Task, epoch: float) -> Job:
+    deadline = inf if saved.deadline is None else saved.deadline - epoch
+    payload = saved.payload or b"null"
+    return Job(saved.sequence, task, payload, saved.timeout, deadline, saved.retries, saved.batch or 0)
+
+
+def _record(saved: Saved, tag: int, task: int, epoch: float) -> Record:
+    return Record(
+        saved.sequence,
+        tag,
+        State.QUEUED if saved.state == State.RUNNING else saved.state,
+        task,
+        saved.priority,
+        saved.submitted - epoch,
+        saved.due - epoch if saved.due else 0.0,
+        saved.started - epoch if saved.started else 0.0,
+        0.0,
+        saved.attempt,
+    )

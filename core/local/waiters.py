@@ -1,0 +1,150 @@
+"""Who waits for the end of a job, and until when: no task and no timer each.
+
+A waiter stands in two places: in the list of its job, which is called when the job ends, and in the slot of a wheel,
+which is called when its time is up. One timer turns the wheel, and only while somebody waits. What a waiter costs is a
+small object, a place in a list and a place in a set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from headway.core.board.batches import Batches
+from headway.core.job import State
+from headway.core.slices import in_slices
+from headway.core.status import BatchStatus
+
+# Seconds of one slot: by how much an answer may be late when its time is up.
+SLOT_S = 0.1
+
+
+class Waiter:
+    """Waits for one job; ``wake`` is called once, unless the waiter is cancelled before."""
+
+    __slots__ = ("_waiters", "sequence", "slot", "wake")
+
+    def __init__(self, waiters: Waiters, sequence: int, slot: int, wake: Callable[[], None]) -> None:
+        self._waiters = waiters
+        self.sequence = sequence
+        self.slot = slot
+        self.wake = wake
+
+    def cancel(self) -> None:
+        """Wait no more."""
+        self._waiters.remove(self)
+
+    def hurry(self) -> None:
+        """Be woken now."""
+        self.cancel()
+        self.wake()
+
+
+class Waiters:
+    """All who wait."""
+
+    def __init__(self) -> None:
+        self._by_job: dict[int, list[Waiter]] = {}
+        self._by_slot: dict[int, set[Waiter]] = {}
+        self._count = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, sequence: int, seconds: float, wake: Callable[[], None]) -> Waiter:
+        """Have ``wake`` called when the job ends, or in ``seconds``."""
+        waiter = Waiter(self, sequence, int((time.monotonic() + seconds) / SLOT_S) + 1, wake)
+        self._by_job.setdefault(sequence, []).append(waiter)
+        self._by_slot.setdefault(waiter.slot, set()).add(waiter)
+        self._count += 1
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(SLOT_S, self._turn)
+        return waiter
+
+    def ended(self, sequence: int) -> None:
+        """The job has ended: wake who waits for it."""
+        waiters = self._by_job.get(sequence, [])
+        if len(waiters) == 1:
+            self._wake(waiters[0])
+        elif waiters:
+            # The last first, so that taking one out moves no other.
+            in_slices(map(self._wake_if_there, waiters[::-1]))
+
+    def release(self) -> None:
+        """Wake all."""
+        in_slices(map(self._wake_if_there, [waiter for waiters in self._by_slot.values() for waiter in waiters]))
+
+    def remove(self, waiter: Waiter) -> bool:
+        """Take out a waiter; False where it is not here any more."""
+        in_slot = self._by_slot.get(waiter.slot)
+        if in_slot is None or waiter not in in_slot:
+            return False
+        in_slot.remove(waiter)
+        if not in_slot:
+            del self._by_slot[waiter.slot]
+        of_job = self._by_job[waiter.sequence]
+        if of_job[-1] is waiter:
+            del of_job[-1]
+        else:
+            of_job.remove(waiter)
+        if not of_job:
+            del self._by_job[waiter.sequence]
+        self._count -= 1
+        return True
+
+    def _wake(self, waiter: Waiter) -> None:
+        self.remove(waiter)
+        waiter.wake()
+
+    def _wake_if_there(self, waiter: Waiter) -> None:
+        """Wake one of many, unless it was woken or cancelled while those before it were."""
+        if self.remove(waiter):
+            waiter.wake()
+
+    def _turn(self) -> None:
+        self._timer = None
+        now = int(time.monotonic() / SLOT_S)
+        due = [waiter for slot, waiters in self._by_slot.items() if slot <= now for waiter in waiters]
+        in_slices(map(self._wake_if_there, due))
+        if self._by_slot and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(SLOT_S, self._turn)
+
+
+class BatchWaiter:
+    """Waits for one pending job of a batch after the other, the last first: as a rule it is the last to end.
+
+    ``wake`` is called once, when no job is pending or in ``seconds``, unless the waiter is cancelled before.
+    """
+
+    __slots__ = ("_batch", "_batches", "_deadline", "_waiter", "_waiters", "wake")
+
+    def __init__(
+        self, batches: Batches, waiters: Waiters, batch: BatchStatus, seconds: float, wake: Callable[[], None]
+    ) -> None:
+        self._batches = batches
+        self._waiters = waiters
+        self._batch = batch
+        # Of time.monotonic.
+        self._deadline = time.monotonic() + seconds
+        self.wake = wake
+        self._waiter = waiters.add(batches.last_pending(batch.first, batch.count), seconds, self._go_on)
+
+    def cancel(self) -> None:
+        """Wait no more."""
+        self._waiter.cancel()
+
+    def hurry(self) -> None:
+        """Be woken now."""
+        self.cancel()
+        self.wake()
+
+    def _go_on(self) -> None:
+        # One that was woken before its job is over has run out of time, or a drain has begun.
+        if self._batches.board.state(self._waiter.sequence) >= State.SUCCEEDED:
+            pending = self._batches.last_pending(self._batch.first, self._batch.count)
+            if pending:
+                self._waiter = self._waiters.add(pending, max(self._deadline - time.monotonic(), 0.0), self._go_on)
+                return
+        self.wake()

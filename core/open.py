@@ -1,0 +1,42 @@
+"""An engine with a journal takes a while to open; until then Recovering stands in for it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from headway.core.config import Config
+from headway.core.journal.journal import Journal
+from headway.core.local.deploy import Carried
+from headway.core.local.engine import Engine
+from headway.core.tasks.registry import Registry
+
+log = logging.getLogger(__name__)
+
+
+def open_engine(
+    config: Config, registry: Registry, progress: Callable[[int], object], before: Carried | None = None
+) -> Engine:
+    """Open the engine that ``config`` describes; with a journal to be called outside of the event loop.
+
+    Without one it goes on from ``before``, if there was an image of the program before this one. ``progress`` is told
+    now and then how many jobs were read. Raises JournalError where the journal cannot be used.
+    """
+    if config.journal.path is None:
+        return Engine(config, registry, before=before)
+    # Whatever directory a task enters later.
+    journal = Journal(Path(config.journal.path).absolute(), config.journal.sync)
+    if journal.found.lost:
+        log.error(
+            "%s: the last %d acknowledged commits are missing, which journal.sync: normal allows when the power goes",
+            journal.path,
+            journal.found.lost,
+        )
+    try:
+        engine = Engine(config, registry, journal)
+        engine.restore(progress)
+    except BaseException:
+        journal.abandon()
+        raise
+    return engine

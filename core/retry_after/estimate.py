@@ -1,0 +1,257 @@
+"""When to ask again: as few polls as can be, as soon after the end as can be.
+
+What is learnt. Of each task some RUNS run times are kept, in ascending order; a new one takes the place of one drawn at
+random, so what is kept is an exponentially weighted sample, and one slow job is one entry in it. Of each line, and of
+all together, the mean is kept, in which a run counts for at most CLIP times the longest that is kept of its task: one
+slow job does little, a second one counts. The first jobs to end are the short ones, so at first a run weighs RECENT
+times as much as in a plain mean. With all its workers busy, a line completes jobs at workers ÷ mean.
+
+What is told. A job that waits is expected to begin when those ahead of it are done. Its next poll is aimed at the run
+time that costs least, if one more poll is worth as much as PRICE times the mean run time of delay: a sharp end is
+waited for, a wide one is met by asking about half of the jobs after their end. The others are seen running. If the task
+reports its progress, the end is known rather well then, and they are asked for just after it; if not, when NEXT of
+those that have run for so long are over.
+
+When nothing moves. A job that has outrun all that are known is asked for again after a part of what it took, so polls
+become rare. So they do for jobs that wait while none of their line begins or ends. Where jobs of higher priority keep
+coming, one that waits is told to wait as much longer as they leave of the workers' time, but for no more than LONGER
+than it has waited so far each time: that they keep coming is a guess.
+
+Whatever is told is promised to the pace, which puts it off while too many polls are promised for the same moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import inf
+
+from headway.core.queue.queue import FAIR_EVERY
+from headway.core.retry_after.generation import Generation
+from headway.core.retry_after.pace import Pace
+from headway.core.retry_after.runs import CLIP, KEEP_EVERY_S, LONGER, Flow, Runs, best_aim, mean_rest
+
+# The same while nothing was known before: a poll was spent on that, and the start is more uncertain still.
+FIRST_PRICE = 2.0
+# Seconds between two looks at the first jobs.
+LOOK_S = 0.1
+# Before anything is known, and what is added for each poll that found nothing new, as a part of the time so far.
+UNKNOWN_S = 1.0
+# How much later than the expected end a poll comes, and how much more than that as a part of the time until then.
+MARGIN_S = 0.02
+MARGIN = 0.03
+# By what part of its time a job may be later than its reports say before they are not believed.
+BELIEF = 1 / 8
+# After the end of a server, its successor may be there.
+SUCCESSOR_S = 2.0
+# Polls that a client counts for who has to connect again first.
+CONNECTION = 3.0
+# Of the workers' time at most so much goes to higher priorities: one claim of FAIR_EVERY does not (core/queue).
+ABOVE_MOST = 1 - 1 / FAIR_EVERY
+SHORTEST_S = 0.02
+LONGEST_S = 600.0
+PLACES_S = 60.0
+
+
+class Estimate:
+    """What is known of run times, and the answers that follow. Times in seconds unless named otherwise.
+
+    ``lines`` has for each task, by its index, the number of the line in which its jobs wait; else each has its own.
+    """
+
+    def __init__(self, workers: int, tasks: int, polls_per_second: float, lines: Sequence[int] | None = None) -> None:
+        self.workers = workers
+        self.tasks = tasks
+        self._polls_per_second = polls_per_second
+        self.pace = Pace(polls_per_second)
+        # Per task, by its index.
+        self._runs = [Runs() for _ in range(tasks)]
+        self._all = Flow()
+        self._line_of = range(tasks) if lines is None else lines
+        count = max(self._line_of, default=0) + 1
+        # By line; the one that all are in is all.
+        self._flows = [Flow() for _ in range(count)] if count > 1 else [self._all]
+        # The first jobs, until they are over; by how much they put off the others; and when they were looked at last.
+        self.first: Generation | None = None
+        self._lag = 0.0
+        self._looked_at = -inf
+        # Until when places in the queue are promised, of time.monotonic.
+        self._places_until = 0.0
+        # From when on nobody is to ask this server, of time.monotonic.
+        self._gone_at = inf
+
+    def expect_end(self, gone_at: float) -> None:
+        """From now on, tell who would come when this server is gone to come to a successor, on new connections."""
+        self._gone_at = gone_at
+        self.pace = Pace(self._polls_per_second / CONNECTION)
+
+    def expect_no_end(self) -> None:
+        """The server goes on after all."""
+        self._gone_at = inf
+        self.pace = Pace(self._polls_per_second)
+
+    @property
+    def mean(self) -> float:
+        """Mean run time over all tasks; 0.0: none has ended."""
+        return self._all.mean
+
+    @property
+    def mean_so_far(self) -> float:
+        """Mean run time of what has ended, be it too little to go by; 0.0: nothing has."""
+        if self._all.mean or self.first is None or not self.first.ran:
+            return self._all.mean
+        return sum(seconds for _, seconds in self.first.ran) / len(self.first.ran)
+
+    def mean_of(self, line: int) -> float:
+        """Return the mean run time of the tasks of a line; of all where none of it has ended."""
+        return self._flows[line].mean or self._all.mean
+
+    def began(self, task: int, now: float, sequence: int = 0) -> None:
+        """A job has begun."""
+        self._flows[self._line_of[task]].moved = now
+        if self.first is not None and sequence:
+            self.first.begin(sequence, task, now)
+
+    def observe(self, task: int, seconds: float, now: float, sequence: int = 0) -> None:
+        """Learn from one attempt that ended; while the first jobs run, when they are over."""
+        if self.first is not None and sequence:
+            self._flows[self._line_of[task]].moved = now
+            self.first.end(sequence, task, seconds)
+            if self.first.over:
+                self._close(self.first, now)
+            return
+        runs = self._runs[task]
+        counted = min(seconds, CLIP * runs.kept[-1]) if runs.kept else seconds
+        flow = self._flows[self._line_of[task]]
+        flow.add(counted, now)
+        if flow is not self._all:
+            self._all.add(counted, now)
+        runs.add(seconds, now)
+
+    def learn(self, runs: Sequence[tuple[int, float]], now: float) -> None:
+        """Begin with (task, run time) of jobs of an earlier server, or of the first of this one, in their order."""
+        by_task: dict[int, list[float]] = {}
+        for task, seconds in runs:
+            by_task.setdefault(task, []).append(seconds)
+        for task, all_of in by_task.items():
+            # As when they come one by one, a run counts by the longest before it: here, by the longest but one.
+            most = CLIP * sorted(all_of)[-2:][0]
+            by_task[task] = [min(seconds, most) for seconds in all_of]
+            self._runs[task].begin(all_of)
+        self._set_means(by_task, now)
+
+    def _set_means(self, by_task: Mapping[int, Sequence[float]], now: float) -> None:
+        """Have the means be those of run times of each task."""
+        by_flow: dict[Flow, list[float]] = {}
+        for task, all_of in by_task.items():
+            for flow in {self._flows[self._line_of[task]], self._all}:
+                by_flow.setdefault(flow, []).extend(all_of)
+        for flow, all_of in by_flow.items():
+            flow.begin(all_of, now)
+
+    def looks_at_first(self, now: float) -> bool:
+        """Whether it is time to ``foresee`` what becomes of the first jobs."""
+        return self.first is not None and now - self._looked_at >= LOOK_S
+
+    def foresee(self, reported: Mapping[int, float], now: float) -> None:
+        """Take the first jobs that run into account; ``reported`` has run times by sequence number, as they report."""
+        first = self.first
+        assert first is not None
+        self._looked_at = now
+        known = {task: runs.kept for task, runs in enumerate(self._runs) if runs.kept}
+        if not self._all.ended:
+            known = first.guess(reported, now)
+            if not known:
+                return
+            self._set_means(known, now)
+            # They are guesses, and give way to what is learnt.
+            self._all.ended = 0
+            for task, totals in known.items():
+                self._runs[task].aim = best_aim(totals, FIRST_PRICE)
+        total = sum(sum(runs) for runs in known.values())
+        met = sum(seconds * seconds for runs in known.values() for seconds in runs) / (2 * total) if total else 0.0
+        self._lag = first.lag(lambda task, elapsed: mean_rest(known.get(task, []), elapsed), met, now)
+
+    def _close(self, first: Generation, now: float) -> None:
+        """The first jobs are over: learn from them."""
+        self.first, self._lag = None, 0.0
+        if not self._all.ended:
+            self.learn(first.learnt, now)
+            return
+        for index, (task, seconds) in enumerate(first.learnt):
+            self.observe(task, seconds, now + index * 2 * KEEP_EVERY_S)
+
+    def for_queued(
+        self,
+        turns: int,
+        at_once: int,
+        waited: float,
+        task: int,
+        now: float,
+        together: int = 1,
+        others: float = 0.0,
+        above: float = 0.0,
+    ) -> float:
+        """Return after how long to ask for a job that has ``waited`` and begins after ``turns`` ends in its line.
+
+        ``at_once`` is how many jobs of its line can run at once; ``together`` how many jobs all have to be over;
+        ``others`` in how many seconds the workers get to it because of other lines; ``above`` which part of the
+        workers' time goes to jobs of higher priorities that come.
+        """
+        runs = self._runs[task]
+        aim = runs.aim if together == 1 else runs.aim_for(together)
+        aim = aim or self.mean
+        if not aim:
+            return min(UNKNOWN_S + waited * LONGER, LONGEST_S)
+        if turns <= 0:
+            return min(aim + MARGIN_S, LONGEST_S)
+        flow = self._flows[self._line_of[task]]
+        # Seconds in which no job of the line began or ended, as far as this one has seen.
+        still = min(now - flow.moved, waited)
+        start = max(turns * max(flow.mean or self.mean, still / 2) / at_once, others)
+        if self._lag and at_once == self.workers:
+            start = max(start + self._lag * min(turns / at_once, 1.0), 0.0)
+        if above:
+            start = min(start / (1 - min(above, ABOVE_MOST)), start + waited * LONGER)
+        return min(start + aim + MARGIN_S, LONGEST_S)
+
+    def for_running(self, elapsed: float, ends_in: float | None, task: int) -> float:
+        """Return after how long to ask for a job that has run for ``elapsed``.
+
+        ``ends_in`` is when it ends if it goes on as it has reported, negative where it is late; None without a report.
+        """
+        if ends_in is not None:
+            if ends_in > 0:
+                return min(ends_in * (1 + MARGIN) + MARGIN_S, LONGEST_S)
+            if -ends_in < (elapsed + ends_in) * BELIEF:
+                return min(MARGIN_S - ends_in, LONGEST_S)
+        runs = self._runs[task]
+        rest = runs.rest(elapsed)
+        if rest:
+            return min(rest + MARGIN_S, LONGEST_S)
+        # It is later than all that are known, or none is.
+        known = runs.aim or self.mean
+        return min(max(elapsed, known) * LONGER if known else UNKNOWN_S + elapsed * LONGER, LONGEST_S)
+
+    def for_delayed(self, until: float, task: int) -> float:
+        """Return after how long to ask for a job that becomes ready in ``until``."""
+        return max(until, 0.0) + (self._runs[task].aim or self.mean or UNKNOWN_S) + MARGIN_S
+
+    def told(self, seconds: float, now: float) -> int:
+        """Return in how many milliseconds, ``seconds`` or a little later, a client is to ask, and promise it."""
+        if now + seconds > self._gone_at:
+            seconds = max(seconds, self._gone_at - now + SUCCESSOR_S)
+        return int(1000 * self.pace.promise(now, max(SHORTEST_S, seconds)))
+
+    def for_places(self, count: int, now: float) -> float:
+        """Return seconds until ``count`` more places in the queue are expected to be free, and promise them.
+
+        Each place is promised once, so that those who are turned away together do not come back for the same one; but
+        as those who are promised one may not come, for no later than PLACES_S.
+        """
+        taken = max(self._places_until, now) + count * (self.mean_so_far or UNKNOWN_S) / self.workers
+        self._places_until = min(taken, now + PLACES_S)
+        return self.later(self._places_until - now, now)
+
+    def later(self, seconds: float, now: float) -> float:
+        """Return in how many seconds, ``seconds`` and one at least, there is room for one more request."""
+        return self.pace.promise(now, max(seconds, UNKNOWN_S))

@@ -1,0 +1,129 @@
+"""TODO."""
+
+from __future__ import annotations
+
+import random
+from bisect import bisect_right, insort
+from collections.abc import Sequence
+from itertools import accumulate
+
+# Run times kept of each task.
+RUNS = 256
+# Of runs of one task that end within this time, one is kept.
+KEEP_EVERY_S = 0.001
+# Runs after which it is worth while to aim anew.
+AIM_EVERY = 64
+# The least weight of the newest run in the mean over all tasks, which so forgets all but 1/e in 1,000 runs.
+WEIGHT = 1 / 1000
+RECENT = 3
+# Runs after which the newest has the least weight.
+MANY = RECENT / WEIGHT
+CLIP = 2.0
+PRICE = 0.745
+# Aims that cost hardly more than the best are as good as it, and the middle of them moves less from sample to sample.
+HARDLY = 1.05
+NEXT = 0.6
+LONGER = 0.25
+# One poll asks for all jobs of a batch, so a second one costs less than for a job alone: the first is aimed earlier.
+ALL = 0.7
+
+
+class Runs:
+    """The run times of one task, in seconds."""
+
+    __slots__ = ("_kept_at", "_until_aim", "aim", "kept")
+
+    def __init__(self) -> None:
+        # A sample, ascending.
+        self.kept: list[float] = []
+        # The run time at which a job that has not begun is best asked for; 0.0: none has ended.
+        self.aim = 0.0
+        self._until_aim = 0
+        # When a run was last kept, of time.monotonic.
+        self._kept_at = 0.0
+
+    def begin(self, runs: Sequence[float]) -> None:
+        """Begin with the last of ``runs``, aimed by all of them."""
+        self.kept = sorted(runs[-RUNS:])
+        self.aim = best_aim(sorted(runs))
+        self._until_aim = AIM_EVERY
+
+    def add(self, seconds: float, now: float) -> None:
+        """Learn from one attempt that ended; where many end at once, some are enough."""
+        kept = self.kept
+        if len(kept) >= RUNS:
+            if now - self._kept_at < KEEP_EVERY_S:
+                return
+            del kept[int(random.random() * RUNS)]  # noqa: S311
+        self._kept_at = now
+        insort(kept, seconds)
+        self._until_aim -= 1
+        if self._until_aim < 0 or len(kept) < RUNS:
+            self._until_aim = AIM_EVERY
+            self.aim = best_aim(kept)
+
+    def aim_for(self, count: int) -> float:
+        """Return the run time by which ``count`` such jobs are all over, ALL times as likely as one is at ``aim``."""
+        kept = self.kept
+        if not kept:
+            return 0.0
+        part = (ALL * bisect_right(kept, self.aim) / len(kept)) ** (1 / count)
+        return kept[min(int(part * len(kept)), len(kept) - 1)]
+
+    def rest(self, elapsed: float) -> float:
+        """Return seconds until NEXT of the jobs that have run for ``elapsed`` are over; 0.0 where none is known."""
+        longer = bisect_right(self.kept, elapsed)
+        left = len(self.kept) - longer
+        return self.kept[longer + int(NEXT * left)] - elapsed if left else 0.0
+
+
+def mean_rest(runs: list[float], elapsed: float) -> float:
+    """Return the mean of what is left to jobs that have run for ``elapsed``, of which ``runs`` are known, ascending."""
+    longer = runs[bisect_right(runs, elapsed) :]
+    return sum(longer) / len(longer) - elapsed if longer else elapsed * LONGER
+
+
+def best_aim(runs: list[float], price_of_a_poll: float = PRICE) -> float:
+    """Return which of ``runs``, ascending, is the best time at which to ask whether a job is over.
+
+    The cost of asking at a time is the delay of the jobs that were over before, and the price, in mean run times, for
+    those that are not over and have to be asked for once more. Of those that cost HARDLY more than the least the middle
+    is taken.
+    """
+    count, price = len(runs), price_of_a_poll * sum(runs) / len(runs)
+    costs = [
+        seconds * over - before + price * (count - over)
+        for over, (seconds, before) in enumerate(zip(runs, accumulate(runs), strict=True), 1)
+    ]
+    least = min(costs)
+    first = last = costs.index(least)
+    while first and costs[first - 1] <= HARDLY * least:
+        first -= 1
+    while last + 1 < count and costs[last + 1] <= HARDLY * least:
+        last += 1
+    return runs[(first + last) // 2]
+
+
+class Flow:
+    """How fast the jobs of a line end, or of all lines. Times in seconds."""
+
+    __slots__ = ("ended", "mean", "moved")
+
+    def __init__(self) -> None:
+        # Mean run time; 0.0: none has ended.
+        self.mean = 0.0
+        self.ended = 0
+        # When a job last began or ended, of time.monotonic.
+        self.moved = 0.0
+
+    def add(self, seconds: float, now: float) -> None:
+        """Learn from one attempt that ended."""
+        self.moved = now
+        self.ended += 1
+        self.mean += (seconds - self.mean) * (WEIGHT if self.ended > MANY else min(RECENT / self.ended, 1.0))
+
+    def begin(self, runs: Sequence[float], now: float) -> None:
+        """Begin with what is known of runs, none of them more likely to be among them than another."""
+        self.moved = now
+        self.mean = sum(runs) / len(runs)
+        self.ended = int(min(RECENT * len(runs), MANY))

@@ -1,0 +1,245 @@
+"""One attempt at a job: decode the payload, run the function, encode what it returned.
+
+An attempt has an asyncio task and a context of its own, both made anew: no context variable, decimal context,
+cancellation or done callback goes from one job to the next, on the loop or in a thread. What a function raises ends
+here, SystemExit included, and leaves as text: nothing keeps an exception, its traceback or its frames.
+
+Tasks of ours and of jobs are left out of ``asyncio.all_tasks()``, which is empty on this loop: a job that cancels all
+tasks cancels none of another job, and none of the server's. A task can still be cancelled by whoever made it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextvars import Context as Variables
+from contextvars import ContextVar, copy_context
+from math import inf
+from typing import Any, Protocol
+
+from headway.core import forks
+from headway.core.job import Job
+from headway.core.task import Lane
+from headway.core.tasks import payloads
+from headway.core.tasks.context import Context
+from headway.core.tasks.result import Result, encode, encode_on_loop
+from headway.core.work.outcome import NULL, Outcome, failed, succeeded
+from headway.core.work.threads import Call, Threads
+
+# The task whose code runs: its function, the tasks and callbacks which that makes, its thread. None: the server's code.
+RUNNING: ContextVar[str | None] = ContextVar("headway_running", default=None)
+
+# Members of an enum cost several times as much to look up (CPython 3.11).
+LOOP, PROCESS = Lane.LOOP, Lane.PROCESS
+
+# Saves a turn of the loop where there is such a thing.
+EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
+
+
+class Pool(Protocol):
+    """What an attempt needs of the workers it is one of."""
+
+    loop: asyncio.AbstractEventLoop
+    threads: Threads
+    result_bytes: int
+    default_lane: Lane
+    context: Callable[[Job], Context]
+
+    def begun(self, attempt: Attempt, job: Job) -> None:
+        """The function is about to be called."""
+
+    async def in_process(self, attempt: Attempt, job: Job) -> Result | None:
+        """Run the job's task in a worker process."""
+
+    def over(self, attempt: Attempt, outcome: Outcome) -> None:
+        """Nothing more comes of the attempt."""
+
+
+class Attempt:
+    """An attempt that has been claimed; ``job`` is None once it is settled."""
+
+    __slots__ = (
+        "_lane",
+        "_workers",
+        "call",
+        "context",
+        "deadline",
+        "interrupted_by",
+        "job",
+        "name",
+        "task",
+    )
+
+    def __init__(self, workers: Pool, job: Job) -> None:
+        self._workers = workers
+        self._lane = job.task.lane or workers.default_lane
+        self.job: Job | None = job
+        # That of its task.
+        self.name = job.task.name
+        # What the function is told of the attempt, if it asks.
+        self.context: Context | None = None
+        if job.task.takes_context or self._lane is PROCESS:
+            self.context = workers.context(job)
+        # When the attempt is to be interrupted, or to be given up; of time.monotonic.
+        self.deadline = inf
+        self.interrupted_by: Outcome | None = None
+        # The function's thread, once it has one.
+        self.call: Call[Outcome | Awaitable[object]] | None = None
+        # None before it has begun.
+        self.task: asyncio.Task[Any] | None = None
+
+    def start(self, job: Job) -> None:
+        """Begin, and run until the function waits for something or is over; to be called outside of any task."""
+        loop, run, variables = self._workers.loop, self._run(job), _variables(job)
+        if EAGER:
+            # The same as _hidden does, without what its calls cost each job.
+            asyncio.tasks._unregister_task(asyncio.Task(run, loop=loop, name=self.name, context=variables, **EAGER))
+            return
+        begun = _Begun(run)
+        task = asyncio.Task(begun, loop=loop, name=self.name, context=variables)
+        asyncio.tasks._unregister_task(task)
+        asyncio.tasks._enter_task(loop, task)
+        try:
+            variables.run(begun.take_first)
+        finally:
+            asyncio.tasks._leave_task(loop, task)
+
+    def interrupt(self, outcome: Outcome) -> None:
+        """Stop the attempt; ``outcome`` is what it counts as unless it was settled already."""
+        if self.interrupted_by is None:
+            self.interrupted_by = outcome
+            if self.context is not None:
+                self.context.cancelled = True
+            if self.task is not None:
+                self.task.cancel()
+
+    async def _run(self, job: Job) -> None:
+        workers = self._workers
+        if self.interrupted_by is not None:
+            workers.over(self, self.interrupted_by)
+            return
+        self.task = asyncio.current_task(workers.loop)
+        if sys.version_info >= (3, 12):
+            # An eager task is among all tasks while it takes its first step.
+            asyncio.tasks._unregister_eager_task(self.task)
+        try:
+            if self._lane is LOOP:
+                workers.begun(self, job)
+                short = len(job.payload) <= payloads.SHORT_BYTES
+                payload = payloads.decode(job.payload) if short else await payloads.decode_on_loop(job.payload)
+                try:
+                    value = await job.task.function(*self._arguments(job, payload))
+                finally:
+                    if forks.forked:
+                        forks.end()
+                outcome = NULL if value is None else succeeded(await encode_on_loop(value, workers.result_bytes))
+            elif self._lane is PROCESS:
+                outcome = succeeded(await workers.in_process(self, job))
+            else:
+                workers.begun(self, job)
+                outcome = await self._in_thread(job)
+        except BaseException as error:  # noqa: BLE001 — whatever a task raises is its job's failure, not ours
+            outcome = failed(error, job.task.retry_on)
+        if self.context is not None:
+            self.context.close()
+        # Not in the job's context: timers that are set from here on would keep what is in it.
+        Variables().run(workers.over, self, outcome)
+
+    async def _in_thread(self, job: Job) -> Outcome:
+        workers = self._workers
+        self.call = workers.threads.start(workers.loop, lambda: self._called(job), copy_context())
+        came = await self.call.answer
+        if isinstance(came, Outcome):
+            return came
+        # A plain function that returned what is to be awaited: a wrapper of a coroutine function.
+        return succeeded(await encode_on_loop(await came, self._workers.result_bytes))
+
+    def _called(self, job: Job) -> Outcome | Awaitable[object]:
+        """Do in a thread all that takes time."""
+        try:
+            try:
+                value = job.task.function(*self._arguments(job, payloads.decode(job.payload)))
+            finally:
+                if forks.forked:
+                    forks.end()
+            if isinstance(value, Awaitable):
+                return value
+            return succeeded(encode(value, self._workers.result_bytes))
+        except BaseException as error:  # noqa: BLE001 — as above
+            return failed(error, job.task.retry_on)
+
+    def _arguments(self, job: Job, payload: object) -> tuple[object, ...]:
+        return (payload, self.context) if job.task.takes_context else (payload,)
+
+
+class _Begun(Coroutine[Any, Any, None]):
+    """A coroutine whose first step is taken before its task takes one: what eager tasks do, for Pythons without them.
+
+    Jobs that never wait are so over at once, in the turn in which they were claimed. In a turn of the loop each, no
+    more of them would end in it than there are workers; they would pile up, and be run when nothing of them is in the
+    caches any more.
+    """
+
+    __slots__ = ("_coroutine", "_is_awaited", "_is_over", "_waits_for")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        self._coroutine = coroutine
+        self._is_over = self._is_awaited = False
+        # What the first step waits for; None once the task knows.
+        self._waits_for: Any = None
+
+    def take_first(self) -> None:
+        """Take the first step."""
+        try:
+            self._waits_for = self._coroutine.send(None)
+        except StopIteration:
+            self._is_over = True
+        else:
+            # How a future tells the task that steps that it is awaited. Others may await it before our task steps.
+            self._is_awaited = getattr(self._waits_for, "_asyncio_future_blocking", False)
+            if self._is_awaited:
+                self._waits_for._asyncio_future_blocking = False
+
+    def send(self, value: Any) -> Any:
+        """Take the next step, the first of them being taken already."""
+        if self._is_over:
+            raise StopIteration
+        waits_for, self._waits_for = self._waits_for, None
+        if waits_for is None:
+            return self._coroutine.send(value)
+        if self._is_awaited:
+            waits_for._asyncio_future_blocking = True
+        return waits_for
+
+    def throw(self, *error: Any) -> Any:
+        """Have the coroutine raise an error where it waits."""
+        if self._is_over:
+            raise StopIteration
+        self._waits_for = None
+        return self._coroutine.throw(*error)
+
+    def close(self) -> None:
+        """End the coroutine."""
+        self._coroutine.close()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self._coroutine.__await__()
+
+
+def _variables(job: Job) -> Variables:
+    """Make the context that a function of ``job`` begins with; it has nothing of ours but RUNNING."""
+    variables = Variables()
+    variables.run(RUNNING.set, job.task.name)
+    return variables
+
+
+def hide_tasks(loop: asyncio.AbstractEventLoop) -> None:
+    """Have every task that is made on ``loop`` from now on left out of ``asyncio.all_tasks()``."""
+    loop.set_task_factory(_hidden)  # type: ignore[arg-type]  # the protocol in typeshed names its parameters
+
+
+def _hidden(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **options: Any) -> asyncio.Task[Any]:
+    task = asyncio.Task(coroutine, loop=loop, **options)
+    asyncio.tasks._unregister_task(task)
+    return task

@@ -1,0 +1,246 @@
+"""Workers: ``count`` attempts that run at once.
+
+``claim``, ``settle`` and ``release`` belong to the engine; this file knows when attempts begin and end, and nothing of
+states. A worker is a place for an attempt: there is no task that outlives a job, and so nothing that a job could do to
+the next one.
+
+An attempt is interrupted by cancelling its task: the function gets CancelledError. A coroutine that does not stop
+within GRACE_S is given up: its job is settled, and its worker takes the next one. A thread cannot be stopped; one
+whose attempt is over goes on as *lost*, counted until it returns, and until then it counts against the limits of its
+task. What counts against a limit is released once, whatever comes of the attempt.
+
+Timeouts cost no timer each: there is one alarm, set for the earliest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import Context as Variables
+from math import inf
+
+from headway.core.job import Job, Reason, State
+from headway.core.processes.pool import Processes
+from headway.core.task import Lane
+from headway.core.tasks.context import Context
+from headway.core.tasks.result import Result
+from headway.core.work.attempt import Attempt, hide_tasks
+from headway.core.work.outcome import CANCELLED, Outcome, overtime
+from headway.core.work.threads import Threads
+
+log = logging.getLogger(__name__)
+
+# Seconds a cancelled coroutine has to clean up.
+GRACE_S = 1.0
+# Seconds in which attempts are begun before the loop looks at its sockets.
+TURN_S = 0.0005
+
+
+class Workers:
+    """The pool. ``claim`` gets the time; ``release`` the index of a task of which one attempt less runs."""
+
+    def __init__(
+        self,
+        count: int,
+        result_bytes: int,
+        claim: Callable[[float], Job | None],
+        settle: Callable[[Job, Outcome, float], None],
+        release: Callable[[int], None],
+        context: Callable[[Job], Context],
+        default_lane: Lane = Lane.THREAD,
+        processes: Processes | None = None,
+    ) -> None:
+        self.count = count
+        # Where plain functions run that do not say it.
+        self.default_lane = default_lane
+        # None where no task runs in a process.
+        self.processes = processes
+        self.result_bytes = result_bytes
+        self.claim = claim
+        self.settle = settle
+        self.release = release
+        self.context = context
+        self.loop: asyncio.AbstractEventLoop
+        # Those that run, each in its place.
+        self.attempts: set[Attempt] = set()
+        # Attempts that did not stop and whose place was given to another.
+        self.replacements = 0
+        self.threads = Threads()
+        # Whether ``_work`` is going to be called, as it is by ``start``.
+        self._woken = True
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = inf
+        self.stopping = False
+
+    @property
+    def idle(self) -> int:
+        """Workers with nothing to do."""
+        return self.count - len(self.attempts)
+
+    def start(self) -> None:
+        """Let jobs be claimed, on the running loop."""
+        if self.processes is not None:
+            self.processes.start()
+        # Kept, because asking for it is a system call (getpid) in CPython 3.11.
+        self.loop = asyncio.get_running_loop()
+        hide_tasks(self.loop)
+        self._woken = False
+        self.wake()
+
+    async def stop(self) -> None:
+        """End the attempts; what they run is cancelled and not settled. Threads are not waited for."""
+        self.stopping = True
+        if self._alarm is not None:
+            self._alarm.cancel()
+        for attempt in self.attempts:
+            attempt.interrupt(CANCELLED)
+        tasks = {attempt.task for attempt in self.attempts if attempt.task is not None}
+        if tasks:
+            await asyncio.wait(tasks, timeout=GRACE_S)
+        if self.processes is not None:
+            await self.processes.stop()
+        self.threads.stop()
+
+    def wake(self) -> None:
+        """Have jobs claimed in the next turn of the loop, as many as there are places for."""
+        if not self._woken and len(self.attempts) < self.count and not self.stopping:
+            self._woken = True
+            self.loop.call_soon(self._work)
+
+    def cancel(self, job: Job) -> None:
+        """Stop the attempt at ``job``; the caller settles it."""
+        for attempt in self.attempts:
+            if attempt.job is job:
+                attempt.job = None
+                attempt.interrupt(CANCELLED)
+                self._set_deadline(attempt, time.monotonic() + GRACE_S)
+                self._give_back(attempt, job)
+                self.wake()
+                return
+
+    def holder(self, loop: asyncio.AbstractEventLoop) -> str | None:
+        """Name the task that ``loop`` is in right now, None where it is in none; callable from any thread."""
+        current = asyncio.current_task(loop)
+        for attempt in list(self.attempts):
+            if attempt.task is current and attempt.job is not None:
+                return f"task {attempt.job.task.name}"
+        return None
+
+    async def in_process(self, attempt: Attempt, job: Job) -> Result | None:
+        """Run the job's task in a worker process, which is killed if this is cancelled."""
+        if self.processes is None or attempt.context is None:
+            raise RuntimeError("no task runs in a process")
+
+        # Its time begins when it has a process.
+        self._set_deadline(attempt, job.deadline)
+        context = attempt.context
+        return await self.processes.run(
+            job.task.name,
+            job.payload,
+            context.id,
+            context.attempt,
+            context.progress,
+            lambda: self.begun(attempt, job),
+        )
+
+    # From the beginning of an attempt to its end.
+
+    def _work(self) -> None:
+        """Begin attempts while there are places and jobs."""
+        self._woken = False
+        now = time.monotonic()
+        turn_ends = now + TURN_S
+        while len(self.attempts) < self.count and not self.stopping:
+            if now > turn_ends:
+                self.wake()
+                return
+            job = self.claim(now)
+            if job is None:
+                return
+            attempt = Attempt(self, job)
+            self.attempts.add(attempt)
+            attempt.start(job)
+            now = time.monotonic()
+
+    def begun(self, attempt: Attempt, job: Job) -> None:
+        """The function is about to be called: its time runs from here."""
+        deadline = time.monotonic() + job.timeout_s
+        self._set_deadline(attempt, min(job.deadline, deadline))
+
+    def over(self, attempt: Attempt, outcome: Outcome) -> None:
+        """Take note that the function has returned, or that its thread was given up."""
+        self.attempts.discard(attempt)
+        if self.stopping:
+            return
+        if attempt.job is not None:
+            self._end(attempt, attempt.interrupted_by or outcome)
+        if not self._woken:
+            self.wake()
+
+    def _give_up(self, attempt: Attempt) -> None:
+        """Take the place of an attempt whose coroutine does not stop."""
+        self.attempts.discard(attempt)
+        self.replacements += 1
+        log.error("a task ignores that it was cancelled and is given up: %s", attempt.name)
+        if attempt.interrupted_by is not None:
+            self._end(attempt, attempt.interrupted_by)
+        self.wake()
+
+    def _end(self, attempt: Attempt, outcome: Outcome) -> None:
+        """Settle the attempt's job, unless that was done."""
+        job, now = attempt.job, time.monotonic()
+        if job is None:
+            return
+        attempt.job = None
+        self._give_back(attempt, job)
+        try:
+            self.settle(job, outcome, now)
+        except Exception:
+            log.exception("an attempt at task %s could not be settled", job.task.name)
+            with suppress(Exception):
+                self.settle(job, Outcome(State.FAILED, Reason.CRASHED, error="it could not be settled"), now)
+
+    def _give_back(self, attempt: Attempt, job: Job) -> None:
+        """Release what the attempt counts against: now, or when a thread that goes on has returned.
+
+        Called once, by who takes the job from the attempt.
+        """
+        if attempt.call is not None and attempt.call.runs:
+            self.threads.lose(attempt.call, lambda: self._released(job))
+        else:
+            self.release(job.task.index)
+
+    def _released(self, job: Job) -> None:
+        self.release(job.task.index)
+        self.wake()
+
+    # Time.
+
+    def _set_deadline(self, attempt: Attempt, deadline: float) -> None:
+        """Have ``attempt`` looked at when ``deadline``, of time.monotonic, has passed."""
+        attempt.deadline = deadline
+        if deadline < self._alarm_at:
+            if self._alarm is not None:
+                self._alarm.cancel()
+            self._alarm_at = deadline
+            delay = max(deadline - time.monotonic(), 0.0)
+            # Not in the context of a job, which would be kept until then.
+            self._alarm = self.loop.call_later(delay, self._ring_alarm, context=Variables())
+
+    def _ring_alarm(self) -> None:
+        now = time.monotonic()
+        self._alarm, self._alarm_at = None, inf
+        for attempt in list(self.attempts):
+            if attempt.deadline > now:
+                continue
+            if attempt.interrupted_by is None:
+                attempt.deadline = now + GRACE_S
+                attempt.interrupt(overtime(attempt.job, now))
+            else:
+                self._give_up(attempt)
+        soonest = min(self.attempts, key=lambda attempt: attempt.deadline, default=None)
+        if soonest is not None and soonest.deadline < inf:
+            self._set_deadline(soonest, soonest.deadline)

@@ -1,0 +1,274 @@
+"""Results: what a task may return, and the byte budget."""
+
+import asyncio
+import gc
+import math
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import orjson
+import pytest
+from headway.core.board.board import Board
+from headway.core.board.results import ENTRY_BYTES, Results
+from headway.core.job import State
+from headway.core.tasks import encoding
+from headway.core.tasks.result import Result, ResultError, encode, encode_on_loop
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+@pytest.mark.parametrize("value", [{"a": [1, 2.5, None]}, "text", 7, [], False])
+def test_json_values_become_json(value: Any) -> None:
+    result = encode(value, 1000)
+    assert result is not None
+    assert orjson.loads(result.body) == value
+    assert result.media_type == "application/json"
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
+def test_a_small_result_takes_the_memory_of_a_small_result() -> None:
+    """In a process of its own, whose memory nobody else has left full of holes."""
+    program = """if True:
+        from pathlib import Path
+        from headway.core.tasks.result import encode
+        pages = lambda: int(Path("/proc/self/statm").read_text().split()[1])
+        kept = [encode({"warm": "up"}, 1000) for _ in range(100)]
+        before = pages()
+        kept += [encode({"number": number}, 1000) for number in range(20_000)]
+        print((pages() - before) * 4096 // 20_000)
+    """
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    # The object, its body and what names them; not the buffer that the encoder wrote to.
+    assert 50 < int(said.stdout) < 400
+
+
+def test_none_is_not_stored() -> None:
+    assert encode(None, 1000) is None
+
+
+@pytest.mark.parametrize("value", [b"\x00\xff", bytearray(b"\x00\xff"), memoryview(b"\x00\xff")])
+def test_bytes_stay_as_they_are(value: object) -> None:
+    result = encode(value, 1000)
+    assert result is not None
+    assert (result.body, result.media_type) == (b"\x00\xff", "application/octet-stream")
+
+
+def test_a_result_brings_its_media_type_and_text_is_utf_8() -> None:
+    result = encode(Result("é", "text/csv; header=present"), 1000)
+    assert result is not None
+    assert (result.body, result.media_type) == ("é".encode(), "text/csv; header=present")
+
+
+@pytest.mark.parametrize(
+    "value", [object(), {1: {2}}, "\ud800", float, lambda: 0], ids=["object", "set", "surrogate", "class", "function"]
+)
+def test_what_is_not_json_is_refused_with_its_type(value: object) -> None:
+    with pytest.raises(ResultError, match="not JSON"):
+        encode(value, 1000)
+
+
+@pytest.mark.parametrize("media_type", ["", "png", "image/png\r\nX: 1", "image/", 5, "text/plain;é"])
+def test_what_is_no_media_type_is_refused_where_it_is_written(media_type: Any) -> None:
+    with pytest.raises(ResultError, match="media type"):
+        Result(b"", media_type)
+
+
+@pytest.mark.parametrize("body", [5, None, "\ud800"])
+def test_what_is_no_body_is_refused_where_it_is_written(body: Any) -> None:
+    with pytest.raises(ResultError):
+        Result(body)
+
+
+def test_a_result_over_the_limit_names_both_sizes() -> None:
+    assert encode(b"x" * 10, 10) is not None
+    with pytest.raises(ResultError, match=r"11 bytes; results.max_result_bytes in config.yaml allows 10"):
+        encode(b"x" * 11, 10)
+
+
+def ended(board: Board, now: float) -> int:
+    sequence = board.open(State.QUEUED, lambda number: number, 0, 5, now)
+    board.move(sequence, State.RUNNING, now)
+    board.move(sequence, State.SUCCEEDED, now)
+    return sequence
+
+
+def test_the_oldest_is_given_up_when_the_budget_is_spent() -> None:
+    board = Board(100, 60.0, 10)
+    results = Results(board, 3 * (ENTRY_BYTES + 10))
+    sequences = [ended(board, 1.0) for _ in range(5)]
+    for sequence in sequences:
+        results.put(sequence, Result(b"x" * 10))
+    assert [results.get(sequence) is not None for sequence in sequences] == [False, False, True, True, True]
+    assert results.evicted == 2
+    assert results.used_bytes == results.max_bytes
+
+
+def test_a_result_larger_than_the_whole_budget_leaves_nothing_behind() -> None:
+    board = Board(100, 60.0, 10)
+    results = Results(board, 10)
+    results.put(ended(board, 1.0), Result(b"x" * 11))
+    assert (len(results), results.used_bytes, results.evicted) == (0, 0, 1)
+
+
+def test_results_go_with_the_jobs_they_belong_to() -> None:
+    board = Board(2, 60.0, 10)
+    results = Results(board, 10_000)
+    first, second, third = (ended(board, when) for when in (1.0, 2.0, 3.0))
+    for sequence in (first, second, third):
+        results.put(sequence, Result(b"x"))
+    deque(results.trim(3.0), 0)
+    assert [results.get(s) is not None for s in (first, second, third)] == [False, True, True]
+    deque(results.trim(62.5), 0)
+    assert [results.get(s) is not None for s in (second, third)] == [False, True]
+    deque(results.trim(100.0), 0)
+    assert results.used_bytes == 0
+
+
+def test_a_forgotten_result_frees_its_bytes_once() -> None:
+    board = Board(2, 60.0, 10)
+    results = Results(board, 10_000)
+    results.put(ended(board, 1.0), Result(b"x"))
+    assert results.forget(1)
+    assert not results.forget(1)
+    assert results.used_bytes == 0
+
+
+# Large results are encoded in slices.
+
+
+@dataclass
+class Row:
+    """A dataclass, of which orjson leaves out what begins with ``_``."""
+
+    name: str
+    _hidden: int
+    cells: list[Any]
+
+
+class Shade(Enum):
+    """An enum, whose values orjson writes."""
+
+    DARK = "dark"
+    LIGHT = [1, 2, 3]
+
+
+leaves = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=40),
+    st.sampled_from(["null", "x" * 300, datetime(2026, 11, 28, tzinfo=UTC), UUID(int=7), Shade.DARK, Shade.LIGHT]),
+)
+names = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+values = st.recursive(
+    leaves,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=8),
+        st.lists(inner, max_size=8).map(tuple),
+        st.dictionaries(names, inner, max_size=8),
+        st.builds(Row, names, st.just(1), st.lists(inner, max_size=8)),
+    ),
+    max_leaves=60,
+)
+
+
+@pytest.fixture(scope="module")
+def small_slices() -> Iterator[None]:
+    """Slices so small that little values are cut everywhere that large ones may be."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encoding, "SLICE_WEIGHT", 64)
+        yield
+
+
+@given(values.filter(lambda value: value is not None))
+@pytest.mark.usefixtures("small_slices")
+def test_slices_are_the_json_that_one_go_would_make(value: object) -> None:
+    for result in (encode(value, 1 << 30), asyncio.run(encode_on_loop(value, 1 << 30))):
+        assert result is not None
+        assert result.body == orjson.dumps(value)
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(
+    ("wrapped", "place"),
+    [
+        (lambda number: number, "nan$|inf$"),
+        (lambda number: {"mean": number}, "at /mean$"),
+        (lambda number: [1, None, (2, number)], "at /2/1$"),
+        (lambda number: Row("a", 1, [number]), "at /cells/0$"),
+        (lambda number: [None] * 9000 + [number], "at /9000$"),
+        (lambda number: {"a/b": ["x" * 70_000, {"~": [number]}]}, "at /a~1b/1/~0/0$"),
+    ],
+    ids=["bare", "object", "array", "dataclass", "slices", "deep"],
+)
+def test_a_number_that_json_does_not_have_is_refused_with_its_place(
+    number: float, wrapped: Callable[[float], object], place: str
+) -> None:
+    for encoder in (encode, lambda value, most: asyncio.run(encode_on_loop(value, most))):
+        with pytest.raises(ResultError, match=place) as refused:
+            encoder(wrapped(number), 1 << 30)
+        assert f"which is not JSON: {number}" in str(refused.value)
+
+
+def test_what_contains_itself_is_refused() -> None:
+    endless: list[object] = ["x" * 100_000]
+    endless.append(endless)
+    with pytest.raises(ResultError, match="Recursion limit"):
+        encode(endless, 1 << 30)
+
+
+def test_what_is_too_large_is_refused_before_it_is_built() -> None:
+    # 2**40 numbers, if it were.
+    bomb: object = list(range(1024))
+    for _ in range(3):
+        bomb = [bomb] * 1024
+    began = time.perf_counter()
+    with pytest.raises(ResultError, match=r"more than 100000 bytes; results.max_result_bytes .* allows 100000"):
+        encode(bomb, 100_000)
+    with pytest.raises(ResultError, match="more than 100000 bytes"):
+        encode("x" * (1 << 28), 100_000)
+    assert time.perf_counter() - began < 0.5
+
+
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+def test_many_bytes_stay_as_they_are(kind: Callable[[bytes], Any]) -> None:
+    octets = bytes(range(256)) * 10_000
+    result = encode(kind(octets), 1 << 30)
+    assert result is not None
+    assert (result.body, result.media_type) == (octets, "application/octet-stream")
+
+
+def test_the_loop_turns_while_large_results_are_encoded() -> None:
+    """Both in a thread and on the loop; the best of three, for other tests run beside this one."""
+    large = {"rows": [{"number": number, "text": "null"} for number in range(150_000)]}
+
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        longest, last = 0.0, time.perf_counter()
+        going = [asyncio.to_thread(encode, large, 1 << 30), encode_on_loop(large, 1 << 30)]
+        tasks = [loop.create_task(one) for one in going]
+        while not all(task.done() for task in tasks):
+            await asyncio.sleep(0)
+            longest, last = max(longest, time.perf_counter() - last), time.perf_counter()
+        assert all(task.result() for task in tasks)
+        return longest
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(0.0005)
+    # The collector would look at all that the tests before have left.
+    gc.disable()
+    try:
+        assert min(asyncio.run(main()) for _ in range(5)) < 0.02
+    finally:
+        gc.enable()
+        sys.setswitchinterval(before)

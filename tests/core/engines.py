@@ -1,0 +1,102 @@
+"""Engines for tests that see no socket, and tasks for them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+from headway.core.config import Config
+from headway.core.job import State, Submission
+from headway.core.local.engine import Engine
+from headway.core.status import Status
+from headway.core.tasks.registry import Options, Registry
+
+# Seconds after which a test that waits has failed.
+PATIENCE_S = 5.0
+UNSTOPPABLE_S = 30.0
+
+
+def settings(**changed: Any) -> Config:
+    """Small and fast, with ``changed`` laid over."""
+    small = {"workers": 2, "jobs": {"backoff": 0.01, "backoff_max": 0.02}, "drain_timeout": 5.0}
+    return msgspec.convert(small | changed, Config)
+
+
+@asynccontextmanager
+async def engine_with(*functions: Callable[..., Any], **changed: Any) -> AsyncIterator[Engine]:
+    registry = Registry()
+    for function in functions:
+        registry.add(function, Options())
+    engine = Engine(settings(**changed), registry)
+    engine.start()
+    try:
+        yield engine
+    finally:
+        await engine.stop()
+
+
+def submit(engine: Engine, task: str, payload: object = None, **members: Any) -> bytes:
+    raw = msgspec.Raw(msgspec.json.encode(payload))
+    status = engine.submit(Submission(task=task, payload=raw, **members))
+    return status.id
+
+
+def peek(engine: Engine, job_id: bytes) -> Status:
+    status = engine.peek(job_id)
+    assert status is not None
+    return status
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110 — what is awaited here is seen from outside, as a client does
+            await asyncio.sleep(0.001)
+
+
+async def over(engine: Engine, job_id: bytes) -> Status:
+    await until(lambda: peek(engine, job_id).state >= State.SUCCEEDED)
+    return peek(engine, job_id)
+
+
+def said(engine: Engine, status: Status) -> str:
+    result = engine.result(status)
+    assert result is not None
+    return result.body.decode()
+
+
+def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(asyncio.wait_for(test(), 20))
+
+
+async def double(payload: int) -> int:
+    return 2 * payload
+
+
+def triple(payload: int) -> int:
+    assert threading.current_thread() is not threading.main_thread()
+    return 3 * payload
+
+
+async def broken(payload: str) -> None:
+    raise ValueError(payload)
+
+
+async def forever(_: object) -> None:
+    await asyncio.Event().wait()
+
+
+@asynccontextmanager
+async def engine_of(*tasks: tuple[Callable[..., Any], Options], **changed: Any) -> AsyncIterator[Engine]:
+    registry = Registry()
+    for function, options in tasks:
+        registry.add(function, options)
+    engine = Engine(settings(**changed), registry)
+    engine.start()
+    try:
+        yield engine
+    finally:
+        await engine.stop()

@@ -1,0 +1,147 @@
+"""A payload that is decoded in pieces is what it is when it is decoded at once; no piece of it takes long."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import time
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+from headway.core.job import State, Submission
+from headway.core.slices import SHORT_SLICE_S
+from headway.core.tasks import payloads
+from headway.protocol.server import GC_THRESHOLD
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.core.engines import engine_with, peek
+from tests.slowness import slowness
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(1 << 70), 1 << 70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=8) | st.dictionaries(st.text(max_size=3), inner, max_size=8),
+    max_leaves=60,
+)
+
+
+def in_pieces(payload: bytes) -> object:
+    slices = payloads._slices(payload)
+    while True:
+        try:
+            next(slices)
+        except StopIteration as end:
+            return end.value
+
+
+@settings(deadline=None)
+@given(values, st.integers(1, 60), st.sampled_from([None, 1]), st.booleans())
+def test_pieces_make_the_same_value(value: object, size: int, indent: int | None, ascii_only: bool) -> None:
+    payload = json.dumps(value, indent=indent, ensure_ascii=ascii_only).encode(errors="replace")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(payloads, "PIECE_BYTES", size)
+        assert in_pieces(payload) == msgspec.json.decode(payload)
+
+
+ODD = {
+    "duplicate names": b'{"a":[1,[2,3],4],"b":1,"a":[5,[6,7],8],"":{"":[1,2],"":[3,4]}}',
+    "escaped names": rb'[{"\"":[1,2,{"\\":[3,4],"\\\"":[5,6]}]},"\\",",[{\"",[7,8]]',
+    "the name that stands in": b'{"~0":[1,2,{"~02":[3,4]}],"~":[5,6],"~023":{"~0":[7,8,{"~0":1}]}}',
+    "numbers as names": b'{"0":[1,2,{"7":[3,4]}],"07":[5,6],"1":{"0":[7,8]}}',
+    "only brackets": b"[" * 300 + b"]" * 300,
+    "brackets and commas": b"[[[[],[]],[[],[]]],[[[],[]],[[],[[]]]]]",
+    "one text": b'"' + b"\\u00e9," * 50 + b'"',
+    "white space": b' [ 1 , { "a" : [ 2 , 3 ] , "b" : [ { } , [ ] ] } , 4 ] \n',
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize("size", range(1, 40, 3))
+def test_odd_payloads(name: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(payloads, "PIECE_BYTES", size)
+    assert in_pieces(ODD[name]) == msgspec.json.decode(ODD[name])
+
+
+MEBIBYTE = 1 << 20
+LARGE = {
+    "numbers": json.dumps(list(range(150_000))).encode(),
+    "zeros": b"[%b0]" % (b"0," * (MEBIBYTE // 2)),
+    "empty lists": b"[%b0]" % (b"[]," * (MEBIBYTE // 3)),
+    "nested lists": b"[%b0]" % (b"[[[[]]],[]]," * (MEBIBYTE // 12)),
+    "deep": b"[%b0]" % ((b"[" * 900 + b"]" * 900 + b",") * 580),
+    "objects": json.dumps([{"a": 1, "b": [], "name": "text"} for _ in range(25_000)]).encode(),
+    "one object": json.dumps({f"name {number}": {"n": [number]} for number in range(40_000)}).encode(),
+    "texts": json.dumps(["text, [with] {all}"] * 45_000).encode(),
+    "escapes": json.dumps(['\u00e9\\"'] * 80_000).encode(),
+    "one text": b'"%b"' % (b"x" * MEBIBYTE),
+    "one list in lists": b"[[[[%b0]]]]" % (b"0," * (MEBIBYTE // 2)),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_large_payloads_are_the_same(name: str) -> None:
+    assert payloads.decode(LARGE[name]) == msgspec.json.decode(LARGE[name])
+
+
+@pytest.fixture
+def _garbage_as_in_the_server() -> Iterator[None]:
+    before = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLD)
+    yield
+    gc.set_threshold(*before)
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("_garbage_as_in_the_server")
+@pytest.mark.parametrize("name", LARGE)
+def test_no_slice_is_long(name: str) -> None:
+    """In CPU time of the thread, since others run on the machine as well."""
+    most = 3 * SHORT_SLICE_S * slowness() + SHORT_SLICE_S
+    # One text cannot be cut: it is one scan. Of 900 brackets each piece has all, an object of 40,000 names grows, and
+    # after 50,000 new lists the garbage collector passes over them.
+    most += 0.005 if name in {"one text", "deep", "one object", "empty lists", "nested lists"} else 0.001
+    assert min(longest_slice(LARGE[name]) for _ in range(4)) < most
+
+
+def longest_slice(payload: bytes) -> float:
+    longest, slices = 0.0, payloads._slices(payload)
+    while True:
+        begin = time.thread_time()
+        try:
+            next(slices)
+        except StopIteration:
+            return max(longest, time.thread_time() - begin)
+        longest = max(longest, time.thread_time() - begin)
+
+
+@pytest.mark.parametrize("where", ["loop", "thread"])
+def test_tasks_get_long_payloads_whole_while_the_loop_turns(where: str) -> None:
+    given: list[object] = []
+
+    async def on_loop(payload: object) -> None:
+        given.append(payload)
+
+    def in_thread(payload: object) -> None:
+        given.append(payload)
+
+    async def main() -> None:
+        turns = 0
+        async with engine_with(on_loop if where == "loop" else in_thread, workers=1) as engine:
+            task = "on_loop" if where == "loop" else "in_thread"
+            job = engine.submit(Submission(task, msgspec.Raw(LARGE["nested lists"]))).id
+            while peek(engine, job).state < State.SUCCEEDED:
+                turns += 1
+                await asyncio.sleep(0)
+            assert peek(engine, job).state == State.SUCCEEDED
+        assert turns > 40
+
+    asyncio.run(main())
+    assert given == [msgspec.json.decode(LARGE["nested lists"])]
