@@ -51,7 +51,8 @@ def serve(file: Path | None, check: bool) -> None:
 
 def _check(config: Config) -> None:
     """Say what is wrong, a line for each thing; end with EXIT_CONFIG where a server could not start."""
-    from headway.protocol import check, signals
+    from headway.protocol import check
+    from headway.protocol.process import signals
 
     wrong = list(check.faults(config))
     for line in wrong or check.remarks(config):

@@ -15,15 +15,15 @@ from headway.core.config import Config
 from headway.core.errors import ConfigError, JournalError
 from headway.core.journal import schema
 from headway.core.tasks.registry import REGISTRY, add_working_directory, load
-from headway.protocol import handover, listener
-from headway.protocol.clients import Clients
+from headway.protocol.access.clients import Clients
+from headway.protocol.process import deploy, listener
 
 NO_TASKS = "no tasks: name the modules that declare them under tasks: in config.yaml"
 
 
 def usable(config: Config) -> None:
     """Read the networks and import the task modules; raises ConfigError where one cannot be used."""
-    handover.compare_journals(config, os.environ)
+    deploy.compare_journals(config, os.environ)
     _networks(config)
     _tasks(config)
 
@@ -34,8 +34,8 @@ def faults(config: Config) -> Iterator[str]:
     The port is left out where the server that holds it has us look at what would come after it.
     """
     looks: list[Callable[[Config], None]] = [_networks, _journal, _port, _tasks]
-    if handover.looked_at(os.environ):
-        looks = [lambda config: handover.compare_journals(config, os.environ), _networks, _journal, _tasks]
+    if deploy.looked_at(os.environ):
+        looks = [lambda config: deploy.compare_journals(config, os.environ), _networks, _journal, _tasks]
     for look in looks:
         try:
             look(config)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from headway.core.config import Config
 from headway.core.local.engine import Engine
-from headway.protocol.limits import CLIENT_BYTES, CLIENTS_MOST
-from headway.protocol.lines import BYTES_MOST
+from headway.protocol.access.limits import CLIENT_BYTES, CLIENTS_MOST
+from headway.protocol.process.lines import BYTES_MOST
 
 # What each takes besides what is counted in bytes. A connection with its socket: its two known heads, what it may have
 # in its buffer before it is said not to read, and itself.

@@ -28,15 +28,16 @@ from headway.core.local.engine import Engine
 from headway.core.local.recovering import Recovering
 from headway.core.open import open_engine
 from headway.core.tasks.registry import REGISTRY
-from headway.protocol import check, footprint, handover, listener, logs, signals, systemd
-from headway.protocol.acceptor import Acceptor
-from headway.protocol.connection import Connection
-from headway.protocol.handover import Left, Program, Taken
-from headway.protocol.listener import Listener
-from headway.protocol.loop import run_to_its_end
-from headway.protocol.service import TICK_S, Service
-from headway.protocol.signals import Told
-from headway.protocol.systemd import Notifier
+from headway.protocol import check, footprint
+from headway.protocol.api.service import TICK_S, Service
+from headway.protocol.http.connection import Connection
+from headway.protocol.process import deploy, listener, logs, signals, systemd
+from headway.protocol.process.acceptor import Acceptor
+from headway.protocol.process.deploy import Left, Program, Taken
+from headway.protocol.process.listener import Listener
+from headway.protocol.process.loop import run_to_its_end
+from headway.protocol.process.signals import Told
+from headway.protocol.process.systemd import Notifier
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ def run(config: Config) -> NoReturn:
         log.debug("variables that are no settings, and are ignored: %s", ", ".join(others))
     program, told, notifier = Program(config), Told(), Notifier(os.environ)
     # Before any code of a task runs, which is not to see what was passed.
-    before, passed = handover.take(os.environ), systemd.activated(os.environ)
+    before, passed = deploy.take(os.environ), systemd.activated(os.environ)
     if before is not None:
         told.listen_early()
     check.usable(config)
@@ -240,7 +241,7 @@ class Server:
         await service.close(LAST_BYTES_S)
         self._ticker.cancel()
         await self._engine.close()
-        left = handover.leave(self._listener, self._engine, since)
+        left = deploy.leave(self._listener, self._engine, since)
         log.info("executing the program anew: %s", " ".join(self._program.command))
         await self._told.hold()
         return left

@@ -13,8 +13,8 @@ import pytest
 import yaml
 from headway.core.config import Config, load
 from headway.core.job import MOVES, State
-from headway.protocol.problems import REFUSALS
-from headway.protocol.routes import ROUTES, Route
+from headway.protocol.api.routes import ROUTES, Route
+from headway.protocol.http.problems import REFUSALS
 
 from tests.conftest import Start
 

@@ -26,6 +26,12 @@ PACKAGES: dict[str, set[str]] = {
     "journal": {"processes"},
     "local": {"tasks", "processes", "board", "queue", "retry_after", "work", "journal"},
 }
+PROTOCOL: dict[str, set[str]] = {
+    "http": set(),
+    "process": set(),
+    "access": {"http"},
+    "api": {"http", "access"},
+}
 OPEN = {"local", "journal", "tasks"}
 
 
@@ -96,7 +102,9 @@ def test_there_are_no_cycles() -> None:
         edges = {module: needs for module, needs in edges.items() if module not in leaves}
 
 
-@pytest.mark.parametrize("folder", [*ALLOWED, *(f"core/{package}" for package in PACKAGES)])
+@pytest.mark.parametrize(
+    "folder", [*ALLOWED, *(f"core/{package}" for package in PACKAGES), *(f"protocol/{package}" for package in PROTOCOL)]
+)
 def test_each_file_stands_in_the_reading_order_of_its_package(folder: str) -> None:
     order = ast.get_docstring(ast.parse((ROOT / folder / "__init__.py").read_text())) or ""
     files = {path.stem for path in (ROOT / folder).glob("*.py")} - {"__init__"}

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from headway.core.errors import ConfigError
-from headway.protocol import systemd
+from headway.protocol.process import systemd
 
 from tests.end_to_end.process import ROOT, Server
 from tests.protocol.wire import PATIENCE_S

@@ -15,9 +15,9 @@ from headway.core.job import Submission
 from headway.core.journal.writer_link import Link
 from headway.core.local.admission import Admission
 from headway.protocol import server
-from headway.protocol.answering import Answering
-from headway.protocol.polls import Client
-from headway.protocol.turn import Turn
+from headway.protocol.api.polls import Client
+from headway.protocol.http.outbox import Answering
+from headway.protocol.http.round import Turn
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.core.journal.watched_writer import say

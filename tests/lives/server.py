@@ -28,8 +28,8 @@ from headway.core.local.deploy import Carried
 from headway.core.local.engine import Engine
 from headway.core.open import open_engine
 from headway.core.tasks.registry import Options, Registry
-from headway.protocol.connection import Connection
-from headway.protocol.service import Service
+from headway.protocol.api.service import Service
+from headway.protocol.http.connection import Connection
 
 from tests.protocol.wire import Answer, parse_head, post, request, submission
 

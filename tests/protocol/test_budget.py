@@ -9,7 +9,7 @@ import time
 from contextlib import ExitStack, suppress
 
 import pytest
-from headway.protocol.budget import Budget
+from headway.protocol.http.budget import Budget
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from headway.core import errors
 from headway.core.errors import HeadwayError
-from headway.protocol.problems import REFUSALS
+from headway.protocol.http.problems import REFUSALS
 
 from tests.conftest import Start
 from tests.end_to_end.process import Gate, Server, launch

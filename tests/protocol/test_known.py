@@ -9,8 +9,8 @@ import pytest
 from headway.core.config import Config
 from headway.core.local.engine import Engine
 from headway.core.local.recovering import Recovering
-from headway.protocol.connection import Connection
-from headway.protocol.service import Service
+from headway.protocol.api.service import Service
+from headway.protocol.http.connection import Connection
 
 from tests.end_to_end.process import Gate, Server
 from tests.protocol.wire import Answer, post, request, submission

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 from headway.core.config import Config
 from headway.core.errors import ConfigError
-from headway.protocol.clients import Clients
-from headway.protocol.limits import CLIENT_BYTES, CLIENTS_MOST, Rate, limits
+from headway.protocol.access.clients import Clients
+from headway.protocol.access.limits import CLIENT_BYTES, CLIENTS_MOST, Rate, limits
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from headway.protocol import lines as lines_module
-from headway.protocol.lines import Lines
-from headway.protocol.logs import JsonFormatter, PlainFormatter
+from headway.protocol.process import lines as lines_module
+from headway.protocol.process.lines import Lines
+from headway.protocol.process.logs import JsonFormatter, PlainFormatter
 
 
 def record(message: object, *arguments: object, **brought: object) -> logging.LogRecord:

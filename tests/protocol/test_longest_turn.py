@@ -24,9 +24,9 @@ from headway.core.job import Submission
 from headway.core.local.engine import Engine
 from headway.core.tasks.registry import Options, Registry
 from headway.core.tasks.result import Result
-from headway.protocol.connection import Connection
+from headway.protocol.api.service import Service
+from headway.protocol.http.connection import Connection
 from headway.protocol.server import GC_THRESHOLD
-from headway.protocol.service import Service
 
 from tests.protocol.wire import post, request, submission
 from tests.slowness import slowness

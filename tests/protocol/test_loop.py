@@ -5,8 +5,8 @@ import signal
 from collections.abc import Callable
 
 import pytest
-from headway.protocol import loop as loop_module
-from headway.protocol.loop import run_to_its_end
+from headway.protocol.process import loop as loop_module
+from headway.protocol.process.loop import run_to_its_end
 
 PATIENCE_S = 10
 

@@ -15,9 +15,9 @@ from headway.core.local.durable import Durable
 from headway.core.local.engine import Engine
 from headway.core.open import open_engine
 from headway.core.tasks.registry import Options, Registry
-from headway.protocol.connection import Connection
-from headway.protocol.service import Service
-from headway.protocol.turn import LARGE_BYTES
+from headway.protocol.api.service import Service
+from headway.protocol.http.connection import Connection
+from headway.protocol.http.round import LARGE_BYTES
 
 from tests.protocol.wire import post, request, submission
 
@@ -259,7 +259,7 @@ def test_clients_take_turns_whatever_they_ask_for(monkeypatch: pytest.MonkeyPatc
         (greedy, much), (modest, little) = connect(), connect()
         # Time passes with each look at it.
         seconds = iter(range(1000, 1_000_000))
-        monkeypatch.setattr("headway.protocol.turn.time.monotonic", lambda: float(next(seconds)))
+        monkeypatch.setattr("headway.protocol.http.round.time.monotonic", lambda: float(next(seconds)))
         greedy.data_received(request("GET", "/healthz") * 200)
         modest.data_received(request("GET", "/healthz"))
         service.turn.end()
@@ -277,7 +277,7 @@ def test_clients_take_turns_whatever_they_ask_for(monkeypatch: pytest.MonkeyPatc
 def test_what_waits_for_its_turn_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     def test(service: Service, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
         clients = [connect() for _ in range(6)]
-        monkeypatch.setattr("headway.protocol.turn.time.monotonic", iter(range(1000, 1_000_000)).__next__)
+        monkeypatch.setattr("headway.protocol.http.round.time.monotonic", iter(range(1000, 1_000_000)).__next__)
         service.turn._late_most = 3 * LARGE_BYTES
         row = request("GET", "/healthz") * (LARGE_BYTES // 30)
         for client, _ in clients:

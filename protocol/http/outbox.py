@@ -22,11 +22,12 @@ from collections.abc import Callable
 from math import inf
 
 from headway.core.errors import HeadwayError
-from headway.protocol import problems, routes
-from headway.protocol.problems import Refusal
-from headway.protocol.request import Request
-from headway.protocol.responses import Answer, Held, Hold, Long, with_connection
-from headway.protocol.service import LINGER_S, Service
+from headway.protocol.api import routes
+from headway.protocol.api.service import LINGER_S, Service
+from headway.protocol.http import problems
+from headway.protocol.http.problems import Refusal
+from headway.protocol.http.request import Request
+from headway.protocol.http.responses import Answer, Held, Hold, Long, with_connection
 
 log = logging.getLogger(__name__)
 access = logging.getLogger("headway.access")

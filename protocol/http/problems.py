@@ -18,8 +18,8 @@ from headway.core.errors import (
     QueueFullError,
     RecoveringError,
 )
-from headway.protocol.clock import Clock
-from headway.protocol.responses import PROBLEM, STATUS_LINES, complete
+from headway.protocol.http.clock import Clock
+from headway.protocol.http.responses import PROBLEM, STATUS_LINES, complete
 
 # reason: (status, title). The reason names the problem's type and its count in /metrics.
 REFUSALS: dict[str, tuple[int, str]] = {

@@ -16,9 +16,9 @@ import time
 from collections.abc import Callable
 
 from headway.core.config import Config
-from headway.protocol.clients import Clients
-from headway.protocol.problems import Refusal
-from headway.protocol.request import SENDING, Request
+from headway.protocol.access.clients import Clients
+from headway.protocol.http.problems import Refusal
+from headway.protocol.http.request import SENDING, Request
 
 # What a rate keeps of a client takes at most: its keys, its times and its entries, in all three dicts.
 CLIENT_BYTES = 512

@@ -15,7 +15,7 @@ from copy import copy
 
 from headway.core.config import Limits
 from headway.core.errors import HeadwayError
-from headway.protocol.problems import METHODS, Refusal
+from headway.protocol.http.problems import METHODS, Refusal
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpRequestParser
 
 # The header fields that any route looks at; all others are counted and dropped.

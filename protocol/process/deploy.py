@@ -21,7 +21,7 @@ from headway.core.config import Config
 from headway.core.errors import ConfigError
 from headway.core.local.deploy import Carried
 from headway.core.local.engine import Engine
-from headway.protocol.listener import Listener
+from headway.protocol.process.listener import Listener
 
 # Not HEADWAY_…, which would be a setting.
 VARIABLE = "_HEADWAY_HANDOVER"

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from typing import Protocol
 
-from headway.protocol.polls import Client
+from headway.protocol.api.polls import Client
 
 log = logging.getLogger(__name__)
 

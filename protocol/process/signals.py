@@ -20,7 +20,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn, TypeVar
 
 from headway.core import forks
-from headway.protocol import logs
+from headway.protocol.process import logs
 
 log = logging.getLogger(__name__)
 

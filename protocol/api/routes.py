@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from headway.protocol import batches, health, jobs, submissions
-from headway.protocol.problems import Refusal
-from headway.protocol.request import Request
-from headway.protocol.responses import Answer, Held
-from headway.protocol.service import Service
+from headway.protocol.api import batches, health, jobs, submissions
+from headway.protocol.api.service import Service
+from headway.protocol.http.problems import Refusal
+from headway.protocol.http.request import Request
+from headway.protocol.http.responses import Answer, Held
 
 Answerer = Callable[[Service, Request, bytes], Answer | Held]
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import orjson
-from headway.protocol import metrics
-from headway.protocol.request import Request
-from headway.protocol.responses import JSON, STATUS_LINES, bodiless, complete
-from headway.protocol.service import Service
+from headway.protocol.api import metrics
+from headway.protocol.api.service import Service
+from headway.protocol.http.request import Request
+from headway.protocol.http.responses import JSON, STATUS_LINES, bodiless, complete
 
 
 def healthz(service: Service, request: Request, _: bytes) -> bytes:

@@ -14,12 +14,12 @@ from headway.core.errors import InvalidError
 from headway.core.job import State
 from headway.core.journal.reader import Saved
 from headway.core.status import Status
-from headway.protocol import bodies
-from headway.protocol.jobs import find, patience, with_document
-from headway.protocol.problems import Refusal
-from headway.protocol.request import Request
-from headway.protocol.responses import JSON, NAMES, Answer, Awaited, Held
-from headway.protocol.service import Service
+from headway.protocol.api import bodies
+from headway.protocol.api.jobs import find, patience, with_document
+from headway.protocol.api.service import Service
+from headway.protocol.http.problems import Refusal
+from headway.protocol.http.request import Request
+from headway.protocol.http.responses import JSON, NAMES, Answer, Awaited, Held
 
 REPLAYED = b"Idempotency-Replayed: true\r\n"
 _KEY = re.compile(rb"[A-Za-z0-9._~-]{1,200}")

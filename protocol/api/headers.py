@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from headway.core.job import State
 from headway.core.status import Status
-from headway.protocol.clock import Clock, http_date
-from headway.protocol.responses import JSON, NAMES, PROBLEM, REASONS, STATUS_LINES
+from headway.protocol.http.clock import Clock, http_date
+from headway.protocol.http.responses import JSON, NAMES, PROBLEM, REASONS, STATUS_LINES
 
 # The code that tells a client what to do, by state; see docs/protocol.md.
 CODES = {

@@ -25,8 +25,8 @@ from headway.core.board.rows import (
 )
 from headway.core.job import State
 from headway.core.local.engine import Engine
-from headway.protocol.clock import http_date
-from headway.protocol.heads import PROGRESS_FIELD, RUNNING_FIELDS, SUCCEEDED_FIELDS, WAITING_FIELDS, Heads
+from headway.protocol.api.headers import PROGRESS_FIELD, RUNNING_FIELDS, SUCCEEDED_FIELDS, WAITING_FIELDS, Heads
+from headway.protocol.http.clock import http_date
 
 log = logging.getLogger(__name__)
 

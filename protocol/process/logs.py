@@ -21,7 +21,7 @@ from typing import Literal
 import orjson
 from headway.core import records
 from headway.core.config import Log
-from headway.protocol.lines import Lines
+from headway.protocol.process.lines import Lines
 
 COLOURS = {logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m", logging.CRITICAL: "\x1b[31m"}
 RESET = "\x1b[0m"

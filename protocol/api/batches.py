@@ -9,12 +9,14 @@ import orjson
 from headway.core.board.idempotency import Key
 from headway.core.job import State
 from headway.core.status import BatchStatus
-from headway.protocol import bodies
-from headway.protocol.heads import media_type
-from headway.protocol.jobs import patience, when_safe
-from headway.protocol.problems import Refusal, document
-from headway.protocol.request import Request
-from headway.protocol.responses import (
+from headway.protocol.api import bodies
+from headway.protocol.api.headers import media_type
+from headway.protocol.api.jobs import patience, when_safe
+from headway.protocol.api.service import Service
+from headway.protocol.api.submissions import REPLAYED, check_content, key_of
+from headway.protocol.http.problems import Refusal, document
+from headway.protocol.http.request import Request
+from headway.protocol.http.responses import (
     JSON,
     NAMES,
     PROBLEM,
@@ -25,8 +27,6 @@ from headway.protocol.responses import (
     bodiless,
     complete,
 )
-from headway.protocol.service import Service
-from headway.protocol.submissions import REPLAYED, check_content, key_of
 
 # A batch of so many jobs is answered for in the turn after the one that took them, which that has filled.
 LARGE = 200

@@ -6,7 +6,7 @@ same, and the length is plain digits, the parser would find what it found before
 
 from __future__ import annotations
 
-from headway.protocol.request import Request
+from headway.protocol.http.request import Request
 
 NAME = b"\r\ncontent-length:"
 # A head that is longer is not kept: each client may have one of a POST, and of a HEAD.

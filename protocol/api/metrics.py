@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from headway.core.job import State
 from headway.core.journal.journal import Journal
 from headway.core.stats import SECONDS_BOUNDS, Histogram
-from headway.protocol.service import Service
+from headway.protocol.api.service import Service
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector

@@ -16,16 +16,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeVar, cast
 
-from headway.protocol import routes
-from headway.protocol.answering import OUT_MOST, WAITING_BYTES, Answering
-from headway.protocol.known import KNOWN_BYTES, KnownHead
-from headway.protocol.polls import HEAD_JOB, ID, REST, TARGET
-from headway.protocol.problems import Refusal, retry_after
-from headway.protocol.request import SENDING, Request, head_too_large, refused
-from headway.protocol.responses import CONTINUE, JSON
-from headway.protocol.service import Service
-from headway.protocol.submissions import check_content, confirm_plain, submit_plain
-from headway.protocol.turn import END
+from headway.protocol.api import routes
+from headway.protocol.api.polls import HEAD_JOB, ID, REST, TARGET
+from headway.protocol.api.service import Service
+from headway.protocol.api.submissions import check_content, confirm_plain, submit_plain
+from headway.protocol.http.outbox import OUT_MOST, WAITING_BYTES, Answering
+from headway.protocol.http.problems import Refusal, retry_after
+from headway.protocol.http.repeated import KNOWN_BYTES, KnownHead
+from headway.protocol.http.request import SENDING, Request, head_too_large, refused
+from headway.protocol.http.responses import CONTINUE, JSON
+from headway.protocol.http.round import END
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade
 
 log = logging.getLogger(__name__)

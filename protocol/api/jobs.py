@@ -17,10 +17,11 @@ from headway.core.faults import faults, few
 from headway.core.job import State
 from headway.core.status import Status
 from headway.core.tasks.result import Result
-from headway.protocol.documents import ended_document, job_members, status_document
-from headway.protocol.problems import Refusal, document
-from headway.protocol.request import Request
-from headway.protocol.responses import (
+from headway.protocol.api.documents import ended_document, job_members, status_document
+from headway.protocol.api.service import Service
+from headway.protocol.http.problems import Refusal, document
+from headway.protocol.http.request import Request
+from headway.protocol.http.responses import (
     JSON,
     NAMES,
     PROBLEM,
@@ -32,7 +33,6 @@ from headway.protocol.responses import (
     complete,
     complete_shared,
 )
-from headway.protocol.service import Service
 from msgspec import Meta
 
 # Says something of a job in an answer with further header lines.

@@ -11,12 +11,12 @@ from typing import Protocol
 from headway.core.config import Config
 from headway.core.local.engine import Engine
 from headway.core.slices import in_slices
-from headway.protocol.budget import Budget
-from headway.protocol.clock import Clock
-from headway.protocol.heads import Heads
-from headway.protocol.limits import limits
-from headway.protocol.polls import Polls
-from headway.protocol.turn import Turn
+from headway.protocol.access.limits import limits
+from headway.protocol.api.headers import Heads
+from headway.protocol.api.polls import Polls
+from headway.protocol.http.budget import Budget
+from headway.protocol.http.clock import Clock
+from headway.protocol.http.round import Turn
 
 TICK_S = 1.0
 # Seconds in which a client may end its side of a connection that has had its last answer.
