@@ -16,5 +16,6 @@ The packages, each of which imports only packages above it:
 - ``journal``: what is on disk;
 - ``local``: the engine in one process, which all of them make.
 
-``open`` opens the engine that the settings ask for.
+``interface`` is what every engine can do, and all that the protocol sees of one. ``open`` opens the engine that the
+settings ask for.
 """

@@ -9,7 +9,7 @@ from pathlib import Path
 from headway.core.config import Config
 from headway.core.journal.journal import Journal
 from headway.core.local.deploy import Carried
-from headway.core.local.engine import Engine
+from headway.core.local.engine import LocalEngine
 from headway.core.tasks.registry import Registry
 
 log = logging.getLogger(__name__)
@@ -17,14 +17,14 @@ log = logging.getLogger(__name__)
 
 def open_engine(
     config: Config, registry: Registry, progress: Callable[[int], object], before: Carried | None = None
-) -> Engine:
+) -> LocalEngine:
     """Open the engine that ``config`` describes; with a journal to be called outside of the event loop.
 
     Without one it goes on from ``before``, if there was an image of the program before this one. ``progress`` is told
     now and then how many jobs were read. Raises JournalError where the journal cannot be used.
     """
     if config.journal.path is None:
-        return Engine(config, registry, before=before)
+        return LocalEngine(config, registry, before=before)
     # Whatever directory a task enters later.
     journal = Journal(Path(config.journal.path).absolute(), config.journal.sync)
     if journal.found.lost:
@@ -34,7 +34,7 @@ def open_engine(
             journal.found.lost,
         )
     try:
-        engine = Engine(config, registry, journal)
+        engine = LocalEngine(config, registry, journal)
         engine.restore(progress)
     except BaseException:
         journal.abandon()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from headway.core.config import Config
-from headway.core.local.engine import Engine
+from headway.core.stats import Counts
 from headway.protocol.access.limits import CLIENT_BYTES, CLIENTS_MOST
 from headway.protocol.process.lines import BYTES_MOST
 
@@ -16,13 +16,13 @@ JOB_BYTES = 1024
 KEY_BYTES = 512
 
 
-def parts(config: Config, engine: Engine) -> dict[str, int]:
+def parts(config: Config, counts: Counts) -> dict[str, int]:
     """Return the bytes that each part of the server takes at most, besides the program and what tasks take."""
     # Of the unanswered requests as much again may wait for its turn of the loop.
     jobs = config.queue.size + config.workers
     counted = CLIENTS_MOST * (bool(config.rates.submits) + bool(config.rates.polls))
     return {
-        "board and rings": engine.memory_bytes,
+        "board and rings": counts.memory_bytes,
         "results": config.results.max_bytes + config.results.max_result_bytes,
         "payloads": config.queue.max_bytes,
         f"{jobs} jobs": jobs * JOB_BYTES,

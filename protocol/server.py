@@ -19,18 +19,19 @@ import os
 import resource
 import sys
 import time
-from typing import NoReturn, cast
+from typing import NoReturn
 
 from headway.core import forks
 from headway.core.apart import apart
 from headway.core.config import Config, ignored
-from headway.core.local.engine import Engine
+from headway.core.local.engine import LocalEngine
 from headway.core.local.recovering import Recovering
 from headway.core.open import open_engine
 from headway.core.tasks.registry import REGISTRY
 from headway.protocol import check, footprint
-from headway.protocol.api.service import TICK_S, Service
+from headway.protocol.api.app import Api
 from headway.protocol.http.connection import Connection
+from headway.protocol.http.connections import TICK_S
 from headway.protocol.process import deploy, listener, logs, signals, systemd
 from headway.protocol.process.acceptor import Acceptor
 from headway.protocol.process.deploy import Left, Program, Taken
@@ -114,14 +115,14 @@ class Server:
         self._told.listen()
         self._keep_from_children()
         recovering = Recovering(self._config)
-        self._service = Service(self._config, cast(Engine, recovering))
+        self._api = Api(self._config, recovering)
         if before is None:
             self._accept()
         self._ticker = asyncio.create_task(self._tick())
         engine = await self._open(recovering, before)
         if engine is None:
             return 0
-        self._engine = self._service.engine = engine
+        self._engine = self._api.service.engine = engine
         engine.start(_journal_failed)
         if before is not None:
             # Who came meanwhile goes on waiting until now, rather than to be told that we do not know yet.
@@ -152,9 +153,9 @@ class Server:
 
     def _accept(self) -> None:
         backlog = self._config.server.backlog
-        self._acceptor = Acceptor(self._listener.socket, backlog, lambda: Connection(self._service))
+        self._acceptor = Acceptor(self._listener.socket, backlog, lambda: Connection(self._api.connections))
 
-    async def _open(self, recovering: Recovering, before: Taken | None) -> Engine | None:
+    async def _open(self, recovering: Recovering, before: Taken | None) -> LocalEngine | None:
         """Open the engine, off the loop where there is a journal to read; None where a signal came first."""
         path = self._config.journal.path
         if path is None:
@@ -180,15 +181,17 @@ class Server:
         """Drain, and end all there is."""
         self._notifier.stopping()
         engine, config = self._engine, self._config
-        active = len(engine.active)
+        active = engine.counts().active
         text = "draining: %d jobs; %g s for those to finish that are waited for; a second signal ends at once"
         log.info(text, active, config.drain_timeout)
         left = await engine.drain(config.drain_timeout)
         if active:
             # Whoever waits for one of the last jobs can still read how it ended.
             await asyncio.sleep(config.drain_linger)
-        if engine.journal is not None:
-            log.info("drained: %d jobs are left to the next start, %d of them still running", len(engine.active), left)
+        if engine.durable:
+            log.info(
+                "drained: %d jobs are left to the next start, %d of them still running", engine.counts().active, left
+            )
             left = 0
         elif left:
             log.error("drain_timeout is over: %d jobs are lost", left)
@@ -196,7 +199,7 @@ class Server:
             log.info("drained")
         await self._acceptor.stop()
         self._listener.socket.close()
-        await self._service.close()
+        await self._api.connections.close()
         self._ticker.cancel()
         await engine.stop()
         await engine.close()
@@ -223,22 +226,22 @@ class Server:
         """Let end what has to be over before the program is executed anew; return what is not, None where all is."""
         seconds = self._config.drain_timeout
         text = "deploying: %d jobs; %g s for those to finish that are waited for"
-        log.info(text, len(self._engine.active), seconds)
+        log.info(text, self._engine.counts().active, seconds)
         left = await self._engine.drain(seconds)
-        if left and self._engine.journal is None:
+        if left and not self._engine.durable:
             return f"{left} jobs were not over within drain_timeout"
         # What still runs is begun again by the new image.
         return None
 
     async def _leave(self) -> Left:
         """End all but the socket and the rows, and return what goes over."""
-        service = self._service
+        connections = self._api.connections
         await self._engine.stop()
-        await service.wind_down(LAST_ANSWERS_S)
+        await connections.wind_down(LAST_ANSWERS_S)
         await self._acceptor.stop()
         since = time.monotonic()
-        await service.wind_down(LATE_ANSWERS_S)
-        await service.close(LAST_BYTES_S)
+        await connections.wind_down(LATE_ANSWERS_S)
+        await connections.close(LAST_BYTES_S)
         self._ticker.cancel()
         await self._engine.close()
         left = deploy.leave(self._listener, self._engine, since)
@@ -249,28 +252,28 @@ class Server:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
-            self._service.tick()
+            self._api.connections.tick()
             self._notifier.alive()
 
     def _announce(self, before: Taken | None) -> None:
-        config, engine, board = self._config, self._engine, self._engine.board
-        parts = footprint.parts(config, engine)
+        config, counts = self._config, self._engine.counts()
+        parts = footprint.parts(config, counts)
         told = ", ".join(f"{name} {size_bytes / 2**20:.1f}" for name, size_bytes in parts.items())
         log.info(
             "board: %d rows of %d bytes; memory in MiB: %s: at most %.1f MiB besides the program and its tasks",
-            board.rows,
-            board.size_bytes // board.rows,
+            counts.rows,
+            counts.row_bytes,
             told,
             sum(parts.values()) / 2**20,
         )
-        if not engine.registry.tasks:
+        if not REGISTRY.tasks:
             log.warning(check.NO_TASKS)
         if before is not None:
             log.info("deployed; nobody was answered for %.2f s", time.monotonic() - before.since)
         url = self._listener.url
         if not check.is_loopback(self._listener.socket.getsockname()[0]):
             log.warning(check.beyond_loopback(url))
-        log.info("serving %s with %d workers and %d tasks", url, config.workers, len(engine.registry.tasks))
+        log.info("serving %s with %d workers and %d tasks", url, config.workers, len(REGISTRY.tasks))
         self._notifier.ready(f"serving {url}")
 
 

@@ -77,7 +77,28 @@ def test_the_packages_of_core_are_those_that_have_a_rule() -> None:
 def test_the_words_import_only_each_other() -> None:
     found = {path.name: packages_of(path) for path in CORE.glob("*.py")}
     assert found.pop("open.py") <= OPEN
+    assert found.pop("interface.py") <= {"tasks", "board"}
     assert {name: packages for name, packages in found.items() if packages} == {}
+
+
+@pytest.mark.parametrize("package", PROTOCOL)
+def test_packages_of_protocol_import_one_way(package: str) -> None:
+    wrong = {}
+    for path in (ROOT / "protocol" / package).glob("*.py"):
+        names = [name.split(".") for name in imports(path)]
+        found = {name[2] for name in names if name[:2] == ["headway", "protocol"] and len(name) > 2}
+        wrong[path.name] = found - PROTOCOL[package] - {package}
+    assert {name: found for name, found in wrong.items() if found} == {}
+
+
+# The packages of core that may be seen of each; all may see the words.
+SEEN: dict[str, set[str]] = {"http": set(), "access": set(), "api": {"tasks", "board"}}
+
+
+@pytest.mark.parametrize("package", SEEN)
+def test_the_protocol_sees_an_engine_by_its_interface(package: str) -> None:
+    wrong = {path.name: packages_of(path) - SEEN[package] for path in (ROOT / "protocol" / package).glob("*.py")}
+    assert {name: found for name, found in wrong.items() if found} == {}
 
 
 def modules() -> dict[str, set[str]]:

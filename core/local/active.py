@@ -25,7 +25,7 @@ from headway.core.board.results import Results
 from headway.core.config import Config
 from headway.core.ids import COUNT_MASK, Ids
 from headway.core.job import Job, Reason, State
-from headway.core.local.uncommitted import Owed
+from headway.core.local.uncommitted import Uncommitted
 from headway.core.local.waiters import Waiters
 from headway.core.processes.pool import pool_for
 from headway.core.queue.queue import Queue
@@ -91,8 +91,8 @@ class Active:
         # When jobs that wait fail because their deadline has come.
         self.deadlines = Schedule()
         self.waiters = Waiters()
-        # What is not safe yet, by sequence number, in the order of the changes; in memory nothing ever is owed.
-        self._owed: dict[int, Owed] = {}
+        # By sequence number, in the order of the changes; always empty without a journal.
+        self._uncommitted: dict[int, Uncommitted] = {}
         # Set when there is no job, for who waits for that.
         self._none: asyncio.Event | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -113,24 +113,14 @@ class Active:
         """Delete what retention has given up: in memory there is nothing to do, since its row is used again."""
         return ()
 
-    def owes(self, sequence: int) -> bool:
-        """Whether what was last done about a job is not safe yet; nobody is to be told of it before it is."""
-        return sequence in self._owed
+    def uncommitted(self, sequence: int) -> Uncommitted | None:
+        """Return the last change of a job while it is not on disk; nobody is to be told of it before it is."""
+        return self._uncommitted.get(sequence)
 
-    def owed(self, sequence: int) -> Owed | None:
-        """Return what is owed of a job; None where it is safe."""
-        return self._owed.get(sequence)
-
-    def last_owed(self, sequences: Sequence[int]) -> int:
-        """Return the job that is safe last; 0 where all are."""
-        owed = [sequence for sequence in sequences if sequence in self._owed]
-        return max(owed, key=lambda sequence: self._owed[sequence].change, default=0)
-
-    def when_safe(self, sequence: int, wake: Callable[[], object]) -> Owed:
-        """Have ``wake`` called when what is owed of a job is safe, or was rejected; return what is owed."""
-        owed = self._owed[sequence]
-        owed.wakes += (wake,)
-        return owed
+    def last_uncommitted(self, sequences: Sequence[int]) -> Uncommitted | None:
+        """Return the change of these jobs that is committed last; None where all are."""
+        changes = [self._uncommitted[sequence] for sequence in sequences if sequence in self._uncommitted]
+        return max(changes, key=lambda change: change.number, default=None)
 
     async def finish(self, timeout_s: float) -> int:
         """Wait until all jobs are over; return how many are not."""

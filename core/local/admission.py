@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from math import ceil, inf
 
-from headway.core.board.batches import Batches
 from headway.core.board.board import Board
 from headway.core.board.idempotency import Key, Keyed
 from headway.core.board.outcomes import word
@@ -26,9 +25,8 @@ from headway.core.ids import Ids
 from headway.core.job import Job, State, Submission
 from headway.core.journal.reader import Saved
 from headway.core.local.active import Active
-from headway.core.local.reading import Reading
 from headway.core.retry_after.estimate import SUCCESSOR_S
-from headway.core.status import BatchStatus, Status
+from headway.core.status import Status
 from headway.core.task import Task
 from headway.core.tasks.registry import Registry
 
@@ -37,7 +35,7 @@ EMPTY, SCHEDULED, QUEUED = State.EMPTY, State.SCHEDULED, State.QUEUED
 
 
 class Admission:
-    """Takes jobs. ``unseen``: a row is EMPTY until its job is safe, as with a journal."""
+    """Takes jobs. ``unseen``: a row is EMPTY until its submission is committed, as with a journal."""
 
     def __init__(
         self,
@@ -46,8 +44,6 @@ class Admission:
         keys: Ids,
         board: Board,
         active: Active,
-        batches: Batches,
-        reading: Reading,
         unseen: bool,
     ) -> None:
         self._config = config
@@ -55,22 +51,15 @@ class Admission:
         self._ids = keys
         self._board = board
         self._active = active
-        self._batches = batches
-        self._reading = reading
         self._unseen = unseen
         self._payloads_most = config.queue.max_bytes
         self.draining = False
 
-    def submit(self, submission: Submission, key: Key | None = None) -> Status:
-        """Take a job; where it ``owes``, the job is taken once that is safe, and EMPTY until then.
-
-        Raises UnknownTaskError, QueueFullError, JournalFullError or DrainingError, in which case nothing was changed.
-        """
-        now = time.monotonic()
-        return self._told(self.take(submission, now, key), now)
-
     def take(self, submission: Submission, now: float, key: Key | None = None) -> int:
-        """Do what ``submit`` does, and return the sequence number alone."""
+        """Take a job and return its number; with a journal its row is EMPTY until its submission is committed.
+
+        Raises UnknownTaskError, or as ``check_room`` does, in which case nothing was changed.
+        """
         task = self._registry.by_name.get(submission.task)
         if task is None:
             raise UnknownTaskError([("task", self._not_known(submission))])
@@ -83,11 +72,11 @@ class Admission:
         self._begin(sequence, task, submission, now, key)
         return sequence
 
-    def submit_many(self, submissions: Sequence[Submission], key: Key | None = None) -> BatchStatus:
-        """Take 1 to 1,000 jobs as a batch, all of them or none.
+    def take_batch(self, submissions: Sequence[Submission], now: float, key: Key | None = None) -> int:
+        """Take 1 to 1,000 jobs as a batch, all of them or none, and return the number of the first.
 
-        Raises UnknownTaskError, whose faults name each by its index, QueueFullError, JournalFullError or DrainingError,
-        in which case nothing was changed. They are safe, as ``submit`` says, when the last of them is.
+        Raises UnknownTaskError, whose faults name each by its index, or as ``check_room`` does, in which case nothing
+        was changed. They are committed together.
         """
         known = self._registry.by_name
         unknown = ((index, wanted) for index, wanted in enumerate(submissions) if wanted.task not in known)
@@ -95,7 +84,7 @@ class Admission:
         if faults:
             raise UnknownTaskError(faults)
         self.check_room(len(submissions), sum(len(submission.payload) for submission in submissions))
-        now, count = time.monotonic(), len(submissions)
+        count = len(submissions)
         tasks = [known[submission.task] for submission in submissions]
         first = self._board.open_many(
             [EMPTY if self._unseen else SCHEDULED if submission.delay else QUEUED for submission in submissions],
@@ -110,7 +99,7 @@ class Admission:
                 self._begin(sequence, task, submission, now, key, batch)
                 # It stands for the batch, and is kept with the first of its jobs.
                 key = None
-        return self._batches.status(first, count, now)
+        return first
 
     def _not_known(self, submission: Submission) -> str:
         return f"{submission.task!r} is not one of: {', '.join(sorted(self._registry.by_name)) or 'none'}"
@@ -133,52 +122,20 @@ class Admission:
         self._active.queue.payload_bytes += len(job.payload)
         self._active.begin(job, submission.delay, now, key)
 
-    def _told(self, sequence: int, now: float) -> Status:
-        """Return the status of a job that was just taken."""
-        if self._unseen:
-            return self._reading.unseen(sequence)
-        return self._reading.status(self._board.at(sequence), now)
-
-    def confirmed(self, sequence: int) -> Status:
-        """Return what is known of a job whose submission was owed, and is no more; raises JournalFullError."""
-        row = self._board.row(sequence)
-        if row < 0:
-            # It has not had the time to expire: it was rejected.
-            raise JournalFullError
-        return self._reading.status(row, time.monotonic())
-
-    def confirmed_batch(self, batch: BatchStatus) -> BatchStatus:
-        """Do what ``confirmed`` does for a batch."""
-        now = self._batches.peek(batch.id, time.monotonic())
-        if now is None or not now.pending:
-            # Its jobs have not had the time to end: they were rejected.
-            raise JournalFullError
-        return now
-
-    def replayed(self, key: Key) -> Status | None:
-        """Return the job that came under ``key``, EMPTY where that is not safe yet; None where none did.
+    def keyed(self, key: Key) -> Keyed | None:
+        """Return the job, or the batch, that came under ``key``; None where none did.
 
         Raises KeyReusedError where it came with other content.
         """
-        keyed = self._keyed(key)
-        return None if keyed is None else self._reading.at(keyed.sequence)
-
-    def replayed_batch(self, key: Key) -> BatchStatus | None:
-        """Do what ``replayed`` does for a batch; no job of one that is not safe yet is pending."""
-        keyed = self._keyed(key)
-        return None if keyed is None else self._batches.status(keyed.sequence, keyed.batch, time.monotonic())
-
-    def _keyed(self, key: Key) -> Keyed | None:
         keyed = self._active.keys.get(key.text, time.monotonic())
         if keyed is not None and keyed.digest != key.digest:
             raise KeyReusedError
         return keyed
 
-    def retry(self, status: Status, saved: Saved | None = None, key: Key | None = None) -> Status:
-        """Take a job that failed once more, under a new id, as it was submitted but for its delay.
+    def take_again(self, status: Status, saved: Saved | None, now: float, key: Key | None = None) -> int:
+        """Take a failed job as a new one and return its number; ``saved`` is what the journal has of it.
 
-        ``saved`` is what the journal has of it. Raises NotFailedError, PayloadGoneError, or as ``submit`` does; nothing
-        was changed then.
+        Raises NotFailedError, PayloadGoneError, or as ``check_room`` does; nothing was changed then.
         """
         if status.state != State.FAILED:
             raise NotFailedError
@@ -186,7 +143,7 @@ class Admission:
         if old is None:
             raise PayloadGoneError
         self.check_room(1, len(old.payload))
-        now, board = time.monotonic(), self._board
+        board = self._board
         row = board.row(status.sequence)
         if row < 0:
             # It has left the board while its payload was read.
@@ -196,7 +153,7 @@ class Admission:
         deadline = now + old.deadline - status.submitted
         self._active.queue.payload_bytes += len(old.payload)
         self._active.begin(Job(sequence, old.task, old.payload, old.timeout_s, deadline, old.retries), 0.0, now, key)
-        return self._told(sequence, now)
+        return sequence
 
     def _failed(self, status: Status, saved: Saved | None) -> Job | None:
         """Return a job that failed as it was submitted; None where that is not kept, or its task not declared."""

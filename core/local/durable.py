@@ -30,7 +30,7 @@ from headway.core.job import Job, Reason, State
 from headway.core.journal.attempts import Attempts
 from headway.core.journal.journal import Journal
 from headway.core.local.active import PAST_DEADLINE, Active
-from headway.core.local.uncommitted import Owed
+from headway.core.local.uncommitted import Uncommitted
 from headway.core.slices import in_slices
 from headway.core.tasks.registry import Registry
 from headway.core.tasks.result import Result
@@ -126,7 +126,7 @@ class Durable(Active):
             job.batch or None,
         )
         self.queue.reserved += 1
-        self._owed[sequence] = Owed(change, self._begin_now, (job, delay, now, key), self._begin_never)
+        self._uncommitted[sequence] = Uncommitted(change, self._begin_now, (job, delay, now, key), self._begin_never)
         if key is not None:
             self.keys.put(key.text, Keyed(sequence, key.digest, now, job.batch & COUNT_MASK))
 
@@ -144,7 +144,7 @@ class Durable(Active):
 
     def cancel(self, sequence: int) -> None:
         """End a job that waits now, one that runs once that is committed; one whose end is owed is left alone."""
-        if sequence in self._owed:
+        if sequence in self._uncommitted:
             return
         job, board, row, now = self.jobs[sequence], self.board, self.board.at(sequence), time.monotonic()
         if board.state(sequence) != State.RUNNING:
@@ -155,7 +155,7 @@ class Durable(Active):
         change = self.journal.cancel(
             sequence, board.attempt(row), started + self._epoch if started else None, now + self._epoch, self._ended
         )
-        self._owed[sequence] = Owed(change, self._cancel_now, (job, now, self._ended), self._cancel_never)
+        self._uncommitted[sequence] = Uncommitted(change, self._cancel_now, (job, now, self._ended), self._cancel_never)
 
     def _cancel_now(self, job: Job, now: float, place: int) -> None:
         if self.board.state(job.sequence) == State.RUNNING:
@@ -182,7 +182,7 @@ class Durable(Active):
         self._set_timer()
 
     def _settle(self, job: Job, outcome: Outcome, now: float) -> None:
-        if job.sequence in self._owed:
+        if job.sequence in self._uncommitted:
             # Its cancellation is owed: if that is refused, this is how the attempt ended.
             self._settled[job.sequence] = outcome, now
         else:
@@ -190,9 +190,9 @@ class Durable(Active):
 
     def forget(self, sequence: int) -> None:
         """Forget the result of a job that is over, once that is committed."""
-        if sequence not in self._owed:
+        if sequence not in self._uncommitted:
             change = self.journal.forget_result(sequence)
-            self._owed[sequence] = Owed(change, self._forget_now, (sequence,), self._forget_never)
+            self._uncommitted[sequence] = Uncommitted(change, self._forget_now, (sequence,), self._forget_never)
 
     def _forget_never(self, _: int) -> None:
         """A deletion was refused: the result is still there."""
@@ -238,7 +238,9 @@ class Durable(Active):
             None if result is None else result.media_type,
             None if result is None else result.body,
         )
-        self._owed[job.sequence] = Owed(change, self._end_now, (self._ended, job, state, now, result, reason))
+        self._uncommitted[job.sequence] = Uncommitted(
+            change, self._end_now, (self._ended, job, state, now, result, reason)
+        )
 
     def _end_now(self, place: int, job: Job, state: State, now: float, result: Result | None, reason: Reason) -> None:
         self.attempts.release(job.sequence)
@@ -261,11 +263,11 @@ class Durable(Active):
             shown = -1
             while shown < self._safe:
                 shown = self._safe
-                for sequence in self._owed_up_to(shown):
-                    owed = self._owed.pop(sequence)
-                    owed.show(*owed.arguments)
-                    if owed.wakes:
-                        owed.wake()
+                for sequence in self._committed_up_to(shown):
+                    change = self._uncommitted.pop(sequence)
+                    change.show(*change.arguments)
+                    if change.wakes:
+                        change.wake()
                     yield
                 # Only now, so that a job is answered for before it begins.
                 if self.board.count[State.QUEUED]:
@@ -274,11 +276,11 @@ class Durable(Active):
         finally:
             self._is_showing = False
 
-    def _owed_up_to(self, changes: int) -> list[int]:
+    def _committed_up_to(self, changes: int) -> list[int]:
         """Return the jobs of which something is owed that is on disk, in the order of the changes."""
         found = []
-        for sequence, owed in self._owed.items():
-            if owed.change > changes:
+        for sequence, change in self._uncommitted.items():
+            if change.number > changes:
                 break
             found.append(sequence)
         return found
@@ -298,16 +300,16 @@ class Durable(Active):
     def _no_room(self, refused: list[int]) -> None:
         """What clients asked for about the jobs in ``refused`` was not committed, and will not be."""
         for sequence in refused:
-            owed = self._owed.pop(sequence)
-            assert owed.undo is not None
-            owed.undo(*owed.arguments)
-            owed.no_room = True
-            owed.wake()
-        for owed in list(self._owed.values()):
+            change = self._uncommitted.pop(sequence)
+            assert change.undo is not None
+            change.undo(*change.arguments)
+            change.no_room = True
+            change.wake()
+        for change in list(self._uncommitted.values()):
             # Its end is owed, and comes when there is room; who waits for it does not. What is on disk is being shown.
-            if owed.wakes and owed.change > self._safe:
-                owed.no_room = True
-                owed.wake()
+            if change.wakes and change.number > self._safe:
+                change.no_room = True
+                change.wake()
 
     # Life.
 
@@ -323,7 +325,7 @@ class Durable(Active):
         """Claim no more jobs; wait until none runs and nothing is owed; return how many still run."""
         self._closing = True
         deadline = time.monotonic() + timeout_s
-        while (self.board.count[State.RUNNING] or self._owed) and time.monotonic() < deadline:  # noqa: ASYNC110 — once
+        while (self.board.count[State.RUNNING] or self._uncommitted) and time.monotonic() < deadline:  # noqa: ASYNC110 — once
             await asyncio.sleep(LOOK_S)
         return self.board.count[State.RUNNING]
 
@@ -336,7 +338,7 @@ class Durable(Active):
         """End the workers; what still runs is begun again by the next start."""
         await super().stop()
         for sequence in self.jobs:
-            if self.board.state(sequence) == State.RUNNING and sequence not in self._owed:
+            if self.board.state(sequence) == State.RUNNING and sequence not in self._uncommitted:
                 # With its attempt, or it would be taken for what the server died of.
                 self._write_waiting(sequence, State.QUEUED)
 

@@ -1,7 +1,7 @@
-"""The engine: what the protocol knows of core, but for errors and config.
+"""The engine in one process: what the protocol calls, in memory or with a journal.
 
-``submit`` takes a job and ``submit_many`` a batch of them, ``peek``, ``peek_batch`` and ``list`` read, ``cancel`` ends
-one early, ``drain`` waits for all. None but ``drain`` awaits, so each call sees and leaves the board whole.
+Each call sees and leaves the board whole, since none but ``drain`` awaits. With a journal a change is answered for once
+it is committed; until then the call returns Later.
 """
 
 from __future__ import annotations
@@ -14,11 +14,23 @@ from typing import BinaryIO
 
 from headway.core.board.batches import Batches
 from headway.core.board.board import Board
+from headway.core.board.idempotency import Key
 from headway.core.board.memfile import nameless_file
 from headway.core.config import Config
 from headway.core.errors import JournalFullError
 from headway.core.ids import Ids
-from headway.core.job import State
+from headway.core.interface import (
+    Cancel,
+    Cancelled,
+    CancelledBatch,
+    Later,
+    Page,
+    Polled,
+    Soon,
+    Submitted,
+    SubmittedBatch,
+)
+from headway.core.job import State, Submission
 from headway.core.journal.journal import Journal
 from headway.core.journal.reader import Saved
 from headway.core.local import deploy
@@ -27,21 +39,32 @@ from headway.core.local.admission import Admission
 from headway.core.local.durable import Durable
 from headway.core.local.reading import Reading
 from headway.core.local.restore import restore
-from headway.core.local.waiters import BatchWaiter, Waiter
+from headway.core.local.uncommitted import Committed, Read, Then
+from headway.core.local.waiters import BatchFinished, Finished
 from headway.core.slices import in_slices
+from headway.core.stats import Counts, JournalCounts, ProcessCounts, WorkerCounts
 from headway.core.status import BatchStatus, Status
 from headway.core.tasks.registry import Registry
-from headway.core.tasks.result import Result
+from headway.core.tasks.result import JSON, Result
 from headway.core.work.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
 # Seconds between two rounds of the chores.
 CHORES_S = 1.0
+# Seconds in which jobs are gathered for a page, so many at a time.
+PAGE_S = 0.0003
+PAGE_PART = 50
+
+# The result of a job that returned nothing.
+NULL = Result(b"null", JSON)
 
 
-class Engine:
-    """The board and all that acts on it; with ``journal`` on disk as well, and ``before`` from an earlier image."""
+class LocalEngine:
+    """The board and all that acts on it; with ``journal`` on disk as well.
+
+    ``before`` is what the previous process handed over in a deploy.
+    """
 
     def __init__(
         self,
@@ -53,6 +76,7 @@ class Engine:
         self.config = config
         self.registry = registry
         self.journal = journal
+        self.durable = journal is not None
         # By the index that the board has of them.
         names = [task.name for task in registry.tasks]
         self.active: Active
@@ -75,29 +99,9 @@ class Engine:
         self.reading = Reading(self.ids, self.board, self.active, names)
         if before is not None:
             self.reading.learn(time.monotonic())
+        self.polled: Polled | None = self.reading
         self.batches = Batches(self.board, self.active.outcomes, self.ids, self.reading.when_all)
-        self.admission = Admission(
-            config, registry, self.ids, self.board, self.active, self.batches, self.reading, unseen=journal is not None
-        )
-        # As they are, without a call in between.
-        self.peek = self.reading.peek
-        self.ahead = self.active.queue.ahead
-        self.retry_after_ms = self.reading.retry_after_ms
-        self.again = self.reading.again
-        self.owes = self.active.owes
-        self.owed = self.active.owed
-        self.when_safe = self.active.when_safe
-        self.peek_key = self.reading.peek_key
-        self.list = self.reading.list
-        self.check_room = self.admission.check_room
-        self.submit = self.admission.submit
-        self.take = self.admission.take
-        self.submit_many = self.admission.submit_many
-        self.replayed = self.admission.replayed
-        self.replayed_batch = self.admission.replayed_batch
-        self.retry = self.admission.retry
-        self.confirmed = self.admission.confirmed
-        self.confirmed_batch = self.admission.confirmed_batch
+        self.admission = Admission(config, registry, self.ids, self.board, self.active, unseen=self.durable)
         self.watchdog = Watchdog(config.watchdog.stall, self.active.workers.holder)
         # Done every CHORES_S, each with its name for the log.
         self.chores: list[tuple[str, Callable[[float], Iterable[object]]]] = [
@@ -109,19 +113,9 @@ class Engine:
         self._stopped = False
 
     @property
-    def draining(self) -> bool:
-        """Whether no new jobs are taken."""
-        return self.admission.draining
-
-    @property
-    def memory_bytes(self) -> int:
-        """Bytes that rows and rings take once all were used, whatever the traffic."""
-        return self.board.size_bytes + self.active.queue.size_bytes
-
-    @property
     def not_ready(self) -> str | None:
         """Why no new jobs are wanted here, or None where they are."""
-        if self.draining:
+        if self.admission.draining:
             return "draining"
         if self.active.full:
             return "the journal has no room"
@@ -133,11 +127,221 @@ class Engine:
             return "no worker process is up"
         return None
 
-    @property
-    def oldest_queued(self) -> float | None:
-        """When the job that has been ready for longest was submitted, of time.monotonic."""
-        sequence = self.active.queue.oldest()
-        return self.board.submitted[self.board.at(sequence)] if sequence else None
+    # Reading.
+
+    def peek(self, job_id: bytes) -> Status | None:
+        """Return what is known of a job, as Engine says."""
+        return self.reading.peek(job_id)
+
+    def peek_key(self, key: str) -> Status | None:
+        """Return what is known of the job that came under a key; None also where it is not committed yet."""
+        return self.reading.peek_key(key)
+
+    def peek_batch(self, batch_id: bytes) -> BatchStatus | None:
+        """Return what is known of a batch, as Engine says."""
+        return self.batches.peek(batch_id, time.monotonic())
+
+    def list_jobs(self, state: State, after: int, limit: int) -> Page:
+        """Return as many jobs of a page as there is time for, as Engine says."""
+        until = time.monotonic() + PAGE_S
+        found: list[Status] = []
+        while True:
+            more, after = self.reading.list(state, after, min(limit - len(found), PAGE_PART))
+            found += more
+            if not after or len(found) == limit or time.monotonic() >= until:
+                return Page(found, after or None)
+
+    def list_batch(self, batch: BatchStatus) -> Sequence[tuple[bytes, int]]:
+        """Return (id, state) of the jobs of a batch, as Engine says."""
+        return self.batches.jobs(batch, time.monotonic())
+
+    def result(self, status: Status) -> Soon[Result | None]:
+        """Return the result of a finished job, from the disk where it is only there."""
+        kept = self.active.results.get(status.sequence)
+        if kept is not None:
+            return kept.result
+        if status.state == State.SUCCEEDED and not self.board.has_result[self.board.at(status.sequence)]:
+            return NULL
+        return None if self.journal is None else Read(asyncio.ensure_future(self._read_result(self.journal, status)))
+
+    async def _read_result(self, journal: Journal, status: Status) -> Result | None:
+        found = await journal.reader.result(status.sequence)
+        return None if found is None else Result(found[1], found[0])
+
+    def wait(self, status: Status, seconds: float) -> Later[Status]:
+        """Return the status of an active job once it has finished, as Engine says."""
+        seconds = 0.0 if self.admission.draining else seconds
+        return Finished(self.active.waiters, status, seconds, self.reading.again)
+
+    def wait_batch(self, batch: BatchStatus, seconds: float) -> Later[BatchStatus]:
+        """Return the status of a pending batch once its jobs have finished, as Engine says."""
+        seconds = 0.0 if self.admission.draining else seconds
+        return BatchFinished(self.batches, self.active.waiters, batch, seconds, self._batch_again)
+
+    def _batch_again(self, batch: BatchStatus) -> BatchStatus:
+        return self.batches.status(batch.first, batch.count, time.monotonic(), batch.id)
+
+    # Submitting.
+
+    def check_room(self, count: int = 1, payload_bytes: int = 0) -> None:
+        """Raise where ``count`` jobs would be refused now, as Engine says."""
+        self.admission.check_room(count, payload_bytes)
+
+    def replay(self, key: Key) -> Soon[Submitted] | None:
+        """Return the job that was taken under ``key``, as Engine says."""
+        keyed = self.admission.keyed(key)
+        return None if keyed is None else self._submitted(keyed.sequence, replayed=True)
+
+    def replay_batch(self, key: Key) -> Soon[SubmittedBatch] | None:
+        """Return the batch that was taken under ``key``, as Engine says."""
+        keyed = self.admission.keyed(key)
+        return None if keyed is None else self._submitted_batch(keyed.sequence, keyed.batch, replayed=True)
+
+    def submit(self, submission: Submission, key: Key | None = None) -> Soon[Submitted]:
+        """Take a job, as Engine says."""
+        before = None if key is None else self.replay(key)
+        if before is not None:
+            return before
+        now = time.monotonic()
+        sequence = self.admission.take(submission, now, key)
+        if self.durable:
+            return self._submitted(sequence)
+        return Submitted(self.reading.status(self.board.at(sequence), now))
+
+    def submit_batch(self, submissions: Sequence[Submission], key: Key | None = None) -> Soon[SubmittedBatch]:
+        """Take jobs as a batch, as Engine says."""
+        before = None if key is None else self.replay_batch(key)
+        if before is not None:
+            return before
+        first = self.admission.take_batch(submissions, time.monotonic(), key)
+        return self._submitted_batch(first, len(submissions))
+
+    def retry(self, status: Status, key: Key | None = None) -> Soon[Submitted]:
+        """Resubmit a failed job, as Engine says; its payload may have to be read from the disk."""
+        before = None if key is None else self.replay(key)
+        if before is not None:
+            return before
+        if self.journal is None or status.state != State.FAILED:
+            return self._retry(status, None, key)
+        return Then(
+            Read(asyncio.ensure_future(self.journal.reader.job(status.sequence))),
+            # It may have been taken under the same key meanwhile.
+            lambda saved: (key and self.replay(key)) or self._retry(status, saved, key),
+        )
+
+    def _retry(self, status: Status, saved: Saved | None, key: Key | None) -> Soon[Submitted]:
+        return self._submitted(self.admission.take_again(status, saved, time.monotonic(), key))
+
+    def _submitted(self, sequence: int, replayed: bool = False) -> Soon[Submitted]:
+        """Return a job that was taken, once its submission is committed."""
+        change = self.active.uncommitted(sequence)
+        if change is not None and self.board.row(sequence) < 0:
+            return Committed(change, lambda: Submitted(self._confirmed(sequence), replayed))
+        return Submitted(self.reading.at(sequence), replayed)
+
+    def _confirmed(self, sequence: int) -> Status:
+        row = self.board.row(sequence)
+        if row < 0:
+            # It has not had the time to expire: it was refused.
+            raise JournalFullError
+        return self.reading.status(row, time.monotonic())
+
+    def _submitted_batch(self, first: int, count: int, replayed: bool = False) -> Soon[SubmittedBatch]:
+        """Return a batch that was taken, once the submission of its last job is committed."""
+        status = self.batches.status(first, count, time.monotonic())
+        change = self.active.uncommitted(first + count - 1)
+        if change is None or status.pending:
+            return SubmittedBatch(status, replayed)
+
+        def confirmed() -> SubmittedBatch:
+            now = self.batches.status(first, count, time.monotonic())
+            if not now.pending:
+                # Its jobs have not had the time to end: they were refused.
+                raise JournalFullError
+            return SubmittedBatch(now, replayed)
+
+        return Committed(change, confirmed)
+
+    # Giving up.
+
+    def cancel(self, status: Status) -> Soon[Cancelled]:
+        """End an active job, or forget the result of a finished one, as Engine says."""
+        change = self.active.uncommitted(status.sequence)
+        if change is not None:
+            # Its end, say, is being committed: what is done now goes by what it is then.
+            self._check_disk()
+            return Then(Committed(change, lambda: None), lambda _: self.cancel(self.reading.again(status)))
+        if status.state in (State.CANCELLED, State.EXPIRED):
+            return Cancelled(status, Cancel.NOTHING)
+        self._check_disk()
+        if status.state >= State.SUCCEEDED:
+            how = Cancel.FORGOTTEN
+            self.active.forget(status.sequence)
+        else:
+            how = Cancel.ASKED if status.state == State.RUNNING else Cancel.DROPPED
+            self.active.cancel(status.sequence)
+        change = self.active.uncommitted(status.sequence)
+        then: Callable[[], Cancelled] = lambda: Cancelled(self.reading.again(status), how)  # noqa: E731
+        return then() if change is None else Committed(change, then)
+
+    def cancel_batch(self, batch: BatchStatus) -> Soon[CancelledBatch]:
+        """End the active jobs of a batch, as Engine says."""
+        self._check_disk()
+        pending = self.batches.pending(batch)
+        running = any(self.board.state(sequence) == State.RUNNING for sequence in pending)
+        for sequence in pending:
+            self.active.cancel(sequence)
+        change = self.active.last_uncommitted(pending)
+        then: Callable[[], CancelledBatch] = lambda: CancelledBatch(self._batch_again(batch), running)  # noqa: E731
+        if change is None:
+            return then()
+        self._check_disk()
+        return Committed(change, then)
+
+    def _check_disk(self) -> None:
+        """Raise JournalFullError where nothing can be changed, since the journal has no room."""
+        if self.active.full:
+            raise JournalFullError
+
+    # Counting.
+
+    def retry_after_s(self, seconds: float = 1.0) -> float:
+        """Return when there is room for a request, as Engine says."""
+        return self.active.estimate.pace.promise(time.monotonic(), seconds)
+
+    def counts(self) -> Counts:
+        """Return what is counted."""
+        active, board = self.active, self.board
+        queue, results, workers, stats = active.queue, active.results, active.workers, active.stats
+        pool, oldest = workers.processes, queue.oldest()
+        return Counts(
+            jobs=board.count,
+            active=len(active),
+            waiting=len(queue),
+            queue_size=queue.size,
+            payload_bytes=queue.payload_bytes,
+            oldest_queued_s=time.monotonic() - board.submitted[board.at(oldest)] if oldest else 0.0,
+            retries=stats.retries,
+            wait=stats.wait,
+            run=stats.run,
+            run_mean_s=active.estimate.mean_so_far,
+            results_kept=len(results),
+            results_bytes=results.used_bytes,
+            results_max_bytes=results.max_bytes,
+            results_evicted=results.evicted,
+            rows=board.rows,
+            row_bytes=board.size_bytes // board.rows,
+            memory_bytes=board.size_bytes + queue.size_bytes,
+            workers=WorkerCounts(workers.count, workers.idle, workers.replacements, workers.threads.lost),
+            processes=None if pool is None else ProcessCounts(pool.up, pool.restarts, pool.killed, pool.recycled),
+            loop_lag=self.watchdog.lag,
+            loop_stalls=self.watchdog.stalls,
+            journal=None if self.journal is None else _counts_of(self.journal),
+            waiting_clients=len(active.waiters),
+            draining=self.admission.draining,
+        )
+
+    # Life.
 
     def restore(self, progress: Callable[[int], object]) -> None:
         """Read the journal, if there is one; to be done before ``start``, and in any thread.
@@ -151,82 +355,10 @@ class Engine:
             self.reading.learn(time.monotonic())
 
     def start(self, on_fatal: Callable[[str], object] = log.critical) -> None:
-        """Start the workers, the watchdog and the chores on the running loop.
-
-        ``on_fatal`` gets a line when the journal cannot be written: from then on nothing is acknowledged.
-        """
+        """Start the workers, the watchdog and the chores on the running loop, as Engine says."""
         self.active.start(on_fatal)
         self.watchdog.start()
         self._do_chores()
-
-    def later(self) -> float:
-        """Return seconds after which a client that could not be served now can be."""
-        return self.active.estimate.later(0.0, time.monotonic())
-
-    def promise(self, seconds: float) -> float:
-        """Return in how many seconds, ``seconds`` or a little later, there is room for a request; and take it."""
-        return self.active.estimate.pace.promise(time.monotonic(), seconds)
-
-    def peek_batch(self, batch_id: bytes) -> BatchStatus | None:
-        """Return what is known of a batch at once; None where it was never issued."""
-        return self.batches.peek(batch_id, time.monotonic())
-
-    def list_batch(self, batch: BatchStatus) -> Sequence[tuple[bytes, int]]:
-        """Return (id, state) of each job of a batch that can still be read, in the order of their submission."""
-        return self.batches.jobs(batch, time.monotonic())
-
-    def result(self, status: Status) -> Result | None:
-        """Return the result of a job that is over, or what it said if it failed; None where that is not kept."""
-        kept = self.active.results.get(status.sequence)
-        return None if kept is None else kept.result
-
-    async def read_result(self, status: Status) -> Result | None:
-        """Return what ``result`` does, from the disk; None where it is not there either. Raises JournalError."""
-        if self.journal is None:
-            return None
-        found = await self.journal.reader.result(status.sequence)
-        return None if found is None else Result(found[1], found[0])
-
-    async def read_job(self, status: Status) -> Saved | None:
-        """Return all that the journal has of a job; None where that is nothing. Raises JournalError."""
-        return None if self.journal is None else await self.journal.reader.job(status.sequence)
-
-    def has_result(self, status: Status) -> bool:
-        """Whether a job that succeeded returned something; it may have been given up since."""
-        return bool(self.board.has_result[self.board.at(status.sequence)])
-
-    def wait(self, status: Status, seconds: float, wake: Callable[[], None]) -> Waiter:
-        """Have ``wake`` called when a job that is not over ends, in ``seconds``, or when a drain begins."""
-        return self.active.waiters.add(status.sequence, 0.0 if self.draining else seconds, wake)
-
-    def wait_batch(self, batch: BatchStatus, seconds: float, wake: Callable[[], None]) -> BatchWaiter:
-        """Have ``wake`` called when the last job of a batch that has a pending one ends, or as ``wait`` does."""
-        return BatchWaiter(self.batches, self.active.waiters, batch, 0.0 if self.draining else seconds, wake)
-
-    def cancel(self, status: Status) -> None:
-        """End a job that waits or runs; forget the result of one that is over. Raises JournalFullError."""
-        self.check_disk()
-        if status.state >= State.SUCCEEDED:
-            self.active.forget(status.sequence)
-        else:
-            self.active.cancel(status.sequence)
-
-    def cancel_batch(self, batch: BatchStatus) -> tuple[bool, int]:
-        """End the jobs of a batch that wait or run; return whether any was running, and the one that is safe last.
-
-        Raises JournalFullError.
-        """
-        self.check_disk()
-        pending = self.batches.pending(batch)
-        running = any(self.board.state(sequence) == State.RUNNING for sequence in pending)
-        for sequence in pending:
-            self.active.cancel(sequence)
-        return running, self.active.last_owed(pending)
-
-    def check_disk(self) -> None:
-        """Raise JournalFullError where nothing can be changed, since the journal has no room."""
-        if self.active.full:
-            raise JournalFullError
 
     async def drain(self, timeout_s: float) -> int:
         """Take no more jobs and wait for those there are; return how many are not over after ``timeout_s``.
@@ -245,7 +377,7 @@ class Engine:
         self.active.resume()
 
     def leave(self, file: BinaryIO) -> int:
-        """Write to ``file`` what the next image of the program goes on from, and return the file of the rows.
+        """Write to ``file`` what the next process goes on from, and return the file of the rows.
 
         Call it last of all: what changes afterwards is lost. Raises RuntimeError where a job is not over.
         """
@@ -277,3 +409,14 @@ class Engine:
                 log.exception("the chore %r failed; it is tried again in %g s", name, CHORES_S)
         if not self._stopped:
             self._chores_timer = asyncio.get_running_loop().call_later(CHORES_S, self._do_chores)
+
+
+def _counts_of(journal: Journal) -> JournalCounts:
+    return JournalCounts(
+        journal.batches,
+        journal.appended - journal.committed,
+        journal.expired,
+        journal.size_bytes,
+        journal.full,
+        journal.commit_seconds,
+    )

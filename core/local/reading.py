@@ -38,9 +38,11 @@ class Reading:
 
     def __init__(self, keys: Ids, board: Board, active: Active, names: list[str]) -> None:
         self._ids = keys
-        self._board = board
+        self.board = board
         self._active = active
         self.names = names
+        # With which all ids of this engine begin.
+        self.marker = keys.marker
 
     def expect_end(self, gone_at: float) -> None:
         """From now on, tell who would come when this server is gone to come when there may be a successor."""
@@ -49,21 +51,28 @@ class Reading:
 
     def _forget_promise(self, sequence: int) -> None:
         """What was told of a job before does not hold."""
-        row = self._board.row(sequence)
-        if row >= 0 and self._board.live[row] & STATE_MASK < SUCCEEDED:
-            self._board.ended[row] = 0.0
+        row = self.board.row(sequence)
+        if row >= 0 and self.board.live[row] & STATE_MASK < SUCCEEDED:
+            self.board.ended[row] = 0.0
 
     def expect_no_end(self) -> None:
         """The server goes on after all."""
         self._active.estimate.expect_no_end()
 
+    def ahead(self, row: int) -> int:
+        """Return how many jobs will be taken before the queued one in ``row``."""
+        return self._active.queue.ahead(row)
+
     def again(self, status: Status) -> Status:
         """Return what is known now of a job of which ``status`` was known."""
-        sequence, now = status.sequence, time.monotonic()
-        row = self._board.row(sequence)
-        if row < 0 or not self._board.held(row, now):
-            return bare(State.EXPIRED, sequence, status.id)
-        return self.status(row, now)
+        return self.at(status.sequence)
+
+    def at(self, sequence: int) -> Status:
+        """Return what is known of a job that was issued, and whose submission is committed."""
+        row, now = self.board.row(sequence), time.monotonic()
+        if row >= 0 and self.board.held(row, now):
+            return self.status(row, now)
+        return bare(State.EXPIRED, sequence, self._ids.write(sequence, self._ids.tag(sequence)))
 
     def peek(self, job_id: bytes) -> Status | None:
         """Return what is known of a job at once; None where it was never issued.
@@ -72,7 +81,7 @@ class Reading:
         by somebody else.
         """
         sequence, tag = self._ids.read(job_id)
-        board, now = self._board, time.monotonic()
+        board, now = self.board, time.monotonic()
         row = board.row(sequence)
         if row >= 0 and board.tag[row] == tag and board.held(row, now):
             return self.status(row, now)
@@ -81,20 +90,14 @@ class Reading:
         return bare(State.EXPIRED, sequence, job_id)
 
     def peek_key(self, text: str) -> Status | None:
-        """Return what is known of the job that came under a key; None where none did, or where that is not safe yet."""
+        """Return what is known of the job that came under a key; None where none did, or it is not committed yet."""
         keyed = self._active.keys.get(text, time.monotonic())
-        status = None if keyed is None or keyed.batch else self.at(keyed.sequence)
-        return status if status is not None and status.state else None
-
-    def at(self, sequence: int) -> Status | None:
-        """Return what is known of a job that was issued, EMPTY where it is not safe yet."""
-        if self._active.owes(sequence) and self._board.row(sequence) < 0:
-            return self.unseen(sequence)
-        return self.peek(self._ids.write(sequence, self._ids.tag(sequence)))
-
-    def unseen(self, sequence: int) -> Status:
-        """Return the status of a job whose submission is not safe yet."""
-        return bare(State.EMPTY, sequence, self._ids.write(sequence, self._board.tag[self._board.at(sequence)]))
+        if keyed is None or keyed.batch:
+            return None
+        sequence = keyed.sequence
+        if self.board.row(sequence) < 0 and self._active.uncommitted(sequence) is not None:
+            return None
+        return self.at(sequence)
 
     def list(self, state: State, before: int, limit: int) -> tuple[list[Status], int]:
         """Return up to ``limit`` jobs that are in ``state``, newest first, from those before sequence ``before``.
@@ -103,14 +106,14 @@ class Reading:
         more than LOOKS jobs are looked at, so fewer than ``limit`` may come although there are more. Nothing is said of
         when to ask again.
         """
-        board, now = self._board, time.monotonic()
+        board, now = self.board, time.monotonic()
         end = min(before or board.next_sequence, board.next_sequence)
         found, after = board.page(state, end, limit, LOOKS, now)
         return [self.status(board.at(sequence), now, promise=False) for sequence in found], after
 
     def status(self, row: int, now: float, promise: bool = True) -> Status:
         """Return what is known of the job in ``row``; unless there is a ``promise``, not when to ask again."""
-        board = self._board
+        board = self.board
         # Once: each reading of a column makes an int.
         word, task = board.live[row], board.task[row]
         state = word & STATE_MASK
@@ -137,7 +140,7 @@ class Reading:
 
         ``ahead`` is what the queue says of a job that is ready.
         """
-        left = self._board.ended[row] - now
+        left = self.board.ended[row] - now
         if left > EARLY_S:
             return int(left * 1000)
         return self._promise(row, self._until(row, word, ahead, now), now)
@@ -149,7 +152,7 @@ class Reading:
         whatever he is told takes no room from those who come when told.
         """
         milliseconds = self._active.estimate.told(seconds, now)
-        self._board.ended[row] = now + milliseconds / 1000
+        self.board.ended[row] = now + milliseconds / 1000
         return milliseconds
 
     def _until(self, row: int, word: int, ahead: int, now: float, together: int = 1) -> float:
@@ -157,7 +160,7 @@ class Reading:
 
         No later than at its deadline, or at the end of the time that its attempt may take.
         """
-        board, active = self._board, self._active
+        board, active = self.board, self._active
         estimate = active.estimate
         if estimate.first is not None and estimate.looks_at_first(now):
             self._look_at_first(now)
@@ -183,7 +186,7 @@ class Reading:
 
     def _look_at_first(self, now: float) -> None:
         """Have the estimate know what the first jobs report, while they run."""
-        board, estimate = self._board, self._active.estimate
+        board, estimate = self.board, self._active.estimate
         assert estimate.first is not None
         estimate.first.leave_out(lambda sequence: board.state(sequence) == RUNNING)
         rows = [(sequence, board.at(sequence)) for sequence in estimate.first.running]
@@ -196,7 +199,7 @@ class Reading:
 
     def learn(self, now: float) -> None:
         """Learn how long jobs take from those of an earlier server that are on the board, the last LEARNT of them."""
-        board, tasks = self._board, self._active.estimate.tasks
+        board, tasks = self.board, self._active.estimate.tasks
         found, after = board.page(State.SUCCEEDED, board.next_sequence, LEARNT, LEARNT, now)
         failed, _ = board.page(State.FAILED, board.next_sequence, LEARNT, LEARNT, now)
         found += [sequence for sequence in failed if sequence >= after]
@@ -205,7 +208,7 @@ class Reading:
         self._active.estimate.learn([(task, seconds) for task, seconds in ran if task < tasks and seconds >= 0], now)
 
     def _until_queued(self, row: int, task: int, ahead: int, now: float, together: int) -> float:
-        board, estimate, queue = self._board, self._active.estimate, self._active.queue
+        board, estimate, queue = self.board, self._active.estimate, self._active.queue
         workers, waited = self._active.workers.count, now - board.submitted[row]
         free = queue.free(task, workers)
         if ahead < free:
@@ -223,7 +226,7 @@ class Reading:
 
     def when_all(self, some: Sequence[int], count: int, now: float) -> int:
         """Milliseconds after which to ask whether ``count`` jobs are all over, of which ``some`` are looked at."""
-        board = self._board
+        board = self.board
         first = board.at(some[0])
         left = board.ended[first] - now
         if left > EARLY_S:

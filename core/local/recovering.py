@@ -1,44 +1,131 @@
-"""TODO."""
+"""The engine while its journal is read: it is not ready, and all else raises RecoveringError."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from headway.core.board.board import Board
+from headway.core.board.idempotency import Key
 from headway.core.config import Config
 from headway.core.errors import RecoveringError
-from headway.core.ids import Ids
+from headway.core.interface import Polled
+from headway.core.job import State, Submission
 from headway.core.retry_after.pace import Pace
+from headway.core.status import BatchStatus, Status
 
 # Seconds after which a client may ask whether the engine is there.
 RETRY_S = 1.0
 
 
 class Recovering:
-    """The engine before it is there: it is not ready, and whatever else it is asked raises RecoveringError."""
+    """Stands in for the engine until that is open."""
+
+    durable = True
+    polled: Polled | None = None
 
     def __init__(self, config: Config) -> None:
         # All who come now come back: the clients of a server that ended wait for this one.
         self._pace = Pace(config.polling.share * config.polling.capacity)
         # Jobs read so far.
         self.read = 0
-        # Nothing is found on it, and no id is one of it.
-        self.board = Board(0, 0.0, 0)
-        self.ids = Ids()
 
     @property
     def not_ready(self) -> str:
         """Why no jobs are wanted yet."""
         return f"recovering: {self.read} jobs read"
 
-    def later(self) -> float:
-        """Return seconds after which a client that could not be served now can be."""
-        return self._pace.promise(time.monotonic(), RETRY_S)
-
-    def promise(self, seconds: float) -> float:
-        """Return in how many seconds, ``seconds`` or a little later, there is room for a request; and take it."""
+    def retry_after_s(self, seconds: float = RETRY_S) -> float:
+        """Return in how many seconds, ``seconds`` or a little later, there is room for a request, and promise it."""
         return self._pace.promise(time.monotonic(), seconds)
 
-    def __getattr__(self, name: str) -> NoReturn:
-        raise RecoveringError(self.later())
+    def _refuse(self) -> NoReturn:
+        raise RecoveringError(self.retry_after_s())
+
+    def peek(self, job_id: bytes) -> NoReturn:
+        """Raise RecoveringError, as all that follow."""
+        self._refuse()
+
+    def peek_key(self, key: str) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
+    def peek_batch(self, batch_id: bytes) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
+    def list_jobs(self, state: State, after: int, limit: int) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
+    def list_batch(self, batch: BatchStatus) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
+    def result(self, status: Status) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
+    def wait(self, status: Status, seconds: float) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
+    def wait_batch(self, batch: BatchStatus, seconds: float) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
+    def check_room(self, count: int = 1, payload_bytes: int = 0) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
+    def replay(self, key: Key) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
+    def replay_batch(self, key: Key) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
+    def submit(self, submission: Submission, key: Key | None = None) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
+    def submit_batch(self, submissions: Sequence[Submission], key: Key | None = None) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
+    def retry(self, status: Status, key: Key | None = None) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
+    def cancel(self, status: Status) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
+    def cancel_batch(self, batch: BatchStatus) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
+    def counts(self) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
+    def start(self, on_fatal: Callable[[str], object]) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
+    def resume(self) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
+    async def drain(self, timeout_s: float) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
+    async def stop(self) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
+    async def close(self) -> NoReturn:
+        """Refuse."""
+        self._refuse()

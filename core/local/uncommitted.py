@@ -1,22 +1,27 @@
-"""What is owed to the journal: a change that is not committed yet, what is to be done then, and who waits for it."""
+"""Changes that are not on disk yet, and answers that wait for them."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
+from headway.core.errors import JournalFullError
+from headway.core.interface import Later, Soon
+
+First = TypeVar("First")
+Value = TypeVar("Value")
 
 
-class Owed(msgspec.Struct):
-    """What is owed: ``show`` is called with ``arguments`` when change number ``change`` is committed.
+class Uncommitted(msgspec.Struct):
+    """A change: ``show`` is called with ``arguments`` when change ``number`` of the journal is committed.
 
-    Where it is refused for want of room ``undo`` is called instead; an end cannot be refused, and has none. Then those
-    of ``wakes`` are called. As what holds an answer back (``protocol.responses.Hold``), it can be neither hurried nor
-    left: what is not committed cannot be told, and who has gone meanwhile is woken in vain.
+    Where the disk has no room for it ``undo`` is called instead. The end of a job cannot be refused, and has none. Then
+    those of ``wakes`` are called.
     """
 
-    change: int
+    number: int
     show: Callable[..., object]
     arguments: tuple[Any, ...] = ()
     undo: Callable[..., object] | None = None
@@ -30,8 +35,97 @@ class Owed(msgspec.Struct):
         for wake in wakes:
             wake()
 
+
+class Committed(Later[Value]):
+    """The value that ``then`` returns, once a change is committed.
+
+    It can be neither hurried nor cancelled: what is not committed cannot be told, and a client that has gone meanwhile
+    is woken in vain.
+    """
+
+    __slots__ = ("_change", "_then")
+
+    def __init__(self, change: Uncommitted, then: Callable[[], Value]) -> None:
+        self._change = change
+        self._then = then
+
+    def when_known(self, wake: Callable[[], object]) -> None:
+        """Have ``wake`` called when the change is committed, or refused."""
+        self._change.wakes += (wake,)
+
+    def value(self) -> Value:
+        """Return the value; raises JournalFullError where there was no room, or what ``then`` does."""
+        if self._change.no_room:
+            raise JournalFullError
+        return self._then()
+
+
+class Read(Later[Value]):
+    """A value that is being read from the disk."""
+
+    __slots__ = ("_future", "_wake")
+
+    def __init__(self, future: asyncio.Future[Value]) -> None:
+        self._future = future
+        self._wake: Callable[[], object] = int
+
+    def when_known(self, wake: Callable[[], object]) -> None:
+        """Have ``wake`` called when it was read."""
+        self._wake = wake
+        self._future.add_done_callback(self._done)
+
+    def _done(self, _: asyncio.Future[Value]) -> None:
+        self._wake()
+
+    def value(self) -> Value:
+        """Return it; raises JournalError where it cannot be read."""
+        return self._future.result()
+
     def cancel(self) -> None:
-        """The client has gone."""
+        """Read no further."""
+        self._future.remove_done_callback(self._done)
+        self._future.cancel()
+
+
+class Then(Later[Value]):
+    """What ``then`` makes of the value of ``first``, be that known at once or later again."""
+
+    __slots__ = ("_error", "_found", "_then", "_waits_for", "_wake")
+
+    def __init__(self, first: Later[First], then: Callable[[First], Soon[Value]]) -> None:
+        self._waits_for: Later[Any] = first
+        self._then: Callable[[Any], Soon[Value]] = then
+        self._wake: Callable[[], object] = int
+        self._found: Soon[Value]
+        self._error: Exception | None = None
+
+    def when_known(self, wake: Callable[[], object]) -> None:
+        """Have ``wake`` called when both are known."""
+        self._wake = wake
+        self._waits_for.when_known(self._go_on)
+
+    def _go_on(self) -> None:
+        try:
+            self._found = self._then(self._waits_for.value())
+        except Exception as error:  # noqa: BLE001 — ``value`` raises it
+            self._error = error
+        else:
+            if isinstance(self._found, Later):
+                self._waits_for = self._found
+                self._found.when_known(self._wake)
+                return
+        self._wake()
+
+    def value(self) -> Value:
+        """Return what ``then`` made; raises what came of either."""
+        if self._error is not None:
+            raise self._error
+        return self._found.value() if isinstance(self._found, Later) else self._found
 
     def hurry(self) -> None:
-        """The client sends no more."""
+        """Hurry what is waited for."""
+        self._waits_for.hurry()
+
+    def cancel(self) -> None:
+        """Wait no more."""
+        self._waits_for.cancel()

@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable
 
 from headway.core.board.batches import Batches
+from headway.core.interface import Later
 from headway.core.job import State
 from headway.core.slices import in_slices
-from headway.core.status import BatchStatus
+from headway.core.status import BatchStatus, Status
 
 # Seconds of one slot: by how much an answer may be late when its time is up.
 SLOT_S = 0.1
@@ -25,7 +26,7 @@ class Waiter:
 
     __slots__ = ("_waiters", "sequence", "slot", "wake")
 
-    def __init__(self, waiters: Waiters, sequence: int, slot: int, wake: Callable[[], None]) -> None:
+    def __init__(self, waiters: Waiters, sequence: int, slot: int, wake: Callable[[], object]) -> None:
         self._waiters = waiters
         self.sequence = sequence
         self.slot = slot
@@ -53,7 +54,7 @@ class Waiters:
     def __len__(self) -> int:
         return self._count
 
-    def add(self, sequence: int, seconds: float, wake: Callable[[], None]) -> Waiter:
+    def add(self, sequence: int, seconds: float, wake: Callable[[], object]) -> Waiter:
         """Have ``wake`` called when the job ends, or in ``seconds``."""
         waiter = Waiter(self, sequence, int((time.monotonic() + seconds) / SLOT_S) + 1, wake)
         self._by_job.setdefault(sequence, []).append(waiter)
@@ -112,39 +113,91 @@ class Waiters:
             self._timer = asyncio.get_running_loop().call_later(SLOT_S, self._turn)
 
 
-class BatchWaiter:
-    """Waits for one pending job of a batch after the other, the last first: as a rule it is the last to end.
+class Finished(Later[Status]):
+    """The status of a job once it has finished, or once the time is up. ``again`` returns what is known of it now."""
 
-    ``wake`` is called once, when no job is pending or in ``seconds``, unless the waiter is cancelled before.
+    __slots__ = ("_again", "_seconds", "_status", "_waiter", "_waiters")
+
+    def __init__(self, waiters: Waiters, status: Status, seconds: float, again: Callable[[Status], Status]) -> None:
+        self._waiters = waiters
+        self._status = status
+        self._seconds = seconds
+        self._again = again
+        self._waiter: Waiter | None = None
+
+    def when_known(self, wake: Callable[[], object]) -> None:
+        """Have ``wake`` called when the job ends, when the time is up, or when a drain begins."""
+        self._waiter = self._waiters.add(self._status.sequence, self._seconds, wake)
+
+    def value(self) -> Status:
+        """Return what is known of the job now."""
+        return self._again(self._status)
+
+    def hurry(self) -> None:
+        """Wake now."""
+        if self._waiter is not None:
+            self._waiter.hurry()
+
+    def cancel(self) -> None:
+        """Wait no more."""
+        if self._waiter is not None:
+            self._waiter.cancel()
+
+
+class BatchFinished(Later[BatchStatus]):
+    """The status of a batch once its jobs have finished, or once the time is up.
+
+    It waits for one pending job after the other, the last first: as a rule that one is the last to end. ``again``
+    returns what is known of the batch now.
     """
 
-    __slots__ = ("_batch", "_batches", "_deadline", "_waiter", "_waiters", "wake")
+    __slots__ = ("_again", "_batch", "_batches", "_deadline", "_waiter", "_waiters", "_wake")
 
     def __init__(
-        self, batches: Batches, waiters: Waiters, batch: BatchStatus, seconds: float, wake: Callable[[], None]
+        self,
+        batches: Batches,
+        waiters: Waiters,
+        batch: BatchStatus,
+        seconds: float,
+        again: Callable[[BatchStatus], BatchStatus],
     ) -> None:
         self._batches = batches
         self._waiters = waiters
         self._batch = batch
         # Of time.monotonic.
         self._deadline = time.monotonic() + seconds
-        self.wake = wake
-        self._waiter = waiters.add(batches.last_pending(batch.first, batch.count), seconds, self._go_on)
+        self._again = again
+        self._waiter: Waiter | None = None
+        self._wake: Callable[[], object] = int
+
+    def when_known(self, wake: Callable[[], object]) -> None:
+        """Have ``wake`` called when no job is pending, when the time is up, or when a drain begins."""
+        self._wake = wake
+        self._wait_for(self._batches.last_pending(self._batch.first, self._batch.count))
+
+    def value(self) -> BatchStatus:
+        """Return what is known of the batch now."""
+        return self._again(self._batch)
+
+    def hurry(self) -> None:
+        """Wake now."""
+        self.cancel()
+        self._wake()
 
     def cancel(self) -> None:
         """Wait no more."""
-        self._waiter.cancel()
+        if self._waiter is not None:
+            self._waiter.cancel()
 
-    def hurry(self) -> None:
-        """Be woken now."""
-        self.cancel()
-        self.wake()
+    def _wait_for(self, sequence: int) -> None:
+        seconds = max(self._deadline - time.monotonic(), 0.0)
+        self._waiter = self._waiters.add(sequence, seconds, self._go_on)
 
     def _go_on(self) -> None:
-        # One that was woken before its job is over has run out of time, or a drain has begun.
-        if self._batches.board.state(self._waiter.sequence) >= State.SUCCEEDED:
+        # One that was woken before its job has finished has run out of time, or a drain has begun.
+        if self._waiter is not None and self._batches.board.state(self._waiter.sequence) >= State.SUCCEEDED:
             pending = self._batches.last_pending(self._batch.first, self._batch.count)
             if pending:
-                self._waiter = self._waiters.add(pending, max(self._deadline - time.monotonic(), 0.0), self._go_on)
+                self._wait_for(pending)
                 return
-        self.wake()
+        self._wake()

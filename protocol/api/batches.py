@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 
 import orjson
 from headway.core.board.idempotency import Key
+from headway.core.interface import CancelledBatch, SubmittedBatch
 from headway.core.job import State
 from headway.core.status import BatchStatus
 from headway.protocol.api import bodies
-from headway.protocol.api.headers import media_type
-from headway.protocol.api.jobs import patience, when_safe
-from headway.protocol.api.service import Service
+from headway.protocol.api.headers import NAMES, media_type
+from headway.protocol.api.jobs import patience
+from headway.protocol.api.service import Service, later, once_known
 from headway.protocol.api.submissions import REPLAYED, check_content, key_of
 from headway.protocol.http.problems import Refusal, document
 from headway.protocol.http.request import Request
 from headway.protocol.http.responses import (
     JSON,
-    NAMES,
     PROBLEM,
     STATUS_LINES,
     Answer,
     Held,
-    NextTurn,
+    NextRound,
     bodiless,
     complete,
 )
@@ -45,91 +44,96 @@ def submit(service: Service, request: Request, _: bytes) -> Answer | Held:
     submissions = bodies.batch(request.body)
     if service.limits is not None:
         service.limits.batch(request, len(submissions))
-    key, fields = None, b""
+    key = None
     if b"idempotency-key" in request.headers:
         key = Key.of(key_of(request), request.body, b"batch")
-        before = service.engine.replayed_batch(key)
-        if before is not None:
-            return _when_safe(service, request, before, REPLAYED)
-    batch = service.engine.submit_many(submissions, key)
-    if batch.count < LARGE:
-        return _when_safe(service, request, batch, fields)
-    return Held(NextTurn, lambda: _when_safe(service, request, batch, fields))
+    taken = service.engine.submit_batch(submissions, key)
+    answer: Callable[[], Answer | Held] = lambda: once_known(  # noqa: E731
+        taken, lambda taken: _accepted(service, request, taken)
+    )
+    return answer() if len(submissions) < LARGE else Held(NextRound(), answer)
 
 
-def _when_safe(service: Service, request: Request, batch: BatchStatus, fields: bytes) -> Answer | Held:
-    last = batch.first + batch.count - 1
-    if service.engine.owes(last) and not batch.pending:
-        # Its submission is not safe, so nobody sees it yet.
-        return when_safe(
-            service, last, lambda: _accepted(service, request, service.engine.confirmed_batch(batch), fields)
-        )
-    return _accepted(service, request, batch, fields)
-
-
-def _accepted(service: Service, request: Request, batch: BatchStatus, fields: bytes) -> Answer | Held:
+def _accepted(service: Service, request: Request, taken: SubmittedBatch) -> Answer | Held:
     """Answer that a batch was taken; with ``Prefer: wait``, or where it came before and is over, what came of it."""
+    batch, fields = taken.status, REPLAYED if taken.replayed else b""
     seconds = patience(service, request)
-    if seconds is not None:
-        fields += b"Preference-Applied: wait=%d\r\n" % seconds
+    if seconds is None:
+        return _ended_or_created(service, request, batch, fields)
+    fields += b"Preference-Applied: wait=%d\r\n" % seconds
+    if not batch.pending:
+        return _ended_or_created(service, request, batch, fields)
+    return later(
+        service.engine.wait_batch(batch, seconds), lambda now: _ended_or_created(service, request, now, fields)
+    )
 
-    def then() -> bytes:
-        now = service.engine.peek_batch(batch.id) or batch
-        if now.pending:
-            return _created(service, request, now, fields)
-        where = b"Location: /batches/%b\r\n" % batch.id
-        # As in the first answer.
-        again = where if fields.startswith(REPLAYED) else b""
-        return _with_document(service, now, _head(service, now) + b"Content-" + where + again + fields)
 
-    if seconds is None or not batch.pending:
-        return then()
-    return Held(partial(service.engine.wait_batch, batch, seconds), then)
+def _ended_or_created(service: Service, request: Request, batch: BatchStatus, fields: bytes) -> Answer | Held:
+    if batch.pending:
+        return _created(service, request, batch, fields)
+    where = b"Location: /batches/%b\r\n" % batch.id
+    # As in the first answer.
+    again = where if fields.startswith(REPLAYED) else b""
+    return _with_document(service, batch, _head(service, batch) + b"Content-" + where + again + fields)
 
 
 def batch(service: Service, request: Request, batch_id: bytes) -> Answer | Held:
     """GET, HEAD /batches/{id}: how many jobs of a batch are pending or failed; with ``Prefer: wait`` when none is."""
-    found = _found(service, batch_id)
+    return _find(service, batch_id, lambda found: _waited(service, request, found))
+
+
+def _waited(service: Service, request: Request, batch: BatchStatus) -> Answer | Held:
     seconds = patience(service, request)
     if seconds is None:
-        return _told(service, request, found)
+        return _told(service, request, batch)
     fields = b"Preference-Applied: wait=%d\r\n" % seconds
-    then: Callable[[], bytes] = lambda: _told(service, request, _found(service, batch_id), fields)  # noqa: E731
-    return Held(partial(service.engine.wait_batch, found, seconds), then) if found.pending else then()
+    if not batch.pending:
+        return _told(service, request, batch, fields)
+    return later(service.engine.wait_batch(batch, seconds), lambda now: _told(service, request, now, fields))
 
 
 def delete(service: Service, _: Request, batch_id: bytes) -> Answer | Held:
     """DELETE /batches/{id}: cancel the jobs of a batch that are not over."""
-    found = _found(service, batch_id)
-    if found.expired == found.count:
-        return _with_document(service, found, _head(service, found))
-    running, last = service.engine.cancel_batch(found)
-    return when_safe(service, last, lambda: _deleted(service, batch_id, running))
+    return _find(service, batch_id, lambda found: _delete(service, found))
 
 
-def _deleted(service: Service, batch_id: bytes, running: bool) -> bytes:
-    counts = _counts(_found(service, batch_id)) + service.clock.fields
-    if running:
+def _delete(service: Service, batch: BatchStatus) -> Answer | Held:
+    if batch.expired == batch.count:
+        return _with_document(service, batch, _head(service, batch))
+    return once_known(service.engine.cancel_batch(batch), lambda cancelled: _deleted(service, cancelled))
+
+
+def _deleted(service: Service, cancelled: CancelledBatch) -> bytes:
+    counts = _counts(cancelled.status) + service.clock.fields
+    if cancelled.running:
         return STATUS_LINES[202] + counts + b"Retry-After: 1\r\nContent-Length: 0\r\n\r\n"
     return STATUS_LINES[204] + counts + b"\r\n"
 
 
-def _found(service: Service, batch_id: bytes) -> BatchStatus:
-    found = service.engine.peek_batch(batch_id)
-    if found is None:
-        raise Refusal("not-found", "no batch with this id was ever issued here")
-    return found
+def _find(service: Service, batch_id: bytes, then: Callable[[BatchStatus], Answer | Held]) -> Answer | Held:
+    """Return the answer that ``then`` makes of a batch; raises Refusal where there is none."""
+
+    def told(batch: BatchStatus | None) -> Answer | Held:
+        if batch is None:
+            raise Refusal("not-found", "no batch with this id was ever issued here")
+        return then(batch)
+
+    return once_known(service.engine.peek_batch(batch_id), told)
 
 
-def _created(service: Service, request: Request, batch: BatchStatus, fields: bytes) -> bytes:
+def _created(service: Service, request: Request, batch: BatchStatus, fields: bytes) -> Answer | Held:
     head = STATUS_LINES[202] + b"Location: /batches/%b\r\n" % batch.id + _fields(service, batch) + fields
     if b"prefer" in request.headers and request.preference(b"return") == b"minimal":
         return head + b"Preference-Applied: return=minimal\r\nContent-Length: 0\r\n\r\n"
-    jobs = [job_id.decode() for job_id, _ in service.engine.list_batch(batch)]
-    return complete(head, JSON, orjson.dumps({"id": batch.id.decode(), "jobs": jobs}), bodiless=False)
+
+    def listed(jobs: Sequence[tuple[bytes, int]]) -> bytes:
+        members = {"id": batch.id.decode(), "jobs": [job_id.decode() for job_id, _ in jobs]}
+        return complete(head, JSON, orjson.dumps(members), bodiless=False)
+
+    return once_known(service.engine.list_batch(batch), listed)
 
 
-def _told(service: Service, request: Request, batch: BatchStatus, fields: bytes = b"") -> bytes:
+def _told(service: Service, request: Request, batch: BatchStatus, fields: bytes = b"") -> Answer | Held:
     head = _head(service, batch) + fields
     if request.method == b"HEAD":
         return bodiless(head, media_type(service.heads.codes[batch.state]))
@@ -157,8 +161,12 @@ def _counts(batch: BatchStatus) -> bytes:
     return fields
 
 
-def _with_document(service: Service, batch: BatchStatus, head: bytes) -> bytes:
-    jobs = [{"id": job_id.decode(), "state": NAMES[state]} for job_id, state in service.engine.list_batch(batch)]
+def _with_document(service: Service, batch: BatchStatus, head: bytes) -> Answer | Held:
+    """Return ``head`` with what GET says of a batch."""
+    return once_known(service.engine.list_batch(batch), lambda jobs: _documented(service, batch, head, jobs))
+
+
+def _documented(service: Service, batch: BatchStatus, head: bytes, jobs: Sequence[tuple[bytes, int]]) -> bytes:
     members: dict[str, object] = {
         "id": batch.id.decode(),
         "pending": batch.pending,
@@ -166,7 +174,7 @@ def _with_document(service: Service, batch: BatchStatus, head: bytes) -> bytes:
         "failed": batch.failed,
         "cancelled": batch.cancelled,
         "expired": batch.expired,
-        "jobs": jobs,
+        "jobs": [{"id": job_id.decode(), "state": NAMES[state]} for job_id, state in jobs],
     }
     code = service.heads.codes[batch.state]
     if code < 400:

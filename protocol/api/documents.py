@@ -5,9 +5,9 @@ from __future__ import annotations
 import orjson
 from headway.core.job import State
 from headway.core.status import Status
+from headway.protocol.api.headers import NAMES, REASONS
 from headway.protocol.http.clock import Clock
 from headway.protocol.http.problems import document
-from headway.protocol.http.responses import NAMES, REASONS
 
 
 def status_document(status: Status, clock: Clock, error: str | None = None) -> bytes:

@@ -8,10 +8,13 @@ for each state.
 
 from __future__ import annotations
 
-from headway.core.job import State
+from headway.core.job import Reason, State
 from headway.core.status import Status
 from headway.protocol.http.clock import Clock, http_date
-from headway.protocol.http.responses import JSON, NAMES, PROBLEM, REASONS, STATUS_LINES
+from headway.protocol.http.responses import JSON, PROBLEM, STATUS_LINES
+
+NAMES = [state.name.lower() for state in State]
+REASONS = [reason.name.lower() for reason in Reason]
 
 # The code that tells a client what to do, by state; see docs/protocol.md.
 CODES = {

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Callable
-from functools import partial
 from typing import Annotated, Literal
 from urllib.parse import parse_qsl
 
 import msgspec
 import orjson
 from headway.core import ids
-from headway.core.errors import InvalidError, JournalFullError
+from headway.core.errors import InvalidError
 from headway.core.faults import faults, few
+from headway.core.interface import Cancel, Cancelled, Page
 from headway.core.job import State
 from headway.core.status import Status
 from headway.core.tasks.result import Result
 from headway.protocol.api.documents import ended_document, job_members, status_document
-from headway.protocol.api.service import Service
+from headway.protocol.api.headers import NAMES
+from headway.protocol.api.service import Service, later, once_known
 from headway.protocol.http.problems import Refusal, document
 from headway.protocol.http.request import Request
 from headway.protocol.http.responses import (
     JSON,
-    NAMES,
     PROBLEM,
     STATUS_LINES,
     Answer,
-    Awaited,
     Held,
     bodiless,
     complete,
@@ -41,26 +38,24 @@ Tell = Callable[[Service, Request, Status, bytes], Answer | Held]
 # Digits of a number in a query: those of SEQUENCE_LIMIT, and some more.
 DIGITS_MOST = 20
 
-# Seconds in which jobs are gathered for a page, so many at a time; to tell of them takes twice as long again.
-PAGE_S = 0.0003
-PAGE_PART = 50
 
-# What a job returned that returned nothing.
-NULL = Result(b"null", JSON.decode())
+def find(service: Service, name: bytes, then: Callable[[Status, bytes], Answer | Held]) -> Answer | Held:
+    """Return the answer that ``then`` makes of the job that a path names, by its id or by its key.
 
-
-def find(service: Service, name: bytes) -> tuple[Status, bytes]:
-    """Return what is known of the job that a path names, by its id or by the key it was submitted under.
-
-    And header lines for the answer, which for a key say what its id is. Raises Refusal where there is none.
+    ``then`` gets header lines as well, which for a key say what the id is. Raises Refusal where there is no such job.
     """
-    status = service.engine.peek(name)
-    if status is not None:
-        return status, b""
-    status = service.engine.peek_key(name.decode("latin-1"))
-    if status is None:
-        raise Refusal("not-found", "no job with this id was ever issued here")
-    return status, b"Content-Location: /jobs/%b\r\n" % status.id
+
+    def by_id(status: Status | None) -> Answer | Held:
+        if status is not None:
+            return then(status, b"")
+        return once_known(service.engine.peek_key(name.decode("latin-1")), by_key)
+
+    def by_key(status: Status | None) -> Answer | Held:
+        if status is None:
+            raise Refusal("not-found", "no job with this id was ever issued here")
+        return then(status, b"Content-Location: /jobs/%b\r\n" % status.id)
+
+    return once_known(service.engine.peek(name), by_id)
 
 
 def job(service: Service, request: Request, name: bytes) -> Answer | Held:
@@ -75,17 +70,17 @@ def result(service: Service, request: Request, name: bytes) -> Answer | Held:
 
 def _asked(service: Service, request: Request, name: bytes, tell: Tell) -> Answer | Held:
     """Return what ``tell`` says of a job; if the client would wait, once it is over."""
-    status, fields = find(service, name)
+    return find(service, name, lambda status, fields: _waited(service, request, status, fields, tell))
+
+
+def _waited(service: Service, request: Request, status: Status, fields: bytes, tell: Tell) -> Answer | Held:
     seconds = patience(service, request)
     if seconds is None:
         return tell(service, request, status, fields)
     fields += b"Preference-Applied: wait=%d\r\n" % seconds
     if status.state >= State.SUCCEEDED:
         return tell(service, request, status, fields)
-    return Held(
-        partial(service.engine.wait, status, seconds),
-        lambda: tell(service, request, service.engine.again(status), fields),
-    )
+    return later(service.engine.wait(status, seconds), lambda now: tell(service, request, now, fields))
 
 
 def patience(service: Service, request: Request) -> int | None:
@@ -105,7 +100,7 @@ def with_document(service: Service, status: Status, head: bytes) -> Answer | Hel
     """Return ``head`` with what GET says of a job."""
     if status.state != State.FAILED:
         return _documented(service, status, head, None)
-    return _with_result(service, status, lambda said: _documented(service, status, head, said))
+    return once_known(service.engine.result(status), lambda said: _documented(service, status, head, said))
 
 
 def _documented(service: Service, status: Status, head: bytes, said: Result | None) -> bytes:
@@ -117,39 +112,22 @@ def _documented(service: Service, status: Status, head: bytes, said: Result | No
     return b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
 
 
-def _with_result(service: Service, status: Status, then: Callable[[Result | None], Answer]) -> Answer | Held:
-    """Return what ``then`` makes of a job's result, which may have to be read from the disk first."""
-    found = service.engine.result(status)
-    if found is not None or service.engine.journal is None:
-        return then(found)
-    reading = asyncio.ensure_future(service.engine.read_result(status))
-    return Held(partial(Awaited, reading), lambda: then(reading.result()))
-
-
-def listing(service: Service, request: Request, _: bytes) -> bytes:
+def listing(service: Service, request: Request, _: bytes) -> Answer | Held:
     """GET /jobs?state=failed: the jobs in a state, newest first, some at a time."""
     query = _query(request.target)
-    found, before = _page(service, query)
+    page = service.engine.list_jobs(State[query.state.upper()], query.after, query.limit)
+    return once_known(page, lambda page: _listed(service, request, query, page))
+
+
+def _listed(service: Service, request: Request, query: Query, page: Page) -> bytes:
     head, after = STATUS_LINES[200] + service.clock.fields, None
-    if before:
-        after = f"/jobs?state={query.state}&limit={query.limit}&after={before}"
+    if page.after is not None:
+        after = f"/jobs?state={query.state}&limit={query.limit}&after={page.after}"
         head += b'Link: <%b>; rel="next"\r\n' % after.encode()
     if request.method == b"HEAD":
         return bodiless(head, JSON)
-    jobs = [job_members(status, service.clock) for status in found]
+    jobs = [job_members(status, service.clock) for status in page.jobs]
     return complete(head, JSON, orjson.dumps({"jobs": jobs, "next": after}), bodiless=False)
-
-
-def _page(service: Service, query: Query) -> tuple[list[Status], int]:
-    """Return as many jobs of a page as there is time for, and where to go on; 0 for nowhere."""
-    until = time.monotonic() + PAGE_S
-    found: list[Status] = []
-    before = query.after
-    while True:
-        more, before = service.engine.list(State[query.state.upper()], before, min(query.limit - len(found), PAGE_PART))
-        found += more
-        if not before or len(found) == query.limit or time.monotonic() >= until:
-            return found, before
 
 
 class Query(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -193,9 +171,7 @@ def _result(service: Service, request: Request, status: Status, fields: bytes) -
             return STATUS_LINES[304] + fields + b"\r\n"
         return complete_shared(STATUS_LINES[200] + fields, found.media_type.encode(), found.body, is_head)
 
-    if not service.engine.has_result(status):
-        return answer(NULL)
-    return _with_result(service, status, answer)
+    return once_known(service.engine.result(status), answer)
 
 
 def _given_up(service: Service, status: Status, is_head: bool) -> bytes:
@@ -219,36 +195,22 @@ def _matches(if_none_match: bytes | None, tag: bytes) -> bool:
     return tag in named or named == [b"*"]
 
 
-def delete(service: Service, request: Request, name: bytes) -> Answer | Held:
+def delete(service: Service, _: Request, name: bytes) -> Answer | Held:
     """DELETE /jobs/{id}: cancel a job; forget the result of one that is over."""
-    status, fields = find(service, name)
-    if service.engine.owes(status.sequence):
-        # Its end, say, is being committed: what is done now goes by what it is then.
-        return when_safe(service, status.sequence, lambda: delete(service, request, name))
-    if status.state in (State.CANCELLED, State.EXPIRED):
+    return find(
+        service,
+        name,
+        lambda status, fields: once_known(
+            service.engine.cancel(status), lambda cancelled: _deleted(service, cancelled, fields)
+        ),
+    )
+
+
+def _deleted(service: Service, cancelled: Cancelled, fields: bytes) -> Answer | Held:
+    status = cancelled.status
+    if cancelled.how is Cancel.NOTHING:
         return with_document(service, status, service.heads.job(status) + fields)
-    service.engine.cancel(status)
-    return when_safe(service, status.sequence, lambda: _deleted(service, status, fields))
-
-
-def _deleted(service: Service, before: Status, fields: bytes) -> bytes:
-    state = service.engine.again(before).state
-    fields = b"Job-State: %b\r\n%b%b" % (NAMES[state].encode(), service.clock.fields, fields)
-    if before.state == State.RUNNING:
+    fields = b"Job-State: %b\r\n%b%b" % (NAMES[status.state].encode(), service.clock.fields, fields)
+    if cancelled.how is Cancel.ASKED:
         return STATUS_LINES[202] + fields + b"Retry-After: 1\r\nContent-Length: 0\r\n\r\n"
     return STATUS_LINES[204] + fields + b"\r\n"
-
-
-def when_safe(service: Service, sequence: int, then: Callable[[], Answer | Held]) -> Answer | Held:
-    """Return what ``then`` makes, once what was done about a job is safe; refuse where there is no room for that."""
-    owed = service.engine.owed(sequence)
-    if owed is None:
-        return then()
-    service.engine.check_disk()
-
-    def told() -> Answer | Held:
-        if owed.no_room:
-            raise JournalFullError
-        return then()
-
-    return Held(partial(service.engine.when_safe, sequence), told)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 from headway.core.job import State
-from headway.core.journal.journal import Journal
-from headway.core.stats import SECONDS_BOUNDS, Histogram
+from headway.core.stats import SECONDS_BOUNDS, Histogram, JournalCounts
 from headway.protocol.api.service import Service
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -26,55 +24,47 @@ def exposition(service: Service) -> bytes:
 
 def summary(service: Service) -> dict[str, object]:
     """Return the counts as /stats shows them; times in seconds, sizes in bytes."""
-    engine = service.engine
-    count = engine.board.count
+    counts, connections = service.engine.counts(), service.connections
+    workers, journal = counts.workers, counts.journal
     return {
-        "jobs": {state.name.lower(): count[state] for state in State if State.EMPTY < state < State.EXPIRED},
-        "waiting": len(engine.active.queue),
-        "queue_size": engine.active.queue.size,
-        "payload_bytes": engine.active.queue.payload_bytes,
-        "oldest_queued_seconds": round(_oldest(service), 3),
-        "retries": engine.active.stats.retries,
-        "rejections": dict(service.rejections),
-        "run_mean_seconds": round(engine.active.estimate.mean_so_far, 6),
+        "jobs": {state.name.lower(): counts.jobs[state] for state in State if State.EMPTY < state < State.EXPIRED},
+        "waiting": counts.waiting,
+        "queue_size": counts.queue_size,
+        "payload_bytes": counts.payload_bytes,
+        "oldest_queued_seconds": round(counts.oldest_queued_s, 3),
+        "retries": counts.retries,
+        "rejections": dict(connections.rejections),
+        "run_mean_seconds": round(counts.run_mean_s, 6),
         "results": {
-            "kept": len(engine.active.results),
-            "bytes": engine.active.results.used_bytes,
-            "max_bytes": engine.active.results.max_bytes,
-            "evicted": engine.active.results.evicted,
+            "kept": counts.results_kept,
+            "bytes": counts.results_bytes,
+            "max_bytes": counts.results_max_bytes,
+            "evicted": counts.results_evicted,
         },
-        "board": {"rows": engine.board.rows, "bytes": engine.memory_bytes},
+        "board": {"rows": counts.rows, "bytes": counts.memory_bytes},
         "workers": {
-            "count": engine.active.workers.count,
-            "idle": engine.active.workers.idle,
-            "replacements": engine.active.workers.replacements,
-            "lost_threads": engine.active.workers.threads.lost,
+            "count": workers.count,
+            "idle": workers.idle,
+            "replacements": workers.replacements,
+            "lost_threads": workers.lost_threads,
         },
-        "journal": _journal_summary(service),
-        "connections": len(service.connections),
-        "unanswered_bytes": service.unanswered.used_bytes,
-        "untaken_bytes": service.untaken.used_bytes,
-        "waiting_clients": len(engine.active.waiters),
-        "draining": engine.draining,
+        "journal": None if journal is None else _journal_summary(journal),
+        "connections": len(connections.open),
+        "unanswered_bytes": connections.unanswered.used_bytes,
+        "untaken_bytes": connections.untaken.used_bytes,
+        "waiting_clients": counts.waiting_clients,
+        "draining": counts.draining,
     }
 
 
-def _journal_summary(service: Service) -> dict[str, object] | None:
-    journal = service.engine.journal
-    if journal is None:
-        return None
+def _journal_summary(journal: JournalCounts) -> dict[str, object]:
     return {
-        "commits": journal.batches,
-        "pending": journal.appended - journal.committed,
+        "commits": journal.commits,
+        "pending": journal.pending,
         "expired": journal.expired,
         "bytes": journal.size_bytes,
         "full": journal.full,
     }
-
-
-def _oldest(service: Service) -> float:
-    submitted = service.engine.oldest_queued
-    return 0.0 if submitted is None else time.monotonic() - submitted
 
 
 class _Snapshot(Collector):
@@ -82,21 +72,21 @@ class _Snapshot(Collector):
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._counts = service.engine.counts()
 
     def collect(self) -> Iterator[Metric]:
         """Yield each metric."""
         yield from self._jobs()
         yield from self._process()
-        if self._service.engine.journal is not None:
-            yield from self._journal(self._service.engine.journal)
+        if self._counts.journal is not None:
+            yield from self._journal(self._counts.journal)
         requests = CounterMetricFamily("headway_http_requests", "Answers by route and code.", labels=["route", "code"])
         for (route, code), count in self._service.all_requests().items():
             requests.add_metric([route, code.decode()], count)
         yield requests
 
     def _jobs(self) -> Iterator[Metric]:
-        engine = self._service.engine
-        count = engine.board.count
+        counts, count = self._counts, self._counts.jobs
         ended = CounterMetricFamily("headway_jobs", "Jobs that ended, by outcome.", labels=["outcome"])
         for state in OUTCOMES:
             ended.add_metric([state.name.lower()], count[state])
@@ -108,23 +98,21 @@ class _Snapshot(Collector):
             (State.RETRYING, "Jobs that wait for their next attempt."),
         ):
             yield GaugeMetricFamily(f"headway_jobs_{state.name.lower()}", text, count[state])
-        payload_bytes = engine.active.queue.payload_bytes
-        yield GaugeMetricFamily("headway_payload_bytes", "Memory taken by payloads.", payload_bytes)
-        oldest = _oldest(self._service)
-        yield GaugeMetricFamily("headway_oldest_queued_seconds", "Age of the job that has been ready longest.", oldest)
-        yield CounterMetricFamily(
-            "headway_job_retries", "Attempts that failed and are made again.", engine.active.stats.retries
+        yield GaugeMetricFamily("headway_payload_bytes", "Memory taken by payloads.", counts.payload_bytes)
+        yield GaugeMetricFamily(
+            "headway_oldest_queued_seconds", "Age of the job that has been ready longest.", counts.oldest_queued_s
         )
-        yield _histogram("headway_job_wait_seconds", "From ready to the start of an attempt.", engine.active.stats.wait)
-        yield _histogram("headway_job_run_seconds", "From the start of an attempt to its end.", engine.active.stats.run)
+        yield CounterMetricFamily("headway_job_retries", "Attempts that failed and are made again.", counts.retries)
+        yield _histogram("headway_job_wait_seconds", "From ready to the start of an attempt.", counts.wait)
+        yield _histogram("headway_job_run_seconds", "From the start of an attempt to its end.", counts.run)
         rejections = CounterMetricFamily("headway_rejections", "Requests refused, by reason.", labels=["reason"])
-        for reason, refused in self._service.rejections.items():
+        for reason, refused in self._service.connections.rejections.items():
             rejections.add_metric([reason], refused)
         yield rejections
 
     def _process(self) -> Iterator[Metric]:
-        engine = self._service.engine
-        workers = engine.active.workers
+        counts, connections = self._counts, self._service.connections
+        workers, pool = counts.workers, counts.processes
         yield GaugeMetricFamily("headway_workers", "Worker tasks.", workers.count)
         yield GaugeMetricFamily("headway_workers_idle", "Workers with nothing to do.", workers.idle)
         yield CounterMetricFamily(
@@ -132,35 +120,32 @@ class _Snapshot(Collector):
             "Attempts that ignored their cancellation and were given up.",
             workers.replacements,
         )
-        if workers.processes is not None:
-            pool = workers.processes
+        if pool is not None:
             yield GaugeMetricFamily("headway_processes", "Worker processes that serve.", pool.up)
             ended = CounterMetricFamily("headway_process_ends", "Worker processes that ended.", labels=["why"])
-            for why, count in (("crashed", pool.restarts), ("killed", pool.killed), ("recycled", pool.recycled)):
+            for why, count in (("crashed", pool.crashed), ("killed", pool.killed), ("recycled", pool.recycled)):
                 ended.add_metric([why], count)
             yield ended
-        lag = engine.watchdog.lag
-        yield _histogram("headway_loop_lag_seconds", "By how much the event loop was late, a few times a second.", lag)
-        yield CounterMetricFamily("headway_loop_stalls", "Stalls of the event loop.", engine.watchdog.stalls)
-        yield GaugeMetricFamily("headway_lost_threads", "Threads of attempts that are over.", workers.threads.lost)
-        yield GaugeMetricFamily("headway_results_bytes", "Memory taken by results.", engine.active.results.used_bytes)
-        yield CounterMetricFamily(
-            "headway_results_evicted", "Results given up for the budget.", engine.active.results.evicted
+        yield _histogram(
+            "headway_loop_lag_seconds", "By how much the event loop was late, a few times a second.", counts.loop_lag
         )
-        yield GaugeMetricFamily("headway_connections", "Clients connected.", len(self._service.connections))
+        yield CounterMetricFamily("headway_loop_stalls", "Stalls of the event loop.", counts.loop_stalls)
+        yield GaugeMetricFamily("headway_lost_threads", "Threads of attempts that are over.", workers.lost_threads)
+        yield GaugeMetricFamily("headway_results_bytes", "Memory taken by results.", counts.results_bytes)
+        yield CounterMetricFamily("headway_results_evicted", "Results given up for the budget.", counts.results_evicted)
+        yield GaugeMetricFamily("headway_connections", "Clients connected.", len(connections.open))
         for name, budget, text in (
-            ("unanswered", self._service.unanswered, "requests that have come in part or wait"),
-            ("untaken", self._service.untaken, "answers that clients have not taken"),
+            ("unanswered", connections.unanswered, "requests that have come in part or wait"),
+            ("untaken", connections.untaken, "answers that clients have not taken"),
         ):
             yield GaugeMetricFamily(f"headway_{name}_bytes", f"Memory taken by {text}.", budget.used_bytes)
             yield CounterMetricFamily(f"headway_{name}_ended", "Clients that had to give way.", budget.gave_way)
-        yield GaugeMetricFamily("headway_waiting_clients", "Answers held by Prefer: wait.", len(engine.active.waiters))
-        yield GaugeMetricFamily("headway_draining", "1 while the server shuts down.", int(engine.draining))
+        yield GaugeMetricFamily("headway_waiting_clients", "Answers held by Prefer: wait.", counts.waiting_clients)
+        yield GaugeMetricFamily("headway_draining", "1 while the server shuts down.", int(counts.draining))
 
-    def _journal(self, journal: Journal) -> Iterator[Metric]:
+    def _journal(self, journal: JournalCounts) -> Iterator[Metric]:
         yield _histogram("headway_journal_commit_seconds", "Of a batch of changes.", journal.commit_seconds)
-        pending = journal.appended - journal.committed
-        yield GaugeMetricFamily("headway_journal_pending", "Changes that are not committed yet.", pending)
+        yield GaugeMetricFamily("headway_journal_pending", "Changes that are not committed yet.", journal.pending)
         yield CounterMetricFamily("headway_journal_expired", "Jobs deleted by retention.", journal.expired)
         yield GaugeMetricFamily("headway_journal_bytes", "The file and its log on disk.", journal.size_bytes)
         yield GaugeMetricFamily("headway_journal_full", "1 while there is no room on disk.", int(journal.full))

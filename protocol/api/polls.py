@@ -7,12 +7,10 @@ What it answers is what ``Heads.job`` makes of the status; all that it does not 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from binascii import Error as HexError
 from binascii import unhexlify
 from collections.abc import Iterator
-from typing import Protocol
 
 from headway.core import ids
 from headway.core.board.rows import (
@@ -24,9 +22,10 @@ from headway.core.board.rows import (
     STATE_MASK,
 )
 from headway.core.job import State
-from headway.core.local.engine import Engine
-from headway.protocol.api.headers import PROGRESS_FIELD, RUNNING_FIELDS, SUCCEEDED_FIELDS, WAITING_FIELDS, Heads
+from headway.protocol.api.headers import PROGRESS_FIELD, RUNNING_FIELDS, SUCCEEDED_FIELDS, WAITING_FIELDS
+from headway.protocol.api.service import Service
 from headway.protocol.http.clock import http_date
+from headway.protocol.http.round import Client
 
 log = logging.getLogger(__name__)
 
@@ -43,69 +42,28 @@ QUEUED, RUNNING, SUCCEEDED = int(State.QUEUED), int(State.RUNNING), int(State.SU
 WAITING, DONE, PROGRESS = WAITING_FIELDS + b"\r\n", SUCCEEDED_FIELDS + b"\r\n", PROGRESS_FIELD + b"\r\n"
 
 
-class Client(Protocol):
-    """What a connection is to this file."""
-
-    # What followed the id in a HEAD that the parser took; None where none did.
-    known_rest: bytes | None
-    # No request is half read, none waits or is held, the client reads, and the connection goes on.
-    free: bool
-    # There are answers that are not written yet.
-    to_flush: bool
-    transport: asyncio.Transport
-    deadline: float
-
-    def read(self, data: bytes) -> None:
-        """Answer whatever ``data`` is."""
-
-    def give_way(self) -> None:
-        """End: it has sent more than can be held until its turn comes."""
-
-    def stop_reading(self) -> None:
-        """Leave what the client sends in the kernel, until it has read what it was given."""
-
-
-class Writes(Protocol):
-    """What the turn is to this file."""
-
-    # Answers that are to be written when all reads of the turn are answered, one for each client.
-    answers: list[tuple[Client, bytes]]
-
-    def is_over(self) -> bool:
-        """Whether this turn has taken its time."""
-
-    def write(self) -> None:
-        """Write them now."""
-
-
-class Host(Protocol):
-    """What the service is to this file."""
-
-    turn: Writes
-
-    engine: Engine
-    heads: Heads
-    # When a connection that is idle from now on is to be closed, of time.monotonic.
-    idle_deadline: float
-
-
 class Polls:
-    """Answers the polls that come to ``host``."""
+    """Answers the polls that come to ``service``."""
 
-    def __init__(self, host: Host) -> None:
-        self._host = host
+    def __init__(self, service: Service) -> None:
+        self._service = service
 
     def answer(self, reads: Iterator[tuple[Client, bytes]], now: float) -> None:
         """Answer what was read from each client; ``now`` is of time.monotonic.
 
         Where others than known polls have taken all the time of this turn, some of ``reads`` are left.
         """
-        host = self._host
-        engine, heads, turn, idle_deadline = host.engine, host.heads, host.turn, host.idle_deadline
-        openings, expiry, polls, answers = heads.openings, heads.expiry, heads.polls, turn.answers
-        board = engine.board
+        service, polled = self._service, self._service.engine.polled
+        if polled is None:
+            for client, data in reads:
+                if not self._read(client, data):
+                    return
+            return
+        heads, idle_deadline = service.heads, service.connections.idle_deadline
+        openings, expiry, polls, answers = heads.openings, heads.expiry, heads.polls, service.connections.round.answers
+        board = polled.board
         rows, live, tag = board.rows, board.live, board.tag
-        ours = HEAD_JOB + engine.ids.marker
+        ours = HEAD_JOB + polled.marker
         submitted, started, ended = board.submitted, board.started, board.ended
         for client, data in reads:
             # The same bytes as before around another id need no parser.
@@ -128,13 +86,13 @@ class Polls:
                     client.read(data)
                     continue
                 if state == RUNNING:
-                    wait = engine.retry_after_ms(row, word, 0, now)
+                    wait = polled.retry_after_ms(row, word, 0, now)
                     fields = RUNNING_FIELDS % ((wait + 999) // 1000, wait, word >> ATTEMPT_SHIFT & ATTEMPT_MAX)
                     progress = word >> PROGRESS_SHIFT & PROGRESS_NONE
                     fields += b"\r\n" if progress == PROGRESS_NONE else PROGRESS % progress
                 elif state == QUEUED:
-                    ahead = engine.ahead(row)
-                    wait = engine.retry_after_ms(row, word, ahead, now)
+                    ahead = polled.ahead(row)
+                    wait = polled.retry_after_ms(row, word, ahead, now)
                     fields = WAITING % ((wait + 999) // 1000, wait, ahead)
                 elif state == SUCCEEDED and board.kept(row, now):
                     end, start = ended[row], started[row]
@@ -155,7 +113,7 @@ class Polls:
 
     def _read(self, client: Client, data: bytes) -> bool:
         """Have ``client`` read what is no known poll; return whether this turn has time for more."""
-        turn = self._host.turn
+        turn = self._service.connections.round
         if client.to_flush:
             # What it was answered before in this turn comes first.
             turn.write()

@@ -1,127 +1,49 @@
-"""What all connections share: the engine, the clock, the counts, and who is connected."""
+"""What all routes share: the engine, the clock, the heads of answers, the limits on clients."""
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections import Counter
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Callable
+from typing import TypeVar
 
 from headway.core.config import Config
-from headway.core.local.engine import Engine
-from headway.core.slices import in_slices
+from headway.core.interface import Engine, Later, Soon
 from headway.protocol.access.limits import limits
 from headway.protocol.api.headers import Heads
-from headway.protocol.api.polls import Polls
-from headway.protocol.http.budget import Budget
 from headway.protocol.http.clock import Clock
-from headway.protocol.http.round import Turn
+from headway.protocol.http.connections import Connections
+from headway.protocol.http.responses import Answer, Held
 
-TICK_S = 1.0
-# Seconds in which a client may end its side of a connection that has had its last answer.
-LINGER_S = 2.0
-# Seconds between two looks at whether all connections have ended.
-LOOK_S = 0.01
-
-
-class Client(Protocol):
-    """What a connection is to the service."""
-
-    # When it has to have sent something, and to have taken something; of time.monotonic.
-    deadline: float
-    taking_until: float
-
-    def overdue(self, now: float) -> None:
-        """One of its deadlines has passed."""
-
-    def wind_down(self) -> None:
-        """The next answer is the last."""
-
-    def end(self) -> None:
-        """The server ends."""
-
-    def give_way(self) -> None:
-        """Its requests that are not answered yet take what others need."""
-
-    def drop(self) -> None:
-        """Its answers that it does not take take what others need."""
+Value = TypeVar("Value")
 
 
 class Service:
     """The state of one server, apart from its sockets."""
+
+    # Those that it serves.
+    connections: Connections
 
     def __init__(self, config: Config, engine: Engine) -> None:
         self.config = config
         self.engine = engine
         self.clock = Clock()
         self.heads = Heads(self.clock, config.retention.seconds, config.http.failed_status)
-        self.connections: set[Client] = set()
-        # Those that only wait for the client to end its side.
-        self.lingering: set[Client] = set()
-        self.turn = Turn(Polls(self).answer, config.limits.unanswered_bytes)
-        # What clients make us hold.
-        self.unanswered = Budget[Client](config.limits.unanswered_bytes, lambda client: client.give_way())
-        self.untaken = Budget[Client](config.limits.untaken_bytes, lambda client: client.drop())
-        # When a connection that is idle from now on is to be closed, of time.monotonic.
-        self.idle_deadline = 0.0
-        # Requests by (method and route, status code as sent).
-        self.requests: dict[tuple[str, bytes], int] = {}
-        # Submissions answered 202 by a head that was known.
-        self.submissions = 0
-        # Any answer may be held, until what it says is on disk.
-        self.holds = config.journal.path is not None
-        # Requests refused, by the reason of their error.
-        self.rejections: dict[str, int] = {}
-        self.limits = limits(config, lambda seconds: self.engine.promise(seconds))
-        self.access_log = config.log.access
-        # Each answer from now on is the last of its connection.
-        self.winding_down = False
-        self.tick()
-
-    def tick(self) -> None:
-        """Once a second: read the clock, and end the connections whose time is up."""
-        self.clock.tick()
-        self.heads.tick()
-        now = self.clock.now
-        # A tick may be a second away when the wait begins.
-        self.idle_deadline = now + TICK_S + self.config.timeouts.idle
-        in_slices(self._look_for_overdue([*self.connections, *self.lingering], now))
-
-    def _look_for_overdue(self, connections: list[Client], now: float) -> Iterator[None]:
-        for connection in connections:
-            if connection.deadline < now or connection.taking_until < now:
-                connection.overdue(now)
-            yield
-
-    async def wind_down(self, seconds: float) -> None:
-        """Let each connection end with its next answer; wait at most ``seconds`` for those there are to have ended."""
-        self.winding_down = True
-        there = set(self.connections)
-        for connection in there:
-            connection.wind_down()
-        patience = time.monotonic() + seconds
-        while there & (self.connections | self.lingering) and time.monotonic() < patience:  # noqa: ASYNC110 — as below
-            await asyncio.sleep(LOOK_S)
-
-    async def close(self, seconds: float = LINGER_S) -> None:
-        """End all connections, giving clients ``seconds`` to take the last answers."""
-        for connection in list(self.connections):
-            connection.end()
-        patience = time.monotonic() + seconds
-        while (self.connections or self.lingering) and time.monotonic() < patience:  # noqa: ASYNC110 — once, at the end
-            await asyncio.sleep(LOOK_S)
+        self.limits = limits(config, lambda seconds: self.engine.retry_after_s(seconds))
 
     def all_requests(self) -> Counter[tuple[str, bytes]]:
         """Return how many answers there were by (method and route, status code)."""
-        counted = Counter(self.requests)
-        if self.submissions:
-            counted["POST /jobs", b"202"] += self.submissions
+        counted = Counter(self.connections.requests)
         for state, count in enumerate(self.heads.polls):
             if count:
                 counted["HEAD /jobs/{id}", b"%d" % self.heads.codes[state]] += count
         return counted
 
-    def reject(self, reason: str) -> None:
-        """Count a request that was refused."""
-        self.rejections[reason] = self.rejections.get(reason, 0) + 1
+
+def once_known(soon: Soon[Value], then: Callable[[Value], Answer | Held]) -> Answer | Held:
+    """Return the answer that ``then`` makes of a value, now or once it is known."""
+    return later(soon, then) if isinstance(soon, Later) else then(soon)
+
+
+def later(unknown: Later[Value], then: Callable[[Value], Answer | Held]) -> Held:
+    """Return the answer that ``then`` makes of a value once it is known."""
+    return Held(unknown, lambda: then(unknown.value()))

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import time
-from collections.abc import Callable
-from functools import partial
 
 from headway.core import ids
 from headway.core.board.idempotency import Key
 from headway.core.errors import InvalidError
+from headway.core.interface import Submitted
 from headway.core.job import State
-from headway.core.journal.reader import Saved
 from headway.core.status import Status
 from headway.protocol.api import bodies
+from headway.protocol.api.headers import NAMES
 from headway.protocol.api.jobs import find, patience, with_document
-from headway.protocol.api.service import Service
+from headway.protocol.api.service import Service, later, once_known
 from headway.protocol.http.problems import Refusal
 from headway.protocol.http.request import Request
-from headway.protocol.http.responses import JSON, NAMES, Answer, Awaited, Held
+from headway.protocol.http.responses import JSON, Answer, Held
 
 REPLAYED = b"Idempotency-Replayed: true\r\n"
 _KEY = re.compile(rb"[A-Za-z0-9._~-]{1,200}")
@@ -39,20 +36,11 @@ def submit(service: Service, request: Request, _: bytes) -> Answer | Held:
     check_content(request)
     if b"idempotency-key" in request.headers:
         return _keyed(service, request, key_of(request))
-    return _accepted(service, request, service.engine.submit(bodies.submission(request.body)))
-
-
-def submit_plain(service: Service, body: bytes) -> bytes | int:
-    """POST /jobs with a head that is known to ask for nothing else; its job where the answer is to wait for that."""
-    submission = bodies.submission(body)
-    if service.holds:
-        return service.engine.take(submission, time.monotonic())
-    return _created(service, service.engine.submit(submission))
-
-
-def confirm_plain(service: Service, sequence: int) -> bytes:
-    """Answer what ``submit_plain`` has not, once it is safe."""
-    return _created(service, service.engine.confirmed(sequence))
+    taken = service.engine.submit(bodies.submission(request.body))
+    if isinstance(taken, Submitted) and b"prefer" not in request.headers:
+        # As nearly all are.
+        return _created(service, taken.status)
+    return once_known(taken, lambda taken: _accepted(service, request, taken))
 
 
 def put(service: Service, request: Request, name: bytes) -> Answer | Held:
@@ -63,10 +51,9 @@ def put(service: Service, request: Request, name: bytes) -> Answer | Held:
 
 def _keyed(service: Service, request: Request, text: str) -> Answer | Held:
     key = Key.of(text, request.body)
-    status = service.engine.replayed(key)
-    if status is None:
-        return _accepted(service, request, service.engine.submit(bodies.submission(request.body), key))
-    return _accepted(service, request, status, REPLAYED)
+    # Before the content is looked at: it was good when it came first.
+    taken = service.engine.replay(key) or service.engine.submit(bodies.submission(request.body), key)
+    return once_known(taken, lambda taken: _accepted(service, request, taken))
 
 
 def key_of(request: Request) -> str:
@@ -85,56 +72,35 @@ def _checked(key: bytes) -> str:
 
 
 def retry(service: Service, request: Request, name: bytes) -> Answer | Held:
-    """POST /jobs/{id}/retry: take a job that failed once more, under a new id."""
+    """POST /jobs/{id}/retry: resubmit a failed job as a new one."""
     key = None
     if b"idempotency-key" in request.headers:
         key = Key.of(key_of(request), name, b"retry")
-        before = service.engine.replayed(key)
+        before = service.engine.replay(key)
         if before is not None:
-            return _accepted(service, request, before, REPLAYED)
-    status, _ = find(service, name)
+            return once_known(before, lambda taken: _accepted(service, request, taken))
+    return find(service, name, lambda status, _: _retried(service, request, status, key))
+
+
+def _retried(service: Service, request: Request, status: Status, key: Key | None) -> Answer | Held:
     if status.state == State.EXPIRED:
         return with_document(service, status, service.heads.job(status))
     link = b'Link: </jobs/%b>; rel="prev"\r\n' % status.id
-    if service.engine.journal is None or status.state != State.FAILED:
-        return _accepted(service, request, service.engine.retry(status, key=key), link)
-    reading = asyncio.ensure_future(service.engine.read_job(status))
-    return Held(
-        partial(Awaited, reading),
-        lambda: _retried(service, request, status, reading.result(), key, link),
-    )
+    return once_known(service.engine.retry(status, key), lambda taken: _accepted(service, request, taken, link))
 
 
-def _retried(
-    service: Service, request: Request, status: Status, saved: Saved | None, key: Key | None, link: bytes
-) -> Answer | Held:
-    """Take a job again whose payload was read meanwhile, unless it was taken under the same key meanwhile."""
-    before = None if key is None else service.engine.replayed(key)
-    if before is not None:
-        return _accepted(service, request, before, REPLAYED)
-    return _accepted(service, request, service.engine.retry(status, saved, key), link)
-
-
-def _accepted(service: Service, request: Request, status: Status, fields: bytes = b"") -> Answer | Held:
-    """Answer that a job was taken, once that is safe; with ``Prefer: wait`` when it is over."""
-    if status.state == State.EMPTY:
-        return _when_safe(
-            service, status, lambda: _accepted(service, request, service.engine.confirmed(status.sequence), fields)
-        )
+def _accepted(service: Service, request: Request, taken: Submitted, fields: bytes = b"") -> Answer | Held:
+    """Answer that a job was taken; with ``Prefer: wait`` when it is over."""
+    status = taken.status
+    if taken.replayed:
+        fields = REPLAYED
     seconds = patience(service, request)
     if seconds is None:
         return _answer(service, request, status, fields)
     fields += b"Preference-Applied: wait=%d\r\n" % seconds
     if status.state >= State.SUCCEEDED:
         return _answer(service, request, status, fields)
-    return Held(
-        partial(service.engine.wait, status, seconds),
-        lambda: _answer(service, request, service.engine.again(status), fields),
-    )
-
-
-def _when_safe(service: Service, status: Status, then: Callable[[], Answer | Held]) -> Held:
-    return Held(partial(service.engine.when_safe, status.sequence), then)
+    return later(service.engine.wait(status, seconds), lambda now: _answer(service, request, now, fields))
 
 
 def _answer(service: Service, request: Request, status: Status, fields: bytes) -> Answer | Held:

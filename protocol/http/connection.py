@@ -4,7 +4,7 @@ The rules of this file:
 
 - what one read asked for is answered with one write, both at the end of the ``turn`` of the loop;
 - bytes that were understood once on this connection need no parser to be understood again: docs/adr/0005;
-- no timers: each connection has a ``deadline`` that the service looks at once a second.
+- no timers: each connection has a ``deadline`` that all are looked at once a second.
 """
 
 from __future__ import annotations
@@ -12,19 +12,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
-from functools import partial
-from typing import TypeVar, cast
+from typing import cast
 
-from headway.protocol.api import routes
-from headway.protocol.api.polls import HEAD_JOB, ID, REST, TARGET
-from headway.protocol.api.service import Service
-from headway.protocol.api.submissions import check_content, confirm_plain, submit_plain
+from headway.protocol.http.connections import Connections
 from headway.protocol.http.outbox import OUT_MOST, WAITING_BYTES, Answering
 from headway.protocol.http.problems import Refusal, retry_after
 from headway.protocol.http.repeated import KNOWN_BYTES, KnownHead
-from headway.protocol.http.request import SENDING, Request, head_too_large, refused
-from headway.protocol.http.responses import CONTINUE, JSON
+from headway.protocol.http.request import Request, head_too_large, refused
+from headway.protocol.http.responses import CONTINUE, Held
 from headway.protocol.http.round import END
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade
 
@@ -38,23 +33,19 @@ FEED_BYTES = 4096
 BUFFER_BYTES = 16 * 1024
 # A request line of a method that no server has is known as one if it is no longer.
 BEGUN_BYTES = 1024
-# The name under which the road of known submissions counts and logs.
-SUBMIT = "POST /jobs"
-
-Asked = TypeVar("Asked")
 
 
 class Connection(Answering):
     """A client's connection, for as long as it lasts."""
 
     __slots__ = (
-        *("_at", "_body_bytes", "_fruitless_bytes", "_holds_bytes", "_in_body", "_in_head", "_known_post", "_rest"),
-        *("_begun", "_submitted", "known_rest"),
+        *("_at", "_body_bytes", "_fruitless_bytes", "_holds_bytes", "_in_body", "_in_head", "_known", "_rest"),
+        *("_begun", "known_rest"),
     )
 
-    def __init__(self, service: Service) -> None:
-        super().__init__(service)
-        self._request = Request(service.config.limits, self._expects, self._ready)
+    def __init__(self, shared: Connections) -> None:
+        super().__init__(shared)
+        self._request = Request(shared.config.limits, self._expects, self._ready)
         self._in_head = self._in_body = False
         # The end of what the parser was fed since the last request was complete.
         self._begun = b""
@@ -67,9 +58,7 @@ class Connection(Answering):
         # after another id, need no parser: compared whole, they are as good as when the parser took them. Likewise
         # the head of a POST, but for its length.
         self.known_rest: bytes | None = None
-        self._known_post: KnownHead | None = None
-        # The job that a known POST waits for while it is held.
-        self._submitted = 0
+        self._known: KnownHead | None = None
         # Per request that comes in more than one read: bytes of its content, and what was read since they grew; a
         # head, trailers or chunk extensions without end gather inside the parser.
         self._body_bytes = self._fruitless_bytes = 0
@@ -84,37 +73,37 @@ class Connection(Answering):
         """A client has connected."""
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(BUFFER_BYTES)
-        if self.service.limits is not None:
+        if not self.shared.app.may_repeat:
             self._request.peer = (transport.get_extra_info("peername") or ("",))[0]
-        connections = self.service.connections
-        most = self.service.config.limits.connections
+        connections = self.shared.open
+        most = self.shared.config.limits.connections
         if len(connections) < most:
             connections.add(self)
         else:
             detail = f"{most} clients are connected, which is the limit"
             self._refuse(
-                Refusal("connections", detail, fields=retry_after(self.service.engine.later())), bodiless=False
+                Refusal("connections", detail, fields=retry_after(self.shared.app.retry_after_s())), bodiless=False
             )
             self._flush_soon()
 
     def connection_lost(self, _: Exception | None) -> None:
         """The connection is over."""
-        self.service.connections.discard(self)
-        self.service.lingering.discard(self)
+        self.shared.open.discard(self)
+        self.shared.lingering.discard(self)
         self._closing = True
         self.free = False
         self._let_go()
-        self.service.untaken.release(self)
+        self.shared.untaken.release(self)
 
     def eof_received(self) -> bool:
         """The client sends no more; what it has asked for is still answered."""
         # It comes after what was read before.
-        self.service.turn.read_soon(self, END)
+        self.shared.round.read_soon(self, END)
         return True
 
     def data_received(self, data: bytes) -> None:
         """Have ``data`` read at the end of this turn of the loop."""
-        self.service.turn.read_soon(self, data)
+        self.shared.round.read_soon(self, data)
 
     # What the turn calls.
 
@@ -125,7 +114,7 @@ class Connection(Answering):
                 self._drop_or_send()
             elif data is END:
                 self._end_input()
-            elif not (self.free and not self.to_flush and self._answer_known_post(data)):
+            elif not (self.free and not self.to_flush and self._answer_known(data)):
                 self._read(data)
         except Exception:
             log.exception("%r failed, and is ended", self)
@@ -138,7 +127,7 @@ class Connection(Answering):
             self._go_on()
             self._flush_soon()
             if self._body is not None and not self._paused:
-                self.service.turn.go_on_soon(self)
+                self.shared.round.go_on_soon(self)
 
     def _end_input(self) -> None:
         """All that the client sends has come."""
@@ -162,7 +151,7 @@ class Connection(Answering):
             if fed:
                 self._expect_more(fed)
         elif self._answered and not self._blocked:
-            self.deadline = self.service.idle_deadline
+            self.deadline = self.shared.idle_deadline
         self._flush_soon()
         if fresh and data and self._answered == 1 and not (request.begun or self._closing or self._waiting):
             self._learn(request, data)
@@ -217,7 +206,7 @@ class Connection(Answering):
         if (self._rest or self._waiting) and not self._stopped:
             self.stop_reading()
         if not (self._paused or self._held is not None):
-            self.service.turn.go_on_soon(self)
+            self.shared.round.go_on_soon(self)
 
     def _count_bytes(self) -> None:
         """Count what is held of requests that are not answered yet."""
@@ -228,70 +217,49 @@ class Connection(Answering):
             held += self._request.body_bytes + self._fruitless_bytes
         self._holds_bytes = held > 0 and not self._closing
         if self._holds_bytes:
-            self.service.unanswered.hold(self, held)
+            self.shared.unanswered.hold(self, held)
         else:
-            self.service.unanswered.release(self)
+            self.shared.unanswered.release(self)
 
     def _learn(self, request: Request, data: bytes) -> None:
         """Remember the head of ``data`` if it was one request that asked for nothing out of the ordinary."""
         if request.version != "1.1" or not request.keep_alive or not request.headers.keys() <= PLAIN:
             return
-        if self.service.limits is not None or self.service.access_log:
-            # What is not read can be neither counted for its client nor logged.
+        app = self.shared.app
+        if not app.may_repeat or len(data) > KNOWN_BYTES + self.shared.config.limits.body_bytes:
             return
-        if data[:ID] == HEAD_JOB and request.target == data[TARGET:REST] and len(data) <= KNOWN_BYTES:
-            self.known_rest = data[REST:]
-        elif (
-            (request.method, request.target) == (b"POST", b"/jobs")
-            and request.headers.get(b"content-type") == JSON
-            and b"content-length" in request.headers
-        ):
-            self._known_post = KnownHead.of(request, data)
+        rest = app.poll_rest(request, data)
+        if rest is not None and len(data) <= KNOWN_BYTES:
+            self.known_rest = rest
+        elif request.method == b"POST" and b"content-length" in request.headers and self._bound is not None:
+            self._known = KnownHead.of(request, data, self._bound)
 
-    def _answer_known_post(self, data: bytes) -> bool:
+    def _answer_known(self, data: bytes) -> bool:
         """Answer a request whose head is known, if it is here whole and nothing else is."""
-        known = self._known_post
+        known = self._known
         if known is None or not data.startswith(known.before):
             return False
         body = known.body_of(data)
         if body is None:
             return False
-        self._answer_plainly(submit_plain, body)
-        return True
-
-    def _answer_plainly(self, make: Callable[[Service, Asked], bytes | int], asked: Asked) -> None:
-        """Give the answer that ``make`` makes to a known POST, with nothing to be added to it; or wait for its job."""
-        service = self.service
-        self.deadline = service.idle_deadline
+        request, name, shared = known.request, known.bound.name, self.shared
+        request.body = body
+        self.deadline = shared.idle_deadline
         try:
-            answer = make(service, asked)
+            answer = known.bound(request)
         except Exception as error:  # noqa: BLE001 — _excuse logs what is not ours
-            assert self._known_post is not None
-            self._excuse(error, self._known_post.request, SUBMIT)
-            self._flush_soon()
-            return
-        if isinstance(answer, int):
-            self.free = False
-            self._submitted = answer
-            self._held = service.engine.when_safe(answer, self._confirm)
+            self._excuse(error, request, name)
         else:
-            service.turn.answer_soon(self, answer)
-            service.submissions += 1
-
-    def _confirm(self) -> None:
-        """The job of a known POST is safe, or was rejected: answer."""
-        if self._held is None:
-            # The client has gone since.
-            return
-        if self._closing or self._stopped or self._eof or self.service.winding_down:
-            assert self._known_post is not None
-            then = partial(confirm_plain, self.service, self._submitted)
-            self._held_answer = then, self._known_post.request, SUBMIT
-            self._wake()
-            return
-        self._held = None
-        self.free = not self._request.begun
-        self._answer_plainly(confirm_plain, self._submitted)
+            if isinstance(answer, bytes) and not shared.winding_down:
+                shared.round.answer_soon(self, answer)
+                shared.count(name, answer)
+                return True
+            if isinstance(answer, Held):
+                self._hold(answer, request, name)
+                return True
+            self._finish(answer, request, name, close=False)
+        self._flush_soon()
+        return True
 
     def _feed(self, data: bytes | memoryview) -> int:
         """Feed the parser; return where it stopped at a request that asks for an Upgrade, or 0."""
@@ -330,11 +298,7 @@ class Connection(Answering):
             return
         if request.headers[b"expect"].lower() != b"100-continue":
             raise Refusal("expectation", "the only expectation here is 100-continue")
-        route, _ = routes.find(request.target)
-        routes.answer_for(route, request.method)
-        if request.method in SENDING:
-            check_content(request)
-            self.service.engine.check_room()
+        self.shared.app.expect(request)
         self._take(CONTINUE)
 
     def _ready(self, request: Request) -> None:
@@ -345,7 +309,7 @@ class Connection(Answering):
 
     def _expect_more(self, read_bytes: int) -> None:
         """A request is not complete: see that the rest of it comes in time, and its head within its limit."""
-        timeouts, limits = self.service.config.timeouts, self.service.config.limits
+        timeouts, limits = self.shared.config.timeouts, self.shared.config.limits
         if self._request.head_done:
             if not self._in_body:
                 self._in_body = True
@@ -379,9 +343,9 @@ class Connection(Answering):
         if self._closing or self._blocked or not self._request.begun:
             self.transport.abort()
             return
-        limits = self.service.config.limits
+        limits = self.shared.config.limits
         detail = f"requests that have come in part are over limits.unanswered_bytes, {limits.unanswered_bytes}"
-        wait = retry_after(self.service.engine.later())
+        wait = retry_after(self.shared.app.retry_after_s())
         self._refuse(Refusal("half-sent", detail, fields=wait, close=True), self._is_head())
         self._flush_soon()
 
@@ -391,4 +355,4 @@ class Connection(Answering):
         self._request.drop()
         if self._holds_bytes:
             self._holds_bytes = False
-            self.service.unanswered.release(self)
+            self.shared.unanswered.release(self)

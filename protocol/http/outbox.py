@@ -22,9 +22,9 @@ from collections.abc import Callable
 from math import inf
 
 from headway.core.errors import HeadwayError
-from headway.protocol.api import routes
-from headway.protocol.api.service import LINGER_S, Service
 from headway.protocol.http import problems
+from headway.protocol.http.app import Bound
+from headway.protocol.http.connections import LINGER_S, Connections
 from headway.protocol.http.problems import Refusal
 from headway.protocol.http.request import Request
 from headway.protocol.http.responses import Answer, Held, Hold, Long, with_connection
@@ -52,6 +52,7 @@ class Answering(asyncio.Protocol):
     __slots__ = (
         "_answered",
         "_body",
+        "_bound",
         "_closing",
         "_eof",
         "_held",
@@ -66,7 +67,7 @@ class Answering(asyncio.Protocol):
         "_woken",
         "deadline",
         "free",
-        "service",
+        "shared",
         "taking_until",
         "to_flush",
         "transport",
@@ -77,11 +78,11 @@ class Answering(asyncio.Protocol):
     # As polls.Client has it.
     known_rest: bytes | None
 
-    def __init__(self, service: Service) -> None:
-        # Shared.
-        self.service = service
+    def __init__(self, shared: Connections) -> None:
+        # By all connections.
+        self.shared = shared
         # Per connection. When the client has to have sent what it is sending, or anything; of time.monotonic.
-        self.deadline = service.idle_deadline
+        self.deadline = shared.idle_deadline
         # When it has to have taken some of its answers, or after the last to have ended its side; inf: it has.
         self.taking_until = inf
         self._paused = self._stopped = self._closing = self._eof = False
@@ -97,8 +98,9 @@ class Answering(asyncio.Protocol):
         self._body: memoryview | None = None
         # Bytes that the client had not taken when ``taking_until`` was set.
         self._untaken_bytes = 0
-        # Per read.
+        # Per read. Requests that were answered, and the route of the last one; None where it has none.
         self._answered = 0
+        self._bound: Bound | None = None
         self.to_flush = False
         self._out: list[bytes] = []
         self._out_bytes = 0
@@ -111,20 +113,20 @@ class Answering(asyncio.Protocol):
         self.free = False
         self.stop_reading()
         if self._body is None:
-            self.service.untaken.hold(self, self.transport.get_write_buffer_size())
+            self.shared.untaken.hold(self, self.transport.get_write_buffer_size())
         self._wait_for_client()
 
     def resume_writing(self) -> None:
         """The client has read enough for more."""
         self._paused = False
         if self._body is None:
-            self.service.untaken.release(self)
+            self.shared.untaken.release(self)
         if self._closing and self._body is None:
             # It lingers.
             return
         self.taking_until = inf
         self._let_send()
-        self.service.turn.go_on_soon(self)
+        self.shared.round.go_on_soon(self)
 
     # Who waits for what.
 
@@ -142,9 +144,7 @@ class Answering(asyncio.Protocol):
     def _let_send(self) -> None:
         """The client waited for us: its time to send begins anew."""
         half_read = self._request.begun
-        self.deadline = (
-            time.monotonic() + self.service.config.timeouts.body if half_read else self.service.idle_deadline
-        )
+        self.deadline = time.monotonic() + self.shared.config.timeouts.body if half_read else self.shared.idle_deadline
 
     def read(self, data: bytes) -> None:
         """Take what was read, or go on where it is nothing."""
@@ -158,7 +158,7 @@ class Answering(asyncio.Protocol):
             return
         if self._waiting or self._blocked or self._has_answered_enough():
             self._waiting.append(item.copy() if isinstance(item, Request) else item)
-        elif isinstance(item, Request) and (self.service.holds or b"prefer" in item.headers):
+        elif isinstance(item, Request) and (self.shared.app.holds or b"prefer" in item.headers):
             # Its answer may be held, and keeps its request while the next ones are read.
             self._handle(item.copy())
         else:
@@ -167,7 +167,7 @@ class Answering(asyncio.Protocol):
     def _has_answered_enough(self) -> bool:
         """Whether the next request is to wait for another turn, since this client has had its share of this one."""
         answered = self._answered
-        return answered > 0 and (answered >= TURN_MOST or self._out_bytes > OUT_MOST or self.service.turn.is_over())
+        return answered > 0 and (answered >= TURN_MOST or self._out_bytes > OUT_MOST or self.shared.round.is_over())
 
     def _handle(self, item: Request | bytes) -> None:
         if isinstance(item, Request):
@@ -175,20 +175,18 @@ class Answering(asyncio.Protocol):
         elif isinstance(item, Last):
             self._closing = True
             self._send(item, "")
-            if self.service.access_log:
+            if self.shared.access_log:
                 self._log_access(item, b"-", b"-")
         else:
             self._out.append(item)
 
     def _answer(self, request: Request) -> None:
         self._answered += 1
-        name = ""
+        self._bound, name = None, ""
         try:
-            if self.service.limits is not None:
-                self.service.limits.check(request, routes.limited(request.target))
-            route, job_id = routes.find(request.target)
-            name = route.names.get(request.method, route.path)
-            answer = routes.answer_for(route, request.method)(self.service, request, job_id)
+            self._bound = bound = self.shared.app.bind(request)
+            name = bound.name
+            answer = bound(request)
         except Exception as error:  # noqa: BLE001 — _excuse logs what is not ours
             self._excuse(error, request, name)
             return
@@ -204,13 +202,14 @@ class Answering(asyncio.Protocol):
         request.body = b""
         self._held_answer = held.then, request, name
         self._woken = False
-        self._held = held.begin(self._wake)
+        self._held = held.hold
+        self._held.when_known(self._wake)
 
     def _wake(self) -> None:
         """What held the answer is over. Many are woken at once, so it is given when its turn comes."""
         if self._held_answer is not None:
             self._woken = True
-            self.service.turn.go_on_soon(self)
+            self.shared.round.go_on_soon(self)
 
     def _give_held(self) -> None:
         """Give the answer that was held, unless it is to be held on."""
@@ -235,15 +234,15 @@ class Answering(asyncio.Protocol):
         if not isinstance(error, Refusal | HeadwayError):
             log.error("a request failed: %s %s", request.method, request.target, exc_info=error)
             error = Refusal("internal", "the log says more", close=True)
-        self.service.reject(error.reason)
-        answer = problems.answer(error, self.service.clock, request.method == b"HEAD")
+        self.shared.reject(error.reason)
+        answer = problems.answer(error, self.shared.clock, request.method == b"HEAD")
         self._finish(answer, request, name, problems.closes(error) or not request.keep_alive)
 
     def _finish(self, answer: Answer, request: Request, name: str, close: bool) -> None:
         head = answer.head if isinstance(answer, Long) else answer
         if request.allowance and b"\r\nRateLimit: " not in head:
             head = head.replace(b"\r\n", b"\r\n" + request.allowance, 1)
-        close = close or self.service.winding_down
+        close = close or self.shared.winding_down
         if close or request.version == "1.0":
             head = with_connection(head, close)
             self._closing = close
@@ -251,30 +250,29 @@ class Answering(asyncio.Protocol):
         if isinstance(answer, Long):
             self.free = False
             self._body = memoryview(answer.body)
-            self.service.untaken.hold(self, 0, answer.body)
-        if self.service.access_log:
+            self.shared.untaken.hold(self, 0, answer.body)
+        if self.shared.access_log:
             self._log_access(head, request.method, request.target)
 
     def _refuse(self, error: Refusal | HeadwayError, bodiless: bool) -> None:
         """Answer what is no request, in its turn; the connection ends with it."""
         if self._closing:
             return
-        self.service.reject(error.reason)
-        self._take(Last(with_connection(problems.answer(error, self.service.clock, bodiless), close=True)))
+        self.shared.reject(error.reason)
+        self._take(Last(with_connection(problems.answer(error, self.shared.clock, bodiless), close=True)))
 
     # Answers to the client.
 
     def _send(self, answer: bytes, name: str) -> None:
         self._out.append(answer)
         self._out_bytes += len(answer)
-        requests, key = self.service.requests, (name, answer[9:12])
-        requests[key] = requests.get(key, 0) + 1
+        self.shared.count(name, answer)
 
     def _flush_soon(self) -> None:
         """Have the answers written at the end of this turn of the loop."""
         if not self.to_flush:
             self.to_flush = True
-            self.service.turn.flush_soon(self)
+            self.shared.round.flush_soon(self)
 
     def flush(self) -> None:
         """Write all answers at once; end the connection if one of them said so."""
@@ -309,13 +307,13 @@ class Answering(asyncio.Protocol):
             self._body = body[PIECE_BYTES:]
             self.transport.write(body[:PIECE_BYTES])
             body = self._body
-            if self.service.turn.is_over():
+            if self.shared.round.is_over():
                 break
         if body is not None and not body:
             self._body = None
-            self.service.untaken.release(self)
+            self.shared.untaken.release(self)
             if self._paused:
-                self.service.untaken.hold(self, self.transport.get_write_buffer_size())
+                self.shared.untaken.hold(self, self.transport.get_write_buffer_size())
 
     def _linger(self) -> None:
         """Shut our side; what the client still sends is dropped until it ends its side, or LINGER_S is over."""
@@ -329,8 +327,8 @@ class Answering(asyncio.Protocol):
             self.transport.resume_reading()
         self._wait_for_client()
         # One that has had its last answer takes no place among limits.connections.
-        self.service.connections.discard(self)
-        self.service.lingering.add(self)
+        self.shared.open.discard(self)
+        self.shared.lingering.add(self)
 
     def _let_go(self) -> None:
         """Forget what was asked for and not answered."""
@@ -346,7 +344,7 @@ class Answering(asyncio.Protocol):
     def _wait_for_client(self) -> None:
         """Give it time to take what it has not taken yet; after that, to end its side."""
         self._untaken_bytes = self._untaken()
-        patience_s = self.service.config.timeouts.write if self._untaken_bytes else LINGER_S
+        patience_s = self.shared.config.timeouts.write if self._untaken_bytes else LINGER_S
         self.taking_until = time.monotonic() + patience_s
 
     def _untaken(self) -> int:

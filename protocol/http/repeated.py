@@ -6,6 +6,7 @@ same, and the length is plain digits, the parser would find what it found before
 
 from __future__ import annotations
 
+from headway.protocol.http.app import Bound
 from headway.protocol.http.request import Request
 
 NAME = b"\r\ncontent-length:"
@@ -16,17 +17,18 @@ DIGITS_MOST = 6
 
 
 class KnownHead:
-    """The bytes ``before`` and ``after`` the length, and the request that the parser made of them."""
+    """The bytes ``before`` and ``after`` the length; the request that the parser made of them, and its route."""
 
-    __slots__ = ("after", "before", "request")
+    __slots__ = ("after", "before", "bound", "request")
 
-    def __init__(self, before: bytes, after: bytes, request: Request) -> None:
+    def __init__(self, before: bytes, after: bytes, request: Request, bound: Bound) -> None:
         self.before = before
         self.after = after
         self.request = request
+        self.bound = bound
 
     @classmethod
-    def of(cls, request: Request, data: bytes) -> KnownHead | None:
+    def of(cls, request: Request, data: bytes, bound: Bound) -> KnownHead | None:
         """Return the head of ``data``, which is one whole request; None where its length is not plain digits."""
         head, end, body = data.partition(b"\r\n\r\n")
         at = head.lower().find(NAME) + len(NAME)
@@ -36,7 +38,7 @@ class KnownHead:
             return None
         if int(digits) != len(body) or len(body) > request.limits.body_bytes:
             return None
-        return cls(head[:at], head[at + len(digits) :] + end, request.copy())
+        return cls(head[:at], head[at + len(digits) :] + end, request.copy(), bound)
 
     def body_of(self, data: bytes) -> bytes | None:
         """Return the content of a request that begins with ``before``; None where it is not here whole and alone."""

@@ -8,10 +8,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
-from headway.core.job import Reason, State
 
 STATUS_LINES = {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus
@@ -24,9 +23,6 @@ STATUS_LINES = {
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 JSON = b"application/json"
 PROBLEM = b"application/problem+json"
-
-NAMES = [state.name.lower() for state in State]
-REASONS = [reason.name.lower() for reason in Reason]
 
 
 class Long(msgspec.Struct, gc=False):
@@ -43,58 +39,44 @@ COPIED_BYTES = 64 * 1024
 
 
 class Hold(Protocol):
-    """What holds an answer back."""
+    """What holds an answer back; ``core.interface.Later`` is one."""
 
-    def cancel(self) -> None:
-        """Never wake: the client has gone."""
+    def when_known(self, wake: Callable[[], object]) -> None:
+        """Have ``wake`` called once, when the answer can be given."""
 
     def hurry(self) -> None:
         """Wake now, if that can be: the client sends no more, and may have gone."""
 
+    def cancel(self) -> None:
+        """Do not wake: the client has gone."""
+
 
 class Held(msgspec.Struct):
-    """An answer that cannot be given yet: ``begin`` is given what to call once ``then`` can make it, or hold on."""
+    """An answer that cannot be given yet: ``then`` makes it, or holds on, once ``hold`` has woken us."""
 
-    begin: Callable[[Callable[[], None]], Hold]
+    hold: Hold
     then: Callable[[], Answer | Held]
 
 
-class Awaited:
-    """Holds an answer until something was read from the disk."""
-
-    __slots__ = ("_future", "_wake")
-
-    def __init__(self, future: asyncio.Future[Any], wake: Callable[[], None]) -> None:
-        self._future = future
-        self._wake = wake
-        future.add_done_callback(self._done)
-
-    def _done(self, _: asyncio.Future[Any]) -> None:
-        self._wake()
-
-    def cancel(self) -> None:
-        """Read no further."""
-        self._future.remove_done_callback(self._done)
-        self._future.cancel()
-
-    def hurry(self) -> None:
-        """Go on: it is read in a moment."""
-
-
-class NextTurn:
+class NextRound:
     """Holds an answer until the next turn of the loop, since this one has done enough."""
 
     __slots__ = ("_handle",)
 
-    def __init__(self, wake: Callable[[], None]) -> None:
-        self._handle = asyncio.get_running_loop().call_soon(wake)
+    def __init__(self) -> None:
+        self._handle: asyncio.Handle | None = None
 
-    def cancel(self) -> None:
-        """Never wake: the client has gone."""
-        self._handle.cancel()
+    def when_known(self, wake: Callable[[], object]) -> None:
+        """Have ``wake`` called in the next turn."""
+        self._handle = asyncio.get_running_loop().call_soon(wake)
 
     def hurry(self) -> None:
         """Go on: it is woken in a moment."""
+
+    def cancel(self) -> None:
+        """Do not wake."""
+        if self._handle is not None:
+            self._handle.cancel()
 
 
 def complete(head: bytes, media_type: bytes, body: bytes, bodiless: bool) -> bytes:

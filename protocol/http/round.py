@@ -17,8 +17,6 @@ from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from typing import Protocol
 
-from headway.protocol.api.polls import Client
-
 log = logging.getLogger(__name__)
 
 # Reads and answers of one go: under load a turn of libuv's loop can serve tens of thousands, and the first must not
@@ -35,6 +33,28 @@ NOTHING = b""
 END = b"\0end"
 
 
+class Client(Protocol):
+    """What a connection is to this file."""
+
+    # What followed the id in a HEAD that the parser took; None where none did.
+    known_rest: bytes | None
+    # No request is half read, none waits or is held, the client reads, and the connection goes on.
+    free: bool
+    # There are answers that are not written yet.
+    to_flush: bool
+    transport: asyncio.Transport
+    deadline: float
+
+    def read(self, data: bytes) -> None:
+        """Answer whatever ``data`` is."""
+
+    def give_way(self) -> None:
+        """End: it has sent more than can be held until its turn comes."""
+
+    def stop_reading(self) -> None:
+        """Leave what the client sends in the kernel, until it has read what it was given."""
+
+
 Read = tuple[Client, bytes]
 Reads = list[Read]
 
@@ -46,7 +66,7 @@ class Writer(Protocol):
         """Write them."""
 
 
-class Turn:
+class Round:
     """Who was read from, with what; and who has answers to be written.
 
     ``answer`` takes reads and answers them, at a moment, until there are no more or the turn is over.

@@ -20,7 +20,7 @@ from headway.core.board.memfile import nameless_file
 from headway.core.config import Config
 from headway.core.errors import ConfigError
 from headway.core.local.deploy import Carried
-from headway.core.local.engine import Engine
+from headway.core.local.engine import LocalEngine
 from headway.protocol.process.listener import Listener
 
 # Not HEADWAY_…, which would be a setting.
@@ -107,9 +107,9 @@ def compare_journals(config: Config, environment: MutableMapping[str, str]) -> N
         raise ConfigError("journal.path: is another one now, with other jobs and ids: restart the server")
 
 
-def leave(listener: Listener, engine: Engine, since: float) -> Left:
+def leave(listener: Listener, engine: LocalEngine, since: float) -> Left:
     """Make ready what goes over; what changes afterwards is lost. Where the journal has all, only the socket does."""
-    if engine.journal is not None:
+    if engine.durable:
         return Left(listener.socket.fileno(), listener.passed, -1, -1, since)
     state = nameless_file("headway-state")
     with open(state, "wb", closefd=False) as file:

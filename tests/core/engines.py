@@ -6,14 +6,17 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from headway.core.config import Config
+from headway.core.interface import Later, Soon
 from headway.core.job import State, Submission
-from headway.core.local.engine import Engine
+from headway.core.local.engine import LocalEngine
 from headway.core.status import Status
 from headway.core.tasks.registry import Options, Registry
+
+Value = TypeVar("Value")
 
 # Seconds after which a test that waits has failed.
 PATIENCE_S = 5.0
@@ -27,11 +30,11 @@ def settings(**changed: Any) -> Config:
 
 
 @asynccontextmanager
-async def engine_with(*functions: Callable[..., Any], **changed: Any) -> AsyncIterator[Engine]:
+async def engine_with(*functions: Callable[..., Any], **changed: Any) -> AsyncIterator[LocalEngine]:
     registry = Registry()
     for function in functions:
         registry.add(function, Options())
-    engine = Engine(settings(**changed), registry)
+    engine = LocalEngine(settings(**changed), registry)
     engine.start()
     try:
         yield engine
@@ -39,14 +42,31 @@ async def engine_with(*functions: Callable[..., Any], **changed: Any) -> AsyncIt
         await engine.stop()
 
 
-def submit(engine: Engine, task: str, payload: object = None, **members: Any) -> bytes:
+def now(soon: Soon[Value]) -> Value:
+    """Return a value that is known at once, as all are without a journal."""
+    assert not isinstance(soon, Later)
+    return soon
+
+
+async def known(soon: Soon[Value]) -> Value:
+    """Return a value once it is known."""
+    if not isinstance(soon, Later):
+        return soon
+    woken = asyncio.Event()
+    soon.when_known(woken.set)
+    async with asyncio.timeout(PATIENCE_S):
+        await woken.wait()
+    return soon.value()
+
+
+def submit(engine: LocalEngine, task: str, payload: object = None, **members: Any) -> bytes:
     raw = msgspec.Raw(msgspec.json.encode(payload))
-    status = engine.submit(Submission(task=task, payload=raw, **members))
+    status = now(engine.submit(Submission(task=task, payload=raw, **members))).status
     return status.id
 
 
-def peek(engine: Engine, job_id: bytes) -> Status:
-    status = engine.peek(job_id)
+def peek(engine: LocalEngine, job_id: bytes) -> Status:
+    status = now(engine.peek(job_id))
     assert status is not None
     return status
 
@@ -57,13 +77,13 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-async def over(engine: Engine, job_id: bytes) -> Status:
+async def over(engine: LocalEngine, job_id: bytes) -> Status:
     await until(lambda: peek(engine, job_id).state >= State.SUCCEEDED)
     return peek(engine, job_id)
 
 
-def said(engine: Engine, status: Status) -> str:
-    result = engine.result(status)
+def said(engine: LocalEngine, status: Status) -> str:
+    result = now(engine.result(status))
     assert result is not None
     return result.body.decode()
 
@@ -90,11 +110,11 @@ async def forever(_: object) -> None:
 
 
 @asynccontextmanager
-async def engine_of(*tasks: tuple[Callable[..., Any], Options], **changed: Any) -> AsyncIterator[Engine]:
+async def engine_of(*tasks: tuple[Callable[..., Any], Options], **changed: Any) -> AsyncIterator[LocalEngine]:
     registry = Registry()
     for function, options in tasks:
         registry.add(function, options)
-    engine = Engine(settings(**changed), registry)
+    engine = LocalEngine(settings(**changed), registry)
     engine.start()
     try:
         yield engine

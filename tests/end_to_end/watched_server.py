@@ -15,9 +15,8 @@ from headway.core.job import Submission
 from headway.core.journal.writer_link import Link
 from headway.core.local.admission import Admission
 from headway.protocol import server
-from headway.protocol.api.polls import Client
 from headway.protocol.http.outbox import Answering
-from headway.protocol.http.round import Turn
+from headway.protocol.http.round import Client, Round
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.core.journal.watched_writer import say
@@ -28,7 +27,7 @@ def main(path: str, port: str) -> None:
     Link.module = "tests.core.journal.watched_writer"
     numbers: dict[bytes, int] = {}
     take: Callable[..., int] = Admission.take
-    send, answer_soon = Answering._send, Turn.answer_soon
+    send, answer_soon = Answering._send, Round.answer_soon
 
     def watched_take(self: Admission, submission: Submission, *rest: object) -> int:
         sequence = take(self, submission, *rest)
@@ -43,14 +42,14 @@ def main(path: str, port: str) -> None:
         look(answer)
         send(self, answer, name)
 
-    def watched_answer_soon(self: Turn, client: Client, answer: bytes) -> None:
+    def watched_answer_soon(self: Round, client: Client, answer: bytes) -> None:
         look(answer)
         answer_soon(self, client, answer)
 
     Admission.take = watched_take  # type: ignore[method-assign, assignment]
     # The two roads by which an answer leaves.
     Answering._send = watched_send  # type: ignore[method-assign]
-    Turn.answer_soon = watched_answer_soon  # type: ignore[method-assign]
+    Round.answer_soon = watched_answer_soon  # type: ignore[method-assign]
 
     config = Config(server=Server(port=int(port)), journal=JournalSection(path=path), tasks=("examples.tasks",))
     server.run(msgspec.structs.replace(config, drain_linger=0.0))

@@ -25,10 +25,10 @@ import msgspec
 import pytest
 from headway.core.config import Config
 from headway.core.local.deploy import Carried
-from headway.core.local.engine import Engine
+from headway.core.local.engine import LocalEngine
 from headway.core.open import open_engine
 from headway.core.tasks.registry import Options, Registry
-from headway.protocol.api.service import Service
+from headway.protocol.api.app import Api
 from headway.protocol.http.connection import Connection
 
 from tests.protocol.wire import Answer, parse_head, post, request, submission
@@ -162,7 +162,7 @@ class Lives:
         self.path = folder / "journal.db"
         # Lines with which a journal said that it cannot be written.
         self.fatal: list[str] = []
-        self.engine: Engine
+        self.engine: LocalEngine
         self.port = 0
 
     async def start(self, **settings: Any) -> Client:
@@ -178,9 +178,9 @@ class Lives:
             registry.add(function, options)
         self.engine = open_engine(self.config, registry, lambda _: None, before)
         self.engine.start(self.fatal.append)
-        self.service = Service(self.config, self.engine)
+        self.connections = Api(self.config, self.engine).connections
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Connection(self.service), "127.0.0.1", 0)
+        self._server = await loop.create_server(lambda: Connection(self.connections), "127.0.0.1", 0)
         self.begun.append(self)
         self.port = self._server.sockets[0].getsockname()[1]
         return self.client()
@@ -233,9 +233,9 @@ class Lives:
             client.close()
         self._clients.clear()
         self._server.close()
-        await self.service.close()
+        await self.connections.close()
         # Those that a client has left with something to be sent; a process would end with them.
-        for connection in (*self.service.connections, *self.service.lingering):
+        for connection in (*self.connections.open, *self.connections.lingering):
             cast(Connection, connection).transport.abort()
         await asyncio.sleep(0)
         await self.engine.stop()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from headway.core.journal.journal import Journal
-from headway.core.local.engine import Engine
+from headway.core.local.engine import LocalEngine
 from headway.core.tasks.registry import Options, Registry
 
 from tests.lives.server import Gates, Lives, linux, run
@@ -163,7 +163,7 @@ def test_an_attempt_counts_through_starts_that_come_to_nothing(tmp_path: Path) -
             registry = Registry()
             registry.add(gates.hold, Options())
             journal = Journal(lives.path)
-            Engine(lives.config, registry, journal).restore(lambda _: None)
+            LocalEngine(lives.config, registry, journal).restore(lambda _: None)
             journal.abandon()
         gates.forget()
         await lives.start()

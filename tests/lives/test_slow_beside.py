@@ -25,7 +25,7 @@ async def ask_until_dropped(lives: Lives, client: Client) -> None:
         while True:
             await asyncio.sleep(0.5)
             # What looks for those who are overdue; nobody else calls it here.
-            lives.service.tick()
+            lives.connections.tick()
             await client.send(b"\r\n")
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import cast
 
 import pytest
 from headway.core.config import Config
-from headway.core.local.engine import Engine
 from headway.core.local.recovering import Recovering
-from headway.protocol.api.service import Service
+from headway.protocol.api.app import Api
 from headway.protocol.http.connection import Connection
 
 from tests.end_to_end.process import Gate, Server
@@ -194,9 +192,9 @@ def lasting(answer: Answer) -> dict[str, str]:
 
 def test_known_polls_while_the_journal_is_read_are_told_to_come_back() -> None:
     async def poll() -> None:
-        service = Service(Config(), cast(Engine, Recovering(Config())))
+        api = Api(Config(), Recovering(Config()))
         loop = asyncio.get_running_loop()
-        async with await loop.create_server(lambda: Connection(service), "127.0.0.1", 0) as server:
+        async with await loop.create_server(lambda: Connection(api.connections), "127.0.0.1", 0) as server:
             reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
             for _ in range(3):
                 writer.write(request("HEAD", "/jobs/" + "0" * 28))

@@ -21,13 +21,15 @@ import pytest
 from headway.core.board.idempotency import Keyed
 from headway.core.config import Config, QueueSection, Retention
 from headway.core.job import Submission
-from headway.core.local.engine import Engine
+from headway.core.local.engine import LocalEngine
 from headway.core.tasks.registry import Options, Registry
 from headway.core.tasks.result import Result
-from headway.protocol.api.service import Service
+from headway.protocol.api.app import Api
 from headway.protocol.http.connection import Connection
+from headway.protocol.http.connections import Connections
 from headway.protocol.server import GC_THRESHOLD
 
+from tests.core.engines import now
 from tests.protocol.wire import post, request, submission
 from tests.slowness import slowness
 
@@ -51,9 +53,9 @@ async def forever(_: object) -> None:
 class Timed:
     """An engine with a service on a loop whose callbacks are timed."""
 
-    def __init__(self, service: Service, port: int, turns: list[float]) -> None:
-        self.service = service
-        self.engine = service.engine
+    def __init__(self, engine: LocalEngine, connections: Connections, port: int, turns: list[float]) -> None:
+        self.engine = engine
+        self.connections = connections
         self.port = port
         self.turns = turns
 
@@ -78,7 +80,7 @@ class Timed:
     async def submit(self, count: int, **members: object) -> list[int]:
         """Take jobs without timing that."""
         members = {"task": "nothing", **members}
-        taken = [self.engine.submit(msgspec.convert(members, Submission)).sequence for _ in range(count)]
+        taken = [now(self.engine.submit(msgspec.convert(members, Submission))).status.sequence for _ in range(count)]
         await self.begin()
         return taken
 
@@ -125,12 +127,12 @@ def _longest_turn(load: Load, patch: pytest.MonkeyPatch) -> float:
         registry = Registry()
         for task in (nothing, forever):
             registry.add(task, Options())
-        engine = Engine(CONFIG, registry)
+        engine = LocalEngine(CONFIG, registry)
         engine.start()
-        service = Service(CONFIG, engine)
+        api = Api(CONFIG, engine)
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: Connection(service), "127.0.0.1", 0)
-        told = Timed(service, server.sockets[0].getsockname()[1], turns)
+        server = await loop.create_server(lambda: Connection(api.connections), "127.0.0.1", 0)
+        told = Timed(engine, api.connections, server.sockets[0].getsockname()[1], turns)
         result = load(told)
         if asyncio.iscoroutine(result):
             await result
@@ -188,9 +190,10 @@ async def held_answers(told: Timed) -> None:
         woken += 1
 
     status = told.engine.reading.at(job)
-    assert status is not None
-    waiters = [told.engine.wait(status, 100, wake) for _ in range(20_000)]
-    waiters[7].cancel()
+    waiting = [told.engine.wait(status, 100) for _ in range(20_000)]
+    for later in waiting:
+        later.when_known(wake)
+    waiting[7].cancel()
     await told.begin()
     told.engine.active.waiters.release()
     await told.until(lambda: woken == 19_999)
@@ -199,14 +202,13 @@ async def held_answers(told: Timed) -> None:
 async def clients_whose_answers_were_held(told: Timed) -> None:
     (job,) = await told.submit(1, delay=1000)
     status = told.engine.reading.at(job)
-    assert status is not None
     path = f"/jobs/{status.id.decode()}"
     asked = [
         asyncio.ensure_future(told.ask(request("HEAD", path, "Prefer: wait=20") + request("GET", "/metrics") * 4, 5))
         for _ in range(4)
     ]
     await told.until(lambda: len(told.engine.active.waiters) == 4)
-    told.engine.cancel(status)
+    now(told.engine.cancel(status))
     await asyncio.gather(*asked)
 
 
@@ -242,7 +244,7 @@ async def a_cancelled_head(told: Timed) -> None:
         told.engine.active.cancel(job)
     await told.begin()
     for _ in range(2000):
-        assert told.engine.oldest_queued is not None
+        assert told.engine.counts().oldest_queued_s > 0
         await asyncio.sleep(0)
 
 
@@ -250,7 +252,6 @@ async def a_large_result(told: Timed) -> None:
     body = b"x" * (8 << 20)
     (job,) = await told.submit(1)
     status = told.engine.reading.at(job)
-    assert status is not None
     await told.until(lambda: not told.engine.active)
     told.engine.active.results.put(job, Result(body))
     told.engine.board.has_result[told.engine.board.row(job)] = 1
@@ -266,11 +267,11 @@ def close(clients: list[socket.socket]) -> None:
 async def idle_connections(told: Timed) -> None:
     connect = lambda: [socket.create_connection(("127.0.0.1", told.port)) for _ in range(400)]  # noqa: E731
     clients = await asyncio.to_thread(connect)
-    await told.until(lambda: len(told.service.connections) == 400)
+    await told.until(lambda: len(told.connections.open) == 400)
     await told.begin()
-    for connection in told.service.connections:
+    for connection in told.connections.open:
         connection.deadline = 0.0
-    told.service.tick()
+    told.connections.tick()
     await asyncio.sleep(0.05)
     await asyncio.to_thread(close, clients)
 

@@ -12,13 +12,14 @@ import pytest
 from headway.core.config import Config, JournalSection
 from headway.core.job import Submission
 from headway.core.local.durable import Durable
-from headway.core.local.engine import Engine
+from headway.core.local.engine import LocalEngine
 from headway.core.open import open_engine
 from headway.core.tasks.registry import Options, Registry
-from headway.protocol.api.service import Service
+from headway.protocol.api.app import Api
 from headway.protocol.http.connection import Connection
 from headway.protocol.http.round import LARGE_BYTES
 
+from tests.core.engines import now
 from tests.protocol.wire import post, request, submission
 
 
@@ -55,36 +56,36 @@ class Written(asyncio.Transport):
         self.aborted = True
 
 
-def in_one_turn(test: Callable[[Service, Callable[[], tuple[Connection, Written]], bytes], None]) -> None:
-    """Call ``test`` with a service, what makes a connection that has polled a job that is queued, and that poll."""
+def in_one_turn(test: Callable[[Api, Callable[[], tuple[Connection, Written]], bytes], None]) -> None:
+    """Call ``test`` with an application, a maker of connections that have polled a queued job, and that poll."""
 
     async def main() -> None:
         registry = Registry()
         registry.add(nothing, Options())
-        engine = Engine(Config(), registry)
-        status = engine.submit(Submission(task="nothing"))
-        service = Service(Config(), engine)
+        engine = LocalEngine(Config(), registry)
+        status = now(engine.submit(Submission(task="nothing"))).status
+        api = Api(Config(), engine)
         head = request("HEAD", f"/jobs/{status.id.decode()}")
 
         def connect() -> tuple[Connection, Written]:
-            connection, transport = Connection(service), Written()
+            connection, transport = Connection(api.connections), Written()
             connection.connection_made(transport)
             connection.data_received(head)
-            service.turn.end()
+            api.connections.round.end()
             assert transport.data.startswith(b"HTTP/1.1 202 ")
             transport.data = b""
             return connection, transport
 
-        test(service, connect, head)
+        test(api, connect, head)
 
     asyncio.run(main())
 
 
-def until_nothing_is_left(service: Service) -> None:
+def until_nothing_is_left(api: Api) -> None:
     """Let as many turns pass as it takes to answer what was read."""
-    service.turn.end()
-    while service.turn._reads:
-        service.turn.end()
+    api.connections.round.end()
+    while api.connections.round._reads:
+        api.connections.round.end()
 
 
 async def nothing(_: object) -> None:
@@ -92,23 +93,23 @@ async def nothing(_: object) -> None:
 
 
 def test_answers_of_one_turn_keep_the_order_of_the_requests() -> None:
-    def test(service: Service, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+    def test(api: Api, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
         connection, transport = connect()
         for data in (request("GET", "/healthz"), head, request("GET", "/nowhere"), head):
             connection.data_received(data)
-        service.turn.end()
+        api.connections.round.end()
         assert re.findall(rb"HTTP/1.1 (\d+)", transport.data) == [b"200", b"202", b"404", b"202"]
 
     in_one_turn(test)
 
 
 def test_known_and_other_requests_of_one_client_in_one_turn_are_answered_in_their_order() -> None:
-    def test(service: Service, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+    def test(api: Api, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
         connection, transport = connect()
         row = request("GET", "/healthz") * 300
         for data in (head, row, head):
             connection.data_received(data)
-        until_nothing_is_left(service)
+        until_nothing_is_left(api)
         codes = re.findall(rb"HTTP/1.1 (\d+)", transport.data)
         assert codes == [b"202", *[b"200"] * 300, b"202"]
 
@@ -116,16 +117,16 @@ def test_known_and_other_requests_of_one_client_in_one_turn_are_answered_in_thei
 
 
 def test_a_poll_that_cannot_be_written_ends_its_connection_and_no_other(caplog: pytest.LogCaptureFixture) -> None:
-    def test(service: Service, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+    def test(api: Api, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
         (failing, ended), (other, transport) = connect(), connect()
         ended.write = None  # type: ignore[method-assign, assignment]
         for connection in (failing, other):
             connection.data_received(head)
-        service.turn.end()
+        api.connections.round.end()
         assert ended.aborted
         assert transport.data.startswith(b"HTTP/1.1 202 ")
         other.data_received(head)
-        service.turn.end()
+        api.connections.round.end()
         assert transport.data.count(b"HTTP/1.1 202 ") == 2
 
     in_one_turn(test)
@@ -135,12 +136,12 @@ def test_a_poll_that_cannot_be_written_ends_its_connection_and_no_other(caplog: 
 def test_a_read_that_fails_ends_its_connection_and_no_other(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def test(service: Service, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+    def test(api: Api, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
         (failing, ended), (other, transport) = connect(), connect()
         monkeypatch.setattr(Connection, "_read", None)
         failing.data_received(request("GET", "/healthz"))
         other.data_received(head)
-        until_nothing_is_left(service)
+        until_nothing_is_left(api)
         assert ended.aborted
         assert transport.data.startswith(b"HTTP/1.1 202 ")
 
@@ -149,7 +150,7 @@ def test_a_read_that_fails_ends_its_connection_and_no_other(
 
 
 KNOWN_POST = post(submission("nothing"))
-Held = Callable[[Service, Connection, Written, Durable], None]
+Held = Callable[[Api, Connection, Written, Durable], None]
 
 
 def with_a_held_post(test: Held, path: Path) -> None:
@@ -161,71 +162,71 @@ def with_a_held_post(test: Held, path: Path) -> None:
     assert isinstance(active, Durable)
 
     async def main() -> None:
-        service = Service(engine.config, engine)
-        connection, transport = Connection(service), Written()
+        api = Api(engine.config, engine)
+        connection, transport = Connection(api.connections), Written()
         connection.connection_made(transport)
         connection.data_received(KNOWN_POST)
-        commit(service, active)
+        commit(api, active)
         assert transport.data.startswith(b"HTTP/1.1 202 ")
         transport.data = b""
         connection.data_received(KNOWN_POST)
-        service.turn.end()
+        api.connections.round.end()
         assert transport.data == b""
-        test(service, connection, transport, active)
+        test(api, connection, transport, active)
 
     asyncio.run(main())
     active.journal.abandon()
 
 
-def commit(service: Service, active: Durable) -> None:
-    service.turn.end()
+def commit(api: Api, active: Durable) -> None:
+    api.connections.round.end()
     active._committed(active.journal.appended)
-    service.turn.end()
+    api.connections.round.end()
 
 
 def test_a_known_post_is_answered_when_it_is_safe(tmp_path: Path) -> None:
-    def test(service: Service, connection: Connection, transport: Written, active: Durable) -> None:
-        commit(service, active)
+    def test(api: Api, connection: Connection, transport: Written, active: Durable) -> None:
+        commit(api, active)
         assert transport.data.startswith(b"HTTP/1.1 202 ")
-        assert service.submissions == 1
+        assert api.connections.requests["POST /jobs", b"202"] == 2
         transport.data = b""
         connection.data_received(KNOWN_POST)
-        service.turn.end()
-        commit(service, active)
+        api.connections.round.end()
+        commit(api, active)
         assert transport.data.startswith(b"HTTP/1.1 202 ")
-        assert service.submissions == 2
+        assert api.connections.requests["POST /jobs", b"202"] == 3
 
     with_a_held_post(test, tmp_path / "j")
 
 
 def test_what_comes_while_a_known_post_is_held_is_answered_after_it(tmp_path: Path) -> None:
-    def test(service: Service, connection: Connection, transport: Written, active: Durable) -> None:
+    def test(api: Api, connection: Connection, transport: Written, active: Durable) -> None:
         connection.data_received(request("GET", "/nowhere"))
         connection.data_received(request("GET", "/healthz"))
-        service.turn.end()
+        api.connections.round.end()
         assert transport.data == b""
-        commit(service, active)
+        commit(api, active)
         assert re.findall(rb"HTTP/1.1 (\d+)", transport.data) == [b"202", b"404", b"200"]
 
     with_a_held_post(test, tmp_path / "j")
 
 
 def test_a_known_post_that_is_rejected_is_told(tmp_path: Path) -> None:
-    def test(service: Service, connection: Connection, transport: Written, active: Durable) -> None:
-        active._no_room(list(active._owed))
-        service.turn.end()
+    def test(api: Api, connection: Connection, transport: Written, active: Durable) -> None:
+        active._no_room(list(active._uncommitted))
+        api.connections.round.end()
         assert transport.data.startswith(b"HTTP/1.1 503 ")
         connection.data_received(request("GET", "/healthz"))
-        service.turn.end()
+        api.connections.round.end()
         assert re.findall(rb"HTTP/1.1 (\d+)", transport.data) == [b"503", b"200"]
 
     with_a_held_post(test, tmp_path / "j")
 
 
 def test_a_known_post_that_is_safe_while_the_server_winds_down_is_the_last(tmp_path: Path) -> None:
-    def test(service: Service, connection: Connection, transport: Written, active: Durable) -> None:
-        service.winding_down = True
-        commit(service, active)
+    def test(api: Api, connection: Connection, transport: Written, active: Durable) -> None:
+        api.connections.winding_down = True
+        commit(api, active)
         assert transport.data.startswith(b"HTTP/1.1 202 ")
         assert b"\r\nConnection: close\r\n" in transport.data
 
@@ -233,9 +234,9 @@ def test_a_known_post_that_is_safe_while_the_server_winds_down_is_the_last(tmp_p
 
 
 def test_a_client_that_is_gone_when_its_post_is_safe_is_not_written_to(tmp_path: Path) -> None:
-    def test(service: Service, connection: Connection, transport: Written, active: Durable) -> None:
+    def test(api: Api, connection: Connection, transport: Written, active: Durable) -> None:
         connection.connection_lost(None)
-        commit(service, active)
+        commit(api, active)
         assert transport.data == b""
         assert len(active) == 2
 
@@ -243,7 +244,7 @@ def test_a_client_that_is_gone_when_its_post_is_safe_is_not_written_to(tmp_path:
 
 
 def test_a_large_read_is_answered_with_those_before_it_and_not_gathered() -> None:
-    def test(service: Service, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+    def test(api: Api, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
         (small, before), (large, after) = connect(), connect()
         small.data_received(head)
         assert before.data == b""
@@ -255,47 +256,47 @@ def test_a_large_read_is_answered_with_those_before_it_and_not_gathered() -> Non
 
 
 def test_clients_take_turns_whatever_they_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    def test(service: Service, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+    def test(api: Api, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
         (greedy, much), (modest, little) = connect(), connect()
         # Time passes with each look at it.
         seconds = iter(range(1000, 1_000_000))
         monkeypatch.setattr("headway.protocol.http.round.time.monotonic", lambda: float(next(seconds)))
         greedy.data_received(request("GET", "/healthz") * 200)
         modest.data_received(request("GET", "/healthz"))
-        service.turn.end()
+        api.connections.round.end()
         assert much.data.count(b"HTTP/1.1 ") == 1
         assert little.data == b""
-        service.turn.end()
+        api.connections.round.end()
         assert little.data.count(b"HTTP/1.1 ") == 1
         assert much.data.count(b"HTTP/1.1 ") <= 2
-        until_nothing_is_left(service)
+        until_nothing_is_left(api)
         assert much.data.count(b"HTTP/1.1 ") == 200
 
     in_one_turn(test)
 
 
 def test_what_waits_for_its_turn_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    def test(service: Service, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+    def test(api: Api, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
         clients = [connect() for _ in range(6)]
         monkeypatch.setattr("headway.protocol.http.round.time.monotonic", iter(range(1000, 1_000_000)).__next__)
-        service.turn._late_most = 3 * LARGE_BYTES
+        api.connections.round._late_most = 3 * LARGE_BYTES
         row = request("GET", "/healthz") * (LARGE_BYTES // 30)
         for client, _ in clients:
             client.data_received(row)
         assert [transport.aborted for _, transport in clients] == [False] * 3 + [True] * 3
-        until_nothing_is_left(service)
+        until_nothing_is_left(api)
         assert {transport.data.count(b"HTTP/1.1 200") for _, transport in clients[:3]} == {LARGE_BYTES // 30}
 
     in_one_turn(test)
 
 
 def test_who_has_gone_waits_no_more() -> None:
-    def test(service: Service, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+    def test(api: Api, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
         connection, _ = connect()
         connection.data_received(head.replace(b"\r\n\r\n", b"\r\nPrefer: wait=20\r\n\r\n"))
-        service.turn.end()
-        assert len(service.engine.active.waiters) == 1
+        api.connections.round.end()
+        assert api.service.engine.counts().waiting_clients == 1
         connection.connection_lost(None)
-        assert len(service.engine.active.waiters) == 0
+        assert api.service.engine.counts().waiting_clients == 0
 
     in_one_turn(test)

@@ -11,10 +11,10 @@ from headway.core.board.outcomes import Outcomes, word
 from headway.core.errors import DrainingError, MisdirectedError, QueueFullError, UnknownTaskError
 from headway.core.ids import BATCH_LENGTH, Ids
 from headway.core.job import ACTIVE, State, Submission
-from headway.core.local.engine import Engine
+from headway.core.local.engine import LocalEngine
 from headway.core.tasks.context import Context
 
-from tests.core.engines import broken, double, engine_with, forever, run, until
+from tests.core.engines import broken, double, engine_with, forever, now, run, until
 
 
 def submissions(*tasks: str) -> list[Submission]:
@@ -34,8 +34,8 @@ def test_pending_is_what_is_active() -> None:
 def test_a_changed_id_was_never_issued() -> None:
     async def test() -> None:
         async with engine_with(double) as engine:
-            status = engine.submit_many(submissions("double", "double"))
-            assert engine.peek_batch(status.id) is not None
+            status = now(engine.submit_batch(submissions("double", "double"))).status
+            assert now(engine.peek_batch(status.id)) is not None
             digits = {
                 status.id[:at] + (b"1" if digit == 0x30 else b"0") + status.id[at + 1 :]
                 for at, digit in enumerate(status.id)
@@ -43,12 +43,12 @@ def test_a_changed_id_was_never_issued() -> None:
             assert len(digits) == BATCH_LENGTH
             for changed in digits:
                 if changed.startswith(engine.ids.marker):
-                    assert engine.peek_batch(changed) is None
+                    assert now(engine.peek_batch(changed)) is None
                 else:
                     with pytest.raises(MisdirectedError):
-                        engine.peek_batch(changed)
-            assert engine.peek_batch(status.id.upper()) is None
-            assert engine.peek_batch(engine.list_batch(status)[0][0]) is None
+                        now(engine.peek_batch(changed))
+            assert now(engine.peek_batch(status.id.upper())) is None
+            assert engine.peek_batch(now(engine.list_batch(status))[0][0]) is None
             assert engine.peek(status.id) is None
 
     run(test)
@@ -57,19 +57,19 @@ def test_a_changed_id_was_never_issued() -> None:
 def test_jobs_of_a_batch_have_consecutive_numbers_and_are_told_in_order() -> None:
     async def test() -> None:
         async with engine_with(double, forever, workers=1) as engine:
-            status = engine.submit_many(submissions("forever", *["double"] * 999))
+            status = now(engine.submit_batch(submissions("forever", *["double"] * 999))).status
             assert (status.count, status.pending, status.state) == (1000, 1000, State.RUNNING)
-            jobs = engine.list_batch(status)
+            jobs = now(engine.list_batch(status))
             assert [engine.ids.read(job_id)[0] for job_id, _ in jobs] == list(range(1, 1001))
             await asyncio.sleep(0)
-            assert engine.cancel_batch(status) == (True, 0)
-            assert [state for _, state in engine.list_batch(status)] == [State.CANCELLED] * 1000
+            assert now(engine.cancel_batch(status)).running
+            assert [state for _, state in now(engine.list_batch(status))] == [State.CANCELLED] * 1000
 
     run(test)
 
 
-def over(engine: Engine, batch_id: bytes) -> State:
-    status = engine.peek_batch(batch_id)
+def over(engine: LocalEngine, batch_id: bytes) -> State:
+    status = now(engine.peek_batch(batch_id))
     assert status is not None
     return status.state
 
@@ -85,13 +85,13 @@ def over(engine: Engine, batch_id: bytes) -> State:
 def test_a_batch_is_over_when_all_its_jobs_are(tasks: list[str], state: State) -> None:
     async def test() -> None:
         async with engine_with(double, broken) as engine:
-            status = engine.submit_many(submissions(*tasks))
+            status = now(engine.submit_batch(submissions(*tasks))).status
             assert status.retry_after_ms > 0
             await until(lambda: over(engine, status.id) != State.RUNNING)
-            ended = engine.peek_batch(status.id)
+            ended = now(engine.peek_batch(status.id))
             assert ended is not None
             assert (ended.state, ended.failed, ended.retry_after_ms) == (state, tasks.count("broken"), 0)
-            assert engine.cancel_batch(ended) == (False, 0)
+            assert not now(engine.cancel_batch(ended)).running
             assert over(engine, status.id) == state
 
     run(test)
@@ -100,26 +100,26 @@ def test_a_batch_is_over_when_all_its_jobs_are(tasks: list[str], state: State) -
 def test_what_is_known_of_a_batch_outlasts_what_is_not() -> None:
     async def test() -> None:
         async with engine_with(double, broken, forever, retention={"jobs": 3}) as engine:
-            status = engine.submit_many(submissions("broken", "double", "forever"))
+            status = now(engine.submit_batch(submissions("broken", "double", "forever"))).status
 
             async def seen_after(ends: int) -> tuple[State, int, int]:
                 await until(lambda: engine.board.ended_total == ends)
-                now = engine.peek_batch(status.id)
-                assert now is not None
-                told = now.pending, now.succeeded, now.failed, now.cancelled
-                assert told == (ends < 5, 1, 1, ends >= 5) if now.expired < 3 else not any(told)
-                assert len(engine.list_batch(now)) == 3 - now.expired
-                return now.state, now.failed, now.expired
+                seen = now(engine.peek_batch(status.id))
+                assert seen is not None
+                told = seen.pending, seen.succeeded, seen.failed, seen.cancelled
+                assert told == (ends < 5, 1, 1, ends >= 5) if seen.expired < 3 else not any(told)
+                assert len(now(engine.list_batch(seen))) == 3 - seen.expired
+                return seen.state, seen.failed, seen.expired
 
             assert await seen_after(2) == (State.RUNNING, 1, 0)
-            engine.submit(Submission(task="double", payload=msgspec.Raw(b"1")))
-            engine.submit(Submission(task="double", payload=msgspec.Raw(b"1")))
+            now(engine.submit(Submission(task="double", payload=msgspec.Raw(b"1"))))
+            now(engine.submit(Submission(task="double", payload=msgspec.Raw(b"1"))))
             assert await seen_after(4) == (State.RUNNING, 1, 1)
-            engine.cancel_batch(status)
+            now(engine.cancel_batch(status))
             assert await seen_after(5) == (State.FAILED, 1, 2)
-            engine.submit_many(submissions("double", "double"))
+            now(engine.submit_batch(submissions("double", "double")))
             assert await seen_after(7) == (State.FAILED, 1, 2)
-            engine.submit_many(submissions("double"))
+            now(engine.submit_batch(submissions("double")))
             assert await seen_after(8) == (State.EXPIRED, 0, 3)
 
     run(test)
@@ -134,9 +134,11 @@ def test_a_batch_is_asked_for_when_the_last_to_end_of_its_last_jobs_is_expected_
     async def test() -> None:
         async with engine_with(reporting, workers=3) as engine:
             payloads = [msgspec.Raw(str(percent).encode()) for percent in (5, 50, 10)]
-            status = engine.submit_many([Submission(task="reporting", payload=payload) for payload in payloads])
+            status = now(
+                engine.submit_batch([Submission(task="reporting", payload=payload) for payload in payloads])
+            ).status
             await asyncio.sleep(0.15)
-            told = engine.peek_batch(status.id)
+            told = now(engine.peek_batch(status.id))
             assert told is not None
             assert 1700 < told.retry_after_ms < 2300
 
@@ -146,20 +148,20 @@ def test_a_batch_is_asked_for_when_the_last_to_end_of_its_last_jobs_is_expected_
 def test_nothing_is_taken_of_a_batch_that_is_refused() -> None:
     async def test() -> None:
         async with engine_with(forever, workers=1, queue={"size": 5}) as engine:
-            engine.submit_many(submissions("forever", "forever"))
+            now(engine.submit_batch(submissions("forever", "forever")))
             before = engine.board.next_sequence, len(engine.active)
             with pytest.raises(UnknownTaskError) as unknown:
-                engine.submit_many(submissions("forever", "nobody", "forever", "nothing"))
+                now(engine.submit_batch(submissions("forever", "nobody", "forever", "nothing")))
             assert [field for field, _ in unknown.value.faults] == ["[1].task", "[3].task"]
             with pytest.raises(QueueFullError, match="room for 3 more jobs, not for 4; try again in"):
-                engine.submit_many(submissions(*["forever"] * 4))
+                now(engine.submit_batch(submissions(*["forever"] * 4)))
             with pytest.raises(QueueFullError, match="6 jobs are more than"):
-                engine.submit_many(submissions(*["forever"] * 6))
+                now(engine.submit_batch(submissions(*["forever"] * 6)))
             assert (engine.board.next_sequence, len(engine.active)) == before
-            engine.submit_many(submissions(*["forever"] * 3))
+            now(engine.submit_batch(submissions(*["forever"] * 3)))
             engine.admission.draining = True
             with pytest.raises(DrainingError):
-                engine.submit_many(submissions("forever"))
+                now(engine.submit_batch(submissions("forever")))
 
     run(test)
 
@@ -167,15 +169,17 @@ def test_nothing_is_taken_of_a_batch_that_is_refused() -> None:
 def test_who_waits_is_woken_once_when_the_last_job_ends() -> None:
     async def test() -> None:
         async with engine_with(forever, workers=3) as engine:
-            status = engine.submit_many(submissions("forever", "forever", "forever"))
+            status = now(engine.submit_batch(submissions("forever", "forever", "forever"))).status
             woken: list[float] = []
-            waiter = engine.wait_batch(status, 20.0, lambda: woken.append(time.monotonic()))
+            later = engine.wait_batch(status, 20.0)
+            later.when_known(lambda: woken.append(time.monotonic()))
             for sequence in (status.first + 2, status.first):
                 engine.active.cancel(sequence)
                 assert (woken, len(engine.active.waiters)) == ([], 1)
             engine.active.cancel(status.first + 1)
             assert (len(woken), len(engine.active.waiters)) == (1, 0)
-            waiter.cancel()
+            assert later.value().pending == 0
+            later.cancel()
 
     run(test)
 
@@ -183,10 +187,10 @@ def test_who_waits_is_woken_once_when_the_last_job_ends() -> None:
 def test_who_waits_is_woken_when_the_time_is_up_counted_from_the_beginning() -> None:
     async def test() -> None:
         async with engine_with(forever) as engine:
-            status = engine.submit_many(submissions("forever", "forever"))
+            status = now(engine.submit_batch(submissions("forever", "forever"))).status
             woken = asyncio.Event()
             begun = time.monotonic()
-            engine.wait_batch(status, 0.3, woken.set)
+            engine.wait_batch(status, 0.3).when_known(woken.set)
             await asyncio.sleep(0.15)
             engine.active.cancel(status.first + 1)
             await woken.wait()
@@ -199,13 +203,13 @@ def test_who_waits_is_woken_when_the_time_is_up_counted_from_the_beginning() -> 
 def test_a_drain_releases_who_waits_for_a_batch() -> None:
     async def test() -> None:
         async with engine_with(forever) as engine:
-            status = engine.submit_many(submissions("forever", "forever"))
+            status = now(engine.submit_batch(submissions("forever", "forever"))).status
             woken = asyncio.Event()
-            engine.wait_batch(status, 20.0, woken.set)
+            engine.wait_batch(status, 20.0).when_known(woken.set)
             draining = asyncio.create_task(engine.drain(5.0))
             await asyncio.sleep(0)
             assert woken.is_set()
-            engine.cancel_batch(status)
+            now(engine.cancel_batch(status))
             assert await draining == 0
 
     run(test)

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from headway.core.errors import DrainingError, NotFailedError, PayloadGoneError, QueueFullError, UnknownTaskError
+from headway.core.interface import Page
 from headway.core.job import Job, Reason, State
-from headway.core.local.engine import Engine
+from headway.core.local.engine import LocalEngine
 from headway.core.retry_after.estimate import CONNECTION, SUCCESSOR_S
 from headway.core.retry_after.pace import WIDTH
 from headway.core.tasks.context import Context
@@ -24,6 +25,7 @@ from tests.core.engines import (
     double,
     engine_with,
     forever,
+    now,
     over,
     peek,
     run,
@@ -183,7 +185,7 @@ def test_progress_is_seen_while_the_job_runs() -> None:
             await until(lambda: peek(engine, loop).progress == 41)
             await until(lambda: peek(engine, thread).progress == 42)
             assert [peek(engine, job).state for job in (loop, thread)] == [State.RUNNING] * 2
-            engine.cancel(peek(engine, thread))
+            now(engine.cancel(peek(engine, thread)))
 
     run(test)
 
@@ -211,7 +213,7 @@ def test_a_running_job_is_cancelled_at_once() -> None:
         async with engine_with(forever, double, workers=1) as engine:
             job_id = submit(engine, "forever")
             await until(lambda: peek(engine, job_id).state == State.RUNNING)
-            engine.cancel(peek(engine, job_id))
+            now(engine.cancel(peek(engine, job_id)))
             assert peek(engine, job_id).state == State.CANCELLED
             assert engine.active.jobs == {}
             assert (await over(engine, submit(engine, "double", 1))).state == State.SUCCEEDED
@@ -232,9 +234,9 @@ def test_jobs_that_wait_are_cancelled_and_never_run() -> None:
             await until(lambda: peek(engine, blocker).state == State.RUNNING)
             queued, scheduled = submit(engine, "record", "queued"), submit(engine, "record", "scheduled", delay=0.01)
             last = submit(engine, "record", "last")
-            engine.cancel(peek(engine, queued))
-            engine.cancel(peek(engine, scheduled))
-            engine.cancel(peek(engine, blocker))
+            now(engine.cancel(peek(engine, queued)))
+            now(engine.cancel(peek(engine, scheduled)))
+            now(engine.cancel(peek(engine, blocker)))
             await over(engine, last)
             assert ran == ["last"]
 
@@ -282,7 +284,7 @@ def test_a_full_queue_refuses_and_keeps_what_it_has() -> None:
                 submit(engine, "forever")
             assert refused.value.retry_after_s >= 1
             assert [peek(engine, job_id).state for job_id in kept] == [State.QUEUED, State.SCHEDULED]
-            engine.cancel(peek(engine, kept[1]))
+            now(engine.cancel(peek(engine, kept[1])))
             submit(engine, "forever")
 
     run(test)
@@ -446,7 +448,7 @@ def test_a_list_promises_nothing() -> None:
             jobs = [submit(engine, "forever") for _ in range(3)]
             before = peek(engine, jobs[0]).retry_after_ms
             for _ in range(100):
-                assert [status.retry_after_ms for status in engine.list(State.QUEUED, 0, 50)[0]] == [0, 0, 0]
+                assert [status.retry_after_ms for status in engine.list_jobs(State.QUEUED, 0, 50).jobs] == [0, 0, 0]
             assert peek(engine, jobs[0]).retry_after_ms < before + 200
 
     run(test)
@@ -487,7 +489,7 @@ def test_only_errors_that_are_named_are_tried_again() -> None:
     async def test() -> None:
         registry = Registry()
         registry.add(picky, Options(retry_on=OSError, retries=1))
-        engine = Engine(settings(), registry)
+        engine = LocalEngine(settings(), registry)
         engine.start()
         assert (await over(engine, submit(engine, "picky", "again"))).attempt == 2
         assert (await over(engine, submit(engine, "picky", "never"))).attempt == 1
@@ -530,7 +532,7 @@ def test_a_limited_task_does_not_take_all_workers_nor_keep_others_waiting() -> N
         registry = Registry()
         registry.add(limited, Options(max_concurrent=2))
         registry.add(double, Options())
-        engine = Engine(settings(workers=4), registry)
+        engine = LocalEngine(settings(workers=4), registry)
         engine.start()
         jobs = [submit(engine, "limited", priority=9) for _ in range(20)]
         other = submit(engine, "double", 1, priority=0)
@@ -549,11 +551,11 @@ def test_a_cancelled_job_leaves_its_place_to_the_next_of_its_kind() -> None:
     async def test() -> None:
         registry = Registry()
         registry.add(forever, Options(max_concurrent=1))
-        engine = Engine(settings(workers=4), registry)
+        engine = LocalEngine(settings(workers=4), registry)
         engine.start()
         first, second = submit(engine, "forever"), submit(engine, "forever")
         await until(lambda: peek(engine, first).state == State.RUNNING)
-        engine.cancel(peek(engine, first))
+        now(engine.cancel(peek(engine, first)))
         await until(lambda: peek(engine, second).state == State.RUNNING)
         assert peek(engine, first).state == State.CANCELLED
         await engine.stop()
@@ -572,17 +574,17 @@ def test_a_failed_job_can_be_sent_again_as_it_was() -> None:
     async def test() -> None:
         async with engine_with(once) as engine:
             old = await over(engine, submit(engine, "once", "the same", priority=7))
-            new = engine.retry(old)
+            new = now(engine.retry(old)).status
             assert new.sequence != old.sequence
             status = await over(engine, new.id)
             assert status.state == State.SUCCEEDED
             assert payloads == ["the same"] * 2
             assert peek(engine, old.id).state == State.FAILED
             with pytest.raises(NotFailedError):
-                engine.retry(status)
-            engine.cancel(old)
+                now(engine.retry(status))
+            now(engine.cancel(old))
             with pytest.raises(PayloadGoneError):
-                engine.retry(old)
+                now(engine.retry(old))
 
     run(test)
 
@@ -592,11 +594,12 @@ def test_jobs_are_listed_newest_first_by_state() -> None:
         async with engine_with(broken, double) as engine:
             for number in range(10):
                 await over(engine, submit(engine, "broken" if number % 2 else "double", number))
-            first, after = engine.list(State.FAILED, 0, 3)
-            rest, end = engine.list(State.FAILED, after, 100)
-            assert [status.sequence for status in first + rest] == [10, 8, 6, 4, 2]
-            assert end == 0
-            assert engine.list(State.RUNNING, 0, 10) == ([], 0)
+            first = engine.list_jobs(State.FAILED, 0, 3)
+            assert first.after is not None
+            rest = engine.list_jobs(State.FAILED, first.after, 100)
+            assert [status.sequence for status in first.jobs + rest.jobs] == [10, 8, 6, 4, 2]
+            assert rest.after is None
+            assert engine.list_jobs(State.RUNNING, 0, 10) == Page([], None)
 
     run(test)
 
@@ -627,7 +630,7 @@ def test_who_asks_before_he_was_told_to_takes_no_second_promise() -> None:
             assert all(0 < peek(engine, job_id).retry_after_ms <= told for _ in range(1000))
             assert promises(engine) == promised
 
-    def promises(engine: Engine) -> int:
+    def promises(engine: LocalEngine) -> int:
         return sum(entry % WIDTH for entry in engine.active.estimate.pace._entries)
 
     run(test)

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from headway.core.job import State, Submission
-from headway.core.local.engine import Engine
+from headway.core.local.engine import LocalEngine
 from headway.core.queue.queue import FAIR_EVERY
 from headway.core.queue.ring import Ring
 from headway.core.retry_after.estimate import MARGIN_S, UNKNOWN_S, Estimate
@@ -19,7 +19,7 @@ from headway.core.tasks.registry import Options, Registry
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.core.engines import engine_with, forever, over, peek, run, settings, submit, until
+from tests.core.engines import engine_with, forever, now, over, peek, run, settings, submit, until
 
 PLENTY = 1e9
 NOW = 1000.0
@@ -34,12 +34,12 @@ async def limited(_: object) -> None:
 
 
 @asynccontextmanager
-async def engine_of(most: int = 1, **changed: Any) -> AsyncIterator[Engine]:
+async def engine_of(most: int = 1, **changed: Any) -> AsyncIterator[LocalEngine]:
     """An engine with a task ``plain`` and one ``limited`` of which ``most`` may run at once."""
     registry = Registry()
     registry.add(plain, Options())
     registry.add(limited, Options(max_concurrent=most))
-    engine = Engine(settings(**changed), registry)
+    engine = LocalEngine(settings(**changed), registry)
     engine.start()
     try:
         yield engine
@@ -47,7 +47,7 @@ async def engine_of(most: int = 1, **changed: Any) -> AsyncIterator[Engine]:
         await engine.stop()
 
 
-def told_s(engine: Engine, job_id: bytes) -> float:
+def told_s(engine: LocalEngine, job_id: bytes) -> float:
     return peek(engine, job_id).retry_after_ms / 1000
 
 
@@ -63,8 +63,8 @@ def test_jobs_of_all_tasks_that_are_taken_before_are_counted() -> None:
                 submit(engine, task, priority=6)
                 submit(engine, task, priority=4)
             assert [peek(engine, job).position for job in jobs] == list(range(3, 11))
-            engine.cancel(peek(engine, jobs[0]))
-            engine.cancel(peek(engine, jobs[3]))
+            now(engine.cancel(peek(engine, jobs[0])))
+            now(engine.cancel(peek(engine, jobs[3])))
             rest = [job for job in jobs if job not in (jobs[0], jobs[3])]
             assert [peek(engine, job).position for job in rest] == list(range(3, 9))
             later = submit(engine, "limited", priority=5, delay=1000)
@@ -152,7 +152,7 @@ def test_a_batch_is_asked_for_at_its_deadline() -> None:
             for _ in range(30):
                 engine.active.estimate.observe(0, 50.0, time.monotonic())
             body = [{"task": "forever", "deadline": 30.0}, {"task": "forever", "deadline": 40.0}]
-            batch = engine.submit_many(msgspec.convert(body, list[Submission]))
+            batch = now(engine.submit_batch(msgspec.convert(body, list[Submission]))).status
             assert 39 < batch.retry_after_ms / 1000 <= 40 + 2 * MARGIN_S
 
     run(test)
@@ -210,7 +210,7 @@ def test_while_higher_priorities_keep_coming_a_low_one_is_told_ever_longer_times
                 estimate.began(0, now)
                 estimate.observe(0, 0.1, now)
                 engine.board.ended[row] = 0.0
-                told.append(engine.retry_after_ms(row, engine.board.live[row], 0, now) / 1000)
+                told.append(engine.reading.retry_after_ms(row, engine.board.live[row], 0, now) / 1000)
             # They take all of the worker's time: each tenth of a second that is left to it is one of 64.
             assert told[-1] > told[20] > told[5] > told[0]
             assert told[-1] == pytest.approx(min(0.1 * FAIR_EVERY + 0.1, 59 * LONGER + 0.2), rel=0.1)
@@ -219,7 +219,7 @@ def test_while_higher_priorities_keep_coming_a_low_one_is_told_ever_longer_times
                 queue.rate_above(0, begun + second)
             estimate.began(0, begun + 120)
             engine.board.ended[row] = 0.0
-            assert engine.retry_after_ms(row, engine.board.live[row], 0, begun + 120) < 300
+            assert engine.reading.retry_after_ms(row, engine.board.live[row], 0, begun + 120) < 300
 
     run(test)
 

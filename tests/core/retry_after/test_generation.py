@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from headway.core.job import State
+from headway.core.job import State, Submission
 from headway.core.journal.journal import Journal
-from headway.core.local.engine import Engine
+from headway.core.local.engine import LocalEngine
 from headway.core.retry_after.estimate import MARGIN_S, Estimate
 from headway.core.retry_after.generation import GUESS, MEMBERS_MOST, Generation
 from headway.core.tasks.registry import Options, Registry
 
-from tests.core.engines import engine_with, over, peek, run, settings, submit, until
+from tests.core.engines import engine_with, known, now, over, peek, run, settings, submit, until
 
 NOW = 1000.0
 PLENTY = 1e9
@@ -121,7 +121,7 @@ def test_what_has_ended_is_told_as_the_mean_however_little_it_is() -> None:
     assert made.for_places(10, NOW) == pytest.approx(5.0)
 
 
-def durable(path: Path, **changed: Any) -> Engine:
+def durable(path: Path, **changed: Any) -> LocalEngine:
     async def half(_: object) -> None:
         await asyncio.sleep(0.5)
 
@@ -133,9 +133,13 @@ def durable(path: Path, **changed: Any) -> Engine:
     if changed.pop("more", False):
         registry.add(other, Options())
     registry.add(half, Options())
-    engine = Engine(settings(workers=8, **changed), registry, Journal(path))
+    engine = LocalEngine(settings(workers=8, **changed), registry, Journal(path))
     engine.restore(lambda _: None)
     return engine
+
+
+async def submitted(engine: LocalEngine, task: str) -> bytes:
+    return (await known(engine.submit(Submission(task=task)))).status.id
 
 
 @pytest.mark.parametrize("clean", [True, False])
@@ -143,7 +147,7 @@ def test_run_times_outlive_a_restart_with_a_journal(tmp_path: Path, clean: bool)
     async def first() -> None:
         engine = durable(tmp_path / "j")
         engine.start()
-        jobs = [submit(engine, "half") for _ in range(16)]
+        jobs = [await submitted(engine, "half") for _ in range(16)]
         await until(lambda: all(peek(engine, job).state == State.SUCCEEDED for job in jobs))
         if clean:
             await engine.stop()
@@ -154,7 +158,7 @@ def test_run_times_outlive_a_restart_with_a_journal(tmp_path: Path, clean: bool)
         assert engine.active.estimate.mean == pytest.approx(0.5, rel=0.2)
         engine.start()
         # Before any has ended here.
-        jobs = [submit(engine, "half") for _ in range(8)]
+        jobs = [await submitted(engine, "half") for _ in range(8)]
         await until(lambda: all(State.QUEUED <= peek(engine, job).state <= State.RUNNING for job in jobs))
         assert 0.3 < peek(engine, jobs[0]).retry_after_ms / 1000 < 0.7
         await engine.stop()
@@ -172,7 +176,7 @@ def test_a_job_of_a_first_generation_that_is_cancelled_is_not_waited_for() -> No
         async with engine_with(third, workers=2) as engine:
             jobs = [submit(engine, "third") for _ in range(8)]
             await until(lambda: peek(engine, jobs[0]).state == State.RUNNING)
-            engine.cancel(peek(engine, jobs[0]))
+            now(engine.cancel(peek(engine, jobs[0])))
             for job in jobs[1:]:
                 await over(engine, job)
             assert engine.active.estimate.mean == pytest.approx(0.3, rel=0.3)

@@ -97,4 +97,4 @@ def test_who_comes_while_the_journal_is_read_is_told_to_come_one_after_the_other
         told.append(error.value.retry_after_s)
     assert min(told) >= 1.0
     assert max(told) > 3.5
-    assert recovering.later() > 3.5
+    assert recovering.retry_after_s() > 3.5

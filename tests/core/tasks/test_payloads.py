@@ -17,7 +17,7 @@ from headway.protocol.server import GC_THRESHOLD
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.core.engines import engine_with, peek
+from tests.core.engines import engine_with, now, peek
 from tests.slowness import slowness
 
 values = st.recursive(
@@ -136,7 +136,7 @@ def test_tasks_get_long_payloads_whole_while_the_loop_turns(where: str) -> None:
         turns = 0
         async with engine_with(on_loop if where == "loop" else in_thread, workers=1) as engine:
             task = "on_loop" if where == "loop" else "in_thread"
-            job = engine.submit(Submission(task, msgspec.Raw(LARGE["nested lists"]))).id
+            job = now(engine.submit(Submission(task, msgspec.Raw(LARGE["nested lists"])))).status.id
             while peek(engine, job).state < State.SUCCEEDED:
                 turns += 1
                 await asyncio.sleep(0)

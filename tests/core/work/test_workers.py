@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from headway.core.job import Job, Reason, State
-from headway.core.local.engine import Engine
+from headway.core.local.engine import LocalEngine
 from headway.core.tasks.context import Context
 from headway.core.tasks.registry import Options
 from headway.core.tasks.retry import Retry
@@ -22,6 +22,7 @@ from tests.core.engines import (
     double,
     engine_of,
     engine_with,
+    now,
     over,
     peek,
     run,
@@ -50,7 +51,7 @@ class Count:
             self.now -= 1
 
 
-def running(engine: Engine, task: str) -> int:
+def running(engine: LocalEngine, task: str) -> int:
     """What is counted against the first limit of ``task``."""
     return engine.active.queue._line_of[engine.registry.by_name[task].index].limits[0].running
 
@@ -107,10 +108,10 @@ def test_max_concurrent_holds_however_attempts_end(lane: str, how: str) -> None:
             if how == "cancel":
                 await until(lambda: engine.board.count[State.RUNNING] == 2)
                 for job in jobs[:3]:
-                    engine.cancel(peek(engine, job))
+                    now(engine.cancel(peek(engine, job)))
                 await until(lambda: inside.now == 2)
                 for job in jobs[3:]:
-                    engine.cancel(peek(engine, job))
+                    now(engine.cancel(peek(engine, job)))
             for job in jobs:
                 await over(engine, job)
             await until(lambda: running(engine, "work") == 0)
@@ -160,7 +161,7 @@ def test_a_limit_holds_until_a_thread_that_was_given_up_returns(how: str) -> Non
             second = submit(engine, "alone")
             await until(lambda: inside.now == 1)
             if how == "cancel":
-                engine.cancel(peek(engine, first))
+                now(engine.cancel(peek(engine, first)))
             await over(engine, first)
             await asyncio.sleep(0.05)
             assert (inside.now, peek(engine, second).state) == (1, State.QUEUED)
@@ -187,7 +188,7 @@ def test_a_cancel_gives_the_place_of_a_coroutine_to_the_next_at_once() -> None:
             first, _ = submit(engine, "slow_to_clean", 10), submit(engine, "slow_to_clean", 0)
             await until(lambda: len(begun) == 1)
             cancelled = time.monotonic()
-            engine.cancel(peek(engine, first))
+            now(engine.cancel(peek(engine, first)))
             await until(lambda: len(begun) == 2)
             assert begun[1] - cancelled < 0.25
 
@@ -213,7 +214,7 @@ def test_a_cancelled_coroutine_that_does_not_stop_keeps_its_worker_for_the_grace
             await until(lambda: peek(engine, first).state == State.RUNNING)
             await asyncio.sleep(0.01)
             cancelled = time.monotonic()
-            engine.cancel(peek(engine, first))
+            now(engine.cancel(peek(engine, first)))
             assert (await over(engine, second)).state == State.SUCCEEDED
             assert 0.05 < time.monotonic() - cancelled < 1
             assert engine.active.workers.replacements == 1
@@ -441,7 +442,7 @@ def test_where_no_thread_can_be_started_the_attempt_is_made_again(monkeypatch: p
 
 
 @asynccontextmanager
-async def with_processes(*names: str, **options: Any) -> AsyncIterator[Engine]:
+async def with_processes(*names: str, **options: Any) -> AsyncIterator[LocalEngine]:
     tasks = [
         (getattr(tasks_in_processes, name), Options(name=name, run_in="process", max_concurrent=1, **options))
         for name in names
@@ -463,7 +464,7 @@ def test_a_limit_of_processes_is_released_by_crash_timeout_and_cancel() -> None:
             assert [(await over(engine, job)).reason for job in jobs] == [Reason.CRASHED] * 2 + [Reason.TIMEOUT]
             await until(lambda: peek(engine, cancelled).state == State.RUNNING)
             assert running(engine, "nap") == 1
-            engine.cancel(peek(engine, cancelled))
+            now(engine.cancel(peek(engine, cancelled)))
             assert (await over(engine, last)).state == State.SUCCEEDED
             assert (running(engine, "nap"), running(engine, "die")) == (0, 0)
 

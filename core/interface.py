@@ -1,0 +1,211 @@
+"""What every engine can do: the one view that the protocol has of it.
+
+A call that can answer at once returns its value. A call that has to wait, for a disk or for the end of a job, returns
+``Later``. Errors are raised by the call, or by ``Later.value``: each is a HeadwayError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import Generic, Protocol, TypeAlias, TypeVar, Union
+
+import msgspec
+from headway.core.board.idempotency import Key
+from headway.core.job import State, Submission
+from headway.core.stats import Counts
+from headway.core.status import BatchStatus, Status
+from headway.core.tasks.result import Result
+
+Value = TypeVar("Value")
+
+
+class Later(Generic[Value]):
+    """A value that is not known yet."""
+
+    __slots__ = ()
+
+    def when_known(self, wake: Callable[[], object]) -> None:
+        """Have ``wake`` called once, when ``value`` has its answer. To be called once."""
+        raise NotImplementedError
+
+    def value(self) -> Value:
+        """Return the value, once ``wake`` was called. Raises the HeadwayError that came of it."""
+        raise NotImplementedError
+
+    def hurry(self) -> None:
+        """Wake now where that is possible: the client sends no more, and may have gone."""
+
+    def cancel(self) -> None:
+        """Do not wake: the client has gone. What was asked for is done all the same."""
+
+
+# Known now, or later.
+Soon: TypeAlias = Union[Value, Later[Value]]  # noqa: UP007 — a type alias over a variable
+
+
+class Submitted(msgspec.Struct, gc=False):
+    """A job that was taken; ``replayed``: it was taken before, under the same key."""
+
+    status: Status
+    replayed: bool = False
+
+
+class SubmittedBatch(msgspec.Struct, gc=False):
+    """A batch that was taken; ``replayed``: it was taken before, under the same key."""
+
+    status: BatchStatus
+    replayed: bool = False
+
+
+class Cancel(Enum):
+    """What a cancellation did."""
+
+    # The job waited, and never ran.
+    DROPPED = "dropped"
+    # The job was running, and is being interrupted.
+    ASKED = "asked"
+    # The job had finished, and its result is forgotten.
+    FORGOTTEN = "forgotten"
+    # The job was cancelled before, or has expired.
+    NOTHING = "nothing"
+
+
+class Cancelled(msgspec.Struct, gc=False):
+    """What became of a job that a client gave up."""
+
+    status: Status
+    how: Cancel
+
+
+class CancelledBatch(msgspec.Struct, gc=False):
+    """What became of a batch that a client gave up; ``running``: some of its jobs are being interrupted."""
+
+    status: BatchStatus
+    running: bool
+
+
+class Page(msgspec.Struct, gc=False):
+    """Jobs, newest first, and the cursor of those that follow; None where there are no more."""
+
+    jobs: list[Status]
+    after: int | None
+
+
+class PolledRows(Protocol):
+    """The columns of the board that a poll reads, by row; see core/board/rows.py."""
+
+    rows: int
+    live: memoryview[int]
+    tag: memoryview[int]
+    submitted: memoryview[float]
+    started: memoryview[float]
+    ended: memoryview[float]
+
+    def kept(self, row: int, now: float) -> bool:
+        """Whether the finished job in ``row`` can still be read."""
+
+
+class Polled(Protocol):
+    """The rows of an engine that has them in this process, for the loop that answers polls."""
+
+    # With which all ids of this engine begin.
+    marker: bytes
+
+    @property
+    def board(self) -> PolledRows:
+        """The columns."""
+
+    def ahead(self, row: int) -> int:
+        """Return how many jobs will be taken before the queued one in ``row``."""
+
+    def retry_after_ms(self, row: int, word: int, ahead: int, now: float) -> int:
+        """Return in how many milliseconds the client is to poll again, and promise it that poll."""
+
+
+class Engine(Protocol):
+    """Takes jobs, runs them, and knows what became of them. All times in seconds."""
+
+    # Whether an answer waits until it is on disk, or in another store.
+    durable: bool
+    # None where no rows are in this process.
+    polled: Polled | None
+
+    @property
+    def not_ready(self) -> str | None:
+        """Why no new jobs are wanted here, or None where they are."""
+
+    def peek(self, job_id: bytes) -> Soon[Status | None]:
+        """Return what is known of a job; None where it was never issued. Raises MisdirectedError."""
+
+    def peek_key(self, key: str) -> Soon[Status | None]:
+        """Return what is known of the job that came under a key; None where none did."""
+
+    def peek_batch(self, batch_id: bytes) -> Soon[BatchStatus | None]:
+        """Return what is known of a batch; None where it was never issued. Raises MisdirectedError."""
+
+    def list_jobs(self, state: State, after: int, limit: int) -> Soon[Page]:
+        """Return up to ``limit`` jobs in ``state``, newest first; ``after`` is the cursor of a page, 0 for the newest.
+
+        A page may be shorter, or empty, although more follow: a call looks at a bounded number of jobs.
+        """
+
+    def list_batch(self, batch: BatchStatus) -> Soon[Sequence[tuple[bytes, int]]]:
+        """Return (id, state) of each job of a batch that can still be read, in the order of their submission."""
+
+    def result(self, status: Status) -> Soon[Result | None]:
+        """Return the result of a finished job, or the error of a failed one; None where it is not kept."""
+
+    def wait(self, status: Status, seconds: float) -> Later[Status]:
+        """Return the status of an active job once it has finished, in ``seconds``, or when a drain begins."""
+
+    def wait_batch(self, batch: BatchStatus, seconds: float) -> Later[BatchStatus]:
+        """Return the status of a pending batch once all its jobs have finished, or as ``wait`` does."""
+
+    def check_room(self, count: int = 1, payload_bytes: int = 0) -> None:
+        """Raise DrainingError, JournalFullError or QueueFullError where ``count`` jobs would be refused now."""
+
+    def replay(self, key: Key) -> Soon[Submitted] | None:
+        """Return the job that was taken under ``key``; None where none was. Raises KeyReusedError."""
+
+    def replay_batch(self, key: Key) -> Soon[SubmittedBatch] | None:
+        """Return the batch that was taken under ``key``; None where none was. Raises KeyReusedError."""
+
+    def submit(self, submission: Submission, key: Key | None = None) -> Soon[Submitted]:
+        """Take a job, or return the one that was taken under ``key``.
+
+        Raises UnknownTaskError, KeyReusedError, or as ``check_room`` does; then nothing was changed.
+        """
+
+    def submit_batch(self, submissions: Sequence[Submission], key: Key | None = None) -> Soon[SubmittedBatch]:
+        """Take 1 to 1,000 jobs as a batch, all or none. Raises as ``submit`` does."""
+
+    def retry(self, status: Status, key: Key | None = None) -> Soon[Submitted]:
+        """Resubmit a failed job as a new job. Raises NotFailedError, PayloadGoneError, or as ``submit`` does."""
+
+    def cancel(self, status: Status) -> Soon[Cancelled]:
+        """End an active job; forget the result of a finished one. Raises JournalFullError."""
+
+    def cancel_batch(self, batch: BatchStatus) -> Soon[CancelledBatch]:
+        """End the active jobs of a batch. Raises JournalFullError."""
+
+    def retry_after_s(self, seconds: float = 1.0) -> float:
+        """Return in how many seconds, ``seconds`` or a little later, there is room for a request, and promise it."""
+
+    def counts(self) -> Counts:
+        """Return what the engine counts."""
+
+    def start(self, on_fatal: Callable[[str], object]) -> None:
+        """Begin to run jobs, on the running loop. ``on_fatal`` gets a line when no job can be kept any more."""
+
+    async def drain(self, timeout_s: float) -> int:
+        """Refuse new jobs and wait for those that have to finish; return how many have not after ``timeout_s``."""
+
+    def resume(self) -> None:
+        """Take jobs again after a drain that came to nothing."""
+
+    async def stop(self) -> None:
+        """End workers, timers and chores; what is known can still be read."""
+
+    async def close(self) -> None:
+        """Let go of files and connections."""

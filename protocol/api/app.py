@@ -1,0 +1,81 @@
+"""The application that HTTP serves: from a request to its route."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from headway.core.config import Config
+from headway.core.interface import Engine
+from headway.protocol.api import routes
+from headway.protocol.api.polls import HEAD_JOB, ID, REST, TARGET, Polls
+from headway.protocol.api.routes import Route
+from headway.protocol.api.service import Service
+from headway.protocol.api.submissions import check_content
+from headway.protocol.http.connections import Connections
+from headway.protocol.http.request import SENDING, Request
+from headway.protocol.http.responses import Answer, Held
+from headway.protocol.http.round import Read
+
+
+class Bound:
+    """A route with the method and the id of a request."""
+
+    __slots__ = ("_answer", "_id", "_method", "_route", "_service", "name")
+
+    def __init__(self, service: Service, route: Route, method: bytes, job_id: bytes) -> None:
+        self._service = service
+        self._route = route
+        self._method = method
+        self._id = job_id
+        self._answer = route.answers.get(method)
+        # Under which its answers are counted.
+        self.name = route.names.get(method, route.path)
+
+    def __call__(self, request: Request) -> Answer | Held:
+        """Answer. Raises Refusal where the route does not have the method, or as the route does."""
+        answer = self._answer or routes.answer_for(self._route, self._method)
+        return answer(self._service, request, self._id)
+
+
+class Api:
+    """The routes over ``engine``, which may be replaced by another."""
+
+    def __init__(self, config: Config, engine: Engine) -> None:
+        self.service = Service(config, engine)
+        self._polls = Polls(self.service)
+        # Also while the engine is not there yet, since the one that comes may be durable.
+        self.holds = config.journal.path is not None
+        self.may_repeat = self.service.limits is None and not config.log.access
+        self.connections = self.service.connections = Connections(config, self.service.clock, self)
+
+    def bind(self, request: Request) -> Bound:
+        """Return the route of a request, as App says."""
+        service = self.service
+        if service.limits is not None:
+            service.limits.check(request, routes.limited(request.target))
+        route, job_id = routes.find(request.target)
+        return Bound(service, route, request.method, job_id)
+
+    def expect(self, request: Request) -> None:
+        """Raise where the content of a request is not worth sending, as App says."""
+        route, _ = routes.find(request.target)
+        routes.answer_for(route, request.method)
+        if request.method in SENDING:
+            check_content(request)
+            self.service.engine.check_room()
+
+    def poll_rest(self, request: Request, data: bytes) -> bytes | None:
+        """Return the part of a poll behind the id, as App says."""
+        return data[REST:] if data[:ID] == HEAD_JOB and request.target == data[TARGET:REST] else None
+
+    def answer_polls(self, reads: Iterator[Read], now: float) -> None:
+        """Answer reads, as App says."""
+        self._polls.answer(reads, now)
+
+    def retry_after_s(self) -> float:
+        """Return when a client that cannot be served now is to come back, as App says."""
+        return self.service.engine.retry_after_s()
+
+    def tick(self) -> None:
+        """A second has passed."""
+        self.service.heads.tick()
