@@ -21,6 +21,7 @@ from headway.core.board.rows import (
     PROGRESS_SHIFT,
     STATE_MASK,
 )
+from headway.core.interface import Polled
 from headway.core.job import State
 from headway.protocol.api.headers import PROGRESS_FIELD, RUNNING_FIELDS, SUCCEEDED_FIELDS, WAITING_FIELDS
 from headway.protocol.api.service import Service
@@ -53,12 +54,16 @@ class Polls:
 
         Where others than known polls have taken all the time of this turn, some of ``reads`` are left.
         """
-        service, polled = self._service, self._service.engine.polled
-        if polled is None:
-            for client, data in reads:
-                if not self._read(client, data):
-                    return
+        polled = self._service.engine.polled
+        if polled is not None:
+            self._answer(polled, reads, now)
             return
+        for client, data in reads:
+            if not self._read(client, data):
+                return
+
+    def _answer(self, polled: Polled, reads: Iterator[tuple[Client, bytes]], now: float) -> None:
+        service = self._service
         heads, idle_deadline = service.heads, service.connections.idle_deadline
         openings, expiry, polls, answers = heads.openings, heads.expiry, heads.polls, service.connections.round.answers
         board = polled.board
