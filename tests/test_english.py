@@ -47,7 +47,6 @@ EXCEPTIONS: dict[str, Figures] = {
     "CHANGELOG.md": Figures(40, 19, 80),
     "docs/deploy.md": Figures(12, 19, 50),
     "docs/polling.md": Figures(13, 11, 44),
-    "docs/protocol.md": Figures(30, 25, 89),
     "docs/tasks.md": Figures(0, 6, 28),
     "config.yaml": Figures(27, 7, 2),
     "core": Figures(462, 474, 0),
