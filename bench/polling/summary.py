@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,6 +24,8 @@ CLOSE_MS = 5.0
 SAMPLED_MS = 100.0
 # Of a window and of the time before it, in seconds: where one is shorter, chance decides.
 SETTLED_S = 30.0
+# Columns of a line of prose on the page.
+WIDTH = 100
 # The page has what was found between these.
 BEGIN, END = "<!-- measured -->", "<!-- /measured -->"
 
@@ -223,7 +226,17 @@ def text(findings: Findings, lines: list[str], how: Mapping[str, str]) -> str:
         head = ["sampled, beside the whole", "whole", "sampled", "off by", "close"]
         parts.append(report.table(head, [row for row, _ in sampled(findings)]))
     parts.append(report.facts(how))
-    return "\n\n".join(part for part in parts if part)
+    return _filled("\n\n".join(part for part in parts if part))
+
+
+def _filled(text: str) -> str:
+    """Return ``text`` with all lines but those of tables broken at WIDTH."""
+    return "\n".join(line if line.startswith("|") else _broken(line) for line in text.split("\n"))
+
+
+def _broken(line: str) -> str:
+    indent = "  " if line.startswith("- ") else ""
+    return textwrap.fill(line, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def _measured(findings: Findings) -> str:

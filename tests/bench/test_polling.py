@@ -223,6 +223,12 @@ def test_the_page_gets_what_was_found_between_its_marks(tmp_path: Path) -> None:
     assert "stale" not in said
 
 
+def test_the_page_has_no_wide_lines_but_in_tables() -> None:
+    said = summary.text(Findings([GOOD]), ["PASS: " + "words " * 50], {"date": "today " * 50}).splitlines()
+    assert max(len(line) for line in said if not line.startswith("|")) <= summary.WIDTH
+    assert " ".join(" ".join(said).split()).count("words words") == 25
+
+
 def test_the_page_has_its_marks() -> None:
     page = (ROOT / "docs" / "polling.md").read_text()
     assert page.index(summary.BEGIN) < page.index(summary.END)

@@ -192,7 +192,7 @@ def test_a_list_has_fifty_if_nothing_is_said(server: Server) -> None:
 
 
 def test_an_answer_is_held_as_long_as_the_setting_and_no_longer(start: Start, gate: Gate) -> None:
-    quoted("`http.wait_most` at most; the answer bears `Preference-Applied: wait=n` with the n that was used")
+    quoted("`http.wait_most` at most, and the answer has `Preference-Applied: wait=n` with the n that was used")
     server = start(http__wait_most=1, drain_linger=0)
     path = server.submit("until_file", gate.path)
     assert server.head(path, "Prefer: wait=60")["preference-applied"] == "wait=1"
