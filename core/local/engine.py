@@ -206,7 +206,8 @@ class LocalEngine:
         sequence = self.admission.take(submission, now, key)
         if self.durable:
             return self._submitted(sequence)
-        return Submitted(self.reading.status(self.board.at(sequence), now))
+        # It is at home, since no job has come after it.
+        return Submitted(self.reading.status(sequence % self.board.rows, now))
 
     def submit_batch(self, submissions: Sequence[Submission], key: Key | None = None) -> Soon[SubmittedBatch]:
         """Take jobs as a batch, as Engine says."""

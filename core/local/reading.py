@@ -173,7 +173,7 @@ class Reading:
             seconds = estimate.for_running(now - begun, due - now if due else None, task)
         else:
             seconds = estimate.for_delayed(board.due[row] - now, task)
-        if not (begun or active.deadlines):
+        if not (begun or active.deadlines.when):
             return seconds
         job = active.jobs.get(board.sequence(row))
         if job is None:
@@ -221,7 +221,9 @@ class Reading:
             work = sum(count * estimate.mean_of(line) for line, count in queue.others(row))
             if work and turns > 0:
                 work += turns * estimate.mean_of(queue.line_numbers[task])
-        above = queue.rate_above(board.priority[row], now) * estimate.mean / shared
+        above = queue.rate_above(board.priority[row], now)
+        if above:
+            above *= estimate.mean / shared
         return estimate.for_queued(turns, at_once, waited, task, now, together, work / shared, above)
 
     def when_all(self, some: Sequence[int], count: int, now: float) -> int:

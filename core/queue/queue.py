@@ -73,7 +73,7 @@ class Queue:
     @property
     def room(self) -> int:
         """How many new jobs can be taken; below 0 where jobs that are tried again stand past the bound."""
-        return self.size - self.ready - len(self.delayed) - self.reserved
+        return self.size - self.ready - len(self.delayed.when) - self.reserved
 
     def push(self, sequence: int) -> None:
         """Put a job that is ready at the end of its line."""

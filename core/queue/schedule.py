@@ -18,34 +18,35 @@ class Schedule:
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int]] = []
-        self._when: dict[int, float] = {}
+        # By sequence number: when each is to be taken.
+        self.when: dict[int, float] = {}
 
     def __len__(self) -> int:
-        return len(self._when)
+        return len(self.when)
 
     def __contains__(self, sequence: int) -> bool:
-        return sequence in self._when
+        return sequence in self.when
 
     def add(self, sequence: int, when: float) -> None:
         """Have ``sequence`` taken at ``when``; raises ValueError where that is no time (NaN would undo the heap)."""
         if not -inf < when < inf:
             raise ValueError(f"{when!r} is no time at which to do anything about job {sequence}")
-        self._when[sequence] = when
+        self.when[sequence] = when
         heapq.heappush(self._heap, (when, sequence))
 
     def remove(self, sequence: int) -> bool:
         """Take ``sequence`` out; False where it is not here."""
-        if self._when.pop(sequence, None) is None:
+        if self.when.pop(sequence, None) is None:
             return False
-        if len(self._heap) > 2 * len(self._when) + SLACK:
-            self._heap = [(when, sequence) for sequence, when in self._when.items()]
+        if len(self._heap) > 2 * len(self.when) + SLACK:
+            self._heap = [(when, sequence) for sequence, when in self.when.items()]
             heapq.heapify(self._heap)
         return True
 
     @property
     def next(self) -> float:
         """When the next one is to be taken; infinity where there is none."""
-        while self._heap and self._when.get(self._heap[0][1]) != self._heap[0][0]:
+        while self._heap and self.when.get(self._heap[0][1]) != self._heap[0][0]:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else inf
 
@@ -54,7 +55,7 @@ class Schedule:
         taken: list[int] = []
         while self._heap and self._heap[0][0] <= now and len(taken) < most:
             when, sequence = heapq.heappop(self._heap)
-            if self._when.get(sequence) == when:
-                del self._when[sequence]
+            if self.when.get(sequence) == when:
+                del self.when[sequence]
                 taken.append(sequence)
         return taken

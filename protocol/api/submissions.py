@@ -37,10 +37,11 @@ def submit(service: Service, request: Request, _: bytes) -> Answer | Held:
     if b"idempotency-key" in request.headers:
         return _keyed(service, request, key_of(request))
     taken = service.engine.submit(bodies.submission(request.body))
-    if isinstance(taken, Submitted) and b"prefer" not in request.headers:
-        # As nearly all are.
+    if b"prefer" in request.headers:
+        return once_known(taken, lambda taken: _accepted(service, request, taken))
+    if isinstance(taken, Submitted):
         return _created(service, taken.status)
-    return once_known(taken, lambda taken: _accepted(service, request, taken))
+    return later(taken, lambda taken: _created(service, taken.status))
 
 
 def put(service: Service, request: Request, name: bytes) -> Answer | Held:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from typing import cast
 
 from headway.protocol.http.connections import Connections
@@ -19,7 +20,7 @@ from headway.protocol.http.outbox import OUT_MOST, WAITING_BYTES, Answering
 from headway.protocol.http.problems import Refusal, retry_after
 from headway.protocol.http.repeated import KNOWN_BYTES, KnownHead
 from headway.protocol.http.request import Request, head_too_large, refused
-from headway.protocol.http.responses import CONTINUE, Held
+from headway.protocol.http.responses import CONTINUE, Answer, Held
 from headway.protocol.http.round import END
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade
 
@@ -242,24 +243,38 @@ class Connection(Answering):
         body = known.body_of(data)
         if body is None:
             return False
-        request, name, shared = known.request, known.bound.name, self.shared
-        request.body = body
+        known.request.body = body
+        self._give(known, known.bound, known.request)
+        return True
+
+    def _give(self, known: KnownHead, make: Callable[..., Answer | Held], *arguments: object) -> None:
+        """Give the answer that ``make`` makes to a request whose head is known, the only one there is."""
+        name, shared = known.bound.name, self.shared
         self.deadline = shared.idle_deadline
         try:
-            answer = known.bound(request)
+            answer = make(*arguments)
         except Exception as error:  # noqa: BLE001 — _excuse logs what is not ours
-            self._excuse(error, request, name)
+            self._excuse(error, known.request, name)
         else:
             if isinstance(answer, bytes) and not shared.winding_down:
                 shared.round.answer_soon(self, answer)
                 shared.count(name, answer)
-                return True
+                return
             if isinstance(answer, Held):
-                self._hold(answer, request, name)
-                return True
-            self._finish(answer, request, name, close=False)
+                self._hold(answer, known.request, name)
+                return
+            self._finish(answer, known.request, name, close=False)
         self._flush_soon()
-        return True
+
+    def _wake(self) -> None:
+        known, held = self._known, self._held_answer
+        alone = not (self._closing or self._stopped or self._eof or self._request.begun or self.shared.winding_down)
+        if known is None or held is None or held[1] is not known.request or not alone:
+            super()._wake()
+            return
+        self._held = self._held_answer = None
+        self.free = True
+        self._give(known, held[0])
 
     def _feed(self, data: bytes | memoryview) -> int:
         """Feed the parser; return where it stopped at a request that asks for an Upgrade, or 0."""
