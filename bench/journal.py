@@ -21,7 +21,7 @@ from bench.process import Process, end_cleanly, running
 
 MODES = ("memory", "normal", "full")
 WARM_UP_S = 1.0
-# Issue and README promise this much of the throughput without a journal.
+# Issue and docs/figures.md promise this much of the throughput without a journal.
 LEAST = 0.6
 POST = ROOT / "bench" / "peers" / "post.lua"
 

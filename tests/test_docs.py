@@ -2,10 +2,11 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -21,6 +22,11 @@ from tests.conftest import Start
 ROOT = Path(__file__).parent.parent
 PROTOCOL = (ROOT / "docs/protocol.md").read_text()
 README = (ROOT / "README.md").read_text()
+# Pages of today; an ADR may name a file that is gone, so only its links are held.
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+ADRS = sorted((ROOT / "docs/adr").glob("*.md"))
+# No part of the repository: the benches leave it.
+LEFT_BY_BENCHES = "bench/results/"
 
 
 def settings(struct: msgspec.Struct, prefix: str = "") -> Iterator[tuple[str, object]]:
@@ -81,30 +87,114 @@ def test_the_changelog_has_something_to_say() -> None:
     assert "## Unreleased\n\n- " in (ROOT / "CHANGELOG.md").read_text()
 
 
-def test_the_files_that_the_readme_names_exist() -> None:
-    named = re.findall(r"`((?:core|protocol|sim|docs|bench|examples|tests)/[\w/.]+)`|\]\(([\w/.]+)\)", README)
-    paths = {path for pair in named for path in pair if path}
-    assert len(paths) > 10
-    # What the benches leave is not tracked.
-    paths.discard("bench/results/")
-    assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
+def test_the_readme_is_short() -> None:
+    assert len(README.split()) <= 1200
 
 
-# The README's transcripts: lines that begin with "$ " are run, what follows is compared with what comes back.
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_files_that_a_page_names_exist(page: Path) -> None:
+    named = set(re.findall(r"`((?:core|protocol|sim|docs|bench|examples|tests)/[\w/.]*)`", page.read_text()))
+    assert [name for name in sorted(named - {LEFT_BY_BENCHES}) if not (ROOT / name).exists()] == []
+
+
+def test_the_map_has_each_package_of_the_server() -> None:
+    named = (ROOT / "docs/architecture.md").read_text()
+    packages = [
+        path.parent.relative_to(ROOT) for top in ("core", "protocol") for path in ROOT.glob(f"{top}/**/__init__.py")
+    ]
+    assert [str(package) for package in packages if f"`{package}/`" not in named] == []
+
+
+@pytest.mark.parametrize("page", [*PAGES, *ADRS], ids=lambda page: page.name)
+def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()) if "://" not in link]
+    wrong = []
+    for link in links:
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        if not target.exists() or (anchor and anchor not in anchors(target.read_text())):
+            wrong.append(link)
+    assert wrong == []
+
+
+def anchors(page: str) -> set[str]:
+    """The anchors that GitHub gives to the headings of ``page``."""
+    headings = re.findall(r"^#+ (.+)$", page, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_targets_of_make_that_a_page_names_exist(page: Path) -> None:
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert targets_named(page.read_text()) <= targets
+
+
+def test_the_readme_has_the_two_commands() -> None:
+    assert {"run-server", "test"} <= targets_named(README)
+
+
+def targets_named(page: str) -> set[str]:
+    return set(re.findall(r"(?:`|^ {4}|[,;] )make ([a-z][\w-]*)", page, re.MULTILINE))
+
+
+def test_each_figure_can_be_repeated() -> None:
+    """Each row of the main table ends in its command, and each other table has one in its section."""
+    first, *sections = re.split(r"^## ", (ROOT / "docs/figures.md").read_text(), flags=re.MULTILINE)
+    assert "bench/results/" in first
+    main, rest = sections[0], sections[1:]
+    rows = re.findall(r"^\| .*\|$", main, re.MULTILINE)[1:]
+    assert len(rows) > 10
+    assert [row for row in rows if not re.search(r"`make [^`]+` \|$", row)] == []
+    assert [section.splitlines()[0] for section in rest if "|---" in section and "`make " not in section] == []
+
+
+def test_the_readmes_figures_are_those_of_the_page_of_figures() -> None:
+    figures = (ROOT / "docs/figures.md").read_text()
+    table = README.split("## Three figures")[1].split("\n\n")[1]
+    rows = [row.strip("| ").split(" | ") for row in table.splitlines()[2:]]
+    assert len(rows) == 3
+    for _, shown, command in rows:
+        assert f"| {command} |" in figures
+        assert numbers(shown) <= numbers(figures)
+
+
+def numbers(text: str) -> set[str]:
+    return set(re.findall(r"\d+(?:[.,]\d+)*", text))
+
+
+# Transcripts: lines that begin with "$ " are run in one shell, what follows is compared with what comes back.
 
 MASKS = (
     (re.compile(r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT"), "<date>"),
     (re.compile(r"(Retry-After|Retry-After-Ms|Job-Progress): \d+"), r"\1: <n>"),
     (re.compile(r"dur=[\d.]+"), "dur=<ms>"),
     (re.compile(r"max-age=\d+"), "max-age=<s>"),
+    (re.compile(r"\b[0-9a-f]{36}\b"), "<id>"),
 )
-JOB_ID = re.compile(r"\b[0-9a-f]{36}\b")
+# Between what two commands print, with the exit code of the first: the record separator is in no answer.
+END = "\x1e"
 
 
-def transcript() -> list[tuple[str, str]]:
-    blocks = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
-    steps = re.split(r"^\$ ", "".join(blocks), flags=re.MULTILINE)[1:]
-    return [(command, said.strip()) for command, _, said in (step.partition("\n") for step in steps)]
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+
+
+def transcript(page: str) -> list[tuple[str, str]]:
+    """The commands of ``page``, each with what it is shown to print."""
+    steps = re.split(r"^\$ ", "".join(blocks(page, "console")), flags=re.MULTILINE)[1:]
+    return [(command, shown.strip()) for command, _, shown in (step.partition("\n") for step in steps)]
+
+
+def printed(commands: Sequence[str], folder: Path) -> list[str]:
+    """What each command prints when all are pasted into one shell; none may fail."""
+    script = "".join(f"{command}\nprintf '{END}%s\\n' $?\n" for command in commands)
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    ran = subprocess.run(
+        ["sh"], input=script, capture_output=True, text=True, cwd=folder, env=environment, timeout=60, check=True
+    )
+    said = re.findall(rf"(.*?){END}(\d+)\n", ran.stdout.replace("\r", ""), re.DOTALL)
+    assert [code for _, code in said] == ["0"] * len(commands), ran.stderr
+    return [text.strip() for text, _ in said]
 
 
 def masked(text: str) -> str:
@@ -113,32 +203,23 @@ def masked(text: str) -> str:
     return text
 
 
-@pytest.mark.skipif(not shutil.which("curl"), reason="the README's commands use curl, which is not installed")
-def test_the_readmes_commands_give_what_it_shows(start: Start, tmp_path: Path) -> None:
-    port = start(tasks=["examples.tasks"], drain_linger=0).port
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+def tasks_served(page: str) -> list[str]:
+    """The tasks of the server that ``page`` starts by ``HEADWAY_TASKS=… headway serve``."""
+    (assigned,) = re.findall(r"HEADWAY_TASKS=(\S+) headway serve", page)
+    return list(load(None, {"HEADWAY_TASKS": shlex.split(assigned)[0]}).tasks)
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="the commands use curl, which is not installed")
+@pytest.mark.parametrize(("name", "examples"), [("README.md", []), ("docs/tasks.md", ["examples.tasks"])])
+def test_the_commands_of_a_page_print_what_it_shows(
+    name: str, examples: list[str], start: Start, tmp_path: Path
+) -> None:
+    page = (ROOT / name).read_text()
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
-    shown, given = list[str](), list[str]()
-    steps = transcript()
-    assert len(steps) >= 8
-    for command, said in steps:
-        ran = subprocess.run(
-            ["sh", "-c", translated(command, shown, given).replace("localhost:8080", f"127.0.0.1:{port}")],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env=environment,
-            timeout=20,
-            check=True,
-        )
-        got = ran.stdout.replace("\r", "").strip()
-        shown += JOB_ID.findall(said)
-        given += JOB_ID.findall(got)
-        assert masked(got) == masked(translated(said, shown, given)), command
-
-
-def translated(text: str, shown: list[str], given: list[str]) -> str:
-    """``text`` of the README with the ids that this server gave."""
-    for old, new in zip(shown, given, strict=True):
-        text = text.replace(old, new)
-    return text
+    (tmp_path / "shop.py").write_text("".join(blocks(page, "python")))
+    port = start(tasks=[*tasks_served(page), *examples], drain_linger=0).port
+    steps = transcript(page)
+    assert len(steps) >= 4
+    commands = [command.replace("localhost:8080", f"127.0.0.1:{port}") for command, _ in steps]
+    for (command, shown), said in zip(steps, printed(commands, tmp_path), strict=True):
+        assert masked(said) == masked(shown), command
