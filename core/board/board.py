@@ -134,7 +134,7 @@ class Board(Rows):
             raise IllegalMoveError(f"job {sequence} is {State(before).name.lower()}, not to be {after.name.lower()}")
         if after == RUNNING:
             self.started[row] = now
-            self.ended[row] = 0.0
+            self.ask_at[row] = 0.0
             word = (word | PROGRESS_MASK) + ATTEMPT_ONE
         elif after >= SUCCEEDED:
             self.ended[row] = now
@@ -143,7 +143,7 @@ class Board(Rows):
             self.reason[row] = reason
         else:
             # An attempt failed, or its time has come: what was promised before does not hold.
-            self.ended[row] = 0.0
+            self.ask_at[row] = 0.0
         self.live[row] = word & ~STATE_MASK | after
         self.count[before] -= 1
         self.count[after] += 1
@@ -166,8 +166,8 @@ class Board(Rows):
         row = self.row(sequence)
         if row >= 0 and self.live[row] & STATE_MASK == State.RUNNING and self.attempt(row) == attempt:
             started = self.started[row]
-            self.due[row] = started + (when - started) * 100 / percent if percent else 0.0
-            self.ended[row] = 0.0
+            self.expected_end[row] = started + (when - started) * 100 / percent if percent else 0.0
+            self.ask_at[row] = 0.0
             self.live[row] = self.live[row] & ~PROGRESS_MASK | percent << PROGRESS_SHIFT
 
     def none_expired(self, first: int, now: float) -> bool:

@@ -115,10 +115,12 @@ class Rows:
         "_swept",
         "_unused",
         "annex",
+        "ask_at",
         "count",
         "due",
         "ended",
         "ended_total",
+        "expected_end",
         "fd",
         "has_result",
         "live",
@@ -133,6 +135,7 @@ class Rows:
         "submitted",
         "tag",
         "task",
+        "ticket",
         "unchanged_from",
     )
 
@@ -158,16 +161,16 @@ class Rows:
         self._states = self.live.cast("B")[0 if little else 7 :: 8]
         # Tag of the id, so that reading a status costs no hash.
         self.tag = self._column(8).cast("Q")
-        # Where the job stands in the line it stands in: its ticket of the ready ring while it is queued;
-        # its number among the jobs that ended once it is over.
-        self.place = self._column(8).cast("Q")
-        # Times are of time.monotonic, in seconds. ``due``: when a scheduled or retrying job becomes ready;
-        # of a running one that has reported its progress, when it ends if it goes on like that, 0.0 where that is open.
+        # Of a queued job: its ticket of the ready ring. Of a finished one: its number among those that ended.
+        self.ticket = self.place = self._column(8).cast("Q")
+        # Times are of time.monotonic, in seconds.
         self.submitted = self._column(8).cast("d")
-        self.due = self._column(8).cast("d")
+        # Of a scheduled or retrying job: when it becomes ready. Of a running one: when it ends, if it goes on as it has
+        # reported; 0.0 where that is open.
+        self.due = self.expected_end = self._column(8).cast("d")
         self.started = self._column(8).cast("d")
-        # Of a job that is not over: when it is to be asked for, as was told last; 0.0: something is new since.
-        self.ended = self._column(8).cast("d")
+        # Of a finished job: when it ended. Of any other: when its client is to poll again; 0.0: something is new since.
+        self.ended = self.ask_at = self._column(8).cast("d")
         # The sequence number of each row of the annex; 0 for none.
         self.moved = self._memory[self._at : self._at + annex * 8].cast("Q")
         self._at += annex * 8

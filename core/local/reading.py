@@ -53,7 +53,7 @@ class Reading:
         """What was told of a job before does not hold."""
         row = self.board.row(sequence)
         if row >= 0 and self.board.live[row] & STATE_MASK < SUCCEEDED:
-            self.board.ended[row] = 0.0
+            self.board.ask_at[row] = 0.0
 
     def expect_no_end(self) -> None:
         """The server goes on after all."""
@@ -140,7 +140,7 @@ class Reading:
 
         ``ahead`` is what the queue says of a job that is ready.
         """
-        left = self.board.ended[row] - now
+        left = self.board.ask_at[row] - now
         if left > EARLY_S:
             return int(left * 1000)
         return self._promise(row, self._until(row, word, ahead, now), now)
@@ -152,7 +152,7 @@ class Reading:
         whatever he is told takes no room from those who come when told.
         """
         milliseconds = self._active.estimate.told(seconds, now)
-        self.board.ended[row] = now + milliseconds / 1000
+        self.board.ask_at[row] = now + milliseconds / 1000
         return milliseconds
 
     def _until(self, row: int, word: int, ahead: int, now: float, together: int = 1) -> float:
@@ -169,7 +169,7 @@ class Reading:
             seconds = self._until_queued(row, task, ahead, now, together)
         elif state == RUNNING:
             begun = board.started[row]
-            due = 0.0 if word & PROGRESS_MASK == PROGRESS_MASK else board.due[row]
+            due = 0.0 if word & PROGRESS_MASK == PROGRESS_MASK else board.expected_end[row]
             seconds = estimate.for_running(now - begun, due - now if due else None, task)
         else:
             seconds = estimate.for_delayed(board.due[row] - now, task)
@@ -191,9 +191,9 @@ class Reading:
         estimate.first.leave_out(lambda sequence: board.state(sequence) == RUNNING)
         rows = [(sequence, board.at(sequence)) for sequence in estimate.first.running]
         reported = {
-            sequence: board.due[row] - board.started[row]
+            sequence: board.expected_end[row] - board.started[row]
             for sequence, row in rows
-            if board.live[row] & PROGRESS_MASK != PROGRESS_MASK and board.due[row]
+            if board.live[row] & PROGRESS_MASK != PROGRESS_MASK and board.expected_end[row]
         }
         estimate.foresee(reported, now)
 
@@ -230,7 +230,7 @@ class Reading:
         """Milliseconds after which to ask whether ``count`` jobs are all over, of which ``some`` are looked at."""
         board = self.board
         first = board.at(some[0])
-        left = board.ended[first] - now
+        left = board.ask_at[first] - now
         if left > EARLY_S:
             return int(left * 1000)
         longest = 0.0

@@ -81,11 +81,11 @@ class Queue:
         row = board.at(sequence)
         line, priority = self._line_of[board.task[row]], board.priority[row]
         try:
-            board.place[row] = line.push(sequence, priority)
+            board.ticket[row] = line.push(sequence, priority)
         except IndexError:
             for moved, ticket in line.rings[priority].compact():
-                board.place[board.at(moved)] = ticket
-            board.place[row] = line.push(sequence, priority)
+                board.ticket[board.at(moved)] = ticket
+            board.ticket[row] = line.push(sequence, priority)
         self.ready += 1
         self._came[priority] += 1
 
@@ -124,7 +124,7 @@ class Queue:
         """Take out a job that waits."""
         if not self.delayed.remove(sequence):
             board, row = self.board, self.board.at(sequence)
-            self._line_of[board.task[row]].remove(board.priority[row], board.place[row])
+            self._line_of[board.task[row]].remove(board.priority[row], board.ticket[row])
             self.ready -= 1
 
     def ahead(self, row: int, delayed: bool = False) -> int:
@@ -134,7 +134,7 @@ class Queue:
         """
         board = self.board
         line, priority = self._line_of[board.task[row]], board.priority[row]
-        ticket = None if delayed else board.place[row]
+        ticket = None if delayed else board.ticket[row]
         ahead = line.ahead(priority, ticket)
         if len(line) == self.ready:
             return ahead
@@ -156,7 +156,7 @@ class Queue:
     def own(self, row: int) -> int:
         """Return how many jobs stand before the one in ``row`` in its line."""
         board = self.board
-        return self._line_of[board.task[row]].ahead(board.priority[row], board.place[row])
+        return self._line_of[board.task[row]].ahead(board.priority[row], board.ticket[row])
 
     def others(self, row: int) -> list[tuple[int, int]]:
         """Return (line, how many jobs) for each other line whose jobs are taken before the one in ``row``.
@@ -166,7 +166,7 @@ class Queue:
         board = self.board
         line, priority = self._line_of[board.task[row]], board.priority[row]
         others = [(n, o) for n, o in enumerate(self.lines) if o.ready and o is not line and o.blocking is None]
-        sequence = line.at(priority, board.place[row])
+        sequence = line.at(priority, board.ticket[row])
         return [(number, other.before(priority, sequence)) for number, other in others]
 
     def at_once(self, task: int, workers: int) -> tuple[int, int]:

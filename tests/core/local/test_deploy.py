@@ -235,9 +235,13 @@ def test_the_layout_is_the_one_that_has_this_number() -> None:
     board = Board(1, 1.0, 1)
     names = "live tag place submitted due started ended task priority reason has_result"
     columns = {name: getattr(board, name) for name in Rows.__slots__ if name[0] != "_"}
-    columns = {name: value for name, value in columns.items() if is_column(value, board)}
+    # The second name of a column is not one more.
+    columns = {name: value for name, value in columns.items() if is_column(value, board) and name not in SECOND_NAMES}
     assert (LAYOUT, names.split()) == (2, sorted(columns, key=lambda name: address(columns[name])))
     assert "".join(getattr(board, name).format for name in names.split()) == "QQQddddHBBB"
+
+
+SECOND_NAMES = {"ask_at", "expected_end", "ticket"}
 
 
 def address(column: memoryview) -> int:
