@@ -7,6 +7,7 @@ never written: it is what a reader is told of a job whose row has aged or has be
 from __future__ import annotations
 
 from enum import IntEnum
+from math import inf
 from typing import Annotated
 
 import msgspec
@@ -68,6 +69,36 @@ class Submission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retries: Annotated[int, Meta(ge=0, le=RETRIES_MOST)] | None = None
 
 
+class Terms(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """The terms of a job besides its task, payload and priority, as submitted or by default. Times in seconds."""
+
+    # Of an attempt.
+    timeout_s: float
+    # Attempts after the first.
+    retries: int
+    # From the submission to the end of the last attempt; None for no end.
+    deadline_s: float | None = None
+
+    @classmethod
+    def of(cls, submission: Submission, task: Task, timeout_s: float, retries: int) -> Terms:
+        """Return the terms of a submission; the last two hold where neither it nor its task says otherwise."""
+        own = submission.retries if submission.retries is not None else task.retries
+        return cls(
+            submission.timeout or task.timeout_s or timeout_s,
+            retries if own is None else own,
+            submission.deadline or task.deadline_s,
+        )
+
+    def end(self, submitted: float) -> float:
+        """Return when a job fails that was submitted at a time, whatever it does; infinity for never."""
+        return inf if self.deadline_s is None else submitted + self.deadline_s
+
+
+# The terms as a journal keeps them: JSON, so that SQL can migrate them.
+encode_terms = msgspec.json.Encoder().encode
+decode_terms = msgspec.json.Decoder(Terms).decode
+
+
 class Job(msgspec.Struct, gc=False):
     """What must be known of a job while it is active; its row on the board holds the rest."""
 
@@ -75,11 +106,8 @@ class Job(msgspec.Struct, gc=False):
     task: Task
     # JSON, as the client sent it.
     payload: bytes
-    # Seconds an attempt may take.
-    timeout_s: float
+    terms: Terms
     # When the job fails whatever it does, of time.monotonic; infinity for never.
     deadline: float
-    # Attempts after the first.
-    retries: int
     # The batch it came in, as ``batches.word`` has it; 0 for none.
     batch: int = 0

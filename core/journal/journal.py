@@ -91,15 +91,14 @@ class Journal:
 
     def submit(
         self,
+        *,
         sequence: int,
         state: int,
         task: str,
         payload: bytes,
         priority: int,
         due: float | None,
-        timeout_s: float,
-        retries: int,
-        deadline: float | None,
+        terms: bytes,
         submitted: float,
         key: str | None = None,
         digest: bytes | None = None,
@@ -109,21 +108,7 @@ class Journal:
         self.delivery.high = sequence
         self._send_in(1)
         return self._append(
-            (
-                sequence,
-                task,
-                state,
-                due,
-                payload,
-                priority,
-                timeout_s,
-                retries,
-                deadline,
-                submitted,
-                key,
-                digest,
-                batch,
-            ),
+            (sequence, task, state, due, payload, priority, terms, 0, None, submitted, key, digest, batch),
             len(payload),
         )
 

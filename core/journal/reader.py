@@ -34,10 +34,9 @@ class Saved(NamedTuple):
     ended: float | None
     place: int | None
     size: int | None
-    timeout: float
-    retries: int
+    # As core.job.decode_terms reads them.
+    terms: bytes
     payload: bytes | None
-    deadline: float | None
     batch: int | None
 
 

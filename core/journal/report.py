@@ -9,9 +9,9 @@ import apsw
 import orjson
 from headway.core import ids
 from headway.core.errors import JournalError
-from headway.core.job import Reason, State
+from headway.core.job import Reason, State, decode_terms
 from headway.core.journal import schema, watermark
-from headway.core.journal.reader import jobs, result, salts
+from headway.core.journal.reader import Saved, jobs, result, salts
 
 
 def check(path: Path) -> list[str]:
@@ -68,7 +68,8 @@ def export(path: Path, out: BinaryIO) -> int:
                     "state": State(saved.state).name.lower(),
                     "reason": Reason(saved.reason).name.lower(),
                 }
-                line: dict[str, object] = {"id": job_id} | saved._asdict() | names
+                line: dict[str, object] = {"id": job_id} | saved._asdict() | names | _terms(saved)
+                del line["terms"]
                 if saved.payload is not None:
                     line["payload"] = orjson.Fragment(saved.payload)
                 if saved.size is not None:
@@ -80,6 +81,13 @@ def export(path: Path, out: BinaryIO) -> int:
     finally:
         connection.close()
     return count
+
+
+def _terms(saved: Saved) -> dict[str, object]:
+    """Return the terms of a job as members of a line; the deadline is of the journal's clock."""
+    terms = decode_terms(saved.terms)
+    deadline = None if terms.deadline_s is None else saved.submitted + terms.deadline_s
+    return {"timeout": terms.timeout_s, "retries": terms.retries, "deadline": deadline}
 
 
 def _shown(connection: apsw.Connection, sequence: int) -> dict[str, object] | None:

@@ -34,9 +34,14 @@ from headway.core.journal import watermark
 Sync = Literal["full", "normal"]
 
 # 1 and 2 had ids of other kinds (before 0.1.0), which cannot be told from those that were never issued.
-VERSION = 3
+VERSION = 4
 # From version → the SQL that leads to the next.
-MIGRATIONS: dict[int, str] = {}
+MIGRATIONS = {
+    3: """ALTER TABLE job ADD COLUMN terms BLOB NOT NULL DEFAULT x'';
+    UPDATE job SET terms = CAST(json_object('timeout_s', timeout, 'retries', retries,
+        'deadline_s', deadline - submitted) AS BLOB);
+    ALTER TABLE job DROP COLUMN timeout; ALTER TABLE job DROP COLUMN retries; ALTER TABLE job DROP COLUMN deadline""",
+}
 # Sequence numbers left out after a kill. At most so many submissions may be uncommitted at once.
 SKIP = 1 << 20
 # Milliseconds to wait for a lock of SQLite's that another connection has for a moment.
@@ -57,8 +62,7 @@ CREATE TABLE meta (id INTEGER PRIMARY KEY, journal INTEGER NOT NULL, secret BLOB
 CREATE TABLE run (first INTEGER PRIMARY KEY, salt BLOB NOT NULL) STRICT;
 CREATE TABLE job (sequence INTEGER PRIMARY KEY, state INTEGER NOT NULL, attempt INTEGER NOT NULL,
     reason INTEGER NOT NULL, priority INTEGER NOT NULL, task TEXT NOT NULL, submitted REAL NOT NULL, started REAL,
-    due REAL, ended REAL, place INTEGER, size INTEGER, timeout REAL NOT NULL, retries INTEGER NOT NULL,
-    payload BLOB, deadline REAL, batch INTEGER) STRICT;
+    due REAL, ended REAL, place INTEGER, size INTEGER, terms BLOB NOT NULL, payload BLOB, batch INTEGER) STRICT;
 CREATE TABLE result (sequence INTEGER PRIMARY KEY, media TEXT NOT NULL, body BLOB NOT NULL) STRICT;
 CREATE TABLE keyed (sequence INTEGER PRIMARY KEY, key TEXT NOT NULL, digest BLOB NOT NULL, submitted REAL NOT NULL,
     batch INTEGER) STRICT;
@@ -140,8 +144,12 @@ def check_open(path: Path, connection: apsw.Connection) -> None:
 
     Not by reading the file: closing it would give up the locks that SQLite holds on it for this process.
     """
-    found = connection.pragma("application_id"), connection.pragma("user_version")
-    _check_version(path, int(str(found[0])), int(str(found[1])))
+    application, version = (int(str(connection.pragma(name))) for name in ("application_id", "user_version"))
+    _check_version(path, application, version)
+    if version < VERSION:
+        raise JournalError(
+            f"{path}: has schema {version}, not {VERSION}: start the server on it once, which migrates it"
+        )
 
 
 def create(path: Path, secret: bytes | None = None, high: int = 0) -> None:

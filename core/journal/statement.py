@@ -21,8 +21,8 @@ from headway.core.job import State
 # Every value costs time to tell and to bind, so most columns have two meanings: of a row that has a task, which is a
 # submission, the first; of all others the second.
 COLUMNS = (
-    *("sequence", "task", "state", "due", "payload_body", "priority_reason", "timeout_place", "retries_attempt"),
-    *("deadline_ended", "submitted_started", "key_media", "digest_forgotten", "batch"),
+    *("sequence", "task", "state", "due", "payload_body", "priority_reason", "terms_place", "attempt"),
+    *("ended", "submitted_started", "key_media", "digest_forgotten", "batch"),
 )
 TASK, BODY, DIGEST = (COLUMNS.index(name) for name in ("task", "payload_body", "digest_forgotten"))
 # In the digest of an end: a client asked for it, so that it can be refused. To SQL that is nothing.
@@ -38,24 +38,23 @@ FAILED = int(State.FAILED)
 APPLY = f"""
 CREATE TEMP VIEW change AS SELECT {", ".join(f"NULL AS {name}" for name in COLUMNS)};
 CREATE TEMP TRIGGER apply INSTEAD OF INSERT ON change BEGIN
-    INSERT INTO job (sequence, task, state, due, payload, priority, timeout, retries, deadline, submitted, attempt,
-        reason, batch) SELECT new.sequence, new.task, new.state, new.due, new.payload_body, new.priority_reason,
-        new.timeout_place, new.retries_attempt, new.deadline_ended, new.submitted_started, 0, 0, new.batch
-        WHERE new.task IS NOT NULL;
+    INSERT INTO job (sequence, task, state, due, payload, priority, terms, submitted, attempt, reason, batch)
+        SELECT new.sequence, new.task, new.state, new.due, new.payload_body, new.priority_reason, new.terms_place,
+        new.submitted_started, new.attempt, 0, new.batch WHERE new.task IS NOT NULL;
     INSERT INTO keyed SELECT new.sequence, new.key_media, new.digest_forgotten, new.submitted_started, new.batch
         WHERE new.task IS NOT NULL AND new.key_media IS NOT NULL;
-    UPDATE job SET state = new.state, attempt = coalesce(new.retries_attempt, attempt),
+    UPDATE job SET state = new.state, attempt = coalesce(new.attempt, attempt),
         reason = coalesce(new.priority_reason, reason), started = coalesce(new.submitted_started, started),
-        due = coalesce(new.due, due), ended = new.deadline_ended, place = new.timeout_place,
+        due = coalesce(new.due, due), ended = new.ended, place = new.terms_place,
         size = length(new.payload_body),
-        payload = CASE WHEN new.timeout_place IS NULL OR new.state = {FAILED} THEN payload END
+        payload = CASE WHEN new.terms_place IS NULL OR new.state = {FAILED} THEN payload END
         WHERE new.task IS NULL AND new.state IS NOT NULL AND sequence = new.sequence;
     INSERT OR REPLACE INTO result SELECT sequence, new.key_media, new.payload_body FROM job
         WHERE new.task IS NULL AND new.payload_body IS NOT NULL AND sequence = new.sequence;
     DELETE FROM result WHERE new.task IS NULL AND new.digest_forgotten AND sequence = new.sequence;
     UPDATE job SET size = coalesce(size, 0), payload = NULL
         WHERE new.task IS NULL AND new.digest_forgotten AND sequence = new.sequence;
-    UPDATE meta SET commits = commits + 1, high = max(high, new.retries_attempt), skew = new.submitted_started,
+    UPDATE meta SET commits = commits + 1, high = max(high, new.attempt), skew = new.submitted_started,
         changes = new.due
         WHERE new.sequence = 0 AND id = 1;
 END;

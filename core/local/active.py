@@ -212,7 +212,7 @@ class Active:
         attempt = board.attempt(row)
         outcome.log(self.ids.write(job.sequence, board.tag[row]).decode(), job.task.name, attempt)
         delay = self._backoff(attempt) if outcome.retry_delay is None else outcome.retry_delay
-        if not outcome.may_retry or attempt > job.retries:
+        if not outcome.may_retry or attempt > job.terms.retries:
             self._fail(job, outcome.reason, outcome.error, now)
         elif now + delay >= job.deadline:
             self._fail(job, Reason.DEADLINE, f"{outcome.error} (and its deadline leaves no time to try again)", now)

@@ -22,7 +22,7 @@ from headway.core.errors import (
 )
 from headway.core.faults import few
 from headway.core.ids import Ids
-from headway.core.job import Job, State, Submission
+from headway.core.job import Job, State, Submission, Terms, decode_terms
 from headway.core.journal.reader import Saved
 from headway.core.local.active import Active
 from headway.core.retry_after.estimate import SUCCESSOR_S
@@ -108,17 +108,8 @@ class Admission:
         self, sequence: int, task: Task, submission: Submission, now: float, key: Key | None, batch: int = 0
     ) -> None:
         """Let a job that has its row wait for its turn."""
-        retries = task.retries if submission.retries is None else submission.retries
-        deadline_s = submission.deadline or task.deadline_s
-        job = Job(
-            sequence,
-            task,
-            bytes(submission.payload),
-            submission.timeout or task.timeout_s or self._config.jobs.timeout,
-            now + deadline_s if deadline_s else inf,
-            self._config.jobs.retries if retries is None else retries,
-            batch,
-        )
+        terms = Terms.of(submission, task, self._config.jobs.timeout, self._config.jobs.retries)
+        job = Job(sequence, task, bytes(submission.payload), terms, terms.end(now), batch)
         self._active.queue.payload_bytes += len(job.payload)
         self._active.begin(job, submission.delay, now, key)
 
@@ -150,9 +141,8 @@ class Admission:
             raise PayloadGoneError
         state = EMPTY if self._unseen else QUEUED
         sequence = board.open(state, self._ids.tag, old.task.index, board.priority[row], now)
-        deadline = now + old.deadline - status.submitted
         self._active.queue.payload_bytes += len(old.payload)
-        self._active.begin(Job(sequence, old.task, old.payload, old.timeout_s, deadline, old.retries), 0.0, now, key)
+        self._active.begin(Job(sequence, old.task, old.payload, old.terms, old.terms.end(now)), 0.0, now, key)
         return sequence
 
     def _failed(self, status: Status, saved: Saved | None) -> Job | None:
@@ -163,8 +153,7 @@ class Admission:
         task = self._registry.by_name.get(status.task)
         if saved is None or saved.payload is None or task is None:
             return None
-        deadline = inf if saved.deadline is None else status.submitted + saved.deadline - saved.submitted
-        return Job(saved.sequence, task, saved.payload, saved.timeout, deadline, saved.retries)
+        return Job(saved.sequence, task, saved.payload, decode_terms(saved.terms), inf)
 
     def check_room(self, count: int = 1, payload_bytes: int = 0) -> None:
         """Raise DrainingError, JournalFullError or QueueFullError where ``count`` jobs would not be taken now.

@@ -15,6 +15,7 @@ import os
 import time
 from array import array
 from collections.abc import Mapping
+from math import inf
 from struct import Struct
 from typing import BinaryIO
 
@@ -24,7 +25,7 @@ from headway.core.board.idempotency import Keyed
 from headway.core.board.memfile import nameless_file
 from headway.core.board.rows import LAYOUT, annex_for, rows_for
 from headway.core.ids import Ids
-from headway.core.job import Job
+from headway.core.job import Job, Terms
 from headway.core.local.active import Active
 from headway.core.task import Task
 from headway.core.tasks.result import Result, ResultError
@@ -66,9 +67,7 @@ class KeptFrame(msgspec.Struct):
     media_type: str
     task: str = ""
     payload: bytes = b""
-    timeout_s: float = 0.0
-    deadline: float = 0.0
-    retries: int = 0
+    terms: Terms | None = None
 
 
 def write(file: BinaryIO, ids: Ids, board: Board, task_names: list[str], active: Active) -> None:
@@ -97,8 +96,7 @@ def write(file: BinaryIO, ids: Ids, board: Board, task_names: list[str], active:
         frame = KeptFrame(sequence, kept.result.body, kept.result.media_type)
         if kept.job is not None:
             job = kept.job
-            frame.task, frame.payload = job.task.name, job.payload
-            frame.timeout_s, frame.deadline, frame.retries = job.timeout_s, job.deadline, job.retries
+            frame.task, frame.payload, frame.terms = job.task.name, job.payload, job.terms
         _put(file, frame)
 
 
@@ -156,8 +154,8 @@ class Carried:
                 kept = msgspec.msgpack.decode(frame, type=KeptFrame)
                 task = tasks.get(kept.task)
                 job = None
-                if task is not None:
-                    job = Job(kept.sequence, task, kept.payload, kept.timeout_s, kept.deadline, kept.retries)
+                if task is not None and kept.terms is not None:
+                    job = Job(kept.sequence, task, kept.payload, kept.terms, inf)
                 active.results.put(kept.sequence, Result(kept.body, kept.media_type), job)
         except (msgspec.DecodeError, ResultError) as error:
             log.warning("results of before cannot be read, and answer 410: %s", error)

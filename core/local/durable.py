@@ -26,7 +26,7 @@ from headway.core.board.idempotency import Key, Keyed
 from headway.core.board.rows import ATTEMPT_MAX, ATTEMPT_SHIFT
 from headway.core.config import Config
 from headway.core.ids import COUNT_MASK, Ids
-from headway.core.job import Job, Reason, State
+from headway.core.job import Job, Reason, State, encode_terms
 from headway.core.journal.attempts import Attempts
 from headway.core.journal.journal import Journal
 from headway.core.local.active import PAST_DEADLINE, Active
@@ -91,7 +91,7 @@ class Durable(Active):
                 self._end(job, State.FAILED, now, Result(PAST_DEADLINE), Reason.DEADLINE)
             elif state in (State.SCHEDULED, State.RETRYING):
                 super().begin(job, max(due - now, 1e-6), now)
-            elif state == State.RUNNING and attempt > job.retries + DEATHS_MOST:
+            elif state == State.RUNNING and attempt > job.terms.retries + DEATHS_MOST:
                 text = f"was running when the server died, and {attempt} attempts were begun"
                 self.jobs[job.sequence] = job
                 self._end(job, State.FAILED, now, Result(text), Reason.CRASHED)
@@ -111,19 +111,17 @@ class Durable(Active):
         """Write down a job; it begins when it is committed."""
         sequence, epoch = job.sequence, self._epoch
         change = self.journal.submit(
-            sequence,
-            State.SCHEDULED if delay else State.QUEUED,
-            job.task.name,
-            job.payload,
-            self.board.priority[self.board.at(sequence)],
-            now + delay + epoch if delay else None,
-            job.timeout_s,
-            job.retries,
-            job.deadline + epoch if job.deadline < inf else None,
-            now + epoch,
-            None if key is None else key.text,
-            None if key is None else key.digest,
-            job.batch or None,
+            sequence=sequence,
+            state=State.SCHEDULED if delay else State.QUEUED,
+            task=job.task.name,
+            payload=job.payload,
+            priority=self.board.priority[self.board.at(sequence)],
+            due=now + delay + epoch if delay else None,
+            terms=encode_terms(job.terms),
+            submitted=now + epoch,
+            key=None if key is None else key.text,
+            digest=None if key is None else key.digest,
+            batch=job.batch or None,
         )
         self.queue.reserved += 1
         self._uncommitted[sequence] = Uncommitted(change, self._begin_now, (job, delay, now, key), self._begin_never)

@@ -16,6 +16,7 @@ from headway.core.board.batches import Batches
 from headway.core.board.board import Board
 from headway.core.board.idempotency import Key
 from headway.core.board.memfile import nameless_file
+from headway.core.board.rows import ROW_BYTES
 from headway.core.config import Config
 from headway.core.errors import JournalFullError
 from headway.core.ids import Ids
@@ -331,7 +332,7 @@ class LocalEngine:
             results_max_bytes=results.max_bytes,
             results_evicted=results.evicted,
             rows=board.rows,
-            row_bytes=board.size_bytes // board.rows,
+            row_bytes=ROW_BYTES,
             memory_bytes=board.size_bytes + queue.size_bytes,
             workers=WorkerCounts(workers.count, workers.idle, workers.replacements, workers.threads.lost),
             processes=None if pool is None else ProcessCounts(pool.up, pool.restarts, pool.killed, pool.recycled),

@@ -178,7 +178,7 @@ class Reading:
         job = active.jobs.get(board.sequence(row))
         if job is None:
             return seconds
-        left = (min(job.deadline, begun + job.timeout_s) if begun else job.deadline) - now
+        left = (min(job.deadline, begun + job.terms.timeout_s) if begun else job.deadline) - now
         if left > seconds:
             return seconds
         # Where nothing is left, what comes then is under way.

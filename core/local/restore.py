@@ -12,14 +12,13 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from itertools import chain
-from math import inf
 
 from headway.core.board.board import Board
 from headway.core.board.idempotency import Keyed
 from headway.core.board.rows import Record
 from headway.core.errors import JournalError
 from headway.core.ids import COUNT_MASK, Ids
-from headway.core.job import Job, State
+from headway.core.job import Job, State, decode_terms
 from headway.core.journal.journal import Journal
 from headway.core.journal.reader import Ended, Saved
 from headway.core.local.durable import Durable
@@ -118,9 +117,8 @@ def _counted(saved: Saved, begun: int) -> Saved:
 
 
 def _job(saved: Saved, task: Task, epoch: float) -> Job:
-    deadline = inf if saved.deadline is None else saved.deadline - epoch
-    payload = saved.payload or b"null"
-    return Job(saved.sequence, task, payload, saved.timeout, deadline, saved.retries, saved.batch or 0)
+    terms, payload = decode_terms(saved.terms), saved.payload or b"null"
+    return Job(saved.sequence, task, payload, terms, terms.end(saved.submitted - epoch), saved.batch or 0)
 
 
 def _record(saved: Saved, tag: int, task: int, epoch: float) -> Record:

@@ -64,7 +64,7 @@ def succeeded(result: Result | None) -> Outcome:
 def overtime(job: Job | None, now: float) -> Outcome:
     """Return the outcome of an attempt that is still running at its timeout, or its job's deadline."""
     if job is None or now < job.deadline:
-        seconds = job.timeout_s if job else 0.0
+        seconds = job.terms.timeout_s if job else 0.0
         return Outcome(State.FAILED, Reason.TIMEOUT, error=f"took longer than its timeout of {seconds:g} s")
     return Outcome(State.FAILED, Reason.DEADLINE, error="was still running at its deadline", may_retry=False)
 

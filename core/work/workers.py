@@ -167,7 +167,7 @@ class Workers:
 
     def begun(self, attempt: Attempt, job: Job) -> None:
         """The function is about to be called: its time runs from here."""
-        deadline = time.monotonic() + job.timeout_s
+        deadline = time.monotonic() + job.terms.timeout_s
         self._set_deadline(attempt, min(job.deadline, deadline))
 
     def over(self, attempt: Attempt, outcome: Outcome) -> None:

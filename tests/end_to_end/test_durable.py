@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from headway.core.job import State
+from headway.core.job import State, Terms, encode_terms
 from headway.core.journal.journal import Journal
 
 from tests.end_to_end.process import TASKS, Gate, Server, children, environment, wait_until
@@ -434,7 +434,16 @@ async def fill(path: Path, count: int) -> None:
 
     journal.run(asyncio.get_running_loop(), committed, list, print)
     for sequence in range(1, count + 1):
-        journal.submit(sequence, State.QUEUED, "give", b"1", 5, None, 1.0, 0, None, now)
+        journal.submit(
+            sequence=sequence,
+            state=State.QUEUED,
+            task="give",
+            payload=b"1",
+            priority=5,
+            due=None,
+            terms=encode_terms(Terms(1.0, 0)),
+            submitted=now,
+        )
         journal.end(sequence, State.SUCCEEDED, 1, now, 0, now, sequence)
     await done.wait()
     await journal.close()

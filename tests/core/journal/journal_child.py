@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from headway.core.errors import JournalError
-from headway.core.job import State
+from headway.core.job import State, Terms, encode_terms
 from headway.core.journal.attempts import Attempts
 from headway.core.journal.journal import Journal
 from headway.core.journal.salvage import recover
@@ -19,6 +19,20 @@ sys.path.insert(0, str(Path(__file__).parents[3]))
 from tests.core.journal.watched_writer import say
 
 PER_TURN = 10
+TERMS = encode_terms(Terms(30.0, 0))
+
+
+def submit(journal: Journal, sequence: int, payload: bytes, submitted: float) -> int:
+    return journal.submit(
+        sequence=sequence,
+        state=State.QUEUED,
+        task="sleep",
+        payload=payload,
+        priority=5,
+        due=None,
+        terms=TERMS,
+        submitted=submitted,
+    )
 
 
 def append(path: Path) -> None:
@@ -45,7 +59,7 @@ def append(path: Path) -> None:
                 sequence += 1
                 now = time.time()
                 payload = b"%d" % sequence
-                journal.submit(sequence, State.QUEUED, "sleep", payload, 5, None, 30.0, 0, None, now)
+                submit(journal, sequence, payload, now)
                 number = journal.retry(sequence, State.RETRYING, 1, now, now)
                 if (over := sequence - 25) >= first:
                     number = journal.end(over, State.SUCCEEDED, 1, now, 0, now, over, "text/plain", b"%d" % over)
@@ -75,13 +89,13 @@ def sync(path: Path) -> None:
         over: asyncio.Future[str] = loop.create_future()
         begun = asyncio.Event()
         journal.run(loop, commit, lambda _: None, over.set_result)
-        journal.submit(1, State.QUEUED, "sleep", b"<1>", 5, None, 30.0, 0, None, 1.0)
+        submit(journal, 1, b"<1>", 1.0)
         await begun.wait()
         sequence = 1
         while sequence < 3000 and not over.done():
             for _ in range(7):
                 sequence += 1
-                journal.submit(sequence, State.QUEUED, "sleep", b"<%d>" % sequence, 5, None, 30.0, 0, None, 1.0)
+                submit(journal, sequence, b"<%d>" % sequence, 1.0)
             await asyncio.sleep(0.0005)
         if "WATCH_FAIL" in os.environ:
             say("fatal", await over)
@@ -111,7 +125,7 @@ def files(path: Path) -> None:
         attempts = Attempts(path)
         attempts.begin(10, [])
         sequence = journal.found.next_sequence
-        journal.submit(sequence, State.QUEUED, "sleep", b"1", 5, None, 30.0, 0, None, 1.0)
+        submit(journal, sequence, b"1", 1.0)
         await committed.wait()
         await journal.close()
 

@@ -25,7 +25,7 @@ DISK = Path(os.environ["DISK"])
 
 
 def submit(found: Found, sequence: int) -> None:
-    change = (sequence, "sleep", State.QUEUED, None, b"x" * 9000, 5, 30.0, 0, None, 1.0, None, None, None)
+    change = (sequence, "sleep", State.QUEUED, None, b"x" * 9000, 5, b"{}", 0, None, 1.0, None, None, None)
     assert found._file.commit([change], sequence)
 
 

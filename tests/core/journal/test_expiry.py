@@ -19,8 +19,8 @@ def connection() -> Iterator[apsw.Connection]:
     connection.execute(schema.TABLES)
     for place in PLACES:
         connection.execute(
-            "INSERT INTO job (sequence, state, attempt, reason, priority, task, submitted, ended, place, timeout,"
-            " retries) VALUES (?1 + 100, 5, 1, 0, 5, 'task', 0, ?1, ?1, 5, 0)",
+            "INSERT INTO job (sequence, state, attempt, reason, priority, task, submitted, ended, place, terms)"
+            " VALUES (?1 + 100, 5, 1, 0, 5, 'task', 0, ?1, ?1, x'')",
             (place,),
         )
         connection.execute("INSERT INTO keyed VALUES (?1 + 100, ?1, x'00', ?1, NULL)", (place,))

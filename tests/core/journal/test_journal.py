@@ -25,7 +25,7 @@ import orjson
 import pytest
 from headway.core.config import Config, JournalSection
 from headway.core.errors import JournalError
-from headway.core.job import State
+from headway.core.job import State, Terms, decode_terms, encode_terms
 from headway.core.journal import delivery, reader, report, salvage, schema
 from headway.core.journal.journal import Journal
 from headway.core.journal.startup import Found
@@ -100,9 +100,23 @@ async def opened(path: Path, sync: schema.Sync = "full") -> AsyncIterator[tuple[
         await journal.close()
 
 
-def submit(journal: Journal, sequence: int, payload: bytes = b"{}", key: str | None = None) -> int:
+TERMS = Terms(30.0, 2, 9e9)
+
+
+def submit(
+    journal: Journal, sequence: int, payload: bytes = b"{}", key: str | None = None, terms: Terms = TERMS
+) -> int:
     return journal.submit(
-        sequence, State.QUEUED, "sleep", payload, 5, None, 30.0, 2, 9e9, 1000.0 + sequence, key, b"d" if key else None
+        sequence=sequence,
+        state=State.QUEUED,
+        task="sleep",
+        payload=payload,
+        priority=5,
+        due=None,
+        terms=encode_terms(terms),
+        submitted=1000.0 + sequence,
+        key=key,
+        digest=b"d" if key else None,
     )
 
 
@@ -160,8 +174,8 @@ class Model:
             payload = b"x" * (number * 700)
             submit(journal, sequence, payload, "key" if number == 3 else None)
             self.rows[sequence] = [
-                *(sequence, State.QUEUED, 0, 0, 5, "sleep", 1000.0 + sequence, None, None, None, None, None, 30.0, 2),
-                *(payload, 9e9, None),
+                *(sequence, State.QUEUED, 0, 0, 5, "sleep", 1000.0 + sequence, None, None, None, None, None),
+                *(encode_terms(TERMS), payload, None),
             ]
             return
         over = what == "forget"
@@ -179,7 +193,7 @@ class Model:
             body = None if number == 0 else b"r" * (number * 1000)
             end(journal, sequence, self.place, body)
             row[1], row[2], row[7], row[9], row[10] = State.SUCCEEDED, 1, 2.0, 1000.0 + self.place, self.place
-            row[11], row[14] = body and len(body), None
+            row[11], row[13] = body and len(body), None
             if body is not None:
                 self.results[sequence] = body
         elif what == "forget":
@@ -382,7 +396,7 @@ def test_nothing_acknowledged_is_lost_and_no_number_given_twice_when_killed(tmp_
         kept = range(max(opens[0], handed - 5000), last + 1)
         assert set(kept) <= {row[0] for row in rows}, "a job was lost"
         assert all(row[1] == State.SUCCEEDED for row in rows if row[0] <= over), "an end was lost"
-        assert all(row[14] == b"%d" % row[0] for row in rows if row[10] is None)
+        assert all(row[13] == b"%d" % row[0] for row in rows if row[10] is None)
         acknowledged += last - opens[0] + 1
     assert acknowledged > 100 * ROUNDS
 
@@ -438,7 +452,7 @@ def test_an_error_of_the_disk_is_fatal_and_acknowledges_nothing_more(tmp_path: P
 
 
 def submitted(sequence: int, payload: bytes) -> Change:
-    return (sequence, "sleep", State.QUEUED, None, payload, 5, 30.0, 0, None, 1.0, None, None, None)
+    return (sequence, "sleep", State.QUEUED, None, payload, 5, b"{}", 0, None, 1.0, None, None, None)
 
 
 def test_a_file_that_may_not_grow_takes_nothing_and_then_all(tmp_path: Path) -> None:
@@ -794,7 +808,7 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     connection.pragma("user_version", schema.VERSION + 1)
     connection.close()
     before = path.read_bytes()
-    with pytest.raises(JournalError, match=r"j: has schema 4 and this program knows 3; start the newer program"):
+    with pytest.raises(JournalError, match=r"j: has schema 5 and this program knows 4; start the newer program"):
         Journal(path)
     assert path.read_bytes() == before
 
@@ -805,14 +819,42 @@ def test_an_older_schema_is_migrated_or_refused(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(schema, "VERSION", schema.VERSION + 1)
     # Its ids may be others, so it is not read for people either.
     for use in (Journal, schema.open_reader, lambda path: salvage.recover(path, tmp_path / "new")):
-        with pytest.raises(JournalError, match="has schema 3, whose ids this program does not know"):
+        with pytest.raises(JournalError, match="has schema 4, whose ids this program does not know"):
             use(path)
     assert not (tmp_path / "new").exists()
-    monkeypatch.setitem(schema.MIGRATIONS, 3, "CREATE TABLE novelty (a)")
+    monkeypatch.setitem(schema.MIGRATIONS, 4, "CREATE TABLE novelty (a)")
     Journal(path).abandon()
     connection = schema.open_reader(path)
-    assert (connection.pragma("user_version"), connection.table_exists("main", "novelty")) == (4, True)
+    assert (connection.pragma("user_version"), connection.table_exists("main", "novelty")) == (5, True)
     connection.close()
+
+
+# From the schema of now to that of before the terms of a job were one value.
+BACK_TO_3 = """ALTER TABLE job ADD COLUMN timeout REAL NOT NULL DEFAULT 0;
+    ALTER TABLE job ADD COLUMN retries INTEGER NOT NULL DEFAULT 0; ALTER TABLE job ADD COLUMN deadline REAL;
+    UPDATE job SET timeout = terms ->> 'timeout_s', retries = terms ->> 'retries',
+        deadline = submitted + (terms ->> 'deadline_s');
+    ALTER TABLE job DROP COLUMN terms; PRAGMA user_version = 3"""
+
+
+def test_terms_of_schema_3_are_migrated(tmp_path: Path) -> None:
+    path, terms = tmp_path / "j", [Terms(30.0, 2, 90.5), Terms(1.5, 0)]
+
+    async def before() -> None:
+        async with opened(path) as (journal, said):
+            for sequence, one in enumerate(terms, 1):
+                submit(journal, sequence, terms=one)
+            await said.until(lambda: said.committed == 2)
+
+    asyncio.run(before())
+    connection = schema.connect(path, apsw.SQLITE_OPEN_READWRITE)
+    connection.execute(BACK_TO_3).fetchall()
+    connection.close()
+    with pytest.raises(JournalError, match="has schema 3, not 4: start the server on it once, which migrates it"):
+        schema.open_reader(path)
+    journal = Journal(path)
+    assert [decode_terms(saved.terms) for saved in journal.found.unfinished()] == terms
+    journal.abandon()
 
 
 @pytest.mark.parametrize("content", [b"", b"jobs:\n", b"SQLite format 3\0" + bytes(5000)])

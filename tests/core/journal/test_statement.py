@@ -22,14 +22,14 @@ def change(sequence: int, **values: object) -> Change:
 
 
 def submission(sequence: int, key: str | None = None) -> Change:
-    submitted = {"state": State.QUEUED, "payload_body": b"{}", "priority_reason": 5, "timeout_place": 30.0}
-    times = {"retries_attempt": 2, "submitted_started": 1000.0}
+    submitted = {"state": State.QUEUED, "payload_body": b"{}", "priority_reason": 5, "terms_place": b"{}"}
+    times = {"attempt": 0, "submitted_started": 1000.0}
     return change(sequence, task="sleep", **submitted, **times, key_media=key, digest_forgotten=key and b"d")
 
 
 def end(sequence: int, place: int, body: bytes) -> Change:
-    ended = {"state": State.SUCCEEDED, "priority_reason": 0, "timeout_place": place, "retries_attempt": 1}
-    times = {"deadline_ended": 1002.0, "submitted_started": 1001.0}
+    ended = {"state": State.SUCCEEDED, "priority_reason": 0, "terms_place": place, "attempt": 1}
+    times = {"ended": 1002.0, "submitted_started": 1001.0}
     return change(sequence, **ended, **times, payload_body=body, key_media="text/plain")
 
 
@@ -42,12 +42,12 @@ def test_a_batch_of_any_size_is_whole(connection: apsw.Connection, rows: int) ->
 
 
 def test_changes_of_one_job_act_in_their_order(connection: apsw.Connection) -> None:
-    tried = change(1, state=State.RETRYING, due=1010.0, retries_attempt=1, submitted_started=1000.5)
+    tried = change(1, state=State.RETRYING, due=1010.0, attempt=1, submitted_started=1000.5)
     put(connection, [submission(1, "k"), tried, end(1, 4, b"done"), submission(2)], 2, 4, 0.0)
     job = connection.execute(
-        "SELECT state, attempt, submitted, started, due, ended, place, size, payload, retries FROM job"
+        "SELECT state, attempt, submitted, started, due, ended, place, size, payload, terms FROM job"
     ).fetchone()
-    assert job == (State.SUCCEEDED, 1, 1000.0, 1001.0, 1010.0, 1002.0, 4, 4, None, 2)
+    assert job == (State.SUCCEEDED, 1, 1000.0, 1001.0, 1010.0, 1002.0, 4, 4, None, b"{}")
     assert connection.execute("SELECT * FROM result").fetchall() == [(1, "text/plain", b"done")]
     assert connection.execute("SELECT * FROM keyed").fetchall() == [(1, "k", b"d", 1000.0, None)]
 
@@ -62,12 +62,12 @@ def test_a_forgotten_result_is_gone_and_its_job_is_not(connection: apsw.Connecti
 
 def test_what_a_client_asks_for_can_be_refused_and_what_has_happened_cannot() -> None:
     forgotten, cancelled = change(1, digest_forgotten=1), change(1, state=State.CANCELLED, digest_forgotten=ASKED)
-    tried = change(1, state=State.RETRYING, due=1010.0, retries_attempt=1, submitted_started=1000.5)
+    tried = change(1, state=State.RETRYING, due=1010.0, attempt=1, submitted_started=1000.5)
     changes = [submission(1), submission(1, "k"), forgotten, cancelled, end(2, 1, b""), tried]
     assert [is_recallable(one) for one in changes] == [True] * 4 + [False] * 2
 
 
 def test_a_job_that_is_cancelled_returned_nothing(connection: apsw.Connection) -> None:
-    cancelled = change(1, state=State.CANCELLED, deadline_ended=1002.0, timeout_place=1, digest_forgotten=ASKED)
+    cancelled = change(1, state=State.CANCELLED, ended=1002.0, terms_place=1, digest_forgotten=ASKED)
     put(connection, [submission(1), cancelled], 1, 2, 0.0)
     assert connection.execute("SELECT state, size, payload FROM job").fetchone() == (State.CANCELLED, None, None)

@@ -18,7 +18,7 @@ from headway.core.board.outcomes import word
 from headway.core.board.rows import LAYOUT, Rows, rows_for
 from headway.core.config import Config, Idempotency
 from headway.core.ids import Ids
-from headway.core.job import Job, State
+from headway.core.job import Job, State, Terms
 from headway.core.local import deploy
 from headway.core.local.active import Active
 from headway.core.local.deploy import Carried
@@ -73,7 +73,7 @@ class Before:
                 self.results.put(sequence, Result(b"%d" % sequence, JSON))
             elif number % 3 == 1:
                 task = self.registry.tasks[number % 3]
-                job = Job(sequence, task, b"[1]", 5.0, inf, 2)
+                job = Job(sequence, task, b"[1]", Terms(5.0, 2), inf)
                 self.results.put(sequence, Result("it went wrong"), job)
         if late:
             self.board.move(late, State.CANCELLED, BEGIN)
