@@ -67,7 +67,6 @@ class Submission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout: Annotated[float, Meta(gt=0, le=86_400)] | None = None
     deadline: Annotated[float, Meta(gt=0, le=DEADLINE_LONGEST_S)] | None = None
     retries: Annotated[int, Meta(ge=0, le=RETRIES_MOST)] | None = None
-    tags: Annotated[tuple[Annotated[str, Meta(max_length=100)], ...], Meta(max_length=10)] = ()
 
 
 class Terms(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -79,7 +78,6 @@ class Terms(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     retries: int
     # From the submission to the end of the last attempt; None for no end.
     deadline_s: float | None = None
-    tags: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, submission: Submission, task: Task, timeout_s: float, retries: int) -> Terms:
@@ -89,7 +87,6 @@ class Terms(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
             submission.timeout or task.timeout_s or timeout_s,
             retries if own is None else own,
             submission.deadline or task.deadline_s,
-            submission.tags,
         )
 
     def end(self, submitted: float) -> float:

@@ -902,17 +902,3 @@ async def test_what_people_are_shown(tmp_path: Path) -> None:
         lines = out.getvalue().splitlines()
         assert b'{"a": 1.50}' in lines[0]
         assert orjson.loads(lines[1])["result"] == {"media_type": "text/plain", "hex": "ff"}
-
-
-def test_tags_are_kept(tmp_path: Path) -> None:
-    path, terms = tmp_path / "j", Terms(30.0, 2, None, ("a", "b"))
-
-    async def before() -> None:
-        async with opened(path) as (journal, said):
-            submit(journal, 1, terms=terms)
-            await said.until(lambda: said.committed == 1)
-
-    asyncio.run(before())
-    journal = Journal(path)
-    assert [decode_terms(saved.terms) for saved in journal.found.unfinished()] == [terms]
-    journal.abandon()
