@@ -1,11 +1,13 @@
 """JSON of any size, a slice at a time.
 
-orjson holds the interpreter from the first byte to the last: 5 million numbers hold it, and with it the event loop, for
-0.1 s, in whichever thread they are encoded. So a value is weighed first. A light one goes to orjson whole, which is the
-usual case. A heavy one is cut along its containers into slices of at most SLICE_WEIGHT. Between two slices another
-thread may have the interpreter, the loop may have a turn, and a reader that has enough may stop.
+orjson holds the interpreter from the first byte to the last: 5 million numbers hold it, and with it
+the event loop, for 0.1 s, in whichever thread they are encoded. So a value is weighed first. A light
+one goes to orjson whole, which is the usual case. A heavy one is cut along its containers into
+slices of at most SLICE_WEIGHT. Between two slices another thread may have the interpreter, the loop
+may have a turn, and a reader that has enough may stop.
 
-The bytes are those of ``orjson.dumps`` but for NaN and Infinity: orjson writes null for them, here they are refused.
+The bytes are those of ``orjson.dumps`` but for NaN and Infinity: orjson writes null for them, and
+they are refused here.
 """
 
 from __future__ import annotations
@@ -17,11 +19,12 @@ from math import isfinite
 
 import orjson
 
-# About the bytes of a slice: a number counts as NUMBER_WEIGHT, a str as its length. Each takes 0.2 ms at most.
+# About the bytes of a slice: a number counts as NUMBER_WEIGHT, a str as its length. A slice takes
+# 0.2 ms at most.
 SLICE_WEIGHT = 1 << 16
 NUMBER_WEIGHT = 8
 OTHER_WEIGHT = 64
-# Containers in containers; the limit of orjson.
+# Levels of containers in containers: the limit of orjson.
 DEPTH_MOST = 254
 # Characters of the place of a number, and of each key in it.
 PLACE_LONGEST = 200
@@ -35,21 +38,27 @@ Place = tuple[object, ...]
 
 
 class NotJsonError(ValueError):
-    """A value that JSON does not have; the message says which."""
+    """JSON has no such value. The message names it."""
 
 
 def dumps(value: object) -> bytes | None:
-    """Return the JSON of a light value, None for a heavy one; raises NotJsonError where there is none."""
+    """Return the JSON of a light value, None for a heavy one.
+
+    Raises NotJsonError if a light value has no JSON.
+    """
     return _dumps(value, (), 0) if type(value) in FLAT or _weigh(value, SLICE_WEIGHT, 0) >= 0 else None
 
 
 def slices(value: object) -> Iterator[bytes]:
-    """Return the JSON of a heavy value in pieces; raises NotJsonError at the first that there is none of."""
+    """Return the JSON of a heavy value in pieces. Raises NotJsonError at the first part without JSON."""
     return _cut(value, (), 0)
 
 
 def _dumps(value: object, place: Place, first: int) -> bytes:
-    """Return the JSON of a light value; where it is a part of an array, ``first`` is the index of its first element."""
+    """Return the JSON of a light value.
+
+    If it is a part of an array, ``first`` is the index of its first element.
+    """
     try:
         body = orjson.dumps(value)
     except (TypeError, RecursionError) as error:
@@ -62,11 +71,11 @@ def _dumps(value: object, place: Place, first: int) -> bytes:
     return body
 
 
-# How much there is.
+# Weighing.
 
 
 def _weigh(value: object, left: int, depth: int) -> int:
-    """Return what is left of ``left`` after ``value``; less than 0 where it is heavier, or too deep to tell."""
+    """Return the rest of ``left`` after ``value``: below 0 if it is heavier, or too deep to tell."""
     kind = type(value)
     if kind in FLAT:
         return left - NUMBER_WEIGHT
@@ -90,7 +99,7 @@ def _weigh_all(values: Iterable[object], left: int, depth: int) -> int:
     if left >= 0:
         for value in values:
             kind = type(value)
-            # The two kinds that are usual cost no call.
+            # The two usual kinds cost no call.
             if kind in FLAT:
                 left -= NUMBER_WEIGHT
             elif kind is str:
@@ -111,7 +120,7 @@ def _weigh_members(members: dict[object, object], left: int, depth: int) -> int:
 
 
 def _attributes(value: object) -> dict[str, object] | None:
-    """Return the members of a dataclass, as orjson takes them; None for what is none."""
+    """Return the members of a dataclass as orjson takes them, None if ``value`` is no dataclass."""
     if isinstance(value, type) or not dataclasses.is_dataclass(value):
         return None
     names = getattr(value, "__dict__", None) or [field.name for field in dataclasses.fields(value)]
@@ -159,7 +168,7 @@ def _array(array: list[object] | tuple[object, ...], place: Place, depth: int) -
 
 
 def _fitting(values: Iterable[object], depth: int) -> int:
-    """Return how many of ``values``, from the first on, are one slice."""
+    """Return how many of ``values``, from the first on, fit in one slice."""
     left = SLICE_WEIGHT
     count = 0
     for value in values:
@@ -198,7 +207,7 @@ def _object(members: dict[str, object], place: Place, depth: int) -> Iterator[by
 
 
 def _not_finite(value: object, first: int = 0) -> list[object] | None:
-    """Return the first such number in a light value and, after it, its place; None where there is none."""
+    """Return the first such number in a light value, then its place. None if there is none."""
     if isinstance(value, float):
         return None if isfinite(value) else [value]
     if isinstance(value, Enum):
@@ -218,6 +227,6 @@ def _not_finite(value: object, first: int = 0) -> list[object] | None:
 
 
 def _pointer(place: Place) -> str:
-    """Return a place as a JSON pointer (RFC 6901), cut to what a line holds."""
+    """Return a place as a JSON pointer (RFC 6901), cut to the length of a line."""
     pointer = "".join(f"/{str(name)[:KEY_LONGEST].replace('~', '~0').replace('/', '~1')}" for name in place)
     return f" at {pointer[:PLACE_LONGEST]}" if pointer else ""

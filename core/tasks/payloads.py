@@ -1,16 +1,17 @@
-"""Payloads, from JSON to what a task gets: a long one a piece at a time.
+"""Payloads, from JSON to the argument of a task: a long one a piece at a time.
 
-msgspec builds a value at 5 to 60 ms a megabyte and lets go neither of the interpreter nor of the loop meanwhile. So a
-payload over SHORT_BYTES is cut at commas into pieces of about PIECE_BYTES. Each is made whole with the brackets that
-are open where it begins and closed where it ends, decoded, and put where it belongs in what was built before it:
+msgspec builds a value at 5 to 60 ms a megabyte and lets go neither of the interpreter nor of the loop
+meanwhile. So a payload over SHORT_BYTES is cut at commas into pieces of about PIECE_BYTES. Each piece
+is made whole with the brackets that are open where it begins and closed where it ends. Then it is
+decoded, and put in its place in the value built so far:
 
     [1,{"a":[2,|3],"b":4},|5]      [1,{"a":[2]}]      [{"…":[3],"b":4}]      [5]
 
-The containers that are open at a cut are the *spine*. In a piece the first item of each of them is the one that goes on
-from the piece before it. Where it is a member of an object it has a name that is not in the payload.
+The containers that are open at a cut are the *spine*. In a piece the first item of each of them
+continues the piece before it. As a member of an object it has a name that is not in the payload.
 
-What it costs: finding the cuts takes about as long again as to build. The payload must be JSON, which is known since it
-was taken: it was scanned then.
+Cost: to find the cuts takes about as long again as to build. The payload must be JSON. It is, since
+it was scanned when it was accepted.
 """
 
 from __future__ import annotations
@@ -30,15 +31,16 @@ PIECE_BYTES = 2 * 1024
 _decode = msgspec.json.Decoder().decode
 _decode_name = msgspec.json.Decoder(str).decode
 
-# Two levels of containers inside of the one that is open are passed over without a look at their brackets. Each part
-# is possessive: what was passed once is not looked at again.
+# Two levels of containers inside of the one that is open are passed over without a look at their
+# brackets. Each part is possessive: a text that was passed once is not looked at again.
 _TEXT = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _PLAIN = rb'[^][{}",]++'
 _FLAT = rb"(?:[^][{}\"]++|%b)*+" % _TEXT
 _INNER = rb"\[%b\]|\{%b\}" % (_FLAT, _FLAT)
 _NEST = rb"(?:[^][{}\"]++|%b|%b)*+" % (_TEXT, _INNER)
 _ITEM = rb"(?:%b|%b|\[%b\]|\{%b\})" % (_PLAIN, _TEXT, _NEST, _NEST)
-# Items with the comma behind each; then what comes before the next bracket: in an object, a name and its colon.
+# Items with the comma behind each, then the text before the next bracket: in an object, a name and
+# its colon.
 _items = re.compile(rb"(?:%b*+,)*+" % _ITEM, re.DOTALL).match
 _before_bracket = re.compile(rb"%b*+" % _ITEM, re.DOTALL).match
 
@@ -50,7 +52,7 @@ Container = list[Any] | dict[str, Any]
 
 
 class _Open:
-    """A container that is open: its bracket, what stands before it in the one around it, and that one."""
+    """An open container: its bracket, the text before it in the one around it, and that one."""
 
     __slots__ = ("around", "bracket", "name")
 
@@ -61,19 +63,19 @@ class _Open:
 
 
 def decode(payload: bytes) -> object:
-    """Return what ``payload`` is; in a thread, so that others run meanwhile."""
+    """Return the value of ``payload``. For threads: other threads run between two slices."""
     if len(payload) <= SHORT_BYTES:
         return _decode(payload)
     return make(_slices(payload))
 
 
 async def decode_on_loop(payload: bytes) -> object:
-    """Return what a long ``payload`` is, a slice in each turn of the loop."""
+    """Return the value of a long ``payload``, built a slice in each turn of the loop."""
     return await make_on_loop(_slices(payload))
 
 
 def _slices(payload: bytes) -> Generator[None, None, object]:
-    """Decode ``payload``; yield every SHORT_SLICE_S."""
+    """Decode ``payload`` and yield every SHORT_SLICE_S."""
     value: object = None
     spine: list[Container] = []
     opened: list[_Open] = []
@@ -106,7 +108,7 @@ def _name_that_is_not_in(payload: bytes) -> str:
 
 
 def _cut(payload: bytes, begin: int, innermost: _Open | None) -> tuple[int, _Open | None]:
-    """Return where the piece that begins at ``begin`` ends, behind a comma, and what is open there."""
+    """Return the end of the piece from ``begin`` on, behind a comma, and the container open there."""
     at = item = begin
     cut, open_at_cut, open_now = 0, innermost, innermost
     limit = begin + PIECE_BYTES
@@ -125,7 +127,7 @@ def _cut(payload: bytes, begin: int, innermost: _Open | None) -> tuple[int, _Ope
             at = cut = item = at + 1
             open_at_cut = open_now
         elif byte in OPENING and payload[at + 1] in OPENING and payload[at + 2] in OPENING:
-            # Deeper than is passed over.
+            # Deeper than the levels that are passed over.
             open_now = _Open(byte, payload[item:at], open_now)
             at = item = at + 1
         elif (end := _end(_items(payload, at, limit))) > at:
@@ -157,7 +159,7 @@ def _from_the_root(innermost: _Open | None) -> list[_Open]:
 
 
 def _prefix(opened: list[_Open], stand_in: str) -> bytes:
-    """Return the brackets of what is open where a piece begins."""
+    """Return the brackets of the containers that are open where a piece begins."""
     if not opened:
         return b""
     member = b'{"%b":' % stand_in.encode()
@@ -186,12 +188,12 @@ def _add(spine: list[Container], piece: Any, stand_in: str) -> None:
 
 
 def _name(text: bytes) -> str:
-    """Return the name that ``text`` gives to what follows it."""
+    """Return the name that ``text`` gives to the value after it."""
     return _decode_name(text[: text.rindex(b":")])
 
 
 def _spine(spine: list[Container], before: list[_Open], now: list[_Open]) -> list[Container]:
-    """Return the containers that are open now; ``spine`` are those that were before."""
+    """Return the containers that are open now. ``spine`` has those that were open before."""
     same = sum(old is new for old, new in zip(before, now, strict=False)) if before else min(1, len(now))
     found = spine[:same]
     for each in now[same:]:

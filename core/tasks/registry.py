@@ -1,7 +1,8 @@
 """Tasks: the functions that jobs name, and their options.
 
-``@task`` registers a function under a name when its module is imported. A coroutine function runs on the event loop, a
-plain function in a thread or in a process. A function takes the payload and, if it has a second parameter, a Context.
+``@task`` registers a function under a name when its module is imported. A coroutine function runs on
+the event loop, a plain function in a thread or in a process. A function takes the payload and, if it
+has a second parameter, a Context.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ CONTEXT_WRITTEN = {"Context", "headway.Context", "Context | None", "headway.Cont
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What ``@task`` may say."""
+    """The options of ``@task``."""
 
     name: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
     timeout: Annotated[float, Meta(gt=0, le=86_400)] | None = None
@@ -52,7 +53,7 @@ class Registry:
         return f"<Registry {', '.join(self.by_name) or 'empty'}>"
 
     def add(self, function: object, options: Options) -> None:
-        """Register ``function``; raises TaskError, which names it, where it cannot be a task."""
+        """Register ``function``. Raises TaskError, which names it, if it cannot be a task."""
         if not callable(function) or inspect.isclass(function):
             raise TaskError(f"@task: {function!r} is not a function")
         if isinstance(function, staticmethod):
@@ -64,7 +65,7 @@ class Registry:
         if name in self.by_name:
             raise TaskError(f"{where}: the name is taken by {_place(self.by_name[name].function)}")
         if len(self.tasks) == TASKS_MOST:
-            raise TaskError(f"{where}: there are {TASKS_MOST} tasks already, which is the most")
+            raise TaskError(f"{where}: there are {TASKS_MOST} tasks already, the most that is allowed")
         task = Task(
             name,
             function,
@@ -82,7 +83,7 @@ class Registry:
 
 
 def _code_of(function: Callable[..., object]) -> Callable[..., object]:
-    """Return what runs when ``function`` is called: what a partial is of, the ``__call__`` of an object."""
+    """Return the code that a call of ``function`` runs: that of a partial, or an object's ``__call__``."""
     while not inspect.isroutine(function) or isinstance(function, staticmethod):
         if isinstance(function, partial):
             function = function.func
@@ -94,11 +95,11 @@ def _code_of(function: Callable[..., object]) -> Callable[..., object]:
 
 
 def _lane(function: Callable[..., object], run_in: str | None, where: str) -> Lane | None:
-    """Where ``function`` runs; None where config.yaml decides."""
+    """Return the lane that ``function`` runs in, None if config.yaml decides."""
     if not inspect.iscoroutinefunction(_code_of(function)):
         return None if run_in is None else Lane(run_in)
     if run_in is not None:
-        raise TaskError(f"{where}: run_in={run_in!r} is for plain functions; a coroutine runs on the loop")
+        raise TaskError(f"{where}: run_in={run_in!r} is for plain functions: a coroutine runs on the loop")
     return Lane.LOOP
 
 
@@ -113,7 +114,7 @@ def _exceptions(retry_on: Any, where: str) -> tuple[type[BaseException], ...]:
 def _takes_context(function: Callable[..., object], where: str) -> bool:
     code = _code_of(function)
     if inspect.isasyncgenfunction(code) or inspect.isgeneratorfunction(code):
-        raise TaskError(f"{where}: a generator cannot be a task; return the whole result")
+        raise TaskError(f"{where}: a generator cannot be a task: return the whole result")
     parameters = _parameters(function, where)
     required = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
@@ -127,16 +128,16 @@ def _takes_context(function: Callable[..., object], where: str) -> bool:
 def _parameters(function: Callable[..., object], where: str) -> list[inspect.Parameter]:
     try:
         signature = inspect.signature(function, eval_str=True)
-    except Exception:  # noqa: BLE001 — whatever its annotations raise
+    except Exception:  # noqa: BLE001 — its annotations may raise anything
         try:
             signature = inspect.signature(function)
         except (TypeError, ValueError) as error:
-            raise TaskError(f"{where}: its parameters cannot be known: {error}") from None
+            raise TaskError(f"{where}: its parameters cannot be read: {error}") from None
     return list(signature.parameters.values())
 
 
 def _is_context(parameter: inspect.Parameter) -> bool:
-    """Whether a parameter is meant for the Context, whatever its default: by its name, or by its annotation."""
+    """Whether a parameter is for the Context by its name or annotation, whatever its default."""
     if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
         return False
     annotation = parameter.annotation
@@ -150,7 +151,7 @@ def _place(function: Callable[..., object]) -> str:
     return f"{code.co_filename}:{code.co_firstlineno}" if code else repr(function)
 
 
-# What @task registers in, and what the server serves.
+# The registry of @task, and of the server.
 REGISTRY = Registry()
 
 
@@ -168,14 +169,17 @@ def task(
     max_concurrent: int | None = None,
 ) -> Callable[[Function], Function]: ...
 def task(function: Function | None = None, /, **options: Any) -> Function | Callable[[Function], Function]:
-    """Declare a function to be a task; the function itself is left as it is.
+    """Declare a function to be a task, and return the function unchanged.
 
-    ``name``: by which jobs name it; its own name if left out. ``timeout``: seconds an attempt may take. ``deadline``:
-    seconds from the submission after which the job fails, whatever it does. ``retries``: attempts after the first, made
-    after errors of the classes ``retry_on``. ``run_in``: a plain function's place, ``"thread"`` or ``"process"``.
-    ``max_concurrent``: how many of its jobs may run at once. A submission may ask for other times and retries.
+    ``name``: the name that jobs use, by default that of the function.
+    ``timeout``: seconds that an attempt may take.
+    ``deadline``: seconds from the submission after which the job fails, whatever it does.
+    ``retries``: attempts after the first, made after errors of the classes ``retry_on``.
+    ``run_in``: the place of a plain function, ``"thread"`` or ``"process"``.
+    ``max_concurrent``: how many of its jobs may run at once.
+    A submission may ask for other times and retries.
 
-    Raises TaskError where the function cannot be a task or the name is taken.
+    Raises TaskError if the function cannot be a task or the name is taken.
     """
 
     def register(function: Function) -> Function:
@@ -186,7 +190,7 @@ def task(function: Function | None = None, /, **options: Any) -> Function | Call
 
 
 def load(modules: Iterable[str]) -> None:
-    """Import the task modules; raises ConfigError with the last line of what went wrong."""
+    """Import the task modules. Raises ConfigError with the last line of the error."""
     for module in modules:
         try:
             importlib.import_module(module)
@@ -201,7 +205,10 @@ def load(modules: Iterable[str]) -> None:
 
 
 def _raised_in(error: BaseException) -> str:
-    """Where a module of the user's raised ``error``: `` (file:line)``, or nothing for a module not found."""
+    """Return the place where a module of the user's raised ``error``.
+
+    `` (file:line)``, or nothing for a module that was not found.
+    """
     frames = inspect.getinnerframes(error.__traceback__) if error.__traceback__ else []
     theirs = [frame for frame in frames if "importlib" not in frame.filename and frame.filename != __file__]
     return f" ({theirs[-1].filename}:{theirs[-1].lineno})" if theirs and "<" not in theirs[-1].filename else ""
@@ -210,7 +217,8 @@ def _raised_in(error: BaseException) -> str:
 def add_working_directory() -> None:
     """Let task modules in the current directory be imported, as ``python -m`` does.
 
-    By its name, here and where Python has it as "": a task that enters another directory is to change nothing.
+    By its name, here and where Python has it as "", so that a task that enters another directory
+    changes nothing.
     """
     with suppress(OSError):
         here = os.getcwd()

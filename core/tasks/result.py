@@ -1,7 +1,7 @@
 """Results: the values that tasks return, as bytes with a media type.
 
-Large values are encoded in slices. In a thread the event loop gets the interpreter between two slices, and on the
-event loop it gets a turn. Bodies are copied in pieces too.
+Large values are encoded in slices. Between two slices the event loop gets the interpreter if they are
+encoded in a thread, and a turn if they are encoded on the loop. Bodies are copied in pieces too.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ JSON = "application/json"
 OCTETS = "application/octet-stream"
 # Bytes that are copied at once: 0.3 ms.
 PIECE_BYTES = 1 << 20
-# RFC 9110, 8.3.1: type/subtype, then parameters; printable ASCII, so that it cannot end its header line.
+# RFC 9110, 8.3.1: type/subtype, then parameters. Printable ASCII, so that it cannot end its header
+# line.
 _MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(;[ -~]*)?", re.ASCII)
 
 
 class ResultError(Exception):
-    """What a task returned cannot be a result; the message is for the task's author."""
+    """A return value cannot be a result. The message is for the author of the task."""
 
 
 class Result:
-    """A body with its media type: what a task returns when it is not a JSON value, and what is kept of a job.
+    """A body with its media type: a task returns one instead of a JSON value, and jobs keep one.
 
-    A ``str`` is kept as UTF-8. Raises ResultError where either cannot be served.
+    A ``str`` is kept as UTF-8. Raises ResultError if body or media type cannot be served.
     """
 
     __slots__ = ("body", "media_type")
@@ -41,9 +42,9 @@ class Result:
             except UnicodeEncodeError as error:
                 raise ResultError(f"returned a str that UTF-8 cannot hold: {error}") from None
         if not isinstance(body, bytes):
-            raise ResultError(f"returned a Result whose body is {type(body).__name__}, not bytes or str")
+            raise ResultError(f"returned a Result with a body of type {type(body).__name__}, not bytes or str")
         if not isinstance(media_type, str) or not _MEDIA_TYPE.fullmatch(media_type):
-            raise ResultError(f"returned a Result whose media type is {media_type!r}, not one such as 'image/png'")
+            raise ResultError(f"returned a Result of media type {media_type!r}, which is not one such as 'image/png'")
         self.body = body
         self.media_type = media_type
 
@@ -51,16 +52,18 @@ class Result:
         return f"<Result {len(self.body)} bytes of {self.media_type}>"
 
 
-# A union would be made at each look.
+# Tuples: a union would be made at each look.
 WHOLE = (Result, bytes)
 BUFFERS = (bytearray, memoryview)
 
 
 def encode(value: object, most_bytes: int) -> Result | None:
-    """Turn what a task returned into a result; None for None, which is served as ``null`` and not stored.
+    """Turn the return value of a task into a result.
+
+    None stays None: it is served as ``null`` and not stored.
 
     For threads: a large value takes its time, but the event loop may have the interpreter meanwhile.
-    Raises ResultError where it cannot be encoded, is over ``most_bytes``, or its media type is not one.
+    Raises ResultError if the value cannot be encoded or is over ``most_bytes``.
     """
     if value is None:
         return None
@@ -75,7 +78,7 @@ async def encode_on_loop(value: object, most_bytes: int) -> Result | None:
 
 
 def _small(value: object, most_bytes: int) -> Result | None:
-    """Return the result of a value that is encoded in one go; None for one that takes pieces."""
+    """Return the result of a value that is encoded at once, None for one that takes pieces."""
     if isinstance(value, WHOLE):
         result = value if isinstance(value, Result) else Result(value, OCTETS)
         _check_size(len(result.body), most_bytes)
@@ -91,12 +94,12 @@ def _small(value: object, most_bytes: int) -> Result | None:
     if body is None:
         return None
     _check_size(len(body), most_bytes)
-    # Copied: orjson cuts its bytes from a buffer, of which the rest is of no use for as long as they are kept.
+    # Copied: orjson cuts its bytes from a buffer, and would keep the useless rest of it as long.
     return Result(bytes(memoryview(body)), JSON)
 
 
 def _large(value: object, most_bytes: int) -> Generator[None, None, Result]:
-    """Encode what takes pieces; yield every SHORT_SLICE_S."""
+    """Encode a value that takes pieces, and yield every SHORT_SLICE_S."""
     body, until = BytesIO(), time.monotonic() + SHORT_SLICE_S
     for piece in _pieces(value):
         _add(piece, body, most_bytes)
@@ -123,7 +126,7 @@ def _pieces(value: object) -> Iterator[bytes | memoryview]:
 
 
 def _add(piece: bytes | memoryview, body: BytesIO, most_bytes: int) -> None:
-    """Append to ``body``, which in the end gives its bytes away without a copy."""
+    """Append to ``body``, which gives its bytes away without a copy at the end."""
     body.write(piece)
     if body.tell() > most_bytes:
         _check_size(f"more than {most_bytes}", most_bytes)
@@ -131,4 +134,4 @@ def _add(piece: bytes | memoryview, body: BytesIO, most_bytes: int) -> None:
 
 def _check_size(size: int | str, most_bytes: int) -> None:
     if isinstance(size, str) or size > most_bytes:
-        raise ResultError(f"returned {size} bytes; results.max_result_bytes in config.yaml allows {most_bytes}")
+        raise ResultError(f"returned {size} bytes: results.max_result_bytes in config.yaml allows {most_bytes}")

@@ -11,18 +11,18 @@ DELAY_LONGEST_S = 30 * 86_400
 
 
 class DelayError(TypeError, ValueError):
-    """A Retry was given a delay that is none. The attempt fails for good: the next would ask for the same."""
+    """The delay of a Retry is no delay. The job fails: another attempt would ask for the same."""
 
 
 class Retry(Exception):
     """Raised by a task: this attempt did not work out, make another in ``delay`` seconds.
 
-    It uses one of the job's retries; None leaves the delay to the backoff. Raises DelayError where ``delay`` is no time
-    of 0 s to 30 days: seconds as a number, or a timedelta.
+    It uses one of the job's retries. None leaves the delay to the backoff. Raises DelayError if
+    ``delay`` is no time of 0 s to 30 days, as seconds in a number or as a timedelta.
     """
 
     text = "the task asked for another attempt"
-    # Seconds; for a subclass that does not call ``__init__``.
+    # In seconds. For a subclass that does not call ``__init__``.
     delay: float | None = None
 
     def __init__(self, delay: Real | Decimal | timedelta | float | None = None) -> None:
@@ -31,7 +31,7 @@ class Retry(Exception):
 
 
 def seconds(delay: object) -> float:
-    """Return the delay of a Retry in seconds; raises DelayError where it is not one."""
+    """Return the delay of a Retry in seconds. Raises DelayError if it is no delay."""
     if isinstance(delay, timedelta):
         delay = delay.total_seconds()
     if isinstance(delay, bool) or not isinstance(delay, Real | Decimal):
@@ -48,6 +48,6 @@ def seconds(delay: object) -> float:
 def _short(value: object) -> str:
     try:
         text = repr(value)
-    except Exception:  # noqa: BLE001 — the user's, or an int of more digits than Python writes
+    except Exception:  # noqa: BLE001 — of the user's class, or an int of more digits than Python writes
         text = f"<{type(value).__name__}>"
     return text if len(text) <= 60 else f"{text[:60]}…"

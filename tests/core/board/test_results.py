@@ -90,7 +90,7 @@ def test_what_is_no_body_is_refused_where_it_is_written(body: Any) -> None:
 
 def test_a_result_over_the_limit_names_both_sizes() -> None:
     assert encode(b"x" * 10, 10) is not None
-    with pytest.raises(ResultError, match=r"11 bytes; results.max_result_bytes in config.yaml allows 10"):
+    with pytest.raises(ResultError, match=r"11 bytes: results.max_result_bytes in config.yaml allows 10"):
         encode(b"x" * 11, 10)
 
 
@@ -233,7 +233,7 @@ def test_what_is_too_large_is_refused_before_it_is_built() -> None:
     for _ in range(3):
         bomb = [bomb] * 1024
     began = time.perf_counter()
-    with pytest.raises(ResultError, match=r"more than 100000 bytes; results.max_result_bytes .* allows 100000"):
+    with pytest.raises(ResultError, match=r"more than 100000 bytes: results.max_result_bytes .* allows 100000"):
         encode(bomb, 100_000)
     with pytest.raises(ResultError, match="more than 100000 bytes"):
         encode("x" * (1 << 28), 100_000)

@@ -153,7 +153,7 @@ RAISED = {
     "interrupt": "KeyboardInterrupt: ",
     "stop": "StopIteration: ",
     "base": "BaseException: base",
-    "unprintable": "UnprintableError, whose text cannot be had: RuntimeError",
+    "unprintable": "UnprintableError (its text cannot be read: RuntimeError)",
 }
 
 

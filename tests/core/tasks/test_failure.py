@@ -1,4 +1,4 @@
-"""What is kept and logged of an exception, and whether the attempt is made again."""
+"""The parts of an exception that are kept and logged, and whether another attempt is made."""
 
 import asyncio
 import logging
@@ -70,14 +70,14 @@ def raised(error: BaseException) -> BaseException:
         (GeneratorExit(), "GeneratorExit: "),
         (StopIteration(5), "StopIteration: 5"),
         (LockedError(1, 2), "LockedError: locked"),
-        (UnprintableError(), "UnprintableError, whose text cannot be had: ValueError"),
-        (UnrepresentableError(), "UnrepresentableError, whose text cannot be had: SystemExit"),
+        (UnprintableError(), "UnprintableError (its text cannot be read: ValueError)"),
+        (UnrepresentableError(), "UnrepresentableError (its text cannot be read: SystemExit)"),
         (RuntimeError("file \udcff here"), "RuntimeError: file ? here"),
         (ValueError("x" * 5000), "ValueError: " + "x" * (ERROR_LONGEST - 12)),
         (Retry(), "the task asked for another attempt"),
         (
             ExceptionGroup("two", [ValueError("a"), ExceptionGroup("more", [KeyError("b"), UnprintableError()])]),
-            "ExceptionGroup: two: ValueError: a; KeyError: 'b'; UnprintableError, whose text cannot be had: ValueError",
+            "ExceptionGroup: two: ValueError: a; KeyError: 'b'; UnprintableError (its text cannot be read: ValueError)",
         ),
         (BaseExceptionGroup("exits", [SystemExit(1)]), "BaseExceptionGroup: exits: SystemExit: 1"),
     ],
@@ -129,7 +129,7 @@ def test_what_is_logged_of_a_long_error_is_bounded(error: BaseException) -> None
         (SystemExit(), (SystemExit,), True),
         (HostileError(), (HostileError,), True),
         (ValueError(), (HostileError,), False),
-        # A group: if each of its members is, at any depth; or it is of such a class itself.
+        # A group: if each of its members is, at any depth, or it is of such a class itself.
         (ExceptionGroup("", [ValueError(), ExceptionGroup("", [ValueError()])]), (ValueError,), True),
         (ExceptionGroup("", [ValueError(), KeyError()]), (ValueError,), False),
         (ExceptionGroup("", [ValueError(), KeyError()]), (ValueError, KeyError), True),

@@ -1,4 +1,4 @@
-"""A payload that is decoded in pieces is what it is when it is decoded at once; no piece of it takes long."""
+"""A payload decoded in pieces has the same value as decoded at once, and no piece of it takes long."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Declaring tasks, and what cannot be one."""
+"""Declaring tasks, and functions that cannot be one."""
 
 import decimal
 import functools
