@@ -1,7 +1,8 @@
 """Processes: Pythons of our own beside the server.
 
-In reading order: ``spawn`` starts a new Python that runs a module of ours, ``frames`` is the form of all that goes
-through a pipe, and ``messages`` what a worker process and the server say. ``process`` is one worker process seen from
-the server, ``child`` the program that runs in it and ``sender`` its way to answer. ``pool`` keeps all of them, and
-``orphans`` reaps what they leave.
+In reading order: ``spawn`` starts a new Python that runs a module of ours, ``frames`` is the form
+of all data in a pipe, and ``messages`` has the messages between a worker process and the server.
+``process`` is one worker process seen from the server, ``child`` the program that runs in it and
+``sender`` its way to answer. ``pool`` keeps all of them, and ``orphans`` reaps the programs that
+they leave.
 """

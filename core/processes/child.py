@@ -1,14 +1,16 @@
-"""What runs in a worker process: import the task modules once, then one job after the other, each in the main thread.
+"""The program of a worker process: import the task modules once, then run one job after the other.
 
-The two pipes are the process's own: a task may print, or close its stdin, as it likes. Whatever a task raises is
-its job's failure, SystemExit included; only what ends the process itself (os._exit, a signal) is a crash.
+Each job runs in the main thread. The two pipes are the process's own: a task may print, or close
+its stdin, as it likes. Any exception of a task is a failure of its job, SystemExit included. Only
+the end of the process itself (os._exit, a signal) is a crash.
 
-It never outlives the server. Where the kernel can be asked to, it kills us with the server; everywhere, a thread
-sees the server's end of the pipe close, by which an idle process is also told to leave. SIGINT and SIGTERM are the
-server's to act on, though a terminal or systemd sends them to us as well: they do nothing here. Not by SIG_IGN,
-which programs that a task starts would inherit.
+It never outlives the server. On Linux the kernel kills it with the server. Everywhere, a thread
+sees the server's end of the pipe close, which also tells an idle process to leave. The server acts
+on SIGINT and SIGTERM. A terminal or systemd sends them to worker processes as well, and here they
+do nothing. SIG_IGN is not used for that, since programs that a task starts would inherit it.
 
-A child that a task forks is none of ours: it has no end of the pipes, and what a task returns in it ends it.
+A child that a task forks does not belong to us. It has no end of the pipes, and ends when the task
+returns in it.
 """
 
 from __future__ import annotations
@@ -44,11 +46,11 @@ from headway.core.tasks.registry import REGISTRY, load
 from headway.core.tasks.result import OCTETS, ResultError, encode
 from headway.core.tasks.retry import Retry
 
-# Seconds a process whose server has hung up may take to end by itself: one with a job, and one that leaves.
+# Seconds in which a process has to end or begin to leave by itself once the server has hung up.
 END_S = 0.5
-# Seconds without a call after which what the last one has left in cycles is collected.
+# Seconds without a call after which the cycles that the last one left are collected.
 IDLE_S = 0.5
-# By how much worker processes give way to the server, and to whoever else is on the machine.
+# By how much worker processes give way to the server, and to all else on the machine.
 NICENESS = 5
 
 _PR_SET_PDEATHSIG = 1
@@ -58,9 +60,9 @@ _decode = msgspec.json.Decoder().decode
 
 
 def main(modules: list[str], result_bytes: int, log_level: int, read_fd: int, write_fd: int) -> None:
-    """Import ``modules``, then do what is asked for on ``read_fd``, until that is closed."""
+    """Import ``modules``, then answer the calls on ``read_fd`` until it is closed."""
     _leave_signals_to_the_server()
-    # Who polls is answered first, also while all processes compute.
+    # Clients that poll are answered first, also while all processes compute.
     os.nice(NICENESS)
     for fd in (read_fd, write_fd):
         os.set_inheritable(forks.keep(fd), False)
@@ -73,14 +75,15 @@ def main(modules: list[str], result_bytes: int, log_level: int, read_fd: int, wr
     logging.basicConfig(level=log_level, handlers=[logs], force=True)
     records.capture()
     if isinstance(sys.stdout, TextIOWrapper):
-        # Each line as it is printed, and whole, though several processes print to the same file.
+        # Write each line as it is printed, and whole, though several processes print to the same
+        # file.
         sys.stdout.reconfigure(line_buffering=True)
     try:
         load(modules)
     except ConfigError as error:
         sender.send(Broken(str(error)))
         return
-    # The modules stay; what is collected from here on is of jobs.
+    # The modules stay: all that is collected from here on is of jobs.
     gc.collect()
     gc.freeze()
     sender.send(Ready())
@@ -95,9 +98,12 @@ def main(modules: list[str], result_bytes: int, log_level: int, read_fd: int, wr
 def _serve(
     calls: BufferedReader, fd: int, sender: Sender, logs: ToServer, most_bytes: int, memory_bytes: Callable[[], int]
 ) -> bool:
-    """Wait for a call and answer it; False where there will be no more. Nothing of the call is kept afterwards."""
-    # Not by reading: a process that is killed where it waits for a read may still take what comes at that moment
-    # off the pipe, and the server would think that the job began.
+    """Wait for a call and answer it. Return False if there will be no further call.
+
+    Nothing of the call is kept afterwards.
+    """
+    # It does not wait in a read: a process that is killed there may still take the data that come
+    # at that moment off the pipe, and the server would think that the job began.
     if not select.select([fd], [], [], IDLE_S)[0]:
         gc.collect()
         select.select([fd], [], [])
@@ -113,7 +119,7 @@ def _serve(
 
 
 def _next(calls: BufferedReader) -> tuple[Call, bytes] | None:
-    """Read a call with its payload; None where there will be no more."""
+    """Read a call with its payload. Return None if there will be no further call."""
     head = calls.read(frames.LENGTH.size)
     if len(head) < frames.LENGTH.size:
         return None
@@ -134,11 +140,11 @@ def _run(
     try:
         if task is None:
             raise LookupError(
-                f"the worker process has no task {call.task!r}; have its modules changed? Restart the server"
+                f"the worker process has no task {call.task!r}. If its modules have changed, restart the server"
             )
         arguments = [_decode(payload), context] if task.takes_context else [_decode(payload)]
         try:
-            # In a context of its own: what one job sets is not there for the next.
+            # In a context of its own: a variable that one job sets is not there for the next.
             value = Variables().run(task.function, *arguments)
         finally:
             if forks.forked:
@@ -149,7 +155,7 @@ def _run(
         body = b"" if result is None else result.body
         media_type = OCTETS if result is None else result.media_type
         return Done(call.number, memory_bytes(), None if result is None else len(body), media_type), body
-    except BaseException as error:  # noqa: BLE001 — whatever a task raises is its job's failure, not ours
+    except BaseException as error:  # noqa: BLE001 — any exception of a task is its job's failure, not ours
         return _failed(call.number, error, task, memory_bytes()), b""
     finally:
         context.close()
@@ -158,14 +164,14 @@ def _run(
 def _failed(number: int, error: BaseException, task: Task | None, memory_bytes: int) -> Failed:
     told = failure(error, () if task is None else task.retry_on)
     fault: Literal["task", "retry", "result"] = "result" if isinstance(error, ResultError) else "task"
-    # One with a delay that is none is a fault.
+    # A Retry with a delay that is no delay is a fault of the task.
     if isinstance(error, Retry) and told.may_retry:
         fault = "retry"
     return Failed(number, memory_bytes, told.text, told.traceback, fault, told.may_retry, told.retry_delay)
 
 
 def _memory() -> Callable[[], int]:
-    """Return what tells how many bytes of memory this process takes; its peak where there is no /proc."""
+    """Return a function that returns the bytes of this process's memory: its peak without /proc."""
     try:
         statm = os.open("/proc/self/statm", os.O_RDONLY)
     except OSError:
@@ -188,7 +194,7 @@ def _leave_signals_to_the_server() -> None:
 
 
 def _crash_on_stderr() -> None:
-    """Have a forked child that crashes say so there, as any program."""
+    """Let a forked child that crashes write its stack to stderr, as any program does."""
     faulthandler.disable()
     with suppress(OSError, ValueError):
         faulthandler.enable(2)
@@ -196,19 +202,20 @@ def _crash_on_stderr() -> None:
 
 def _end_with_the_server(read_fd: int, leaving: threading.Event) -> None:
     if sys.platform == "linux":
-        # The thread below needs the GIL, which a regular expression, say, may hold for hours.
+        # The thread below needs the GIL, which a regular expression, for example, may hold for
+        # hours.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     threading.Thread(target=_watch, args=(read_fd, leaving), name="headway-watch", daemon=True).start()
 
 
 def _watch(read_fd: int, leaving: threading.Event) -> None:
-    """End the process when the other end of the pipe is closed and the main thread does not see to it."""
+    """End the process once the other end of the pipe is closed, unless the main thread ends it."""
     hang_up = select.poll()
-    # 0: what comes to be read is no concern of ours.
+    # 0: data to be read are no concern of this thread.
     hang_up.register(read_fd, 0)
     hang_up.poll()
     if leaving.wait(END_S):
-        # What is registered with atexit may take as long as the server waits.
+        # Functions registered with atexit may take as long as the server waits.
         time.sleep(LEAVE_S)
     with suppress(OSError):
         os.killpg(os.getpid(), signal.SIGKILL)

@@ -1,6 +1,6 @@
 """Frames: a length in 4 bytes, big-endian, then a message in MessagePack, then raw bytes.
 
-Worker processes and the writer of the journal are spoken to in frames.
+The server talks in frames with worker processes and with the writer of the journal.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from struct import Struct as Layout
 import msgspec
 
 LENGTH = Layout(">I")
-# Raw bytes up to which they are written together with the frame before them.
+# Up to so many raw bytes are written together with the frame before them.
 JOINED_BYTES = 1 << 15
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """Base of all messages; each has its name for a tag."""
+    """The base of all messages. The tag of each is its name."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -28,6 +28,9 @@ def frame(message: Message) -> bytes:
 
 
 def parts(message: Message, raw: bytes) -> tuple[bytes, ...]:
-    """Return what to write for a message with ``raw`` after it: one part where that costs no great copy."""
+    """Return the parts to write for a message and ``raw`` after it.
+
+    It is one part if that costs no great copy.
+    """
     whole = frame(message)
     return (whole + raw,) if len(raw) < JOINED_BYTES else (whole, raw)

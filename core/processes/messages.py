@@ -1,12 +1,14 @@
-"""What we and a worker process tell each other, in frames.
+"""The messages between the server and a worker process, in frames.
 
-A worker process is sent one Call at a time, and the payload after it. It says Ready (or Broken, and ends), and answers
-each Call with any number of Progress and then one Done, the result after it, or one Failed. All of them bear the number
-of the call. At any time it may say Log. Payloads and results are bytes here: the process decodes the one and encodes
-the other, so that neither costs the loop anything but moving them.
+The server sends a worker process one Call at a time, and the payload after it. The process sends
+Ready (or Broken, and ends). It answers each Call with any number of Progress, and then with one
+Done, the result after it, or with one Failed. All of them bear the number of the call. At any time
+it may send Log. Payloads and results are bytes here: the process decodes the one and encodes the
+other, so that the loop only moves them.
 
-A process that crashes in C leaves its stack where frames should be: ``faulthandler`` writes it there, and what it
-begins with is no length that a frame can have (the letters of FATAL are a number over FRAME_BYTES).
+A process that crashes in C leaves its stack where frames should be, written there by
+``faulthandler``. Its beginning is no length that a frame can have: the letters of FATAL are a
+number over FRAME_BYTES.
 """
 
 from __future__ import annotations
@@ -18,14 +20,19 @@ from headway.core.processes.frames import Message
 
 # The longest body of a result.
 BODY_MOST = 1 << 30
-# The longest frame, without what comes raw after it: a log record whose characters take four bytes each.
+# The longest frame, without the raw bytes after it: a log record with characters of four bytes
+# each.
 FRAME_BYTES = 1 << 18
-# How faulthandler begins.
+# The beginning of the output of faulthandler.
 FATAL = b"Fatal Python error"
 
 
 class Call(Message, frozen=True, tag=True):
-    """Run a task. ``number`` tells the calls of a pool apart; a payload of ``payload_bytes`` comes after the frame."""
+    """Run a task.
+
+    ``number`` identifies the call in its pool. A payload of ``payload_bytes`` comes after the
+    frame.
+    """
 
     number: int
     task: str
@@ -45,16 +52,16 @@ class Broken(Message, frozen=True, tag=True):
 
 
 class Progress(Message, frozen=True, tag=True):
-    """The task of this call says how far it is."""
+    """The task of this call reports its progress."""
 
     number: int
     percent: int
 
 
 class Done(Message, frozen=True, tag=True):
-    """The task of this call returned. A body of ``body_bytes`` comes after the frame; there is none for None.
+    """The task of this call returned. A body of ``body_bytes`` comes after it, none for None.
 
-    ``memory_bytes`` is what the process takes now.
+    ``memory_bytes`` is the memory that the process takes now.
     """
 
     number: int
@@ -71,13 +78,13 @@ class Failed(Message, frozen=True, tag=True):
     error: str
     traceback: str
     fault: Literal["task", "retry", "result"]
-    # Whether the error is one of those after which the task is tried again, and when, where it asked for that.
+    # Whether the task is retried after such an error, and in how many seconds if it gave a delay.
     may_retry: bool
     retry_delay: float | None
 
 
 class Log(Message, frozen=True, tag=True):
-    """What was logged in the process, cut as records are; ``job_id`` is empty where no job ran."""
+    """A log record of the process, cut as all records are. ``job_id`` is empty if no job ran."""
 
     logger: str
     level: int

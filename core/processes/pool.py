@@ -1,18 +1,21 @@
 """Worker processes: ``count`` of them, warm, for plain functions that must not run on the loop.
 
-A job runs alone in its process and shares its fate with nobody: a process that dies, for whatever reason, is replaced,
-and the only job that hears of it is the one it had begun. Cancelling a run kills its process.
+A job runs alone in its process and shares its fate with no other job: a process that dies, for any
+reason, is replaced, and the only job that notices is the one it had begun. Cancelling a run kills
+its process.
 
-A process takes part in one of three ways: *starting*; *spare*, ready while there is no place; *serving*, idle or
-busy, ``count`` at most. One that begins the last tenth of its ``max_jobs`` has its replacement started then, so that a
-spare stands ready when it goes; one that is over ``max_memory_bytes`` after a job goes at once. Neither ends in a job.
+A process is *starting*, *spare* (ready while there is no place) or *serving* (idle or busy,
+``count`` at most). When one begins the last tenth of its ``max_jobs``, its replacement is started,
+so that a spare stands ready when it goes. One that is over ``max_memory_bytes`` after a job goes at
+once. Neither ends in a job.
 
-What is logged in a process is logged here, by the level and in the format of the server.
+Log records of a process are logged here, by the level and in the format of the server.
 
-Who waits for a process is served in the order of coming, and is handed the process itself, so nobody comes between.
+Runs that wait for a process are served in the order of coming. Each gets the process itself, so
+that no other run comes between.
 
-A process that ends before it was of use is tried again ever later, one at a time, and told of once. SIGKILL is not
-counted against it: that comes from outside.
+If a process ends before its first call, the next starts are ever later, one at a time, and this is
+logged once. SIGKILL is not counted against it: that comes from outside.
 """
 
 from __future__ import annotations
@@ -35,24 +38,25 @@ from headway.core.tasks.retry import Retry
 
 log = logging.getLogger(__name__)
 
-# Seconds before the next attempt at starting a process: after the first that failed, doubling; at most; and
-# where the last was killed from outside.
+# Seconds before the next start of a process: after the first failed start, then doubling, at most
+# BACKOFF_MOST_S. After a kill from outside it is AFTER_KILL_S.
 BACKOFF_S = 0.2
 BACKOFF_MOST_S = 30.0
 AFTER_KILL_S = 0.05
-# The share of the loop's time that logs of processes may take, and by how many seconds they may be ahead of it.
+# The share of the loop's time that logs of processes may take, and by how many seconds they may be
+# ahead of it.
 LOG_SHARE = 0.1
 LOG_AHEAD_S = 0.1
-# Seconds in which those that were killed are to be gone, when the pool stops.
+# Seconds in which killed processes have to be gone when the pool stops.
 STOP_S = 1.0
 STOPPING = "is not there: the pool is stopped"
 
 
 class FailedError(Exception):
-    """The task raised; ``str(error)`` is what, ``traceback`` is where, for the log.
+    """The task raised: ``str(error)`` is the error, ``traceback`` its place, for the log.
 
-    ``may_retry``: whether it is an error after which the task is to be tried again, and ``retry_delay`` in how many
-    seconds, where the task said so.
+    ``may_retry``: whether the task is retried after this error.
+    ``retry_delay``: in how many seconds, if the task gave a delay.
     """
 
     def __init__(self, error: str, traceback: str, may_retry: bool, retry_delay: float | None = None) -> None:
@@ -76,28 +80,29 @@ class Processes:
     ) -> None:
         self.count = count
         self.modules = tuple(modules)
-        # Jobs after which a process is replaced, and bytes over which it is; 0: never.
+        # Jobs after which a process is replaced, and bytes above which it is. 0: never.
         self.max_jobs = max_jobs
         self.max_memory_bytes = max_memory_bytes
         self.result_bytes = result_bytes
-        # Of what is logged in processes.
+        # The level from which processes log.
         self.log_level = log_level
-        # When what they have logged is paid for, of time.monotonic.
+        # When their log records so far are paid for, of time.monotonic.
         self._logs_paid_at = 0.0
-        # Called when there is one more process that serves.
+        # Called when one more process serves.
         self.on_up: Callable[[], object] = lambda: None
-        # Processes that ended unasked; that were killed, their run being cancelled; that had served long enough.
+        # Processes that ended unasked, that were killed with their run cancelled, and that had
+        # served long enough.
         self.restarts = 0
         self.killed = 0
         self.recycled = 0
-        # All that are not yet reaped.
+        # All processes that are not yet reaped.
         self._processes: set[Process] = set()
         self._serving: set[Process] = set()
         self._idle: list[Process] = []
         self._spares: list[Process] = []
         self._waiting: deque[asyncio.Future[Process]] = deque()
         self._number = 0
-        # Starts that failed in a row, and the pause until the next.
+        # Starts that failed in a row, and the pause until the next start.
         self._failed_starts = 0
         self._pause: asyncio.TimerHandle | None = None
         self.stopping = False
@@ -109,12 +114,12 @@ class Processes:
 
     @property
     def up(self) -> int:
-        """Processes that serve; fewer than ``count`` while some start."""
+        """Processes that serve: fewer than ``count`` while some start."""
         return len(self._serving)
 
     @property
     def pids(self) -> list[int]:
-        """The ids of all processes there are, those that start or leave included."""
+        """The ids of all processes, those that start or leave included."""
         return [process.pid for process in self._processes if process.pid]
 
     def start(self) -> None:
@@ -122,7 +127,7 @@ class Processes:
         self._replace()
 
     async def stop(self) -> None:
-        """End all processes, those that run a job by force; takes LEAVE_S and STOP_S at most."""
+        """End all processes, those that run a job by force. Takes LEAVE_S and STOP_S at most."""
         self.stopping = True
         if not self._processes:
             self._all_ended.set()
@@ -151,11 +156,11 @@ class Processes:
         report: Callable[[int], None],
         begun: Callable[[], object] = lambda: None,
     ) -> Result | None:
-        """Run a task in a process, waiting for one if none is idle; return its result.
+        """Run a task in a process, waiting for one if none is idle, and return its result.
 
-        ``begun`` is called when it has one, and ``report`` now and then, both on the loop. Raises FailedError where
-        the task raised, Retry where it raised that, ResultError where what it returned is no result, CrashedError
-        where its process died.
+        ``begun`` is called once the run has a process, ``report`` now and then, both on the loop.
+        Raises Retry if the task raised that, FailedError if it raised anything else, ResultError if
+        its return value is no result, and CrashedError if its process died.
         """
         self._number = number = self._number + 1
         call = Call(number, task, len(payload), job_id, attempt)
@@ -209,7 +214,7 @@ class Processes:
         raise CrashedError(STOPPING)
 
     def _offer(self, process: Process) -> None:
-        """Hand a process to who has waited longest, or let it be idle."""
+        """Hand a process to the run that has waited longest, or let it be idle."""
         if process.ended:
             return
         while self._waiting:
@@ -219,10 +224,10 @@ class Processes:
                 return
         self._idle.append(process)
 
-    # What a process tells.
+    # Events of a process.
 
     def ready(self, process: Process) -> None:
-        """Take a process that has started into service when there is a place."""
+        """Take a process that has started into service once there is a place."""
         self._spares.append(process)
         self._fill()
         self._replace()
@@ -247,26 +252,29 @@ class Processes:
         if process in self._serving or process in self._spares or not process.was_ready:
             self.restarts += 1
             if process.calls:
-                log.warning("worker process %d %s; it is replaced", process.pid, process.how)
+                log.warning("worker process %d %s: replacing it", process.pid, process.how)
             else:
                 self._put_off(process)
         self._dismiss(process)
 
     def logged(self, process: Process, record: Log) -> float:
-        """Log what was logged in a process, and see that this takes no more than LOG_SHARE of the loop's time."""
+        """Log a record of a process, and return the seconds until it may log more.
+
+        The pause holds logging to LOG_SHARE of the loop's time.
+        """
         began = time.monotonic()
         fields = {"job": record.job_id, "task": record.task, "attempt": record.attempt} if record.job_id else {}
         told = logging.makeLogRecord(fields)
         told.name, told.levelno, told.levelname = record.logger, record.level, logging.getLevelName(record.level)
         told.created, told.msecs = record.created, record.created % 1 * 1000
         told.msg, told.exc_text, told.process = record.message, record.stack or None, process.pid
-        # By our own logger: the names of theirs are as many as they like.
+        # By our own logger: tasks can have any number of loggers with names of their own.
         log.handle(told)
         now = time.monotonic()
         self._logs_paid_at = max(self._logs_paid_at, now) + (now - began) / LOG_SHARE
         return max(self._logs_paid_at - now - LOG_AHEAD_S, 0.0)
 
-    # Who serves.
+    # Service.
 
     def _has_served_enough(self, process: Process) -> bool:
         return 0 < self.max_jobs <= process.calls or 0 < self.max_memory_bytes < process.memory_bytes
@@ -279,7 +287,7 @@ class Processes:
             self.on_up()
 
     def _dismiss(self, process: Process) -> None:
-        """Take a process out of service, and have its place filled."""
+        """Take a process out of service, and fill its place."""
         self._serving.discard(process)
         for processes in (self._idle, self._spares):
             if process in processes:
@@ -288,7 +296,7 @@ class Processes:
         self._replace()
 
     def _replace(self) -> None:
-        """Start as many processes as are lacking; one at a time where the last could not."""
+        """Start as many processes as are lacking, one at a time if the last could not start."""
         if self.stopping or self._pause is not None:
             return
         lacking = self.count - sum(not process.leaving for process in self._processes)
@@ -300,15 +308,15 @@ class Processes:
             process.start()
 
     def _put_off(self, process: Process) -> None:
-        """Pause before the next start: this process ended before it was of use."""
+        """Pause before the next start: this process ended before its first call."""
         pause_s = AFTER_KILL_S
         if process.returncode != -signal.SIGKILL:
             pause_s = min(BACKOFF_S * 2.0 ** min(self._failed_starts, 20), BACKOFF_MOST_S)
             self._failed_starts += 1
             if self._failed_starts == 1:
-                log.error("a worker process cannot start: %s; it is tried again until it can", process.how)
+                log.error("a worker process cannot start: %s (retrying until it can)", process.how)
         else:
-            log.warning("worker process %d %s; it is replaced", process.pid, process.how)
+            log.warning("worker process %d %s: replacing it", process.pid, process.how)
         if self._pause is None:
             self._pause = asyncio.get_running_loop().call_later(pause_s, self._go_on)
 

@@ -1,18 +1,20 @@
 """One worker process, seen from the loop: its start, its two pipes, its end.
 
-It is a new Python (see spawn) in a session of its own, which inherits two pipe ends. They are read and written as
-the loop finds them ready: no thread.
+It is a new Python (see spawn) in a session of its own, which inherits two pipe ends. They are read
+and written as the loop finds them ready, without a thread.
 
-What a process said before it died counts: the pipe is read to its end before a call is given up as crashed. And a call
-that it had not read whole by then never began: it is answered None, and can be made elsewhere at no cost to the job.
+Answers that a process wrote before it died count: the pipe is read to its end before a call is
+given up as crashed. A call that it had not read whole by then never began: it is answered None, and
+can be made elsewhere at no cost to the job.
 
-A death is seen by the pipe closing; where a program that a task has started holds the pipe open, within LOOK_S.
+The pipe closes when a process dies. If a program that a task has started keeps the pipe open, the
+death is seen within LOOK_S.
 
-However it ends, the programs that its tasks have started end with it: all that is in its process group is killed. What
-is to outlive it needs a session of its own.
+However it ends, the programs that its tasks have started end with it: its whole process group is
+killed. A program that must outlive it needs a session of its own.
 
-Logs come by the same pipe as answers. Where they take more than their share of the loop's time the pipe is not read for
-a while: it fills, and the process waits.
+Logs come by the same pipe as answers. If they take more than their share of the loop's time, the
+pipe is not read for a while: it fills, and the process waits.
 """
 
 from __future__ import annotations
@@ -37,29 +39,29 @@ from headway.core.processes.frames import LENGTH
 from headway.core.processes.messages import FATAL, Broken, Call, Done, Failed, Log, Progress, Ready
 from headway.core.processes.spawn import how_it_ended, start
 
-# Bytes read at once: what a pipe holds.
+# Bytes read at once: the size of a pipe.
 READ_BYTES = 1 << 16
-# Seconds between two looks at whether a process has ended; and once its pipe is closed.
+# Seconds between two looks at whether a process has ended, before and after its pipe is closed.
 LOOK_S = 0.25
 LOOK_SOON_S = 0.002
-# Seconds that dying may take from there on.
+# Seconds that dying may take once its pipe is closed.
 DYING_S = 0.1
-# Seconds in which what was killed with it is to be gone.
+# Seconds in which the rest of its group, killed with it, has to be gone.
 GROUP_S = 1.0
-# Seconds after which a process that was told to leave is killed: what its task modules have registered with atexit may
-# take as long.
+# Seconds after which a process that was asked to leave is killed: the functions that its task
+# modules have registered with atexit may take as long.
 LEAVE_S = 3.0
 
 
 class Answer(NamedTuple):
-    """What a process answers to a call; ``body`` is None but where the task returned something."""
+    """The answer of a process to a call. ``body`` is None unless the task returned something."""
 
     said: Done | Failed
     body: bytes | None
 
 
 class CrashedError(Exception):
-    """The process died with the job in it. ``stack`` is where it crashed, if Python could tell."""
+    """The process died with the job in it. ``stack`` is the crash's, if Python could write it."""
 
     def __init__(self, how: str, stack: str = "") -> None:
         super().__init__(f"its worker process {how}")
@@ -67,7 +69,7 @@ class CrashedError(Exception):
 
 
 class Owner(Protocol):
-    """Who is told what becomes of a process."""
+    """The owner of a process, which hears of its events."""
 
     def ready(self, process: Process) -> None:
         """It can be called."""
@@ -76,10 +78,10 @@ class Owner(Protocol):
         """It has answered."""
 
     def ended(self, process: Process) -> None:
-        """It is no more."""
+        """It has ended."""
 
     def logged(self, process: Process, record: Log) -> float:
-        """Something was logged in it; return after how many seconds it may log more, 0: at once."""
+        """It has logged. Return after how many seconds it may log more, 0: at once."""
 
 
 class Process:
@@ -94,27 +96,28 @@ class Process:
         self._hung_up = False
         self._read_fd = self._write_fd = -1
         self._most_bytes = result_bytes
-        # Frames that are not taken yet; the timer until they are, where it has logged too much.
+        # Frames that are not taken yet, and the timer until they are if it has logged too much.
         self._received = bytearray()
         self._rest: asyncio.TimerHandle | None = None
-        # A result that has not come whole yet, which gives its bytes away without a copy, and what it is the body of.
+        # A result that has not come whole yet, which gives its bytes away without a copy, and the
+        # message before it.
         self._body = BytesIO()
         self._body_of: Done | None = None
-        # What the pipe did not take yet.
+        # Bytes that the pipe did not take yet.
         self._unsent: deque[memoryview] = deque()
-        # The call that runs: its number, who hears of its progress, and its answer.
+        # The call that runs: its number, the receiver of its progress, and its answer.
         self._number = 0
         self._report: Callable[[int], None] | None = None
         self._answer: asyncio.Future[Answer | None] | None = None
         self.was_ready = False
-        # Calls it was given, and the memory that it took after the last that it answered.
+        # Calls that it was given, and its memory after the last one that it answered.
         self.calls = 0
         self.memory_bytes = 0
-        # True once another is to take its place.
+        # True once another process has to take its place.
         self.leaving = False
         self._doomed = False
         self.ended = False
-        # How it ended, for people; and by which signal or code.
+        # The way it ended, for people, then its exit code, or its signal as a negative number.
         self.how = ""
         self.returncode: int | None = None
 
@@ -124,11 +127,14 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """Its process id; 0 before there is one."""
+        """Its process id, 0 before it has one."""
         return self._process.pid if self._process else 0
 
     def start(self) -> None:
-        """Start the process. The owner is told when it is ready and when it has ended, which it may have already."""
+        """Start the process.
+
+        The owner hears when it is ready and when it has ended, which may be before this returns.
+        """
         try:
             self._spawn()
         except OSError as error:
@@ -141,7 +147,8 @@ class Process:
     def call(self, call: Call, payload: bytes, report: Callable[[int], None]) -> asyncio.Future[Answer | None]:
         """Send a call to a free process.
 
-        The answer is None where the process ended before the call began; it raises CrashedError where it died in it.
+        The answer is None if the process ended before the call began. It raises CrashedError if the
+        process died in it.
         """
         self.calls += 1
         self._number, self._report = call.number, report
@@ -153,12 +160,12 @@ class Process:
     def kill(self) -> None:
         """End the process now, and all that its tasks have started in its process group."""
         self.leaving = self._doomed = True
-        # One that was reaped has no group any more.
+        # A reaped process has no group any longer.
         if self._process is not None and self._process.returncode is None:
             orphans.kill(self._process.pid)
 
     def leave(self) -> None:
-        """Let a process that is not busy end by itself; kill it after LEAVE_S."""
+        """Let a process that is not busy end by itself, and kill it after LEAVE_S."""
         self.leaving = True
         self._close_write_end()
         self._loop.call_later(LEAVE_S, self.kill)
@@ -188,11 +195,14 @@ class Process:
         self._end()
 
     def _reap(self) -> int | None:
-        """Return how the process ended, None if it has not; what is left of its group is killed."""
+        """Return the exit code of the process, None if it runs. Kill the rest of its group.
+
+        The code of a signal is its number, negative.
+        """
         assert self._process is not None
         pid = self._process.pid
         if hasattr(os, "waitid"):
-            # It stays a zombie for now, so that its number is nobody else's when its group is killed.
+            # It stays a zombie for now, so that its number is its own when its group is killed.
             with suppress(ChildProcessError):
                 if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
                     return None
@@ -213,7 +223,7 @@ class Process:
             orphans.forget(self.pid)
 
     def _read(self, to_the_end: bool = False) -> bool:
-        """Take what has come; False where there was nothing."""
+        """Take the data that have come. Return False if there were none."""
         try:
             data = os.read(self._read_fd, READ_BYTES)
         except BlockingIOError:
@@ -232,7 +242,7 @@ class Process:
         return True
 
     def _take_frames(self, to_the_end: bool = False) -> None:
-        """Take what has come whole, as long as it may log; all of it where the process has ended."""
+        """Take whole frames as long as the process may log, and all of them if it has ended."""
         received = self._received
         while len(received) >= LENGTH.size and (to_the_end or self._rest is None):
             size = LENGTH.unpack_from(received)[0]
@@ -246,7 +256,7 @@ class Process:
                 self._check_size(message)
             except msgspec.DecodeError as error:
                 received.clear()
-                self._give_up(f"wrote to the server what is no message: {error}")
+                self._give_up(f"wrote no valid message to the server's pipe: {error}")
                 return
             del received[:end]
             if isinstance(message, Done) and message.body_bytes is not None:
@@ -269,7 +279,7 @@ class Process:
             self._take_answer(done, body)
 
     def _hang_up(self) -> None:
-        """The other end of the pipe is closed: it is dying, as a rule."""
+        """The other end of the pipe is closed: the process is dying, as a rule."""
         self._hung_up = True
         self._loop.remove_reader(self._read_fd)
         self._loop.call_later(DYING_S, self._give_up, "has closed the server's pipe")
@@ -278,7 +288,7 @@ class Process:
             self._looker = self._loop.call_soon(self._look)
 
     def _give_up(self, how: str) -> None:
-        """Be rid of a process that a task has made unusable, by using file descriptors that it did not open."""
+        """Kill a process made unusable by a task that used file descriptors it did not open."""
         if not self.ended:
             self.how = self.how or how
             self.kill()
@@ -302,10 +312,10 @@ class Process:
             self.how = message.error
 
     def _take_answer(self, said: Done | Failed, body: bytes | None) -> None:
-        """Take the answer to the call that runs; there is only one."""
+        """Take the answer to the call that runs. There is only one call."""
         if self._answer is None or said.number != self._number:
             return
-        # A process that is idle keeps nothing of its last call, here or there.
+        # An idle process keeps nothing of its last call, neither here nor in the process.
         answer, self._answer, self._report = self._answer, None, None
         self.memory_bytes = said.memory_bytes
         if not answer.done():
@@ -314,7 +324,7 @@ class Process:
             self._owner.free(self)
 
     def _go_on(self) -> None:
-        """Read again, the rest from logging being over."""
+        """Read again: the rest from logging is finished."""
         self._rest = None
         if self.ended or self._hung_up:
             return
@@ -323,7 +333,7 @@ class Process:
             self._loop.add_reader(self._read_fd, self._read)
 
     def _write(self) -> None:
-        """Send what the pipe takes, and the rest when it takes more."""
+        """Send as much as the pipe takes, and the rest once it takes more."""
         unsent = self._unsent
         try:
             while unsent:
@@ -334,7 +344,8 @@ class Process:
         except BlockingIOError:
             pass
         except OSError:
-            # It is dead, which is seen when it is reaped. What is unsent says that the call did not begin.
+            # It is dead, which is seen when it is reaped. The unsent rest shows that the call did
+            # not begin.
             self._loop.remove_writer(self._write_fd)
             return
         if unsent:
@@ -346,7 +357,7 @@ class Process:
         """Whether the process had read its call when it died."""
         if self._unsent:
             return False
-        # A pipe keeps what was not read for as long as one of its ends is open.
+        # A pipe keeps the bytes that were not read for as long as one of its ends is open.
         unread = fcntl.ioctl(self._write_fd, termios.FIONREAD, bytes(4))
         return int.from_bytes(unread, sys.byteorder) == 0
 

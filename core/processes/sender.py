@@ -1,7 +1,10 @@
-"""The end of the pipe to the server in a worker process. Any thread may write to it; a forked child has none.
+"""The end of the pipe to the server in a worker process.
 
-Progress is coalesced: what a task reports is sent by a thread, the latest only, at most every PROGRESS_S. What is
-logged is sent as it comes: where that is more than the server takes, the pipe is full, and whoever logs waits.
+Any thread may write to it. A forked child has none.
+
+Progress is coalesced: a thread sends the latest report of a task only, at most every PROGRESS_S.
+Log records are sent as they come. If they are more than the server takes, the pipe is full, and the
+thread that logs waits.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from headway.core.processes.messages import Call, Log, Progress
 
 # Seconds between two reports of progress.
 PROGRESS_S = 0.05
-# Characters of a logger's name that are told.
+# Characters of a logger's name that are sent.
 NAME_LONGEST = 200
 
 
@@ -29,18 +32,18 @@ class Sender:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        # Frames, each with the raw bytes after it. A finalizer or a handler of signals may log while its own thread
-        # sends: then ``_sending`` is true, and what it logs is sent next.
+        # Frames, each with the raw bytes after it. A finalizer or a handler of signals may log
+        # while its own thread sends. Then ``_sending`` is true, and that record is sent next.
         self._unsent: deque[tuple[bytes, ...]] = deque()
         self._sending = False
         self._lock = threading.RLock()
-        # The latest that a task reported and that is not sent yet.
+        # The latest report of a task that is not sent yet.
         self._pending: Progress | None = None
         self._news = threading.Event()
         self._forwarder: threading.Thread | None = None
 
     def send(self, message: Message, body: bytes = b"") -> None:
-        """Send a message and the bytes after it; return when the pipe has taken them."""
+        """Send a message and the bytes after it. Return when the pipe has taken them."""
         if forks.forked:
             return
         self._unsent.append(frames.parts(message, body))
@@ -56,7 +59,7 @@ class Sender:
                 self._sending = False
 
     def report(self, progress: Progress) -> None:
-        """Have the latest progress sent soon."""
+        """Let the thread send the latest progress soon."""
         self._pending = progress
         if self._forwarder is None:
             self._forwarder = threading.Thread(target=self._forward, name="headway-progress", daemon=True)
@@ -64,7 +67,7 @@ class Sender:
         self._news.set()
 
     def flush(self) -> None:
-        """Send what is pending."""
+        """Send the pending progress."""
         progress, self._pending = self._pending, None
         if progress is not None:
             self.send(progress)
@@ -85,7 +88,7 @@ class Sender:
 
 
 class ToServer(logging.Handler):
-    """Sends what is logged to the server, with the job that runs."""
+    """Sends log records to the server, with the job that runs."""
 
     def __init__(self, sender: Sender) -> None:
         super().__init__()
@@ -93,7 +96,10 @@ class ToServer(logging.Handler):
         self.call: Call | None = None
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Send a record; without the lock of a handler, which a ``__str__`` that waits would hold against others."""
+        """Send a record, without the lock of a handler.
+
+        A ``__str__`` that waits would keep that lock from other threads.
+        """
         if self.filter(record):
             self.emit(record)
         return True
@@ -112,4 +118,4 @@ class ToServer(logging.Handler):
         self._sender.send(Log(name, int(record.levelno), record.created, message, stack, *of))
 
     def close(self) -> None:
-        """Go on: ``logging.config`` closes all handlers that it finds."""
+        """Do nothing: ``logging.config`` closes all handlers it finds, and this one goes on."""

@@ -1,6 +1,6 @@
-"""A new Python that runs ``main`` of a module of ours: worker processes and the writer of the journal begin so.
+"""A new Python that runs ``main`` of a module of ours: a worker process, or the journal's writer.
 
-It begins in the folder in which we began, whatever folder a task has entered since.
+It begins in the folder in which the server began, whatever folder a task has entered since.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ import subprocess
 import sys
 from collections.abc import Iterable
 
-# What a new Python does first. Not ``-m``, which would search the current directory before it knows our sys.path. Our
-# own package is the one that started it: with the current directory first in sys.path, ours is not found first there
-# where it is installed and the current directory is a checkout.
+# The first code of a new Python. Not ``-m``, which would search the current directory before it
+# knows our sys.path. The package is imported from HOME, so that it is the one that started the
+# process: by sys.path, with the current directory first, a checkout in that directory would hide
+# the installed one.
 BOOT = (
     "import importlib, json, sys; path, home, module, given = json.loads(sys.argv.pop()); "
     "sys.path[:] = [home, *path]; import headway; sys.path[:] = path; importlib.import_module(module).main(**given)"
 )
 HOME = os.path.dirname(os.path.dirname(os.path.abspath(str(sys.modules["headway"].__file__))))
 
-# Where we began; empty where that folder was gone already.
+# The folder in which the server began. Empty if it was gone already.
 try:
     FOLDER = os.getcwd()
 except OSError:
@@ -29,10 +30,11 @@ except OSError:
 
 
 def start(module: str, given: dict[str, object], fds: Iterable[int], new_session: bool) -> subprocess.Popen[bytes]:
-    """Start a Python that calls ``main(**given)`` of ``module``; raises OSError where there can be none.
+    """Start a Python that calls ``main(**given)`` of ``module``. Raises OSError if none can start.
 
-    It inherits ``fds``, stdout, stderr and the environment, and nothing else of ours. By ``subprocess`` and not by the
-    loop, because that one uses vfork: uvloop forks, which stops a server of 500 MB for 30 to 60 ms.
+    It inherits ``fds``, stdout, stderr and the environment, and nothing else of ours. It is started
+    by ``subprocess``, which uses vfork, and not by the loop: uvloop forks, which stops a server of
+    500 MB for 30 to 60 ms.
     """
     return subprocess.Popen(  # noqa: S603 — our own Python
         [sys.executable, "-c", BOOT, json.dumps([sys.path, HOME, module, given])],
@@ -44,7 +46,7 @@ def start(module: str, given: dict[str, object], fds: Iterable[int], new_session
 
 
 def how_it_ended(returncode: int) -> str:
-    """Say how a process ended, as its exit status has it."""
+    """Describe the end of a process by its exit status."""
     if returncode >= 0:
         return f"ended with exit code {returncode}"
     try:

@@ -2,6 +2,6 @@
 
 In reading order: ``registry`` has ``@task`` and the functions that it declares, ``context`` is the
 second argument of such a function and ``retry`` the exception that asks for another attempt.
-``payloads`` decodes the argument of a task, ``encoding`` and ``result`` encode its return value, and
-``failure`` describes its exceptions.
+``payloads`` decodes the argument of a task, ``encoding`` and ``result`` encode its return value,
+and ``failure`` describes its exceptions.
 """

@@ -1,4 +1,4 @@
-"""The context: one attempt as its task sees it, passed to functions that have a second parameter."""
+"""The context: one attempt as its task sees it, for functions that have a second parameter."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Context:
         self._percent = -1
 
     def progress(self, percent: float) -> None:
-        """Report the progress of the job to clients, 0 to 100. Raises ValueError outside of that."""
+        """Report the job's progress to clients, 0 to 100. Raises ValueError outside of that."""
         if not 0 <= percent <= 100:
             raise ValueError(f"progress({percent!r}): expected 0 to 100")
         # A child that the function forks has no part in the job.

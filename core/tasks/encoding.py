@@ -1,10 +1,10 @@
 """JSON of any size, a slice at a time.
 
 orjson holds the interpreter from the first byte to the last: 5 million numbers hold it, and with it
-the event loop, for 0.1 s, in whichever thread they are encoded. So a value is weighed first. A light
-one goes to orjson whole, which is the usual case. A heavy one is cut along its containers into
-slices of at most SLICE_WEIGHT. Between two slices another thread may have the interpreter, the loop
-may have a turn, and a reader that has enough may stop.
+the event loop, for 0.1 s, in whichever thread they are encoded. So a value is weighed first. A
+light one goes to orjson whole, which is the usual case. A heavy one is cut along its containers
+into slices of at most SLICE_WEIGHT. Between two slices another thread may have the interpreter, the
+loop may have a turn, and a reader that has enough may stop.
 
 The bytes are those of ``orjson.dumps`` but for NaN and Infinity: orjson writes null for them, and
 they are refused here.
@@ -50,7 +50,10 @@ def dumps(value: object) -> bytes | None:
 
 
 def slices(value: object) -> Iterator[bytes]:
-    """Return the JSON of a heavy value in pieces. Raises NotJsonError at the first part without JSON."""
+    """Return the JSON of a heavy value in pieces.
+
+    Raises NotJsonError at the first part that has no JSON.
+    """
     return _cut(value, (), 0)
 
 
@@ -75,7 +78,7 @@ def _dumps(value: object, place: Place, first: int) -> bytes:
 
 
 def _weigh(value: object, left: int, depth: int) -> int:
-    """Return the rest of ``left`` after ``value``: below 0 if it is heavier, or too deep to tell."""
+    """Return the rest of ``left`` after ``value``, below 0 if it is heavier or too deep to tell."""
     kind = type(value)
     if kind in FLAT:
         return left - NUMBER_WEIGHT

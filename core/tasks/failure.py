@@ -25,7 +25,7 @@ MEMBERS_NAMED = 10
 
 
 class Failure(msgspec.Struct, frozen=True, gc=False):
-    """The parts of an exception that are kept. ``text`` is for clients, ``traceback`` for the log."""
+    """The kept parts of an exception. ``text`` is for clients, ``traceback`` for the log."""
 
     text: str
     traceback: str
@@ -70,7 +70,10 @@ def cut(text: str) -> str:
 
 
 def cut_traceback(text: str) -> str:
-    """Return a traceback without characters that UTF-8 cannot hold, and a long one without its middle."""
+    """Return a traceback without characters that UTF-8 cannot hold.
+
+    A long one comes without its middle.
+    """
     more = len(text) - TRACEBACK_BEGIN - TRACEBACK_END
     if more > 0:
         text = f"{text[:TRACEBACK_BEGIN]}\n… {more} characters …\n{text[-TRACEBACK_END:]}"
@@ -88,7 +91,7 @@ def _members(error: BaseException) -> Iterator[BaseException]:
             waiting.extend(reversed(member.exceptions))
         else:
             yield member
-    # Too many to look at: none of them alone allows a retry, only a ``retry_on`` that names the group.
+    # Too many to look at: they allow no retry. Only a ``retry_on`` that names the group does.
     yield error
 
 

@@ -1,9 +1,9 @@
 """Payloads, from JSON to the argument of a task: a long one a piece at a time.
 
-msgspec builds a value at 5 to 60 ms a megabyte and lets go neither of the interpreter nor of the loop
-meanwhile. So a payload over SHORT_BYTES is cut at commas into pieces of about PIECE_BYTES. Each piece
-is made whole with the brackets that are open where it begins and closed where it ends. Then it is
-decoded, and put in its place in the value built so far:
+msgspec builds a value at 5 to 60 ms a megabyte and lets go neither of the interpreter nor of the
+loop meanwhile. So a payload over SHORT_BYTES is cut at commas into pieces of about PIECE_BYTES.
+Each piece is made whole with the brackets that are open where it begins and closed where it ends.
+Then it is decoded, and put in its place in the value built so far:
 
     [1,{"a":[2,|3],"b":4},|5]      [1,{"a":[2]}]      [{"…":[3],"b":4}]      [5]
 
@@ -108,7 +108,7 @@ def _name_that_is_not_in(payload: bytes) -> str:
 
 
 def _cut(payload: bytes, begin: int, innermost: _Open | None) -> tuple[int, _Open | None]:
-    """Return the end of the piece from ``begin`` on, behind a comma, and the container open there."""
+    """Return the end of the piece from ``begin`` on, behind a comma, and what is open there."""
     at = item = begin
     cut, open_at_cut, open_now = 0, innermost, innermost
     limit = begin + PIECE_BYTES

@@ -1,8 +1,8 @@
 """Tasks: the functions that jobs name, and their options.
 
-``@task`` registers a function under a name when its module is imported. A coroutine function runs on
-the event loop, a plain function in a thread or in a process. A function takes the payload and, if it
-has a second parameter, a Context.
+``@task`` registers a function under a name when its module is imported. A coroutine function runs
+on the event loop, a plain function in a thread or in a process. A function takes the payload and,
+if it has a second parameter, a Context.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Registry:
 
 
 def _code_of(function: Callable[..., object]) -> Callable[..., object]:
-    """Return the code that a call of ``function`` runs: that of a partial, or an object's ``__call__``."""
+    """Return the function behind ``function``: that of a partial, an object's ``__call__``."""
     while not inspect.isroutine(function) or isinstance(function, staticmethod):
         if isinstance(function, partial):
             function = function.func

@@ -1,7 +1,8 @@
 """Results: the values that tasks return, as bytes with a media type.
 
-Large values are encoded in slices. Between two slices the event loop gets the interpreter if they are
-encoded in a thread, and a turn if they are encoded on the loop. Bodies are copied in pieces too.
+Large values are encoded in slices. Between two slices the event loop gets the interpreter if they
+are encoded in a thread, and a turn if they are encoded on the loop. Bodies are copied in pieces
+too.
 """
 
 from __future__ import annotations
@@ -62,8 +63,8 @@ def encode(value: object, most_bytes: int) -> Result | None:
 
     None stays None: it is served as ``null`` and not stored.
 
-    For threads: a large value takes its time, but the event loop may have the interpreter meanwhile.
-    Raises ResultError if the value cannot be encoded or is over ``most_bytes``.
+    For threads: a large value takes its time, but the event loop may have the interpreter
+    meanwhile. Raises ResultError if the value cannot be encoded or is over ``most_bytes``.
     """
     if value is None:
         return None

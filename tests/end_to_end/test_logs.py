@@ -65,7 +65,7 @@ def test_a_task_that_configures_logging_does_not_silence_the_server(start: Start
     server.run("fail", {"message": "after that"}, retries=0)
     server.wait_for_line("after that")
     server.run("crash", retries=0)
-    server.wait_for_line("it is replaced")
+    server.wait_for_line("replacing it")
     server.signal(signal.SIGTERM)
     assert server.wait() == 0
     assert server.wait_for_line("drained")

@@ -48,7 +48,7 @@ def pid(_: object) -> int:
 
 @headway.task
 def nap(seconds: float) -> int:
-    """Take some time; return which process this is."""
+    """Take some time, and return the id of this process."""
     time.sleep(seconds)
     return os.getpid()
 
@@ -58,7 +58,7 @@ SEEN: ContextVar[str] = ContextVar("seen", default="nobody")
 
 @headway.task
 def look_and_set(payload: str) -> list[str]:
-    """Return what the context has, and change it."""
+    """Return the value in the context, and change it."""
     seen = [SEEN.get(), str(decimal.Decimal(1) / 3)]
     SEEN.set(payload)
     decimal.getcontext().prec = 3
@@ -81,7 +81,7 @@ def ask_in_a_group(_: object) -> None:
 
 @headway.task
 def awaitable(_: object) -> object:
-    """Return what nobody here can await."""
+    """Return a coroutine, which nobody here can await."""
 
     async def coroutine() -> None:
         """Do nothing."""
@@ -93,7 +93,7 @@ def awaitable(_: object) -> object:
 
 @headway.task
 def note(_: object, context: headway.Context) -> list[Any]:
-    """Return what an attempt is told."""
+    """Return the members of the context of an attempt."""
     return [context.id, context.attempt, context.cancelled]
 
 
@@ -134,7 +134,7 @@ def touch(path: str) -> None:
 
 @headway.task(retry_on=ValueError)
 def fail(how: str) -> object:
-    """Raise, or return what is no result."""
+    """Raise, or return a value that is no result."""
     errors: dict[str, BaseException] = {
         "value": ValueError("no such luck"),
         "exit": SystemExit(3),
@@ -173,7 +173,7 @@ def die(how: str) -> None:
 
 @headway.task
 def noise(_: object) -> None:
-    """Write where a channel might be, and close what it might read."""
+    """Write where a channel might be, and close the stdin that it might read."""
     print("printed")
     sys.stdout.flush()
     os.write(1, b"written\n")
@@ -207,13 +207,13 @@ def log_lines(count: int) -> None:
 
 @headway.task
 def files(_: object) -> list[str]:
-    """Return what files are open."""
+    """Return the files that are open."""
     return [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/dev/fd/{fd}")]
 
 
 @headway.task
 def fork(_: object) -> int:
-    """Start a process by fork, end it by SIGTERM, and return by what signal it ended."""
+    """Start a process by fork, end it by SIGTERM, and return the signal that ended it."""
     child = os.fork()
     if not child:
         time.sleep(60)

@@ -1,4 +1,4 @@
-"""Worker processes: what runs in them, how they die, and that nobody else notices."""
+"""Worker processes: the tasks that run in them, how they die, and that nobody else notices."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from headway.core.tasks.retry import Retry
 
 TASKS = "tests.core.processes.tasks_in_processes"
 PATIENCE_S = 15.0
-# Within which a process is to be replaced.
+# Seconds within which a process has to be replaced.
 REPLACED_S = 1.0
 RESULT_BYTES = 100_000
 
@@ -48,7 +48,7 @@ async def pool(count: int = 2, max_jobs: int = 0, max_memory_bytes: int = 0, **m
 
 async def until(condition: Callable[[], bool], patience_s: float = PATIENCE_S) -> None:
     async with asyncio.timeout(patience_s):
-        while not condition():  # noqa: ASYNC110 — what is awaited here is seen from outside, as a client does
+        while not condition():  # noqa: ASYNC110 — the condition is seen from outside, as by a client
             await asyncio.sleep(0.002)
 
 
@@ -61,7 +61,7 @@ def alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    # One that is dead and whose parent has not looked yet is no more.
+    # A process that is dead, and not reaped by its parent yet, counts as gone.
     stat = Path(f"/proc/{pid}/stat")
     return not stat.exists() or stat.read_text().rpartition(") ")[2][0] != "Z"
 
@@ -92,7 +92,7 @@ def on_asyncio(main: Coroutine[Any, Any, None]) -> None:
     asyncio.run(main)
 
 
-# What is asked for comes back.
+# Calls and their answers.
 
 
 @pytest.mark.parametrize("loop", [uvloop.run, on_asyncio], ids=["uvloop", "asyncio"])
@@ -133,7 +133,7 @@ def test_progress_is_coalesced_and_the_last_is_not_lost(tmp_path: Path) -> None:
             began = time.monotonic()
             going = asyncio.create_task(ask(processes, "report", str(tmp_path / "gate"), seen.append))
             await until(lambda: seen[-1:] == [42])
-            # 20,001 were reported; at most 20 a second are told.
+            # 20,001 were reported. At most 20 a second are sent.
             assert len(seen) <= 3 + 25 * (time.monotonic() - began)
             (tmp_path / "gate").touch()
             await going
@@ -144,7 +144,7 @@ def test_progress_is_coalesced_and_the_last_is_not_lost(tmp_path: Path) -> None:
     run(test)
 
 
-# What a task does wrong is its own failure.
+# The faults of a task are failures of its own.
 
 
 RAISED = {
@@ -213,7 +213,7 @@ def test_output_of_tasks_is_output(capfd: pytest.CaptureFixture[str]) -> None:
         ("SIGKILL", "was killed by SIGKILL (was memory short?)"),
         ("SIGABRT", "was killed by SIGABRT"),
         ("closing", "has closed the server's pipe"),
-        pytest.param("garbage", "wrote to the server what is no message", marks=linux_only),
+        pytest.param("garbage", "wrote no valid message to the server's pipe", marks=linux_only),
     ],
 )
 def test_a_crash_touches_its_own_job_only(how: str, text: str) -> None:
@@ -415,7 +415,7 @@ def test_a_process_that_has_grown_is_replaced_after_the_job() -> None:
 
 @linux_only
 def test_a_process_that_is_idle_keeps_nothing_of_its_last_job() -> None:
-    """Neither payload nor result, nor what an error has kept in a cycle."""
+    """Neither payload nor result, nor an object that an error has kept in a cycle."""
 
     def megabytes(pid: int) -> int:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
@@ -449,7 +449,7 @@ def test_a_flood_of_logs_is_read_as_fast_as_it_may_be_and_none_is_lost(caplog: p
             assert len(told) == 10_000
             assert {record.process for record in told} == set(processes.pids)
             assert {(record.job, record.task, record.attempt) for record in told} == {("job", "log_lines", 1)}  # type: ignore[attr-defined]
-            # As a rule; others run beside this test.
+            # As a rule: others run beside this test.
             assert sorted(lags)[len(lags) // 2] < 0.01
 
     with caplog.at_level(logging.INFO):
@@ -469,7 +469,7 @@ def test_what_is_logged_below_the_level_is_not_sent(caplog: pytest.LogCaptureFix
     assert [record for record in caplog.records if record.name == "shop"] == []
 
 
-# What processes share with us, and what not.
+# Things that processes share with us, and things that they do not.
 
 
 @linux_only
@@ -497,7 +497,7 @@ def test_signals_for_the_server_leave_them_alone(tmp_path: Path) -> None:
             (tmp_path / "gate").touch()
             assert await going is None
             assert processes.pids == before
-            # What a task starts ends by SIGTERM as ever.
+            # A program that a task starts ends by SIGTERM as ever.
             assert await ask(processes, "fork") == signal.SIGTERM
 
     run(test)

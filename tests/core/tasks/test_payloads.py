@@ -1,4 +1,4 @@
-"""A payload decoded in pieces has the same value as decoded at once, and no piece of it takes long."""
+"""A payload decoded in pieces has the same value as decoded at once. No piece of it takes long."""
 
 from __future__ import annotations
 
@@ -105,8 +105,8 @@ def _garbage_as_in_the_server() -> Iterator[None]:
 def test_no_slice_is_long(name: str) -> None:
     """In CPU time of the thread, since others run on the machine as well."""
     most = 3 * SHORT_SLICE_S * slowness() + SHORT_SLICE_S
-    # One text cannot be cut: it is one scan. Of 900 brackets each piece has all, an object of 40,000 names grows, and
-    # after 50,000 new lists the garbage collector passes over them.
+    # One text cannot be cut: it is one scan. Of 900 brackets each piece has all, an object of
+    # 40,000 names grows, and after 50,000 new lists the garbage collector passes over them.
     most += 0.005 if name in {"one text", "deep", "one object", "empty lists", "nested lists"} else 0.001
     assert min(longest_slice(LARGE[name]) for _ in range(4)) < most
 
