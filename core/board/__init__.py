@@ -1,7 +1,8 @@
 """The board: a row for every job, and all that is found by a job's number.
 
-In reading order: ``rows`` has the columns and where a job lies in them, with its ``numbers`` where it moved; ``board``
-is the only place where a state changes; ``memfile`` is the file that the rows lie in. ``batches`` reads jobs that came
-together, and ``outcomes`` counts how the expired ones ended. ``results`` and ``idempotency`` keep results and keys
-within their budgets, the ``oldest`` given up first.
+In reading order: ``rows`` has the columns and the place of each job in them, ``numbers`` the order
+of the jobs that moved. ``board`` is the only place where a state changes. ``memfile`` is the file
+that the rows lie in. ``batches`` reads jobs that came together, and ``outcomes`` counts how the
+expired ones ended. ``results`` and ``idempotency`` keep results and keys within their budgets, the
+``oldest`` given up first.
 """

@@ -1,8 +1,9 @@
 """Batches: jobs that were submitted together, found again by their sequence numbers alone.
 
-The jobs of a batch have numbers side by side, and its id says which: the first one, and how many there are. How a
-batch is doing is then a count of bytes in a slice; where some of its jobs may have moved or expired, they are looked at
-one by one. What the expired ones came to is in ``outcomes``, so a batch is known for as long as any of its jobs is.
+The jobs of a batch have numbers side by side, and its id has the first one and their count. The
+status of a batch is then a count of bytes in a slice. If some of its jobs may have moved or
+expired, they are looked at one by one. The outcomes of expired jobs are in ``outcomes``, so a batch
+is known for as long as any of its jobs is.
 """
 
 from __future__ import annotations
@@ -17,17 +18,18 @@ from headway.core.board.rows import STATE_MASK
 from headway.core.job import State
 from headway.core.status import BatchStatus
 
-# Of the jobs of a batch that are not over, so many are looked at to tell when all are, the last ones.
+# Of the unfinished jobs of a batch so many, the last ones, are looked at to predict when all
+# finish.
 LOOKED_AT = 16
-# The states of jobs that are not over, as bytes of the board.
+# The states of unfinished jobs, as bytes of the board.
 PENDING = bytes(range(State.SCHEDULED, State.SUCCEEDED))
 
 
 class Batches:
-    """What the board says of jobs that were submitted together.
+    """The jobs on the board that were submitted together.
 
-    ``when_all`` gets some of the jobs of a batch that are not over, how many there are, and the time; and returns the
-    milliseconds after which to ask whether all are.
+    ``when_all`` gets some of the unfinished jobs of a batch, the count of all unfinished ones, and
+    the time. It returns the milliseconds after which to ask whether all are finished.
     """
 
     def __init__(
@@ -43,12 +45,15 @@ class Batches:
         self._when_all = when_all
 
     def peek(self, batch_id: bytes, now: float) -> BatchStatus | None:
-        """Return what is known of a batch; None where it was never issued. Raises MisdirectedError as ids do."""
+        """Return the status of a batch, None if it was never issued.
+
+        Raises MisdirectedError as ids do.
+        """
         first, count = self._ids.read_batch(batch_id)
         return self.status(first, count, now, batch_id) if first else None
 
     def status(self, first: int, count: int, now: float, batch_id: bytes = b"") -> BatchStatus:
-        """Return what is known of the batch of ``count`` jobs from ``first`` on."""
+        """Return the status of the batch of ``count`` jobs from ``first`` on."""
         numbers: Sequence[int] = range(first, first + count)
         if self.board.none_expired(first, now):
             states = self.board.states(first, count)
@@ -72,17 +77,17 @@ class Batches:
         )
 
     def jobs(self, batch: BatchStatus, now: float) -> list[tuple[bytes, int]]:
-        """Return (id, state) of each job of the batch that can still be read, in the order of their submission."""
+        """Return (id, state) of each readable job of the batch, in the order of submission."""
         board = self.board
         kept = self._kept(batch.first, batch.count, now)
         return [(self._ids.write(sequence, board.tag[board.at(sequence)]), state) for sequence, state in kept]
 
     def pending(self, batch: BatchStatus) -> list[int]:
-        """Return the jobs of the batch that are not over."""
+        """Return the unfinished jobs of the batch."""
         return [sequence for sequence, state in self._kept(batch.first, batch.count, 0.0) if state in PENDING]
 
     def last_pending(self, first: int, count: int) -> int:
-        """Return the last job of a batch that is not over; 0 where all are."""
+        """Return the last unfinished job of a batch, 0 if all are finished."""
         backwards = range(first + count - 1, first - 1, -1)
         return next((sequence for sequence in backwards if self.board.state(sequence) in PENDING), 0)
 

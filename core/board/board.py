@@ -1,8 +1,8 @@
 """The board: every job has a row. The only place where a state changes.
 
-Retention is the ring coming round. A job that is over is kept while it is among the last ``kept_jobs`` that ended
-and ended less than ``kept_seconds`` ago. Numbers are given without a gap. Where the next one's row holds a job that is
-active or kept, that job moves to the annex (see rows).
+Retention is the ring coming round. A finished job is kept while it is among the last ``kept_jobs``
+that ended and ended less than ``kept_seconds`` ago. Numbers are given without a gap. If the row of
+the next number has a job that is active or kept, that job moves to the annex (see rows).
 """
 
 from __future__ import annotations
@@ -24,15 +24,17 @@ from headway.core.board.rows import (
 from headway.core.errors import IllegalMoveError
 from headway.core.job import MOVES, Reason, State
 
-# Rows whose states are looked through at once, and how many jobs such a look is worth.
+# Rows that are searched by their states at once, and how many looks at a job such a search counts
+# for.
 STRETCH = 1 << 16
 STRETCH_LOOKS = 100
 
-# Members of an enum cost several times as much to look up (CPython 3.11), which a POST does twenty times.
+# Members of an enum cost several times as much to look up (CPython 3.11), and a POST does so twenty
+# times.
 EMPTY, RUNNING, SUCCEEDED, EXPIRED = State.EMPTY, State.RUNNING, State.SUCCEEDED, State.EXPIRED
 NONE = Reason.NONE
 
-# MOVES as a table of bytes: 1 at [before << 4 | after] where the move is legal; EMPTY is 0.
+# MOVES as a table of bytes: 1 at [before << 4 | after] for a legal move. EMPTY is 0.
 _LEGAL = bytearray(len(State) << 4)
 for _before, _allowed in MOVES.items():
     for _after in _allowed - {State.EXPIRED}:
@@ -42,8 +44,8 @@ for _before, _allowed in MOVES.items():
 class Board(Rows):
     """Rows for ``kept_jobs`` and ``active_most`` jobs, and the rule of which are kept.
 
-    ``rows`` and ``annex`` are how many there are, where that is not as ``rows_for`` and ``annex_for`` say. They are in
-    the file ``fd`` where one is given: see Rows.
+    ``rows`` and ``annex`` are their numbers, by default those of ``rows_for`` and ``annex_for``.
+    They are in the file ``fd`` if one is given: see Rows.
     """
 
     __slots__ = ("active_most", "kept_jobs", "kept_seconds")
@@ -65,7 +67,8 @@ class Board(Rows):
     def open(self, state: State, tag_of: Callable[[int], int], task: int, priority: int, now: float) -> int:
         """Give the next job a row in ``state`` and return its sequence number.
 
-        QUEUED or SCHEDULED; or EMPTY, and nobody sees the job until it is moved to one of them.
+        ``state`` is QUEUED or SCHEDULED, or EMPTY: then nobody sees the job until it moves to one
+        of them.
         """
         if state and not _LEGAL[state]:
             raise IllegalMoveError(f"a job cannot begin as {state.name.lower()}")
@@ -93,7 +96,7 @@ class Board(Rows):
         priorities: Sequence[int],
         now: float,
     ) -> int:
-        """Do what ``open`` does for jobs whose numbers follow on one another, and return the first of these.
+        """Give rows to jobs with successive numbers, as ``open`` does, and return the first number.
 
         A column at a time: a fifth of the time that it takes job by job.
         """
@@ -123,15 +126,15 @@ class Board(Rows):
         return first
 
     def move(self, sequence: int, after: State, now: float, reason: Reason = NONE) -> int:
-        """Take the job to ``after``, for a ``reason`` if that is an end, and return its row.
+        """Move the job to ``after``, for a ``reason`` if that is an end, and return its row.
 
-        Raises IllegalMoveError where MOVES does not have the move.
+        Raises IllegalMoveError if MOVES does not have the move.
         """
         row = self.at(sequence)
         word = self.live[row]
         before = word & STATE_MASK
         if word >> GENERATION_SHIFT != sequence // self.rows or not _LEGAL[before << 4 | after]:
-            raise IllegalMoveError(f"job {sequence} is {State(before).name.lower()}, not to be {after.name.lower()}")
+            raise IllegalMoveError(f"job {sequence}: {State(before).name.lower()} cannot become {after.name.lower()}")
         if after == RUNNING:
             self.started[row] = now
             self.ask_at[row] = 0.0
@@ -142,7 +145,7 @@ class Board(Rows):
             self.place[row] = self.ended_total
             self.reason[row] = reason
         else:
-            # An attempt failed, or its time has come: what was promised before does not hold.
+            # An attempt failed, or its time has come: an earlier promise does not hold.
             self.ask_at[row] = 0.0
         self.live[row] = word & ~STATE_MASK | after
         self.count[before] -= 1
@@ -150,19 +153,25 @@ class Board(Rows):
         return row
 
     def show(self, sequence: int, state: State) -> None:
-        """Let a job whose row was opened EMPTY be seen as QUEUED or SCHEDULED: a ``move`` that cannot be illegal."""
+        """Show a job with a row that was opened EMPTY as QUEUED or SCHEDULED.
+
+        It is a ``move`` that cannot be illegal.
+        """
         self.live[sequence % self.rows] |= state
         self.count[EMPTY] -= 1
         self.count[state] += 1
 
     def forget_expired(self, now: float) -> None:
-        """Empty the rows of jobs that cannot be read any more, so that a longer retention does not bring them back."""
+        """Empty the rows of expired jobs, so that a longer retention does not bring them back."""
         for row, state in enumerate(bytes(self._states[: self.rows + self.annex_used])):
             if state >= SUCCEEDED and not self.kept(row, now):
                 self.empty(row)
 
     def report(self, sequence: int, attempt: int, percent: int, when: float) -> None:
-        """Write the progress, 0 to 100, that a running attempt had made ``when``; one that is over is left alone."""
+        """Write the progress, 0 to 100, that a running attempt had made at the time ``when``.
+
+        An attempt that is finished is left alone.
+        """
         row = self.row(sequence)
         if row >= 0 and self.live[row] & STATE_MASK == State.RUNNING and self.attempt(row) == attempt:
             started = self.started[row]
@@ -171,10 +180,10 @@ class Board(Rows):
             self.live[row] = self.live[row] & ~PROGRESS_MASK | percent << PROGRESS_SHIFT
 
     def none_expired(self, first: int, now: float) -> bool:
-        """Whether all jobs from ``first`` on are at home, and none can have expired yet; False says nothing.
+        """Whether all jobs from ``first`` on are at home, and none can have expired yet.
 
-        Since ``first`` was submitted no more jobs can have ended than were active then or came since; and as many rows
-        as that the cursor has not come to.
+        False says nothing. Since ``first`` was submitted no more jobs can have ended than were
+        active then or came since, and the cursor has not come to as many rows as that.
         """
         row = self.row(first)
         ended_most = self.active_most + self.next_sequence - first
@@ -186,10 +195,10 @@ class Board(Rows):
         )
 
     def page(self, state: State, before: int, limit: int, looks: int, now: float) -> tuple[list[int], int]:
-        """Return up to ``limit`` jobs in ``state`` that can be read, newest first, from those before ``before``.
+        """Return up to ``limit`` readable jobs in ``state`` and before ``before``, newest first.
 
-        And the number to go on from, 0 where there are no more. At most about ``looks`` jobs are looked at, so fewer
-        than ``limit`` may come although there are more.
+        Return also the number to go on from, 0 if there are no further jobs. At most about
+        ``looks`` jobs are looked at, so fewer than ``limit`` may come although there are more.
         """
         found: list[int] = []
         end = before
@@ -202,7 +211,7 @@ class Board(Rows):
             for sequence in merge(at_home, self._numbers.downwards(begin, end), reverse=True):
                 row = self.row(sequence)
                 looks -= 1
-                # At home there may be another one by now, and it comes twice.
+                # The home may have another job by now, and its number comes twice.
                 if sequence < end and self._readable(row, state, now):
                     found.append(sequence)
                 end = sequence
@@ -212,9 +221,10 @@ class Board(Rows):
         return found, end
 
     def _below(self, end: int) -> tuple[int, bool]:
-        """Return from which number on to look for jobs below ``end``, and whether any may be at home there.
+        """Return the number from which to look for jobs below ``end``.
 
-        ``end`` itself where there is none at all.
+        Return also whether any may be at home there. The number is ``end`` itself if there is no
+        job.
         """
         for begin, stop in reversed([*self.stretches, self._newest()]):
             if begin < end:
@@ -224,9 +234,10 @@ class Board(Rows):
         return (0, False) if self._numbers.below(end) else (end, False)
 
     def _at_home(self, state: State, begin: int, end: int) -> Iterator[int]:
-        """Yield the numbers at whose homes is a job in ``state``, from ``end``, not included, down to ``begin``.
+        """Yield the numbers with a job in ``state`` at their home, from ``end`` down to ``begin``.
 
-        The states of neighbouring rows are looked through as a slice of bytes, a stretch of the ring at a time.
+        ``end`` is not included. The states of neighbouring rows are searched as a slice of bytes, a
+        stretch of the ring at a time.
         """
         while end > begin:
             # The last sequence number of the stretch, which ends where the ring begins anew.
@@ -243,9 +254,9 @@ class Board(Rows):
         return found == state and (state < SUCCEEDED or self.kept(row, now))
 
     def held(self, row: int, now: float) -> bool:
-        """Whether the job in ``row`` is not over, or can still be read."""
+        """Whether the job in ``row`` is unfinished, or can still be read."""
         return self.live[row] & STATE_MASK < SUCCEEDED or self.kept(row, now)
 
     def kept(self, row: int, now: float) -> bool:
-        """Whether the job in ``row``, which is over, can still be read."""
+        """Whether the job in ``row``, which is finished, can still be read."""
         return self.ended_total - self.place[row] < self.kept_jobs and now - self.ended[row] < self.kept_seconds

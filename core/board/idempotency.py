@@ -1,8 +1,8 @@
-"""Idempotency keys: a submission that comes again under the same key is the same job, not another one.
+"""Idempotency keys: a submission repeated under the same key is the same job, not another one.
 
-A key is known for ``seconds`` after it was used first, and while it is among the last ``most``; with a journal it
-outlives the process. Sent again with other content it is refused, since one of the two is a mistake
-(draft-ietf-httpapi-idempotency-key-header).
+A key is known for ``seconds`` after its first use, and while it is among the last ``most``. With a
+journal it outlives the process. A key repeated with other content is refused, since one of the two
+is a mistake (draft-ietf-httpapi-idempotency-key-header).
 """
 
 from __future__ import annotations
@@ -24,17 +24,20 @@ class Key(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, text: str, content: bytes, what: bytes = b"") -> Key:
-        """Return the key of a submission with this content; ``what`` tells kinds of submission apart."""
+        """Return the key of a submission with this content. ``what`` is the kind of submission."""
         return cls(text, blake2b(content, digest_size=DIGEST_BYTES, person=what).digest())
 
 
 class Keyed(msgspec.Struct, frozen=True, gc=False):
-    """The job that a key stands for, or the first job of its batch; ``submitted`` is of time.monotonic."""
+    """The job that a key stands for, or the first job of its batch.
+
+    ``submitted`` is of time.monotonic.
+    """
 
     sequence: int
     digest: bytes
     submitted: float
-    # How many jobs the batch has; 0 for a job alone.
+    # How many jobs the batch has, 0 for a job alone.
     batch: int = 0
 
 
@@ -57,12 +60,12 @@ class Keys:
         return self._keyed.items()
 
     def get(self, text: str, now: float) -> Keyed | None:
-        """Return the job of a key; None where it is not known, or not any more."""
+        """Return the job of a key, None if the key is not known or has expired."""
         keyed = self._keyed.get(text)
         return None if keyed is None or now - keyed.submitted >= self.seconds else keyed
 
     def put(self, text: str, keyed: Keyed) -> None:
-        """Know a key, as the newest; the oldest is given up if there are too many."""
+        """Add a key as the newest. The oldest is given up if there are too many."""
         if self._keyed.pop(text, None) is not None:
             self._oldest.look_again()
         self._keyed[text] = keyed
@@ -73,12 +76,12 @@ class Keys:
             self._oldest.taken_out()
 
     def forget(self, text: str) -> None:
-        """Know a key no more: its job was not taken after all."""
+        """Remove a key: its job was not accepted after all."""
         self._oldest.look_again()
         self._keyed.pop(text, None)
 
     def trim(self, now: float) -> Iterator[None]:
-        """Give up what is too old, one a step."""
+        """Remove the keys that are too old, one a step."""
         while (text := self._oldest.first()) is not None:
             if now - self._keyed[text].submitted < self.seconds:
                 return

@@ -1,4 +1,4 @@
-"""Memory that outlives the program in it: a file without a name, which the next image of the program maps again."""
+"""Memory that outlives its process: a file without a name, which the next process maps again."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import tempfile
 
 
 def nameless_file(name: str) -> int:
-    """Return a descriptor of an empty file that no other process can open; ``name`` is what /proc calls it.
+    """Return a descriptor of an empty file that no other process can open. /proc shows ``name``.
 
-    It is in memory where the system has that (memfd_create(2)), else on disk. It is closed by an exec unless it is made
-    inheritable. Raises OSError where there is neither.
+    It is in memory if the system has such files (memfd_create(2)), else on disk. An exec closes it
+    unless it is made inheritable. Raises OSError if neither works.
     """
     try:
         return os.memfd_create(name)

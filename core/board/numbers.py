@@ -1,7 +1,10 @@
-"""Sequence numbers in ascending order: blocks of a list each, so that no change moves more than one block.
+"""Sequence numbers in ascending order.
 
-Numbers mostly come in ascending order and go from the front, so the usual change is an append or a removal at one end.
-A change costs a bisection over the blocks and one within a block: a few µs at ten million numbers.
+They are in blocks of a list each, so that no change moves more than one block.
+
+Numbers mostly come in ascending order and go from the front, so the usual change is an append or a
+removal at one end. A change costs a bisection over the blocks and one within a block: a few µs at
+ten million numbers.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ class Numbers:
     """A set of numbers that can be walked downwards from any of them."""
 
     def __init__(self) -> None:
-        # None is empty; the numbers of a block are below those of the next.
+        # No block is empty. The numbers of a block are below those of the next.
         self._blocks: list[list[int]] = []
         # The last number of each block.
         self._lasts: list[int] = []
@@ -57,7 +60,7 @@ class Numbers:
             del self._blocks[at], self._lasts[at]
 
     def downwards(self, begin: int, end: int) -> Iterator[int]:
-        """Yield the numbers from ``end``, not included, down to ``begin``; change none meanwhile."""
+        """Yield the numbers from ``end``, not included, down to ``begin``. None may change then."""
         at = min(bisect_left(self._lasts, end), len(self._blocks) - 1)
         while at >= 0:
             block = self._blocks[at]

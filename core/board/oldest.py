@@ -1,7 +1,7 @@
-"""The first entries of a dict, whose first entries are taken out again and again.
+"""The first entries of a dict that loses its first entries again and again.
 
-A dict passes over all entries that were taken out at its front whenever it is asked for the first that is left: with
-100,000 entries each such question takes up to 0.1 ms. So SOME are asked for at once.
+To find its first entry, a dict passes over all entries that were taken out at its front. With
+100,000 entries each such search takes up to 0.1 ms. So SOME entries are read at once.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ SOME = 256
 
 
 class Oldest(Generic[Name]):
-    """Tells which of ``entries`` came first, as long as none that is put in anew was there already."""
+    """Finds the oldest of ``entries``. If one is put in again, ``look_again`` must be called."""
 
     def __init__(self, entries: Mapping[Name, object]) -> None:
         self._entries = entries
-        # The oldest, the very first last.
+        # The oldest entries, the very first last.
         self._some: list[Name] = []
 
     def first(self) -> Name | None:
-        """Return the name of the oldest entry; None where there is none."""
+        """Return the name of the oldest entry, None if there is none."""
         some, entries = self._some, self._entries
         while some and some[-1] not in entries:
             some.pop()
@@ -34,9 +34,9 @@ class Oldest(Generic[Name]):
         return some[-1] if some else None
 
     def taken_out(self) -> None:
-        """The oldest, as ``first`` has just told, is an entry no more, and may be put in anew."""
+        """The entry that ``first`` has just returned was taken out, and may be put in again."""
         self._some.pop()
 
     def look_again(self) -> None:
-        """One that was there is put in anew."""
+        """An entry that was there is put in again."""
         self._some.clear()

@@ -1,7 +1,7 @@
 """How many jobs of a batch did not succeed, for as long as any job of the batch can be read.
 
-A job's own status may expire before those of the rest. Without these counts a batch with a failed job would then be
-said to have succeeded, or to be gone. A batch whose jobs all succeed has no entry.
+A job's own status may expire before those of the rest. Without these counts a batch with a failed
+job would then be answered as succeeded, or as gone. A batch has no entry if all its jobs succeed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from headway.core.board.board import Board
 from headway.core.ids import COUNT_BITS, COUNT_MASK
 from headway.core.job import State
 
-# Entries that are looked at for a batch that is gone, whenever one more batch gets an entry.
+# Whenever a further batch gets an entry, so many entries are looked at, to drop those of gone
+# batches.
 SWEEP = 2
 
 
@@ -42,7 +43,7 @@ class Outcomes:
         counts[state is State.CANCELLED] += 1
 
     def put(self, batch: int, failed: int, cancelled: int) -> None:
-        """Know what an earlier process has counted."""
+        """Take over the counts of the previous process."""
         self._of[batch] = [failed, cancelled]
 
     def get(self, batch: int) -> tuple[int, int]:
@@ -55,7 +56,7 @@ class Outcomes:
         return self._of.items()
 
     def _sweep(self, now: float) -> None:
-        """Look at the entries that were looked at longest ago; drop those of batches that are gone."""
+        """Look at the entries not looked at for longest, and drop those of gone batches."""
         for _ in range(min(SWEEP, len(self._of))):
             batch = next(iter(self._of))
             counts = self._of.pop(batch)

@@ -1,7 +1,8 @@
 """Results within a byte budget, the oldest given up first.
 
-Jobs end in the order in which their results come, so the first entry of the dict is always the oldest and trimming
-is a walk from the front. What is dropped here is answered 410 for as long as its job can be read.
+Jobs end in the order in which their results come, so the first entry of the dict is always the
+oldest and trimming is a walk from the front. A result that is dropped here is answered 410 for as
+long as its job can be read.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from headway.core.board.oldest import Oldest
 from headway.core.job import Job
 from headway.core.tasks.result import Result
 
-# Each entry's own cost on top of its body, by which a flood of tiny results stays within the budget too.
+# The cost of an entry on top of its body, so that a flood of tiny results keeps the budget too.
 ENTRY_BYTES = 300
 
 
 class Kept(msgspec.Struct, gc=False):
-    """What is kept of a job that is over: its result, or of one that failed what it said and how to send it again."""
+    """Kept of a finished job: its result, or of a failed one its error and the job to resubmit."""
 
     result: Result
     job: Job | None
@@ -46,7 +47,7 @@ class Results:
         return len(self._kept)
 
     def put(self, sequence: int, result: Result, job: Job | None = None) -> None:
-        """Keep the result of a job that has just ended, giving up the oldest ones if they do not all fit."""
+        """Keep the result of a job that has just ended. If not all fit, give up the oldest."""
         kept = self._kept[sequence] = Kept(result, job)
         self.used_bytes += kept.size_bytes
         while self.used_bytes > self.max_bytes:
@@ -56,15 +57,15 @@ class Results:
             self.evicted += 1
 
     def get(self, sequence: int) -> Kept | None:
-        """Return what is kept, or None where it was given up."""
+        """Return the entry of a job, None if it was given up."""
         return self._kept.get(sequence)
 
     def items(self) -> Iterable[tuple[int, Kept]]:
-        """Return (sequence, what is kept) of each job, the oldest first."""
+        """Return (sequence, entry) of each job, the oldest first."""
         return self._kept.items()
 
     def forget(self, sequence: int) -> bool:
-        """Drop what is kept of one job; False where nothing is."""
+        """Drop the entry of one job. Return False if it has none."""
         kept = self._kept.pop(sequence, None)
         if kept is None:
             return False
@@ -72,7 +73,7 @@ class Results:
         return True
 
     def trim(self, now: float) -> Iterator[None]:
-        """Drop what is kept of jobs that can no longer be read, one a step."""
+        """Drop the entries of jobs that can no longer be read, one a step."""
         while (sequence := self._oldest.first()) is not None:
             row = self._board.row(sequence)
             if row >= 0 and self._board.kept(row, now):

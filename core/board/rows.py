@@ -1,19 +1,21 @@
-"""The rows of the board: where each job's fields lie, and how jobs of before come back to theirs.
+"""The rows of the board: the place of each job's fields, also for jobs of an earlier board.
 
-A ring of fixed-size rows: the *home* of a job is row = sequence number mod rows. A job that is still needed when the
-ring comes round gives its home to the newcomer and moves to the *annex*, the rows past the ring. So a number always has
-a home to go to, no number is skipped, and a job of before has a place whatever the settings were when it came.
+A ring of fixed-size rows: the *home* of a job is row = sequence number mod rows. A job that is
+still needed when the ring comes round gives its home to the newcomer and moves to the *annex*, the
+rows past the ring. So each number has a home to go to, no number is skipped, and a job of an
+earlier board has a place whatever the settings were when it came.
 
-One writer, the engine's event loop; any number of readers. A row's live word is ONE aligned 64-bit word, so a reader in
-another process sees the old or the new, never half:
+There is one writer, the engine's event loop, and any number of readers. A row's live word is ONE
+aligned 64-bit word, so a reader in another process sees the old or the new, never half:
 
     bits 63..32 generation (sequence // rows)   31..16 attempt   15..8 progress   7..0 state
 
-A reader who does not find a job at home looks it up by its number; a move writes the new place, then the number, and
-empties the old place last, so a job is always found in one of the two.
+A reader that does not find a job at home looks it up by its number. A move writes the new place,
+then the number, and empties the old place last, so a job is always found in one of the two.
 
-The columns, one per field, lie one behind the other in one shared mapping whose size is fixed at start: memory is
-bounded by settings, not by traffic. The annex is taken into use row by row, so it costs what was ever needed of it.
+The columns, one per field, lie one behind the other in one shared mapping of a size fixed at start:
+memory is bounded by settings, not by traffic. The annex is taken into use row by row, so it costs
+as many rows as were ever needed.
 """
 
 from __future__ import annotations
@@ -41,18 +43,20 @@ ATTEMPT_MAX = 0xFFFF
 GENERATION_SHIFT = 32
 BELOW_GENERATION = (1 << GENERATION_SHIFT) - 1
 
-# Number of what stands where in a row, the bits of the live word included. Whoever changes that counts it up: rows of
-# another layout are not read by the next image of the program, and what they held is EXPIRED (core/local/deploy.py).
+# The number of the layout of a row, the bits of the live word included. A change of the layout
+# counts it up: the next process does not read rows of another layout, and their jobs are EXPIRED
+# (core/local/deploy.py).
 LAYOUT = 2
 # Bytes of the columns together: seven of 8 bytes, one of 2, three of 1.
 ROW_BYTES = 7 * 8 + 2 + 3 * 1
-# And of a row of the annex: the number of the job that is in it.
+# A row of the annex has the number of its job as well.
 ANNEX_BYTES = ROW_BYTES + 8
-# Rows of the annex that are looked at for jobs that are over and not kept, whenever a job moves there.
+# Whenever a job moves to the annex, so many of its rows are looked at for finished jobs not kept.
 SWEEP = 8
-# Numbers without a job that part two stretches of jobs of before from each other, in a list of jobs.
+# In a list of jobs, two stretches of an earlier board's jobs are joined if at most so many numbers
+# without a job lie between them.
 GAP = 256
-# A generation has 32 bits. With so many rows at least it lasts for 2^42 jobs.
+# A generation has 32 bits. With at least so many rows it lasts for 2^42 jobs.
 ROWS_LEAST = 1024
 
 # Members of an enum cost several times as much to look up (CPython 3.11).
@@ -60,7 +64,7 @@ EMPTY, SUCCEEDED, EXPIRED = State.EMPTY, State.SUCCEEDED, State.EXPIRED
 
 
 class Record(msgspec.Struct, gc=False):
-    """A row as one value, by which a job comes back to a board. Times as in the columns; 0.0: not yet."""
+    """A row as one value, to restore a job to a board. Times as in the columns. 0.0: not yet."""
 
     sequence: int
     tag: int
@@ -72,24 +76,25 @@ class Record(msgspec.Struct, gc=False):
     started: float = 0.0
     ended: float = 0.0
     attempt: int = 0
-    # Percent, or None where the last attempt reported none.
+    # Percent, or None if the last attempt reported none.
     progress: int | None = None
-    # Of a job that is over: its number among those that ended. The queue writes that of one that waits.
+    # Of a finished job: its number among those that ended. The queue writes the ticket of a waiting
+    # one.
     place: int = 0
     reason: int = 0
     has_result: int = 0
 
 
 def rows_for(kept_jobs: int, active_most: int) -> int:
-    """Return how many rows the ring has, to keep ``kept_jobs`` jobs beside ``active_most`` that are not over."""
+    """Return how many rows a ring needs for ``kept_jobs`` and ``active_most`` unfinished jobs."""
     return max(kept_jobs + active_most + 1, ROWS_LEAST)
 
 
 def annex_for(kept_jobs: int, active_most: int) -> int:
-    """Return how many rows the annex has: enough whatever is kept and active.
+    """Return how many rows the annex has: enough whichever jobs are kept and active.
 
-    At most ``kept_jobs + active_most`` jobs are needed at a time. All rows are swept once while a part of 1/SWEEP of
-    them is taken; so with such a part to spare there is always a row that is free.
+    At most ``kept_jobs + active_most`` jobs are needed at a time. All rows are swept once while a
+    part of 1/SWEEP of them is taken. So with such a part to spare there is always a free row.
     """
     most = kept_jobs + active_most
     return most + most // (SWEEP - 1) + SWEEP
@@ -98,11 +103,11 @@ def annex_for(kept_jobs: int, active_most: int) -> int:
 class Rows:
     """A ring of ``rows`` rows and an annex of ``annex``, all empty.
 
-    They are in the file ``fd`` where one is given, which from then on is theirs to close; those of an earlier board of
-    as many rows are there at once, after ``find_moved``.
+    They are in the file ``fd`` if one is given, which from then on is theirs to close. The jobs of
+    an earlier board of as many rows are there at once, after ``find_moved``.
     """
 
-    # CPython 3.11 is slow to look up what an object without slots has, once that is over 30 attributes.
+    # CPython 3.11 is slow to look up the attributes of an object without slots if it has over 30.
     __slots__ = (
         "__weakref__",
         "_at",
@@ -144,16 +149,16 @@ class Rows:
         self.annex = annex
         self.fd = fd
         if fd >= 0:
-            # Not at the end of the program, which may leave it to the next.
+            # Not at the end of the process, which may leave the file to the next process.
             weakref.finalize(self, os.close, fd).atexit = False
             os.truncate(fd, self.size_bytes)
         shared = mmap.mmap(fd, self.size_bytes)
         if hasattr(mmap, "MADV_DONTFORK"):
-            # Else what a child that a task forks does to its copy would be done to ours.
+            # Else a child that a task forks could change our rows.
             shared.madvise(mmap.MADV_DONTFORK)
         self._memory = memoryview(shared)
         self._at = 0
-        # Bytes of a row's part, and the column as bytes.
+        # The bytes of a row in a column, and the column as bytes.
         self._columns: list[tuple[int, memoryview]] = []
         self.live = self._column(8).cast("Q")
         # The low byte of each live word.
@@ -161,17 +166,19 @@ class Rows:
         self._states = self.live.cast("B")[0 if little else 7 :: 8]
         # Tag of the id, so that reading a status costs no hash.
         self.tag = self._column(8).cast("Q")
-        # Of a queued job: its ticket of the ready ring. Of a finished one: its number among those that ended.
+        # Of a queued job: its ticket of the ready ring. Of a finished one: its number among those
+        # that ended.
         self.ticket = self.place = self._column(8).cast("Q")
         # Times are of time.monotonic, in seconds.
         self.submitted = self._column(8).cast("d")
-        # Of a scheduled or retrying job: when it becomes ready. Of a running one: when it ends, if it goes on as it has
-        # reported; 0.0 where that is open.
+        # Of a scheduled or retrying job: when it becomes ready. Of a running one: when it ends if
+        # it goes on as reported, 0.0 if that is open.
         self.due = self.expected_end = self._column(8).cast("d")
         self.started = self._column(8).cast("d")
-        # Of a finished job: when it ended. Of any other: when its client is to poll again; 0.0: something is new since.
+        # Of a finished job: when it ended. Of any other: the last promise of when to poll again,
+        # 0.0 if something is new since.
         self.ended = self.ask_at = self._column(8).cast("d")
-        # The sequence number of each row of the annex; 0 for none.
+        # The sequence number in each row of the annex, 0 for none.
         self.moved = self._memory[self._at : self._at + annex * 8].cast("Q")
         self._at += annex * 8
         # Index into the registry.
@@ -179,23 +186,25 @@ class Rows:
         self.priority = self._column(1)
         # A job.Reason.
         self.reason = self._column(1)
-        # 1 where the job returned something that was stored; it may have been given up since.
+        # 1 if the job returned a value that was stored. It may have been given up since.
         self.has_result = self._column(1)
-        # Row by sequence number, of the jobs in the annex; and the numbers in ascending order.
+        # Of the jobs in the annex: rows by sequence number, and the numbers in ascending order.
         self._row_of: dict[int, int] = {}
         self._numbers = Numbers()
-        # Rows of the annex that came free, the first that was never used, and the one that is swept next.
+        # Rows of the annex that came free, its first row that was never used, and its next to
+        # sweep.
         self._spare: list[int] = []
         self._unused = self._swept = rows
-        # Sequence number that the next job gets. 0 is no job.
+        # The sequence number of the next job. 0 is no job.
         self.next_sequence = 1
-        # From this one on no job was there when the board had other settings.
+        # All jobs from this number on came to this board, with its settings.
         self.unchanged_from = 1
-        # Stretches of numbers, from the first up to the last, not included, in which jobs of before lie; ascending.
+        # Stretches of numbers with jobs of an earlier board, ascending: (begin, end), without the
+        # end.
         self.stretches: list[tuple[int, int]] = []
         # Jobs that ever ended.
         self.ended_total = 0
-        # Jobs now in each state; for the terminal ones: jobs that ever ended so.
+        # Jobs now in each state. For terminal states: jobs that ever ended so.
         self.count = [0] * len(State)
 
     def _column(self, width: int) -> memoryview:
@@ -206,20 +215,20 @@ class Rows:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of memory that the rows take once each was used."""
+        """Bytes of memory that the rows take once all were used."""
         return self.rows * ROW_BYTES + self.annex * ANNEX_BYTES
 
     def at(self, sequence: int) -> int:
-        """Return the row of a job that is known to be on the board; good until the next job comes."""
+        """Return the row of a job known to be on the board. Valid until the next job comes."""
         row = sequence % self.rows
         word = self.live[row]
         if word >> GENERATION_SHIFT == sequence // self.rows and word & STATE_MASK:
             return row
-        # At home is also a job that nobody sees yet.
+        # A job that nobody sees yet is at home, too.
         return self._row_of.get(sequence, row)
 
     def row(self, sequence: int) -> int:
-        """Return the row that holds the job, or -1 where it has left the board; good until the next job comes."""
+        """Return the row of a job, -1 if it has left the board. Valid until the next job comes."""
         row = sequence % self.rows
         word = self.live[row]
         if word >> GENERATION_SHIFT == sequence // self.rows and word & STATE_MASK:
@@ -233,12 +242,15 @@ class Rows:
         return (self.live[row] >> GENERATION_SHIFT) * self.rows + row
 
     def state(self, sequence: int) -> int:
-        """Return the state of the job, EXPIRED where it has left the board."""
+        """Return the state of the job, EXPIRED if it has left the board."""
         row = self.row(sequence)
         return State.EXPIRED if row < 0 else self.live[row] & STATE_MASK
 
     def states(self, first: int, count: int) -> bytes:
-        """Return the state bytes at the homes of ``count`` sequence numbers from ``first`` on, whosoever they are."""
+        """Return the state bytes at the homes of ``count`` sequence numbers from ``first`` on.
+
+        The rows may have other jobs.
+        """
         begin = first % self.rows
         end = begin + count
         if end <= self.rows:
@@ -246,18 +258,21 @@ class Rows:
         return bytes(self._states[begin : self.rows]) + bytes(self._states[: end - self.rows])
 
     def attempt(self, row: int) -> int:
-        """Return how many attempts at the job in ``row`` were begun."""
+        """Return how many attempts at the job in ``row`` have begun."""
         return self.live[row] >> ATTEMPT_SHIFT & ATTEMPT_MAX
 
     def progress(self, row: int) -> int | None:
-        """Return the percent that the last attempt at the job in ``row`` reported; None for none."""
+        """Return the percent reported by the last attempt at the job in ``row``, None for none."""
         percent = self.live[row] >> PROGRESS_SHIFT & 0xFF
         return None if percent == PROGRESS_NONE else percent
 
     # The annex.
 
     def move_out(self, row: int, needed: Callable[[int], bool]) -> None:
-        """Move the job at home in ``row`` to the annex. ``needed`` tells whether what is in a row has to stay."""
+        """Move the job at home in ``row`` to the annex.
+
+        ``needed`` returns whether the job of a row has to stay.
+        """
         sequence, to = self.sequence(row), self._annex_row(needed)
         for width, column in self._columns[1:]:
             column[to * width : (to + 1) * width] = column[row * width : (row + 1) * width]
@@ -271,7 +286,7 @@ class Rows:
         self._numbers.add(sequence)
 
     def _annex_row(self, needed: Callable[[int], bool]) -> int:
-        """Return a row of the annex that is free."""
+        """Return a free row of the annex."""
         self.sweep(SWEEP, needed)
         if self._spare:
             return self._spare.pop()
@@ -304,7 +319,7 @@ class Rows:
         return self._unused - self.rows
 
     def find_moved(self, annex_used: int) -> None:
-        """Find the jobs in the first ``annex_used`` rows of the annex of a file that an earlier board has left."""
+        """Find the jobs in the first ``annex_used`` annex rows of an earlier board's file."""
         self._unused = self.rows + annex_used
         for row in range(self.rows, self._unused):
             sequence = self.moved[row - self.rows]
@@ -315,16 +330,16 @@ class Rows:
         for sequence in sorted(self._row_of):
             self._numbers.add(sequence)
 
-    # Jobs of before.
+    # Jobs of an earlier board.
 
     def restore(self, record: Record) -> None:
         """Give a job of an earlier board a row again. The order of the calls does not matter.
 
-        Raises IllegalMoveError where it has a row already, or its state is none of a row.
+        Raises IllegalMoveError if it has a row already, or if no row can have its state.
         """
         state, sequence, row = record.state, record.sequence, record.sequence % self.rows
         if not EMPTY < state < EXPIRED:
-            raise IllegalMoveError(f"a job cannot come back as {State(state).name.lower()}")
+            raise IllegalMoveError(f"a job cannot be restored as {State(state).name.lower()}")
         if self.row(sequence) >= 0:
             raise IllegalMoveError(f"job {sequence} is on the board already")
         self.next_sequence = self.unchanged_from = max(self.next_sequence, sequence + 1)
@@ -366,7 +381,7 @@ class Rows:
         reasons: Iterable[int],
         has_result: Iterable[int],
     ) -> None:
-        """Do what ``restore`` does for jobs that are over and whose sequence numbers follow on ``first``, at once.
+        """Restore finished jobs with successive sequence numbers from ``first`` on, all at once.
 
         They must lie side by side, with no other job in their rows: ``is_free``.
         """
@@ -391,14 +406,14 @@ class Rows:
         self.stretches.append((first, first + count))
 
     def is_free(self, first: int, count: int) -> bool:
-        """Whether ``count`` jobs from ``first`` on lie side by side on the ring, in rows that no job was ever in."""
+        """Whether ``count`` jobs from ``first`` on lie side by side on the ring, in unused rows."""
         row = first % self.rows
         return row + count <= self.rows and not any(self.live[row : row + count])
 
     def begin_stretch(self, next_sequence: int) -> None:
-        """Go on with ``next_sequence``; all that is there is of before.
+        """Go on with ``next_sequence``: all jobs so far are of an earlier board.
 
-        Its stretches are put in order, and those that lie close together are made one.
+        Their stretches are put in order, and those that lie close together are joined.
         """
         self.stretches.append(self._newest())
         self.next_sequence = self.unchanged_from = next_sequence
@@ -411,14 +426,14 @@ class Rows:
         self.stretches = joined
 
     def _newest(self) -> tuple[int, int]:
-        """Return the stretch of the jobs that came since the start, as far as they may be at home."""
+        """Return the stretch of the jobs that came to this board, as far as they may be at home."""
         return max(self.unchanged_from, self.next_sequence - self.rows), self.next_sequence
 
     def copy(self, other: Rows) -> None:
-        """Take over all jobs of ``other``, into rows that are empty.
+        """Take over all jobs of ``other`` into empty rows.
 
-        Neighbours of one generation are neighbours here too, so that they are copied a column at a time: a million rows
-        in half a second, and one by one in five.
+        Neighbours of one generation are neighbours here too, so that they are copied a column at a
+        time: a million rows in half a second, and one by one in five.
         """
         generations = [word >> GENERATION_SHIFT if word & STATE_MASK else -1 for word in other.live[: other.rows]]
         for generation, run in groupby(range(other.rows), generations.__getitem__):
@@ -457,5 +472,5 @@ class Rows:
             self._take_in(sequence, row)
 
     def sequences(self) -> Iterator[int]:
-        """Yield the sequence numbers that have a row, kept or not, in no order."""
+        """Yield the sequence numbers that have a row in no order, also of jobs no longer kept."""
         return (self.sequence(row) for row, word in enumerate(self.live) if word & STATE_MASK)

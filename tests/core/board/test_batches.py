@@ -1,4 +1,4 @@
-"""Batches: found again by their sequence numbers; tests/core/board/test_board.py holds their counts against a model."""
+"""Batches: found again by their sequence numbers. test_board.py checks their counts by a model."""
 
 import asyncio
 import time

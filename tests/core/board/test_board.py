@@ -131,7 +131,7 @@ class Jobs(RuleBasedStateMachine):
     def claim(self) -> None:
         limited = any(self.task[sequence] == 1 for sequence in self.of(State.RUNNING))
         may_run = [sequence for sequence in self.ready if not (limited and self.task[sequence] == 1)]
-        # Of two lines the job that was submitted first; within a line the one that was ready first.
+        # Of two lines the job that was submitted first, within a line the one that was ready first.
         firsts = [
             min(line, key=lambda s: (-self.priority[s], self.ready.index(s)))
             for task in (0, 1)
@@ -273,7 +273,7 @@ class Jobs(RuleBasedStateMachine):
             assert self.queue.ahead(self.board.row(sequence), delayed=True) == len(above)
 
     def of_the_other_line_before(self, sequence: int) -> tuple[int, int]:
-        """How many are to be taken first; as numbers are looked for as if in order, a span where they are not."""
+        """How many are claimed first: a span if numbers are out of order, for the search assumes it."""
         others = [s for s in self.ready if self.task[s] != self.task[sequence]]
         higher = sum(self.priority[s] > self.priority[sequence] for s in others)
         equal = [s for s in others if self.priority[s] == self.priority[sequence]]

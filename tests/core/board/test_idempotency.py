@@ -17,7 +17,7 @@ WHAT = st.sampled_from([*["put"] * 12, "forget", "trim"])
 
 @given(st.lists(st.tuples(WHAT, st.integers(0, 6)), min_size=30, max_size=80))
 def test_a_key_is_known_for_its_time_and_while_it_is_among_the_last(steps: list[tuple[str, int]]) -> None:
-    """One that was given up, by whatever, and comes again is the newest."""
+    """A key that was given up, for any reason, and comes again is the newest."""
     keys, model, sequence = Keys(SECONDS, MOST), OrderedDict[str, Keyed](), 0
     for now, (what, number) in enumerate(steps):
         text = f"k{number}"

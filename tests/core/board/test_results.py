@@ -1,4 +1,4 @@
-"""Results: what a task may return, and the byte budget."""
+"""Results: the values that a task may return, and the byte budget."""
 
 import asyncio
 import gc
@@ -36,7 +36,7 @@ def test_json_values_become_json(value: Any) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
 def test_a_small_result_takes_the_memory_of_a_small_result() -> None:
-    """In a process of its own, whose memory nobody else has left full of holes."""
+    """In a process of its own, with memory that no other test has left full of holes."""
     program = """if True:
         from pathlib import Path
         from headway.core.tasks.result import encode
@@ -47,7 +47,7 @@ def test_a_small_result_takes_the_memory_of_a_small_result() -> None:
         print((pages() - before) * 4096 // 20_000)
     """
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    # The object, its body and what names them; not the buffer that the encoder wrote to.
+    # The object, its body and their names, not the buffer that the encoder wrote to.
     assert 50 < int(said.stdout) < 400
 
 
@@ -147,7 +147,7 @@ def test_a_forgotten_result_frees_its_bytes_once() -> None:
 
 @dataclass
 class Row:
-    """A dataclass, of which orjson leaves out what begins with ``_``."""
+    """A dataclass, of which orjson leaves out the names that begin with ``_``."""
 
     name: str
     _hidden: int
@@ -155,7 +155,7 @@ class Row:
 
 
 class Shade(Enum):
-    """An enum, whose values orjson writes."""
+    """An enum: orjson writes its values."""
 
     DARK = "dark"
     LIGHT = [1, 2, 3]
@@ -249,7 +249,7 @@ def test_many_bytes_stay_as_they_are(kind: Callable[[bytes], Any]) -> None:
 
 
 def test_the_loop_turns_while_large_results_are_encoded() -> None:
-    """Both in a thread and on the loop; the best of three, for other tests run beside this one."""
+    """Both in a thread and on the loop. The best of three, for other tests run beside this one."""
     large = {"rows": [{"number": number, "text": "null"} for number in range(150_000)]}
 
     async def main() -> float:
