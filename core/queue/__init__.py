@@ -1,5 +1,5 @@
 """The queue: the jobs that wait.
 
-In reading order: ``ring`` is first in, first out; ``ready`` is a line of ready jobs, by priority and under limits;
-``schedule`` has the jobs that are delayed, by time; ``queue`` is all of it.
+In reading order: ``ring`` is first in, first out. ``ready`` is a line of ready jobs, by priority
+and under limits. ``schedule`` has the delayed jobs, by time. ``queue`` is all of them.
 """

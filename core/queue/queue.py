@@ -1,14 +1,16 @@
-"""What waits: lines of jobs that are ready, and a schedule of those that are delayed.
+"""The jobs that wait: lines of ready jobs, and a schedule of delayed ones.
 
-The bound ``size`` counts all that waits: queued, scheduled and retrying. A job that is to be tried again was admitted
-before and is let in past the bound, so at most
-``size`` and as many as there are workers stand here.
+The bound ``size`` counts all waiting jobs: queued, scheduled and retrying. A job to retry was
+admitted before and is let in past the bound. So at most ``size`` jobs stand here, and as many more
+as there are workers.
 
-The job of the highest priority is claimed, and of these the one that was submitted first. Each FAIR_EVERY-th claim
-takes the job that was submitted first of all, so that however many come above it no job waits for ever: docs/adr/0011.
+The job of the highest priority is claimed, and of these the one that was submitted first. Each
+FAIR_EVERY-th claim takes the job that was submitted first of all, so that no job waits for ever,
+however many jobs of higher priorities come: docs/adr/0011.
 
-Jobs stand in the line of their task. Most tasks share the first line; tasks that have a limit of how many of them may
-run at once have a line each, and a line that is at its limit is passed over, so that no other job waits behind it.
+Jobs stand in the line of their task. Most tasks share the first line. A task with a limit on how
+many of its jobs may run at once has a line of its own. A line at its limit is passed over, so that
+no other job waits behind it.
 """
 
 from __future__ import annotations
@@ -22,15 +24,16 @@ from headway.core.queue.schedule import Schedule
 
 # Of so many claims one goes to the oldest job, whatever its priority.
 FAIR_EVERY = 64
-# Of the rate at which jobs came, how much a second of it counts.
+# The weight of the last second in the rate at which jobs come.
 RATE_WEIGHT = 0.2
 
 
 class Queue:
-    """All jobs that wait, each a sequence number whose row is on ``board``.
+    """All jobs that wait, each a sequence number with its row on ``board``.
 
-    ``most`` is how many may stand here in all: ``size`` that are let in, and those that come back to be tried again.
-    ``limits`` has for each task, by its index, the limits it stands under; tasks with the same limits share a line.
+    ``most`` is how many may stand here in all: ``size`` that are let in, and those that come back
+    to be retried. ``limits`` has the limits of each task by its index. Tasks with the same limits
+    share a line.
     """
 
     def __init__(self, board: Board, size: int, most: int, limits: Sequence[tuple[Limit, ...]]) -> None:
@@ -45,18 +48,19 @@ class Queue:
         self.delayed = Schedule()
         # Places of jobs that were admitted and do not stand here yet.
         self.reserved = 0
-        # Of the payloads of all jobs that are not over, those included that run or are not safe yet.
+        # The payloads of all unfinished jobs, running and uncommitted ones included.
         self.payload_bytes = 0
         # Jobs that stand in lines.
         self.ready = 0
         self._until_fair = FAIR_EVERY
-        # By priority: jobs that became ready so far, as many as of ``_rated_at``, and how many do in a second of late.
+        # By priority: jobs that became ready so far, their number at ``_rated_at``, and how many
+        # become ready in a second of late.
         self._came = [0] * PRIORITIES
         self._rated = [0] * PRIORITIES
         self._rates = [0.0] * PRIORITIES
         # The sum of the rates above each priority.
         self._above = [0.0] * PRIORITIES
-        # Of time.monotonic; 0.0: nothing was rated yet.
+        # Of time.monotonic. 0.0: nothing was rated yet.
         self._rated_at = 0.0
 
     def __len__(self) -> int:
@@ -67,16 +71,16 @@ class Queue:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of memory that the rings take once each slot was used."""
+        """Bytes of memory that the rings take once all slots were used."""
         return sum(ring.slots * 8 for line in self.lines for ring in line.rings)
 
     @property
     def room(self) -> int:
-        """How many new jobs can be taken; below 0 where jobs that are tried again stand past the bound."""
+        """How many new jobs can be accepted, below 0 if retrying jobs stand past the bound."""
         return self.size - self.ready - len(self.delayed.when) - self.reserved
 
     def push(self, sequence: int) -> None:
-        """Put a job that is ready at the end of its line."""
+        """Put a ready job at the end of its line."""
         board = self.board
         row = board.at(sequence)
         line, priority = self._line_of[board.task[row]], board.priority[row]
@@ -95,7 +99,7 @@ class Queue:
         self.delayed.add(sequence, due)
 
     def claim(self) -> int:
-        """Take the job that is next and return its sequence number; 0 where none may run now."""
+        """Take the next job and return its sequence number, 0 if none may run now."""
         if not self.ready:
             return 0
         if self._until_fair == 1:
@@ -116,7 +120,7 @@ class Queue:
         return line.take(priority) if sequence else 0
 
     def release(self, task: int) -> None:
-        """A job of ``task`` that was claimed runs no more: its line has room for another."""
+        """Count a claimed job of ``task`` as ended: its line has room for another."""
         for limit in self._line_of[task].limits:
             limit.running -= 1
 
@@ -128,9 +132,9 @@ class Queue:
             self.ready -= 1
 
     def ahead(self, row: int, delayed: bool = False) -> int:
-        """Return how many ready jobs are to be taken before the one in ``row``; for a ``delayed`` one, as of now.
+        """Return how many ready jobs come before the one in ``row``, for a ``delayed`` one now.
 
-        Those of a line that is at its limit count, although they may be overtaken.
+        Jobs of a line that is at its limit count, although they may be overtaken.
         """
         board = self.board
         line, priority = self._line_of[board.task[row]], board.priority[row]
@@ -150,7 +154,7 @@ class Queue:
         return free
 
     def is_alone(self, task: int) -> bool:
-        """Whether nothing waits but in the line of ``task``."""
+        """Whether all ready jobs stand in the line of ``task``."""
         return len(self._line_of[task]) == self.ready
 
     def own(self, row: int) -> int:
@@ -159,9 +163,9 @@ class Queue:
         return self._line_of[board.task[row]].ahead(board.priority[row], board.ticket[row])
 
     def others(self, row: int) -> list[tuple[int, int]]:
-        """Return (line, how many jobs) for each other line whose jobs are taken before the one in ``row``.
+        """Return (line, count) for each other line with jobs taken before the one in ``row``.
 
-        Lines that are at their limit are left out: their jobs do not take the place that comes free next.
+        Lines at their limit are left out: their jobs do not take the place that comes free next.
         """
         board = self.board
         line, priority = self._line_of[board.task[row]], board.priority[row]
@@ -170,7 +174,7 @@ class Queue:
         return [(number, other.before(priority, sequence)) for number, other in others]
 
     def at_once(self, task: int, workers: int) -> tuple[int, int]:
-        """Return how many jobs of the line of ``task`` can run at once, and how many of all that are not at a limit."""
+        """Return how many jobs of the line of ``task``, and of all not at a limit, can run at once."""
         line, shared = self._line_of[task], workers
         if [limit for limit in self._limits if limit.running >= limit.most]:
             blocking = {limit for other in self.lines if other is not line and (limit := other.blocking) is not None}
@@ -182,7 +186,7 @@ class Queue:
         return at_once, shared
 
     def rate_above(self, priority: int, now: float) -> float:
-        """Return how many jobs of a higher priority become ready in a second, as of late."""
+        """Return how many jobs of higher priorities become ready in a second of late."""
         since = now - self._rated_at
         if since >= 1.0:
             if self._rated_at:
@@ -194,12 +198,12 @@ class Queue:
         return self._above[priority]
 
     def oldest(self) -> int:
-        """Return the job that has been ready for longest; 0 where none is."""
+        """Return the job submitted first among the first of each ring, 0 if none is ready."""
         firsts = [ring.first() for line in self.lines for ring in line.rings if len(ring)]
         return min(firsts, key=lambda sequence: self.board.submitted[self.board.at(sequence)], default=0)
 
 
 def _turn(line: Line) -> tuple[int, int]:
-    """Sort key of a line: the higher priority, then the job that was submitted first."""
+    """Return the sort key of a line: the higher priority, then the job that was submitted first."""
     priority = line.top
     return (priority, -line.rings[priority].first()) if priority >= 0 else (-1, 0)

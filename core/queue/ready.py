@@ -1,8 +1,8 @@
-"""A line of ready jobs: a ring for each priority, and the limits on how many of them may run at once.
+"""A line of ready jobs: a ring for each priority, and the limits on how many may run at once.
 
-Of the priorities, 9 is emptied before 8 is looked at; the queue sees to it that 0 is not forgotten. Finding the
-highest one that has a job is one ``bit_length`` of a mask. A ring's memory is touched only once it is used, so a line
-costs what stands in it.
+Priority 9 is emptied before 8 is looked at. The queue makes sure that 0 is not forgotten. The
+highest priority with a job is one ``bit_length`` of a mask. The memory of a ring is touched only
+once it is used, so a line costs as much as its jobs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ PRIORITIES = 10
 
 
 class Limit:
-    """How many jobs of one kind may run at once, and how many do."""
+    """How many jobs of one kind may run at once, and how many run."""
 
     __slots__ = ("most", "running")
 
@@ -43,7 +43,7 @@ class Line:
 
     @property
     def top(self) -> int:
-        """The highest priority that has a job that may run now; -1 where there is none."""
+        """The highest priority with a job that may run now, -1 if there is none."""
         for limit in self.limits:
             if limit.running >= limit.most:
                 return -1
@@ -51,7 +51,7 @@ class Line:
 
     @property
     def blocking(self) -> Limit | None:
-        """The limit that the line is at; None where another of its jobs may begin."""
+        """The limit that the line is at, None if another of its jobs may begin."""
         for limit in self.limits:
             if limit.running >= limit.most:
                 return limit
@@ -62,21 +62,21 @@ class Line:
         return self.rings[priority].at(ticket)
 
     def push(self, sequence: int, priority: int) -> int:
-        """Put a job at the end and return its ticket; raises IndexError as ``Ring.push`` does."""
+        """Put a job at the end and return its ticket. Raises IndexError as ``Ring.push`` does."""
         ticket = self.rings[priority].push(sequence)
         self.ready |= 1 << priority
         self._count += 1
         return ticket
 
     def pop(self) -> int:
-        """Take the first job of the highest priority, to run it, and return it; 0 where none may run now."""
+        """Take and return the first job of the highest priority, to run it. 0 if none may run now."""
         for limit in self.limits:
             if limit.running >= limit.most:
                 return 0
         return self.take(self.ready.bit_length() - 1) if self.ready else 0
 
     def take(self, priority: int) -> int:
-        """Take the first job of ``priority``, which has one, to run it, and return it."""
+        """Take and return the first job of ``priority``, which has one, to run it."""
         ring = self.rings[priority]
         sequence = ring.pop()
         self._count -= 1
@@ -95,13 +95,16 @@ class Line:
             self.ready ^= 1 << priority
 
     def ahead(self, priority: int, ticket: int | None) -> int:
-        """Return how many jobs stand before the one with ``ticket``; before one that came now where it is None."""
+        """Return how many jobs stand before the one with ``ticket``, for None before a newcomer."""
         ring = self.rings[priority]
         ahead = len(ring) if ticket is None else ring.ahead(ticket)
         return ahead + self._above(priority) if self.ready >> priority + 1 else ahead
 
     def before(self, priority: int, sequence: int | None) -> int:
-        """Return how many jobs are taken before job ``sequence`` of another line; before one that came now for None."""
+        """Return how many jobs are taken before job ``sequence`` of another line.
+
+        None stands for a newcomer.
+        """
         if not self.ready >> priority:
             return 0
         ring = self.rings[priority]
@@ -109,7 +112,7 @@ class Line:
         return before + self._above(priority)
 
     def first(self) -> tuple[int, int]:
-        """Return the job that was submitted first of those that may run now, and its priority; (0, -1) for none."""
+        """Return the first submitted job that may run now, and its priority. (0, -1) for none."""
         if self.top < 0:
             return 0, -1
         ready = [priority for priority in range(PRIORITIES) if self.ready >> priority & 1]

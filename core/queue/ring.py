@@ -1,12 +1,13 @@
 """A bounded first-in-first-out line of sequence numbers: the ready ring.
 
-``head`` and ``tail`` are counters that only grow; slot = counter mod slots. An entry's *ticket* is the value of
-``tail`` when it came, so the entries ahead of it are a subtraction: ticket - head. Taking one out of the middle
-(a cancelled job) leaves a hole, 0, that the head steps over once; the tickets of holes are kept sorted, so that
-``ahead`` can leave them out. When the ring runs out of slots the holes are closed (``compact``). With two slots for
-each entry that may stand in it, that happens after as many removals as it costs moves.
+``head`` and ``tail`` are counters, and slot = counter mod slots. An entry's *ticket* is the value
+of ``tail`` when it came, so the entries ahead of it are a subtraction: ticket - head. Taking one
+out of the middle (a cancelled job) leaves a hole, 0, that the head steps over once. The tickets of
+holes are kept sorted, so that ``ahead`` can leave them out. When the ring runs out of slots, the
+holes are closed (``compact``). With two slots for each entry that may stand in it, that happens
+after as many removals as it costs moves.
 
-One writer; no allocation after the start but for the list of holes.
+There is one writer. After the start it allocates only the list of holes.
 """
 
 from __future__ import annotations
@@ -36,7 +37,10 @@ class Ring:
         return f"<Ring {len(self)} of {self.slots // 2}, head {self.head}, holes {len(self.holes)}>"
 
     def push(self, sequence: int) -> int:
-        """Append ``sequence`` and return its ticket; raises IndexError where ``compact`` has to make room first."""
+        """Append ``sequence`` and return its ticket.
+
+        Raises IndexError if ``compact`` has to make room first.
+        """
         ticket = self.tail
         if ticket - self.head == self.slots:
             raise IndexError("the ring has no slot left")
@@ -45,7 +49,7 @@ class Ring:
         return ticket
 
     def pop(self) -> int:
-        """Take the first entry and return it; 0 where there is none."""
+        """Take the first entry and return it, 0 if there is none."""
         if self.head == self.tail:
             return HOLE
         sequence = self.entries[self.head % self.slots]
@@ -55,20 +59,20 @@ class Ring:
         return sequence
 
     def first(self) -> int:
-        """Return the first entry, leaving it in place; 0 where there is none."""
+        """Return the first entry without taking it, 0 if there is none."""
         return HOLE if self.head == self.tail else self.entries[self.head % self.slots]
 
     def remove(self, ticket: int) -> None:
         """Take out the entry that has ``ticket``."""
         self.entries[ticket % self.slots] = HOLE
         insort(self.holes, ticket)
-        # So the last entry is never a hole, and a ring whose head is its tail is empty.
+        # So the last entry is never a hole, and a ring with its head at its tail is empty.
         while self.holes and self.holes[-1] == self.tail - 1:
             self.tail = self.holes.pop()
         self._skip_holes()
 
     def at(self, ticket: int) -> int:
-        """Return the entry that has ``ticket``, 0 where it was taken out."""
+        """Return the entry that has ``ticket``, 0 if it was taken out."""
         return self.entries[ticket % self.slots]
 
     def ahead(self, ticket: int) -> int:
@@ -79,7 +83,10 @@ class Ring:
         return max(0, ahead)
 
     def before(self, sequence: int) -> int:
-        """Return how many entries are less than ``sequence``, where they came in ascending order, as nearly all do."""
+        """Return how many entries are less than ``sequence``.
+
+        It is right if they came in ascending order, as nearly all do.
+        """
         low, high = self.head, self.tail
         while low < high:
             middle = (low + high) // 2
@@ -91,17 +98,20 @@ class Ring:
         return self.ahead(low)
 
     def _behind_holes(self, ticket: int) -> int:
-        """Return the first ticket from ``ticket`` on that is no hole; the last one never is."""
+        """Return the first ticket from ``ticket`` on that is no hole. The last one never is."""
         holes = self.holes
         at = bisect_left(holes, ticket)
         if at == len(holes) or holes[at] != ticket:
             return ticket
-        # Of holes side by side, ticket less index is the same.
+        # For holes side by side, ticket - index is the same.
         run = bisect_right(range(len(holes)), ticket - at, lo=at, key=lambda index: holes[index] - index)
         return holes[run - 1] + 1
 
     def compact(self) -> Iterator[tuple[int, int]]:
-        """Close the holes; yield (sequence, new ticket) of each entry. Exhaust it before the next call."""
+        """Close the holes, and yield (sequence, new ticket) of each entry.
+
+        Exhaust it before the next call.
+        """
         tickets = list(self._tickets())
         self.tail = self.head
         self.holes.clear()
@@ -110,9 +120,9 @@ class Ring:
             yield sequence, self.push(sequence)
 
     def _skip_holes(self) -> None:
-        """Step over the holes at the head: the first entry is never one, so nobody who looks for it passes them again.
+        """Step over the holes at the head, once: after that the first entry is never a hole.
 
-        Holes that follow on one another are found by halves, since their tickets are sorted and differ.
+        Holes side by side are found by halves, since their tickets are sorted and differ.
         """
         holes, head = self.holes, self.head
         if holes and holes[0] == head:

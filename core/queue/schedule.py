@@ -1,7 +1,8 @@
-"""Sequence numbers by the time at which something is to be done about them: a heap.
+"""The schedule: sequence numbers by the time at which they are due, as a heap.
 
-An entry that is taken out before its time stays in the heap until it is due or until such entries outnumber the
-others; so taking one out is cheap, and memory stays within twice what is scheduled.
+An entry that is taken out before its time stays in the heap until it is due or until such entries
+outnumber the others. So taking one out is cheap, and memory stays within twice that of the
+scheduled entries.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import heapq
 from math import inf
 
-# Entries that may be out of use before the heap is made anew, however few are in use.
+# Entries that may be out of use before the heap is rebuilt, however few are in use.
 SLACK = 64
 
 
@@ -18,7 +19,7 @@ class Schedule:
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int]] = []
-        # By sequence number: when each is to be taken.
+        # By sequence number: when each is due.
         self.when: dict[int, float] = {}
 
     def __len__(self) -> int:
@@ -28,14 +29,17 @@ class Schedule:
         return sequence in self.when
 
     def add(self, sequence: int, when: float) -> None:
-        """Have ``sequence`` taken at ``when``; raises ValueError where that is no time (NaN would undo the heap)."""
+        """Add ``sequence``, due at ``when``.
+
+        Raises ValueError if that is no time: NaN would undo the heap.
+        """
         if not -inf < when < inf:
-            raise ValueError(f"{when!r} is no time at which to do anything about job {sequence}")
+            raise ValueError(f"job {sequence} cannot be due at {when!r}: expected a finite time")
         self.when[sequence] = when
         heapq.heappush(self._heap, (when, sequence))
 
     def remove(self, sequence: int) -> bool:
-        """Take ``sequence`` out; False where it is not here."""
+        """Take ``sequence`` out. Return False if it is not here."""
         if self.when.pop(sequence, None) is None:
             return False
         if len(self._heap) > 2 * len(self.when) + SLACK:
@@ -45,13 +49,13 @@ class Schedule:
 
     @property
     def next(self) -> float:
-        """When the next one is to be taken; infinity where there is none."""
+        """When the next entry is due, infinity if there is none."""
         while self._heap and self.when.get(self._heap[0][1]) != self._heap[0][0]:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else inf
 
     def take(self, now: float, most: float = inf) -> list[int]:
-        """Take out and return all whose time has come, ``most`` of them at most, the earliest first."""
+        """Take out and return all due entries, ``most`` of them at most, the earliest first."""
         taken: list[int] = []
         while self._heap and self._heap[0][0] <= now and len(taken) < most:
             when, sequence = heapq.heappop(self._heap)

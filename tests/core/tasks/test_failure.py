@@ -277,7 +277,7 @@ def test_a_subclass_of_retry_that_does_not_call_init_takes_the_backoff() -> None
 def test_a_schedule_takes_times_only(when: float) -> None:
     schedule = Schedule()
     schedule.add(1, 5.0)
-    with pytest.raises(ValueError, match="is no time"):
+    with pytest.raises(ValueError, match="expected a finite time"):
         schedule.add(2, when)
     schedule.add(3, 1.0)
     assert schedule.take(9.0) == [3, 1]
