@@ -174,7 +174,7 @@ class Queue:
         return [(number, other.before(priority, sequence)) for number, other in others]
 
     def at_once(self, task: int, workers: int) -> tuple[int, int]:
-        """Return how many jobs of the line of ``task``, and of all not at a limit, can run at once."""
+        """Return how many jobs can run at once: of the line of ``task``, of all not at a limit."""
         line, shared = self._line_of[task], workers
         if [limit for limit in self._limits if limit.running >= limit.most]:
             blocking = {limit for other in self.lines if other is not line and (limit := other.blocking) is not None}

@@ -1,11 +1,11 @@
 """A bounded first-in-first-out line of sequence numbers: the ready ring.
 
-``head`` and ``tail`` are counters, and slot = counter mod slots. An entry's *ticket* is the value
-of ``tail`` when it came, so the entries ahead of it are a subtraction: ticket - head. Taking one
-out of the middle (a cancelled job) leaves a hole, 0, that the head steps over once. The tickets of
-holes are kept sorted, so that ``ahead`` can leave them out. When the ring runs out of slots, the
-holes are closed (``compact``). With two slots for each entry that may stand in it, that happens
-after as many removals as it costs moves.
+``head`` and ``tail`` are counters that never wrap: slot = counter mod slots. An entry's *ticket* is
+the value of ``tail`` when it came, so the entries ahead of it are a subtraction: ticket - head.
+Taking one out of the middle (a cancelled job) leaves a hole, 0, that the head steps over once. The
+tickets of holes are kept sorted, so that ``ahead`` can leave them out. When the ring runs out of
+slots, the holes are closed (``compact``). With two slots for each entry that may stand in it, that
+happens after as many removals as it costs moves.
 
 There is one writer. After the start it allocates only the list of holes.
 """
