@@ -1,5 +1,6 @@
-"""When a client is to ask again.
+"""When a client has to ask again.
 
-In reading order: ``runs`` learns run times, ``generation`` what can be known from the first jobs before any is over;
-``estimate`` says when a job ends; ``pace`` gives every poll a moment at which there is room for it.
+In reading order: ``runs`` learns run times, ``generation`` learns from the first jobs before all
+are finished, ``estimate`` predicts the end of a job, and ``pace`` gives every poll a moment at
+which there is room for it.
 """

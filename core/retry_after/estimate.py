@@ -1,23 +1,23 @@
 """When to ask again: as few polls as can be, as soon after the end as can be.
 
-What is learnt. Of each task some RUNS run times are kept, in ascending order; a new one takes the place of one drawn at
-random, so what is kept is an exponentially weighted sample, and one slow job is one entry in it. Of each line, and of
-all together, the mean is kept, in which a run counts for at most CLIP times the longest that is kept of its task: one
-slow job does little, a second one counts. The first jobs to end are the short ones, so at first a run weighs RECENT
-times as much as in a plain mean. With all its workers busy, a line completes jobs at workers ÷ mean.
+Learning. ``runs`` has the run times of each task, and the means of each line and of all together.
+With all its workers busy, a line completes jobs at workers ÷ mean.
 
-What is told. A job that waits is expected to begin when those ahead of it are done. Its next poll is aimed at the run
-time that costs least, if one more poll is worth as much as PRICE times the mean run time of delay: a sharp end is
-waited for, a wide one is met by asking about half of the jobs after their end. The others are seen running. If the task
-reports its progress, the end is known rather well then, and they are asked for just after it; if not, when NEXT of
-those that have run for so long are over.
+Answering. A waiting job is expected to begin when those ahead of it are done. Its next poll is
+aimed at the run time that costs least, if one more poll is worth as much as a delay of PRICE times
+the mean run time. A sharp end is waited for. A wide one is met by asking for about half of the jobs
+after their end. The others are seen running. If the task reports its progress, the end is known
+rather well then, and they are asked for just after it. If not, they are asked for when NEXT of
+those that have run for so long are finished.
 
-When nothing moves. A job that has outrun all that are known is asked for again after a part of what it took, so polls
-become rare. So they do for jobs that wait while none of their line begins or ends. Where jobs of higher priority keep
-coming, one that waits is told to wait as much longer as they leave of the workers' time, but for no more than LONGER
-than it has waited so far each time: that they keep coming is a guess.
+When nothing moves. A job that has outrun all known runs is asked for again after a part of its time
+so far, so polls become rare. They become rare, too, for jobs that wait while none of their line
+begins or ends. If jobs of higher priority keep coming, the time until a waiting job begins is
+divided by the share of the workers' time that they leave. That adds at most LONGER times its wait
+so far each time, since it is a guess that they keep coming.
 
-Whatever is told is promised to the pace, which puts it off while too many polls are promised for the same moment.
+Each answer is promised to the pace, which puts it off while too many polls are promised for the
+same moment.
 """
 
 from __future__ import annotations
@@ -30,22 +30,25 @@ from headway.core.retry_after.generation import Generation
 from headway.core.retry_after.pace import Pace
 from headway.core.retry_after.runs import CLIP, KEEP_EVERY_S, LONGER, Flow, Runs, best_aim, mean_rest
 
-# The same while nothing was known before: a poll was spent on that, and the start is more uncertain still.
+# PRICE while nothing was known before: a poll was spent on that, and the start is more uncertain
+# still.
 FIRST_PRICE = 2.0
 # Seconds between two looks at the first jobs.
 LOOK_S = 0.1
-# Before anything is known, and what is added for each poll that found nothing new, as a part of the time so far.
+# The wait before anything is known.
 UNKNOWN_S = 1.0
-# How much later than the expected end a poll comes, and how much more than that as a part of the time until then.
+# How much later than the expected end a poll comes, and how much more as a part of the time until
+# it.
 MARGIN_S = 0.02
 MARGIN = 0.03
-# By what part of its time a job may be later than its reports say before they are not believed.
+# Reports are no longer believed if a job is later than they say by more than this part of its time.
 BELIEF = 1 / 8
-# After the end of a server, its successor may be there.
+# Seconds after the end of a server until its successor may be there.
 SUCCESSOR_S = 2.0
-# Polls that a client counts for who has to connect again first.
+# A client that has to connect again first counts for so many polls.
 CONNECTION = 3.0
-# Of the workers' time at most so much goes to higher priorities: one claim of FAIR_EVERY does not (core/queue).
+# Of the workers' time at most so much goes to higher priorities: one claim of FAIR_EVERY does not
+# (core/queue).
 ABOVE_MOST = 1 - 1 / FAIR_EVERY
 SHORTEST_S = 0.02
 LONGEST_S = 600.0
@@ -53,9 +56,10 @@ PLACES_S = 60.0
 
 
 class Estimate:
-    """What is known of run times, and the answers that follow. Times in seconds unless named otherwise.
+    """Known run times, and the answers that follow. Times in seconds unless named otherwise.
 
-    ``lines`` has for each task, by its index, the number of the line in which its jobs wait; else each has its own.
+    ``lines`` has the number of each task's line, by the task's index. Without it each task has a
+    line of its own.
     """
 
     def __init__(self, workers: int, tasks: int, polls_per_second: float, lines: Sequence[int] | None = None) -> None:
@@ -68,19 +72,23 @@ class Estimate:
         self._all = Flow()
         self._line_of = range(tasks) if lines is None else lines
         count = max(self._line_of, default=0) + 1
-        # By line; the one that all are in is all.
+        # By line. If there is only one, it is that of all.
         self._flows = [Flow() for _ in range(count)] if count > 1 else [self._all]
-        # The first jobs, until they are over; by how much they put off the others; and when they were looked at last.
+        # The first jobs until they are finished, by how much they put off the others, and when they
+        # were looked at last.
         self.first: Generation | None = None
         self._lag = 0.0
         self._looked_at = -inf
         # Until when places in the queue are promised, of time.monotonic.
         self._places_until = 0.0
-        # From when on nobody is to ask this server, of time.monotonic.
+        # From then on no client may ask this server, of time.monotonic.
         self._gone_at = inf
 
     def expect_end(self, gone_at: float) -> None:
-        """From now on, tell who would come when this server is gone to come to a successor, on new connections."""
+        """From now on, move polls due after ``gone_at`` to when a successor should be up.
+
+        Polls come on new connections then.
+        """
         self._gone_at = gone_at
         self.pace = Pace(self._polls_per_second / CONNECTION)
 
@@ -91,18 +99,18 @@ class Estimate:
 
     @property
     def mean(self) -> float:
-        """Mean run time over all tasks; 0.0: none has ended."""
+        """Mean run time over all tasks. 0.0: none has ended."""
         return self._all.mean
 
     @property
     def mean_so_far(self) -> float:
-        """Mean run time of what has ended, be it too little to go by; 0.0: nothing has."""
+        """Mean run time of the jobs that ended, even if too few to go by. 0.0: none has ended."""
         if self._all.mean or self.first is None or not self.first.ran:
             return self._all.mean
         return sum(seconds for _, seconds in self.first.ran) / len(self.first.ran)
 
     def mean_of(self, line: int) -> float:
-        """Return the mean run time of the tasks of a line; of all where none of it has ended."""
+        """Return the mean run time of the tasks of a line, or of all if none of it has ended."""
         return self._flows[line].mean or self._all.mean
 
     def began(self, task: int, now: float, sequence: int = 0) -> None:
@@ -112,7 +120,7 @@ class Estimate:
             self.first.begin(sequence, task, now)
 
     def observe(self, task: int, seconds: float, now: float, sequence: int = 0) -> None:
-        """Learn from one attempt that ended; while the first jobs run, when they are over."""
+        """Learn from one attempt that ended: while the first jobs run, once they are finished."""
         if self.first is not None and sequence:
             self._flows[self._line_of[task]].moved = now
             self.first.end(sequence, task, seconds)
@@ -128,19 +136,20 @@ class Estimate:
         runs.add(seconds, now)
 
     def learn(self, runs: Sequence[tuple[int, float]], now: float) -> None:
-        """Begin with (task, run time) of jobs of an earlier server, or of the first of this one, in their order."""
+        """Begin with (task, run time) of an earlier server's jobs, or our first, in their order."""
         by_task: dict[int, list[float]] = {}
         for task, seconds in runs:
             by_task.setdefault(task, []).append(seconds)
         for task, all_of in by_task.items():
-            # As when they come one by one, a run counts by the longest before it: here, by the longest but one.
+            # As when they come one by one, a run counts by the longest before it: here, by the
+            # longest but one.
             most = CLIP * sorted(all_of)[-2:][0]
             by_task[task] = [min(seconds, most) for seconds in all_of]
             self._runs[task].begin(all_of)
         self._set_means(by_task, now)
 
     def _set_means(self, by_task: Mapping[int, Sequence[float]], now: float) -> None:
-        """Have the means be those of run times of each task."""
+        """Set the means to those of the run times of each task."""
         by_flow: dict[Flow, list[float]] = {}
         for task, all_of in by_task.items():
             for flow in {self._flows[self._line_of[task]], self._all}:
@@ -149,11 +158,14 @@ class Estimate:
             flow.begin(all_of, now)
 
     def looks_at_first(self, now: float) -> bool:
-        """Whether it is time to ``foresee`` what becomes of the first jobs."""
+        """Whether it is time to ``foresee`` the ends of the first jobs."""
         return self.first is not None and now - self._looked_at >= LOOK_S
 
     def foresee(self, reported: Mapping[int, float], now: float) -> None:
-        """Take the first jobs that run into account; ``reported`` has run times by sequence number, as they report."""
+        """Take the first jobs into account while they run.
+
+        ``reported`` has their run times by sequence number, by their own reports.
+        """
         first = self.first
         assert first is not None
         self._looked_at = now
@@ -163,7 +175,7 @@ class Estimate:
             if not known:
                 return
             self._set_means(known, now)
-            # They are guesses, and give way to what is learnt.
+            # They are guesses, and give way to run times that are learnt.
             self._all.ended = 0
             for task, totals in known.items():
                 self._runs[task].aim = best_aim(totals, FIRST_PRICE)
@@ -172,7 +184,7 @@ class Estimate:
         self._lag = first.lag(lambda task, elapsed: mean_rest(known.get(task, []), elapsed), met, now)
 
     def _close(self, first: Generation, now: float) -> None:
-        """The first jobs are over: learn from them."""
+        """The first jobs are finished: learn from them."""
         self.first, self._lag = None, 0.0
         if not self._all.ended:
             self.learn(first.learnt, now)
@@ -191,11 +203,13 @@ class Estimate:
         others: float = 0.0,
         above: float = 0.0,
     ) -> float:
-        """Return after how long to ask for a job that has ``waited`` and begins after ``turns`` ends in its line.
+        """Return after how long to ask for a job that has ``waited``.
 
-        ``at_once`` is how many jobs of its line can run at once; ``together`` how many jobs all have to be over;
-        ``others`` in how many seconds the workers get to it because of other lines; ``above`` which part of the
-        workers' time goes to jobs of higher priorities that come.
+        ``turns``: how many jobs of its line end before it begins.
+        ``at_once``: how many jobs of its line can run at once.
+        ``together``: how many jobs all have to finish.
+        ``others``: in how many seconds the workers get to it because of other lines.
+        ``above``: the part of the workers' time that goes to new jobs of higher priorities.
         """
         runs = self._runs[task]
         aim = runs.aim if together == 1 else runs.aim_for(together)
@@ -205,7 +219,7 @@ class Estimate:
         if turns <= 0:
             return min(aim + MARGIN_S, LONGEST_S)
         flow = self._flows[self._line_of[task]]
-        # Seconds in which no job of the line began or ended, as far as this one has seen.
+        # Seconds in which no job of the line began or ended, as far as this job has seen.
         still = min(now - flow.moved, waited)
         start = max(turns * max(flow.mean or self.mean, still / 2) / at_once, others)
         if self._lag and at_once == self.workers:
@@ -217,7 +231,8 @@ class Estimate:
     def for_running(self, elapsed: float, ends_in: float | None, task: int) -> float:
         """Return after how long to ask for a job that has run for ``elapsed``.
 
-        ``ends_in`` is when it ends if it goes on as it has reported, negative where it is late; None without a report.
+        ``ends_in`` is when it ends if it goes on as it has reported, negative if it is late, None
+        without a report.
         """
         if ends_in is not None:
             if ends_in > 0:
@@ -228,7 +243,7 @@ class Estimate:
         rest = runs.rest(elapsed)
         if rest:
             return min(rest + MARGIN_S, LONGEST_S)
-        # It is later than all that are known, or none is.
+        # It is later than all known runs, or none is known.
         known = runs.aim or self.mean
         return min(max(elapsed, known) * LONGER if known else UNKNOWN_S + elapsed * LONGER, LONGEST_S)
 
@@ -237,21 +252,27 @@ class Estimate:
         return max(until, 0.0) + (self._runs[task].aim or self.mean or UNKNOWN_S) + MARGIN_S
 
     def told(self, seconds: float, now: float) -> int:
-        """Return in how many milliseconds, ``seconds`` or a little later, a client is to ask, and promise it."""
+        """Return in how many milliseconds a client has to ask, and promise it.
+
+        It is ``seconds`` or a little later.
+        """
         if now + seconds > self._gone_at:
             seconds = max(seconds, self._gone_at - now + SUCCESSOR_S)
         return int(1000 * self.pace.promise(now, max(SHORTEST_S, seconds)))
 
     def for_places(self, count: int, now: float) -> float:
-        """Return seconds until ``count`` more places in the queue are expected to be free, and promise them.
+        """Return seconds until ``count`` more places in the queue should be free, and promise them.
 
-        Each place is promised once, so that those who are turned away together do not come back for the same one; but
-        as those who are promised one may not come, for no later than PLACES_S.
+        Each place is promised once, so that clients turned away together do not come back for the
+        same one. Since clients may not come, places are promised for no later than PLACES_S.
         """
         taken = max(self._places_until, now) + count * (self.mean_so_far or UNKNOWN_S) / self.workers
         self._places_until = min(taken, now + PLACES_S)
         return self.later(self._places_until - now, now)
 
     def later(self, seconds: float, now: float) -> float:
-        """Return in how many seconds, ``seconds`` and one at least, there is room for one more request."""
+        """Return in how many seconds there is room for one more request.
+
+        It is at least ``seconds``, and at least UNKNOWN_S.
+        """
         return self.pace.promise(now, max(seconds, UNKNOWN_S))

@@ -1,16 +1,17 @@
-"""How many polls are promised for when: the server's account of the crowd that it has told to come back.
+"""How many polls are promised for which time: the server's account of clients to come back.
 
-Time is cut into slots, SLOTS_PER_S at least unless a slot would take less than one poll, and each takes as many as the
-share of the server's capacity that is theirs. One that
-finds its slot full is promised for the next that has room, and those of one slot are told to come evenly over it. So a
-thousand clients that are told at once come back one after the other, and no more are promised than can be served.
+Time is cut into slots, SLOTS_PER_S at least unless a slot would take less than one poll. Each takes
+as many polls as their share of the server's capacity allows. A poll that finds its slot full is
+promised for the next one with room, and the polls of one slot come evenly over it. So a thousand
+clients answered at once come back one after the other, and no more polls are promised than can be
+served.
 
-A promise costs the same however many slots are full: a full slot knows one further on that may have room, and whoever
-goes that way makes it shorter (path halving, as in union-find: Tarjan and van Leeuwen, 1984). Under steady overload
-all go the same way, so its end is remembered.
+A promise costs the same however many slots are full: a full slot knows one further on that may have
+room, and each search along that way makes it shorter (path halving, as in union-find: Tarjan and
+van Leeuwen, 1984). Under steady overload all searches go the same way, so its end is remembered.
 
-A client that does not come leaves its place empty, and one that comes unasked is not counted. Past the last slot no
-account is kept; such promises are spread by a little chance.
+A client that does not come leaves its place empty, and one that comes unasked is not counted. Past
+the last slot no account is kept: such promises are spread by a little chance.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from __future__ import annotations
 import random
 
 SLOTS_PER_S = 20.0
-# A power of two; together they reach longer than anybody is told to wait but for a job that is scheduled, or half so.
+# A power of two. Together the slots reach further than any wait but for a scheduled job, or half as
+# far.
 SLOTS = 1 << 14
 MASK = SLOTS - 1
-# How far slots reach of which there are SLOTS_PER_S.
+# How far the slots reach if there are SLOTS_PER_S.
 FAR_S = (SLOTS - 2) / SLOTS_PER_S
-# By up to which part of such a wait its promise is put off, and by how many seconds at most.
+# A promise past the last slot is put off by up to this part of its wait, and at most so many
+# seconds.
 FAR_SPREAD = 1 / 64
 FAR_SPREAD_S = 50.0
 # An entry is slot * WIDTH + polls promised.
@@ -34,20 +37,24 @@ class Pace:
     """Promises of up to ``per_second`` polls. Times are of time.monotonic, in seconds."""
 
     def __init__(self, per_second: float) -> None:
-        # Of one slot.
+        # Polls in one slot.
         self.most = max(int(per_second / SLOTS_PER_S), 1)
         self._slots_per_s = per_second / self.most
         self._step = 1 / per_second
-        # A wait that is longer reaches past the last slot.
+        # A longer wait reaches past the last slot.
         self.far_s = (SLOTS - 2) / self._slots_per_s
-        # By slot mod SLOTS: its entry, an earlier slot's until it has a promise; and where to look when it is full.
+        # By slot mod SLOTS: its entry, which is an earlier slot's until it has a promise, and where
+        # to look if it is full.
         self._entries = [0] * SLOTS
         self._next = [0] * SLOTS
-        # Slots from here on, up to the other, were found full.
+        # Slots that were found full: from the one up to the other.
         self._full_from = self._full_to = 0
 
     def promise(self, now: float, wait: float) -> float:
-        """Return in how many seconds, ``wait`` or a little later, there is room for one more poll; and take it."""
+        """Return in how many seconds there is room for one more poll, and take it.
+
+        It is ``wait`` or a little later.
+        """
         if wait > self.far_s:
             return wait + min(wait * FAR_SPREAD, FAR_SPREAD_S) * random.random()  # noqa: S311
         at = (now + wait) * self._slots_per_s
@@ -72,7 +79,7 @@ class Pace:
         return slot / self._slots_per_s + promised * self._step - now
 
     def _with_room(self, slot: int, last: int) -> int:
-        """Return the first slot from ``slot`` on that has room; ``last``, which takes any number, if none before it."""
+        """Return the first slot from ``slot`` on with room, or ``last``, which takes any number."""
         while slot < last and self._full(slot):
             onward = self._next[slot & MASK]
             if onward <= slot:

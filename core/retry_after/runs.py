@@ -1,4 +1,11 @@
-"""TODO."""
+"""Run times as they are learnt: those of a task, and the mean of a line or of all lines.
+
+Of each task RUNS run times are kept, in ascending order. A new one takes the place of one drawn at
+random, so they are an exponentially weighted sample, and one slow job is one entry in it. Of each
+line, and of all together, the mean is kept. In it a run counts for at most CLIP times the longest
+kept one of its task: one slow job does little, a second one counts. The first jobs to end are the
+short ones, so at first a run weighs RECENT times as much as in a plain mean.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +18,24 @@ from itertools import accumulate
 RUNS = 256
 # Of runs of one task that end within this time, one is kept.
 KEEP_EVERY_S = 0.001
-# Runs after which it is worth while to aim anew.
+# Runs after which the aim is worth computing again.
 AIM_EVERY = 64
-# The least weight of the newest run in the mean over all tasks, which so forgets all but 1/e in 1,000 runs.
+# The least weight of the newest run in the mean over all tasks, which so forgets all but 1/e in
+# 1,000 runs.
 WEIGHT = 1 / 1000
 RECENT = 3
 # Runs after which the newest has the least weight.
 MANY = RECENT / WEIGHT
 CLIP = 2.0
 PRICE = 0.745
-# Aims that cost hardly more than the best are as good as it, and the middle of them moves less from sample to sample.
+# Aims that cost hardly more than the best are as good as it, and the middle of them moves less from
+# sample to sample.
 HARDLY = 1.05
 NEXT = 0.6
+# Added to the wait for each poll that found nothing new, as a part of the time so far.
 LONGER = 0.25
-# One poll asks for all jobs of a batch, so a second one costs less than for a job alone: the first is aimed earlier.
+# One poll asks for all jobs of a batch, so a second one costs less than for a job alone: the first
+# is aimed earlier.
 ALL = 0.7
 
 
@@ -36,7 +47,7 @@ class Runs:
     def __init__(self) -> None:
         # A sample, ascending.
         self.kept: list[float] = []
-        # The run time at which a job that has not begun is best asked for; 0.0: none has ended.
+        # The run time at which a job that has not begun is best asked for. 0.0: none has ended.
         self.aim = 0.0
         self._until_aim = 0
         # When a run was last kept, of time.monotonic.
@@ -49,7 +60,7 @@ class Runs:
         self._until_aim = AIM_EVERY
 
     def add(self, seconds: float, now: float) -> None:
-        """Learn from one attempt that ended; where many end at once, some are enough."""
+        """Learn from one attempt that ended. If many end at once, some are enough."""
         kept = self.kept
         if len(kept) >= RUNS:
             if now - self._kept_at < KEEP_EVERY_S:
@@ -63,7 +74,10 @@ class Runs:
             self.aim = best_aim(kept)
 
     def aim_for(self, count: int) -> float:
-        """Return the run time by which ``count`` such jobs are all over, ALL times as likely as one is at ``aim``."""
+        """Return the run time by which ``count`` such jobs are all finished.
+
+        That is ALL times as likely as that one is finished at ``aim``.
+        """
         kept = self.kept
         if not kept:
             return 0.0
@@ -71,24 +85,27 @@ class Runs:
         return kept[min(int(part * len(kept)), len(kept) - 1)]
 
     def rest(self, elapsed: float) -> float:
-        """Return seconds until NEXT of the jobs that have run for ``elapsed`` are over; 0.0 where none is known."""
+        """Return the seconds until NEXT of the jobs that have run for ``elapsed`` are finished.
+
+        0.0 if no longer run is known.
+        """
         longer = bisect_right(self.kept, elapsed)
         left = len(self.kept) - longer
         return self.kept[longer + int(NEXT * left)] - elapsed if left else 0.0
 
 
 def mean_rest(runs: list[float], elapsed: float) -> float:
-    """Return the mean of what is left to jobs that have run for ``elapsed``, of which ``runs`` are known, ascending."""
+    """Return the mean rest of jobs that have run for ``elapsed``, by known ``runs``, ascending."""
     longer = runs[bisect_right(runs, elapsed) :]
     return sum(longer) / len(longer) - elapsed if longer else elapsed * LONGER
 
 
 def best_aim(runs: list[float], price_of_a_poll: float = PRICE) -> float:
-    """Return which of ``runs``, ascending, is the best time at which to ask whether a job is over.
+    """Return which of ``runs``, ascending, is the best time to ask whether a job is finished.
 
-    The cost of asking at a time is the delay of the jobs that were over before, and the price, in mean run times, for
-    those that are not over and have to be asked for once more. Of those that cost HARDLY more than the least the middle
-    is taken.
+    The cost of asking at a time is the delay of the jobs that finished before, and the price, in
+    mean run times, of another poll for each of those that are unfinished. Of the times that cost at
+    most HARDLY times the least, the middle one is taken.
     """
     count, price = len(runs), price_of_a_poll * sum(runs) / len(runs)
     costs = [
@@ -110,7 +127,7 @@ class Flow:
     __slots__ = ("ended", "mean", "moved")
 
     def __init__(self) -> None:
-        # Mean run time; 0.0: none has ended.
+        # Mean run time. 0.0: none has ended.
         self.mean = 0.0
         self.ended = 0
         # When a job last began or ended, of time.monotonic.
@@ -123,7 +140,7 @@ class Flow:
         self.mean += (seconds - self.mean) * (WEIGHT if self.ended > MANY else min(RECENT / self.ended, 1.0))
 
     def begin(self, runs: Sequence[float], now: float) -> None:
-        """Begin with what is known of runs, none of them more likely to be among them than another."""
+        """Begin with known ``runs``, each as likely to be among them as any other."""
         self.moved = now
         self.mean = sum(runs) / len(runs)
         self.ended = int(min(RECENT * len(runs), MANY))

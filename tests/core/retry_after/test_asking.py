@@ -1,4 +1,4 @@
-"""What clients are told of jobs that wait: how many come before, and when to ask again."""
+"""The answers about waiting jobs: how many come before, and when to ask again."""
 
 import asyncio
 import time
@@ -211,7 +211,8 @@ def test_while_higher_priorities_keep_coming_a_low_one_is_told_ever_longer_times
                 estimate.observe(0, 0.1, now)
                 engine.board.ask_at[row] = 0.0
                 told.append(engine.reading.retry_after_ms(row, engine.board.live[row], 0, now) / 1000)
-            # They take all of the worker's time: each tenth of a second that is left to it is one of 64.
+            # They take all of the worker's time: each tenth of a second that is left to it is one
+            # of 64.
             assert told[-1] > told[20] > told[5] > told[0]
             assert told[-1] == pytest.approx(min(0.1 * FAIR_EVERY + 0.1, 59 * LONGER + 0.2), rel=0.1)
             # Where nothing comes above it, as of late, it is expected as ever.
@@ -248,7 +249,7 @@ def test_a_poll_is_aimed_anew_when_a_job_begins_fails_or_becomes_ready() -> None
             assert 10 < told_s(engine, job) < 25
             fail.set()
             await until(lambda: peek(engine, job).state == State.RETRYING)
-            # Until the next attempt, and that: not what was left of the time before.
+            # Until the next attempt, and its run time: not the rest of the time before.
             assert 20 <= told_s(engine, job) < 22
             assert (await over(engine, job)).state == State.FAILED
 

@@ -1,4 +1,4 @@
-"""When clients are told to come back."""
+"""When clients have to come back."""
 
 import random
 
@@ -46,7 +46,7 @@ def test_a_job_is_expected_after_those_ahead_of_it_and_its_own_run() -> None:
     made = estimate(*[2.0] * 50)
     assert queued(made, 0) == queued(made, -3) == 2020
     assert [queued(made, turns) for turns in (1, 2, 100)] == [2520, 3020, 52_020]
-    # Of a task that none has ended of, the mean over all is expected.
+    # For a task of which no job has ended, the mean over all is expected.
     assert queued(made, 0, task=1) == 2020
     assert made.for_delayed(60.0, 0) == pytest.approx(62.02)
 
@@ -74,7 +74,7 @@ def test_many_that_all_have_to_be_over_are_asked_for_later() -> None:
     made = estimate(*[random.uniform(0.5, 5.0) for _ in range(200)])
     aims = [made.for_queued(0, WORKERS, 0.0, 0, NOW, together) for together in (1, 3, 10, 1000)]
     assert aims == sorted(aims)
-    # Of three jobs the last is over by then less often than one alone is at its own aim.
+    # Of three jobs the last is finished by then less often than one alone at its own aim.
     one, three = [((aim - MARGIN_S - 0.5) / 4.5) ** count for aim, count in zip(aims, (1, 3), strict=False)]
     assert 0.6 * one < three < 0.8 * one
     assert 4.7 < aims[3] <= 5.02
@@ -148,7 +148,7 @@ def test_while_nothing_moves_those_who_wait_are_told_to_wait_longer() -> None:
 def test_a_job_that_reports_its_progress_is_asked_for_just_after_its_end() -> None:
     made = estimate(*[1.0] * 50)
     assert 4000 < running(made, 1.0, ends_in=4.0) <= 4150
-    # A little late; much later than it said, which says nothing then.
+    # A little late. Much later than its report, which counts for nothing then.
     assert running(made, 5.1, ends_in=-0.1) == 120
     assert running(made, 10.0, ends_in=-5.0) == running(made, 10.0) == 2500
 

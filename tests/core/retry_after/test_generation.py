@@ -1,4 +1,4 @@
-"""What is known of run times at the start of a server: of an earlier one, and of the first jobs that run."""
+"""Run times known at the start of a server: of an earlier one, and of the first jobs to run."""
 
 import asyncio
 import random
@@ -75,7 +75,7 @@ def test_starts_are_late_while_all_have_just_begun_and_on_time_when_they_are_as_
     assert made.lag(rest, met, NOW) == pytest.approx(mean - met)
     mixed = Generation(200)
     for sequence in range(1, 201):
-        # Who is met at any time is one of the long ones rather, and anywhere in it.
+        # A job met at any time is rather one of the long ones, and anywhere in its run.
         mixed.begin(sequence, 0, NOW - random.random() * random.choices(runs, runs)[0])
     assert abs(mixed.lag(rest, met, NOW)) < 0.15
 
