@@ -69,7 +69,7 @@ class Line:
         return ticket
 
     def pop(self) -> int:
-        """Take the first job of the highest priority to run it, and return it. 0 if none may run."""
+        """Take the first job of the highest priority to run it. Return it, 0 if none may run."""
         for limit in self.limits:
             if limit.running >= limit.most:
                 return 0
