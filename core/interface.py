@@ -194,7 +194,7 @@ class Engine(Protocol):
     def retry_after_s(self, seconds: float = 1.0) -> float:
         """Return the seconds until there is room for a request, and promise that room.
 
-        It is ``seconds`` or a little later.
+        They are ``seconds`` or a little more.
         """
 
     def counts(self) -> Counts:

@@ -129,7 +129,7 @@ class Mark:
                 return fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 if time.monotonic() > patience:
-                    raise JournalError(f"{self.path}: another process has this journal open, and only one may") from None
+                    raise JournalError(f"{self.path}: another process has this journal open, only one may") from None
             time.sleep(LOOK_S)
 
     def read(self) -> Marked | None:
