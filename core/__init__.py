@@ -1,21 +1,22 @@
 """The engine: no sockets, no HTTP. It imports nothing of ours outside this folder.
 
-The words, which stand in this folder, in reading order: ``config`` with ``faults``, the members of it that are wrong,
-and ``errors``; ``task``, ``job`` with its life-cycle, and ``status``, all that can be said of a job; ``ids``;
-``stats``; ``records``, what is logged. Three say how code runs: ``slices`` splits work that is too long for one turn
-of the loop, ``apart`` does it in a thread, and ``forks`` has what a forked child must not get.
+The modules of this folder are the words. In reading order: ``config`` has the settings,
+``faults`` finds wrong members, and ``errors`` has every error. ``task``, ``job`` with its
+life-cycle, and ``status`` describe a job. Then come ``ids`` and ``stats``. ``records`` makes the
+text of log records. Three are about running code: ``slices`` splits work that is too long for one
+turn of the loop, ``apart`` does it in a thread, and ``forks`` keeps our things from forked children.
 
 The packages, each of which imports only packages above it:
 
-- ``tasks``: what a user declares, and the values that go in and come out;
-- ``processes``: Pythons of our own beside the server;
-- ``board``: a row for every job, and what is found by a job's number;
-- ``queue``: the jobs that wait;
-- ``retry_after``: when a client is to ask again;
-- ``work``: who runs jobs, and how it went;
-- ``journal``: what is on disk;
-- ``local``: the engine in one process, which all of them make.
+- ``tasks``: declared tasks, and the values that go in and come out
+- ``processes``: Pythons of our own beside the server
+- ``board``: a row for every job, and all facts found by a job's number
+- ``queue``: the jobs that wait
+- ``retry_after``: when a client asks again
+- ``work``: attempts, from start to outcome
+- ``journal``: the facts on disk
+- ``local``: the engine in one process, made of all of these
 
-``interface`` is what every engine can do, and all that the protocol sees of one. ``open`` opens the engine that the
-settings ask for.
+``interface`` has the calls of every engine. The protocol sees nothing else of one. ``open`` opens
+the engine that the settings ask for.
 """

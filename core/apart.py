@@ -12,9 +12,10 @@ Answer = TypeVar("Answer")
 
 
 async def apart(function: Callable[[], Answer]) -> Answer:
-    """Return what ``function`` returns, or raise what it raises, from a thread of its own.
+    """Return the value of ``function``, or raise its error, from a thread of its own.
 
-    For what the server does. Not ``asyncio.to_thread``: jobs share its threads, and may keep all of them.
+    For the server's own work. Not ``asyncio.to_thread``: jobs share its threads, and may keep them
+    all.
     """
     came: Future[Answer] = Future()
     # From here on it cannot be cancelled.
@@ -23,7 +24,7 @@ async def apart(function: Callable[[], Answer]) -> Answer:
     def work() -> None:
         try:
             came.set_result(function())
-        except BaseException as error:  # noqa: BLE001 — for who waits
+        except BaseException as error:  # noqa: BLE001 — the caller gets it
             came.set_exception(error)
 
     threading.Thread(target=work, name="headway-apart", daemon=True).start()

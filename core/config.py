@@ -1,13 +1,14 @@
 """config.yaml and HEADWAY_* variables, read into frozen structs.
 
-Each field of the structs below is one setting; its annotation is the whole rule of what is allowed, so there is
-no second place that checks. Whatever cannot be used raises ConfigError with one line that names the key, the value
-and what is allowed.
+Each field of the structs below is one setting. Its annotation is the whole rule of what is allowed,
+so no second place checks it. An unusable setting raises ConfigError with one line that names the
+key, the value and the values allowed.
 
 A variable overrides the file: section and key joined by two underscores, the value read as YAML
-(``HEADWAY_SERVER__PORT=9001``, ``HEADWAY_TASKS='[my.tasks]'``). A text is taken as it stands, unless it is quoted or
-null: ``HEADWAY_SERVER__HOST=::``. A variable that has no two underscores and is not the name of a top-level setting is
-not ours: beside a Kubernetes service called ``headway`` there is ``HEADWAY_PORT=tcp://…``.
+(``HEADWAY_SERVER__PORT=9001``, ``HEADWAY_TASKS='[my.tasks]'``). A text is taken as it stands,
+unless it is quoted or null: ``HEADWAY_SERVER__HOST=::``. A variable without two underscores that is
+no name of a top-level setting is not ours: beside a Kubernetes service called ``headway`` there is
+``HEADWAY_PORT=tcp://…``.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ from headway.core.faults import faults
 from msgspec import Meta, inspect
 
 PREFIX = "HEADWAY_"
-# Where the file is, rather than what a setting is; read by the command line.
+# The path of the file. It is no setting: the command line reads it.
 CONFIG_VARIABLE = "HEADWAY_CONFIG"
 # Null in YAML.
 NULLS = frozenset({"", "~", "null", "Null", "NULL"})
-# A list of texts of which none is quoted and none is a list itself.
+# A list of texts. None is quoted, and none is a list itself.
 _PLAIN_LIST = re.compile(r"""\[([^\[\]{}'"#\n]*)\]""")
 
 Count = Annotated[int, Meta(ge=1, le=1 << 31)]
@@ -42,7 +43,7 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Server(Section, frozen=True):
-    """Where the server listens."""
+    """The address of the server."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65_535)] = 8080
@@ -50,21 +51,24 @@ class Server(Section, frozen=True):
 
 
 class QueueSection(Section, frozen=True):
-    """The bounds on waiting jobs, scheduled, queued and retrying, and on the payloads of those and the running ones."""
+    """The bounds on waiting jobs (scheduled, queued, retrying), and on payloads.
+
+    ``max_bytes`` bounds the payloads of waiting and running jobs together.
+    """
 
     size: Annotated[int, Meta(ge=1, le=10_000_000)] = 10_000
     max_bytes: Bytes = 256 * 1024 * 1024
 
 
 class Retention(Section, frozen=True):
-    """How long the status of a job that is over can be read."""
+    """How long the status of a finished job can be read."""
 
     jobs: Annotated[int, Meta(ge=0, le=100_000_000)] = 100_000
     seconds: Duration = 3600.0
 
 
 class JournalSection(Section, frozen=True):
-    """Where jobs are kept on disk, and how safely."""
+    """The file that keeps jobs on disk, and how safely."""
 
     path: Annotated[str, Meta(min_length=1)] | None = None
     sync: Literal["full", "normal"] = "full"
@@ -85,7 +89,7 @@ class Results(Section, frozen=True):
 
 
 class Jobs(Section, frozen=True):
-    """What holds for a job whose task and submission do not say otherwise."""
+    """The defaults of a job whose task and submission do not set these."""
 
     run_in: Literal["thread", "process"] = "thread"
     timeout: Duration = 300.0
@@ -95,13 +99,13 @@ class Jobs(Section, frozen=True):
 
 
 class WatchdogSection(Section, frozen=True):
-    """When a loop that stands still is logged."""
+    """When a stalled loop is logged."""
 
     stall: Seconds = 1.0
 
 
 class Limits(Section, frozen=True):
-    """Sizes past which a request is refused."""
+    """Sizes above which a request is refused."""
 
     request_line_bytes: Annotated[int, Meta(ge=64, le=1 << 20)] = 8192
     head_bytes: Annotated[int, Meta(ge=256, le=1 << 20)] = 16_384
@@ -114,7 +118,7 @@ class Limits(Section, frozen=True):
 
 
 class Timeouts(Section, frozen=True):
-    """Seconds a client may take."""
+    """Seconds that a client may take."""
 
     head: Duration = 10.0
     body: Duration = 30.0
@@ -139,7 +143,7 @@ class Polling(Section, frozen=True):
 
 
 class Rates(Section, frozen=True):
-    """How much one client may ask for; 0 for no limit."""
+    """How much one client may ask for. 0 means no limit."""
 
     submits: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     submits_window: Annotated[int, Meta(ge=1, le=86_400)] = 1
@@ -148,7 +152,7 @@ class Rates(Section, frozen=True):
 
 
 class Log(Section, frozen=True):
-    """What is logged, and how."""
+    """The level and the form of the log."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "plain", "json"] = "auto"
@@ -156,7 +160,7 @@ class Log(Section, frozen=True):
 
 
 class Simulation(Section, frozen=True):
-    """What ``headway simulate`` does unless the command line says otherwise."""
+    """The defaults of ``headway simulate``; its command line overrides them."""
 
     url: str | None = None
     clients: Annotated[int, Meta(ge=1, le=1_000_000)] = 500
@@ -227,13 +231,13 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def ignored(environment: Mapping[str, str]) -> list[str]:
-    """Return the names of variables that begin like settings and are none."""
+    """Return the names of variables that begin like settings but are none."""
     ours = {name for name, *_ in _variables(environment)} | {CONFIG_VARIABLE}
     return sorted(name for name in environment if name.startswith(PREFIX) and name not in ours)
 
 
 def _variables(environment: Mapping[str, str]) -> Iterator[tuple[str, str, str, str]]:
-    """Yield (name, section, key, text) of each variable that is a setting, or is meant to be one."""
+    """Yield (name, section, key, text) of each variable that is, or is meant as, a setting."""
     for name in sorted(environment):
         section, joint, key = name.removeprefix(PREFIX).lower().partition("__")
         if name.startswith(PREFIX) and name != CONFIG_VARIABLE and (joint or section in Config.__struct_fields__):
@@ -241,7 +245,7 @@ def _variables(environment: Mapping[str, str]) -> Iterator[tuple[str, str, str, 
 
 
 def _set(name: str, section: str, key: str, text: str) -> Any:
-    """Return what the variable ``name`` sets its section to, or a setting that is in none."""
+    """Return the new value of a section, or of a top-level setting, from the variable ``name``."""
     kind = get_type_hints(Config, include_extras=True).get(section)
     grouped = isinstance(kind, type) and issubclass(kind, Section)
     if key:
@@ -255,7 +259,7 @@ def _set(name: str, section: str, key: str, text: str) -> Any:
 
 
 def _read_variable(name: str, kind: Any, text: str) -> Any:
-    """Return the value of a setting of type ``kind``: a text as it stands, all else as YAML."""
+    """Return the value of a setting of type ``kind``. A text stands as it is, all else is YAML."""
     plain = text.strip()
     info = inspect.type_info(kind)
     if _is_text(info) and plain[:1] not in ("'", '"') and plain not in NULLS:
@@ -280,7 +284,7 @@ def _is_text(info: inspect.Type) -> bool:
 
 
 def _merge(config: Config, settings: dict[str, Any], source: str) -> Config:
-    """``config`` with ``settings`` laid over it."""
+    """Return ``config`` with ``settings`` laid over it."""
     for field, fault in _faults(settings):
         raise ConfigError(f"{source}: {field}: {fault}")
     changed: dict[str, Any] = {}

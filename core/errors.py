@@ -1,4 +1,4 @@
-"""Every error a caller may see, with the HTTP status it answers and the reason it is counted under."""
+"""Every error that a caller may see, with its HTTP status and the reason that counts it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from headway.core.faults import FAULTS_MOST
 
 
 class HeadwayError(Exception):
-    """Base of all errors that are meant for a caller; ``str(error)`` is one line that says what to do."""
+    """Base of all errors that are meant for a caller. ``str(error)`` is a line that says what to do."""
 
     status: ClassVar[int] = 500
     reason: ClassVar[str] = "internal"
@@ -16,28 +16,28 @@ class HeadwayError(Exception):
 
 
 class ConfigError(HeadwayError):
-    """A setting, or a task module named in the settings, cannot be used; the program ends with exit code 2."""
+    """A setting, or a task module in the settings, is unusable. The program ends with exit code 2."""
 
     reason = "config"
     title = "Unusable configuration"
 
 
 class TaskError(ConfigError):
-    """A task is declared in a way that cannot work; raised where it is declared."""
+    """A task is declared in a way that cannot work. Raised at its declaration."""
 
     reason = "task"
     title = "Unusable task"
 
 
 class JournalError(HeadwayError):
-    """The journal cannot be used; the line names the file and says what to do."""
+    """The journal is unusable. The line names the file and says what to do."""
 
     reason = "journal"
     title = "Unusable journal"
 
 
 class JournalFullError(HeadwayError):
-    """There is no room on the disk of the journal, so nothing can be promised, and nothing was changed."""
+    """The journal's disk is full, so nothing can be promised. Nothing was changed."""
 
     status = 503
     reason = "journal-full"
@@ -46,12 +46,15 @@ class JournalFullError(HeadwayError):
 
     def __init__(self) -> None:
         super().__init__(
-            "the journal's disk is full, so jobs and changes are refused; they are accepted again once there is room"
+            "The journal's disk is full, so jobs and changes are refused. They are accepted again once there is room."
         )
 
 
 class RecoveringError(HeadwayError):
-    """The server reads its journal and knows no job yet; ``retry_after_s`` is when it has time for the caller."""
+    """The server reads its journal and knows no job yet.
+
+    ``retry_after_s`` is the time until it can serve the caller.
+    """
 
     status = 503
     reason = "recovering"
@@ -59,22 +62,24 @@ class RecoveringError(HeadwayError):
 
     def __init__(self, retry_after_s: float) -> None:
         self.retry_after_s = retry_after_s
-        super().__init__("this server is reading its journal and will know its jobs in a moment")
+        super().__init__(
+            "The server is reading its journal and knows no jobs yet. Retry after the delay in Retry-After."
+        )
 
 
 class KeyReusedError(HeadwayError):
-    """An idempotency key came again with other content."""
+    """An idempotency key was used again, with other content."""
 
     status = 422
     reason = "key-reused"
     title = "The key was used before"
 
     def __init__(self) -> None:
-        super().__init__("this Idempotency-Key came before with other content: one of the two is a mistake")
+        super().__init__("This idempotency key was used before with other content. One of the two is a mistake.")
 
 
 class IllegalMoveError(HeadwayError):
-    """A job was asked to make a move that the life-cycle does not have."""
+    """A move was asked of a job that its life-cycle does not have."""
 
     reason = "illegal-move"
     title = "Illegal move"
@@ -89,7 +94,7 @@ class MalformedError(HeadwayError):
 
 
 class InvalidError(HeadwayError):
-    """A submission or a query has wrong members; ``faults`` names the first FAULTS_MOST."""
+    """A submission or a query has wrong members. ``faults`` names the first FAULTS_MOST."""
 
     status = 422
     reason = "invalid"
@@ -103,17 +108,17 @@ class InvalidError(HeadwayError):
 
 
 class UnknownTaskError(InvalidError):
-    """A submission names a task that no module has declared."""
+    """A submission names a task that no module declares."""
 
     reason = "unknown-task"
     title = "Unknown task"
 
 
 class QueueFullError(HeadwayError):
-    """What waits is at ``setting``, and has no room for what came.
+    """A bound on waiting jobs is reached: ``setting`` leaves no room for the submission.
 
-    ``size`` is the setting, in ``unit``, and ``count`` what came; ``room`` is how much is free, ``retry_after_s`` when
-    enough of it is expected to be.
+    ``size`` is the setting, in ``unit``. ``count`` is the amount submitted, ``room`` the amount
+    that is free. Enough is expected to be free in ``retry_after_s``.
     """
 
     status = 429
@@ -128,60 +133,64 @@ class QueueFullError(HeadwayError):
         self.retry_after_s = retry_after_s
         if count > size:
             text = (
-                f"{count} {self.unit} are more than {self.setting} in config.yaml ever allows to wait, {size}: "
-                "send fewer at once"
+                f"{count} {self.unit} are more than {self.setting} in config.yaml ever allows to wait, {size}. "
+                "Send fewer at once."
             )
         elif self.room:
-            text = (
-                f"there is room for {self.room} more {self.unit}, not for {count}; try again in {retry_after_s:.1f} s"
-            )
+            text = f"There is room for {self.room} more {self.unit}, not for {count}. Retry in {retry_after_s:.1f} s."
         else:
-            text = f"{size} {self.unit} are waiting, which is the limit; try again in {retry_after_s:.1f} s"
+            text = f"{size} {self.unit} are waiting, which is the limit. Retry in {retry_after_s:.1f} s."
         super().__init__(text)
 
 
 class PayloadsFullError(QueueFullError):
-    """The payloads of jobs that are not over take all the memory that they may."""
+    """The payloads of jobs that have not finished take all the memory allowed for them."""
 
     setting = "queue.max_bytes"
     unit = "bytes of payload (queue.max_bytes)"
 
 
 class MisdirectedError(HeadwayError):
-    """An id was issued by another server, by an earlier run of one without a journal, or by nobody."""
+    """The id comes from another server, from an earlier run without a journal, or from nobody."""
 
     status = 421
     reason = "misdirected"
     title = "Issued elsewhere"
 
     def __init__(self) -> None:
-        super().__init__("this id was issued by another server or an earlier run; ask there, or submit the job again")
+        super().__init__("Another server or an earlier run issued this id. Ask there, or submit the job again.")
 
 
 class NotFailedError(HeadwayError):
-    """A job is to be sent again that did not fail."""
+    """A job is to be resubmitted that did not fail."""
 
     status = 409
     reason = "not-failed"
     title = "The job did not fail"
 
     def __init__(self) -> None:
-        super().__init__("only a job that failed can be sent again")
+        super().__init__("Only a failed job can be resubmitted.")
 
 
 class PayloadGoneError(HeadwayError):
-    """A job is to be sent again whose payload is no longer kept."""
+    """A job is to be resubmitted, but its payload is no longer kept."""
 
     status = 410
     reason = "payload-gone"
     title = "The payload is gone"
 
     def __init__(self) -> None:
-        super().__init__("its payload was deleted, or given up to stay within results.max_bytes: submit the job anew")
+        super().__init__(
+            "The payload is gone: deleted, given up to stay within results.max_bytes, or its task is unknown now. "
+            "Submit the job as a new one."
+        )
 
 
 class DrainingError(HeadwayError):
-    """The server ends, or is executed anew; ``retry_after_s`` is when what comes after it may have time."""
+    """The server is shutting down or deploying.
+
+    ``retry_after_s`` is the time until the next process may serve the caller.
+    """
 
     status = 503
     reason = "draining"
@@ -189,4 +198,4 @@ class DrainingError(HeadwayError):
 
     def __init__(self, retry_after_s: float) -> None:
         self.retry_after_s = retry_after_s
-        super().__init__("this server is about to end and takes no new jobs; try again with what comes after it")
+        super().__init__("The server is shutting down or deploying. Retry after the delay in Retry-After.")

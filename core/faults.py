@@ -1,7 +1,7 @@
-"""What is wrong with the members of a mapping that should be a struct: each fault, not only the first.
+"""All faults in the members of a mapping that should be a struct, not only the first.
 
-msgspec's own decoder stops at the first fault, which is what the fast road wants; this is the slow road, taken
-once something is known to be wrong, for answers that a person can act on.
+msgspec's own decoder stops at the first fault, which suits the fast road. This is the slow road,
+taken once a fault is known, for answers that a person can act on.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from typing import Any, get_type_hints
 import msgspec
 from msgspec import inspect
 
-# A name or a value in a message is shown up to this many characters.
+# Characters of a name or a value that a message shows.
 SHOWN = 60
-# Of many faults so many are looked for: each costs several microseconds, and a body can have a hundred thousand.
+# The most faults to look for: each costs several microseconds, and a body can have a hundred
+# thousand.
 FAULTS_MOST = 20
-# Whatever the depth and size of a value, its text is short.
+# The text of a value is short, at any depth and size of the value.
 _brief = Repr()
 _brief.maxlevel = 3
 _brief.maxstring = _brief.maxother = SHOWN
@@ -49,7 +50,7 @@ def few(found: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def allowed(kind: type[msgspec.Struct], name: str) -> str:
-    """Return in words what ``kind`` allows in its member ``name``; nothing where it has no such member."""
+    """Return in words the values that ``kind`` allows in ``name``, or "" if it has no such member."""
     types = _types(kind)
     return "" if types.get(name, msgspec.Raw) is msgspec.Raw else _allowed(types[name])
 
@@ -60,7 +61,7 @@ def _types(kind: type[msgspec.Struct]) -> dict[str, Any]:
 
 
 def _allowed(kind: Any) -> str:
-    """What a value of this type may be, in words."""
+    """Return in words the values of this type."""
     info = inspect.type_info(kind)
     options = info.types if isinstance(info, inspect.UnionType) else (info,)
     return " or ".join(_words(option) for option in options)
@@ -101,7 +102,7 @@ def _shown(value: object) -> str:
 
 
 def _printable(name: object) -> str:
-    """``name`` as one line that UTF-8 can hold, cut to a length that can be shown."""
+    """Return ``name`` as one line that UTF-8 can hold, cut to a length that can be shown."""
     text = str(name)
     cut = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:SHOWN])
     return cut if len(text) <= SHOWN else f"{cut}…"

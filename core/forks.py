@@ -1,14 +1,16 @@
-"""What a process that is forked from ours does not get.
+"""The things of ours that a forked process does not get.
 
-A task may fork, by multiprocessing, os.fork or pty.fork. The child begins as a copy of us. With our descriptors it
-would hold our port, our clients and our locks after we have ended; a signal that it gets would be told to our event
-loop; and what a task returns in it would be a second answer. So before the child runs a line of its own
+A task may fork, by multiprocessing, os.fork or pty.fork. The child begins as a copy of us. With our
+descriptors it would hold our port, our clients and our locks after our end. Its signals would reach
+our event loop. A task that returns in it would give a second answer. So before the child runs a
+line of its own
 
-- all that ``keep`` and ``pipe`` were asked for is closed in it, and what ``in_child`` was given is called;
-- the signals that we act on do what they do in any program;
-- ``forked`` is true. Who calls a task calls ``end`` then, as soon as the task returns or raises.
+- all that ``keep`` and ``pipe`` know is closed in it, and each callback of ``in_child`` is called
+- the signals that we act on do in it as they do in any program
+- ``forked`` is true. The caller of a task then calls ``end`` as soon as the task returns or raises
 
-A program that is executed, as by subprocess, inherits nothing of ours, and none of this concerns it.
+A program that is executed, as by subprocess, inherits nothing of ours, and none of this concerns
+it.
 """
 
 from __future__ import annotations
@@ -25,17 +27,18 @@ from typing import NoReturn
 # Whether this process was forked from one of ours.
 forked = False
 
-# Held while a descriptor is opened or closed, and while a thread forks: no child has one that is not in the set.
+# Held while a descriptor is opened or closed, and while a thread forks: so every descriptor in a
+# child is in the set.
 _lock = threading.RLock()
 _kept: set[int] = set()
 _callbacks: list[Callable[[], object]] = []
 _signals: tuple[int, ...] = ()
-# Of each thread, while it forks: the signals that it had blocked.
+# For each thread, while it forks: the signals that it had blocked.
 _masks = threading.local()
 
 
 def pipe() -> tuple[int, int]:
-    """Return the two ends of a pipe that children do not have: to read and to write."""
+    """Return the two ends of a pipe that children do not have: for reading and for writing."""
     with _lock:
         ends = os.pipe()
         _kept.update(ends)
@@ -43,7 +46,7 @@ def pipe() -> tuple[int, int]:
 
 
 def keep(fd: int) -> int:
-    """Have a descriptor closed in children; return it. It is to be closed by ``close``."""
+    """Have a descriptor closed in children, and return it. Close it by ``close``."""
     with _lock:
         _kept.add(fd)
     return fd
@@ -57,18 +60,18 @@ def close(fd: int) -> None:
 
 
 def in_child(callback: Callable[[], object]) -> None:
-    """Have ``callback`` called first thing in each child."""
+    """Have ``callback`` called in each child before all else."""
     _callbacks.append(callback)
 
 
 def own_signals(numbers: Iterable[int]) -> None:
-    """Have these signals do in children what they do in any program."""
+    """Have these signals do in children as they do in any program."""
     global _signals
     _signals = tuple(numbers)
 
 
 def end() -> NoReturn:
-    """End a child that has come back from the task in which it was forked, as a program would end there."""
+    """End a child that came back from the task that forked it, as a program would end there."""
     error = sys.exception()
     code: object = 0
     if isinstance(error, KeyboardInterrupt):
@@ -78,14 +81,14 @@ def end() -> NoReturn:
     elif error is not None:
         code = 1
         with suppress(Exception):
-            # Not by sys.stderr, of which a thread that is not there any more may have the lock.
+            # Not by sys.stderr: a thread that the child does not have may hold its lock.
             os.write(2, "".join(traceback.format_exception(error)).encode(errors="replace"))
     os._exit(code & 0xFF if isinstance(code, int) else 1)
 
 
 def _before() -> None:
     _lock.acquire()
-    # Else a signal that comes before the child is put right is told to us.
+    # Otherwise a signal that comes before the child is put right would reach us.
     _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, _signals)
 
 
@@ -109,14 +112,14 @@ def _after_in_child() -> None:
             with suppress(Exception):
                 callback()
     finally:
-        # What the child itself opens and handles, its own children may have.
+        # The child's own children may have the things that it opens and handles itself.
         _kept.clear()
         _callbacks.clear()
         _signals = ()
         try:
             _after()
         except KeyboardInterrupt:
-            # It came before the child has begun, and nothing that is raised here would reach it.
+            # It came before the child began. An exception raised here would not reach the child.
             _end_by_sigint()
 
 

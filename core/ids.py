@@ -1,19 +1,21 @@
 """Job ids: 36 lower-case hex digits, 8 of a marker, 12 of the sequence number and 16 of a keyed tag.
 
-The marker tells who issued an id: the journal, or without one the run of the server. An id with another marker was
-issued elsewhere, or never: that cannot be known here (MisdirectedError).
+The marker names the issuer of an id: the journal, or without one the run of the server. An id with
+another marker was issued elsewhere, or never: that cannot be known here (MisdirectedError).
 
-The tag is a part of BLAKE2b (RFC 7693) under a secret of the server: a digest of 64 bytes has the tags of eight
-sequence numbers in a row. Nobody can make an id, so one whose tag is right was issued, and an id that is no longer on
-the board is told from one that never was with nothing stored: 410, not 404. The board keeps the tag of each row, so
-reading a status costs no hash.
+The tag is a part of BLAKE2b (RFC 7693) under a secret of the server: a digest of 64 bytes has the
+tags of eight sequence numbers in a row. Nobody can make an id, so an id with the right tag was
+issued. An id that is no longer on the board thus differs from one that was never issued, with
+nothing stored: 410, not 404. The board keeps the tag of each row, so reading a status costs no
+hash.
 
-Each start of a server adds a *salt* to the secret, for the numbers that are given from there on. So an id is never
-given twice, even where a number is: by a server that was started on an old copy of its journal.
+Each start of a server adds a *salt* to the secret, for the numbers that it gives from there on. So
+no id is given twice, even if a number is: by a server that was started on an old copy of its
+journal.
 
-The id of a batch has 40 digits: the marker, 12 of its first sequence number, 4 of how many jobs it has, and a tag over
-the two. The tags of batches are made under another personalization of BLAKE2b, so that neither kind of id can be made
-out of the other.
+The id of a batch has 40 digits: the marker, 12 of its first sequence number, 4 of its number of
+jobs, and a tag over the two. The tags of batches are made under another personalization of BLAKE2b,
+so neither kind of id can be made out of the other.
 """
 
 from __future__ import annotations
@@ -38,20 +40,20 @@ TAG_MASK = (1 << TAG_BITS) - 1
 SEQUENCE_BITS = 48
 SEQUENCE_LIMIT = 1 << SEQUENCE_BITS
 SEQUENCE_MASK = SEQUENCE_LIMIT - 1
-# Of the number of jobs in a batch.
+# Bits of the number of jobs in a batch.
 COUNT_BITS = 16
 COUNT_MASK = (1 << COUNT_BITS) - 1
 SECRET_BYTES = 32
 SALT_BYTES = 16
-# The tags of one digest, 2^3 of them: so many numbers have their tags under one salt.
+# The tags of one digest, 2^3 of them: this many numbers have their tags under one salt.
 _TAGS = Struct(">8Q")
 TOGETHER = 8
-# Numbers from which on a salt holds, and the salt; ascending.
+# (number, salt), ascending. A salt holds from its number on.
 Salts = Sequence[tuple[int, bytes]]
 
 
 class Ids:
-    """Makes and checks ids under one secret; each salt holds from its number on, a multiple of TOGETHER."""
+    """Makes and checks ids under one secret. Each salt holds from its number on, a multiple of TOGETHER."""
 
     def __init__(self, secret: bytes = b"", salts: Salts = ()) -> None:
         self.secret = secret or secrets.token_bytes(SECRET_BYTES)
@@ -62,7 +64,8 @@ class Ids:
         self._keyed_batch = [
             blake2b(key=self.secret + salt, digest_size=TAG_BITS // 8, person=b"batch") for _, salt in self.salts
         ]
-        # Which eight were made last, and what they are. One attribute, so that any thread sees both or neither.
+        # The last eight made, by number and tags. One attribute, so that any thread sees both or
+        # neither.
         self._made: tuple[int, tuple[int, ...]] = -1, ()
 
     def tag(self, sequence: int) -> int:
@@ -89,7 +92,7 @@ class Ids:
         return max(bisect_right(self._from, sequence) - 1, 0)
 
     def batch_tag(self, first: int, count: int) -> int:
-        """Return the tag of the batch of ``count`` jobs from ``first`` on; 64 bits."""
+        """Return the tag of the batch of ``count`` jobs from ``first`` on, 64 bits."""
         keyed = self._keyed_batch[self._salt_of(first)].copy()
         keyed.update(b"%012x%04x" % (first, count))
         return int.from_bytes(keyed.digest(), "big")
@@ -99,9 +102,9 @@ class Ids:
         return b"%b%012x%016x" % (self.marker, sequence, tag)
 
     def read(self, text: bytes) -> tuple[int, int]:
-        """Return (sequence number, tag) of a job id; zeros, which no job has, where it is none.
+        """Return (sequence number, tag) of a job id; zeros, which no job has, if it is no id.
 
-        Raises MisdirectedError where it has the form of an id and the marker of somebody else.
+        Raises MisdirectedError if it has the form of an id and the marker of another issuer.
         """
         number = self._number(text, LENGTH)
         return number >> TAG_BITS, number & TAG_MASK
@@ -111,7 +114,7 @@ class Ids:
         return b"%b%012x%04x%016x" % (self.marker, first, count, self.batch_tag(first, count))
 
     def read_batch(self, text: bytes) -> tuple[int, int]:
-        """Return (first sequence number, count) of a batch that was issued here; zeros where it was not.
+        """Return (first sequence number, count) of a batch that was issued here; otherwise zeros.
 
         Raises MisdirectedError as ``read`` does.
         """
@@ -121,7 +124,7 @@ class Ids:
         return (first, count) if first and number & TAG_MASK == self.batch_tag(first, count) else (0, 0)
 
     def _number(self, text: bytes, length: int) -> int:
-        """Return what follows the marker, a number; 0 where ``text`` has not the one form that we write."""
+        """Return the number behind the marker; 0 if ``text`` has not the one form that we write."""
         if len(text) != length or text != text.lower():
             return 0
         try:
@@ -134,7 +137,7 @@ class Ids:
 
 
 def has_form(text: bytes) -> bool:
-    """Whether ``text`` has the form of the id of a job or a batch, whoever issued it and however it is spelt."""
+    """Whether ``text`` has the form of the id of a job or a batch, from any issuer and in any case."""
     try:
         return len(unhexlify(text)) * 2 in (LENGTH, BATCH_LENGTH)
     except HexError:

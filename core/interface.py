@@ -1,7 +1,7 @@
-"""What every engine can do: the one view that the protocol has of it.
+"""The calls of every engine: the protocol's only view of one.
 
-A call that can answer at once returns its value. A call that has to wait, for a disk or for the end of a job, returns
-``Later``. Errors are raised by the call, or by ``Later.value``: each is a HeadwayError.
+A call that can answer at once returns its value. A call that has to wait, for a disk or for the end
+of a job, returns ``Later``. The call, or ``Later.value``, raises errors: each is a HeadwayError.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ class Later(Generic[Value]):
     __slots__ = ()
 
     def when_known(self, wake: Callable[[], object]) -> None:
-        """Have ``wake`` called once, when ``value`` has its answer. To be called once."""
+        """Have ``wake`` called once, when ``value`` has its answer. Call this once."""
         raise NotImplementedError
 
     def value(self) -> Value:
-        """Return the value, once ``wake`` was called. Raises the HeadwayError that came of it."""
+        """Return the value, after ``wake`` was called. Raises the HeadwayError that came instead."""
         raise NotImplementedError
 
     def hurry(self) -> None:
         """Wake now where that is possible: the client sends no more, and may have gone."""
 
     def cancel(self) -> None:
-        """Do not wake: the client has gone. What was asked for is done all the same."""
+        """Do not wake: the client has gone. The work asked for is done all the same."""
 
 
 # Known now, or later.
@@ -45,21 +45,21 @@ Soon: TypeAlias = Union[Value, Later[Value]]  # noqa: UP007 — a type alias ove
 
 
 class Submitted(msgspec.Struct, gc=False):
-    """A job that was taken; ``replayed``: it was taken before, under the same key."""
+    """An accepted job. ``replayed``: it was accepted before, under the same key."""
 
     status: Status
     replayed: bool = False
 
 
 class SubmittedBatch(msgspec.Struct, gc=False):
-    """A batch that was taken; ``replayed``: it was taken before, under the same key."""
+    """An accepted batch. ``replayed``: it was accepted before, under the same key."""
 
     status: BatchStatus
     replayed: bool = False
 
 
 class Cancel(Enum):
-    """What a cancellation did."""
+    """The effect of a cancellation."""
 
     # The job waited, and never ran.
     DROPPED = "dropped"
@@ -72,28 +72,28 @@ class Cancel(Enum):
 
 
 class Cancelled(msgspec.Struct, gc=False):
-    """What became of a job that a client gave up."""
+    """The outcome of a job's cancellation."""
 
     status: Status
     how: Cancel
 
 
 class CancelledBatch(msgspec.Struct, gc=False):
-    """What became of a batch that a client gave up; ``running``: some of its jobs are being interrupted."""
+    """The outcome of a batch's cancellation. ``running``: some of its jobs are being interrupted."""
 
     status: BatchStatus
     running: bool
 
 
 class Page(msgspec.Struct, gc=False):
-    """Jobs, newest first, and the cursor of those that follow; None where there are no more."""
+    """Jobs, newest first, and the cursor of the next page; None at the end."""
 
     jobs: list[Status]
     after: int | None
 
 
 class PolledRows(Protocol):
-    """The columns of the board that a poll reads, by row; see core/board/rows.py."""
+    """The columns of the board that a poll reads, by row (core/board/rows.py)."""
 
     rows: int
     live: memoryview[int]
@@ -109,7 +109,7 @@ class PolledRows(Protocol):
 class Polled(Protocol):
     """The rows of an engine that has them in this process, for the loop that answers polls."""
 
-    # With which all ids of this engine begin.
+    # The beginning of all ids of this engine.
     marker: bytes
 
     @property
@@ -120,92 +120,103 @@ class Polled(Protocol):
         """Return how many jobs will be taken before the queued one in ``row``."""
 
     def retry_after_ms(self, row: int, word: int, ahead: int, now: float) -> int:
-        """Return in how many milliseconds the client is to poll again, and promise it that poll."""
+        """Return the milliseconds until the client polls again, and promise it that poll."""
 
 
 class Engine(Protocol):
-    """Takes jobs, runs them, and knows what became of them. All times in seconds."""
+    """Accepts jobs, runs them, and knows their outcomes. All times in seconds."""
 
     # Whether an answer waits until it is on disk, or in another store.
     durable: bool
-    # None where no rows are in this process.
+    # None if no rows are in this process.
     polled: Polled | None
 
     @property
     def not_ready(self) -> str | None:
-        """Why no new jobs are wanted here, or None where they are."""
+        """Why no new jobs are wanted here; None if they are."""
 
     def peek(self, job_id: bytes) -> Soon[Status | None]:
-        """Return what is known of a job; None where it was never issued. Raises MisdirectedError."""
+        """Return the status of a job, or None if it was never issued. Raises MisdirectedError."""
 
     def peek_key(self, key: str) -> Soon[Status | None]:
-        """Return what is known of the job that came under a key; None where none did."""
+        """Return the status of the job under a key, or None if the key has none."""
 
     def peek_batch(self, batch_id: bytes) -> Soon[BatchStatus | None]:
-        """Return what is known of a batch; None where it was never issued. Raises MisdirectedError."""
+        """Return the status of a batch, or None if it was never issued. Raises MisdirectedError."""
 
     def list_jobs(self, state: State, after: int, limit: int) -> Soon[Page]:
-        """Return up to ``limit`` jobs in ``state``, newest first; ``after`` is the cursor of a page, 0 for the newest.
+        """Return up to ``limit`` jobs in ``state``, newest first.
 
-        A page may be shorter, or empty, although more follow: a call looks at a bounded number of jobs.
+        ``after`` is the cursor of a page, 0 for the newest. A page may be shorter, or empty,
+        although more follow: a call looks at a bounded number of jobs.
         """
 
     def list_batch(self, batch: BatchStatus) -> Soon[Sequence[tuple[bytes, int]]]:
         """Return (id, state) of each job of a batch that can still be read, in the order of their submission."""
 
     def result(self, status: Status) -> Soon[Result | None]:
-        """Return the result of a finished job, or the error of a failed one; None where it is not kept."""
+        """Return the result of a finished job, or the error of a failed one, or None if it is not kept."""
 
     def wait(self, status: Status, seconds: float) -> Later[Status]:
-        """Return the status of an active job once it has finished, in ``seconds``, or when a drain begins."""
+        """Return the status of an active job once it has finished, in ``seconds``, or at a drain."""
 
     def wait_batch(self, batch: BatchStatus, seconds: float) -> Later[BatchStatus]:
         """Return the status of a pending batch once all its jobs have finished, or as ``wait`` does."""
 
     def check_room(self, count: int = 1, payload_bytes: int = 0) -> None:
-        """Raise DrainingError, JournalFullError or QueueFullError where ``count`` jobs would be refused now."""
+        """Raise DrainingError, JournalFullError or QueueFullError if ``count`` jobs would be refused now."""
 
     def replay(self, key: Key) -> Soon[Submitted] | None:
-        """Return the job that was taken under ``key``; None where none was. Raises KeyReusedError."""
+        """Return the job that was accepted under ``key``, or None if none was. Raises KeyReusedError."""
 
     def replay_batch(self, key: Key) -> Soon[SubmittedBatch] | None:
-        """Return the batch that was taken under ``key``; None where none was. Raises KeyReusedError."""
+        """Return the batch that was accepted under ``key``, or None if none was. Raises KeyReusedError."""
 
     def submit(self, submission: Submission, key: Key | None = None) -> Soon[Submitted]:
-        """Take a job, or return the one that was taken under ``key``.
+        """Accept a job, or return the job that was accepted under ``key``.
 
-        Raises UnknownTaskError, KeyReusedError, or as ``check_room`` does; then nothing was changed.
+        Raises UnknownTaskError, KeyReusedError, or as ``check_room`` does. Then nothing was
+        changed.
         """
 
     def submit_batch(self, submissions: Sequence[Submission], key: Key | None = None) -> Soon[SubmittedBatch]:
-        """Take 1 to 1,000 jobs as a batch, all or none. Raises as ``submit`` does."""
+        """Accept 1 to 1,000 jobs as a batch, all or none. Raises as ``submit`` does."""
 
     def retry(self, status: Status, key: Key | None = None) -> Soon[Submitted]:
         """Resubmit a failed job as a new job. Raises NotFailedError, PayloadGoneError, or as ``submit`` does."""
 
     def cancel(self, status: Status) -> Soon[Cancelled]:
-        """End an active job; forget the result of a finished one. Raises JournalFullError."""
+        """End an active job, or forget the result of a finished one. Raises JournalFullError."""
 
     def cancel_batch(self, batch: BatchStatus) -> Soon[CancelledBatch]:
         """End the active jobs of a batch. Raises JournalFullError."""
 
     def retry_after_s(self, seconds: float = 1.0) -> float:
-        """Return in how many seconds, ``seconds`` or a little later, there is room for a request, and promise it."""
+        """Return the seconds until there is room for a request, and promise that room.
+
+        They are ``seconds`` or a little more.
+        """
 
     def counts(self) -> Counts:
-        """Return what the engine counts."""
+        """Return the engine's counts."""
 
     def start(self, on_fatal: Callable[[str], object]) -> None:
-        """Begin to run jobs, on the running loop. ``on_fatal`` gets a line when no job can be kept any more."""
+        """Begin to run jobs, on the running loop.
+
+        ``on_fatal`` gets a line when no job can be kept any more.
+        """
 
     async def drain(self, timeout_s: float) -> int:
-        """Refuse new jobs and wait for those that have to finish; return how many have not after ``timeout_s``."""
+        """Refuse new jobs and wait for those that have to finish.
+
+        Return the number that have not finished after ``timeout_s``.
+        """
 
     def resume(self) -> None:
-        """Take jobs again after a drain that came to nothing."""
+        """Accept jobs again after a drain that did not lead to an end."""
 
     async def stop(self) -> None:
-        """End workers, timers and chores; what is known can still be read."""
+        """End workers, timers and chores. All facts can still be read."""
 
     async def close(self) -> None:
-        """Let go of files and connections."""
+        """Release files and connections."""

@@ -1,7 +1,7 @@
 """A job and its life-cycle.
 
-MOVES is the one table of legal moves; the board refuses every other, and docs/protocol.md draws it. EXPIRED is
-never written: it is what a reader is told of a job whose row has aged or has been used again.
+MOVES is the one table of legal moves. The board refuses every other, and docs/protocol.md draws it.
+EXPIRED is never written: a reader gets it for a job whose row has aged or is used by another job.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from msgspec import Meta
 
 
 class State(IntEnum):
-    """Where a job stands; the value is the low byte of its row's live word."""
+    """The state of a job. The value is the low byte of its row's live word."""
 
     EMPTY = 0
     SCHEDULED = 1
@@ -57,7 +57,7 @@ class Reason(IntEnum):
 
 
 class Submission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a client asks for. Times in seconds; None: as the task says, else as config.yaml says."""
+    """A job as a client asks for it. Times in seconds. None: the task's, else that of config.yaml."""
 
     task: Annotated[str, Meta(min_length=1, max_length=200)]
     payload: msgspec.Raw = msgspec.Raw(b"null")
@@ -70,18 +70,24 @@ class Submission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Terms(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
-    """The terms of a job besides its task, payload and priority, as submitted or by default. Times in seconds."""
+    """The terms of a job besides task, payload and priority, as submitted or by default.
+
+    Times in seconds.
+    """
 
     # Of an attempt.
     timeout_s: float
     # Attempts after the first.
     retries: int
-    # From the submission to the end of the last attempt; None for no end.
+    # From the submission to the end of the last attempt. None: no end.
     deadline_s: float | None = None
 
     @classmethod
     def of(cls, submission: Submission, task: Task, timeout_s: float, retries: int) -> Terms:
-        """Return the terms of a submission; the last two hold where neither it nor its task says otherwise."""
+        """Return the terms of a submission.
+
+        ``timeout_s`` and ``retries`` are the defaults if neither it nor its task sets them.
+        """
         own = submission.retries if submission.retries is not None else task.retries
         return cls(
             submission.timeout or task.timeout_s or timeout_s,
@@ -90,7 +96,7 @@ class Terms(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         )
 
     def end(self, submitted: float) -> float:
-        """Return when a job fails that was submitted at a time, whatever it does; infinity for never."""
+        """Return the time at which a job of these terms fails in any state. Infinity: never."""
         return inf if self.deadline_s is None else submitted + self.deadline_s
 
 
@@ -100,14 +106,14 @@ decode_terms = msgspec.json.Decoder(Terms).decode
 
 
 class Job(msgspec.Struct, gc=False):
-    """What must be known of a job while it is active; its row on the board holds the rest."""
+    """The facts needed of a job while it is active. Its row on the board holds the rest."""
 
     sequence: int
     task: Task
     # JSON, as the client sent it.
     payload: bytes
     terms: Terms
-    # When the job fails whatever it does, of time.monotonic; infinity for never.
+    # The time at which the job fails in any state, of time.monotonic. Infinity: never.
     deadline: float
-    # The batch it came in, as ``batches.word`` has it; 0 for none.
+    # The batch of the job, as ``outcomes.word`` makes it. 0: none.
     batch: int = 0

@@ -1,4 +1,7 @@
-"""An engine with a journal takes a while to open; until then Recovering stands in for it."""
+"""The engine that the settings ask for.
+
+With a journal it takes a while to open. Until then Recovering stands in for it.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +21,18 @@ log = logging.getLogger(__name__)
 def open_engine(
     config: Config, registry: Registry, progress: Callable[[int], object], before: Carried | None = None
 ) -> LocalEngine:
-    """Open the engine that ``config`` describes; with a journal to be called outside of the event loop.
+    """Open the engine that ``config`` describes. With a journal, call it outside of the event loop.
 
-    Without one it goes on from ``before``, if there was an image of the program before this one. ``progress`` is told
-    now and then how many jobs were read. Raises JournalError where the journal cannot be used.
+    Without one it goes on from ``before``, if there was a previous process. ``progress`` gets, now
+    and then, the number of jobs read so far. Raises JournalError if the journal is unusable.
     """
     if config.journal.path is None:
         return LocalEngine(config, registry, before=before)
-    # Whatever directory a task enters later.
+    # Absolute, so that a task may change the directory.
     journal = Journal(Path(config.journal.path).absolute(), config.journal.sync)
     if journal.found.lost:
         log.error(
-            "%s: the last %d acknowledged commits are missing, which journal.sync: normal allows when the power goes",
+            "%s: the last %d acknowledged commits are missing, which journal.sync: normal allows after a loss of power",
             journal.path,
             journal.found.lost,
         )

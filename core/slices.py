@@ -1,7 +1,7 @@
-"""Work that is too long for one turn of the loop, or to keep the interpreter from it: done in slices.
+"""Work that would hold the loop, or the interpreter, for too long: done in slices.
 
-Whoever asks the server something meanwhile waits for a slice and not for all of it. What is done meanwhile is seen by
-the slices that follow, so each step has to look at what there is then.
+A request that comes meanwhile waits for a slice, not for all of the work. The slices that follow
+see its effects, so each step must look at the present state.
 """
 
 from __future__ import annotations
@@ -13,17 +13,20 @@ from typing import TypeVar
 
 # Seconds of a slice.
 SLICE_S = 0.001
-# Seconds of a slice of what is made of one job's payload or result, of which there may be many at once.
+# Seconds of a slice of work on one job's payload or result. There may be many of these at once.
 SHORT_SLICE_S = 0.0005
-# Seconds of a pause in a thread: another one that waits for the interpreter would have it after
-# sys.getswitchinterval() only.
+# Seconds of a pause in a thread. Without it, another thread that waits for the interpreter would
+# get it only after sys.getswitchinterval().
 PAUSE_S = 0.00005
 
 Made = TypeVar("Made")
 
 
 def in_slices(work: Iterator[object]) -> None:
-    """Do ``work``, a step for each item that it yields: a slice now, the others in the next turns of the loop."""
+    """Do ``work``, a step for each item that it yields.
+
+    A slice is done now, the others in the next turns of the loop.
+    """
     until = time.monotonic() + SLICE_S
     for _ in work:
         if time.monotonic() >= until:
@@ -32,7 +35,7 @@ def in_slices(work: Iterator[object]) -> None:
 
 
 def make(work: Generator[None, None, Made]) -> Made:
-    """Return what ``work`` makes, in a thread; the event loop may have the interpreter at each of its steps."""
+    """Return the value of ``work``, in a thread. The event loop can have the interpreter at each step."""
     while True:
         try:
             next(work)
@@ -43,7 +46,7 @@ def make(work: Generator[None, None, Made]) -> Made:
 
 
 async def make_on_loop(work: Generator[None, None, Made]) -> Made:
-    """Return what ``work`` makes, on the event loop, which has a turn at each of its steps."""
+    """Return the value of ``work``, on the event loop, which has a turn at each step."""
     while True:
         try:
             next(work)

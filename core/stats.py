@@ -1,4 +1,4 @@
-"""Counters and histograms, plain numbers that the loop adds to and a scrape reads."""
+"""Counters and histograms: plain numbers that the loop adds to and a scrape reads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from bisect import bisect_left
 
 import msgspec
 
-# Upper bounds in seconds, the last bucket being open; as Prometheus' client defaults, reaching further both ways.
+# Upper bounds in seconds. The last bucket is open. As the defaults of Prometheus' client, but
+# further at both ends.
 SECONDS_BOUNDS = (
     0.001,
     0.0025,
@@ -48,10 +49,11 @@ class Histogram:
 
 
 class Stats:
-    """What the engine counts; jobs by state are the board's own ``count``."""
+    """The engine's own counts. The board counts jobs by state (``count``)."""
 
     def __init__(self) -> None:
-        # From ready (or submitted) to the start of an attempt; from its start to its end.
+        # ``wait``: from ready (or submitted) to the start of an attempt. ``run``: from its start to
+        # its end.
         self.wait = Histogram()
         self.run = Histogram()
         self.retries = 0
@@ -62,14 +64,14 @@ class WorkerCounts(msgspec.Struct):
 
     count: int
     idle: int
-    # Attempts that ignored their cancellation, and whose place was given to another.
+    # Attempts that ignored their cancellation and lost their place to another.
     replacements: int
-    # Threads whose attempt is over and which have not returned.
+    # Threads whose attempt has ended and whose function has not returned.
     lost_threads: int
 
 
 class ProcessCounts(msgspec.Struct):
-    """Worker processes: those that serve, and how many ended for which reason."""
+    """Worker processes: those that serve, and those that ended, by reason."""
 
     up: int
     crashed: int
@@ -85,16 +87,16 @@ class JournalCounts(msgspec.Struct):
     pending: int
     # Jobs that retention has deleted.
     expired: int
-    # Of the file and its log on disk.
+    # Bytes of the file and its log on disk.
     size_bytes: int
     full: bool
     commit_seconds: Histogram
 
 
 class Counts(msgspec.Struct):
-    """What an engine counts, at one moment. Times in seconds."""
+    """All counts of an engine at one moment. Times in seconds."""
 
-    # By State; of the terminal ones, jobs that ever ended so.
+    # Jobs by State. Of the terminal states: all jobs that ever ended so.
     jobs: list[int]
     # Jobs that have not finished.
     active: int
@@ -103,7 +105,7 @@ class Counts(msgspec.Struct):
     payload_bytes: int
     oldest_queued_s: float
     retries: int
-    # From ready to the start of an attempt; from its start to its end.
+    # ``wait``: from ready to the start of an attempt. ``run``: from its start to its end.
     wait: Histogram
     run: Histogram
     run_mean_s: float
@@ -114,7 +116,7 @@ class Counts(msgspec.Struct):
     results_evicted: int
     rows: int
     row_bytes: int
-    # Of rows and rings, once all were used.
+    # Bytes of rows and rings, once all are used.
     memory_bytes: int
     workers: WorkerCounts
     # None where no task runs in a process.

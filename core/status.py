@@ -1,4 +1,4 @@
-"""What can be said of a job, and of a batch, at one moment."""
+"""All facts about a job, or about a batch, at one moment."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from headway.core.job import Reason, State
 
 
 class Status(msgspec.Struct, gc=False):
-    """What can be said of a job at one moment. Times are of time.monotonic, in seconds; 0.0: not yet."""
+    """All facts about a job at one moment. Times are of time.monotonic, in seconds; 0.0: not yet."""
 
     state: int
     sequence: int
@@ -15,11 +15,11 @@ class Status(msgspec.Struct, gc=False):
     id: bytes
     task: str
     attempt: int
-    # Percent, or None where the job has not reported any.
+    # Per cent. None: the job has reported none.
     progress: int | None
-    # Jobs that will be taken before this one; 0 where it is not queued.
+    # Jobs that will be taken before this one. 0 if it does not wait.
     position: int
-    # When to ask again; 0 where the job is over.
+    # Milliseconds until the client asks again. 0 if the job has finished.
     retry_after_ms: int
     submitted: float
     started: float
@@ -31,24 +31,28 @@ COUNT_MOST = 1000
 
 
 class BatchStatus(msgspec.Struct, gc=False):
-    """What can be said of a batch at one moment."""
+    """All facts about a batch at one moment."""
 
     id: bytes
     first: int
     count: int
-    # How many of its jobs are not over, succeeded, failed, and were cancelled: ``count`` in all. Zeros when it is gone.
+    # Its jobs that have not finished, succeeded, failed and were cancelled: ``count`` in all. Zeros
+    # once the batch is gone.
     pending: int
     succeeded: int
     failed: int
     cancelled: int
-    # Of how many the own status can no longer be read.
+    # Jobs without a status of their own any longer.
     expired: int
-    # When to ask again; 0 where no job is pending.
+    # Milliseconds until the client asks again. 0 if no job is pending.
     retry_after_ms: int
 
     @property
     def state(self) -> State:
-        """RUNNING while any job is pending, EXPIRED once none can be read; else FAILED, CANCELLED if any job is."""
+        """RUNNING while any job is pending, EXPIRED once none can be read.
+
+        Otherwise FAILED if any job failed, else CANCELLED if any was cancelled, else SUCCEEDED.
+        """
         if self.pending:
             return State.RUNNING
         if self.expired == self.count:

@@ -13,7 +13,7 @@ RETRIES_MOST = 1000
 
 
 class Lane(Enum):
-    """Where a task runs."""
+    """The place in which a task runs."""
 
     LOOP = "loop"
     THREAD = "thread"
@@ -21,21 +21,21 @@ class Lane(Enum):
 
 
 class Task(msgspec.Struct, frozen=True, eq=False):
-    """A registered function. Times in seconds; None: as config.yaml says."""
+    """A registered function. Times in seconds. None: the setting of config.yaml."""
 
     name: str
     function: Callable[..., Any]
-    # None: as config.yaml says.
+    # None: the setting of config.yaml.
     lane: Lane | None
     takes_context: bool
-    # Its place in the registry, which is what a row keeps.
+    # Its place in the registry, which a row keeps.
     index: int
-    # Of an attempt.
+    # Seconds of an attempt.
     timeout_s: float | None = None
     # Attempts after the first, after errors that are ``retry_on``.
     retries: int | None = None
     retry_on: tuple[type[BaseException], ...] = (Exception,)
-    # From the submission to the end of the last attempt.
+    # Seconds from the submission to the end of the last attempt.
     deadline_s: float | None = None
-    # How many of its jobs may run at once.
+    # The most of its jobs that run at once.
     max_concurrent: int | None = None

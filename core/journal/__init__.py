@@ -1,9 +1,11 @@
-"""What is on disk, when there is a journal: SQLite, one writer.
+"""The facts on disk, when there is a journal: SQLite, one writer.
 
-In reading order: ``journal``, what happened to every job; ``delivery``, what is not committed yet, whatever becomes of
-the writer; ``writer_link``, the writer seen from the loop; ``messages``, what the two tell each other; ``writer``, the
-process that commits; ``database``, the file that it writes to; ``statement``, how many changes become one; ``room``,
-which is taken before it is needed; ``expiry``, what retention has given up; ``schema``, what the file looks like and
-when it is refused; ``clock``, by which it is dated; ``watermark``, how a loss is noticed; ``startup``, what a start
-finds; ``attempts``, how often each job was begun; ``reader``, reading it; and for people ``report`` and ``salvage``.
+In reading order: ``journal`` has everything that happened to every job. ``delivery`` keeps the
+changes that are not committed yet, even if the writer dies. ``writer_link`` is the writer seen from
+the loop, ``messages`` the messages between the two, and ``writer`` the process that commits. It
+writes to a ``database``: ``statement`` makes one out of many changes, ``room`` is taken before it
+is needed, and ``expiry`` deletes the rows that retention has given up. ``schema`` has the tables,
+and the reasons to refuse a file. ``clock`` dates it, and ``watermark`` notices a loss. ``startup``
+is the journal as a start finds it, and ``attempts`` counts how often each job was begun. ``reader``
+reads the journal. For people there are ``report`` and ``salvage``.
 """

@@ -1,16 +1,17 @@
 """How often each job was begun, in a mapped file beside the journal.
 
-A job may be what the server dies of, in the very moment it begins; so that it is not begun for ever, its attempt has to
-be counted before. A commit for that would hold up every job. A store into a mapped page costs 0.3 µs, needs no system
-call, and the kernel keeps it through SIGKILL. A loss of power may undo the last stores: the counts in the journal,
-which follow a moment later, are then what is known.
+A job may be the cause of the server's death, at the very moment it begins. Its attempt is counted
+before, so that it is not begun for ever. A commit for that would hold up every job. A store into a
+mapped page costs 0.3 µs, needs no system call, and the kernel keeps it through SIGKILL. A loss of
+power may undo the last stores. The counts in the journal, which follow a moment later, are then the
+last known.
 
-One 64-bit word for each job that is in hand, begun and its end or its next attempt not yet in the journal, in whatever
-slot is free:
+The file has one 64-bit word for each job in hand, in any free slot. A job is in hand from its
+beginning until the journal has its end or its next attempt:
 
     bits 63..24 sequence number, its low 40 bits   23..12 attempt   11..0 check
 
-The check is the other bits, as a number, modulo a prime. A word whose check is wrong counts as none.
+The check is the other bits, as a number, modulo a prime. A word with a wrong check counts as none.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ SEQUENCE_MASK = (1 << 40) - 1
 ATTEMPT_BITS = 12
 ATTEMPT_MASK = (1 << ATTEMPT_BITS) - 1
 CHECK_BITS = 12
-# The largest prime of CHECK_BITS bits: whatever bit of the number or the attempt is flipped, the check is another.
+# The largest prime of CHECK_BITS bits: if any bit of the number or the attempt flips, the check
+# differs.
 CHECK_PRIME = 4093
 
 
 def beside(path: Path) -> Path:
-    """Return where the attempts of the journal at ``path`` are."""
+    """Return the path of the attempts of the journal at ``path``."""
     return path.with_name(f"{path.name}-attempts")
 
 
@@ -42,17 +44,17 @@ def word_of(sequence: int, attempt: int) -> int:
 
 
 class Attempts:
-    """The attempts of the journal at ``path``. Raises JournalError where its file cannot be read."""
+    """The attempts of the journal at ``path``. Raises JournalError if its file cannot be read."""
 
     def __init__(self, path: Path) -> None:
         self._path = beside(path)
-        # Low bits of the sequence number to attempt, of those that the last process began.
+        # Attempts that the last process began, by the low bits of the sequence number.
         self.before = self._read()
         # Empty until ``begin``.
         self._words = memoryview(b"").cast("Q")
-        # What ``begin`` was asked for and there was no room for.
+        # The arguments of a ``begin`` that found no room.
         self._lacking: tuple[int, list[tuple[int, int]]] | None = None
-        # Of the jobs in hand; and those that are free.
+        # Slots of the jobs in hand, and free slots.
         self._slot_of: dict[int, int] = {}
         self._free: list[int] = []
 
@@ -67,25 +69,26 @@ class Attempts:
         for word in memoryview(data[: len(data) // 8 * 8]).cast("Q"):
             sequence, attempt = word >> ATTEMPT_BITS + CHECK_BITS, word >> CHECK_BITS & ATTEMPT_MASK
             if word and word == word_of(sequence, attempt):
-                # A slot that came free keeps its word until another job has it.
+                # A freed slot keeps its word until another job has it.
                 found[sequence] = max(attempt, found.get(sequence, 0))
         return found
 
     def attempt(self, sequence: int) -> int:
-        """Return the last attempt at a job that the last process began; 0 where it began none."""
+        """Return the last attempt at a job that the last process began, or 0 if it began none."""
         return self.before.get(sequence & SEQUENCE_MASK, 0)
 
     def begin(self, most: int, kept: list[tuple[int, int]]) -> None:
-        """Start a new file for ``most`` jobs in hand, with (sequence, attempt) of those that the last process had.
+        """Start a new file for ``most`` jobs in hand.
 
-        Where there is no room for it the old one stays, and it is ``full`` until ``make`` finds room. Raises
-        JournalError where it cannot be written for another cause.
+        ``kept`` has (sequence, attempt) of those that the last process had. Without room the old
+        file stays, and it is ``full`` until ``make`` finds room. Raises JournalError if the file
+        cannot be written for another cause.
         """
         self._lacking = most, kept
         self.make()
 
     def make(self) -> None:
-        """Do what ``begin`` was asked for and could not; raises JournalError as that does."""
+        """Do the work of a ``begin`` that found no room. Raises JournalError as that does."""
         if self._lacking is None:
             return
         most, kept = self._lacking
@@ -98,7 +101,7 @@ class Attempts:
             new.unlink(missing_ok=True)
             file = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
-                # Written rather than made as a hole: a store for which there is no room later would be a SIGBUS.
+                # Written, not made as a hole: a later store without room would be a SIGBUS.
                 _write(file, memoryview(words).cast("B"))
                 self._words = memoryview(mmap.mmap(file, slots * 8)).cast("Q")
             finally:
@@ -119,7 +122,7 @@ class Attempts:
         slot = self._slot_of.get(sequence)
         if slot is None:
             slot = self._slot_of[sequence] = self._free.pop()
-        # As in ``word_of``, whose call is what ``make bench-journal`` shows.
+        # As in ``word_of``. ``make bench-journal`` shows the cost of a call.
         value = (sequence & SEQUENCE_MASK) << ATTEMPT_BITS | min(attempt, ATTEMPT_MASK)
         self._words[slot] = value << CHECK_BITS | value % CHECK_PRIME
 
@@ -129,7 +132,7 @@ class Attempts:
         return not self._free
 
     def release(self, sequence: int) -> None:
-        """The journal has the attempt, or the end, of a job."""
+        """Free the slot of a job: the journal has its attempt, or its end."""
         slot = self._slot_of.pop(sequence, None)
         if slot is not None:
             self._free.append(slot)

@@ -1,11 +1,12 @@
-"""The file of the journal and its mark: written to by one process alone, kept small, closed.
+"""The file of the journal and its mark: written by one process alone, kept small, closed.
 
-What order matters. room → commit → mark → telling → checkpoint: so no acknowledgement waits for a checkpoint, and no
-checkpoint lacks room.
+The order matters: room → commit → mark → acknowledgement → checkpoint. So no acknowledgement waits
+for a checkpoint, and no checkpoint lacks room.
 
-*The log* is bounded by bytes. A checkpoint begins when it has LOG_BYTES, whatever the number of commits. If a reader
-still needs it then, the next one begins an eighth of that later, and so on; the log starts over with the first commit
-after one that found no reader, and is cut back to LOG_BYTES. A reader of ours reads for one row or one chunk at a time.
+*The log* is bounded by bytes. A checkpoint begins when the log has LOG_BYTES, at any number of
+commits. If a reader still needs the log then, the next one begins an eighth of that later, and so
+on. The log starts over with the first commit after a checkpoint that found no reader, and is cut
+back to LOG_BYTES. Our readers read one row or one chunk at a time.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from headway.core.journal.room import Room, no_room
 from headway.core.journal.statement import APPLY, Change, put
 from headway.core.journal.watermark import Mark, beside
 
-# Bytes of the write-ahead log that begin a checkpoint, and to which the log file is cut back when it starts over. It
-# grows beyond by the commit that was under way, and by an eighth each time that a reader needs it.
+# Bytes of the write-ahead log that begin a checkpoint. The log file is cut back to them when it
+# starts over. It grows beyond by the commit under way, and by an eighth each time that a reader
+# needs it.
 LOG_BYTES = 8 << 20
 LOG_FRAMES = LOG_BYTES // schema.PAGE_BYTES
 # Seconds of deleting in one try while there is no room.
@@ -34,13 +36,13 @@ RELIEF_S = 0.1
 class File:
     """The file at ``path``, open as ``connection``, locked by ``mark``.
 
-    ``high`` is the highest sequence number that was ever given, ``run`` what is written down when it begins.
+    ``high`` is the highest sequence number ever given. ``run`` is written down at the beginning.
     """
 
     def __init__(
         self, path: Path, mark: Mark, connection: apsw.Connection, sync: schema.Sync, high: int, run: schema.Run
     ) -> None:
-        # Why there was no room at the last try; empty where there was.
+        # Why there was no room at the last try; empty if there was.
         self.full = ""
         # Jobs deleted by retention.
         self.expired = 0
@@ -49,7 +51,8 @@ class File:
         self._mark = mark
         self._connection = connection
         self._room = Room(path, connection)
-        # SQLite would delete the log and the shared memory, and a start on a full disk has no room to make them anew.
+        # SQLite would delete the log and the shared memory. A start on a full disk has no room to
+        # make them anew.
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         connection.execute(
             f"PRAGMA synchronous = {sync}; PRAGMA fullfsync = 1; PRAGMA wal_autocheckpoint = 0; "
@@ -57,19 +60,20 @@ class File:
         ).fetchall()
         meta = schema.Meta(connection)
         self.high = max(high, meta.high)
-        # The number of the last change that is in it.
+        # The number of the last change in the file.
         self.changes = meta.changes
         self._commits = meta.commits
-        # Whether it says that it is open.
+        # Whether the file says that it is open.
         self._begun = False
         # Frames of the log at the last look, and those that begin a checkpoint.
         self._looked, self._checkpoint_at = 0, LOG_FRAMES
 
     @classmethod
     def taken_over(cls, path: Path, sync: schema.Sync, lock: int, high: int, run: schema.Run) -> File:
-        """Open the file that another process has checked and handed over, with the descriptor of its lock.
+        """Open the file that another process has checked and handed over.
 
-        Raises JournalError where a commit is missing that was acknowledged since.
+        ``lock`` is the descriptor of its lock. Raises JournalError if a commit is missing that was
+        acknowledged since.
         """
         connection = schema.connect(path, apsw.SQLITE_OPEN_READWRITE)
         connection.set_busy_timeout(schema.BUSY_MS)
@@ -79,18 +83,22 @@ class File:
         return cls(path, mark, connection, sync, high, run)
 
     def begin(self, begun: bool = False) -> None:
-        """Say that it is open, by which clock and with which salt; bring it to the disk, as far as there is room.
+        """Say that the file is open, by which clock and with which salt, and bring it to the disk.
 
-        What the last process wrote is put there before anything is built on it: a sync of its may have failed. Nothing
-        is to be done where who handed it over has ``begun`` it.
+        It does so as far as there is room. The last process's writes are put on the disk before
+        anything is built on them: a sync of theirs may have failed. Nothing is left to do if the
+        process that handed over the file has ``begun`` it.
         """
         self._begun = begun
         if not begun and not self._with_room(self._begin):
-            # What is read meanwhile is on the disk at least; that needs no room.
+            # At least the data that is read meanwhile is on the disk. That needs no room.
             self._room.sync_log()
 
     def commit(self, batch: list[Change], last: int) -> bool:
-        """Commit a batch that ends with change number ``last``; False, with nothing done, where there is no room."""
+        """Commit a batch that ends with change number ``last``.
+
+        Return False, with nothing done, if there is no room.
+        """
 
         def write() -> None:
             if not self._begun:
@@ -105,7 +113,7 @@ class File:
             self._connection.execute("COMMIT")
             self.expired += jobs
 
-        # Where there is none, the log may be what takes it.
+        # Without room, the log may be the one that takes it.
         if not (self._with_room(write) or (self._with_room(self._checkpoint) and self._with_room(write))):
             return False
         self.changes = last
@@ -114,7 +122,7 @@ class File:
         return True
 
     def expire(self) -> bool:
-        """Delete a slice of what retention has given up; False where there was no room."""
+        """Delete a slice of the rows that retention has given up; False without room."""
         begun = time.perf_counter()
 
         def write() -> None:
@@ -134,7 +142,7 @@ class File:
         return True
 
     def relieve(self) -> None:
-        """While there is no room: make some, and see whether there is some now, which ``full`` tells afterwards."""
+        """Without room, make some and try again. ``full`` has the outcome afterwards."""
 
         def write() -> None:
             if not self._begun:
@@ -153,7 +161,7 @@ class File:
         """Begin a checkpoint if the log has grown long."""
         frames = self._frames()
         if frames < self._looked:
-            # It has started over.
+            # The log has started over.
             self._checkpoint_at = LOG_FRAMES
         self._looked = frames
         if frames >= self._checkpoint_at:
@@ -161,7 +169,7 @@ class File:
             self._with_room(self._checkpoint)
 
     def close(self) -> None:
-        """Say that all is written, and close; with no room it is as after a kill."""
+        """Say that all is written, and close. Without room the file is as after a kill."""
         if not self.full:
             self._with_room(self._finish)
         self._connection.close()
@@ -193,7 +201,7 @@ class File:
         return self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0]
 
     def _checkpoint(self) -> None:
-        """Copy the log into the file. The mark says while it lasts how long the log was: see schema.compare."""
+        """Copy the log into the file. Meanwhile the mark has the length of the log (see schema.compare)."""
         frames = self._frames()
         if frames > 0:
             self._mark.checkpoint(self._commits, frames)
@@ -203,7 +211,7 @@ class File:
             self._room.checkpointed()
 
     def _with_room(self, write: Callable[[], object]) -> bool:
-        """Do ``write``; False, with nothing done and ``full`` set, where there is no room for it."""
+        """Do ``write``. Without room for it return False, with nothing done and ``full`` set."""
         try:
             write()
         except (apsw.FullError, apsw.IOError, OSError) as error:

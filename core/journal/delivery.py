@@ -1,13 +1,15 @@
-"""The changes that are told to a writer, kept until they are committed, or refused; and the writers, one at a time.
+"""The changes sent to a writer, kept until they are committed or refused; and one writer at a time.
 
-**A writer may die** at any moment: it is killed, or memory is short. Another is started, which finds in the file the
-number of the last change that was committed. What is up to there is committed, and nobody has heard of it yet perhaps;
-all that comes after is not, and is told again. So nothing is lost and nothing done twice, and clients wait for a third
-of a second. The lock stays ours meanwhile, since the server has its descriptor as well. Writers that die again and
-again end the server.
+**A writer may die** at any moment: it is killed, or memory is short. Another is started, and finds
+in the file the number of the last change that was committed. The changes up to there are committed,
+though perhaps nobody has heard of it yet. All later ones are not, and are sent again. So nothing is
+lost and nothing done twice, and clients wait for a third of a second. The lock stays ours
+meanwhile, since the server has its descriptor as well. Writers that die again and again end the
+server.
 
-**No room**: the writer has dropped what was not committed. What clients have asked for is refused at once, and
-answered so; what has happened anyway, the ends of jobs above all, is told again and committed when there is room.
+**No room**: the writer has dropped the uncommitted changes. The requests of clients among them are
+refused and answered at once. Facts, above all the ends of jobs, are sent again and committed once
+there is room.
 """
 
 from __future__ import annotations
@@ -35,19 +37,21 @@ from headway.core.journal.schema import Run, Sync
 from headway.core.journal.statement import Change, is_recallable
 from headway.core.journal.writer_link import Link
 
-# Writers that may die in a row, with nothing committed in between, and seconds of that: past both it is fatal.
+# Writers that may die in a row, with nothing committed in between, and the seconds that this may
+# take. Beyond both it is fatal.
 DEATHS_MOST = 5
 DYING_S = 10.0
-# Seconds before another is started: none after the first death, then doubled each time up to a bound.
+# Seconds before another is started: none after the first death, then doubled each time, up to a
+# bound.
 AGAIN_S, AGAIN_MOST_S = 0.1, 1.0
 
 log = logging.getLogger(__name__)
 
 
 class Delivery:
-    """The way to the file at ``path``, by a writer that is started; raises OSError where that cannot be.
+    """The way to the file at ``path``, by a writer that it starts. Raises OSError if it cannot.
 
-    ``changes`` is the number of the last change that is in it.
+    ``changes`` is the number of the last change in the file.
     """
 
     def __init__(self, path: Path, sync: Sync, lock: int, run: Run, changes: int) -> None:
@@ -61,19 +65,19 @@ class Delivery:
         self._full_since = 0.0
         # The highest sequence number that was given.
         self.high = 0
-        # Jobs that ended as the so manieth or earlier are given up, and keys of jobs up to a number.
+        # Given up: jobs that ended at this place or earlier, and keys of jobs up to this number.
         self.place = self.key = 0
         # The number of the last change that was sent.
         self._sent = changes
         # (number of the last change, changes) of each message that is not committed.
         self._unsettled: deque[tuple[int, list[Change]]] = deque()
         self._era = 0
-        # Whether the next writer finds a file that is begun.
+        # Whether the next writer finds a file that has begun.
         self._begun = False
         # Writers that have died since the last commit, and since when, of time.monotonic.
         self._deaths = 0
         self._dying_since = 0.0
-        # Whether the writer has the file open; and how things stand with us.
+        # Whether the writer has the file open, and our own state.
         self._up = self._closing = self._failed = False
 
     def open(
@@ -85,10 +89,10 @@ class Delivery:
         on_expired: Callable[[int], object],
         on_fatal: Callable[[str], object],
     ) -> None:
-        """Have the writer begin, or go on where the file is ``begun``; what is sent before that waits for it.
+        """Have the writer begin, or go on if the file has ``begun``. Changes sent earlier wait for it.
 
-        ``on_commit`` gets what the writer said and up to which change all is committed or refused; ``on_full`` the
-        sequence numbers of the jobs whose changes were refused.
+        ``on_commit`` gets the writer's message and the number up to which all changes are committed
+        or refused. ``on_full`` gets the sequence numbers of the jobs whose changes were refused.
         """
         self._loop, self._on_commit, self._on_full = loop, on_commit, on_full
         self._on_expired, self._on_fatal = on_expired, on_fatal
@@ -97,7 +101,7 @@ class Delivery:
         self._begin()
 
     def send(self, last: int, changes: list[Change]) -> None:
-        """Send changes, the last of which is number ``last``; while there is no room those that can be are refused."""
+        """Send changes, the last of which is number ``last``. Without room, refuse those that can be."""
         self._sent = last
         if self.full:
             refused = [change[0] for change in changes if is_recallable(change)]
@@ -109,34 +113,34 @@ class Delivery:
                 self._link.send(Changes(self._era, last, changes, self.place, self.key))
 
     def expire(self, ended_before: float, keys_before: float) -> None:
-        """Have jobs deleted that ended before a time, and keys from before one, besides what is given up."""
+        """Have jobs deleted that ended before a time, and keys older than one, besides those given up."""
         if self._up:
             self._link.send(Expire(self.place, self.key, ended_before, keys_before))
 
     async def close(self) -> None:
-        """Have all committed that was sent, and the writer end."""
+        """Have the writer commit all that was sent, and end."""
         self._closing = True
         if self._up:
             self._link.send(Close())
         await self._ended
 
     def kill(self) -> None:
-        """End a writer that was never told to begin."""
+        """End a writer that was never asked to begin."""
         self._link.kill()
 
     def _begin(self) -> None:
         self._link.open(self._loop, self._hear, self._hung_up)
         self._era += 1
         self._link.send(Begin(self.high, self._era, self._run, self._begun))
-        # The next one comes after a death.
+        # The next writer comes after a death.
         self._begun = False
 
     def _tell_again(self) -> None:
-        """Tell all that is not committed."""
+        """Send again all changes that are not committed."""
         for last, changes in self._unsettled:
             self._link.send(Changes(self._era, last, changes, self.place, self.key))
 
-    # What the writer says.
+    # The messages of the writer.
 
     def _hear(self, message: FromWriter) -> None:
         if isinstance(message, Committed):
@@ -171,24 +175,24 @@ class Delivery:
         unsettled = self._unsettled
         while unsettled and unsettled[0][0] <= message.changes:
             unsettled.popleft()
-        # Those in between that are not there any more were refused.
+        # The missing ones in between were refused.
         self._on_commit(message, message.changes if unsettled else self._sent)
 
     def _have_room(self) -> None:
         if self.full:
             self.full = False
             seconds = time.monotonic() - self._full_since
-            log.warning("%s: there is room again after %.1f s: jobs are accepted again", self._path, seconds)
+            log.warning("%s: there is room again after %.1f s, changes are accepted again", self._path, seconds)
 
     def lack_room(self, why: str) -> None:
-        """Say once that there is no room."""
+        """Log once that there is no room."""
         if not self.full:
             self.full = True
             self._full_since = time.monotonic()
-            log.error("%s: no room (%s): jobs and DELETE answer 503 until there is; reads go on", self._path, why)
+            log.error("%s: no room (%s): changes are answered 503 until there is, reads go on", self._path, why)
 
     def _have_no_room(self, why: str) -> None:
-        """Give up what was refused, and tell again what must not be lost."""
+        """Give up the changes that were refused, and send again those that must not be lost."""
         self.lack_room(why)
         refused: list[int] = []
         kept: deque[tuple[int, list[Change]]] = deque()
@@ -213,7 +217,7 @@ class Delivery:
             self._fail(Failed(f"{self._path}: cannot be written: its writer {how}"))
             self._ended.set_result(None)
             return
-        log.warning("%s: its writer %s; another is started, and nothing is lost", self._path, how)
+        log.warning("%s: its writer %s, another is started and nothing is lost", self._path, how)
         self._loop.call_later(min(AGAIN_S * (2 ** (self._deaths - 1) - 1), AGAIN_MOST_S), self._start_again)
 
     def _start_again(self) -> None:

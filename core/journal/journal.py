@@ -1,21 +1,22 @@
-"""The journal: what happened to every job, on disk before anyone is told.
+"""The journal: everything that happened to every job, on disk before any client hears of it.
 
-**Promises.** ``on_commit(n)`` is called on the loop when the changes up to number ``n`` are committed (``sync: full``:
-and synced; ``normal``: safe from a killed process, not from a loss of power). Whatever was not committed when the
-process ends has not happened. A sequence number that was ever handed to ``submit`` is not given again, committed or
-not: a journal that was not closed begins ``SKIP`` numbers later.
+**Promises.** ``on_commit(n)`` is called on the loop when the changes up to number ``n`` are
+committed (``sync: full``: and synced; ``normal``: safe from a killed process, not from a loss of
+power). A change that is not committed when the process ends has not happened. A sequence number
+that was ever given to ``submit`` is not given again, committed or not: a journal that was not
+closed begins ``SKIP`` numbers later.
 
-**Who writes.** The loop gathers changes, and at the end of a turn in which there were any they go to the writer, a
-process of its own (see writer) that commits them: a batch is what came while the last one was committed. Results are
-read in a thread of their own.
+**Who writes.** The loop gathers changes. At the end of a turn with changes they go to the writer, a
+process of its own (see writer) that commits them. A batch is all changes that came while the last
+batch was committed. Results are read in a thread of their own.
 
-**What it costs.** The loop 2 µs a change: to make it, to encode it, to send it. docs/adr/0008 and 0012 have the
-figures and the forms that lost.
+**Costs.** The loop 2 µs a change: to make it, to encode it, to send it. docs/adr/0008 and 0012 have
+the figures and the forms that lost.
 
-**When it fails.** No room: ``on_full`` gets the numbers of the jobs whose submission, cancellation or deletion is
-refused and has no effect; other changes are kept and committed when there is room. A writer that dies is followed by
-another (see delivery). Any other error: ``on_fatal`` gets one line, nothing more is committed, and the process has to
-end.
+**Failures.** No room: ``on_full`` gets the numbers of the jobs whose submission, cancellation or
+deletion is refused and has no effect. Other changes are kept, and committed once there is room. A
+writer that dies is followed by another (see delivery). Any other error: ``on_fatal`` gets one line,
+nothing more is committed, and the process has to end.
 """
 
 from __future__ import annotations
@@ -36,35 +37,39 @@ from headway.core.journal.startup import Found
 from headway.core.journal.statement import ASKED, Change
 from headway.core.stats import Histogram
 
-# Turns of the loop after which a change is sent that no client waits for: under load it goes with the submissions that
-# come meanwhile, so that one commit serves both; else the loop comes to its third turn at once.
+# Turns of the loop after which a change is sent if no client waits for it. Under load it goes with
+# the submissions that come meanwhile, so one commit serves both. Otherwise the loop comes to its
+# third turn at once.
 LATER = 3
-# Bytes of bodies after which changes are sent at once: what is committed together bounds what the log may grow by.
+# Bytes of bodies after which changes are sent at once: the log may grow by one commit, and this
+# bounds it.
 SEND_BYTES = 1 << 20
 
 
 class Journal:
-    """The journal at ``path``, made where there is none. Raises JournalError where it cannot be used."""
+    """The journal at ``path``, made if there is none. Raises JournalError if it is unusable."""
 
     def __init__(self, path: Path, sync: schema.Sync = "full") -> None:
         self.path = path
         self.found = Found(path, sync)
         # The numbers of the last change that was appended, and of the last that is committed.
         self.appended = self.committed = self.found.changes
-        # Commits by this process and how long they took; jobs deleted by retention.
+        # Commits by this process and their seconds. Jobs deleted by retention.
         self.batches = 0
         self.commit_seconds = Histogram()
         self.expired = 0
-        # What was appended and not sent, the bytes of its bodies, and at the end of which turn of the loop it will be,
-        # 0: of none. A batch is never less than a turn, unless it is large.
+        # Changes that were appended and not sent, the bytes of their bodies, and the turns of the
+        # loop until they are sent (0: no send is due). A batch is never less than a turn, unless it
+        # is large.
         self._pending: list[Change] = []
         self._pending_bytes = 0
         self._turns = 0
         self._running = self._as_one = False
         try:
-            # So that there is one who has it open from here on: the file that readers and the writer share stays.
+            # From here on it always has a reader: so the file that readers and the writer share
+            # stays.
             self.reader = Reader(path)
-            # By the time that all is read it is ready.
+            # It is ready by the time that all is read.
             self.delivery = Delivery(path, sync, self.found.lock, self.found.run, self.appended)
         except JournalError:
             self.found.close()
@@ -78,7 +83,7 @@ class Journal:
 
     @property
     def full(self) -> bool:
-        """Whether there is no room; new submissions would only be refused."""
+        """Whether there is no room. New submissions would only be refused."""
         return self.delivery.full
 
     @property
@@ -87,7 +92,7 @@ class Journal:
         log = self.path.with_name(f"{self.path.name}-wal")
         return sum(found.stat().st_size for found in (self.path, log) if found.exists())
 
-    # What the loop calls. Each returns the number of the change, for on_commit.
+    # For the loop. Each returns the number of the change, for on_commit.
 
     def submit(
         self,
@@ -113,7 +118,10 @@ class Journal:
         )
 
     def retry(self, sequence: int, state: int, attempt: int, due: float | None, started: float) -> int:
-        """Record that a job waits for another attempt, due at a time or now; the last one was started at one."""
+        """Record that a job waits for another attempt.
+
+        It is due at ``due``, or now. The last attempt began at ``started``.
+        """
         return self._append((sequence, None, state, due, None, None, None, attempt, None, started, None, None, None))
 
     def end(
@@ -135,30 +143,36 @@ class Journal:
         )
 
     def cancel(self, sequence: int, attempt: int, started: float | None, ended: float, place: int) -> int:
-        """Record that a job ends because a client asked for it, the ``place``-th to end; no room refuses it."""
+        """Record that a client ended a job, the ``place``-th to end. Refused without room."""
         self._send_in(1)
         state = State.CANCELLED
         return self._append((sequence, None, state, None, None, 0, place, attempt, ended, started, None, ASKED, None))
 
     def forget_result(self, sequence: int) -> int:
-        """Record that the result of a job that is over was deleted; no room refuses it."""
+        """Record that the result of a finished job was deleted. Refused without room."""
         self._send_in(1)
         return self._append((sequence, *[None] * 10, 1, None))
 
     def give_up(self, place: int, key: int) -> None:
-        """Have the next commits delete jobs that ended as the ``place``-th or earlier, and keys up to job ``key``."""
+        """Have the next commits delete jobs that ended as the ``place``-th or earlier.
+
+        They also delete the keys of jobs up to number ``key``.
+        """
         self.delivery.place, self.delivery.key = place, key
 
     def expire(self, place: int, ended_before: float, key: int, keys_before: float) -> None:
-        """Have deleted what ``give_up`` says, jobs that ended before a time, and keys from before one."""
-        # After what was appended before.
+        """Have deleted: all that ``give_up`` names, jobs that ended before a time, and keys older than one."""
+        # After the changes appended before.
         self._send()
         self.give_up(place, key)
         self.delivery.expire(ended_before, keys_before)
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Have all that is appended within it, without awaiting, committed or refused as one; none if it raises."""
+        """Have all changes appended within it committed or refused as one.
+
+        Nothing may await within it. If it raises, none of them is kept.
+        """
         begun, count, body_bytes = self.appended, len(self._pending), self._pending_bytes
         self._as_one = True
         try:
@@ -181,7 +195,7 @@ class Journal:
         return self.appended
 
     def _send_in(self, turns: int) -> None:
-        """Have what is pending sent at the end of this turn of the loop, 1, or of a later one."""
+        """Have pending changes sent at the end of this turn of the loop, 1, or of a later one."""
         if not self._turns and self._running:
             self._loop.call_soon(self._end_of_turn)
             self._turns = turns
@@ -211,16 +225,16 @@ class Journal:
         on_full: Callable[[list[int]], object],
         on_fatal: Callable[[str], object],
     ) -> None:
-        """Have the writer begin; the functions are called on ``loop``, in the order of what happened."""
+        """Have the writer begin. The functions are called on ``loop``, in the order of events."""
         self._loop, self._on_commit = loop, on_commit
         self._running = True
         self.delivery.high = max(self.delivery.high, self.found.hand_over())
         self.delivery.open(loop, not self.found.full, self._committed, on_full, self._expired, on_fatal)
-        # For what was appended before.
+        # For the changes appended before.
         self._send()
 
     async def close(self) -> None:
-        """Commit what was appended, end the writer and close the file."""
+        """Commit all appended changes, end the writer and close the file."""
         if not self._running:
             self.abandon()
             return
@@ -230,12 +244,12 @@ class Journal:
         await apart(self.reader.close)
 
     def abandon(self) -> None:
-        """Close a journal that was not run; a start that comes to nothing."""
+        """Close a journal that was not run, because the start failed."""
         self.delivery.kill()
         self.reader.close()
         self.found.close()
 
-    # What the writer says.
+    # The messages of the writer.
 
     def _committed(self, message: Committed | Opened, settled: int) -> None:
         if isinstance(message, Committed):

@@ -1,11 +1,12 @@
-"""What the journal and its writer tell each other, in frames (core/processes/frames.py).
+"""The messages between the journal and its writer, in frames (core/processes/frames.py).
 
-Changes are numbered from 1 on in the order in which they are made, and a restart goes on where the last one ended. The
-changes of one message are committed, or refused, together.
+Changes are numbered from 1 on in their order. A restart goes on at the last number. The changes of
+one message are committed, or refused, together.
 
-*Eras.* When the disk is full the writer refuses all that was told to it and not committed, and begins an era. The
-journal decides what to send again, and sends it in the new era. What was under way meanwhile is of the old era, and the
-writer drops it: so no change overtakes an earlier one that was refused.
+*Eras.* When the disk is full, the writer refuses all changes that it got and did not commit, and
+begins an era. The journal decides which ones to send again, and sends them in the new era. Changes
+under way meanwhile are of the old era, and the writer drops them. So no change overtakes an earlier
+one that was refused.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from headway.core.processes.frames import LENGTH, Message
 
 
 class Begin(Message, frozen=True, tag=True):
-    """The file is yours to write to in this ``run``; ``high`` is the highest sequence number that was ever given.
+    """Write to the file from now on, in this ``run``.
 
-    ``begun``: it says that it is open, and all that is in it is on the disk.
+    ``high`` is the highest sequence number ever given. ``begun``: the file says that it is open,
+    and all of it is on the disk.
     """
 
     high: int
@@ -31,9 +33,10 @@ class Begin(Message, frozen=True, tag=True):
 
 
 class Changes(Message, frozen=True, tag=True):
-    """What has happened, up to change number ``last``.
+    """All that happened, up to change number ``last``.
 
-    By now jobs that ended as the ``place``-th or earlier are given up, and keys of jobs up to number ``key``.
+    By now jobs that ended as the ``place``-th or earlier are given up, and keys of jobs up to
+    number ``key``.
     """
 
     era: int
@@ -44,7 +47,7 @@ class Changes(Message, frozen=True, tag=True):
 
 
 class Expire(Message, frozen=True, tag=True):
-    """Delete what ``Changes`` says is given up, jobs that ended before a time, and keys from before one."""
+    """Delete the jobs and keys given up, as in ``Changes``, and those from before a time."""
 
     place: int
     key: int
@@ -53,18 +56,24 @@ class Expire(Message, frozen=True, tag=True):
 
 
 class Close(Message, frozen=True, tag=True):
-    """Commit what was told, close the file and end."""
+    """Commit all changes, close the file and end."""
 
 
 class Opened(Message, frozen=True, tag=True):
-    """The file is open, with the changes up to this number in it and on the disk; ``full``: it cannot be written."""
+    """The file is open, with the changes up to this number in it and on the disk.
+
+    ``full`` is the reason if the file cannot be written for want of room, otherwise empty.
+    """
 
     changes: int
     full: str
 
 
 class Committed(Message, frozen=True, tag=True):
-    """All changes up to this number are on disk; the last of them took ``seconds``, with ``expired`` jobs deleted."""
+    """All changes up to this number are on disk.
+
+    The last commit took ``seconds``, and ``expired`` jobs were deleted.
+    """
 
     changes: int
     seconds: float
@@ -72,20 +81,23 @@ class Committed(Message, frozen=True, tag=True):
 
 
 class NoRoom(Message, frozen=True, tag=True):
-    """There is no room, as ``why`` says: what was told and not committed is dropped, and ``era`` begins."""
+    """There is no room, for the reason ``why``, and ``era`` begins.
+
+    All changes that were sent and not committed are dropped.
+    """
 
     era: int
     why: str
 
 
 class Expired(Message, frozen=True, tag=True):
-    """So many more jobs were deleted."""
+    """More jobs were deleted: ``jobs`` of them."""
 
     jobs: int
 
 
 class Failed(Message, frozen=True, tag=True):
-    """Nothing is written any more; ``line`` says why."""
+    """Nothing is written any more, for the reason ``line``."""
 
     line: str
 
@@ -93,7 +105,7 @@ class Failed(Message, frozen=True, tag=True):
 ToWriter = Begin | Changes | Expire | Close
 FromWriter = Opened | Committed | NoRoom | Expired | Failed
 
-# Bytes read at once: what a pipe holds.
+# Bytes read at once: the capacity of a pipe.
 READ_BYTES = 1 << 16
 
 decode_to_writer = msgspec.msgpack.Decoder(ToWriter).decode
@@ -101,13 +113,13 @@ decode_from_writer = msgspec.msgpack.Decoder(FromWriter).decode
 
 
 class Frames:
-    """The frames in what was received so far."""
+    """Splits received bytes into frames."""
 
     def __init__(self) -> None:
         self._received = bytearray()
 
     def take(self, data: bytes) -> Iterator[bytes]:
-        """Yield the frames that are whole with ``data``; exhaust it before the next call."""
+        """Yield the frames that ``data`` completes. Exhaust it before the next call."""
         received = self._received
         received += data
         at = 0

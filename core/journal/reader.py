@@ -1,8 +1,8 @@
 """Reading a journal: at start-up, and one result at a time beside the writer.
 
-Nothing here writes to a journal. A start reads over the connection by which it has checked the file, before that is
-handed over; all else has a connection of its own, and in WAL neither side waits for the other. A read lasts for one row
-or one chunk, so the log can always be started over.
+Nothing here writes to a journal. A start reads over the connection that has checked the file,
+before the file is handed over. All others have a connection of their own, and in WAL neither side
+waits for the other. A read lasts for one row or one chunk, so the log can always start over.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from headway.core.journal.schema import CANCELLED, FAILED
 
 
 class Saved(NamedTuple):
-    """A job as it is in the file; what may be None is said in schema.TABLES."""
+    """A job as it is in the file. schema.TABLES says which may be None."""
 
     sequence: int
     state: int
@@ -41,7 +41,10 @@ class Saved(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """Jobs that are over, as columns in the order of their numbers; times are of another clock, 0.0 for not started."""
+    """Finished jobs, as columns in the order of their numbers.
+
+    Times are of another clock than the file's. 0.0: not started.
+    """
 
     sequence: tuple[int, ...]
     state: tuple[int, ...]
@@ -64,7 +67,7 @@ RUN = "first, salt"
 Key = tuple[int, str, bytes, float, int | None]
 Read = TypeVar("Read")
 
-# Rows read at once; with payloads, of which each can be large, fewer: no log can start over while they are read.
+# Rows read at once. With payloads, which may be large, fewer: no log can start over meanwhile.
 CHUNK = 10_000
 FEW = 100
 
@@ -80,8 +83,11 @@ def jobs(connection: apsw.Connection) -> Iterator[list[Saved]]:
 
 
 def ended(connection: apsw.Connection, after_place: int, after: float, wall: float) -> Iterator[Ended]:
-    """Return jobs that ended after the ``after_place``-th, and after a time, in chunks; ``wall`` is taken off times."""
-    # With +place the index on it is not used: they are wanted in another order.
+    """Return jobs that ended after the ``after_place``-th and after a time, in chunks.
+
+    ``wall`` is subtracted from their times.
+    """
+    # The + of +place keeps SQLite from that index: another order is wanted.
     sql = f"""SELECT sequence, state, attempt, reason, priority, task, submitted - ?3, coalesce(started - ?3, 0.0),
         ended - ?3, place, size IS NOT NULL FROM job
         WHERE sequence > ?4 AND +place > ?1 AND ended > ?2 ORDER BY sequence LIMIT {CHUNK}"""  # noqa: S608
@@ -94,23 +100,23 @@ def ended(connection: apsw.Connection, after_place: int, after: float, wall: flo
 
 
 def unfinished(connection: apsw.Connection) -> list[Saved]:
-    """Return the jobs that are not over, in the order of their numbers."""
+    """Return the jobs that have not finished, in the order of their numbers."""
     sql = f"SELECT {JOB} FROM job WHERE place IS NULL ORDER BY sequence"  # noqa: S608
     return [Saved._make(row) for row in connection.execute(sql)]
 
 
 def waiting(connection: apsw.Connection) -> int:
-    """Return how many jobs are not over."""
+    """Return how many jobs have not finished."""
     return one(connection, "SELECT count(*) FROM job WHERE place IS NULL")
 
 
 def last_place(connection: apsw.Connection) -> int:
-    """Return the number of the job that ended last, 0 where none is kept."""
+    """Return the number of the job that ended last, or 0 if none is kept."""
     return one(connection, "SELECT coalesce(max(place), 0) FROM job WHERE place IS NOT NULL")
 
 
 def latest(connection: apsw.Connection) -> float:
-    """Return the latest time at which anything happened; 0.0 where nothing did."""
+    """Return the latest time at which anything happened, or 0.0 if nothing did."""
     # Both are in the order of time.
     submitted = "SELECT submitted FROM job ORDER BY sequence DESC LIMIT 1"
     ended = "SELECT ended FROM job WHERE place IS NOT NULL ORDER BY place DESC LIMIT 1"
@@ -121,13 +127,13 @@ def latest(connection: apsw.Connection) -> float:
 
 
 def salts(connection: apsw.Connection) -> list[tuple[int, bytes]]:
-    """Return the salt of each start, and from which number on it holds."""
+    """Return the salt of each start, and the number from which it holds."""
     rows: list[Any] = connection.execute("SELECT first, salt FROM run ORDER BY first").fetchall()
     return rows
 
 
 def unsuccessful(connection: apsw.Connection) -> list[tuple[int, int, int]]:
-    """Return (batch, failed, cancelled) of each batch in which any job was, deleted ones included."""
+    """Return (batch, failed, cancelled) of each batch with such jobs, deleted ones included."""
     rows: list[Any] = connection.execute(
         f"SELECT batch, sum(failed), sum(cancelled) FROM (SELECT batch, state = {FAILED} AS failed, "  # noqa: S608
         f"state = {CANCELLED} AS cancelled FROM job WHERE batch IS NOT NULL AND state IN ({FAILED}, {CANCELLED}) "
@@ -137,7 +143,7 @@ def unsuccessful(connection: apsw.Connection) -> list[tuple[int, int, int]]:
 
 
 def keys(connection: apsw.Connection, after: int, since: float) -> Iterator[list[Key]]:
-    """Return the idempotency keys of jobs after number ``after`` that were used first since a time, oldest first."""
+    """Return the idempotency keys first used since a time by jobs after number ``after``, oldest first."""
     sql = f"SELECT {KEY} FROM keyed WHERE sequence > ? AND submitted >= ? ORDER BY sequence LIMIT {CHUNK}"  # noqa: S608
     while rows := connection.execute(sql, (after, since)).fetchall():
         found: list[Any] = rows
@@ -146,13 +152,13 @@ def keys(connection: apsw.Connection, after: int, since: float) -> Iterator[list
 
 
 def key_before(connection: apsw.Connection, most: int) -> int:
-    """Return the number of the last job whose idempotency key is not among the last ``most``; 0 where there is none."""
+    """Return the number of the last job whose key is not among the last ``most`` keys; 0 if there is none."""
     sql = f"SELECT coalesce((SELECT sequence FROM keyed ORDER BY sequence DESC LIMIT 1 OFFSET {most:d}), 0)"  # noqa: S608
     return one(connection, sql)
 
 
 class Reader:
-    """Reads results in a thread of its own, so that the loop never waits for the disk. Raises JournalError."""
+    """Reads results in a thread of its own: the loop never waits for the disk. Raises JournalError."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -160,14 +166,14 @@ class Reader:
         self._thread = ThreadPoolExecutor(1, "journal-reader")
 
     async def result(self, sequence: int) -> tuple[str, bytes] | None:
-        """Return media type and body of what a job returned, or of its error; None where nothing is kept.
+        """Return media type and body of a job's result, or of its error; None if nothing is kept.
 
-        Raises JournalError where the file is damaged there.
+        Raises JournalError if the file is damaged there.
         """
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._read, result, sequence)
 
     async def job(self, sequence: int) -> Saved | None:
-        """Return all that is kept of a job; raises JournalError as ``result`` does."""
+        """Return all that is kept of a job. Raises JournalError as ``result`` does."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._read, _job, sequence)
 
     def _read(self, what: Callable[[apsw.Connection, int], Read], sequence: int) -> Read:
@@ -177,7 +183,7 @@ class Reader:
             raise JournalError(f"{self._path}: job {sequence} cannot be read: {error}") from None
 
     def close(self) -> None:
-        """Finish what was asked for and close."""
+        """Finish the reads that were asked for, and close."""
         self._thread.submit(self._connection.close)
         self._thread.shutdown()
 

@@ -1,4 +1,7 @@
-"""What people are shown of a journal, which may be in use: is it whole, how much is in it, and all of it as lines."""
+"""A journal as people are shown it: whether it is whole, its counts, and all of it as lines.
+
+It may be in use meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,9 @@ from headway.core.journal.reader import Saved, jobs, result, salts
 
 
 def check(path: Path) -> list[str]:
-    """Return what is wrong with a journal, one line each; it may be in use."""
+    """Return the faults of a journal, one line each. It may be in use."""
     try:
-        # Before the journal: whatever the mark says, the journal then has at least that.
+        # Before the journal, so that the journal has at least the commits that the mark counts.
         marked = watermark.read(watermark.beside(path))
         connection = schema.open_reader(path)
         try:
@@ -31,7 +34,7 @@ def check(path: Path) -> list[str]:
 
 
 def stats(path: Path) -> dict[str, object]:
-    """Return counts and sizes; it may be in use."""
+    """Return counts and sizes. The journal may be in use."""
     connection = schema.open_reader(path)
     try:
         meta = schema.Meta(connection)
@@ -56,7 +59,7 @@ def stats(path: Path) -> dict[str, object]:
 
 
 def export(path: Path, out: BinaryIO) -> int:
-    """Write each job as a line of JSON, its payload and result in it; return how many. Raises JournalError."""
+    """Write each job as a line of JSON, with payload and result. Return their number. Raises JournalError."""
     connection = schema.open_reader(path)
     count = 0
     try:

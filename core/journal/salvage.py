@@ -1,7 +1,7 @@
-"""Saving what can be read of a journal that was refused.
+"""Saving the readable part of a journal that was refused.
 
-It is copied into a new one: first the rows of pages whose checksum is right, then, counted apart as doubtful, those
-that can be made out on the others. Pages that cannot be read are stepped over.
+It is copied into a new journal: first the rows of pages with a right checksum, then, counted apart
+as doubtful, those that can be made out on the other pages. Unreadable pages are stepped over.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from headway.core.journal.reader import GONE, JOB, KEY, RESULT, RUN, one
 
 # No key of a table can reach this: the word of a batch is the longest.
 WORD_LIMIT = SEQUENCE_LIMIT << COUNT_BITS - 1
-# Numbers tried one by one past a page that cannot be read; then twice as far each time.
+# Numbers tried one by one past an unreadable page. After that each step is twice as long.
 STEPS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What ``recover`` saved: rows in all, and of them those from pages whose checksum is wrong."""
+    """The rows that ``recover`` saved, and how many of them come from pages with a wrong checksum."""
 
     jobs: int
     results: int
     keys: int
     doubtful: int
-    # Whether the server's secret was read; if not, no id that was issued is known any more.
+    # Whether the server's secret was read. Without it, no id that was issued is known any more.
     ids_kept: bool
 
 
 def recover(path: Path, out: Path) -> Recovered:
-    """Save what can be read of a damaged journal into a new one at ``out``; the old one stays as it is."""
+    """Save the readable part of a damaged journal into a new one at ``out``. The old one stays as it is."""
     if out.exists():
-        raise JournalError(f"{out}: exists; name a file that does not")
+        raise JournalError(f"{out}: exists. Name a file that does not exist")
     source = schema.connect(path, apsw.SQLITE_OPEN_READWRITE)
     source.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     target: apsw.Connection | None = None
@@ -52,7 +52,7 @@ def recover(path: Path, out: Path) -> Recovered:
         doubtful = _copy(source, target, checked=False)
         saved, results, keyed = (one(target, f"SELECT count(*) FROM {name}") for name in ("job", "result", "keyed"))  # noqa: S608
         highest = one(target, "SELECT coalesce(max(sequence), 0) FROM job")
-        # Numbers that were given since are not known; no start has ever skipped as many.
+        # The numbers given since are unknown. No start has ever skipped as many.
         high = max(highest, meta.high if meta else 0) + 16 * schema.SKIP
         target.execute("UPDATE meta SET high = ? WHERE id = 1", (high,))
     except apsw.Error as error:
@@ -72,7 +72,7 @@ def _meta(source: apsw.Connection) -> schema.Meta | None:
 
 
 def _copy(source: apsw.Connection, target: apsw.Connection, checked: bool) -> int:
-    """Copy the rows that ``target`` does not have, and return how many."""
+    """Copy the rows that ``target`` does not have. Return their number."""
     source.execute(f"PRAGMA checksum_verification = {int(checked)}")
     before = target.total_changes()
     with target:
@@ -96,7 +96,7 @@ def _plausible(table: str, row: tuple[Any, ...]) -> bool:
 
 
 def _readable(source: apsw.Connection, sql: str) -> Iterator[tuple[Any, ...]]:
-    """The rows that can be read, stepping over those that cannot."""
+    """Yield the readable rows, stepping over the others."""
     last, missed = 0, 0
     while last < WORD_LIMIT:
         try:

@@ -1,20 +1,22 @@
-"""The journal's file: what is in it, how it is opened, and when it is refused.
+"""The journal's file: its tables, how it is opened, and when it is refused.
 
-``job`` has a row for each job, ``result`` the bodies by themselves (so that the rows stay small and a start need not
-read them), ``keyed`` the idempotency keys (which outlive their jobs), ``gone`` how many jobs of a batch did not succeed
-whose rows were deleted, while others are kept. ``run`` has the salt of each start (see ids). ``meta`` is one row: the
-server's secret, three counters (commits, the last change that is in them (see messages), and the highest sequence
-number ever committed, which deleting rows does not lower), and what the journal's clock goes by (see clock).
+``job`` has a row for each job. ``result`` has the bodies by themselves, so the rows stay small and
+a start need not read them. ``keyed`` has the idempotency keys, which outlive their jobs. ``gone``
+counts the jobs of a batch that did not succeed and whose rows were deleted, while others are kept.
+``run`` has the salt of each start (see ids). ``meta`` is one row. It has the server's secret, three
+counters and the data of the journal's clock (see clock). The counters are the commits, the last
+change that is in them (see messages), and the highest sequence number ever committed, which
+deleting rows does not lower.
 
-Every page bears a checksum (SQLite's own cksumvfs, part of apsw), checked whenever it is read; SQLite alone would
-not notice a flipped bit in a row. ``open_checked`` reads every page once and compares the count of commits with the
-mark (see watermark), so a file that is damaged, cut short or older than what was acknowledged is refused before
-anything is written to it; what SQLite would "repair" on the way is still there for ``recover``. It costs about a second
-a million jobs.
+Every page bears a checksum (SQLite's own cksumvfs, part of apsw), checked at each read. SQLite
+alone would not notice a flipped bit in a row. ``open_checked`` reads every page once and compares
+the count of commits with the mark (see watermark). So a file that is damaged, cut short or older
+than the acknowledgements is refused before anything is written to it. The parts that SQLite would
+"repair" on the way are still there for ``recover``. It costs about a second a million jobs.
 
-**When the schema changes**: raise VERSION and add to MIGRATIONS the SQL that takes the version before it to the new
-one. A file of a newer version is refused, as is an older one from which no SQL leads here; another older one is
-migrated in one transaction.
+**When the schema changes**: raise VERSION and add to MIGRATIONS the SQL that takes the version
+before it to the new one. A file of a newer version is refused, and so is an older one from which no
+SQL leads here. Another older one is migrated in one transaction.
 """
 
 from __future__ import annotations
@@ -33,28 +35,29 @@ from headway.core.journal import watermark
 
 Sync = Literal["full", "normal"]
 
-# 1 and 2 had ids of other kinds (before 0.1.0), which cannot be told from those that were never issued.
+# 1 and 2 had ids of other kinds (before 0.1.0). These look like ids that were never issued.
 VERSION = 4
-# From version → the SQL that leads to the next.
+# From a version → the SQL that leads to the next.
 MIGRATIONS = {
     3: """ALTER TABLE job ADD COLUMN terms BLOB NOT NULL DEFAULT x'';
     UPDATE job SET terms = CAST(json_object('timeout_s', timeout, 'retries', retries,
         'deadline_s', deadline - submitted) AS BLOB);
     ALTER TABLE job DROP COLUMN timeout; ALTER TABLE job DROP COLUMN retries; ALTER TABLE job DROP COLUMN deadline""",
 }
-# Sequence numbers left out after a kill. At most so many submissions may be uncommitted at once.
+# Sequence numbers left out after a kill. At most this many submissions may be uncommitted at once.
 SKIP = 1 << 20
-# Milliseconds to wait for a lock of SQLite's that another connection has for a moment.
+# Milliseconds to wait for a lock that another connection of SQLite's has for a moment.
 BUSY_MS = 5000
-# In the header of the file, bytes 68 to 71; user_version is at 60 to 63 (sqlite.org/fileformat).
+# In the header of the file at bytes 68 to 71. user_version is at 60 to 63 (sqlite.org/fileformat).
 APPLICATION = int.from_bytes(b"Hdwy", "big")
 PAGE_BYTES = 4096
 FAILED, CANCELLED = int(State.FAILED), int(State.CANCELLED)
 MAGIC = b"SQLite format 3\0"
 
-# Times are of the journal's clock, in seconds. What is NULL in ``job``: due where it was never delayed, ended and place
-# while the job is active, payload once it succeeded or was cancelled, size where it returned nothing, batch where it
-# came alone; else batch is the word of outcomes.
+# Times are of the journal's clock, in seconds. NULL in ``job``: ``due`` of a job that was never
+# delayed, ``ended`` and ``place`` of an active one, ``payload`` of one that succeeded or was
+# cancelled, ``size`` of one that returned nothing, ``batch`` of one that came alone. Otherwise
+# ``batch`` is the word of outcomes.
 TABLES = f"""
 CREATE TABLE meta (id INTEGER PRIMARY KEY, journal INTEGER NOT NULL, secret BLOB NOT NULL,
     commits INTEGER NOT NULL, high INTEGER NOT NULL, clean INTEGER NOT NULL,
@@ -81,7 +84,7 @@ END;
 
 
 class Run(NamedTuple):
-    """A run of the server: the salt of its ids, those from number ``first`` on, and the journal's clock (see clock)."""
+    """A run of the server: the salt of its ids from number ``first`` on, and the journal's clock (see clock)."""
 
     first: int
     salt: bytes
@@ -90,7 +93,7 @@ class Run(NamedTuple):
 
 
 class Meta:
-    """What ``meta`` holds, as it was when it was read."""
+    """The row of ``meta``, as it was when it was read."""
 
     __slots__ = ("boot", "changes", "clean", "commits", "epoch", "high", "journal", "secret", "skew")
 
@@ -105,14 +108,15 @@ class Meta:
         self.high: int = row[3]
         # Whether the last process closed the journal, rather than being killed.
         self.clean = bool(row[4])
-        # What the journal's clock went by: see clock.
+        # The data of the journal's clock (see clock).
         self.boot: str = row[5]
         self.epoch: float = row[6]
         self.skew: float = row[7]
         self.changes: int = row[8]
 
 
-# A text of several statements runs on only while its rows are fetched: a PRAGMA's answer is one. Hence .fetchall().
+# A text of several statements runs on only while its rows are fetched, and a PRAGMA's answer is a
+# row. Hence .fetchall().
 
 
 def connect(path: Path, flags: int) -> apsw.Connection:
@@ -121,12 +125,12 @@ def connect(path: Path, flags: int) -> apsw.Connection:
         try:
             sqlite_extra.load(apsw.Connection(":memory:"), "cksumvfs")
         except (sqlite_extra.NotAvailable, LookupError, apsw.Error):
-            raise JournalError("this build of apsw has no cksumvfs; install its wheel: pip install apsw") from None
+            raise JournalError("this build of apsw has no cksumvfs. Install its wheel: pip install apsw") from None
     return apsw.Connection(str(path), flags=flags, vfs="cksmvfs")
 
 
 def open_reader(path: Path) -> apsw.Connection:
-    """Open ``path`` for reading beside a writer; raises JournalError where it is no journal that we know."""
+    """Open ``path`` for reading beside a writer. Raises JournalError if it is no journal that we know."""
     try:
         connection = connect(path, apsw.SQLITE_OPEN_READONLY)
         connection.set_busy_timeout(1000)
@@ -140,24 +144,25 @@ def open_reader(path: Path) -> apsw.Connection:
 
 
 def check_open(path: Path, connection: apsw.Connection) -> None:
-    """Refuse what ``check_header`` refuses, where ``path`` is open already.
+    """Refuse the same files as ``check_header`` and older ones, when ``path`` is open already.
 
-    Not by reading the file: closing it would give up the locks that SQLite holds on it for this process.
+    Not by reading the file: closing it would give up the locks that SQLite holds on it for this
+    process.
     """
     application, version = (int(str(connection.pragma(name))) for name in ("application_id", "user_version"))
     _check_version(path, application, version)
     if version < VERSION:
         raise JournalError(
-            f"{path}: has schema {version}, not {VERSION}: start the server on it once, which migrates it"
+            f"{path}: has schema {version}, not {VERSION}. Start the server on it once to migrate it"
         )
 
 
 def create(path: Path, secret: bytes | None = None, high: int = 0) -> None:
-    """Make an empty journal; a kill leaves none or a whole one."""
+    """Make an empty journal. A kill leaves none, or a whole one."""
     new = path.with_name(f"{path.name}-new")
     for leftover in (new, new.with_name(f"{new.name}-wal"), new.with_name(f"{new.name}-shm")):
         leftover.unlink(missing_ok=True)
-    # Nobody else may ever read it; its log and its shared memory take the mode from it.
+    # Nobody else may ever read it. Its log and its shared memory take the mode from it.
     os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     connection = connect(new, apsw.SQLITE_OPEN_READWRITE)
     # The last 8 bytes of each page are its checksum.
@@ -177,28 +182,29 @@ def create(path: Path, secret: bytes | None = None, high: int = 0) -> None:
 
 
 def open_checked(path: Path, marked: watermark.Marked | None, sync: Sync) -> tuple[apsw.Connection, Meta, int]:
-    """Open a journal and make sure that nothing of it is lost; nothing is written.
+    """Open a journal and make sure that nothing of it is lost. Nothing is written.
 
-    Returns the connection, its meta row, and how many acknowledged commits are missing, which ``sync: normal`` may
-    lose with the power. Raises JournalError where the file is not ours, too new, or damaged.
+    Returns the connection, its meta row, and the number of acknowledged commits that are missing,
+    which ``sync: normal`` may lose with the power. Raises JournalError if the file is not ours, too
+    new, or damaged.
     """
     size = check_header(path)
     if path.stat().st_size < size and not (marked and marked.frames):
-        # SQLite would read zeros there. In mid-checkpoint it is the log that still has those pages.
+        # SQLite would read zeros there. In mid-checkpoint the log still has those pages.
         raise JournalError(
-            f"{path}: damaged: cut short; save what can be read with: headway journal recover {path} NEW"
+            f"{path}: damaged: cut short. Save the readable part with: headway journal recover {path} NEW"
         )
     connection = connect(path, apsw.SQLITE_OPEN_READWRITE)
     try:
-        # Closing must not write to a file that is then refused.
+        # Closing must not write to a file that is refused afterwards.
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         connection.set_busy_timeout(BUSY_MS)
         meta = verify(path, connection)
         missing = compare(path, connection, meta, marked)
         if missing and sync == "full":
             raise JournalError(
-                f"{path}: damaged: the last {missing} acknowledged commits are missing; "
-                f"save what is there with: headway journal recover {path} NEW"
+                f"{path}: damaged: the last {missing} acknowledged commits are missing. "
+                f"Save the rest with: headway journal recover {path} NEW"
             )
     except BaseException:
         connection.close()
@@ -207,7 +213,7 @@ def open_checked(path: Path, marked: watermark.Marked | None, sync: Sync) -> tup
 
 
 def check_header(path: Path) -> int:
-    """Refuse what is not a journal, or is of a version that cannot be read here, before SQLite touches it.
+    """Refuse a file that is no journal, or of an unreadable version, before SQLite touches it.
 
     Returns the bytes that the file must have at least.
     """
@@ -224,20 +230,20 @@ def check_header(path: Path) -> int:
 
 def _check_version(path: Path, application: int, version: int) -> None:
     if application != APPLICATION:
-        raise JournalError(f"{path}: is not a journal of Headway; name another file in journal.path")
+        raise JournalError(f"{path}: is not a journal of Headway. Name another file in journal.path")
     if version > VERSION:
         raise JournalError(
-            f"{path}: has schema {version} and this program knows {VERSION}; start the newer program that wrote it"
+            f"{path}: has schema {version} and this program knows {VERSION}. Start the newer program that wrote it"
         )
     if not all(before in MIGRATIONS for before in range(version, VERSION)):
         raise JournalError(
-            f"{path}: has schema {version}, whose ids this program does not know; let the program that wrote it finish "
-            "its jobs, then name another file in journal.path"
+            f"{path}: has schema {version}, with ids that this program does not know. Let the program that wrote it "
+            "finish its jobs, then name another file in journal.path"
         )
 
 
 def verify(path: Path, connection: apsw.Connection) -> Meta:
-    """Read every page and return the meta row; raises JournalError where one is damaged."""
+    """Read every page and return the meta row. Raises JournalError if one is damaged."""
     try:
         found = connection.pragma("quick_check")
         # Known once the first page was read.
@@ -248,29 +254,30 @@ def verify(path: Path, connection: apsw.Connection) -> Meta:
     except (apsw.Error, UnicodeDecodeError) as error:
         found = str(error)
     raise JournalError(
-        f"{path}: damaged ({' '.join(str(found).split())[:200]}); "
-        f"save what can be read with: headway journal recover {path} NEW"
+        f"{path}: damaged ({' '.join(str(found).split())[:200]}). "
+        f"Save the readable part with: headway journal recover {path} NEW"
     )
 
 
 def compare(path: Path, connection: apsw.Connection, meta: Meta, marked: watermark.Marked | None) -> int:
-    """Return how many acknowledged commits are missing; raises JournalError where that cannot be known."""
+    """Return how many acknowledged commits are missing. Raises JournalError if that cannot be known."""
     name = watermark.beside(path)
     if marked is None:
         if meta.clean:
             return 0
         raise JournalError(
-            f"{name}: is missing, and the journal was not closed: what it lost cannot be known; put the file back, "
-            f"or save what is there with: headway journal recover {path} NEW"
+            f"{name}: is missing, and the journal was not closed: its losses cannot be known. Put the file back, "
+            f"or save the rest with: headway journal recover {path} NEW"
         )
     if marked.journal != meta.journal:
-        raise JournalError(f"{name}: belongs to another journal than {path}; put its own back, or delete it")
+        raise JournalError(f"{name}: belongs to another journal than {path}. Put its own back, or delete it")
     frames = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0]
-    # Every write counts as a commit, so with more commits the checkpoint was over: what the mark says is old.
+    # Every write counts as a commit. With more commits the checkpoint was over, and the mark is
+    # old.
     if frames < marked.frames and meta.commits <= marked.begun:
         raise JournalError(
-            f"{path}-wal: damaged: cut short in mid-checkpoint, so pages of different ages are mixed; "
-            f"save what can be read with: headway journal recover {path} NEW"
+            f"{path}-wal: damaged: cut short in mid-checkpoint, so pages of different ages are mixed. "
+            f"Save the readable part with: headway journal recover {path} NEW"
         )
     return max(marked.commits - meta.commits, 0)
 

@@ -29,7 +29,7 @@ from headway.core.journal.schema import SKIP, Run
 
 
 class Found:
-    """The journal at ``path``, made where there is none. Raises JournalError where it cannot be used."""
+    """The journal at ``path``, made if there is none. Raises JournalError if it is unusable."""
 
     def __init__(self, path: Path, sync: schema.Sync) -> None:
         self._mark = watermark.Mark(watermark.beside(path))
@@ -44,23 +44,24 @@ class Found:
         if not path.exists():
             if marked is not None and marked.commits:
                 raise JournalError(
-                    f"{path}: is missing, and {watermark.beside(path)} says that it held {marked.commits} commits; "
-                    "put it back, or delete the mark too to begin anew"
+                    f"{path}: is missing, and {watermark.beside(path)} says that it held {marked.commits} commits. "
+                    "Put it back, or delete the mark too to begin anew"
                 )
             marked = None
         try:
             if not path.exists():
                 schema.create(path)
-            # ``lost``: acknowledged commits that are missing, which is possible with ``sync: normal`` only.
+            # ``lost``: missing acknowledged commits. Only ``sync: normal`` makes them possible.
             self._connection, meta, self.lost = schema.open_checked(path, marked, sync)
             schema.migrate(self._connection, path)
-            # The first sequence number that was never given. It has tags together with none that was.
+            # The first sequence number that was never given. It shares its digest of tags with no
+            # given one.
             self.next_sequence = meta.high + 1 + (0 if meta.clean else SKIP)
             if meta.high:
                 self.next_sequence = -(-self.next_sequence // TOGETHER) * TOGETHER
-            # The number of the last change that is in it.
+            # The number of the last change in the file.
             self.changes = meta.changes
-            # To be added to time.monotonic for the times in the journal.
+            # Added to time.monotonic it gives the times in the journal.
             self.epoch = clock.epoch(meta, latest(self._connection))
             first, salt = self.next_sequence // TOGETHER * TOGETHER, secrets.token_bytes(SALT_BYTES)
             self.run = Run(first, salt, clock.boot(), self.epoch)
@@ -78,7 +79,7 @@ class Found:
 
     @property
     def full(self) -> str:
-        """Why it could not be written to, for want of room; empty where it could."""
+        """Why the file could not be written to, for want of room; empty if it could."""
         return self._file.full
 
     @property
@@ -87,31 +88,34 @@ class Found:
         return self._mark.file
 
     def ended(self, after_place: int, after: float) -> Iterator[Ended]:
-        """Return jobs that ended after the ``after_place``-th, and after a time, in chunks; times of time.monotonic."""
+        """Return jobs that ended after the ``after_place``-th and after a time, in chunks.
+
+        Times are of time.monotonic.
+        """
         return ended(self._connection, after_place, after + self.epoch, self.epoch)
 
     def unsuccessful(self) -> list[tuple[int, int, int]]:
-        """Return (batch, failed, cancelled) of each batch in which any job was."""
+        """Return (batch, failed, cancelled) of each batch with such jobs."""
         return unsuccessful(self._connection)
 
     def unfinished(self) -> list[Saved]:
-        """Return the jobs that are not over, in the order of their numbers."""
+        """Return the jobs that have not finished, in the order of their numbers."""
         return unfinished(self._connection)
 
     def waiting(self) -> int:
-        """Return how many jobs are not over."""
+        """Return how many jobs have not finished."""
         return waiting(self._connection)
 
     def keyed(self, after: int, since: float) -> Iterator[list[Key]]:
-        """Return the idempotency keys of jobs after number ``after`` used first since a time, the oldest first."""
+        """Return the idempotency keys first used since a time by jobs after number ``after``, oldest first."""
         return keys(self._connection, after, since + self.epoch)
 
     def key_before(self, most: int) -> int:
-        """Return the number of the last job whose idempotency key is not among the last ``most``; 0 for none."""
+        """Return the number of the last job whose key is not among the last ``most`` keys; 0 if there is none."""
         return key_before(self._connection, most)
 
     def hand_over(self) -> int:
-        """Leave the file to the writer, and keep the lock; return the highest number that was ever given."""
+        """Leave the file to the writer, and keep the lock. Return the highest number ever given."""
         self._connection.close()
         self._mark.unmap()
         return self.next_sequence - 1
@@ -121,5 +125,5 @@ class Found:
         self._mark.close()
 
     def close(self) -> None:
-        """Close what was not handed over."""
+        """Close everything that was not handed over."""
         self._file.close()

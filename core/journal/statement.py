@@ -1,12 +1,13 @@
 """A batch: the changes of many jobs as one statement.
 
-A change is a row of COLUMNS, what it does not tell being NULL. The rows go as bound values into a view, and the view's
-trigger puts them where they belong, one after the other: a submission inserts, all else updates; results, keys and the
-seal (the count of commits and the highest sequence number) follow in the same statement. A statement outside of a
-transaction is one, from the first row to the synced commit. Values are bound as they are: bytes need no base64, floats
-no text.
+A change is a row of COLUMNS, NULL in those that it does not set. The rows go as bound values into a
+view, and the view's trigger puts them in their tables, one after the other. A submission inserts,
+all else updates. Results, keys and the seal (the count of commits and the highest sequence number)
+follow in the same statement. A statement outside of a transaction is one, from the first row to the
+synced commit. Values are bound as they are: bytes need no base64, floats no text.
 
-A row costs 4 to 6 µs. More rows than the largest statement takes are several statements in one transaction.
+A row costs 4 to 6 µs. More rows than the largest statement takes are several statements in one
+transaction.
 """
 
 from __future__ import annotations
@@ -18,23 +19,23 @@ from typing import Any
 import apsw
 from headway.core.job import State
 
-# Every value costs time to tell and to bind, so most columns have two meanings: of a row that has a task, which is a
-# submission, the first; of all others the second.
+# Every value costs time to send and to bind, so most columns have two meanings: the first in a row
+# with a task, which is a submission, the second in all others.
 COLUMNS = (
     *("sequence", "task", "state", "due", "payload_body", "priority_reason", "terms_place", "attempt"),
     *("ended", "submitted_started", "key_media", "digest_forgotten", "batch"),
 )
 TASK, BODY, DIGEST = (COLUMNS.index(name) for name in ("task", "payload_body", "digest_forgotten"))
-# In the digest of an end: a client asked for it, so that it can be refused. To SQL that is nothing.
+# In the digest of an end: a client asked for it, so it can be refused. To SQL that is nothing.
 ASKED = 0
 Change = tuple[Any, ...]
-# Rows of one statement. A batch takes the smallest that holds it and leaves the rest NULL, which costs as much to bind;
-# SQL longer than 16 KiB would not stay in apsw's cache of statements.
+# Rows of one statement. A batch takes the smallest that holds it and leaves the rest NULL, which
+# costs as much to bind. SQL longer than 16 KiB would not stay in apsw's cache of statements.
 SIZES = (1, 2, 4, 6, 8, *range(12, 64, 4), *range(64, 128, 8), *range(128, 256, 16), *range(256, 576, 64), 576)
-# What failed can be sent again, so its payload stays.
+# A failed job can be resubmitted, so its payload stays.
 FAILED = int(State.FAILED)
-# The row that ends a batch has sequence 0, the highest sequence number so far as its attempt, the skew as the time at
-# which it started, and the number of the last change as the time at which it is due.
+# The row that ends a batch has sequence 0. Its attempt is the highest sequence number so far, its
+# start the skew, its due time the number of the last change.
 APPLY = f"""
 CREATE TEMP VIEW change AS SELECT {", ".join(f"NULL AS {name}" for name in COLUMNS)};
 CREATE TEMP TRIGGER apply INSTEAD OF INSERT ON change BEGIN
@@ -68,12 +69,12 @@ _INSERT = {
 
 
 def is_recallable(change: Change) -> bool:
-    """Whether a change is a client's wish, which is refused where there is no room: a submission, a DELETE."""
+    """Whether a change is a client's wish (a submission, a DELETE), which is refused without room."""
     return change[TASK] is not None or change[DIGEST] is not None
 
 
 def put(connection: apsw.Connection, changes: list[Change], highest: int, last: int, skew: float) -> None:
-    """Commit ``changes`` and the seal that counts the commit; or make them part of the transaction that there is."""
+    """Commit ``changes`` and the seal that counts the commit, or add both to the present transaction."""
     rows = [*changes, (0, None, None, last, None, None, None, highest, None, skew, *[None] * 3)]
     most = SIZES[-1]
     if len(rows) <= most:

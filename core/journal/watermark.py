@@ -1,20 +1,21 @@
-"""The mark: a small file beside the journal that says how much of it was acknowledged, and who holds it.
+"""The mark: a small file beside the journal with the count of acknowledged commits, and its lock.
 
-SQLite drops a damaged end of its write-ahead log without a word, and a lost log file as well: to it they are
-commits that never finished. So the number of the last acknowledged commit is kept apart, in five 64-bit words that
-are mapped into memory:
+SQLite drops a damaged end of its write-ahead log without a word, and a lost log file as well: to it
+they are commits that never finished. So the number of the last acknowledged commit is kept apart,
+in five 64-bit words that are mapped into memory:
 
     magic | journal | commits acknowledged | commits when a checkpoint began | frames of the log then, 0 when it is over
 
-One writer, the process that commits; a store is one aligned word of 24 ns, with no system call, and the kernel keeps
-it through SIGKILL. It is written after the commit was synced and before anyone hears of it, so what it says was
-committed was committed; a journal with fewer commits has lost some. It is not synced itself: after a loss of power it
-may say less than was acknowledged (never more), and then only a loss down to what it says is noticed. Each count bears
-20 bits of CRC-32.
+One writer, the process that commits. A store is one aligned word of 24 ns, with no system call, and
+the kernel keeps it through SIGKILL. It is written after the commit was synced and before anyone
+hears of it. So every commit that it counts was committed, and a journal with fewer has lost some.
+The mark is not synced itself. After a loss of power it may count less than was acknowledged (never
+more), and then only a loss below its count is noticed. Each count bears 20 bits of CRC-32.
 
-The lock is that of flock: it goes with the last descriptor of the file as it was opened here, however the processes
-that have one end. So the server opens and locks the journal and gives the descriptor to each writer that it starts,
-and nobody comes in between. A process that a task forks lets go of it, or it would keep the journal.
+The lock is that of flock: it goes with the last descriptor of the file as it was opened here,
+however the processes that have one end. So the server opens and locks the journal, gives the
+descriptor to each writer that it starts, and nobody comes in between. A process that a task forks
+closes its copy, or it would keep the journal.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ BYTES = 40
 CHECK_BITS = 20
 CHECK_MASK = (1 << CHECK_BITS) - 1
 _MAGIC, _JOURNAL, _COMMITS, _BEGUN, _FRAMES = range(5)
-# Seconds that the processes of a server that was killed may take to be gone, and between two looks.
+# Seconds in which the processes of a killed server must be gone, and between two looks.
 LOCK_S = 1.0
 LOOK_S = 0.01
 
@@ -54,19 +55,19 @@ os.register_at_fork(after_in_child=_let_go)
 
 
 class Marked(NamedTuple):
-    """What a mark says."""
+    """The content of a mark."""
 
-    # The number that its journal bears in ``meta``.
+    # The number of its journal, as in ``meta``.
     journal: int
     # Commits that were acknowledged.
     commits: int
-    # When the last checkpoint began: commits, and frames of the log; 0 frames once it was over.
+    # When the last checkpoint began: commits, and frames of the log. 0 frames once it was over.
     begun: int
     frames: int
 
 
 def beside(path: Path) -> Path:
-    """Return where the mark of the journal at ``path`` is."""
+    """Return the path of the mark of the journal at ``path``."""
     return path.with_name(f"{path.name}-mark")
 
 
@@ -76,7 +77,7 @@ def sealed(count: int) -> int:
 
 
 def read(path: Path) -> Marked | None:
-    """Return what the mark at ``path`` says; None where there is none."""
+    """Return the content of the mark at ``path``, or None if there is none."""
     try:
         return _parse(path, path.read_bytes())
     except FileNotFoundError:
@@ -96,9 +97,10 @@ def _parse(path: Path, data: bytes) -> Marked | None:
 
 
 class Mark:
-    """The mark of one journal, locked. Raises JournalError where another process has the lock.
+    """The mark of one journal, locked. Raises JournalError if another process has the lock.
 
-    With ``file``, a descriptor of it that another process has opened, locked and ``begin`` has been called on.
+    With ``file``, a descriptor of it: another process has opened and locked it, and called
+    ``begin``.
     """
 
     def __init__(self, path: Path, file: int = -1) -> None:
@@ -127,17 +129,18 @@ class Mark:
                 return fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 if time.monotonic() > patience:
-                    raise JournalError(f"{self.path}: another process has this journal open; only one may") from None
+                    raise JournalError(f"{self.path}: another process has this journal open, only one may") from None
             time.sleep(LOOK_S)
 
     def read(self) -> Marked | None:
-        """Return what it says; None where it was never written."""
+        """Return its content, or None if it was never written."""
         return _parse(self.path, os.pread(self.file, BYTES + 1, 0))
 
     def begin(self, marked: Marked) -> None:
-        """Write the mark anew and map it; from here on the other methods may be called."""
+        """Write the mark anew and map it. From here on the other methods may be called."""
         words = (MAGIC, marked.journal, sealed(marked.commits), sealed(marked.begun), sealed(marked.frames))
-        # Written, not only mapped, so that the block exists and no later store can fail for want of room.
+        # Written, not only mapped: so the block exists and no later store can fail for want of
+        # room.
         os.pwrite(self.file, b"".join(word.to_bytes(8, sys.byteorder) for word in words), 0)
         os.fsync(self.file)
         sync_folder(self.path)
@@ -148,25 +151,25 @@ class Mark:
         self._words = memoryview(self._map).cast("Q")
 
     def unmap(self) -> None:
-        """Keep the lock only: the mapping would keep it in a process that is forked."""
+        """Keep the lock only: in a forked process the mapping would keep the lock."""
         if self._map is not None and self._words is not None:
             self._words.release()
-            # It has a descriptor of its own.
+            # The mapping has a descriptor of its own.
             self._map.close()
             self._map = self._words = None
 
     def acknowledge(self, commits: int) -> None:
-        """Note that ``commits`` commits are safe, before anyone is told."""
+        """Note that ``commits`` commits are durable, before anyone hears of it."""
         assert self._words is not None
         self._words[_COMMITS] = sealed(commits)
 
     def checkpoint(self, commits: int, frames: int) -> None:
         """Note that a log of ``frames`` frames is to be copied into the file; 0: that it is done.
 
-        To be synced before the copying begins, since until it is done the file alone is not whole.
+        Sync this before the copying begins: until the copying is done, the file alone is not whole.
         """
         assert self._words is not None
-        # In this order: what is between the two is a mark without a checkpoint.
+        # In this order: between the two stores the mark has no checkpoint.
         self._words[_BEGUN] = sealed(commits)
         self._words[_FRAMES] = sealed(frames)
 

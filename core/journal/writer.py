@@ -1,18 +1,21 @@
-"""The writer: a process of its own that commits what the journal tells it, and says so.
+"""The writer: a process of its own that commits the journal's changes and acknowledges them.
 
-It is not a thread, because that gives up the GIL in each ``sqlite3_step`` and waits for a busy loop to hand it back,
-as the loop then waits for the thread (docs/adr/0012). A batch is what came while the last one was committed.
+It is not a thread, because that gives up the GIL in each ``sqlite3_step`` and waits for a busy loop
+to hand it back, as the loop then waits for the thread (docs/adr/0012). A batch is all changes that
+came while the last one was committed.
 
-It may die at any moment. The file says up to which change it was written, and the journal, which has the rest, starts
-another (see delivery).
+It may die at any moment. The file has the number of the last change written to it. The journal has
+the others, and starts another writer (see delivery).
 
-It outlives the server by no more than the commit that it is at: it ends when the server's end of a pipe is closed or,
-where a program that a task has started holds that open, when it finds within LOOK_S that the server is not its parent
-any more. Signals are the server's to act on: the writer is born with them blocked.
+It outlives the server by no more than the commit that it is at. It ends when the server's end of a
+pipe is closed. If a program that a task has started holds that end open, it ends within LOOK_S,
+when it finds that the server is not its parent any more. Signals are the server's to act on: the
+writer is born with them blocked.
 
-**When it fails.** No room: all that was told and not committed is refused at once, and the journal sends again what
-must not be lost. That is tried each second; meanwhile the log is copied into the file and retention goes on, since both
-make room. Any other error: it is told, nothing more is committed.
+**Failures.** No room: all changes that were sent and not committed are refused at once, and the
+journal sends again those that must not be lost. The writer tries each second. Meanwhile the log is
+copied into the file and retention goes on, since both make room. Any other error: it is reported,
+and nothing more is committed.
 """
 
 from __future__ import annotations
@@ -42,26 +45,29 @@ from headway.core.journal.messages import (
 from headway.core.journal.statement import TASK, Change
 from headway.core.processes.frames import Message, frame
 
-# Seconds between two tries while there is no room; and between two looks at whether the server is there.
+# Seconds between two tries without room, and between two looks for the server.
 RETRY_S = 1.0
 LOOK_S = 0.25
 
 
 def main(path: str, sync: schema.Sync, read_fd: int, write_fd: int, lock: int) -> None:
-    """Write the journal at ``path``, whose lock is the descriptor ``lock``, as is told on ``read_fd``."""
+    """Write the journal at ``path``, with the changes from ``read_fd``.
+
+    ``lock`` is the descriptor of its lock.
+    """
     writer = Writer(Path(path), sync, read_fd, write_fd, lock)
-    # The server is gone, and whatever is not committed was never acknowledged.
+    # Suppressed: the server is gone, and no uncommitted change was ever acknowledged.
     with suppress(ConnectionError):
         try:
             writer.write()
         except ConnectionError:
             raise
-        except BaseException as error:  # noqa: BLE001 — whatever it is, nothing is committed any more
+        except BaseException as error:  # noqa: BLE001 — after any error nothing is committed any more
             writer.say(Failed(f"{path}: cannot be written: {one_line(error)}"))
 
 
 class Writer:
-    """Writes the journal at ``path``. Its methods raise ConnectionError where the server is gone."""
+    """Writes the journal at ``path``. Its methods raise ConnectionError if the server is gone."""
 
     def __init__(self, path: Path, sync: schema.Sync, read_fd: int, write_fd: int, lock: int) -> None:
         self._path = path
@@ -76,17 +82,17 @@ class Writer:
         self._frames = Frames()
         self._file: File | None = None
         self._pending: list[Change] = []
-        # The number of the last change that was told.
+        # The number of the last change received.
         self._last = 0
         self._era = 0
-        # Jobs deleted by retention, as the journal knows.
+        # Jobs deleted by retention, as reported to the journal.
         self._expired = 0
-        # There is no room, and the journal knows.
+        # There is no room, and the journal knows it.
         self._full = False
         self._closing = False
 
     def write(self) -> None:
-        """Do what is told until the journal is closed."""
+        """Follow the journal's messages until it closes."""
         while self._file is None:
             self._receive(wait=True)
         while self._turn(self._file):
@@ -94,19 +100,19 @@ class Writer:
         self._file.close()
 
     def say(self, message: Message) -> None:
-        """Tell the journal."""
+        """Send a message to the journal."""
         data = memoryview(frame(message))
         while data:
             data = data[os.write(self._write_fd, data) :]
 
     def _turn(self, file: File) -> bool:
-        """Do what is next; False when all is done and the journal is closing."""
+        """Do the next thing. Return False when all is done and the journal is closing."""
         if self._full:
             self._rest(RETRY_S)
             file.relieve()
         else:
             self._receive(wait=not (file.expiry.left or self._pending or self._closing))
-        # Closing: with no room what is pending is lost, and was never acknowledged.
+        # At the close without room, pending changes are lost, and were never acknowledged.
         last = self._closing
         if self._pending or (self._full and not file.full):
             self._commit(file)
@@ -115,7 +121,7 @@ class Writer:
         return not last
 
     def _receive(self, wait: bool) -> None:
-        """Take what is told; ``wait`` for it, or go on where there is nothing."""
+        """Take messages. ``wait`` for one, or go on if there is none."""
         while wait and not self._poll.poll(LOOK_S * 1000):
             if os.getppid() != self._server:
                 raise ConnectionResetError
@@ -151,14 +157,17 @@ class Writer:
         self.say(Opened(file.changes, file.full))
 
     def _rest(self, seconds: float) -> None:
-        """Wait for so long, whatever is told; closing cuts it short."""
+        """Wait this long, taking messages. Closing cuts it short."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0 and not self._closing:
             if self._poll.poll(left * 1000):
                 self._receive(wait=False)
 
     def _commit(self, file: File) -> None:
-        """Commit what was told, in its order; where there is no room refuse it, unless it waits for room already."""
+        """Commit the pending changes, in their order.
+
+        Without room refuse them, unless the journal waits for room already.
+        """
         begun = time.perf_counter()
         # Sequence numbers are submitted in ascending order.
         file.high = next((change[0] for change in reversed(self._pending) if change[TASK] is not None), file.high)
@@ -176,7 +185,7 @@ class Writer:
         self.say(NoRoom(self._era, why))
 
     def _tidy(self, file: File) -> None:
-        """Delete a slice of what retention has given up, and see that the log does not grow long."""
+        """Delete a slice of the rows that retention has given up, and keep the log from growing long."""
         if file.expiry.left:
             file.expire()
             if expired := self._newly_expired(file):
@@ -187,6 +196,6 @@ class Writer:
             self._refuse(file.full)
 
     def _newly_expired(self, file: File) -> int:
-        """Return how many jobs were deleted since the journal was told."""
+        """Return how many jobs were deleted since the last report to the journal."""
         before, self._expired = self._expired, file.expired
         return self._expired - before

@@ -1,6 +1,7 @@
 """The writer, seen from the loop: its start, its two pipes, its end.
 
-The pipes are read and written as the loop finds them ready; it never waits for the writer but to see how that died.
+The pipes are read and written as the loop finds them ready. The loop waits for the writer only to
+see how it died.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from headway.core.processes.spawn import how_it_ended, start
 
 # Signals on which the server acts, and the writer does not.
 SERVERS_OWN = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-# Seconds after which a writer that has hung up is called dead without knowing how it died.
+# Seconds after which a writer that hung up counts as dead, even if the way it died is unknown.
 DYING_S = 1.0
 
 
 class Link:
-    """The link to a writer of the journal at ``path``, which is started; raises OSError where that cannot be."""
+    """The link to a writer of the journal at ``path``, which it starts. Raises OSError if it cannot."""
 
-    # Where the writer's ``main`` is.
+    # The module of the writer's ``main``.
     module = "headway.core.journal.writer"
 
     def __init__(self, path: Path, sync: Sync, lock: int) -> None:
@@ -39,7 +40,7 @@ class Link:
         given = {"path": str(path), "sync": sync, "read_fd": their_read, "write_fd": their_write, "lock": lock}
         before = signal.pthread_sigmask(signal.SIG_BLOCK, SERVERS_OWN)
         try:
-            # In our session: who kills us as a group kills it too.
+            # In our session: a kill of our process group kills it too.
             self._process = start(self.module, given, (their_read, their_write, lock), new_session=False)
         except OSError:
             self._close()
@@ -48,7 +49,7 @@ class Link:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             forks.close(their_read)
             forks.close(their_write)
-        # What the pipe did not take yet.
+        # Frames that the pipe did not take yet.
         self._unsent: deque[memoryview] = deque()
         self._frames = Frames()
 
@@ -58,12 +59,18 @@ class Link:
         hear: Callable[[FromWriter], object],
         hung_up: Callable[[str], object],
     ) -> None:
-        """From here on ``send`` may be called; ``hear`` gets what the writer says, ``hung_up`` how it ended."""
+        """Start to receive. From here on ``send`` may be called.
+
+        ``hear`` gets the writer's messages, ``hung_up`` how it ended.
+        """
         self._loop, self._hear, self._hung_up = loop, hear, hung_up
         loop.add_reader(self._read_fd, self._read)
 
     def send(self, message: ToWriter) -> None:
-        """Send what the pipe takes now, and the rest when it takes more; nothing once the writer has hung up."""
+        """Send as much as the pipe takes now, and the rest when it takes more.
+
+        After the writer has hung up this does nothing.
+        """
         if self._write_fd < 0:
             return
         self._unsent.append(memoryview(frame(message)))
@@ -89,7 +96,7 @@ class Link:
             self._loop.add_writer(self._write_fd, self._write)
             return
         except OSError:
-            # It has ended, and is read to.
+            # It has ended. Its last messages are still read.
             unsent.clear()
         self._loop.remove_writer(self._write_fd)
 

@@ -1,8 +1,9 @@
-"""The jobs that are not over, from their submission to their end.
+"""The unfinished jobs, from their submission to their end.
 
-A job begins with ``begin``, is claimed by a worker, settled when an attempt is over, tried again or ended;
-deadlines and delays act on it in between. Every change of state goes through the board; this file decides which one it
-is. All of it runs on one event loop and none of it awaits, so each call sees and leaves the board whole.
+``begin`` starts a job, a worker claims it, the end of an attempt settles it, and it is tried again
+or ended. Deadlines and delays act on it in between. Every change of state goes through the board.
+This file decides the change. All of it runs on one event loop and none of it awaits, so each call
+sees and leaves the board whole.
 
 One timer serves all delays and deadlines: it is set for the earliest.
 """
@@ -42,7 +43,7 @@ from headway.core.tasks.result import Result
 from headway.core.work.outcome import Outcome
 from headway.core.work.workers import Workers
 
-# What a job says that failed at its deadline without running.
+# The error of a job that failed at its deadline without running.
 PAST_DEADLINE = "its deadline came before an attempt succeeded"
 
 log = logging.getLogger(__name__)
@@ -52,19 +53,22 @@ RUNNING, FAILED = State.RUNNING, State.FAILED
 
 
 class Active:
-    """The active jobs by sequence number; all that is kept of the others is their row and their result.
+    """The active jobs by sequence number. The others have only a row, and a result.
 
-    ``waiting`` is how many jobs there are from before, which may be more than the queue takes now.
+    ``waiting`` is the number of jobs of previous processes. It may be more than the queue accepts
+    now.
     """
 
     def __init__(self, config: Config, registry: Registry, keys: Ids, board: Board, waiting: int = 0) -> None:
         self.config = config
         self.ids = keys
         self.board = board
-        # How many jobs may run in processes: as many as are up, so that none is called running that has no process.
+        # The jobs that may run in processes: as many as processes are up. So no job without a
+        # process is called running.
         self._process_limit = Limit(0)
-        # How many functions may be in threads, those included that were given up: no more are claimed. Above
-        # ``lost_threads`` the server is not ready; as many as there are workers are kept for the jobs that it has.
+        # The functions that may be in threads, those given up included: no more are claimed. Above
+        # ``lost_threads`` the server is not ready. As many as there are workers are kept for the
+        # jobs that it has.
         threads = Limit(config.workers + config.limits.lost_threads + config.workers)
         limits = _limits(config, registry, self._process_limit, threads)
         self.queue = Queue(board, config.queue.size, max(config.queue.size, waiting) + config.workers, limits)
@@ -88,12 +92,12 @@ class Active:
         )
         if self.workers.processes is not None:
             self.workers.processes.on_up = self.workers.wake
-        # When jobs that wait fail because their deadline has come.
+        # The deadlines of waiting jobs, at which these fail.
         self.deadlines = Schedule()
         self.waiters = Waiters()
-        # By sequence number, in the order of the changes; always empty without a journal.
+        # By sequence number, in the order of the changes. Always empty without a journal.
         self._uncommitted: dict[int, Uncommitted] = {}
-        # Set when there is no job, for who waits for that.
+        # Set when there is no job, while a call waits for that.
         self._none: asyncio.Event | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
@@ -102,39 +106,42 @@ class Active:
         return len(self.jobs)
 
     def start(self, on_fatal: Callable[[str], object]) -> None:
-        """Start the workers on the running loop. ``on_fatal`` is what to call when no job can be kept any more."""
+        """Start the workers on the running loop.
+
+        ``on_fatal`` is called when no job can be kept any more.
+        """
         self.workers.start()
 
     def together(self) -> AbstractContextManager[None]:
-        """Have all that is begun within it taken, or rejected, as one: in memory it is."""
+        """Have all jobs begun within it accepted, or rejected, as one: in memory they are."""
         return nullcontext()
 
     def expire(self, now: float) -> Iterable[object]:
-        """Delete what retention has given up: in memory there is nothing to do, since its row is used again."""
+        """Delete the jobs that retention has given up. In memory their rows are used again."""
         return ()
 
     def uncommitted(self, sequence: int) -> Uncommitted | None:
-        """Return the last change of a job while it is not on disk; nobody is to be told of it before it is."""
+        """Return the last change of a job while it is not on disk. No client may hear of it before."""
         return self._uncommitted.get(sequence)
 
     def last_uncommitted(self, sequences: Sequence[int]) -> Uncommitted | None:
-        """Return the change of these jobs that is committed last; None where all are."""
+        """Return the last of these jobs' changes to be committed, or None if all are."""
         changes = [self._uncommitted[sequence] for sequence in sequences if sequence in self._uncommitted]
         return max(changes, key=lambda change: change.number, default=None)
 
     async def finish(self, timeout_s: float) -> int:
-        """Wait until all jobs are over; return how many are not."""
+        """Wait until all jobs have finished. Return how many have not."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self.wait_for_none(), timeout_s)
         return len(self)
 
     @property
     def full(self) -> bool:
-        """Whether there is no room to keep what is done on disk: in memory nothing is kept there."""
+        """Whether the disk has no room for changes. In memory nothing goes there."""
         return False
 
     def resume(self) -> None:
-        """Go on after a ``finish`` that came to nothing: in memory all has gone on anyway."""
+        """Go on after a ``finish`` that failed. In memory everything has gone on anyway."""
 
     async def wait_for_none(self) -> None:
         """Wait until there is no active job."""
@@ -149,10 +156,10 @@ class Active:
         await self.workers.stop()
 
     async def close(self) -> None:
-        """Let go of where the jobs are kept: in memory that is nowhere."""
+        """Close the place where the jobs are kept. In memory there is none."""
 
     def begin(self, job: Job, delay: float, now: float, key: Key | None = None) -> None:
-        """A job has its row: let it wait for its turn. ``key`` is for clients that send it again."""
+        """Let a job that has its row wait for its turn. ``key`` is for clients that submit it again."""
         self._let_wait(job, delay, now, key)
         self.workers.wake()
 
@@ -179,9 +186,9 @@ class Active:
         self._end(job, State.CANCELLED, time.monotonic())
 
     def forget(self, sequence: int) -> None:
-        """Forget the result of a job that is over."""
+        """Forget the result of a finished job."""
         self.results.forget(sequence)
-        # It had one, and it is gone; without this it would be told as null.
+        # It had a result, which is gone. Without this the result would be ``null``.
         self.board.has_result[self.board.at(sequence)] = 1
 
     def _claim(self, now: float) -> Job | None:
@@ -197,7 +204,7 @@ class Active:
         return self.jobs[sequence]
 
     def _settle(self, job: Job, outcome: Outcome, now: float) -> None:
-        """An attempt is over: try again, or end the job."""
+        """End an attempt: try again, or end the job."""
         board = self.board
         ran = now - board.started[board.at(job.sequence)]
         self.stats.run.add(ran)
@@ -227,7 +234,7 @@ class Active:
     def _end(
         self, job: Job, state: State, now: float, result: Result | None = None, reason: Reason = Reason.NONE
     ) -> None:
-        """Every job comes here once, when nothing more is done about it."""
+        """End a job for good. Every job comes here once."""
         if job.deadline < inf:
             self.deadlines.remove(job.sequence)
         self._show_end(job, state, now, result, reason)
@@ -249,7 +256,10 @@ class Active:
             self._none.set()
 
     def _backoff(self, attempt: int) -> float:
-        """Seconds before the attempt after ``attempt``: doubling, up to a bound, less up to half at random."""
+        """Return the seconds before the attempt after ``attempt``.
+
+        They double up to a bound, less up to half of them at random.
+        """
         jobs = self.config.jobs
         return min(jobs.backoff * 2.0 ** min(attempt - 1, 60), jobs.backoff_max) * random.uniform(0.5, 1.0)  # noqa: S311
 
@@ -269,23 +279,23 @@ class Active:
             self._timer = asyncio.get_running_loop().call_later(delay, self._act_in_time)
 
     def _act_in_time(self) -> None:
-        # Until all have been acted on there is no other timer.
+        # Until all are done there is no other timer.
         self._timer, self._timer_at = None, 0.0
         in_slices(self._act(time.monotonic()))
 
     def _act(self, now: float) -> Iterator[None]:
-        """Do what is due, a job a step; then have the timer set again."""
+        """Handle the jobs that are due, a job a step. Then have the timer set again."""
         try:
             yield from self._do_what_is_due(now)
         except Exception:
-            log.exception("what was due could not be done")
+            log.exception("jobs that were due could not be handled")
         self._timer_at = inf
         self._set_timer()
 
     def _do_what_is_due(self, now: float) -> Iterator[None]:
         while overdue := self.deadlines.take(now, 1):
             sequence = overdue[0]
-            # A job that runs is the worker's to stop.
+            # The worker stops a job that runs.
             if self.board.state(sequence) != State.RUNNING:
                 self.queue.remove(sequence)
                 self._fail(self.jobs[sequence], Reason.DEADLINE, PAST_DEADLINE, now)
@@ -302,7 +312,7 @@ class Active:
         attempt, own_thread = board.attempt(row), get_ident()
 
         def report(percent: int) -> None:
-            # The board has one writer, the loop; to wake it costs more than to write.
+            # The board has one writer, the loop. To wake it costs more than to write.
             if get_ident() == own_thread:
                 board.report(job.sequence, attempt, percent, time.monotonic())
             else:
@@ -312,7 +322,7 @@ class Active:
 
 
 def _limits(config: Config, registry: Registry, processes: Limit, threads: Limit) -> list[tuple[Limit, ...]]:
-    """For each task the limits that its jobs stand under: its own, and that of ``processes`` or ``threads``."""
+    """Return each task's limits: its own, and that of ``processes`` or ``threads``."""
     of_lane: dict[Lane, tuple[Limit, ...]] = {Lane.LOOP: (), Lane.THREAD: (threads,), Lane.PROCESS: (processes,)}
     return [
         (() if task.max_concurrent is None else (Limit(task.max_concurrent),))

@@ -1,4 +1,4 @@
-"""Letting jobs in: what is checked before a job is taken, and the making of it."""
+"""Letting jobs in: the checks before a job is accepted, and its making."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ EMPTY, SCHEDULED, QUEUED = State.EMPTY, State.SCHEDULED, State.QUEUED
 
 
 class Admission:
-    """Takes jobs. ``unseen``: a row is EMPTY until its submission is committed, as with a journal."""
+    """Accepts jobs. ``unseen``: a row is EMPTY until its submission is committed, as with a journal."""
 
     def __init__(
         self,
@@ -56,9 +56,10 @@ class Admission:
         self.draining = False
 
     def take(self, submission: Submission, now: float, key: Key | None = None) -> int:
-        """Take a job and return its number; with a journal its row is EMPTY until its submission is committed.
+        """Accept a job and return its number.
 
-        Raises UnknownTaskError, or as ``check_room`` does, in which case nothing was changed.
+        With a journal its row is EMPTY until its submission is committed. Raises UnknownTaskError,
+        or as ``check_room`` does. Then nothing was changed.
         """
         task = self._registry.by_name.get(submission.task)
         if task is None:
@@ -73,10 +74,10 @@ class Admission:
         return sequence
 
     def take_batch(self, submissions: Sequence[Submission], now: float, key: Key | None = None) -> int:
-        """Take 1 to 1,000 jobs as a batch, all of them or none, and return the number of the first.
+        """Accept 1 to 1,000 jobs as a batch, all or none, and return the number of the first.
 
-        Raises UnknownTaskError, whose faults name each by its index, or as ``check_room`` does, in which case nothing
-        was changed. They are committed together.
+        They are committed together. Raises UnknownTaskError, with a fault by index for each, or as
+        ``check_room`` does. Then nothing was changed.
         """
         known = self._registry.by_name
         unknown = ((index, wanted) for index, wanted in enumerate(submissions) if wanted.task not in known)
@@ -97,7 +98,7 @@ class Admission:
         with self._active.together():
             for sequence, (task, submission) in enumerate(zip(tasks, submissions, strict=True), first):
                 self._begin(sequence, task, submission, now, key, batch)
-                # It stands for the batch, and is kept with the first of its jobs.
+                # The key stands for the batch, and is kept with the first of its jobs.
                 key = None
         return first
 
@@ -107,16 +108,16 @@ class Admission:
     def _begin(
         self, sequence: int, task: Task, submission: Submission, now: float, key: Key | None, batch: int = 0
     ) -> None:
-        """Let a job that has its row wait for its turn."""
+        """Make a job that has its row, and let it wait for its turn."""
         terms = Terms.of(submission, task, self._config.jobs.timeout, self._config.jobs.retries)
         job = Job(sequence, task, bytes(submission.payload), terms, terms.end(now), batch)
         self._active.queue.payload_bytes += len(job.payload)
         self._active.begin(job, submission.delay, now, key)
 
     def keyed(self, key: Key) -> Keyed | None:
-        """Return the job, or the batch, that came under ``key``; None where none did.
+        """Return the job, or the batch, that came under ``key``, or None if none did.
 
-        Raises KeyReusedError where it came with other content.
+        Raises KeyReusedError if it came with other content.
         """
         keyed = self._active.keys.get(key.text, time.monotonic())
         if keyed is not None and keyed.digest != key.digest:
@@ -124,9 +125,10 @@ class Admission:
         return keyed
 
     def take_again(self, status: Status, saved: Saved | None, now: float, key: Key | None = None) -> int:
-        """Take a failed job as a new one and return its number; ``saved`` is what the journal has of it.
+        """Accept a failed job as a new one and return its number.
 
-        Raises NotFailedError, PayloadGoneError, or as ``check_room`` does; nothing was changed then.
+        ``saved`` is the journal's copy of it. Raises NotFailedError, PayloadGoneError, or as
+        ``check_room`` does. Then nothing was changed.
         """
         if status.state != State.FAILED:
             raise NotFailedError
@@ -137,7 +139,7 @@ class Admission:
         board = self._board
         row = board.row(status.sequence)
         if row < 0:
-            # It has left the board while its payload was read.
+            # It left the board while its payload was read.
             raise PayloadGoneError
         state = EMPTY if self._unseen else QUEUED
         sequence = board.open(state, self._ids.tag, old.task.index, board.priority[row], now)
@@ -146,7 +148,10 @@ class Admission:
         return sequence
 
     def _failed(self, status: Status, saved: Saved | None) -> Job | None:
-        """Return a job that failed as it was submitted; None where that is not kept, or its task not declared."""
+        """Return a failed job as it was submitted.
+
+        None if it is not kept, or if no module declares its task.
+        """
         kept = self._active.results.get(status.sequence)
         if kept is not None and kept.job is not None:
             return kept.job
@@ -156,9 +161,9 @@ class Admission:
         return Job(saved.sequence, task, saved.payload, decode_terms(saved.terms), inf)
 
     def check_room(self, count: int = 1, payload_bytes: int = 0) -> None:
-        """Raise DrainingError, JournalFullError or QueueFullError where ``count`` jobs would not be taken now.
+        """Raise DrainingError, JournalFullError or QueueFullError if ``count`` jobs would be refused now.
 
-        ``payload_bytes`` is what their payloads take together.
+        ``payload_bytes`` is the size of their payloads together.
         """
         if self.draining:
             raise DrainingError(self._active.estimate.later(SUCCESSOR_S, time.monotonic()))
@@ -177,6 +182,6 @@ class Admission:
             raise PayloadsFullError(self._payloads_most, payload_bytes, free_bytes, retry_after_s)
 
     def _places(self, payload_bytes: int) -> int:
-        """Return how many of the jobs that are not over it takes to end for so much of their payloads to be free."""
+        """Return how many unfinished jobs have to end to free that much of their payloads."""
         mean_bytes = self._active.queue.payload_bytes / max(len(self._active), 1)
         return min(ceil(payload_bytes / max(mean_bytes, 1.0)), self._active.queue.size)

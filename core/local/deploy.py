@@ -1,11 +1,11 @@
-"""What one image of the program leaves to the next when it executes itself anew: docs/adr/0009.
+"""Hands all facts from the previous process to the next in a deploy: docs/adr/0009.
 
-The rows stay where they are, in a file that both map; the rest is written to another file, a document and then one
-frame for each result. All that the two need to agree on is LAYOUT and the names of the document's members: a member
-that one of them does not know is passed over, or has its default.
+The rows stay in place, in a file that both map. The rest is written to another file, a document and
+then one frame for each result. The two processes need to agree only on LAYOUT and on the names of
+the document's members: a member unknown to one of them is passed over, or has its default.
 
-A job whose row is not read answers 410, since the secret and the next sequence number always go over. No job may be
-active: what is not over has no place here.
+A job whose row is not read answers 410, since the secret and the next sequence number always go
+over. No job may be active: an unfinished job has no place here.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LENGTH = Struct("=Q")
 
 
 class Document(msgspec.Struct):
-    """What is known of the board besides its rows. ``task_names`` are by the index that rows keep."""
+    """The facts of the board besides its rows. ``task_names`` are by the index that rows keep."""
 
     secret: bytes
     next_sequence: int
@@ -51,7 +51,7 @@ class Document(msgspec.Struct):
     task_names: list[str]
     keys: dict[str, Keyed] = {}
     salts: list[tuple[int, bytes]] = []
-    # Rows of the annex, and of them those that were ever used.
+    # Rows of the annex, and those of them that were ever used.
     annex: int = 0
     annex_used: int = 0
     stretches: list[tuple[int, int]] = []
@@ -60,7 +60,7 @@ class Document(msgspec.Struct):
 
 
 class KeptFrame(msgspec.Struct):
-    """A ``Kept`` and whose it is. ``task`` is empty where there is no job to be sent again."""
+    """A ``Kept`` and its job's number. ``task`` is empty if there is no job to resubmit."""
 
     sequence: int
     body: bytes
@@ -71,7 +71,7 @@ class KeptFrame(msgspec.Struct):
 
 
 def write(file: BinaryIO, ids: Ids, board: Board, task_names: list[str], active: Active) -> None:
-    """Write to ``file`` all that goes over besides the rows; what changes afterwards is lost."""
+    """Write to ``file`` all that goes over besides the rows. Later changes are lost."""
     document = Document(
         ids.secret,
         board.next_sequence,
@@ -101,7 +101,10 @@ def write(file: BinaryIO, ids: Ids, board: Board, task_names: list[str], active:
 
 
 class Carried:
-    """What came over: ``file`` is what ``write`` has written, ``board_fd`` the file of the rows."""
+    """The facts that came over.
+
+    ``file`` is the one that ``write`` has written, ``board_fd`` the file of the rows.
+    """
 
     def __init__(self, file: BinaryIO, board_fd: int) -> None:
         self._file = file
@@ -109,13 +112,17 @@ class Carried:
         self.document = msgspec.msgpack.decode(_get(file), type=Document)
 
     def board(self, kept_jobs: int, kept_seconds: float, active_most: int, task_names: list[str]) -> Board:
-        """Return the board that goes on where the one before has ended.
+        """Return the board that goes on where the previous one ended.
 
-        ``task_names`` are those of now. The names of tasks that are no more are appended, for their jobs to tell.
+        ``task_names`` are the present ones. Names of unknown tasks are appended, for their jobs.
         """
         left, kept = self.document, (kept_jobs, kept_seconds)
         if left.layout != LAYOUT:
-            log.warning("the rows of before have layout %d, not %d: their jobs answer 410", left.layout, LAYOUT)
+            log.warning(
+                "cannot read the previous version's board (layout %d, expected %d): its jobs now answer 410",
+                left.layout,
+                LAYOUT,
+            )
             os.close(self._board_fd)
             return self._counting(Board(*kept, active_most, fd=nameless_file("headway-board")))
         before = left.kept_jobs, left.kept_seconds, left.active_most
@@ -125,7 +132,8 @@ class Carried:
         _rename(board, left.task_names, task_names)
         if before == (*kept, active_most):
             return board
-        # What has expired stays so under a longer retention, and what expires by a shorter one needs no row.
+        # Jobs that have expired stay so under a longer retention. Those that expire by a shorter
+        # one need no row.
         board.forget_expired(time.monotonic())
         board.kept_jobs, board.kept_seconds, board.active_most = *kept, active_most
         board.forget_expired(time.monotonic())
@@ -137,14 +145,17 @@ class Carried:
         return other
 
     def _counting(self, board: Board) -> Board:
-        """``board`` with the counts that came over."""
+        """Return ``board`` with the counts that came over."""
         left = self.document
         board.next_sequence, board.ended_total, board.count = left.next_sequence, left.ended_total, left.count
         board.unchanged_from = left.next_sequence
         return board
 
     def give(self, active: Active, tasks: Mapping[str, Task]) -> None:
-        """Put what came over besides the rows into ``active``, the oldest first. ``tasks`` are those of now by name."""
+        """Put the facts that came over besides the rows into ``active``, the oldest first.
+
+        ``tasks`` are the present ones by name.
+        """
         for text, keyed in self.document.keys.items():
             active.keys.put(text, keyed)
         for batch, (failed, cancelled) in self.document.outcomes.items():
@@ -158,12 +169,15 @@ class Carried:
                     job = Job(kept.sequence, task, kept.payload, kept.terms, inf)
                 active.results.put(kept.sequence, Result(kept.body, kept.media_type), job)
         except (msgspec.DecodeError, ResultError) as error:
-            log.warning("results of before cannot be read, and answer 410: %s", error)
+            log.warning("cannot read the previous process's results, which now answer 410: %s", error)
         self._file.close()
 
 
 def _rename(board: Board, before: list[str], now: list[str]) -> None:
-    """Give each row the index that its task has now; append to ``now`` the names that rows still have besides."""
+    """Give each row the present index of its task.
+
+    Append to ``now`` the other names that rows still have.
+    """
     index_of = {name: index for index, name in enumerate(now)}
     task = board.task[: board.rows + board.annex_used]
     used = sorted(index for index in set(task) if index < len(before))
@@ -180,6 +194,6 @@ def _put(file: BinaryIO, message: Document | KeptFrame) -> None:
 
 
 def _get(file: BinaryIO) -> bytes:
-    """Return the next message; nothing where there are no more."""
+    """Return the next message, or nothing if there are no more."""
     head = file.read(LENGTH.size)
     return file.read(*LENGTH.unpack(head)) if head else b""

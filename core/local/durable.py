@@ -1,15 +1,17 @@
-"""The active jobs when there is a journal: what clients see is what is on disk.
+"""The active jobs with a journal: clients see only facts that are on disk.
 
-A job that is submitted has a row that is EMPTY until its submission is committed; then it is begun and its client
-answered. A job that has ended is seen as it was before until its end is committed. What is between the two is *owed*.
-An attempt that begins is counted first (``attempts``) and not written down: until its end the job is queued on disk.
-That it is to be made again is written down and nobody waits for it.
+A submitted job has a row that is EMPTY until its submission is committed. Then it begins, and its
+client is answered. A job that has ended looks as before until its end is committed. Changes between
+the two are *uncommitted*. An attempt that begins is counted first (``attempts``) and not written
+down: until its end the job is queued on disk. That it is to be made again is written down, and
+nobody waits for it.
 
-What a client asks for, a DELETE as well as a submission, acts when it is committed: a job that runs is interrupted
-then, and a result forgotten. So when the disk is full it can be refused and has had no effect, but that a job that
-waited goes to the end of its line.
+A client's request, a DELETE as well as a submission, acts when it is committed: a running job is
+interrupted then, and a result forgotten. So with a full disk it can be refused, and has had no
+effect, except that a job that waited goes to the end of its line.
 
-While the journal has no room no job is claimed, so what is owed does not grow; what runs then ends when there is room.
+While the journal has no room no job is claimed, so uncommitted changes do not grow. The end of a
+job that runs then waits for room.
 """
 
 from __future__ import annotations
@@ -36,10 +38,10 @@ from headway.core.tasks.registry import Registry
 from headway.core.tasks.result import Result
 from headway.core.work.outcome import Outcome
 
-# A job that was running when the server died may be what it died of: it is not tried again when this many more
-# attempts were begun than it may fail.
+# The server may have died of a job that was running then. Such a job is not tried again if this
+# many more attempts were begun than it may fail.
 DEATHS_MOST = 2
-# Seconds between two looks at what is owed, when the server ends.
+# Seconds between two looks at uncommitted changes, when the server ends.
 LOOK_S = 0.005
 
 
@@ -52,28 +54,29 @@ class Durable(Active):
         super().__init__(config, registry, keys, board, waiting)
         self.journal = journal
         self.attempts = Attempts(journal.path)
-        # What the journal's clock says when time.monotonic is 0.
+        # The journal's clock when time.monotonic is 0.
         self._epoch = journal.found.epoch
-        # Numbers of changes by which an attempt is in the journal, and whose it is.
+        # (change, job): the change by which an attempt of the job is in the journal.
         self._retried: deque[tuple[int, int]] = deque()
-        # Changes that are on disk, and whether they are being shown.
-        self._safe = 0
+        # The last change that is on disk, and whether changes are being shown.
+        self._on_disk = 0
         self._is_showing = False
-        # The place of the job that ended last; its end may be owed.
+        # The place of the job that ended last. Its end may be uncommitted.
         self._ended = 0
-        # Kept, because ``super()`` for each job is what ``make bench-journal`` shows.
+        # Kept, because ``make bench-journal`` shows the cost of ``super()`` for each job.
         self._claim_now, self._show_end_now = super()._claim, super()._show_end
         self._settle_now, self._forget_now = super()._settle, super().forget
-        # How attempts ended whose jobs are to be cancelled: outcome and time.
+        # For jobs that are being cancelled: the outcome of an attempt that ended meanwhile, and its
+        # time.
         self._settled: dict[int, tuple[Outcome, float]] = {}
-        # A worker was told that there is no job because the journal had no room.
+        # A worker got no job because the journal had no room.
         self._turned_away = False
         self._closing = False
-        # Jobs that were not over, with their states and when they are due.
+        # Unfinished jobs, with their states and due times.
         self._restored: list[tuple[Job, int, float]] = []
 
     def restore(self, job: Job, state: int, due: float) -> None:
-        """Keep a job that was in ``state`` and not over for ``start``; its row has been restored."""
+        """Keep an unfinished job, in ``state``, for ``start``. Its row has been restored."""
         self._restored.append((job, state, due))
         self.queue.payload_bytes += len(job.payload)
 
@@ -104,11 +107,11 @@ class Durable(Active):
         return self.journal.full
 
     def together(self) -> AbstractContextManager[None]:
-        """Have all that is begun within it committed, or rejected, as one."""
+        """Have all jobs begun within it committed, or rejected, as one."""
         return self.journal.together()
 
     def begin(self, job: Job, delay: float, now: float, key: Key | None = None) -> None:
-        """Write down a job; it begins when it is committed."""
+        """Write down a job. It begins when it is committed."""
         sequence, epoch = job.sequence, self._epoch
         change = self.journal.submit(
             sequence=sequence,
@@ -134,14 +137,17 @@ class Durable(Active):
         self._let_wait(job, delay, now, None)
 
     def _begin_never(self, job: Job, _delay: float, _now: float, key: Key | None) -> None:
-        """A submission was refused: its row stays EMPTY."""
+        """Undo a refused submission: its row stays EMPTY."""
         self.queue.reserved -= 1
         self.queue.payload_bytes -= len(job.payload)
         if key is not None:
             self.keys.forget(key.text)
 
     def cancel(self, sequence: int) -> None:
-        """End a job that waits now, one that runs once that is committed; one whose end is owed is left alone."""
+        """End a job that waits now, or one that runs once that is committed.
+
+        A job with an uncommitted change is left alone.
+        """
         if sequence in self._uncommitted:
             return
         job, board, row, now = self.jobs[sequence], self.board, self.board.at(sequence), time.monotonic()
@@ -163,7 +169,7 @@ class Durable(Active):
         self._end_now(place, job, State.CANCELLED, now, None, Reason.NONE)
 
     def _cancel_never(self, job: Job, _now: float, _place: int) -> None:
-        """A cancellation was refused: the job goes on."""
+        """Undo a refused cancellation: the job goes on."""
         sequence, board = job.sequence, self.board
         state = board.state(sequence)
         if state == State.RUNNING:
@@ -181,19 +187,19 @@ class Durable(Active):
 
     def _settle(self, job: Job, outcome: Outcome, now: float) -> None:
         if job.sequence in self._uncommitted:
-            # Its cancellation is owed: if that is refused, this is how the attempt ended.
+            # Its cancellation is uncommitted. If it is refused, the attempt ended so.
             self._settled[job.sequence] = outcome, now
         else:
             self._settle_now(job, outcome, now)
 
     def forget(self, sequence: int) -> None:
-        """Forget the result of a job that is over, once that is committed."""
+        """Forget the result of a finished job, once that is committed."""
         if sequence not in self._uncommitted:
             change = self.journal.forget_result(sequence)
             self._uncommitted[sequence] = Uncommitted(change, self._forget_now, (sequence,), self._forget_never)
 
     def _forget_never(self, _: int) -> None:
-        """A deletion was refused: the result is still there."""
+        """Do nothing: a deletion was refused, and the result is still there."""
 
     def _claim(self, now: float) -> Job | None:
         if self._closing:
@@ -214,13 +220,13 @@ class Durable(Active):
 
     def _write_waiting(self, sequence: int, state: State) -> None:
         board, row = self.board, self.board.at(sequence)
-        # The end that a running job has foretold by its progress is no time at which it is due.
+        # The end that a running job predicts by its progress is no time at which it is due.
         due = board.due[row] + self._epoch if state == State.RETRYING else None
         change = self.journal.retry(sequence, state, board.attempt(row), due, board.started[row] + self._epoch)
         self._retried.append((change, sequence))
 
     def _show_end(self, job: Job, state: State, now: float, result: Result | None, reason: Reason) -> None:
-        """Write down the end of a job; clients see it when it is committed."""
+        """Write down the end of a job. Clients see it when it is committed."""
         board, row = self.board, self.board.at(job.sequence)
         started = board.started[row]
         self._ended += 1
@@ -231,7 +237,7 @@ class Durable(Active):
             started + self._epoch if started else None,
             reason,
             now + self._epoch,
-            # They are committed, and so shown, in this order.
+            # Ends are committed, and so shown, in this order.
             self._ended,
             None if result is None else result.media_type,
             None if result is None else result.body,
@@ -242,25 +248,25 @@ class Durable(Active):
 
     def _end_now(self, place: int, job: Job, state: State, now: float, result: Result | None, reason: Reason) -> None:
         self.attempts.release(job.sequence)
-        # A cancellation that was refused has left a gap.
+        # A refused cancellation has left a gap.
         self.board.ended_total = place - 1
         self._show_end_now(job, state, now, result, reason)
 
-    # What the journal calls.
+    # For the journal.
 
     def _committed(self, changes: int) -> None:
-        """All up to change number ``changes`` is on disk."""
-        self._safe = changes
+        """Note that all changes up to number ``changes`` are on disk."""
+        self._on_disk = changes
         if not self._is_showing:
             self._is_showing = True
-            in_slices(self._show_safe())
+            in_slices(self._show_committed())
 
-    def _show_safe(self) -> Iterator[None]:
-        """Let clients see what is on disk, a change a step, in the order of the changes."""
+    def _show_committed(self) -> Iterator[None]:
+        """Let clients see the facts on disk, a change a step, in the order of the changes."""
         try:
             shown = -1
-            while shown < self._safe:
-                shown = self._safe
+            while shown < self._on_disk:
+                shown = self._on_disk
                 for sequence in self._committed_up_to(shown):
                     change = self._uncommitted.pop(sequence)
                     change.show(*change.arguments)
@@ -275,7 +281,7 @@ class Durable(Active):
             self._is_showing = False
 
     def _committed_up_to(self, changes: int) -> list[int]:
-        """Return the jobs of which something is owed that is on disk, in the order of the changes."""
+        """Return the jobs with an uncommitted change that is now on disk, in the order of the changes."""
         found = []
         for sequence, change in self._uncommitted.items():
             if change.number > changes:
@@ -284,7 +290,7 @@ class Durable(Active):
         return found
 
     def _let_go(self, changes: int) -> None:
-        """Forget which attempts were begun at jobs whose next one is written down; have jobs claimed again."""
+        """Forget attempts of jobs whose next attempt is written down, and have jobs claimed again."""
         while self._retried and self._retried[0][0] <= changes:
             sequence = self._retried.popleft()[1]
             if self.board.state(sequence) != State.RUNNING:
@@ -296,7 +302,7 @@ class Durable(Active):
             self.workers.wake()
 
     def _no_room(self, refused: list[int]) -> None:
-        """What clients asked for about the jobs in ``refused`` was not committed, and will not be."""
+        """Undo the requests of clients about the jobs in ``refused``: they were not committed."""
         for sequence in refused:
             change = self._uncommitted.pop(sequence)
             assert change.undo is not None
@@ -304,8 +310,9 @@ class Durable(Active):
             change.no_room = True
             change.wake()
         for change in list(self._uncommitted.values()):
-            # Its end is owed, and comes when there is room; who waits for it does not. What is on disk is being shown.
-            if change.wakes and change.number > self._safe:
+            # Its end is uncommitted, and comes once there is room. Its waiting clients do not wait
+            # for that. Changes on disk are being shown.
+            if change.wakes and change.number > self._on_disk:
                 change.no_room = True
                 change.wake()
 
@@ -320,7 +327,10 @@ class Durable(Active):
         return ()
 
     async def finish(self, timeout_s: float) -> int:
-        """Claim no more jobs; wait until none runs and nothing is owed; return how many still run."""
+        """Claim no more jobs, and wait until none runs and nothing is uncommitted.
+
+        Return how many still run.
+        """
         self._closing = True
         deadline = time.monotonic() + timeout_s
         while (self.board.count[State.RUNNING] or self._uncommitted) and time.monotonic() < deadline:  # noqa: ASYNC110 — once
@@ -333,13 +343,13 @@ class Durable(Active):
         self.workers.wake()
 
     async def stop(self) -> None:
-        """End the workers; what still runs is begun again by the next start."""
+        """End the workers. The next start begins again the jobs that still run."""
         await super().stop()
         for sequence in self.jobs:
             if self.board.state(sequence) == State.RUNNING and sequence not in self._uncommitted:
-                # With its attempt, or it would be taken for what the server died of.
+                # With its attempt. Otherwise it would count as the cause of the server's death.
                 self._write_waiting(sequence, State.QUEUED)
 
     async def close(self) -> None:
-        """Commit what was written down, and close the journal."""
+        """Commit all changes written down, and close the journal."""
         await self.journal.close()

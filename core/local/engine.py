@@ -1,7 +1,7 @@
-"""The engine in one process: what the protocol calls, in memory or with a journal.
+"""The engine in one process: the protocol's calls, in memory or with a journal.
 
-Each call sees and leaves the board whole, since none but ``drain`` awaits. With a journal a change is answered for once
-it is committed; until then the call returns Later.
+Each call sees and leaves the board whole, since none but ``drain`` awaits. With a journal a change
+is answered once it is committed. Until then the call returns Later.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ log = logging.getLogger(__name__)
 
 # Seconds between two rounds of the chores.
 CHORES_S = 1.0
-# Seconds in which jobs are gathered for a page, so many at a time.
+# Seconds in which jobs are gathered for a page, and jobs gathered at a time.
 PAGE_S = 0.0003
 PAGE_PART = 50
 
@@ -62,9 +62,9 @@ NULL = Result(b"null", JSON)
 
 
 class LocalEngine:
-    """The board and all that acts on it; with ``journal`` on disk as well.
+    """The board and all that acts on it. With ``journal`` it is on disk as well.
 
-    ``before`` is what the previous process handed over in a deploy.
+    ``before`` has the facts that the previous process handed over in a deploy.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class LocalEngine:
         self.registry = registry
         self.journal = journal
         self.durable = journal is not None
-        # By the index that the board has of them.
+        # The tasks by the index that the board has of them.
         names = [task.name for task in registry.tasks]
         self.active: Active
         kept, most = config.retention, config.queue.size + config.workers
@@ -104,7 +104,7 @@ class LocalEngine:
         self.batches = Batches(self.board, self.active.outcomes, self.ids, self.reading.when_all)
         self.admission = Admission(config, registry, self.ids, self.board, self.active, unseen=self.durable)
         self.watchdog = Watchdog(config.watchdog.stall, self.active.workers.holder)
-        # Done every CHORES_S, each with its name for the log.
+        # Done every CHORES_S. The names are for the log.
         self.chores: list[tuple[str, Callable[[float], Iterable[object]]]] = [
             ("forget results", self.active.results.trim),
             ("forget keys", self.active.keys.trim),
@@ -115,14 +115,14 @@ class LocalEngine:
 
     @property
     def not_ready(self) -> str | None:
-        """Why no new jobs are wanted here, or None where they are."""
+        """Why no new jobs are wanted here; None if they are."""
         if self.admission.draining:
             return "draining"
         if self.active.full:
-            return "the journal has no room"
+            return "the journal's disk is full"
         lost = self.active.workers.threads.lost
         if lost > self.config.limits.lost_threads:
-            return f"{lost} threads are lost to tasks that do not return; restart the server"
+            return f"{lost} threads are lost to tasks that do not return. Restart the server."
         processes = self.active.workers.processes
         if processes is not None and not processes.up:
             return "no worker process is up"
@@ -131,19 +131,19 @@ class LocalEngine:
     # Reading.
 
     def peek(self, job_id: bytes) -> Status | None:
-        """Return what is known of a job, as Engine says."""
+        """Return the status of a job, as Engine says."""
         return self.reading.peek(job_id)
 
     def peek_key(self, key: str) -> Status | None:
-        """Return what is known of the job that came under a key; None also where it is not committed yet."""
+        """Return the status of the job under a key; None also if it is not committed yet."""
         return self.reading.peek_key(key)
 
     def peek_batch(self, batch_id: bytes) -> BatchStatus | None:
-        """Return what is known of a batch, as Engine says."""
+        """Return the status of a batch, as Engine says."""
         return self.batches.peek(batch_id, time.monotonic())
 
     def list_jobs(self, state: State, after: int, limit: int) -> Page:
-        """Return as many jobs of a page as there is time for, as Engine says."""
+        """Return the jobs of a page that there is time for, as Engine says."""
         until = time.monotonic() + PAGE_S
         found: list[Status] = []
         while True:
@@ -157,7 +157,7 @@ class LocalEngine:
         return self.batches.jobs(batch, time.monotonic())
 
     def result(self, status: Status) -> Soon[Result | None]:
-        """Return the result of a finished job, from the disk where it is only there."""
+        """Return the result of a finished job, from the disk if it is only there."""
         kept = self.active.results.get(status.sequence)
         if kept is not None:
             return kept.result
@@ -185,21 +185,21 @@ class LocalEngine:
     # Submitting.
 
     def check_room(self, count: int = 1, payload_bytes: int = 0) -> None:
-        """Raise where ``count`` jobs would be refused now, as Engine says."""
+        """Raise if ``count`` jobs would be refused now, as Engine says."""
         self.admission.check_room(count, payload_bytes)
 
     def replay(self, key: Key) -> Soon[Submitted] | None:
-        """Return the job that was taken under ``key``, as Engine says."""
+        """Return the job that was accepted under ``key``, as Engine says."""
         keyed = self.admission.keyed(key)
         return None if keyed is None else self._submitted(keyed.sequence, replayed=True)
 
     def replay_batch(self, key: Key) -> Soon[SubmittedBatch] | None:
-        """Return the batch that was taken under ``key``, as Engine says."""
+        """Return the batch that was accepted under ``key``, as Engine says."""
         keyed = self.admission.keyed(key)
         return None if keyed is None else self._submitted_batch(keyed.sequence, keyed.batch, replayed=True)
 
     def submit(self, submission: Submission, key: Key | None = None) -> Soon[Submitted]:
-        """Take a job, as Engine says."""
+        """Accept a job, as Engine says."""
         before = None if key is None else self.replay(key)
         if before is not None:
             return before
@@ -207,11 +207,11 @@ class LocalEngine:
         sequence = self.admission.take(submission, now, key)
         if self.durable:
             return self._submitted(sequence)
-        # It is at home, since no job has come after it.
+        # It is in its home row, since no job has come after it.
         return Submitted(self.reading.status(sequence % self.board.rows, now))
 
     def submit_batch(self, submissions: Sequence[Submission], key: Key | None = None) -> Soon[SubmittedBatch]:
-        """Take jobs as a batch, as Engine says."""
+        """Accept jobs as a batch, as Engine says."""
         before = None if key is None else self.replay_batch(key)
         if before is not None:
             return before
@@ -219,7 +219,7 @@ class LocalEngine:
         return self._submitted_batch(first, len(submissions))
 
     def retry(self, status: Status, key: Key | None = None) -> Soon[Submitted]:
-        """Resubmit a failed job, as Engine says; its payload may have to be read from the disk."""
+        """Resubmit a failed job, as Engine says. Its payload may have to be read from the disk."""
         before = None if key is None else self.replay(key)
         if before is not None:
             return before
@@ -227,7 +227,7 @@ class LocalEngine:
             return self._retry(status, None, key)
         return Then(
             Read(asyncio.ensure_future(self.journal.reader.job(status.sequence))),
-            # It may have been taken under the same key meanwhile.
+            # It may have been accepted under the same key meanwhile.
             lambda saved: (key and self.replay(key)) or self._retry(status, saved, key),
         )
 
@@ -235,7 +235,7 @@ class LocalEngine:
         return self._submitted(self.admission.take_again(status, saved, time.monotonic(), key))
 
     def _submitted(self, sequence: int, replayed: bool = False) -> Soon[Submitted]:
-        """Return a job that was taken, once its submission is committed."""
+        """Return an accepted job, once its submission is committed."""
         change = self.active.uncommitted(sequence)
         if change is not None and self.board.row(sequence) < 0:
             return Committed(change, lambda: Submitted(self._confirmed(sequence), replayed))
@@ -249,7 +249,7 @@ class LocalEngine:
         return self.reading.status(row, time.monotonic())
 
     def _submitted_batch(self, first: int, count: int, replayed: bool = False) -> Soon[SubmittedBatch]:
-        """Return a batch that was taken, once the submission of its last job is committed."""
+        """Return an accepted batch, once the submission of its last job is committed."""
         status = self.batches.status(first, count, time.monotonic())
         change = self.active.uncommitted(first + count - 1)
         if change is None or status.pending:
@@ -264,13 +264,14 @@ class LocalEngine:
 
         return Committed(change, confirmed)
 
-    # Giving up.
+    # Cancelling.
 
     def cancel(self, status: Status) -> Soon[Cancelled]:
         """End an active job, or forget the result of a finished one, as Engine says."""
         change = self.active.uncommitted(status.sequence)
         if change is not None:
-            # Its end, say, is being committed: what is done now goes by what it is then.
+            # A change, such as its end, is being committed. The cancellation goes by the state
+            # after that.
             self._check_disk()
             return Then(Committed(change, lambda: None), lambda _: self.cancel(self.reading.again(status)))
         if status.state in (State.CANCELLED, State.EXPIRED):
@@ -301,7 +302,7 @@ class LocalEngine:
         return Committed(change, then)
 
     def _check_disk(self) -> None:
-        """Raise JournalFullError where nothing can be changed, since the journal has no room."""
+        """Raise JournalFullError if the journal has no room, so nothing can be changed."""
         if self.active.full:
             raise JournalFullError
 
@@ -312,7 +313,7 @@ class LocalEngine:
         return self.active.estimate.pace.promise(time.monotonic(), seconds)
 
     def counts(self) -> Counts:
-        """Return what is counted."""
+        """Return all counts."""
         active, board = self.active, self.board
         queue, results, workers, stats = active.queue, active.results, active.workers, active.stats
         pool, oldest = workers.processes, queue.oldest()
@@ -346,9 +347,9 @@ class LocalEngine:
     # Life.
 
     def restore(self, progress: Callable[[int], object]) -> None:
-        """Read the journal, if there is one; to be done before ``start``, and in any thread.
+        """Read the journal, if there is one. Call this before ``start``, in any thread.
 
-        ``progress`` is told now and then how many jobs were read. Raises JournalError.
+        ``progress`` gets, now and then, the number of jobs read so far. Raises JournalError.
         """
         if isinstance(self.active, Durable):
             self.reading.names[:] = restore(
@@ -363,9 +364,9 @@ class LocalEngine:
         self._do_chores()
 
     async def drain(self, timeout_s: float) -> int:
-        """Take no more jobs and wait for those there are; return how many are not over after ``timeout_s``.
+        """Accept no more jobs and wait for the present ones. Return how many are left after ``timeout_s``.
 
-        With a journal those that do not run are left to the next start, and only the others are waited for.
+        With a journal only running jobs are waited for. The others are left to the next start.
         """
         self.admission.draining = True
         self.reading.expect_end(time.monotonic() + (timeout_s if self.journal is None else 0.0))
@@ -373,23 +374,23 @@ class LocalEngine:
         return await self.active.finish(timeout_s)
 
     def resume(self) -> None:
-        """Take jobs again after a drain that came to nothing."""
+        """Accept jobs again after a drain that did not lead to an end."""
         self.admission.draining = False
         self.reading.expect_no_end()
         self.active.resume()
 
     def leave(self, file: BinaryIO) -> int:
-        """Write to ``file`` what the next process goes on from, and return the file of the rows.
+        """Write to ``file`` all that the next process goes on from. Return the file of the rows.
 
-        Call it last of all: what changes afterwards is lost. Raises RuntimeError where a job is not over.
+        Call it last of all: later changes are lost. Raises RuntimeError if a job has not finished.
         """
         if self.active:
-            raise RuntimeError(f"{len(self.active)} jobs are not over")
+            raise RuntimeError(f"{len(self.active)} jobs have not finished")
         deploy.write(file, self.ids, self.board, self.reading.names, self.active)
         return self.board.fd
 
     async def stop(self) -> None:
-        """End workers, timers and chores; what is known can still be read."""
+        """End workers, timers and chores. All facts can still be read."""
         self._stopped = True
         if self._chores_timer is not None:
             self._chores_timer.cancel()
@@ -408,7 +409,7 @@ class LocalEngine:
             try:
                 yield from chore(now)
             except Exception:
-                log.exception("the chore %r failed; it is tried again in %g s", name, CHORES_S)
+                log.exception("the chore %r failed, it is tried again in %g s", name, CHORES_S)
         if not self._stopped:
             self._chores_timer = asyncio.get_running_loop().call_later(CHORES_S, self._do_chores)
 

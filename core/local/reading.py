@@ -1,4 +1,4 @@
-"""What is said of a job: its row on the board, and when to ask again."""
+"""The status of a job: its row on the board, and when to ask again."""
 
 from __future__ import annotations
 
@@ -25,32 +25,35 @@ from headway.core.status import Status, bare
 # Plain ints for the road of a poll: a member of an enum costs twice as much to compare.
 QUEUED, RUNNING, SUCCEEDED = int(State.QUEUED), int(State.RUNNING), int(State.SUCCEEDED)
 
-# Jobs that one call to ``list`` looks at, so that it does not hold the loop: a millisecond.
+# Jobs that one call to ``list`` looks at: a millisecond, so that it does not hold the loop.
 LOOKS = 1000
-# Of how many jobs of an earlier server the run times are learnt.
+# Jobs of previous processes from which run times are learnt.
 LEARNT = 2000
-# A client that asks this much before it was told to is told the same again.
+# A client that asks this much before its time gets the same answer again.
 EARLY_S = 0.03
 
 
 class Reading:
-    """Reads ``board``; ``names`` are those of tasks by the index that the board has of them."""
+    """Reads ``board``. ``names`` are those of tasks by the index that the board has of them."""
 
     def __init__(self, keys: Ids, board: Board, active: Active, names: list[str]) -> None:
         self._ids = keys
         self.board = board
         self._active = active
         self.names = names
-        # With which all ids of this engine begin.
+        # The beginning of all ids of this engine.
         self.marker = keys.marker
 
     def expect_end(self, gone_at: float) -> None:
-        """From now on, tell who would come when this server is gone to come when there may be a successor."""
+        """While draining, move polls due after shutdown to when a successor should be up.
+
+        ``gone_at`` is the time of the shutdown.
+        """
         self._active.estimate.expect_end(gone_at)
         in_slices(map(self._forget_promise, [*self._active.jobs]))
 
     def _forget_promise(self, sequence: int) -> None:
-        """What was told of a job before does not hold."""
+        """Forget the last hint for a job: it does not hold any more."""
         row = self.board.row(sequence)
         if row >= 0 and self.board.live[row] & STATE_MASK < SUCCEEDED:
             self.board.ask_at[row] = 0.0
@@ -64,21 +67,21 @@ class Reading:
         return self._active.queue.ahead(row)
 
     def again(self, status: Status) -> Status:
-        """Return what is known now of a job of which ``status`` was known."""
+        """Return the present status of the job of ``status``."""
         return self.at(status.sequence)
 
     def at(self, sequence: int) -> Status:
-        """Return what is known of a job that was issued, and whose submission is committed."""
+        """Return the status of a job that was issued, and whose submission is committed."""
         row, now = self.board.row(sequence), time.monotonic()
         if row >= 0 and self.board.held(row, now):
             return self.status(row, now)
         return bare(State.EXPIRED, sequence, self._ids.write(sequence, self._ids.tag(sequence)))
 
     def peek(self, job_id: bytes) -> Status | None:
-        """Return what is known of a job at once; None where it was never issued.
+        """Return the status of a job at once, or None if it was never issued.
 
-        A job that has left the board, by count or by time, is EXPIRED. Raises MisdirectedError where the id was issued
-        by somebody else.
+        A job that has left the board, by count or by time, is EXPIRED. Raises MisdirectedError if
+        another issuer made the id.
         """
         sequence, tag = self._ids.read(job_id)
         board, now = self.board, time.monotonic()
@@ -90,7 +93,7 @@ class Reading:
         return bare(State.EXPIRED, sequence, job_id)
 
     def peek_key(self, text: str) -> Status | None:
-        """Return what is known of the job that came under a key; None where none did, or it is not committed yet."""
+        """Return the status of the job under a key; None if it has none, or none committed yet."""
         keyed = self._active.keys.get(text, time.monotonic())
         if keyed is None or keyed.batch:
             return None
@@ -100,11 +103,11 @@ class Reading:
         return self.at(sequence)
 
     def list(self, state: State, before: int, limit: int) -> tuple[list[Status], int]:
-        """Return up to ``limit`` jobs that are in ``state``, newest first, from those before sequence ``before``.
+        """Return up to ``limit`` jobs in ``state``, newest first, from those before sequence ``before``.
 
-        And the sequence number to go on from, 0 where there are no more. 0 for ``before`` begins with the newest. No
-        more than LOOKS jobs are looked at, so fewer than ``limit`` may come although there are more. Nothing is said of
-        when to ask again.
+        And the sequence number to go on from, 0 if there are no more. 0 for ``before`` begins with
+        the newest. At most LOOKS jobs are looked at, so fewer than ``limit`` may come although
+        there are more. They have no hint when to ask again.
         """
         board, now = self.board, time.monotonic()
         end = min(before or board.next_sequence, board.next_sequence)
@@ -112,7 +115,7 @@ class Reading:
         return [self.status(board.at(sequence), now, promise=False) for sequence in found], after
 
     def status(self, row: int, now: float, promise: bool = True) -> Status:
-        """Return what is known of the job in ``row``; unless there is a ``promise``, not when to ask again."""
+        """Return the status of the job in ``row``. Without a ``promise`` it has no hint when to ask again."""
         board = self.board
         # Once: each reading of a column makes an int.
         word, task = board.live[row], board.task[row]
@@ -136,9 +139,9 @@ class Reading:
         )
 
     def retry_after_ms(self, row: int, word: int, ahead: int, now: float) -> int:
-        """Return after how many milliseconds to ask for a job that is not over, and promise that poll.
+        """Return the milliseconds until the client asks for an unfinished job, and promise that poll.
 
-        ``ahead`` is what the queue says of a job that is ready.
+        ``ahead`` is the queue's answer for a job that is ready.
         """
         left = self.board.ask_at[row] - now
         if left > EARLY_S:
@@ -146,19 +149,21 @@ class Reading:
         return self._promise(row, self._until(row, word, ahead, now), now)
 
     def _promise(self, row: int, seconds: float, now: float) -> int:
-        """Return after how many milliseconds, ``seconds`` or a little later, to ask for a job, and promise that poll.
+        """Return the milliseconds until the client asks for a job, and promise that poll.
 
-        A job has one promise at a time, until it comes or something new is known of the job: who asks every second
-        whatever he is told takes no room from those who come when told.
+        They are ``seconds`` or a little more. A job has one promise at a time, until the poll comes
+        or something new is known of the job. A client that ignores the hint and asks every second
+        thus takes no room from those that follow theirs.
         """
         milliseconds = self._active.estimate.told(seconds, now)
         self.board.ask_at[row] = now + milliseconds / 1000
         return milliseconds
 
     def _until(self, row: int, word: int, ahead: int, now: float, together: int = 1) -> float:
-        """Seconds after which to ask for a job that is not over; ``together`` is how many jobs all have to be over.
+        """Return the seconds until the client asks for an unfinished job.
 
-        No later than at its deadline, or at the end of the time that its attempt may take.
+        That is no later than its deadline, or the end of the time that its attempt may take.
+        ``together`` is the number of jobs that all have to finish.
         """
         board, active = self.board, self._active
         estimate = active.estimate
@@ -181,11 +186,11 @@ class Reading:
         left = (min(job.deadline, begun + job.terms.timeout_s) if begun else job.deadline) - now
         if left > seconds:
             return seconds
-        # Where nothing is left, what comes then is under way.
+        # With no time left, the change due then is under way.
         return min(seconds, UNKNOWN_S) if left <= 0 else min(seconds, left + MARGIN_S)
 
     def _look_at_first(self, now: float) -> None:
-        """Have the estimate know what the first jobs report, while they run."""
+        """Tell the estimate the progress of the first jobs, while they run."""
         board, estimate = self.board, self._active.estimate
         assert estimate.first is not None
         estimate.first.leave_out(lambda sequence: board.state(sequence) == RUNNING)
@@ -198,7 +203,7 @@ class Reading:
         estimate.foresee(reported, now)
 
     def learn(self, now: float) -> None:
-        """Learn how long jobs take from those of an earlier server that are on the board, the last LEARNT of them."""
+        """Learn run times from the jobs of previous processes on the board, the last LEARNT of them."""
         board, tasks = self.board, self._active.estimate.tasks
         found, after = board.page(State.SUCCEEDED, board.next_sequence, LEARNT, LEARNT, now)
         failed, _ = board.page(State.FAILED, board.next_sequence, LEARNT, LEARNT, now)
@@ -227,7 +232,10 @@ class Reading:
         return estimate.for_queued(turns, at_once, waited, task, now, together, work / shared, above)
 
     def when_all(self, some: Sequence[int], count: int, now: float) -> int:
-        """Milliseconds after which to ask whether ``count`` jobs are all over, of which ``some`` are looked at."""
+        """Return the milliseconds until the client asks whether ``count`` jobs have all finished.
+
+        ``some`` of them are looked at.
+        """
         board = self.board
         first = board.at(some[0])
         left = board.ask_at[first] - now

@@ -1,4 +1,4 @@
-"""The engine while its journal is read: it is not ready, and all else raises RecoveringError."""
+"""The engine while its journal is read: it is not ready, and all other calls raise RecoveringError."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from headway.core.job import State, Submission
 from headway.core.retry_after.pace import Pace
 from headway.core.status import BatchStatus, Status
 
-# Seconds after which a client may ask whether the engine is there.
+# Seconds after which a client may ask whether the engine is open.
 RETRY_S = 1.0
 
 
@@ -25,7 +25,7 @@ class Recovering:
     polled: Polled | None = None
 
     def __init__(self, config: Config) -> None:
-        # All who come now come back: the clients of a server that ended wait for this one.
+        # All clients that come now come back: those of the previous server wait for this one.
         self._pace = Pace(config.polling.share * config.polling.capacity)
         # Jobs read so far.
         self.read = 0
@@ -36,14 +36,17 @@ class Recovering:
         return f"recovering: {self.read} jobs read"
 
     def retry_after_s(self, seconds: float = RETRY_S) -> float:
-        """Return in how many seconds, ``seconds`` or a little later, there is room for a request, and promise it."""
+        """Return the seconds until there is room for a request, and promise that room.
+
+        They are ``seconds`` or a little more.
+        """
         return self._pace.promise(time.monotonic(), seconds)
 
     def _refuse(self) -> NoReturn:
         raise RecoveringError(self.retry_after_s())
 
     def peek(self, job_id: bytes) -> NoReturn:
-        """Raise RecoveringError, as all that follow."""
+        """Raise RecoveringError, as do all methods below."""
         self._refuse()
 
     def peek_key(self, key: str) -> NoReturn:

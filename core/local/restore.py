@@ -1,9 +1,9 @@
-"""From a journal back to the board: what a start does before it serves.
+"""From a journal back to the board: the work of a start before it serves.
 
-A job that was running is queued again, its attempts counted. Times on the board are of time.monotonic and those of a
-journal of its own clock; ``found.epoch`` is the difference.
+A job that was running is queued again, and its attempts count. Times on the board are of
+time.monotonic, those of a journal of its own clock. ``found.epoch`` is the difference.
 
-Each job that is kept or not over comes back, whatever the settings were when it came: see rows.
+Each job that is kept or unfinished comes back, under any settings at its submission: see rows.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from headway.core.local.durable import Durable
 from headway.core.task import Task
 from headway.core.tasks.registry import Registry
 
-# Jobs whose attempt, or end, is not committed yet, besides those that run. Where there are as many no more are begun.
+# Jobs with an uncommitted attempt or end, besides those that run. With this many, no more are
+# begun.
 IN_HAND_MOST = 1 << 16
 
 
@@ -37,11 +38,11 @@ def restore(
     keys: Ids,
     progress: Callable[[int], object],
 ) -> list[str]:
-    """Put the jobs of ``journal`` on ``board``, and those that are not over into ``active``.
+    """Put the jobs of ``journal`` on ``board``, and the unfinished ones into ``active``.
 
-    ``progress`` is told now and then how many were read. Returns the names of tasks by the index that the board has of
-    them: those that are declared, then those that only jobs that are over know. Raises JournalError where a job is to
-    be run whose task is not declared.
+    ``progress`` gets, now and then, the number of jobs read so far. Returns the names of tasks by
+    the index that the board has of them: the declared ones, then those that only finished jobs
+    know. Raises JournalError if an unfinished job has an unknown task.
     """
     found, names, epoch = journal.found, _Names(registry), journal.found.epoch
     waiting = [_counted(saved, active.attempts.attempt(saved.sequence)) for saved in found.unfinished()]
@@ -55,7 +56,7 @@ def restore(
     if orphans:
         told = ", ".join(f"{count} of {name!r}" for name, count in orphans.most_common())
         raise JournalError(
-            f"{journal.path}: jobs wait whose tasks are not declared: {told}; add their modules to tasks:"
+            f"{journal.path}: there are unfinished jobs of unknown tasks: {told}. Add their modules to tasks:"
         )
     for saved in waiting:
         board.restore(_record(saved, keys.tag(saved.sequence), names[saved.task], epoch))
@@ -74,7 +75,7 @@ def restore(
 
 
 class _Names(dict[str, int]):
-    """Tasks by name to the index that the board has of them; one that is asked for and not there gets the next."""
+    """Tasks by name to the index that the board has of them. An unknown name gets the next index."""
 
     def __init__(self, registry: Registry) -> None:
         super().__init__((task.name, task.index) for task in registry.tasks)
@@ -85,7 +86,7 @@ class _Names(dict[str, int]):
 
 
 def _restore_over(board: Board, over: Ended, names: _Names, keys: Ids) -> None:
-    """Put jobs that are over on the board: at once if they lie side by side, as they mostly do."""
+    """Put finished jobs on the board: at once if they lie side by side, as they mostly do."""
     first, count = over.sequence[0], len(over.sequence)
     tasks = list(map(names.__getitem__, over.task))
     if over.sequence[-1] - first == count - 1 and board.is_free(first, count):
@@ -112,7 +113,10 @@ def _restore_over(board: Board, over: Ended, names: _Names, keys: Ids) -> None:
 
 
 def _counted(saved: Saved, begun: int) -> Saved:
-    """Return the job as running if more attempts at it began than are written down: it was, or its end was not kept."""
+    """Return the job as running if more of its attempts began than are written down.
+
+    Then it was running, or its end was not kept.
+    """
     return saved if begun <= saved.attempt else saved._replace(state=State.RUNNING, attempt=begun)
 
 

@@ -1,4 +1,4 @@
-"""Changes that are not on disk yet, and answers that wait for them."""
+"""Changes that are not on disk yet, and the answers that wait for them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Value = TypeVar("Value")
 
 
 class Uncommitted(msgspec.Struct):
-    """A change: ``show`` is called with ``arguments`` when change ``number`` of the journal is committed.
+    """A change. ``show`` is called with ``arguments`` when change ``number`` is committed.
 
-    Where the disk has no room for it ``undo`` is called instead. The end of a job cannot be refused, and has none. Then
-    those of ``wakes`` are called.
+    If the disk has no room for it, ``undo`` is called instead. The end of a job cannot be refused,
+    and has no ``undo``. After either, all ``wakes`` are called.
     """
 
     number: int
@@ -26,11 +26,11 @@ class Uncommitted(msgspec.Struct):
     arguments: tuple[Any, ...] = ()
     undo: Callable[..., object] | None = None
     wakes: tuple[Callable[[], object], ...] = ()
-    # Whether those who waited were woken because there is no room.
+    # Whether waiting clients were woken because there is no room.
     no_room: bool = False
 
     def wake(self) -> None:
-        """Wake those who wait, once."""
+        """Wake the waiting clients, once."""
         wakes, self.wakes = self.wakes, ()
         for wake in wakes:
             wake()
@@ -39,8 +39,8 @@ class Uncommitted(msgspec.Struct):
 class Committed(Later[Value]):
     """The value that ``then`` returns, once a change is committed.
 
-    It can be neither hurried nor cancelled: what is not committed cannot be told, and a client that has gone meanwhile
-    is woken in vain.
+    It can be neither hurried nor cancelled. An uncommitted change cannot be answered, and a client
+    that has gone meanwhile is woken in vain.
     """
 
     __slots__ = ("_change", "_then")
@@ -54,7 +54,7 @@ class Committed(Later[Value]):
         self._change.wakes += (wake,)
 
     def value(self) -> Value:
-        """Return the value; raises JournalFullError where there was no room, or what ``then`` does."""
+        """Return the value. Raises JournalFullError if there was no room, or the error of ``then``."""
         if self._change.no_room:
             raise JournalFullError
         return self._then()
@@ -70,7 +70,7 @@ class Read(Later[Value]):
         self._wake: Callable[[], object] = int
 
     def when_known(self, wake: Callable[[], object]) -> None:
-        """Have ``wake`` called when it was read."""
+        """Have ``wake`` called when the value was read."""
         self._wake = wake
         self._future.add_done_callback(self._done)
 
@@ -78,7 +78,7 @@ class Read(Later[Value]):
         self._wake()
 
     def value(self) -> Value:
-        """Return it; raises JournalError where it cannot be read."""
+        """Return the value. Raises JournalError if it cannot be read."""
         return self._future.result()
 
     def cancel(self) -> None:
@@ -88,7 +88,7 @@ class Read(Later[Value]):
 
 
 class Then(Later[Value]):
-    """What ``then`` makes of the value of ``first``, be that known at once or later again."""
+    """The value that ``then`` makes of that of ``first``, at once or later again."""
 
     __slots__ = ("_error", "_found", "_then", "_waits_for", "_wake")
 
@@ -117,13 +117,13 @@ class Then(Later[Value]):
         self._wake()
 
     def value(self) -> Value:
-        """Return what ``then`` made; raises what came of either."""
+        """Return the value that ``then`` made. Raises the error of either."""
         if self._error is not None:
             raise self._error
         return self._found.value() if isinstance(self._found, Later) else self._found
 
     def hurry(self) -> None:
-        """Hurry what is waited for."""
+        """Hurry the value that is waited for."""
         self._waits_for.hurry()
 
     def cancel(self) -> None:

@@ -1,8 +1,8 @@
-"""Who waits for the end of a job, and until when: no task and no timer each.
+"""Clients that wait for the end of a job, each up to a time, without a task and a timer each.
 
-A waiter stands in two places: in the list of its job, which is called when the job ends, and in the slot of a wheel,
-which is called when its time is up. One timer turns the wheel, and only while somebody waits. What a waiter costs is a
-small object, a place in a list and a place in a set.
+A waiter stands in two places: in the list of its job, which is called when the job ends, and in the
+slot of a wheel, which is called when its time is up. One timer turns the wheel, and only while
+there are waiters. A waiter costs a small object, a place in a list and a place in a set.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from headway.core.job import State
 from headway.core.slices import in_slices
 from headway.core.status import BatchStatus, Status
 
-# Seconds of one slot: by how much an answer may be late when its time is up.
+# Seconds of a slot: an answer may be this late when its time is up.
 SLOT_S = 0.1
 
 
 class Waiter:
-    """Waits for one job; ``wake`` is called once, unless the waiter is cancelled before."""
+    """Waits for one job. ``wake`` is called once, unless the waiter is cancelled before."""
 
     __slots__ = ("_waiters", "sequence", "slot", "wake")
 
@@ -43,7 +43,7 @@ class Waiter:
 
 
 class Waiters:
-    """All who wait."""
+    """All waiters."""
 
     def __init__(self) -> None:
         self._by_job: dict[int, list[Waiter]] = {}
@@ -65,7 +65,7 @@ class Waiters:
         return waiter
 
     def ended(self, sequence: int) -> None:
-        """The job has ended: wake who waits for it."""
+        """Wake the waiters of a job, which has ended."""
         waiters = self._by_job.get(sequence, [])
         if len(waiters) == 1:
             self._wake(waiters[0])
@@ -78,7 +78,7 @@ class Waiters:
         in_slices(map(self._wake_if_there, [waiter for waiters in self._by_slot.values() for waiter in waiters]))
 
     def remove(self, waiter: Waiter) -> bool:
-        """Take out a waiter; False where it is not here any more."""
+        """Take out a waiter; False if it is not here any more."""
         in_slot = self._by_slot.get(waiter.slot)
         if in_slot is None or waiter not in in_slot:
             return False
@@ -114,7 +114,10 @@ class Waiters:
 
 
 class Finished(Later[Status]):
-    """The status of a job once it has finished, or once the time is up. ``again`` returns what is known of it now."""
+    """The status of a job once it has finished, or once the time is up.
+
+    ``again`` returns its present status.
+    """
 
     __slots__ = ("_again", "_seconds", "_status", "_waiter", "_waiters")
 
@@ -130,7 +133,7 @@ class Finished(Later[Status]):
         self._waiter = self._waiters.add(self._status.sequence, self._seconds, wake)
 
     def value(self) -> Status:
-        """Return what is known of the job now."""
+        """Return the present status of the job."""
         return self._again(self._status)
 
     def hurry(self) -> None:
@@ -147,8 +150,8 @@ class Finished(Later[Status]):
 class BatchFinished(Later[BatchStatus]):
     """The status of a batch once its jobs have finished, or once the time is up.
 
-    It waits for one pending job after the other, the last first: as a rule that one is the last to end. ``again``
-    returns what is known of the batch now.
+    It waits for one pending job after the other, the last first: as a rule that one is the last to
+    end. ``again`` returns the present status of the batch.
     """
 
     __slots__ = ("_again", "_batch", "_batches", "_deadline", "_waiter", "_waiters", "_wake")
@@ -176,7 +179,7 @@ class BatchFinished(Later[BatchStatus]):
         self._wait_for(self._batches.last_pending(self._batch.first, self._batch.count))
 
     def value(self) -> BatchStatus:
-        """Return what is known of the batch now."""
+        """Return the present status of the batch."""
         return self._again(self._batch)
 
     def hurry(self) -> None:
@@ -194,7 +197,7 @@ class BatchFinished(Later[BatchStatus]):
         self._waiter = self._waiters.add(sequence, seconds, self._go_on)
 
     def _go_on(self) -> None:
-        # One that was woken before its job has finished has run out of time, or a drain has begun.
+        # If it was woken before its job has finished, its time is up, or a drain has begun.
         if self._waiter is not None and self._batches.board.state(self._waiter.sequence) >= State.SUCCEEDED:
             pending = self._batches.last_pending(self._batch.first, self._batch.count)
             if pending:

@@ -1,11 +1,13 @@
-"""One attempt at a job: decode the payload, run the function, encode what it returned.
+"""One attempt at a job: decode the payload, run the function, encode its result.
 
-An attempt has an asyncio task and a context of its own, both made anew: no context variable, decimal context,
-cancellation or done callback goes from one job to the next, on the loop or in a thread. What a function raises ends
-here, SystemExit included, and leaves as text: nothing keeps an exception, its traceback or its frames.
+An attempt has an asyncio task and a context of its own, both made anew. So no context variable,
+decimal context, cancellation or done callback passes from one job to the next, on the loop or in a
+thread. An error of a function ends here, SystemExit included, and leaves as text: nothing keeps an
+exception, its traceback or its frames.
 
-Tasks of ours and of jobs are left out of ``asyncio.all_tasks()``, which is empty on this loop: a job that cancels all
-tasks cancels none of another job, and none of the server's. A task can still be cancelled by whoever made it.
+Our tasks and those of jobs are left out of ``asyncio.all_tasks()``, which is empty on this loop. A
+job that cancels all tasks cancels none of another job, and none of the server's. The maker of a
+task can still cancel it.
 """
 
 from __future__ import annotations
@@ -27,18 +29,19 @@ from headway.core.tasks.result import Result, encode, encode_on_loop
 from headway.core.work.outcome import NULL, Outcome, failed, succeeded
 from headway.core.work.threads import Call, Threads
 
-# The task whose code runs: its function, the tasks and callbacks which that makes, its thread. None: the server's code.
+# The task whose code runs: in its function, in the tasks and callbacks that it makes, in its
+# thread. None: the server's code.
 RUNNING: ContextVar[str | None] = ContextVar("headway_running", default=None)
 
 # Members of an enum cost several times as much to look up (CPython 3.11).
 LOOP, PROCESS = Lane.LOOP, Lane.PROCESS
 
-# Saves a turn of the loop where there is such a thing.
+# Saves a turn of the loop on Pythons that have eager tasks.
 EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 
 
 class Pool(Protocol):
-    """What an attempt needs of the workers it is one of."""
+    """The members of ``Workers`` that an attempt needs."""
 
     loop: asyncio.AbstractEventLoop
     threads: Threads
@@ -47,17 +50,17 @@ class Pool(Protocol):
     context: Callable[[Job], Context]
 
     def begun(self, attempt: Attempt, job: Job) -> None:
-        """The function is about to be called."""
+        """The time of the attempt starts: its function is about to be called."""
 
     async def in_process(self, attempt: Attempt, job: Job) -> Result | None:
         """Run the job's task in a worker process."""
 
     def over(self, attempt: Attempt, outcome: Outcome) -> None:
-        """Nothing more comes of the attempt."""
+        """The attempt has ended."""
 
 
 class Attempt:
-    """An attempt that has been claimed; ``job`` is None once it is settled."""
+    """An attempt that has been claimed. ``job`` is None once it is settled."""
 
     __slots__ = (
         "_lane",
@@ -75,13 +78,13 @@ class Attempt:
         self._workers = workers
         self._lane = job.task.lane or workers.default_lane
         self.job: Job | None = job
-        # That of its task.
+        # The name of its task.
         self.name = job.task.name
-        # What the function is told of the attempt, if it asks.
+        # The context for the function, if it takes one.
         self.context: Context | None = None
         if job.task.takes_context or self._lane is PROCESS:
             self.context = workers.context(job)
-        # When the attempt is to be interrupted, or to be given up; of time.monotonic.
+        # The time at which the attempt is interrupted, or given up, of time.monotonic.
         self.deadline = inf
         self.interrupted_by: Outcome | None = None
         # The function's thread, once it has one.
@@ -90,10 +93,10 @@ class Attempt:
         self.task: asyncio.Task[Any] | None = None
 
     def start(self, job: Job) -> None:
-        """Begin, and run until the function waits for something or is over; to be called outside of any task."""
+        """Begin, and run until the function waits or ends. Call it outside of any task."""
         loop, run, variables = self._workers.loop, self._run(job), _variables(job)
         if EAGER:
-            # The same as _hidden does, without what its calls cost each job.
+            # The same as _hidden does, without the cost of its calls for each job.
             asyncio.tasks._unregister_task(asyncio.Task(run, loop=loop, name=self.name, context=variables, **EAGER))
             return
         begun = _Begun(run)
@@ -106,7 +109,7 @@ class Attempt:
             asyncio.tasks._leave_task(loop, task)
 
     def interrupt(self, outcome: Outcome) -> None:
-        """Stop the attempt; ``outcome`` is what it counts as unless it was settled already."""
+        """Stop the attempt. It counts as ``outcome``, unless it was settled already."""
         if self.interrupted_by is None:
             self.interrupted_by = outcome
             if self.context is not None:
@@ -139,11 +142,11 @@ class Attempt:
             else:
                 workers.begun(self, job)
                 outcome = await self._in_thread(job)
-        except BaseException as error:  # noqa: BLE001 — whatever a task raises is its job's failure, not ours
+        except BaseException as error:  # noqa: BLE001 — any error of a task is its job's failure, not ours
             outcome = failed(error, job.task.retry_on)
         if self.context is not None:
             self.context.close()
-        # Not in the job's context: timers that are set from here on would keep what is in it.
+        # Not in the job's context: timers that are set from here on would keep the values in it.
         Variables().run(workers.over, self, outcome)
 
     async def _in_thread(self, job: Job) -> Outcome:
@@ -152,11 +155,11 @@ class Attempt:
         came = await self.call.answer
         if isinstance(came, Outcome):
             return came
-        # A plain function that returned what is to be awaited: a wrapper of a coroutine function.
+        # A plain function returned an awaitable: it wraps a coroutine function.
         return succeeded(await encode_on_loop(await came, self._workers.result_bytes))
 
     def _called(self, job: Job) -> Outcome | Awaitable[object]:
-        """Do in a thread all that takes time."""
+        """Do in a thread everything that takes time."""
         try:
             try:
                 value = job.task.function(*self._arguments(job, payloads.decode(job.payload)))
@@ -174,11 +177,12 @@ class Attempt:
 
 
 class _Begun(Coroutine[Any, Any, None]):
-    """A coroutine whose first step is taken before its task takes one: what eager tasks do, for Pythons without them.
+    """A coroutine whose first step is taken before its task takes one.
 
-    Jobs that never wait are so over at once, in the turn in which they were claimed. In a turn of the loop each, no
-    more of them would end in it than there are workers; they would pile up, and be run when nothing of them is in the
-    caches any more.
+    So it does as eager tasks do, for Pythons without them. A job that never waits thus ends at
+    once, in the turn in which it was claimed. With a turn of the loop for each job, no more jobs
+    than there are workers would end in a turn. They would pile up, and run when nothing of them is
+    in the caches any more.
     """
 
     __slots__ = ("_coroutine", "_is_awaited", "_is_over", "_waits_for")
@@ -186,7 +190,7 @@ class _Begun(Coroutine[Any, Any, None]):
     def __init__(self, coroutine: Coroutine[Any, Any, None]) -> None:
         self._coroutine = coroutine
         self._is_over = self._is_awaited = False
-        # What the first step waits for; None once the task knows.
+        # The future that the first step waits for. None once the task knows it.
         self._waits_for: Any = None
 
     def take_first(self) -> None:
@@ -196,13 +200,14 @@ class _Begun(Coroutine[Any, Any, None]):
         except StopIteration:
             self._is_over = True
         else:
-            # How a future tells the task that steps that it is awaited. Others may await it before our task steps.
+            # Through this flag a future tells its task that it is awaited. Others may await it
+            # before our task takes its step.
             self._is_awaited = getattr(self._waits_for, "_asyncio_future_blocking", False)
             if self._is_awaited:
                 self._waits_for._asyncio_future_blocking = False
 
     def send(self, value: Any) -> Any:
-        """Take the next step, the first of them being taken already."""
+        """Take the next step. The first was taken already."""
         if self._is_over:
             raise StopIteration
         waits_for, self._waits_for = self._waits_for, None
@@ -228,7 +233,7 @@ class _Begun(Coroutine[Any, Any, None]):
 
 
 def _variables(job: Job) -> Variables:
-    """Make the context that a function of ``job`` begins with; it has nothing of ours but RUNNING."""
+    """Make the context in which a function of ``job`` begins. It has nothing of ours but RUNNING."""
     variables = Variables()
     variables.run(RUNNING.set, job.task.name)
     return variables

@@ -1,4 +1,4 @@
-"""How an attempt at a job ended, and what is said of it: to clients, and to the author of the task in the log."""
+"""How an attempt at a job ended: for clients, and in the log for the author of the task."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from headway.core.tasks.result import Result
 
 log = logging.getLogger(__name__)
 
-# What would end a line of the log, or colour a terminal, as it is written in Python.
+# Characters that would end a line of the log or colour a terminal, in Python's notation.
 ONE_LINE = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
 
 
@@ -24,14 +24,14 @@ class Outcome(msgspec.Struct, gc=False):
     reason: Reason = Reason.NONE
     result: Result | None = None
     error: str = ""
-    # Whether another attempt may be made, and in how many seconds if the task said so.
+    # Whether another attempt may be made, and after how many seconds if the task set them.
     may_retry: bool = True
     retry_delay: float | None = None
-    # Where it was raised, for the log.
+    # The traceback of the error, for the log.
     traceback: str = ""
 
     def log(self, job_id: str, task: str, attempt: int) -> None:
-        """Write the one line of an attempt that failed; its record has all four as attributes."""
+        """Write the one line of a failed attempt. Its record has all four values as attributes."""
         if not log.isEnabledFor(logging.WARNING):
             return
         reason = self.reason.name.lower()
@@ -40,12 +40,12 @@ class Outcome(msgspec.Struct, gc=False):
             logging.WARNING,
             __file__,
             0,
-            "job %s: an attempt failed: attempt %d at task %s (%s): %s",
+            "job %s: attempt %d at task %s failed (%s): %s",
             (job_id, attempt, task, reason, self.error.translate(ONE_LINE)),
             None,
             extra={"job": job_id, "task": task, "attempt": attempt, "reason": reason},
         )
-        # There is no exception any more to take it from.
+        # The exception is gone, so its traceback comes as text.
         record.exc_text = self.traceback or None
         log.handle(record)
 
@@ -62,7 +62,7 @@ def succeeded(result: Result | None) -> Outcome:
 
 
 def overtime(job: Job | None, now: float) -> Outcome:
-    """Return the outcome of an attempt that is still running at its timeout, or its job's deadline."""
+    """Return the outcome of an attempt that still runs at its timeout, or at its job's deadline."""
     if job is None or now < job.deadline:
         seconds = job.terms.timeout_s if job else 0.0
         return Outcome(State.FAILED, Reason.TIMEOUT, error=f"took longer than its timeout of {seconds:g} s")
@@ -70,11 +70,11 @@ def overtime(job: Job | None, now: float) -> Outcome:
 
 
 def failed(error: BaseException, retry_on: tuple[type[BaseException], ...]) -> Outcome:
-    """Return the outcome of an attempt that raised ``error``. It keeps nothing of ``error`` but text."""
+    """Return the outcome of an attempt that raised ``error``. It keeps only text of ``error``."""
     if isinstance(error, CrashedError):
         return Outcome(State.FAILED, Reason.CRASHED, error=cut(str(error)), traceback=cut_traceback(error.stack))
     if isinstance(error, FailedError):
-        # The process has cut them.
+        # The process has cut its texts.
         told = Failure(str(error), error.traceback, error.may_retry, error.retry_delay)
     else:
         told = failure(error, retry_on)

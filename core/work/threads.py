@@ -1,9 +1,10 @@
 """Threads in which plain functions run.
 
-A thread cannot be stopped: one whose attempt is over goes on, and is *lost* until its function returns. How many there
-may be, the lost ones included, is a limit of the queue: a call that is made here has its thread at once.
+A thread cannot be stopped. After the end of its attempt it goes on, and is *lost* until its
+function returns. A limit of the queue bounds all threads, the lost ones included. So a call that is
+made here has its thread at once.
 
-A thread that is idle keeps nothing of its last call: no argument, result, exception or context.
+An idle thread keeps nothing of its last call: no argument, result, exception or context.
 """
 
 from __future__ import annotations
@@ -20,25 +21,25 @@ Answer = TypeVar("Answer")
 
 
 class Call(Generic[Answer]):
-    """A function that runs in a thread. ``answer`` gets what it returns, never None; it must not raise."""
+    """A function that runs in a thread. It must not raise. ``answer`` gets its result, never None."""
 
     __slots__ = ("answer", "on_return", "runs")
 
     def __init__(self, answer: asyncio.Future[Answer]) -> None:
         self.answer = answer
-        # True until the function has returned, whoever still waits for it.
+        # True until the function has returned, even if nobody waits for it.
         self.runs = True
         # Called then, if the thread was lost.
         self.on_return: Callable[[], object] | None = None
 
 
 class Threads:
-    """All threads of a loop, on which every method is called."""
+    """All threads of a loop. Call every method on that loop."""
 
     def __init__(self) -> None:
-        # Threads whose attempt is over but which have not returned.
+        # Threads whose attempt has ended and whose function has not returned.
         self.lost = 0
-        # Those that wait for a call, the one that worked last at the end.
+        # Threads that wait for a call. The last one to work is at the end.
         self._idle: list[Thread] = []
         self._started = 0
         self._stopped = False
@@ -46,7 +47,10 @@ class Threads:
     def start(
         self, loop: asyncio.AbstractEventLoop, function: Callable[[], Answer], variables: Variables
     ) -> Call[Answer]:
-        """Run ``function`` in a thread, with ``variables`` for its context; raises RuntimeError where there is none."""
+        """Run ``function`` in a thread, in the context ``variables``.
+
+        Raises RuntimeError if no thread can be started.
+        """
         call = Call[Answer](loop.create_future())
         thread = self._idle.pop() if self._idle else self._new_thread()
 
@@ -55,7 +59,7 @@ class Threads:
             try:
                 answer = variables.run(function)
             finally:
-                # Where the loop is closed nobody waits any more.
+                # On a closed loop nobody waits any more.
                 with suppress(RuntimeError):
                     loop.call_soon_threadsafe(self._returned, call, answer, thread)
 
@@ -63,12 +67,12 @@ class Threads:
         return call
 
     def lose(self, call: Call[Answer], on_return: Callable[[], object]) -> None:
-        """Count the thread of ``call`` as lost until its function returns; then call ``on_return``."""
+        """Count the thread of ``call`` as lost until its function returns. Then call ``on_return``."""
         self.lost += 1
         call.on_return = on_return
 
     def stop(self) -> None:
-        """Let idle threads end; those that run end when their function returns, and are not waited for."""
+        """Let idle threads end. Those that run end when their function returns; nobody waits for them."""
         self._stopped = True
         while self._idle:
             self._idle.pop().do(lambda: True)
@@ -105,19 +109,19 @@ class Thread:
         threading.Thread(target=self._serve, name=f"headway-task-{number}", daemon=True).start()
 
     def do(self, work: Callable[[], object]) -> None:
-        """Have an idle thread call ``work``; it ends if that returns true."""
+        """Have an idle thread call ``work``. It ends if that returns true."""
         self._work = work
         self._wake.put(None)
 
     def _serve(self) -> None:
         ended: object = False
         while not ended:
-            # A job can have an exception raised in its thread (PyThreadState_SetAsyncExc) which comes too late. What
-            # is to be done lies where it is found again after that.
+            # A job can raise an exception in its thread (PyThreadState_SetAsyncExc) that comes too
+            # late. The work lies where the thread finds it again after that.
             with suppress(BaseException):
                 if self._work is None:
                     self._wake.get()
                 work, self._work = self._work, None
                 ended = work is not None and work()
-            # Or it would be kept until the next call.
+            # Otherwise it would be kept until the next call.
             work = None

@@ -1,8 +1,8 @@
-"""A thread that notices when the loop stands still, and says in the log which task holds it.
+"""A thread that notices a blocked loop, and names the task that blocks it in the log.
 
-The loop beats every BEAT_S; by how much a beat is late is the loop's lag, which /metrics shows. When no beat has come
-for longer than ``stall_s`` the thread logs, once a stall, the task that the loop is in and its stack: a coroutine
-that blocks stops every request, and nothing on the loop could tell.
+The loop beats every BEAT_S. The delay of a beat is the loop's lag, which /metrics shows. If no beat
+comes for longer than ``stall_s``, the thread logs, once a stall, the loop's present task and its
+stack: a coroutine that blocks stops every request, and nothing on the loop could report it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FRAMES = 12
 
 
 class Watchdog:
-    """Watches the loop that ``start`` is called on. ``holder`` names the task that the loop is in, if any."""
+    """Watches the loop on which ``start`` is called. ``holder`` names the loop's present task, if any."""
 
     def __init__(self, stall_s: float, holder: Callable[[asyncio.AbstractEventLoop], str | None]) -> None:
         self.stall_s = stall_s
@@ -38,7 +38,7 @@ class Watchdog:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Begin to watch; 0 for ``stall_s`` measures the lag only."""
+        """Begin to watch. With 0 for ``stall_s`` only the lag is measured."""
         self._loop = asyncio.get_running_loop()
         self._thread_id = threading.get_ident()
         self._beat_at = time.monotonic()
@@ -70,8 +70,8 @@ class Watchdog:
     def _tell(self, late_s: float) -> None:
         held_by = self._holder(self._loop)
         if held_by is None:
-            log.warning("the loop is %.1f s behind: more is asked of it than one core can do", late_s)
+            log.warning("event loop lag %.1f s: the server is overloaded", late_s)
             return
         stack = traceback.format_stack(sys._current_frames().get(self._thread_id))[-FRAMES:]
-        text = "the loop has stood still for %.1f s in %s; nothing is answered meanwhile:\n%s"
+        text = "event loop blocked for %.1f s by %s, nothing is answered meanwhile:\n%s"
         log.error(text, late_s, held_by, "".join(stack).rstrip())

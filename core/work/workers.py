@@ -1,15 +1,16 @@
 """Workers: ``count`` attempts that run at once.
 
-``claim``, ``settle`` and ``release`` belong to the engine; this file knows when attempts begin and end, and nothing of
-states. A worker is a place for an attempt: there is no task that outlives a job, and so nothing that a job could do to
-the next one.
+``claim``, ``settle`` and ``release`` belong to the engine. This file knows when attempts begin and
+end, and nothing of states. A worker is a place for an attempt. No task outlives a job, so a job can
+do nothing to the next one.
 
-An attempt is interrupted by cancelling its task: the function gets CancelledError. A coroutine that does not stop
-within GRACE_S is given up: its job is settled, and its worker takes the next one. A thread cannot be stopped; one
-whose attempt is over goes on as *lost*, counted until it returns, and until then it counts against the limits of its
-task. What counts against a limit is released once, whatever comes of the attempt.
+To interrupt an attempt is to cancel its task: the function gets CancelledError. A coroutine that
+does not stop within GRACE_S is given up: its job is settled, and its worker takes the next one. A
+thread cannot be stopped. After the end of its attempt it goes on as *lost*. It is counted until it
+returns, and until then it counts against the limits of its task. An attempt releases its limits
+once, however it ends.
 
-Timeouts cost no timer each: there is one alarm, set for the earliest.
+Timeouts cost no timer each: one alarm is set for the earliest.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ TURN_S = 0.0005
 
 
 class Workers:
-    """The pool. ``claim`` gets the time; ``release`` the index of a task of which one attempt less runs."""
+    """The pool. ``claim`` gets the time, ``release`` the index of a task of which an attempt less runs."""
 
     def __init__(
         self,
@@ -54,9 +55,9 @@ class Workers:
         processes: Processes | None = None,
     ) -> None:
         self.count = count
-        # Where plain functions run that do not say it.
+        # The place of plain functions that do not name one.
         self.default_lane = default_lane
-        # None where no task runs in a process.
+        # None if no task runs in a process.
         self.processes = processes
         self.result_bytes = result_bytes
         self.claim = claim
@@ -64,12 +65,12 @@ class Workers:
         self.release = release
         self.context = context
         self.loop: asyncio.AbstractEventLoop
-        # Those that run, each in its place.
+        # The attempts that run, each in its place.
         self.attempts: set[Attempt] = set()
-        # Attempts that did not stop and whose place was given to another.
+        # Attempts that did not stop and lost their place to another.
         self.replacements = 0
         self.threads = Threads()
-        # Whether ``_work`` is going to be called, as it is by ``start``.
+        # Whether a call of ``_work`` is coming, such as that of ``start``.
         self._woken = True
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = inf
@@ -81,17 +82,17 @@ class Workers:
         return self.count - len(self.attempts)
 
     def start(self) -> None:
-        """Let jobs be claimed, on the running loop."""
+        """Begin to claim jobs, on the running loop."""
         if self.processes is not None:
             self.processes.start()
-        # Kept, because asking for it is a system call (getpid) in CPython 3.11.
+        # Kept, because to ask for it is a system call (getpid) in CPython 3.11.
         self.loop = asyncio.get_running_loop()
         hide_tasks(self.loop)
         self._woken = False
         self.wake()
 
     async def stop(self) -> None:
-        """End the attempts; what they run is cancelled and not settled. Threads are not waited for."""
+        """End the attempts: their functions are cancelled and not settled. Threads are not waited for."""
         self.stopping = True
         if self._alarm is not None:
             self._alarm.cancel()
@@ -111,7 +112,7 @@ class Workers:
             self.loop.call_soon(self._work)
 
     def cancel(self, job: Job) -> None:
-        """Stop the attempt at ``job``; the caller settles it."""
+        """Stop the attempt at ``job``. The caller settles it."""
         for attempt in self.attempts:
             if attempt.job is job:
                 attempt.job = None
@@ -122,7 +123,7 @@ class Workers:
                 return
 
     def holder(self, loop: asyncio.AbstractEventLoop) -> str | None:
-        """Name the task that ``loop`` is in right now, None where it is in none; callable from any thread."""
+        """Name the task that ``loop`` is in right now, or None if it is in none. Any thread may call this."""
         current = asyncio.current_task(loop)
         for attempt in list(self.attempts):
             if attempt.task is current and attempt.job is not None:
@@ -130,11 +131,11 @@ class Workers:
         return None
 
     async def in_process(self, attempt: Attempt, job: Job) -> Result | None:
-        """Run the job's task in a worker process, which is killed if this is cancelled."""
+        """Run the job's task in a worker process. The process is killed if this is cancelled."""
         if self.processes is None or attempt.context is None:
             raise RuntimeError("no task runs in a process")
 
-        # Its time begins when it has a process.
+        # Its time begins once it has a process.
         self._set_deadline(attempt, job.deadline)
         context = attempt.context
         return await self.processes.run(
@@ -166,12 +167,12 @@ class Workers:
             now = time.monotonic()
 
     def begun(self, attempt: Attempt, job: Job) -> None:
-        """The function is about to be called: its time runs from here."""
+        """Start the time of the attempt: its function is about to be called."""
         deadline = time.monotonic() + job.terms.timeout_s
         self._set_deadline(attempt, min(job.deadline, deadline))
 
     def over(self, attempt: Attempt, outcome: Outcome) -> None:
-        """Take note that the function has returned, or that its thread was given up."""
+        """Note that the function has returned, or that its thread was given up."""
         self.attempts.discard(attempt)
         if self.stopping:
             return
@@ -184,7 +185,7 @@ class Workers:
         """Take the place of an attempt whose coroutine does not stop."""
         self.attempts.discard(attempt)
         self.replacements += 1
-        log.error("a task ignores that it was cancelled and is given up: %s", attempt.name)
+        log.error("task %s ignored its cancellation and was given up", attempt.name)
         if attempt.interrupted_by is not None:
             self._end(attempt, attempt.interrupted_by)
         self.wake()
@@ -201,12 +202,12 @@ class Workers:
         except Exception:
             log.exception("an attempt at task %s could not be settled", job.task.name)
             with suppress(Exception):
-                self.settle(job, Outcome(State.FAILED, Reason.CRASHED, error="it could not be settled"), now)
+                self.settle(job, Outcome(State.FAILED, Reason.CRASHED, error="the attempt could not be settled"), now)
 
     def _give_back(self, attempt: Attempt, job: Job) -> None:
-        """Release what the attempt counts against: now, or when a thread that goes on has returned.
+        """Release the limits of the attempt: now, or when a thread that goes on has returned.
 
-        Called once, by who takes the job from the attempt.
+        Called once, by the function that takes the job from the attempt.
         """
         if attempt.call is not None and attempt.call.runs:
             self.threads.lose(attempt.call, lambda: self._released(job))
@@ -220,14 +221,14 @@ class Workers:
     # Time.
 
     def _set_deadline(self, attempt: Attempt, deadline: float) -> None:
-        """Have ``attempt`` looked at when ``deadline``, of time.monotonic, has passed."""
+        """Look at ``attempt`` when ``deadline``, of time.monotonic, has passed."""
         attempt.deadline = deadline
         if deadline < self._alarm_at:
             if self._alarm is not None:
                 self._alarm.cancel()
             self._alarm_at = deadline
             delay = max(deadline - time.monotonic(), 0.0)
-            # Not in the context of a job, which would be kept until then.
+            # Not in the context of a job, which the timer would keep.
             self._alarm = self.loop.call_later(delay, self._ring_alarm, context=Variables())
 
     def _ring_alarm(self) -> None:

@@ -107,7 +107,7 @@ def test_unknown_targets_make_no_new_series(fresh: Server) -> None:
 
 def test_replaced_worker_is_counted(start: Start, gate: Gate) -> None:
     server = start(workers=1, drain_linger=0)
-    server.expected_errors.append("ignores that it was cancelled")
+    server.expected_errors.append("ignored its cancellation")
     path = server.submit("never_cancelled", timeout=0.05)
     assert server.wait_for(path, "failed")["job-reason"] == "timeout"
     assert server.run("nothing")

@@ -125,7 +125,7 @@ def test_task_that_does_not_stop_does_not_keep_the_process(start: Start, gate: G
 @pytest.mark.parametrize("task", ["thread_until_file", "never_cancelled"])
 def test_task_that_was_given_up_does_not_keep_the_process(start: Start, gate: Gate, task: str) -> None:
     server = start(drain_linger=0)
-    server.expected_errors.append("ignores that it was cancelled")
+    server.expected_errors.append("ignored its cancellation")
     path = server.submit(task, gate.path, timeout=0.05)
     assert server.wait_for(path, "failed")["job-reason"] == "timeout"
     server.signal(signal.SIGTERM)

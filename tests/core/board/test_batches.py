@@ -153,7 +153,7 @@ def test_nothing_is_taken_of_a_batch_that_is_refused() -> None:
             with pytest.raises(UnknownTaskError) as unknown:
                 now(engine.submit_batch(submissions("forever", "nobody", "forever", "nothing")))
             assert [field for field, _ in unknown.value.faults] == ["[1].task", "[3].task"]
-            with pytest.raises(QueueFullError, match="room for 3 more jobs, not for 4; try again in"):
+            with pytest.raises(QueueFullError, match=r"room for 3 more jobs, not for 4\. Retry in"):
                 now(engine.submit_batch(submissions(*["forever"] * 4)))
             with pytest.raises(QueueFullError, match="6 jobs are more than"):
                 now(engine.submit_batch(submissions(*["forever"] * 6)))

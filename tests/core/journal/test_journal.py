@@ -808,7 +808,7 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     connection.pragma("user_version", schema.VERSION + 1)
     connection.close()
     before = path.read_bytes()
-    with pytest.raises(JournalError, match=r"j: has schema 5 and this program knows 4; start the newer program"):
+    with pytest.raises(JournalError, match=r"j: has schema 5 and this program knows 4\. Start the newer program"):
         Journal(path)
     assert path.read_bytes() == before
 
@@ -819,7 +819,7 @@ def test_an_older_schema_is_migrated_or_refused(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(schema, "VERSION", schema.VERSION + 1)
     # Its ids may be others, so it is not read for people either.
     for use in (Journal, schema.open_reader, lambda path: salvage.recover(path, tmp_path / "new")):
-        with pytest.raises(JournalError, match="has schema 4, whose ids this program does not know"):
+        with pytest.raises(JournalError, match="has schema 4, with ids that this program does not know"):
             use(path)
     assert not (tmp_path / "new").exists()
     monkeypatch.setitem(schema.MIGRATIONS, 4, "CREATE TABLE novelty (a)")
@@ -850,7 +850,7 @@ def test_terms_of_schema_3_are_migrated(tmp_path: Path) -> None:
     connection = schema.connect(path, apsw.SQLITE_OPEN_READWRITE)
     connection.execute(BACK_TO_3).fetchall()
     connection.close()
-    with pytest.raises(JournalError, match="has schema 3, not 4: start the server on it once, which migrates it"):
+    with pytest.raises(JournalError, match=r"has schema 3, not 4\. Start the server on it once to migrate it"):
         schema.open_reader(path)
     journal = Journal(path)
     assert [decode_terms(saved.terms) for saved in journal.found.unfinished()] == terms

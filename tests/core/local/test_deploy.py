@@ -292,7 +292,7 @@ def test_results_that_cannot_be_read_are_given_up(caplog: pytest.LogCaptureFixtu
     results = active.results
     Carried(BytesIO(left.left()[:-3]), os.dup(left.board.fd)).give(active, {})
     assert len(results) == len(left.results) - 1
-    assert "results of before cannot be read" in caplog.text
+    assert "cannot read the previous process's results" in caplog.text
 
 
 def test_idempotency_keys_come_over_in_their_order() -> None:

@@ -614,9 +614,9 @@ def test_a_task_that_blocks_the_loop_is_named_once_with_its_stack(caplog: pytest
             await until(lambda: engine.watchdog.lag.sum > 0.5)
 
     run(test)
-    stalls = [record.getMessage() for record in caplog.records if "stood still" in record.getMessage()]
+    stalls = [record.getMessage() for record in caplog.records if "event loop blocked" in record.getMessage()]
     assert len(stalls) == 1
-    assert "in task blocking" in stalls[0]
+    assert "by task blocking" in stalls[0]
     assert "time.sleep(1.0)" in stalls[0]
 
 

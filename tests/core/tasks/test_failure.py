@@ -337,9 +337,8 @@ def test_each_failed_attempt_writes_one_line(
         assert (fields["job"], fields["task"], fields["reason"]) == (ids[0], function.__name__, reason)
         assert record.levelno == logging.WARNING
         assert "\n" not in record.getMessage()
-        assert (
-            f"job {ids[0]}: an attempt failed: attempt {fields['attempt']} at task {function.__name__} ({reason}):"
-            in (record.getMessage())
+        assert f"job {ids[0]}: attempt {fields['attempt']} at task {function.__name__} failed ({reason}):" in (
+            record.getMessage()
         )
         if "fails" in function.__name__:
             assert record.exc_text is not None
