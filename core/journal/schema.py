@@ -152,9 +152,7 @@ def check_open(path: Path, connection: apsw.Connection) -> None:
     application, version = (int(str(connection.pragma(name))) for name in ("application_id", "user_version"))
     _check_version(path, application, version)
     if version < VERSION:
-        raise JournalError(
-            f"{path}: has schema {version}, not {VERSION}. Start the server on it once to migrate it"
-        )
+        raise JournalError(f"{path}: has schema {version}, not {VERSION}. Start the server on it once to migrate it")
 
 
 def create(path: Path, secret: bytes | None = None, high: int = 0) -> None:
