@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from headway.core.config import Config
-from headway.core.journal.journal import Journal
 from headway.core.local.deploy import Carried
 from headway.core.local.engine import LocalEngine
 from headway.core.tasks.registry import Registry
@@ -25,6 +24,8 @@ def open_engine(
     """
     if config.journal.path is None:
         return LocalEngine(config, registry, before=before)
+    from headway.core.journal.journal import Journal
+
     # Whatever directory a task enters later.
     journal = Journal(Path(config.journal.path).absolute(), config.journal.sync)
     if journal.found.lost:
