@@ -7,7 +7,6 @@ number of its process group. Where the system cannot be asked to, they go where 
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
@@ -56,4 +55,6 @@ def forget(leader: int) -> None:
 def _adopt(wanted: bool) -> None:
     # Not for good: what else is orphaned below us, by tasks in threads, nobody here would reap.
     if sys.platform == "linux":
+        import ctypes  # 1 ms, and no process is killed while the server starts
+
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, int(wanted))
