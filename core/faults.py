@@ -28,7 +28,7 @@ _brief.maxstring = _brief.maxother = SHOWN
 
 def faults(kind: type[msgspec.Struct], members: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     """Yield (field, fault) for each member of ``members`` that ``kind`` does not allow."""
-    types = _types(kind)
+    types = member_types(kind)
     for name, value in members.items():
         if name not in types:
             yield f"{prefix}{_printable(name)}", f"unknown; allowed here: {', '.join(types)}"
@@ -51,12 +51,13 @@ def few(found: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 def allowed(kind: type[msgspec.Struct], name: str) -> str:
     """Return in words the values that ``kind`` allows in ``name``, or "" if it has no such member."""
-    types = _types(kind)
+    types = member_types(kind)
     return "" if types.get(name, msgspec.Raw) is msgspec.Raw else _allowed(types[name])
 
 
 @cache
-def _types(kind: type[msgspec.Struct]) -> dict[str, Any]:
+def member_types(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """Return the type of each member of ``kind``, with its limits."""
     return get_type_hints(kind, include_extras=True)
 
 

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from headway.core.config import Config
-from headway.core.journal.journal import Journal
 from headway.core.local.deploy import Carried
 from headway.core.local.engine import LocalEngine
 from headway.core.tasks.registry import Registry
@@ -28,6 +27,8 @@ def open_engine(
     """
     if config.journal.path is None:
         return LocalEngine(config, registry, before=before)
+    from headway.core.journal.journal import Journal
+
     # Absolute, so that a task may change the directory.
     journal = Journal(Path(config.journal.path).absolute(), config.journal.sync)
     if journal.found.lost:

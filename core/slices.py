@@ -6,7 +6,6 @@ see its effects, so each step must look at the present state.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Generator, Iterator
 from typing import TypeVar
@@ -30,6 +29,8 @@ def in_slices(work: Iterator[object]) -> None:
     until = time.monotonic() + SLICE_S
     for _ in work:
         if time.monotonic() >= until:
+            import asyncio  # 15 ms, and no task module or worker process gets here
+
             asyncio.get_running_loop().call_soon(in_slices, work)
             return
 
@@ -47,6 +48,8 @@ def make(work: Generator[None, None, Made]) -> Made:
 
 async def make_on_loop(work: Generator[None, None, Made]) -> Made:
     """Return the value of ``work``, on the event loop, which has a turn at each step."""
+    import asyncio  # 15 ms, as above
+
     while True:
         try:
             next(work)

@@ -1,18 +1,22 @@
-"""The command line: ``headway`` and ``python -m headway``."""
+"""The command line: ``headway`` and ``python -m headway``.
+
+A command imports its own half of the program when it runs: a server needs no simulation, and ``--help`` neither.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
-from headway.core.config import CONFIG_VARIABLE, Config
-from headway.core.errors import ConfigError, JournalError
 from headway.journal import journal
-from headway.settings import EXIT_CONFIG, fail, settings
+from headway.settings import EXIT_CONFIG, fail, named_file, settings
 from headway.sim.command import command
+
+if TYPE_CHECKING:
+    from headway.core.config import Config
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -26,7 +30,7 @@ def main() -> None:
     "--config",
     "file",
     type=click.Path(path_type=Path),
-    envvar=CONFIG_VARIABLE,
+    default=named_file,
     help="Settings, YAML.  [default: config.yaml where there is one]",
 )
 @click.option("--check", is_flag=True, help="Look at settings, task modules, journal and port; say what is wrong; end.")
@@ -39,6 +43,7 @@ def serve(file: Path | None, check: bool) -> None:
     if check:
         _check(config)
         return
+    from headway.core.errors import ConfigError, JournalError
     from headway.protocol import server as http
 
     try:
@@ -65,6 +70,8 @@ def _check(config: Config) -> None:
 
 def _simulation(file: Path | None) -> Mapping[str, object]:
     """Return the settings of ``simulation:``, with the URL of the server that the settings describe."""
+    import msgspec
+
     config = settings(file)
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.server.host, config.server.host)  # noqa: S104
     url = f"http://[{host}]:{config.server.port}" if ":" in host else f"http://{host}:{config.server.port}"

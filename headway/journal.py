@@ -9,7 +9,6 @@ from typing import BinaryIO
 
 import click
 
-from headway.core.errors import JournalError
 from headway.settings import fail, settings
 
 EXIT_WRONG = 1
@@ -90,6 +89,8 @@ def recover(path: Path, new: Path) -> None:
 
 
 def _say(what: Callable[[], None]) -> None:
+    from headway.core.errors import JournalError
+
     try:
         what()
     except JournalError as error:

@@ -5,19 +5,30 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from headway.core.config import Config, load
-from headway.core.errors import ConfigError
+if TYPE_CHECKING:
+    from headway.core.config import Config
 
 DEFAULT_FILE = Path("config.yaml")
 EXIT_CONFIG = 2
 
 
+def named_file() -> str | None:
+    """Return the file that HEADWAY_CONFIG names; None where it is not set."""
+    from headway.core.config import CONFIG_VARIABLE
+
+    return os.environ.get(CONFIG_VARIABLE) or None
+
+
 def settings(file: Path | None) -> Config:
     """Read ``file``, or config.yaml where there is one, and the HEADWAY_* variables; end where that cannot be done."""
+    # 20 ms, msgspec and YAML, which ``--help`` does not need.
+    from headway.core.config import load
+    from headway.core.errors import ConfigError
+
     if file is None and DEFAULT_FILE.exists():
         file = DEFAULT_FILE
     try:

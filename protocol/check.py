@@ -13,7 +13,6 @@ from pathlib import Path
 
 from headway.core.config import Config
 from headway.core.errors import ConfigError, JournalError
-from headway.core.journal import schema
 from headway.core.tasks.registry import REGISTRY, add_working_directory, load
 from headway.protocol.access.clients import Clients
 from headway.protocol.process import deploy, listener
@@ -93,4 +92,6 @@ def _journal(config: Config) -> None:
     if path.exists():
         if not os.access(path, os.R_OK | os.W_OK):
             raise ConfigError(f"journal.path: {path} cannot be read and written")
+        from headway.core.journal import schema
+
         schema.check_header(path)

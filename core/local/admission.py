@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from math import ceil, inf
+from typing import TYPE_CHECKING
 
 from headway.core.board.board import Board
 from headway.core.board.idempotency import Key, Keyed
@@ -23,12 +24,14 @@ from headway.core.errors import (
 from headway.core.faults import few
 from headway.core.ids import Ids
 from headway.core.job import Job, State, Submission, Terms, decode_terms
-from headway.core.journal.reader import Saved
 from headway.core.local.active import Active
 from headway.core.retry_after.estimate import SUCCESSOR_S
 from headway.core.status import Status
 from headway.core.task import Task
 from headway.core.tasks.registry import Registry
+
+if TYPE_CHECKING:
+    from headway.core.journal.reader import Saved
 
 # Members of an enum cost several times as much to look up (CPython 3.11).
 EMPTY, SCHEDULED, QUEUED = State.EMPTY, State.SCHEDULED, State.QUEUED

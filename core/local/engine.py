@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from headway.core.board.batches import Batches
 from headway.core.board.board import Board
@@ -32,14 +32,10 @@ from headway.core.interface import (
     SubmittedBatch,
 )
 from headway.core.job import State, Submission
-from headway.core.journal.journal import Journal
-from headway.core.journal.reader import Saved
 from headway.core.local import deploy
 from headway.core.local.active import Active
 from headway.core.local.admission import Admission
-from headway.core.local.durable import Durable
 from headway.core.local.reading import Reading
-from headway.core.local.restore import restore
 from headway.core.local.uncommitted import Committed, Read, Then
 from headway.core.local.waiters import BatchFinished, Finished
 from headway.core.slices import in_slices
@@ -48,6 +44,10 @@ from headway.core.status import BatchStatus, Status
 from headway.core.tasks.registry import Registry
 from headway.core.tasks.result import JSON, Result
 from headway.core.work.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from headway.core.journal.journal import Journal
+    from headway.core.journal.reader import Saved
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +83,9 @@ class LocalEngine:
         self.active: Active
         kept, most = config.retention, config.queue.size + config.workers
         if journal is not None:
+            # 10 ms with the journal itself, which a server in memory mode does not import.
+            from headway.core.local.durable import Durable
+
             waiting = journal.found.waiting()
             most = max(most, waiting + config.workers)
             self.ids = journal.found.ids
@@ -351,11 +354,14 @@ class LocalEngine:
 
         ``progress`` gets, now and then, the number of jobs read so far. Raises JournalError.
         """
-        if isinstance(self.active, Durable):
-            self.reading.names[:] = restore(
-                self.active.journal, self.board, self.active, self.registry, self.ids, progress
-            )
-            self.reading.learn(time.monotonic())
+        if self.journal is None:
+            return
+        from headway.core.local.durable import Durable
+        from headway.core.local.restore import restore
+
+        assert isinstance(self.active, Durable)
+        self.reading.names[:] = restore(self.journal, self.board, self.active, self.registry, self.ids, progress)
+        self.reading.learn(time.monotonic())
 
     def start(self, on_fatal: Callable[[str], object] = log.critical) -> None:
         """Start the workers, the watchdog and the chores on the running loop, as Engine says."""

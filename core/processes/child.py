@@ -36,8 +36,7 @@ import msgspec
 from headway.core import forks, records
 from headway.core.errors import ConfigError
 from headway.core.processes import frames, messages
-from headway.core.processes.messages import Broken, Call, Done, Failed, Progress, Ready
-from headway.core.processes.process import LEAVE_S
+from headway.core.processes.messages import LEAVE_S, Broken, Call, Done, Failed, Progress, Ready
 from headway.core.processes.sender import Sender, ToServer
 from headway.core.task import Task
 from headway.core.tasks.context import Context

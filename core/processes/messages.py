@@ -25,6 +25,9 @@ BODY_MOST = 1 << 30
 FRAME_BYTES = 1 << 18
 # The beginning of the output of faulthandler.
 FATAL = b"Fatal Python error"
+# Seconds after which a process that was told to leave is killed: what its task modules have registered with atexit may
+# take as long.
+LEAVE_S = 3.0
 
 
 class Call(Message, frozen=True, tag=True):

@@ -8,7 +8,6 @@ do that, they go to the first process as all orphans do.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
@@ -58,4 +57,6 @@ def _adopt(wanted: bool) -> None:
     # Only for a time: nobody here would reap other orphans below us, such as those of tasks in
     # threads.
     if sys.platform == "linux":
+        import ctypes  # 1 ms, and no process is killed while the server starts
+
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, int(wanted))

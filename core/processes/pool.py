@@ -29,8 +29,8 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from headway.core.config import Config
-from headway.core.processes.messages import Call, Done, Log
-from headway.core.processes.process import LEAVE_S, Answer, CrashedError, Process
+from headway.core.processes.messages import LEAVE_S, Call, Done, Log
+from headway.core.processes.process import Answer, CrashedError, Process
 from headway.core.task import Lane, Task
 from headway.core.tasks.registry import Registry
 from headway.core.tasks.result import Result, ResultError

@@ -36,7 +36,7 @@ import msgspec
 from headway.core import forks
 from headway.core.processes import frames, messages, orphans
 from headway.core.processes.frames import LENGTH
-from headway.core.processes.messages import FATAL, Broken, Call, Done, Failed, Log, Progress, Ready
+from headway.core.processes.messages import FATAL, LEAVE_S, Broken, Call, Done, Failed, Log, Progress, Ready
 from headway.core.processes.spawn import how_it_ended, start
 
 # Bytes read at once: the size of a pipe.
@@ -48,9 +48,6 @@ LOOK_SOON_S = 0.002
 DYING_S = 0.1
 # Seconds in which the rest of its group, killed with it, has to be gone.
 GROUP_S = 1.0
-# Seconds after which a process that was asked to leave is killed: the functions that its task
-# modules have registered with atexit may take as long.
-LEAVE_S = 3.0
 
 
 class Answer(NamedTuple):

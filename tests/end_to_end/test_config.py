@@ -66,6 +66,7 @@ SETTINGS: dict[str, Row] = {
     "variable-out-of-range": ("", {"HEADWAY_QUEUE__SIZE": "0"}, ["HEADWAY_QUEUE__SIZE", "0", "from 1 to"]),
     "variable-empty": ("", {"HEADWAY_WORKERS": ""}, ["HEADWAY_WORKERS", "None"]),
     "variable-not-yaml": ("", {"HEADWAY_TASKS": "[a"}, ["HEADWAY_TASKS", "'[a'", "YAML"]),
+    "variable-not-text": ("", {"HEADWAY_WORKERS": "\udcff"}, ["HEADWAY_WORKERS", "YAML"]),
     "variable-unknown-section": ("", {"HEADWAY_SEVER__PORT": "80"}, ["HEADWAY_SEVER__PORT", "sever", "server"]),
     "variable-section": ("", {"HEADWAY_JOURNAL": "junk"}, ["HEADWAY_JOURNAL", "'junk'", "HEADWAY_JOURNAL__PATH"]),
     "variable-section-empty": ("", {"HEADWAY_SERVER": ""}, ["HEADWAY_SERVER", "HEADWAY_SERVER__PORT"]),
