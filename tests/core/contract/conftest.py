@@ -1,6 +1,7 @@
 """The engines that exist. Each test of this folder runs for each of them, and sees it by core/interface.py alone.
 
-``engine`` is shared by the tests of a module; ``start`` starts one with tasks and settings of the test's own.
+``engine`` is shared by the tests of a module, which lists its tasks as TASKS; ``start`` starts one with tasks and
+settings of the test's own.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ ENGINES: dict[str, Callable[[Path], dict[str, Any]]] = {
 }
 
 Function = Callable[..., Any]
+Tasks = tuple[Function | tuple[Function, Options], ...]
 
 
 class Start(Protocol):
@@ -70,13 +72,13 @@ def _shared(
     request: pytest.FixtureRequest, runner: asyncio.Runner, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Engine]:
     chosen = ENGINES[request.param](tmp_path_factory.mktemp(request.param))
-    running = started(chosen, double, broken, forever, workers=8)
+    running = started(chosen, double, broken, forever, *getattr(request.module, "TASKS", ()), workers=8)
     yield runner.run(running.__aenter__())
     runner.run(running.__aexit__(None, None, None))
 
 
 @pytest.fixture
 def engine(_shared: Engine, runner: asyncio.Runner) -> Iterator[Engine]:
-    """An engine with eight workers and the tasks ``double``, ``broken`` and ``forever``; no job is active."""
+    """An engine with eight workers, the tasks ``double``, ``broken``, ``forever`` and TASKS, and no active job."""
     yield _shared
     runner.run(clear(_shared))
