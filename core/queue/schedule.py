@@ -27,6 +27,11 @@ class Schedule:
     def __contains__(self, sequence: int) -> bool:
         return sequence in self.when
 
+    @property
+    def entries(self) -> int:
+        """How many entries the heap has, those out of use included."""
+        return len(self._heap)
+
     def add(self, sequence: int, when: float) -> None:
         """Have ``sequence`` taken at ``when``; raises ValueError where that is no time (NaN would undo the heap)."""
         if not -inf < when < inf:
