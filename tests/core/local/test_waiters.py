@@ -50,7 +50,7 @@ class Crowd:
 
     async def end(self, sequence: int, _: int) -> None:
         self.waiters.ended(sequence)
-        self.are_gone([number for number, (_, of, _) in self.waiting.items() if of == sequence])
+        self.are_gone([number for number, wait in self.waiting.items() if wait[1] == sequence])
 
     async def release(self, *_: int) -> None:
         self.waiters.release()
