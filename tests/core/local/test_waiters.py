@@ -58,7 +58,8 @@ class Crowd:
 
     async def pass_time(self, _: int, tenths: int) -> None:
         await asyncio.sleep(tenths / 10)
-        for number, (_, _, until) in [*self.waiting.items()]:
+        for number, wait in self.waiting.items():
+            until = wait[2]
             # No sooner than they said, and later by two slots at most.
             assert not self.woken[number] or until <= self.clock.now
             assert self.woken[number] or self.clock.now < until + 2.1 * SLOT_S
