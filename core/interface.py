@@ -26,7 +26,7 @@ class Later(Generic[Value]):
     __slots__ = ()
 
     def when_known(self, wake: Callable[[], object]) -> None:
-        """Have ``wake`` called once, when ``value`` has its answer. Call this once."""
+        """Have ``wake`` called once, when ``value`` has its answer. Call this once, in the turn that made this."""
         raise NotImplementedError
 
     def value(self) -> Value:

@@ -28,6 +28,11 @@ class Schedule:
     def __contains__(self, sequence: int) -> bool:
         return sequence in self.when
 
+    @property
+    def entries(self) -> int:
+        """How many entries the heap has, those out of use included."""
+        return len(self._heap)
+
     def add(self, sequence: int, when: float) -> None:
         """Add ``sequence``, due at ``when``.
 

@@ -50,13 +50,16 @@ def now(soon: Soon[Value]) -> Value:
 
 async def known(soon: Soon[Value]) -> Value:
     """Return a value once it is known."""
-    if not isinstance(soon, Later):
-        return soon
+    return await at_last(soon) if isinstance(soon, Later) else soon
+
+
+async def at_last(later: Later[Value]) -> Value:
+    """Return a value that is not known yet, once it is."""
     woken = asyncio.Event()
-    soon.when_known(woken.set)
+    later.when_known(woken.set)
     async with asyncio.timeout(PATIENCE_S):
         await woken.wait()
-    return soon.value()
+    return later.value()
 
 
 def submit(engine: LocalEngine, task: str, payload: object = None, **members: Any) -> bytes:

@@ -1,0 +1,84 @@
+"""The engines that exist. Each test of this folder runs for each of them, and sees it by core/interface.py alone.
+
+``engine`` is shared by the tests of a module, which lists its tasks as TASKS; ``start`` starts one with tasks and
+settings of the test's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+from headway.core.interface import Engine
+from headway.core.open import open_engine
+from headway.core.tasks.registry import Options, Registry
+
+from tests.core.contract.client import clear
+from tests.core.engines import broken, double, forever, settings
+
+# By name, the settings that ask for an engine. ``folder`` is its own.
+ENGINES: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "memory": lambda folder: {},
+    "journal": lambda folder: {"journal": {"path": str(folder / "jobs")}},
+}
+
+Function = Callable[..., Any]
+Tasks = tuple[Function | tuple[Function, Options], ...]
+
+
+class Start(Protocol):
+    """Start an engine with these tasks; settings are laid over those of tests/core/engines.py.
+
+    A second engine of the same test goes on from what the first has kept.
+    """
+
+    def __call__(
+        self, *tasks: Function | tuple[Function, Options], **changed: Any
+    ) -> AbstractAsyncContextManager[Engine]: ...
+
+
+@asynccontextmanager
+async def started(
+    chosen: dict[str, Any], *tasks: Function | tuple[Function, Options], **changed: Any
+) -> AsyncIterator[Engine]:
+    """Start the engine that the settings ``chosen`` ask for; it ends with the block."""
+    registry = Registry()
+    for task in tasks:
+        registry.add(*task if isinstance(task, tuple) else (task, Options()))
+    engine: Engine = await asyncio.to_thread(open_engine, settings(**chosen, **changed), registry, lambda _: None)
+    fatal: list[str] = []
+    engine.start(fatal.append)
+    try:
+        yield engine
+    finally:
+        await engine.stop()
+        await engine.close()
+    assert fatal == []
+
+
+@pytest.fixture(params=ENGINES)
+def start(request: pytest.FixtureRequest, tmp_path: Path) -> Start:
+    """Start the engine that the test runs for."""
+    return partial(started, ENGINES[request.param](tmp_path))
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def _shared(
+    request: pytest.FixtureRequest, runner: asyncio.Runner, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Engine]:
+    chosen = ENGINES[request.param](tmp_path_factory.mktemp(request.param))
+    running = started(chosen, double, broken, forever, *getattr(request.module, "TASKS", ()), workers=8)
+    yield runner.run(running.__aenter__())
+    runner.run(running.__aexit__(None, None, None))
+
+
+@pytest.fixture
+def engine(_shared: Engine, runner: asyncio.Runner) -> Iterator[Engine]:
+    """An engine with eight workers, the tasks ``double``, ``broken``, ``forever`` and TASKS, and no active job."""
+    yield _shared
+    runner.run(clear(_shared))

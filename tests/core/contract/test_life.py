@@ -1,0 +1,187 @@
+"""An engine as a whole: its counts, its drain, its end, and what comes after it."""
+
+import asyncio
+import time
+
+import pytest
+from headway.core.board.idempotency import Key
+from headway.core.errors import DrainingError, MisdirectedError
+from headway.core.interface import Engine
+from headway.core.job import State
+
+from tests.core.contract.client import (
+    asked_for,
+    batch_finished,
+    becomes,
+    cancel,
+    finished,
+    peek,
+    submit,
+    submit_batch,
+    text_of,
+)
+from tests.core.contract.conftest import Start
+from tests.core.engines import PATIENCE_S, at_last, broken, double, forever, known
+
+
+async def test_what_it_counts(start: Start) -> None:
+    async with start(double, broken, forever, workers=3, queue={"size": 7}) as engine:
+        for task, payload in (("double", 1), ("double", 2), ("broken", "no")):
+            await finished(engine, await submit(engine, task, payload))
+        running = await becomes(engine, await submit(engine, "forever"), State.RUNNING)
+        await submit(engine, "double", 4, delay=60)
+        await cancel(engine, await becomes(engine, await submit(engine, "forever"), State.RUNNING))
+        later = engine.wait(running, PATIENCE_S)
+        later.when_known(lambda: None)
+        counts = engine.counts()
+        assert [counts.jobs[state] for state in State if State.EMPTY < state < State.EXPIRED] == [1, 0, 1, 0, 2, 1, 1]
+        assert (counts.active, counts.waiting, counts.queue_size, counts.waiting_clients) == (2, 1, 7, 1)
+        # "null" and "4".
+        assert (counts.payload_bytes, counts.oldest_queued_s, counts.retries, counts.draining) == (5, 0.0, 0, False)
+        assert (counts.wait.count, counts.run.count) == (5, 3)
+        assert (counts.results_kept, counts.results_evicted) == (3, 0)
+        assert 0 < counts.results_bytes < counts.results_max_bytes
+        assert counts.rows > 0
+        assert counts.memory_bytes > 0
+        assert counts.workers.count == 3
+        assert counts.processes is None
+        later.cancel()
+        assert engine.counts().waiting_clients == 0
+
+
+async def test_how_long_the_oldest_job_has_waited_is_counted(start: Start) -> None:
+    async with start(forever, workers=1) as engine:
+        await becomes(engine, await submit(engine, "forever"), State.RUNNING)
+        begun = time.monotonic()
+        await submit(engine, "forever")
+        await submit(engine, "forever", priority=9)
+        await asyncio.sleep(0.01)
+        assert 0.01 <= engine.counts().oldest_queued_s <= time.monotonic() - begun + 0.001
+
+
+async def test_who_may_ask_again_is_told_when_there_is_room(start: Start) -> None:
+    async with start(polling={"capacity": 100, "share": 1.0}) as engine:
+        told = [engine.retry_after_s() for _ in range(300)]
+        assert min(told) >= 1.0
+        assert 3.5 < max(told) < 5.0
+        assert engine.retry_after_s(20.0) >= 20.0
+
+
+async def test_a_drain_refuses_new_jobs_and_waits_for_those_that_run(start: Start) -> None:
+    go = asyncio.Event()
+
+    async def work(_: object) -> None:
+        await go.wait()
+
+    async with start(work, double, broken) as engine:
+        failed = await finished(engine, await submit(engine, "broken", "no"))
+        jobs = [await becomes(engine, await submit(engine, "work"), State.RUNNING) for _ in range(2)]
+        assert engine.not_ready is None
+        draining = asyncio.create_task(engine.drain(PATIENCE_S))
+        await asyncio.sleep(0)
+        assert engine.not_ready == "draining"
+        assert engine.counts().draining
+        with pytest.raises(DrainingError) as refused:
+            await submit(engine, "double", 1)
+        assert refused.value.retry_after_s > 0
+        with pytest.raises(DrainingError):
+            await submit_batch(engine, "double")
+        with pytest.raises(DrainingError):
+            await known(engine.retry(failed))
+        with pytest.raises(DrainingError):
+            engine.check_room()
+        # What is known can be read.
+        assert (await peek(engine, jobs[0])).state == State.RUNNING
+        await asyncio.sleep(0.02)
+        assert not draining.done()
+        go.set()
+        assert await draining == 0
+        assert [(await peek(engine, job)).state for job in jobs] == [State.SUCCEEDED] * 2
+
+
+async def test_a_drain_releases_who_waits(start: Start) -> None:
+    async with start(forever, workers=3) as engine:
+        batch = await submit_batch(engine, "forever", "forever")
+        job = await becomes(engine, await submit(engine, "forever"), State.RUNNING)
+        both = asyncio.gather(at_last(engine.wait(job, PATIENCE_S)), at_last(engine.wait_batch(batch, PATIENCE_S)))
+        await asyncio.sleep(0.01)
+        assert not both.done()
+        begun = time.monotonic()
+        draining = asyncio.create_task(engine.drain(PATIENCE_S))
+        assert [status.state for status in await both] == [State.RUNNING] * 2
+        # Nor is anybody kept who comes now.
+        assert (await at_last(engine.wait(job, PATIENCE_S))).state == State.RUNNING
+        assert time.monotonic() - begun < 1
+        # What is given up has not to be waited for.
+        await known(engine.cancel_batch(batch))
+        await cancel(engine, job)
+        assert await draining == 0
+
+
+async def test_a_drain_that_runs_out_of_time_tells_how_many_are_left(start: Start) -> None:
+    async with start(forever, double) as engine:
+        jobs = [await becomes(engine, await submit(engine, "forever"), State.RUNNING) for _ in range(2)]
+        assert await engine.drain(0.02) == 2
+        # And may come to nothing.
+        engine.resume()
+        assert engine.not_ready is None
+        assert not engine.counts().draining
+        waits = await submit(engine, "double", 1)
+        await cancel(engine, jobs[0])
+        assert (await finished(engine, waits)).state == State.SUCCEEDED
+        assert (await peek(engine, jobs[1])).state == State.RUNNING
+
+
+async def test_what_is_known_can_be_read_when_it_has_stopped(start: Start) -> None:
+    async with start(double, forever) as engine:
+        job = await finished(engine, await submit(engine, "double", 4))
+        batch = await batch_finished(engine, await submit_batch(engine, "double"))
+        interrupted = await becomes(engine, await submit(engine, "forever"), State.RUNNING)
+        await engine.stop()
+        assert (await peek(engine, job)).state == State.SUCCEEDED
+        assert await text_of(engine, job) == "8"
+        assert (await known(engine.peek_batch(batch.id))) == batch
+        assert (await peek(engine, interrupted)).state == State.RUNNING
+
+
+async def test_what_is_kept_outlives_the_engine_where_it_is_durable(start: Start) -> None:
+    key = Key.of("kept", b"content")
+
+    async def slow(payload: int) -> int:
+        await asyncio.sleep(0 if begun else 60)
+        return payload
+
+    begun: list[bool] = []
+    async with start(double, broken, slow) as engine:
+        over = await finished(engine, await submit(engine, "double", 4, key))
+        failed = await finished(engine, await submit(engine, "broken", "no"))
+        batch = await batch_finished(engine, await submit_batch(engine, "broken", "double"))
+        interrupted = await becomes(engine, await submit(engine, "slow", 3), State.RUNNING)
+        waits = await submit(engine, "double", 5, delay=60)
+    begun.append(True)
+    async with start(double, broken, slow) as engine:
+        if not engine.durable:
+            await _knows_nothing_of(engine, over.id, batch.id)
+            return
+        for before in (over, failed):
+            status = await peek(engine, before)
+            assert (status.id, status.state, status.reason) == (before.id, before.state, before.reason)
+        assert await text_of(engine, over) == "8"
+        assert await text_of(engine, failed) == "ValueError: no"
+        assert await known(engine.peek_batch(batch.id)) == batch
+        again = await known(engine.submit(asked_for("double", 4), key))
+        assert (again.status.id, again.replayed) == (over.id, True)
+        assert (await finished(engine, (await known(engine.retry(failed))).status)).state == State.FAILED
+        # It was interrupted by the end of the engine, which counts as an attempt.
+        status = await finished(engine, interrupted)
+        assert (status.state, status.attempt, await text_of(engine, status)) == (State.SUCCEEDED, 2, "3")
+        assert (await peek(engine, waits)).state == State.SCHEDULED
+        # No number is given twice.
+        assert (await submit(engine, "double", 1)).sequence > waits.sequence
+
+
+async def _knows_nothing_of(engine: Engine, job_id: bytes, batch_id: bytes) -> None:
+    with pytest.raises(MisdirectedError):
+        await known(engine.peek(job_id))
+    with pytest.raises(MisdirectedError):
+        await known(engine.peek_batch(batch_id))
