@@ -53,7 +53,7 @@ def test_what_was_taken_out_may_come_again_at_another_time() -> None:
 def test_what_is_no_time_is_refused(when: float) -> None:
     schedule = Schedule()
     schedule.add(1, 2.0)
-    with pytest.raises(ValueError, match="is no time at which to do anything about job 7"):
+    with pytest.raises(ValueError, match="job 7 cannot be due at"):
         schedule.add(7, when)
     assert (schedule.next, len(schedule), 7 in schedule) == (2.0, 1, False)
 
