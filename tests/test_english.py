@@ -42,7 +42,6 @@ class Figures:
 
 # The present figures of each text above the limits, which are the most it may have. A folder includes all below it.
 EXCEPTIONS: dict[str, Figures] = {
-    "headway": Figures(10, 12, 0),
 }
 
 
