@@ -1,5 +1,6 @@
-# Each target works alone on a fresh clone: `.venv` is made first, by bootstrap.py, which also decides whether there is
-# anything to do. Variables: PYTHON, ARGS, CONFIG, QUICK, ROUNDS and WRITER. Kept to GNU Make 3.81, which is what macOS has.
+# Each target works alone on a fresh clone: bootstrap.py makes `.venv` first, and decides whether there
+# is anything to do. Variables: PYTHON, ARGS, CONFIG, QUICK, ROUNDS and WRITER. All of this works in
+# GNU Make 3.81, the version of macOS.
 
 BIN := .venv/bin
 
@@ -15,7 +16,7 @@ ifneq (,$(filter clean,$(MAKECMDGOALS)))
 .NOTPARALLEL:
 endif
 
-run-server: .venv  ## serve on 127.0.0.1:8080 with config.yaml (CONFIG=other.yaml takes another)
+run-server: .venv  ## serve on 127.0.0.1:8080 with config.yaml (or CONFIG=other.yaml)
 	@exec $(BIN)/headway serve $(if $(CONFIG),--config '$(CONFIG)')
 
 run-clients: .venv  ## put a crowd of clients on it (ARGS='--clients 500 --poll 1s --duration 60s')
@@ -24,11 +25,11 @@ run-clients: .venv  ## put a crowd of clients on it (ARGS='--clients 500 --poll 
 test: .venv  ## run the test suite (ARGS='-k board -x' goes to pytest)
 	@$(BIN)/python -m pytest -m 'not long' $(ARGS)
 
-test-long: .venv  ## what takes long by nature, and the protocol's tests with a journal
+test-long: .venv  ## tests that take long by nature, and the protocol's tests with a journal
 	@s=0; $(BIN)/python -m pytest -m long $(ARGS) || s=1; \
 	TEST_JOURNAL=1 $(BIN)/python -m pytest -m 'not long' tests/protocol $(ARGS) || s=1; exit $$s
 
-check: .venv  ## format, lint, types and tests; CI runs test-long too
+check: .venv  ## format, lint, types and tests (CI runs test-long too)
 	@$(LINT); $(BIN)/python -m pytest -m 'not long' $(ARGS) || s=1; exit $$s
 
 lint: .venv  ## the same without the tests
@@ -41,11 +42,11 @@ bench: .venv  ## ramp up to 15,000 locust users, charts in bench/results (QUICK=
 	@$(BIN)/python -m pip install -q --group bench
 	@QUICK='$(QUICK)' $(BIN)/python -m bench.load
 
-bench-crowd: .venv  ## how many of the seed's clients one server carries: 1,000 to 15,000, six minutes
+bench-crowd: .venv  ## the seed's clients that one server carries: 1,000 to 15,000, six minutes
 	@$(BIN)/python -m pip install -q --group bench
 	@$(BIN)/python -m bench.crowd $(ARGS)
 
-bench-floor: .venv  ## what a HEAD and a POST cost beside nginx (ROUNDS=5)
+bench-floor: .venv  ## cost of a HEAD and a POST beside nginx (ROUNDS=5)
 	@$(BIN)/python -m bench.peers --floor --rounds $(or $(ROUNDS),5) $(ARGS)
 
 bench-peers: .venv  ## the same on other stacks
@@ -59,7 +60,7 @@ bench-polling: .venv  ## polls, delay and CPU by policy, and crowds on paper (QU
 bench-memory: .venv  ## memory per finished job, two million jobs
 	@$(BIN)/python -m bench.memory $(ARGS)
 
-bench-waiting: .venv  ## memory per client whose answer is held
+bench-waiting: .venv  ## memory per waiting client
 	@$(BIN)/python -m bench.waiting $(ARGS)
 
 bench-queues: .venv  ## jobs end to end, beside seven queues on Valkey
@@ -67,10 +68,10 @@ bench-queues: .venv  ## jobs end to end, beside seven queues on Valkey
 	@test -d tmp/bench-arq || $(BIN)/python -m pip install -q --target tmp/bench-arq --group bench-arq
 	@$(BIN)/python -m bench.queues --rounds $(or $(ROUNDS),1) $(ARGS)
 
-bench-journal: .venv  ## what keeping jobs on disk costs
+bench-journal: .venv  ## cost of keeping jobs on disk
 	@$(BIN)/python -m bench.journal --rounds $(or $(ROUNDS),20) $(ARGS)
 
-crash: .venv  ## kill the server ROUNDS=100 times under load and count what was acknowledged (WRITER=1: its writer, 30 times)
+crash: .venv  ## kill the server ROUNDS=100 times under load, count acknowledged jobs (WRITER=1: its writer, 30 times)
 	@ROUNDS=$(or $(ROUNDS),$(if $(WRITER),30,100)) WRITER='$(WRITER)' $(BIN)/python -m pytest -s -n 0 \
 	tests/end_to_end/test_crash.py $(ARGS)
 
@@ -88,7 +89,7 @@ help:  ## show this list
 	@on=; off=; if [ -t 1 ] && [ -z "$$NO_COLOR" ]; then on=`printf '\033[36m'`; off=`printf '\033[0m'`; fi; \
 	awk -F ':.*## ' -v on="$$on" -v off="$$off" \
 	'/^[a-z-]+:.*## / { printf "  %smake %-13s%s %s\n", on, $$1, off, $$2 }' Makefile
-	@echo "  PYTHON=python3.12 before make chooses the Python that .venv is made with."
+	@echo "  PYTHON=python3.12 before make chooses the Python of .venv."
 
 .venv:
 	@$(or $(PYTHON),python3) bootstrap.py $(PYTHON)

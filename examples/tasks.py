@@ -14,12 +14,12 @@ import headway
 
 @headway.task
 async def noop(_: object) -> None:
-    """Do nothing; for measuring the server itself."""
+    """Do nothing, to measure the server itself."""
 
 
 @headway.task
 async def sleep(payload: dict[str, float], context: headway.Context) -> dict[str, float]:
-    """Wait ``{"seconds": 1}`` and tell how far it is."""
+    """Wait ``{"seconds": 1}`` and report the progress."""
     seconds = float(payload["seconds"])
     for percent in (0, 25, 50, 75):
         context.progress(percent)
@@ -29,19 +29,19 @@ async def sleep(payload: dict[str, float], context: headway.Context) -> dict[str
 
 @headway.task
 async def echo(payload: Any) -> Any:
-    """Return what was sent."""
+    """Return the payload."""
     return payload
 
 
 @headway.task
 async def fail(payload: dict[str, str] | None) -> None:
-    """Raise an error, with ``{"message": "…"}`` if one is sent."""
+    """Raise an error, with the message of ``{"message": "…"}`` if it is sent."""
     raise RuntimeError((payload or {}).get("message", "this task always fails"))
 
 
 @headway.task(timeout=30)
 def thumbnail(payload: dict[str, Any]) -> headway.Result:
-    """Scale an image: ``{"image": base64, "width": 128}`` to a JPEG at most so wide and high."""
+    """Scale an image: ``{"image": base64, "width": 128}`` to a JPEG at most that wide and high."""
     from PIL import Image
 
     width = int(payload.get("width", 128))

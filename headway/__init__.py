@@ -1,14 +1,16 @@
 """Headway, a job server: POST a job, get 202 and a URL, read its state off a HEAD.
 
-What a task module needs: ``task`` declares a task, ``Context`` is what it may ask for, ``Result`` is what it returns
-when that is not a JSON value, ``Retry`` is what it raises to be tried again.
+Names for a task module: ``task`` declares a task. ``Context`` answers its questions about the
+attempt. ``Result`` is its return value if that is not JSON. ``Retry`` is the error that asks for
+another attempt.
 """
 
 import os
 from typing import TYPE_CHECKING
 
-# In a checkout the other folders stand beside this one (docs/adr/0003). Python finds this one before any installation
-# where the checkout is the current directory and ``python -m headway`` the command.
+# In a checkout the other folders stand beside this one (docs/adr/0003). If the checkout is the
+# current directory and ``python -m headway`` the command, Python finds this one before any
+# installation.
 if not os.path.isdir(os.path.join(os.path.dirname(__file__), "core")):
     __path__.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Context", "Result", "Retry", "task"]
 
-# Where each name is. A name is imported at its first use: all of them take 25 ms, and neither ``headway --help`` nor
-# the journal's writer uses one.
+# The module of each name. A name is imported at its first use: all of them take 25 ms, and neither
+# ``headway --help`` nor the journal's writer uses one.
 HOMES = {"Context": "context", "Result": "result", "Retry": "retry", "task": "registry"}
 
 

@@ -31,13 +31,14 @@ def main() -> None:
     "file",
     type=click.Path(path_type=Path),
     default=named_file,
-    help="Settings, YAML.  [default: config.yaml where there is one]",
+    help="Settings, YAML.  [default: config.yaml if there is one]",
 )
-@click.option("--check", is_flag=True, help="Look at settings, task modules, journal and port; say what is wrong; end.")
+@click.option("--check", is_flag=True, help="Check settings, task modules, journal and port. Print the faults. End.")
 def serve(file: Path | None, check: bool) -> None:
-    """Serve jobs over HTTP until SIGTERM or SIGINT; SIGHUP executes the program anew.
+    """Serve jobs over HTTP until SIGTERM or SIGINT. SIGHUP deploys new code and settings.
 
-    Each setting can also be given as a variable, for instance HEADWAY_SERVER__PORT=9001 or HEADWAY_WORKERS=64.
+    Each setting can also be given as a variable, for instance HEADWAY_SERVER__PORT=9001 or
+    HEADWAY_WORKERS=64.
     """
     config = settings(file)
     if check:
@@ -55,7 +56,7 @@ def serve(file: Path | None, check: bool) -> None:
 
 
 def _check(config: Config) -> None:
-    """Say what is wrong, a line for each thing; end with EXIT_CONFIG where a server could not start."""
+    """Print each fault, or each remark if there is none. End with EXIT_CONFIG after a fault."""
     from headway.protocol import check
     from headway.protocol.process import signals
 
@@ -64,7 +65,8 @@ def _check(config: Config) -> None:
         click.echo(f"headway: {line}", err=True)
     if not wrong:
         click.echo("the configuration is good")
-    # What task modules have registered with atexit is not waited for without end, nor threads that they have started.
+    # Neither atexit handlers of task modules nor threads that they have started may delay the end
+    # without limit.
     signals.leave(lambda: signals.end(EXIT_CONFIG if wrong else 0))
 
 
@@ -84,12 +86,12 @@ main.add_command(journal)
 
 
 def server() -> None:
-    """Be ``headway serve``: the executable tmp/headway-server."""
+    """Run ``headway serve``, as the executable tmp/headway-server."""
     serve(prog_name="headway-server")
 
 
 def clients() -> None:
-    """Be ``headway simulate``: the executable tmp/headway-clients."""
+    """Run ``headway simulate``, as the executable tmp/headway-clients."""
     main.commands["simulate"](prog_name="headway-clients")
 
 

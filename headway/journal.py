@@ -1,4 +1,7 @@
-"""The command line: ``headway journal``. Exit codes: 0; 1, something is wrong with the journal; 2, wrong usage."""
+"""The command line: ``headway journal``.
+
+Exit codes: 0, 1 if something is wrong with the journal, 2 for wrong usage.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ FILE = click.argument("path", default=_default, type=click.Path(path_type=Path, 
 
 @click.group()
 def journal() -> None:
-    """Look at a journal, also while a server uses it; save what can be read of a damaged one.
+    """Look at a journal, also while a server uses it. Save the readable part of a damaged one.
 
     PATH is journal.path of the settings unless it is given.
     """
@@ -36,7 +39,7 @@ def journal() -> None:
 @journal.command()
 @FILE
 def check(path: Path) -> None:
-    """Read all of it and say what is wrong."""
+    """Read all of it and print each fault."""
     from headway.core.journal import report
 
     wrong = report.check(path)
@@ -50,7 +53,7 @@ def check(path: Path) -> None:
 @journal.command()
 @FILE
 def stats(path: Path) -> None:
-    """Show how much is in it, JSON."""
+    """Show the counts and sizes in it, JSON."""
     import orjson
 
     from headway.core.journal import report
@@ -73,13 +76,13 @@ def export(path: Path, jsonl: bool, out: BinaryIO) -> None:
 @FILE
 @click.argument("new", type=click.Path(path_type=Path))
 def recover(path: Path, new: Path) -> None:
-    """Save what can be read of a damaged journal into a NEW one; the old one stays as it is."""
+    """Save the readable part of a damaged journal into a NEW one. The old one stays as it is."""
     from headway.core.journal import salvage
 
     def save() -> None:
         saved = salvage.recover(path, new)
         click.echo(
-            f"{new}: {saved.jobs} jobs, {saved.results} results, {saved.keys} keys; "
+            f"{new}: {saved.jobs} jobs, {saved.results} results, {saved.keys} keys. "
             f"{saved.doubtful} of these rows were on damaged pages"
         )
         if not saved.ids_kept:

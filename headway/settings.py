@@ -1,4 +1,4 @@
-"""Where the command line finds its settings."""
+"""The settings of the command line."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ EXIT_CONFIG = 2
 
 
 def named_file() -> str | None:
-    """Return the file that HEADWAY_CONFIG names; None where it is not set."""
+    """Return the file that HEADWAY_CONFIG names, None if it is not set."""
     from headway.core.config import CONFIG_VARIABLE
 
     return os.environ.get(CONFIG_VARIABLE) or None
 
 
 def settings(file: Path | None) -> Config:
-    """Read ``file``, or config.yaml where there is one, and the HEADWAY_* variables; end where that cannot be done."""
-    # 20 ms, msgspec and YAML, which ``--help`` does not need.
+    """Read ``file``, or config.yaml if there is one, and the HEADWAY_* variables. End on a fault."""
+    # 20 ms, for msgspec and YAML, which ``--help`` does not need.
     from headway.core.config import load
     from headway.core.errors import ConfigError
 
@@ -38,6 +38,6 @@ def settings(file: Path | None) -> Config:
 
 
 def fail(error: Exception, code: int) -> NoReturn:
-    """Say what is wrong in one line, and end."""
+    """Print the error in one line, and end."""
     click.echo(f"headway: {error}", err=True)
     sys.exit(code)

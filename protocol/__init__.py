@@ -2,11 +2,11 @@
 
 The packages, each of which imports only packages above it:
 
-- ``http``: bytes to requests and answers to bytes; it knows no job;
-- ``process``: the server as a process of its system: socket, signals, deploy, logs;
-- ``access``: who asks, and how much a client may ask for;
-- ``api``: the routes, and what the answers say.
+- ``http``: bytes to requests and answers to bytes. It knows no job.
+- ``process``: the server as a process of its system: socket, signals, deploy, logs.
+- ``access``: the client of a request, and how much it may ask for.
+- ``api``: the routes and their answers.
 
-``server`` puts them together: serve, drain, deploy. ``check`` looks at the settings before that, and ``footprint`` sums
-what memory the settings allow.
+``server`` puts them together: serve, drain, deploy. ``check`` looks at the settings before that,
+and ``footprint`` sums the memory that they allow.
 """

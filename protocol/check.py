@@ -1,7 +1,7 @@
-"""What can be known of a configuration before anything is served: ``--check``, and the beginning of a start.
+"""The checks of a configuration before serving: ``--check``, and the beginning of a start.
 
-``usable`` is what every start does, ``faults`` what ``--check`` looks at besides: places on this machine that a start
-would find out about by itself, and a running server has in its own hands.
+Every start runs ``usable``. ``--check`` runs ``faults``, which also looks at the journal and the
+port. A start would find out about those by itself, and a running server has them in its own hands.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ NO_TASKS = "no tasks: name the modules that declare them under tasks: in config.
 
 
 def usable(config: Config) -> None:
-    """Read the networks and import the task modules; raises ConfigError where one cannot be used."""
+    """Read the networks and import the task modules. Raises ConfigError if one cannot be used."""
     deploy.compare_journals(config, os.environ)
     _networks(config)
     _tasks(config)
 
 
 def faults(config: Config) -> Iterator[str]:
-    """Yield a line for each thing because of which a server could not start here with ``config``.
+    """Yield a line for each reason why a server could not start here with ``config``.
 
-    The port is left out where the server that holds it has us look at what would come after it.
+    A check for a deploy leaves the port out, because the running server holds it.
     """
     looks: list[Callable[[Config], None]] = [_networks, _journal, _port, _tasks]
     if deploy.looked_at(os.environ):
@@ -43,7 +43,7 @@ def faults(config: Config) -> Iterator[str]:
 
 
 def remarks(config: Config) -> Iterator[str]:
-    """Yield a line for each thing that a server can start with, and nobody is likely to want."""
+    """Yield a line for each thing that allows a start and that nobody is likely to want."""
     if not REGISTRY.tasks:
         yield NO_TASKS
     if not is_loopback(config.server.host):
@@ -51,12 +51,12 @@ def remarks(config: Config) -> Iterator[str]:
 
 
 def beyond_loopback(where: str) -> str:
-    """Return what to say of a server that others than this machine can reach."""
+    """Return the warning about a server that other machines can reach."""
     return f"anyone who can reach {where} may submit, list and cancel jobs: see docs/deploy.md, Who may ask"
 
 
 def is_loopback(host: str) -> bool:
-    """Whether ``host``, an address or ``localhost``, is reached from this machine only."""
+    """Whether ``host``, an address or ``localhost``, can be reached from this machine only."""
     try:
         address = ip_address(host.partition("%")[0])
     except ValueError:
@@ -78,7 +78,10 @@ def _port(config: Config) -> None:
 
 
 def _journal(config: Config) -> None:
-    """See that the journal is one, or could be made; raises ConfigError, or JournalError where it is another file."""
+    """Check that the journal is one, or that it can be made.
+
+    Raises ConfigError, or JournalError if it is another file or of another version.
+    """
     if config.journal.path is None:
         return
     path = Path(config.journal.path)
@@ -86,9 +89,9 @@ def _journal(config: Config) -> None:
     if not folder.is_dir():
         raise ConfigError(f"journal.path: {folder} is {'not a folder' if folder.exists() else 'missing'}")
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-        raise ConfigError(f"journal.path: no files can be made in {folder}, and a journal is several")
+        raise ConfigError(f"journal.path: cannot create files in {folder}, and a journal is several")
     if path.is_dir():
-        raise ConfigError(f"journal.path: {path} is a folder; name a file")
+        raise ConfigError(f"journal.path: {path} is a folder: name a file")
     if path.exists():
         if not os.access(path, os.R_OK | os.W_OK):
             raise ConfigError(f"journal.path: {path} cannot be read and written")

@@ -1,4 +1,4 @@
-"""What memory the server takes at most, whatever its clients do: the sum of its settings."""
+"""The most memory that the server takes, whatever its clients do: the sum of its settings."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from headway.core.stats import Counts
 from headway.protocol.access.limits import CLIENT_BYTES, CLIENTS_MOST
 from headway.protocol.process.lines import BYTES_MOST
 
-# What each takes besides what is counted in bytes. A connection with its socket: its two known heads, what it may have
-# in its buffer before it is said not to read, and itself.
+# Bytes of each, besides those that are counted. A connection has its socket, its two known heads,
+# the answers in its buffer before it counts as not reading, and itself.
 CONNECTION_BYTES = 24 * 1024
-# A job that is not over, besides its payload: its entry, its limits, what it owes to the journal.
+# A job that has not finished, besides its payload: its entry, its limits, its uncommitted change.
 JOB_BYTES = 1024
 # A key of 200 characters with its digest.
 KEY_BYTES = 512
 
 
 def parts(config: Config, counts: Counts) -> dict[str, int]:
-    """Return the bytes that each part of the server takes at most, besides the program and what tasks take."""
-    # Of the unanswered requests as much again may wait for its turn of the loop.
+    """Return the most bytes that each part of the server takes, besides program and tasks."""
+    # As many bytes of unanswered requests again may wait for their turn of the loop.
     jobs = config.queue.size + config.workers
     counted = CLIENTS_MOST * (bool(config.rates.submits) + bool(config.rates.polls))
     return {

@@ -1,12 +1,14 @@
-"""The server: listen, serve until told to end or to be executed anew, drain.
+"""The server: listen, serve until a signal to end or to deploy, drain.
 
-SIGTERM and SIGINT drain: no new jobs, statuses stay readable, running and waiting jobs are waited for until
-``drain_timeout``; with a journal only the running ones, since the others are on disk. Exit code 0 when nothing was
-lost, 1 when jobs were, 3 when the journal could not be read or written.
+SIGTERM and SIGINT drain. The server takes no new jobs, and statuses stay readable. It waits for
+running and waiting jobs until ``drain_timeout``. With a journal it waits for the running ones only,
+because the others are on disk. The exit code is 0 if no job was lost, 1 if jobs were lost, and 3 if
+the journal could not be read or written.
 
-SIGHUP executes the program anew, in this process and on the same socket, once it is known that it would start. What has
-to be over before is waited for as in a drain; where it is not over by ``drain_timeout``, we go on serving. The reasons
-are in docs/adr/0009.
+SIGHUP deploys. Once a check has shown that the new program would start, the server executes it, in
+this process and on the same socket. Before that it waits, as in a drain, for the jobs that have to
+finish. If they have not finished by ``drain_timeout``, the server goes on serving. The reasons are
+in docs/adr/0009.
 """
 
 from __future__ import annotations
@@ -46,27 +48,29 @@ EXIT_JOBS_LEFT = 1
 EXIT_NOT_EXECUTED = 1
 EXIT_JOURNAL = 3
 GC_THRESHOLD = (50_000, 20, 50)
-# Files a server needs besides its clients' connections.
+# Files that a server needs besides its clients' connections.
 SPARE_FILES = 64
-# Before a deploy: seconds in which clients that are connected get an answer that says that it is the last; then, with
-# nobody let in any more, those who came at the last moment; and in which the last bytes leave.
+# Seconds before a deploy. First, connected clients get an answer that says that it is the last.
+# Then nobody is let in any more, and clients that came at the last moment get theirs. Then the last
+# bytes leave.
 LAST_ANSWERS_S = 0.5
 LATE_ANSWERS_S = 0.1
 LAST_BYTES_S = 0.05
-# How long one thread may keep the GIL while another waits for it. The loop waits for tasks that compute in threads:
-# with CPython's 5 ms each answer beside such a task is that late.
+# Seconds for which one thread may keep the GIL while another waits for it. The loop waits for tasks
+# that compute in threads. With CPython's 5 ms each answer beside such a task is that late.
 SWITCH_S = 0.0005
 
 
 def run(config: Config) -> NoReturn:
-    """Serve until a signal, then end the process. Raises ConfigError where the configuration cannot be used."""
-    # Until we serve, nearly all that is made stays: a journal is read in a tenth less time.
+    """Serve until a signal, then end the process. Raises ConfigError if ``config`` is unusable."""
+    # Until the server serves, nearly all objects that are made stay. Without the collector a
+    # journal is read in a tenth less time.
     gc.disable()
     logs.set_up(config.log)
     if others := ignored(os.environ):
-        log.debug("variables that are no settings, and are ignored: %s", ", ".join(others))
+        log.debug("variables ignored, because they are no settings: %s", ", ".join(others))
     program, told, notifier = Program(config), Told(), Notifier(os.environ)
-    # Before any code of a task runs, which is not to see what was passed.
+    # Before any code of a task runs: it must not see anything that was passed.
     before, passed = deploy.take(os.environ), systemd.activated(os.environ)
     if before is not None:
         told.listen_early()
@@ -79,7 +83,7 @@ def run(config: Config) -> NoReturn:
     _raise_file_limit(config.limits.connections)
     ended = run_to_its_end(Server(config, listens, program, told, notifier).serve(before))
     if isinstance(ended, int):
-        # The loop has ended, and with it what acts on a second signal.
+        # The loop has ended, and with it its handlers of a second signal.
         told.listen_early()
         leave(ended)
     left = ended
@@ -87,7 +91,7 @@ def run(config: Config) -> NoReturn:
 
 
 def leave(code: int) -> NoReturn:
-    """End the process, once what task modules have registered with atexit has run."""
+    """End the process, after the handlers that task modules have registered with atexit."""
     signals.leave(lambda: signals.end(code))
 
 
@@ -96,12 +100,12 @@ def _execute(program: Program, left: Left, environment: dict[str, str]) -> NoRet
     try:
         program.execute(left, environment)
     except OSError as error:
-        log.error("the program cannot be executed anew: %s", error)
+        log.error("cannot execute the new program: %s", error)
         signals.end(EXIT_NOT_EXECUTED)
 
 
 class Server:
-    """One image of the program at its work."""
+    """One program at its work, from its start to its end or to the next deploy."""
 
     def __init__(self, config: Config, listener: Listener, program: Program, told: Told, notifier: Notifier) -> None:
         self._config = config
@@ -111,7 +115,7 @@ class Server:
         self._notifier = notifier
 
     async def serve(self, before: Taken | None) -> int | Left:
-        """Serve until a signal to end, and return the exit code; or until a deploy, and return what goes over."""
+        """Serve until a signal to end or to deploy. Return the exit code, or the handover."""
         self._told.listen()
         self._keep_from_children()
         recovering = Recovering(self._config)
@@ -125,10 +129,12 @@ class Server:
         self._engine = self._api.service.engine = engine
         engine.start(_journal_failed)
         if before is not None:
-            # Who came meanwhile goes on waiting until now, rather than to be told that we do not know yet.
+            # Clients that came meanwhile wait until now. Earlier they would be told that no job is
+            # known yet.
             self._accept()
-        # What lives from here to the end need not be looked at by the garbage collector; and since nothing on the road
-        # of a request makes cycles, it need not look often. Tasks may make them, so it still looks.
+        # The garbage collector need not look at objects that live from here to the end. The road of
+        # a request makes no cycles, so it need not look often. Tasks may make cycles, so it still
+        # looks.
         gc.collect()
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLD)
@@ -143,8 +149,8 @@ class Server:
         return await self._end()
 
     def _keep_from_children(self) -> None:
-        """See that processes that tasks fork have nothing of ours."""
-        # What the loop waits by: a child that comes back to the loop ends there.
+        """Keep everything of the server's from processes that tasks fork."""
+        # The loop waits on this descriptor. A child that comes back to the loop ends there.
         wait_fd = getattr(asyncio.get_running_loop(), "_get_backend_id", int)()
         if wait_fd > 0:
             forks.keep(wait_fd)
@@ -156,7 +162,7 @@ class Server:
         self._acceptor = Acceptor(self._listener.socket, backlog, lambda: Connection(self._api.connections))
 
     async def _open(self, recovering: Recovering, before: Taken | None) -> LocalEngine | None:
-        """Open the engine, off the loop where there is a journal to read; None where a signal came first."""
+        """Open the engine, off the loop if it reads a journal. None if a signal came first."""
         path = self._config.journal.path
         if path is None:
             return open_engine(self._config, REGISTRY, lambda _: None, before and before.carried)
@@ -178,15 +184,15 @@ class Server:
         return engine
 
     async def _end(self) -> int:
-        """Drain, and end all there is."""
+        """Drain, and end everything."""
         self._notifier.stopping()
         engine, config = self._engine, self._config
         active = engine.counts().active
-        text = "draining: %d jobs; %g s for those to finish that are waited for; a second signal ends at once"
+        text = "draining: %d jobs, up to %g s for those that have to finish. A second signal ends the server at once."
         log.info(text, active, config.drain_timeout)
         left = await engine.drain(config.drain_timeout)
         if active:
-            # Whoever waits for one of the last jobs can still read how it ended.
+            # Clients that wait for one of the last jobs can still read how it ended.
             await asyncio.sleep(config.drain_linger)
         if engine.durable:
             log.info(
@@ -206,7 +212,7 @@ class Server:
         return EXIT_JOBS_LEFT if left else 0
 
     async def _may_deploy(self) -> bool:
-        """See that the new program would start and that no job is active; if not, go on as before."""
+        """Check that the new program would start and no job is active. If not, go on as before."""
         self._notifier.reloading()
         fault = await self._told.unless_end(self._program.check())
         if fault is None and not self._told.to_end:
@@ -217,24 +223,24 @@ class Server:
         if self._told.to_end:
             return False
         if fault is not None:
-            log.error("not deployed, and serving on as before: %s", fault)
+            log.error("not deployed, still serving as before: %s", fault)
             self._engine.resume()
             self._notifier.ready(f"serving {self._listener.url}; not deployed: {fault}")
         return fault is None
 
     async def _wait_for_jobs(self) -> str | None:
-        """Let end what has to be over before the program is executed anew; return what is not, None where all is."""
+        """Wait for jobs that have to finish before a deploy. Return the reason if some did not."""
         seconds = self._config.drain_timeout
-        text = "deploying: %d jobs; %g s for those to finish that are waited for"
+        text = "deploying: %d jobs, up to %g s for those that have to finish"
         log.info(text, self._engine.counts().active, seconds)
         left = await self._engine.drain(seconds)
         if left and not self._engine.durable:
-            return f"{left} jobs were not over within drain_timeout"
-        # What still runs is begun again by the new image.
+            return f"{left} jobs did not finish within drain_timeout"
+        # The new program begins again the jobs that still run.
         return None
 
     async def _leave(self) -> Left:
-        """End all but the socket and the rows, and return what goes over."""
+        """End everything but the socket and the rows, and return the handover."""
         connections = self._api.connections
         await self._engine.stop()
         await connections.wind_down(LAST_ANSWERS_S)
@@ -245,7 +251,7 @@ class Server:
         self._ticker.cancel()
         await self._engine.close()
         left = deploy.leave(self._listener, self._engine, since)
-        log.info("executing the program anew: %s", " ".join(self._program.command))
+        log.info("executing the new program: %s", " ".join(self._program.command))
         await self._told.hold()
         return left
 
@@ -269,7 +275,7 @@ class Server:
         if not REGISTRY.tasks:
             log.warning(check.NO_TASKS)
         if before is not None:
-            log.info("deployed; nobody was answered for %.2f s", time.monotonic() - before.since)
+            log.info("deployed: no client was answered for %.2f s", time.monotonic() - before.since)
         url = self._listener.url
         if not check.is_loopback(self._listener.socket.getsockname()[0]):
             log.warning(check.beyond_loopback(url))
@@ -278,12 +284,12 @@ class Server:
 
 
 def _journal_failed(line: str) -> NoReturn:
-    log.critical("%s; ending, since nothing can be kept any more", line)
+    log.critical("%s: the server ends, because it can keep nothing any more", line)
     signals.end(EXIT_JOURNAL)
 
 
 def _raise_file_limit(connections: int) -> None:
-    """Raise the soft limit of open files as far as it goes and is needed; say so where it is too low."""
+    """Raise the soft limit of open files as far as needed. Log a warning if it stays too low."""
     needed = connections + SPARE_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft >= needed:

@@ -1,12 +1,13 @@
 """Bytes to answers.
 
-Where an answer ends depends on what was asked (RFC 9112, 6.3): an answer to HEAD ends with its head, whatever its
-header lines say of a length, which no response parser can know. So the reader is asked for the next answer *to HEAD*
-or *to anything else*:
+The end of an answer depends on the request (RFC 9112, 6.3). An answer to HEAD ends with its head,
+whatever length its header lines give, and no response parser can know that. So the reader is asked
+for the next answer *to HEAD* or *to anything else*:
 
-- to HEAD: the bytes up to the empty line, checked by a parser that sees nothing else (a new one costs 0.5 µs);
-- else: the parser reads as far as the answer goes. Nothing may follow, because a link sends nothing after a POST until
-  it is answered (RFC 9112, 9.3.2).
+- To HEAD: the bytes up to the empty line, checked by a parser that sees nothing else (a new one
+  costs 0.5 µs).
+- To anything else: the parser reads as far as the answer goes. Nothing may follow, because a link
+  sends nothing after a POST until it is answered (RFC 9112, 9.3.2).
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ from email.utils import parsedate_to_datetime
 
 from httptools import HttpParserError, HttpResponseParser
 
-# A head longer than this is not one.
+# Longer bytes are no head.
 HEAD_MOST = 65_536
 _OPENING = b"HTTP/1."
 _NO_CALLBACKS = object()
 
 
 class MalformedError(Exception):
-    """What came is not an answer in HTTP/1."""
+    """The bytes that came are no answer in HTTP/1."""
 
 
 class Answer:
@@ -34,7 +35,7 @@ class Answer:
     def __init__(self, code: int, head: bytes, body: bytes = b"") -> None:
         self.code = code
         self._head = head
-        # In which names are looked for.
+        # In lower case, to look up names.
         self._lower = head.lower()
         self.body = body
 
@@ -42,7 +43,7 @@ class Answer:
         return f"<Answer {self.code} {self._head!r}>"
 
     def field(self, name: bytes) -> bytes | None:
-        """Return the value of a header field, ``name`` in lower case; None where there is none."""
+        """Return the value of a header field, None if there is none. ``name`` is in lower case."""
         start = self._lower.find(b"\r\n%b:" % name)
         if start < 0:
             return None
@@ -50,11 +51,11 @@ class Answer:
 
     @property
     def about_job(self) -> bool:
-        """Whether the answer is about a job or a batch, rather than about the server or by a proxy."""
+        """Whether the answer is about a job or a batch, not about the server or from a proxy."""
         return b"\r\njob-state:" in self._lower or b"\r\nbatch-pending:" in self._lower
 
     def number(self, name: bytes) -> int:
-        """Return the value of a header field that is a whole number; 0 where there is none."""
+        """Return the value of a header field as a whole number, 0 if there is none."""
         value = self.field(name)
         return int(value) if value is not None and value.isdigit() else 0
 
@@ -64,7 +65,7 @@ class Answer:
         return b"\r\nconnection: close\r\n" in self._lower
 
     def told_s(self, milliseconds: bool) -> float | None:
-        """Seconds after which to ask again: Retry-After-Ms where ``milliseconds`` are obeyed, else Retry-After."""
+        """Seconds to wait: Retry-After-Ms if ``milliseconds`` are obeyed, else Retry-After."""
         hint = self.field(b"retry-after-ms") if milliseconds else None
         if hint is not None and hint.isdigit():
             return int(hint) / 1000
@@ -78,13 +79,13 @@ class Answer:
 
 
 class Reader:
-    """What has come in on one connection."""
+    """The bytes that came on one connection."""
 
     __slots__ = ("_body", "_complete", "_head", "_parser", "_rest")
 
     def __init__(self) -> None:
         self._rest = b""
-        # The answer to something other than HEAD that is being read.
+        # The parser of the answer that is being read, if the answer is not to HEAD.
         self._parser: HttpResponseParser | None = None
         self._head: list[bytes] = []
         self._body: list[bytes] = []
@@ -92,15 +93,15 @@ class Reader:
 
     @property
     def left(self) -> bytes:
-        """What has come and belongs to no answer yet."""
+        """The bytes that belong to no answer yet."""
         return self._rest
 
     def feed(self, data: bytes) -> None:
-        """Take what came."""
+        """Take bytes that came."""
         self._rest = self._rest + data if self._rest else data
 
     def next(self, bodiless: bool) -> Answer | None:
-        """Return the next answer, to HEAD if ``bodiless``; None where it has not all come. Raises MalformedError."""
+        """Return the next answer (``bodiless``: to HEAD), None if incomplete. Raises MalformedError."""
         if not self._rest:
             return None
         return self._next_head() if bodiless else self._next_whole()
@@ -135,12 +136,12 @@ class Reader:
             self._parser = None
         return answer
 
-    # What the parser calls.
+    # The parser calls these.
 
     def on_message_begin(self) -> None:
         """A status line begins."""
         if self._complete is not None:
-            raise MalformedError("more came than was asked for")
+            raise MalformedError("more came than one answer")
         self._head = []
         self._body = []
 
@@ -153,7 +154,7 @@ class Reader:
         self._body.append(piece)
 
     def on_message_complete(self) -> None:
-        """An answer is complete; interim ones (1xx) are passed over."""
+        """An answer is complete. Interim ones (1xx) are passed over."""
         assert self._parser is not None
         code = self._parser.get_status_code()
         if code >= 200:
@@ -161,7 +162,7 @@ class Reader:
 
 
 def _check_opening(rest: bytes) -> None:
-    """Raise MalformedError where ``rest`` cannot become a head."""
+    """Raise MalformedError if ``rest`` cannot become a head."""
     if len(rest) > HEAD_MOST:
         raise MalformedError(f"a head of more than {HEAD_MOST} bytes")
     if rest[:7] != _OPENING[: len(rest)]:

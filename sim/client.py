@@ -1,8 +1,8 @@
-"""A client: creates its jobs, polls each until all are over, and starts over.
+"""A client: creates its jobs, polls each until all have finished, and starts over.
 
-An errand is one URL that is watched: a POST that creates the job, or the batch of all jobs, then a HEAD after each
-delay of the policy. A client keeps its errands for the whole run; between its requests an errand is in the wheel and
-nowhere else, so a client that waits costs nothing.
+An errand watches one URL. It sends a POST that creates the job, or the batch of all jobs, then a
+HEAD after each delay of the policy. A client keeps its errands for the whole run. Between its
+requests an errand is in the wheel and nowhere else, so a waiting client costs nothing.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from headway.sim.link import Link
 from headway.sim.policies import PolicyError
 from headway.sim.run import Run
 
-# After an error, and when told to come back but not when: this, and up to half as much at random.
+# Seconds after an error, or after an answer that asks to come back without a time, and up to half
+# as much more at random.
 RETRY_S = 1.0
 ENDED = frozenset({200, 410, 424})
 PUSHED_BACK = frozenset({429, 503})
 
 
 class Client:
-    """One of the run; its errands share ``links`` in turn."""
+    """One client of the run. Its errands share ``links`` in turn."""
 
     __slots__ = ("_errands", "_pending")
 
@@ -32,7 +33,7 @@ class Client:
         jobs = run.settings.jobs
         errands, each = (1, jobs) if run.policy.batched else (jobs, 1)
         self._errands = [Errand(run, self, links[number % len(links)], each) for number in range(errands)]
-        # Errands of this round that are not over.
+        # Errands of this round that have not finished.
         self._pending = 0
 
     def due(self) -> None:
@@ -42,7 +43,7 @@ class Client:
             errand.begin()
 
     def over(self) -> None:
-        """An errand is over; after the last of them, the next round begins."""
+        """An errand has finished. After the last of them, the next round begins."""
         self._pending -= 1
         if not self._pending:
             self.due()
@@ -64,18 +65,18 @@ class Errand:
         self.sent = 0.0
 
     def begin(self) -> None:
-        """Ask for what is to be created."""
+        """Send the request that creates the job or batch."""
         self.request = self._run.requests.submit()
         self.bodiless = False
         self._polls = 0
         self._link.send(self)
 
     def due(self) -> None:
-        """Ask once more."""
+        """Send the present request."""
         self._link.send(self)
 
     def answered(self, answer: Answer, now: float) -> None:
-        """Learn from an answer and decide what is next."""
+        """Learn from an answer and decide the next step."""
         run, code = self._run, answer.code
         run.heard = now
         (run.figures.poll if self.bodiless else run.figures.create).record(now - self.sent)
@@ -94,7 +95,7 @@ class Errand:
             self._refused(answer, now)
 
     def failed(self, kind: str) -> None:
-        """No answer came; ``kind`` is empty where the error is counted already."""
+        """No answer came. ``kind`` is empty if the error is counted already."""
         run, now = self._run, time.monotonic()
         if kind:
             run.failed(kind)
@@ -103,7 +104,7 @@ class Errand:
         self._again(now, RETRY_S)
 
     def _accepted(self, answer: Answer, now: float) -> None:
-        """The job is not over."""
+        """The job has not finished."""
         run = self._run
         if self.bodiless:
             self._polls += 1
@@ -125,12 +126,12 @@ class Errand:
         run.wheel.add(self, now + delay_s)
 
     def _polled(self, answer: Answer, now: float) -> None:
-        """The job is over, or the answer makes no sense."""
+        """The job has finished, or the answer makes no sense."""
         run, code = self._run, answer.code
         if code in ENDED and answer.about_job:
             self._end(answer)
         elif code in (404, 421):
-            # Never issued, or by a server that is no more.
+            # Never issued, or issued by a server that is gone.
             run.failed(f"code {code}")
             run.figures.end("lost", self._jobs)
         else:
@@ -141,7 +142,7 @@ class Errand:
         self._client.over()
 
     def _end(self, answer: Answer) -> None:
-        """Count jobs by how they ended; of a batch the answer says how many did not succeed."""
+        """Count jobs by their end. For a batch the answer says how many did not succeed."""
         figures, state = self._run.figures, answer.field(b"job-state")
         if state is not None:
             figures.end(state.decode("latin-1"), self._jobs)
@@ -154,7 +155,7 @@ class Errand:
         figures.end("succeeded", left)
 
     def _refused(self, answer: Answer, now: float) -> None:
-        """A job was not created: an error of the server's may pass, anything else will be so for ever."""
+        """A job was not created. A server error may pass, other answers stay so for ever."""
         if answer.code >= 500 and answer.code != 501:
             self._run.failed(f"code {answer.code}")
             self._again(now, RETRY_S)
@@ -165,7 +166,7 @@ class Errand:
         self._run.wheel.add(self, now + delay_s * random.uniform(1, 1.5))
 
     def _refusal(self, answer: Answer) -> str:
-        """Say in one line why jobs cannot be created."""
+        """Return in one line why jobs cannot be created."""
         code, run = answer.code, self._run
         problem = (answer.field(b"content-type") or b"").startswith(b"application/problem+json")
         if problem and code not in (404, 405):

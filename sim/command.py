@@ -1,7 +1,8 @@
 """The command line: ``headway simulate``.
 
-Exit codes: 0, the run went to its end, or to Ctrl-C, without errors; 1, there were errors, or it could not go on; 2, a
-setting cannot be used. A second Ctrl-C ends at once with 130.
+The exit code is 0 if the run went to its end, or to Ctrl-C, without errors. It is 1 if there were
+errors, or if the run could not go on, and 2 if a setting cannot be used. A second Ctrl-C ends at
+once with 130.
 """
 
 from __future__ import annotations
@@ -17,27 +18,27 @@ import click
 EXIT_ERRORS = 1
 EXIT_SETTINGS = 2
 
-HELP = """Put a crowd of clients on a server: each creates jobs, polls them until all are over, and starts over.
+HELP = """Put a crowd of clients on a server. Each creates jobs, polls them until all have finished, and starts over.
 
-Ctrl-C ends with the summary. Exit code 0 without errors, 1 with some or where the run could not go on, 2 where a
-setting cannot be used. What is not given here is as `simulation:` in config.yaml says."""
+Ctrl-C ends with the summary. The exit code is 0 without errors, 1 with errors or if the run could not go on, 2 if a
+setting cannot be used. Options that are not given here are as in `simulation:` in config.yaml."""
 
-POLL = """An interval (1s, 250ms); when-told: as Retry-After-Ms and Retry-After say; retry-after: by whole seconds;
-wait: answers are held until the job is over; batch, batch-told: all jobs of a client as one, held or when told."""
+POLL = """An interval (1s, 250ms), when-told (as Retry-After-Ms and Retry-After say), retry-after (by whole seconds),
+wait (until the job has finished), batch or batch-told (all jobs of a client as one, by waiting or when told)."""
 
 OPTIONS = (
     click.Option(["--url"], metavar="URL", help="The server.  [default: where `server:` listens]"),
     click.Option(["--clients"], type=int, help="How many at once."),
     click.Option(["--jobs"], type=int, help="How many jobs each has at a time."),
     click.Option(["--poll"], metavar="POLICY", help=POLL),
-    click.Option(["--duration"], metavar="TIME", help="How long, for instance 60s or 5m; 0 for no end."),
-    click.Option(["--spread"], metavar="TIME", help="Within what time the clients come."),
-    click.Option(["--connections"], type=int, help="Share so many connections; 0 for one each (wait: one a job)."),
+    click.Option(["--duration"], metavar="TIME", help="How long, for instance 60s or 5m, 0 for no end."),
+    click.Option(["--spread"], metavar="TIME", help="The time within which the clients come."),
+    click.Option(["--connections"], type=int, help="Share so many connections, 0 for one each (wait: one a job)."),
     click.Option(["--task"], metavar="NAME", help="The task of the jobs."),
     click.Option(["--payload"], metavar="JSON", help="Their payload, instead of seconds."),
     click.Option(["--job-seconds"], metavar="A-B", help='The payload is {"seconds": x}, x from A to B.'),
     click.Option(["--timeout"], metavar="TIME", help="For a connection, and for an answer."),
-    click.Option(["--patience"], metavar="TIME", help="How long to bear nothing but errors."),
+    click.Option(["--patience"], metavar="TIME", help="How long to go on with nothing but errors."),
     click.Option(["--json"], type=click.Path(path_type=Path, dir_okay=False), help="Write the results there."),
     click.Option(
         ["--trace"], type=click.Path(path_type=Path, dir_okay=False), help="Write a line there for each answer."
@@ -47,7 +48,7 @@ OPTIONS = (
 
 
 def command(defaults: Callable[[Path | None], Mapping[str, object]]) -> click.Command:
-    """Return the command; ``defaults`` reads the settings from a file, or from the usual one."""
+    """Return the command. ``defaults`` reads the settings from a file, or from the usual one."""
 
     def simulate(config: Path | None, json: Path | None, trace: Path | None, **given: object) -> None:
         given = {name: value for name, value in given.items() if value is not None}
@@ -91,7 +92,7 @@ def run(given: Mapping[str, object], json: Path | None, trace: Path | None = Non
 
 
 def _check_writable(name: str, path: Path | None) -> None:
-    """Raise SettingsError where what a run finds could not be written at the end."""
+    """Raise SettingsError if the file could not be written at the end of a run."""
     from headway.sim.settings import SettingsError
 
     if path is not None:

@@ -1,7 +1,8 @@
 """A run from its first client to its last.
 
-The first client goes ahead; the others follow, spread over ``settings.spread`` seconds, once it is clear that a Headway
-is there. One timer turns the wheel; once a second the crowd looks for answers that are overdue and shows the moment.
+The first client goes ahead. Once a Headway has answered it, the others follow, spread over
+``settings.spread`` seconds. One timer turns the wheel. Once a second the crowd looks for overdue
+answers and shows the moment.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ BEAT_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a run ended: why, where it could not go on, and how long it was."""
+    """The end of a run: its length, and the problem if it could not go on."""
 
     problem: str | None
     interrupted: bool
@@ -75,7 +76,7 @@ class Crowd:
         try:
             found = await asyncio.get_running_loop().getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
         except OSError as error:
-            run.stop(f"the host is not known: {error.strerror or error}")
+            run.stop(f"unknown host: {error.strerror or error}")
             return False
         run.address = str(found[0][4][0]), target.port
         return True
@@ -87,7 +88,7 @@ class Crowd:
         self._coming = time.monotonic()
         for number, client in enumerate(others):
             run.wheel.add(client, self._coming + run.settings.spread * number / len(others))
-        # What there is now stays to the end, and need not be looked at by the garbage collector.
+        # Objects that exist now stay to the end, and the garbage collector need not look at them.
         gc.collect()
         gc.freeze()
 
@@ -121,7 +122,7 @@ class Crowd:
         self._run.check(now)
 
     def _come(self) -> int:
-        """How many clients have begun."""
+        """The number of clients that have begun."""
         settings = self._run.settings
         share = min(max(time.monotonic() - self._coming, 0.0) / max(settings.spread, 1e-9), 1.0)
         return 1 + int(share * (settings.clients - 1))
@@ -131,7 +132,7 @@ class Crowd:
             asyncio.get_running_loop().add_signal_handler(number, self._interrupt, number)
 
     def _interrupt(self, number: int) -> None:
-        """End the run as if its time were over; a second signal ends the process."""
+        """End the run as if its time were over. A second signal ends the process."""
         if self._interrupted:
             os._exit(128 + number)
         self._interrupted = True

@@ -1,4 +1,4 @@
-"""What a run has seen, counted as it comes; memory does not grow with the run."""
+"""The figures of a run, counted as they come. Memory does not grow with the run."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Latencies:
     def __init__(self) -> None:
         self.all = Histogram()
         self.recent = Histogram()
-        # What has been recorded is part of ``all`` from the next beat on.
+        # Recorded durations are part of ``all`` from the next beat on.
         self.record = self.recent.record
 
     def beat(self) -> None:
-        """Move what is recent to the rest."""
+        """Move recent durations to the rest."""
         self.all.add(self.recent)
         self.recent.clear()
 
@@ -33,23 +33,23 @@ class Figures:
 
     # Answers to POST that took a job.
     created: int = 0
-    # Jobs that are over, by their last state; "lost": the server knew nothing of a job that it had taken.
+    # Finished jobs, by their last state. "lost": the server did not know a job that it had taken.
     ended: dict[str, int] = field(default_factory=dict)
-    # The polls that these jobs had.
+    # The polls of these jobs.
     polls_of_ended: int = 0
     # Answers that asked to come back later, by code: 429, 503.
     pushed_back: dict[int, int] = field(default_factory=dict)
-    # What went wrong, by kind.
+    # Errors, by kind.
     errors: dict[str, int] = field(default_factory=dict)
     connects: int = 0
     # From writing a request to having its answer.
     create: Latencies = field(default_factory=Latencies)
     poll: Latencies = field(default_factory=Latencies)
-    # How late the wheel turned: what the simulator itself adds to any delay.
+    # How late the wheel turned: the delay that the simulator itself adds.
     lag: Latencies = field(default_factory=Latencies)
 
     def end(self, state: str, jobs: int = 1) -> None:
-        """So many jobs are over."""
+        """So many jobs have finished."""
         if jobs:
             self.ended[state] = self.ended.get(state, 0) + jobs
 
@@ -73,7 +73,7 @@ class Figures:
 
     @property
     def jobs(self) -> int:
-        """Jobs that are over."""
+        """Finished jobs."""
         return sum(self.ended.values())
 
     @property
@@ -83,13 +83,13 @@ class Figures:
 
     @property
     def polls_per_job(self) -> float:
-        """Of jobs that are over."""
+        """Polls per finished job."""
         return self.polls_of_ended / self.jobs if self.jobs else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Moment:
-    """What a view shows: the run so far, and rates and latencies since the moment before."""
+    """The content of a view: the run so far, and rates and latencies since the moment before."""
 
     elapsed_s: float
     # 0.0: there is no end.
@@ -118,7 +118,7 @@ class Pulse:
         self._jobs = self._requests = 0
 
     def beat(self, now: float, clients: int, connections: int) -> Moment:
-        """Return what there is to show at ``now``, of time.monotonic; what was recent is so no longer."""
+        """Return the moment at ``now``, of time.monotonic. Recent durations join the rest."""
         figures, since = self._figures, max(now - self._last, 1e-9)
         jobs, requests = figures.jobs, figures.requests
         moment = Moment(

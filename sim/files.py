@@ -1,4 +1,4 @@
-"""How many files, which connections are, this process may open."""
+"""How many files, and so connections, this process may open."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SPARE = 32
 
 
 def allow(connections: int) -> None:
-    """Raise the soft limit as far as it is needed; raises SettingsError where the hard limit is too low."""
+    """Raise the soft limit as far as needed. Raises SettingsError if the hard limit is too low."""
     needed = connections + SPARE
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:

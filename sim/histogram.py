@@ -1,14 +1,15 @@
-"""Durations by size: counts in buckets that grow with the value, so memory is bounded and percentiles are close.
+"""Durations by size: buckets grow with the value, so memory is bounded and percentiles are close.
 
-As in HdrHistogram, a value (whole microseconds) falls into one of 64 to 128 equal buckets of its power of two, so that
-a percentile is told within 1/64 of its value. Recording costs one addition; 2,600 buckets reach past an hour.
+As in HdrHistogram, a value (whole microseconds) falls into one of 64 to 128 equal buckets of its
+power of two. So a percentile is within 1/64 of its value. Recording costs one addition. 2,112
+buckets reach 76 hours.
 """
 
 from __future__ import annotations
 
-# Values below 2 << BITS have a bucket each; each further power of two has 1 << BITS.
+# Values below 2 << BITS have a bucket each. Each further power of two has 1 << BITS.
 BITS = 6
-# 2**38 µs are 76 hours; anything longer counts as that.
+# 2**38 µs are 76 hours. Anything longer counts as that.
 LONGEST_BITS = 38
 LONGEST_US = (1 << LONGEST_BITS) - 1
 BUCKETS = (LONGEST_BITS - BITS + 1) << BITS
@@ -31,7 +32,7 @@ class Histogram:
         self.longest_s = 0.0
 
     def record(self, seconds: float) -> None:
-        """Count one duration; a negative one counts as 0."""
+        """Count one duration. A negative one counts as 0."""
         value = int(seconds * 1e6)
         if value > 127:
             shift = value.bit_length() - 7
@@ -45,7 +46,7 @@ class Histogram:
             self.longest_s = seconds
 
     def add(self, other: Histogram) -> None:
-        """Count all that ``other`` has counted."""
+        """Count everything that ``other`` has counted."""
         if other.count:
             self._counts = [mine + theirs for mine, theirs in zip(self._counts, other._counts, strict=True)]
             self.count += other.count
@@ -54,7 +55,7 @@ class Histogram:
 
     @property
     def mean_s(self) -> float:
-        """The arithmetic mean in seconds; 0 where nothing was counted."""
+        """The arithmetic mean in seconds, 0 if nothing was counted."""
         return self.total_s / self.count if self.count else 0.0
 
     def percentile_s(self, percent: float) -> float:

@@ -1,7 +1,8 @@
-"""One connection, opened when there is something to send and again when it was lost.
+"""One connection, opened when there is something to send, and again after it was lost.
 
-Requests go out in order, pipelined, but nothing follows a POST until it is answered (RFC 9112, 9.3.2), so an answer
-is always to the first errand in ``_asked``. There are no timers here: the crowd calls ``check`` once a second.
+Requests go out in order, pipelined. Nothing follows a POST until it is answered (RFC 9112, 9.3.2),
+so an answer is always to the first errand in ``_asked``. There are no timers here: the crowd calls
+``check`` once a second.
 """
 
 from __future__ import annotations
@@ -43,15 +44,17 @@ class Link(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._opening: asyncio.Task[None] | None = None
         self._reader = Reader()
-        # Written and not answered, in order.
+        # Errands with a request that is written and not answered, in order.
         self._asked: deque[Errand] = deque()
-        # Not written: there is no connection yet, or a POST is not answered.
+        # Errands with a request that is not written: there is no connection yet, or a POST is not
+        # answered.
         self._unsent: deque[Errand] = deque()
         # Requests of those in ``_asked`` that are written at the end of this turn of the loop.
         self._out: list[bytes] = []
-        # The connection is being ended, by an answer that said so or by us: nothing more is sent or read.
+        # The connection is being ended, by an answer that said so or by us: nothing more is sent or
+        # read.
         self._ending = False
-        # Why what was asked gets no answer, if it is for something that we found.
+        # Why the errands in ``_asked`` get no answer, if we found the reason.
         self._fault: str | None = None
 
     def __repr__(self) -> str:
@@ -63,7 +66,7 @@ class Link(asyncio.Protocol):
         return self._transport is not None
 
     def send(self, errand: Errand) -> None:
-        """Write the errand's request when its turn has come."""
+        """Write the errand's request in its turn."""
         asked = self._asked
         if self._transport is None or self._ending or self._unsent or (asked and not asked[-1].bodiless):
             self._unsent.append(errand)
@@ -80,20 +83,23 @@ class Link(asyncio.Protocol):
             asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
-        # Where the connection has ended since, those who asked know.
+        # If the connection has ended since, the errands know.
         if self._transport is not None and not self._ending:
             self._transport.write(b"".join(self._out))
         self._out.clear()
 
     def check(self, limit: float) -> None:
-        """Give up if what was written at ``limit`` or before, of time.monotonic, is not answered nor may be held."""
+        """Give up if a request written at ``limit`` or before, of time.monotonic, is not answered.
+
+        The answer to a poll may wait as long as the policy allows.
+        """
         if self._asked:
             first = self._asked[0]
             if first.sent + (self._run.policy.held_s if first.bodiless else 0.0) <= limit:
                 self._abort("timeout")
 
     async def close(self) -> None:
-        """End the connection; whatever is unanswered stays so."""
+        """End the connection. Unanswered errands stay so."""
         self._asked.clear()
         self._unsent.clear()
         self._abort(None)
@@ -125,10 +131,10 @@ class Link(asyncio.Protocol):
         for errand in unsent:
             errand.failed("")
 
-    # What the transport calls.
+    # The transport calls these.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Send what has waited for it."""
+        """Send the errands that waited for it."""
         self._transport = cast(asyncio.Transport, transport)
         self._reader = Reader()
         self._fault, self._ending = None, False
@@ -136,7 +142,7 @@ class Link(asyncio.Protocol):
         self._send_unsent()
 
     def data_received(self, data: bytes) -> None:
-        """Hand answers to those who asked."""
+        """Hand answers to their errands."""
         now = time.monotonic()
         reader, asked = self._reader, self._asked
         reader.feed(data)
@@ -159,7 +165,7 @@ class Link(asyncio.Protocol):
             self._send_unsent()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell those who will get no answer; connect again if there is more to ask."""
+        """Tell the errands that get no answer. Connect again if there is more to ask."""
         self._transport = None
         asked, self._asked = self._asked, deque()
         kind = self._fault or "reset"
@@ -180,7 +186,7 @@ class Link(asyncio.Protocol):
         self._end()
 
     def _end(self) -> None:
-        """Shut the connection; what was asked after the last answer is asked again on the next one."""
+        """Shut the connection. Requests after the last answer are sent again on the next one."""
         self._ending = True
         self._unsent.extendleft(reversed(self._asked))
         self._asked.clear()

@@ -1,7 +1,8 @@
-"""When to poll, and what: a policy is asked after each answer that says that a job is not over.
+"""When to poll, and for what: a policy is asked after each answer about an unfinished job.
 
-Three ways to know when: at an interval; when told; or by having the answer held until there is something to tell
-(``Prefer: wait``, RFC 7240). And two things to ask for: each job, or the batch of all jobs of a client.
+There are three ways to know when: at an interval, when told, or by an answer that waits until there
+is something to tell (``Prefer: wait``, RFC 7240). And there are two things to ask for: each job, or
+the batch of all jobs of a client.
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ from typing import Protocol
 from headway.sim.answers import Answer
 from headway.sim.settings import SettingsError, seconds
 
-# What an answer means that does not say when to come back, and the least that is taken from one that does.
+# Seconds to wait after an answer that does not say when to come back, and the least after one that
+# does.
 UNTOLD_S = 1.0
 LEAST_S = 0.01
-# How long an answer may be held: what a server allows unless it is told otherwise (http.wait_most).
+# Seconds that an answer may wait: the most that a server allows by default (http.wait_most).
 WAIT_S = 30
 
 
 class PolicyError(Exception):
-    """The server does not do what the policy needs; the text is one line for the user."""
+    """The server does not do something that the policy needs. The text is one line for the user."""
 
 
 class Policy(Protocol):
@@ -28,9 +30,9 @@ class Policy(Protocol):
 
     # As given on the command line.
     name: str
-    # Header lines that each poll bears, each with its CRLF.
+    # Header lines of each poll, each with its CRLF.
     fields: bytes
-    # How long the answer to a poll may be held because of them.
+    # How long the answer to a poll may wait because of them.
     held_s: float
     # All jobs of a client are one batch, which is submitted and asked for as a whole.
     batched: bool
@@ -39,7 +41,7 @@ class Policy(Protocol):
         """Return the time from ``answer``, which says that the job was taken, to the first poll."""
 
     def delay_s(self, answer: Answer, took_s: float) -> float:
-        """Return the time from ``answer``, which took ``took_s`` and says that the job is not over, to the next poll.
+        """Return the time to the next poll from ``answer``, which took ``took_s`` and shows no end.
 
         Raises PolicyError.
         """
@@ -66,7 +68,7 @@ class Every:
 
 
 class WhenTold:
-    """Obeys Retry-After-Ms where ``milliseconds`` are known to the client, else Retry-After."""
+    """Obeys Retry-After-Ms if the client knows ``milliseconds``, else Retry-After."""
 
     fields = b""
     held_s = 0.0
@@ -77,17 +79,17 @@ class WhenTold:
         self._milliseconds = milliseconds
 
     def first_s(self, answer: Answer) -> float:
-        """Return what the server says."""
+        """Return the time that the server tells."""
         told = answer.told_s(self._milliseconds)
         return UNTOLD_S if told is None else max(told, LEAST_S)
 
     def delay_s(self, answer: Answer, _: float) -> float:
-        """Return what the server says."""
+        """Return the time that the server tells."""
         return self.first_s(answer)
 
 
 class Wait:
-    """Has the answer held until the job is over, and asks again at once where that takes longer than it may be held."""
+    """Waits for the job's end. Asks again at once if that takes longer than an answer may wait."""
 
     fields = b"Prefer: wait=%d\r\n" % WAIT_S
     held_s = float(WAIT_S)
@@ -104,16 +106,16 @@ class Wait:
         return 0.0
 
     def delay_s(self, answer: Answer, took_s: float) -> float:
-        """Ask at once after a full wait; an answer that was not held so long, as by a server that drains, is obeyed."""
+        """Ask at once after a full wait. Obey an earlier answer, as of a draining server."""
         applied = re.search(rb"\bwait=(\d+)", answer.field(b"preference-applied") or b"")
         if applied is None and not self._applied:
-            raise PolicyError("the server does not hold answers (no Preference-Applied): poll when-told instead")
+            raise PolicyError("the server does not know Prefer: wait (no Preference-Applied): poll when-told instead")
         self._applied = True
         return 0.0 if applied and took_s >= int(applied[1]) else self._told.delay_s(answer, took_s)
 
 
 def policy(text: str) -> Policy:
-    """Return the policy that ``text`` names; raises SettingsError."""
+    """Return the policy that ``text`` names. Raises SettingsError."""
     named: dict[str, Policy] = {
         known.name: known
         for known in (

@@ -1,4 +1,4 @@
-"""What a run came to: a summary for people, JSON for programs."""
+"""The results of a run: a summary for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from headway.sim.view import counts
 
 
 def document(settings: Settings, figures: Figures, ending: Ending, began: str) -> dict[str, object]:
-    """Return the results, in the shape that ``--json`` writes; ``began`` is RFC 3339."""
+    """Return the results, in the shape that ``--json`` writes. ``began`` is RFC 3339."""
     figures.beat()
     seconds = max(ending.seconds, 1e-9)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,4 +1,4 @@
-"""Requests as bytes: those that submit a job are ready before the run, one that polls when its job is created."""
+"""Requests as bytes: submissions are ready before the run, a poll when its job is created."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from headway.sim.settings import Settings
 
 
 class Requests:
-    """What clients send, with the header lines that curl would send."""
+    """The requests of clients, with the header lines that curl would send."""
 
     def __init__(self, settings: Settings, poll_fields: bytes, batched: bool) -> None:
         target = settings.target()
@@ -29,14 +29,14 @@ class Requests:
         self._submits = [self._submit % (len(body), body) for body in self._bodies]
 
     def submit(self) -> bytes:
-        """Return a request that creates a job, one of those there are, or a batch of some of them."""
+        """Return a request that creates a job, one of those ready, or a batch of some of them."""
         if not self._jobs:
             return random.choice(self._submits)
         body = b"[%b]" % b",".join(random.choices(self._bodies, k=self._jobs))
         return self._submit % (len(body), body)
 
     def poll(self, location: bytes) -> bytes:
-        """Return the request that asks how the job or batch at ``location``, as the server named it, is."""
+        """Return the request that polls the job or batch at ``location``, named by the server."""
         if not location.startswith(b"/"):
             location = urlsplit(location.decode("latin-1")).path.encode("latin-1")
         return b"HEAD " + location + self._poll_end

@@ -1,7 +1,8 @@
 """The state of one run that its clients and links share.
 
-Nothing is known of what is at the URL until the first answer of a Headway; an error before that ends the run. From then
-on errors are counted and borne, until there has been nothing else for ``settings.patience`` seconds.
+Nothing is known of the server at the URL until the first answer of a Headway. An error before that
+ends the run. Later errors are counted, and the run goes on until there was nothing else for
+``settings.patience`` seconds.
 """
 
 from __future__ import annotations
@@ -16,27 +17,27 @@ from headway.sim.settings import Settings, SettingsError
 from headway.sim.trace import Trace
 from headway.sim.wheel import Wheel
 
-# How errors that came before anything else are told.
+# The texts for errors that came before anything else.
 FIRST = {
     "refused": "the connection is refused: is a server there? `headway serve` starts one",
     "reset": "the connection was closed without an answer: is this a Headway?",
     "timeout": "there is no answer within {timeout:g} s",
-    "malformed": "what answers there does not speak HTTP",
+    "malformed": "the server does not speak HTTP",
 }
 
 
 class Run:
-    """What is going on."""
+    """A run while it goes on."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        # Where answers are written down, if anywhere.
+        # The file for answers, if there is one.
         self.trace: Trace | None = None
         self.policy = policy(settings.poll)
         if self.policy.held_s and settings.connections:
             raise SettingsError(
                 f"connections: {settings.connections} is not allowed with poll {settings.poll}: answers keep their "
-                "order on a connection, so each that is held needs one of its own; leave it 0"
+                "order on a connection, so each that waits needs one of its own: leave it 0"
             )
         self.requests = Requests(settings, self.policy.fields, self.policy.batched)
         self.figures = Figures()
@@ -48,18 +49,19 @@ class Run:
         self.erred = 0.0
         # A Headway has answered.
         self.recognised = asyncio.Event()
-        # The time is up, a signal came, or the run cannot go on; then ``problem`` says why.
+        # The time is up, a signal came, or the run cannot go on. If it cannot, ``problem`` says
+        # why.
         self.over = asyncio.Event()
         self.problem: str | None = None
 
     @property
     def links_per_client(self) -> int:
-        """How many connections a client has where it shares none: an answer that is held holds its connection too."""
+        """Connections of a client that shares none. A waiting answer keeps its connection."""
         return self.settings.jobs if self.policy.held_s and not self.policy.batched else 1
 
     @property
     def links(self) -> int:
-        """How many connections there are."""
+        """The number of connections."""
         settings = self.settings
         return min(settings.connections, settings.clients) or settings.clients * self.links_per_client
 
@@ -72,7 +74,7 @@ class Run:
         self.figures.error(kind)
         self.erred = time.monotonic()
         if not self.recognised.is_set():
-            self.stop(FIRST.get(kind, f"the first answer was no good: {kind}").format(timeout=self.settings.timeout))
+            self.stop(FIRST.get(kind, f"the first answer is no good: {kind}").format(timeout=self.settings.timeout))
 
     def stop(self, problem: str) -> None:
         """The run cannot go on."""
@@ -81,7 +83,7 @@ class Run:
             self.over.set()
 
     def check(self, now: float) -> None:
-        """Stop if there is nothing but errors; to be called now and then."""
+        """Stop if there is nothing but errors. To be called now and then."""
         silence = now - self.heard
         if self.erred > self.heard and silence > self.settings.patience:
             self.stop(f"the server has gone: no answer for {silence:.0f} s, only errors")

@@ -1,4 +1,4 @@
-"""What is asked of a run, checked once: each field is a setting, its rule stands beside it."""
+"""The settings of a run, checked once: each field is a setting, its rule stands beside it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 
-# name: (least, most, what it is).
+# name: (least, most, unit or description).
 RANGES: dict[str, tuple[float, float, str]] = {
     "clients": (1, 1_000_000, "clients"),
     "jobs": (1, 1_000, "jobs at a time for each client"),
@@ -23,7 +23,7 @@ RANGES: dict[str, tuple[float, float, str]] = {
 
 
 class SettingsError(Exception):
-    """A setting cannot be used; the text is one line for the user."""
+    """A setting cannot be used. The text is one line for the user."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,37 +37,37 @@ class Target:
 
     @property
     def authority(self) -> str:
-        """As the Host header line says it."""
+        """Return the value of the Host header line."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def url(self) -> str:
-        """As a person would write it."""
+        """Return the URL as a person would write it."""
         return f"http://{self.authority}{self.path}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """A run of the simulator. Times in seconds; text as on the command line. Raises SettingsError."""
+    """A run of the simulator: times in seconds, text as in an option. Raises SettingsError."""
 
     url: str = "http://127.0.0.1:8080"
     clients: int = 500
     jobs: int = 3
-    # 1s, 250ms, …: that interval; or one of those that policies.py names.
+    # An interval (1s, 250ms, …) or one of the names in policies.py.
     poll: str = "1s"
     duration: float = 60.0
-    # Over how many seconds the clients come.
+    # Seconds over which the clients come.
     spread: float = 1.0
-    # 0: a connection for each client; for each job where answers are held.
+    # 0: a connection for each client, or for each job if answers wait.
     connections: int = 0
     task: str = "sleep"
-    # JSON; None: {"seconds": x} with x from ``job_seconds``.
+    # JSON. None: {"seconds": x} with x from ``job_seconds``.
     payload: str | None = None
     # Seconds, or least-most: evenly spread between them.
     job_seconds: str = "1-5"
     # For a connection to be made, and for an answer.
     timeout: float = 10.0
-    # How long errors without a single answer are borne before the server is held to be gone.
+    # How long to go on with errors and without a single answer, before the server counts as gone.
     patience: float = 5.0
 
     def __post_init__(self) -> None:
@@ -111,7 +111,7 @@ class Settings:
 
 
 def read(given: Mapping[str, object]) -> Settings:
-    """Return settings from what config.yaml and the command line say; None stands for the default."""
+    """Return settings from config.yaml and the command line. None stands for the default."""
     names = {field.name for field in fields(Settings)}
     unknown = given.keys() - names
     if unknown:
@@ -124,7 +124,7 @@ def read(given: Mapping[str, object]) -> Settings:
 
 
 def seconds(name: str, text: str) -> float:
-    """Return ``text``, such as 250ms, 1.5s, 2m or 60, in seconds; raises SettingsError that names the setting."""
+    """Return ``text`` (250ms, 1.5s, 2m, 60, …) in seconds. Raises SettingsError with ``name``."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|)", text.strip())
     if match is None:
         raise SettingsError(f"{name}: {text!r} is not allowed: expected a time such as 250ms, 60s or 2m")

@@ -1,9 +1,9 @@
-"""A line for each answer, for those who want to know more than the figures tell.
+"""A line for each answer, to know more than the figures tell.
 
     1732372345.123456 0.000412 HEAD /jobs/0000000000018e2a51a5b0c1f16d 200
 
-When it came, in seconds since the epoch; how many seconds it took; what was asked; and its code, or a word for why
-there was none.
+Its parts are the time in seconds since the epoch, the duration in seconds, the request, and the
+code, or a word for the reason of a missing answer.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ BUFFER_BYTES = 1 << 20
 
 
 class Trace(AbstractContextManager["Trace"]):
-    """The file that the lines go to."""
+    """The file of the lines."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("wb", buffering=BUFFER_BYTES)
-        # Wall clock less monotonic clock, in seconds.
+        # Wall clock minus monotonic clock, in seconds.
         self._offset = time.time() - time.monotonic()
 
     def line(self, now: float, sent: float, request: bytes, outcome: bytes) -> None:
-        """Write one; ``now`` and ``sent`` are of time.monotonic."""
+        """Write one line. ``now`` and ``sent`` are of time.monotonic."""
         asked = request[: request.index(b" HTTP/")]
         self._file.write(b"%.6f %.6f %b %b\n" % (now + self._offset, now - sent, asked, outcome))
 
     def __exit__(self, *_: object) -> None:
-        """Write what is left."""
+        """Write the rest."""
         self._file.close()

@@ -1,4 +1,4 @@
-"""What a run looks like while it goes on: a live table in a terminal, else a line every few seconds."""
+"""The display of a run in progress: a live table in a terminal, else a line every few seconds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class View(AbstractContextManager["View"], Protocol):
     """Shows moments."""
 
     def show(self, moment: Moment) -> None:
-        """Show one; they come once a second."""
+        """Show one. They come once a second."""
 
 
 class Lines(AbstractContextManager["Lines"]):
@@ -31,7 +31,7 @@ class Lines(AbstractContextManager["Lines"]):
         self._next_s = 0.0
 
     def __exit__(self, *_: object) -> None:
-        """Leave what was written."""
+        """Leave the written lines."""
 
     def show(self, moment: Moment) -> None:
         """Write a line if it is time."""
@@ -43,7 +43,7 @@ class Lines(AbstractContextManager["Lines"]):
 
 
 class Terminal(AbstractContextManager["Terminal"]):
-    """A table that is drawn anew each second; rich obeys NO_COLOR."""
+    """A table that is drawn again each second. rich obeys NO_COLOR."""
 
     def __init__(self, console: Console, settings: Settings) -> None:
         self._title = f"{settings.clients} clients at {settings.url}, {settings.jobs} jobs each, poll {settings.poll}"
@@ -110,7 +110,7 @@ def _progress(moment: Moment) -> Table:
         done = ProgressBar(total=moment.duration_s, completed=min(moment.elapsed_s, moment.duration_s), width=50)
         bar.add_row(done, f"{moment.elapsed_s:.0f} of {moment.duration_s:g} s")
     else:
-        bar.add_row(f"{moment.elapsed_s:.0f} s; Ctrl-C ends")
+        bar.add_row(f"{moment.elapsed_s:.0f} s, Ctrl-C ends")
     return bar
 
 

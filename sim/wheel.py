@@ -1,8 +1,9 @@
-"""One timer for everything that is to happen later.
+"""One timer for everything that has to happen later.
 
-Time is cut into ticks of TICK_S. What is to happen in a tick stands in that tick's list, and lists are kept only for
-ticks that have something in them; so adding is an append, and turning looks at each tick once. Nothing happens early;
-at most a tick late, and later only if the loop itself is late, which is recorded.
+Time is cut into ticks of TICK_S. A tick has a list of the things that happen in it, and only ticks
+with such things have one. So adding is an append, and turning looks at each tick once. Nothing
+happens early. Things happen at most a tick late, and later only if the loop itself is late, which
+is recorded.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ class Due(Protocol):
 
 
 class Wheel:
-    """What is to happen when; times are those of time.monotonic, in seconds."""
+    """Things to happen, by time, of time.monotonic in seconds."""
 
     __slots__ = ("_next", "_ticks")
 
@@ -30,11 +31,11 @@ class Wheel:
         self._ticks: dict[int, list[Due]] = {}
 
     def __len__(self) -> int:
-        """How many wait."""
+        """Return how many wait."""
         return sum(map(len, self._ticks.values()))
 
     def add(self, item: Due, when: float) -> None:
-        """Have ``item.due`` called at ``when`` or up to a tick later; a time that has passed is the next tick."""
+        """Have ``item.due`` called at ``when`` or up to a tick later, a past time in the next tick."""
         tick = int(when / TICK_S) + 1
         if tick < self._next:
             tick = self._next
@@ -45,7 +46,7 @@ class Wheel:
             waiting.append(item)
 
     def turn(self, now: float) -> float:
-        """Call what is due by ``now``; return how many seconds late the first of it was, 0.0 if none was."""
+        """Call everything due by ``now``. Return the seconds that the first was late, 0.0 if none."""
         tick, last = self._next, int(now / TICK_S)
         self._next = last + 1
         late = 0.0

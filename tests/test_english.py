@@ -42,9 +42,6 @@ class Figures:
 
 # The present figures of each text above the limits, which are the most it may have. A folder includes all below it.
 EXCEPTIONS: dict[str, Figures] = {
-    "protocol": Figures(185, 252, 0),
-    "headway": Figures(10, 12, 0),
-    "sim": Figures(78, 54, 0),
 }
 
 

@@ -1,1 +1,1 @@
-"""Who asks, and how much: ``clients`` finds out who a client is, ``limits`` counts what it asks for."""
+"""Limits on clients: ``clients`` finds the client of a request, ``limits`` counts its requests."""

@@ -1,4 +1,4 @@
-"""Who a request counts for: the address it came from, or the one that a trusted proxy says it came from."""
+"""The client that a request counts for: its address, or the one that a trusted proxy names."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ _FOR = re.compile(r'(?:^|;)\s*for="?([^;"\s]*)"?', re.IGNORECASE)
 
 
 class Clients:
-    """Tells clients apart; ``header`` is the one that the proxies in the networks ``trusted`` write."""
+    """Tells clients apart. Proxies in the networks ``trusted`` write the header ``header``."""
 
     def __init__(self, trusted: tuple[str, ...], header: str) -> None:
         self._trusted = [_network(network) for network in trusted]
         self._header = header.encode()
 
     def key(self, peer: str, headers: dict[bytes, bytes]) -> bytes:
-        """Return what the client at ``peer`` is counted under: its IPv4 address, or the /64 of its IPv6 address."""
+        """Return the key of the client at ``peer``: its IPv4 address, or the /64 of an IPv6 one."""
         address = _address(peer)
         if address is None:
             # A Unix socket.
             return b""
         if self._trusted and self._is_trusted(address) and self._header in headers:
-            # Each proxy adds whom it was asked by at the end; what stands before the first that is not ours is hearsay.
+            # Each proxy appends its peer. Stop at the first untrusted address: a client can forge
+            # the rest.
             for before in self._named(headers[self._header].decode("latin-1")):
                 if before is None:
                     break
@@ -44,7 +45,7 @@ class Clients:
         return any(address in network for network in self._trusted)
 
     def _named(self, value: str) -> Iterator[Address | None]:
-        """Yield the addresses that a header names, the last first; None for what is not an address."""
+        """Yield the addresses that a header names, the last first, and None for anything else."""
         for item in reversed(value.split(",")):
             if self._header == b"forwarded":
                 found = _FOR.search(item.strip())
@@ -64,7 +65,7 @@ def _network(text: str) -> Network:
 def _address(text: str) -> Address | None:
     node = _NODE.fullmatch(text)
     try:
-        # An address of a link has its link behind a percent sign.
+        # An address of a link has its link after a percent sign.
         address = ip_address((node[1] or node[2]) if node else text.partition("%")[0])
     except ValueError:
         return None

@@ -1,13 +1,15 @@
-"""How much one client may ask for: GCRA, at constant time and bounded memory.
+"""How much one client may ask for: GCRA, in constant time and bounded memory.
 
-A client may submit, or poll, ``quota`` times in a row, and regains what it has used evenly over ``window`` seconds; so
-in any t seconds it is let in at most quota + quota / window * t times. One number is kept of each: when it will have
-regained all (the theoretical arrival time of ITU-T I.371, annex A). One who has regained all need not be remembered.
+A client may submit, or poll, ``quota`` times in a row. It regains used quota evenly over ``window``
+seconds. So in any t seconds it is let in at most quota + quota / window * t times. One number is
+kept for each client: the moment at which it will have regained everything (the theoretical arrival
+time of ITU-T I.371, annex A). A client that has regained everything need not be remembered.
 
-There are two dicts, of the clients seen in this window and of those seen in the one before. At the end of a window the
-older is dropped: all in it have regained all by then, so nothing is forgiven. A dict takes CLIENTS_MOST clients. Those
-who are new to a window in which so many were seen share one place: a crowd of made-up addresses takes no more memory
-and makes nobody's count be forgotten, but it can use up what those who come after it share.
+There are two dicts, of the clients seen in this window and of those seen in the window before. At
+the end of a window the older dict is dropped. All its clients have regained everything by then, so
+nothing is forgiven. A dict takes CLIENTS_MOST clients. Clients that are new to a window after that
+share one place. So a crowd of made-up addresses takes no more memory, and nobody's count is
+forgotten for it. But it can use up the share of those that come after it.
 """
 
 from __future__ import annotations
@@ -20,22 +22,25 @@ from headway.protocol.access.clients import Clients
 from headway.protocol.http.problems import Refusal
 from headway.protocol.http.request import SENDING, Request
 
-# What a rate keeps of a client takes at most: its keys, its times and its entries, in all three dicts.
+# The most bytes that a rate keeps of a client: its keys, its times and its entries, in all three
+# dicts.
 CLIENT_BYTES = 512
 CLIENTS_MOST = 1 << 15
-# The place of those who come when so many were seen; no client has it.
+# The place of clients beyond CLIENTS_MOST. No client has this key.
 CROWD = b"crowd"
-# Of a quota, so that what was regained to the last bit is not refused for a rounding error.
+# A part of a quota. Without it, a quota regained to the last bit would be refused for a rounding
+# error.
 SLACK = 1e-9
 # Moments that are no further apart are the same one, rounded.
 SAME_S = 0.002
 
-# Returns in how many seconds, so many or a little later, there is room for one more request; and takes it.
+# Returns in how many seconds, the given ones or a little later, there is room for one more request,
+# and takes that room.
 Promise = Callable[[float], float]
 
 
 class Rate:
-    """What each client may do ``quota`` times at once, and as often again in ``window`` seconds."""
+    """A limit on each client: ``quota`` times at once, and as often again in ``window`` seconds."""
 
     def __init__(self, name: str, quota: int, window: int, clients_most: int = CLIENTS_MOST) -> None:
         self.name = name
@@ -43,10 +48,10 @@ class Rate:
         self.window = window
         self.policy = b'RateLimit-Policy: "%b";q=%d;w=%d\r\n' % (name.encode(), quota, window)
         self._clients_most = clients_most
-        # When each client will have regained all, of time.monotonic.
+        # When each client will have regained everything, of time.monotonic.
         self._recent: dict[bytes, float] = {}
         self._before: dict[bytes, float] = {}
-        # When those who were turned away were told to come, of time.monotonic.
+        # When refused clients were asked to come back, of time.monotonic.
         self._told: dict[bytes, float] = {}
         # When the window ends.
         self._turn_at = 0.0
@@ -57,8 +62,9 @@ class Rate:
     def take(self, client: bytes, count: int, now: float) -> tuple[int, float]:
         """Let ``client`` in ``count`` times, or not at all.
 
-        Returns how many milliseconds it has to wait, 0 where it was let in, and how many seconds until it has regained
-        all. If it does nothing meanwhile it is let in then.
+        Returns how many milliseconds it has to wait, 0 if it was let in, and how many seconds
+        remain until it has regained everything. If it does nothing meanwhile, it is let in after
+        the wait.
         """
         if now >= self._turn_at:
             self._turn(now)
@@ -73,9 +79,9 @@ class Rate:
         return 0, after - now
 
     def told(self, client: bytes, milliseconds: int, now: float, promise: Promise) -> int:
-        """Return in how many milliseconds, ``milliseconds`` or a little later, ``client`` is to come, as promised.
+        """Return when ``client`` has to come back: in ``milliseconds``, or a little later.
 
-        It has one promise at a time: who asks again and again takes no room from others.
+        A client has one promise at a time. One that asks again and again takes no room from others.
         """
         due = now + milliseconds / 1000
         at = self._told.get(client, 0.0)
@@ -86,14 +92,14 @@ class Rate:
         return max(int((at - now) * 1000), milliseconds)
 
     def give_back(self, client: bytes, now: float) -> None:
-        """Undo that ``client`` was let in once a moment ago."""
+        """Undo one admission of ``client`` a moment ago."""
         if client not in self._recent:
             client = CROWD
         if client in self._recent:
             self._recent[client] = max(self._recent[client] - self.window / self.quota, now)
 
     def left(self, until_whole: float) -> int:
-        """Return how often a client is let in now that will have regained all in ``until_whole`` seconds."""
+        """Return how often a client is let in now. It regains all in ``until_whole`` seconds."""
         return int(self.quota * (1 - until_whole / self.window + SLACK))
 
     def _turn(self, now: float) -> None:
@@ -103,7 +109,7 @@ class Rate:
 
 
 class Limits:
-    """The limits on submitting and on polling, each None where there is none."""
+    """The limits on submitting and on polling, each None if there is none."""
 
     def __init__(self, config: Config, promise: Promise) -> None:
         self._promise = promise
@@ -113,7 +119,7 @@ class Limits:
         self.polls = Rate("poll", rates.polls, rates.polls_window) if rates.polls else None
 
     def check(self, request: Request, limited: bool) -> None:
-        """Let the client ask what it asks; raises Refusal. Not ``limited``: none of the limits is on its route."""
+        """Let a request in. Raises Refusal. ``limited`` is false for a route without limits."""
         request.allowance = b""
         if not limited:
             return
@@ -122,7 +128,7 @@ class Limits:
             self._admit(rate, request, 1)
 
     def batch(self, request: Request, count: int) -> None:
-        """Let the client, whose request ``check`` has counted as one job, submit ``count``; raises Refusal."""
+        """Let a client submit ``count`` jobs, after ``check`` has counted one. Raises Refusal."""
         if self.submits is None:
             return
         if count > self.submits.quota:
@@ -147,11 +153,11 @@ class Limits:
         state = b'RateLimit: "%b";r=%d;t=%d\r\n' % (rate.name.encode(), rate.left(until_whole), seconds)
         raise Refusal(
             "rate",
-            f"one client may {rate.name} {rate.quota} times in {rate.window} s; try again in {milliseconds / 1000:g} s",
+            f"one client may {rate.name} {rate.quota} times in {rate.window} s: try again in {milliseconds / 1000:g} s",
             fields=b"Retry-After: %d\r\nRetry-After-Ms: %d\r\n%b%b" % (seconds, milliseconds, rate.policy, state),
         )
 
 
 def limits(config: Config, promise: Promise) -> Limits | None:
-    """Return the limits on clients, None where there are none; who is turned away comes when ``promise`` says."""
+    """Return the limits, None for none. ``promise`` says when a refused client comes back."""
     return Limits(config, promise) if config.rates.submits or config.rates.polls else None

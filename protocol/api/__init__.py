@@ -1,7 +1,7 @@
-"""The routes, and what the answers say.
+"""The routes and their answers.
 
-In reading order: ``app`` is what HTTP serves; ``service`` is what all routes share; ``routes`` lead from method and
-path to a function in ``submissions`` (what is sent: ``bodies``), ``jobs``, ``batches`` and ``health``; ``headers`` are
-what HEAD says of a job, ``documents`` what GET says; ``polls`` is HEAD of a job again, which is nearly all that comes;
-``metrics``.
+In reading order: HTTP serves ``app``. All routes share ``service``. ``routes`` lead from method and
+path to a function in ``submissions`` (with ``bodies`` for the content), ``jobs``, ``batches`` or
+``health``. ``headers`` describe a job for HEAD, ``documents`` for GET. ``polls`` is HEAD of a job
+again, which is nearly all traffic. ``metrics`` has the counts.
 """

@@ -28,11 +28,11 @@ class Bound:
         self._method = method
         self._id = job_id
         self._answer = route.answers.get(method)
-        # Under which its answers are counted.
+        # The name under which its answers are counted.
         self.name = route.names.get(method, route.path)
 
     def __call__(self, request: Request) -> Answer | Held:
-        """Answer. Raises Refusal where the route does not have the method, or as the route does."""
+        """Answer. Raises Refusal if the route does not have the method, or as the route does."""
         answer = self._answer or routes.answer_for(self._route, self._method)
         return answer(self._service, request, self._id)
 
@@ -43,7 +43,7 @@ class Api:
     def __init__(self, config: Config, engine: Engine) -> None:
         self.service = Service(config, engine)
         self._polls = Polls(self.service)
-        # Also while the engine is not there yet, since the one that comes may be durable.
+        # Also before the engine is there: the one that comes may be durable.
         self.holds = config.journal.path is not None
         self.may_repeat = self.service.limits is None and not config.log.access
         self.connections = self.service.connections = Connections(config, self.service.clock, self)
@@ -57,7 +57,7 @@ class Api:
         return Bound(service, route, request.method, job_id)
 
     def expect(self, request: Request) -> None:
-        """Raise where the content of a request is not worth sending, as App says."""
+        """Raise if the content of a request is not worth sending, as App says."""
         route, _ = routes.find(request.target)
         routes.answer_for(route, request.method)
         if request.method in SENDING:
@@ -65,7 +65,7 @@ class Api:
             self.service.engine.check_room()
 
     def poll_rest(self, request: Request, data: bytes) -> bytes | None:
-        """Return the part of a poll behind the id, as App says."""
+        """Return the part of a poll after the id, as App says."""
         return data[REST:] if data[:ID] == HEAD_JOB and request.target == data[TARGET:REST] else None
 
     def answer_polls(self, reads: Iterator[Read], now: float) -> None:
@@ -73,7 +73,7 @@ class Api:
         self._polls.answer(reads, now)
 
     def retry_after_s(self) -> float:
-        """Return when a client that cannot be served now is to come back, as App says."""
+        """Return in how many seconds a client that cannot be served now comes back, as App says."""
         return self.service.engine.retry_after_s()
 
     def tick(self) -> None:

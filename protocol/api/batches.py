@@ -10,7 +10,7 @@ from headway.core.interface import CancelledBatch, SubmittedBatch
 from headway.core.job import State
 from headway.core.status import BatchStatus
 from headway.protocol.api import bodies
-from headway.protocol.api.headers import NAMES, media_type
+from headway.protocol.api.headers import ENDED, NAMES, media_type
 from headway.protocol.api.jobs import patience
 from headway.protocol.api.service import Service, later, once_known
 from headway.protocol.api.submissions import REPLAYED, check_content, key_of
@@ -27,19 +27,19 @@ from headway.protocol.http.responses import (
     complete,
 )
 
-# A batch of so many jobs is answered for in the turn after the one that took them, which that has filled.
+# A batch of this many jobs fills the turn that takes it, so the next turn answers.
 LARGE = 200
 
-# What the problem document of a batch that is over says, by its state.
+# The detail in the problem document of a finished batch, by its state.
 ENDINGS = {
     State.FAILED: "not all of its jobs succeeded: at least one failed",
     State.CANCELLED: "not all of its jobs succeeded: at least one was cancelled",
-    State.EXPIRED: "all of its jobs are over, and the status of none is kept any longer",
+    State.EXPIRED: "all of its jobs have finished, and no status of them is kept any longer",
 }
 
 
 def submit(service: Service, request: Request, _: bytes) -> Answer | Held:
-    """POST /batches: take 1 to 1,000 jobs, all or none; with ``Prefer: wait`` answer when all are over."""
+    """POST /batches: take 1 to 1,000 jobs, all or none. ``Prefer: wait`` waits for all to finish."""
     check_content(request)
     submissions = bodies.batch(request.body)
     if service.limits is not None:
@@ -55,7 +55,10 @@ def submit(service: Service, request: Request, _: bytes) -> Answer | Held:
 
 
 def _accepted(service: Service, request: Request, taken: SubmittedBatch) -> Answer | Held:
-    """Answer that a batch was taken; with ``Prefer: wait``, or where it came before and is over, what came of it."""
+    """Answer that a batch was taken.
+
+    With ``Prefer: wait``, or if it came before and has finished, answer how it ended.
+    """
     batch, fields = taken.status, REPLAYED if taken.replayed else b""
     seconds = patience(service, request)
     if seconds is None:
@@ -78,7 +81,7 @@ def _ended_or_created(service: Service, request: Request, batch: BatchStatus, fi
 
 
 def batch(service: Service, request: Request, batch_id: bytes) -> Answer | Held:
-    """GET, HEAD /batches/{id}: how many jobs of a batch are pending or failed; with ``Prefer: wait`` when none is."""
+    """GET, HEAD /batches/{id}: counts of its jobs. With ``Prefer: wait`` when none is pending."""
     return _find(service, batch_id, lambda found: _waited(service, request, found))
 
 
@@ -93,7 +96,7 @@ def _waited(service: Service, request: Request, batch: BatchStatus) -> Answer | 
 
 
 def delete(service: Service, _: Request, batch_id: bytes) -> Answer | Held:
-    """DELETE /batches/{id}: cancel the jobs of a batch that are not over."""
+    """DELETE /batches/{id}: cancel the jobs of a batch that have not finished."""
     return _find(service, batch_id, lambda found: _delete(service, found))
 
 
@@ -111,7 +114,7 @@ def _deleted(service: Service, cancelled: CancelledBatch) -> bytes:
 
 
 def _find(service: Service, batch_id: bytes, then: Callable[[BatchStatus], Answer | Held]) -> Answer | Held:
-    """Return the answer that ``then`` makes of a batch; raises Refusal where there is none."""
+    """Return the answer that ``then`` makes of a batch. Raises Refusal if there is none."""
 
     def told(batch: BatchStatus | None) -> Answer | Held:
         if batch is None:
@@ -162,7 +165,7 @@ def _counts(batch: BatchStatus) -> bytes:
 
 
 def _with_document(service: Service, batch: BatchStatus, head: bytes) -> Answer | Held:
-    """Return ``head`` with what GET says of a batch."""
+    """Return ``head`` with the document of a batch."""
     return once_known(service.engine.list_batch(batch), lambda jobs: _documented(service, batch, head, jobs))
 
 
@@ -180,5 +183,5 @@ def _documented(service: Service, batch: BatchStatus, head: bytes, jobs: Sequenc
     if code < 400:
         return complete(head, JSON, orjson.dumps(members), bodiless=False)
     name = NAMES[batch.state]
-    body = document(code, f"batch-{name}", f"The batch is {name}", ENDINGS[batch.state], **members)
+    body = document(code, f"batch-{name}", f"The batch {ENDED[batch.state]}", ENDINGS[batch.state], **members)
     return complete(head, PROBLEM, body, bodiless=False)

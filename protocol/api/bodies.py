@@ -1,8 +1,8 @@
-"""What clients send, decoded: a submission, or a batch of them.
+"""The content of submissions, decoded: a submission, or a batch of them.
 
-The decoder stops at the first fault, which is what the fast road wants. Content that it did not take and that is short
-is looked through once more, for an answer that names more than one fault. Longer content is only scanned for whether
-it is JSON: a refusal costs no more than to take what was sent.
+The decoder stops at the first fault, which suits the fast road. Short content that it refuses is
+looked through once more, for an answer that names more than one fault. Longer content is only
+scanned to see whether it is JSON. So a refusal costs no more than acceptance.
 """
 
 from __future__ import annotations
@@ -22,15 +22,18 @@ from msgspec import Meta
 Faults = Iterator[tuple[str, str]]
 Content = TypeVar("Content")
 
-# Content that is no longer, and has no more values, is decoded anew when it is wrong, in less than a millisecond.
+# Content up to this length and this number of values is decoded again if it is wrong, in less than
+# a millisecond.
 SHORT_BYTES = 64 * 1024
 VALUES_MOST = 4000
 
-# Content with each digit as 0 and each E as e has one of FAR in it where a number is too large for a float: one with an
-# exponent of three digits, or with so many digits that a shorter exponent does.
+# Content with each digit as 0 and each E as e has one of FAR in it if a number is too large for a
+# float: one with an exponent of three digits, or with so many digits that a shorter exponent is
+# enough.
 _SHAPES = bytes(0x30 if chr(byte) in "0123456789" else 0x65 if chr(byte) in "eE" else 0x20 for byte in range(256))
 FAR_EXPONENT, FAR_DIGITS = b"e000", b"0" * 200
-# Where such a number has its exponent, or its first 200 digits, and what follows it if it is no text.
+# Finds the exponent of such a number, or its first 200 digits, before a character that ends a
+# number outside of texts.
 _far_exponents = re.compile(rb"[eE]\+?[0-9]{3,}+(?=[\],}\s])").finditer
 _far_digits = re.compile(rb"[0-9]{200,}+(?:\.[0-9]*+)?(?:[eE]\+?[0-9]++)?(?=[\],}\s])").finditer
 IN_NUMBERS, BEFORE_NUMBERS = b"-.0123456789", b"[,: \t\r\n"
@@ -41,19 +44,19 @@ _batch = msgspec.json.Decoder(Annotated[list[Submission], Meta(min_length=1, max
 
 
 def submission(body: bytes) -> Submission:
-    """Return the submission that ``body`` is; raises MalformedError or InvalidError."""
+    """Return ``body`` as a submission. Raises MalformedError or InvalidError."""
     return _decoded(body, _submission, _faults)
 
 
 def batch(body: bytes) -> list[Submission]:
-    """Return the 1 to COUNT_MOST submissions that ``body`` is; raises MalformedError or InvalidError."""
+    """Return ``body`` as 1 to COUNT_MOST submissions. Raises MalformedError or InvalidError."""
     return _decoded(body, _batch, _batch_faults)
 
 
 def _decoded(body: bytes, decoder: msgspec.json.Decoder[Content], faults_of: Callable[[object], Faults]) -> Content:
     try:
         if not body.isascii():
-            # The payload is kept as it is, so that nobody else looks whether it is text.
+            # The payload is kept undecoded, so nobody else checks whether it is text.
             body.decode()
         content = decoder.decode(body)
         shapes = body.translate(_SHAPES, b"+")
@@ -70,9 +73,10 @@ def _decoded(body: bytes, decoder: msgspec.json.Decoder[Content], faults_of: Cal
 
 
 def _check_numbers(body: bytes, many_digits: bool) -> None:
-    """Raise MalformedError where a number is too large for the task to be given it, wherever it stands.
+    """Raise MalformedError if a number anywhere is too large to be given to the task.
 
-    The decoder leaves a payload as it is, so nobody else looks. To find that no number can be so large costs 0.3 µs.
+    The decoder leaves a payload as it is, so nobody else looks. To find that no number can be so
+    large costs 0.3 µs.
     """
     if len(body) > SHORT_BYTES and not _may_be_far(body, many_digits):
         return
@@ -81,14 +85,15 @@ def _check_numbers(body: bytes, many_digits: bool) -> None:
     except msgspec.ValidationError as error:
         raise MalformedError(f"{error}: it is over 1.8e308") from None
     except (msgspec.DecodeError, RecursionError, OverflowError, ValueError):
-        # What is wrong besides is said by who comes next.
+        # Other faults are reported by the next step.
         return
 
 
 def _may_be_far(body: bytes, many_digits: bool) -> bool:
-    """Whether long content may have a number that is too large: it has what looks like one, and not within a text.
+    """Whether long content may have too large a number: one that looks so, outside of texts.
 
-    This is a scan, where to decode it would be to build it. Past LOOKED_AT_MOST that turned out to be none it says yes.
+    This is a scan, because decoding would build all values. It says yes after LOOKED_AT_MOST
+    candidates that turned out to be none.
     """
     begin = quotes = looked_at = 0
     found = chain(_far_exponents(body), _far_digits(body) if many_digits else ())
@@ -114,7 +119,7 @@ def _is_near(number: bytes) -> bool:
 
 
 def _members(body: bytes) -> object:
-    """Return what short content is, None for longer content; raises MalformedError where it is not JSON."""
+    """Return short content decoded, None for longer. Raises MalformedError if it is no JSON."""
     try:
         if len(body) > SHORT_BYTES or sum(map(body.count, (b",", b"[", b"{"))) > VALUES_MOST:
             msgspec.json.decode(body, type=msgspec.Raw)

@@ -1,17 +1,17 @@
-"""What GET says of a job: a status document while it is well, a problem document where it ended otherwise."""
+"""The document of GET of a job: a status document while all is well, else a problem document."""
 
 from __future__ import annotations
 
 import orjson
 from headway.core.job import State
 from headway.core.status import Status
-from headway.protocol.api.headers import NAMES, REASONS
+from headway.protocol.api.headers import ENDED, NAMES, REASONS
 from headway.protocol.http.clock import Clock
 from headway.protocol.http.problems import document
 
 
 def status_document(status: Status, clock: Clock, error: str | None = None) -> bytes:
-    """Return what GET says of a job, JSON; ``error`` is what one that failed said."""
+    """Return the status document of a job, JSON. ``error`` is the error of a failed one."""
     members = job_members(status, clock)
     if status.state == State.FAILED:
         members["error"] = error
@@ -53,9 +53,9 @@ def ended_document(status: Status, code: int, error: str | None) -> bytes:
     members: dict[str, object] = {"id": job_id, "state": name}
     if status.state == State.FAILED:
         members |= {"task": status.task, "reason": REASONS[status.reason], "attempt": status.attempt}
-        detail = error or "the job failed; what it said was given up to stay within results.max_bytes"
+        detail = error or "the job failed, and its error was given up to stay within results.max_bytes"
     elif status.state == State.CANCELLED:
         detail = "the job was cancelled"
     else:
-        detail = "the job is over and its status was kept as long as retention.jobs and retention.seconds say"
-    return document(code, f"job-{name}", f"The job is {name}", detail, **members)
+        detail = "the job has finished, and its status was kept as long as retention.jobs and retention.seconds say"
+    return document(code, f"job-{name}", f"The job {ENDED[status.state]}", detail, **members)

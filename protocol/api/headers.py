@@ -1,9 +1,9 @@
-"""What the status line and the header lines say of a job: all of the answer to a HEAD.
+"""Status line and header lines about a job: the whole answer to a HEAD.
 
-The opening of a head, from the status line to the date, is made once a second for each state; the rest is one format
-for each state.
+The opening of a head, from the status line to the date, is made once a second for each state. The
+rest is one format for each state.
 
-``head`` in this package means the status line and header lines without the empty line that ends them.
+``head`` in this package means the status line and header lines without the empty line after them.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from headway.protocol.http.responses import JSON, PROBLEM, STATUS_LINES
 
 NAMES = [state.name.lower() for state in State]
 REASONS = [reason.name.lower() for reason in Reason]
+# The end of a job or batch without success, as the title of its problem document tells it.
+ENDED: dict[int, str] = {State.FAILED: "failed", State.CANCELLED: "was cancelled", State.EXPIRED: "has expired"}
 
-# The code that tells a client what to do, by state; see docs/protocol.md.
+# The code for each state, which tells a client the next step: see docs/protocol.md.
 CODES = {
     State.SCHEDULED: 202,
     State.QUEUED: 202,
@@ -27,7 +29,7 @@ CODES = {
     State.CANCELLED: 410,
     State.EXPIRED: 410,
 }
-# What follows the opening, by state.
+# The lines after the opening, by state.
 WAITING_FIELDS = b"Retry-After: %d\r\nRetry-After-Ms: %d\r\nJob-Position: %d\r\n"
 RUNNING_FIELDS = b"Retry-After: %d\r\nRetry-After-Ms: %d\r\nJob-Attempt: %d\r\n"
 PROGRESS_FIELD = b"Job-Progress: %d\r\n"
@@ -35,7 +37,7 @@ SUCCEEDED_FIELDS = b"Expires: %b\r\nSunset: %b\r\nServer-Timing: queue;dur=%.1f,
 
 
 class Heads:
-    """The heads of answers about jobs, with the date as of the last ``tick``; ticks come once a second."""
+    """Heads of answers about jobs, with the date of the last ``tick``. Ticks come once a second."""
 
     def __init__(self, clock: Clock, kept_seconds: float, failed_status: int) -> None:
         self._clock = clock
@@ -44,7 +46,7 @@ class Heads:
         self.codes[State.FAILED] = failed_status
         # How many ``polls`` were answered without a Status, by state.
         self.polls = [0] * len(State)
-        # What follows the opening, by state.
+        # The lines after the opening, by state.
         writers = {
             State.SCHEDULED: self._waiting,
             State.QUEUED: self._waiting,
@@ -58,10 +60,11 @@ class Heads:
 
     def tick(self) -> None:
         """Make the openings of this second."""
-        # Of the wall clock less of the monotonic one when a job ends: when its status expires.
+        # Added to the monotonic time of a job's end, it gives the wall time of its status's expiry.
         self.expiry = self._clock.offset + self._kept_seconds
         lines = [b"Job-State: %b\r\n%b" % (name.encode(), self._clock.fields) for name in NAMES]
-        # By state; those of ``accepted`` are formats that take an id, and have their Content-Type with their body.
+        # By state. Those of ``accepted`` are formats that take an id. Their Content-Type comes with
+        # their body.
         self.openings = [
             b"%b%bContent-Type: %b\r\n" % (STATUS_LINES[code], line, media_type(code))
             for code, line in zip(self.codes, lines, strict=True)
@@ -74,7 +77,7 @@ class Heads:
         return self.openings[state] + self._fields[state](status)
 
     def accepted(self, status: Status, job_id: bytes) -> bytes:
-        """Return the head that tells that a job was taken."""
+        """Return the head that accepts a job."""
         return self._accepted[status.state] % job_id + self._fields[status.state](status)
 
     def _waiting(self, status: Status) -> bytes:
@@ -105,15 +108,15 @@ class Heads:
         return b""
 
     def _times(self, submitted: float, started: float, ended: float) -> tuple[bytes, bytes, float, float]:
-        """When the status of a job expires, twice, as a date; how long it waited and ran, in milliseconds."""
+        """Return a job's date of expiry, twice, and its waiting and run time in milliseconds."""
         date = http_date(int(ended + self.expiry))
         return date, date, (started - submitted) * 1000, (ended - started) * 1000
 
     def kept_for(self, status: Status) -> int:
-        """Return for how many seconds from now the status of a job that is over is kept, at the longest."""
+        """Return how many seconds from now a finished job's status is kept, at the longest."""
         return max(int(status.ended + self._kept_seconds - self._clock.now), 0)
 
 
 def media_type(code: int) -> bytes:
-    """Return what the body of an answer about jobs is, by its status code."""
+    """Return the media type of an answer about jobs, by its status code."""
     return PROBLEM if code >= 400 else JSON

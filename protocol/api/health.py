@@ -1,4 +1,4 @@
-"""What is asked of the server rather than of a job: is it up, is it ready, what has it counted."""
+"""Answers about the server, not about a job: whether it is up, whether it is ready, its counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Asking: ``/jobs/{id}``, its result, its end before its time, and the list of jobs in a state."""
+"""Asking: ``/jobs/{id}``, its result, its early end, and the list of jobs in a state."""
 
 from __future__ import annotations
 
@@ -32,17 +32,18 @@ from headway.protocol.http.responses import (
 )
 from msgspec import Meta
 
-# Says something of a job in an answer with further header lines.
+# Describes a job in an answer with further header lines.
 Tell = Callable[[Service, Request, Status, bytes], Answer | Held]
 
-# Digits of a number in a query: those of SEQUENCE_LIMIT, and some more.
+# Most digits of a number in a query: those of SEQUENCE_LIMIT, and some more.
 DIGITS_MOST = 20
 
 
 def find(service: Service, name: bytes, then: Callable[[Status, bytes], Answer | Held]) -> Answer | Held:
     """Return the answer that ``then`` makes of the job that a path names, by its id or by its key.
 
-    ``then`` gets header lines as well, which for a key say what the id is. Raises Refusal where there is no such job.
+    ``then`` gets header lines as well, which for a key name the id. Raises Refusal if there is no
+    such job.
     """
 
     def by_id(status: Status | None) -> Answer | Held:
@@ -59,17 +60,17 @@ def find(service: Service, name: bytes, then: Callable[[Status, bytes], Answer |
 
 
 def job(service: Service, request: Request, name: bytes) -> Answer | Held:
-    """GET, HEAD /jobs/{id}: the state of a job; with ``Prefer: wait`` when it is over."""
+    """GET, HEAD /jobs/{id}: the state of a job. With ``Prefer: wait`` when it has finished."""
     return _asked(service, request, name, _told)
 
 
 def result(service: Service, request: Request, name: bytes) -> Answer | Held:
-    """GET, HEAD /jobs/{id}/result: what the job returned; until then, and if not, its state."""
+    """GET, HEAD /jobs/{id}/result: the returned value. If there is none, or not yet, the state."""
     return _asked(service, request, name, _result)
 
 
 def _asked(service: Service, request: Request, name: bytes, tell: Tell) -> Answer | Held:
-    """Return what ``tell`` says of a job; if the client would wait, once it is over."""
+    """Return the answer that ``tell`` makes of a job, at its end if the client wants to wait."""
     return find(service, name, lambda status, fields: _waited(service, request, status, fields, tell))
 
 
@@ -84,7 +85,7 @@ def _waited(service: Service, request: Request, status: Status, fields: bytes, t
 
 
 def patience(service: Service, request: Request) -> int | None:
-    """Return how many seconds the client would wait for the end of the job; None where it would not."""
+    """Return the seconds that the client would wait for the job's end, None if it would not."""
     value = request.preference(b"wait") if b"prefer" in request.headers else None
     if value is None or not (value.isdigit() and len(value) < 20):
         return None
@@ -97,7 +98,7 @@ def _told(service: Service, request: Request, status: Status, fields: bytes) -> 
 
 
 def with_document(service: Service, status: Status, head: bytes) -> Answer | Held:
-    """Return ``head`` with what GET says of a job."""
+    """Return ``head`` with the document of a job."""
     if status.state != State.FAILED:
         return _documented(service, status, head, None)
     return once_known(service.engine.result(status), lambda said: _documented(service, status, head, said))
@@ -108,7 +109,7 @@ def _documented(service: Service, status: Status, head: bytes, said: Result | No
     error = None if said is None else said.body.decode()
     ended = code >= 400
     body = ended_document(status, code, error) if ended else status_document(status, service.clock, error)
-    # The head has the type of it.
+    # The head has its media type.
     return b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
 
 
@@ -131,7 +132,7 @@ def _listed(service: Service, request: Request, query: Query, page: Page) -> byt
 
 
 class Query(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What ``GET /jobs`` may ask for; ``after`` is where the page before ended."""
+    """The query of ``GET /jobs``. ``after`` is the end of the page before."""
 
     state: Literal["scheduled", "queued", "running", "retrying", "succeeded", "failed", "cancelled"]
     limit: Annotated[int, Meta(ge=1, le=1000)] = 50
@@ -148,7 +149,7 @@ def _query(target: bytes) -> Query:
 
 
 def _number(text: str) -> int | str:
-    """Return the whole number that ``text`` is; the text where it is none, or longer than any that is allowed."""
+    """Return ``text`` as a whole number, or unchanged if it is none or longer than any allowed."""
     return int(text) if text.isdecimal() and text.isascii() and len(text) <= DIGITS_MOST else text
 
 
@@ -179,7 +180,7 @@ def _given_up(service: Service, status: Status, is_head: bool) -> bytes:
         410,
         "result-gone",
         "The result is gone",
-        "the job succeeded; its result was deleted, or given up to stay within results.max_bytes",
+        "the job succeeded, and its result was deleted, or given up to stay within results.max_bytes",
         id=status.id.decode(),
         state="succeeded",
     )
@@ -196,7 +197,7 @@ def _matches(if_none_match: bytes | None, tag: bytes) -> bool:
 
 
 def delete(service: Service, _: Request, name: bytes) -> Answer | Held:
-    """DELETE /jobs/{id}: cancel a job; forget the result of one that is over."""
+    """DELETE /jobs/{id}: cancel a job, or forget the result of a finished one."""
     return find(
         service,
         name,

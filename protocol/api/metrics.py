@@ -1,4 +1,4 @@
-"""What /metrics and /stats say: read off the engine's own counts at the moment of asking."""
+"""The content of /metrics and /stats, from the engine's own counts at the moment of the request."""
 
 from __future__ import annotations
 
@@ -130,21 +130,21 @@ class _Snapshot(Collector):
             "headway_loop_lag_seconds", "By how much the event loop was late, a few times a second.", counts.loop_lag
         )
         yield CounterMetricFamily("headway_loop_stalls", "Stalls of the event loop.", counts.loop_stalls)
-        yield GaugeMetricFamily("headway_lost_threads", "Threads of attempts that are over.", workers.lost_threads)
+        yield GaugeMetricFamily("headway_lost_threads", "Threads of attempts that have ended.", workers.lost_threads)
         yield GaugeMetricFamily("headway_results_bytes", "Memory taken by results.", counts.results_bytes)
         yield CounterMetricFamily("headway_results_evicted", "Results given up for the budget.", counts.results_evicted)
         yield GaugeMetricFamily("headway_connections", "Clients connected.", len(connections.open))
         for name, budget, text in (
-            ("unanswered", connections.unanswered, "requests that have come in part or wait"),
+            ("unanswered", connections.unanswered, "incomplete and waiting requests"),
             ("untaken", connections.untaken, "answers that clients have not taken"),
         ):
             yield GaugeMetricFamily(f"headway_{name}_bytes", f"Memory taken by {text}.", budget.used_bytes)
             yield CounterMetricFamily(f"headway_{name}_ended", "Clients that had to give way.", budget.gave_way)
-        yield GaugeMetricFamily("headway_waiting_clients", "Answers held by Prefer: wait.", counts.waiting_clients)
+        yield GaugeMetricFamily("headway_waiting_clients", "Clients that wait by Prefer: wait.", counts.waiting_clients)
         yield GaugeMetricFamily("headway_draining", "1 while the server shuts down.", int(counts.draining))
 
     def _journal(self, journal: JournalCounts) -> Iterator[Metric]:
-        yield _histogram("headway_journal_commit_seconds", "Of a batch of changes.", journal.commit_seconds)
+        yield _histogram("headway_journal_commit_seconds", "Duration of a commit.", journal.commit_seconds)
         yield GaugeMetricFamily("headway_journal_pending", "Changes that are not committed yet.", journal.pending)
         yield CounterMetricFamily("headway_journal_expired", "Jobs deleted by retention.", journal.expired)
         yield GaugeMetricFamily("headway_journal_bytes", "The file and its log on disk.", journal.size_bytes)

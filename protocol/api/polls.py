@@ -1,8 +1,9 @@
-"""HEAD of a job, from the bytes that were read to the bytes that are written: the road that nearly all requests take.
+"""HEAD of a job, from the bytes read to the bytes written: the road of nearly all requests.
 
-One loop over all that was read in a turn. Elsewhere a call of a function costs little beside the work; here the calls
-that this loop does not make (connection, heads, reading, ids, board) were half of a poll's time: docs/adr/0005.
-What it answers is what ``Heads.job`` makes of the status; all that it does not know goes to the connection.
+One loop over all reads of a turn. Elsewhere a function call costs little beside the work. Here the
+calls that this loop does not make (connection, heads, reading, ids, board) were half of a poll's
+time: docs/adr/0005. It answers as ``Heads.job`` does for the status. Everything that it does not
+know goes to the connection.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ from headway.protocol.http.round import Client
 
 log = logging.getLogger(__name__)
 
-# Where the target, the id and the rest begin in a HEAD of a job.
+# The places of the target, the id and the rest in a HEAD of a job.
 HEAD_JOB = b"HEAD /jobs/"
 TARGET = len(b"HEAD ")
 ID = len(HEAD_JOB)
 REST = ID + ids.LENGTH
-# And what only this server's ids have: the number behind the marker.
+# The place of the number. Before it is the marker, which only this server's ids have.
 NUMBER = ID + ids.MARKER_LENGTH
 
 # Plain ints: a member of an enum costs twice as much to compare.
@@ -50,9 +51,10 @@ class Polls:
         self._service = service
 
     def answer(self, reads: Iterator[tuple[Client, bytes]], now: float) -> None:
-        """Answer what was read from each client; ``now`` is of time.monotonic.
+        """Answer the reads of each client. ``now`` is of time.monotonic.
 
-        Where others than known polls have taken all the time of this turn, some of ``reads`` are left.
+        If reads other than known polls have taken all the time of this turn, some of ``reads`` are
+        left.
         """
         polled = self._service.engine.polled
         if polled is not None:
@@ -71,7 +73,7 @@ class Polls:
         ours = HEAD_JOB + polled.marker
         submitted, started, ended = board.submitted, board.started, board.ended
         for client, data in reads:
-            # The same bytes as before around another id need no parser.
+            # The same bytes as before, around another id, need no parser.
             if data[REST:] != client.known_rest or data[:NUMBER] != ours or not client.free or client.to_flush:
                 if not self._read(client, data):
                     return
@@ -117,10 +119,10 @@ class Polls:
                 client.transport.abort()
 
     def _read(self, client: Client, data: bytes) -> bool:
-        """Have ``client`` read what is no known poll; return whether this turn has time for more."""
+        """Have ``client`` read other data than a known poll. Return whether this turn has time left."""
         turn = self._service.connections.round
         if client.to_flush:
-            # What it was answered before in this turn comes first.
+            # Its earlier answers of this turn come first.
             turn.write()
         client.read(data)
         return not turn.is_over()

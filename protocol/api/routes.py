@@ -1,6 +1,6 @@
-"""Method and path to function; the functions call the engine and nothing else.
+"""Method and path to function. The functions call the engine and nothing else.
 
-Places kept for what comes: ``/openapi.json`` and ``/`` (the dashboard).
+Places are kept for ``/openapi.json`` and ``/`` (the dashboard).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Answerer = Callable[[Service, Request, bytes], Answer | Held]
 
 
 class Route:
-    """A path with a function for each method; ``{id}`` in the path is what the function gets after the request."""
+    """A path with a function for each method. It gets ``{id}`` of the path after the request."""
 
     def __init__(self, path: str, limited: bool = False, **answers: Answerer) -> None:
         self.path = path
@@ -32,7 +32,7 @@ class Route:
 
 
 def find(target: bytes) -> tuple[Route, bytes]:
-    """Return the route of a request target and the id in it; raises Refusal where there is none."""
+    """Return the route of a request target and the id in it. Raises Refusal if there is none."""
     path = target.partition(b"?")[0] if b"?" in target else target
     route = FIXED.get(path)
     if route is not None:
@@ -45,17 +45,17 @@ def find(target: bytes) -> tuple[Route, bytes]:
             return PARTS[part], job_id
     elif path.startswith(b"/batches/"):
         return BATCH, path[9:]
-    raise Refusal("not-found", "there is no such route; docs/protocol.md lists them")
+    raise Refusal("not-found", "there is no such route: docs/protocol.md lists them")
 
 
 def limited(target: bytes) -> bool:
-    """Whether a request for ``target`` counts for the limits on its client, as one for no route does."""
+    """Whether a request for ``target`` counts for its client's limits. One without a route does."""
     route = FIXED.get(target.partition(b"?")[0])
     return route is None or route.limited
 
 
 def answer_for(route: Route, method: bytes) -> Answerer:
-    """Return the function for ``method``; raises Refusal where the route does not have it."""
+    """Return the function for ``method``. Raises Refusal if the route does not have it."""
     answer = route.answers.get(method)
     if answer is None:
         raise Refusal("method", f"{route.path} has {route.allow[7:-2].decode()}", fields=route.allow)

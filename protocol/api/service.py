@@ -1,4 +1,4 @@
-"""What all routes share: the engine, the clock, the heads of answers, the limits on clients."""
+"""The state that routes share: the engine, the clock, heads of answers, the limits on clients."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Value = TypeVar("Value")
 class Service:
     """The state of one server, apart from its sockets."""
 
-    # Those that it serves.
+    # The connections that it serves.
     connections: Connections
 
     def __init__(self, config: Config, engine: Engine) -> None:
@@ -31,7 +31,7 @@ class Service:
         self.limits = limits(config, lambda seconds: self.engine.retry_after_s(seconds))
 
     def all_requests(self) -> Counter[tuple[str, bytes]]:
-        """Return how many answers there were by (method and route, status code)."""
+        """Return the number of answers by (method and route, status code)."""
         counted = Counter(self.connections.requests)
         for state, count in enumerate(self.heads.polls):
             if count:

@@ -23,7 +23,7 @@ _KEY = re.compile(rb"[A-Za-z0-9._~-]{1,200}")
 
 
 def check_content(request: Request) -> None:
-    """Raise Refusal where the content of a POST is not what the routes read."""
+    """Raise Refusal if the content of a POST is not of the kind that the routes read."""
     media_type = request.headers.get(b"content-type", b"")
     if media_type != JSON and media_type.partition(b";")[0].strip().lower() != JSON:
         raise Refusal("media-type", "send Content-Type: application/json", fields=b"Accept: application/json\r\n")
@@ -32,7 +32,7 @@ def check_content(request: Request) -> None:
 
 
 def submit(service: Service, request: Request, _: bytes) -> Answer | Held:
-    """POST /jobs: take a job; with ``Prefer: wait`` answer when it is over."""
+    """POST /jobs: take a job. With ``Prefer: wait`` answer when it has finished."""
     check_content(request)
     if b"idempotency-key" in request.headers:
         return _keyed(service, request, key_of(request))
@@ -45,20 +45,20 @@ def submit(service: Service, request: Request, _: bytes) -> Answer | Held:
 
 
 def put(service: Service, request: Request, name: bytes) -> Answer | Held:
-    """PUT /jobs/{key}: take a job under a key of the client's, as POST with this Idempotency-Key does."""
+    """PUT /jobs/{key}: take a job under the client's key, as POST with this Idempotency-Key does."""
     check_content(request)
     return _keyed(service, request, _checked(name))
 
 
 def _keyed(service: Service, request: Request, text: str) -> Answer | Held:
     key = Key.of(text, request.body)
-    # Before the content is looked at: it was good when it came first.
+    # Before the content is checked: it was valid when it came first.
     taken = service.engine.replay(key) or service.engine.submit(bodies.submission(request.body), key)
     return once_known(taken, lambda taken: _accepted(service, request, taken))
 
 
 def key_of(request: Request) -> str:
-    """Return the Idempotency-Key, a string of structured fields (RFC 9651, 3.3.3) or a bare one as many send it."""
+    """Return the Idempotency-Key: a structured string (RFC 9651, 3.3.3), or bare as many send it."""
     value = request.headers[b"idempotency-key"]
     quoted = len(value) > 1 and value[:1] == value[-1:] == b'"'
     return _checked(value[1:-1] if quoted else value)
@@ -91,7 +91,7 @@ def _retried(service: Service, request: Request, status: Status, key: Key | None
 
 
 def _accepted(service: Service, request: Request, taken: Submitted, fields: bytes = b"") -> Answer | Held:
-    """Answer that a job was taken; with ``Prefer: wait`` when it is over."""
+    """Answer that a job was taken. With ``Prefer: wait`` answer when it has finished."""
     status = taken.status
     if taken.replayed:
         fields = REPLAYED
@@ -124,7 +124,7 @@ def _created(service: Service, status: Status, fields: bytes = b"", minimal: boo
 
 
 def _body_format(state: str) -> bytes:
-    """Format of what follows the head of the answer to a submission, for its id."""
+    """Return the answer to a submission after its head, as a format that takes the id."""
     body = b'{"id":"%%b","state":"%b"}' % state.encode()
     length = len(body) - len(b"%b") + ids.LENGTH
     return b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (length, body)

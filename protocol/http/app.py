@@ -1,4 +1,4 @@
-"""The view that HTTP has of what it serves: requests in, answers out."""
+"""The application as HTTP sees it: requests in, answers out."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from headway.protocol.http.round import Read
 
 
 class Bound(Protocol):
-    """A route with the method and the id of a request; it answers any request that differs in its content only."""
+    """A route with the method and id of a request. It answers requests of other content, too."""
 
-    # Under which its answers are counted.
+    # The name under which its answers are counted.
     name: str
 
     def __call__(self, request: Request) -> Answer | Held:
@@ -23,25 +23,25 @@ class Bound(Protocol):
 class App(Protocol):
     """An application."""
 
-    # Whether any answer may be held.
+    # Whether any answer may have to wait.
     holds: bool
     # Whether a request may be answered without being read: nobody counts or logs it for its client.
     may_repeat: bool
 
     def bind(self, request: Request) -> Bound:
-        """Return the route of a request. Raises Refusal where there is none, or the client may ask no more now."""
+        """Return the route of a request. Raises Refusal for no route, or a client at its limit."""
 
     def expect(self, request: Request) -> None:
-        """Raise Refusal or HeadwayError where the content of a request is not worth sending."""
+        """Raise Refusal or HeadwayError if the content of a request is not worth sending."""
 
     def poll_rest(self, request: Request, data: bytes) -> bytes | None:
-        """Return the part of ``data`` behind the id, where ``request`` is a poll; None where it is none."""
+        """Return the part of ``data`` after the id if ``request`` is a poll, else None."""
 
     def answer_polls(self, reads: Iterator[Read], now: float) -> None:
-        """Answer reads; leave some where the round is over. A read that is no poll goes to its client."""
+        """Answer reads. Leave some if the round is over. Reads that are no polls go to the client."""
 
     def retry_after_s(self) -> float:
-        """Return in how many seconds a client comes back that cannot be served now."""
+        """Return in how many seconds a client that cannot be served now comes back."""
 
     def tick(self) -> None:
         """A second has passed."""

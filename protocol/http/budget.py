@@ -1,8 +1,8 @@
-"""Bytes that clients make us hold, within a setting: what they have half sent, and what they have not taken.
+"""Memory taken by clients, within a setting: half-sent requests, or untaken answers.
 
-Each client holds as much as it is said to; a body that many of them are sent counts once, since it is there once. Where
-all hold more than the setting allows, the client that has held something for longest gives way: those who send and read
-at a good pace are done before it is their turn.
+Each client holds as many bytes as it is said to. A body that many of them are sent counts once,
+since it exists once. If all hold more than the setting allows, the client that has held something
+for longest gives way. Clients that send and read at a good pace are done before that.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Holder = TypeVar("Holder")
 
 
 class Budget(Generic[Holder]):
-    """At most ``most_bytes``; ``give_way`` is called with a client whose bytes are counted no more."""
+    """At most ``most_bytes``. ``give_way`` gets each client after its bytes were released."""
 
     def __init__(self, most_bytes: int, give_way: Callable[[Holder], object]) -> None:
         self.most_bytes = most_bytes
@@ -22,9 +22,10 @@ class Budget(Generic[Holder]):
         # Clients that had to give way.
         self.gave_way = 0
         self._give_way = give_way
-        # What each holds by itself, and the body it shares with others; who has held something for longest is first.
+        # The bytes that each client holds by itself, and the body it shares with others. The client
+        # that has held something for longest is first.
         self._holders: dict[Holder, tuple[int, bytes]] = {}
-        # How many hold a body, by its id().
+        # How many clients hold a body, by its id().
         self._shared: dict[int, int] = {}
 
     def __len__(self) -> int:
@@ -34,7 +35,7 @@ class Budget(Generic[Holder]):
         return f"<Budget {self.used_bytes} of {self.most_bytes} bytes, {len(self)} clients>"
 
     def hold(self, client: Holder, size_bytes: int, body: bytes = b"") -> None:
-        """Have ``client`` hold ``size_bytes`` of its own, and ``body``, in place of what it held before."""
+        """Have ``client`` hold ``size_bytes`` of its own and ``body``, instead of all it held."""
         before = self._holders.get(client)
         self._holders[client] = size_bytes, body
         self.used_bytes += size_bytes + self._taken(body)
@@ -53,14 +54,14 @@ class Budget(Generic[Holder]):
             self.used_bytes -= held[0] + self._left(held[1])
 
     def _taken(self, body: bytes) -> int:
-        """Count one more who holds ``body``; return how many bytes that adds."""
+        """Count one more client that holds ``body``. Return how many bytes that adds."""
         if not body:
             return 0
         count = self._shared[id(body)] = self._shared.get(id(body), 0) + 1
         return len(body) if count == 1 else 0
 
     def _left(self, body: bytes) -> int:
-        """Count one less who holds ``body``; return how many bytes that takes away."""
+        """Count one client less that holds ``body``. Return how many bytes that takes away."""
         if not body:
             return 0
         count = self._shared[id(body)] - 1

@@ -20,17 +20,17 @@ def http_date(second: int) -> bytes:
 
 
 class Clock:
-    """What time it is, as of the last ``tick``; ticks come once a second."""
+    """The time, as of the last ``tick``. Ticks come once a second."""
 
     __slots__ = ("date", "fields", "now", "offset")
 
     def __init__(self) -> None:
         # Of time.monotonic, in seconds.
         self.now = 0.0
-        # Wall clock less monotonic clock, in seconds.
+        # Wall clock minus monotonic clock, in seconds.
         self.offset = 0.0
         self.date = b""
-        # The header lines that every answer about a job bears.
+        # The header lines of every answer about a job.
         self.fields = b""
         self.tick()
 
@@ -42,6 +42,6 @@ class Clock:
         self.fields = self.date + b"Cache-Control: no-store\r\n"
 
     def iso(self, moment: float) -> str:
-        """Return RFC 3339 in UTC with milliseconds of ``moment``, of time.monotonic."""
+        """Return ``moment``, of time.monotonic, as RFC 3339 in UTC with milliseconds."""
         wall = moment + self.offset
         return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(wall)) + f".{int(wall % 1 * 1000):03}Z"

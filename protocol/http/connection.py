@@ -1,10 +1,10 @@
-"""One client: bytes to requests; ``answering`` has the other half, from requests to bytes.
+"""One client: bytes to requests. ``outbox`` has the other half, from requests to bytes.
 
 The rules of this file:
 
-- what one read asked for is answered with one write, both at the end of the ``turn`` of the loop;
-- bytes that were understood once on this connection need no parser to be understood again: docs/adr/0005;
-- no timers: each connection has a ``deadline`` that all are looked at once a second.
+- The requests of one read are answered with one write, both at the end of the turn (``round``).
+- Bytes that were understood once on this connection need no parser the next time: docs/adr/0005.
+- There are no timers. Each connection has a ``deadline``, and all are looked at once a second.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserU
 
 log = logging.getLogger(__name__)
 
-# The header fields of KEPT that a request may have and still ask for nothing out of the ordinary.
+# The header fields of KEPT in a request that asks for nothing out of the ordinary.
 PLAIN = {b"host", b"connection", b"content-type", b"content-length", b"forwarded", b"x-forwarded-for"}
-# What the parser is fed at once, so that thousands of small requests are not all taken before there is time for them.
+# Bytes that the parser is fed at once, so that thousands of small requests are not all taken before
+# there is time for them.
 FEED_BYTES = 4096
-# Answers that may stand in a client's buffer before it is said not to read.
+# Bytes of answers in a client's buffer, above which the client counts as not reading.
 BUFFER_BYTES = 16 * 1024
-# A request line of a method that no server has is known as one if it is no longer.
+# The longest request line that is still recognised as one, if no server has its method.
 BEGUN_BYTES = 1024
 
 
@@ -48,27 +49,27 @@ class Connection(Answering):
         super().__init__(shared)
         self._request = Request(shared.config.limits, self._expects, self._ready)
         self._in_head = self._in_body = False
-        # The end of what the parser was fed since the last request was complete.
+        # The end of the bytes that the parser was fed since the last request was complete.
         self._begun = b""
-        # What was read and not fed to the parser yet, from ``_at`` on.
+        # Bytes that were read and not fed to the parser yet, from ``_at`` on.
         self._rest = b""
         self._at = 0
-        # Whether it is counted for bytes that are no request yet, or one that waits.
+        # Whether it is counted for bytes that are no request yet, or for a waiting request.
         self._holds_bytes = False
-        # What followed the id in a HEAD that the parser took and that asked for nothing else. The same bytes again,
-        # after another id, need no parser: compared whole, they are as good as when the parser took them. Likewise
-        # the head of a POST, but for its length.
+        # The bytes after the id in a HEAD that the parser took and that asked for nothing else. The
+        # same bytes again, after another id, need no parser: compared whole, they are as good as
+        # when the parser took them. The same holds for the head of a POST, except for its length.
         self.known_rest: bytes | None = None
         self._known: KnownHead | None = None
-        # Per request that comes in more than one read: bytes of its content, and what was read since they grew; a
-        # head, trailers or chunk extensions without end gather inside the parser.
+        # Per request that comes in more than one read: bytes of its content, and bytes read since
+        # they grew. A head, trailers or chunk extensions without end gather inside the parser.
         self._body_bytes = self._fruitless_bytes = 0
 
     def __repr__(self) -> str:
         peer = self.transport.get_extra_info("peername")
         return f"<Connection {peer}{' closing' if self._closing else ''}{' paused' if self._paused else ''}>"
 
-    # What the transport calls.
+    # The transport calls these.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected."""
@@ -88,7 +89,7 @@ class Connection(Answering):
             self._flush_soon()
 
     def connection_lost(self, _: Exception | None) -> None:
-        """The connection is over."""
+        """The connection has ended."""
         self.shared.open.discard(self)
         self.shared.lingering.discard(self)
         self._closing = True
@@ -97,8 +98,8 @@ class Connection(Answering):
         self.shared.untaken.release(self)
 
     def eof_received(self) -> bool:
-        """The client sends no more; what it has asked for is still answered."""
-        # It comes after what was read before.
+        """The client sends no more. Its requests are still answered."""
+        # It comes after all earlier reads.
         self.shared.round.read_soon(self, END)
         return True
 
@@ -106,10 +107,10 @@ class Connection(Answering):
         """Have ``data`` read at the end of this turn of the loop."""
         self.shared.round.read_soon(self, data)
 
-    # What the turn calls.
+    # The round calls these.
 
     def read(self, data: bytes) -> None:
-        """Take ``data`` and go as far as the client and this turn allow; then have written what has been answered."""
+        """Take ``data`` as far as the client and this turn allow. Have the answers written then."""
         try:
             if self._closing:
                 self._drop_or_send()
@@ -123,7 +124,7 @@ class Connection(Answering):
             self.transport.abort()
 
     def _drop_or_send(self) -> None:
-        """The connection ends: what is still read is dropped, and the rest of a long last answer sent."""
+        """The connection ends. Drop further reads, and send the rest of a long last answer."""
         if self._body is not None:
             self._go_on()
             self._flush_soon()
@@ -131,10 +132,10 @@ class Connection(Answering):
                 self.shared.round.go_on_soon(self)
 
     def _end_input(self) -> None:
-        """All that the client sends has come."""
+        """Everything that the client sends has come."""
         self._eof = True
         if self._held is not None:
-            # It may be gone altogether.
+            # The client may be gone altogether.
             self._held.hurry()
         self._read(b"")
 
@@ -166,7 +167,7 @@ class Connection(Answering):
             self._count_bytes()
 
     def _feed_rest(self) -> int:
-        """Feed the parser for as long as nothing waits; return how many bytes it took."""
+        """Feed the parser for as long as nothing waits. Return how many bytes it took."""
         data, begin = self._rest, self._at
         while self._at < len(data) and not (self._closing or self._waiting):
             end = self._at + self._piece()
@@ -181,14 +182,14 @@ class Connection(Answering):
         return fed
 
     def _piece(self) -> int:
-        """Return how many bytes to feed at once: the content of known length as it comes, all else a little."""
+        """Return the bytes to feed at once: content of known length as it comes, else a few."""
         request = self._request
         if request.begun and request.head_done and b"content-length" in request.headers:
             return max(int(request.headers[b"content-length"]) - request.body_bytes, FEED_BYTES)
         return FEED_BYTES
 
     def _is_done(self) -> bool:
-        """Whether nothing waits; then what comes next is read, and where nothing comes the connection ends."""
+        """Whether nothing waits. Then read on, or end the connection if nothing more comes."""
         if self._rest or self._waiting or self._blocked or self._closing:
             return False
         if self._eof:
@@ -201,7 +202,7 @@ class Connection(Answering):
         return True
 
     def _wait(self) -> None:
-        """Something waits: read no more meanwhile, and go on in the next turn unless it waits for somebody."""
+        """Something waits: read no more meanwhile. Go on in the next turn if it waits for nobody."""
         if self._closing and self._body is None:
             return
         if (self._rest or self._waiting) and not self._stopped:
@@ -210,7 +211,7 @@ class Connection(Answering):
             self.shared.round.go_on_soon(self)
 
     def _count_bytes(self) -> None:
-        """Count what is held of requests that are not answered yet."""
+        """Count the bytes of requests that are not answered yet."""
         held = len(self._rest)
         for item in self._waiting:
             held += WAITING_BYTES + len(item.body if isinstance(item, Request) else item)
@@ -223,7 +224,7 @@ class Connection(Answering):
             self.shared.unanswered.release(self)
 
     def _learn(self, request: Request, data: bytes) -> None:
-        """Remember the head of ``data`` if it was one request that asked for nothing out of the ordinary."""
+        """Remember the head of ``data`` if it is one request, with nothing out of the ordinary."""
         if request.version != "1.1" or not request.keep_alive or not request.headers.keys() <= PLAIN:
             return
         app = self.shared.app
@@ -236,7 +237,7 @@ class Connection(Answering):
             self._known = KnownHead.of(request, data, self._bound)
 
     def _answer_known(self, data: bytes) -> bool:
-        """Answer a request whose head is known, if it is here whole and nothing else is."""
+        """Answer a request with a known head, if it is here whole and nothing else is."""
         known = self._known
         if known is None or not data.startswith(known.before):
             return False
@@ -248,7 +249,7 @@ class Connection(Answering):
         return True
 
     def _give(self, known: KnownHead, make: Callable[..., Answer | Held], *arguments: object) -> None:
-        """Give the answer that ``make`` makes to a request whose head is known, the only one there is."""
+        """Give the answer of ``make`` to a request with a known head, the only request there is."""
         name, shared = known.bound.name, self.shared
         self.deadline = shared.idle_deadline
         try:
@@ -277,7 +278,7 @@ class Connection(Answering):
         self._give(known, held[0])
 
     def _feed(self, data: bytes | memoryview) -> int:
-        """Feed the parser; return where it stopped at a request that asks for an Upgrade, or 0."""
+        """Feed the parser. Return where it stopped at a request with an Upgrade, or 0."""
         request = self._request
         try:
             request.parser.feed_data(data)
@@ -293,11 +294,11 @@ class Connection(Answering):
         return 0
 
     def _is_head(self) -> bool:
-        """Whether the request that is being read is a HEAD, so that its refusal has no body."""
+        """Whether the request that is being read is a HEAD. Then its refusal has no body."""
         return self._request.parser.get_method() == b"HEAD"
 
     def _feed_without_upgrade(self, rest: memoryview) -> None:
-        """Go on after the head of a request that asks for an Upgrade, as if it had not."""
+        """Go on after the head of a request that asks for an Upgrade, as if it did not."""
         while True:
             self._feed(self._request.restart())
             offset = self._feed(rest)
@@ -305,7 +306,7 @@ class Connection(Answering):
                 return
             rest = rest[offset:]
 
-    # What the request calls.
+    # The request calls these.
 
     def _expects(self, request: Request) -> None:
         """Answer ``Expect: 100-continue`` before the content is sent, unless it is refused (RFC 9110, 10.1.1)."""
@@ -319,11 +320,11 @@ class Connection(Answering):
     def _ready(self, request: Request) -> None:
         self._in_head = self._in_body = False
         self._take(request)
-        # It has been read, or what waits has it.
+        # The content has been read, or a waiting copy of the request has it.
         request.body = b""
 
     def _expect_more(self, read_bytes: int) -> None:
-        """A request is not complete: see that the rest of it comes in time, and its head within its limit."""
+        """A request is incomplete. Its rest must come in time, and its head within its limit."""
         timeouts, limits = self.shared.config.timeouts, self.shared.config.limits
         if self._request.head_done:
             if not self._in_body:
@@ -338,12 +339,13 @@ class Connection(Answering):
             self._fruitless_bytes = 0
             self.deadline = time.monotonic() + timeouts.head
         self._fruitless_bytes += read_bytes
-        # Twice: white space that the parser drops counts here, and not in a head that comes in one read.
+        # Twice: white space that the parser drops counts here, and does not in a head that comes in
+        # one read.
         if self._fruitless_bytes > OUT_MOST + 2 * (limits.request_line_bytes + limits.head_bytes):
             self._refuse(head_too_large(limits), self._is_head())
 
     def _end_idle(self) -> None:
-        """The client has sent nothing, or not all: say so if a request is half read."""
+        """The client has sent nothing, or not everything. Say so if a request is half read."""
         self._answered = 0
         if (self._in_head or self._in_body) and not self._closing:
             self._refuse(Refusal("request-timeout", "the request did not arrive in time"), self._is_head())
@@ -352,7 +354,7 @@ class Connection(Answering):
             super()._end_idle()
 
     def give_way(self) -> None:
-        """Others need what is held of the requests of this client, which has been at it for longest."""
+        """Others need the memory of this client's requests. It has been sending for longest."""
         self._holds_bytes = False
         self._answered = 0
         if self._closing or self._blocked or not self._request.begun:

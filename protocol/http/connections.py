@@ -1,4 +1,4 @@
-"""All connections of a server: who is connected, the counts of their requests, and the memory that they take."""
+"""All connections of a server: the open ones, the counts of their requests, and their memory."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from headway.protocol.http.clock import Clock
 from headway.protocol.http.round import Round
 
 TICK_S = 1.0
-# Seconds in which a client may end its side of a connection that has had its last answer.
+# Seconds in which a client may end its side of a connection after its last answer.
 LINGER_S = 2.0
 # Seconds between two looks at whether all connections have ended.
 LOOK_S = 0.01
 
 
 class Member(Protocol):
-    """A connection, as the others of it see it."""
+    """A connection, as the others see it."""
 
-    # When it has to have sent something, and to have taken something; of time.monotonic.
+    # When it has to have sent something, and to have taken something, of time.monotonic.
     deadline: float
     taking_until: float
 
@@ -38,27 +38,27 @@ class Member(Protocol):
         """The server ends."""
 
     def give_way(self) -> None:
-        """Its requests that are not answered yet take what others need."""
+        """Others need the memory of its requests that are not answered yet."""
 
     def drop(self) -> None:
-        """Its answers that it does not take take what others need."""
+        """Others need the memory of its answers that it does not take."""
 
 
 class Connections:
-    """What connections share. ``app`` answers their requests."""
+    """The state that connections share. ``app`` answers their requests."""
 
     def __init__(self, config: Config, clock: Clock, app: App) -> None:
         self.config = config
         self.clock = clock
         self.app = app
         self.open: set[Member] = set()
-        # Those that only wait for the client to end its side.
+        # Connections that only wait for the client to end its side.
         self.lingering: set[Member] = set()
         self.round = Round(app.answer_polls, config.limits.unanswered_bytes)
-        # What clients make us hold.
+        # Memory taken by clients.
         self.unanswered = Budget[Member](config.limits.unanswered_bytes, lambda client: client.give_way())
         self.untaken = Budget[Member](config.limits.untaken_bytes, lambda client: client.drop())
-        # When a connection that is idle from now on is to be closed, of time.monotonic.
+        # When a connection that is idle from now on has to be closed, of time.monotonic.
         self.idle_deadline = 0.0
         # Requests by (method and route, status code as sent).
         self.requests: dict[tuple[str, bytes], int] = {}
@@ -70,7 +70,7 @@ class Connections:
         self.tick()
 
     def tick(self) -> None:
-        """Once a second: read the clock, and end the connections whose time is up."""
+        """Once a second: read the clock, and end the connections that are overdue."""
         self.clock.tick()
         self.app.tick()
         now = self.clock.now
@@ -85,7 +85,7 @@ class Connections:
             yield
 
     async def wind_down(self, seconds: float) -> None:
-        """Let each connection end with its next answer; wait at most ``seconds`` for those there are to have ended."""
+        """Let each connection end with its next answer. Wait for that, ``seconds`` at most."""
         self.winding_down = True
         there = set(self.open)
         for connection in there:
@@ -95,7 +95,7 @@ class Connections:
             await asyncio.sleep(LOOK_S)
 
     async def close(self, seconds: float = LINGER_S) -> None:
-        """End all connections, giving clients ``seconds`` to take the last answers."""
+        """End all connections. Clients have ``seconds`` to take the last answers."""
         for connection in list(self.open):
             connection.end()
         patience = time.monotonic() + seconds

@@ -2,15 +2,19 @@
 
 The rules of this file:
 
-- answers go out in the order of the requests; a request that cannot be answered yet, because the client does not
-  read, an answer before it is held or long, or this turn of the loop has taken its time, waits in ``_waiting``, and
-  what was read behind it in ``_rest``. No more is read meanwhile, so a client can fill its own buffers only;
-- an answer can be held: until its job is over, or until what it says is safe on disk;
-- a long answer is not copied: its body goes out in pieces, the next one when the client has taken those before;
-- what is invalid or ambiguous is answered once, and the connection ends: our side is shut, what still comes is
-  read and dropped for LINGER_S, so that the answer is not lost to a reset (RFC 9112, 9.6);
-- what a client may take its time for has a deadline of its own: ``deadline`` for what it sends, and for sending
-  anything at all; ``taking_until`` for what it is sent. While it waits for us the first does not count.
+- Answers go out in the order of the requests. A request may have to wait: the client does not read,
+  an earlier answer waits or is long, or this turn of the loop has taken its time. The request then
+  waits in ``_waiting``, and the bytes read after it in ``_rest``. No more is read meanwhile, so a
+  client can fill its own buffers only.
+- An answer can wait, until its job has finished, or until its content is committed.
+- A long answer is not copied. Its body goes out in pieces, the next one when the client has taken
+  those before.
+- An invalid or ambiguous message is answered once, and the connection ends. Our side is shut. Bytes
+  that still come are read and dropped for LINGER_S, so that the answer is not lost to a reset (RFC
+  9112, 9.6).
+- Everything for which a client may take its time has a deadline. ``deadline`` is for its requests,
+  and for sending anything at all. It does not count while the client waits for us. ``taking_until``
+  is for taking answers.
 """
 
 from __future__ import annotations
@@ -32,22 +36,24 @@ from headway.protocol.http.responses import Answer, Held, Hold, Long, with_conne
 log = logging.getLogger(__name__)
 access = logging.getLogger("headway.access")
 
-# Answers that may gather for one write, in bytes and in number, before further requests wait for a later turn of the
-# loop: the memory that one client takes, and the time that others wait for it.
+# Answers that may gather for one write, in bytes and in number. Further requests wait for a later
+# turn of the loop. This bounds the memory that one client takes, and the time that others wait for
+# it.
 OUT_MOST = 256 * 1024
 TURN_MOST = 256
-# Of a long answer, what is written at once; the kernel takes it in a tenth of a millisecond.
+# Bytes of a long answer that are written at once. The kernel takes them in a tenth of a
+# millisecond.
 PIECE_BYTES = 64 * 1024
-# About what a request that waits takes besides the bytes it was read from.
+# Bytes that a waiting request takes, roughly, besides the bytes it was read from.
 WAITING_BYTES = 1024
 
 
 class Last(bytes):
-    """An answer with which the connection ends."""
+    """An answer that ends the connection."""
 
 
 class Answering(asyncio.Protocol):
-    """What takes requests and writes their answers; Connection makes the requests of bytes."""
+    """Takes requests and writes their answers. Connection makes the requests of bytes."""
 
     __slots__ = (
         "_answered",
@@ -75,37 +81,43 @@ class Answering(asyncio.Protocol):
     transport: asyncio.Transport
     # The request that is being read.
     _request: Request
-    # As polls.Client has it.
+    # As round.Client has it.
     known_rest: bytes | None
 
     def __init__(self, shared: Connections) -> None:
-        # By all connections.
+        # Shared by all connections.
         self.shared = shared
-        # Per connection. When the client has to have sent what it is sending, or anything; of time.monotonic.
+        # Per connection. When the client has to have sent its request, or anything, of
+        # time.monotonic.
         self.deadline = shared.idle_deadline
-        # When it has to have taken some of its answers, or after the last to have ended its side; inf: it has.
+        # When it has to have taken some of its answers, or after the last to have ended its side.
+        # inf: it has.
         self.taking_until = inf
         self._paused = self._stopped = self._closing = self._eof = False
-        # No request is half read, none waits or is held, the client reads, and the connection goes on.
+        # No request is half read, no request or answer waits, the client reads, and the connection
+        # goes on.
         self.free = True
-        # What could not be answered yet, in order; bytes are an answer that only waits for its turn.
+        # Requests that could not be answered yet, in order. Bytes are an answer that only waits for
+        # its turn.
         self._waiting: list[Request | bytes] = []
-        # What holds an answer back; whether it is over; and what makes the answer then, of which request and route.
+        # The hold on an answer, whether it is over, and the function that makes the answer then,
+        # with the request and the route.
         self._held: Hold | None = None
         self._woken = False
         self._held_answer: tuple[Callable[[], Answer | Held], Request, str] | None = None
-        # What is left of a long answer.
+        # The rest of a long answer.
         self._body: memoryview | None = None
         # Bytes that the client had not taken when ``taking_until`` was set.
         self._untaken_bytes = 0
-        # Per read. Requests that were answered, and the route of the last one; None where it has none.
+        # Per read. The number of requests answered, and the route of the last one, None if it has
+        # none.
         self._answered = 0
         self._bound: Bound | None = None
         self.to_flush = False
         self._out: list[bytes] = []
         self._out_bytes = 0
 
-    # What the transport calls.
+    # The transport calls these.
 
     def pause_writing(self) -> None:
         """The client does not read its answers."""
@@ -128,44 +140,44 @@ class Answering(asyncio.Protocol):
         self._let_send()
         self.shared.round.go_on_soon(self)
 
-    # Who waits for what.
+    # Waiting, for the client or for us.
 
     @property
     def _blocked(self) -> bool:
-        """Whether the next answer has to wait for the client, or for what holds the one before it."""
+        """Whether the next answer has to wait for the client, or for the answer before it."""
         return self._paused or self._held is not None or self._body is not None
 
     def stop_reading(self) -> None:
-        """Leave what the client sends in the kernel until nothing waits."""
+        """Leave further bytes of the client in the kernel until nothing waits."""
         self._stopped = True
         if not self.transport.is_closing():
             self.transport.pause_reading()
 
     def _let_send(self) -> None:
-        """The client waited for us: its time to send begins anew."""
+        """The client waited for us: its time to send begins again."""
         half_read = self._request.begun
         self.deadline = time.monotonic() + self.shared.config.timeouts.body if half_read else self.shared.idle_deadline
 
     def read(self, data: bytes) -> None:
-        """Take what was read, or go on where it is nothing."""
+        """Take the bytes read, or go on if there are none."""
         raise NotImplementedError
 
     # Requests to answers.
 
     def _take(self, item: Request | bytes) -> None:
-        """Answer ``item`` in its turn; after an answer that ends the connection nothing has a turn."""
+        """Answer ``item`` in its turn. After an answer that ends the connection none has a turn."""
         if self._closing:
             return
         if self._waiting or self._blocked or self._has_answered_enough():
             self._waiting.append(item.copy() if isinstance(item, Request) else item)
         elif isinstance(item, Request) and (self.shared.app.holds or b"prefer" in item.headers):
-            # Its answer may be held, and keeps its request while the next ones are read.
+            # Its answer may have to wait, and keeps its request while the next ones are read.
             self._handle(item.copy())
         else:
             self._handle(item)
 
     def _has_answered_enough(self) -> bool:
-        """Whether the next request is to wait for another turn, since this client has had its share of this one."""
+        """Whether the next request waits for another turn: the client has had its share of this."""
         answered = self._answered
         return answered > 0 and (answered >= TURN_MOST or self._out_bytes > OUT_MOST or self.shared.round.is_over())
 
@@ -196,9 +208,9 @@ class Answering(asyncio.Protocol):
             self._finish(answer, request, name, not request.keep_alive)
 
     def _hold(self, held: Held, request: Request, name: str) -> None:
-        """Let an answer wait; those behind it wait for it."""
+        """Let an answer wait. Those after it wait for it."""
         self.free = False
-        # What was sent has been read, and need not wait with it.
+        # The content has been read, and need not wait with the request.
         request.body = b""
         self._held_answer = held.then, request, name
         self._woken = False
@@ -206,13 +218,13 @@ class Answering(asyncio.Protocol):
         self._held.when_known(self._wake)
 
     def _wake(self) -> None:
-        """What held the answer is over. Many are woken at once, so it is given when its turn comes."""
+        """The hold on the answer is over. Many end at once, so the answer is given in its turn."""
         if self._held_answer is not None:
             self._woken = True
             self.shared.round.go_on_soon(self)
 
     def _give_held(self) -> None:
-        """Give the answer that was held, unless it is to be held on."""
+        """Give the answer that waited, unless it has to wait on."""
         assert self._held_answer is not None
         then, request, name = self._held_answer
         self._held = self._held_answer = None
@@ -230,7 +242,7 @@ class Answering(asyncio.Protocol):
         self._let_send()
 
     def _excuse(self, error: Exception, request: Request, name: str) -> None:
-        """Answer a request that an error came of: ours to explain, or a defect."""
+        """Answer a request that raised an error, ours to explain, or a defect."""
         if not isinstance(error, Refusal | HeadwayError):
             log.error("a request failed: %s %s", request.method, request.target, exc_info=error)
             error = Refusal("internal", "the log says more", close=True)
@@ -255,7 +267,7 @@ class Answering(asyncio.Protocol):
             self._log_access(head, request.method, request.target)
 
     def _refuse(self, error: Refusal | HeadwayError, bodiless: bool) -> None:
-        """Answer what is no request, in its turn; the connection ends with it."""
+        """Answer something that is no request, in its turn. The connection ends with the answer."""
         if self._closing:
             return
         self.shared.reject(error.reason)
@@ -275,7 +287,7 @@ class Answering(asyncio.Protocol):
             self.shared.round.flush_soon(self)
 
     def flush(self) -> None:
-        """Write all answers at once; end the connection if one of them said so."""
+        """Write all answers at once. End the connection if one of them says so."""
         self.to_flush = False
         if self.transport.is_closing():
             return
@@ -300,7 +312,7 @@ class Answering(asyncio.Protocol):
         del waiting[:done]
 
     def _send_pieces(self) -> None:
-        """Write of a long answer what the client takes, and there is time for."""
+        """Write as much of a long answer as the client takes and there is time for."""
         self.flush()
         body = self._body
         while body and not (self._paused or self.transport.is_closing()):
@@ -316,7 +328,7 @@ class Answering(asyncio.Protocol):
                 self.shared.untaken.hold(self, self.transport.get_write_buffer_size())
 
     def _linger(self) -> None:
-        """Shut our side; what the client still sends is dropped until it ends its side, or LINGER_S is over."""
+        """Shut our side. Drop further bytes until the client ends its side, or LINGER_S is over."""
         self._let_go()
         self.free = False
         self.deadline = inf
@@ -326,12 +338,12 @@ class Answering(asyncio.Protocol):
             self._stopped = False
             self.transport.resume_reading()
         self._wait_for_client()
-        # One that has had its last answer takes no place among limits.connections.
+        # After its last answer a connection takes no place among limits.connections.
         self.shared.open.discard(self)
         self.shared.lingering.add(self)
 
     def _let_go(self) -> None:
-        """Forget what was asked for and not answered."""
+        """Forget all requests that are not answered."""
         self._waiting.clear()
         self._body = None
         self._woken = False
@@ -342,7 +354,7 @@ class Answering(asyncio.Protocol):
     # Deadlines.
 
     def _wait_for_client(self) -> None:
-        """Give it time to take what it has not taken yet; after that, to end its side."""
+        """Give the client time to take its untaken answers. After that, time to end its side."""
         self._untaken_bytes = self._untaken()
         patience_s = self.shared.config.timeouts.write if self._untaken_bytes else LINGER_S
         self.taking_until = time.monotonic() + patience_s
@@ -352,31 +364,31 @@ class Answering(asyncio.Protocol):
         return self.transport.get_write_buffer_size() + (0 if self._body is None else len(self._body))
 
     def wind_down(self) -> None:
-        """Let the next answer be the last, which ``_finish`` sees to and what needs no parser does not."""
+        """The next answer is the last. ``_finish`` sees to it, the road without a parser does not."""
         self.free = False
 
     def overdue(self, now: float) -> None:
-        """A deadline has passed: end the connection, unless it is a slow one that goes on taking its answers."""
+        """A deadline has passed. End the connection, unless a slow client still takes answers."""
         if now > self.taking_until:
             if self._untaken() < self._untaken_bytes:
                 self._wait_for_client()
             else:
                 self.transport.abort()
         elif self._blocked:
-            # It waits for us.
+            # The client waits for us.
             self._let_send()
         else:
             self._end_idle()
 
     def _end_idle(self) -> None:
-        """The client has sent nothing, or not all: end the connection."""
+        """The client has sent nothing, or not everything. End the connection."""
         if self.transport.is_closing():
             self.transport.abort()
         else:
             self.transport.close()
 
     def end(self) -> None:
-        """The server ends: let the client have what it was answered, and no more."""
+        """The server ends. Let the client have its answers so far, and no more."""
         if self._body is not None or self._untaken() < self._untaken_bytes:
             self._closing = True
         elif self._paused:
@@ -385,11 +397,11 @@ class Answering(asyncio.Protocol):
             self._end_idle()
 
     def give_way(self) -> None:
-        """The client has been sending for longest, and others need what it makes us hold."""
+        """The client has been sending for longest, and others need its memory."""
         self.transport.abort()
 
     def drop(self) -> None:
-        """The client has been taking its answers for longest, and others need what it makes us hold."""
+        """The client has been taking its answers for longest, and others need their memory."""
         self.transport.abort()
 
     def _log_access(self, answer: bytes, method: bytes, target: bytes) -> None:

@@ -1,7 +1,7 @@
 """Errors as problem documents (RFC 9457).
 
-REFUSALS is the one table of what the protocol itself refuses; errors of the engine bring their own status, reason
-and title.
+REFUSALS is the one table of the protocol's own refusals. Errors of the engine bring their own
+status, reason and title.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ REFUSALS: dict[str, tuple[int, str]] = {
     "internal": (500, "Internal error"),
     "not-implemented": (501, "Not implemented"),
     "connections": (503, "Too many connections"),
-    "half-sent": (503, "Too many requests that have come in part"),
+    "half-sent": (503, "Too many incomplete requests"),
     "version": (505, "HTTP version not supported"),
 }
 
 
-# Names and units of what is full (draft-ietf-httpapi-ratelimit-headers).
+# Names and units of quotas that may be full (draft-ietf-httpapi-ratelimit-headers).
 QUOTAS = {QueueFullError: (b"queue", b"concurrent-requests"), PayloadsFullError: (b"queue-bytes", b"content-bytes")}
-# HTTP that a server of ours has, whatever the route.
+# Methods that this server has, whatever the route.
 METHODS = b"Allow: DELETE, GET, HEAD, POST, PUT\r\n"
 
 
 class Refusal(Exception):
-    """The protocol refuses a request. ``fields`` are further header lines; ``close``: the connection ends with it."""
+    """A refusal by the protocol. ``fields``: more header lines. ``close``: end the connection."""
 
     def __init__(self, reason: str, detail: str, *, fields: bytes = b"", close: bool = False) -> None:
         super().__init__(detail)
@@ -74,7 +74,7 @@ def document(status: int, reason: str, title: str, detail: str, /, **members: ob
 
 
 def answer(error: Refusal | HeadwayError, clock: Clock, bodiless: bool) -> bytes:
-    """Return the whole answer to a request that is refused with ``error``."""
+    """Return the whole answer to a request refused with ``error``."""
     members: dict[str, object] = {}
     fields = clock.fields
     if isinstance(error, Refusal):
@@ -94,13 +94,13 @@ def answer(error: Refusal | HeadwayError, clock: Clock, bodiless: bool) -> bytes
 
 
 def retry_after(seconds: float) -> bytes:
-    """Return the header lines that tell to come back in ``seconds``."""
+    """Return the header lines that ask a client to come back in ``seconds``."""
     milliseconds = _milliseconds(seconds)
     return b"Retry-After: %d\r\nRetry-After-Ms: %d\r\n" % ((milliseconds + 999) // 1000, milliseconds)
 
 
 def _milliseconds(seconds: float) -> int:
-    """Return ``seconds`` rounded up, but for a microsecond, by which a second would become two."""
+    """Return milliseconds, rounded up, but one microsecond does not turn a second into two."""
     return math.ceil(seconds * 1000 - 0.001)
 
 

@@ -1,7 +1,8 @@
-"""A head that the parser took, known again but for the value of its Content-Length.
+"""A head that the parser took, recognised again except for the value of its Content-Length.
 
-A client that keeps its connection sends the same head with each POST, but for the length. Where all other bytes are the
-same, and the length is plain digits, the parser would find what it found before; see docs/adr/0005-the-known-head.md.
+A client that keeps its connection sends the same head with each POST, except for the length. If all
+other bytes are the same, and the length is plain digits, the parser would find the same as before:
+see docs/adr/0005-the-known-head.md.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from headway.protocol.http.app import Bound
 from headway.protocol.http.request import Request
 
 NAME = b"\r\ncontent-length:"
-# A head that is longer is not kept: each client may have one of a POST, and of a HEAD.
+# A longer head is not kept. Each client may have one of a POST, and one of a HEAD.
 KNOWN_BYTES = 1024
-# Of a length: what fits a read anyway.
+# Digits of a length. Content that fits a read needs no more.
 DIGITS_MOST = 6
 
 
 class KnownHead:
-    """The bytes ``before`` and ``after`` the length; the request that the parser made of them, and its route."""
+    """The bytes ``before`` and ``after`` the length, and the parsed request with its route."""
 
     __slots__ = ("after", "before", "bound", "request")
 
@@ -29,7 +30,7 @@ class KnownHead:
 
     @classmethod
     def of(cls, request: Request, data: bytes, bound: Bound) -> KnownHead | None:
-        """Return the head of ``data``, which is one whole request; None where its length is not plain digits."""
+        """Return the head of ``data``, a whole request. None unless its length is plain digits."""
         head, end, body = data.partition(b"\r\n\r\n")
         at = head.lower().find(NAME) + len(NAME)
         at += len(head) - at - len(head[at:].lstrip(b" "))
@@ -41,7 +42,7 @@ class KnownHead:
         return cls(head[:at], head[at + len(digits) :] + end, request.copy(), bound)
 
     def body_of(self, data: bytes) -> bytes | None:
-        """Return the content of a request that begins with ``before``; None where it is not here whole and alone."""
+        """Return the content after ``before``, None unless the request is here whole and alone."""
         begin = len(self.before)
         end = data.find(b"\r", begin, begin + DIGITS_MOST + 1)
         digits = data[begin:end]

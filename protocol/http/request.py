@@ -1,10 +1,11 @@
-"""One HTTP request, as the parser's callbacks fill it.
+"""One HTTP request, filled by the parser's callbacks.
 
-httptools (llhttp, strict) reads the bytes; what it lets through and RFC 9112 does not is refused here, by raising
-Refusal from a callback: no or two Hosts, content in HEAD, a Transfer-Encoding other than ``chunked``, a POST
-without a length, and whatever is over the limits of config.yaml (which are those of nginx and Apache).
+httptools (llhttp, strict) reads the bytes. It lets some messages through that RFC 9112 does not
+allow. A callback refuses them here, by raising Refusal: no or two Hosts, content in HEAD, a
+Transfer-Encoding other than ``chunked``, a POST without a length. It refuses everything over the
+limits of config.yaml, too. These are the limits of nginx and Apache.
 
-One object serves a connection for as long as it lives; ``copy`` is for a request that has to wait.
+One object serves a connection for as long as it lives. ``copy`` is for a request that has to wait.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from headway.core.errors import HeadwayError
 from headway.protocol.http.problems import METHODS, Refusal
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpRequestParser
 
-# The header fields that any route looks at; all others are counted and dropped.
+# The header fields that any route looks at. All others are counted and dropped.
 KEPT = frozenset(
     {
         b"host",
@@ -37,37 +38,38 @@ KEPT = frozenset(
     }
 )
 SINGLE = frozenset({b"host", b"content-length", b"content-type", b"transfer-encoding", b"idempotency-key"})
-# Methods whose content has to say how long it is.
+# Methods with content, the length of which has to be given.
 SENDING = frozenset({b"POST", b"PUT"})
 FRAMING = frozenset({b"connection", b"content-length", b"transfer-encoding", b"upgrade"})
-# What each header line costs besides its name and value: colon, space, CR, LF.
+# Bytes of each header line besides its name and value: colon, space, CR, LF.
 LINE_BYTES = 4
-# RFC 3986, 3.2: host and port; an empty Host is allowed by RFC 9112, 3.2.
+# RFC 3986, 3.2: host and port. RFC 9112, 3.2 allows an empty Host.
 _HOST = re.compile(rb"([\w.~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.v]+\])(:\d*)?", re.ASCII)
 _ABSOLUTE = re.compile(rb"https?://[^/?#]+", re.IGNORECASE)
-# What llhttp says of a version that it does not know.
+# llhttp's words for a version that it does not know.
 INVALID_VERSION = "Invalid HTTP version"
-# What it says of a method of RTSP's, which it knows too.
+# Its words for a method of RTSP, which it knows too.
 OTHER_METHOD = "Invalid method for HTTP/x.x request"
-# A percent-encoded octet, what is none, and what need not be encoded (RFC 3986, 2.1 and 2.3).
+# A percent-encoded octet, a wrong one, and an octet that need not be encoded (RFC 3986, 2.1 and
+# 2.3).
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 _NO_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _UNRESERVED = re.compile(rb"[A-Za-z0-9._~-]")
-# The line that a request begins with (RFC 9112, 3), or as much of it as has come: method, target and version. It stands
-# at the beginning, or after a request without content.
+# The line that begins a request (RFC 9112, 3), or as much of it as has come: method, target and
+# version. It stands at the beginning, or after a request without content.
 _REQUEST_LINE = re.compile(
     rb"""(?: \A (?: \r\n )* | \r\n\r\n )
     ( [!#$%&'*+.^_`|~0-9A-Za-z-]+ )
     (?: \Z | [ ] (?: \Z | [!-~]+ (?: \Z | [ ] (?: H?T?T?P?/?\d?\.? \Z | HTTP/\d\.\d (?: \Z | \r ) ) ) ) )""",
     re.VERBOSE,
 )
-# Methods that the parser takes, so that no such line is what it stopped at.
+# Methods that the parser takes. It never stops at such a line.
 _TAKEN = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"})
 VERSIONS = "this server speaks HTTP/1.1 and HTTP/1.0"
 
 
 class Request:
-    """What a client asks; ``expects`` is called when its head has an Expect, ``ready`` when it is complete."""
+    """A client's request. ``expects`` is called for a head with an Expect, ``ready`` at its end."""
 
     __slots__ = (
         "_content",
@@ -97,29 +99,30 @@ class Request:
         self._ready = ready
         self._trusted_host = b""
         self.parser = HttpRequestParser(self)
-        # The address it came from, and header lines that tell what the client is left; empty where nothing is limited.
+        # The client's address, and header lines with its remaining quota. Empty if nothing is
+        # limited.
         self.peer = ""
         self.allowance = b""
         # A request has begun and is not complete.
         self.begun = False
         self.head_done = False
         self.method = b""
-        # As sent, until the head is complete; then in origin form (RFC 9112, 3.2.1).
+        # As sent until the head is complete, then in origin form (RFC 9112, 3.2.1).
         self.target = b""
-        # Lower-case name to value, of those in KEPT.
+        # Lower-case name to value, for the fields in KEPT.
         self.headers: dict[bytes, bytes] = {}
         self.body = b""
         self.keep_alive = True
         self.version = "1.1"
-        # Bytes while it came in one piece.
+        # Bytes for as long as the content came in one piece.
         self._content: bytes | bytearray = b""
-        # Of the content that has come.
+        # Bytes of the content so far.
         self.body_bytes = 0
         self._head_bytes = 0
         self._header_count = 0
 
     def restart(self) -> bytes:
-        """Begin with a new parser; return the head as if it had not asked for an Upgrade (RFC 9110, 7.8)."""
+        """Begin with a new parser. Return the head as if it had no Upgrade (RFC 9110, 7.8)."""
         lines = [b"%b: %b\r\n" % item for item in self.headers.items() if item[0] not in (b"upgrade", b"connection")]
         if not self.keep_alive:
             lines.append(b"connection: close\r\n")
@@ -127,23 +130,23 @@ class Request:
         return b"%b %b HTTP/%b\r\n%b\r\n" % (self.method, self.target, self.version.encode(), b"".join(lines))
 
     def drop(self) -> None:
-        """Keep nothing of what came: it is answered, or will not be."""
+        """Keep nothing of the request: it is answered, or will not be."""
         self._content = self.body = self.target = b""
         self.headers = {}
 
     def copy(self) -> Request:
-        """Return a request that keeps what this one holds now."""
+        """Return a request that keeps the present content of this one."""
         return copy(self)
 
     def preference(self, name: bytes) -> bytes | None:
-        """Return the value of a preference, empty where it has none; None where it is not asked for (RFC 7240)."""
+        """Return a preference's value (RFC 7240), empty if it has none, None if it is absent."""
         for preference in self.headers.get(b"prefer", b"").split(b","):
             key, _, value = preference.partition(b";")[0].partition(b"=")
             if key.strip().lower() == name:
                 return value.strip().strip(b'"')
         return None
 
-    # What the parser calls, in this order.
+    # The parser calls these, in this order.
 
     def on_message_begin(self) -> None:
         """A request line begins."""
@@ -164,18 +167,18 @@ class Request:
             )
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header line, or a trailer after a chunked body, which is only counted."""
+        """One header line, or a trailer after a chunked body, which only counts."""
         self._head_bytes += len(name) + len(value) + LINE_BYTES
         self._header_count += 1
         if self._head_bytes > self.limits.head_bytes or self._header_count > self.limits.headers:
             raise head_too_large(self.limits)
         name = name.lower()
         if self.head_done:
-            # The parser would act on these; others are trailers that nobody here reads.
+            # The parser would act on these. Others are trailers that nobody here reads.
             if name in FRAMING:
                 raise Refusal("bad-request", f"{name.decode()} cannot be a trailer (RFC 9110, 6.5.1)", close=True)
         elif name in KEPT:
-            # The parser leaves the white space behind a value (RFC 9110, 5.5).
+            # The parser leaves white space after a value (RFC 9110, 5.5).
             value = value.rstrip(b" \t")
             if name not in self.headers:
                 self.headers[name] = value
@@ -185,7 +188,7 @@ class Request:
                 self.headers[name] += b", " + value
 
     def on_headers_complete(self) -> None:
-        """The head is complete: refuse what is ambiguous or too large before any content is read."""
+        """The head is complete. Refuse an ambiguous or too large message before reading content."""
         parser = self.parser
         self.head_done = True
         self.method = parser.get_method()
@@ -240,7 +243,7 @@ class Request:
     def _check_host(self, host: bytes | None) -> None:
         if host is None:
             if self.version == "1.1":
-                raise Refusal("bad-request", "HTTP/1.1 asks for a Host header line (RFC 9112, 3.2)", close=True)
+                raise Refusal("bad-request", "HTTP/1.1 requires a Host header line (RFC 9112, 3.2)", close=True)
         elif not _HOST.fullmatch(host):
             raise Refusal("bad-request", "the Host header line is not a host and a port", close=True)
         else:
@@ -283,9 +286,9 @@ class Request:
 
 
 def normalized(target: bytes) -> bytes:
-    """Return ``target`` with its path as everybody writes it: what need not be escaped is not (RFC 3986, 6.2.2).
+    """Return ``target`` with the path in usual form, without needless escapes (RFC 3986, 6.2.2).
 
-    Raises Refusal where a percent sign is not followed by two hex digits.
+    Raises Refusal if a percent sign is not followed by two hex digits.
     """
     path, mark, query = target.partition(b"?")
     if _NO_ESCAPE.search(path):
@@ -303,16 +306,16 @@ def _unescaped(escape: re.Match[bytes]) -> bytes:
 
 
 def head_too_large(limits: Limits) -> Refusal:
-    """Return the refusal of a head that is over one of its limits."""
+    """Return the refusal of a head over one of its limits."""
     detail = f"a head has at most {limits.headers} lines and {limits.head_bytes} bytes"
     return Refusal("head-too-large", detail, close=True)
 
 
 def refused(error: HttpParserError, data: bytes) -> Refusal | HeadwayError:
-    """Return what to answer to bytes that the parser did not take, or that a callback of ours refused.
+    """Return the answer to bytes that the parser, or a callback of ours, did not take.
 
-    ``data`` is what the parser was fed since a request was complete, or the end of it. A method that no server has is
-    501 (RFC 9110, 9.1); what is no method is 400.
+    ``data`` has the bytes that the parser was fed since a request was complete, or their end. A
+    method that no server has is 501 (RFC 9110, 9.1). Bytes that are no method are 400.
     """
     if isinstance(error, HttpParserInvalidMethodError) or str(error) == OTHER_METHOD:
         if any(found[1] not in _TAKEN for found in _REQUEST_LINE.finditer(data)):

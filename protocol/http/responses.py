@@ -1,6 +1,6 @@
-"""Answers as bytes: status lines are ready at import; what holds an answer back.
+"""Answers as bytes, with status lines ready at import, and answers that have to wait.
 
-``head`` in this file means the status line and header lines without the empty line that ends them.
+``head`` in this file means the status line and header lines without the empty line after them.
 """
 
 from __future__ import annotations
@@ -26,40 +26,40 @@ PROBLEM = b"application/problem+json"
 
 
 class Long(msgspec.Struct, gc=False):
-    """An answer whose body is sent as it is, uncopied, a piece at a time; ``head`` has the empty line that ends it."""
+    """An answer with a long body, sent uncopied in pieces. ``head`` includes its empty line."""
 
     head: bytes
     body: bytes
 
 
-# What a route returns that can answer at once.
+# The answer of a route that can answer at once.
 Answer = bytes | Long
-# A body that is longer is not copied behind its head.
+# A longer body is not copied behind its head.
 COPIED_BYTES = 64 * 1024
 
 
 class Hold(Protocol):
-    """What holds an answer back; ``core.interface.Later`` is one."""
+    """The hold on an answer. ``core.interface.Later`` is one."""
 
     def when_known(self, wake: Callable[[], object]) -> None:
         """Have ``wake`` called once, when the answer can be given."""
 
     def hurry(self) -> None:
-        """Wake now, if that can be: the client sends no more, and may have gone."""
+        """Wake now, if that is possible: the client sends no more, and may have gone."""
 
     def cancel(self) -> None:
         """Do not wake: the client has gone."""
 
 
 class Held(msgspec.Struct):
-    """An answer that cannot be given yet: ``then`` makes it, or holds on, once ``hold`` has woken us."""
+    """An answer that has to wait. Once ``hold`` has woken us, ``then`` makes it or waits on."""
 
     hold: Hold
     then: Callable[[], Answer | Held]
 
 
 class NextRound:
-    """Holds an answer until the next turn of the loop, since this one has done enough."""
+    """Delays an answer until the next turn of the loop, since this one has done enough."""
 
     __slots__ = ("_handle",)
 
@@ -71,7 +71,7 @@ class NextRound:
         self._handle = asyncio.get_running_loop().call_soon(wake)
 
     def hurry(self) -> None:
-        """Go on: it is woken in a moment."""
+        """Do nothing: it wakes in a moment."""
 
     def cancel(self) -> None:
         """Do not wake."""
@@ -80,18 +80,18 @@ class NextRound:
 
 
 def complete(head: bytes, media_type: bytes, body: bytes, bodiless: bool) -> bytes:
-    """Return ``head`` with ``body``; with its length alone where the answer has no body, as on HEAD."""
+    """Return ``head`` with ``body``, or with its length alone if there is no body, as on HEAD."""
     fields = b"%bContent-Type: %b\r\nContent-Length: %d\r\n\r\n" % (head, media_type, len(body))
     return fields if bodiless else fields + body
 
 
 def bodiless(head: bytes, media_type: bytes) -> bytes:
-    """Return the answer to a HEAD whose body is not made, so that its length is not known (RFC 9110, 8.6)."""
+    """Return the answer to a HEAD without making its body, so without length (RFC 9110, 8.6)."""
     return b"%bContent-Type: %b\r\n\r\n" % (head, media_type)
 
 
 def complete_shared(head: bytes, media_type: bytes, body: bytes, bodiless: bool) -> Answer:
-    """Do what ``complete`` does with a body that others are sent too: one that is long is not copied."""
+    """Do the same as ``complete`` with a shared body. A long one is not copied."""
     if bodiless or len(body) <= COPIED_BYTES:
         return complete(head, media_type, body, bodiless)
     return Long(complete(head, media_type, body, bodiless=True), body)

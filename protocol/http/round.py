@@ -1,11 +1,13 @@
-"""What is read in one turn of the loop, answered in one go, and the answers written in one go.
+"""All reads of one turn of the loop, answered in one go, and the answers written in one go.
 
-Client by client, each reading would be followed by answering and each answer would wake the client that waits for it:
-the code of all three pushes the others' out of the caches, and the wake-ups cost as much as the answers. So the order
-is all reads, all answers, all writes (docs/adr/0005-the-known-head.md).
+Client by client, each read would be followed by an answer, and each answer would wake the client
+that waits for it. The code of all three pushes the others' out of the caches, and the wake-ups cost
+as much as the answers. So the order is all reads, all answers, all writes
+(docs/adr/0005-the-known-head.md).
 
-A go takes GO_S, whatever was asked for. What is left then goes on in the next turn, in the order in which it came, and
-who was at it comes last: a client with thousands of requests takes its turn like one with a single one.
+A go takes GO_S, whatever was asked for. The rest goes on in the next turn, in the order in which it
+came. The client at work comes last, so one with thousands of requests takes its turn like one with
+a single request.
 """
 
 from __future__ import annotations
@@ -19,26 +21,27 @@ from typing import Protocol
 
 log = logging.getLogger(__name__)
 
-# Reads and answers of one go: under load a turn of libuv's loop can serve tens of thousands, and the first must not
-# wait for the last.
+# Reads and answers of one go. Under load a turn of libuv's loop can serve tens of thousands, and
+# the first must not wait for the last.
 MOST = 64
-# Seconds of one go: the last answer that was begun may take as long again.
+# Seconds of one go. The last answer that was begun may take as long again.
 GO_S = 0.001
-# A read of more bytes than this is answered with those before it, lest they gather in memory.
+# A read of more bytes is answered with those before it, lest they gather in memory.
 LARGE_BYTES = 64 * 1024
-# A shorter one waits for its turn without being counted.
+# A shorter read waits for its turn without being counted.
 SMALL_BYTES = 4096
-# What a client reads that has something left to do; and one that has sent its last.
+# The read of a client that has something left to do, and of one that has sent its last.
 NOTHING = b""
 END = b"\0end"
 
 
 class Client(Protocol):
-    """What a connection is to this file."""
+    """A connection, as this file sees it."""
 
-    # What followed the id in a HEAD that the parser took; None where none did.
+    # The bytes after the id in a HEAD that the parser took, None if it took none.
     known_rest: bytes | None
-    # No request is half read, none waits or is held, the client reads, and the connection goes on.
+    # No request is half read, no request or answer waits, the client reads, and the connection goes
+    # on.
     free: bool
     # There are answers that are not written yet.
     to_flush: bool
@@ -46,13 +49,13 @@ class Client(Protocol):
     deadline: float
 
     def read(self, data: bytes) -> None:
-        """Answer whatever ``data`` is."""
+        """Answer ``data``, whatever it is."""
 
     def give_way(self) -> None:
-        """End: it has sent more than can be held until its turn comes."""
+        """End: the client has sent more than there is memory for until its turn comes."""
 
     def stop_reading(self) -> None:
-        """Leave what the client sends in the kernel, until it has read what it was given."""
+        """Leave further bytes of the client in the kernel, until the present ones are read."""
 
 
 Read = tuple[Client, bytes]
@@ -60,30 +63,32 @@ Reads = list[Read]
 
 
 class Writer(Protocol):
-    """Who has answers."""
+    """Has answers to write."""
 
     def flush(self) -> None:
         """Write them."""
 
 
 class Round:
-    """Who was read from, with what; and who has answers to be written.
+    """The reads of a turn, and the connections that have answers to be written.
 
-    ``answer`` takes reads and answers them, at a moment, until there are no more or the turn is over.
+    ``answer`` takes reads, and the time. It answers until there are no more, or the go is over.
     """
 
     def __init__(self, answer: Callable[[Iterator[Read], float], None], late_bytes_most: int) -> None:
         self._answer = answer
         self._loop = asyncio.get_running_loop()
         self._reads: Reads = []
-        # What is to be written to clients that have nothing else to be written; they are ``to_flush`` meanwhile.
+        # Answers to clients that have nothing else to be written. These clients are ``to_flush``
+        # meanwhile.
         self.answers: list[tuple[Client, bytes]] = []
         self._writers: list[Writer] = []
-        # Whether ``end`` is going to be called, or is at it.
+        # Whether ``end`` will be called, or is running.
         self._ends = False
         # Whether the last go left something to the next turn.
         self._late = False
-        # Bytes of the longer reads that wait for the next turn since the last one was over; and at most.
+        # Bytes of the longer reads that wait for the next turn since the last go was over, and the
+        # most of them.
         self._late_bytes = 0
         self._late_most = late_bytes_most
         # When this go is over, of time.monotonic.
@@ -92,7 +97,7 @@ class Round:
     def read_soon(self, client: Client, data: bytes) -> None:
         """Have ``client`` read ``data`` at the end of this turn."""
         if self._late and len(data) > SMALL_BYTES:
-            # What it sends next stays in the kernel until it has read this.
+            # The client's next bytes stay in the kernel until it has read these.
             client.stop_reading()
             self._late_bytes += len(data)
             if self._late_bytes > self._late_most:
@@ -107,13 +112,13 @@ class Round:
             self._end_soon()
 
     def go_on_soon(self, client: Client) -> None:
-        """Have ``client``, which has something left to do, do it in the next turn."""
+        """Have ``client``, which has something left to do, go on in the next turn."""
         self._reads.append((client, NOTHING))
         if not self._ends:
             self._end_soon()
 
     def answer_soon(self, client: Client, answer: bytes) -> None:
-        """Have ``answer`` written to a client to whom nothing else is to be written, at the end of this turn."""
+        """Have ``answer`` written at the end of this turn, to a client with no other answers."""
         self.answers.append((client, answer))
         client.to_flush = True
         if not self._ends:
@@ -132,7 +137,7 @@ class Round:
         return time.monotonic() >= self.until
 
     def write(self) -> None:
-        """Write what known requests were answered."""
+        """Write the answers to known requests."""
         for client, answer in self.answers:
             client.to_flush = False
             try:
@@ -143,7 +148,7 @@ class Round:
         self.answers.clear()
 
     def end(self) -> None:
-        """Answer what has been read, as much as there is time for; write what has been answered."""
+        """Answer as many reads as there is time for. Write all answers."""
         reads, self._reads = self._reads, []
         self._ends, self._late = True, False
         try:
@@ -158,7 +163,7 @@ class Round:
                 self._end_soon()
 
     def _answer_in_time(self, reads: Reads) -> None:
-        """Answer what there is time for; the rest comes first in the next turn."""
+        """Answer as many reads as there is time for. The rest comes first in the next turn."""
         now = time.monotonic()
         self.until = now + GO_S
         rest = iter(reads)

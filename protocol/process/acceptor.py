@@ -1,8 +1,9 @@
 """Accepts clients as fast as they come.
 
-libuv, and so uvloop's own server, accepts one connection a turn of the loop, and under load a turn serves everybody who
-is ready: a crowd that connects at once then waits for as many turns as it has members. Here a turn accepts all that are
-waiting, up to ACCEPTS_MOST (100 connections: 4 turns instead of 101).
+libuv, and so uvloop's own server, accepts one connection in a turn of the loop. Under load a turn
+serves every client that is ready. So a crowd that connects at once waits for as many turns as it
+has members. Here a turn accepts all waiting connections, up to ACCEPTS_MOST (100 connections: 4
+turns instead of 101).
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from collections.abc import Callable
 
 log = logging.getLogger(__name__)
 
-# Connections accepted in one turn of the loop, so that those who are connected are served between them.
+# Connections accepted in one turn of the loop. Connected clients are served in between.
 ACCEPTS_MOST = 256
-# Seconds without accepting after the process, or the machine, had no more files to give.
+# Seconds without accepting, after the process or the machine had no more files to give.
 REST_S = 0.5
 NO_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
@@ -37,7 +38,7 @@ class Acceptor:
         self._loop.add_reader(listener, self._accept)
 
     async def stop(self) -> None:
-        """Accept no more; the connections there are go on, and who comes now waits with the kernel."""
+        """Accept no more. Open connections go on, and new clients wait in the kernel."""
         if self._rest is not None:
             self._rest.cancel()
         self._loop.remove_reader(self._listener)
@@ -54,7 +55,7 @@ class Acceptor:
                 if error.errno in NO_FILES:
                     self._take_a_rest(error)
                     return
-                # The client has gone while it waited.
+                # The client went away while it waited.
                 continue
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             task: asyncio.Task[object] = self._loop.create_task(
@@ -69,7 +70,7 @@ class Acceptor:
             log.warning("a client could not be connected: %r", task.exception())
 
     def _take_a_rest(self, error: OSError) -> None:
-        """Leave those who wait in the backlog until files are free; an event loop told of them would spin."""
-        log.error("no client can be accepted: %s; raise the limit with ulimit -n, or lower limits.connections", error)
+        """Leave waiting clients in the backlog until files are free. Watching them would spin."""
+        log.error("cannot accept clients: %s. Raise the limit with ulimit -n, or lower limits.connections.", error)
         self._loop.remove_reader(self._listener)
         self._rest = self._loop.call_later(REST_S, self._loop.add_reader, self._listener, self._accept)

@@ -1,7 +1,8 @@
-"""Executing the program anew, in the same process: new code and new settings behind the same listening socket.
+"""Executes the new program in the same process: new code and settings on the same listening socket.
 
-Three file descriptors go over: the socket, the file of the rows, and one with the rest. VARIABLE names them until the
-new image has taken them, which it does before it runs any code of a task. The files have no name that could be opened.
+Three file descriptors go over: the socket, the file of the rows, and a file with the rest. VARIABLE
+names them until the new program has taken them, before it runs any code of a task. The files have
+no name that could be opened.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from headway.protocol.process.listener import Listener
 
 # Not HEADWAY_…, which would be a setting.
 VARIABLE = "_HEADWAY_HANDOVER"
-# Tells a program that is looked at where the journal of the one that serves is; empty for none.
+# Names the journal of the running server to a program under check. Empty for none.
 JOURNAL_VARIABLE = "_HEADWAY_JOURNAL"
-# Seconds in which the new program must have read its settings and task modules.
+# Seconds within which the new program must have read its settings and task modules.
 CHECK_S = 60.0
 
 
 class Left(msgspec.Struct):
-    """The descriptors that go over, -1 for none; and since when nobody is answered, of time.monotonic."""
+    """The handover: descriptors, -1 for none, and when answers stopped, of time.monotonic."""
 
     listener: int
     passed: bool
@@ -41,26 +42,27 @@ class Left(msgspec.Struct):
     since: float
 
     def descriptors(self) -> list[int]:
-        """Return those that there are."""
+        """Return the descriptors that exist."""
         return [fd for fd in (self.listener, self.state, self.board) if fd >= 0]
 
 
 class Taken(NamedTuple):
-    """What came over."""
+    """The handover, as the new program has it."""
 
     listener: Listener
-    # None where the journal has all.
+    # None if the journal has everything.
     carried: Carried | None
     since: float
 
 
 class Program:
-    """The command that we are, to be run again."""
+    """The command of this process, to be run again."""
 
     def __init__(self, config: Config) -> None:
         self.journal = _journal(config)
         self.command = [sys.executable, *sys.orig_argv[1:]]
-        # By the name it was entered by: where that is a link to the current release, the link is followed anew.
+        # By the name it was entered by. If that is a link to the current release, it is followed
+        # again.
         self.directory = os.environ.get("PWD", "")
         with contextlib.suppress(OSError):
             if os.path.isabs(self.directory) and os.path.samefile(self.directory, "."):
@@ -68,7 +70,7 @@ class Program:
         self.directory = os.getcwd()
 
     async def check(self) -> str | None:
-        """Return in a line why the program would not start as it is now, None where it would."""
+        """Return in a line why the program would not start as it is now, None if it would."""
         try:
             process = subprocess.Popen(  # noqa: S603 ASYNC220 — our own command; vfork takes milliseconds
                 [*self.command, "--check"],
@@ -86,7 +88,7 @@ class Program:
             process.kill()
 
     def execute(self, left: Left, environment: dict[str, str]) -> NoReturn:
-        """Be the new image; raises OSError where that cannot be."""
+        """Become the new program. Raises OSError if that is impossible."""
         for fd in left.descriptors():
             os.set_inheritable(fd, True)
         os.chdir(self.directory)
@@ -96,19 +98,19 @@ class Program:
 
 
 def looked_at(environment: MutableMapping[str, str]) -> bool:
-    """Whether a server that runs has us look at the program for a deploy."""
+    """Whether a running server has this program checked for a deploy."""
     return JOURNAL_VARIABLE in environment
 
 
 def compare_journals(config: Config, environment: MutableMapping[str, str]) -> None:
-    """Raise ConfigError where a program is looked at for a deploy that would not go on with the jobs that there are."""
+    """Raise ConfigError if a program under check would not go on with the present jobs."""
     before = environment.pop(JOURNAL_VARIABLE, None)
     if before is not None and before != _journal(config):
-        raise ConfigError("journal.path: is another one now, with other jobs and ids: restart the server")
+        raise ConfigError("journal.path: is another journal now, with other jobs and ids: restart the server")
 
 
 def leave(listener: Listener, engine: LocalEngine, since: float) -> Left:
-    """Make ready what goes over; what changes afterwards is lost. Where the journal has all, only the socket does."""
+    """Prepare the handover. Later changes are lost. With a journal only the socket goes over."""
     if engine.durable:
         return Left(listener.socket.fileno(), listener.passed, -1, -1, since)
     state = nameless_file("headway-state")
@@ -119,7 +121,7 @@ def leave(listener: Listener, engine: LocalEngine, since: float) -> Left:
 
 
 def take(environment: MutableMapping[str, str]) -> Taken | None:
-    """Return what the image before has left; None where there was none."""
+    """Return the handover of the previous program, None if there was none."""
     text = environment.pop(VARIABLE, None)
     if text is None:
         return None
@@ -142,8 +144,8 @@ def _verdict(process: subprocess.Popen[bytes]) -> str | None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-        return f"it has not read its settings and task modules within {CHECK_S:g} s"
+        return f"the new program did not read its settings and task modules within {CHECK_S:g} s"
     if process.returncode == 0:
         return None
     last = said.decode(errors="replace").strip().rpartition("\n")[2]
-    return last.removeprefix("headway: ") or f"--check ended with {process.returncode}"
+    return last.removeprefix("headway: ") or f"--check ended with exit code {process.returncode}"

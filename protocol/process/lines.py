@@ -1,12 +1,13 @@
-"""Lines that are written by a thread of their own, so that nobody waits for whoever reads them.
+"""Lines that a thread of their own writes, so that nobody waits for their reader.
 
-A pipe that nobody reads, a terminal that has gone, a disk that is full: a line that cannot be written waits, up to
-BYTES_MOST of them, and what comes then is dropped and counted. One line says how many once lines can be written again.
-The event loop never waits. Other threads wait for room, ROOM_S at most and not where nothing was written since, so
-that a burst is written whole where lines are read.
+The reader of a pipe may not read, a terminal may be gone, a disk may be full. Lines that cannot be
+written wait, up to BYTES_MOST of them. Further lines are dropped and counted. Once lines can be
+written again, one line says how many were dropped. The event loop never waits. Other threads wait
+for room, for ROOM_S at most, and not if nothing was written since such a wait was in vain. So a
+burst is written whole if lines are read.
 
-The descriptor is a duplicate: closing ``sys.stdout``, or descriptor 1, closes nothing here. A forked child has neither
-that nor the thread, and writes its lines to its stdout itself.
+The descriptor is a duplicate: closing ``sys.stdout``, or descriptor 1, closes nothing here. A
+forked child has neither the duplicate nor the thread. It writes its lines to its stdout itself.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from headway.core import forks
 STDOUT = 1
 # Bytes of lines that wait to be written.
 BYTES_MOST = 4 << 20
-# Bytes written at once, about, and seconds in which more may come before the next are.
+# Bytes written at once, roughly, and seconds in which more may come before the next write.
 BYTES_AT_ONCE = 1 << 16
 GATHER_S = 0.002
 # Seconds for which a thread waits for room.
@@ -33,28 +34,28 @@ ROOM_S = 0.5
 
 
 class Lines:
-    """Lines on their way to stdout. ``lost`` makes the line that says how many were dropped, and why."""
+    """Lines on their way to stdout. ``lost`` makes the line about dropped ones: count, reason."""
 
     def __init__(self, lost: Callable[[int, str], bytes]) -> None:
         self._fd = forks.keep(os.dup(STDOUT))
         self._lost = lost
-        # Waited for by the thread that writes, and by those that want room or an end. A handler of signals may log in
-        # the midst of it, hence the lock.
+        # The thread that writes waits for it, and so do threads that want room or an end. A signal
+        # handler may log in the midst of it, so the lock is reentrant.
         self._news = threading.Condition(threading.RLock())
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
-        # Lines that were dropped and not told of yet, and what the last was dropped for.
+        # Lines dropped and not reported yet, and the reason for the last.
         self.dropped = 0
         self._why = ""
-        # Nothing could be written since somebody waited for room in vain.
+        # Nothing could be written since a thread waited for room in vain.
         self._stuck = False
-        # Whether a line was written in part, so that the next has to begin with an end.
+        # Whether a line was written in part, so that the next has to begin with a line end.
         self._torn = False
         self._loop_thread = threading.get_ident()
         threading.Thread(target=self._write_on, name="headway-log", daemon=True).start()
 
     def put(self, line: bytes) -> None:
-        """Have ``line`` written, which has its end."""
+        """Have ``line`` written, which has its line end."""
         if forks.forked:
             with suppress(OSError):
                 os.write(STDOUT, line)
@@ -88,7 +89,8 @@ class Lines:
                 lines = self._first()
             written, why = self._write(b"".join(lines))
             with self._news:
-                # They wait until they are written: ``flush`` waits for that, and they take their room.
+                # They stay until they are written: ``flush`` waits for that, and they take their
+                # room.
                 for line in lines:
                     self._waiting.popleft()
                     self._waiting_bytes -= len(line)
@@ -116,7 +118,7 @@ class Lines:
         return lines
 
     def _write(self, data: bytes) -> tuple[int, str]:
-        """Write ``data``; return how many bytes of it could be, and why no more."""
+        """Write ``data``. Return how many of its bytes were written, and why no more."""
         if self._torn:
             data = b"\n" + data
         unsent = memoryview(data)
@@ -124,7 +126,7 @@ class Lines:
             try:
                 unsent = unsent[os.write(self._fd, unsent) :]
             except BlockingIOError:
-                # Somebody else has made it so, who has the same file.
+                # Another process that has the same file has made it non-blocking.
                 select.select([], [self._fd], [], 1.0)
             except OSError as error:
                 written = len(data) - len(unsent)

@@ -1,4 +1,4 @@
-"""The socket that the server listens on: one that systemd passes, or one of its own."""
+"""The socket that the server listens on: passed by systemd, or its own."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from headway.core.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-# Descriptors that are looked at where the system does not list them.
+# Most descriptors to look at if the system does not list them.
 FILES_MOST = 1 << 16
 
 
 class Listener(NamedTuple):
-    """A bound socket, and whether systemd has passed it; if so it may have any address."""
+    """A bound socket. ``passed``: systemd has passed it, so it may have any address."""
 
     socket: socket.socket
     passed: bool
 
     @property
     def url(self) -> str:
-        """Where it is reached."""
+        """Return the URL at which it is reached."""
         host, port = self.socket.getsockname()[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -35,23 +35,24 @@ class Listener(NamedTuple):
 def take(config: Config, passed: socket.socket | None) -> Listener:
     """Return ``passed``, on which systemd listens for us, or else a socket of our own.
 
-    Raises ConfigError where there is none to be had.
+    Raises ConfigError if none can be had.
     """
     return Listener(_bound(config) if passed is None else passed, passed is not None)
 
 
 def compare(listener: Listener, config: Config) -> None:
-    """Say so where ``listener``, of the image before, is not what ``config`` asks for now."""
+    """Log a warning if the previous program's ``listener`` is not on the port in ``config``."""
     bound = listener.socket.getsockname()[:2]
     if not listener.passed and config.server.port not in (0, bound[1]):
-        text = "server.port is %d now, but a deploy keeps its socket: restart to serve other than %s"
+        text = "server.port is %d now, but a deploy keeps its socket: restart the server to leave %s"
         log.warning(text, config.server.port, listener.url)
 
 
 def close_all_at(port: int) -> None:
-    """Close what this process has open at ``port``: in a forked child, its copies of our sockets.
+    """Close this process's sockets at ``port``: in a forked child, its copies of ours.
 
-    By looking at all there is, so that one is found that was accepted a moment ago, or is about to be closed.
+    It looks at all descriptors. So it finds a socket that was accepted a moment ago, or is about to
+    be closed.
     """
     try:
         names = os.listdir("/dev/fd")
@@ -64,7 +65,7 @@ def close_all_at(port: int) -> None:
 
 
 def _close_at(port: int, found: socket.socket) -> None:
-    """Close ``found`` if it is a TCP socket at ``port``, and leave it alone otherwise."""
+    """Close ``found`` if it is a TCP socket at ``port``, else leave it alone."""
     try:
         tcp = found.family in (socket.AF_INET, socket.AF_INET6) and found.type == socket.SOCK_STREAM
         if tcp and found.getsockname()[1] == port:

@@ -1,8 +1,8 @@
 """Logs to stdout: plain lines for a terminal, a JSON object a line for everything else.
 
-What a record says is bounded (see ``core/records``), and what it may bring is told: the job, task and attempt that it
-is of, and the reason of a failure. In plain lines nothing can begin a line but a record: what follows in its text, and
-its traceback, is indented, and control characters are shown by their codes.
+The text of a record is bounded (see ``core/records``). A JSON object also has the job, task and
+attempt of the record, and the reason of a failure. Only a record begins a plain line: further lines
+of its text and its traceback are indented, and control characters are shown by their codes.
 
 Tasks share this log, and may configure logging as they like. Our own lines come out all the same.
 """
@@ -26,13 +26,13 @@ from headway.protocol.process.lines import Lines
 COLOURS = {logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m", logging.CRITICAL: "\x1b[31m"}
 RESET = "\x1b[0m"
 OURS = "headway"
-# What a record may bring beside its message.
+# Members that a record may bring besides its message.
 FIELDS = ("job", "task", "attempt", "reason")
 FIELD_LONGEST = 500
 INDENT = "\n    "
-# Control characters and those that change the direction of writing, but for the end of a line and the tab.
+# Control characters and those that change the direction of writing, except line end and tab.
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-# Seconds in which what was logged is to be written, when the process ends.
+# Seconds for writing the logged lines when the process ends.
 FLUSH_S = 1.0
 
 log = logging.getLogger(__name__)
@@ -60,14 +60,14 @@ class JsonFormatter(logging.Formatter):
 
 
 class PlainFormatter(logging.Formatter):
-    """Time, level and message; warnings yellow and errors red where ``colour``."""
+    """Time, level and message. With ``colour``, warnings are yellow and errors red."""
 
     def __init__(self, colour: bool) -> None:
         super().__init__(datefmt="%H:%M:%S")
         self._colour = colour
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line, or lines where there is more to a record."""
+        """Return the line, or lines if there is more to a record."""
         text = "\n".join(filter(None, (records.message(record), records.stack(record))))
         shown = CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text).replace("\n", INDENT)
         line = f"{self.formatTime(record, self.datefmt)} {record.levelname:7} {shown}"
@@ -91,7 +91,7 @@ class ToLines(logging.Handler):
         self._lines = Lines(self._lost)
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Take a record; without the lock of a handler, which a ``__str__`` that waits would hold against the loop."""
+        """Take a record, without the lock: a ``__str__`` that waits would hold it against the loop."""
         if self.filter(record):
             self.emit(record)
         return True
@@ -110,7 +110,7 @@ class ToLines(logging.Handler):
         self._lines.flush(FLUSH_S)
 
     def close(self) -> None:
-        """Go on: ``logging.config`` closes all handlers that it finds."""
+        """Do nothing: ``logging.config`` closes all handlers that it finds."""
 
     def _lost(self, count: int, why: str) -> bytes:
         text = "%d lines of the log were dropped: %s"
@@ -119,12 +119,12 @@ class ToLines(logging.Handler):
 
 
 class Steady(logging.Logger):
-    """A logger of ours, which goes on whatever a task does to all loggers there are: dictConfig disables them."""
+    """A logger of ours, immune to changes of all loggers by tasks: dictConfig disables them."""
 
     disabled = property(lambda _: False, lambda _, __: None)
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802 — the name that logging has for it
-        """Whether ``level`` is logged, whatever ``logging.disable`` was told."""
+        """Whether ``level`` is logged, in spite of ``logging.disable``."""
         return level >= self.getEffectiveLevel()
 
 
@@ -148,18 +148,18 @@ def set_up(settings: Log) -> None:
         if isinstance(logger, logging.Logger) and (name == OURS or name.startswith(f"{OURS}.")):
             logger.__class__ = Steady
     if isinstance(sys.stdout, TextIOWrapper):
-        # What tasks print comes when it is printed, a line at a time.
+        # The output of ``print`` in tasks comes at once, a line at a time.
         sys.stdout.reconfigure(line_buffering=True)
 
 
 def flush() -> None:
-    """Wait until what we have logged is written, FLUSH_S at most."""
+    """Wait until our log is written, FLUSH_S at most."""
     for handler in logging.getLogger(OURS).handlers:
         handler.flush()
 
 
 def _have_standard_files() -> None:
-    """Open /dev/null for each of the three that is closed, so that nothing else gets its number."""
+    """Open /dev/null for each closed standard file, so that nothing else gets its number."""
     for fd in range(3):
         try:
             os.fstat(fd)

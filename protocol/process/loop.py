@@ -1,8 +1,9 @@
-"""The event loop: one for the server and for all coroutines of its jobs, and the server's to stop.
+"""The event loop: one for the server and all coroutines of its jobs. Only the server stops it.
 
-A job must not end it. Where a job calls what stops or changes the loop for all, RuntimeError is raised there. What a
-job raises in a task or callback that it made ends that only, but asyncio lets SystemExit and KeyboardInterrupt out of
-the loop. Then the loop goes on where it stopped: nothing that was ready is lost.
+A job must not end it. If a job calls a method that stops or changes the loop for all, the method
+raises RuntimeError. An error in a task or callback that a job made ends only that task or callback.
+But asyncio lets SystemExit and KeyboardInterrupt out of the loop. Then the loop goes on at the
+point where it stopped: nothing that was ready is lost.
 """
 
 from __future__ import annotations
@@ -27,47 +28,47 @@ class Loop(uvloop.Loop):
     """A loop that jobs cannot stop or change."""
 
     def stop(self) -> None:
-        """Stop; not for jobs."""
+        """Stop. Not for jobs."""
         _not_for_jobs("stop")
         super().stop()
 
     def close(self) -> None:
-        """Close; not for jobs."""
+        """Close. Not for jobs."""
         _not_for_jobs("close")
         super().close()
 
     def set_task_factory(self, factory: Any) -> None:
-        """Decide how tasks are made; not for jobs."""
+        """Decide how tasks are made. Not for jobs."""
         _not_for_jobs("set_task_factory")
         super().set_task_factory(factory)
 
     def set_exception_handler(self, handler: Any) -> None:
-        """Decide what is done about errors in callbacks; not for jobs."""
+        """Decide how errors in callbacks are handled. Not for jobs."""
         _not_for_jobs("set_exception_handler")
         super().set_exception_handler(handler)
 
     def set_default_executor(self, executor: Any) -> None:
-        """Decide where ``asyncio.to_thread`` runs; not for jobs."""
+        """Decide where ``asyncio.to_thread`` runs. Not for jobs."""
         _not_for_jobs("set_default_executor")
         super().set_default_executor(executor)
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 — asyncio's own
-        """End the threads of ``asyncio.to_thread``; not for jobs."""
+        """End the threads of ``asyncio.to_thread``. Not for jobs."""
         _not_for_jobs("shutdown_default_executor")
         await super().shutdown_default_executor(timeout)
 
     async def shutdown_asyncgens(self) -> None:
-        """Close all asynchronous generators; not for jobs."""
+        """Close all asynchronous generators. Not for jobs."""
         _not_for_jobs("shutdown_asyncgens")
         await super().shutdown_asyncgens()
 
     def add_signal_handler(self, sig: int, callback: Callable[[*Arguments], object], *args: *Arguments) -> None:
-        """Have a signal handled; not for jobs."""
+        """Have a signal handled. Not for jobs."""
         _not_for_jobs("add_signal_handler")
         super().add_signal_handler(sig, callback, *args)
 
     def remove_signal_handler(self, sig: int) -> bool:
-        """Have a signal no longer handled; not for jobs."""
+        """Have a signal no longer handled. Not for jobs."""
         _not_for_jobs("remove_signal_handler")
         return super().remove_signal_handler(sig)
 
@@ -78,7 +79,7 @@ def _not_for_jobs(method: str) -> None:
 
 
 def run_to_its_end(main: Coroutine[Any, Any, Value]) -> Value:
-    """Run ``main`` on a new loop and return its result, whatever else stops the loop before."""
+    """Run ``main`` on a new loop and return its result, even if something else stops the loop."""
     # Not uvloop.run, which would wait for tasks that ignore their cancellation.
     loop = Loop()
     asyncio.set_event_loop(loop)
@@ -95,7 +96,7 @@ def run_to_its_end(main: Coroutine[Any, Any, Value]) -> Value:
 
 
 def _look_for_signals() -> None:
-    """Have the loop act on signals that came while it stood: it has noted them, but nothing wakes it."""
+    """Have the loop act on signals that came while it stood. Nothing else wakes it for them."""
     wakeup = signal.set_wakeup_fd(-1)
     signal.set_wakeup_fd(wakeup)
     if wakeup >= 0:

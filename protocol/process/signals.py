@@ -1,8 +1,8 @@
-"""What signals ask of the server.
+"""The effect of signals on the server.
 
-SIGTERM and SIGINT: drain and end; a second one ends at once, with the code that it stands for (128 + its number).
-SIGHUP: execute the program anew. But where it comes because the terminal has gone, it is an end like the others; and
-where it was ignored when we were started, as nohup(1) does, it is left so.
+SIGTERM and SIGINT drain and end. A second one ends at once, with the code that stands for it (128 +
+its number). SIGHUP deploys. But if it comes because the terminal has gone, it ends the server like
+the others. If it was ignored when we were started, as by nohup(1), it stays ignored.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ log = logging.getLogger(__name__)
 
 Value = TypeVar("Value")
 
-# A signal to a process group reaches us twice where make, or a shell, passes on its own.
+# A signal to a process group reaches us twice if make, or a shell, passes it on as well.
 SAME_SIGNAL_S = 0.05
-# Seconds that what is registered with atexit may take.
+# Seconds that handlers registered with atexit may take.
 EXIT_S = 3.0
 TO_END = (signal.SIGTERM, signal.SIGINT)
 ALL = (*TO_END, signal.SIGHUP)
@@ -41,7 +41,7 @@ class Told:
         self._at = 0.0
         self._end = asyncio.Event()
         self._news = asyncio.Event()
-        # A SIGHUP that nobody has acted on yet.
+        # Whether a SIGHUP came that nobody has acted on yet.
         self._deploy = False
         self._terminal = next((fd for fd in range(3) if os.isatty(fd)), None)
         ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
@@ -50,33 +50,33 @@ class Told:
 
     @property
     def to_end(self) -> bool:
-        """Whether the server is to end."""
+        """Whether the server has to end."""
         return self._end.is_set()
 
     def listen_early(self) -> None:
-        """Note what comes before there is a loop; what has come since ``hold`` in the image before is let in."""
+        """Note signals before there is a loop. Let in those since the previous program's ``hold``."""
         for number in self._numbers:
             signal.signal(number, lambda number, _: self.signal(number))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ALL)
 
     def listen(self) -> None:
-        """Have the running loop note what comes."""
+        """Have the running loop note signals."""
         loop = asyncio.get_running_loop()
         for number in self._numbers:
             loop.add_signal_handler(number, self.signal, number)
 
     async def hold(self) -> None:
-        """Let what comes from now on wait for the next image, or end the process; what has come before is noted."""
+        """Let later signals wait for the next program, or end the process. Note earlier ones."""
         signal.pthread_sigmask(signal.SIG_BLOCK, ALL)
         for number in TO_END:
-            # A thread that is lost to a task does not block it.
+            # A thread that is lost to a task does not block these signals.
             signal.signal(number, signal.SIG_DFL)
-        # The loop notes what came before with the next turn.
+        # The loop notes earlier signals with its next turn.
         for _ in range(2):
             await asyncio.sleep(0)
 
     def signal(self, number: int) -> None:
-        """Take a signal; the second to end ends the process, but for the first itself come by another way."""
+        """Take a signal. A second one to end ends at once, unless it is the first by another way."""
         hung_up = self._terminal is not None and not os.isatty(self._terminal)
         if number == signal.SIGHUP and not hung_up:
             self._deploy = True
@@ -94,12 +94,12 @@ class Told:
         self._news.clear()
 
     def take_deploy(self) -> bool:
-        """Whether the program is to be executed anew; told once for each time."""
+        """Whether to deploy. A request to deploy counts once, and not if the server has to end."""
         deploy, self._deploy = self._deploy, False
         return deploy and not self.to_end
 
     async def unless_end(self, coroutine: Coroutine[Any, Any, Value]) -> Value | None:
-        """Await ``coroutine``; where the server is told to end before, cancel it and return None."""
+        """Await ``coroutine``. If the server has to end before, cancel it and return None."""
         doing = asyncio.create_task(coroutine)
         ending = asyncio.create_task(self._end.wait())
         await asyncio.wait({doing, ending}, return_when=asyncio.FIRST_COMPLETED)
@@ -112,14 +112,14 @@ class Told:
 
 
 def leave(then: Callable[[], NoReturn]) -> NoReturn:
-    """Run what was registered with atexit, EXIT_S at most; then ``then``, which ends the process or executes another.
+    """Run the handlers of atexit, EXIT_S at most. Then ``then`` ends or replaces the program.
 
-    Not by ending as Python does, which waits for threads that tasks may never return from.
+    Python's own way to end would wait for threads that tasks may never return from.
     """
     timer = threading.Timer(EXIT_S, _leave_late, [then])
     timer.daemon = True
     timer.start()
-    # These two wait for the processes that tasks have left, however long: after all others.
+    # These two wait for the processes that tasks have left, however long. So they come last.
     of_pools = getattr(sys.modules.get("concurrent.futures.process"), "_python_exit", None)
     of_processes = getattr(sys.modules.get("multiprocessing.util"), "_exit_function", None)
     if of_processes is not None:
@@ -133,7 +133,7 @@ def leave(then: Callable[[], NoReturn]) -> NoReturn:
 
 
 def _leave_late(then: Callable[[], NoReturn]) -> NoReturn:
-    log.warning("what tasks have registered with atexit takes longer than %g s: not waited for", EXIT_S)
+    log.warning("the atexit handlers of task modules take longer than %g s: the server does not wait for them", EXIT_S)
     then()
 
 
@@ -144,9 +144,9 @@ def end(code: int) -> NoReturn:
 
 
 def flush() -> None:
-    """Write out what was logged and printed, 2 x FLUSH_S at most; what cannot be written by then is dropped."""
+    """Write out everything logged and printed, 2 x FLUSH_S at most. Drop the rest."""
     logs.flush()
-    # In a thread, since a file that nobody reads, or one that another thread writes to, keeps its flush waiting.
+    # In a thread: its flush waits if nobody reads the file, or if another thread writes to it.
     with contextlib.suppress(RuntimeError):
         flusher = threading.Thread(target=_flush_all, daemon=True)
         flusher.start()

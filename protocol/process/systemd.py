@@ -1,7 +1,8 @@
-"""What systemd hands to a service and hears from it: sd_listen_fds(3) and sd_notify(3).
+"""Sockets and variables from systemd, and messages to it: sd_listen_fds(3) and sd_notify(3).
 
-Where systemd has not started us, none of the variables is set and all of this does nothing. The variables are taken
-out of the environment, so that no program that a task starts takes them for its own.
+If systemd has not started us, none of the variables is set and all of this does nothing. The
+variables are taken out of the environment, so that no program that a task starts takes them for its
+own.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ log = logging.getLogger(__name__)
 # The first descriptor that is passed (SD_LISTEN_FDS_START).
 FIRST_FD = 3
 SOCKETS = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
-# What the next image of the program needs as well; its process id is ours.
+# The next program needs these as well. It has our process id.
 LASTING = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 
 
 def activated(environment: MutableMapping[str, str]) -> socket.socket | None:
-    """Return the socket that systemd listens on for us, None where there is none.
+    """Return the socket that systemd listens on for us, None if there is none.
 
-    Raises ConfigError where there are several, or it is not a TCP socket that listens.
+    Raises ConfigError if there are several, or if it is not a TCP socket that listens.
     """
     pid, count, _ = (environment.pop(name, "") for name in SOCKETS)
     if pid != str(os.getpid()):
@@ -46,10 +47,10 @@ def activated(environment: MutableMapping[str, str]) -> socket.socket | None:
 
 
 class Notifier:
-    """Tells systemd how the service is."""
+    """Tells systemd the state of the service."""
 
     def __init__(self, environment: MutableMapping[str, str]) -> None:
-        # What was taken out.
+        # The variables that were taken out.
         self.environment = {name: environment.pop(name) for name in LASTING if name in environment}
         address = self.environment.get("NOTIFY_SOCKET", "")
         # A leading @ stands for the NUL of an abstract address (unix(7)).
@@ -58,11 +59,11 @@ class Notifier:
         self._watched &= self.environment.get("WATCHDOG_USEC", "").isdigit()
 
     def ready(self, status: str) -> None:
-        """New jobs are wanted: it has started, or reloaded, or has given up reloading."""
+        """New jobs are wanted: it has started, has reloaded, or has given up reloading."""
         self._tell(f"READY=1\nSTATUS={status}")
 
     def reloading(self) -> None:
-        """A deploy has begun; ``ready`` ends it."""
+        """A deploy has begun. ``ready`` ends it."""
         self._tell(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}\nSTATUS=deploying")
 
     def stopping(self) -> None:
@@ -70,7 +71,7 @@ class Notifier:
         self._tell("STOPPING=1\nSTATUS=draining")
 
     def alive(self) -> None:
-        """The loop turns; to be called at least twice in WatchdogSec=."""
+        """The loop turns. To be called at least twice in WatchdogSec=."""
         if self._watched:
             self._tell("WATCHDOG=1")
 
@@ -82,4 +83,4 @@ class Notifier:
                 sender.setblocking(False)
                 sender.sendto(state.encode(), self._address)
         except OSError as error:
-            log.warning("systemd cannot be told %s: %s", state.partition("\n")[0], error)
+            log.warning("cannot send %s to systemd: %s", state.partition("\n")[0], error)

@@ -185,7 +185,7 @@ def write_shop(folder: Path, name: str, body: str) -> None:
         ("config.yaml", "workers: many\n", "config.yaml: workers: 'many' is not allowed"),
         ("shop.py", "import no_such_module\n", "tasks: 'shop' cannot be imported: .*no_such_module"),
         ("shop.py", "raise SystemExit(0)\n", "tasks: 'shop' cannot be imported: SystemExit"),
-        ("shop.py", "import os\nos._exit(7)\n", "--check ended with 7"),
+        ("shop.py", "import os\nos._exit(7)\n", "--check ended with exit code 7"),
     ],
     ids=["settings", "import", "exit", "no-word"],
 )
@@ -197,7 +197,7 @@ def test_what_does_not_start_leaves_the_old_one_serving(
     shop.expected_errors.append("not deployed")
     with shop.wire() as wire:
         assert wire.still_serves()
-        assert re.search(f"not deployed, and serving on as before: {fault}", shop.deploy())
+        assert re.search(f"not deployed, still serving as before: {fault}", shop.deploy())
         assert wire.still_serves()
     assert shop.get("/readyz").status == 200
     assert shop.get(path + "/result").json == 5
@@ -263,7 +263,7 @@ def test_jobs_that_are_not_over_in_time_keep_the_old_one_serving(start: Start, g
     server.expected_errors.append("not deployed")
     running, queued = server.submit("until_file", gate.path), server.submit("give", 5)
     server.wait_for(running, "running")
-    assert "2 jobs were not over within drain_timeout" in server.deploy()
+    assert "2 jobs did not finish within drain_timeout" in server.deploy()
     assert [server.head(path)["job-state"] for path in (running, queued)] == ["running", "queued"]
     later = server.submit("give", 6)
     gate.open()
@@ -292,7 +292,7 @@ def test_statuses_can_be_read_while_jobs_are_waited_for(start: Start, gate: Gate
         polls.read_end()
         waiting.read_end()
     server.wait_for(path, "succeeded")
-    server.wait_for_line("deployed;")
+    server.wait_for_line("deployed:")
     assert server.get(path + "/result").json == gate.path
     assert server.stats()["draining"] is False
 
@@ -381,7 +381,7 @@ def test_jobs_that_wait_are_left_to_the_new_program(start: Start, gate: Gate, tm
         states = [wire.ask(request("HEAD", path))["job-state"] for path in (done, running, waiting, scheduled)]
         assert states == ["succeeded", "running", "queued", "scheduled"]
     gate.open()
-    server.wait_for_line("deployed;")
+    server.wait_for_line("deployed:")
     assert server.wait_for(waiting, *OVER)["job-state"] == "succeeded"
     assert server.head(scheduled)["job-state"] == "scheduled"
     assert [server.get(path + "/result").json for path in (done, running, waiting)] == [1, gate.path, 2]
@@ -392,7 +392,7 @@ def test_what_still_runs_is_begun_again_by_the_new_one_with_a_journal(start: Sta
     server = start(journal__path=str(tmp_path / "jobs.db"), workers=1, drain_linger=0, drain_timeout=0.2)
     running, waiting = server.submit("until_file", gate.path), server.submit("give", 2)
     server.wait_for(running, "running")
-    assert "nobody was answered" in server.deploy()
+    assert "no client was answered" in server.deploy()
     gate.open()
     assert server.wait_for(running, *OVER).status == 200
     assert server.get(running).json["attempt"] == 2
@@ -411,7 +411,7 @@ def test_another_journal_is_refused(tmp_path: Path) -> None:
             path = server.run("give", 1)
             for after in others:
                 (folder / "config.yaml").write_text(after)
-                refused = "journal.path: is another one now" in server.deploy()
+                refused = "journal.path: is another journal now" in server.deploy()
                 assert refused == (after != before)
                 assert server.head(path).status == 200
 
@@ -425,7 +425,7 @@ def test_sighups_in_a_row(start: Start) -> None:
     for _ in range(4):
         server.process.send_signal(signal.SIGHUP)
         time.sleep(0.1)
-    server.wait_for_line("deployed;")
+    server.wait_for_line("deployed:")
     assert server.get(path + "/result").json == 5
     server.deploy()
     assert server.get(path + "/result").json == 5

@@ -30,9 +30,9 @@ def always(answer: bytes | None) -> Script:
         (PAGE, "POST /jobs was answered with 200 and no Job-State: is this a Headway?"),
         (NO_LOCATION, "POST /jobs was answered with 202 but no Location: is this a Headway?"),
         (REFUSED, "the server refuses the job: 422 task: x"),
-        (b"SSH-2.0-OpenSSH_9.2\r\n", "what answers there does not speak HTTP"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "the server does not speak HTTP"),
         (b"", "there is no answer within 0.05 s"),
-        (BUSY.replace(b"503", b"500") + b"Content-Length: 0\r\n\r\n", "the first answer was no good: code 500"),
+        (BUSY.replace(b"503", b"500") + b"Content-Length: 0\r\n\r\n", "the first answer is no good: code 500"),
     ],
 )
 def test_what_is_no_headway_is_told_in_one_line(simulate: Simulate, answer: bytes | None, said: str) -> None:
@@ -61,7 +61,7 @@ def test_server_is_not_up(simulate: Simulate) -> None:
 def test_host_is_not_known(simulate: Simulate) -> None:
     ran = simulate(0, url="http://no-such-host.invalid:1")
     assert ran.code == 1
-    assert "http://no-such-host.invalid:1: the host is not known" in ran.err[0]
+    assert "http://no-such-host.invalid:1: unknown host" in ran.err[0]
 
 
 def test_settings_that_cannot_be_used(simulate: Simulate) -> None:

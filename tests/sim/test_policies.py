@@ -54,7 +54,7 @@ def test_wait_asks_at_once_unless_its_answer_came_early(name: str, lines: bytes,
 
 
 def test_a_server_that_has_never_held_an_answer_cannot() -> None:
-    with pytest.raises(PolicyError, match="does not hold answers"):
+    with pytest.raises(PolicyError, match="does not know Prefer: wait"):
         policy("wait").delay_s(accepted(b"Retry-After-Ms: 1500\r\n"), 0.1)
 
 

@@ -48,8 +48,8 @@ def test_a_server_that_does_not_hold_answers_is_told_in_one_line(simulate: Simul
         ran = simulate(server.port, poll="wait", clients=5)
     assert ran.code == 1
     assert ran.err == [
-        f"headway simulate: http://127.0.0.1:{server.port}: the server does not hold answers (no Preference-Applied): "
-        "poll when-told instead"
+        f"headway simulate: http://127.0.0.1:{server.port}: the server does not know Prefer: wait "
+        "(no Preference-Applied): poll when-told instead"
     ]
 
 
