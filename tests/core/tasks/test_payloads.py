@@ -108,7 +108,7 @@ def test_no_slice_is_long(name: str) -> None:
     # One text cannot be cut: it is one scan. Of 900 brackets each piece has all, an object of 40,000 names grows, and
     # after 50,000 new lists the garbage collector passes over them.
     most += 0.005 if name in {"one text", "deep", "one object", "empty lists", "nested lists"} else 0.001
-    assert min(longest_slice(LARGE[name]) for _ in range(4)) < most
+    assert any(longest_slice(LARGE[name]) < most for _ in range(4))
 
 
 def longest_slice(payload: bytes) -> float:
