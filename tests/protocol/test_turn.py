@@ -16,11 +16,18 @@ from headway.core.local.engine import LocalEngine
 from headway.core.open import open_engine
 from headway.core.tasks.registry import Options, Registry
 from headway.protocol.api.app import Api
+from headway.protocol.http import round as round_
 from headway.protocol.http.connection import Connection
 from headway.protocol.http.round import LARGE_BYTES
 
 from tests.core.engines import now
 from tests.protocol.wire import post, request, submission
+
+
+@pytest.fixture(autouse=True)
+def _time_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No loop turns here, so nothing would go on with what a slow machine leaves to the next turn."""
+    monkeypatch.setattr(round_, "GO_S", 60.0)
 
 
 class Written(asyncio.Transport):
