@@ -15,7 +15,7 @@ from statistics import median
 import pytest
 
 from tests.core.journal.watched_writer import early
-from tests.end_to_end.crash import CLIENTS, Client, Counts, free_port, kill_loop, kill_writers
+from tests.end_to_end.crash import CLIENTS, KINDS, Client, Counts, free_port, kill_loop, kill_writers
 from tests.end_to_end.crash_count import look
 from tests.end_to_end.process import environment, wait_until
 from tests.protocol.wire import PATIENCE_S, Wire
@@ -44,7 +44,7 @@ def told(counts: Counts) -> str:
 def check(counts: Counts) -> None:
     """See that nothing is missing."""
     print(told(counts))
-    assert {job.state for job in counts.jobs.values()} == {"succeeded", "failed", "cancelled", "scheduled"}
+    assert {job.state for job in counts.jobs.values()} == KINDS
     assert any(job.key for job in counts.jobs.values())
     assert counts.batches
     first = {what: paths[:3] for what, paths in counts.forgotten.items()}

@@ -24,12 +24,6 @@ from tests.core.engines import now
 from tests.protocol.wire import post, request, submission
 
 
-@pytest.fixture(autouse=True)
-def _time_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No loop turns here, so nothing would go on with what a slow machine leaves to the next turn."""
-    monkeypatch.setattr(round_, "GO_S", 60.0)
-
-
 class Written(asyncio.Transport):
     """A transport that keeps what is written."""
 
@@ -181,7 +175,10 @@ def with_a_held_post(test: Held, path: Path) -> None:
         assert transport.data == b""
         test(api, connection, transport, active)
 
-    asyncio.run(main())
+    with pytest.MonkeyPatch.context() as patch:
+        # The loop does not turn here, so nothing goes on with what a slow machine leaves to its next turn.
+        patch.setattr(round_, "GO_S", 60.0)
+        asyncio.run(main())
     active.journal.abandon()
 
 
