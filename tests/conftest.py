@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -15,7 +16,11 @@ ROOT = Path(__file__).parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from tests.end_to_end.process import Gate, Server, launch  # noqa: E402
+from tests.end_to_end.process import BYTECODE, Gate, Server, launch  # noqa: E402
+
+# A test imports or starts the same files hundreds of times, and compiles them once.
+os.environ.update(BYTECODE)
+sys.dont_write_bytecode, sys.pycache_prefix = False, BYTECODE["PYTHONPYCACHEPREFIX"]
 
 # ``nohup make test`` has SIGHUP ignored, and every process started from here would inherit that: none could deploy.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)

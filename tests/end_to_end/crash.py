@@ -22,10 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.end_to_end.crash_tasks import EFFECTS, LIFE
-from tests.end_to_end.process import children_of, environment
+from tests.end_to_end.process import children_of, environment, wait_until
 from tests.protocol.wire import PATIENCE_S, Answer, Wire, post, request, submission
 
 CLIENTS = 8
+# How jobs are to end.
+KINDS = {"succeeded", "failed", "cancelled", "scheduled"}
 # Jobs of a batch.
 BATCH = 3
 JSON = "Content-Type: application/json"
@@ -285,7 +287,7 @@ def kill_loop(folder: Path, rounds: int, look: Callable[[Path, int, Counts], Non
         victim = Victim(folder, port, sync, life, **some_settings())
         clients: list[Client] = []
         try:
-            if random.random() < 0.25:
+            if life > 1 and random.random() < 0.25:
                 # In mid-recovery, or before, or after.
                 time.sleep(random.uniform(0.0, 0.6))
                 counts.killed_while_recovering += 1
@@ -295,6 +297,9 @@ def kill_loop(folder: Path, rounds: int, look: Callable[[Path, int, Counts], Non
             for client in clients:
                 client.start()
             time.sleep(random.uniform(0.05, 0.6))
+            if life == 1:
+                # So that there are some of each kind, also where the machine is slow.
+                wait_until(lambda: states(clients), lambda found: found >= KINDS)  # noqa: B023
         finally:
             victim.kill()
             counts.rounds += 1
@@ -306,6 +311,11 @@ def kill_loop(folder: Path, rounds: int, look: Callable[[Path, int, Counts], Non
     finally:
         victim.kill()
     return counts
+
+
+def states(clients: list[Client]) -> set[str]:
+    """Return how the jobs that were acknowledged are to end."""
+    return {job.state for client in clients for job in list(client.acknowledged)}
 
 
 def some_settings() -> dict[str, Any]:

@@ -22,6 +22,8 @@ from tests.protocol.wire import PATIENCE_S, Answer, Wire, post, request, submiss
 ROOT = Path(__file__).parents[2]
 TASKS = ["examples.tasks", "tests.end_to_end.tasks_for_tests"]
 POLL_S = 0.005
+# Hundreds of processes are started. They compile the same files where bytecode is not kept.
+BYTECODE = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(ROOT / ".pytest_cache" / "bytecode")}
 # Every server of the suite can be given a journal: TEST_JOURNAL=1 make test.
 WITH_JOURNAL = bool(os.environ.get("TEST_JOURNAL"))
 Seen = TypeVar("Seen")
@@ -32,9 +34,7 @@ def environment(settings: Mapping[str, object]) -> dict[str, str]:
     """Return our environment with ``settings``, ``section__key``, and no other of Headway's."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("HEADWAY_")}
     theirs = {f"HEADWAY_{name.upper()}": json.dumps(value) for name, value in settings.items()}
-    # Hundreds of servers are started, and compile the same files where bytecode is not kept.
-    bytecode = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(ROOT / ".pytest_cache" / "bytecode")}
-    return own | theirs | bytecode | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
+    return own | theirs | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
 
 
 @contextmanager

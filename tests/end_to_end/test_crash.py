@@ -15,12 +15,12 @@ from statistics import median
 import pytest
 
 from tests.core.journal.watched_writer import early
-from tests.end_to_end.crash import CLIENTS, Client, Counts, free_port, kill_loop, kill_writers
+from tests.end_to_end.crash import CLIENTS, KINDS, Client, Counts, free_port, kill_loop, kill_writers
 from tests.end_to_end.crash_count import look
 from tests.end_to_end.process import environment, wait_until
 from tests.protocol.wire import PATIENCE_S, Wire
 
-ROUNDS = int(os.environ.get("ROUNDS", "5"))
+ROUNDS = int(os.environ.get("ROUNDS", "3"))
 # ``make crash WRITER=1`` runs the second only, and without it the first only.
 WRITER = os.environ.get("WRITER", "")
 
@@ -44,7 +44,7 @@ def told(counts: Counts) -> str:
 def check(counts: Counts) -> None:
     """See that nothing is missing."""
     print(told(counts))
-    assert {job.state for job in counts.jobs.values()} == {"succeeded", "failed", "cancelled", "scheduled"}
+    assert {job.state for job in counts.jobs.values()} == KINDS
     assert any(job.key for job in counts.jobs.values())
     assert counts.batches
     first = {what: paths[:3] for what, paths in counts.forgotten.items()}
@@ -61,7 +61,7 @@ def test_nothing_acknowledged_is_lost_when_the_server_is_killed(tmp_path: Path) 
 
 @pytest.mark.skipif(bool(os.environ.get("ROUNDS")) and not WRITER, reason="WRITER=1 asks for this one")
 def test_nothing_acknowledged_is_lost_when_the_writer_is_killed_and_the_server_goes_on(tmp_path: Path) -> None:
-    counts = kill_writers(tmp_path, ROUNDS if WRITER else 3, look)
+    counts = kill_writers(tmp_path, ROUNDS if WRITER else 2, look)
     check(counts)
     assert counts.ran_again == 0
     assert set(counts.refusals) <= {429, 503}

@@ -108,9 +108,9 @@ class Load:
                 self.refused_for_now += 1
 
     def _poll(self, client: Client) -> None:
-        """Ask without a pause for one job after the other, the newest and any by turns."""
+        """Ask for one job after the other, the newest and any by turns."""
         turn = 0
-        while not self._stopped.is_set():
+        while not self._stopped.wait(0.001):
             paths = list(self.jobs)
             if not paths:
                 continue
@@ -179,29 +179,23 @@ def write_shop(folder: Path, name: str, body: str) -> None:
     path.write_text(SHOP.format("#\n" * lines, name, body))
 
 
-@pytest.mark.parametrize(
-    ("file", "text", "fault"),
-    [
-        ("config.yaml", "workers: many\n", "config.yaml: workers: 'many' is not allowed"),
+def test_what_does_not_start_leaves_the_old_one_serving(shop: Server, tmp_path: Path) -> None:
+    path = shop.run("old", 5)
+    shop.expected_errors.append("not deployed")
+    for file, text, fault in (
         ("shop.py", "import no_such_module\n", "tasks: 'shop' cannot be imported: .*no_such_module"),
         ("shop.py", "raise SystemExit(0)\n", "tasks: 'shop' cannot be imported: SystemExit"),
         ("shop.py", "import os\nos._exit(7)\n", "--check ended with exit code 7"),
-    ],
-    ids=["settings", "import", "exit", "no-word"],
-)
-def test_what_does_not_start_leaves_the_old_one_serving(
-    shop: Server, tmp_path: Path, file: str, text: str, fault: str
-) -> None:
-    path = shop.run("old", 5)
-    (tmp_path / file).write_text(text)
-    shop.expected_errors.append("not deployed")
-    with shop.wire() as wire:
-        assert wire.still_serves()
-        assert re.search(f"not deployed, still serving as before: {fault}", shop.deploy())
-        assert wire.still_serves()
-    assert shop.get("/readyz").status == 200
-    assert shop.get(path + "/result").json == 5
-    assert shop.get(shop.run("old", 6) + "/result").json == 6
+        ("config.yaml", "workers: many\n", "config.yaml: workers: 'many' is not allowed"),
+    ):
+        (tmp_path / file).write_text(text)
+        with shop.wire() as wire:
+            assert wire.still_serves()
+            assert re.search(f"not deployed, still serving as before: {fault}", shop.deploy())
+            assert wire.still_serves()
+        assert shop.get("/readyz").status == 200
+        assert shop.get(path + "/result").json == 5
+        assert shop.get(shop.run("old", 6) + "/result").json == 6
 
 
 def test_new_code_and_new_settings(shop: Server, tmp_path: Path) -> None:
@@ -235,8 +229,10 @@ def test_new_code_and_new_settings(shop: Server, tmp_path: Path) -> None:
     assert shop.ask(post(submission("old"))).json["type"] == "urn:headway:problem:unknown-task"
 
 
-def test_failed_and_cancelled_jobs(start: Start, gate: Gate) -> None:
+def test_failed_and_cancelled_jobs_and_a_key_are_known_afterwards(start: Start, gate: Gate) -> None:
     server = start(drain_linger=0, jobs__backoff=0.01)
+    keyed = post(submission("count"), 'Idempotency-Key: "order-7"')
+    path = server.ask(keyed)["location"]
     failed = server.run("stubborn_failure", "of no use", timeout=7)
     cancelled = server.submit("until_file", gate.path)
     server.delete(cancelled)
@@ -247,13 +243,6 @@ def test_failed_and_cancelled_jobs(start: Start, gate: Gate) -> None:
     again = server.ask(request("POST", failed + "/retry", body=b""))
     assert again.status == 202
     assert server.wait_for(again["location"], "failed")["job-attempt"] == "4"
-
-
-def test_a_key_is_known_afterwards(start: Start) -> None:
-    server = start(drain_linger=0)
-    keyed = post(submission("count"), 'Idempotency-Key: "order-7"')
-    path = server.ask(keyed)["location"]
-    server.deploy()
     again = server.ask(keyed)
     assert (again["location"], again["idempotency-replayed"]) == (path, "true")
 

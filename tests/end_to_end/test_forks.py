@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import Start
-from tests.end_to_end.process import Server, children, wait_until
+from tests.end_to_end.process import Server, children, launch, wait_until
 from tests.protocol.wire import request
 
 TASKS = ["tests.end_to_end.tasks_for_tests", "tests.end_to_end.tasks_that_fork"]
@@ -22,12 +23,13 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture
-def server(start: Start) -> Server:
-    """A server whose tasks fork."""
-    server = start(tasks=TASKS, processes=1, drain_linger=0, jobs__backoff=0.01)
-    wait_until(lambda: server.get("/readyz").status, lambda status: status == 200)
-    return server
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server whose tasks fork, that the tests here share."""
+    settings = {"tasks": TASKS, "processes": 1, "drain_linger": 0, "jobs__backoff": 0.01}
+    with launch(tmp_path_factory.mktemp("forks"), settings) as server:
+        wait_until(lambda: server.get("/readyz").status, lambda status: status == 200)
+        yield server
 
 
 def result(server: Server, task: str, payload: object = None) -> Any:

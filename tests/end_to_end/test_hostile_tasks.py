@@ -109,10 +109,9 @@ def test_a_long_error_is_cut_in_the_log_as_it_is_kept(start: Start) -> None:
     assert sum(map(len, server.said)) < 1_000_000
 
 
-def test_an_error_with_a_lone_surrogate_has_its_line(start: Start) -> None:
-    server = start(drain_linger=0)
-    server.run("fail_with_surrogate")
-    line = server.wait_for_line("RuntimeError: file . here")
+def test_an_error_with_a_lone_surrogate_has_its_line(hostile: Server) -> None:
+    hostile.run("fail_with_surrogate")
+    line = hostile.wait_for_line("RuntimeError: file . here")
     assert "the ? cause" in line
     # ``launch`` sees that nothing is on stderr.
 

@@ -23,6 +23,13 @@ def fresh(start: Start) -> Server:
 
 
 @pytest.fixture(scope="module")
+def quiet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that logs no requests, and that tests share which look at what becomes more."""
+    with launch(tmp_path_factory.mktemp("quiet"), {"drain_linger": 0, "jobs__backoff": 0.01}) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
 def logged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that logs each request."""
     with launch(tmp_path_factory.mktemp("logged"), {"log__access": True, "drain_linger": 0}) as started:
@@ -69,15 +76,15 @@ def requests_counted(server: Server) -> dict[tuple[str, ...], float]:
     return {name[1:]: value for name, value in server.metrics().items() if name[0] == "headway_http_requests_total"}
 
 
-def test_metrics_count_requests_by_route_and_code(fresh: Server) -> None:
-    path = fresh.run("nothing")
-    before = requests_counted(fresh)
-    with fresh.wire() as wire:
+def test_metrics_count_requests_by_route_and_code(quiet: Server) -> None:
+    path = quiet.run("nothing")
+    before = requests_counted(quiet)
+    with quiet.wire() as wire:
         for target in (path, path, path, "/jobs/0", "/jobs/1"):
             wire.ask(request("HEAD", target))
         for sent in (post(NOTHING), post(b"{"), post(b"{}"), request("GET", "/nowhere?x"), request("BREW", "/")):
             wire.ask(sent)
-    after = requests_counted(fresh)
+    after = requests_counted(quiet)
     more = {name: after[name] - before.get(name, 0) for name in after if after[name] != before.get(name, 0)}
     heads = [more["200", "HEAD /jobs/{id}"], more["404", "HEAD /jobs/{id}"]]
     posts = [more[code, "POST /jobs"] for code in ("202", "400", "422")]
@@ -97,12 +104,12 @@ def test_metrics_count_rejections_by_reason(fresh: Server, gate: Gate) -> None:
     assert fresh.stats()["rejections"] == found
 
 
-def test_unknown_targets_make_no_new_series(fresh: Server) -> None:
-    with fresh.wire() as wire:
+def test_unknown_targets_make_no_new_series(quiet: Server) -> None:
+    with quiet.wire() as wire:
         for n in range(200):
             wire.ask(request("GET", f"/x{n}"))
             wire.ask(request("GET", f"/jobs/{n}"))
-    assert len(fresh.metrics()) < 120
+    assert len(quiet.metrics()) < 120
 
 
 def test_replaced_worker_is_counted(start: Start, gate: Gate) -> None:
@@ -154,10 +161,10 @@ def test_log_can_be_plain(start: Start) -> None:
     assert re.fullmatch(r'\d\d:\d\d:\d\d INFO +127\.0\.0\.1 "GET /healthz" 200 \d+', server.wait_for_line("GET"))
 
 
-def test_access_is_logged_only_when_asked_for(fresh: Server) -> None:
-    fresh.get("/healthz")
-    fresh.run("nothing")
-    assert not [line for line in fresh.said if "headway.access" in line]
+def test_access_is_logged_only_when_asked_for(quiet: Server) -> None:
+    quiet.get("/healthz")
+    quiet.run("nothing")
+    assert not [line for line in quiet.said if "headway.access" in line]
 
 
 def test_access_log(logged: Server) -> None:
@@ -186,8 +193,7 @@ def test_client_cannot_write_into_the_log(logged: Server, target: str) -> None:
     assert all(message.isprintable() for message in messages), messages[-5:]
 
 
-def test_failed_attempt_is_in_the_log_with_its_traceback(start: Start) -> None:
-    server = start(drain_linger=0)
-    server.run("fail", {"message": "find me"})
-    line = json.loads(server.wait_for_line("find me"))
+def test_failed_attempt_is_in_the_log_with_its_traceback(quiet: Server) -> None:
+    quiet.run("fail", {"message": "find me"})
+    line = json.loads(quiet.wait_for_line("find me"))
     assert "RuntimeError: find me" in line["exception"]

@@ -19,7 +19,7 @@ from tests.protocol.wire import PATIENCE_S, Wire, post, request, submission
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a sync is seen in /proc")
 PROGRAM = Path(__file__).parent / "forgetful_server.py"
-ROUNDS = int(os.environ.get("ROUNDS", "4"))
+ROUNDS = int(os.environ.get("ROUNDS", "2"))
 # So large that the log is copied into the file now and then.
 LARGE = "x" * 60_000
 

@@ -15,7 +15,7 @@ from tests.conftest import Start
 from tests.end_to_end.process import Server, children, wait_until
 from tests.protocol.wire import Wire, post, request, submission
 
-KILLS = 60
+KILLS = 30
 TASKS = ["tests.core.processes.tasks_in_processes"]
 
 
@@ -52,7 +52,7 @@ def post_all(server: Server, task: str, payloads: list[object], **members: objec
 def test_random_kills_leave_no_job_stuck(start: Start) -> None:
     server = pool(start, processes=3, workers=8, queue__size=5000)
     chance = random.Random(7)
-    paths = post_all(server, "nap", [0.02] * 500, retries=5)
+    paths = post_all(server, "nap", [0.02] * 250, retries=5)
     for _ in range(KILLS):
         alive = wait_until(lambda: children(server), bool)
         with_pid = chance.choice(alive)
@@ -66,16 +66,16 @@ def test_random_kills_leave_no_job_stuck(start: Start) -> None:
     assert time.monotonic() - began < 1
     found = ends(server, paths)
     assert found.keys() <= {"succeeded", "failed"}
-    assert found.total() == 500
+    assert found.total() == 250
     assert server.stats()["jobs"]["running"] == 0
 
 
 def test_job_that_kills_its_process_ends_after_its_attempts(start: Start) -> None:
     server = pool(start)
-    deadly = post_all(server, "die", ["segfault"] * 10, retries=1)
+    deadly = post_all(server, "die", ["segfault"] * 4, retries=1)
     good = post_all(server, "give", list(range(200)))
     assert ends(server, good) == {"succeeded": 200}
-    assert ends(server, deadly) == {"failed": 10}
+    assert ends(server, deadly) == {"failed": 4}
     head = server.head(deadly[0])
     assert (head.status, head["job-reason"], head["job-attempt"]) == (424, "crashed", "2")
     assert "SIGSEGV" in server.get(deadly[0]).json["detail"]

@@ -122,12 +122,12 @@ def test_task_that_does_not_stop_does_not_keep_the_process(start: Start, gate: G
     assert time.monotonic() - begin < 10
 
 
-@pytest.mark.parametrize("task", ["thread_until_file", "never_cancelled"])
-def test_task_that_was_given_up_does_not_keep_the_process(start: Start, gate: Gate, task: str) -> None:
+def test_tasks_that_were_given_up_do_not_keep_the_process(start: Start, gate: Gate) -> None:
     server = start(drain_linger=0)
     server.expected_errors.append("ignored its cancellation")
-    path = server.submit(task, gate.path, timeout=0.05)
-    assert server.wait_for(path, "failed")["job-reason"] == "timeout"
+    for task in ("thread_until_file", "never_cancelled"):
+        path = server.submit(task, gate.path, timeout=0.05)
+        assert server.wait_for(path, "failed")["job-reason"] == "timeout"
     server.signal(signal.SIGTERM)
     assert server.wait() == 0
 

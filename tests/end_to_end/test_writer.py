@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.end_to_end.process import TASKS, Server, children, wait_until
 from tests.protocol.wire import Answer, Wire, post, request, submission
 
-KILLS = int(os.environ.get("ROUNDS", "5"))
+KILLS = int(os.environ.get("ROUNDS", "3"))
 CLIENTS = 6
 LATER_S = 100_000
 

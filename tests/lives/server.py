@@ -291,10 +291,10 @@ class Lives:
 def copy(path: Path, folder: Path) -> None:
     """Copy what a kill leaves of the journal at ``path``: its files but the shared memory."""
     folder.mkdir()
-    for file in path.parent.glob(f"{path.name}*"):
-        if file.is_file() and not file.name.endswith("-shm"):
-            # Not by ourselves: closing a file gives up the locks that SQLite holds on it for this process.
-            subprocess.run(["cp", str(file), str(folder)], check=True)
+    files = [str(file) for file in path.parent.glob(f"{path.name}*") if file.is_file()]
+    if files := [file for file in files if not file.endswith("-shm")]:
+        # Not by ourselves: closing a file gives up the locks that SQLite holds on it for this process.
+        subprocess.run(["cp", *files, str(folder)], check=True)
 
 
 def children() -> list[int]:

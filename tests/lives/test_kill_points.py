@@ -29,14 +29,22 @@ CLIENTS = 6
 LARGE_BYTES = 150_000
 # Point, how often it is passed before, bytes of a payload.
 INSIDE = [
-    *(("log-written", times, 100) for times in (1, 2, 17, 40)),
-    *(("log-synced", times, 100) for times in (1, 2, 9, 25)),
-    *(("marked", times, 100) for times in (1, 2, 9, 25)),
-    *(("log-written", times, LARGE_BYTES) for times in (90, 700)),
-    *(("file-written", times, LARGE_BYTES) for times in (1, 2, 300)),
+    *(("log-written", times, 100) for times in (1, 40)),
+    *(("log-synced", times, 100) for times in (1, 25)),
+    *(("marked", times, 100) for times in (1, 25)),
+    ("log-written", 700, LARGE_BYTES),
+    *(("file-written", times, LARGE_BYTES) for times in (1, 300)),
     *(("checkpoint-marked", times, LARGE_BYTES) for times in (1, 2)),
     ("mark-synced", 1, LARGE_BYTES),
     ("file-synced", 1, LARGE_BYTES),
+]
+# The same points at other passages.
+MORE = [
+    *(("log-written", times, 100) for times in (2, 17)),
+    *(("log-synced", times, 100) for times in (2, 9)),
+    *(("marked", times, 100) for times in (2, 9)),
+    ("log-written", 90, LARGE_BYTES),
+    ("file-written", 2, LARGE_BYTES),
 ]
 AT_THE_END = [
     *(("file-written", times) for times in (1, 2, 3)),
@@ -89,7 +97,9 @@ def stopping_at(point: str, times: int, begin: Path) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize(("point", "times", "size"), INSIDE)
+@pytest.mark.parametrize(
+    ("point", "times", "size"), [*INSIDE, *(pytest.param(*other, marks=pytest.mark.long) for other in MORE)]
+)
 def test_a_kill_inside_a_commit_or_a_checkpoint(tmp_path: Path, point: str, times: int, size: int) -> None:
     async def test() -> None:
         said, lives = Said(), Lives(tmp_path)
@@ -134,13 +144,15 @@ def test_a_kill_at_the_end(tmp_path: Path, point: str, times: int) -> None:
 
 
 class Snapshots:
-    """Copies of a journal's files before and after each call that syncs, renames or cuts one."""
+    """Copies of a journal's files before and after each call that syncs, renames or cuts one, where they differ."""
 
     calls = ("fsync", "rename", "replace", "pwrite", "truncate", "ftruncate", "unlink")
 
     def __init__(self, path: Path, into: Path) -> None:
         self._path, self._into = path, into
         self.taken: list[Path] = []
+        # Names and bytes of the files, of each copy.
+        self._seen: list[tuple[tuple[str, bytes], ...]] = []
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -160,9 +172,12 @@ class Snapshots:
         return watched
 
     def _take(self) -> None:
-        folder = self._into / f"{len(self.taken)}"
+        folder = self._into / f"{len(self._seen)}"
         copy(self._path, folder)
-        self.taken.append(folder / self._path.name)
+        files = tuple((file.name, file.read_bytes()) for file in sorted(folder.iterdir()))
+        if files not in self._seen:
+            self.taken.append(folder / self._path.name)
+        self._seen.append(files)
 
 
 @pytest.mark.parametrize("before", ["nothing", "end", "kill"])

@@ -87,14 +87,14 @@ def test_a_deadline_that_passed_while_no_server_ran_fails_the_job_without_beginn
         settings = {"jobs": {"backoff": 1.0, "backoff_max": 1.0}}
         await lives.start(**settings)
         delay = 1.0 if state == "scheduled" else 0
-        path = await lives.submit("hold", "job", deadline=2.5, retries=5, delay=delay)
+        path = await lives.submit("hold", "job", deadline=1.5, retries=5, delay=delay)
         if state == "retrying":
             await lives.wait_for(path, "running")
             gates.open("job", ValueError("no"))
         await lives.wait_for(path, state)
         await lives.end()
         gates.forget()
-        await asyncio.sleep(2.5)
+        await asyncio.sleep(1.5)
         await lives.start(**settings)
         said = await lives.wait_for(path, "failed")
         assert said["job-reason"] == "deadline"
@@ -108,7 +108,7 @@ def test_a_deadline_that_passed_while_no_server_ran_fails_the_job_without_beginn
 def test_an_id_whose_job_is_gone_from_the_disk_is_not_given_again(tmp_path: Path, ends: str) -> None:
     async def test() -> None:
         lives, gone = Lives(tmp_path), set[str]()
-        for _ in range(4):
+        for _ in range(3):
             await lives.start(retention={"jobs": 0})
             # So small that nothing that is over stays on the board or on the disk.
             for path in gone:

@@ -1,7 +1,7 @@
 """No turn of the loop is long, whatever is asked for: each callback of an event loop is timed under each load.
 
 CPU time of the loop's thread, since others run on the machine as well, on asyncio's own loop, whose callbacks can be
-timed. What is asked for by the thousand is asked for several times over, and the best of them counts.
+timed. What is asked for by the thousand is asked for several times over, until one of them is short enough.
 """
 
 from __future__ import annotations
@@ -109,12 +109,16 @@ def _garbage_as_in_the_server() -> Iterator[None]:
     gc.unfreeze()
 
 
-def longest_turn(load: Load, patch: pytest.MonkeyPatch, rounds: int = 3) -> float:
-    """Return the longest callback of the round in which it was shortest."""
-    return min(_longest_turn(load, patch) for _ in range(rounds))
+def longest_turns(load: Load, patch: pytest.MonkeyPatch, most_s: float, rounds: int = 3) -> list[float]:
+    """Return the longest callback of each round, up to the first that is below ``most_s``."""
+    longest: list[float] = []
+    while len(longest) < rounds and min(longest, default=most_s) >= most_s:
+        longest.append(longest_turn(load, patch))
+    return longest
 
 
-def _longest_turn(load: Load, patch: pytest.MonkeyPatch) -> float:
+def longest_turn(load: Load, patch: pytest.MonkeyPatch) -> float:
+    """Return the longest callback of a round."""
     turns: list[float] = []
     run = events.Handle._run
 
@@ -296,8 +300,9 @@ LOADS: list[Load] = [
 
 @pytest.mark.parametrize("load", LOADS, ids=lambda load: load.__name__)
 def test_no_turn_is_long(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    most_s = LONGEST_S * slowness()
     with suppress(ConnectionError):
-        assert longest_turn(load, monkeypatch) < LONGEST_S * slowness()
+        assert min(longest_turns(load, monkeypatch, most_s)) < most_s
 
 
 async def batches(told: Timed) -> None:
@@ -316,4 +321,5 @@ async def a_scan_of_a_megabyte(told: Timed) -> None:
 
 @pytest.mark.parametrize(("load", "most_s"), [(batches, BATCH_S), (a_scan_of_a_megabyte, SCAN_S)])
 def test_no_turn_takes_longer_than_a_scan_of_a_body(load: Load, most_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert longest_turn(load, monkeypatch) < most_s * slowness()
+    most_s *= slowness()
+    assert min(longest_turns(load, monkeypatch, most_s)) < most_s

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -182,18 +182,17 @@ values = st.recursive(
 )
 
 
-@pytest.fixture(scope="module")
-def small_slices() -> Iterator[None]:
-    """Slices so small that little values are cut everywhere that large ones may be."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encoding, "SLICE_WEIGHT", 64)
-        yield
+async def encode_both_ways(value: object) -> list[Result | None]:
+    return [encode(value, 1 << 30), await encode_on_loop(value, 1 << 30)]
 
 
 @given(values.filter(lambda value: value is not None))
-@pytest.mark.usefixtures("small_slices")
 def test_slices_are_the_json_that_one_go_would_make(value: object) -> None:
-    for result in (encode(value, 1 << 30), asyncio.run(encode_on_loop(value, 1 << 30))):
+    """Slices so small that little values are cut everywhere that large ones may be."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encoding, "SLICE_WEIGHT", 64)
+        results = asyncio.run(encode_both_ways(value))
+    for result in results:
         assert result is not None
         assert result.body == orjson.dumps(value)
 
@@ -249,7 +248,7 @@ def test_many_bytes_stay_as_they_are(kind: Callable[[bytes], Any]) -> None:
 
 
 def test_the_loop_turns_while_large_results_are_encoded() -> None:
-    """Both in a thread and on the loop. The best of three, for other tests run beside this one."""
+    """Both in a thread and on the loop. The best of five, for other tests run beside this one."""
     large = {"rows": [{"number": number, "text": "null"} for number in range(150_000)]}
 
     async def main() -> float:
@@ -268,7 +267,7 @@ def test_the_loop_turns_while_large_results_are_encoded() -> None:
     # The collector would look at all that the tests before have left.
     gc.disable()
     try:
-        assert min(asyncio.run(main()) for _ in range(5)) < 0.02
+        assert any(asyncio.run(main()) < 0.02 for _ in range(5))
     finally:
         gc.enable()
         sys.setswitchinterval(before)

@@ -33,13 +33,13 @@ from headway.core.journal.statement import Change
 from headway.core.journal.writer_link import Link
 from headway.core.open import open_engine
 from headway.core.tasks.registry import Options, Registry
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.core.journal.watched_writer import early
 
 CHILD = Path(__file__).parent / "journal_child.py"
-ROUNDS = int(os.environ.get("ROUNDS", "5"))
+ROUNDS = int(os.environ.get("ROUNDS", "3"))
 Rows = dict[int, list[object]]
 # Of the log: a page and its header (sqlite.org/fileformat).
 FRAME_BYTES = 24 + 4096
@@ -134,14 +134,14 @@ def expired(journal: Journal, count: int) -> None:
 
 
 def contents(path: Path) -> tuple[list[reader.Saved], list[reader.Key], list[tuple[object, ...]]]:
-    """All that is in a journal, opened as at a start; raises JournalError where it is refused."""
-    journal = Journal(path)
+    """All that is in a journal, opened as at a start, without a writer; raises JournalError where it is refused."""
+    found = Found(path, "full")
     try:
-        jobs = list(chain.from_iterable(reader.jobs(journal.found._connection)))
-        keys = list(chain.from_iterable(journal.found.keyed(0, -inf)))
-        return jobs, keys, journal.found._connection.execute("SELECT * FROM result ORDER BY sequence").fetchall()
+        jobs = list(chain.from_iterable(reader.jobs(found._connection)))
+        keys = list(chain.from_iterable(found.keyed(0, -inf)))
+        return jobs, keys, found._connection.execute("SELECT * FROM result ORDER BY sequence").fetchall()
     finally:
-        journal.abandon()
+        found.close()
 
 
 def child(*arguments: object, **environment: str) -> str:
@@ -202,12 +202,17 @@ class Model:
             self.results.pop(sequence, None)
 
 
-@given(OPERATIONS)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_changes_in_any_batches_are_read_back(
-    tmp_path_factory: pytest.TempPathFactory, operations: list[tuple[str, int]]
-) -> None:
-    path = tmp_path_factory.mktemp("journal") / "headway.db"
+@pytest.mark.parametrize("most", [8, pytest.param(60, marks=pytest.mark.long)])
+def test_any_changes_in_any_batches_are_read_back(tmp_path_factory: pytest.TempPathFactory, most: int) -> None:
+    @given(OPERATIONS)
+    @settings(max_examples=most, deadline=None)
+    def test(operations: list[tuple[str, int]]) -> None:
+        check_changes(tmp_path_factory.mktemp("journal") / "headway.db", operations)
+
+    test()
+
+
+def check_changes(path: Path, operations: list[tuple[str, int]]) -> None:
     model = Model()
 
     async def live(run: list[tuple[str, int]]) -> None:
@@ -226,15 +231,15 @@ def test_any_changes_in_any_batches_are_read_back(
     shutil.rmtree(path.parent)
 
 
-def runs(operations: list[tuple[str, int]]) -> Iterator[list[tuple[str, int]]]:
-    run: list[tuple[str, int]] = []
+def runs(operations: list[tuple[str, int]]) -> list[list[tuple[str, int]]]:
+    """What is done until the journal is opened anew, each time."""
+    runs: list[list[tuple[str, int]]] = [[]]
     for operation in operations:
         if operation[0] == "reopen":
-            yield run
-            run = []
+            runs.append([])
         else:
-            run.append(operation)
-    yield run
+            runs[-1].append(operation)
+    return [run for run in runs if run]
 
 
 @on_a_loop
@@ -555,7 +560,7 @@ async def test_a_writer_that_dies_is_followed_by_another_and_signals_of_the_serv
 async def test_each_change_is_made_once_however_often_writers_are_killed(tmp_path: Path) -> None:
     chance, sequence, kills = random.Random(3), 0, 0
     async with opened(tmp_path / "j") as (journal, said):
-        while kills < 12:
+        while kills < 6:
             for _ in range(chance.randrange(1, 40)):
                 sequence += 1
                 submit(journal, sequence, b"x" * chance.randrange(3000))
@@ -637,9 +642,11 @@ async def test_what_raises_together_is_not_appended(tmp_path: Path) -> None:
 # Damage.
 
 
-def filled(path: Path) -> None:
-    """A journal with all kinds of rows, large ones too, as it is while it is open; copies to ``path``'s folder."""
-    original = path.parent.parent / "original" / path.name
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A journal with all kinds of rows, large ones too, as it is while it is open; tests copy it."""
+    folder = tmp_path_factory.mktemp("filled")
+    original = folder / "original" / "j"
 
     async def fill(numbers: range) -> None:
         async with opened(original) as (journal, said):
@@ -655,18 +662,18 @@ def filled(path: Path) -> None:
                 await asyncio.to_thread(expired, journal, 75)
                 submit(journal, 1501)
                 await said.until(lambda: said.committed == journal.appended)
-                copied(original, path.parent)
+                copied(original, folder / "base")
 
-    original.parent.mkdir(parents=True)
+    original.parent.mkdir()
     # What came before is in the file, what comes after in its log.
     asyncio.run(fill(range(1, 901)))
     asyncio.run(fill(range(901, 1501)))
+    return folder / "base" / "j"
 
 
 @pytest.mark.parametrize("killed", [True, False], ids=["killed", "closed"])
-def test_damage_is_noticed_at_the_start_or_harmless(tmp_path: Path, killed: bool) -> None:
-    path = tmp_path / "base" / "j"
-    filled(path)
+def test_damage_is_noticed_at_the_start_or_harmless(tmp_path: Path, filled: Path, killed: bool) -> None:
+    path = copied(filled, tmp_path / "base")
     if not killed:
         contents(path)
     pristine = contents(copied(path, tmp_path / "copy"))
@@ -727,18 +734,15 @@ def test_a_log_that_is_short_in_mid_checkpoint_is_noticed(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", ["j", "j-wal", "j-mark"])
-def test_a_file_that_is_gone_is_missed(tmp_path: Path, name: str) -> None:
-    path = tmp_path / "base" / "j"
-    filled(path)
+def test_a_file_that_is_gone_is_missed(tmp_path: Path, filled: Path, name: str) -> None:
+    path = copied(filled, tmp_path / "base")
     (path.parent / name).unlink()
     with pytest.raises(JournalError, match=r"missing"):
         Journal(path)
 
 
-def test_a_refused_file_stays_as_it_is_and_recover_saves_what_can_be_read(tmp_path: Path) -> None:
-    path = tmp_path / "base" / "j"
-    filled(path)
-    jobs, keys, results = contents(copied(path, tmp_path / "copy"))
+def test_a_refused_file_stays_as_it_is_and_recover_saves_what_can_be_read(tmp_path: Path, filled: Path) -> None:
+    jobs, keys, results = contents(copied(filled, tmp_path / "copy"))
     path = tmp_path / "copy" / "j"
     data = bytearray(path.read_bytes())
     data[40 * 4096 + 2000] ^= 1
