@@ -107,7 +107,7 @@ async def test_nothing_is_taken_of_a_batch_that_is_refused(start: Start) -> None
         with pytest.raises(UnknownTaskError) as unknown:
             await submit_batch(engine, "forever", "nobody", "forever", "nothing")
         assert [field for field, _ in unknown.value.faults] == ["[1].task", "[3].task"]
-        with pytest.raises(QueueFullError, match="room for 4 more jobs, not for 5. Retry in"):
+        with pytest.raises(QueueFullError, match=r"room for 4 more jobs, not for 5\. Retry in"):
             await submit_batch(engine, *["forever"] * 5)
         with pytest.raises(QueueFullError, match="6 jobs are more than"):
             await submit_batch(engine, *["forever"] * 6)
