@@ -87,7 +87,7 @@ def export(path: Path, out: BinaryIO) -> int:
 
 
 def _terms(saved: Saved) -> dict[str, object]:
-    """Return the terms of a job as members of a line; the deadline is of the journal's clock."""
+    """Return the terms of a job as members of a line. The deadline is of the journal's clock."""
     terms = decode_terms(saved.terms)
     deadline = None if terms.deadline_s is None else saved.submitted + terms.deadline_s
     return {"timeout": terms.timeout_s, "retries": terms.retries, "deadline": deadline}
