@@ -271,7 +271,7 @@ def test_a_batch_larger_than_the_room(one_worker: Server, gate: Gate) -> None:
     assert answer["ratelimit"] == f'"queue";r=4;t={answer["retry-after"]}'
     assert one_worker.stats()["waiting"] == 2
     answer = one_worker.ask(batch([one("nothing")] * 7))
-    assert (answer.status, "send fewer at once" in answer.json["detail"]) == (429, True)
+    assert (answer.status, "Send fewer at once" in answer.json["detail"]) == (429, True)
     submit(one_worker, *[one("nothing")] * 4)
     gate.open()
 

@@ -304,7 +304,7 @@ def test_an_id_of_an_earlier_run_is_misdirected(server: Server, start: Start) ->
                     assert asked.ask(request(method, where)).status == 421
     answer = other.get(path)
     assert answer.json["type"] == "urn:headway:problem:misdirected"
-    assert "issued by another server or an earlier run" in answer.json["detail"]
+    assert "Another server or an earlier run issued this id" in answer.json["detail"]
 
 
 def test_id_in_upper_case_was_never_issued(server: Server) -> None:
