@@ -1,8 +1,6 @@
 """Plain English, measured: semicolons, relative words and wide lines in documents and code.
 
 A document counts without its code and its tables. A package counts with its docstrings, comments and messages.
-EXCEPTIONS lists the texts above the limits. It can only shrink: a listed text may not get worse, and a text within
-the limits must leave the list.
 """
 
 from __future__ import annotations
@@ -39,10 +37,6 @@ class Figures:
     def within(self, most: Figures) -> bool:
         """Whether no figure is above that of ``most``."""
         return self.semicolons <= most.semicolons and self.relatives <= most.relatives and self.wide <= most.wide
-
-
-# The present figures of each text above the limits, which are the most it may have. A folder includes all below it.
-EXCEPTIONS: dict[str, Figures] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,15 +135,13 @@ def _strings(tree: ast.AST) -> Iterator[str]:
 
 
 def files() -> dict[str, list[Path]]:
-    """Return the files of each text by name. The packages below a folder of EXCEPTIONS count as one text."""
+    """Return the files of each text by name."""
     pages = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "config.yaml")]
     pages += sorted((ROOT / "docs").rglob("*.md"))
     found = {str(path.relative_to(ROOT)): [path] for path in pages}
     for package in ("core", "protocol", "headway", "sim"):
         for path in sorted((ROOT / package).rglob("*.py")):
-            folder = path.parent.relative_to(ROOT)
-            excepted = [str(above) for above in (folder, *folder.parents) if str(above) in EXCEPTIONS]
-            found.setdefault([*excepted, str(folder)][0], []).append(path)
+            found.setdefault(str(path.parent.relative_to(ROOT)), []).append(path)
     return found
 
 
@@ -164,18 +156,10 @@ def text_of(name: str) -> Text:
     return Text("\n\n".join(part.prose for part in parts), sum(part.wide for part in parts))
 
 
-@pytest.mark.parametrize("name", sorted(FILES.keys() - EXCEPTIONS.keys()))
+@pytest.mark.parametrize("name", sorted(FILES))
 def test_a_text_holds_the_limits(name: str) -> None:
     text = text_of(name)
     assert text.figures.within(text.limits), f"{name} has {text.figures}, at most {text.limits} are allowed"
-
-
-@pytest.mark.parametrize("name", EXCEPTIONS)
-def test_an_exception_gets_no_worse_and_is_still_needed(name: str) -> None:
-    assert name in FILES, f"{name} is gone: strike it off EXCEPTIONS"
-    text = text_of(name)
-    assert text.figures.within(EXCEPTIONS[name]), f"{name} has {text.figures}, and had {EXCEPTIONS[name]}"
-    assert not text.figures.within(text.limits), f"{name} holds the limits: strike it off EXCEPTIONS"
 
 
 def test_everything_is_measured() -> None:
