@@ -9,7 +9,7 @@ LINT = s=0; $(BIN)/ruff format --check . || s=1; $(BIN)/ruff check . || s=1; $(B
 
 .DEFAULT_GOAL := help
 .PHONY: .venv run-server run-clients test test-long check lint format build clean help crash \
-  bench bench-floor bench-peers bench-polling bench-memory bench-queues bench-journal bench-waiting bench-crowd
+  bench bench-floor bench-peers bench-polling bench-memory bench-queues bench-journal bench-waiting bench-crowd bench-start
 
 # `make -j clean test` must not clean under the test's feet.
 ifneq (,$(filter clean,$(MAKECMDGOALS)))
@@ -62,6 +62,9 @@ bench-memory: .venv  ## memory per finished job, two million jobs
 
 bench-waiting: .venv  ## memory per waiting client
 	@$(BIN)/python -m bench.waiting $(ARGS)
+
+bench-start: .venv  ## from exec to ready, and the imports behind it
+	@$(BIN)/python -m bench.start --rounds $(or $(ROUNDS),20) $(ARGS)
 
 bench-queues: .venv  ## jobs end to end, beside seven queues on Valkey
 	@$(BIN)/python -m pip install -q --group bench-queues

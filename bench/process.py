@@ -84,10 +84,14 @@ class Process:
         """Send a signal to the process itself."""
         self._process.send_signal(number)
 
+    def said(self) -> str:
+        """What the process has written to stdout and stderr."""
+        self._output.seek(0)
+        return self._output.read().decode(errors="replace")
+
     def last_line(self) -> str:
         """What the process said last."""
-        self._output.seek(0)
-        lines = self._output.read().decode(errors="replace").strip().splitlines()
+        lines = self.said().strip().splitlines()
         return lines[-1][:300] if lines else "it said nothing"
 
     def stop(self, timeout_s: float = 5.0) -> None:
