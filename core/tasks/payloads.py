@@ -64,15 +64,15 @@ def decode(payload: bytes) -> object:
     """Return what ``payload`` is; in a thread, so that others run meanwhile."""
     if len(payload) <= SHORT_BYTES:
         return _decode(payload)
-    return make(_slices(payload))
+    return make(slices(payload))
 
 
 async def decode_on_loop(payload: bytes) -> object:
     """Return what a long ``payload`` is, a slice in each turn of the loop."""
-    return await make_on_loop(_slices(payload))
+    return await make_on_loop(slices(payload))
 
 
-def _slices(payload: bytes) -> Generator[None, None, object]:
+def slices(payload: bytes) -> Generator[None, None, object]:
     """Decode ``payload``; yield every SHORT_SLICE_S."""
     value: object = None
     spine: list[Container] = []

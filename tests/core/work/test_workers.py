@@ -143,8 +143,8 @@ def block(seconds: float) -> float:
 def test_no_more_attempts_run_than_there_are_workers_and_each_is_settled_and_released_once() -> None:
     async def test(_: Jumping) -> None:
         async with with_workers(3, nap) as engine:
-            for _ in range(10):
-                engine.submit("nap", b"5")
+            for number in range(10):
+                assert engine.submit("nap", b"5").sequence == number + 1
             await asyncio.sleep(1)
             assert (engine.begun, engine.workers.idle, engine.released) == ([1, 2, 3], 0, [])
             await engine.until(lambda: len(engine.released) == 10)
