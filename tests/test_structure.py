@@ -135,3 +135,19 @@ def test_each_file_stands_in_the_reading_order_of_its_package(folder: str) -> No
 def test_core_has_no_socket_and_no_parser() -> None:
     names = {name.split(".")[0] for path in (ROOT / "core").rglob("*.py") for name in imports(path)}
     assert names.isdisjoint({"socket", "http", "httptools", "uvloop", "prometheus_client"})
+
+
+CONTRACT = ROOT / "tests" / "core" / "contract"
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in CONTRACT.glob("*.py")))
+def test_the_contract_sees_an_engine_by_its_interface(name: str) -> None:
+    """So that it holds for an engine that does not exist yet, whose values may all be known later."""
+    path = CONTRACT / name
+    assert packages_of(path) <= {"board", "tasks"}
+    found = {name for name in imports(path) if name.startswith(("headway", "tests.core.engines"))}
+    # ``now`` takes a value that is known at once; who opens an engine knows which there are.
+    opens = {"headway.core.open.open_engine"} if name == "conftest.py" else set()
+    wrong = {"headway.core.open.open_engine", "tests.core.engines.now", "tests.core.engines.engine_with"} - opens
+    assert found.isdisjoint(wrong)
+    assert {name for name in found if name.startswith("headway.core.board")} <= {"headway.core.board.idempotency.Key"}

@@ -48,9 +48,9 @@ class File:
         self.expired = 0
         self.expiry = Expiry(connection)
         self._run = run
-        self._mark = mark
+        self.mark = mark
         self._connection = connection
-        self._room = Room(path, connection)
+        self.room = Room(path, connection)
         # SQLite would delete the log and the shared memory. A start on a full disk has no room to
         # make them anew.
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
@@ -62,7 +62,7 @@ class File:
         self.high = max(high, meta.high)
         # The number of the last change in the file.
         self.changes = meta.changes
-        self._commits = meta.commits
+        self.commits = meta.commits
         # Whether the file says that it is open.
         self._begun = False
         # Frames of the log at the last look, and those that begin a checkpoint.
@@ -92,7 +92,7 @@ class File:
         self._begun = begun
         if not begun and not self._with_room(self._begin):
             # At least the data that is read meanwhile is on the disk. That needs no room.
-            self._room.sync_log()
+            self.room.sync_log()
 
     def commit(self, batch: list[Change], last: int) -> bool:
         """Commit a batch that ends with change number ``last``.
@@ -103,7 +103,7 @@ class File:
         def write() -> None:
             if not self._begun:
                 self._begin()
-            self._room.take(batch)
+            self.room.take(batch)
             if not self.expiry.left:
                 self._put(batch, last)
                 return
@@ -114,11 +114,11 @@ class File:
             self.expired += jobs
 
         # Without room, the log may be the one that takes it.
-        if not (self._with_room(write) or (self._with_room(self._checkpoint) and self._with_room(write))):
+        if not (self._with_room(write) or (self._with_room(self.checkpoint) and self._with_room(write))):
             return False
         self.changes = last
-        self._commits += 1
-        self._mark.acknowledge(self._commits)
+        self.commits += 1
+        self.mark.acknowledge(self.commits)
         return True
 
     def expire(self) -> bool:
@@ -133,7 +133,7 @@ class File:
                 return
             self._put([], self.changes)
             self._connection.execute("COMMIT")
-            self._commits += 1
+            self.commits += 1
             self.expired += jobs
 
         if not self._with_room(write):
@@ -147,34 +147,48 @@ class File:
         def write() -> None:
             if not self._begun:
                 self._begin()
-            self._room.take_log()
-            self._room.take_piece()
+            self.room.take_log()
+            self.room.take_piece()
 
         if self._begun:
-            self._with_room(self._checkpoint)
+            self._with_room(self.checkpoint)
             until = time.perf_counter() + RELIEF_S
             while self.expiry.left and time.perf_counter() < until and self.expire():
                 pass
         self._with_room(write)
 
+    def frames(self) -> int:
+        """Return how long the log is, in frames."""
+        return self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0]
+
+    def checkpoint(self) -> None:
+        """Copy the log into the file. The mark says while it lasts how long the log was: see schema.compare."""
+        frames = self.frames()
+        if frames > 0:
+            self.mark.checkpoint(self.commits, frames)
+            self.mark.sync()
+            if self._connection.wal_checkpoint()[1] == frames:
+                self.mark.checkpoint(self.commits, 0)
+            self.room.checkpointed()
+
     def look(self) -> None:
         """Begin a checkpoint if the log has grown long."""
-        frames = self._frames()
+        frames = self.frames()
         if frames < self._looked:
             # The log has started over.
             self._checkpoint_at = LOG_FRAMES
         self._looked = frames
         if frames >= self._checkpoint_at:
             self._checkpoint_at = frames + LOG_FRAMES // 8
-            self._with_room(self._checkpoint)
+            self._with_room(self.checkpoint)
 
     def close(self) -> None:
         """Say that all is written, and close. Without room the file is as after a kill."""
         if not self.full:
             self._with_room(self._finish)
         self._connection.close()
-        self._room.close()
-        self._mark.close()
+        self.room.close()
+        self.mark.close()
 
     def _begin(self) -> None:
         run = self._run
@@ -183,32 +197,19 @@ class File:
             self._connection.execute("INSERT OR REPLACE INTO run VALUES (?, ?)", (run.first, run.salt))
             self._set_clean(False)
         self._begun = True
-        self._room.take_log()
-        self._checkpoint()
+        self.room.take_log()
+        self.checkpoint()
 
     def _finish(self) -> None:
         self._set_clean(True)
-        self._checkpoint()
+        self.checkpoint()
         # Before the log is emptied.
-        self._mark.sync()
+        self.mark.sync()
         with suppress(apsw.BusyError, apsw.LockedError):
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     def _put(self, batch: list[Change], last: int) -> None:
         put(self._connection, batch, self.high, last, clock.skew(self._run.epoch))
-
-    def _frames(self) -> int:
-        return self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0]
-
-    def _checkpoint(self) -> None:
-        """Copy the log into the file. Meanwhile the mark has the length of the log (see schema.compare)."""
-        frames = self._frames()
-        if frames > 0:
-            self._mark.checkpoint(self._commits, frames)
-            self._mark.sync()
-            if self._connection.wal_checkpoint()[1] == frames:
-                self._mark.checkpoint(self._commits, 0)
-            self._room.checkpointed()
 
     def _with_room(self, write: Callable[[], object]) -> bool:
         """Do ``write``. Without room for it return False, with nothing done and ``full`` set."""
@@ -229,7 +230,7 @@ class File:
     def _set_clean(self, clean: bool) -> None:
         sql = "UPDATE meta SET clean = ?, high = ?, skew = ?, commits = commits + 1 WHERE id = 1"
         self._connection.execute(sql, (clean, self.high, clock.skew(self._run.epoch)))
-        self._commits += 1
+        self.commits += 1
 
 
 def one_line(error: BaseException) -> str:

@@ -59,7 +59,7 @@ class Delivery:
         self._sync: Sync = sync
         self._lock = lock
         self._run = run
-        self._link = Link(path, sync, lock)
+        self.link = Link(path, sync, lock)
         # Whether there is no room, and since when, of time.monotonic.
         self.full = False
         self._full_since = 0.0
@@ -110,35 +110,35 @@ class Delivery:
         if changes:
             self._unsettled.append((last, changes))
             if self._up:
-                self._link.send(Changes(self._era, last, changes, self.place, self.key))
+                self.link.send(Changes(self._era, last, changes, self.place, self.key))
 
     def expire(self, ended_before: float, keys_before: float) -> None:
         """Have jobs deleted that ended before a time, and keys older than one, besides those given up."""
         if self._up:
-            self._link.send(Expire(self.place, self.key, ended_before, keys_before))
+            self.link.send(Expire(self.place, self.key, ended_before, keys_before))
 
     async def close(self) -> None:
         """Have the writer commit all that was sent, and end."""
         self._closing = True
         if self._up:
-            self._link.send(Close())
+            self.link.send(Close())
         await self._ended
 
     def kill(self) -> None:
         """End a writer that was never asked to begin."""
-        self._link.kill()
+        self.link.kill()
 
     def _begin(self) -> None:
-        self._link.open(self._loop, self._hear, self._hung_up)
+        self.link.open(self._loop, self._hear, self._hung_up)
         self._era += 1
-        self._link.send(Begin(self.high, self._era, self._run, self._begun))
+        self.link.send(Begin(self.high, self._era, self._run, self._begun))
         # The next writer comes after a death.
         self._begun = False
 
     def _tell_again(self) -> None:
         """Send again all changes that are not committed."""
         for last, changes in self._unsettled:
-            self._link.send(Changes(self._era, last, changes, self.place, self.key))
+            self.link.send(Changes(self._era, last, changes, self.place, self.key))
 
     # The messages of the writer.
 
@@ -169,7 +169,7 @@ class Delivery:
         if not self._unsettled:
             self._deaths = 0
         if self._closing:
-            self._link.send(Close())
+            self.link.send(Close())
 
     def _settle(self, message: Committed | Opened) -> None:
         unsettled = self._unsettled
@@ -222,7 +222,7 @@ class Delivery:
 
     def _start_again(self) -> None:
         try:
-            self._link = Link(self._path, self._sync, self._lock)
+            self.link = Link(self._path, self._sync, self._lock)
         except OSError as error:
             self._hung_up(f"cannot be started: {error}")
         else:

@@ -87,6 +87,11 @@ class Journal:
         return self.delivery.full
 
     @property
+    def writer_pid(self) -> int:
+        """The process id of the writer; of the last one, where it has died."""
+        return self.delivery.link.pid
+
+    @property
     def size_bytes(self) -> int:
         """Bytes of the file and its log on disk."""
         log = self.path.with_name(f"{self.path.name}-wal")

@@ -32,15 +32,15 @@ class Found:
     """The journal at ``path``, made if there is none. Raises JournalError if it is unusable."""
 
     def __init__(self, path: Path, sync: schema.Sync) -> None:
-        self._mark = watermark.Mark(watermark.beside(path))
+        self.mark = watermark.Mark(watermark.beside(path))
         try:
             self._open(path, sync)
         except BaseException:
-            self._mark.close()
+            self.mark.close()
             raise
 
     def _open(self, path: Path, sync: schema.Sync) -> None:
-        marked = self._mark.read()
+        marked = self.mark.read()
         if not path.exists():
             if marked is not None and marked.commits:
                 raise JournalError(
@@ -52,8 +52,8 @@ class Found:
             if not path.exists():
                 schema.create(path)
             # ``lost``: missing acknowledged commits. Only ``sync: normal`` makes them possible.
-            self._connection, meta, self.lost = schema.open_checked(path, marked, sync)
-            schema.migrate(self._connection, path)
+            self.connection, meta, self.lost = schema.open_checked(path, marked, sync)
+            schema.migrate(self.connection, path)
             # The first sequence number that was never given. It shares its digest of tags with no
             # given one.
             self.next_sequence = meta.high + 1 + (0 if meta.clean else SKIP)
@@ -62,68 +62,68 @@ class Found:
             # The number of the last change in the file.
             self.changes = meta.changes
             # Added to time.monotonic it gives the times in the journal.
-            self.epoch = clock.epoch(meta, latest(self._connection))
+            self.epoch = clock.epoch(meta, latest(self.connection))
             first, salt = self.next_sequence // TOGETHER * TOGETHER, secrets.token_bytes(SALT_BYTES)
             self.run = Run(first, salt, clock.boot(), self.epoch)
-            self.ids = Ids(meta.secret, [*salts(self._connection), (first, salt)])
+            self.ids = Ids(meta.secret, [*salts(self.connection), (first, salt)])
             # The number of the job that ended last.
-            self.last_place = last_place(self._connection)
-            self._mark.begin(
+            self.last_place = last_place(self.connection)
+            self.mark.begin(
                 (marked or watermark.Marked(0, 0, 0, 0))._replace(journal=meta.journal, commits=meta.commits)
             )
             # From here on the file is ours to write to.
-            self._file = File(path, self._mark, self._connection, sync, self.next_sequence - 1, self.run)
-            self._file.begin()
+            self.file = File(path, self.mark, self.connection, sync, self.next_sequence - 1, self.run)
+            self.file.begin()
         except (apsw.Error, OSError) as error:
             raise JournalError(f"{path}: cannot be opened: {one_line(error)}") from None
 
     @property
     def full(self) -> str:
         """Why the file could not be written to, for want of room; empty if it could."""
-        return self._file.full
+        return self.file.full
 
     @property
     def lock(self) -> int:
         """The descriptor that has the lock, for the writer to inherit."""
-        return self._mark.file
+        return self.mark.file
 
     def ended(self, after_place: int, after: float) -> Iterator[Ended]:
         """Return jobs that ended after the ``after_place``-th and after a time, in chunks.
 
         Times are of time.monotonic.
         """
-        return ended(self._connection, after_place, after + self.epoch, self.epoch)
+        return ended(self.connection, after_place, after + self.epoch, self.epoch)
 
     def unsuccessful(self) -> list[tuple[int, int, int]]:
         """Return (batch, failed, cancelled) of each batch with such jobs."""
-        return unsuccessful(self._connection)
+        return unsuccessful(self.connection)
 
     def unfinished(self) -> list[Saved]:
         """Return the jobs that have not finished, in the order of their numbers."""
-        return unfinished(self._connection)
+        return unfinished(self.connection)
 
     def waiting(self) -> int:
         """Return how many jobs have not finished."""
-        return waiting(self._connection)
+        return waiting(self.connection)
 
     def keyed(self, after: int, since: float) -> Iterator[list[Key]]:
         """Return the idempotency keys first used since a time by jobs after number ``after``, oldest first."""
-        return keys(self._connection, after, since + self.epoch)
+        return keys(self.connection, after, since + self.epoch)
 
     def key_before(self, most: int) -> int:
         """Return the number of the last job whose key is not among the last ``most`` keys; 0 if there is none."""
-        return key_before(self._connection, most)
+        return key_before(self.connection, most)
 
     def hand_over(self) -> int:
         """Leave the file to the writer, and keep the lock. Return the highest number ever given."""
-        self._connection.close()
-        self._mark.unmap()
+        self.connection.close()
+        self.mark.unmap()
         return self.next_sequence - 1
 
     def unlock(self) -> None:
         """Give up the lock of a file that was handed over."""
-        self._mark.close()
+        self.mark.close()
 
     def close(self) -> None:
         """Close everything that was not handed over."""
-        self._file.close()
+        self.file.close()

@@ -53,6 +53,11 @@ class Link:
         self._unsent: deque[memoryview] = deque()
         self._frames = Frames()
 
+    @property
+    def pid(self) -> int:
+        """The process id of the writer."""
+        return self._process.pid
+
     def open(
         self,
         loop: asyncio.AbstractEventLoop,

@@ -66,15 +66,15 @@ def decode(payload: bytes) -> object:
     """Return the value of ``payload``. For threads: other threads run between two slices."""
     if len(payload) <= SHORT_BYTES:
         return _decode(payload)
-    return make(_slices(payload))
+    return make(slices(payload))
 
 
 async def decode_on_loop(payload: bytes) -> object:
     """Return the value of a long ``payload``, built a slice in each turn of the loop."""
-    return await make_on_loop(_slices(payload))
+    return await make_on_loop(slices(payload))
 
 
-def _slices(payload: bytes) -> Generator[None, None, object]:
+def slices(payload: bytes) -> Generator[None, None, object]:
     """Decode ``payload`` and yield every SHORT_SLICE_S."""
     value: object = None
     spine: list[Container] = []

@@ -331,7 +331,7 @@ async def test_max_concurrent_holds_however_attempts_end(start: Start, in_thread
                 max_concurrent=2,
                 retries=1,
                 timeout=0.03 if how == "timeout" else None,
-                deadline=0.03 if how == "deadline" else None,
+                deadline=0.3 if how == "deadline" else None,
             ),
         )
         for how, count in inside.items()

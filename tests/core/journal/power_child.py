@@ -26,13 +26,13 @@ DISK = Path(os.environ["DISK"])
 
 def submit(found: Found, sequence: int) -> None:
     change = (sequence, "sleep", State.QUEUED, None, b"x" * 9000, 5, b"{}", 0, None, 1.0, None, None, None)
-    assert found._file.commit([change], sequence)
+    assert found.file.commit([change], sequence)
 
 
 def kill(found: Found) -> None:
     """Leave the files as a kill does."""
-    found._connection.close()
-    found._mark.close()
+    found.connection.close()
+    found.mark.close()
 
 
 def after_an_outage(path: Path, jobs: int) -> None:
@@ -75,7 +75,7 @@ def checkpoint(path: Path) -> None:
     found = Found(path, "full")
     for sequence in range(1, 6):
         submit(found, sequence)
-    frames, seen = found._file._frames(), []
+    frames, seen = found.file.frames(), []
     write = forgetful_disk.File.xWrite
 
     def watched(self: forgetful_disk.File, data: bytes, offset: int) -> None:
@@ -84,7 +84,7 @@ def checkpoint(path: Path) -> None:
         write(self, data, offset)
 
     forgetful_disk.File.xWrite = watched  # type: ignore[assignment, method-assign]
-    found._file._checkpoint()
+    found.file.checkpoint()
     assert seen, "nothing was copied"
     assert set(seen) == {frames}
     kill(found)

@@ -137,9 +137,9 @@ def contents(path: Path) -> tuple[list[reader.Saved], list[reader.Key], list[tup
     """All that is in a journal, opened as at a start, without a writer; raises JournalError where it is refused."""
     found = Found(path, "full")
     try:
-        jobs = list(chain.from_iterable(reader.jobs(found._connection)))
+        jobs = list(chain.from_iterable(reader.jobs(found.connection)))
         keys = list(chain.from_iterable(found.keyed(0, -inf)))
-        return jobs, keys, found._connection.execute("SELECT * FROM result ORDER BY sequence").fetchall()
+        return jobs, keys, found.connection.execute("SELECT * FROM result ORDER BY sequence").fetchall()
     finally:
         found.close()
 
@@ -462,7 +462,7 @@ def submitted(sequence: int, payload: bytes) -> Change:
 
 def test_a_file_that_may_not_grow_takes_nothing_and_then_all(tmp_path: Path) -> None:
     found = Found(tmp_path / "j", "full")
-    file, connection = found._file, found._connection
+    file, connection = found.file, found.connection
     connection.pragma("max_page_count", int(str(connection.pragma("page_count"))) + 2)
     batch = [submitted(sequence, b"x" * 1000) for sequence in range(1, 30)]
     assert not file.commit(batch, 29)
@@ -478,7 +478,7 @@ def test_a_file_that_may_not_grow_takes_nothing_and_then_all(tmp_path: Path) -> 
 @contextmanager
 def no_room(journal: Journal) -> Iterator[None]:
     """Let no file of the writer's grow, as a full disk would."""
-    pid = writer_of(journal)
+    pid = journal.writer_pid
     before = resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
     yield
     with suppress(ProcessLookupError):
@@ -534,10 +534,6 @@ async def test_a_journal_that_is_closed_without_room_ends_all_the_same(tmp_path:
 # The writer.
 
 
-def writer_of(journal: Journal) -> int:
-    return journal.delivery._link._process.pid
-
-
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM, signal.SIGINT])
 @on_a_loop_with
 async def test_a_writer_that_dies_is_followed_by_another_and_signals_of_the_server_do_not_end_it(
@@ -546,12 +542,12 @@ async def test_a_writer_that_dies_is_followed_by_another_and_signals_of_the_serv
     async with opened(tmp_path / "j") as (journal, said):
         submit(journal, 1)
         await said.until(lambda: said.committed == 1)
-        before = writer_of(journal)
+        before = journal.writer_pid
         os.kill(before, number)
         submit(journal, 2)
         await said.until(lambda: said.committed == 2)
         if number in (signal.SIGKILL, signal.SIGSEGV):
-            assert writer_of(journal) != before
+            assert journal.writer_pid != before
         assert said.fatal == []
     assert [job[0] for job in contents(tmp_path / "j")[0]] == [1, 2]
 
@@ -570,7 +566,7 @@ async def test_each_change_is_made_once_however_often_writers_are_killed(tmp_pat
             await asyncio.sleep(chance.choice((0, 0, 0.001)))
             if chance.random() < 0.02:
                 with suppress(ProcessLookupError):
-                    os.kill(writer_of(journal), signal.SIGKILL)
+                    os.kill(journal.writer_pid, signal.SIGKILL)
                 kills += 1
                 await asyncio.sleep(chance.uniform(0, 0.4))
         await said.until(lambda: said.committed == journal.appended)
@@ -588,7 +584,7 @@ async def test_a_writer_that_is_killed_when_the_journal_closes_leaves_nothing_un
         submit(journal, sequence, b"x" * 2000)
     closing = asyncio.create_task(journal.close())
     await asyncio.sleep(0)
-    os.kill(writer_of(journal), signal.SIGKILL)
+    os.kill(journal.writer_pid, signal.SIGKILL)
     await closing
     assert len(contents(tmp_path / "j")[0]) == 2999
 
@@ -602,7 +598,7 @@ def test_a_writer_that_dies_each_time_is_fatal(
             monkeypatch.setattr(delivery, "DYING_S", 0.0)
             monkeypatch.setattr(Link, "module", "tests.core.journal.nowhere")
             submit(journal, 1)
-            os.kill(writer_of(journal), signal.SIGKILL)
+            os.kill(journal.writer_pid, signal.SIGKILL)
             await said.until(lambda: said.fatal)
             assert said.fatal == [f"{tmp_path}/j: cannot be written: its writer ended with exit code 1"]
             submit(journal, 2)
@@ -714,15 +710,15 @@ def damage(file: Path, chance: random.Random, cut: bool) -> str:
 
 def test_a_log_that_is_short_in_mid_checkpoint_is_noticed(tmp_path: Path) -> None:
     found = Found(tmp_path / "j", "full")
-    file, connection = found._file, found._connection
+    file, connection = found.file, found.connection
     for sequence in range(1, 6):
         assert file.commit([submitted(sequence, b"x" * 8000)], sequence)
     frames = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0]
-    file._mark.checkpoint(file._commits, frames)
+    file.mark.checkpoint(file.commits, frames)
     # All of it is in the file already; a real one would be there in part.
     connection.wal_checkpoint()
     path = copied(tmp_path / "j", tmp_path / "killed")
-    file._mark.checkpoint(file._commits, 0)
+    file.mark.checkpoint(file.commits, 0)
     found.close()
     log = path.with_name("j-wal")
     whole = written(log)

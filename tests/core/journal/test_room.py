@@ -22,7 +22,7 @@ from headway.core.journal.database import LOG_BYTES, LOG_FRAMES
 from headway.core.journal.startup import Found
 from headway.core.journal.writer_link import Link
 
-from tests.core.journal.test_journal import CHILD, contents, end, on_a_loop, opened, submit, submitted, writer_of
+from tests.core.journal.test_journal import CHILD, contents, end, on_a_loop, opened, submit, submitted
 from tests.small_disk import small_disk
 
 MIB = 1 << 20
@@ -111,7 +111,7 @@ def test_a_checkpoint_never_needs_room(tmp_path: Path) -> None:
     """As it may have to be made while there is none."""
     path = tmp_path / "j"
     found = Found(path, "full")
-    file, connection = found._file, found._connection
+    file, connection = found.file, found.connection
     sequence = 0
     for size in (0, 0, 100, 3000, 5000, 70_000, 2 * MIB, 10, 200_000):
         for _ in range(30 if size < MIB else 2):
@@ -120,7 +120,7 @@ def test_a_checkpoint_never_needs_room(tmp_path: Path) -> None:
             assert file.commit(batch, sequence)
             assert int(str(connection.pragma("page_count"))) * schema.PAGE_BYTES <= path.stat().st_size
         assert connection.wal_checkpoint()[0] >= 0
-        file._room.checkpointed()
+        file.room.checkpointed()
     found.close()
 
 
@@ -160,7 +160,7 @@ def test_what_was_asked_for_is_refused_at_once_and_what_has_happened_is_kept(tmp
                 submit(journal, sequence)
             end(journal, 3, 1)
             await said.until(lambda: said.committed == journal.appended)
-            before = resource.prlimit(writer_of(journal), resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+            before = resource.prlimit(journal.writer_pid, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
             begun = monotonic()
             submit(journal, 6)
             await said.until(lambda: said.rejected)
@@ -175,7 +175,7 @@ def test_what_was_asked_for_is_refused_at_once_and_what_has_happened_is_kept(tmp
             end(journal, 2, 3)
             await asyncio.sleep(1.2)
             assert journal.full
-            resource.prlimit(writer_of(journal), resource.RLIMIT_FSIZE, before)
+            resource.prlimit(journal.writer_pid, resource.RLIMIT_FSIZE, before)
             await said.until(lambda: not journal.full)
             await said.until(lambda: said.committed == journal.appended)
             assert sorted(said.rejected) == [1, 3, 6, 7]
@@ -192,7 +192,7 @@ async def test_what_is_under_way_when_others_are_refused_is_refused_with_them(tm
     async with opened(tmp_path / "j") as (journal, said):
         submit(journal, 1)
         await said.until(lambda: said.committed == 1)
-        writer = writer_of(journal)
+        writer = journal.writer_pid
         os.kill(writer, signal.SIGSTOP)
         before = resource.prlimit(writer, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
         # Many messages, of which the writer reads some at a time.
@@ -234,12 +234,12 @@ async def test_a_writer_that_dies_while_there_is_no_room(tmp_path: Path) -> None
     async with opened(tmp_path / "j") as (journal, said):
         submit(journal, 1)
         await said.until(lambda: said.committed == 1)
-        resource.prlimit(writer_of(journal), resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+        resource.prlimit(journal.writer_pid, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
         submit(journal, 2)
         end(journal, 1, 1)
         await said.until(lambda: said.rejected == [2])
         # The next one has no such limit.
-        os.kill(writer_of(journal), 9)
+        os.kill(journal.writer_pid, 9)
         await said.until(lambda: not journal.full)
         await said.until(lambda: said.committed == journal.appended)
         submit(journal, 3)
@@ -278,7 +278,7 @@ async def test_retention_keeps_pace_with_submissions_on_a_slow_disk(tmp_path: Pa
 
 def test_what_retention_left_over_is_deleted_in_slices(tmp_path: Path) -> None:
     found = Found(tmp_path / "j", "normal")
-    file, connection = found._file, found._connection
+    file, connection = found.file, found.connection
     batch = [submitted(sequence, b"x") for sequence in range(1, 5001)]
     assert file.commit(batch, 5000)
     connection.execute("UPDATE job SET place = sequence, ended = 1000.0 + sequence")
@@ -306,7 +306,7 @@ def frames(connection: apsw.Connection) -> int:
 
 def test_a_checkpoint_begins_by_bytes_not_by_commits(tmp_path: Path) -> None:
     found = Found(tmp_path / "j", "normal")
-    file, connection = found._file, found._connection
+    file, connection = found.file, found.connection
     assert file.commit([submitted(1, b"x" * (LOG_BYTES + MIB))], 1)
     assert frames(connection) > LOG_FRAMES
     file.look()

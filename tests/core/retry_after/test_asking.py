@@ -12,9 +12,10 @@ from headway.core.job import State, Submission
 from headway.core.local.engine import LocalEngine
 from headway.core.queue.queue import FAIR_EVERY
 from headway.core.queue.ring import Ring
-from headway.core.retry_after.estimate import MARGIN_S, UNKNOWN_S, Estimate
+from headway.core.retry_after.estimate import CONNECTION, MARGIN_S, SUCCESSOR_S, UNKNOWN_S, Estimate
 from headway.core.retry_after.pace import FAR_SPREAD_S
 from headway.core.retry_after.runs import LONGER
+from headway.core.tasks.context import Context
 from headway.core.tasks.registry import Options, Registry
 from hypothesis import given
 from hypothesis import strategies as st
@@ -205,7 +206,11 @@ def test_while_higher_priorities_keep_coming_a_low_one_is_told_ever_longer_times
             told = []
             for second in range(1, 60):
                 for _ in range(20):
-                    queue._came[9] += 1
+                    # It comes, and is gone before anybody is ahead of anybody.
+                    sequence = engine.board.open(State.QUEUED, engine.ids.tag, 0, 9, begun)
+                    queue.push(sequence)
+                    queue.remove(sequence)
+                    engine.board.move(sequence, State.CANCELLED, begun)
                 now = begun + second
                 estimate.began(0, now)
                 estimate.observe(0, 0.1, now)
@@ -252,5 +257,141 @@ def test_a_poll_is_aimed_anew_when_a_job_begins_fails_or_becomes_ready() -> None
             # Until the next attempt, and its run time: not the rest of the time before.
             assert 20 <= told_s(engine, job) < 22
             assert (await over(engine, job)).state == State.FAILED
+
+    run(test)
+
+
+def test_who_would_come_after_the_end_of_a_drain_is_told_to_come_to_the_successor() -> None:
+    async def test() -> None:
+        async with engine_with(forever) as engine:
+            running, *waiting = [submit(engine, "forever") for _ in range(4)]
+            await until(lambda: peek(engine, running).state == State.RUNNING)
+            assert peek(engine, waiting[-1]).retry_after_ms <= 1100
+            draining = asyncio.create_task(engine.drain(0.3))
+            await asyncio.sleep(0)
+            for job_id in (running, *waiting):
+                assert (0.3 + SUCCESSOR_S - 0.1) * 1000 < peek(engine, job_id).retry_after_ms < 3000
+            await draining
+            engine.resume()
+            # Of what was promised meanwhile nothing is taken back.
+            assert peek(engine, submit(engine, "forever")).retry_after_ms <= 1100
+
+    run(test)
+
+
+def test_who_would_come_before_the_end_of_a_drain_may() -> None:
+    async def test() -> None:
+        async with engine_with(forever) as engine:
+            running = submit(engine, "forever")
+            await until(lambda: peek(engine, running).state == State.RUNNING)
+            draining = asyncio.create_task(engine.drain(5.0))
+            await asyncio.sleep(0)
+            assert peek(engine, running).retry_after_ms < 1500
+            draining.cancel()
+
+    run(test)
+
+
+def test_who_come_back_to_a_successor_come_slower_than_polls() -> None:
+    async def test() -> None:
+        polling = {"capacity": 1000, "share": 0.5}
+        async with engine_with(forever, polling=polling) as engine:
+            jobs = [submit(engine, "forever") for _ in range(300)]
+            draining = asyncio.create_task(engine.drain(0.0))
+            await asyncio.sleep(0)
+            told = sorted(peek(engine, job_id).retry_after_ms for job_id in jobs)
+            assert told[-1] - told[0] == pytest.approx(1000 * 300 / (500 / CONNECTION), rel=0.1)
+            await draining
+
+    run(test)
+
+
+def test_the_estimate_grows_with_the_jobs_ahead() -> None:
+    async def fifty_ms(_: object) -> None:
+        await asyncio.sleep(0.05)
+
+    async def test() -> None:
+        async with engine_with(fifty_ms, workers=1) as engine:
+            first = submit(engine, "fifty_ms")
+            assert 950 <= peek(engine, first).retry_after_ms <= 1050
+            await over(engine, first)
+            jobs = [submit(engine, "fifty_ms") for _ in range(20)]
+            hint = peek(engine, jobs[-1]).retry_after_ms
+            assert 20 * 50 < hint < 40 * 50
+            assert peek(engine, jobs[0]).retry_after_ms < hint / 4
+
+    run(test)
+
+
+def test_the_estimate_follows_what_a_job_reports() -> None:
+    async def a_quarter(_: object, context: Context) -> None:
+        await asyncio.sleep(0.1)
+        context.progress(25)
+        await asyncio.Event().wait()
+
+    async def test() -> None:
+        async with engine_with(a_quarter, workers=1) as engine:
+            job_id = submit(engine, "a_quarter")
+            await until(lambda: peek(engine, job_id).progress == 25)
+            # Of 1 s that were told at first, 0.9 are left.
+            assert 250 < peek(engine, job_id).retry_after_ms < 400
+
+    run(test)
+
+
+def test_a_job_that_can_begin_at_once_is_not_told_to_wait_for_others() -> None:
+    async def tenth(_: object) -> None:
+        await asyncio.sleep(0.1)
+
+    async def test() -> None:
+        async with engine_with(tenth, workers=1) as engine:
+            await over(engine, submit(engine, "tenth"))
+            told = [peek(engine, submit(engine, "tenth")).retry_after_ms for _ in range(3)]
+            assert told[0] < 180 < told[1] < 290 < told[2]
+
+    run(test)
+
+
+def test_a_list_promises_nothing() -> None:
+    async def test() -> None:
+        async with engine_with(forever, polling={"capacity": 20, "share": 1.0}) as engine:
+            jobs = [submit(engine, "forever") for _ in range(3)]
+            before = peek(engine, jobs[0]).retry_after_ms
+            for _ in range(100):
+                assert [status.retry_after_ms for status in engine.list_jobs(State.QUEUED, 0, 50).jobs] == [0, 0, 0]
+            assert peek(engine, jobs[0]).retry_after_ms < before + 200
+
+    run(test)
+
+
+def test_a_batch_is_asked_for_when_the_last_to_end_of_its_last_jobs_is_expected_to() -> None:
+    async def reporting(payload: float, context: Context) -> None:
+        await asyncio.sleep(0.1)
+        context.progress(payload)
+        await asyncio.Event().wait()
+
+    async def test() -> None:
+        async with engine_with(reporting, workers=3) as engine:
+            payloads = [msgspec.Raw(str(percent).encode()) for percent in (5, 50, 10)]
+            status = now(
+                engine.submit_batch([Submission(task="reporting", payload=payload) for payload in payloads])
+            ).status
+            await asyncio.sleep(0.15)
+            told = now(engine.peek_batch(status.id))
+            assert told is not None
+            assert 1700 < told.retry_after_ms < 2300
+
+    run(test)
+
+
+def test_who_asks_before_he_was_told_to_takes_no_second_promise() -> None:
+    async def test() -> None:
+        # One poll in a slot: what is promised is not free.
+        async with engine_with(forever, workers=1, polling={"capacity": 20, "share": 1.0}) as engine:
+            job_id = submit(engine, "forever")
+            await until(lambda: peek(engine, job_id).state == State.RUNNING)
+            told = peek(engine, job_id).retry_after_ms
+            assert all(0 < peek(engine, job_id).retry_after_ms <= told for _ in range(1000))
+            assert peek(engine, submit(engine, "forever")).retry_after_ms < told + 200
 
     run(test)

@@ -1,13 +1,16 @@
 """Promised polls: never more than can be served, and never earlier than asked for."""
 
+import sys
 from collections import Counter
 from itertools import pairwise
+from types import FrameType
 
 import msgspec
 import pytest
 from headway.core.config import Config
 from headway.core.errors import RecoveringError
 from headway.core.local.recovering import Recovering
+from headway.core.retry_after import pace as module
 from headway.core.retry_after.pace import FAR_S, SLOTS, SLOTS_PER_S, Pace
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,19 +62,21 @@ def test_no_more_are_promised_in_a_second_than_can_be_served_however_few_that_ar
 
 
 def test_full_slots_are_stepped_over_in_a_few_steps() -> None:
-    pace = Pace(SLOTS_PER_S)
-    looked = 0
-    full = pace._full
+    pace, calls = Pace(SLOTS_PER_S), 0
 
-    def counting(slot: int) -> bool:
-        nonlocal looked
-        looked += 1
-        return full(slot)
+    def count(frame: FrameType, event: str, _: object) -> None:
+        nonlocal calls
+        calls += event == "call" and frame.f_code.co_filename == module.__file__
 
-    pace._full = counting  # type: ignore[method-assign]
-    for _ in range(4000):
-        pace.promise(BEGIN_S, 0.0)
-    assert looked < 4000 * 12
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        for _ in range(4000):
+            pace.promise(BEGIN_S, 0.0)
+    finally:
+        sys.setprofile(before)
+    # Each slot that is looked at is a call, and so is each promise.
+    assert 4000 < calls < 4000 * 14
 
 
 def test_where_all_is_promised_the_last_slot_takes_the_rest() -> None:

@@ -1,395 +1,350 @@
-"""How many run, and in which order: limits, places that come free, threads that do not come back."""
+"""Workers: when attempts begin and end, what is settled and released, and threads that do not come back.
+
+An engine is put in their place that has jobs and takes notes; where processes are needed it is a real one.
+"""
+
+from __future__ import annotations
 
 import asyncio
 import ctypes
-import logging
 import threading
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from math import inf
 from typing import Any
 
 import pytest
-from headway.core.job import Job, Reason, State
+from headway.core.job import Job, Reason, State, Terms
 from headway.core.local.engine import LocalEngine
+from headway.core.processes.pool import Processes
 from headway.core.tasks.context import Context
-from headway.core.tasks.registry import Options
-from headway.core.tasks.retry import Retry
+from headway.core.tasks.registry import Options, Registry
+from headway.core.tasks.result import Result
 from headway.core.work.outcome import Outcome
+from headway.core.work.workers import GRACE_S, TURN_S, Workers
 
-from tests.core.engines import (
-    UNSTOPPABLE_S,
-    double,
-    engine_of,
-    engine_with,
-    now,
-    over,
-    peek,
-    run,
-    said,
-    submit,
-    triple,
-    until,
-)
+from tests.core import virtual_time
+from tests.core.engines import UNSTOPPABLE_S, engine_of, now, over, peek, run, said, submit, until
 from tests.core.processes import tasks_in_processes
+from tests.core.virtual_time import Jumping
+
+# Seconds until a process is free.
+BUSY_S = 50.0
 
 
-class Count:
-    """How many are inside at once."""
+class BusyProcesses(Processes):
+    """A pool whose processes are busy for a while, and there are none."""
 
     def __init__(self) -> None:
-        self.now = self.most = 0
-        self._lock = threading.Lock()
+        super().__init__(0, (), 0, 0, 0)
 
-    def __enter__(self) -> None:
-        with self._lock:
-            self.now += 1
-            self.most = max(self.most, self.now)
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self.now -= 1
-
-
-def running(engine: LocalEngine, task: str) -> int:
-    """What is counted against the first limit of ``task``."""
-    return engine.active.queue._line_of[engine.registry.by_name[task].index].limits[0].running
-
-
-def end(how: str, attempt: int) -> None:
-    """End a first attempt as ``how`` says, and a second one well."""
-    if attempt > 1:
-        return
-    if how == "error":
-        raise ValueError("no")
-    if how == "retry":
-        raise Retry(0.01)
-    if how == "bad retry":
-        retry = Retry()
-        retry.delay = "soon"  # type: ignore[assignment]
-        raise retry
+    async def run(
+        self,
+        task: str,
+        payload: bytes,
+        job_id: str,
+        attempt: int,
+        report: Callable[[int], None],
+        begun: Callable[[], object] = lambda: None,
+    ) -> Result | None:
+        await asyncio.sleep(BUSY_S)
+        begun()
+        await asyncio.sleep(float(payload))
+        return None
 
 
-def counted(inside: Count, lane: str, how: str) -> Callable[..., Any]:
-    """Return a function for ``lane`` whose first attempts end as ``how`` says."""
-    stopped = how in ("timeout", "deadline", "cancel")
-
-    async def on_loop(_: object, context: Context) -> None:
-        with inside:
-            await asyncio.sleep(10 if stopped else 0.005)
-            end(how, context.attempt)
-
-    def in_thread(_: object, context: Context) -> None:
-        with inside:
-            time.sleep(0.1 if stopped else 0.005)
-            end(how, context.attempt)
-
-    return on_loop if lane == "loop" else in_thread
+def in_process(_: object) -> None:
+    """It is never called: see BusyProcesses."""
 
 
-LANES = pytest.mark.parametrize("lane", ["loop", "thread"])
+class Engine:
+    """What workers need of an engine: jobs to be claimed, and somebody who takes note of what becomes of them."""
 
-
-@pytest.mark.parametrize("how", ["return", "error", "retry", "bad retry", "timeout", "deadline", "cancel"])
-@LANES
-def test_max_concurrent_holds_however_attempts_end(lane: str, how: str) -> None:
-    inside = Count()
-
-    async def test() -> None:
-        options = Options(
-            name="work",
-            max_concurrent=2,
-            retries=1,
-            timeout=0.03 if how == "timeout" else None,
-            deadline=0.03 if how == "deadline" else None,
+    def __init__(self, count: int, *tasks: Callable[..., Any]) -> None:
+        self.registry = Registry()
+        for task in tasks:
+            self.registry.add(task, Options(run_in="process" if task is in_process else None))
+        self.waiting: deque[Job] = deque()
+        self.begun: list[int] = []
+        # (sequence, its outcome), and indexes of tasks.
+        self.settled: list[tuple[int, Outcome]] = []
+        self.released: list[int] = []
+        self.contexts: dict[int, Context] = {}
+        self.changed = asyncio.Event()
+        # How many settlements fail, and how long a claim takes by a clock that jumps.
+        self.broken = 0
+        self.claim_s = 0.0
+        self.clock: Jumping | None = None
+        self.workers = Workers(
+            count, 1 << 20, self.claim, self.settle, self.release, self.context, processes=BusyProcesses()
         )
-        async with engine_of((counted(inside, lane, how), options), workers=6) as engine:
-            jobs = [submit(engine, "work") for _ in range(6)]
-            if how == "cancel":
-                await until(lambda: engine.board.count[State.RUNNING] == 2)
-                for job in jobs[:3]:
-                    now(engine.cancel(peek(engine, job)))
-                await until(lambda: inside.now == 2)
-                for job in jobs[3:]:
-                    now(engine.cancel(peek(engine, job)))
-            for job in jobs:
-                await over(engine, job)
-            await until(lambda: running(engine, "work") == 0)
-            assert inside.most == 2
-            assert engine.active.workers.threads.lost == 0
 
-    run(test)
+    def submit(self, task: str, payload: bytes = b"null", timeout_s: float = 100.0, deadline: float = inf) -> Job:
+        number = len(self.begun) + len(self.waiting) + 1
+        job = Job(number, self.registry.by_name[task], payload, Terms(timeout_s, 0), deadline)
+        self.waiting.append(job)
+        self.workers.wake()
+        return job
 
+    def claim(self, _: float) -> Job | None:
+        if self.clock is not None:
+            self.clock.now += self.claim_s
+        if not self.waiting:
+            return None
+        job = self.waiting.popleft()
+        self.begun.append(job.sequence)
+        return job
 
-@LANES
-def test_a_limit_is_released_once_though_settling_fails(lane: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    inside = Count()
+    def settle(self, job: Job, outcome: Outcome, _: float) -> None:
+        if self.broken:
+            self.broken -= 1
+            raise RuntimeError("settle is broken")
+        self.settled.append((job.sequence, outcome))
+        self.changed.set()
 
-    async def test() -> None:
-        options = Options(name="work", max_concurrent=2)
-        async with engine_of((counted(inside, lane, "return"), options), workers=6) as engine:
-            settle, raised = engine.active.workers.settle, 0
+    def release(self, task: int) -> None:
+        self.released.append(task)
+        self.changed.set()
 
-            def broken(job: Job, outcome: Outcome, now: float) -> None:
-                nonlocal raised
-                raised += 1
-                if raised <= 3:
-                    raise RuntimeError("settle is broken")
-                settle(job, outcome, now)
+    def context(self, job: Job) -> Context:
+        return self.contexts.setdefault(job.sequence, Context(str(job.sequence), 1, lambda _: None))
 
-            monkeypatch.setattr(engine.active.workers, "settle", broken)
-            for _ in range(8):
-                submit(engine, "work")
-            await until(lambda: engine.active.workers.idle == 6 and not engine.active.queue.ready)
-            assert running(engine, "work") == 0
-            assert inside.most == 2
+    async def until(self, condition: Callable[[], object]) -> None:
+        while not condition():
+            self.changed.clear()
+            await self.changed.wait()
 
-    run(test)
+    def states(self) -> list[tuple[int, State]]:
+        return [(sequence, outcome.state) for sequence, outcome in self.settled]
 
 
-@pytest.mark.parametrize("how", ["cancel", "timeout", "deadline"])
-def test_a_limit_holds_until_a_thread_that_was_given_up_returns(how: str) -> None:
-    inside, release = Count(), threading.Event()
-
-    def alone(_: object) -> None:
-        with inside:
-            release.wait(UNSTOPPABLE_S)
-
-    async def test() -> None:
-        async with engine_of((alone, Options(max_concurrent=1)), workers=4) as engine:
-            first = submit(engine, "alone", **({how: 0.1} if how != "cancel" else {}))
-            second = submit(engine, "alone")
-            await until(lambda: inside.now == 1)
-            if how == "cancel":
-                now(engine.cancel(peek(engine, first)))
-            await over(engine, first)
-            await asyncio.sleep(0.05)
-            assert (inside.now, peek(engine, second).state) == (1, State.QUEUED)
-            release.set()
-            # It is woken by the thread, and by nothing else.
-            assert (await over(engine, second)).state == State.SUCCEEDED
-            assert inside.most == 1
-
-    run(test)
+@asynccontextmanager
+async def with_workers(count: int, *tasks: Callable[..., Any]) -> AsyncIterator[Engine]:
+    engine = Engine(count, *tasks)
+    engine.workers.start()
+    try:
+        yield engine
+    finally:
+        await engine.workers.stop()
 
 
-def test_a_cancel_gives_the_place_of_a_coroutine_to_the_next_at_once() -> None:
-    begun = []
-
-    async def slow_to_clean(seconds: float) -> None:
-        begun.append(time.monotonic())
-        try:
-            await asyncio.sleep(seconds)
-        finally:
-            await asyncio.sleep(0.5)
-
-    async def test() -> None:
-        async with engine_of((slow_to_clean, Options(max_concurrent=1)), workers=4) as engine:
-            first, _ = submit(engine, "slow_to_clean", 10), submit(engine, "slow_to_clean", 0)
-            await until(lambda: len(begun) == 1)
-            cancelled = time.monotonic()
-            now(engine.cancel(peek(engine, first)))
-            await until(lambda: len(begun) == 2)
-            assert begun[1] - cancelled < 0.25
-
-    run(test)
+async def nap(seconds: float) -> float:
+    await asyncio.sleep(seconds)
+    return seconds
 
 
-def test_a_cancelled_coroutine_that_does_not_stop_keeps_its_worker_for_the_grace_only(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr("headway.core.work.workers.GRACE_S", 0.1)
-    release = asyncio.Event()
+def block(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
 
-    async def stubborn(_: object) -> None:
-        while not release.is_set():
+
+def test_no_more_attempts_run_than_there_are_workers_and_each_is_settled_and_released_once() -> None:
+    async def test(_: Jumping) -> None:
+        async with with_workers(3, nap) as engine:
+            for number in range(10):
+                assert engine.submit("nap", b"5").sequence == number + 1
+            await asyncio.sleep(1)
+            assert (engine.begun, engine.workers.idle, engine.released) == ([1, 2, 3], 0, [])
+            await engine.until(lambda: len(engine.released) == 10)
+            assert sorted(engine.states()) == [(sequence, State.SUCCEEDED) for sequence in range(1, 11)]
+            assert {outcome.result.body for _, outcome in engine.settled if outcome.result} == {b"5"}
+            assert (engine.released, engine.workers.replacements) == ([0] * 10, 0)
+            await asyncio.sleep(0)
+            assert engine.workers.idle == 3
+
+    virtual_time.run(test)
+
+
+@pytest.mark.parametrize("task", ["nap", "block"])
+async def test_a_limit_is_released_once_though_settling_fails(task: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with with_workers(2, nap, block) as engine:
+        # The first job cannot be settled in either way, the second one can be settled as failed.
+        engine.broken = 3
+        for _ in range(4):
+            engine.submit(task, b"0.001")
+        await engine.until(lambda: len(engine.released) == 4 and len(engine.settled) == 3)
+        failed = [outcome for _, outcome in engine.settled if outcome.state == State.FAILED]
+        assert [(outcome.reason, outcome.error) for outcome in failed] == [
+            (Reason.CRASHED, "the attempt could not be settled")
+        ]
+        await until(lambda: engine.workers.idle == 2)
+        assert engine.released == [engine.registry.by_name[task].index] * 4
+        assert caplog.text.count("could not be settled") == 2
+
+
+def test_an_attempt_is_interrupted_at_its_timeout_or_the_deadline_of_its_job() -> None:
+    async def test(clock: Jumping) -> None:
+        async with with_workers(3, nap) as engine:
+            begun = clock.now
+            engine.submit("nap", b"60", timeout_s=7)
+            engine.submit("nap", b"60", timeout_s=20, deadline=begun + 9)
+            engine.submit("nap", b"60", timeout_s=5)
+            ended = []
+            for count in (1, 2, 3):
+                await engine.until(lambda: len(engine.settled) == count)  # noqa: B023 — it is awaited here
+                ended.append(clock.now - begun)
+            assert ended == pytest.approx([5, 7, 9])
+            told = [(sequence, outcome.reason, outcome.may_retry) for sequence, outcome in engine.settled]
+            assert told == [(3, Reason.TIMEOUT, True), (1, Reason.TIMEOUT, True), (2, Reason.DEADLINE, False)]
+
+    virtual_time.run(test)
+
+
+def test_the_time_of_an_attempt_does_not_run_while_it_waits_for_a_process() -> None:
+    async def test(clock: Jumping) -> None:
+        async with with_workers(3, in_process) as engine:
+            begun = clock.now
+            engine.submit("in_process", b"2", timeout_s=3)
+            engine.submit("in_process", b"60", timeout_s=3)
+            engine.submit("in_process", b"2", timeout_s=3, deadline=begun + 10)
+            await engine.until(lambda: len(engine.settled) == 1)
+            assert clock.now - begun == pytest.approx(10)
+            await engine.until(lambda: len(engine.settled) == 3)
+            assert clock.now - begun == pytest.approx(BUSY_S + 3)
+            told = [(sequence, outcome.state, outcome.reason) for sequence, outcome in engine.settled]
+            assert told == [
+                (3, State.FAILED, Reason.DEADLINE),
+                (1, State.SUCCEEDED, Reason.NONE),
+                (2, State.FAILED, Reason.TIMEOUT),
+            ]
+
+    virtual_time.run(test)
+
+
+def test_who_is_cancelled_is_not_settled_and_gives_what_it_holds_to_the_next_at_once() -> None:
+    async def test(_: Jumping) -> None:
+        async def slow_to_clean(_: object) -> None:
             try:
-                await release.wait()
-            except asyncio.CancelledError:
-                continue
+                await asyncio.sleep(60)
+            finally:
+                await asyncio.sleep(0.5)
 
-    async def test() -> None:
-        async with engine_with(stubborn, double, workers=1) as engine:
-            first, second = submit(engine, "stubborn", timeout=1000), submit(engine, "double", 1)
-            await until(lambda: peek(engine, first).state == State.RUNNING)
-            await asyncio.sleep(0.01)
-            cancelled = time.monotonic()
-            now(engine.cancel(peek(engine, first)))
-            assert (await over(engine, second)).state == State.SUCCEEDED
-            assert 0.05 < time.monotonic() - cancelled < 1
-            assert engine.active.workers.replacements == 1
+        async with with_workers(2, slow_to_clean, nap) as engine:
+            job = engine.submit("slow_to_clean")
+            await asyncio.sleep(1)
+            engine.workers.cancel(job)
+            # What it is limited by is free, its worker is not.
+            assert (engine.released, engine.workers.idle) == ([0], 1)
+            await asyncio.sleep(0.6)
+            assert (engine.settled, engine.workers.idle, engine.workers.replacements) == ([], 2, 0)
+            engine.workers.cancel(job)
+            assert engine.released == [0]
+
+    virtual_time.run(test)
+
+
+@pytest.mark.parametrize("why", ["timeout", "cancel"])
+def test_a_coroutine_that_does_not_stop_keeps_its_worker_for_the_grace_only(
+    why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test(clock: Jumping) -> None:
+        release = asyncio.Event()
+
+        async def stubborn(_: object) -> None:
+            while not release.is_set():
+                try:
+                    await release.wait()
+                except asyncio.CancelledError:
+                    continue
+
+        async with with_workers(1, stubborn, nap) as engine:
+            first = engine.submit("stubborn", timeout_s=4 if why == "timeout" else 100)
+            engine.submit("nap", b"0")
+            await asyncio.sleep(4)
+            if why == "cancel":
+                engine.workers.cancel(first)
+            stopped = clock.now
+            await engine.until(lambda: engine.settled and engine.settled[-1][0] == 2)
+            assert clock.now - stopped == pytest.approx(GRACE_S, abs=0.01)
+            assert engine.states() == ([(1, State.FAILED)] if why == "timeout" else []) + [(2, State.SUCCEEDED)]
+            assert (engine.workers.replacements, engine.released) == (1, [0, 1])
+            # It ends some time, and is not settled again.
             release.set()
-            await asyncio.sleep(0.01)
-            assert peek(engine, first).state == State.CANCELLED
-
-    run(test)
-    assert "ignored its cancellation" in caplog.text
-
-
-def test_between_lines_of_one_priority_the_job_that_came_first_goes_first() -> None:
-    order = []
-
-    async def plain(number: int) -> None:
-        order.append(number)
-
-    async def limited(number: int) -> None:
-        order.append(number)
-
-    async def test() -> None:
-        async with engine_of((plain, Options()), (limited, Options(max_concurrent=1)), workers=1) as engine:
-            jobs = [submit(engine, ("plain", "limited")[number // 2 % 2], number) for number in range(8)]
-            await over(engine, jobs[-1])
-            for job in jobs:
-                await over(engine, job)
-            assert order == list(range(8))
-
-    run(test)
-
-
-def test_jobs_for_threads_wait_while_all_threads_are_lost() -> None:
-    release, ran = threading.Event(), []
-
-    def stuck(_: object) -> None:
-        release.wait(UNSTOPPABLE_S)
-
-    def work(_: object) -> None:
-        ran.append(1)
-
-    async def test() -> None:
-        async with engine_with(stuck, work, double, workers=1, limits={"lost_threads": 1}) as engine:
-            for lost in (1, 2, 3):
-                status = await over(engine, submit(engine, "stuck", timeout=0.02))
-                assert status.reason == Reason.TIMEOUT
-                assert (engine.not_ready is None) == (lost == 1)
-            job = submit(engine, "work", timeout=0.02)
-            # No other job waits behind it.
-            assert (await over(engine, submit(engine, "double", 1))).state == State.SUCCEEDED
             await asyncio.sleep(0.1)
-            assert (peek(engine, job).state, peek(engine, job).attempt, ran) == (State.QUEUED, 0, [])
-            release.set()
-            status = await over(engine, job)
-            assert (status.state, status.attempt, ran) == (State.SUCCEEDED, 1, [1])
-            await until(lambda: engine.not_ready is None)
+            assert (len(engine.settled), engine.released, engine.workers.idle) == (1 + (why == "timeout"), [0, 1], 1)
 
-    run(test)
+    virtual_time.run(test)
+    assert "task stubborn ignored its cancellation and was given up" in caplog.text
 
 
-def test_a_drain_begins_what_waits_for_a_thread_though_the_server_is_not_ready() -> None:
+@pytest.mark.parametrize("why", ["timeout", "cancel"])
+async def test_what_a_lost_thread_holds_is_released_when_it_returns(why: str) -> None:
     release = threading.Event()
 
-    def stuck(_: object) -> None:
+    def stuck(_: object, context: Context) -> bool:
         release.wait(UNSTOPPABLE_S)
+        return context.cancelled
 
-    def work(_: object) -> int:
-        return 1
-
-    async def test() -> None:
-        async with engine_with(stuck, work, workers=1, limits={"lost_threads": 0}) as engine:
-            await over(engine, submit(engine, "stuck", timeout=0.02))
-            assert engine.not_ready is not None
-            job = submit(engine, "work")
-            assert await engine.drain(5) == 0
-            assert peek(engine, job).state == State.SUCCEEDED
-            release.set()
-
-    run(test)
-
-
-def test_the_time_of_an_attempt_runs_from_its_beginning() -> None:
-    async def blocks(seconds: float) -> None:
-        time.sleep(seconds)  # noqa: ASYNC251 — that is what it is for
-
-    async def quick(_: object) -> None:
-        await asyncio.sleep(0)
-
-    async def test() -> None:
-        async with engine_with(blocks, quick, workers=4) as engine:
-            submit(engine, "blocks", 0.2)
-            jobs = [submit(engine, "quick", timeout=0.1) for _ in range(3)]
-            for job in jobs:
-                assert (await over(engine, job)).state == State.SUCCEEDED
-
-    run(test)
+    async with with_workers(1, stuck, nap) as engine:
+        job = engine.submit("stuck", timeout_s=0.02 if why == "timeout" else 100)
+        await until(lambda: 1 in engine.begun)
+        if why == "cancel":
+            engine.workers.cancel(job)
+        engine.submit("nap", b"0")
+        await engine.until(lambda: engine.settled and engine.settled[-1][0] == 2)
+        assert (engine.released, engine.workers.threads.lost, engine.workers.replacements) == ([1], 1, 0)
+        assert engine.contexts[1].cancelled
+        release.set()
+        await engine.until(lambda: len(engine.released) == 2)
+        assert (engine.released, engine.workers.threads.lost) == ([1, 0], 0)
+        assert engine.states() == ([(1, State.FAILED)] if why == "timeout" else []) + [(2, State.SUCCEEDED)]
 
 
-def test_begins_stop_for_the_sockets_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headway.core.work.workers.TURN_S", 0.0)
-    begun = []
+def test_begins_stop_for_the_sockets_now_and_then() -> None:
+    async def test(clock: Jumping) -> None:
+        async with with_workers(100, nap) as engine:
+            engine.clock = clock
+            engine.claim_s = TURN_S * 0.3
+            for _ in range(12):
+                engine.submit("nap", b"60")
+            begun = []
+            while len(engine.begun) < 12:
+                await asyncio.sleep(0)
+                begun.append(len(engine.begun))
+            # Four a turn: that is when the time is over.
+            assert begun == [4, 8, 12]
+            assert engine.begun == list(range(1, 13))
 
-    async def waiting(number: int) -> None:
-        begun.append(number)
-        await asyncio.sleep(0)
-
-    async def test() -> None:
-        async with engine_with(waiting, workers=100) as engine:
-            jobs = [submit(engine, "waiting", number) for number in range(100)]
-            await asyncio.sleep(0)
-            assert engine.board.count[State.RUNNING] < 100
-            for job in jobs:
-                await over(engine, job)
-            assert begun == list(range(100))
-
-    run(test)
+    virtual_time.run(test)
 
 
-@pytest.mark.parametrize(("backoff", "most"), [(0.01, 0.05), (0.02, 0.02)])
-def test_the_backoff_doubles_up_to_its_most_less_up_to_half(
-    backoff: float, most: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of 300 waits for each attempt the least and the longest are near the ends of what is promised."""
-    waits: dict[int, list[float]] = {}
+def test_who_is_stopped_is_interrupted_and_not_settled() -> None:
+    async def test(_: Jumping) -> None:
+        cleaned = []
 
-    async def failing(_: object) -> None:
-        raise ValueError("again")
-
-    async def test() -> None:
-        changed = {"jobs": {"backoff": backoff, "backoff_max": most}, "workers": 8, "queue": {"size": 1000}}
-        async with engine_with(failing, **changed) as engine:
-            delay = engine.active.queue.delay
-
-            settle = engine.active._settle
-            settled: list[float] = []
-
-            def settling(job: Job, outcome: Outcome, now: float) -> None:
-                settled.append(now)
-                settle(job, outcome, now)
-
-            def delayed(sequence: int, due: float) -> None:
-                attempt = engine.board.attempt(engine.board.at(sequence))
-                waits.setdefault(attempt, []).append(due - settled[-1])
-                delay(sequence, due)
-
-            monkeypatch.setattr(engine.active.workers, "settle", settling)
-            monkeypatch.setattr(engine.active.queue, "delay", delayed)
-            logging.getLogger("headway").setLevel(logging.ERROR)
+        async def work(_: object) -> None:
             try:
-                for job in [submit(engine, "failing", retries=5) for _ in range(300)]:
-                    assert (await over(engine, job)).attempt == 6
+                await asyncio.sleep(60)
             finally:
-                logging.getLogger("headway").setLevel(logging.NOTSET)
+                cleaned.append(True)
 
-    run(test)
-    assert sorted(waits) == [1, 2, 3, 4, 5]
-    for attempt, found in waits.items():
-        longest = min(backoff * 2 ** (attempt - 1), most)
-        assert 0.5 * longest <= min(found) < 0.55 * longest
-        assert 0.95 * longest < max(found) <= longest * 1.0001
+        async with with_workers(2, work) as engine:
+            engine.submit("work")
+            await asyncio.sleep(1)
+            await engine.workers.stop()
+            engine.submit("work")
+            await asyncio.sleep(1)
+            assert (cleaned, engine.settled, engine.begun) == ([True], [], [1])
+
+    virtual_time.run(test)
 
 
-def test_no_attempt_is_waited_for_that_would_come_after_the_deadline() -> None:
-    async def later(seconds: float) -> None:
-        raise Retry(seconds)
+def test_the_task_that_the_loop_is_in_is_named() -> None:
+    async def test(_: Jumping) -> None:
+        named: list[str | None] = []
 
-    async def test() -> None:
-        async with engine_with(later) as engine:
-            status = await over(engine, submit(engine, "later", 10, retries=3, deadline=9.9))
-            assert (status.state, status.reason, status.attempt) == (State.FAILED, Reason.DEADLINE, 1)
-            assert status.ended - status.submitted < 2
-            status = await over(engine, submit(engine, "later", 0.01, retries=1, deadline=5))
-            assert (status.reason, status.attempt) == (Reason.ERROR, 2)
-            assert "another attempt" in said(engine, status)
+        async def asking(_: object) -> None:
+            named.append(engine.workers.holder(asyncio.get_running_loop()))
 
-    run(test)
+        async with with_workers(1, asking) as engine:
+            engine.submit("asking")
+            await engine.until(lambda: engine.settled)
+            assert engine.workers.holder(asyncio.get_running_loop()) is None
+            assert named == ["task asking"]
+
+    virtual_time.run(test)
 
 
 def interrupt(thread: int) -> None:
@@ -397,7 +352,7 @@ def interrupt(thread: int) -> None:
     assert ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(KeyboardInterrupt)) == 1
 
 
-def test_a_thread_that_is_interrupted_late_goes_on() -> None:
+async def test_a_thread_that_is_interrupted_late_goes_on() -> None:
     threads = []
 
     def work(_: object) -> None:
@@ -407,21 +362,27 @@ def test_a_thread_that_is_interrupted_late_goes_on() -> None:
         interrupt(threading.get_ident())
         time.sleep(0.01)
 
-    async def test() -> None:
-        async with engine_with(work, interrupts_itself, workers=1) as engine:
-            await over(engine, submit(engine, "work"))
-            interrupt(threads[0])
-            # It is raised when the thread wakes for its next call.
-            assert (await over(engine, submit(engine, "work"))).state == State.SUCCEEDED
-            assert threads[0] == threads[1]
-            status = await over(engine, submit(engine, "interrupts_itself"))
-            assert said(engine, status) == "KeyboardInterrupt: "
-            assert (await over(engine, submit(engine, "work"))).state == State.SUCCEEDED
+    async with with_workers(1, work, interrupts_itself) as engine:
+        engine.submit("work")
+        await engine.until(lambda: len(engine.settled) == 1)
+        interrupt(threads[0])
+        # It is raised when the thread wakes for its next call.
+        for count, task in enumerate(("work", "interrupts_itself", "work"), start=2):
+            engine.submit(task)
+            await engine.until(lambda: len(engine.settled) == count)  # noqa: B023 — it is awaited here
+        assert threads[0] == threads[1]
+        assert [state for _, state in engine.states()] == [
+            State.SUCCEEDED,
+            State.SUCCEEDED,
+            State.FAILED,
+            State.SUCCEEDED,
+        ]
+        assert engine.settled[2][1].error == "KeyboardInterrupt: "
 
-    run(test)
 
-
-def test_where_no_thread_can_be_started_the_attempt_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_where_no_thread_can_be_started_the_attempt_has_failed_and_the_next_one_may_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     start = threading.Thread.start
     failed: list[threading.Thread] = []
 
@@ -431,14 +392,21 @@ def test_where_no_thread_can_be_started_the_attempt_is_made_again(monkeypatch: p
             raise RuntimeError("can't start new thread")
         start(thread)
 
-    async def test() -> None:
-        async with engine_of((triple, Options(max_concurrent=1)), workers=2) as engine:
-            monkeypatch.setattr(threading.Thread, "start", cannot)
-            status = await over(engine, submit(engine, "triple", 2, retries=1))
-            assert (status.state, status.attempt, said(engine, status)) == (State.SUCCEEDED, 2, "6")
-            assert running(engine, "triple") == 0
+    async with with_workers(1, block) as engine:
+        monkeypatch.setattr(threading.Thread, "start", cannot)
+        engine.submit("block", b"0")
+        engine.submit("block", b"0")
+        await engine.until(lambda: len(engine.settled) == 2)
+        assert engine.states() == [(1, State.FAILED), (2, State.SUCCEEDED)]
+        assert "can't start new thread" in engine.settled[0][1].error
+        assert engine.settled[0][1].may_retry
+        assert engine.released == [0, 0]
 
-    run(test)
+
+def in_use(engine: LocalEngine, task: str) -> int:
+    """What is counted against the first limit of ``task``."""
+    queue = engine.active.queue
+    return queue.lines[queue.line_numbers[engine.registry.by_name[task].index]].limits[0].running
 
 
 @asynccontextmanager
@@ -463,29 +431,10 @@ def test_a_limit_of_processes_is_released_by_crash_timeout_and_cancel() -> None:
             last = submit(engine, "nap", 0)
             assert [(await over(engine, job)).reason for job in jobs] == [Reason.CRASHED] * 2 + [Reason.TIMEOUT]
             await until(lambda: peek(engine, cancelled).state == State.RUNNING)
-            assert running(engine, "nap") == 1
+            assert in_use(engine, "nap") == 1
             now(engine.cancel(peek(engine, cancelled)))
             assert (await over(engine, last)).state == State.SUCCEEDED
-            assert (running(engine, "nap"), running(engine, "die")) == (0, 0)
-
-    run(test)
-
-
-def test_the_time_of_an_attempt_does_not_run_while_it_waits_for_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def test() -> None:
-        async with with_processes("nap", timeout=0.3) as engine:
-            pool = engine.active.workers.processes
-            assert pool is not None
-            take = pool._next
-
-            async def none_for_a_while() -> Any:
-                await asyncio.sleep(0.5)
-                return await take()
-
-            monkeypatch.setattr(pool, "_next", none_for_a_while)
-            assert (await over(engine, submit(engine, "nap", 0))).state == State.SUCCEEDED
-            status = await over(engine, submit(engine, "nap", 0, deadline=0.1))
-            assert status.reason == Reason.DEADLINE
+            assert (in_use(engine, "nap"), in_use(engine, "die")) == (0, 0)
 
     run(test)
 
