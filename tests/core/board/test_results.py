@@ -231,12 +231,12 @@ def test_what_is_too_large_is_refused_before_it_is_built() -> None:
     bomb: object = list(range(1024))
     for _ in range(3):
         bomb = [bomb] * 1024
-    began = time.perf_counter()
+    began = time.thread_time()
     with pytest.raises(ResultError, match=r"more than 100000 bytes: results.max_result_bytes .* allows 100000"):
         encode(bomb, 100_000)
     with pytest.raises(ResultError, match="more than 100000 bytes"):
         encode("x" * (1 << 28), 100_000)
-    assert time.perf_counter() - began < 0.5
+    assert time.thread_time() - began < 0.5
 
 
 @pytest.mark.parametrize("kind", [bytearray, memoryview])
