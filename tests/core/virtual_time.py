@@ -20,6 +20,8 @@ class Jumping(selectors.SelectSelector):
     def __init__(self) -> None:
         super().__init__()
         self.now = BEGIN_S
+        # How often it has waited for a timer.
+        self.waits = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Return what is ready."""
@@ -27,6 +29,7 @@ class Jumping(selectors.SelectSelector):
         ready = super().select(None if timeout is None else 0)
         if timeout and not ready:
             self.now += max(timeout, TICK_S)
+            self.waits += 1
         return ready
 
     def read(self) -> float:

@@ -76,6 +76,26 @@ async def test_a_cancelled_job_cannot_be_cancelled_again(engine: Engine) -> None
     assert {cancelled.status.state for cancelled in (one, two, three)} == {State.CANCELLED}
 
 
+async def test_an_attempt_that_ends_after_the_cancellation_has_no_say(start: Start) -> None:
+    go = asyncio.Event()
+
+    async def work(_: object) -> str:
+        await go.wait()
+        return "too late"
+
+    async with start(work, workers=1) as engine:
+        job = await becomes(engine, await submit(engine, "work"), State.RUNNING)
+        soon = engine.cancel(job)
+        # It ends while the cancellation is being committed, where there is a commit.
+        go.set()
+        cancelled = await known(soon)
+        assert (cancelled.how, cancelled.status.state) == (Cancel.ASKED, State.CANCELLED)
+        assert await known(engine.result(cancelled.status)) is None
+        counts = engine.counts()
+        assert (counts.active, counts.jobs[State.CANCELLED], counts.jobs[State.SUCCEEDED]) == (0, 1, 0)
+        assert (await finished(engine, await submit(engine, "work"))).state == State.SUCCEEDED
+
+
 async def test_who_cancels_and_has_gone_has_cancelled(engine: Engine) -> None:
     job = await becomes(engine, await submit(engine, "forever"), State.RUNNING)
     soon = engine.cancel(job)
