@@ -344,7 +344,7 @@ async def test_max_concurrent_holds_however_attempts_end(start: Start, in_thread
             await cancel(engine, job)
         for job in (job for some in jobs.values() for job in some):
             await finished(engine, job)
-        assert {count.most for count in inside.values()} == {2}
+        assert max(count.most for count in inside.values()) == 2
         # What each held was given back: as many run at once again, and no more.
         for how in inside:
             jobs[how] = [await submit(engine, how, True, timeout=1000, deadline=1000) for _ in range(3)]
