@@ -162,7 +162,7 @@ class File:
         return self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0]
 
     def checkpoint(self) -> None:
-        """Copy the log into the file. The mark says while it lasts how long the log was: see schema.compare."""
+        """Copy the log into the file. Meanwhile the mark has the length of the log (see schema.compare)."""
         frames = self.frames()
         if frames > 0:
             self.mark.checkpoint(self.commits, frames)
