@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import Start
 from tests.end_to_end.process import Server
-from tests.protocol.test_batches import batch, one
+from tests.protocol.api.test_batches import batch, one
 from tests.protocol.wire import Answer, post, request, submission
 
 BEGIN_S = 1000.0

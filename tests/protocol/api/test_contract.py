@@ -18,10 +18,10 @@ from headway.protocol.http.problems import REFUSALS
 
 from tests.conftest import Start
 from tests.end_to_end.process import Gate, Server, launch
-from tests.protocol.test_batches import batch, one
+from tests.protocol.api.test_batches import batch, one
 from tests.protocol.wire import Answer, post, request, submission
 
-PROTOCOL = (Path(__file__).parents[2] / "docs/protocol.md").read_text()
+PROTOCOL = (Path(__file__).parents[3] / "docs/protocol.md").read_text()
 JSON = "Content-Type: application/json"
 DAY_S = 86_400
 KEY = "x" * 200
