@@ -17,7 +17,7 @@ from headway.protocol.http.responses import Answer, Held
 from headway.protocol.http.round import Read
 
 
-class Bound:
+class BoundRoute:
     """A route with the method and the id of a request."""
 
     __slots__ = ("_answer", "_id", "_method", "_route", "_service", "name")
@@ -48,13 +48,13 @@ class Api:
         self.may_repeat = self.service.limits is None and not config.log.access
         self.connections = self.service.connections = Connections(config, self.service.clock, self)
 
-    def bind(self, request: Request) -> Bound:
+    def bind(self, request: Request) -> BoundRoute:
         """Return the route of a request, as App says."""
         service = self.service
         if service.limits is not None:
             service.limits.check(request, routes.limited(request.target))
         route, job_id = routes.find(request.target)
-        return Bound(service, route, request.method, job_id)
+        return BoundRoute(service, route, request.method, job_id)
 
     def expect(self, request: Request) -> None:
         """Raise if the content of a request is not worth sending, as App says."""

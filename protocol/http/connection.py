@@ -246,6 +246,8 @@ class Connection(Answering):
             return False
         known.request.body = body
         self._give(known, known.bound, known.request)
+        # The answer was made of it, and many connections would keep much.
+        known.request.body = b""
         return True
 
     def _give(self, known: KnownHead, make: Callable[..., Answer | Held], *arguments: object) -> None:

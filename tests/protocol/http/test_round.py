@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -302,5 +303,25 @@ def test_who_has_gone_waits_no_more() -> None:
         assert api.service.engine.counts().waiting_clients == 1
         connection.connection_lost(None)
         assert api.service.engine.counts().waiting_clients == 0
+
+    in_one_turn(test)
+
+
+def test_a_repeated_post_leaves_nothing_of_its_content() -> None:
+    def test(api: Api, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+        clients = [connect() for _ in range(20)]
+        content = post(submission("nothing", "x" * 100_000, delay=1000))
+        for client, _ in clients:
+            client.data_received(post(submission("nothing", "x" * 100, delay=1000)))
+        api.connections.round.end()
+        tracemalloc.start()
+        for client, transport in clients:
+            client.data_received(bytes(bytearray(content)))
+            until_nothing_is_left(api)
+            assert transport.data.count(b"HTTP/1.1 202 ") == 2
+        # The jobs have their payloads, and nobody has them once more.
+        kept = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        assert kept < len(clients) * 150_000
 
     in_one_turn(test)
