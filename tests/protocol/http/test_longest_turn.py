@@ -109,7 +109,7 @@ def _garbage_as_in_the_server() -> Iterator[None]:
     gc.unfreeze()
 
 
-def longest_turns(load: Load, patch: pytest.MonkeyPatch, most_s: float, rounds: int = 3) -> list[float]:
+def longest_turns(load: Load, patch: pytest.MonkeyPatch, most_s: float, rounds: int = 5) -> list[float]:
     """Return the longest callback of each round, up to the first that is below ``most_s``."""
     longest: list[float] = []
     while len(longest) < rounds and min(longest, default=most_s) >= most_s:
