@@ -175,7 +175,7 @@ class LocalEngine:
     def wait(self, status: Status, seconds: float) -> Later[Status]:
         """Return the status of an active job once it has finished, as Engine says."""
         seconds = 0.0 if self.admission.draining else seconds
-        return Finished(self.active.waiters, status, seconds, self.reading.again)
+        return Finished(self.active.waiters, status.sequence, seconds, self.reading.at)
 
     def wait_batch(self, batch: BatchStatus, seconds: float) -> Later[BatchStatus]:
         """Return the status of a pending batch once its jobs have finished, as Engine says."""
@@ -276,7 +276,7 @@ class LocalEngine:
             # A change, such as its end, is being committed. The cancellation goes by the state
             # after that.
             self._check_disk()
-            return Then(Committed(change, lambda: None), lambda _: self.cancel(self.reading.again(status)))
+            return Then(Committed(change, lambda: None), lambda _: self.cancel(self.reading.at(status.sequence)))
         if status.state in (State.CANCELLED, State.EXPIRED):
             return Cancelled(status, Cancel.NOTHING)
         self._check_disk()
@@ -287,7 +287,7 @@ class LocalEngine:
             how = Cancel.ASKED if status.state == State.RUNNING else Cancel.DROPPED
             self.active.cancel(status.sequence)
         change = self.active.uncommitted(status.sequence)
-        then: Callable[[], Cancelled] = lambda: Cancelled(self.reading.again(status), how)  # noqa: E731
+        then: Callable[[], Cancelled] = lambda: Cancelled(self.reading.at(status.sequence), how)  # noqa: E731
         return then() if change is None else Committed(change, then)
 
     def cancel_batch(self, batch: BatchStatus) -> Soon[CancelledBatch]:

@@ -66,10 +66,6 @@ class Reading:
         """Return how many jobs will be taken before the queued one in ``row``."""
         return self._active.queue.ahead(row)
 
-    def again(self, status: Status) -> Status:
-        """Return the present status of the job of ``status``."""
-        return self.at(status.sequence)
-
     def at(self, sequence: int) -> Status:
         """Return the status of a job that was issued, and whose submission is committed."""
         row, now = self.board.row(sequence), time.monotonic()

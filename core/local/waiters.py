@@ -21,6 +21,11 @@ from headway.core.status import BatchStatus, Status
 SLOT_S = 0.1
 
 
+def slot_of(seconds: float) -> int:
+    """Return the slot of the wheel that is due in ``seconds``."""
+    return int((time.monotonic() + seconds) / SLOT_S) + 1
+
+
 class Waiter:
     """Waits for one job. ``wake`` is called once, unless the waiter is cancelled before."""
 
@@ -56,13 +61,17 @@ class Waiters:
 
     def add(self, sequence: int, seconds: float, wake: Callable[[], object]) -> Waiter:
         """Have ``wake`` called when the job ends, or in ``seconds``."""
-        waiter = Waiter(self, sequence, int((time.monotonic() + seconds) / SLOT_S) + 1, wake)
-        self._by_job.setdefault(sequence, []).append(waiter)
+        waiter = Waiter(self, sequence, slot_of(seconds), wake)
+        self.put(waiter)
+        return waiter
+
+    def put(self, waiter: Waiter) -> None:
+        """Have ``waiter`` woken when its job ends, or when its slot is due."""
+        self._by_job.setdefault(waiter.sequence, []).append(waiter)
         self._by_slot.setdefault(waiter.slot, set()).add(waiter)
         self._count += 1
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(SLOT_S, self._turn)
-        return waiter
 
     def ended(self, sequence: int) -> None:
         """Wake the waiters of a job, which has ended."""
@@ -113,38 +122,27 @@ class Waiters:
             self._timer = asyncio.get_running_loop().call_later(SLOT_S, self._turn)
 
 
-class Finished(Later[Status]):
+class Finished(Waiter, Later[Status]):
     """The status of a job once it has finished, or once the time is up.
 
-    ``again`` returns its present status.
+    ``at`` returns the present status of a job by its number. Thousands may wait, so no status is
+    kept meanwhile.
     """
 
-    __slots__ = ("_again", "_seconds", "_status", "_waiter", "_waiters")
+    __slots__ = ("_at",)
 
-    def __init__(self, waiters: Waiters, status: Status, seconds: float, again: Callable[[Status], Status]) -> None:
-        self._waiters = waiters
-        self._status = status
-        self._seconds = seconds
-        self._again = again
-        self._waiter: Waiter | None = None
+    def __init__(self, waiters: Waiters, sequence: int, seconds: float, at: Callable[[int], Status]) -> None:
+        super().__init__(waiters, sequence, slot_of(seconds), int)
+        self._at = at
 
     def when_known(self, wake: Callable[[], object]) -> None:
         """Have ``wake`` called when the job ends, when the time is up, or when a drain begins."""
-        self._waiter = self._waiters.add(self._status.sequence, self._seconds, wake)
+        self.wake = wake
+        self._waiters.put(self)
 
     def value(self) -> Status:
         """Return the present status of the job."""
-        return self._again(self._status)
-
-    def hurry(self) -> None:
-        """Wake now."""
-        if self._waiter is not None:
-            self._waiter.hurry()
-
-    def cancel(self) -> None:
-        """Wait no more."""
-        if self._waiter is not None:
-            self._waiter.cancel()
+        return self._at(self.sequence)
 
 
 class BatchFinished(Later[BatchStatus]):

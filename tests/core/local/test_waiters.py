@@ -148,7 +148,7 @@ def test_a_job_is_told_as_it_is_when_it_is_asked_for() -> None:
     async def test(_: Jumping) -> None:
         waiters, woken = Waiters(), list[int]()
         known = bare(State.RUNNING, 7, b"seven")
-        later = Finished(waiters, known, 5.0, lambda before: bare(State.FAILED, before.sequence, before.id))
+        later = Finished(waiters, known.sequence, 5.0, lambda sequence: bare(State.FAILED, sequence, known.id))
         # Nobody waits before ``when_known``.
         later.hurry()
         later.cancel()
@@ -159,10 +159,10 @@ def test_a_job_is_told_as_it_is_when_it_is_asked_for() -> None:
         waiters.ended(7)
         assert woken == [1]
         assert (later.value().state, later.value().id) == (State.FAILED, b"seven")
-        later = Finished(waiters, known, 5.0, lambda before: before)
+        later = Finished(waiters, known.sequence, 5.0, lambda _: known)
         later.when_known(lambda: woken.append(2))
         later.cancel()
-        later = Finished(waiters, known, 5.0, lambda before: before)
+        later = Finished(waiters, known.sequence, 5.0, lambda _: known)
         later.when_known(lambda: woken.append(3))
         later.hurry()
         assert (woken, later.value(), len(waiters)) == ([1, 3], known, 0)
