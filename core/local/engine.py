@@ -83,7 +83,7 @@ class LocalEngine:
         self.active: Active
         kept, most = config.retention, config.queue.size + config.workers
         if journal is not None:
-            # 10 ms with the journal itself, which a server in memory mode does not import.
+            # 12 ms with the journal itself, which a server in memory mode does not import.
             from headway.core.local.durable import Durable
 
             waiting = journal.found.waiting()
