@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import importlib
+import sys
+from collections.abc import Callable
+
 import orjson
+from headway.core.apart import apart
 from headway.protocol.api.service import Service
+from headway.protocol.api.stats import summary
 from headway.protocol.http.request import Request
-from headway.protocol.http.responses import JSON, STATUS_LINES, bodiless, complete
+from headway.protocol.http.responses import JSON, STATUS_LINES, Answer, Held, bodiless, complete
+
+# The module that only a scrape needs.
+METRICS = "headway.protocol.api.metrics"
 
 
 def healthz(service: Service, request: Request, _: bytes) -> bytes:
@@ -29,21 +39,44 @@ def _plain(service: Service, request: Request, code: int, body: bytes) -> bytes:
 
 def stats(service: Service, request: Request, _: bytes) -> bytes:
     """GET /stats: the counts, JSON."""
-    from headway.protocol.api import metrics  # 14 ms: see below
-
     head = STATUS_LINES[200] + service.clock.fields
     if request.method == b"HEAD":
         return bodiless(head, JSON)
-    body = orjson.dumps(metrics.summary(service), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    body = orjson.dumps(summary(service), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     return complete(head, JSON, body, bodiless=False)
 
 
-def exposition(service: Service, request: Request, _: bytes) -> bytes:
+def exposition(service: Service, request: Request, _: bytes) -> Answer | Held:
     """GET /metrics: the counts and histograms, Prometheus text."""
-    # 14 ms with prometheus_client, which brings an HTTP server of its own, and email. The first scrape pays them.
+    if METRICS not in sys.modules:
+        return Held(Imported(METRICS), lambda: _exposed(service, request))
+    return _exposed(service, request)
+
+
+def _exposed(service: Service, request: Request) -> bytes:
+    # 14 ms with prometheus_client, which brings an HTTP server of its own, and email. No start needs it.
     from headway.protocol.api import metrics
 
     head = STATUS_LINES[200] + service.clock.fields
     if request.method == b"HEAD":
         return bodiless(head, metrics.MEDIA_TYPE)
     return complete(head, metrics.MEDIA_TYPE, metrics.exposition(service), bodiless=False)
+
+
+class Imported:
+    """Holds an answer until a module was imported, in a thread: the loop has its turns meanwhile."""
+
+    __slots__ = ("_task",)
+
+    def __init__(self, module: str) -> None:
+        self._task = asyncio.ensure_future(apart(lambda: importlib.import_module(module)))
+
+    def when_known(self, wake: Callable[[], object]) -> None:
+        """Have ``wake`` called when it was imported. The answer meets what went wrong."""
+        self._task.add_done_callback(lambda task: (task.exception(), wake()))
+
+    def hurry(self) -> None:
+        """Go on: it is imported in a moment."""
+
+    def cancel(self) -> None:
+        """Import it all the same, for the next client."""

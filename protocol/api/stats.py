@@ -1,0 +1,52 @@
+"""The counts, as ``GET /stats`` shows them."""
+
+from __future__ import annotations
+
+from headway.core.job import State
+from headway.core.stats import JournalCounts
+from headway.protocol.api.service import Service
+
+
+def summary(service: Service) -> dict[str, object]:
+    """Return the counts as /stats shows them; times in seconds, sizes in bytes."""
+    counts, connections = service.engine.counts(), service.connections
+    workers, journal = counts.workers, counts.journal
+    return {
+        "jobs": {state.name.lower(): counts.jobs[state] for state in State if State.EMPTY < state < State.EXPIRED},
+        "waiting": counts.waiting,
+        "queue_size": counts.queue_size,
+        "payload_bytes": counts.payload_bytes,
+        "oldest_queued_seconds": round(counts.oldest_queued_s, 3),
+        "retries": counts.retries,
+        "rejections": dict(connections.rejections),
+        "run_mean_seconds": round(counts.run_mean_s, 6),
+        "results": {
+            "kept": counts.results_kept,
+            "bytes": counts.results_bytes,
+            "max_bytes": counts.results_max_bytes,
+            "evicted": counts.results_evicted,
+        },
+        "board": {"rows": counts.rows, "bytes": counts.memory_bytes},
+        "workers": {
+            "count": workers.count,
+            "idle": workers.idle,
+            "replacements": workers.replacements,
+            "lost_threads": workers.lost_threads,
+        },
+        "journal": None if journal is None else _journal_summary(journal),
+        "connections": len(connections.open),
+        "unanswered_bytes": connections.unanswered.used_bytes,
+        "untaken_bytes": connections.untaken.used_bytes,
+        "waiting_clients": counts.waiting_clients,
+        "draining": counts.draining,
+    }
+
+
+def _journal_summary(journal: JournalCounts) -> dict[str, object]:
+    return {
+        "commits": journal.commits,
+        "pending": journal.pending,
+        "expired": journal.expired,
+        "bytes": journal.size_bytes,
+        "full": journal.full,
+    }
