@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from headway.core.board.batches import Batches
 from headway.core.interface import Later
@@ -84,7 +84,7 @@ class Waiters:
 
     def release(self) -> None:
         """Wake all."""
-        in_slices(map(self._wake_if_there, [waiter for waiters in self._by_slot.values() for waiter in waiters]))
+        in_slices(self._wake_all(list(self._by_slot.values())))
 
     def remove(self, waiter: Waiter) -> bool:
         """Take out a waiter; False if it is not here any more."""
@@ -108,6 +108,13 @@ class Waiters:
         self.remove(waiter)
         waiter.wake()
 
+    def _wake_all(self, slots: list[set[Waiter]]) -> Iterator[None]:
+        """Wake the waiters of these slots, one a step."""
+        for waiters in slots:
+            for waiter in list(waiters):
+                self._wake_if_there(waiter)
+                yield
+
     def _wake_if_there(self, waiter: Waiter) -> None:
         """Wake one of many, unless it was woken or cancelled while those before it were."""
         if self.remove(waiter):
@@ -116,8 +123,7 @@ class Waiters:
     def _turn(self) -> None:
         self._timer = None
         now = int(time.monotonic() / SLOT_S)
-        due = [waiter for slot, waiters in self._by_slot.items() if slot <= now for waiter in waiters]
-        in_slices(map(self._wake_if_there, due))
+        in_slices(self._wake_all([waiters for slot, waiters in self._by_slot.items() if slot <= now]))
         if self._by_slot and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(SLOT_S, self._turn)
 
