@@ -182,7 +182,9 @@ class Workers:
             self.wake()
 
     def _give_up(self, attempt: Attempt) -> None:
-        """Take the place of an attempt whose coroutine does not stop."""
+        """Take the place of an attempt whose coroutine has not stopped."""
+        if attempt not in self.attempts:
+            return
         self.attempts.discard(attempt)
         self.replacements += 1
         log.error("task %s ignored its cancellation and was given up", attempt.name)
@@ -241,7 +243,10 @@ class Workers:
                 attempt.deadline = now + GRACE_S
                 attempt.interrupt(overtime(attempt.job, now))
             else:
-                self._give_up(attempt)
+                # After the callbacks that are due. If the loop was late, one of them may be the
+                # cancellation itself.
+                attempt.deadline = inf
+                self.loop.call_soon(self._give_up, attempt)
         soonest = min(self.attempts, key=lambda attempt: attempt.deadline, default=None)
         if soonest is not None and soonest.deadline < inf:
             self._set_deadline(soonest, soonest.deadline)
