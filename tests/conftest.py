@@ -26,15 +26,6 @@ sys.dont_write_bytecode, sys.pycache_prefix = False, BYTECODE["PYTHONPYCACHEPREF
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 Start = Callable[..., Server]
-# Files whose tests wait most, in the order of their seconds. They begin first, so that no worker is left alone with one
-# of them at the end.
-LONGEST = ("logs", "full_disk", "clocks", "durable", "deploy", "kill_points", "room", "journal", "restarts", "crash")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest files first; workers take files in this order."""
-    order = {f"test_{name}.py": at for at, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
 @pytest.fixture(scope="session")

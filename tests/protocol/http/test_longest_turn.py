@@ -194,13 +194,13 @@ async def held_answers(told: Timed) -> None:
         woken += 1
 
     status = told.engine.reading.at(job)
-    waiting = [told.engine.wait(status, 100) for _ in range(20_000)]
+    waiting = [told.engine.wait(status, 100) for _ in range(10_000)]
     for later in waiting:
         later.when_known(wake)
     waiting[7].cancel()
     await told.begin()
     told.engine.active.waiters.release()
-    await told.until(lambda: woken == 19_999)
+    await told.until(lambda: woken == 9_999)
 
 
 async def clients_whose_answers_were_held(told: Timed) -> None:
