@@ -106,6 +106,16 @@ class PolledRows(Protocol):
         """Whether the finished job in ``row`` can still be read."""
 
 
+class PolledPromises(Protocol):
+    """When clients poll again (core/retry_after/promises.py)."""
+
+    def ahead(self, row: int) -> int:
+        """Return how many jobs will be taken before the queued one in ``row``."""
+
+    def retry_after_ms(self, row: int, word: int, ahead: int, now: float) -> int:
+        """Return the milliseconds until the client polls again, and promise it that poll."""
+
+
 class Polled(Protocol):
     """The rows of an engine that has them in this process, for the loop that answers polls."""
 
@@ -116,11 +126,9 @@ class Polled(Protocol):
     def board(self) -> PolledRows:
         """The columns."""
 
-    def ahead(self, row: int) -> int:
-        """Return how many jobs will be taken before the queued one in ``row``."""
-
-    def retry_after_ms(self, row: int, word: int, ahead: int, now: float) -> int:
-        """Return the milliseconds until the client polls again, and promise it that poll."""
+    @property
+    def promises(self) -> PolledPromises:
+        """The times of the next polls."""
 
 
 class Engine(Protocol):

@@ -7,7 +7,7 @@ from headway.core.job import Reason, State
 
 
 class Status(msgspec.Struct, gc=False):
-    """All facts about a job at one moment. Times are of time.monotonic, in seconds; 0.0: not yet."""
+    """All facts about a job at one moment. Times are of time.time, in seconds. 0.0: not yet."""
 
     state: int
     sequence: int

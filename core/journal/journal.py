@@ -131,6 +131,7 @@ class Journal:
 
     def end(
         self,
+        *,
         sequence: int,
         state: int,
         attempt: int,

@@ -1,9 +1,9 @@
-"""The unfinished jobs, from their submission to their end.
+"""The unfinished jobs, from their submission to their end: each decision about one is made here.
 
-``begin`` starts a job, a worker claims it, the end of an attempt settles it, and it is tried again
-or ended. Deadlines and delays act on it in between. Every change of state goes through the board.
-This file decides the change. All of it runs on one event loop and none of it awaits, so each call
-sees and leaves the board whole.
+A job waits for its turn, a worker claims it, the end of an attempt settles it, and it is tried
+again or ended. Deadlines and delays act on it in between. ``changes`` carries out each decision: at
+once in memory, with a journal once it is on disk. Every change of state goes through the board. All
+of this runs on one event loop and none of it awaits, so each call sees and leaves the board whole.
 
 One timer serves all delays and deadlines: it is set for the earliest.
 """
@@ -14,8 +14,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterator
 from math import inf
 from threading import get_ident
 
@@ -26,7 +25,7 @@ from headway.core.board.results import Results
 from headway.core.config import Config
 from headway.core.ids import COUNT_MASK, Ids
 from headway.core.job import Job, Reason, State
-from headway.core.local.uncommitted import Uncommitted
+from headway.core.local.changes import Changes
 from headway.core.local.waiters import Waiters
 from headway.core.processes.pool import pool_for
 from headway.core.queue.queue import Queue
@@ -83,10 +82,7 @@ class Active:
         self.workers = Workers(
             config.workers,
             config.results.max_result_bytes,
-            self._claim,
-            self._settle,
-            self.queue.release,
-            self._context,
+            self,
             Lane(config.jobs.run_in),
             pool_for(config, registry),
         )
@@ -95,8 +91,8 @@ class Active:
         # The deadlines of waiting jobs, at which these fail.
         self.deadlines = Schedule()
         self.waiters = Waiters()
-        # By sequence number, in the order of the changes. Always empty without a journal.
-        self._uncommitted: dict[int, Uncommitted] = {}
+        # Set by the maker: it needs this object to act on.
+        self.changes: Changes
         # Set when there is no job, while a call waits for that.
         self._none: asyncio.Event | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -106,42 +102,12 @@ class Active:
         return len(self.jobs)
 
     def start(self, on_fatal: Callable[[str], object]) -> None:
-        """Start the workers on the running loop.
+        """Start the workers on the running loop, and go on with the jobs of before.
 
-        ``on_fatal`` is called when no job can be kept any more.
+        ``on_fatal`` gets a line when no job can be kept any more.
         """
         self.workers.start()
-
-    def together(self) -> AbstractContextManager[None]:
-        """Have all jobs begun within it accepted, or rejected, as one: in memory they are."""
-        return nullcontext()
-
-    def expire(self, now: float) -> Iterable[object]:
-        """Delete the jobs that retention has given up. In memory their rows are used again."""
-        return ()
-
-    def uncommitted(self, sequence: int) -> Uncommitted | None:
-        """Return the last change of a job while it is not on disk. No client may hear of it before."""
-        return self._uncommitted.get(sequence)
-
-    def last_uncommitted(self, sequences: Sequence[int]) -> Uncommitted | None:
-        """Return the last of these jobs' changes to be committed, or None if all are."""
-        changes = [self._uncommitted[sequence] for sequence in sequences if sequence in self._uncommitted]
-        return max(changes, key=lambda change: change.number, default=None)
-
-    async def finish(self, timeout_s: float) -> int:
-        """Wait until all jobs have finished. Return how many have not."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self.wait_for_none(), timeout_s)
-        return len(self)
-
-    @property
-    def full(self) -> bool:
-        """Whether the disk has no room for changes. In memory nothing goes there."""
-        return False
-
-    def resume(self) -> None:
-        """Go on after a ``finish`` that failed. In memory everything has gone on anyway."""
+        self.changes.start(on_fatal)
 
     async def wait_for_none(self) -> None:
         """Wait until there is no active job."""
@@ -154,92 +120,33 @@ class Active:
         if self._timer is not None:
             self._timer.cancel()
         await self.workers.stop()
+        self.changes.put_back()
 
-    async def close(self) -> None:
-        """Close the place where the jobs are kept. In memory there is none."""
+    # For the changes: their effects.
 
-    def begin(self, job: Job, delay: float, now: float, key: Key | None = None) -> None:
-        """Let a job that has its row wait for its turn. ``key`` is for clients that submit it again."""
-        self._let_wait(job, delay, now, key)
-        self.workers.wake()
+    def keep_key(self, job: Job, key: Key, now: float) -> None:
+        """Answer with ``job`` whoever submits it again under ``key``."""
+        self.keys.put(key.text, Keyed(job.sequence, key.digest, now, job.batch & COUNT_MASK))
 
-    def _let_wait(self, job: Job, delay: float, now: float, key: Key | None) -> None:
-        if key is not None:
-            self.keys.put(key.text, Keyed(job.sequence, key.digest, now, job.batch & COUNT_MASK))
+    def let_wait(self, job: Job, delay: float, now: float) -> None:
+        """Let a job that has its row wait for its turn. The caller wakes the workers."""
         self.jobs[job.sequence] = job
         if job.deadline < inf:
             self.deadlines.add(job.sequence, job.deadline)
             if job.deadline < self._timer_at:
-                self._set_timer()
+                self.set_timer()
         if delay:
             self._delay(job.sequence, now + delay)
         else:
             self.queue.push(job.sequence)
 
-    def cancel(self, sequence: int) -> None:
-        """End a job that waits or runs."""
-        job = self.jobs[sequence]
-        if self.board.state(sequence) == State.RUNNING:
-            self.workers.cancel(job)
-        else:
-            self.queue.remove(sequence)
-        self._end(job, State.CANCELLED, time.monotonic())
-
-    def forget(self, sequence: int) -> None:
+    def show_forgotten(self, sequence: int) -> None:
         """Forget the result of a finished job."""
         self.results.forget(sequence)
         # It had a result, which is gone. Without this the result would be ``null``.
         self.board.has_result[self.board.at(sequence)] = 1
 
-    def _claim(self, now: float) -> Job | None:
-        if self.workers.processes is not None:
-            self._process_limit.most = self.workers.processes.up
-        sequence = self.queue.claim()
-        if not sequence:
-            return None
-        board = self.board
-        row = board.move(sequence, RUNNING, now)
-        self.stats.wait.add(now - (board.due[row] or board.submitted[row]))
-        self.estimate.began(board.task[row], now, sequence)
-        return self.jobs[sequence]
-
-    def _settle(self, job: Job, outcome: Outcome, now: float) -> None:
-        """End an attempt: try again, or end the job."""
-        board = self.board
-        ran = now - board.started[board.at(job.sequence)]
-        self.stats.run.add(ran)
-        self.estimate.observe(job.task.index, ran, now, job.sequence)
-        if outcome.state is FAILED:
-            self._try_again_or_fail(job, outcome, now)
-            return
-        self._end(job, outcome.state, now, outcome.result)
-
-    def _try_again_or_fail(self, job: Job, outcome: Outcome, now: float) -> None:
-        board, row = self.board, self.board.at(job.sequence)
-        attempt = board.attempt(row)
-        outcome.log(self.ids.write(job.sequence, board.tag[row]).decode(), job.task.name, attempt)
-        delay = self._backoff(attempt) if outcome.retry_delay is None else outcome.retry_delay
-        if not outcome.may_retry or attempt > job.terms.retries:
-            self._fail(job, outcome.reason, outcome.error, now)
-        elif now + delay >= job.deadline:
-            self._fail(job, Reason.DEADLINE, f"{outcome.error} (and its deadline leaves no time to try again)", now)
-        else:
-            self.board.move(job.sequence, State.RETRYING, now)
-            self._delay(job.sequence, now + delay)
-            self.stats.retries += 1
-
-    def _fail(self, job: Job, reason: Reason, error: str, now: float) -> None:
-        self._end(job, FAILED, now, Result(error), reason)
-
-    def _end(
-        self, job: Job, state: State, now: float, result: Result | None = None, reason: Reason = Reason.NONE
-    ) -> None:
-        """End a job for good. Every job comes here once."""
-        if job.deadline < inf:
-            self.deadlines.remove(job.sequence)
-        self._show_end(job, state, now, result, reason)
-
-    def _show_end(self, job: Job, state: State, now: float, result: Result | None, reason: Reason) -> None:
+    def show_end(self, job: Job, state: State, now: float, result: Result | None, reason: Reason) -> None:
         """Let clients see the end of a job."""
         board, sequence = self.board, job.sequence
         if result is not None:
@@ -255,6 +162,86 @@ class Active:
         if self._none is not None and not self.jobs:
             self._none.set()
 
+    # For the workers.
+
+    def claim(self, now: float) -> Job | None:
+        """Return a job that begins now, or None."""
+        if not self.changes.may_claim:
+            return None
+        if self.workers.processes is not None:
+            self._process_limit.most = self.workers.processes.up
+        sequence = self.queue.claim()
+        if not sequence:
+            return None
+        board = self.board
+        row = board.move(sequence, RUNNING, now)
+        self.stats.wait.add(now - (board.due[row] or board.submitted[row]))
+        self.estimate.began(board.task[row], now, sequence)
+        self.changes.claimed(sequence, row)
+        return self.jobs[sequence]
+
+    def release(self, job: Job) -> None:
+        """Note that an attempt less runs at the task of ``job``."""
+        self.queue.release(job.task.index)
+
+    def settle(self, job: Job, outcome: Outcome, now: float) -> None:
+        """End an attempt: try again, or end the job."""
+        if not self.changes.keeps_back(job, outcome, now):
+            self.decide(job, outcome, now)
+
+    def context(self, job: Job) -> Context:
+        """Return the context for an attempt at a job that was claimed."""
+        board, row, loop = self.board, self.board.at(job.sequence), asyncio.get_running_loop()
+        attempt, own_thread = board.attempt(row), get_ident()
+
+        def report(percent: int) -> None:
+            # The board has one writer, the loop. To wake it costs more than to write.
+            if get_ident() == own_thread:
+                board.report(job.sequence, attempt, percent, time.monotonic())
+            else:
+                loop.call_soon_threadsafe(board.report, job.sequence, attempt, percent, time.monotonic())
+
+        return Context(self.ids.write(job.sequence, board.tag[row]).decode(), attempt, report)
+
+    # Decisions.
+
+    def decide(self, job: Job, outcome: Outcome, now: float) -> None:
+        """Try again, or end the job, after an attempt with this outcome."""
+        board = self.board
+        ran = now - board.started[board.at(job.sequence)]
+        self.stats.run.add(ran)
+        self.estimate.observe(job.task.index, ran, now, job.sequence)
+        if outcome.state is FAILED:
+            self._try_again_or_fail(job, outcome, now)
+            return
+        self.end(job, outcome.state, now, outcome.result)
+
+    def _try_again_or_fail(self, job: Job, outcome: Outcome, now: float) -> None:
+        board, row = self.board, self.board.at(job.sequence)
+        attempt = board.attempt(row)
+        outcome.log(self.ids.write(job.sequence, board.tag[row]).decode(), job.task.name, attempt)
+        delay = self._backoff(attempt) if outcome.retry_delay is None else outcome.retry_delay
+        if not outcome.may_retry or attempt > job.terms.retries:
+            self._fail(job, outcome.reason, outcome.error, now)
+        elif now + delay >= job.deadline:
+            self._fail(job, Reason.DEADLINE, f"{outcome.error} (and its deadline leaves no time to try again)", now)
+        else:
+            self.board.move(job.sequence, State.RETRYING, now)
+            self._delay(job.sequence, now + delay)
+            self.stats.retries += 1
+            self.changes.retry(job.sequence)
+
+    def _fail(self, job: Job, reason: Reason, error: str, now: float) -> None:
+        self.end(job, FAILED, now, Result(error), reason)
+
+    def end(
+        self, job: Job, state: State, now: float, result: Result | None = None, reason: Reason = Reason.NONE
+    ) -> None:
+        """End a job for good."""
+        if job.deadline < inf:
+            self.deadlines.remove(job.sequence)
+        self.changes.end(job, state, now, result, reason)
+
     def _backoff(self, attempt: int) -> float:
         """Return the seconds before the attempt after ``attempt``.
 
@@ -266,9 +253,9 @@ class Active:
     def _delay(self, sequence: int, due: float) -> None:
         self.queue.delay(sequence, due)
         if due < self._timer_at:
-            self._set_timer()
+            self.set_timer()
 
-    def _set_timer(self) -> None:
+    def set_timer(self) -> None:
         """Have ``_act_in_time`` called when the next job is due or at its deadline."""
         due = min(self.queue.delayed.next, self.deadlines.next)
         if due < self._timer_at:
@@ -290,7 +277,7 @@ class Active:
         except Exception:
             log.exception("jobs that were due could not be handled")
         self._timer_at = inf
-        self._set_timer()
+        self.set_timer()
 
     def _do_what_is_due(self, now: float) -> Iterator[None]:
         while overdue := self.deadlines.take(now, 1):
@@ -306,19 +293,6 @@ class Active:
             self.queue.push(sequence)
             self.workers.wake()
             yield
-
-    def _context(self, job: Job) -> Context:
-        board, row, loop = self.board, self.board.at(job.sequence), asyncio.get_running_loop()
-        attempt, own_thread = board.attempt(row), get_ident()
-
-        def report(percent: int) -> None:
-            # The board has one writer, the loop. To wake it costs more than to write.
-            if get_ident() == own_thread:
-                board.report(job.sequence, attempt, percent, time.monotonic())
-            else:
-                loop.call_soon_threadsafe(board.report, job.sequence, attempt, percent, time.monotonic())
-
-        return Context(self.ids.write(job.sequence, board.tag[row]).decode(), attempt, report)
 
 
 def _limits(config: Config, registry: Registry, processes: Limit, threads: Limit) -> list[tuple[Limit, ...]]:

@@ -69,7 +69,12 @@ class Admission:
             raise UnknownTaskError([("task", self._not_known(submission))])
         active = self._active
         queue, size_bytes = active.queue, len(submission.payload)
-        if self.draining or active.full or queue.room < 1 or queue.payload_bytes + size_bytes > self._payloads_most:
+        if (
+            self.draining
+            or active.changes.full
+            or queue.room < 1
+            or queue.payload_bytes + size_bytes > self._payloads_most
+        ):
             self.check_room(1, size_bytes)
         state = EMPTY if self._unseen else SCHEDULED if submission.delay else QUEUED
         sequence = self._board.open(state, self._ids.tag, task.index, submission.priority, now)
@@ -98,7 +103,7 @@ class Admission:
             now,
         )
         batch = word(first, count)
-        with self._active.together():
+        with self._active.changes.together():
             for sequence, (task, submission) in enumerate(zip(tasks, submissions, strict=True), first):
                 self._begin(sequence, task, submission, now, key, batch)
                 # The key stands for the batch, and is kept with the first of its jobs.
@@ -115,7 +120,7 @@ class Admission:
         terms = Terms.of(submission, task, self._config.jobs.timeout, self._config.jobs.retries)
         job = Job(sequence, task, bytes(submission.payload), terms, terms.end(now), batch)
         self._active.queue.payload_bytes += len(job.payload)
-        self._active.begin(job, submission.delay, now, key)
+        self._active.changes.begin(job, submission.delay, now, key)
 
     def keyed(self, key: Key) -> Keyed | None:
         """Return the job, or the batch, that came under ``key``, or None if none did.
@@ -147,7 +152,7 @@ class Admission:
         state = EMPTY if self._unseen else QUEUED
         sequence = board.open(state, self._ids.tag, old.task.index, board.priority[row], now)
         self._active.queue.payload_bytes += len(old.payload)
-        self._active.begin(Job(sequence, old.task, old.payload, old.terms, old.terms.end(now)), 0.0, now, key)
+        self._active.changes.begin(Job(sequence, old.task, old.payload, old.terms, old.terms.end(now)), 0.0, now, key)
         return sequence
 
     def _failed(self, status: Status, saved: Saved | None) -> Job | None:
@@ -170,7 +175,7 @@ class Admission:
         """
         if self.draining:
             raise DrainingError(self._active.estimate.later(SUCCESSOR_S, time.monotonic()))
-        if self._active.full:
+        if self._active.changes.full:
             raise JournalFullError
         room = self._active.queue.room
         if room < count:

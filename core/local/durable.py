@@ -1,10 +1,10 @@
-"""The active jobs with a journal: clients see only facts that are on disk.
+"""Changes with a journal: clients see only facts that are on disk.
 
-A submitted job has a row that is EMPTY until its submission is committed. Then it begins, and its
-client is answered. A job that has ended looks as before until its end is committed. Changes between
-the two are *uncommitted*. An attempt that begins is counted first (``attempts``) and not written
-down: until its end the job is queued on disk. That it is to be made again is written down, and
-nobody waits for it.
+A submitted job has a row that is EMPTY until its submission is committed. Then it waits for its
+turn, and its client is answered. A job that has ended looks as before until its end is committed.
+Changes between the two are *uncommitted*. An attempt that begins is counted first (``attempts``) and
+not written down: until its end the job is queued on disk. That it is to be made again is written
+down, and nobody waits for it.
 
 A client's request, a DELETE as well as a submission, acts when it is committed: a running job is
 interrupted then, and a result forgotten. So with a full disk it can be refused, and has had no
@@ -19,22 +19,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from math import inf
 
-from headway.core.board.board import Board
-from headway.core.board.idempotency import Key, Keyed
+from headway.core.board.idempotency import Key
 from headway.core.board.rows import ATTEMPT_MAX, ATTEMPT_SHIFT
-from headway.core.config import Config
-from headway.core.ids import COUNT_MASK, Ids
 from headway.core.job import Job, Reason, State, encode_terms
 from headway.core.journal.attempts import Attempts
 from headway.core.journal.journal import Journal
 from headway.core.local.active import PAST_DEADLINE, Active
 from headway.core.local.uncommitted import Uncommitted
 from headway.core.slices import in_slices
-from headway.core.tasks.registry import Registry
 from headway.core.tasks.result import Result
 from headway.core.work.outcome import Outcome
 
@@ -45,17 +41,18 @@ DEATHS_MOST = 2
 LOOK_S = 0.005
 
 
-class Durable(Active):
-    """Active jobs whose changes are written to ``journal``."""
+class Durable:
+    """Writes the changes of ``active`` to ``journal``, and lets them take effect once committed."""
 
-    def __init__(
-        self, config: Config, registry: Registry, keys: Ids, board: Board, journal: Journal, waiting: int
-    ) -> None:
-        super().__init__(config, registry, keys, board, waiting)
+    def __init__(self, active: Active, journal: Journal) -> None:
+        self._active = active
+        self._board = active.board
         self.journal = journal
         self.attempts = Attempts(journal.path)
         # The journal's clock when time.monotonic is 0.
         self._epoch = journal.found.epoch
+        # By sequence number, in the order of the changes.
+        self._uncommitted: dict[int, Uncommitted] = {}
         # (change, job): the change by which an attempt of the job is in the journal.
         self._retried: deque[tuple[int, int]] = deque()
         # The last change that is on disk, and whether changes are being shown.
@@ -63,62 +60,54 @@ class Durable(Active):
         self._is_showing = False
         # The place of the job that ended last. Its end may be uncommitted.
         self._ended = 0
-        # Kept, because ``make bench-journal`` shows the cost of ``super()`` for each job.
-        self._claim_now, self._show_end_now = super()._claim, super()._show_end
-        self._settle_now, self._forget_now = super()._settle, super().forget
         # For jobs that are being cancelled: the outcome of an attempt that ended meanwhile, and its
         # time.
-        self._settled: dict[int, tuple[Outcome, float]] = {}
+        self._kept_back: dict[int, tuple[Outcome, float]] = {}
         # A worker got no job because the journal had no room.
         self._turned_away = False
         self._closing = False
         # Unfinished jobs, with their states and due times.
         self._restored: list[tuple[Job, int, float]] = []
 
-    def restore(self, job: Job, state: int, due: float) -> None:
-        """Keep an unfinished job, in ``state``, for ``start``. Its row has been restored."""
-        self._restored.append((job, state, due))
-        self.queue.payload_bytes += len(job.payload)
-
-    def start(self, on_fatal: Callable[[str], object]) -> None:
-        """Start the workers and the journal, and go on with the jobs that were restored."""
-        super().start(on_fatal)
-        self.journal.run(asyncio.get_running_loop(), self._committed, self._no_room, on_fatal)
-        self._ended = self.board.ended_total
-        now = time.monotonic()
-        restored, self._restored = self._restored, []
-        for job, state, due in restored:
-            attempt = self.board.attempt(self.board.at(job.sequence))
-            if now >= job.deadline:
-                self.jobs[job.sequence] = job
-                self._end(job, State.FAILED, now, Result(PAST_DEADLINE), Reason.DEADLINE)
-            elif state in (State.SCHEDULED, State.RETRYING):
-                super().begin(job, max(due - now, 1e-6), now)
-            elif state == State.RUNNING and attempt > job.terms.retries + DEATHS_MOST:
-                text = f"was running when the server died, and {attempt} attempts were begun"
-                self.jobs[job.sequence] = job
-                self._end(job, State.FAILED, now, Result(text), Reason.CRASHED)
-            else:
-                super().begin(job, 0.0, now)
-
     @property
     def full(self) -> bool:
         """Whether the journal has no room."""
         return self.journal.full
 
+    @property
+    def may_claim(self) -> bool:
+        """Whether the journal has room, and the server is not about to end."""
+        if self._closing:
+            return False
+        if self.journal.full or self.attempts.full:
+            self._turned_away = True
+            return False
+        return True
+
+    def uncommitted(self, sequence: int) -> Uncommitted | None:
+        """Return the last change of a job while it is not on disk."""
+        return self._uncommitted.get(sequence)
+
+    def last_uncommitted(self, sequences: Sequence[int]) -> Uncommitted | None:
+        """Return the last of these jobs' changes to be committed, or None if all are."""
+        changes = [self._uncommitted[sequence] for sequence in sequences if sequence in self._uncommitted]
+        return max(changes, key=lambda change: change.number, default=None)
+
+    # Of clients.
+
     def together(self) -> AbstractContextManager[None]:
         """Have all jobs begun within it committed, or rejected, as one."""
         return self.journal.together()
 
-    def begin(self, job: Job, delay: float, now: float, key: Key | None = None) -> None:
-        """Write down a job. It begins when it is committed."""
+    def begin(self, job: Job, delay: float, now: float, key: Key | None) -> None:
+        """Write down a job. It waits for its turn once it is committed."""
         sequence, epoch = job.sequence, self._epoch
         change = self.journal.submit(
             sequence=sequence,
             state=State.SCHEDULED if delay else State.QUEUED,
             task=job.task.name,
             payload=job.payload,
-            priority=self.board.priority[self.board.at(sequence)],
+            priority=self._board.priority[self._board.at(sequence)],
             due=now + delay + epoch if delay else None,
             terms=encode_terms(job.terms),
             submitted=now + epoch,
@@ -126,131 +115,129 @@ class Durable(Active):
             digest=None if key is None else key.digest,
             batch=job.batch or None,
         )
-        self.queue.reserved += 1
-        self._uncommitted[sequence] = Uncommitted(change, self._begin_now, (job, delay, now, key), self._begin_never)
+        self._active.queue.reserved += 1
+        self._uncommitted[sequence] = Uncommitted(change, self._show_begun, (job, delay, now, key), self._begin_never)
         if key is not None:
-            self.keys.put(key.text, Keyed(sequence, key.digest, now, job.batch & COUNT_MASK))
+            self._active.keep_key(job, key, now)
 
-    def _begin_now(self, job: Job, delay: float, now: float, _: Key | None) -> None:
-        self.queue.reserved -= 1
-        self.board.show(job.sequence, State.SCHEDULED if delay else State.QUEUED)
-        self._let_wait(job, delay, now, None)
+    def _show_begun(self, job: Job, delay: float, now: float, _: Key | None) -> None:
+        self._active.queue.reserved -= 1
+        self._board.show(job.sequence, State.SCHEDULED if delay else State.QUEUED)
+        self._active.let_wait(job, delay, now)
 
     def _begin_never(self, job: Job, _delay: float, _now: float, key: Key | None) -> None:
         """Undo a refused submission: its row stays EMPTY."""
-        self.queue.reserved -= 1
-        self.queue.payload_bytes -= len(job.payload)
+        self._active.queue.reserved -= 1
+        self._active.queue.payload_bytes -= len(job.payload)
         if key is not None:
-            self.keys.forget(key.text)
+            self._active.keys.forget(key.text)
 
-    def cancel(self, sequence: int) -> None:
+    def cancel(self, sequence: int, now: float) -> None:
         """End a job that waits now, or one that runs once that is committed.
 
         A job with an uncommitted change is left alone.
         """
         if sequence in self._uncommitted:
             return
-        job, board, row, now = self.jobs[sequence], self.board, self.board.at(sequence), time.monotonic()
+        board, active = self._board, self._active
+        job, row = active.jobs[sequence], board.at(sequence)
         if board.state(sequence) != State.RUNNING:
-            self.queue.remove(sequence)
-            self.deadlines.remove(sequence)
+            active.queue.remove(sequence)
+            active.deadlines.remove(sequence)
         self._ended += 1
         started = board.started[row]
         change = self.journal.cancel(
             sequence, board.attempt(row), started + self._epoch if started else None, now + self._epoch, self._ended
         )
-        self._uncommitted[sequence] = Uncommitted(change, self._cancel_now, (job, now, self._ended), self._cancel_never)
+        self._uncommitted[sequence] = Uncommitted(
+            change, self._show_cancelled, (job, now, self._ended), self._cancel_never
+        )
 
-    def _cancel_now(self, job: Job, now: float, place: int) -> None:
-        if self.board.state(job.sequence) == State.RUNNING:
-            self.deadlines.remove(job.sequence)
-            if self._settled.pop(job.sequence, None) is None:
-                self.workers.cancel(job)
-        self._end_now(place, job, State.CANCELLED, now, None, Reason.NONE)
+    def _show_cancelled(self, job: Job, now: float, place: int) -> None:
+        if self._board.state(job.sequence) == State.RUNNING:
+            self._active.deadlines.remove(job.sequence)
+            if self._kept_back.pop(job.sequence, None) is None:
+                self._active.workers.cancel(job)
+        self._show_end(place, (job, State.CANCELLED, now, None, Reason.NONE))
 
     def _cancel_never(self, job: Job, _now: float, _place: int) -> None:
         """Undo a refused cancellation: the job goes on."""
-        sequence, board = job.sequence, self.board
+        sequence, board, active = job.sequence, self._board, self._active
         state = board.state(sequence)
         if state == State.RUNNING:
-            if sequence in self._settled:
-                self._settle_now(job, *self._settled.pop(sequence))
+            if sequence in self._kept_back:
+                active.decide(job, *self._kept_back.pop(sequence))
             return
         if job.deadline < inf:
-            self.deadlines.add(sequence, job.deadline)
+            active.deadlines.add(sequence, job.deadline)
         if state == State.QUEUED:
-            self.queue.push(sequence)
-            self.workers.wake()
+            active.queue.push(sequence)
+            active.workers.wake()
         else:
-            self.queue.delay(sequence, board.due[board.at(sequence)])
-        self._set_timer()
-
-    def _settle(self, job: Job, outcome: Outcome, now: float) -> None:
-        if job.sequence in self._uncommitted:
-            # Its cancellation is uncommitted. If it is refused, the attempt ended so.
-            self._settled[job.sequence] = outcome, now
-        else:
-            self._settle_now(job, outcome, now)
+            active.queue.delay(sequence, board.due[board.at(sequence)])
+        active.set_timer()
 
     def forget(self, sequence: int) -> None:
         """Forget the result of a finished job, once that is committed."""
         if sequence not in self._uncommitted:
             change = self.journal.forget_result(sequence)
-            self._uncommitted[sequence] = Uncommitted(change, self._forget_now, (sequence,), self._forget_never)
+            self._uncommitted[sequence] = Uncommitted(
+                change, self._active.show_forgotten, (sequence,), self._forget_never
+            )
 
     def _forget_never(self, _: int) -> None:
         """Do nothing: a deletion was refused, and the result is still there."""
 
-    def _claim(self, now: float) -> Job | None:
-        if self._closing:
-            return None
-        if self.journal.full or self.attempts.full:
-            self._turned_away = True
-            return None
-        job = self._claim_now(now)
-        if job is not None:
-            sequence, board = job.sequence, self.board
-            self.attempts.note(sequence, board.live[board.at(sequence)] >> ATTEMPT_SHIFT & ATTEMPT_MAX)
-        return job
+    # Of attempts.
 
-    def _try_again_or_fail(self, job: Job, outcome: Outcome, now: float) -> None:
-        super()._try_again_or_fail(job, outcome, now)
-        if self.board.state(job.sequence) == State.RETRYING:
-            self._write_waiting(job.sequence, State.RETRYING)
+    def claimed(self, sequence: int, row: int) -> None:
+        """Count an attempt that begins, in the file of attempts."""
+        self.attempts.note(sequence, self._board.live[row] >> ATTEMPT_SHIFT & ATTEMPT_MAX)
+
+    def keeps_back(self, job: Job, outcome: Outcome, now: float) -> bool:
+        """Keep an outcome while a cancellation is uncommitted. If that is refused, the attempt ended so."""
+        if job.sequence not in self._uncommitted:
+            return False
+        self._kept_back[job.sequence] = outcome, now
+        return True
+
+    def retry(self, sequence: int) -> None:
+        """Write down that a job waits for another attempt."""
+        self._write_waiting(sequence, State.RETRYING)
 
     def _write_waiting(self, sequence: int, state: State) -> None:
-        board, row = self.board, self.board.at(sequence)
+        board, row = self._board, self._board.at(sequence)
         # The end that a running job predicts by its progress is no time at which it is due.
         due = board.due[row] + self._epoch if state == State.RETRYING else None
         change = self.journal.retry(sequence, state, board.attempt(row), due, board.started[row] + self._epoch)
         self._retried.append((change, sequence))
 
-    def _show_end(self, job: Job, state: State, now: float, result: Result | None, reason: Reason) -> None:
+    def end(self, job: Job, state: State, now: float, result: Result | None, reason: Reason) -> None:
         """Write down the end of a job. Clients see it when it is committed."""
-        board, row = self.board, self.board.at(job.sequence)
+        board, row = self._board, self._board.at(job.sequence)
         started = board.started[row]
         self._ended += 1
         change = self.journal.end(
-            job.sequence,
-            state,
-            board.attempt(row),
-            started + self._epoch if started else None,
-            reason,
-            now + self._epoch,
+            sequence=job.sequence,
+            state=state,
+            attempt=board.attempt(row),
+            started=started + self._epoch if started else None,
+            reason=reason,
+            ended=now + self._epoch,
             # Ends are committed, and so shown, in this order.
-            self._ended,
-            None if result is None else result.media_type,
-            None if result is None else result.body,
+            place=self._ended,
+            media_type=None if result is None else result.media_type,
+            body=None if result is None else result.body,
         )
         self._uncommitted[job.sequence] = Uncommitted(
-            change, self._end_now, (self._ended, job, state, now, result, reason)
+            change, self._show_end, (self._ended, (job, state, now, result, reason))
         )
 
-    def _end_now(self, place: int, job: Job, state: State, now: float, result: Result | None, reason: Reason) -> None:
-        self.attempts.release(job.sequence)
+    def _show_end(self, place: int, end: tuple[Job, State, float, Result | None, Reason]) -> None:
+        self.attempts.release(end[0].sequence)
         # A refused cancellation has left a gap.
-        self.board.ended_total = place - 1
-        self._show_end_now(job, state, now, result, reason)
+        self._board.ended_total = place - 1
+        self._active.show_end(*end)
 
     # For the journal.
 
@@ -274,8 +261,8 @@ class Durable(Active):
                         change.wake()
                     yield
                 # Only now, so that a job is answered for before it begins.
-                if self.board.count[State.QUEUED]:
-                    self.workers.wake()
+                if self._board.count[State.QUEUED]:
+                    self._active.workers.wake()
                 self._let_go(shown)
         finally:
             self._is_showing = False
@@ -293,13 +280,13 @@ class Durable(Active):
         """Forget attempts of jobs whose next attempt is written down, and have jobs claimed again."""
         while self._retried and self._retried[0][0] <= changes:
             sequence = self._retried.popleft()[1]
-            if self.board.state(sequence) != State.RUNNING:
+            if self._board.state(sequence) != State.RUNNING:
                 self.attempts.release(sequence)
-        self.journal.give_up(self.board.ended_total - self.board.kept_jobs, self.keys.given_up)
+        self.journal.give_up(self._board.ended_total - self._board.kept_jobs, self._active.keys.given_up)
         if self._turned_away and not self.journal.full:
             self._turned_away = False
             self.attempts.make()
-            self.workers.wake()
+            self._active.workers.wake()
 
     def _no_room(self, refused: list[int]) -> None:
         """Undo the requests of clients about the jobs in ``refused``: they were not committed."""
@@ -318,11 +305,38 @@ class Durable(Active):
 
     # Life.
 
-    def expire(self, _: float) -> Iterable[object]:
-        """Have the journal delete what retention has given up, and idempotency keys that are too old."""
-        board, now = self.board, time.monotonic() + self._epoch
+    def restore(self, job: Job, state: int, due: float) -> None:
+        """Keep an unfinished job, in ``state``, for ``start``. Its row has been restored."""
+        self._restored.append((job, state, due))
+        self._active.queue.payload_bytes += len(job.payload)
+
+    def start(self, on_fatal: Callable[[str], object]) -> None:
+        """Start the journal, and go on with the jobs that were restored."""
+        active, board = self._active, self._board
+        self.journal.run(asyncio.get_running_loop(), self._committed, self._no_room, on_fatal)
+        self._ended = board.ended_total
+        now = time.monotonic()
+        restored, self._restored = self._restored, []
+        for job, state, due in restored:
+            attempt = board.attempt(board.at(job.sequence))
+            if now >= job.deadline:
+                active.jobs[job.sequence] = job
+                active.end(job, State.FAILED, now, Result(PAST_DEADLINE), Reason.DEADLINE)
+            elif state in (State.SCHEDULED, State.RETRYING):
+                active.let_wait(job, max(due - now, 1e-6), now)
+            elif state == State.RUNNING and attempt > job.terms.retries + DEATHS_MOST:
+                text = f"was running when the server died, and {attempt} attempts were begun"
+                active.jobs[job.sequence] = job
+                active.end(job, State.FAILED, now, Result(text), Reason.CRASHED)
+            else:
+                active.let_wait(job, 0.0, now)
+        active.workers.wake()
+
+    def expire(self, now: float) -> Iterable[object]:
+        """Have the journal delete the facts that retention has given up, and keys that are too old."""
+        board, keys, written = self._board, self._active.keys, now + self._epoch
         self.journal.expire(
-            board.ended_total - board.kept_jobs, now - board.kept_seconds, self.keys.given_up, now - self.keys.seconds
+            board.ended_total - board.kept_jobs, written - board.kept_seconds, keys.given_up, written - keys.seconds
         )
         return ()
 
@@ -333,21 +347,22 @@ class Durable(Active):
         """
         self._closing = True
         deadline = time.monotonic() + timeout_s
-        while (self.board.count[State.RUNNING] or self._uncommitted) and time.monotonic() < deadline:  # noqa: ASYNC110 — once
+        while (self._board.count[State.RUNNING] or self._uncommitted) and time.monotonic() < deadline:  # noqa: ASYNC110 — once
             await asyncio.sleep(LOOK_S)
-        return self.board.count[State.RUNNING]
+        return self._board.count[State.RUNNING]
 
     def resume(self) -> None:
         """Claim jobs again."""
         self._closing = False
-        self.workers.wake()
+        self._active.workers.wake()
 
-    async def stop(self) -> None:
-        """End the workers. The next start begins again the jobs that still run."""
-        await super().stop()
-        for sequence in self.jobs:
-            if self.board.state(sequence) == State.RUNNING and sequence not in self._uncommitted:
-                # With its attempt. Otherwise it would count as the cause of the server's death.
+    def put_back(self) -> None:
+        """Write down that the jobs that still run wait: the next start begins them again.
+
+        With their attempts, which would otherwise count as the cause of the server's death.
+        """
+        for sequence in self._active.jobs:
+            if self._board.state(sequence) == State.RUNNING and sequence not in self._uncommitted:
                 self._write_waiting(sequence, State.QUEUED)
 
     async def close(self) -> None:

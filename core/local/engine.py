@@ -35,9 +35,11 @@ from headway.core.job import State, Submission
 from headway.core.local import deploy
 from headway.core.local.active import Active
 from headway.core.local.admission import Admission
+from headway.core.local.at_once import AtOnce
 from headway.core.local.reading import Reading
 from headway.core.local.uncommitted import Committed, Read, Then
 from headway.core.local.waiters import BatchFinished, Finished
+from headway.core.retry_after.promises import Promises
 from headway.core.slices import in_slices
 from headway.core.stats import Counts, JournalCounts, ProcessCounts, WorkerCounts
 from headway.core.status import BatchStatus, Status
@@ -90,28 +92,35 @@ class LocalEngine:
             most = max(most, waiting + config.workers)
             self.ids = journal.found.ids
             self.board = Board(kept.jobs, kept.seconds, most)
-            self.active = Durable(config, registry, self.ids, self.board, journal, waiting)
+            self.active = Active(config, registry, self.ids, self.board, waiting)
+            self.active.changes = Durable(self.active, journal)
         elif before is not None:
             self.ids = Ids(before.document.secret, before.document.salts)
             self.board = before.board(kept.jobs, kept.seconds, most, names)
             self.active = Active(config, registry, self.ids, self.board)
+            self.active.changes = AtOnce(self.active)
             before.give(self.active, registry.by_name)
         else:
             self.ids = Ids()
             self.board = Board(kept.jobs, kept.seconds, most, fd=nameless_file("headway-board"))
             self.active = Active(config, registry, self.ids, self.board)
-        self.reading = Reading(self.ids, self.board, self.active, names)
+            self.active.changes = AtOnce(self.active)
+        self.changes = self.active.changes
+        active = self.active
+        self.promises = Promises(self.board, active.queue, active.estimate, active.jobs, active.deadlines)
         if before is not None:
-            self.reading.learn(time.monotonic())
+            self.promises.learn(time.monotonic())
+        self.reading = Reading(self.ids, active, self.promises, names)
         self.polled: Polled | None = self.reading
-        self.batches = Batches(self.board, self.active.outcomes, self.ids, self.reading.when_all)
+        self.batches = Batches(self.board, self.active.outcomes, self.ids, self.promises.when_all)
         self.admission = Admission(config, registry, self.ids, self.board, self.active, unseen=self.durable)
         self.watchdog = Watchdog(config.watchdog.stall, self.active.workers.holder)
         # Done every CHORES_S. The names are for the log.
         self.chores: list[tuple[str, Callable[[float], Iterable[object]]]] = [
+            ("read the clocks", self.reading.tick),
             ("forget results", self.active.results.trim),
             ("forget keys", self.active.keys.trim),
-            ("expire", self.active.expire),
+            ("expire", self.changes.expire),
         ]
         self._chores_timer: asyncio.TimerHandle | None = None
         self._stopped = False
@@ -121,7 +130,7 @@ class LocalEngine:
         """Why no new jobs are wanted here; None if they are."""
         if self.admission.draining:
             return "draining"
-        if self.active.full:
+        if self.changes.full:
             return "the journal's disk is full"
         lost = self.active.workers.threads.lost
         if lost > self.config.limits.lost_threads:
@@ -239,7 +248,7 @@ class LocalEngine:
 
     def _submitted(self, sequence: int, replayed: bool = False) -> Soon[Submitted]:
         """Return an accepted job, once its submission is committed."""
-        change = self.active.uncommitted(sequence)
+        change = self.changes.uncommitted(sequence)
         if change is not None and self.board.row(sequence) < 0:
             return Committed(change, lambda: Submitted(self._confirmed(sequence), replayed))
         return Submitted(self.reading.at(sequence), replayed)
@@ -254,7 +263,7 @@ class LocalEngine:
     def _submitted_batch(self, first: int, count: int, replayed: bool = False) -> Soon[SubmittedBatch]:
         """Return an accepted batch, once the submission of its last job is committed."""
         status = self.batches.status(first, count, time.monotonic())
-        change = self.active.uncommitted(first + count - 1)
+        change = self.changes.uncommitted(first + count - 1)
         if change is None or status.pending:
             return SubmittedBatch(status, replayed)
 
@@ -271,7 +280,7 @@ class LocalEngine:
 
     def cancel(self, status: Status) -> Soon[Cancelled]:
         """End an active job, or forget the result of a finished one, as Engine says."""
-        change = self.active.uncommitted(status.sequence)
+        change = self.changes.uncommitted(status.sequence)
         if change is not None:
             # A change, such as its end, is being committed. The cancellation goes by the state
             # after that.
@@ -282,11 +291,11 @@ class LocalEngine:
         self._check_disk()
         if status.state >= State.SUCCEEDED:
             how = Cancel.FORGOTTEN
-            self.active.forget(status.sequence)
+            self.changes.forget(status.sequence)
         else:
             how = Cancel.ASKED if status.state == State.RUNNING else Cancel.DROPPED
-            self.active.cancel(status.sequence)
-        change = self.active.uncommitted(status.sequence)
+            self.changes.cancel(status.sequence, time.monotonic())
+        change = self.changes.uncommitted(status.sequence)
         then: Callable[[], Cancelled] = lambda: Cancelled(self.reading.at(status.sequence), how)  # noqa: E731
         return then() if change is None else Committed(change, then)
 
@@ -295,9 +304,10 @@ class LocalEngine:
         self._check_disk()
         pending = self.batches.pending(batch)
         running = any(self.board.state(sequence) == State.RUNNING for sequence in pending)
+        now = time.monotonic()
         for sequence in pending:
-            self.active.cancel(sequence)
-        change = self.active.last_uncommitted(pending)
+            self.changes.cancel(sequence, now)
+        change = self.changes.last_uncommitted(pending)
         then: Callable[[], CancelledBatch] = lambda: CancelledBatch(self._batch_again(batch), running)  # noqa: E731
         if change is None:
             return then()
@@ -306,7 +316,7 @@ class LocalEngine:
 
     def _check_disk(self) -> None:
         """Raise JournalFullError if the journal has no room, so nothing can be changed."""
-        if self.active.full:
+        if self.changes.full:
             raise JournalFullError
 
     # Counting.
@@ -359,9 +369,9 @@ class LocalEngine:
         from headway.core.local.durable import Durable
         from headway.core.local.restore import restore
 
-        assert isinstance(self.active, Durable)
-        self.reading.names[:] = restore(self.journal, self.board, self.active, self.registry, self.ids, progress)
-        self.reading.learn(time.monotonic())
+        assert isinstance(self.changes, Durable)
+        self.reading.names[:] = restore(self.active, self.changes, self.registry, progress)
+        self.promises.learn(time.monotonic())
 
     def start(self, on_fatal: Callable[[str], object] = log.critical) -> None:
         """Start the workers, the watchdog and the chores on the running loop, as Engine says."""
@@ -375,15 +385,15 @@ class LocalEngine:
         With a journal only running jobs are waited for. The others are left to the next start.
         """
         self.admission.draining = True
-        self.reading.expect_end(time.monotonic() + (timeout_s if self.journal is None else 0.0))
+        self.promises.expect_end(time.monotonic() + (timeout_s if self.journal is None else 0.0))
         self.active.waiters.release()
-        return await self.active.finish(timeout_s)
+        return await self.changes.finish(timeout_s)
 
     def resume(self) -> None:
         """Accept jobs again after a drain that did not lead to an end."""
         self.admission.draining = False
-        self.reading.expect_no_end()
-        self.active.resume()
+        self.promises.expect_no_end()
+        self.changes.resume()
 
     def leave(self, file: BinaryIO) -> int:
         """Write to ``file`` all that the next process goes on from. Return the file of the rows.
@@ -405,7 +415,7 @@ class LocalEngine:
 
     async def close(self) -> None:
         """Close the journal, if there is one."""
-        await self.active.close()
+        await self.changes.close()
 
     def _do_chores(self) -> None:
         in_slices(self._chores(time.monotonic()))

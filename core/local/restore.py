@@ -19,8 +19,8 @@ from headway.core.board.rows import Record
 from headway.core.errors import JournalError
 from headway.core.ids import COUNT_MASK, Ids
 from headway.core.job import Job, State, decode_terms
-from headway.core.journal.journal import Journal
 from headway.core.journal.reader import Ended, Saved
+from headway.core.local.active import Active
 from headway.core.local.durable import Durable
 from headway.core.task import Task
 from headway.core.tasks.registry import Registry
@@ -30,22 +30,16 @@ from headway.core.tasks.registry import Registry
 IN_HAND_MOST = 1 << 16
 
 
-def restore(
-    journal: Journal,
-    board: Board,
-    active: Durable,
-    registry: Registry,
-    keys: Ids,
-    progress: Callable[[int], object],
-) -> list[str]:
-    """Put the jobs of ``journal`` on ``board``, and the unfinished ones into ``active``.
+def restore(active: Active, durable: Durable, registry: Registry, progress: Callable[[int], object]) -> list[str]:
+    """Put the jobs of the journal on the board, and the unfinished ones into ``active``.
 
     ``progress`` gets, now and then, the number of jobs read so far. Returns the names of tasks by
     the index that the board has of them: the declared ones, then those that only finished jobs
     know. Raises JournalError if an unfinished job has an unknown task.
     """
+    journal, board, keys = durable.journal, active.board, active.ids
     found, names, epoch = journal.found, _Names(registry), journal.found.epoch
-    waiting = [_counted(saved, active.attempts.attempt(saved.sequence)) for saved in found.unfinished()]
+    waiting = [_counted(saved, durable.attempts.attempt(saved.sequence)) for saved in found.unfinished()]
     read = len(waiting)
     board.ended_total = found.last_place
     for over in found.ended(board.ended_total - board.kept_jobs, time.monotonic() - board.kept_seconds):
@@ -60,7 +54,7 @@ def restore(
         )
     for saved in waiting:
         board.restore(_record(saved, keys.tag(saved.sequence), names[saved.task], epoch))
-        active.restore(_job(saved, registry.by_name[saved.task], epoch), saved.state, (saved.due or 0.0) - epoch)
+        durable.restore(_job(saved, registry.by_name[saved.task], epoch), saved.state, (saved.due or 0.0) - epoch)
     board.begin_stretch(found.next_sequence)
     progress(read)
     active.keys.given_up = found.key_before(active.keys.most)
@@ -70,7 +64,7 @@ def restore(
     for batch, failed, cancelled in found.unsuccessful():
         active.outcomes.put(batch, failed, cancelled)
     in_hand = [(saved.sequence, saved.attempt) for saved in waiting if saved.state == State.RUNNING]
-    active.attempts.begin(min(active.queue.size, IN_HAND_MOST) + 2 * active.workers.count, in_hand)
+    durable.attempts.begin(min(active.queue.size, IN_HAND_MOST) + 2 * active.workers.count, in_hand)
     return list(names)
 
 
@@ -93,16 +87,16 @@ def _restore_over(board: Board, over: Ended, names: _Names, keys: Ids) -> None:
         board.restore_over(
             first,
             keys.tags(first, count),
-            over.state,
-            over.attempt,
-            over.place,
-            over.submitted,
-            over.started,
-            over.ended,
-            tasks,
-            over.priority,
-            over.reason,
-            over.has_result,
+            tasks=tasks,
+            states=over.state,
+            attempts=over.attempt,
+            places=over.place,
+            submitted=over.submitted,
+            started=over.started,
+            ended=over.ended,
+            priorities=over.priority,
+            reasons=over.reason,
+            has_result=over.has_result,
         )
         return
     for at, sequence in enumerate(over.sequence):
@@ -129,12 +123,11 @@ def _record(saved: Saved, tag: int, task: int, epoch: float) -> Record:
     return Record(
         saved.sequence,
         tag,
-        State.QUEUED if saved.state == State.RUNNING else saved.state,
-        task,
-        saved.priority,
-        saved.submitted - epoch,
-        saved.due - epoch if saved.due else 0.0,
-        saved.started - epoch if saved.started else 0.0,
-        0.0,
-        saved.attempt,
+        state=State.QUEUED if saved.state == State.RUNNING else saved.state,
+        task=task,
+        priority=saved.priority,
+        submitted=saved.submitted - epoch,
+        due=saved.due - epoch if saved.due else 0.0,
+        started=saved.started - epoch if saved.started else 0.0,
+        attempt=saved.attempt,
     )

@@ -1,6 +1,6 @@
 """Work: the attempts at jobs, from start to outcome.
 
-In reading order: ``workers`` begins and interrupts attempts. ``attempt`` runs one, on the loop, in
-one of the ``threads`` or in a process. ``outcome`` is how it ended. ``watchdog`` names the task
-that blocks the event loop.
+In reading order: ``jobs`` is the engine as workers see it. ``workers`` begins and interrupts
+attempts. ``attempt`` runs one, on the loop, in one of the ``threads`` or in a process. ``outcome``
+is how it ended. ``watchdog`` names the task that blocks the event loop.
 """

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Coroutine, Generator
 from contextvars import Context as Variables
 from contextvars import ContextVar, copy_context
 from math import inf
@@ -26,6 +26,7 @@ from headway.core.task import Lane
 from headway.core.tasks import payloads
 from headway.core.tasks.context import Context
 from headway.core.tasks.result import Result, encode, encode_on_loop
+from headway.core.work.jobs import Jobs
 from headway.core.work.outcome import NULL, Outcome, failed, succeeded
 from headway.core.work.threads import Call, Threads
 
@@ -43,11 +44,11 @@ EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) els
 class Pool(Protocol):
     """The members of ``Workers`` that an attempt needs."""
 
+    jobs: Jobs
     loop: asyncio.AbstractEventLoop
     threads: Threads
     result_bytes: int
     default_lane: Lane
-    context: Callable[[Job], Context]
 
     def begun(self, attempt: Attempt, job: Job) -> None:
         """The time of the attempt starts: its function is about to be called."""
@@ -83,7 +84,7 @@ class Attempt:
         # The context for the function, if it takes one.
         self.context: Context | None = None
         if job.task.takes_context or self._lane is PROCESS:
-            self.context = workers.context(job)
+            self.context = workers.jobs.context(job)
         # The time at which the attempt is interrupted, or given up, of time.monotonic.
         self.deadline = inf
         self.interrupted_by: Outcome | None = None

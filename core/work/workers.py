@@ -1,7 +1,7 @@
 """Workers: ``count`` attempts that run at once.
 
-``claim``, ``settle`` and ``release`` belong to the engine. This file knows when attempts begin and
-end, and nothing of states. A worker is a place for an attempt. No task outlives a job, so a job can
+``Jobs`` is the engine's side. This file knows when attempts begin and end, and nothing of states. A
+worker is a place for an attempt. No task outlives a job, so a job can
 do nothing to the next one.
 
 To interrupt an attempt is to cancel its task: the function gets CancelledError. A coroutine that
@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context as Variables
 from math import inf
@@ -26,9 +25,9 @@ from math import inf
 from headway.core.job import Job, Reason, State
 from headway.core.processes.pool import Processes
 from headway.core.task import Lane
-from headway.core.tasks.context import Context
 from headway.core.tasks.result import Result
 from headway.core.work.attempt import Attempt, hide_tasks
+from headway.core.work.jobs import Jobs
 from headway.core.work.outcome import CANCELLED, Outcome, overtime
 from headway.core.work.threads import Threads
 
@@ -41,16 +40,13 @@ TURN_S = 0.0005
 
 
 class Workers:
-    """The pool. ``claim`` gets the time, ``release`` the index of a task of which an attempt less runs."""
+    """The pool of ``count`` workers that run ``jobs``. A larger result than ``result_bytes`` fails."""
 
     def __init__(
         self,
         count: int,
         result_bytes: int,
-        claim: Callable[[float], Job | None],
-        settle: Callable[[Job, Outcome, float], None],
-        release: Callable[[int], None],
-        context: Callable[[Job], Context],
+        jobs: Jobs,
         default_lane: Lane = Lane.THREAD,
         processes: Processes | None = None,
     ) -> None:
@@ -60,10 +56,7 @@ class Workers:
         # None if no task runs in a process.
         self.processes = processes
         self.result_bytes = result_bytes
-        self.claim = claim
-        self.settle = settle
-        self.release = release
-        self.context = context
+        self.jobs = jobs
         self.loop: asyncio.AbstractEventLoop
         # The attempts that run, each in its place.
         self.attempts: set[Attempt] = set()
@@ -158,7 +151,7 @@ class Workers:
             if now > turn_ends:
                 self.wake()
                 return
-            job = self.claim(now)
+            job = self.jobs.claim(now)
             if job is None:
                 return
             attempt = Attempt(self, job)
@@ -200,11 +193,13 @@ class Workers:
         attempt.job = None
         self._give_back(attempt, job)
         try:
-            self.settle(job, outcome, now)
+            self.jobs.settle(job, outcome, now)
         except Exception:
             log.exception("an attempt at task %s could not be settled", job.task.name)
             with suppress(Exception):
-                self.settle(job, Outcome(State.FAILED, Reason.CRASHED, error="the attempt could not be settled"), now)
+                self.jobs.settle(
+                    job, Outcome(State.FAILED, Reason.CRASHED, error="the attempt could not be settled"), now
+                )
 
     def _give_back(self, attempt: Attempt, job: Job) -> None:
         """Release the limits of the attempt: now, or when a thread that goes on has returned.
@@ -214,10 +209,10 @@ class Workers:
         if attempt.call is not None and attempt.call.runs:
             self.threads.lose(attempt.call, lambda: self._released(job))
         else:
-            self.release(job.task.index)
+            self.jobs.release(job)
 
     def _released(self, job: Job) -> None:
-        self.release(job.task.index)
+        self.jobs.release(job)
         self.wake()
 
     # Time.

@@ -6,19 +6,19 @@ import orjson
 from headway.core.job import State
 from headway.core.status import Status
 from headway.protocol.api.headers import ENDED, NAMES, REASONS
-from headway.protocol.http.clock import Clock
+from headway.protocol.http.clock import iso
 from headway.protocol.http.problems import document
 
 
-def status_document(status: Status, clock: Clock, error: str | None = None) -> bytes:
+def status_document(status: Status, error: str | None = None) -> bytes:
     """Return the status document of a job, JSON. ``error`` is the error of a failed one."""
-    members = job_members(status, clock)
+    members = job_members(status)
     if status.state == State.FAILED:
         members["error"] = error
     return orjson.dumps(members)
 
 
-def job_members(status: Status, clock: Clock) -> dict[str, object]:
+def job_members(status: Status) -> dict[str, object]:
     """Return the members of a status document."""
     job_id = status.id.decode()
     state = status.state
@@ -27,12 +27,12 @@ def job_members(status: Status, clock: Clock) -> dict[str, object]:
         "state": NAMES[state],
         "task": status.task,
         "attempt": status.attempt,
-        "submitted": clock.iso(status.submitted),
+        "submitted": iso(status.submitted),
     }
     if status.started:
-        members["started"] = clock.iso(status.started)
+        members["started"] = iso(status.started)
     if status.ended:
-        members["ended"] = clock.iso(status.ended)
+        members["ended"] = iso(status.ended)
     if state == State.RUNNING and status.progress is not None:
         members["progress"] = status.progress
     if state in (State.SCHEDULED, State.QUEUED):

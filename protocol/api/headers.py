@@ -60,7 +60,8 @@ class Heads:
 
     def tick(self) -> None:
         """Make the openings of this second."""
-        # Added to the monotonic time of a job's end, it gives the wall time of its status's expiry.
+        # For the poll loop: added to the monotonic time of a job's end, it gives the wall time of
+        # its status's expiry.
         self.expiry = self._clock.offset + self._kept_seconds
         lines = [b"Job-State: %b\r\n%b" % (name.encode(), self._clock.fields) for name in NAMES]
         # By state. Those of ``accepted`` are formats that take an id. Their Content-Type comes with
@@ -96,7 +97,7 @@ class Heads:
         return SUCCEEDED_FIELDS % self._times(status.submitted, status.started, status.ended)
 
     def _failed(self, status: Status) -> bytes:
-        date = http_date(int(status.ended + self.expiry))
+        date = http_date(int(status.ended + self._kept_seconds))
         return b"Expires: %b\r\nSunset: %b\r\nJob-Reason: %b\r\nJob-Attempt: %d\r\n" % (
             date,
             date,
@@ -109,12 +110,12 @@ class Heads:
 
     def _times(self, submitted: float, started: float, ended: float) -> tuple[bytes, bytes, float, float]:
         """Return a job's date of expiry, twice, and its waiting and run time in milliseconds."""
-        date = http_date(int(ended + self.expiry))
+        date = http_date(int(ended + self._kept_seconds))
         return date, date, (started - submitted) * 1000, (ended - started) * 1000
 
     def kept_for(self, status: Status) -> int:
         """Return how many seconds from now a finished job's status is kept, at the longest."""
-        return max(int(status.ended + self._kept_seconds - self._clock.now), 0)
+        return max(int(status.ended + self._kept_seconds - self._clock.now - self._clock.offset), 0)
 
 
 def media_type(code: int) -> bytes:

@@ -108,7 +108,7 @@ def _documented(service: Service, status: Status, head: bytes, said: Result | No
     code = service.heads.codes[status.state]
     error = None if said is None else said.body.decode()
     ended = code >= 400
-    body = ended_document(status, code, error) if ended else status_document(status, service.clock, error)
+    body = ended_document(status, code, error) if ended else status_document(status, error)
     # The head has its media type.
     return b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
 
@@ -127,7 +127,7 @@ def _listed(service: Service, request: Request, query: Query, page: Page) -> byt
         head += b'Link: <%b>; rel="next"\r\n' % after.encode()
     if request.method == b"HEAD":
         return bodiless(head, JSON)
-    jobs = [job_members(status, service.clock) for status in page.jobs]
+    jobs = [job_members(status) for status in page.jobs]
     return complete(head, JSON, orjson.dumps({"jobs": jobs, "next": after}), bodiless=False)
 
 

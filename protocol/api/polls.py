@@ -68,7 +68,7 @@ class Polls:
         service = self._service
         heads, idle_deadline = service.heads, service.connections.idle_deadline
         openings, expiry, polls, answers = heads.openings, heads.expiry, heads.polls, service.connections.round.answers
-        board = polled.board
+        board, promises = polled.board, polled.promises
         rows, live, tag = board.rows, board.live, board.tag
         ours = HEAD_JOB + polled.marker
         submitted, started, ended = board.submitted, board.started, board.ended
@@ -93,13 +93,13 @@ class Polls:
                     client.read(data)
                     continue
                 if state == RUNNING:
-                    wait = polled.retry_after_ms(row, word, 0, now)
+                    wait = promises.retry_after_ms(row, word, 0, now)
                     fields = RUNNING_FIELDS % ((wait + 999) // 1000, wait, word >> ATTEMPT_SHIFT & ATTEMPT_MAX)
                     progress = word >> PROGRESS_SHIFT & PROGRESS_NONE
                     fields += b"\r\n" if progress == PROGRESS_NONE else PROGRESS % progress
                 elif state == QUEUED:
-                    ahead = polled.ahead(row)
-                    wait = polled.retry_after_ms(row, word, ahead, now)
+                    ahead = promises.ahead(row)
+                    wait = promises.retry_after_ms(row, word, ahead, now)
                     fields = WAITING % ((wait + 999) // 1000, wait, ahead)
                 elif state == SUCCEEDED and board.kept(row, now):
                     end, start = ended[row], started[row]

@@ -41,7 +41,7 @@ class Clock:
         self.date = b"Date: %b\r\n" % http_date(int(self.now + self.offset))
         self.fields = self.date + b"Cache-Control: no-store\r\n"
 
-    def iso(self, moment: float) -> str:
-        """Return ``moment``, of time.monotonic, as RFC 3339 in UTC with milliseconds."""
-        wall = moment + self.offset
-        return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(wall)) + f".{int(wall % 1 * 1000):03}Z"
+
+def iso(moment: float) -> str:
+    """Return ``moment``, of time.time, as RFC 3339 in UTC with milliseconds."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment)) + f".{int(moment % 1 * 1000):03}Z"

@@ -439,6 +439,8 @@ async def fill(path: Path, count: int) -> None:
             terms=encode_terms(Terms(1.0, 0)),
             submitted=now,
         )
-        journal.end(sequence, State.SUCCEEDED, 1, now, 0, now, sequence)
+        journal.end(
+            sequence=sequence, state=State.SUCCEEDED, attempt=1, started=now, reason=0, ended=now, place=sequence
+        )
     await done.wait()
     await journal.close()

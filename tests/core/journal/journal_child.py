@@ -62,7 +62,17 @@ def append(path: Path) -> None:
                 submit(journal, sequence, payload, now)
                 number = journal.retry(sequence, State.RETRYING, 1, now, now)
                 if (over := sequence - 25) >= first:
-                    number = journal.end(over, State.SUCCEEDED, 1, now, 0, now, over, "text/plain", b"%d" % over)
+                    number = journal.end(
+                        sequence=over,
+                        state=State.SUCCEEDED,
+                        attempt=1,
+                        started=now,
+                        reason=0,
+                        ended=now,
+                        place=over,
+                        media_type="text/plain",
+                        body=b"%d" % over,
+                    )
                     journal.expire(over - 5000, 0.0, 0, 0.0)
             turns.append((number, sequence, max(sequence - 25, 0)))
             await asyncio.sleep(0.002 if len(turns) == 200 else 0)

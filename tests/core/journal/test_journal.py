@@ -25,7 +25,7 @@ import orjson
 import pytest
 from headway.core.config import Config, JournalSection
 from headway.core.errors import JournalError
-from headway.core.job import State, Terms, decode_terms, encode_terms
+from headway.core.job import Reason, State, Terms, decode_terms, encode_terms
 from headway.core.journal import delivery, reader, report, salvage, schema
 from headway.core.journal.journal import Journal
 from headway.core.journal.startup import Found
@@ -122,7 +122,17 @@ def submit(
 
 def end(journal: Journal, sequence: int, place: int, body: bytes | None = b"done") -> int:
     media = None if body is None else "text/plain"
-    return journal.end(sequence, State.SUCCEEDED, 1, 2.0, 0, 1000.0 + place, place, media, body)
+    return journal.end(
+        sequence=sequence,
+        state=State.SUCCEEDED,
+        attempt=1,
+        started=2.0,
+        reason=Reason.NONE,
+        ended=1000.0 + place,
+        place=place,
+        media_type=media,
+        body=body,
+    )
 
 
 def expired(journal: Journal, count: int) -> None:
@@ -289,7 +299,17 @@ async def test_the_payload_of_a_job_that_failed_is_kept_until_it_is_forgotten(tm
         await said.until(lambda: said.committed == 3)
         submit(journal, 4, b"p4")
         for sequence, state in ((1, State.SUCCEEDED), (2, State.FAILED), (4, State.FAILED)):
-            journal.end(sequence, state, 1, 2.0, 1, 3.0, sequence, "text/plain", b"why")
+            journal.end(
+                sequence=sequence,
+                state=state,
+                attempt=1,
+                started=2.0,
+                reason=Reason.ERROR,
+                ended=3.0,
+                place=sequence,
+                media_type="text/plain",
+                body=b"why",
+            )
         await said.until(lambda: said.committed == 7)
         assert [saved.payload for one in (1, 2, 3, 4, 5) if (saved := await journal.reader.job(one))] == [
             None,

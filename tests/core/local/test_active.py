@@ -19,6 +19,7 @@ from headway.core.config import Config
 from headway.core.ids import Ids
 from headway.core.job import TERMINAL, Job, Reason, State, Terms
 from headway.core.local.active import PAST_DEADLINE, Active
+from headway.core.local.at_once import AtOnce
 from headway.core.tasks.context import Context
 from headway.core.tasks.registry import Options, Registry
 from headway.core.tasks.result import JSON
@@ -45,6 +46,7 @@ class Engine:
         self.ids = Ids(b"secret")
         self.board = Board(config.retention.jobs, config.retention.seconds, config.queue.size + config.workers)
         self.active = Active(config, registry, self.ids, self.board)
+        self.active.changes = AtOnce(self.active)
 
     def begin(
         self,
@@ -65,7 +67,7 @@ class Engine:
         terms = Terms(timeout_s, retries, deadline_s)
         job = Job(sequence, kind, msgspec.json.encode(payload), terms, terms.end(now), batch)
         self.active.queue.payload_bytes += len(job.payload)
-        self.active.begin(job, delay, now, key)
+        self.active.changes.begin(job, delay, now, key)
         return sequence
 
     def state(self, sequence: int) -> State:
@@ -164,7 +166,7 @@ def test_an_earlier_time_is_kept_beside_a_later_one_and_a_cancelled_one_is_not_w
             late = engine.begin("nap", 0, delay=10)
             soon = engine.begin("nap", 0, delay=5)
             gone = engine.begin("nap", 0, delay=1)
-            engine.active.cancel(gone)
+            engine.active.changes.cancel(gone, engine.clock.now)
             assert engine.state(gone) == State.CANCELLED
             await engine.ends(soon)
             assert engine.ended(soon) == pytest.approx(5)
@@ -197,7 +199,7 @@ def test_a_deadline_ends_a_job_at_its_moment_wherever_it_stands(where: str) -> N
             assert engine.said(sequence) == expected.encode()
             if where == "retrying":
                 await engine.ends(other)
-            await engine.active.finish(inf)
+            await engine.active.changes.finish(inf)
             engine.check_nothing_is_left()
 
     virtual_time.run(test)
@@ -217,7 +219,7 @@ def test_the_backoff_doubles_up_to_its_most_less_up_to_half(backoff: float, most
         async with engine_of(clock, failing, jobs=jobs, workers=150, queue={"size": 150}) as engine:
             for number in range(150):
                 engine.begin("failing", number, retries=3)
-            assert await engine.active.finish(1000.0) == 0
+            assert await engine.active.changes.finish(1000.0) == 0
             assert engine.active.stats.retries == 150 * 3
             engine.check_nothing_is_left()
 
@@ -257,12 +259,12 @@ def test_a_failed_job_is_kept_as_it_came_and_a_cancelled_one_is_not() -> None:
             assert kept.job is not None
             assert (kept.job.payload, kept.result.body) == (b"0", b"ValueError: 0")
             for job in (cancelled, queued):
-                engine.active.cancel(job)
+                engine.active.changes.cancel(job, engine.clock.now)
                 assert (engine.state(job), engine.active.results.get(job)) == (State.CANCELLED, None)
             await asyncio.sleep(0)
             engine.check_nothing_is_left()
             # What is forgotten is not taken for nothing: it is gone.
-            engine.active.forget(failed)
+            engine.active.changes.forget(failed)
             assert engine.active.results.get(failed) is None
             assert engine.board.has_result[engine.board.at(failed)]
 
@@ -277,8 +279,8 @@ def test_a_key_stands_for_its_job_and_a_batch_for_how_many_did_not_succeed() -> 
             for task in ("nap", "fail", "fail"):
                 engine.begin(task, 0, key=key, batch=batch)
                 key = None  # type: ignore[assignment]
-            engine.active.cancel(3)
-            assert await engine.active.finish(9.0) == 0
+            engine.active.changes.cancel(3, engine.clock.now)
+            assert await engine.active.changes.finish(9.0) == 0
             assert engine.active.outcomes.get(batch) == (1, 1)
             keyed = engine.active.keys.get("key", clock.now)
             assert keyed is not None
@@ -290,13 +292,13 @@ def test_a_key_stands_for_its_job_and_a_batch_for_how_many_did_not_succeed() -> 
 def test_a_finish_waits_for_all_as_long_as_it_may() -> None:
     async def test(clock: Jumping) -> None:
         async with engine_of(clock, nap, workers=1) as engine:
-            assert await engine.active.finish(5.0) == 0
+            assert await engine.active.changes.finish(5.0) == 0
             assert clock.now == virtual_time.BEGIN_S
             for seconds in (2, 3, 4):
                 engine.begin("nap", seconds, delay=1)
-            assert await engine.active.finish(4.5) == 2
+            assert await engine.active.changes.finish(4.5) == 2
             assert clock.now == pytest.approx(virtual_time.BEGIN_S + 4.5)
-            assert await engine.active.finish(60.0) == 0
+            assert await engine.active.changes.finish(60.0) == 0
             assert clock.now == pytest.approx(virtual_time.BEGIN_S + 10)
             engine.check_nothing_is_left()
 
@@ -331,15 +333,15 @@ def test_what_one_reports_late_is_not_taken_for_the_next_attempt() -> None:
 def test_in_memory_nothing_is_uncommitted_and_there_is_always_room() -> None:
     async def test(clock: Jumping) -> None:
         async with engine_of(clock, nap) as engine:
-            with engine.active.together():
+            with engine.active.changes.together():
                 jobs = [engine.begin("nap", 1), engine.begin("nap", 2)]
-            assert engine.active.uncommitted(jobs[0]) is None
-            assert engine.active.last_uncommitted(jobs) is None
-            assert not engine.active.full
-            assert list(engine.active.expire(clock.now)) == []
-            engine.active.resume()
+            assert engine.active.changes.uncommitted(jobs[0]) is None
+            assert engine.active.changes.last_uncommitted(jobs) is None
+            assert not engine.active.changes.full
+            assert list(engine.active.changes.expire(clock.now)) == []
+            engine.active.changes.resume()
             await engine.ends(*jobs)
-            await engine.active.close()
+            await engine.active.changes.close()
             engine.check_nothing_is_left()
 
     virtual_time.run(test)
@@ -377,12 +379,14 @@ def test_every_job_ends_once_whatever_becomes_of_it(steps: list[Any]) -> None:
                 elif isinstance(step, float):
                     await asyncio.sleep(step)
                 elif engine.active.jobs:
-                    engine.active.cancel(sorted(engine.active.jobs)[step % len(engine.active.jobs)])
+                    engine.active.changes.cancel(
+                        sorted(engine.active.jobs)[step % len(engine.active.jobs)], engine.clock.now
+                    )
                 active = engine.active
                 assert sum(engine.board.count[state] for state in State if state not in TERMINAL) == len(active)
                 assert active.queue.payload_bytes == sum(len(job.payload) for job in active.jobs.values())
                 assert engine.board.count[State.RUNNING] <= 3
-            assert await engine.active.finish(1000.0) == 0
+            assert await engine.active.changes.finish(1000.0) == 0
             await asyncio.sleep(0)
             engine.check_nothing_is_left()
             assert ends == dict.fromkeys(begun, 1)
@@ -401,7 +405,7 @@ def test_the_result_is_put_before_the_end_is_seen() -> None:
         async with engine_of(clock, nap) as engine:
             sequence, seen = engine.begin("nap", 2), list[object]()
             engine.active.waiters.add(sequence, 9.0, lambda: seen.append(engine.active.results.get(sequence)))
-            await engine.active.finish(9.0)
+            await engine.active.changes.finish(9.0)
             kept = engine.active.results.get(sequence)
             assert kept is not None
             assert (seen, kept.result.body, kept.result.media_type) == ([kept], b"2", JSON)

@@ -21,6 +21,7 @@ from headway.core.ids import Ids
 from headway.core.job import Job, State, Terms
 from headway.core.local import deploy
 from headway.core.local.active import Active
+from headway.core.local.at_once import AtOnce
 from headway.core.local.deploy import Carried
 from headway.core.tasks.registry import Options, Registry
 from headway.core.tasks.result import JSON, Result
@@ -53,7 +54,9 @@ def active_of(tasks: Registry, board: Board, result_bytes: int = 10**6, keys: in
     config = Config(
         results=configured.Results(max_bytes=result_bytes), idempotency=Idempotency(seconds=60.0, keys=keys)
     )
-    return Active(config, tasks, IDS, board)
+    active = Active(config, tasks, IDS, board)
+    active.changes = AtOnce(active)
+    return active
 
 
 class Before:

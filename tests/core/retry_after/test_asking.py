@@ -215,7 +215,7 @@ def test_while_higher_priorities_keep_coming_a_low_one_is_told_ever_longer_times
                 estimate.began(0, now)
                 estimate.observe(0, 0.1, now)
                 engine.board.ask_at[row] = 0.0
-                told.append(engine.reading.retry_after_ms(row, engine.board.live[row], 0, now) / 1000)
+                told.append(engine.promises.retry_after_ms(row, engine.board.live[row], 0, now) / 1000)
             # They take all of the worker's time: each tenth of a second that is left to it is one
             # of 64.
             assert told[-1] > told[20] > told[5] > told[0]
@@ -225,7 +225,7 @@ def test_while_higher_priorities_keep_coming_a_low_one_is_told_ever_longer_times
                 queue.rate_above(0, begun + second)
             estimate.began(0, begun + 120)
             engine.board.ask_at[row] = 0.0
-            assert engine.reading.retry_after_ms(row, engine.board.live[row], 0, begun + 120) < 300
+            assert engine.promises.retry_after_ms(row, engine.board.live[row], 0, begun + 120) < 300
 
     run(test)
 

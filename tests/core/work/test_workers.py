@@ -77,9 +77,7 @@ class Engine:
         self.broken = 0
         self.claim_s = 0.0
         self.clock: Jumping | None = None
-        self.workers = Workers(
-            count, 1 << 20, self.claim, self.settle, self.release, self.context, processes=BusyProcesses()
-        )
+        self.workers = Workers(count, 1 << 20, self, processes=BusyProcesses())
 
     def submit(self, task: str, payload: bytes = b"null", timeout_s: float = 100.0, deadline: float = inf) -> Job:
         number = len(self.begun) + len(self.waiting) + 1
@@ -104,8 +102,8 @@ class Engine:
         self.settled.append((job.sequence, outcome))
         self.changed.set()
 
-    def release(self, task: int) -> None:
-        self.released.append(task)
+    def release(self, job: Job) -> None:
+        self.released.append(job.task.index)
         self.changed.set()
 
     def context(self, job: Job) -> Context:

@@ -236,7 +236,7 @@ async def delays_and_deadlines_at_once(told: Timed) -> None:
 
 async def the_end(told: Timed) -> None:
     await told.submit(20_000, delay=1000)
-    told.engine.reading.expect_end(time.monotonic() + 1)
+    told.engine.promises.expect_end(time.monotonic() + 1)
     await asyncio.sleep(0.01)
 
 
@@ -245,7 +245,7 @@ async def a_cancelled_head(told: Timed) -> None:
     await asyncio.sleep(0.01)
     jobs = await told.submit(20_000)
     for job in [*jobs[:-1][::2], *jobs[1:-1:2]]:
-        told.engine.active.cancel(job)
+        told.engine.changes.cancel(job, time.monotonic())
     await told.begin()
     for _ in range(2000):
         assert told.engine.counts().oldest_queued_s > 0

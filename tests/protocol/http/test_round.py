@@ -160,44 +160,44 @@ def with_a_held_post(test: Held, path: Path) -> None:
     registry = Registry()
     registry.add(nothing, Options())
     engine = open_engine(msgspec.structs.replace(Config(), journal=JournalSection(path=str(path))), registry, bool)
-    active = engine.active
-    assert isinstance(active, Durable)
+    durable = engine.changes
+    assert isinstance(durable, Durable)
 
     async def main() -> None:
         api = Api(engine.config, engine)
         connection, transport = Connection(api.connections), Written()
         connection.connection_made(transport)
         connection.data_received(KNOWN_POST)
-        commit(api, active)
+        commit(api, durable)
         assert transport.data.startswith(b"HTTP/1.1 202 ")
         transport.data = b""
         connection.data_received(KNOWN_POST)
         api.connections.round.end()
         assert transport.data == b""
-        test(api, connection, transport, active)
+        test(api, connection, transport, durable)
 
     with pytest.MonkeyPatch.context() as patch:
         # The loop does not turn here, so nothing goes on with what a slow machine leaves to its next turn.
         patch.setattr(round_, "GO_S", 60.0)
         asyncio.run(main())
-    active.journal.abandon()
+    durable.journal.abandon()
 
 
-def commit(api: Api, active: Durable) -> None:
+def commit(api: Api, durable: Durable) -> None:
     api.connections.round.end()
-    active._committed(active.journal.appended)
+    durable._committed(durable.journal.appended)
     api.connections.round.end()
 
 
 def test_a_known_post_is_answered_when_it_is_safe(tmp_path: Path) -> None:
-    def test(api: Api, connection: Connection, transport: Written, active: Durable) -> None:
-        commit(api, active)
+    def test(api: Api, connection: Connection, transport: Written, durable: Durable) -> None:
+        commit(api, durable)
         assert transport.data.startswith(b"HTTP/1.1 202 ")
         assert api.connections.requests["POST /jobs", b"202"] == 2
         transport.data = b""
         connection.data_received(KNOWN_POST)
         api.connections.round.end()
-        commit(api, active)
+        commit(api, durable)
         assert transport.data.startswith(b"HTTP/1.1 202 ")
         assert api.connections.requests["POST /jobs", b"202"] == 3
 
@@ -205,20 +205,20 @@ def test_a_known_post_is_answered_when_it_is_safe(tmp_path: Path) -> None:
 
 
 def test_what_comes_while_a_known_post_is_held_is_answered_after_it(tmp_path: Path) -> None:
-    def test(api: Api, connection: Connection, transport: Written, active: Durable) -> None:
+    def test(api: Api, connection: Connection, transport: Written, durable: Durable) -> None:
         connection.data_received(request("GET", "/nowhere"))
         connection.data_received(request("GET", "/healthz"))
         api.connections.round.end()
         assert transport.data == b""
-        commit(api, active)
+        commit(api, durable)
         assert re.findall(rb"HTTP/1.1 (\d+)", transport.data) == [b"202", b"404", b"200"]
 
     with_a_held_post(test, tmp_path / "j")
 
 
 def test_a_known_post_that_is_rejected_is_told(tmp_path: Path) -> None:
-    def test(api: Api, connection: Connection, transport: Written, active: Durable) -> None:
-        active._no_room(list(active._uncommitted))
+    def test(api: Api, connection: Connection, transport: Written, durable: Durable) -> None:
+        durable._no_room(list(durable._uncommitted))
         api.connections.round.end()
         assert transport.data.startswith(b"HTTP/1.1 503 ")
         connection.data_received(request("GET", "/healthz"))
@@ -229,9 +229,9 @@ def test_a_known_post_that_is_rejected_is_told(tmp_path: Path) -> None:
 
 
 def test_a_known_post_that_is_safe_while_the_server_winds_down_is_the_last(tmp_path: Path) -> None:
-    def test(api: Api, connection: Connection, transport: Written, active: Durable) -> None:
+    def test(api: Api, connection: Connection, transport: Written, durable: Durable) -> None:
         api.connections.winding_down = True
-        commit(api, active)
+        commit(api, durable)
         assert transport.data.startswith(b"HTTP/1.1 202 ")
         assert b"\r\nConnection: close\r\n" in transport.data
 
@@ -239,11 +239,11 @@ def test_a_known_post_that_is_safe_while_the_server_winds_down_is_the_last(tmp_p
 
 
 def test_a_client_that_is_gone_when_its_post_is_safe_is_not_written_to(tmp_path: Path) -> None:
-    def test(api: Api, connection: Connection, transport: Written, active: Durable) -> None:
+    def test(api: Api, connection: Connection, transport: Written, durable: Durable) -> None:
         connection.connection_lost(None)
-        commit(api, active)
+        commit(api, durable)
         assert transport.data == b""
-        assert len(active) == 2
+        assert api.service.engine.counts().active == 2
 
     with_a_held_post(test, tmp_path / "j")
 

@@ -1,0 +1,94 @@
+"""Changes in memory: each takes effect in the call that makes it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+
+from headway.core.board.idempotency import Key
+from headway.core.job import Job, Reason, State
+from headway.core.local.active import Active
+from headway.core.local.uncommitted import Uncommitted
+from headway.core.tasks.result import Result
+from headway.core.work.outcome import Outcome
+
+
+class AtOnce:
+    """Lets each change of ``active`` take effect in the same call."""
+
+    full = False
+    may_claim = True
+
+    def __init__(self, active: Active) -> None:
+        self._active = active
+
+    def together(self) -> AbstractContextManager[None]:
+        """Do nothing: what is accepted in one turn of the loop is seen as one."""
+        return nullcontext()
+
+    def begin(self, job: Job, delay: float, now: float, key: Key | None) -> None:
+        """Let the job wait for its turn."""
+        active = self._active
+        if key is not None:
+            active.keep_key(job, key, now)
+        active.let_wait(job, delay, now)
+        active.workers.wake()
+
+    def cancel(self, sequence: int, now: float) -> None:
+        """End the job."""
+        active = self._active
+        job = active.jobs[sequence]
+        if active.board.state(sequence) == State.RUNNING:
+            active.workers.cancel(job)
+        else:
+            active.queue.remove(sequence)
+        active.end(job, State.CANCELLED, now)
+
+    def forget(self, sequence: int) -> None:
+        """Forget the result."""
+        self._active.show_forgotten(sequence)
+
+    def uncommitted(self, sequence: int) -> Uncommitted | None:
+        """Return None: no change waits."""
+        return None
+
+    def last_uncommitted(self, sequences: Sequence[int]) -> Uncommitted | None:
+        """Return None: no change waits."""
+        return None
+
+    def claimed(self, sequence: int, row: int) -> None:
+        """Do nothing: the row has the count of attempts."""
+
+    def keeps_back(self, job: Job, outcome: Outcome, now: float) -> bool:
+        """Return False: no change waits."""
+        return False
+
+    def retry(self, sequence: int) -> None:
+        """Do nothing: the row says so."""
+
+    def end(self, job: Job, state: State, now: float, result: Result | None, reason: Reason) -> None:
+        """Let clients see the end."""
+        self._active.show_end(job, state, now, result, reason)
+
+    def expire(self, now: float) -> Iterable[object]:
+        """Do nothing: rows that retention has given up are used again."""
+        return ()
+
+    def start(self, on_fatal: Callable[[str], object]) -> None:
+        """Do nothing: the next process has no unfinished job of the previous one."""
+
+    def resume(self) -> None:
+        """Do nothing: jobs were claimed all the time."""
+
+    def put_back(self) -> None:
+        """Do nothing: the jobs end with the process."""
+
+    async def finish(self, timeout_s: float) -> int:
+        """Wait until no job is active."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._active.wait_for_none(), timeout_s)
+        return len(self._active)
+
+    async def close(self) -> None:
+        """Do nothing: there is no place to close."""

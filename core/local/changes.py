@@ -1,0 +1,84 @@
+"""The road of a change: from a decision to the effect that clients see.
+
+``Active`` decides each change of an unfinished job, and hands it to a ``Changes``. ``AtOnce`` lets
+it take effect in the same call: that is the engine in memory. ``Durable`` writes it down first, and
+lets it take effect once it is on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from headway.core.board.idempotency import Key
+from headway.core.job import Job, Reason, State
+from headway.core.local.uncommitted import Uncommitted
+from headway.core.tasks.result import Result
+from headway.core.work.outcome import Outcome
+
+
+class Changes(Protocol):
+    """Carries out changes. All calls come from one event loop, and none but the last two awaits."""
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no room for changes."""
+
+    @property
+    def may_claim(self) -> bool:
+        """Whether a job may begin now. If not, the workers are woken once it may."""
+
+    # Of clients.
+
+    def together(self) -> AbstractContextManager[None]:
+        """Have all jobs begun within it accepted, or rejected, as one."""
+
+    def begin(self, job: Job, delay: float, now: float, key: Key | None) -> None:
+        """Accept a job that has its row. ``key`` is for clients that submit it again."""
+
+    def cancel(self, sequence: int, now: float) -> None:
+        """End a job that waits or runs, unless a change of it is uncommitted."""
+
+    def forget(self, sequence: int) -> None:
+        """Forget the result of a finished job."""
+
+    def uncommitted(self, sequence: int) -> Uncommitted | None:
+        """Return the last change of a job while it is not on disk. No client may hear of it before."""
+
+    def last_uncommitted(self, sequences: Sequence[int]) -> Uncommitted | None:
+        """Return the last of these jobs' changes to be committed, or None if all are."""
+
+    # Of attempts.
+
+    def claimed(self, sequence: int, row: int) -> None:
+        """Count an attempt that begins."""
+
+    def keeps_back(self, job: Job, outcome: Outcome, now: float) -> bool:
+        """Whether the attempt's outcome waits, because a change of its job is uncommitted."""
+
+    def retry(self, sequence: int) -> None:
+        """Keep that a job waits for another attempt: it is RETRYING."""
+
+    def end(self, job: Job, state: State, now: float, result: Result | None, reason: Reason) -> None:
+        """End a job for good."""
+
+    # Life.
+
+    def expire(self, now: float) -> Iterable[object]:
+        """Delete the facts that retention has given up, a step at a time."""
+
+    def start(self, on_fatal: Callable[[str], object]) -> None:
+        """Go on with the jobs of before. ``on_fatal`` gets a line when no job can be kept any more."""
+
+    def resume(self) -> None:
+        """Go on after a ``finish`` that failed."""
+
+    def put_back(self) -> None:
+        """Keep that the jobs that still run, though the workers have ended, wait again."""
+
+    async def finish(self, timeout_s: float) -> int:
+        """Wait until all jobs that would be lost have finished. Return how many have not."""
+
+    async def close(self) -> None:
+        """Commit all changes, and close the place where they are kept."""
