@@ -151,3 +151,62 @@ def test_the_contract_sees_an_engine_by_its_interface(name: str) -> None:
     wrong = {"headway.core.open.open_engine", "tests.core.engines.now", "tests.core.engines.engine_with"} - opens
     assert found.isdisjoint(wrong)
     assert {name for name in found if name.startswith("headway.core.board")} <= {"headway.core.board.idempotency.Key"}
+
+
+# The most values that are given or unpacked by position. More are taken by name, or are one value.
+POSITIONAL_MOST = 5
+# File and name of each definition or call that has more, and why.
+ENGINE = "the engine is being rebuilt"
+LONGER = {
+    "core/journal/journal.py: def end": ENGINE,
+    "core/local/active.py: Workers()": ENGINE,
+    "core/local/admission.py: Job()": ENGINE,
+    "core/local/admission.py: def __init__": ENGINE,
+    "core/local/admission.py: def _begin": ENGINE,
+    "core/local/admission.py: self._begin()": ENGINE,
+    "core/local/durable.py: def __init__": ENGINE,
+    "core/local/durable.py: def _end_now": ENGINE,
+    "core/local/durable.py: self._end_now()": ENGINE,
+    "core/local/durable.py: self.journal.end()": ENGINE,
+    "core/local/engine.py: Durable()": ENGINE,
+    "core/local/engine.py: JournalCounts()": ENGINE,
+    "core/local/engine.py: restore()": ENGINE,
+    "core/local/reading.py: Status()": ENGINE,
+    "core/local/restore.py: Job()": ENGINE,
+    "core/local/restore.py: Record()": ENGINE,
+    "core/local/restore.py: def restore": ENGINE,
+    "core/work/workers.py: def __init__": ENGINE,
+}
+SOURCES = sorted(
+    [
+        *(path for folder in ("core", "protocol", "headway", "sim", "bench") for path in (ROOT / folder).rglob("*.py")),
+        ROOT / "bootstrap.py",
+    ]
+)
+
+
+def lists_of_values(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    """Yield each definition, call and unpacking with the number of its values by position."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            names = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
+            yield f"def {node.name}", len([name for name in names if name not in {"self", "cls"}])
+        elif isinstance(node, ast.Call):
+            yield f"{ast.unparse(node.func)}()", len(node.args)
+        elif isinstance(node, ast.Tuple | ast.List) and isinstance(node.ctx, ast.Store):
+            yield f"{ast.unparse(node)} =", len(node.elts)
+
+
+def test_no_long_list_is_given_by_position() -> None:
+    found = {
+        f"{path.relative_to(ROOT)}: {what}"
+        for path in SOURCES
+        for what, count in lists_of_values(ast.parse(path.read_text()))
+        if count > POSITIONAL_MOST
+    }
+    assert found == LONGER.keys()
+
+
+def test_a_long_list_is_seen() -> None:
+    code = "def f(self, a, b, c, d, e, g, *, h): ...\nf(1, 2, 3, 4, 5, 6, h=7)\na, b, c, d, e, f = g"
+    assert dict(lists_of_values(ast.parse(code))) == {"def f": 6, "f()": 6, "(a, b, c, d, e, f) =": 6}

@@ -65,15 +65,15 @@ class Batches:
         last = list(islice(backwards, min(pending, LOOKED_AT)))
         failed, cancelled = self._outcomes.get(word(first, count)) if states else (0, 0)
         return BatchStatus(
-            batch_id or self._ids.write_batch(first, count),
-            first,
-            count,
-            pending,
-            count - pending - failed - cancelled if states else 0,
-            failed,
-            cancelled,
-            count - len(states),
-            self._when_all(last, pending, now) if last else 0,
+            id=batch_id or self._ids.write_batch(first, count),
+            first=first,
+            count=count,
+            pending=pending,
+            succeeded=count - pending - failed - cancelled if states else 0,
+            failed=failed,
+            cancelled=cancelled,
+            expired=count - len(states),
+            retry_after_ms=self._when_all(last, pending, now) if last else 0,
         )
 
     def jobs(self, batch: BatchStatus, now: float) -> list[tuple[bytes, int]]:

@@ -55,6 +55,7 @@ class Board(Rows):
         kept_jobs: int,
         kept_seconds: float,
         active_most: int,
+        *,
         rows: int = 0,
         annex: int = 0,
         fd: int = -1,

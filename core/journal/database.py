@@ -40,7 +40,7 @@ class File:
     """
 
     def __init__(
-        self, path: Path, mark: Mark, connection: apsw.Connection, sync: schema.Sync, high: int, run: schema.Run
+        self, path: Path, mark: Mark, connection: apsw.Connection, *, sync: schema.Sync, high: int, run: schema.Run
     ) -> None:
         # Why there was no room at the last try; empty if there was.
         self.full = ""
@@ -80,7 +80,7 @@ class File:
         mark = Mark(beside(path), lock)
         if schema.compare(path, connection, schema.Meta(connection), mark.read()):
             raise JournalError("commits that were acknowledged are missing")
-        return cls(path, mark, connection, sync, high, run)
+        return cls(path, mark, connection, sync=sync, high=high, run=run)
 
     def begin(self, begun: bool = False) -> None:
         """Say that the file is open, by which clock and with which salt, and bring it to the disk.

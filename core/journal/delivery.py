@@ -84,6 +84,7 @@ class Delivery:
         self,
         loop: asyncio.AbstractEventLoop,
         begun: bool,
+        *,
         on_commit: Callable[[Committed | Opened, int], object],
         on_full: Callable[[list[int]], object],
         on_expired: Callable[[int], object],

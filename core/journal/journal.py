@@ -234,7 +234,14 @@ class Journal:
         self._loop, self._on_commit = loop, on_commit
         self._running = True
         self.delivery.high = max(self.delivery.high, self.found.hand_over())
-        self.delivery.open(loop, not self.found.full, self._committed, on_full, self._expired, on_fatal)
+        self.delivery.open(
+            loop,
+            begun=not self.found.full,
+            on_commit=self._committed,
+            on_full=on_full,
+            on_expired=self._expired,
+            on_fatal=on_fatal,
+        )
         # For the changes appended before.
         self._send()
 

@@ -72,7 +72,7 @@ class Found:
                 (marked or watermark.Marked(0, 0, 0, 0))._replace(journal=meta.journal, commits=meta.commits)
             )
             # From here on the file is ours to write to.
-            self.file = File(path, self.mark, self.connection, sync, self.next_sequence - 1, self.run)
+            self.file = File(path, self.mark, self.connection, sync=sync, high=self.next_sequence - 1, run=self.run)
             self.file.begin()
         except (apsw.Error, OSError) as error:
             raise JournalError(f"{path}: cannot be opened: {one_line(error)}") from None

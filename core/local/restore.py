@@ -92,17 +92,17 @@ def _restore_over(board: Board, over: Ended, names: _Names, keys: Ids) -> None:
     if over.sequence[-1] - first == count - 1 and board.is_free(first, count):
         board.restore_over(
             first,
-            keys.tags(first, count),
-            over.state,
-            over.attempt,
-            over.place,
-            over.submitted,
-            over.started,
-            over.ended,
-            tasks,
-            over.priority,
-            over.reason,
-            over.has_result,
+            tags=keys.tags(first, count),
+            states=over.state,
+            attempts=over.attempt,
+            places=over.place,
+            submitted=over.submitted,
+            started=over.started,
+            ended=over.ended,
+            tasks=tasks,
+            priorities=over.priority,
+            reasons=over.reason,
+            has_result=over.has_result,
         )
         return
     for at, sequence in enumerate(over.sequence):

@@ -73,6 +73,7 @@ class Processes:
         self,
         count: int,
         modules: Iterable[str],
+        *,
         max_jobs: int,
         max_memory_bytes: int,
         result_bytes: int,
@@ -153,6 +154,7 @@ class Processes:
         payload: bytes,
         job_id: str,
         attempt: int,
+        *,
         report: Callable[[int], None],
         begun: Callable[[], object] = lambda: None,
     ) -> Result | None:
@@ -337,8 +339,8 @@ def pool_for(config: Config, registry: Registry) -> Processes | None:
     return Processes(
         config.processes,
         config.tasks,
-        config.max_jobs_per_process,
-        config.max_memory_per_process,
-        config.results.max_result_bytes,
-        getattr(logging, config.log.level.upper()),
+        max_jobs=config.max_jobs_per_process,
+        max_memory_bytes=config.max_memory_per_process,
+        result_bytes=config.results.max_result_bytes,
+        log_level=getattr(logging, config.log.level.upper()),
     )

@@ -199,6 +199,7 @@ class Estimate:
         waited: float,
         task: int,
         now: float,
+        *,
         together: int = 1,
         others: float = 0.0,
         above: float = 0.0,

@@ -22,7 +22,7 @@ def test_pending_is_what_is_active() -> None:
 
 
 def on_board(kept_jobs: int, active_most: int, rows: int) -> tuple[Board, Outcomes, Batches]:
-    board = Board(kept_jobs, 60.0, active_most, rows)
+    board = Board(kept_jobs, 60.0, active_most, rows=rows)
     outcomes = Outcomes(board)
     return board, outcomes, Batches(board, outcomes, Ids(), lambda some, count, _: some[0])
 

@@ -189,7 +189,7 @@ class Jobs(RuleBasedStateMachine):
     def come_back_to_another_board(self, order: Random, rows: int, skip: int, copied: bool) -> None:
         before = self.board
         before.forget_expired(self.now)
-        self.board = Board(KEPT_JOBS, KEPT_SECONDS, QUEUE_SIZE + WORKERS, rows)
+        self.board = Board(KEPT_JOBS, KEPT_SECONDS, QUEUE_SIZE + WORKERS, rows=rows)
         if copied:
             self.board.copy(before)
         else:
@@ -375,7 +375,18 @@ def test_jobs_that_are_over_come_back_at_once_as_they_do_one_by_one() -> None:
     _, tag, state, task, priority, submitted, _, started, ended, attempt, _, place, reason, has_result = columns
     assert at_once.is_free(first, 5)
     at_once.restore_over(
-        first, tag, state, attempt, place, submitted, started, ended, task, priority, reason, has_result
+        first,
+        tags=tag,
+        states=state,
+        attempts=attempt,
+        places=place,
+        submitted=submitted,
+        started=started,
+        ended=ended,
+        tasks=task,
+        priorities=priority,
+        reasons=reason,
+        has_result=has_result,
     )
     assert not at_once.is_free(first + 4, 1)
     assert not at_once.is_free(at_once.rows - 1, 2)

@@ -351,5 +351,5 @@ def test_a_nameless_file_where_there_is_no_memfd(monkeypatch: pytest.MonkeyPatch
     board = Board(KEPT_JOBS, KEPT_SECONDS, ACTIVE, fd=fd)
     board.next_sequence = 5
     assert ended(board, State.SUCCEEDED, 0) == 5
-    again = Board(KEPT_JOBS, KEPT_SECONDS, ACTIVE, board.rows, board.annex, os.dup(fd))
+    again = Board(KEPT_JOBS, KEPT_SECONDS, ACTIVE, rows=board.rows, annex=board.annex, fd=os.dup(fd))
     assert again.state(5) == State.SUCCEEDED
