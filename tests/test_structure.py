@@ -1,6 +1,7 @@
 """Imports go one way, and the files are what the packages say they are."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -169,7 +170,6 @@ LONGER = {
     "core/local/durable.py: self._end_now()": ENGINE,
     "core/local/durable.py: self.journal.end()": ENGINE,
     "core/local/engine.py: Durable()": ENGINE,
-    "core/local/engine.py: JournalCounts()": ENGINE,
     "core/local/engine.py: restore()": ENGINE,
     "core/local/reading.py: Status()": ENGINE,
     "core/local/restore.py: Job()": ENGINE,
@@ -210,3 +210,28 @@ def test_no_long_list_is_given_by_position() -> None:
 def test_a_long_list_is_seen() -> None:
     code = "def f(self, a, b, c, d, e, g, *, h): ...\nf(1, 2, 3, 4, 5, 6, h=7)\na, b, c, d, e, f = g"
     assert dict(lists_of_values(ast.parse(code))) == {"def f": 6, "f()": 6, "(a, b, c, d, e, f) =": 6}
+
+
+def names_of_types(path: Path) -> Iterator[str]:
+    """Yield the name of each class and type alias. Type variables may have one name."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Assign) and not (
+            isinstance(node.value, ast.Call) and ast.unparse(node.value.func) == "TypeVar"
+        ):
+            names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+            yield from (name for name in names if re.fullmatch("[A-Z]+[a-z]\\w*", name))
+
+
+# Types of one name, and why.
+SHARED = {"Answer": "an answer in HTTP: bytes in the server, and what the simulator reads in them"}
+
+
+def test_no_two_types_have_one_name() -> None:
+    found: dict[str, list[str]] = {}
+    for folder in ("core", "protocol", "headway", "sim"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            for name in names_of_types(path):
+                found.setdefault(name, []).append(str(path.relative_to(ROOT)))
+    assert {name for name, paths in found.items() if len(paths) > 1} == SHARED.keys()

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
-from headway.core import ids
 from headway.core.board.board import Board
 from headway.core.board.outcomes import Outcomes, word
 from headway.core.board.rows import STATE_MASK
+from headway.core.ids import Ids
 from headway.core.job import State
 from headway.core.status import BatchStatus
 
@@ -36,12 +36,12 @@ class Batches:
         self,
         board: Board,
         outcomes: Outcomes,
-        keys: ids.Ids,
+        ids: Ids,
         when_all: Callable[[Sequence[int], int, float], int],
     ) -> None:
         self.board = board
         self._outcomes = outcomes
-        self._ids = keys
+        self._ids = ids
         self._when_all = when_all
 
     def peek(self, batch_id: bytes, now: float) -> BatchStatus | None:

@@ -422,10 +422,10 @@ class LocalEngine:
 
 def _counts_of(journal: Journal) -> JournalCounts:
     return JournalCounts(
-        journal.batches,
-        journal.appended - journal.committed,
-        journal.expired,
-        journal.size_bytes,
-        journal.full,
-        journal.commit_seconds,
+        commits=journal.commits,
+        pending=journal.appended - journal.committed,
+        expired=journal.expired,
+        size_bytes=journal.size_bytes,
+        full=journal.full,
+        commit_seconds=journal.commit_seconds,
     )

@@ -109,7 +109,7 @@ def compare_journals(config: Config, environment: MutableMapping[str, str]) -> N
         raise ConfigError("journal.path: is another journal now, with other jobs and ids: restart the server")
 
 
-def leave(listener: Listener, engine: LocalEngine, since: float) -> Left:
+def hand_over(listener: Listener, engine: LocalEngine, since: float) -> Left:
     """Prepare the handover. Later changes are lost. With a journal only the socket goes over."""
     if engine.durable:
         return Left(listener.socket.fileno(), listener.passed, -1, -1, since)
@@ -120,7 +120,7 @@ def leave(listener: Listener, engine: LocalEngine, since: float) -> Left:
     return Left(listener.socket.fileno(), listener.passed, state, board, since)
 
 
-def take(environment: MutableMapping[str, str]) -> Taken | None:
+def take_over(environment: MutableMapping[str, str]) -> Taken | None:
     """Return the handover of the previous program, None if there was none."""
     text = environment.pop(VARIABLE, None)
     if text is None:

@@ -20,7 +20,7 @@ from typing import Literal
 
 import orjson
 from headway.core import records
-from headway.core.config import Log
+from headway.core.config import LogSection
 from headway.protocol.process.lines import Lines
 
 COLOURS = {logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m", logging.CRITICAL: "\x1b[31m"}
@@ -132,7 +132,7 @@ class Steady(logging.Logger):
         return level >= self.getEffectiveLevel()
 
 
-def set_up(settings: Log) -> None:
+def set_up(settings: LogSection) -> None:
     """Send the log of this process to stdout."""
     _have_standard_files()
     terminal = os.isatty(1)

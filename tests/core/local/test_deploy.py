@@ -16,7 +16,7 @@ from headway.core.board.idempotency import Keyed
 from headway.core.board.memfile import nameless_file
 from headway.core.board.outcomes import word
 from headway.core.board.rows import LAYOUT, Rows, rows_for
-from headway.core.config import Config, Idempotency
+from headway.core.config import Config, IdempotencySection
 from headway.core.ids import Ids
 from headway.core.job import Job, State, Terms
 from headway.core.local import deploy
@@ -51,7 +51,8 @@ def ended(board: Board, state: State, task: int, ago: float = 0.0) -> int:
 def active_of(tasks: Registry, board: Board, result_bytes: int = 10**6, keys: int = 9) -> Active:
     """What is kept besides the rows, within these bounds."""
     config = Config(
-        results=configured.Results(max_bytes=result_bytes), idempotency=Idempotency(seconds=60.0, keys=keys)
+        results=configured.ResultsSection(max_bytes=result_bytes),
+        idempotency=IdempotencySection(seconds=60.0, keys=keys),
     )
     return Active(config, tasks, IDS, board)
 
