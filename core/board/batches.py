@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 from headway.core.board.board import Board
-from headway.core.board.outcomes import Outcomes, word
+from headway.core.board.outcomes import Outcomes, batch_number
 from headway.core.board.rows import STATE_MASK
 from headway.core.ids import Ids
 from headway.core.job import State
@@ -63,7 +63,7 @@ class Batches:
         pending = sum(map(states.count, PENDING))
         backwards = (numbers[at] for at in range(len(states) - 1, -1, -1) if states[at] in PENDING)
         last = list(islice(backwards, min(pending, LOOKED_AT)))
-        failed, cancelled = self._outcomes.get(word(first, count)) if states else (0, 0)
+        failed, cancelled = self._outcomes.get(batch_number(first, count)) if states else (0, 0)
         return BatchStatus(
             id=batch_id or self._ids.write_batch(first, count),
             first=first,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from headway.core.board.board import Board
 from headway.core.board.idempotency import Key, Keyed
-from headway.core.board.outcomes import word
+from headway.core.board.outcomes import batch_number
 from headway.core.config import Config
 from headway.core.errors import (
     DrainingError,
@@ -97,7 +97,7 @@ class Admission:
             [submission.priority for submission in submissions],
             now,
         )
-        batch = word(first, count)
+        batch = batch_number(first, count)
         with self._active.together():
             for sequence, (task, submission) in enumerate(zip(tasks, submissions, strict=True), first):
                 self._begin(sequence, task, submission, now, key, batch)

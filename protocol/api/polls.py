@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 HEAD_JOB = b"HEAD /jobs/"
 TARGET = len(b"HEAD ")
 ID = len(HEAD_JOB)
-REST = ID + ids.LENGTH
+REST = ID + ids.ID_LENGTH
 # The place of the number. Before it is the marker, which only this server's ids have.
 NUMBER = ID + ids.MARKER_LENGTH
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from headway.core.board.batches import Batches
 from headway.core.board.board import Board
-from headway.core.board.outcomes import Outcomes, word
+from headway.core.board.outcomes import Outcomes, batch_number
 from headway.core.board.rows import ANNEX_BYTES, ROW_BYTES, Record, Rows
 from headway.core.errors import IllegalMoveError
 from headway.core.ids import Ids
@@ -103,7 +103,7 @@ class Jobs(RuleBasedStateMachine):
         for sequence in members:
             self.let_wait(sequence, state, 5, delay, 0)
         self.batches.append(members)
-        self.batch_of |= dict.fromkeys(members, word(first, count))
+        self.batch_of |= dict.fromkeys(members, batch_number(first, count))
 
     def take(self, priority: int, delay: int, task: int) -> int:
         state = State.SCHEDULED if delay else State.QUEUED

@@ -14,7 +14,7 @@ from headway.core import config as configured
 from headway.core.board.board import Board
 from headway.core.board.idempotency import Keyed
 from headway.core.board.memfile import nameless_file
-from headway.core.board.outcomes import word
+from headway.core.board.outcomes import batch_number
 from headway.core.board.rows import LAYOUT, Rows, rows_for
 from headway.core.config import Config, IdempotencySection
 from headway.core.ids import Ids
@@ -327,10 +327,10 @@ def test_batches_of_before_are_looked_at_one_by_one_where_settings_have_changed(
 
 def test_outcomes_of_batches_come_over() -> None:
     left = Before(1)
-    left.active.outcomes.put(word(5, 3), 2, 1)
+    left.active.outcomes.put(batch_number(5, 3), 2, 1)
     active = active_of(registry(), left.board)
     left.leave().give(active, {})
-    assert active.outcomes.get(word(5, 3)) == (2, 1)
+    assert active.outcomes.get(batch_number(5, 3)) == (2, 1)
 
 
 def test_members_that_one_of_the_two_does_not_know_are_passed_over() -> None:
