@@ -66,4 +66,4 @@ class Outcomes:
 
     def _is_readable(self, sequence: int, now: float) -> bool:
         row = self._board.row(sequence)
-        return row >= 0 and self._board.held(row, now)
+        return row >= 0 and self._board.readable(row, now)

@@ -57,7 +57,7 @@ MAGIC = b"SQLite format 3\0"
 # Times are of the journal's clock, in seconds. NULL in ``job``: ``due`` of a job that was never
 # delayed, ``ended`` and ``place`` of an active one, ``payload`` of one that succeeded or was
 # cancelled, ``size`` of one that returned nothing, ``batch`` of one that came alone. Otherwise
-# ``batch`` is its number of core/board/outcomes.
+# ``batch`` is the number of its batch (core/board/outcomes).
 TABLES = f"""
 CREATE TABLE meta (id INTEGER PRIMARY KEY, journal INTEGER NOT NULL, secret BLOB NOT NULL,
     commits INTEGER NOT NULL, high INTEGER NOT NULL, clean INTEGER NOT NULL,

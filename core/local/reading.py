@@ -69,7 +69,7 @@ class Reading:
     def at(self, sequence: int) -> Status:
         """Return the status of a job that was issued, and whose submission is committed."""
         row, now = self.board.row(sequence), time.monotonic()
-        if row >= 0 and self.board.held(row, now):
+        if row >= 0 and self.board.readable(row, now):
             return self.status(row, now)
         return bare(State.EXPIRED, sequence, self._ids.write(sequence, self._ids.tag(sequence)))
 
@@ -82,7 +82,7 @@ class Reading:
         sequence, tag = self._ids.read(job_id)
         board, now = self.board, time.monotonic()
         row = board.row(sequence)
-        if row >= 0 and board.tag[row] == tag and board.held(row, now):
+        if row >= 0 and board.tag[row] == tag and board.readable(row, now):
             return self.status(row, now)
         if not sequence or self._ids.tag(sequence) != tag:
             return None
