@@ -98,19 +98,19 @@ def make_venv(lock: int) -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         wheel = download_pip(Path(folder))
-        pip(lock, "install", "--no-deps", "--no-index", str(wheel), program=[str(wheel / "pip")])
+        pip(lock, ["install", "--no-deps", "--no-index", str(wheel)], program=[str(wheel / "pip")])
 
 
 def install(lock: int) -> None:
     """Install Headway, what its examples need and the developer tools."""
     wanted = digest()
     STAMP.unlink(missing_ok=True)
-    pip(lock, "install", "pip>=25.1")  # the first with --group
-    pip(lock, "install", "--prefer-binary", "--editable", ".[examples]", "--group", "dev")
+    pip(lock, ["install", "pip>=25.1"])  # the first with --group
+    pip(lock, ["install", "--prefer-binary", "--editable", ".[examples]", "--group", "dev"])
     STAMP.write_text(f"{ROOT}\n{wanted}\n")
 
 
-def pip(lock: int, *arguments: str, program: Sequence[str] = ("-m", "pip")) -> None:
+def pip(lock: int, arguments: Sequence[str], program: Sequence[str] = ("-m", "pip")) -> None:
     """Run pip, silent unless it fails."""
     env = os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
     done = subprocess.run(

@@ -8,16 +8,16 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
-Answer = TypeVar("Answer")
+Value = TypeVar("Value")
 
 
-async def apart(function: Callable[[], Answer]) -> Answer:
+async def apart(function: Callable[[], Value]) -> Value:
     """Return the value of ``function``, or raise its error, from a thread of its own.
 
     For the server's own work. Not ``asyncio.to_thread``: jobs share its threads, and may keep them
     all.
     """
-    came: Future[Answer] = Future()
+    came: Future[Value] = Future()
     # From here on it cannot be cancelled.
     came.set_running_or_notify_cancel()
 

@@ -41,7 +41,7 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A group of settings."""
 
 
-class Server(Section, frozen=True):
+class ServerSection(Section, frozen=True):
     """The address of the server."""
 
     host: str = "127.0.0.1"
@@ -59,7 +59,7 @@ class QueueSection(Section, frozen=True):
     max_bytes: Bytes = 256 * 1024 * 1024
 
 
-class Retention(Section, frozen=True):
+class RetentionSection(Section, frozen=True):
     """How long the status of a finished job can be read."""
 
     jobs: Annotated[int, Meta(ge=0, le=100_000_000)] = 100_000
@@ -73,21 +73,21 @@ class JournalSection(Section, frozen=True):
     sync: Literal["full", "normal"] = "full"
 
 
-class Idempotency(Section, frozen=True):
+class IdempotencySection(Section, frozen=True):
     """How long an idempotency key is known."""
 
     seconds: Duration = 86_400.0
     keys: Count = 100_000
 
 
-class Results(Section, frozen=True):
+class ResultsSection(Section, frozen=True):
     """The byte budget of results."""
 
     max_bytes: Bytes = 64 * 1024 * 1024
     max_result_bytes: Bytes = 8 * 1024 * 1024
 
 
-class Jobs(Section, frozen=True):
+class JobsSection(Section, frozen=True):
     """The defaults of a job whose task and submission do not set these."""
 
     run_in: Literal["thread", "process"] = "thread"
@@ -103,7 +103,7 @@ class WatchdogSection(Section, frozen=True):
     stall: Seconds = 1.0
 
 
-class Limits(Section, frozen=True):
+class LimitsSection(Section, frozen=True):
     """Sizes above which a request is refused."""
 
     request_line_bytes: Annotated[int, Meta(ge=64, le=1 << 20)] = 8192
@@ -116,7 +116,7 @@ class Limits(Section, frozen=True):
     lost_threads: Annotated[int, Meta(ge=0, le=10_000)] = 16
 
 
-class Timeouts(Section, frozen=True):
+class TimeoutsSection(Section, frozen=True):
     """Seconds that a client may take."""
 
     head: Duration = 10.0
@@ -125,7 +125,7 @@ class Timeouts(Section, frozen=True):
     write: Duration = 30.0
 
 
-class Http(Section, frozen=True):
+class HttpSection(Section, frozen=True):
     """Choices about the protocol."""
 
     failed_status: Literal[424, 200] = 424
@@ -134,14 +134,14 @@ class Http(Section, frozen=True):
     client_header: Literal["x-forwarded-for", "forwarded"] = "x-forwarded-for"
 
 
-class Polling(Section, frozen=True):
+class PollingSection(Section, frozen=True):
     """How many polls the server promises to answer."""
 
     capacity: Annotated[int, Meta(ge=1, le=10_000_000)] = 10_000
     share: Annotated[float, Meta(gt=0, le=1)] = 0.5
 
 
-class Rates(Section, frozen=True):
+class RatesSection(Section, frozen=True):
     """How much one client may ask for. 0 means no limit."""
 
     submits: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
@@ -150,7 +150,7 @@ class Rates(Section, frozen=True):
     polls_window: Annotated[int, Meta(ge=1, le=86_400)] = 1
 
 
-class Log(Section, frozen=True):
+class LogSection(Section, frozen=True):
     """The level and the form of the log."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -158,7 +158,7 @@ class Log(Section, frozen=True):
     access: bool = False
 
 
-class Simulation(Section, frozen=True):
+class SimulationSection(Section, frozen=True):
     """The defaults of ``headway simulate``; its command line overrides them."""
 
     url: str | None = None
@@ -178,14 +178,14 @@ class Simulation(Section, frozen=True):
 class Config(Section, frozen=True):
     """All settings, in the order of config.yaml."""
 
-    server: Server = Server()
+    server: ServerSection = ServerSection()
     workers: Annotated[int, Meta(ge=1, le=100_000)] = 32
     queue: QueueSection = QueueSection()
-    retention: Retention = Retention()
+    retention: RetentionSection = RetentionSection()
     journal: JournalSection = JournalSection()
-    idempotency: Idempotency = Idempotency()
-    results: Results = Results()
-    jobs: Jobs = Jobs()
+    idempotency: IdempotencySection = IdempotencySection()
+    results: ResultsSection = ResultsSection()
+    jobs: JobsSection = JobsSection()
     processes: Annotated[int, Meta(ge=1, le=1000)] = 2
     max_jobs_per_process: Annotated[int, Meta(ge=0, le=1 << 31)] = 0
     max_memory_per_process: Bytes = 0
@@ -193,13 +193,13 @@ class Config(Section, frozen=True):
     drain_timeout: Seconds = 30.0
     drain_linger: Seconds = 1.0
     watchdog: WatchdogSection = WatchdogSection()
-    limits: Limits = Limits()
-    timeouts: Timeouts = Timeouts()
-    http: Http = Http()
-    polling: Polling = Polling()
-    rates: Rates = Rates()
-    log: Log = Log()
-    simulation: Simulation = Simulation()
+    limits: LimitsSection = LimitsSection()
+    timeouts: TimeoutsSection = TimeoutsSection()
+    http: HttpSection = HttpSection()
+    polling: PollingSection = PollingSection()
+    rates: RatesSection = RatesSection()
+    log: LogSection = LogSection()
+    simulation: SimulationSection = SimulationSection()
 
 
 def load(path: Path | None, environment: Mapping[str, str]) -> Config:

@@ -32,7 +32,7 @@ from struct import Struct
 from headway.core.errors import MisdirectedError
 
 MARKER_LENGTH = 8
-LENGTH = MARKER_LENGTH + 28
+ID_LENGTH = MARKER_LENGTH + 28
 BATCH_LENGTH = MARKER_LENGTH + 32
 TAG_BITS = 64
 TAG_MASK = (1 << TAG_BITS) - 1
@@ -106,7 +106,7 @@ class Ids:
 
         Raises MisdirectedError if it has the form of an id and the marker of another issuer.
         """
-        number = self._number(text, LENGTH)
+        number = self._number(text, ID_LENGTH)
         return number >> TAG_BITS, number & TAG_MASK
 
     def write_batch(self, first: int, count: int) -> bytes:
@@ -139,6 +139,6 @@ class Ids:
 def has_form(text: bytes) -> bool:
     """Whether ``text`` has the form of the id of a job or a batch, from any issuer and in any case."""
     try:
-        return len(unhexlify(text)) * 2 in (LENGTH, BATCH_LENGTH)
+        return len(unhexlify(text)) * 2 in (ID_LENGTH, BATCH_LENGTH)
     except HexError:
         return False

@@ -64,4 +64,17 @@ class BatchStatus(msgspec.Struct, gc=False):
 
 def bare(state: State, sequence: int, job_id: bytes) -> Status:
     """Return the status of a job of which nothing else is known."""
-    return Status(state, sequence, job_id, "", 0, None, 0, 0, 0.0, 0.0, 0.0, Reason.NONE)
+    return Status(
+        state=state,
+        sequence=sequence,
+        id=job_id,
+        task="",
+        attempt=0,
+        progress=None,
+        position=0,
+        retry_after_ms=0,
+        submitted=0.0,
+        started=0.0,
+        ended=0.0,
+        reason=Reason.NONE,
+    )

@@ -74,7 +74,7 @@ def _tasks(config: Config) -> None:
 
 
 def _port(config: Config) -> None:
-    listener.take(config, None).socket.close()
+    listener.open_listener(config, None).socket.close()
 
 
 def _journal(config: Config) -> None:

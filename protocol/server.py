@@ -34,10 +34,10 @@ from headway.protocol import check, footprint
 from headway.protocol.api.app import Api
 from headway.protocol.http.connection import Connection
 from headway.protocol.http.connections import TICK_S
-from headway.protocol.process import deploy, listener, logs, signals, systemd
+from headway.protocol.process import deploy, logs, signals, systemd
 from headway.protocol.process.acceptor import Acceptor
 from headway.protocol.process.deploy import Left, Program, Taken
-from headway.protocol.process.listener import Listener
+from headway.protocol.process.listener import Listener, close_all_at, open_listener, warn_of_port
 from headway.protocol.process.loop import run_to_its_end
 from headway.protocol.process.signals import Told
 from headway.protocol.process.systemd import Notifier
@@ -71,17 +71,17 @@ def run(config: Config) -> NoReturn:
         log.debug("variables ignored, because they are no settings: %s", ", ".join(others))
     program, told, notifier = Program(config), Told(), Notifier(os.environ)
     # Before any code of a task runs: it must not see anything that was passed.
-    before, passed = deploy.take(os.environ), systemd.activated(os.environ)
+    before, passed = deploy.take_over(os.environ), systemd.activated(os.environ)
     if before is not None:
         told.listen_early()
     check.usable(config)
     if before is None:
-        listens = listener.take(config, passed)
+        listener = open_listener(config, passed)
     else:
-        listens = before.listener
-        listener.compare(listens, config)
+        listener = before.listener
+        warn_of_port(listener, config)
     _raise_file_limit(config.limits.connections)
-    ended = run_to_its_end(Server(config, listens, program, told, notifier).serve(before))
+    ended = run_to_its_end(Server(config, listener, program, told, notifier).serve(before))
     if isinstance(ended, int):
         # The loop has ended, and with it its handlers of a second signal.
         told.listen_early()
@@ -155,7 +155,7 @@ class Server:
         if wait_fd > 0:
             forks.keep(wait_fd)
         port = self._listener.socket.getsockname()[1]
-        forks.in_child(lambda: listener.close_all_at(port))
+        forks.in_child(lambda: close_all_at(port))
 
     def _accept(self) -> None:
         backlog = self._config.server.backlog
@@ -250,7 +250,7 @@ class Server:
         await connections.close(LAST_BYTES_S)
         self._ticker.cancel()
         await self._engine.close()
-        left = deploy.leave(self._listener, self._engine, since)
+        left = deploy.hand_over(self._listener, self._engine, since)
         log.info("executing the new program: %s", " ".join(self._program.command))
         await self._told.hold()
         return left

@@ -23,7 +23,7 @@ _OPENING = b"HTTP/1."
 _NO_CALLBACKS = object()
 
 
-class MalformedError(Exception):
+class BadAnswerError(Exception):
     """The bytes that came are no answer in HTTP/1."""
 
 
@@ -78,7 +78,7 @@ class Answer:
             return None
 
 
-class Reader:
+class AnswerReader:
     """The bytes that came on one connection."""
 
     __slots__ = ("_body", "_complete", "_head", "_parser", "_rest")
@@ -101,7 +101,7 @@ class Reader:
         self._rest = self._rest + data if self._rest else data
 
     def next(self, bodiless: bool) -> Answer | None:
-        """Return the next answer (``bodiless``: to HEAD), None if incomplete. Raises MalformedError."""
+        """Return the next answer (``bodiless``: to HEAD), None if incomplete. Raises BadAnswerError."""
         if not self._rest:
             return None
         return self._next_head() if bodiless else self._next_whole()
@@ -118,7 +118,7 @@ class Reader:
             try:
                 parser.feed_data(head)
             except HttpParserError as error:
-                raise MalformedError(str(error)) from None
+                raise BadAnswerError(str(error)) from None
             code = parser.get_status_code()
             if code >= 200:
                 return Answer(code, head)
@@ -129,7 +129,7 @@ class Reader:
         try:
             self._parser.feed_data(self._rest)
         except HttpParserError as error:
-            raise MalformedError(str(error.__context__ or error)) from None
+            raise BadAnswerError(str(error.__context__ or error)) from None
         self._rest = b""
         answer, self._complete = self._complete, None
         if answer is not None:
@@ -141,7 +141,7 @@ class Reader:
     def on_message_begin(self) -> None:
         """A status line begins."""
         if self._complete is not None:
-            raise MalformedError("more came than one answer")
+            raise BadAnswerError("more came than one answer")
         self._head = []
         self._body = []
 
@@ -162,8 +162,8 @@ class Reader:
 
 
 def _check_opening(rest: bytes) -> None:
-    """Raise MalformedError if ``rest`` cannot become a head."""
+    """Raise BadAnswerError if ``rest`` cannot become a head."""
     if len(rest) > HEAD_MOST:
-        raise MalformedError(f"a head of more than {HEAD_MOST} bytes")
+        raise BadAnswerError(f"a head of more than {HEAD_MOST} bytes")
     if rest[:7] != _OPENING[: len(rest)]:
-        raise MalformedError("it does not begin with HTTP/1.")
+        raise BadAnswerError("it does not begin with HTTP/1.")

@@ -57,7 +57,7 @@ class Crowd:
         if await self._resolve():
             self._handle_signals()
             self._clients[0].due()
-            self._turn()
+            self._turn_wheel()
             following = asyncio.create_task(self._follow())
             await self._beats(began, show)
             following.cancel()
@@ -92,13 +92,13 @@ class Crowd:
         gc.collect()
         gc.freeze()
 
-    def _turn(self) -> None:
+    def _turn_wheel(self) -> None:
         run = self._run
         late = run.wheel.turn(time.monotonic())
         if late:
             run.figures.lag.record(late)
         if not run.over.is_set():
-            asyncio.get_running_loop().call_later(TICK_S, self._turn)
+            asyncio.get_running_loop().call_later(TICK_S, self._turn_wheel)
 
     async def _beats(self, began: float, show: Callable[[Moment], None]) -> None:
         run, duration = self._run, self._run.settings.duration

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from headway.sim.histogram import Histogram
+from headway.sim.durations import Durations
 
 # Percentiles that a view shows.
 SHOWN = (50.0, 95.0, 99.0)
@@ -16,8 +16,8 @@ class Latencies:
     __slots__ = ("all", "recent", "record")
 
     def __init__(self) -> None:
-        self.all = Histogram()
-        self.recent = Histogram()
+        self.all = Durations()
+        self.recent = Durations()
         # Recorded durations are part of ``all`` from the next beat on.
         self.record = self.recent.record
 

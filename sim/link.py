@@ -1,7 +1,7 @@
 """One connection, opened when there is something to send, and again after it was lost.
 
 Requests go out in order, pipelined. Nothing follows a POST until it is answered (RFC 9112, 9.3.2),
-so an answer is always to the first errand in ``_asked``. There are no timers here: the crowd calls
+so an answer is always to the first question in ``_asked``. There are no timers here: the crowd calls
 ``check`` once a second.
 """
 
@@ -14,11 +14,11 @@ import time
 from collections import deque
 from typing import Protocol, cast
 
-from headway.sim.answers import Answer, MalformedError, Reader
+from headway.sim.answers import Answer, AnswerReader, BadAnswerError
 from headway.sim.run import Run
 
 
-class Errand(Protocol):
+class Question(Protocol):
     """Something to ask."""
 
     request: bytes
@@ -43,18 +43,18 @@ class Link(asyncio.Protocol):
         self._run = run
         self._transport: asyncio.Transport | None = None
         self._opening: asyncio.Task[None] | None = None
-        self._reader = Reader()
-        # Errands with a request that is written and not answered, in order.
-        self._asked: deque[Errand] = deque()
-        # Errands with a request that is not written: there is no connection yet, or a POST is not
+        self._reader = AnswerReader()
+        # Questions with a request that is written and not answered, in order.
+        self._asked: deque[Question] = deque()
+        # Questions with a request that is not written: there is no connection yet, or a POST is not
         # answered.
-        self._unsent: deque[Errand] = deque()
+        self._unsent: deque[Question] = deque()
         # Requests of those in ``_asked`` that are written at the end of this turn of the loop.
         self._out: list[bytes] = []
         # The connection is being ended, by an answer that said so or by us: nothing more is sent or
         # read.
         self._ending = False
-        # Why the errands in ``_asked`` get no answer, if we found the reason.
+        # Why the questions in ``_asked`` get no answer, if we found the reason.
         self._fault: str | None = None
 
     def __repr__(self) -> str:
@@ -65,25 +65,25 @@ class Link(asyncio.Protocol):
         """Whether there is a connection."""
         return self._transport is not None
 
-    def send(self, errand: Errand) -> None:
-        """Write the errand's request in its turn."""
+    def send(self, question: Question) -> None:
+        """Write the question's request in its turn."""
         asked = self._asked
         if self._transport is None or self._ending or self._unsent or (asked and not asked[-1].bodiless):
-            self._unsent.append(errand)
+            self._unsent.append(question)
             self._connect()
             return
-        self._write(errand)
+        self._write(question)
 
-    def _write(self, errand: Errand) -> None:
+    def _write(self, question: Question) -> None:
         """Send a request with all others of this turn of the loop, in one write."""
-        errand.sent = time.monotonic()
-        self._asked.append(errand)
-        self._out.append(errand.request)
+        question.sent = time.monotonic()
+        self._asked.append(question)
+        self._out.append(question.request)
         if len(self._out) == 1:
             asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
-        # If the connection has ended since, the errands know.
+        # If the connection has ended since, the questions know.
         if self._transport is not None and not self._ending:
             self._transport.write(b"".join(self._out))
         self._out.clear()
@@ -99,7 +99,7 @@ class Link(asyncio.Protocol):
                 self._abort("timeout")
 
     async def close(self) -> None:
-        """End the connection. Unanswered errands stay so."""
+        """End the connection. Unanswered questions stay so."""
         self._asked.clear()
         self._unsent.clear()
         self._abort(None)
@@ -128,21 +128,21 @@ class Link(asyncio.Protocol):
         kind = "timeout" if isinstance(error, TimeoutError) else _kind(error)
         self._run.failed(kind)
         unsent, self._unsent = self._unsent, deque()
-        for errand in unsent:
-            errand.failed("")
+        for question in unsent:
+            question.failed("")
 
     # The transport calls these.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Send the errands that waited for it."""
+        """Send the questions that waited for it."""
         self._transport = cast(asyncio.Transport, transport)
-        self._reader = Reader()
+        self._reader = AnswerReader()
         self._fault, self._ending = None, False
         self._run.connected()
         self._send_unsent()
 
     def data_received(self, data: bytes) -> None:
-        """Hand answers to their errands."""
+        """Hand answers to their questions."""
         now = time.monotonic()
         reader, asked = self._reader, self._asked
         reader.feed(data)
@@ -151,11 +151,11 @@ class Link(asyncio.Protocol):
                 answer = reader.next(asked[0].bodiless)
                 if answer is None:
                     break
-                errand = asked.popleft()
+                question = asked.popleft()
                 if answer.closes:
                     self._end()
-                errand.answered(answer, now)
-        except MalformedError:
+                question.answered(answer, now)
+        except BadAnswerError:
             self._abort("malformed")
         if self._ending:
             return
@@ -165,12 +165,12 @@ class Link(asyncio.Protocol):
             self._send_unsent()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the errands that get no answer. Connect again if there is more to ask."""
+        """Tell the questions that get no answer. Connect again if there is more to ask."""
         self._transport = None
         asked, self._asked = self._asked, deque()
         kind = self._fault or "reset"
-        for errand in asked:
-            errand.failed(kind)
+        for question in asked:
+            question.failed(kind)
         if self._unsent:
             self._connect()
 
@@ -179,7 +179,7 @@ class Link(asyncio.Protocol):
         while unsent and self._transport is not None and not (asked and not asked[-1].bodiless):
             self._write(unsent.popleft())
 
-    def _unasked(self, reader: Reader) -> None:
+    def _unasked(self, reader: AnswerReader) -> None:
         """Something came that answers nothing."""
         code = reader.left[9:12].decode("latin-1")
         self._run.failed(f"code {code} unasked" if reader.left.startswith(b"HTTP/1.") else "malformed")

@@ -11,8 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from headway.sim.crowd import Ending
+from headway.sim.durations import Durations
 from headway.sim.figures import Figures
-from headway.sim.histogram import Histogram
 from headway.sim.settings import Settings
 from headway.sim.view import counts
 
@@ -83,5 +83,5 @@ def summary(settings: Settings, figures: Figures, ending: Ending) -> str:
     return "\n".join(f"{name:>13}  {text}" for name, text in rows.items())
 
 
-def _latency(latencies: Histogram) -> str:
+def _latency(latencies: Durations) -> str:
     return "p50 {p50:.1f}  p95 {p95:.1f}  p99 {p99:.1f}  max {max:.1f} ms".format(**latencies.in_ms())

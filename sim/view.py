@@ -23,7 +23,7 @@ class View(AbstractContextManager["View"], Protocol):
         """Show one. They come once a second."""
 
 
-class Lines(AbstractContextManager["Lines"]):
+class LineView(AbstractContextManager["LineView"]):
     """A line every few seconds, for logs and pipes."""
 
     def __init__(self, out: TextIO) -> None:
@@ -66,7 +66,7 @@ class Terminal(AbstractContextManager["Terminal"]):
 def view(out: TextIO, settings: Settings) -> View:
     """Return the view that suits ``out``."""
     console = Console(file=out, highlight=False)
-    return Terminal(console, settings) if console.is_terminal else Lines(out)
+    return Terminal(console, settings) if console.is_terminal else LineView(out)
 
 
 def line(moment: Moment) -> str:

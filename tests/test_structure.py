@@ -1,6 +1,7 @@
 """Imports go one way, and the files are what the packages say they are."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -151,3 +152,65 @@ def test_the_contract_sees_an_engine_by_its_interface(name: str) -> None:
     wrong = {"headway.core.open.open_engine", "tests.core.engines.now", "tests.core.engines.engine_with"} - opens
     assert found.isdisjoint(wrong)
     assert {name for name in found if name.startswith("headway.core.board")} <= {"headway.core.board.idempotency.Key"}
+
+
+# The most values that are given or unpacked by position. More are taken by name, or are one value.
+POSITIONAL_MOST = 5
+SOURCES = sorted(
+    [
+        *(path for folder in ("core", "protocol", "headway", "sim", "bench") for path in (ROOT / folder).rglob("*.py")),
+        ROOT / "bootstrap.py",
+    ]
+)
+
+
+def lists_of_values(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    """Yield each definition, call and unpacking with the number of its values by position."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            names = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
+            yield f"def {node.name}", len([name for name in names if name not in {"self", "cls"}])
+        elif isinstance(node, ast.Call):
+            yield f"{ast.unparse(node.func)}()", len(node.args)
+        elif isinstance(node, ast.Tuple | ast.List) and isinstance(node.ctx, ast.Store):
+            yield f"{ast.unparse(node)} =", len(node.elts)
+
+
+def test_no_long_list_is_given_by_position() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}: {what}"
+        for path in SOURCES
+        for what, count in lists_of_values(ast.parse(path.read_text()))
+        if count > POSITIONAL_MOST
+    ]
+    assert found == []
+
+
+def test_a_long_list_is_seen() -> None:
+    code = "def f(self, a, b, c, d, e, g, *, h): ...\nf(1, 2, 3, 4, 5, 6, h=7)\na, b, c, d, e, f = g"
+    assert dict(lists_of_values(ast.parse(code))) == {"def f": 6, "f()": 6, "(a, b, c, d, e, f) =": 6}
+
+
+def names_of_types(path: Path) -> Iterator[str]:
+    """Yield the name of each class and type alias. Type variables may have one name."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Assign) and not (
+            isinstance(node.value, ast.Call) and ast.unparse(node.value.func) == "TypeVar"
+        ):
+            names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+            yield from (name for name in names if re.fullmatch("[A-Z]+[a-z]\\w*", name))
+
+
+# Types of one name, and why.
+SHARED = {"Answer": "an answer in HTTP: bytes in the server, and what the simulator reads in them"}
+
+
+def test_no_two_types_have_one_name() -> None:
+    found: dict[str, list[str]] = {}
+    for folder in ("core", "protocol", "headway", "sim"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            for name in names_of_types(path):
+                found.setdefault(name, []).append(str(path.relative_to(ROOT)))
+    assert {name for name, paths in found.items() if len(paths) > 1} == SHARED.keys()

@@ -51,12 +51,11 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory() as folder:
             for number in range(options.rounds):
-                _round(
-                    number, [peer for peer in peers if peer.name not in failed], options, Path(folder), results, failed
-                )
+                well = [peer for peer in peers if peer.name not in failed]
+                _round(number, well, options, folder=Path(folder), results=results, failed=failed)
     except KeyboardInterrupt:
         code = 130
-    _finish("floor" if options.floor else "peers", before, peers, options, results, absent | failed)
+    _finish("floor" if options.floor else "peers", _how(before, peers, options), results, absent | failed)
     return code or int(bool(failed))
 
 
@@ -89,6 +88,7 @@ def _round(
     number: int,
     peers: Sequence[Peer],
     options: argparse.Namespace,
+    *,
     folder: Path,
     results: Results,
     failed: dict[str, str],
@@ -155,16 +155,8 @@ def _measure_post(peer: Peer, process: Process, case: Case, seconds: float) -> L
     return window.load(answers, took)
 
 
-def _finish(
-    kind: str,
-    before: dict[str, str],
-    peers: Sequence[Peer],
-    options: argparse.Namespace,
-    results: Results,
-    absent: dict[str, str],
-) -> None:
+def _finish(kind: str, how: dict[str, str], results: Results, absent: dict[str, str]) -> None:
     """Print and write whatever was measured."""
-    how = _how(before, peers, options)
     text = summary.markdown(CASES, results, how, absent)
     print(text)
     if not any(results.values()):

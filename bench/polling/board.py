@@ -86,16 +86,18 @@ class Promises:
         # What a job reports says exactly when it ends, from the first report that tells something.
         reported = elapsed >= board.takes[jobs] / REPORTS
         turns = np.maximum(board.ticket[jobs] - board.head, 0) + 1 - idle
-        columns = (elapsed, reported, ends_in, turns, now - board.submitted[jobs], together, now)
-        rows = zip(*(column.tolist() for column in columns), strict=True)
-        return np.fromiter((self._until_one(*row) for row in rows), np.float64, len(jobs))
+        waits = elapsed < 0
+        queued = (turns, now - board.submitted[jobs], together, now)
+        until = np.zeros(len(jobs))
+        until[waits] = list(map(self._until_queued, *(column[waits].tolist() for column in queued)))
+        runs = (elapsed, ends_in, reported)
+        until[~waits] = list(map(self._until_running, *(column[~waits].tolist() for column in runs)))
+        return until
 
-    def _until_one(
-        self, elapsed: float, reported: bool, ends_in: float, turns: int, waited: float, together: int, now: float
-    ) -> float:
-        """Return what holds for one job; ``elapsed`` is negative where it does not run yet."""
-        if elapsed < 0:
-            return self._rule.for_queued(turns, self._workers, waited, 0, now, together)
+    def _until_queued(self, turns: int, waited: float, together: int, now: float) -> float:
+        return self._rule.for_queued(turns, self._workers, waited, 0, now, together=together)
+
+    def _until_running(self, elapsed: float, ends_in: float, reported: bool) -> float:
         return self._rule.for_running(elapsed, ends_in if reported else None, 0)
 
 

@@ -122,12 +122,13 @@ def measure(policy: str, run: Run, folder: Path) -> Measured:
     port = run.port or free_port()
     trace = folder / f"{policy}.trace"
     with running(serve(port, run.workers, run.places)) as server:
-        crowd = simulate(port, policy, run.clients, JOBS, run.warm_up + run.seconds + 1, run.spread, trace)
+        seconds = run.warm_up + run.seconds + 1
+        crowd = simulate(port, policy, trace, clients=run.clients, jobs=JOBS, seconds=seconds, spread=run.spread)
         try:
             began, load, samples = _watch(server, crowd, port, run)
             if crowd.wait_until_ended(30):
                 raise BenchError(f"{crowd.name} had errors: {crowd.last_line()}")
-            return _measured(policy, port, began, load, samples, trace)
+            return _measured(policy, port, trace, began=began, load=load, samples=samples)
         finally:
             crowd.stop()
             trace.unlink(missing_ok=True)
@@ -151,7 +152,7 @@ def serve(port: int, workers: int, places: int, **settings: str) -> Process:
 
 
 def simulate(
-    port: int, policy: str, clients: int, jobs: int, seconds: float, spread: float, trace: Path, **options: str
+    port: int, policy: str, trace: Path, *, clients: int, jobs: int, seconds: float, spread: float, **options: str
 ) -> Process:
     """Start a crowd that writes its answers to ``trace``."""
     given = {
@@ -210,7 +211,7 @@ def ask(port: int, path: str) -> Any:
     return json.loads(body)
 
 
-def _measured(policy: str, port: int, began: float, load: Load, samples: Samples, trace: Path) -> Measured:
+def _measured(policy: str, port: int, trace: Path, *, began: float, load: Load, samples: Samples) -> Measured:
     answers = [answer for answer in lines(trace) if answer.method == "HEAD"]
     end = began + load.seconds
     watched = watched_of(answers, began, end)

@@ -62,7 +62,9 @@ def measure(clients: int, folder: Path, port: int = 0) -> Return:
     }
     spread = max(clients / PER_SECOND, 0.5)
     with running(serve(port, WORKERS, 2 * clients, **settings)) as first:
-        crowd = simulate(port, "wait", clients, 1, 4 * PATIENCE_S, spread, trace, payload=PAYLOAD)
+        crowd = simulate(
+            port, "wait", trace, clients=clients, jobs=1, seconds=4 * PATIENCE_S, spread=spread, payload=PAYLOAD
+        )
         try:
             _wait_until(lambda: ask(port, "/stats")["waiting_clients"], clients, "wait", crowd)
             told = time.time()

@@ -55,7 +55,7 @@ def measure(run: Run, folder: Path) -> Iterator[Start]:
 
 def _crowd(name: str, run: Run, port: int, folder: Path) -> Start:
     trace = folder / "starts.trace"
-    crowd = simulate(port, POLICY, run.clients, JOBS, LOOK_S + 1, run.spread, trace)
+    crowd = simulate(port, POLICY, trace, clients=run.clients, jobs=JOBS, seconds=LOOK_S + 1, spread=run.spread)
     try:
         began = time.time()
         if crowd.wait_until_ended(LOOK_S + PATIENCE_S):

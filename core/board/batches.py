@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
-from headway.core import ids
 from headway.core.board.board import Board
-from headway.core.board.outcomes import Outcomes, word
+from headway.core.board.outcomes import Outcomes, batch_number
 from headway.core.board.rows import STATE_MASK
+from headway.core.ids import Ids
 from headway.core.job import State
 from headway.core.status import BatchStatus
 
@@ -36,12 +36,12 @@ class Batches:
         self,
         board: Board,
         outcomes: Outcomes,
-        keys: ids.Ids,
+        ids: Ids,
         when_all: Callable[[Sequence[int], int, float], int],
     ) -> None:
         self.board = board
         self._outcomes = outcomes
-        self._ids = keys
+        self._ids = ids
         self._when_all = when_all
 
     def peek(self, batch_id: bytes, now: float) -> BatchStatus | None:
@@ -63,17 +63,17 @@ class Batches:
         pending = sum(map(states.count, PENDING))
         backwards = (numbers[at] for at in range(len(states) - 1, -1, -1) if states[at] in PENDING)
         last = list(islice(backwards, min(pending, LOOKED_AT)))
-        failed, cancelled = self._outcomes.get(word(first, count)) if states else (0, 0)
+        failed, cancelled = self._outcomes.get(batch_number(first, count)) if states else (0, 0)
         return BatchStatus(
-            batch_id or self._ids.write_batch(first, count),
-            first,
-            count,
-            pending,
-            count - pending - failed - cancelled if states else 0,
-            failed,
-            cancelled,
-            count - len(states),
-            self._when_all(last, pending, now) if last else 0,
+            id=batch_id or self._ids.write_batch(first, count),
+            first=first,
+            count=count,
+            pending=pending,
+            succeeded=count - pending - failed - cancelled if states else 0,
+            failed=failed,
+            cancelled=cancelled,
+            expired=count - len(states),
+            retry_after_ms=self._when_all(last, pending, now) if last else 0,
         )
 
     def jobs(self, batch: BatchStatus, now: float) -> list[tuple[bytes, int]]:

@@ -55,6 +55,7 @@ class Board(Rows):
         kept_jobs: int,
         kept_seconds: float,
         active_most: int,
+        *,
         rows: int = 0,
         annex: int = 0,
         fd: int = -1,
@@ -74,8 +75,8 @@ class Board(Rows):
             raise IllegalMoveError(f"a job cannot begin as {state.name.lower()}")
         sequence = self.next_sequence
         row = sequence % self.rows
-        if self.live[row] & STATE_MASK and self.held(row, now):
-            self.move_out(row, lambda other: self.held(other, now))
+        if self.live[row] & STATE_MASK and self.readable(row, now):
+            self.move_out(row, lambda other: self.readable(other, now))
         self.next_sequence = sequence + 1
         self.live[row] = 0
         self.tag[row] = tag_of(sequence)
@@ -109,8 +110,8 @@ class Board(Rows):
             end = min(count, begin + self.rows - row)
             rows, some, nothing = slice(row, row + end - begin), slice(begin, end), bytes(end - begin)
             for at, before in enumerate(bytes(self._states[rows]), row):
-                if before and self.held(at, now):
-                    self.move_out(at, lambda other: self.held(other, now))
+                if before and self.readable(at, now):
+                    self.move_out(at, lambda other: self.readable(other, now))
             self.next_sequence = first + end
             self.live[rows] = array("Q", 8 * nothing)
             self.tag[rows] = array("Q", tags[some])
@@ -212,7 +213,7 @@ class Board(Rows):
                 row = self.row(sequence)
                 looks -= 1
                 # The home may have another job by now, and its number comes twice.
-                if sequence < end and self._readable(row, state, now):
+                if sequence < end and self._readable_in(row, state, now):
                     found.append(sequence)
                 end = sequence
                 if len(found) == limit or looks < 0:
@@ -249,11 +250,11 @@ class Board(Rows):
                 yield first + at
             end = first
 
-    def _readable(self, row: int, state: State, now: float) -> bool:
+    def _readable_in(self, row: int, state: State, now: float) -> bool:
         found = self.live[row] & STATE_MASK if row >= 0 else EMPTY
         return found == state and (state < SUCCEEDED or self.kept(row, now))
 
-    def held(self, row: int, now: float) -> bool:
+    def readable(self, row: int, now: float) -> bool:
         """Whether the job in ``row`` is unfinished, or can still be read."""
         return self.live[row] & STATE_MASK < SUCCEEDED or self.kept(row, now)
 

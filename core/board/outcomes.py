@@ -17,13 +17,13 @@ from headway.core.job import State
 SWEEP = 2
 
 
-def word(first: int, count: int) -> int:
+def batch_number(first: int, count: int) -> int:
     """Return the number that stands for the batch of ``count`` jobs from ``first`` on."""
     return first << COUNT_BITS | count
 
 
 class Outcomes:
-    """[failed, cancelled] jobs by the word of their batch."""
+    """[failed, cancelled] jobs by the number of their batch."""
 
     def __init__(self, board: Board) -> None:
         self._board = board
@@ -52,7 +52,7 @@ class Outcomes:
         return failed, cancelled
 
     def items(self) -> Iterable[tuple[int, list[int]]]:
-        """Return (word, [failed, cancelled]) of each batch that has an entry."""
+        """Return (number, [failed, cancelled]) of each batch that has an entry."""
         return self._of.items()
 
     def _sweep(self, now: float) -> None:
@@ -66,4 +66,4 @@ class Outcomes:
 
     def _is_readable(self, sequence: int, now: float) -> bool:
         row = self._board.row(sequence)
-        return row >= 0 and self._board.held(row, now)
+        return row >= 0 and self._board.readable(row, now)

@@ -369,6 +369,7 @@ class Rows:
     def restore_over(
         self,
         first: int,
+        *,
         tags: Iterable[int],
         states: Sequence[int],
         attempts: Iterable[int],

@@ -21,7 +21,7 @@ from headway.core.errors import JournalError
 from headway.core.journal import clock, schema
 from headway.core.journal.expiry import SLICE_LEAST, Expiry
 from headway.core.journal.room import Room, no_room
-from headway.core.journal.statement import APPLY, Change, put
+from headway.core.journal.statement import APPLY, Change, apply_changes
 from headway.core.journal.watermark import Mark, beside
 
 # Bytes of the write-ahead log that begin a checkpoint. The log file is cut back to them when it
@@ -40,7 +40,14 @@ class File:
     """
 
     def __init__(
-        self, path: Path, mark: Mark, connection: apsw.Connection, sync: schema.Sync, high: int, run: schema.Run
+        self,
+        path: Path,
+        mark: Mark,
+        connection: apsw.Connection,
+        *,
+        sync: schema.Sync,
+        high: int,
+        run: schema.ServerRun,
     ) -> None:
         # Why there was no room at the last try; empty if there was.
         self.full = ""
@@ -69,7 +76,7 @@ class File:
         self._looked, self._checkpoint_at = 0, LOG_FRAMES
 
     @classmethod
-    def taken_over(cls, path: Path, sync: schema.Sync, lock: int, high: int, run: schema.Run) -> File:
+    def taken_over(cls, path: Path, sync: schema.Sync, lock: int, high: int, run: schema.ServerRun) -> File:
         """Open the file that another process has checked and handed over.
 
         ``lock`` is the descriptor of its lock. Raises JournalError if a commit is missing that was
@@ -78,9 +85,9 @@ class File:
         connection = schema.connect(path, apsw.SQLITE_OPEN_READWRITE)
         connection.set_busy_timeout(schema.BUSY_MS)
         mark = Mark(beside(path), lock)
-        if schema.compare(path, connection, schema.Meta(connection), mark.read()):
+        if schema.missing_commits(path, connection, schema.Meta(connection), mark.read()):
             raise JournalError("commits that were acknowledged are missing")
-        return cls(path, mark, connection, sync, high, run)
+        return cls(path, mark, connection, sync=sync, high=high, run=run)
 
     def begin(self, begun: bool = False) -> None:
         """Say that the file is open, by which clock and with which salt, and bring it to the disk.
@@ -94,8 +101,8 @@ class File:
             # At least the data that is read meanwhile is on the disk. That needs no room.
             self.room.sync_log()
 
-    def commit(self, batch: list[Change], last: int) -> bool:
-        """Commit a batch that ends with change number ``last``.
+    def commit(self, changes: list[Change], last: int) -> bool:
+        """Commit ``changes``, the last of which is number ``last``.
 
         Return False, with nothing done, if there is no room.
         """
@@ -103,13 +110,13 @@ class File:
         def write() -> None:
             if not self._begun:
                 self._begin()
-            self.room.take(batch)
+            self.room.reserve(changes)
             if not self.expiry.left:
-                self._put(batch, last)
+                self._put(changes, last)
                 return
             self._connection.execute("BEGIN IMMEDIATE")
-            self._put(batch, last)
-            jobs = self.expiry.delete(2 * len(batch) + SLICE_LEAST)[0]
+            self._put(changes, last)
+            jobs = self.expiry.delete(2 * len(changes) + SLICE_LEAST)[0]
             self._connection.execute("COMMIT")
             self.expired += jobs
 
@@ -147,8 +154,8 @@ class File:
         def write() -> None:
             if not self._begun:
                 self._begin()
-            self.room.take_log()
-            self.room.take_piece()
+            self.room.reserve_log()
+            self.room.reserve_piece()
 
         if self._begun:
             self._with_room(self.checkpoint)
@@ -162,7 +169,7 @@ class File:
         return self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0]
 
     def checkpoint(self) -> None:
-        """Copy the log into the file. Meanwhile the mark has the length of the log (see schema.compare)."""
+        """Copy the log into the file. Meanwhile the mark has the length of the log (see schema.missing_commits)."""
         frames = self.frames()
         if frames > 0:
             self.mark.checkpoint(self.commits, frames)
@@ -197,7 +204,7 @@ class File:
             self._connection.execute("INSERT OR REPLACE INTO run VALUES (?, ?)", (run.first, run.salt))
             self._set_clean(False)
         self._begun = True
-        self.room.take_log()
+        self.room.reserve_log()
         self.checkpoint()
 
     def _finish(self) -> None:
@@ -208,8 +215,8 @@ class File:
         with suppress(apsw.BusyError, apsw.LockedError):
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
-    def _put(self, batch: list[Change], last: int) -> None:
-        put(self._connection, batch, self.high, last, clock.skew(self._run.epoch))
+    def _put(self, changes: list[Change], last: int) -> None:
+        apply_changes(self._connection, changes, self.high, last, clock.skew(self._run.epoch))
 
     def _with_room(self, write: Callable[[], object]) -> bool:
         """Do ``write``. Without room for it return False, with nothing done and ``full`` set."""

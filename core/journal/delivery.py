@@ -22,20 +22,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 from headway.core.journal.messages import (
+    Acknowledged,
+    Append,
     Begin,
-    Changes,
     Close,
-    Committed,
     Expire,
     Expired,
-    Failed,
+    Fatal,
     FromWriter,
     NoRoom,
     Opened,
 )
-from headway.core.journal.schema import Run, Sync
+from headway.core.journal.schema import ServerRun, Sync
 from headway.core.journal.statement import Change, is_recallable
-from headway.core.journal.writer_link import Link
+from headway.core.journal.writer_link import WriterLink
 
 # Writers that may die in a row, with nothing committed in between, and the seconds that this may
 # take. Beyond both it is fatal.
@@ -54,12 +54,12 @@ class Delivery:
     ``changes`` is the number of the last change in the file.
     """
 
-    def __init__(self, path: Path, sync: Sync, lock: int, run: Run, changes: int) -> None:
+    def __init__(self, path: Path, sync: Sync, lock: int, run: ServerRun, changes: int) -> None:
         self._path = path
         self._sync: Sync = sync
         self._lock = lock
         self._run = run
-        self.link = Link(path, sync, lock)
+        self.link = WriterLink(path, sync, lock)
         # Whether there is no room, and since when, of time.monotonic.
         self.full = False
         self._full_since = 0.0
@@ -84,7 +84,8 @@ class Delivery:
         self,
         loop: asyncio.AbstractEventLoop,
         begun: bool,
-        on_commit: Callable[[Committed | Opened, int], object],
+        *,
+        on_commit: Callable[[Acknowledged | Opened, int], object],
         on_full: Callable[[list[int]], object],
         on_expired: Callable[[int], object],
         on_fatal: Callable[[str], object],
@@ -110,7 +111,7 @@ class Delivery:
         if changes:
             self._unsettled.append((last, changes))
             if self._up:
-                self.link.send(Changes(self._era, last, changes, self.place, self.key))
+                self.link.send(Append(self._era, last, changes, self.place, self.key))
 
     def expire(self, ended_before: float, keys_before: float) -> None:
         """Have jobs deleted that ended before a time, and keys older than one, besides those given up."""
@@ -138,12 +139,12 @@ class Delivery:
     def _tell_again(self) -> None:
         """Send again all changes that are not committed."""
         for last, changes in self._unsettled:
-            self.link.send(Changes(self._era, last, changes, self.place, self.key))
+            self.link.send(Append(self._era, last, changes, self.place, self.key))
 
     # The messages of the writer.
 
     def _hear(self, message: FromWriter) -> None:
-        if isinstance(message, Committed):
+        if isinstance(message, Acknowledged):
             self._deaths = 0
             self._have_room()
             self._settle(message)
@@ -171,7 +172,7 @@ class Delivery:
         if self._closing:
             self.link.send(Close())
 
-    def _settle(self, message: Committed | Opened) -> None:
+    def _settle(self, message: Acknowledged | Opened) -> None:
         unsettled = self._unsettled
         while unsettled and unsettled[0][0] <= message.changes:
             unsettled.popleft()
@@ -214,7 +215,7 @@ class Delivery:
         if self._deaths == 1:
             self._dying_since = now
         if self._deaths > DEATHS_MOST and now - self._dying_since > DYING_S:
-            self._fail(Failed(f"{self._path}: cannot be written: its writer {how}"))
+            self._fail(Fatal(f"{self._path}: cannot be written: its writer {how}"))
             self._ended.set_result(None)
             return
         log.warning("%s: its writer %s, another is started and nothing is lost", self._path, how)
@@ -222,13 +223,13 @@ class Delivery:
 
     def _start_again(self) -> None:
         try:
-            self.link = Link(self._path, self._sync, self._lock)
+            self.link = WriterLink(self._path, self._sync, self._lock)
         except OSError as error:
             self._hung_up(f"cannot be started: {error}")
         else:
             self._begin()
 
-    def _fail(self, message: Failed) -> None:
+    def _fail(self, message: Fatal) -> None:
         if not self._failed:
             self._failed = True
             self._on_fatal(message.line)

@@ -7,8 +7,8 @@ that was ever given to ``submit`` is not given again, committed or not: a journa
 closed begins ``SKIP`` numbers later.
 
 **Who writes.** The loop gathers changes. At the end of a turn with changes they go to the writer, a
-process of its own (see writer) that commits them. A batch is all changes that came while the last
-batch was committed. Results are read in a thread of their own.
+process of its own (see writer) that commits them. A commit is of all changes that came during the
+last one. Results are read in a thread of their own.
 
 **Costs.** The loop 2 µs a change: to make it, to encode it, to send it. docs/adr/0008 and 0012 have
 the figures and the forms that lost.
@@ -31,7 +31,7 @@ from headway.core.errors import JournalError
 from headway.core.job import State
 from headway.core.journal import schema
 from headway.core.journal.delivery import Delivery
-from headway.core.journal.messages import Committed, Opened
+from headway.core.journal.messages import Acknowledged, Opened
 from headway.core.journal.reader import Reader
 from headway.core.journal.startup import Found
 from headway.core.journal.statement import ASKED, Change
@@ -55,12 +55,12 @@ class Journal:
         # The numbers of the last change that was appended, and of the last that is committed.
         self.appended = self.committed = self.found.changes
         # Commits by this process and their seconds. Jobs deleted by retention.
-        self.batches = 0
+        self.commits = 0
         self.commit_seconds = Histogram()
         self.expired = 0
         # Changes that were appended and not sent, the bytes of their bodies, and the turns of the
-        # loop until they are sent (0: no send is due). A batch is never less than a turn, unless it
-        # is large.
+        # loop until they are sent (0: no send is due). A commit is never of less than a turn, unless
+        # it is large.
         self._pending: list[Change] = []
         self._pending_bytes = 0
         self._turns = 0
@@ -235,7 +235,14 @@ class Journal:
         self._loop, self._on_commit = loop, on_commit
         self._running = True
         self.delivery.high = max(self.delivery.high, self.found.hand_over())
-        self.delivery.open(loop, not self.found.full, self._committed, on_full, self._expired, on_fatal)
+        self.delivery.open(
+            loop,
+            begun=not self.found.full,
+            on_commit=self._committed,
+            on_full=on_full,
+            on_expired=self._expired,
+            on_fatal=on_fatal,
+        )
         # For the changes appended before.
         self._send()
 
@@ -257,9 +264,9 @@ class Journal:
 
     # The messages of the writer.
 
-    def _committed(self, message: Committed | Opened, settled: int) -> None:
-        if isinstance(message, Committed):
-            self.batches += 1
+    def _committed(self, message: Acknowledged | Opened, settled: int) -> None:
+        if isinstance(message, Acknowledged):
+            self.commits += 1
             self.commit_seconds.add(message.seconds)
             self.expired += message.expired
         self.committed = settled

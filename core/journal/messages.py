@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import msgspec
-from headway.core.journal.schema import Run
+from headway.core.journal.schema import ServerRun
 from headway.core.journal.statement import Change
 from headway.core.processes.frames import LENGTH, Message
 
@@ -28,11 +28,11 @@ class Begin(Message, frozen=True, tag=True):
 
     high: int
     era: int
-    run: Run
+    run: ServerRun
     begun: bool
 
 
-class Changes(Message, frozen=True, tag=True):
+class Append(Message, frozen=True, tag=True):
     """All that happened, up to change number ``last``.
 
     By now jobs that ended as the ``place``-th or earlier are given up, and keys of jobs up to
@@ -47,7 +47,7 @@ class Changes(Message, frozen=True, tag=True):
 
 
 class Expire(Message, frozen=True, tag=True):
-    """Delete the jobs and keys given up, as in ``Changes``, and those from before a time."""
+    """Delete the jobs and keys given up, as in ``Append``, and those from before a time."""
 
     place: int
     key: int
@@ -69,7 +69,7 @@ class Opened(Message, frozen=True, tag=True):
     full: str
 
 
-class Committed(Message, frozen=True, tag=True):
+class Acknowledged(Message, frozen=True, tag=True):
     """All changes up to this number are on disk.
 
     The last commit took ``seconds``, and ``expired`` jobs were deleted.
@@ -96,14 +96,14 @@ class Expired(Message, frozen=True, tag=True):
     jobs: int
 
 
-class Failed(Message, frozen=True, tag=True):
+class Fatal(Message, frozen=True, tag=True):
     """Nothing is written any more, for the reason ``line``."""
 
     line: str
 
 
-ToWriter = Begin | Changes | Expire | Close
-FromWriter = Opened | Committed | NoRoom | Expired | Failed
+ToWriter = Begin | Append | Expire | Close
+FromWriter = Opened | Acknowledged | NoRoom | Expired | Fatal
 
 # Bytes read at once: the capacity of a pipe.
 READ_BYTES = 1 << 16
@@ -118,7 +118,7 @@ class Frames:
     def __init__(self) -> None:
         self._received = bytearray()
 
-    def take(self, data: bytes) -> Iterator[bytes]:
+    def feed(self, data: bytes) -> Iterator[bytes]:
         """Yield the frames that ``data`` completes. Exhaust it before the next call."""
         received = self._received
         received += data

@@ -64,8 +64,9 @@ KEY = "sequence, key, digest, submitted, batch"
 RESULT = "sequence, media, body"
 GONE = "batch, failed, cancelled"
 RUN = "first, salt"
-Key = tuple[int, str, bytes, float, int | None]
-Read = TypeVar("Read")
+# The columns of KEY.
+KeyRow = tuple[int, str, bytes, float, int | None]
+Value = TypeVar("Value")
 
 # Rows read at once. With payloads, which may be large, fewer: no log can start over meanwhile.
 CHUNK = 10_000
@@ -142,7 +143,7 @@ def unsuccessful(connection: apsw.Connection) -> list[tuple[int, int, int]]:
     return rows
 
 
-def keys(connection: apsw.Connection, after: int, since: float) -> Iterator[list[Key]]:
+def keys(connection: apsw.Connection, after: int, since: float) -> Iterator[list[KeyRow]]:
     """Return the idempotency keys first used since a time by jobs after number ``after``, oldest first."""
     sql = f"SELECT {KEY} FROM keyed WHERE sequence > ? AND submitted >= ? ORDER BY sequence LIMIT {CHUNK}"  # noqa: S608
     while rows := connection.execute(sql, (after, since)).fetchall():
@@ -176,7 +177,7 @@ class Reader:
         """Return all that is kept of a job. Raises JournalError as ``result`` does."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._read, _job, sequence)
 
-    def _read(self, what: Callable[[apsw.Connection, int], Read], sequence: int) -> Read:
+    def _read(self, what: Callable[[apsw.Connection, int], Value], sequence: int) -> Value:
         try:
             return what(self._connection, sequence)
         except (apsw.Error, UnicodeDecodeError) as error:

@@ -25,7 +25,7 @@ def check(path: Path) -> list[str]:
         connection = schema.open_reader(path)
         try:
             meta = schema.verify(path, connection)
-            missing = schema.compare(path, connection, meta, marked)
+            missing = schema.missing_commits(path, connection, meta, marked)
         finally:
             connection.close()
     except (JournalError, apsw.Error) as error:

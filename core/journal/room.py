@@ -3,7 +3,7 @@
 A commit goes to the log, and a checkpoint copies it from there into the file, which may have to
 grow for it. With a full disk then, the log could never start over. Nothing could be deleted either,
 since a deletion is written to the log as well: the journal would be stuck until somebody else made
-room. So the file grows before a batch is committed, by the most that the batch may add to it. A
+room. So the file grows before changes are committed, by the most that they may add to it. A
 checkpoint thus always finds its room, the log then starts over in the bytes that it has, and
 retention goes on. The log has LOG_LEAST bytes from the beginning for the same reason.
 """
@@ -23,7 +23,7 @@ from headway.core.journal.statement import BODY, Change
 # The least that the file grows by, and the least bytes of the log. The rest of the last piece is
 # free for others to write to.
 PIECE_BYTES = LOG_LEAST = 256 << 10
-# Pages that a batch may add besides those of its bodies: one for this many changes, and some for
+# Pages that a commit may add besides those of its bodies: one for this many changes, and some for
 # the trees.
 CHANGES_PER_PAGE = 4
 TREE_PAGES = 8
@@ -53,15 +53,15 @@ class Room:
         # Bytes of the file (0: to be looked up), and the most pages in use.
         self._bytes = self._pages = 0
 
-    def take(self, batch: Iterable[Change]) -> None:
-        """Make the file as large as it may be once ``batch`` is in it. Raises OSError."""
-        self._take(_pages(batch))
+    def reserve(self, changes: Iterable[Change]) -> None:
+        """Make the file as large as it may be once ``changes`` are in it. Raises OSError."""
+        self._grow(_pages(changes))
 
-    def take_piece(self) -> None:
+    def reserve_piece(self) -> None:
         """Make room for one more piece. Raises OSError."""
-        self._take(PIECE_BYTES // PAGE_BYTES)
+        self._grow(PIECE_BYTES // PAGE_BYTES)
 
-    def take_log(self) -> None:
+    def reserve_log(self) -> None:
         """Make the log LOG_LEAST bytes long. SQLite ignores bytes behind its last frame. Raises OSError."""
         log = os.open(self._log, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -87,7 +87,7 @@ class Room:
         if self._file >= 0:
             os.close(self._file)
 
-    def _take(self, pages: int) -> None:
+    def _grow(self, pages: int) -> None:
         self._pages += pages
         if self._pages * PAGE_BYTES <= self._bytes:
             return
@@ -102,15 +102,15 @@ class Room:
             self._bytes = wanted
 
 
-def _pages(batch: Iterable[Change]) -> int:
-    """Return how many pages ``batch`` may add to the file."""
-    changes = pages = 0
-    for change in batch:
-        changes += 1
+def _pages(changes: Iterable[Change]) -> int:
+    """Return how many pages ``changes`` may add to the file."""
+    count = pages = 0
+    for change in changes:
+        count += 1
         body = change[BODY]
         if body is not None and len(body) > OWN_PAGES_BYTES:
             pages += len(body) // (PAGE_BYTES - 100) + 1
-    return pages + changes // CHANGES_PER_PAGE + TREE_PAGES
+    return pages + count // CHANGES_PER_PAGE + TREE_PAGES
 
 
 def _extend(file: int, length: int) -> None:

@@ -17,7 +17,7 @@ from headway.core.ids import COUNT_BITS, SEQUENCE_LIMIT
 from headway.core.journal import schema
 from headway.core.journal.reader import GONE, JOB, KEY, RESULT, RUN, one
 
-# No key of a table can reach this: the word of a batch is the longest.
+# No key of a table can reach this: the number of a batch is the longest.
 WORD_LIMIT = SEQUENCE_LIMIT << COUNT_BITS - 1
 # Numbers tried one by one past an unreadable page. After that each step is twice as long.
 STEPS = 1000

@@ -57,7 +57,7 @@ MAGIC = b"SQLite format 3\0"
 # Times are of the journal's clock, in seconds. NULL in ``job``: ``due`` of a job that was never
 # delayed, ``ended`` and ``place`` of an active one, ``payload`` of one that succeeded or was
 # cancelled, ``size`` of one that returned nothing, ``batch`` of one that came alone. Otherwise
-# ``batch`` is the word of outcomes.
+# ``batch`` is the number of its batch (core/board/outcomes).
 TABLES = f"""
 CREATE TABLE meta (id INTEGER PRIMARY KEY, journal INTEGER NOT NULL, secret BLOB NOT NULL,
     commits INTEGER NOT NULL, high INTEGER NOT NULL, clean INTEGER NOT NULL,
@@ -83,7 +83,7 @@ END;
 """  # noqa: S608
 
 
-class Run(NamedTuple):
+class ServerRun(NamedTuple):
     """A run of the server: the salt of its ids from number ``first`` on, and the journal's clock (see clock)."""
 
     first: int
@@ -198,7 +198,7 @@ def open_checked(path: Path, marked: watermark.Marked | None, sync: Sync) -> tup
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         connection.set_busy_timeout(BUSY_MS)
         meta = verify(path, connection)
-        missing = compare(path, connection, meta, marked)
+        missing = missing_commits(path, connection, meta, marked)
         if missing and sync == "full":
             raise JournalError(
                 f"{path}: damaged: the last {missing} acknowledged commits are missing. "
@@ -257,7 +257,7 @@ def verify(path: Path, connection: apsw.Connection) -> Meta:
     )
 
 
-def compare(path: Path, connection: apsw.Connection, meta: Meta, marked: watermark.Marked | None) -> int:
+def missing_commits(path: Path, connection: apsw.Connection, meta: Meta, marked: watermark.Marked | None) -> int:
     """Return how many acknowledged commits are missing. Raises JournalError if that cannot be known."""
     name = watermark.beside(path)
     if marked is None:

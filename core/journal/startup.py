@@ -13,7 +13,7 @@ from headway.core.journal import clock, schema, watermark
 from headway.core.journal.database import File, one_line
 from headway.core.journal.reader import (
     Ended,
-    Key,
+    KeyRow,
     Saved,
     ended,
     key_before,
@@ -25,7 +25,7 @@ from headway.core.journal.reader import (
     unsuccessful,
     waiting,
 )
-from headway.core.journal.schema import SKIP, Run
+from headway.core.journal.schema import SKIP, ServerRun
 
 
 class Found:
@@ -64,7 +64,7 @@ class Found:
             # Added to time.monotonic it gives the times in the journal.
             self.epoch = clock.epoch(meta, latest(self.connection))
             first, salt = self.next_sequence // TOGETHER * TOGETHER, secrets.token_bytes(SALT_BYTES)
-            self.run = Run(first, salt, clock.boot(), self.epoch)
+            self.run = ServerRun(first, salt, clock.boot(), self.epoch)
             self.ids = Ids(meta.secret, [*salts(self.connection), (first, salt)])
             # The number of the job that ended last.
             self.last_place = last_place(self.connection)
@@ -72,7 +72,7 @@ class Found:
                 (marked or watermark.Marked(0, 0, 0, 0))._replace(journal=meta.journal, commits=meta.commits)
             )
             # From here on the file is ours to write to.
-            self.file = File(path, self.mark, self.connection, sync, self.next_sequence - 1, self.run)
+            self.file = File(path, self.mark, self.connection, sync=sync, high=self.next_sequence - 1, run=self.run)
             self.file.begin()
         except (apsw.Error, OSError) as error:
             raise JournalError(f"{path}: cannot be opened: {one_line(error)}") from None
@@ -106,7 +106,7 @@ class Found:
         """Return how many jobs have not finished."""
         return waiting(self.connection)
 
-    def keyed(self, after: int, since: float) -> Iterator[list[Key]]:
+    def keyed(self, after: int, since: float) -> Iterator[list[KeyRow]]:
         """Return the idempotency keys first used since a time by jobs after number ``after``, oldest first."""
         return keys(self.connection, after, since + self.epoch)
 

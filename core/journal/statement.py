@@ -1,4 +1,4 @@
-"""A batch: the changes of many jobs as one statement.
+"""The changes of many jobs as one statement.
 
 A change is a row of COLUMNS, NULL in those that it does not set. The rows go as bound values into a
 view, and the view's trigger puts them in their tables, one after the other. A submission inserts,
@@ -29,12 +29,12 @@ TASK, BODY, DIGEST = (COLUMNS.index(name) for name in ("task", "payload_body", "
 # In the digest of an end: a client asked for it, so it can be refused. To SQL that is nothing.
 ASKED = 0
 Change = tuple[Any, ...]
-# Rows of one statement. A batch takes the smallest that holds it and leaves the rest NULL, which
+# Rows of one statement. A commit takes the smallest that holds it and leaves the rest NULL, which
 # costs as much to bind. SQL longer than 16 KiB would not stay in apsw's cache of statements.
 SIZES = (1, 2, 4, 6, 8, *range(12, 64, 4), *range(64, 128, 8), *range(128, 256, 16), *range(256, 576, 64), 576)
 # A failed job can be resubmitted, so its payload stays.
 FAILED = int(State.FAILED)
-# The row that ends a batch has sequence 0. Its attempt is the highest sequence number so far, its
+# The row that ends a commit has sequence 0. Its attempt is the highest sequence number so far, its
 # start the skew, its due time the number of the last change.
 APPLY = f"""
 CREATE TEMP VIEW change AS SELECT {", ".join(f"NULL AS {name}" for name in COLUMNS)};
@@ -73,7 +73,7 @@ def is_recallable(change: Change) -> bool:
     return change[TASK] is not None or change[DIGEST] is not None
 
 
-def put(connection: apsw.Connection, changes: list[Change], highest: int, last: int, skew: float) -> None:
+def apply_changes(connection: apsw.Connection, changes: list[Change], highest: int, last: int, skew: float) -> None:
     """Commit ``changes`` and the seal that counts the commit, or add both to the present transaction."""
     rows = [*changes, (0, None, None, last, None, None, None, highest, None, skew, *[None] * 3)]
     most = SIZES[-1]

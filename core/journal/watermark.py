@@ -38,7 +38,7 @@ CHECK_MASK = (1 << CHECK_BITS) - 1
 _MAGIC, _JOURNAL, _COMMITS, _BEGUN, _FRAMES = range(5)
 # Seconds in which the processes of a killed server must be gone, and between two looks.
 LOCK_S = 1.0
-LOOK_S = 0.01
+LOCK_LOOK_S = 0.01
 
 
 # Descriptors of locks that this process has.
@@ -130,7 +130,7 @@ class Mark:
             except OSError:
                 if time.monotonic() > patience:
                     raise JournalError(f"{self.path}: another process has this journal open, only one may") from None
-            time.sleep(LOOK_S)
+            time.sleep(LOCK_LOOK_S)
 
     def read(self) -> Marked | None:
         """Return its content, or None if it was never written."""

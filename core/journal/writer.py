@@ -1,15 +1,15 @@
 """The writer: a process of its own that commits the journal's changes and acknowledges them.
 
 It is not a thread, because that gives up the GIL in each ``sqlite3_step`` and waits for a busy loop
-to hand it back, as the loop then waits for the thread (docs/adr/0012). A batch is all changes that
-came while the last one was committed.
+to hand it back, as the loop then waits for the thread (docs/adr/0012). A commit is of all changes
+that came during the last one.
 
 It may die at any moment. The file has the number of the last change written to it. The journal has
 the others, and starts another writer (see delivery).
 
 It outlives the server by no more than the commit that it is at. It ends when the server's end of a
-pipe is closed. If a program that a task has started holds that end open, it ends within LOOK_S,
-when it finds that the server is not its parent any more. Signals are the server's to act on: the
+pipe is closed. If a program that a task has started holds that end open, it ends within
+SERVER_LOOK_S, when it finds that the server is not its parent any more. Signals are the server's to act on: the
 writer is born with them blocked.
 
 **Failures.** No room: all changes that were sent and not committed are refused at once, and the
@@ -30,12 +30,12 @@ from headway.core.journal import schema
 from headway.core.journal.database import File, one_line
 from headway.core.journal.messages import (
     READ_BYTES,
+    Acknowledged,
+    Append,
     Begin,
-    Changes,
     Close,
-    Committed,
     Expired,
-    Failed,
+    Fatal,
     Frames,
     NoRoom,
     Opened,
@@ -47,7 +47,7 @@ from headway.core.processes.frames import Message, frame
 
 # Seconds between two tries without room, and between two looks for the server.
 RETRY_S = 1.0
-LOOK_S = 0.25
+SERVER_LOOK_S = 0.25
 
 
 def main(path: str, sync: schema.Sync, read_fd: int, write_fd: int, lock: int) -> None:
@@ -63,7 +63,7 @@ def main(path: str, sync: schema.Sync, read_fd: int, write_fd: int, lock: int) -
         except ConnectionError:
             raise
         except BaseException as error:  # noqa: BLE001 — after any error nothing is committed any more
-            writer.say(Failed(f"{path}: cannot be written: {one_line(error)}"))
+            writer.say(Fatal(f"{path}: cannot be written: {one_line(error)}"))
 
 
 class Writer:
@@ -95,7 +95,7 @@ class Writer:
         """Follow the journal's messages until it closes."""
         while self._file is None:
             self._receive(wait=True)
-        while self._turn(self._file):
+        while self._step(self._file):
             pass
         self._file.close()
 
@@ -105,7 +105,7 @@ class Writer:
         while data:
             data = data[os.write(self._write_fd, data) :]
 
-    def _turn(self, file: File) -> bool:
+    def _step(self, file: File) -> bool:
         """Do the next thing. Return False when all is done and the journal is closing."""
         if self._full:
             self._rest(RETRY_S)
@@ -122,7 +122,7 @@ class Writer:
 
     def _receive(self, wait: bool) -> None:
         """Take messages. ``wait`` for one, or go on if there is none."""
-        while wait and not self._poll.poll(LOOK_S * 1000):
+        while wait and not self._poll.poll(SERVER_LOOK_S * 1000):
             if os.getppid() != self._server:
                 raise ConnectionResetError
         try:
@@ -131,10 +131,10 @@ class Writer:
             return
         if not data:
             raise ConnectionResetError
-        for whole in self._frames.take(data):
-            self._take(decode_to_writer(whole))
+        for whole in self._frames.feed(data):
+            self._hear(decode_to_writer(whole))
 
-    def _take(self, message: ToWriter) -> None:
+    def _hear(self, message: ToWriter) -> None:
         if isinstance(message, Begin):
             self._open(message)
         elif isinstance(message, Close):
@@ -142,7 +142,7 @@ class Writer:
         else:
             assert self._file is not None
             self._file.expiry.give_up(message.place, message.key)
-            if not isinstance(message, Changes):
+            if not isinstance(message, Append):
                 self._file.expiry.give_up_before(message.ended_before, message.keys_before)
             elif message.era == self._era:
                 self._pending += message.changes
@@ -174,7 +174,7 @@ class Writer:
         if file.commit(self._pending, self._last):
             self._pending = []
             self._full = False
-            self.say(Committed(self._last, time.perf_counter() - begun, self._newly_expired(file)))
+            self.say(Acknowledged(self._last, time.perf_counter() - begun, self._newly_expired(file)))
         elif not self._full:
             self._refuse(file.full)
 

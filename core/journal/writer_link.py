@@ -26,7 +26,7 @@ SERVERS_OWN = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 DYING_S = 1.0
 
 
-class Link:
+class WriterLink:
     """The link to a writer of the journal at ``path``, which it starts. Raises OSError if it cannot."""
 
     # The module of the writer's ``main``.
@@ -110,7 +110,7 @@ class Link:
             data = os.read(self._read_fd, READ_BYTES)
         except BlockingIOError:
             return
-        for whole in self._frames.take(data):
+        for whole in self._frames.feed(data):
             self._hear(decode_from_writer(whole))
         if not data:
             self._hang_up()

@@ -58,9 +58,9 @@ class Active:
     now.
     """
 
-    def __init__(self, config: Config, registry: Registry, keys: Ids, board: Board, waiting: int = 0) -> None:
+    def __init__(self, config: Config, registry: Registry, ids: Ids, board: Board, waiting: int = 0) -> None:
         self.config = config
-        self.ids = keys
+        self.ids = ids
         self.board = board
         # The jobs that may run in processes: as many as processes are up. So no job without a
         # process is called running.

@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from math import ceil, inf
 from typing import TYPE_CHECKING
 
-from headway.core.board.board import Board
 from headway.core.board.idempotency import Key, Keyed
-from headway.core.board.outcomes import word
-from headway.core.config import Config
+from headway.core.board.outcomes import batch_number
 from headway.core.errors import (
     DrainingError,
     JournalFullError,
@@ -22,7 +20,6 @@ from headway.core.errors import (
     UnknownTaskError,
 )
 from headway.core.faults import few
-from headway.core.ids import Ids
 from headway.core.job import Job, State, Submission, Terms, decode_terms
 from headway.core.local.active import Active
 from headway.core.retry_after.estimate import SUCCESSOR_S
@@ -38,27 +35,20 @@ EMPTY, SCHEDULED, QUEUED = State.EMPTY, State.SCHEDULED, State.QUEUED
 
 
 class Admission:
-    """Accepts jobs. ``unseen``: a row is EMPTY until its submission is committed, as with a journal."""
+    """Accepts jobs into ``active``, for the tasks of ``registry``."""
 
-    def __init__(
-        self,
-        config: Config,
-        registry: Registry,
-        keys: Ids,
-        board: Board,
-        active: Active,
-        unseen: bool,
-    ) -> None:
-        self._config = config
+    def __init__(self, active: Active, registry: Registry) -> None:
         self._registry = registry
-        self._ids = keys
-        self._board = board
+        self._ids = active.ids
+        self._board = active.board
         self._active = active
-        self._unseen = unseen
-        self._payloads_most = config.queue.max_bytes
+        self._payloads_most = active.config.queue.max_bytes
+        # The terms of a submission that names none, by the index of its task.
+        jobs = active.config.jobs
+        self._terms = [Terms.of(Submission(task.name), task, jobs.timeout, jobs.retries) for task in registry.tasks]
         self.draining = False
 
-    def take(self, submission: Submission, now: float, key: Key | None = None) -> int:
+    def accept(self, submission: Submission, now: float, key: Key | None = None) -> int:
         """Accept a job and return its number.
 
         With a journal its row is EMPTY until its submission is committed. Raises UnknownTaskError,
@@ -76,12 +66,13 @@ class Admission:
             or queue.payload_bytes + size_bytes > self._payloads_most
         ):
             self.check_room(1, size_bytes)
-        state = EMPTY if self._unseen else SCHEDULED if submission.delay else QUEUED
+        state = EMPTY if active.changes.unseen else SCHEDULED if submission.delay else QUEUED
         sequence = self._board.open(state, self._ids.tag, task.index, submission.priority, now)
-        self._begin(sequence, task, submission, now, key)
+        queue.payload_bytes += size_bytes
+        active.changes.begin(self._job(sequence, task, submission, now), submission.delay, now, key)
         return sequence
 
-    def take_batch(self, submissions: Sequence[Submission], now: float, key: Key | None = None) -> int:
+    def accept_batch(self, submissions: Sequence[Submission], now: float, key: Key | None = None) -> int:
         """Accept 1 to 1,000 jobs as a batch, all or none, and return the number of the first.
 
         They are committed together. Raises UnknownTaskError, with a fault by index for each, or as
@@ -92,20 +83,26 @@ class Admission:
         faults = few((f"[{index}].task", self._not_known(wanted)) for index, wanted in unknown)
         if faults:
             raise UnknownTaskError(faults)
-        self.check_room(len(submissions), sum(len(submission.payload) for submission in submissions))
-        count = len(submissions)
+        active, count = self._active, len(submissions)
+        payload_bytes = sum(len(submission.payload) for submission in submissions)
+        self.check_room(count, payload_bytes)
         tasks = [known[submission.task] for submission in submissions]
         first = self._board.open_many(
-            [EMPTY if self._unseen else SCHEDULED if submission.delay else QUEUED for submission in submissions],
+            [
+                EMPTY if active.changes.unseen else SCHEDULED if submission.delay else QUEUED
+                for submission in submissions
+            ],
             self._ids.tags(self._board.next_sequence, count),
             [task.index for task in tasks],
             [submission.priority for submission in submissions],
             now,
         )
-        batch = word(first, count)
-        with self._active.changes.together():
+        batch = batch_number(first, count)
+        active.queue.payload_bytes += payload_bytes
+        with active.changes.together():
             for sequence, (task, submission) in enumerate(zip(tasks, submissions, strict=True), first):
-                self._begin(sequence, task, submission, now, key, batch)
+                job = self._job(sequence, task, submission, now, batch)
+                active.changes.begin(job, submission.delay, now, key)
                 # The key stands for the batch, and is kept with the first of its jobs.
                 key = None
         return first
@@ -113,14 +110,14 @@ class Admission:
     def _not_known(self, submission: Submission) -> str:
         return f"{submission.task!r} is not one of: {', '.join(sorted(self._registry.by_name)) or 'none'}"
 
-    def _begin(
-        self, sequence: int, task: Task, submission: Submission, now: float, key: Key | None, batch: int = 0
-    ) -> None:
-        """Make a job that has its row, and let it wait for its turn."""
-        terms = Terms.of(submission, task, self._config.jobs.timeout, self._config.jobs.retries)
-        job = Job(sequence, task, bytes(submission.payload), terms, terms.end(now), batch)
-        self._active.queue.payload_bytes += len(job.payload)
-        self._active.changes.begin(job, submission.delay, now, key)
+    def _job(self, sequence: int, task: Task, submission: Submission, now: float, batch: int = 0) -> Job:
+        """Return the job of a submission that has its row."""
+        if submission.timeout is None and submission.retries is None and submission.deadline is None:
+            terms = self._terms[task.index]
+        else:
+            jobs = self._active.config.jobs
+            terms = Terms.of(submission, task, jobs.timeout, jobs.retries)
+        return Job(sequence, task, bytes(submission.payload), terms, terms.end(now), batch=batch)
 
     def keyed(self, key: Key) -> Keyed | None:
         """Return the job, or the batch, that came under ``key``, or None if none did.
@@ -132,7 +129,7 @@ class Admission:
             raise KeyReusedError
         return keyed
 
-    def take_again(self, status: Status, saved: Saved | None, now: float, key: Key | None = None) -> int:
+    def resubmit(self, status: Status, saved: Saved | None, now: float, key: Key | None = None) -> int:
         """Accept a failed job as a new one and return its number.
 
         ``saved`` is the journal's copy of it. Raises NotFailedError, PayloadGoneError, or as
@@ -144,15 +141,15 @@ class Admission:
         if old is None:
             raise PayloadGoneError
         self.check_room(1, len(old.payload))
-        board = self._board
+        active, board = self._active, self._board
         row = board.row(status.sequence)
         if row < 0:
             # It left the board while its payload was read.
             raise PayloadGoneError
-        state = EMPTY if self._unseen else QUEUED
+        state = EMPTY if active.changes.unseen else QUEUED
         sequence = board.open(state, self._ids.tag, old.task.index, board.priority[row], now)
-        self._active.queue.payload_bytes += len(old.payload)
-        self._active.changes.begin(Job(sequence, old.task, old.payload, old.terms, old.terms.end(now)), 0.0, now, key)
+        active.queue.payload_bytes += len(old.payload)
+        active.changes.begin(Job(sequence, old.task, old.payload, old.terms, old.terms.end(now)), 0.0, now, key)
         return sequence
 
     def _failed(self, status: Status, saved: Saved | None) -> Job | None:

@@ -17,6 +17,7 @@ from headway.core.work.outcome import Outcome
 class AtOnce:
     """Lets each change of ``active`` take effect in the same call."""
 
+    unseen = False
     full = False
     may_claim = True
 

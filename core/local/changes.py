@@ -21,6 +21,9 @@ from headway.core.work.outcome import Outcome
 class Changes(Protocol):
     """Carries out changes. All calls come from one event loop, and none but the last two awaits."""
 
+    # Whether a job is EMPTY, and so seen by no client, until its submission takes effect.
+    unseen: bool
+
     @property
     def full(self) -> bool:
         """Whether there is no room for changes."""

@@ -73,23 +73,23 @@ class KeptFrame(msgspec.Struct):
 def write(file: BinaryIO, ids: Ids, board: Board, task_names: list[str], active: Active) -> None:
     """Write to ``file`` all that goes over besides the rows. Later changes are lost."""
     document = Document(
-        ids.secret,
-        board.next_sequence,
-        board.ended_total,
-        board.count,
-        LAYOUT,
-        board.rows,
-        board.kept_jobs,
-        board.kept_seconds,
-        board.active_most,
-        board.unchanged_from,
-        task_names,
-        dict(active.keys.items()),
-        ids.salts,
-        board.annex,
-        board.annex_used,
-        board.stretches,
-        dict(active.outcomes.items()),
+        secret=ids.secret,
+        next_sequence=board.next_sequence,
+        ended_total=board.ended_total,
+        count=board.count,
+        layout=LAYOUT,
+        rows=board.rows,
+        kept_jobs=board.kept_jobs,
+        kept_seconds=board.kept_seconds,
+        active_most=board.active_most,
+        unchanged_from=board.unchanged_from,
+        task_names=task_names,
+        keys=dict(active.keys.items()),
+        salts=ids.salts,
+        annex=board.annex,
+        annex_used=board.annex_used,
+        stretches=board.stretches,
+        outcomes=dict(active.outcomes.items()),
     )
     _put(file, document)
     for sequence, kept in active.results.items():
@@ -126,7 +126,7 @@ class Carried:
             os.close(self._board_fd)
             return self._counting(Board(*kept, active_most, fd=nameless_file("headway-board")))
         before = left.kept_jobs, left.kept_seconds, left.active_most
-        board = self._counting(Board(*before, left.rows, left.annex, self._board_fd))
+        board = self._counting(Board(*before, rows=left.rows, annex=left.annex, fd=self._board_fd))
         board.find_moved(left.annex_used)
         board.unchanged_from, board.stretches = left.unchanged_from, left.stretches
         _rename(board, left.task_names, task_names)

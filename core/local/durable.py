@@ -44,6 +44,8 @@ LOOK_S = 0.005
 class Durable:
     """Writes the changes of ``active`` to ``journal``, and lets them take effect once committed."""
 
+    unseen = True
+
     def __init__(self, active: Active, journal: Journal) -> None:
         self._active = active
         self._board = active.board

@@ -113,7 +113,7 @@ class LocalEngine:
         self.reading = Reading(self.ids, active, self.promises, names)
         self.polled: Polled | None = self.reading
         self.batches = Batches(self.board, self.active.outcomes, self.ids, self.promises.when_all)
-        self.admission = Admission(config, registry, self.ids, self.board, self.active, unseen=self.durable)
+        self.admission = Admission(active, registry)
         self.watchdog = Watchdog(config.watchdog.stall, self.active.workers.holder)
         # Done every CHORES_S. The names are for the log.
         self.chores: list[tuple[str, Callable[[float], Iterable[object]]]] = [
@@ -216,7 +216,7 @@ class LocalEngine:
         if before is not None:
             return before
         now = time.monotonic()
-        sequence = self.admission.take(submission, now, key)
+        sequence = self.admission.accept(submission, now, key)
         if self.durable:
             return self._submitted(sequence)
         # It is in its home row, since no job has come after it.
@@ -227,7 +227,7 @@ class LocalEngine:
         before = None if key is None else self.replay_batch(key)
         if before is not None:
             return before
-        first = self.admission.take_batch(submissions, time.monotonic(), key)
+        first = self.admission.accept_batch(submissions, time.monotonic(), key)
         return self._submitted_batch(first, len(submissions))
 
     def retry(self, status: Status, key: Key | None = None) -> Soon[Submitted]:
@@ -244,7 +244,7 @@ class LocalEngine:
         )
 
     def _retry(self, status: Status, saved: Saved | None, key: Key | None) -> Soon[Submitted]:
-        return self._submitted(self.admission.take_again(status, saved, time.monotonic(), key))
+        return self._submitted(self.admission.resubmit(status, saved, time.monotonic(), key))
 
     def _submitted(self, sequence: int, replayed: bool = False) -> Soon[Submitted]:
         """Return an accepted job, once its submission is committed."""
@@ -395,7 +395,7 @@ class LocalEngine:
         self.promises.expect_no_end()
         self.changes.resume()
 
-    def leave(self, file: BinaryIO) -> int:
+    def hand_over(self, file: BinaryIO) -> int:
         """Write to ``file`` all that the next process goes on from. Return the file of the rows.
 
         Call it last of all: later changes are lost. Raises RuntimeError if a job has not finished.
@@ -432,10 +432,10 @@ class LocalEngine:
 
 def _counts_of(journal: Journal) -> JournalCounts:
     return JournalCounts(
-        journal.batches,
-        journal.appended - journal.committed,
-        journal.expired,
-        journal.size_bytes,
-        journal.full,
-        journal.commit_seconds,
+        commits=journal.commits,
+        pending=journal.appended - journal.committed,
+        expired=journal.expired,
+        size_bytes=journal.size_bytes,
+        full=journal.full,
+        commit_seconds=journal.commit_seconds,
     )

@@ -30,14 +30,14 @@ LOOKS = 1000
 class Reading:
     """Reads ``board``. ``names`` are those of tasks by the index that the board has of them."""
 
-    def __init__(self, keys: Ids, active: Active, promises: Promises, names: list[str]) -> None:
-        self._ids = keys
+    def __init__(self, ids: Ids, active: Active, promises: Promises, names: list[str]) -> None:
+        self._ids = ids
         self.board: Board = active.board
         self._active = active
         self.promises = promises
         self.names = names
         # The beginning of all ids of this engine.
-        self.marker = keys.marker
+        self.marker = ids.marker
         # Wall clock minus monotonic clock, in seconds, as of the last ``tick``.
         self._wall = 0.0
         self.tick(time.monotonic())
@@ -50,7 +50,7 @@ class Reading:
     def at(self, sequence: int) -> Status:
         """Return the status of a job that was issued, and whose submission is committed."""
         row, now = self.board.row(sequence), time.monotonic()
-        if row >= 0 and self.board.held(row, now):
+        if row >= 0 and self.board.readable(row, now):
             return self.status(row, now)
         return bare(State.EXPIRED, sequence, self._ids.write(sequence, self._ids.tag(sequence)))
 
@@ -63,7 +63,7 @@ class Reading:
         sequence, tag = self._ids.read(job_id)
         board, now = self.board, time.monotonic()
         row = board.row(sequence)
-        if row >= 0 and board.tag[row] == tag and board.held(row, now):
+        if row >= 0 and board.tag[row] == tag and board.readable(row, now):
             return self.status(row, now)
         if not sequence or self._ids.tag(sequence) != tag:
             return None
@@ -101,16 +101,16 @@ class Reading:
         progress = word >> PROGRESS_SHIFT & PROGRESS_NONE
         ahead = 0 if state == RUNNING or state >= SUCCEEDED else self._active.queue.ahead(row, state != QUEUED)
         return Status(
-            state,
-            sequence,
-            self._ids.write(sequence, board.tag[row]),
-            self.names[task],
-            word >> ATTEMPT_SHIFT & ATTEMPT_MAX,
-            None if progress == PROGRESS_NONE else progress,
-            ahead,
-            self.promises.retry_after_ms(row, word, ahead, now) if promise and state < SUCCEEDED else 0,
-            board.submitted[row] + wall,
-            started + wall if started else 0.0,
-            board.ended[row] + wall if state >= SUCCEEDED else 0.0,
-            board.reason[row],
+            state=state,
+            sequence=sequence,
+            id=self._ids.write(sequence, board.tag[row]),
+            task=self.names[task],
+            attempt=word >> ATTEMPT_SHIFT & ATTEMPT_MAX,
+            progress=None if progress == PROGRESS_NONE else progress,
+            position=ahead,
+            retry_after_ms=self.promises.retry_after_ms(row, word, ahead, now) if promise and state < SUCCEEDED else 0,
+            submitted=board.submitted[row] + wall,
+            started=started + wall if started else 0.0,
+            ended=board.ended[row] + wall if state >= SUCCEEDED else 0.0,
+            reason=board.reason[row],
         )

@@ -37,13 +37,13 @@ def restore(active: Active, durable: Durable, registry: Registry, progress: Call
     the index that the board has of them: the declared ones, then those that only finished jobs
     know. Raises JournalError if an unfinished job has an unknown task.
     """
-    journal, board, keys = durable.journal, active.board, active.ids
+    journal, board, ids = durable.journal, active.board, active.ids
     found, names, epoch = journal.found, _Names(registry), journal.found.epoch
     waiting = [_counted(saved, durable.attempts.attempt(saved.sequence)) for saved in found.unfinished()]
     read = len(waiting)
     board.ended_total = found.last_place
     for over in found.ended(board.ended_total - board.kept_jobs, time.monotonic() - board.kept_seconds):
-        _restore_over(board, over, names, keys)
+        _restore_over(board, over, names, ids)
         read += len(over.sequence)
         progress(read)
     orphans = Counter(saved.task for saved in waiting if saved.task not in registry.by_name)
@@ -53,7 +53,7 @@ def restore(active: Active, durable: Durable, registry: Registry, progress: Call
             f"{journal.path}: there are unfinished jobs of unknown tasks: {told}. Add their modules to tasks:"
         )
     for saved in waiting:
-        board.restore(_record(saved, keys.tag(saved.sequence), names[saved.task], epoch))
+        board.restore(_record(saved, ids.tag(saved.sequence), names[saved.task], epoch))
         durable.restore(_job(saved, registry.by_name[saved.task], epoch), saved.state, (saved.due or 0.0) - epoch)
     board.begin_stretch(found.next_sequence)
     progress(read)
@@ -79,28 +79,30 @@ class _Names(dict[str, int]):
         return self[name]
 
 
-def _restore_over(board: Board, over: Ended, names: _Names, keys: Ids) -> None:
+def _restore_over(board: Board, over: Ended, names: _Names, ids: Ids) -> None:
     """Put finished jobs on the board: at once if they lie side by side, as they mostly do."""
     first, count = over.sequence[0], len(over.sequence)
     tasks = list(map(names.__getitem__, over.task))
     if over.sequence[-1] - first == count - 1 and board.is_free(first, count):
         board.restore_over(
             first,
-            keys.tags(first, count),
-            tasks=tasks,
+            tags=ids.tags(first, count),
             states=over.state,
             attempts=over.attempt,
             places=over.place,
             submitted=over.submitted,
             started=over.started,
             ended=over.ended,
+            tasks=tasks,
             priorities=over.priority,
             reasons=over.reason,
             has_result=over.has_result,
         )
         return
     for at, sequence in enumerate(over.sequence):
-        record = Record(sequence, keys.tag(sequence), over.state[at], tasks[at], over.priority[at], over.submitted[at])
+        record = Record(
+            sequence, ids.tag(sequence), over.state[at], tasks[at], over.priority[at], submitted=over.submitted[at]
+        )
         record.started, record.ended, record.place = over.started[at], over.ended[at], over.place[at]
         record.attempt, record.reason, record.has_result = over.attempt[at], over.reason[at], over.has_result[at]
         board.restore(record)
@@ -116,7 +118,7 @@ def _counted(saved: Saved, begun: int) -> Saved:
 
 def _job(saved: Saved, task: Task, epoch: float) -> Job:
     terms, payload = decode_terms(saved.terms), saved.payload or b"null"
-    return Job(saved.sequence, task, payload, terms, terms.end(saved.submitted - epoch), saved.batch or 0)
+    return Job(saved.sequence, task, payload, terms, terms.end(saved.submitted - epoch), batch=saved.batch or 0)
 
 
 def _record(saved: Saved, tag: int, task: int, epoch: float) -> Record:

@@ -71,7 +71,7 @@ class Waiters:
         self._by_slot.setdefault(waiter.slot, set()).add(waiter)
         self._count += 1
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(SLOT_S, self._turn)
+            self._timer = asyncio.get_running_loop().call_later(SLOT_S, self._turn_wheel)
 
     def ended(self, sequence: int) -> None:
         """Wake the waiters of a job, which has ended."""
@@ -120,12 +120,12 @@ class Waiters:
         if self.remove(waiter):
             waiter.wake()
 
-    def _turn(self) -> None:
+    def _turn_wheel(self) -> None:
         self._timer = None
         now = int(time.monotonic() / SLOT_S)
         in_slices(self._wake_all([waiters for slot, waiters in self._by_slot.items() if slot <= now]))
         if self._by_slot and self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(SLOT_S, self._turn)
+            self._timer = asyncio.get_running_loop().call_later(SLOT_S, self._turn_wheel)
 
 
 class Finished(Waiter, Later[Status]):

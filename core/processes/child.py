@@ -89,13 +89,13 @@ def main(modules: list[str], result_bytes: int, log_level: int, read_fd: int, wr
     most_bytes = min(result_bytes, messages.BODY_MOST)
     memory_bytes = _memory()
     with open(read_fd, "rb", closefd=False) as calls:
-        while _serve(calls, read_fd, sender, logs, most_bytes, memory_bytes):
+        while _serve(calls, read_fd, sender, logs, most_bytes=most_bytes, memory_bytes=memory_bytes):
             pass
     leaving.set()
 
 
 def _serve(
-    calls: BufferedReader, fd: int, sender: Sender, logs: ToServer, most_bytes: int, memory_bytes: Callable[[], int]
+    calls: BufferedReader, fd: int, sender: Sender, logs: ToServer, *, most_bytes: int, memory_bytes: Callable[[], int]
 ) -> bool:
     """Wait for a call and answer it. Return False if there will be no further call.
 
@@ -166,7 +166,15 @@ def _failed(number: int, error: BaseException, task: Task | None, memory_bytes: 
     # A Retry with a delay that is no delay is a fault of the task.
     if isinstance(error, Retry) and told.may_retry:
         fault = "retry"
-    return Failed(number, memory_bytes, told.text, told.traceback, fault, told.may_retry, told.retry_delay)
+    return Failed(
+        number,
+        memory_bytes,
+        error=told.text,
+        traceback=told.traceback,
+        fault=fault,
+        may_retry=told.may_retry,
+        retry_delay=told.retry_delay,
+    )
 
 
 def _memory() -> Callable[[], int]:

@@ -30,7 +30,7 @@ from contextlib import suppress
 
 from headway.core.config import Config
 from headway.core.processes.messages import LEAVE_S, Call, Done, Log
-from headway.core.processes.process import Answer, CrashedError, Process
+from headway.core.processes.process import CrashedError, Process, Reply
 from headway.core.task import Lane, Task
 from headway.core.tasks.registry import Registry
 from headway.core.tasks.result import Result, ResultError
@@ -73,6 +73,7 @@ class Processes:
         self,
         count: int,
         modules: Iterable[str],
+        *,
         max_jobs: int,
         max_memory_bytes: int,
         result_bytes: int,
@@ -153,6 +154,7 @@ class Processes:
         payload: bytes,
         job_id: str,
         attempt: int,
+        *,
         report: Callable[[int], None],
         begun: Callable[[], object] = lambda: None,
     ) -> Result | None:
@@ -164,7 +166,7 @@ class Processes:
         """
         self._number = number = self._number + 1
         call = Call(number, task, len(payload), job_id, attempt)
-        answer: Answer | None = None
+        answer: Reply | None = None
         while answer is None:
             process = await self._next()
             begun()
@@ -178,7 +180,7 @@ class Processes:
             raise ResultError(said.error)
         raise FailedError(said.error, said.traceback, said.may_retry, said.retry_delay)
 
-    async def _call(self, process: Process, call: Call, payload: bytes, report: Callable[[int], None]) -> Answer | None:
+    async def _call(self, process: Process, call: Call, payload: bytes, report: Callable[[int], None]) -> Reply | None:
         if self.max_jobs and not process.leaving and process.calls >= self.max_jobs - 1 - self.max_jobs // 10:
             process.leaving = True
             self._replace()
@@ -337,8 +339,8 @@ def pool_for(config: Config, registry: Registry) -> Processes | None:
     return Processes(
         config.processes,
         config.tasks,
-        config.max_jobs_per_process,
-        config.max_memory_per_process,
-        config.results.max_result_bytes,
-        getattr(logging, config.log.level.upper()),
+        max_jobs=config.max_jobs_per_process,
+        max_memory_bytes=config.max_memory_per_process,
+        result_bytes=config.results.max_result_bytes,
+        log_level=getattr(logging, config.log.level.upper()),
     )

@@ -8,7 +8,7 @@ given up as crashed. A call that it had not read whole by then never began: it i
 can be made elsewhere at no cost to the job.
 
 The pipe closes when a process dies. If a program that a task has started keeps the pipe open, the
-death is seen within LOOK_S.
+death is seen within DEATH_LOOK_S.
 
 However it ends, the programs that its tasks have started end with it: its whole process group is
 killed. A program that must outlive it needs a session of its own.
@@ -42,15 +42,15 @@ from headway.core.processes.spawn import how_it_ended, start
 # Bytes read at once: the size of a pipe.
 READ_BYTES = 1 << 16
 # Seconds between two looks at whether a process has ended, before and after its pipe is closed.
-LOOK_S = 0.25
-LOOK_SOON_S = 0.002
+DEATH_LOOK_S = 0.25
+DEATH_LOOK_SOON_S = 0.002
 # Seconds that dying may take once its pipe is closed.
 DYING_S = 0.1
 # Seconds in which the rest of its group, killed with it, has to be gone.
 GROUP_S = 1.0
 
 
-class Answer(NamedTuple):
+class Reply(NamedTuple):
     """The answer of a process to a call. ``body`` is None unless the task returned something."""
 
     said: Done | Failed
@@ -105,7 +105,7 @@ class Process:
         # The call that runs: its number, the receiver of its progress, and its answer.
         self._number = 0
         self._report: Callable[[int], None] | None = None
-        self._answer: asyncio.Future[Answer | None] | None = None
+        self._answer: asyncio.Future[Reply | None] | None = None
         self.was_ready = False
         # Calls that it was given, and its memory after the last one that it answered.
         self.calls = 0
@@ -139,9 +139,9 @@ class Process:
             self._end()
         else:
             self._loop.add_reader(self._read_fd, self._read)
-            self._looker = self._loop.call_later(LOOK_S, self._look)
+            self._looker = self._loop.call_later(DEATH_LOOK_S, self._look)
 
-    def call(self, call: Call, payload: bytes, report: Callable[[int], None]) -> asyncio.Future[Answer | None]:
+    def call(self, call: Call, payload: bytes, report: Callable[[int], None]) -> asyncio.Future[Reply | None]:
         """Send a call to a free process.
 
         The answer is None if the process ended before the call began. It raises CrashedError if the
@@ -182,13 +182,13 @@ class Process:
         """See whether the process has ended."""
         code = self._reap() if self._process else 0
         if code is None:
-            self._looker = self._loop.call_later(LOOK_SOON_S if self._hung_up else LOOK_S, self._look)
+            self._looker = self._loop.call_later(DEATH_LOOK_SOON_S if self._hung_up else DEATH_LOOK_S, self._look)
             return
         self.returncode = code
         self.how = self.how or how_it_ended(code)
         while not self._hung_up and self._read(to_the_end=True):
             pass
-        self._take_frames(to_the_end=True)
+        self._hear_frames(to_the_end=True)
         self._end()
 
     def _reap(self) -> int | None:
@@ -215,7 +215,7 @@ class Process:
         if orphans.reap(self.pid):
             return
         if time.monotonic() < patience:
-            self._loop.call_later(LOOK_SOON_S, self._reap_group, patience)
+            self._loop.call_later(DEATH_LOOK_SOON_S, self._reap_group, patience)
         else:
             orphans.forget(self.pid)
 
@@ -232,14 +232,14 @@ class Process:
             lacking = (self._body_of.body_bytes or 0) - self._body.tell()
             self._body.write(data[:lacking])
             data = data[lacking:]
-            self._take_body()
+            self._hear_body()
         if data:
             self._received += data
-            self._take_frames(to_the_end)
+            self._hear_frames(to_the_end)
         return True
 
-    def _take_frames(self, to_the_end: bool = False) -> None:
-        """Take whole frames as long as the process may log, and all of them if it has ended."""
+    def _hear_frames(self, to_the_end: bool = False) -> None:
+        """Hear whole frames as long as the process may log, and all of them if it has ended."""
         received = self._received
         while len(received) >= LENGTH.size and (to_the_end or self._rest is None):
             size = LENGTH.unpack_from(received)[0]
@@ -260,20 +260,20 @@ class Process:
                 self._body_of = message
                 self._body.write(received[: message.body_bytes])
                 del received[: message.body_bytes]
-                self._take_body()
+                self._hear_body()
             else:
-                self._take(message)
+                self._hear(message)
 
     def _check_size(self, message: messages.FromChild) -> None:
         if isinstance(message, Done) and not 0 <= (message.body_bytes or 0) <= self._most_bytes:
             raise msgspec.DecodeError(f"a result of {message.body_bytes} bytes")
 
-    def _take_body(self) -> None:
+    def _hear_body(self) -> None:
         """Answer with the result once all of it has come."""
         done = self._body_of
         if done is not None and self._body.tell() == done.body_bytes:
             body, self._body, self._body_of = self._body.getvalue(), BytesIO(), None
-            self._take_answer(done, body)
+            self._hear_answer(done, body)
 
     def _hang_up(self) -> None:
         """The other end of the pipe is closed: the process is dying, as a rule."""
@@ -290,14 +290,14 @@ class Process:
             self.how = self.how or how
             self.kill()
 
-    def _take(self, message: messages.FromChild) -> None:
+    def _hear(self, message: messages.FromChild) -> None:
         if isinstance(message, Log):
             pause_s = self._owner.logged(self, message)
             if pause_s and not self._hung_up and not self.ended:
                 self._loop.remove_reader(self._read_fd)
                 self._rest = self._loop.call_later(pause_s, self._go_on)
         elif isinstance(message, Done | Failed):
-            self._take_answer(message, None)
+            self._hear_answer(message, None)
         elif isinstance(message, Progress):
             if self._answer is not None and message.number == self._number and self._report is not None:
                 self._report(message.percent)
@@ -308,15 +308,15 @@ class Process:
         elif isinstance(message, Broken):
             self.how = message.error
 
-    def _take_answer(self, said: Done | Failed, body: bytes | None) -> None:
-        """Take the answer to the call that runs. There is only one call."""
+    def _hear_answer(self, said: Done | Failed, body: bytes | None) -> None:
+        """Hear the answer to the call that runs. There is only one call."""
         if self._answer is None or said.number != self._number:
             return
         # An idle process keeps nothing of its last call, neither here nor in the process.
         answer, self._answer, self._report = self._answer, None, None
         self.memory_bytes = said.memory_bytes
         if not answer.done():
-            answer.set_result(Answer(said, body))
+            answer.set_result(Reply(said, body))
         if not self._doomed:
             self._owner.free(self)
 
@@ -325,7 +325,7 @@ class Process:
         self._rest = None
         if self.ended or self._hung_up:
             return
-        self._take_frames()
+        self._hear_frames()
         if self._rest is None:
             self._loop.add_reader(self._read_fd, self._read)
 

@@ -114,8 +114,18 @@ class ToServer(logging.Handler):
                 os.write(2, f"{text}\n".encode())
             return
         call = self.call
-        of = ("", "", 0) if call is None else (call.job_id, call.task, call.attempt)
-        self._sender.send(Log(name, int(record.levelno), record.created, message, stack, *of))
+        self._sender.send(
+            Log(
+                logger=name,
+                level=int(record.levelno),
+                created=record.created,
+                message=message,
+                stack=stack,
+                job_id="" if call is None else call.job_id,
+                task="" if call is None else call.task,
+                attempt=0 if call is None else call.attempt,
+            )
+        )
 
     def close(self) -> None:
         """Do nothing: ``logging.config`` closes all handlers it finds, and this one goes on."""

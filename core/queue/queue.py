@@ -108,7 +108,7 @@ class Queue:
             sequence = self.lines[0].pop()
         else:
             lines = [line for line in self.lines if line.ready]
-            sequence = (lines[0] if len(lines) == 1 else max(lines, key=_turn)).pop()
+            sequence = (lines[0] if len(lines) == 1 else max(lines, key=_rank)).pop()
         if sequence:
             self.ready -= 1
             self._until_fair = self._until_fair - 1 or FAIR_EVERY
@@ -203,7 +203,7 @@ class Queue:
         return min(firsts, key=lambda sequence: self.board.submitted[self.board.at(sequence)], default=0)
 
 
-def _turn(line: Line) -> tuple[int, int]:
+def _rank(line: Line) -> tuple[int, int]:
     """Return the sort key of a line: the higher priority, then the job that was submitted first."""
     priority = line.top
     return (priority, -line.rings[priority].first()) if priority >= 0 else (-1, 0)

@@ -34,7 +34,7 @@ from headway.core.retry_after.runs import CLIP, KEEP_EVERY_S, LONGER, Flow, Runs
 # still.
 FIRST_PRICE = 2.0
 # Seconds between two looks at the first jobs.
-LOOK_S = 0.1
+FIRST_LOOK_S = 0.1
 # The wait before anything is known.
 UNKNOWN_S = 1.0
 # How much later than the expected end a poll comes, and how much more as a part of the time until
@@ -159,7 +159,7 @@ class Estimate:
 
     def looks_at_first(self, now: float) -> bool:
         """Whether it is time to ``foresee`` the ends of the first jobs."""
-        return self.first is not None and now - self._looked_at >= LOOK_S
+        return self.first is not None and now - self._looked_at >= FIRST_LOOK_S
 
     def foresee(self, reported: Mapping[int, float], now: float) -> None:
         """Take the first jobs into account while they run.
@@ -194,18 +194,19 @@ class Estimate:
 
     def for_queued(
         self,
-        turns: int,
+        before: int,
         at_once: int,
         waited: float,
         task: int,
         now: float,
+        *,
         together: int = 1,
         others: float = 0.0,
         above: float = 0.0,
     ) -> float:
         """Return after how long to ask for a job that has ``waited``.
 
-        ``turns``: how many jobs of its line end before it begins.
+        ``before``: how many jobs of its line end before it begins.
         ``at_once``: how many jobs of its line can run at once.
         ``together``: how many jobs all have to finish.
         ``others``: in how many seconds the workers get to it because of other lines.
@@ -216,14 +217,14 @@ class Estimate:
         aim = aim or self.mean
         if not aim:
             return min(UNKNOWN_S + waited * LONGER, LONGEST_S)
-        if turns <= 0:
+        if before <= 0:
             return min(aim + MARGIN_S, LONGEST_S)
         flow = self._flows[self._line_of[task]]
         # Seconds in which no job of the line began or ended, as far as this job has seen.
         still = min(now - flow.moved, waited)
-        start = max(turns * max(flow.mean or self.mean, still / 2) / at_once, others)
+        start = max(before * max(flow.mean or self.mean, still / 2) / at_once, others)
         if self._lag and at_once == self.workers:
-            start = max(start + self._lag * min(turns / at_once, 1.0), 0.0)
+            start = max(start + self._lag * min(before / at_once, 1.0), 0.0)
         if above:
             start = min(start / (1 - min(above, ABOVE_MOST)), start + waited * LONGER)
         return min(start + aim + MARGIN_S, LONGEST_S)

@@ -25,7 +25,7 @@ PATIENCE = 2
 # At most so many first jobs are looked at.
 MEMBERS_MOST = 256
 
-Runs = list[tuple[int, float]]
+Ran = list[tuple[int, float]]
 
 
 class Generation:
@@ -38,9 +38,9 @@ class Generation:
         # By sequence number: the task, and when it began.
         self._running: dict[int, tuple[int, float]] = {}
         # (task, run time) of the finished ones.
-        self.ran: Runs = []
+        self.ran: Ran = []
         # The same of other jobs that ended meanwhile.
-        self._others: Runs = []
+        self._others: Ran = []
 
     def begin(self, sequence: int, task: int, now: float) -> None:
         """A job has begun."""
@@ -70,7 +70,7 @@ class Generation:
         return self._full and (not self._running or len(self._others) >= PATIENCE * self._most)
 
     @property
-    def learnt(self) -> Runs:
+    def learnt(self) -> Ran:
         """The run times known at its end: those of others only if not all of its own have ended."""
         return self.ran + self._others if self._running else self.ran
 

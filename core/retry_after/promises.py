@@ -138,7 +138,7 @@ class Promises:
         free = queue.free(task, workers)
         if ahead < free:
             # It begins at once, as most jobs do.
-            return estimate.for_queued(0, 1, waited, task, now, together)
+            return estimate.for_queued(0, 1, waited, task, now, together=together)
         turns, work = ahead + 1 - free, 0.0
         at_once, shared = queue.at_once(task, workers)
         if not queue.is_alone(task):
@@ -149,7 +149,8 @@ class Promises:
         above = queue.rate_above(board.priority[row], now)
         if above:
             above *= estimate.mean / shared
-        return estimate.for_queued(turns, at_once, waited, task, now, together, work / shared, above)
+        others = work / shared
+        return estimate.for_queued(turns, at_once, waited, task, now, together=together, others=others, above=above)
 
     def when_all(self, some: Sequence[int], count: int, now: float) -> int:
         """Return the milliseconds until the client asks whether ``count`` jobs have all finished.

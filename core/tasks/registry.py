@@ -69,14 +69,14 @@ class Registry:
         task = Task(
             name,
             function,
-            _lane(function, options.run_in, where),
-            _takes_context(function, where),
-            len(self.tasks),
-            options.timeout,
-            options.retries,
-            _exceptions(options.retry_on, where),
-            options.deadline,
-            options.max_concurrent,
+            lane=_lane(function, options.run_in, where),
+            takes_context=_takes_context(function, where),
+            index=len(self.tasks),
+            timeout_s=options.timeout,
+            retries=options.retries,
+            retry_on=_exceptions(options.retry_on, where),
+            deadline_s=options.deadline,
+            max_concurrent=options.max_concurrent,
         )
         self.by_name[name] = task
         self.tasks.append(task)

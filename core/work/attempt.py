@@ -28,7 +28,7 @@ from headway.core.tasks.context import Context
 from headway.core.tasks.result import Result, encode, encode_on_loop
 from headway.core.work.jobs import Jobs
 from headway.core.work.outcome import NULL, Outcome, failed, succeeded
-from headway.core.work.threads import Call, Threads
+from headway.core.work.threads import ThreadCall, Threads
 
 # The task whose code runs: in its function, in the tasks and callbacks that it makes, in its
 # thread. None: the server's code.
@@ -41,7 +41,7 @@ LOOP, PROCESS = Lane.LOOP, Lane.PROCESS
 EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 
 
-class Pool(Protocol):
+class AttemptOwner(Protocol):
     """The members of ``Workers`` that an attempt needs."""
 
     jobs: Jobs
@@ -75,7 +75,7 @@ class Attempt:
         "task",
     )
 
-    def __init__(self, workers: Pool, job: Job) -> None:
+    def __init__(self, workers: AttemptOwner, job: Job) -> None:
         self._workers = workers
         self._lane = job.task.lane or workers.default_lane
         self.job: Job | None = job
@@ -89,7 +89,7 @@ class Attempt:
         self.deadline = inf
         self.interrupted_by: Outcome | None = None
         # The function's thread, once it has one.
-        self.call: Call[Outcome | Awaitable[object]] | None = None
+        self.call: ThreadCall[Outcome | Awaitable[object]] | None = None
         # None before it has begun.
         self.task: asyncio.Task[Any] | None = None
 

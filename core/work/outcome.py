@@ -38,11 +38,11 @@ class Outcome(msgspec.Struct, gc=False):
         record = log.makeRecord(
             log.name,
             logging.WARNING,
-            __file__,
-            0,
-            "job %s: attempt %d at task %s failed (%s): %s",
-            (job_id, attempt, task, reason, self.error.translate(ONE_LINE)),
-            None,
+            fn=__file__,
+            lno=0,
+            msg="job %s: attempt %d at task %s failed (%s): %s",
+            args=(job_id, attempt, task, reason, self.error.translate(ONE_LINE)),
+            exc_info=None,
             extra={"job": job_id, "task": task, "attempt": attempt, "reason": reason},
         )
         # The exception is gone, so its traceback comes as text.
@@ -78,4 +78,11 @@ def failed(error: BaseException, retry_on: tuple[type[BaseException], ...]) -> O
         told = Failure(str(error), error.traceback, error.may_retry, error.retry_delay)
     else:
         told = failure(error, retry_on)
-    return Outcome(State.FAILED, Reason.ERROR, None, told.text, told.may_retry, told.retry_delay, told.traceback)
+    return Outcome(
+        State.FAILED,
+        Reason.ERROR,
+        error=told.text,
+        may_retry=told.may_retry,
+        retry_delay=told.retry_delay,
+        traceback=told.traceback,
+    )

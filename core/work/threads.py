@@ -17,15 +17,15 @@ from contextvars import Context as Variables
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
-Answer = TypeVar("Answer")
+Value = TypeVar("Value")
 
 
-class Call(Generic[Answer]):
+class ThreadCall(Generic[Value]):
     """A function that runs in a thread. It must not raise. ``answer`` gets its result, never None."""
 
     __slots__ = ("answer", "on_return", "runs")
 
-    def __init__(self, answer: asyncio.Future[Answer]) -> None:
+    def __init__(self, answer: asyncio.Future[Value]) -> None:
         self.answer = answer
         # True until the function has returned, even if nobody waits for it.
         self.runs = True
@@ -45,17 +45,17 @@ class Threads:
         self._stopped = False
 
     def start(
-        self, loop: asyncio.AbstractEventLoop, function: Callable[[], Answer], variables: Variables
-    ) -> Call[Answer]:
+        self, loop: asyncio.AbstractEventLoop, function: Callable[[], Value], variables: Variables
+    ) -> ThreadCall[Value]:
         """Run ``function`` in a thread, in the context ``variables``.
 
         Raises RuntimeError if no thread can be started.
         """
-        call = Call[Answer](loop.create_future())
+        call = ThreadCall[Value](loop.create_future())
         thread = self._idle.pop() if self._idle else self._new_thread()
 
         def work() -> None:
-            answer: Answer | None = None
+            answer: Value | None = None
             try:
                 answer = variables.run(function)
             finally:
@@ -66,7 +66,7 @@ class Threads:
         thread.do(work)
         return call
 
-    def lose(self, call: Call[Answer], on_return: Callable[[], object]) -> None:
+    def lose(self, call: ThreadCall[Value], on_return: Callable[[], object]) -> None:
         """Count the thread of ``call`` as lost until its function returns. Then call ``on_return``."""
         self.lost += 1
         call.on_return = on_return
@@ -81,7 +81,7 @@ class Threads:
         self._started += 1
         return Thread(self._started)
 
-    def _returned(self, call: Call[Answer], answer: Answer | None, thread: Thread) -> None:
+    def _returned(self, call: ThreadCall[Value], answer: Value | None, thread: Thread) -> None:
         call.runs = False
         if self._stopped:
             thread.do(lambda: True)

@@ -136,8 +136,8 @@ class Workers:
             job.payload,
             context.id,
             context.attempt,
-            context.progress,
-            lambda: self.begun(attempt, job),
+            report=context.progress,
+            begun=lambda: self.begun(attempt, job),
         )
 
     # From the beginning of an attempt to its end.

@@ -54,20 +54,20 @@ class Rate:
         # When refused clients were asked to come back, of time.monotonic.
         self._told: dict[bytes, float] = {}
         # When the window ends.
-        self._turn_at = 0.0
+        self._window_end = 0.0
 
     def __len__(self) -> int:
         return len(self._recent) + len(self._before)
 
-    def take(self, client: bytes, count: int, now: float) -> tuple[int, float]:
+    def admit(self, client: bytes, count: int, now: float) -> tuple[int, float]:
         """Let ``client`` in ``count`` times, or not at all.
 
         Returns how many milliseconds it has to wait, 0 if it was let in, and how many seconds
         remain until it has regained everything. If it does nothing meanwhile, it is let in after
         the wait.
         """
-        if now >= self._turn_at:
-            self._turn(now)
+        if now >= self._window_end:
+            self._begin_window(now)
         recent = self._recent
         if client not in recent and len(recent) >= self._clients_most:
             client = CROWD
@@ -102,10 +102,10 @@ class Rate:
         """Return how often a client is let in now. It regains all in ``until_whole`` seconds."""
         return int(self.quota * (1 - until_whole / self.window + SLACK))
 
-    def _turn(self, now: float) -> None:
-        self._before = self._recent if now < self._turn_at + self.window else {}
+    def _begin_window(self, now: float) -> None:
+        self._before = self._recent if now < self._window_end + self.window else {}
         self._recent = {}
-        self._turn_at = now + self.window
+        self._window_end = now + self.window
 
 
 class Limits:
@@ -139,7 +139,7 @@ class Limits:
     def _admit(self, rate: Rate, request: Request, count: int) -> None:
         client = self._clients.key(request.peer, request.headers)
         now = time.monotonic()
-        milliseconds, until_whole = rate.take(client, count, now)
+        milliseconds, until_whole = rate.admit(client, count, now)
         if not milliseconds:
             state = b'RateLimit: "%b";r=%d;t=%d\r\n' % (
                 rate.name.encode(),

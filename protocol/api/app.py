@@ -14,7 +14,7 @@ from headway.protocol.api.submissions import check_content
 from headway.protocol.http.connections import Connections
 from headway.protocol.http.request import SENDING, Request
 from headway.protocol.http.responses import Answer, Held
-from headway.protocol.http.round import Read
+from headway.protocol.http.round import ClientRead
 
 
 class BoundRoute:
@@ -68,7 +68,7 @@ class Api:
         """Return the part of a poll after the id, as App says."""
         return data[REST:] if data[:ID] == HEAD_JOB and request.target == data[TARGET:REST] else None
 
-    def answer_polls(self, reads: Iterator[Read], now: float) -> None:
+    def answer_polls(self, reads: Iterator[ClientRead], now: float) -> None:
         """Answer reads, as App says."""
         self._polls.answer(reads, now)
 

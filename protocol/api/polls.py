@@ -27,7 +27,7 @@ from headway.core.job import State
 from headway.protocol.api.headers import PROGRESS_FIELD, RUNNING_FIELDS, SUCCEEDED_FIELDS, WAITING_FIELDS
 from headway.protocol.api.service import Service
 from headway.protocol.http.clock import http_date
-from headway.protocol.http.round import Client
+from headway.protocol.http.round import ClientRead, RoundClient
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 HEAD_JOB = b"HEAD /jobs/"
 TARGET = len(b"HEAD ")
 ID = len(HEAD_JOB)
-REST = ID + ids.LENGTH
+REST = ID + ids.ID_LENGTH
 # The place of the number. Before it is the marker, which only this server's ids have.
 NUMBER = ID + ids.MARKER_LENGTH
 
@@ -50,7 +50,7 @@ class Polls:
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    def answer(self, reads: Iterator[tuple[Client, bytes]], now: float) -> None:
+    def answer(self, reads: Iterator[ClientRead], now: float) -> None:
         """Answer the reads of each client. ``now`` is of time.monotonic.
 
         If reads other than known polls have taken all the time of this turn, some of ``reads`` are
@@ -64,7 +64,7 @@ class Polls:
             if not self._read(client, data):
                 return
 
-    def _answer(self, polled: Polled, reads: Iterator[tuple[Client, bytes]], now: float) -> None:
+    def _answer(self, polled: Polled, reads: Iterator[ClientRead], now: float) -> None:
         service = self._service
         heads, idle_deadline = service.heads, service.connections.idle_deadline
         openings, expiry, polls, answers = heads.openings, heads.expiry, heads.polls, service.connections.round.answers
@@ -118,7 +118,7 @@ class Polls:
                 log.exception("a poll failed: %r", data[:REST])
                 client.transport.abort()
 
-    def _read(self, client: Client, data: bytes) -> bool:
+    def _read(self, client: RoundClient, data: bytes) -> bool:
         """Have ``client`` read other data than a known poll. Return whether this turn has time left."""
         turn = self._service.connections.round
         if client.to_flush:

@@ -126,7 +126,7 @@ def _created(service: Service, status: Status, fields: bytes = b"", minimal: boo
 def _body_format(state: str) -> bytes:
     """Return the answer to a submission after its head, as a format that takes the id."""
     body = b'{"id":"%%b","state":"%b"}' % state.encode()
-    length = len(body) - len(b"%b") + ids.LENGTH
+    length = len(body) - len(b"%b") + ids.ID_LENGTH
     return b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (length, body)
 
 

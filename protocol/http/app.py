@@ -7,7 +7,7 @@ from typing import Protocol
 
 from headway.protocol.http.request import Request
 from headway.protocol.http.responses import Answer, Held
-from headway.protocol.http.round import Read
+from headway.protocol.http.round import ClientRead
 
 
 class Bound(Protocol):
@@ -37,7 +37,7 @@ class App(Protocol):
     def poll_rest(self, request: Request, data: bytes) -> bytes | None:
         """Return the part of ``data`` after the id if ``request`` is a poll, else None."""
 
-    def answer_polls(self, reads: Iterator[Read], now: float) -> None:
+    def answer_polls(self, reads: Iterator[ClientRead], now: float) -> None:
         """Answer reads. Leave some if the round is over. Reads that are no polls go to the client."""
 
     def retry_after_s(self) -> float:

@@ -317,11 +317,11 @@ class Connection(Answering):
         if request.headers[b"expect"].lower() != b"100-continue":
             raise Refusal("expectation", "the only expectation here is 100-continue")
         self.shared.app.expect(request)
-        self._take(CONTINUE)
+        self._answer_in_turn(CONTINUE)
 
     def _ready(self, request: Request) -> None:
         self._in_head = self._in_body = False
-        self._take(request)
+        self._answer_in_turn(request)
         # The content has been read, or a waiting copy of the request has it.
         request.body = b""
 

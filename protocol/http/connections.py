@@ -18,7 +18,7 @@ TICK_S = 1.0
 # Seconds in which a client may end its side of a connection after its last answer.
 LINGER_S = 2.0
 # Seconds between two looks at whether all connections have ended.
-LOOK_S = 0.01
+OPEN_LOOK_S = 0.01
 
 
 class Member(Protocol):
@@ -92,7 +92,7 @@ class Connections:
             connection.wind_down()
         patience = time.monotonic() + seconds
         while there & (self.open | self.lingering) and time.monotonic() < patience:  # noqa: ASYNC110 — as below
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(OPEN_LOOK_S)
 
     async def close(self, seconds: float = LINGER_S) -> None:
         """End all connections. Clients have ``seconds`` to take the last answers."""
@@ -100,7 +100,7 @@ class Connections:
             connection.end()
         patience = time.monotonic() + seconds
         while (self.open or self.lingering) and time.monotonic() < patience:  # noqa: ASYNC110 — once, at the end
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(OPEN_LOOK_S)
 
     def count(self, name: str, answer: bytes) -> None:
         """Count an answer to a request of a method and route."""

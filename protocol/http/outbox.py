@@ -81,7 +81,7 @@ class Answering(asyncio.Protocol):
     transport: asyncio.Transport
     # The request that is being read.
     _request: Request
-    # As round.Client has it.
+    # As RoundClient has it.
     known_rest: bytes | None
 
     def __init__(self, shared: Connections) -> None:
@@ -164,7 +164,7 @@ class Answering(asyncio.Protocol):
 
     # Requests to answers.
 
-    def _take(self, item: Request | bytes) -> None:
+    def _answer_in_turn(self, item: Request | bytes) -> None:
         """Answer ``item`` in its turn. After an answer that ends the connection none has a turn."""
         if self._closing:
             return
@@ -271,7 +271,7 @@ class Answering(asyncio.Protocol):
         if self._closing:
             return
         self.shared.reject(error.reason)
-        self._take(Last(with_connection(problems.answer(error, self.shared.clock, bodiless), close=True)))
+        self._answer_in_turn(Last(with_connection(problems.answer(error, self.shared.clock, bodiless), close=True)))
 
     # Answers to the client.
 

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable
 from copy import copy
 
-from headway.core.config import Limits
+from headway.core.config import LimitsSection
 from headway.core.errors import HeadwayError
 from headway.protocol.http.problems import METHODS, Refusal
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpRequestParser
@@ -93,7 +93,9 @@ class Request:
         "version",
     )
 
-    def __init__(self, limits: Limits, expects: Callable[[Request], None], ready: Callable[[Request], None]) -> None:
+    def __init__(
+        self, limits: LimitsSection, expects: Callable[[Request], None], ready: Callable[[Request], None]
+    ) -> None:
         self.limits = limits
         self._expects = expects
         self._ready = ready
@@ -305,7 +307,7 @@ def _unescaped(escape: re.Match[bytes]) -> bytes:
     return byte if _UNRESERVED.fullmatch(byte) else escape[0].upper()
 
 
-def head_too_large(limits: Limits) -> Refusal:
+def head_too_large(limits: LimitsSection) -> Refusal:
     """Return the refusal of a head over one of its limits."""
     detail = f"a head has at most {limits.headers} lines and {limits.head_bytes} bytes"
     return Refusal("head-too-large", detail, close=True)

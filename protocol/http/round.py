@@ -1,11 +1,11 @@
-"""All reads of one turn of the loop, answered in one go, and the answers written in one go.
+"""A round: all reads of one turn of the loop, answered together, their answers written together.
 
 Client by client, each read would be followed by an answer, and each answer would wake the client
 that waits for it. The code of all three pushes the others' out of the caches, and the wake-ups cost
 as much as the answers. So the order is all reads, all answers, all writes
 (docs/adr/0005-the-known-head.md).
 
-A go takes GO_S, whatever was asked for. The rest goes on in the next turn, in the order in which it
+A round takes ROUND_S, whatever was asked for. The rest goes on in the next turn, in the order in which it
 came. The client at work comes last, so one with thousands of requests takes its turn like one with
 a single request.
 """
@@ -21,11 +21,11 @@ from typing import Protocol
 
 log = logging.getLogger(__name__)
 
-# Reads and answers of one go. Under load a turn of libuv's loop can serve tens of thousands, and
+# Reads and answers of one round. Under load a turn of libuv's loop can serve tens of thousands, and
 # the first must not wait for the last.
 MOST = 64
-# Seconds of one go. The last answer that was begun may take as long again.
-GO_S = 0.001
+# Seconds of one round. The last answer that was begun may take as long again.
+ROUND_S = 0.001
 # A read of more bytes is answered with those before it, lest they gather in memory.
 LARGE_BYTES = 64 * 1024
 # A shorter read waits for its turn without being counted.
@@ -35,8 +35,8 @@ NOTHING = b""
 END = b"\0end"
 
 
-class Client(Protocol):
-    """A connection, as this file sees it."""
+class RoundClient(Protocol):
+    """A connection, as a round sees it."""
 
     # The bytes after the id in a HEAD that the parser took, None if it took none.
     known_rest: bytes | None
@@ -57,44 +57,42 @@ class Client(Protocol):
     def stop_reading(self) -> None:
         """Leave further bytes of the client in the kernel, until the present ones are read."""
 
-
-Read = tuple[Client, bytes]
-Reads = list[Read]
-
-
-class Writer(Protocol):
-    """Has answers to write."""
-
     def flush(self) -> None:
-        """Write them."""
+        """Write the answers that it has."""
+
+
+# A client, and the bytes read from it.
+ClientRead = tuple[RoundClient, bytes]
 
 
 class Round:
     """The reads of a turn, and the connections that have answers to be written.
 
-    ``answer`` takes reads, and the time. It answers until there are no more, or the go is over.
+    ``answer`` takes reads, and the time. It answers until there are no more, or the
+    round is over.
     """
 
-    def __init__(self, answer: Callable[[Iterator[Read], float], None], late_bytes_most: int) -> None:
+    def __init__(self, answer: Callable[[Iterator[ClientRead], float], None], late_bytes_most: int) -> None:
         self._answer = answer
         self._loop = asyncio.get_running_loop()
-        self._reads: Reads = []
+        self._reads: list[ClientRead] = []
         # Answers to clients that have nothing else to be written. These clients are ``to_flush``
         # meanwhile.
-        self.answers: list[tuple[Client, bytes]] = []
-        self._writers: list[Writer] = []
+        self.answers: list[tuple[RoundClient, bytes]] = []
+        # Clients with other answers.
+        self._writers: list[RoundClient] = []
         # Whether ``end`` will be called, or is running.
         self._ends = False
-        # Whether the last go left something to the next turn.
+        # Whether the last round left something to the next turn.
         self._late = False
-        # Bytes of the longer reads that wait for the next turn since the last go was over, and the
+        # Bytes of the longer reads that wait for the next turn since the last round was over, and the
         # most of them.
         self._late_bytes = 0
         self._late_most = late_bytes_most
-        # When this go is over, of time.monotonic.
+        # When this round is over, of time.monotonic.
         self.until = 0.0
 
-    def read_soon(self, client: Client, data: bytes) -> None:
+    def read_soon(self, client: RoundClient, data: bytes) -> None:
         """Have ``client`` read ``data`` at the end of this turn."""
         if self._late and len(data) > SMALL_BYTES:
             # The client's next bytes stay in the kernel until it has read these.
@@ -111,20 +109,20 @@ class Round:
         elif not self._ends:
             self._end_soon()
 
-    def go_on_soon(self, client: Client) -> None:
+    def go_on_soon(self, client: RoundClient) -> None:
         """Have ``client``, which has something left to do, go on in the next turn."""
         self._reads.append((client, NOTHING))
         if not self._ends:
             self._end_soon()
 
-    def answer_soon(self, client: Client, answer: bytes) -> None:
+    def answer_soon(self, client: RoundClient, answer: bytes) -> None:
         """Have ``answer`` written at the end of this turn, to a client with no other answers."""
         self.answers.append((client, answer))
         client.to_flush = True
         if not self._ends:
             self._end_soon()
 
-    def flush_soon(self, client: Writer) -> None:
+    def flush_soon(self, client: RoundClient) -> None:
         """Have the answers of ``client`` written at the end of this turn."""
         self._writers.append(client)
         if len(self._writers) == MOST:
@@ -133,7 +131,7 @@ class Round:
             self._end_soon()
 
     def is_over(self) -> bool:
-        """Whether this go has taken its time, so that the rest waits for the next."""
+        """Whether this round has taken its time, so that the rest waits for the next."""
         return time.monotonic() >= self.until
 
     def write(self) -> None:
@@ -162,10 +160,10 @@ class Round:
                 self._late = True
                 self._end_soon()
 
-    def _answer_in_time(self, reads: Reads) -> None:
+    def _answer_in_time(self, reads: list[ClientRead]) -> None:
         """Answer as many reads as there is time for. The rest comes first in the next turn."""
         now = time.monotonic()
-        self.until = now + GO_S
+        self.until = now + ROUND_S
         rest = iter(reads)
         if len(reads) <= MOST:
             self._answer(rest, now)

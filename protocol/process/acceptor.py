@@ -24,31 +24,31 @@ NO_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Acceptor:
-    """Accepts on ``listener``, a bound socket, and gives each connection a protocol."""
+    """Accepts on ``bound``, a bound socket, and gives each connection a protocol."""
 
-    def __init__(self, listener: socket.socket, backlog: int, protocol: Callable[[], asyncio.Protocol]) -> None:
-        self._listener = listener
+    def __init__(self, bound: socket.socket, backlog: int, protocol: Callable[[], asyncio.Protocol]) -> None:
+        self._bound = bound
         self._protocol = protocol
         self._loop = asyncio.get_running_loop()
         # Connections that are being set up.
         self._tasks: set[asyncio.Task[object]] = set()
         self._rest: asyncio.TimerHandle | None = None
-        listener.listen(backlog)
-        listener.setblocking(False)
-        self._loop.add_reader(listener, self._accept)
+        bound.listen(backlog)
+        bound.setblocking(False)
+        self._loop.add_reader(bound, self._accept)
 
     async def stop(self) -> None:
         """Accept no more. Open connections go on, and new clients wait in the kernel."""
         if self._rest is not None:
             self._rest.cancel()
-        self._loop.remove_reader(self._listener)
+        self._loop.remove_reader(self._bound)
         if self._tasks:
             await asyncio.wait(self._tasks)
 
     def _accept(self) -> None:
         for _ in range(ACCEPTS_MOST):
             try:
-                client, _address = self._listener.accept()
+                client, _address = self._bound.accept()
             except BlockingIOError:
                 return
             except OSError as error:
@@ -72,5 +72,5 @@ class Acceptor:
     def _take_a_rest(self, error: OSError) -> None:
         """Leave waiting clients in the backlog until files are free. Watching them would spin."""
         log.error("cannot accept clients: %s. Raise the limit with ulimit -n, or lower limits.connections.", error)
-        self._loop.remove_reader(self._listener)
-        self._rest = self._loop.call_later(REST_S, self._loop.add_reader, self._listener, self._accept)
+        self._loop.remove_reader(self._bound)
+        self._rest = self._loop.call_later(REST_S, self._loop.add_reader, self._bound, self._accept)

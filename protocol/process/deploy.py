@@ -109,18 +109,18 @@ def compare_journals(config: Config, environment: MutableMapping[str, str]) -> N
         raise ConfigError("journal.path: is another journal now, with other jobs and ids: restart the server")
 
 
-def leave(listener: Listener, engine: LocalEngine, since: float) -> Left:
+def hand_over(listener: Listener, engine: LocalEngine, since: float) -> Left:
     """Prepare the handover. Later changes are lost. With a journal only the socket goes over."""
     if engine.durable:
         return Left(listener.socket.fileno(), listener.passed, -1, -1, since)
     state = nameless_file("headway-state")
     with open(state, "wb", closefd=False) as file:
-        board = engine.leave(file)
+        board = engine.hand_over(file)
     os.lseek(state, 0, os.SEEK_SET)
     return Left(listener.socket.fileno(), listener.passed, state, board, since)
 
 
-def take(environment: MutableMapping[str, str]) -> Taken | None:
+def take_over(environment: MutableMapping[str, str]) -> Taken | None:
     """Return the handover of the previous program, None if there was none."""
     text = environment.pop(VARIABLE, None)
     if text is None:

@@ -32,7 +32,7 @@ class Listener(NamedTuple):
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def take(config: Config, passed: socket.socket | None) -> Listener:
+def open_listener(config: Config, passed: socket.socket | None) -> Listener:
     """Return ``passed``, on which systemd listens for us, or else a socket of our own.
 
     Raises ConfigError if none can be had.
@@ -40,7 +40,7 @@ def take(config: Config, passed: socket.socket | None) -> Listener:
     return Listener(_bound(config) if passed is None else passed, passed is not None)
 
 
-def compare(listener: Listener, config: Config) -> None:
+def warn_of_port(listener: Listener, config: Config) -> None:
     """Log a warning if the previous program's ``listener`` is not on the port in ``config``."""
     bound = listener.socket.getsockname()[:2]
     if not listener.passed and config.server.port not in (0, bound[1]):
@@ -80,13 +80,13 @@ def _bound(config: Config) -> socket.socket:
     where = f"server.host {host!r}, server.port {port}"
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        bound = socket.socket(family, socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise ConfigError(f"cannot listen on {where}: {getattr(error, 'strerror', None) or error}") from None
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
     except OSError as error:
-        listener.close()
+        bound.close()
         raise ConfigError(f"cannot listen on {where}: {error.strerror or error}") from None
-    return listener
+    return bound

@@ -20,7 +20,7 @@ from typing import Literal
 
 import orjson
 from headway.core import records
-from headway.core.config import Log
+from headway.core.config import LogSection
 from headway.protocol.process.lines import Lines
 
 COLOURS = {logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m", logging.CRITICAL: "\x1b[31m"}
@@ -82,6 +82,11 @@ def _text(value: object) -> str:
         return f"({type(error).__name__})"
 
 
+def _record(level: int, message: str) -> logging.LogRecord:
+    """Return a record of this file's own."""
+    return logging.LogRecord(__name__, level, pathname="", lineno=0, msg=message, args=None, exc_info=None)
+
+
 class ToLines(logging.Handler):
     """Gives records to the thread that writes lines."""
 
@@ -102,7 +107,7 @@ class ToLines(logging.Handler):
             line = self.format(record)
         except Exception as error:  # noqa: BLE001 — a line is written whatever is in it
             told = f"a record cannot be written ({type(error).__name__}), logged at {record.pathname}:{record.lineno}"
-            line = self.format(logging.LogRecord(__name__, logging.ERROR, "", 0, told, None, None))
+            line = self.format(_record(logging.ERROR, told))
         self._lines.put(f"{line}\n".encode(errors="backslashreplace"))
 
     def flush(self) -> None:
@@ -113,8 +118,7 @@ class ToLines(logging.Handler):
         """Do nothing: ``logging.config`` closes all handlers that it finds."""
 
     def _lost(self, count: int, why: str) -> bytes:
-        text = "%d lines of the log were dropped: %s"
-        record = logging.LogRecord(__name__, logging.WARNING, "", 0, text, (count, why), None)
+        record = _record(logging.WARNING, f"{count} lines of the log were dropped: {why}")
         return f"{self.format(record)}\n".encode()
 
 
@@ -128,7 +132,7 @@ class Steady(logging.Logger):
         return level >= self.getEffectiveLevel()
 
 
-def set_up(settings: Log) -> None:
+def set_up(settings: LogSection) -> None:
     """Send the log of this process to stdout."""
     _have_standard_files()
     terminal = os.isatty(1)

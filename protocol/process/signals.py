@@ -31,7 +31,7 @@ SAME_SIGNAL_S = 0.05
 # Seconds that handlers registered with atexit may take.
 EXIT_S = 3.0
 TO_END = (signal.SIGTERM, signal.SIGINT)
-ALL = (*TO_END, signal.SIGHUP)
+SIGNALS = (*TO_END, signal.SIGHUP)
 
 
 class Told:
@@ -45,7 +45,7 @@ class Told:
         self._deploy = False
         self._terminal = next((fd for fd in range(3) if os.isatty(fd)), None)
         ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-        self._numbers = TO_END if ignored else ALL
+        self._numbers = TO_END if ignored else SIGNALS
         forks.own_signals(self._numbers)
 
     @property
@@ -57,7 +57,7 @@ class Told:
         """Note signals before there is a loop. Let in those since the previous program's ``hold``."""
         for number in self._numbers:
             signal.signal(number, lambda number, _: self.signal(number))
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, ALL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
     def listen(self) -> None:
         """Have the running loop note signals."""
@@ -67,7 +67,7 @@ class Told:
 
     async def hold(self) -> None:
         """Let later signals wait for the next program, or end the process. Note earlier ones."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, ALL)
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         for number in TO_END:
             # A thread that is lost to a task does not block these signals.
             signal.signal(number, signal.SIG_DFL)

@@ -35,15 +35,15 @@ def activated(environment: MutableMapping[str, str]) -> socket.socket | None:
     if count != "1":
         raise ConfigError(f"systemd passes {count} sockets: give headway.socket one ListenStream=")
     try:
-        listener = socket.socket(fileno=FIRST_FD)
+        passed = socket.socket(fileno=FIRST_FD)
     except OSError as error:
         raise ConfigError(f"LISTEN_FDS is set, but descriptor {FIRST_FD} is no socket: {error.strerror}") from None
-    listener.set_inheritable(False)
-    tcp = listener.family in (socket.AF_INET, socket.AF_INET6) and listener.type == socket.SOCK_STREAM
-    if not tcp or not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-        listener.close()
+    passed.set_inheritable(False)
+    tcp = passed.family in (socket.AF_INET, socket.AF_INET6) and passed.type == socket.SOCK_STREAM
+    if not tcp or not passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        passed.close()
         raise ConfigError("systemd passes a socket that is not for TCP or does not listen: ListenStream=, Accept=no")
-    return listener
+    return passed
 
 
 class Notifier:

@@ -4,7 +4,7 @@ from hashlib import blake2b
 
 import pytest
 from headway.core.errors import MisdirectedError
-from headway.core.ids import BATCH_LENGTH, COUNT_MASK, LENGTH, SEQUENCE_LIMIT, TAG_MASK, TOGETHER, Ids, has_form
+from headway.core.ids import BATCH_LENGTH, COUNT_MASK, ID_LENGTH, SEQUENCE_LIMIT, TAG_MASK, TOGETHER, Ids, has_form
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +15,7 @@ MARKER = OURS.marker.decode()
 @given(st.integers(1, SEQUENCE_LIMIT - 1), st.integers(0, TAG_MASK))
 def test_what_is_written_is_read(sequence: int, tag: int) -> None:
     job_id = OURS.write(sequence, tag)
-    assert len(job_id) == LENGTH
+    assert len(job_id) == ID_LENGTH
     assert job_id.startswith(OURS.marker)
     assert OURS.read(job_id) == (sequence, tag)
     assert OURS.read_batch(job_id) == (0, 0)
@@ -57,15 +57,15 @@ def test_other_spellings_of_a_number_are_no_ids(other: str) -> None:
     assert OURS.read(other.encode()) == (0, 0)
 
 
-@pytest.mark.parametrize("theirs", [Ids(b"b" * 32).write(1, 1), b"0" * LENGTH, b"f" * LENGTH])
+@pytest.mark.parametrize("theirs", [Ids(b"b" * 32).write(1, 1), b"0" * ID_LENGTH, b"f" * ID_LENGTH])
 def test_an_id_with_the_marker_of_somebody_else_is_misdirected(theirs: bytes) -> None:
     with pytest.raises(MisdirectedError):
         OURS.read(theirs)
     with pytest.raises(MisdirectedError):
-        OURS.read_batch(theirs + b"0" * (BATCH_LENGTH - LENGTH))
+        OURS.read_batch(theirs + b"0" * (BATCH_LENGTH - ID_LENGTH))
 
 
-@pytest.mark.parametrize("text", [b"0" * LENGTH, b"0" * BATCH_LENGTH, b"AbCdEf" * 6])
+@pytest.mark.parametrize("text", [b"0" * ID_LENGTH, b"0" * BATCH_LENGTH, b"AbCdEf" * 6])
 def test_what_a_key_must_not_look_like(text: bytes) -> None:
     assert has_form(text)
     assert not has_form(text[1:])

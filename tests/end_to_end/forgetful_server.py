@@ -13,9 +13,9 @@ from tests.core.journal.forgetful_disk import install
 system = install()
 
 from headway.core.config import load  # noqa: E402
-from headway.core.journal.writer_link import Link  # noqa: E402
+from headway.core.journal.writer_link import WriterLink  # noqa: E402
 from headway.protocol import server  # noqa: E402
 
 if __name__ == "__main__":
-    Link.module = "tests.core.journal.forgetful_writer"
+    WriterLink.module = "tests.core.journal.forgetful_writer"
     server.run(load(None, os.environ))

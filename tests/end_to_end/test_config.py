@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from headway.core.config import Config, Log, ignored, load
+from headway.core.config import Config, LogSection, ignored, load
 from headway.protocol.check import is_loopback
 
 from headway.__main__ import main
@@ -139,7 +139,7 @@ TEXTS: list[tuple[str, str, object]] = [
     ("TASKS", "[]", ()),
     ("HTTP__TRUSTED_PROXIES", "[::1/128, 10.0.0.0/8]", ("::1/128", "10.0.0.0/8")),
     ("WORKERS", "0x10", 16),
-    ("LOG", "{level: debug}", Log(level="debug")),
+    ("LOG", "{level: debug}", LogSection(level="debug")),
 ]
 
 

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
-from headway.core.config import Config, JournalSection, Server
+from headway.core.config import Config, JournalSection, ServerSection
 from headway.core.job import Submission
-from headway.core.journal.writer_link import Link
+from headway.core.journal.writer_link import WriterLink
 from headway.core.local.admission import Admission
 from headway.protocol import server
 from headway.protocol.http.outbox import Answering
-from headway.protocol.http.round import Client, Round
+from headway.protocol.http.round import Round, RoundClient
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.core.journal.watched_writer import say
@@ -24,9 +24,9 @@ from tests.core.journal.watched_writer import say
 
 def main(path: str, port: str) -> None:
     """Serve until SIGTERM."""
-    Link.module = "tests.core.journal.watched_writer"
+    WriterLink.module = "tests.core.journal.watched_writer"
     numbers: dict[bytes, int] = {}
-    take: Callable[..., int] = Admission.take
+    take: Callable[..., int] = Admission.accept
     send, answer_soon = Answering._send, Round.answer_soon
 
     def watched_take(self: Admission, submission: Submission, *rest: object) -> int:
@@ -42,16 +42,16 @@ def main(path: str, port: str) -> None:
         look(answer)
         send(self, answer, name)
 
-    def watched_answer_soon(self: Round, client: Client, answer: bytes) -> None:
+    def watched_answer_soon(self: Round, client: RoundClient, answer: bytes) -> None:
         look(answer)
         answer_soon(self, client, answer)
 
-    Admission.take = watched_take  # type: ignore[method-assign, assignment]
+    Admission.accept = watched_take  # type: ignore[method-assign, assignment]
     # The two roads by which an answer leaves.
     Answering._send = watched_send  # type: ignore[method-assign]
     Round.answer_soon = watched_answer_soon  # type: ignore[method-assign]
 
-    config = Config(server=Server(port=int(port)), journal=JournalSection(path=path), tasks=("examples.tasks",))
+    config = Config(server=ServerSection(port=int(port)), journal=JournalSection(path=path), tasks=("examples.tasks",))
     server.run(msgspec.structs.replace(config, drain_linger=0.0))
 
 

@@ -279,7 +279,7 @@ class Lives:
         assert await self.engine.drain(PATIENCE_S) == 0
         await self._leave()
         file = BytesIO()
-        rows = os.dup(self.engine.leave(file))
+        rows = os.dup(self.engine.hand_over(file))
         file.seek(0)
         return await self._serve(settings, Carried(file, rows))
 

@@ -17,7 +17,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from headway.core.journal.writer_link import Link
+from headway.core.journal.writer_link import WriterLink
 
 from tests.lives.server import Lives, copy, linux, run
 from tests.protocol.wire import post, request, submission
@@ -93,7 +93,7 @@ class Said:
 def stopping_at(point: str, times: int, begin: Path) -> Iterator[None]:
     """Have writers stop at a point, that counts once ``begin`` is there."""
     chosen = {"STOP_AT": f"{point}:{times}", "STOP_FROM": str(begin)}
-    with patch.object(Link, "module", STOPPING), patch.dict(os.environ, chosen):
+    with patch.object(WriterLink, "module", STOPPING), patch.dict(os.environ, chosen):
         yield
 
 

@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from headway.sim.answers import HEAD_MOST, Answer, MalformedError, Reader
+from headway.sim.answers import HEAD_MOST, Answer, AnswerReader, BadAnswerError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,7 +31,7 @@ def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
 def test_answers_come_out_as_they_went_in(
     heads: list[tuple[bytes, int]], last: tuple[bytes, int, bytes], cuts: list[int]
 ) -> None:
-    reader, read = Reader(), list[Answer]()
+    reader, read = AnswerReader(), list[Answer]()
     for piece in pieces(b"".join(data for data, _ in heads) + last[0], cuts):
         reader.feed(piece)
         while (answer := reader.next(bodiless=len(read) < len(heads))) is not None:
@@ -42,7 +42,7 @@ def test_answers_come_out_as_they_went_in(
 
 
 def only(data: bytes) -> Answer:
-    reader = Reader()
+    reader = AnswerReader()
     reader.feed(data)
     answer = reader.next(bodiless=True)
     assert answer is not None
@@ -69,9 +69,9 @@ def test_fields_are_found_whatever_their_case_and_kept_as_they_are() -> None:
     ],
 )
 def test_what_is_not_an_answer_is_malformed(data: bytes, to_head: bool) -> None:
-    reader = Reader()
+    reader = AnswerReader()
     reader.feed(data)
-    with pytest.raises(MalformedError):
+    with pytest.raises(BadAnswerError):
         reader.next(to_head)
 
 

@@ -5,7 +5,7 @@ import io
 import pytest
 from headway.sim.figures import Figures, Moment, Pulse
 from headway.sim.settings import Settings
-from headway.sim.view import Lines, Terminal, line, view
+from headway.sim.view import LineView, Terminal, line, view
 from rich.console import Console
 
 
@@ -42,7 +42,7 @@ def test_a_line_tells_it_all() -> None:
 
 def test_lines_come_each_five_seconds() -> None:
     out = io.StringIO()
-    with Lines(out) as lines:
+    with LineView(out) as lines:
         for second in range(1, 13):
             lines.show(moment(second))
     assert [text.split()[0] for text in out.getvalue().splitlines()] == ["1", "6", "11"]
@@ -65,4 +65,4 @@ def test_the_terminal_shows_it_all(monkeypatch: pytest.MonkeyPatch, no_color: bo
 
 
 def test_what_is_no_terminal_gets_lines() -> None:
-    assert isinstance(view(io.StringIO(), Settings()), Lines)
+    assert isinstance(view(io.StringIO(), Settings()), LineView)

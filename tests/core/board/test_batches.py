@@ -6,7 +6,7 @@ tests/core/board/test_board.py holds their counts against a model, tests/core/co
 import pytest
 from headway.core.board.batches import PENDING, Batches
 from headway.core.board.board import Board
-from headway.core.board.outcomes import Outcomes, word
+from headway.core.board.outcomes import Outcomes, batch_number
 from headway.core.ids import Ids
 from headway.core.job import ACTIVE, State
 
@@ -22,7 +22,7 @@ def test_pending_is_what_is_active() -> None:
 
 
 def on_board(kept_jobs: int, active_most: int, rows: int) -> tuple[Board, Outcomes, Batches]:
-    board = Board(kept_jobs, 60.0, active_most, rows)
+    board = Board(kept_jobs, 60.0, active_most, rows=rows)
     outcomes = Outcomes(board)
     return board, outcomes, Batches(board, outcomes, Ids(), lambda some, count, _: some[0])
 
@@ -43,7 +43,7 @@ def test_a_batch_has_numbers_side_by_side_whatever_is_in_their_rows(held: bool) 
     assert members == list(range(first, first + 4))
     for sequence in members[1:]:
         board.move(sequence, State.CANCELLED, 3.0)
-        outcomes.add(word(first, 4), State.CANCELLED, 3.0)
+        outcomes.add(batch_number(first, 4), State.CANCELLED, 3.0)
     status = batches.status(first, 4, 3.0)
     assert (status.pending, status.cancelled, status.succeeded, status.expired) == (1, 3, 0, 0)
     assert status.retry_after_ms == first
@@ -54,7 +54,7 @@ def test_a_batch_has_numbers_side_by_side_whatever_is_in_their_rows(held: bool) 
 def test_a_batch_is_known_while_any_of_its_jobs_is_and_then_gone() -> None:
     board, outcomes, batches = on_board(2, 6, 20)
     members = opened(board, 3)
-    batch = word(members[0], 3)
+    batch = batch_number(members[0], 3)
     for sequence, state in zip(members, (State.FAILED, State.CANCELLED, State.SUCCEEDED), strict=True):
         if state is not State.CANCELLED:
             board.move(sequence, State.RUNNING, 1.0)
@@ -72,13 +72,13 @@ def test_a_batch_is_known_while_any_of_its_jobs_is_and_then_gone() -> None:
     assert seen() == (State.EXPIRED, 0, 0, 0, 3)
     # Its entry goes when others come.
     assert len(outcomes) == 1
-    outcomes.add(word(opened(board, 1)[0], 1), State.FAILED, 1.0)
-    assert [batch for batch, _ in outcomes.items()] == [word(6, 1)]
+    outcomes.add(batch_number(opened(board, 1)[0], 1), State.FAILED, 1.0)
+    assert [batch for batch, _ in outcomes.items()] == [batch_number(6, 1)]
 
 
 def test_entries_of_batches_that_are_known_stay() -> None:
     board, outcomes, _ = on_board(100, 100, 300)
-    batches = [word(opened(board, 1)[0], 1) for _ in range(50)]
+    batches = [batch_number(opened(board, 1)[0], 1) for _ in range(50)]
     for batch in batches:
         outcomes.add(batch, State.FAILED, 1.0)
     assert sorted(batch for batch, _ in outcomes.items()) == batches

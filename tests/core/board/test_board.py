@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from headway.core.board.batches import Batches
 from headway.core.board.board import Board
-from headway.core.board.outcomes import Outcomes, word
+from headway.core.board.outcomes import Outcomes, batch_number
 from headway.core.board.rows import ANNEX_BYTES, ROW_BYTES, Record, Rows
 from headway.core.errors import IllegalMoveError
 from headway.core.ids import Ids
@@ -103,7 +103,7 @@ class Jobs(RuleBasedStateMachine):
         for sequence in members:
             self.let_wait(sequence, state, 5, delay, 0)
         self.batches.append(members)
-        self.batch_of |= dict.fromkeys(members, word(first, count))
+        self.batch_of |= dict.fromkeys(members, batch_number(first, count))
 
     def take(self, priority: int, delay: int, task: int) -> int:
         state = State.SCHEDULED if delay else State.QUEUED
@@ -189,7 +189,7 @@ class Jobs(RuleBasedStateMachine):
     def come_back_to_another_board(self, order: Random, rows: int, skip: int, copied: bool) -> None:
         before = self.board
         before.forget_expired(self.now)
-        self.board = Board(KEPT_JOBS, KEPT_SECONDS, QUEUE_SIZE + WORKERS, rows)
+        self.board = Board(KEPT_JOBS, KEPT_SECONDS, QUEUE_SIZE + WORKERS, rows=rows)
         if copied:
             self.board.copy(before)
         else:
@@ -375,7 +375,18 @@ def test_jobs_that_are_over_come_back_at_once_as_they_do_one_by_one() -> None:
     _, tag, state, task, priority, submitted, _, started, ended, attempt, _, place, reason, has_result = columns
     assert at_once.is_free(first, 5)
     at_once.restore_over(
-        first, tag, state, attempt, place, submitted, started, ended, task, priority, reason, has_result
+        first,
+        tags=tag,
+        states=state,
+        attempts=attempt,
+        places=place,
+        submitted=submitted,
+        started=started,
+        ended=ended,
+        tasks=task,
+        priorities=priority,
+        reasons=reason,
+        has_result=has_result,
     )
     assert not at_once.is_free(first + 4, 1)
     assert not at_once.is_free(at_once.rows - 1, 2)

@@ -1,4 +1,4 @@
-"""A writer of the journal on a disk that forgets what was not synced; see ``Link.module`` and forgetful_disk."""
+"""A writer of the journal on a disk that forgets what was not synced; see ``WriterLink.module`` and forgetful_disk."""
 
 from __future__ import annotations
 

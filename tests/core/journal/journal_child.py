@@ -13,7 +13,7 @@ from headway.core.job import State, Terms, encode_terms
 from headway.core.journal.attempts import Attempts
 from headway.core.journal.journal import Journal
 from headway.core.journal.salvage import recover
-from headway.core.journal.writer_link import Link
+from headway.core.journal.writer_link import WriterLink
 
 sys.path.insert(0, str(Path(__file__).parents[3]))
 from tests.core.journal.watched_writer import say
@@ -82,7 +82,7 @@ def append(path: Path) -> None:
 
 def sync(path: Path) -> None:
     """Submit with a writer whose file system is watched, or fails; say which jobs are acknowledged."""
-    Link.module = "tests.core.journal.watched_writer"
+    WriterLink.module = "tests.core.journal.watched_writer"
 
     async def main() -> None:
         journal = Journal(path)
@@ -110,7 +110,7 @@ def sync(path: Path) -> None:
         if "WATCH_FAIL" in os.environ:
             say("fatal", await over)
         await journal.close()
-        say("acked", acked, "commits", journal.batches)
+        say("acked", acked, "commits", journal.commits)
 
     asyncio.run(main())
 

@@ -1,7 +1,7 @@
 """A writer of the journal that stops itself at a chosen point.
 
 ``STOP_AT=log-synced:12`` is the twelfth time it comes there. It is stopped and not ended: its files are then what a
-kill at that point leaves, and who tests has all the time to copy them. See ``Link.module``.
+kill at that point leaves, and who tests has all the time to copy them. See ``WriterLink.module``.
 """
 
 from __future__ import annotations

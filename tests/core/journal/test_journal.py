@@ -30,7 +30,7 @@ from headway.core.journal import delivery, reader, report, salvage, schema
 from headway.core.journal.journal import Journal
 from headway.core.journal.startup import Found
 from headway.core.journal.statement import Change
-from headway.core.journal.writer_link import Link
+from headway.core.journal.writer_link import WriterLink
 from headway.core.open import open_engine
 from headway.core.tasks.registry import Options, Registry
 from hypothesis import given, settings
@@ -143,7 +143,7 @@ def expired(journal: Journal, count: int) -> None:
         sleep(0.001)
 
 
-def contents(path: Path) -> tuple[list[reader.Saved], list[reader.Key], list[tuple[object, ...]]]:
+def contents(path: Path) -> tuple[list[reader.Saved], list[reader.KeyRow], list[tuple[object, ...]]]:
     """All that is in a journal, opened as at a start, without a writer; raises JournalError where it is refused."""
     found = Found(path, "full")
     try:
@@ -256,11 +256,11 @@ def runs(operations: list[tuple[str, int]]) -> list[list[tuple[str, int]]]:
 async def test_a_batch_of_any_size_is_one_commit(tmp_path: Path) -> None:
     async with opened(tmp_path / "j") as (journal, said):
         for size in (1, 7, 8, 63, 64, 379, 380, 1200):
-            before, first = journal.batches, journal.appended + 1
+            before, first = journal.commits, journal.appended + 1
             for sequence in range(first, first + size):
                 submit(journal, sequence)
             await said.until(lambda: said.committed == journal.appended)
-            assert journal.batches == before + 1
+            assert journal.commits == before + 1
     assert [job[0] for job in contents(tmp_path / "j")[0]] == list(range(1, journal.appended + 1))
 
 
@@ -273,7 +273,7 @@ async def test_acknowledgements_come_once_a_batch_and_in_order(tmp_path: Path) -
             await asyncio.sleep(0)
         await said.until(lambda: said.committed == journal.appended)
         assert numbers == list(range(1, 51))
-        assert journal.batches <= 50
+        assert journal.commits <= 50
 
 
 @on_a_loop
@@ -617,7 +617,7 @@ def test_a_writer_that_dies_each_time_is_fatal(
         async with opened(tmp_path / "j") as (journal, said):
             monkeypatch.setattr(delivery, "AGAIN_S", 0.001)
             monkeypatch.setattr(delivery, "DYING_S", 0.0)
-            monkeypatch.setattr(Link, "module", "tests.core.journal.nowhere")
+            monkeypatch.setattr(WriterLink, "module", "tests.core.journal.nowhere")
             submit(journal, 1)
             os.kill(journal.writer_pid, signal.SIGKILL)
             await said.until(lambda: said.fatal)

@@ -20,7 +20,7 @@ from headway.core.job import State
 from headway.core.journal import schema
 from headway.core.journal.database import LOG_BYTES, LOG_FRAMES
 from headway.core.journal.startup import Found
-from headway.core.journal.writer_link import Link
+from headway.core.journal.writer_link import WriterLink
 
 from tests.core.journal.test_journal import CHILD, contents, end, on_a_loop, opened, submit, submitted
 from tests.small_disk import small_disk
@@ -210,7 +210,7 @@ async def test_what_is_under_way_when_others_are_refused_is_refused_with_them(tm
 
 @pytest.mark.parametrize("name", ["EDQUOT", "EFBIG", "ENOSPC"])
 def test_whatever_it_is_that_leaves_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr(Link, "module", "tests.core.journal.watched_writer")
+    monkeypatch.setattr(WriterLink, "module", "tests.core.journal.watched_writer")
     monkeypatch.setenv("WATCH_ERRNO", name)
 
     async def main() -> None:
@@ -250,7 +250,7 @@ async def test_a_writer_that_dies_while_there_is_no_room(tmp_path: Path) -> None
 @on_a_loop
 async def test_retention_keeps_pace_with_submissions_on_a_slow_disk(tmp_path: Path) -> None:
     path, kept = tmp_path / "j", 100
-    module, Link.module = Link.module, "tests.core.journal.watched_writer"
+    module, WriterLink.module = WriterLink.module, "tests.core.journal.watched_writer"
     os.environ["WATCH_SLEEP"] = "0.006"
     try:
         async with opened(path) as (journal, said):
@@ -271,7 +271,7 @@ async def test_retention_keeps_pace_with_submissions_on_a_slow_disk(tmp_path: Pa
                 assert max(jobs, keys) < kept + 3 * outstanding
             reader.close()
     finally:
-        Link.module = module
+        WriterLink.module = module
         del os.environ["WATCH_SLEEP"]
     assert sequence > 2000
 

@@ -6,7 +6,7 @@ import apsw
 import pytest
 from headway.core.job import State
 from headway.core.journal.schema import TABLES
-from headway.core.journal.statement import APPLY, ASKED, COLUMNS, SIZES, Change, is_recallable, put
+from headway.core.journal.statement import APPLY, ASKED, COLUMNS, SIZES, Change, apply_changes, is_recallable
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def end(sequence: int, place: int, body: bytes) -> Change:
 
 @pytest.mark.parametrize("rows", sorted({size + more for size in SIZES for more in (-1, 0, 1)} | {1300}))
 def test_a_batch_of_any_size_is_whole(connection: apsw.Connection, rows: int) -> None:
-    put(connection, [submission(sequence) for sequence in range(1, rows + 1)], rows, 77, 0.5)
+    apply_changes(connection, [submission(sequence) for sequence in range(1, rows + 1)], rows, 77, 0.5)
     assert connection.execute("SELECT count(*), total(sequence) FROM job").fetchone() == (rows, rows * (rows + 1) / 2)
     # One seal however many statements it took.
     assert connection.execute("SELECT commits, high, changes, skew FROM meta").fetchone() == (1, rows, 77, 0.5)
@@ -43,7 +43,7 @@ def test_a_batch_of_any_size_is_whole(connection: apsw.Connection, rows: int) ->
 
 def test_changes_of_one_job_act_in_their_order(connection: apsw.Connection) -> None:
     tried = change(1, state=State.RETRYING, due=1010.0, attempt=1, submitted_started=1000.5)
-    put(connection, [submission(1, "k"), tried, end(1, 4, b"done"), submission(2)], 2, 4, 0.0)
+    apply_changes(connection, [submission(1, "k"), tried, end(1, 4, b"done"), submission(2)], 2, 4, 0.0)
     job = connection.execute(
         "SELECT state, attempt, submitted, started, due, ended, place, size, payload, terms FROM job"
     ).fetchone()
@@ -53,8 +53,8 @@ def test_changes_of_one_job_act_in_their_order(connection: apsw.Connection) -> N
 
 
 def test_a_forgotten_result_is_gone_and_its_job_is_not(connection: apsw.Connection) -> None:
-    put(connection, [submission(1), end(1, 1, b"done")], 1, 2, 0.0)
-    put(connection, [change(1, digest_forgotten=1)], 1, 3, 0.0)
+    apply_changes(connection, [submission(1), end(1, 1, b"done")], 1, 2, 0.0)
+    apply_changes(connection, [change(1, digest_forgotten=1)], 1, 3, 0.0)
     assert connection.execute("SELECT count(*) FROM result").fetchone() == (0,)
     # It had one, so it is not told as null.
     assert connection.execute("SELECT state, size FROM job").fetchone() == (State.SUCCEEDED, 4)
@@ -69,5 +69,5 @@ def test_what_a_client_asks_for_can_be_refused_and_what_has_happened_cannot() ->
 
 def test_a_job_that_is_cancelled_returned_nothing(connection: apsw.Connection) -> None:
     cancelled = change(1, state=State.CANCELLED, ended=1002.0, terms_place=1, digest_forgotten=ASKED)
-    put(connection, [submission(1), cancelled], 1, 2, 0.0)
+    apply_changes(connection, [submission(1), cancelled], 1, 2, 0.0)
     assert connection.execute("SELECT state, size, payload FROM job").fetchone() == (State.CANCELLED, None, None)

@@ -1,4 +1,4 @@
-"""A writer of the journal whose file system is watched, slow or failing; see ``Link.module``.
+"""A writer of the journal whose file system is watched, slow or failing; see ``WriterLink.module``.
 
 It says ``synced N…`` when the log that bears the payloads ``<N>`` is synced, before anyone can hear of it, and in the
 end how many syncs there were. With WATCH_FAIL=sync or write, the 20th of those fails. With WATCH_ERRNO=EDQUOT, writes

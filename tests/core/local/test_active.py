@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from headway.core.board.board import Board
 from headway.core.board.idempotency import Key
-from headway.core.board.outcomes import word
+from headway.core.board.outcomes import batch_number
 from headway.core.config import Config
 from headway.core.ids import Ids
 from headway.core.job import TERMINAL, Job, Reason, State, Terms
@@ -274,7 +274,7 @@ def test_a_failed_job_is_kept_as_it_came_and_a_cancelled_one_is_not() -> None:
 def test_a_key_stands_for_its_job_and_a_batch_for_how_many_did_not_succeed() -> None:
     async def test(clock: Jumping) -> None:
         async with engine_of(clock, nap, fail) as engine:
-            batch = word(1, 3)
+            batch = batch_number(1, 3)
             key = Key.of("key", b"content")
             for task in ("nap", "fail", "fail"):
                 engine.begin(task, 0, key=key, batch=batch)

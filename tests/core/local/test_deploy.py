@@ -14,9 +14,9 @@ from headway.core import config as configured
 from headway.core.board.board import Board
 from headway.core.board.idempotency import Keyed
 from headway.core.board.memfile import nameless_file
-from headway.core.board.outcomes import word
+from headway.core.board.outcomes import batch_number
 from headway.core.board.rows import LAYOUT, Rows, rows_for
-from headway.core.config import Config, Idempotency
+from headway.core.config import Config, IdempotencySection
 from headway.core.ids import Ids
 from headway.core.job import Job, State, Terms
 from headway.core.local import deploy
@@ -52,7 +52,8 @@ def ended(board: Board, state: State, task: int, ago: float = 0.0) -> int:
 def active_of(tasks: Registry, board: Board, result_bytes: int = 10**6, keys: int = 9) -> Active:
     """What is kept besides the rows, within these bounds."""
     config = Config(
-        results=configured.Results(max_bytes=result_bytes), idempotency=Idempotency(seconds=60.0, keys=keys)
+        results=configured.ResultsSection(max_bytes=result_bytes),
+        idempotency=IdempotencySection(seconds=60.0, keys=keys),
     )
     active = Active(config, tasks, IDS, board)
     active.changes = AtOnce(active)
@@ -329,10 +330,10 @@ def test_batches_of_before_are_looked_at_one_by_one_where_settings_have_changed(
 
 def test_outcomes_of_batches_come_over() -> None:
     left = Before(1)
-    left.active.outcomes.put(word(5, 3), 2, 1)
+    left.active.outcomes.put(batch_number(5, 3), 2, 1)
     active = active_of(registry(), left.board)
     left.leave().give(active, {})
-    assert active.outcomes.get(word(5, 3)) == (2, 1)
+    assert active.outcomes.get(batch_number(5, 3)) == (2, 1)
 
 
 def test_members_that_one_of_the_two_does_not_know_are_passed_over() -> None:
@@ -354,5 +355,5 @@ def test_a_nameless_file_where_there_is_no_memfd(monkeypatch: pytest.MonkeyPatch
     board = Board(KEPT_JOBS, KEPT_SECONDS, ACTIVE, fd=fd)
     board.next_sequence = 5
     assert ended(board, State.SUCCEEDED, 0) == 5
-    again = Board(KEPT_JOBS, KEPT_SECONDS, ACTIVE, board.rows, board.annex, os.dup(fd))
+    again = Board(KEPT_JOBS, KEPT_SECONDS, ACTIVE, rows=board.rows, annex=board.annex, fd=os.dup(fd))
     assert again.state(5) == State.SUCCEEDED

@@ -35,7 +35,13 @@ linux_only = pytest.mark.skipif(sys.platform != "linux", reason="looks into /pro
 
 @asynccontextmanager
 async def pool(count: int = 2, max_jobs: int = 0, max_memory_bytes: int = 0, **more: int) -> AsyncIterator[Processes]:
-    processes = Processes(count, [TASKS], max_jobs, max_memory_bytes, more.get("result_bytes", RESULT_BYTES))
+    processes = Processes(
+        count,
+        [TASKS],
+        max_jobs=max_jobs,
+        max_memory_bytes=max_memory_bytes,
+        result_bytes=more.get("result_bytes", RESULT_BYTES),
+    )
     processes.start()
     try:
         await full(processes, PATIENCE_S)
@@ -71,7 +77,7 @@ def ignore(_: int) -> None:
 
 
 async def ask(processes: Processes, task: str, payload: object = None, report: Callable[[int], None] = ignore) -> Any:
-    result = await processes.run(task, json.dumps(payload).encode(), "job", 1, report)
+    result = await processes.run(task, json.dumps(payload).encode(), "job", 1, report=report)
     return None if result is None else json.loads(result.body)
 
 
@@ -100,13 +106,13 @@ def test_results_come_back_as_bytes(loop: Callable[..., None]) -> None:
     async def test() -> None:
         async with pool(result_bytes=2 << 20) as processes:
             assert await ask(processes, "give", {"a": [1, None]}) == {"a": [1, None]}
-            assert await processes.run("give", b"null", "job", 1, ignore) is None
-            picture = await processes.run("picture", b'"<svg/>"', "job", 1, ignore)
+            assert await processes.run("give", b"null", "job", 1, report=ignore) is None
+            picture = await processes.run("picture", b'"<svg/>"', "job", 1, report=ignore)
             assert isinstance(picture, Result)
             assert (picture.body, picture.media_type) == (b"<svg/>", "image/svg+xml")
             # More than a pipe holds, either way.
             assert await ask(processes, "give", "x" * 1_500_000) == "x" * 1_500_000
-            note = await processes.run("note", b"null", "some id", 7, ignore)
+            note = await processes.run("note", b"null", "some id", 7, report=ignore)
             assert note is not None
             assert json.loads(note.body) == ["some id", 7, False]
             await asyncio.gather(outcome(processes, "die", "exit"), ask(processes, "nap", 0.01))
@@ -466,7 +472,7 @@ def test_a_flood_of_logs_is_read_as_fast_as_it_may_be_and_none_is_lost(caplog: p
 
 def test_what_is_logged_below_the_level_is_not_sent(caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
-        processes = Processes(1, [TASKS], 0, 0, 1000, logging.ERROR)
+        processes = Processes(1, [TASKS], max_jobs=0, max_memory_bytes=0, result_bytes=1000, log_level=logging.ERROR)
         processes.start()
         try:
             await ask(processes, "log_lines", 10)
@@ -516,10 +522,11 @@ import asyncio, sys, uvloop
 from headway.core.processes.pool import Processes
 
 async def main():
-    processes = Processes(3, ["tests.core.processes.tasks_in_processes"], 0, 0, 1000)
+    modules = ["tests.core.processes.tasks_in_processes"]
+    processes = Processes(3, modules, max_jobs=0, max_memory_bytes=0, result_bytes=1000)
     processes.start()
     asyncio.get_running_loop().call_later(20, sys.exit)
-    jobs = [processes.run(task, b'"' + sys.argv[i].encode() + b'"', "x", 1, print)
+    jobs = [processes.run(task, b'"' + sys.argv[i].encode() + b'"', "x", 1, report=print)
             for i, task in ((1, "touch"), (2, "hold_the_interpreter"))]
     while processes.up < 3:
         await asyncio.sleep(0.01)
@@ -555,7 +562,7 @@ def test_processes_that_cannot_start_are_told_of_once_and_tried_again(
         broken = tmp_path / "broken"
         broken.touch()
         monkeypatch.setenv("HEADWAY_TEST_BROKEN", str(broken))
-        processes = Processes(2, [TASKS], 0, 0, 1000)
+        processes = Processes(2, [TASKS], max_jobs=0, max_memory_bytes=0, result_bytes=1000)
         processes.start()
         try:
             await until(lambda: processes.restarts >= 3)

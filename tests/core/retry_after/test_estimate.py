@@ -72,7 +72,7 @@ def test_of_runs_that_differ_about_half_are_over_when_they_are_asked_for() -> No
 def test_many_that_all_have_to_be_over_are_asked_for_later() -> None:
     random.seed(1)
     made = estimate(*[random.uniform(0.5, 5.0) for _ in range(200)])
-    aims = [made.for_queued(0, WORKERS, 0.0, 0, NOW, together) for together in (1, 3, 10, 1000)]
+    aims = [made.for_queued(0, WORKERS, 0.0, 0, NOW, together=together) for together in (1, 3, 10, 1000)]
     assert aims == sorted(aims)
     # Of three jobs the last is finished by then less often than one alone at its own aim.
     one, three = [((aim - MARGIN_S - 0.5) / 4.5) ** count for aim, count in zip(aims, (1, 3), strict=False)]

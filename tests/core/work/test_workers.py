@@ -38,7 +38,7 @@ class BusyProcesses(Processes):
     """A pool whose processes are busy for a while, and there are none."""
 
     def __init__(self) -> None:
-        super().__init__(0, (), 0, 0, 0)
+        super().__init__(0, (), max_jobs=0, max_memory_bytes=0, result_bytes=0)
 
     async def run(
         self,
@@ -46,6 +46,7 @@ class BusyProcesses(Processes):
         payload: bytes,
         job_id: str,
         attempt: int,
+        *,
         report: Callable[[int], None],
         begun: Callable[[], object] = lambda: None,
     ) -> Result | None:

@@ -35,7 +35,7 @@ def test_over_any_time_no_more_are_let_in_than_quota_and_rate_allow(
     let_in: list[tuple[float, int]] = []
     for gap, count in tries:
         now += gap
-        wait, until_whole = rate.take(b"one", count, now)
+        wait, until_whole = rate.admit(b"one", count, now)
         assert 0 <= until_whole <= window * (1 + 1e-6)
         if not wait:
             let_in.append((now, count))
@@ -55,17 +55,17 @@ def test_who_waits_as_told_is_let_in_and_who_has_something_left_too(
     for gap, wanted in tries:
         now += gap
         count = min(wanted, quota)
-        wait, until_whole = rate.take(b"one", count, now)
+        wait, until_whole = rate.admit(b"one", count, now)
         if wait:
             assert count > left or gap
             now += wait / 1000
-            wait, until_whole = rate.take(b"one", count, now)
+            wait, until_whole = rate.admit(b"one", count, now)
             assert wait == 0
         left = rate.left(until_whole)
         assert 0 <= left <= quota - count
-        assert rate.take(b"one", left + 1, now)[0] > 0
+        assert rate.admit(b"one", left + 1, now)[0] > 0
         if left:
-            assert rate.take(b"one", left, now)[0] == 0
+            assert rate.admit(b"one", left, now)[0] == 0
             left = 0
 
 
@@ -81,22 +81,22 @@ def test_what_is_dropped_at_the_end_of_a_window_is_what_need_not_be_known(tries:
         expected = after - now <= 2 + 1e-9
         if expected:
             whole_at[client] = after
-        assert (rate.take(b"%d" % client, 1, now)[0] == 0) == expected
+        assert (rate.admit(b"%d" % client, 1, now)[0] == 0) == expected
 
 
 def test_a_crowd_of_clients_takes_no_memory_and_makes_no_count_be_forgotten() -> None:
     rate = Rate("poll", 2, 10, clients_most=100)
     now = BEGIN_S
-    assert [rate.take(b"honest", 1, now)[0] > 0 for _ in range(3)] == [False, False, True]
-    let_in = sum(rate.take(b"%d" % number, 1, now)[0] == 0 for number in range(10_000))
+    assert [rate.admit(b"honest", 1, now)[0] > 0 for _ in range(3)] == [False, False, True]
+    let_in = sum(rate.admit(b"%d" % number, 1, now)[0] == 0 for number in range(10_000))
     # 99 on their own and two for all the others.
     assert let_in == 101
     assert len(rate) <= 101
-    assert rate.take(b"honest", 1, now)[0] > 0
+    assert rate.admit(b"honest", 1, now)[0] > 0
     for window in range(1, 4):
         now += 10.5
         for number in range(10_000):
-            rate.take(b"%d %d" % (window, number), 1, now)
+            rate.admit(b"%d %d" % (window, number), 1, now)
         assert len(rate) <= 202
 
 
@@ -107,7 +107,7 @@ def test_the_clients_of_a_rate_take_what_the_start_line_says() -> None:
         for now in (BEGIN_S, BEGIN_S + 10):
             for number in range(CLIENTS_MOST):
                 client = number.to_bytes(16, "big")
-                rate.take(client, 1, now)
+                rate.admit(client, 1, now)
                 rate.told(client, 1000, now, lambda seconds: seconds)
         assert len(rate) == 2 * CLIENTS_MOST
         assert tracemalloc.get_traced_memory()[0] < CLIENTS_MOST * CLIENT_BYTES

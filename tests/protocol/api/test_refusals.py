@@ -352,7 +352,7 @@ def test_numbers_that_a_float_holds_and_texts_are_taken(server: Server, value: o
 
 @pytest.mark.parametrize("digits", ["0" * 36, "0123456789abcdef" * 2 + "0000", "ABCDEF0123" * 3 + "aBcDeF"])
 def test_a_key_has_not_the_form_of_an_id(server: Server, digits: str) -> None:
-    assert len(digits) == ids.LENGTH
+    assert len(digits) == ids.ID_LENGTH
     put = request("PUT", f"/jobs/{digits}", JSON, body=NOTHING)
     for sent in (put, post(NOTHING, f"Idempotency-Key: {digits}"), post(NOTHING, f'Idempotency-Key: "{digits}"')):
         answer = server.ask(sent)

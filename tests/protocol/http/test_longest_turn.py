@@ -19,7 +19,7 @@ from contextlib import suppress
 import msgspec
 import pytest
 from headway.core.board.idempotency import Keyed
-from headway.core.config import Config, QueueSection, Retention
+from headway.core.config import Config, QueueSection, RetentionSection
 from headway.core.job import Submission
 from headway.core.local.engine import LocalEngine
 from headway.core.tasks.registry import Options, Registry
@@ -38,7 +38,9 @@ LONGEST_S = 0.002
 SCAN_S = 0.005
 # A batch of 1,000 jobs is taken whole or not at all: 2 ms with the scan of its 50 kB, where nothing else runs.
 BATCH_S = 0.003
-CONFIG = msgspec.structs.replace(Config(), queue=QueueSection(size=40_000), retention=Retention(jobs=40_000), workers=4)
+CONFIG = msgspec.structs.replace(
+    Config(), queue=QueueSection(size=40_000), retention=RetentionSection(jobs=40_000), workers=4
+)
 JSON = "Content-Type: application/json"
 
 

@@ -178,7 +178,7 @@ def with_a_held_post(test: Held, path: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         # The loop does not turn here, so nothing goes on with what a slow machine leaves to its next turn.
-        patch.setattr(round_, "GO_S", 60.0)
+        patch.setattr(round_, "ROUND_S", 60.0)
         asyncio.run(main())
     durable.journal.abandon()
 

@@ -1,7 +1,7 @@
-"""The histogram against a sorted list."""
+"""Durations against a sorted list."""
 
 import pytest
-from headway.sim.histogram import BUCKETS, LONGEST_US, Histogram
+from headway.sim.durations import BUCKETS, LONGEST_US, Durations
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,12 +10,12 @@ microseconds = (
 )
 
 
-def filled(values: list[int]) -> Histogram:
-    histogram = Histogram()
+def filled(values: list[int]) -> Durations:
+    durations = Durations()
     for value in values:
         # A half more, so that seconds do not fall below a whole microsecond when they are made whole again.
-        histogram.record((value + 0.5) / 1e6)
-    return histogram
+        durations.record((value + 0.5) / 1e6)
+    return durations
 
 
 @given(st.lists(microseconds, min_size=1), st.sampled_from([1, 50, 90, 95, 99, 99.9, 100]))
@@ -34,24 +34,24 @@ def test_adding_is_recording_both(some: list[int], others: list[int]) -> None:
 
 
 def test_memory_is_bounded_and_the_longest_counts() -> None:
-    histogram = filled([LONGEST_US, LONGEST_US * 1000, 2**80])
-    assert histogram.count == 3
-    assert histogram.percentile_s(1) >= LONGEST_US / 1e6
-    assert len(histogram._counts) == BUCKETS
+    durations = filled([LONGEST_US, LONGEST_US * 1000, 2**80])
+    assert durations.count == 3
+    assert durations.percentile_s(1) >= LONGEST_US / 1e6
+    assert len(durations._counts) == BUCKETS
 
 
 def test_nothing_recorded_is_nothing() -> None:
-    assert Histogram().in_ms() == {"count": 0, "mean": 0, "p50": 0, "p95": 0, "p99": 0, "max": 0}
+    assert Durations().in_ms() == {"count": 0, "mean": 0, "p50": 0, "p95": 0, "p99": 0, "max": 0}
 
 
 def test_a_negative_duration_counts_as_none() -> None:
-    histogram = Histogram()
-    histogram.record(-0.001)
-    assert histogram.count == 1
+    durations = Durations()
+    durations.record(-0.001)
+    assert durations.count == 1
 
 
 def test_cleared_is_empty() -> None:
-    histogram = filled([1, 2, 3])
-    histogram.clear()
-    assert histogram.in_ms() == Histogram().in_ms()
-    assert histogram.percentile_s(50) == 0
+    durations = filled([1, 2, 3])
+    durations.clear()
+    assert durations.in_ms() == Durations().in_ms()
+    assert durations.percentile_s(50) == 0

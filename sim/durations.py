@@ -15,7 +15,7 @@ LONGEST_US = (1 << LONGEST_BITS) - 1
 BUCKETS = (LONGEST_BITS - BITS + 1) << BITS
 
 
-class Histogram:
+class Durations:
     """Counts of durations, recorded in seconds."""
 
     __slots__ = ("_counts", "count", "longest_s", "total_s")
@@ -45,7 +45,7 @@ class Histogram:
         if seconds > self.longest_s:
             self.longest_s = seconds
 
-    def add(self, other: Histogram) -> None:
+    def add(self, other: Durations) -> None:
         """Count everything that ``other`` has counted."""
         if other.count:
             self._counts = [mine + theirs for mine, theirs in zip(self._counts, other._counts, strict=True)]
