@@ -65,7 +65,7 @@ def main() -> int:
         allow_files(max(options.clients))
         for clients in options.clients:
             seconds = options.last if clients == max(options.clients) else options.seconds
-            steps.append(_say(_measure(clients, options.spread, seconds)))
+            steps.append(_say(measure(clients, options.spread, seconds)))
     except (BenchError, OSError) as failure:
         error = f"bench-crowd: {failure}"
         print(error, file=sys.stderr)
@@ -98,7 +98,7 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _measure(clients: int, spread: float, seconds: float) -> Step:
+def measure(clients: int, spread: float, seconds: float) -> Step:
     """Put ``clients`` on a server. Raises BenchError."""
     port = free_port()
     environment = {

@@ -83,7 +83,7 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory() as folder:
             for number in range(rounds + 1):
-                for name, seconds in _round(Path(folder)):
+                for name, seconds in one_round(Path(folder)):
                     measured.setdefault(name, []).append(seconds)
                 said = "warm-up" if number == 0 else f"round {number}"
                 print(f"{said}: {', '.join(f'{values[-1]:.3f}' for values in measured.values())} s", flush=True)
@@ -98,7 +98,7 @@ def main() -> int:
     return _report(how, {name: values[1:] for name, values in measured.items()}, imports)
 
 
-def _round(folder: Path) -> Iterator[tuple[str, float]]:
+def one_round(folder: Path) -> Iterator[tuple[str, float]]:
     """Do everything once; yield (name, seconds)."""
     took: dict[str, float] = {}
     for name, arguments in COMMANDS.items():
@@ -188,17 +188,17 @@ def _imports(folder: Path) -> dict[str, dict[str, float]]:
     bare = {name for _, name in IMPORTED.findall(_run(["-X", "importtime", *COMMANDS[BARE]]))}
     found: dict[str, dict[str, float]] = {}
     for name in (REFERENCE, IMPORT, HELP):
-        found[name] = _least([_run(["-X", "importtime", *COMMANDS[name]]) for _ in range(IMPORT_ROUNDS)], bare)
+        found[name] = least([_run(["-X", "importtime", *COMMANDS[name]]) for _ in range(IMPORT_ROUNDS)], bare)
     for kind in (MEMORY, EMPTY):
         said = []
         for _ in range(IMPORT_ROUNDS):
             with _started(folder, kind, "-X", "importtime") as server:
                 said.append(server.process.said())
-        found[f"ready {kind}"] = _least(said, bare)
+        found[f"ready {kind}"] = least(said, bare)
     return found
 
 
-def _least(said: Sequence[str], bare: set[str]) -> dict[str, float]:
+def least(said: Sequence[str], bare: set[str]) -> dict[str, float]:
     """Return the sum of the least that each module took, by package and in milliseconds."""
     modules: dict[str, float] = {}
     for one in said:
@@ -211,7 +211,7 @@ def _least(said: Sequence[str], bare: set[str]) -> dict[str, float]:
     return packages
 
 
-def _judged(measured: dict[str, list[float]]) -> tuple[dict[str, list[float]], list[str]]:
+def judged(measured: dict[str, list[float]]) -> tuple[dict[str, list[float]], list[str]]:
     """Return each round's ratios to the reference, and the names of the limits that their medians miss."""
     ratios = {
         name: [one / base for one, base in zip(values, measured[REFERENCE], strict=True)]
@@ -221,7 +221,7 @@ def _judged(measured: dict[str, list[float]]) -> tuple[dict[str, list[float]], l
 
 
 def _report(how: dict[str, str], measured: dict[str, list[float]], imports: dict[str, dict[str, float]]) -> int:
-    ratios, missed = _judged(measured)
+    ratios, missed = judged(measured)
     rows = [
         [
             name,

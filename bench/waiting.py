@@ -12,7 +12,7 @@ import contextlib
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from bench import report
@@ -37,7 +37,7 @@ def main() -> int:
     how = machine() | {"command": " ".join(["python -m bench.waiting", *sys.argv[1:]])}
     try:
         allow_files(clients)
-        connection, waiting = _measure(clients)
+        connection, waiting = measure(clients)
     except (BenchError, OSError) as error:
         print(f"bench-waiting: {error}", file=sys.stderr)
         return 1
@@ -55,8 +55,8 @@ def main() -> int:
     return int(not good)
 
 
-def _measure(clients: int) -> tuple[float, float]:
-    """Return the bytes that each client takes to be connected, and more to wait."""
+def measure(clients: int, job: Mapping[str, object] = JOB) -> tuple[float, float]:
+    """Return the bytes that each client takes to be connected, and more to wait for its ``job``."""
     port = free_port()
     environment = {
         "HEADWAY_SERVER__PORT": str(port),
@@ -67,7 +67,7 @@ def _measure(clients: int) -> tuple[float, float]:
     }
     argv = [sys.executable, "-m", "headway", "serve"]
     with running(Process("Headway", argv, port, env=environment)) as server:
-        paths = [submit(port, JOB) for _ in range(clients)]
+        paths = [submit(port, job) for _ in range(clients)]
         # What is brought in lazily by the first answers is not the clients'.
         with _connected(port, 100) as some:
             _ask(some, port, paths, b"\r\n")

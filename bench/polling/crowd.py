@@ -88,6 +88,8 @@ class Run:
     seconds: float
     spread: float = 1.0
     port: int = 0
+    # A job takes between the two, in seconds.
+    job_seconds: tuple[float, float] = JOB_SECONDS
     # The server is as config.yaml comes, not with workers and places for the crowd.
     shipped: bool = False
 
@@ -122,8 +124,10 @@ def measure(policy: str, run: Run, folder: Path) -> Measured:
     port = run.port or free_port()
     trace = folder / f"{policy}.trace"
     with running(serve(port, run.workers, run.places)) as server:
-        seconds = run.warm_up + run.seconds + 1
-        crowd = simulate(port, policy, trace, clients=run.clients, jobs=JOBS, seconds=seconds, spread=run.spread)
+        seconds, options = run.warm_up + run.seconds + 1, {"job-seconds": "{}-{}".format(*run.job_seconds)}
+        crowd = simulate(
+            port, policy, trace, clients=run.clients, jobs=JOBS, seconds=seconds, spread=run.spread, **options
+        )
         try:
             began, load, samples = _watch(server, crowd, port, run)
             if crowd.wait_until_ended(30):

@@ -19,18 +19,21 @@ from headway.core.journal.schema import Meta
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-def boot() -> str:
-    """Return the id of this start of the machine, or an empty text if it is not known."""
+def boot(path: Path = BOOT_ID) -> str:
+    """Return the id of this start of the machine, which is in ``path``, or an empty text if it is not known."""
     try:
-        return BOOT_ID.read_text().strip()
+        return path.read_text().strip()
     except OSError:
         return ""
 
 
-def epoch(meta: Meta, latest: float) -> float:
-    """Return the constant to add to time.monotonic. ``latest`` is the last time in the journal."""
+def epoch(meta: Meta, latest: float, this_boot: str) -> float:
+    """Return the constant to add to time.monotonic.
+
+    ``latest`` is the last time in the journal, ``this_boot`` the id of this start of the machine.
+    """
     now = time.monotonic()
-    if meta.boot and meta.boot == boot() and now + meta.epoch >= latest:
+    if meta.boot and meta.boot == this_boot and now + meta.epoch >= latest:
         return meta.epoch
     return max(time.time() - meta.skew, latest) - now
 

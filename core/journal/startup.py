@@ -62,9 +62,10 @@ class Found:
             # The number of the last change in the file.
             self.changes = meta.changes
             # Added to time.monotonic it gives the times in the journal.
-            self.epoch = clock.epoch(meta, latest(self.connection))
+            boot = clock.boot()
+            self.epoch = clock.epoch(meta, latest(self.connection), boot)
             first, salt = self.next_sequence // TOGETHER * TOGETHER, secrets.token_bytes(SALT_BYTES)
-            self.run = ServerRun(first, salt, clock.boot(), self.epoch)
+            self.run = ServerRun(first, salt, boot, self.epoch)
             self.ids = Ids(meta.secret, [*salts(self.connection), (first, salt)])
             # The number of the job that ended last.
             self.last_place = last_place(self.connection)

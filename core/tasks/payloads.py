@@ -74,15 +74,15 @@ async def decode_on_loop(payload: bytes) -> object:
     return await make_on_loop(slices(payload))
 
 
-def slices(payload: bytes) -> Generator[None, None, object]:
-    """Decode ``payload`` and yield every SHORT_SLICE_S."""
+def slices(payload: bytes, piece_bytes: int = PIECE_BYTES) -> Generator[None, None, object]:
+    """Decode ``payload`` in pieces of about ``piece_bytes``, and yield every SHORT_SLICE_S."""
     value: object = None
     spine: list[Container] = []
     opened: list[_Open] = []
     stand_in = _name_that_is_not_in(payload)
     begin, until = 0, time.monotonic() + SHORT_SLICE_S
     while begin < len(payload):
-        end, innermost = _cut(payload, begin, opened[-1] if opened else None)
+        end, innermost = _cut(payload, begin, piece_bytes, opened[-1] if opened else None)
         now_open = _from_the_root(innermost)
         # Without the comma at its end.
         text = payload[begin : end - 1] if end < len(payload) else payload[begin:]
@@ -107,17 +107,17 @@ def _name_that_is_not_in(payload: bytes) -> str:
     return name
 
 
-def _cut(payload: bytes, begin: int, innermost: _Open | None) -> tuple[int, _Open | None]:
+def _cut(payload: bytes, begin: int, piece_bytes: int, innermost: _Open | None) -> tuple[int, _Open | None]:
     """Return the end of the piece from ``begin`` on, behind a comma, and what is open there."""
     at = item = begin
     cut, open_at_cut, open_now = 0, innermost, innermost
-    limit = begin + PIECE_BYTES
+    limit = begin + piece_bytes
     while limit < len(payload):
         if at >= limit:
             if cut:
                 return cut, open_at_cut
             # One long text, or nothing but brackets.
-            limit += PIECE_BYTES
+            limit += piece_bytes
         byte = payload[at]
         if byte in CLOSING:
             assert open_now is not None

@@ -34,10 +34,10 @@ ROOM_S = 0.5
 
 
 class Lines:
-    """Lines on their way to stdout. ``lost`` makes the line about dropped ones: count, reason."""
+    """Lines on their way to ``fd``. ``lost`` makes the line about dropped ones: count, reason."""
 
-    def __init__(self, lost: Callable[[int, str], bytes]) -> None:
-        self._fd = forks.keep(os.dup(STDOUT))
+    def __init__(self, lost: Callable[[int, str], bytes], fd: int = STDOUT) -> None:
+        self._fd = forks.keep(os.dup(fd))
         self._lost = lost
         # The thread that writes waits for it, and so do threads that want room or an end. A signal
         # handler may log in the midst of it, so the lock is reentrant.
@@ -69,11 +69,12 @@ class Lines:
             self._waiting_bytes += len(line)
             self._news.notify_all()
 
-    def flush(self, seconds: float) -> None:
-        """Wait until all is written, ``seconds`` at most."""
-        if not forks.forked:
-            with self._news:
-                self._news.wait_for(lambda: not self._waiting, seconds)
+    def flush(self, seconds: float) -> bool:
+        """Wait until all is written, ``seconds`` at most. Return whether it is."""
+        if forks.forked:
+            return True
+        with self._news:
+            return self._news.wait_for(lambda: not self._waiting, seconds)
 
     def _comes_room(self, size: int) -> bool:
         if self._stuck or threading.get_ident() == self._loop_thread:

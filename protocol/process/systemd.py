@@ -24,8 +24,8 @@ SOCKETS = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 LASTING = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 
 
-def activated(environment: MutableMapping[str, str]) -> socket.socket | None:
-    """Return the socket that systemd listens on for us, None if there is none.
+def activated(environment: MutableMapping[str, str], fd: int = FIRST_FD) -> socket.socket | None:
+    """Return the socket that systemd listens on for us, None if there is none. ``fd`` is its descriptor.
 
     Raises ConfigError if there are several, or if it is not a TCP socket that listens.
     """
@@ -35,9 +35,9 @@ def activated(environment: MutableMapping[str, str]) -> socket.socket | None:
     if count != "1":
         raise ConfigError(f"systemd passes {count} sockets: give headway.socket one ListenStream=")
     try:
-        passed = socket.socket(fileno=FIRST_FD)
+        passed = socket.socket(fileno=fd)
     except OSError as error:
-        raise ConfigError(f"LISTEN_FDS is set, but descriptor {FIRST_FD} is no socket: {error.strerror}") from None
+        raise ConfigError(f"LISTEN_FDS is set, but descriptor {fd} is no socket: {error.strerror}") from None
     passed.set_inheritable(False)
     tcp = passed.family in (socket.AF_INET, socket.AF_INET6) and passed.type == socket.SOCK_STREAM
     if not tcp or not passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):

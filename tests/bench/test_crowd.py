@@ -55,7 +55,7 @@ def test_both_cores_can_give_out() -> None:
     not sys.platform.startswith("linux") or len(os.sched_getaffinity(0)) < 2, reason="takes two cores and /proc"
 )
 def test_a_crowd_is_measured() -> None:
-    step = crowd._measure(20, spread=0.5, seconds=2.0)
+    step = crowd.measure(20, spread=0.5, seconds=2.0)
     assert (step.clients, step.errors) == (20, {})
     assert 0 < step.p50_ms <= step.p95_ms <= step.p99_ms < 1000
     assert step.requests_per_s > 20

@@ -67,9 +67,9 @@ def test_a_trace_tells_polls_and_when_clients_knew(tmp_path: Path) -> None:
 
 @needs_cores
 @pytest.mark.parametrize(("policy", "polls"), [("wait", 1), ("batch", 1 / 3)])
-def test_a_crowd_is_measured(policy: str, polls: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(crowd, "JOB_SECONDS", (0.05, 0.1))
-    one = crowd.measure(policy, Run(clients=20, warm_up=1.0, seconds=1.0, spread=0.1), tmp_path)
+def test_a_crowd_is_measured(policy: str, polls: float, tmp_path: Path) -> None:
+    run = Run(clients=20, warm_up=1.0, seconds=1.0, spread=0.1, job_seconds=(0.05, 0.1))
+    one = crowd.measure(policy, run, tmp_path)
     assert one.jobs >= 10
     assert one.polls_per_job == pytest.approx(polls)
     # A stamp of the server's is cut to a millisecond.

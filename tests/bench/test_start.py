@@ -17,19 +17,19 @@ TWICE = (
 
 
 def test_the_imports_of_a_package_are_the_least_of_each_module() -> None:
-    assert start._least(TWICE, {"site"}) == {"yaml": 3.4, "ssl": 0.2}
+    assert start.least(TWICE, {"site"}) == {"yaml": 3.4, "ssl": 0.2}
 
 
 def test_a_limit_is_missed_by_the_median_of_the_rounds() -> None:
     fast = {name: [limit_s, limit_s, 10 * limit_s] for name, limit_s in start.LIMITS_S.items()}
     reference = {start.REFERENCE: [start.REFERENCE_S] * 3}
-    assert start._judged(fast | reference)[1] == []
+    assert start.judged(fast | reference)[1] == []
     slow = {start.HELP: [0.1, 0.16, 0.16]}
-    assert start._judged(fast | slow | reference)[1] == [start.HELP]
+    assert start.judged(fast | slow | reference)[1] == [start.HELP]
 
 
 def test_a_round_measures_what_is_judged(tmp_path: Path) -> None:
-    took = dict(start._round(tmp_path))
+    took = dict(start.one_round(tmp_path))
     assert set(took) >= set(start.LIMITS_S)
     assert min(took.values()) > 0
     assert took[f"the first job accepted {start.EMPTY}"] > took[f"ready {start.EMPTY}"] > took[start.BARE]

@@ -71,9 +71,7 @@ def test_a_socket_for_somebody_else_is_left_alone(tmp_path: Path, listening: soc
         assert server.port != listening.getsockname()[1]
 
 
-def test_what_cannot_be_served_is_refused(
-    tmp_path: Path, listening: socket.socket, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cannot_be_served_is_refused(tmp_path: Path, listening: socket.socket) -> None:
     with (
         socket.socket() as silent,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams,
@@ -89,10 +87,10 @@ def test_what_cannot_be_served_is_refused(
             (local, 1, "not for TCP"),
             (file, 1, "is no socket"),
         ):
-            monkeypatch.setattr(systemd, "FIRST_FD", passed.fileno() if count == 2 else os.dup(passed.fileno()))
+            fd = passed.fileno() if count == 2 else os.dup(passed.fileno())
             variables = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": str(count)}
             with pytest.raises(ConfigError, match=fault):
-                systemd.activated(variables)
+                systemd.activated(variables, fd)
             assert variables == {}
 
 

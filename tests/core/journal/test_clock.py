@@ -14,15 +14,9 @@ HOUR_S = 3600.0
 NEAR_S = 1.0
 
 
-@pytest.fixture(autouse=True)
-def boot_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "boot_id").write_text("this start\n")
-    monkeypatch.setattr(clock, "BOOT_ID", tmp_path / "boot_id")
-
-
-def now_after(meta: Meta, latest: float) -> float:
+def now_after(meta: Meta, latest: float, this_boot: str = "this start") -> float:
     """What the clock says in a server that opens a journal with ``meta`` whose last time is ``latest``."""
-    return time.monotonic() + clock.epoch(meta, latest)
+    return time.monotonic() + clock.epoch(meta, latest, this_boot)
 
 
 def meta(boot: str, epoch: float, skew: float) -> Meta:
@@ -35,7 +29,7 @@ def meta(boot: str, epoch: float, skew: float) -> Meta:
 
 def test_in_one_start_of_the_machine_it_goes_on_whatever_the_time_of_day() -> None:
     epoch = 1e9 - time.monotonic()
-    assert clock.epoch(meta("this start", epoch, HOUR_S), 1e9 - HOUR_S) == epoch
+    assert clock.epoch(meta("this start", epoch, HOUR_S), 1e9 - HOUR_S, "this start") == epoch
 
 
 @pytest.mark.parametrize("boot", ["this start", "another", ""])
@@ -53,7 +47,12 @@ def test_across_a_start_of_the_machine_it_goes_on_by_as_much_as_the_time_of_day(
         assert abs(said - (time.time() - HOUR_S)) < NEAR_S
 
 
-def test_where_no_start_of_the_machine_is_known_it_goes_by_the_time_of_day(tmp_path: Path) -> None:
-    (tmp_path / "boot_id").unlink()
-    said = now_after(meta("", time.time() - time.monotonic() + HOUR_S, HOUR_S), 0.0)
+def test_where_no_start_of_the_machine_is_known_it_goes_by_the_time_of_day() -> None:
+    said = now_after(meta("", time.time() - time.monotonic() + HOUR_S, HOUR_S), 0.0, "")
     assert abs(said - (time.time() - HOUR_S)) < NEAR_S
+
+
+def test_a_start_of_the_machine_has_an_id_where_the_system_gives_one(tmp_path: Path) -> None:
+    assert clock.boot(tmp_path / "boot_id") == ""
+    (tmp_path / "boot_id").write_text("this start\n")
+    assert clock.boot(tmp_path / "boot_id") == "this start"

@@ -31,8 +31,8 @@ values = st.recursive(
 )
 
 
-def in_pieces(payload: bytes) -> object:
-    made = payloads.slices(payload)
+def in_pieces(payload: bytes, size: int = payloads.PIECE_BYTES) -> object:
+    made = payloads.slices(payload, size)
     while True:
         try:
             next(made)
@@ -44,9 +44,7 @@ def in_pieces(payload: bytes) -> object:
 @given(values, st.integers(1, 60), st.sampled_from([None, 1]), st.booleans())
 def test_pieces_make_the_same_value(value: object, size: int, indent: int | None, ascii_only: bool) -> None:
     payload = json.dumps(value, indent=indent, ensure_ascii=ascii_only).encode(errors="replace")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(payloads, "PIECE_BYTES", size)
-        assert in_pieces(payload) == msgspec.json.decode(payload)
+    assert in_pieces(payload, size) == msgspec.json.decode(payload)
 
 
 ODD = {
@@ -63,9 +61,8 @@ ODD = {
 
 @pytest.mark.parametrize("name", ODD)
 @pytest.mark.parametrize("size", range(1, 40, 3))
-def test_odd_payloads(name: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(payloads, "PIECE_BYTES", size)
-    assert in_pieces(ODD[name]) == msgspec.json.decode(ODD[name])
+def test_odd_payloads(name: str, size: int) -> None:
+    assert in_pieces(ODD[name], size) == msgspec.json.decode(ODD[name])
 
 
 MEBIBYTE = 1 << 20

@@ -1,11 +1,11 @@
 """The loop of the server: what stops it, and what comes meanwhile."""
 
 import asyncio
+import logging
 import signal
 from collections.abc import Callable
 
 import pytest
-from headway.protocol.process import loop as loop_module
 from headway.protocol.process.loop import run_to_its_end
 
 PATIENCE_S = 10
@@ -58,11 +58,21 @@ def test_what_main_raises_is_raised(error: BaseException) -> None:
     assert raised.value is error
 
 
-def test_a_signal_that_comes_while_the_loop_stands_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    def meanwhile(*_: object, **__: object) -> None:
-        signal.raise_signal(signal.SIGUSR1)
+class Signals(logging.Handler):
+    """Sends this process a signal for each record."""
 
-    monkeypatch.setattr(loop_module.log, "error", meanwhile)
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent = 0
+
+    def emit(self, _: logging.LogRecord) -> None:
+        signal.raise_signal(signal.SIGUSR1)
+        self.sent += 1
+
+
+def test_a_signal_that_comes_while_the_loop_stands_is_not_lost() -> None:
+    # The server says that its loop was stopped before the loop goes on.
+    log, meanwhile = logging.getLogger("headway.protocol.process.loop"), Signals()
 
     async def main() -> None:
         came = asyncio.Event()
@@ -74,4 +84,9 @@ def test_a_signal_that_comes_while_the_loop_stands_is_not_lost(monkeypatch: pyte
         finally:
             running.remove_signal_handler(signal.SIGUSR1)
 
-    run_to_its_end(main())
+    log.addHandler(meanwhile)
+    try:
+        run_to_its_end(main())
+    finally:
+        log.removeHandler(meanwhile)
+    assert meanwhile.sent == 1
