@@ -316,15 +316,20 @@ def is_stopped(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
 
 
-@contextmanager
-def stopped(pids: Sequence[int]) -> Iterator[None]:
-    """Stop processes in whatever they do, for as long as the block lasts."""
+def stop(*pids: int) -> None:
+    """Stop processes in whatever they do, until SIGCONT."""
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     deadline = time.monotonic() + PATIENCE_S
     while not all(map(is_stopped, pids)):
         assert time.monotonic() < deadline
         time.sleep(0.0005)
+
+
+@contextmanager
+def stopped(pids: Sequence[int]) -> Iterator[None]:
+    """Stop processes in whatever they do, for as long as the block lasts."""
+    stop(*pids)
     try:
         yield
     finally:

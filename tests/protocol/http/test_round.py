@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import resource
+import signal
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 import msgspec
 import pytest
-from headway.core.config import Config, JournalSection
-from headway.core.job import Submission
-from headway.core.local.durable import Durable
+from headway.core.config import Config, JournalSection, LimitsSection
+from headway.core.job import State, Submission
 from headway.core.local.engine import LocalEngine
 from headway.core.open import open_engine
 from headway.core.tasks.registry import Options, Registry
 from headway.protocol.api.app import Api
-from headway.protocol.http import round as round_
 from headway.protocol.http.connection import Connection
 from headway.protocol.http.round import LARGE_BYTES
 
-from tests.core.engines import now
+from tests.core.engines import now, until
+from tests.lives.server import children, command_of, linux, stop
 from tests.protocol.wire import post, request, submission
 
 
@@ -58,15 +60,16 @@ class Written(asyncio.Transport):
         self.aborted = True
 
 
-def in_one_turn(test: Callable[[Api, Callable[[], tuple[Connection, Written]], bytes], None]) -> None:
+def in_one_turn(test: Callable[[Api, Callable[[], tuple[Connection, Written]], bytes], None], **limits: int) -> None:
     """Call ``test`` with an application, a maker of connections that have polled a queued job, and that poll."""
+    config = msgspec.structs.replace(Config(), limits=LimitsSection(**limits))
 
     async def main() -> None:
         registry = Registry()
         registry.add(nothing, Options())
-        engine = LocalEngine(Config(), registry)
+        engine = LocalEngine(config, registry)
         status = now(engine.submit(Submission(task="nothing"))).status
-        api = Api(Config(), engine)
+        api = Api(config, engine)
         head = request("HEAD", f"/jobs/{status.id.decode()}")
 
         def connect() -> tuple[Connection, Written]:
@@ -83,11 +86,16 @@ def in_one_turn(test: Callable[[Api, Callable[[], tuple[Connection, Written]], b
     asyncio.run(main())
 
 
-def until_nothing_is_left(api: Api) -> None:
-    """Let as many turns pass as it takes to answer what was read."""
-    api.connections.round.end()
-    while api.connections.round._reads:
+def answered(api: Api, *expected: tuple[Written, int]) -> None:
+    """Let as many turns pass as it takes until each transport has so many answers, and one more."""
+    missing = len(expected)
+    for _ in range(100_000):
+        if not missing:
+            break
         api.connections.round.end()
+        missing = sum(transport.data.count(b"HTTP/1.1 ") < count for transport, count in expected)
+    api.connections.round.end()
+    assert [transport.data.count(b"HTTP/1.1 ") for transport, _ in expected] == [count for _, count in expected]
 
 
 async def nothing(_: object) -> None:
@@ -111,7 +119,7 @@ def test_known_and_other_requests_of_one_client_in_one_turn_are_answered_in_thei
         row = request("GET", "/healthz") * 300
         for data in (head, row, head):
             connection.data_received(data)
-        until_nothing_is_left(api)
+        answered(api, (transport, 302))
         codes = re.findall(rb"HTTP/1.1 (\d+)", transport.data)
         assert codes == [b"202", *[b"200"] * 300, b"202"]
 
@@ -135,15 +143,17 @@ def test_a_poll_that_cannot_be_written_ends_its_connection_and_no_other(caplog: 
     assert "cannot be written to" in caplog.text
 
 
-def test_a_read_that_fails_ends_its_connection_and_no_other(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_read_that_fails_ends_its_connection_and_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    def cannot() -> None:
+        raise OSError("cannot close")
+
     def test(api: Api, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
         (failing, ended), (other, transport) = connect(), connect()
-        monkeypatch.setattr(Connection, "_read", None)
-        failing.data_received(request("GET", "/healthz"))
+        # The last read of a client that has nothing left to send is followed by a close.
+        ended.close = cannot  # type: ignore[method-assign]
+        failing.eof_received()
         other.data_received(head)
-        until_nothing_is_left(api)
+        answered(api, (transport, 1))
         assert ended.aborted
         assert transport.data.startswith(b"HTTP/1.1 202 ")
 
@@ -152,98 +162,127 @@ def test_a_read_that_fails_ends_its_connection_and_no_other(
 
 
 KNOWN_POST = post(submission("nothing"))
-Held = Callable[[Api, Connection, Written, Durable], None]
 
 
-def with_a_held_post(test: Held, path: Path) -> None:
+class HeldPost:
+    """A connection whose second, known POST is held, since the writer of the journal is stopped."""
+
+    def __init__(self, engine: LocalEngine, path: Path) -> None:
+        self.engine = engine
+        self.api = Api(engine.config, engine)
+        self.connection, self.transport = Connection(self.api.connections), Written()
+        (self.writer,) = (pid for pid in children() if str(path) in command_of(pid))
+
+    async def hold(self) -> None:
+        """Have a POST answered, which makes it known, and the next one held until ``commit``."""
+        self.connection.connection_made(self.transport)
+        self.connection.data_received(KNOWN_POST)
+        await self.is_answered(b"202")
+        self.transport.data = b""
+        stop(self.writer)
+        self.connection.data_received(KNOWN_POST)
+        await self.turns()
+        assert self.transport.data == b""
+
+    async def turns(self) -> None:
+        """Let the loop turn as often as it takes to answer what need not wait."""
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+    async def is_answered(self, *codes: bytes) -> None:
+        """Wait for as many answers. Check that their codes are these."""
+        answers = re.compile(rb"HTTP/1.1 (\d+)").findall
+        await until(lambda: len(answers(self.transport.data)) == len(codes))
+        await self.turns()
+        assert answers(self.transport.data) == list(codes)
+
+    def commit(self) -> None:
+        """Let the writer go on."""
+        os.kill(self.writer, signal.SIGCONT)
+
+    def refuse(self) -> None:
+        """Let the writer go on, with no room for what it was sent."""
+        resource.prlimit(self.writer, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+        self.commit()
+
+
+def with_a_held_post(test: Callable[[HeldPost], Coroutine[None, None, None]], path: Path) -> None:
     """Call ``test`` with a connection whose second, known POST is held until its job is on disk, which it is not."""
     registry = Registry()
     registry.add(nothing, Options())
-    engine = open_engine(msgspec.structs.replace(Config(), journal=JournalSection(path=str(path))), registry, bool)
-    durable = engine.changes
-    assert isinstance(durable, Durable)
+    config = msgspec.structs.replace(Config(), journal=JournalSection(path=str(path)))
 
     async def main() -> None:
-        api = Api(engine.config, engine)
-        connection, transport = Connection(api.connections), Written()
-        connection.connection_made(transport)
-        connection.data_received(KNOWN_POST)
-        commit(api, durable)
-        assert transport.data.startswith(b"HTTP/1.1 202 ")
-        transport.data = b""
-        connection.data_received(KNOWN_POST)
-        api.connections.round.end()
-        assert transport.data == b""
-        test(api, connection, transport, durable)
+        engine = open_engine(config, registry, bool)
+        engine.start()
+        held = HeldPost(engine, path)
+        try:
+            await held.hold()
+            await test(held)
+        finally:
+            held.commit()
+            await engine.stop()
+            await engine.close()
 
-    with pytest.MonkeyPatch.context() as patch:
-        # The loop does not turn here, so nothing goes on with what a slow machine leaves to its next turn.
-        patch.setattr(round_, "ROUND_S", 60.0)
-        asyncio.run(main())
-    durable.journal.abandon()
+    asyncio.run(main())
 
 
-def commit(api: Api, durable: Durable) -> None:
-    api.connections.round.end()
-    durable._committed(durable.journal.appended)
-    api.connections.round.end()
-
-
+@linux
 def test_a_known_post_is_answered_when_it_is_safe(tmp_path: Path) -> None:
-    def test(api: Api, connection: Connection, transport: Written, durable: Durable) -> None:
-        commit(api, durable)
-        assert transport.data.startswith(b"HTTP/1.1 202 ")
-        assert api.connections.requests["POST /jobs", b"202"] == 2
-        transport.data = b""
-        connection.data_received(KNOWN_POST)
-        api.connections.round.end()
-        commit(api, durable)
-        assert transport.data.startswith(b"HTTP/1.1 202 ")
-        assert api.connections.requests["POST /jobs", b"202"] == 3
+    async def test(held: HeldPost) -> None:
+        held.commit()
+        await held.is_answered(b"202")
+        assert held.api.connections.requests["POST /jobs", b"202"] == 2
+        held.connection.data_received(KNOWN_POST)
+        await held.is_answered(b"202", b"202")
+        assert held.api.connections.requests["POST /jobs", b"202"] == 3
 
     with_a_held_post(test, tmp_path / "j")
 
 
+@linux
 def test_what_comes_while_a_known_post_is_held_is_answered_after_it(tmp_path: Path) -> None:
-    def test(api: Api, connection: Connection, transport: Written, durable: Durable) -> None:
-        connection.data_received(request("GET", "/nowhere"))
-        connection.data_received(request("GET", "/healthz"))
-        api.connections.round.end()
-        assert transport.data == b""
-        commit(api, durable)
-        assert re.findall(rb"HTTP/1.1 (\d+)", transport.data) == [b"202", b"404", b"200"]
+    async def test(held: HeldPost) -> None:
+        held.connection.data_received(request("GET", "/nowhere"))
+        held.connection.data_received(request("GET", "/healthz"))
+        await held.turns()
+        assert held.transport.data == b""
+        held.commit()
+        await held.is_answered(b"202", b"404", b"200")
 
     with_a_held_post(test, tmp_path / "j")
 
 
+@linux
 def test_a_known_post_that_is_rejected_is_told(tmp_path: Path) -> None:
-    def test(api: Api, connection: Connection, transport: Written, durable: Durable) -> None:
-        durable._no_room(list(durable._uncommitted))
-        api.connections.round.end()
-        assert transport.data.startswith(b"HTTP/1.1 503 ")
-        connection.data_received(request("GET", "/healthz"))
-        api.connections.round.end()
-        assert re.findall(rb"HTTP/1.1 (\d+)", transport.data) == [b"503", b"200"]
+    async def test(held: HeldPost) -> None:
+        held.refuse()
+        await held.is_answered(b"503")
+        held.connection.data_received(request("GET", "/healthz"))
+        await held.is_answered(b"503", b"200")
 
     with_a_held_post(test, tmp_path / "j")
 
 
+@linux
 def test_a_known_post_that_is_safe_while_the_server_winds_down_is_the_last(tmp_path: Path) -> None:
-    def test(api: Api, connection: Connection, transport: Written, durable: Durable) -> None:
-        api.connections.winding_down = True
-        commit(api, durable)
-        assert transport.data.startswith(b"HTTP/1.1 202 ")
-        assert b"\r\nConnection: close\r\n" in transport.data
+    async def test(held: HeldPost) -> None:
+        await held.api.connections.wind_down(0.0)
+        held.commit()
+        await held.is_answered(b"202")
+        assert b"\r\nConnection: close\r\n" in held.transport.data
 
     with_a_held_post(test, tmp_path / "j")
 
 
+@linux
 def test_a_client_that_is_gone_when_its_post_is_safe_is_not_written_to(tmp_path: Path) -> None:
-    def test(api: Api, connection: Connection, transport: Written, durable: Durable) -> None:
-        connection.connection_lost(None)
-        commit(api, durable)
-        assert transport.data == b""
-        assert api.service.engine.counts().active == 2
+    async def test(held: HeldPost) -> None:
+        held.connection.connection_lost(None)
+        held.commit()
+        await until(lambda: held.engine.counts().jobs[State.SUCCEEDED] == 2)
+        await held.turns()
+        assert held.transport.data == b""
 
     with_a_held_post(test, tmp_path / "j")
 
@@ -265,7 +304,7 @@ def test_clients_take_turns_whatever_they_ask_for(monkeypatch: pytest.MonkeyPatc
         (greedy, much), (modest, little) = connect(), connect()
         # Time passes with each look at it.
         seconds = iter(range(1000, 1_000_000))
-        monkeypatch.setattr("headway.protocol.http.round.time.monotonic", lambda: float(next(seconds)))
+        monkeypatch.setattr("time.monotonic", lambda: float(next(seconds)))
         greedy.data_received(request("GET", "/healthz") * 200)
         modest.data_received(request("GET", "/healthz"))
         api.connections.round.end()
@@ -274,25 +313,27 @@ def test_clients_take_turns_whatever_they_ask_for(monkeypatch: pytest.MonkeyPatc
         api.connections.round.end()
         assert little.data.count(b"HTTP/1.1 ") == 1
         assert much.data.count(b"HTTP/1.1 ") <= 2
-        until_nothing_is_left(api)
-        assert much.data.count(b"HTTP/1.1 ") == 200
+        answered(api, (much, 200), (little, 1))
 
     in_one_turn(test)
 
 
 def test_what_waits_for_its_turn_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     def test(api: Api, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
-        clients = [connect() for _ in range(6)]
-        monkeypatch.setattr("headway.protocol.http.round.time.monotonic", iter(range(1000, 1_000_000)).__next__)
-        api.connections.round._late_most = 3 * LARGE_BYTES
-        row = request("GET", "/healthz") * (LARGE_BYTES // 30)
+        (first, _), *clients = (connect() for _ in range(7))
+        monkeypatch.setattr("time.monotonic", iter(range(1000, 1_000_000)).__next__)
+        # Two requests: the second waits for the next turn.
+        first.data_received(request("GET", "/healthz") * 2)
+        api.connections.round.end()
         for client, _ in clients:
             client.data_received(row)
         assert [transport.aborted for _, transport in clients] == [False] * 3 + [True] * 3
-        until_nothing_is_left(api)
-        assert {transport.data.count(b"HTTP/1.1 200") for _, transport in clients[:3]} == {LARGE_BYTES // 30}
+        answered(api, *((transport, count) for _, transport in clients[:3]))
 
-    in_one_turn(test)
+    # Long ones, of which few are parsed and wait.
+    count = LARGE_BYTES // 2000
+    row = request("GET", "/healthz", "X: " + 2000 * "x") * count
+    in_one_turn(test, unanswered_bytes=3 * len(row) + LARGE_BYTES // 2)
 
 
 def test_who_has_gone_waits_no_more() -> None:
@@ -317,7 +358,7 @@ def test_a_repeated_post_leaves_nothing_of_its_content() -> None:
         tracemalloc.start()
         for client, transport in clients:
             client.data_received(bytes(bytearray(content)))
-            until_nothing_is_left(api)
+            answered(api, (transport, 2))
             assert transport.data.count(b"HTTP/1.1 202 ") == 2
         # The jobs have their payloads, and nobody has them once more.
         kept = tracemalloc.get_traced_memory()[0]
