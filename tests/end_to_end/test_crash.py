@@ -15,10 +15,10 @@ from statistics import median
 import pytest
 
 from tests.core.journal.watched_writer import early
-from tests.end_to_end.crash import CLIENTS, KINDS, Client, Counts, free_port, kill_loop, kill_writers
+from tests.end_to_end.crash import CLIENTS, KINDS, Acknowledged, Client, Counts, free_port, kill_loop, kill_writers
 from tests.end_to_end.crash_count import look
 from tests.end_to_end.process import environment, wait_until
-from tests.protocol.wire import PATIENCE_S, Wire
+from tests.protocol.wire import PATIENCE_S, Answer, Wire
 
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
 # ``make crash WRITER=1`` runs the second only, and without it the first only.
@@ -67,28 +67,48 @@ def test_nothing_acknowledged_is_lost_when_the_writer_is_killed_and_the_server_g
     assert set(counts.refusals) <= {429, 503}
 
 
+class Witness(Client):
+    """Says ``answered N`` when job N is acknowledged, into the file of the server and its writer."""
+
+    def __init__(self, port: int, said_fd: int) -> None:
+        super().__init__(port, "<%d>")
+        self.said_fd = said_fd
+
+    def take(self, answer: Answer, number: int, state: str = "succeeded", key: str = "") -> Acknowledged | None:
+        """Say that the answer has come."""
+        job = super().take(answer, number, state, key)
+        if job is not None:
+            os.write(self.said_fd, b"answered %d\n" % number)
+        return job
+
+
 def test_every_acknowledgement_leaves_after_its_own_sync(tmp_path: Path) -> None:
-    """A kill cannot see a missing fsync: here the file system is watched."""
+    """A kill cannot see a missing fsync: here the file system is watched.
+
+    A sync takes longer than an answer to a client, so an answer that leaves before its sync comes before it.
+    """
     port = free_port()
     program = [sys.executable, str(Path(__file__).parent / "watched_server.py"), str(tmp_path / "j"), str(port)]
-    # A file, into which the server and its writer write in the order in which things happen.
+    # A file, into which the writer and the clients write in the order in which things happen.
     with (tmp_path / "said").open("wb") as said:
-        server = subprocess.Popen(program, env=environment({}), stdout=said)
-    try:
-        wait_until(lambda: is_up(port), bool)
-        clients = [Client(port, "<%d>") for _ in range(CLIENTS)]
+        server = subprocess.Popen(program, env=environment({}) | {"WATCH_SLEEP": "0.005"}, stdout=said)
+        try:
+            wait_until(lambda: is_up(port), bool)
+            clients = [Witness(port, said.fileno()) for _ in range(CLIENTS)]
+            for client in clients:
+                client.start()
+            time.sleep(1)
+            server.terminate()
+            assert server.wait(PATIENCE_S) == 0
+        finally:
+            server.kill()
         for client in clients:
-            client.start()
-        time.sleep(1)
-        server.terminate()
-        assert server.wait(PATIENCE_S) == 0
-    finally:
-        server.kill()
+            client.join(PATIENCE_S)
     acknowledged = sum(len(client.acknowledged) for client in clients)
     assert acknowledged > 20
     lines = [line for line in (tmp_path / "said").read_text().splitlines() if not line.startswith("{")]
     assert early(lines) == []
-    assert sum(line.startswith("answered") for line in lines) >= acknowledged
+    assert sum(line.startswith("answered") for line in lines) == acknowledged
     assert int(next(line for line in lines if line.startswith("syncs")).split()[1]) > 10
 
 
