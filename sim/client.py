@@ -19,6 +19,7 @@ from headway.sim.run import Run
 
 # Seconds after an error, or after an answer that asks to come back without a time, and up to half
 # as much more at random.
+# Seam: tests make it short.
 RETRY_S = 1.0
 ENDED = frozenset({200, 410, 424})
 PUSHED_BACK = frozenset({429, 503})

@@ -25,7 +25,7 @@ from headway.core.journal.reader import (
     unsuccessful,
     waiting,
 )
-from headway.core.journal.schema import SKIP, ServerRun
+from headway.core.journal.schema import ServerRun
 
 
 class Found:
@@ -56,7 +56,7 @@ class Found:
             schema.migrate(self.connection, path)
             # The first sequence number that was never given. It shares its digest of tags with no
             # given one.
-            self.next_sequence = meta.high + 1 + (0 if meta.clean else SKIP)
+            self.next_sequence = meta.high + 1 + (0 if meta.clean else schema.SKIP)
             if meta.high:
                 self.next_sequence = -(-self.next_sequence // TOGETHER) * TOGETHER
             # The number of the last change in the file.

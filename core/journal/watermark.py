@@ -96,6 +96,7 @@ def _parse(path: Path, data: bytes) -> Marked | None:
     return Marked(words[_JOURNAL], *counts)
 
 
+# Seam: the writer of tests that stops itself does so after ``acknowledge``, ``checkpoint`` or ``sync``.
 class Mark:
     """The mark of one journal, locked. Raises JournalError if another process has the lock.
 

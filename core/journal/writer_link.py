@@ -30,6 +30,7 @@ class WriterLink:
     """The link to a writer of the journal at ``path``, which it starts. Raises OSError if it cannot."""
 
     # The module of the writer's ``main``.
+    # Seam: tests name a writer that is watched, stops itself, forgets what it did not sync, or is none.
     module = "headway.core.journal.writer"
 
     def __init__(self, path: Path, sync: Sync, lock: int) -> None:

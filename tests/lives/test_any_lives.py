@@ -17,7 +17,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from headway.core.journal import startup
+from headway.core.journal import schema
 from headway.core.tasks.registry import Options
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -102,7 +102,7 @@ class AnyLives(RuleBasedStateMachine):
         self.model = Model()
         self.clock_set = clock_that_is_set()
         self.clock = self.clock_set.__enter__()
-        self.skip = patch.object(startup, "SKIP", SKIP)
+        self.skip = patch.object(schema, "SKIP", SKIP)
         self.skip.start()
         self.lives = Lives(self.folder, ((self.gates.hold, Options(name="hold", retry_on=KeyError)),))
         self.run(self.start(chosen))

@@ -64,8 +64,9 @@ class FileSystem(apsw.VFS):
 def main(**given: Any) -> None:
     """Write as the real one does, and stop where it was chosen."""
     countdown = Countdown(os.environ["STOP_AT"])
-    for method, point in (("acknowledge", "marked"), ("checkpoint", "checkpoint-marked"), ("sync", "mark-synced")):
-        setattr(Mark, method, then(getattr(Mark, method), countdown, point))
+    Mark.acknowledge = then(Mark.acknowledge, countdown, "marked")  # type: ignore[method-assign]
+    Mark.checkpoint = then(Mark.checkpoint, countdown, "checkpoint-marked")  # type: ignore[method-assign]
+    Mark.sync = then(Mark.sync, countdown, "mark-synced")  # type: ignore[method-assign]
     # It is there for as long as this name is.
     system = FileSystem(countdown)
     writer.main(**given)

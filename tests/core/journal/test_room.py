@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
+from unittest.mock import patch
 
 import apsw
 import pytest
@@ -250,9 +251,8 @@ async def test_a_writer_that_dies_while_there_is_no_room(tmp_path: Path) -> None
 @on_a_loop
 async def test_retention_keeps_pace_with_submissions_on_a_slow_disk(tmp_path: Path) -> None:
     path, kept = tmp_path / "j", 100
-    module, WriterLink.module = WriterLink.module, "tests.core.journal.watched_writer"
-    os.environ["WATCH_SLEEP"] = "0.006"
-    try:
+    slow = patch.dict(os.environ, {"WATCH_SLEEP": "0.006"})
+    with slow, patch.object(WriterLink, "module", "tests.core.journal.watched_writer"):
         async with opened(path) as (journal, said):
             reader = schema.open_reader(path)
             sequence = 0
@@ -270,9 +270,6 @@ async def test_retention_keeps_pace_with_submissions_on_a_slow_disk(tmp_path: Pa
                 jobs, keys = (int(str(reader.execute(f"SELECT count(*) FROM {name}").get)) for name in ("job", "keyed"))
                 assert max(jobs, keys) < kept + 3 * outstanding
             reader.close()
-    finally:
-        WriterLink.module = module
-        del os.environ["WATCH_SLEEP"]
     assert sequence > 2000
 
 
