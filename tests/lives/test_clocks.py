@@ -57,7 +57,7 @@ def test_nothing_moves_when_the_clock_is_set_while_a_server_runs(tmp_path: Path,
     run(test())
 
 
-@pytest.mark.parametrize("ends", ["end", "kill"])
+@pytest.mark.parametrize("ends", ["end", pytest.param("kill", marks=pytest.mark.long)])
 @SHIFTS
 def test_what_the_clock_says_between_two_lives_neither_holds_nor_keeps_for_long(
     tmp_path: Path, ends: str, shift: float

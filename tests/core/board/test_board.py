@@ -17,7 +17,7 @@ from headway.core.queue.queue import Queue
 from headway.core.queue.ready import Limit
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 KEPT_JOBS = 3
 KEPT_SECONDS = 10.0
@@ -306,7 +306,12 @@ def pages(board: Board, state: State, limit: int, looks: int, now: float) -> lis
 
 
 TestJobs = Jobs.TestCase
-TestJobs.settings = settings(max_examples=40, stateful_step_count=60, deadline=None)
+TestJobs.settings = settings(max_examples=20, stateful_step_count=60, deadline=None)
+
+
+@pytest.mark.long
+def test_many_jobs() -> None:
+    run_state_machine_as_test(Jobs, settings=settings(max_examples=300, stateful_step_count=60, deadline=None))  # type: ignore[no-untyped-call]
 
 
 def opened(board: Board, state: State = State.QUEUED) -> int:
