@@ -311,7 +311,7 @@ TestJobs.settings = settings(max_examples=20, stateful_step_count=60, deadline=N
 
 @pytest.mark.long
 def test_many_jobs() -> None:
-    run_state_machine_as_test(Jobs, settings=settings(max_examples=300, stateful_step_count=60, deadline=None))  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(Jobs, settings=settings(max_examples=300, stateful_step_count=60, deadline=None))
 
 
 def opened(board: Board, state: State = State.QUEUED) -> int:
