@@ -107,6 +107,13 @@ class InvalidError(HeadwayError):
         super().__init__(shown if len(faults) <= 3 else f"{shown}; and {more} more")
 
 
+class InvalidPayloadError(InvalidError):
+    """A payload does not fit the type that its task annotates. The job fails if it was queued already."""
+
+    reason = "invalid-payload"
+    title = "The payload does not fit the task"
+
+
 class UnknownTaskError(InvalidError):
     """A submission names a task that no module declares."""
 

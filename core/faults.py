@@ -20,6 +20,10 @@ SHOWN = 60
 # The most faults to look for: each costs several microseconds, and a body can have a hundred
 # thousand.
 FAULTS_MOST = 20
+# JSON up to this length and this number of values is decoded again if it is wrong, in less than a
+# millisecond.
+SHORT_BYTES = 64 * 1024
+VALUES_MOST = 4000
 # The text of a value is short, at any depth and size of the value.
 _brief = Repr()
 _brief.maxlevel = 3
@@ -31,7 +35,7 @@ def faults(kind: type[msgspec.Struct], members: Mapping[str, Any], prefix: str =
     types = member_types(kind)
     for name, value in members.items():
         if name not in types:
-            yield f"{prefix}{_printable(name)}", f"unknown; allowed here: {', '.join(types)}"
+            yield f"{prefix}{printable(name)}", f"unknown; allowed here: {', '.join(types)}"
             continue
         if types[name] is msgspec.Raw:
             continue
@@ -42,6 +46,11 @@ def faults(kind: type[msgspec.Struct], members: Mapping[str, Any], prefix: str =
                 f"{prefix}{name}",
                 f"{_shown(value)} is not allowed: expected {_allowed(types[name])}",
             )
+
+
+def is_short(body: bytes) -> bool:
+    """Whether JSON is short enough to be looked through for more than its first fault."""
+    return len(body) <= SHORT_BYTES and sum(map(body.count, (b",", b"[", b"{"))) <= VALUES_MOST
 
 
 def few(found: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -96,14 +105,14 @@ def _range(info: inspect.IntType | inspect.FloatType) -> str:
 
 def _shown(value: object) -> str:
     try:
-        return _printable(_brief.repr(value))
+        return printable(_brief.repr(value))
     except ValueError:
         # Python prints no whole number of more than 4,300 digits.
         return "a whole number of thousands of digits"
 
 
-def _printable(name: object) -> str:
+def printable(name: object, longest: int = SHOWN) -> str:
     """Return ``name`` as one line that UTF-8 can hold, cut to a length that can be shown."""
     text = str(name)
-    cut = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:SHOWN])
-    return cut if len(text) <= SHOWN else f"{cut}…"
+    cut = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:longest])
+    return cut if len(text) <= longest else f"{cut}…"

@@ -14,7 +14,7 @@ import msgspec
 from headway.core.board.idempotency import Key
 from headway.core.job import State, Submission
 from headway.core.stats import Counts
-from headway.core.status import BatchStatus, Status
+from headway.core.status import BatchStatus, Status, TaskStatus
 from headway.core.tasks.result import Result
 
 Value = TypeVar("Value")
@@ -162,6 +162,9 @@ class Engine(Protocol):
     def list_batch(self, batch: BatchStatus) -> Soon[Sequence[tuple[bytes, int]]]:
         """Return (id, state) of each job of a batch that can still be read, in the order of their submission."""
 
+    def tasks(self) -> Soon[Sequence[TaskStatus]]:
+        """Return the declared tasks, with the counts of their jobs."""
+
     def result(self, status: Status) -> Soon[Result | None]:
         """Return the result of a finished job, or the error of a failed one, or None if it is not kept."""
 
@@ -183,15 +186,18 @@ class Engine(Protocol):
     def submit(self, submission: Submission, key: Key | None = None) -> Soon[Submitted]:
         """Accept a job, or return the job that was accepted under ``key``.
 
-        Raises UnknownTaskError, KeyReusedError, or as ``check_room`` does. Then nothing was
-        changed.
+        Raises UnknownTaskError, InvalidPayloadError, KeyReusedError, or as ``check_room`` does.
+        Then nothing was changed.
         """
 
     def submit_batch(self, submissions: Sequence[Submission], key: Key | None = None) -> Soon[SubmittedBatch]:
         """Accept 1 to 1,000 jobs as a batch, all or none. Raises as ``submit`` does."""
 
     def retry(self, status: Status, key: Key | None = None) -> Soon[Submitted]:
-        """Resubmit a failed job as a new job. Raises NotFailedError, PayloadGoneError, or as ``submit`` does."""
+        """Resubmit a failed job as a new job. Raises NotFailedError, PayloadGoneError, or as ``submit`` does.
+
+        So it does if the payload no longer fits the task.
+        """
 
     def cancel(self, status: Status) -> Soon[Cancelled]:
         """End an active job, or forget the result of a finished one. Raises JournalFullError."""

@@ -54,6 +54,13 @@ class Reason(IntEnum):
     TIMEOUT = 2
     CRASHED = 3
     DEADLINE = 4
+    # The payload waited, and does not fit the task as it is now.
+    INVALID_PAYLOAD = 5
+
+    @property
+    def text(self) -> str:
+        """The reason as clients and the log see it."""
+        return self.name.lower().replace("_", "-")
 
 
 class Submission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 
 import msgspec
+from headway.core.job import State
 
 # Upper bounds in seconds. The last bucket is open. As the defaults of Prometheus' client, but
 # further at both ends.
@@ -51,7 +52,10 @@ class Histogram:
 class Stats:
     """The engine's own counts. The board counts jobs by state (``count``)."""
 
-    def __init__(self) -> None:
+    def __init__(self, tasks: int) -> None:
+        # By task: its jobs that have not finished, and those that have ended, by State.
+        self.unfinished = [0] * tasks
+        self.ended = [[0] * len(State) for _ in range(tasks)]
         # ``wait``: from ready (or submitted) to the start of an attempt. ``run``: from its start to
         # its end.
         self.wait = Histogram()

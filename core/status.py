@@ -1,6 +1,8 @@
-"""All facts about a job, or about a batch, at one moment."""
+"""All facts about a job, a batch or a task at one moment."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import msgspec
 from headway.core.job import Reason, State
@@ -60,6 +62,31 @@ class BatchStatus(msgspec.Struct, gc=False):
         if self.failed:
             return State.FAILED
         return State.CANCELLED if self.cancelled else State.SUCCEEDED
+
+
+class TaskStatus(msgspec.Struct, gc=False):
+    """All facts about a task at one moment. Times in seconds."""
+
+    name: str
+    # The first line of its docstring.
+    description: str
+    # JSON Schema of its payloads. Empty: they may be anything.
+    schema: dict[str, Any]
+    timeout_s: float
+    deadline_s: float | None
+    retries: int
+    max_concurrent: int | None
+    # "loop", "thread" or "process".
+    run_in: str
+    # Its jobs that have not finished, and their attempts that are under way.
+    unfinished: int
+    running: int
+    # Its jobs that have ended since the process began.
+    succeeded: int
+    failed: int
+    cancelled: int
+    # Of its last run times. 0.0: none is known.
+    run_median_s: float
 
 
 def bare(state: State, sequence: int, job_id: bytes) -> Status:

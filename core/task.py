@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Any
 
 import msgspec
+from headway.core.payload_type import PayloadType
 
 DEADLINE_LONGEST_S = 60 * 86_400
 RETRIES_MOST = 1000
@@ -39,3 +40,7 @@ class Task(msgspec.Struct, frozen=True, eq=False):
     deadline_s: float | None = None
     # The most of its jobs that run at once.
     max_concurrent: int | None = None
+    # The type of its payloads. None: they may be anything.
+    payload_type: PayloadType | None = None
+    # The first line of the function's docstring.
+    description: str = ""

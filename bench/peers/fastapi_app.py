@@ -11,7 +11,7 @@ from bench.peers.jobs import Jobs, accepted
 jobs = Jobs()
 
 
-class Submission(BaseModel):  # type: ignore[misc]
+class Submission(BaseModel):
     """What a client sends."""
 
     task: str

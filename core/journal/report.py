@@ -69,7 +69,7 @@ def export(path: Path, out: BinaryIO) -> int:
                 job_id = issued.write(saved.sequence, issued.tag(saved.sequence)).decode()
                 names: dict[str, object] = {
                     "state": State(saved.state).name.lower(),
-                    "reason": Reason(saved.reason).name.lower(),
+                    "reason": Reason(saved.reason).text,
                 }
                 line: dict[str, object] = {"id": job_id} | saved._asdict() | names | _terms(saved)
                 del line["terms"]

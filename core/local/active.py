@@ -76,7 +76,7 @@ class Active:
         polls_per_second = config.polling.share * config.polling.capacity
         self.estimate = Estimate(config.workers, len(registry.tasks), polls_per_second, self.queue.line_numbers)
         self.estimate.first = Generation(config.workers)
-        self.stats = Stats()
+        self.stats = Stats(len(registry.tasks))
         self.jobs: dict[int, Job] = {}
         self.outcomes = Outcomes(board)
         self.workers = Workers(
@@ -131,6 +131,7 @@ class Active:
     def let_wait(self, job: Job, delay: float, now: float) -> None:
         """Let a job that has its row wait for its turn. The caller wakes the workers."""
         self.jobs[job.sequence] = job
+        self.stats.unfinished[job.task.index] += 1
         if job.deadline < inf:
             self.deadlines.add(job.sequence, job.deadline)
             if job.deadline < self._timer_at:
@@ -156,6 +157,8 @@ class Active:
         if job.batch:
             self.outcomes.add(job.batch, state, now)
         del self.jobs[sequence]
+        self.stats.unfinished[job.task.index] -= 1
+        self.stats.ended[job.task.index][state] += 1
         self.queue.payload_bytes -= len(job.payload)
         if self.waiters:
             self.waiters.ended(sequence)

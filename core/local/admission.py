@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import ceil, inf
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from headway.core.board.idempotency import Key, Keyed
 from headway.core.board.outcomes import batch_number
 from headway.core.errors import (
     DrainingError,
+    InvalidPayloadError,
     JournalFullError,
     KeyReusedError,
     NotFailedError,
@@ -52,11 +53,13 @@ class Admission:
         """Accept a job and return its number.
 
         With a journal its row is EMPTY until its submission is committed. Raises UnknownTaskError,
-        or as ``check_room`` does. Then nothing was changed.
+        InvalidPayloadError, or as ``check_room`` does. Then nothing was changed.
         """
         task = self._registry.by_name.get(submission.task)
         if task is None:
             raise UnknownTaskError([("task", self._not_known(submission))])
+        if task.payload_type is not None:
+            task.payload_type.check(submission.payload)
         active = self._active
         queue, size_bytes = active.queue, len(submission.payload)
         if (
@@ -75,18 +78,21 @@ class Admission:
     def accept_batch(self, submissions: Sequence[Submission], now: float, key: Key | None = None) -> int:
         """Accept 1 to 1,000 jobs as a batch, all or none, and return the number of the first.
 
-        They are committed together. Raises UnknownTaskError, with a fault by index for each, or as
-        ``check_room`` does. Then nothing was changed.
+        They are committed together. Raises UnknownTaskError or InvalidPayloadError, with a fault by
+        index for each, or as ``check_room`` does. Then nothing was changed.
         """
         known = self._registry.by_name
         unknown = ((index, wanted) for index, wanted in enumerate(submissions) if wanted.task not in known)
         faults = few((f"[{index}].task", self._not_known(wanted)) for index, wanted in unknown)
         if faults:
             raise UnknownTaskError(faults)
+        tasks = [known[submission.task] for submission in submissions]
+        faults = few(_misfits(tasks, submissions))
+        if faults:
+            raise InvalidPayloadError(faults)
         active, count = self._active, len(submissions)
         payload_bytes = sum(len(submission.payload) for submission in submissions)
         self.check_room(count, payload_bytes)
-        tasks = [known[submission.task] for submission in submissions]
         first = self._board.open_many(
             [
                 EMPTY if active.changes.unseen else SCHEDULED if submission.delay else QUEUED
@@ -132,8 +138,8 @@ class Admission:
     def resubmit(self, status: Status, saved: Saved | None, now: float, key: Key | None = None) -> int:
         """Accept a failed job as a new one and return its number.
 
-        ``saved`` is the journal's copy of it. Raises NotFailedError, PayloadGoneError, or as
-        ``check_room`` does. Then nothing was changed.
+        ``saved`` is the journal's copy of it. Raises NotFailedError, PayloadGoneError,
+        InvalidPayloadError, or as ``check_room`` does. Then nothing was changed.
         """
         if status.state != State.FAILED:
             raise NotFailedError
@@ -141,6 +147,9 @@ class Admission:
         if old is None:
             raise PayloadGoneError
         self.check_room(1, len(old.payload))
+        if old.task.payload_type is not None:
+            # The task may have changed since.
+            old.task.payload_type.check(old.payload)
         active, board = self._active, self._board
         row = board.row(status.sequence)
         if row < 0:
@@ -190,3 +199,15 @@ class Admission:
         """Return how many unfinished jobs have to end to free that much of their payloads."""
         mean_bytes = self._active.queue.payload_bytes / max(len(self._active), 1)
         return min(ceil(payload_bytes / max(mean_bytes, 1.0)), self._active.queue.size)
+
+
+def _misfits(tasks: Sequence[Task], submissions: Sequence[Submission]) -> Iterator[tuple[str, str]]:
+    """Yield (place, fault) for each payload of a batch that does not fit its task."""
+    for index, (task, submission) in enumerate(zip(tasks, submissions, strict=True)):
+        if task.payload_type is None:
+            continue
+        try:
+            task.payload_type.check(submission.payload)
+        except InvalidPayloadError as error:
+            for place, fault in error.faults:
+                yield f"[{index}].{place}", fault

@@ -323,12 +323,14 @@ class Durable:
             attempt = board.attempt(board.at(job.sequence))
             if now >= job.deadline:
                 active.jobs[job.sequence] = job
+                active.stats.unfinished[job.task.index] += 1
                 active.end(job, State.FAILED, now, Result(PAST_DEADLINE), Reason.DEADLINE)
             elif state in (State.SCHEDULED, State.RETRYING):
                 active.let_wait(job, max(due - now, 1e-6), now)
             elif state == State.RUNNING and attempt > job.terms.retries + DEATHS_MOST:
                 text = f"was running when the server died, and {attempt} attempts were begun"
                 active.jobs[job.sequence] = job
+                active.stats.unfinished[job.task.index] += 1
                 active.end(job, State.FAILED, now, Result(text), Reason.CRASHED)
             else:
                 active.let_wait(job, 0.0, now)

@@ -36,13 +36,14 @@ from headway.core.local import deploy
 from headway.core.local.active import Active
 from headway.core.local.admission import Admission
 from headway.core.local.at_once import AtOnce
+from headway.core.local.catalogue import catalogue
 from headway.core.local.reading import Reading
 from headway.core.local.uncommitted import Committed, Read, Then
 from headway.core.local.waiters import BatchFinished, Finished
 from headway.core.retry_after.promises import Promises
 from headway.core.slices import in_slices
 from headway.core.stats import Counts, JournalCounts, ProcessCounts, WorkerCounts
-from headway.core.status import BatchStatus, Status
+from headway.core.status import BatchStatus, Status, TaskStatus
 from headway.core.tasks.registry import Registry
 from headway.core.tasks.result import JSON, Result
 from headway.core.work.watchdog import Watchdog
@@ -167,6 +168,10 @@ class LocalEngine:
     def list_batch(self, batch: BatchStatus) -> Sequence[tuple[bytes, int]]:
         """Return (id, state) of the jobs of a batch, as Engine says."""
         return self.batches.jobs(batch, time.monotonic())
+
+    def tasks(self) -> list[TaskStatus]:
+        """Return the declared tasks, as Engine says."""
+        return catalogue(self.config, self.registry, self.active)
 
     def result(self, status: Status) -> Soon[Result | None]:
         """Return the result of a finished job, from the disk if it is only there."""

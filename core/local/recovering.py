@@ -65,6 +65,10 @@ class Recovering:
         """Refuse."""
         self._refuse()
 
+    def tasks(self) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
     def result(self, status: Status) -> NoReturn:
         """Refuse."""
         self._refuse()

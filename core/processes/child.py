@@ -32,15 +32,15 @@ from io import BufferedReader, TextIOWrapper
 from types import FrameType
 from typing import Literal
 
-import msgspec
 from headway.core import forks, records
-from headway.core.errors import ConfigError
+from headway.core.errors import ConfigError, InvalidPayloadError
 from headway.core.processes import frames, messages
 from headway.core.processes.messages import LEAVE_S, Broken, Call, Done, Failed, Progress, Ready
 from headway.core.processes.sender import Sender, ToServer
 from headway.core.task import Task
 from headway.core.tasks.context import Context
 from headway.core.tasks.failure import failure
+from headway.core.tasks.payloads import decode_at_once
 from headway.core.tasks.registry import REGISTRY, load
 from headway.core.tasks.result import OCTETS, ResultError, encode
 from headway.core.tasks.retry import Retry
@@ -54,8 +54,6 @@ NICENESS = 5
 
 _PR_SET_PDEATHSIG = 1
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-
-_decode = msgspec.json.Decoder().decode
 
 
 def main(modules: list[str], result_bytes: int, log_level: int, read_fd: int, write_fd: int) -> None:
@@ -141,7 +139,8 @@ def _run(
             raise LookupError(
                 f"the worker process has no task {call.task!r}. If its modules have changed, restart the server"
             )
-        arguments = [_decode(payload), context] if task.takes_context else [_decode(payload)]
+        value = decode_at_once(payload, task.payload_type)
+        arguments = [value, context] if task.takes_context else [value]
         try:
             # In a context of its own: a variable that one job sets is not there for the next.
             value = Variables().run(task.function, *arguments)
@@ -162,7 +161,19 @@ def _run(
 
 def _failed(number: int, error: BaseException, task: Task | None, memory_bytes: int) -> Failed:
     told = failure(error, () if task is None else task.retry_on)
-    fault: Literal["task", "retry", "result"] = "result" if isinstance(error, ResultError) else "task"
+    fault: Literal["task", "retry", "result", "payload"] = "task"
+    if isinstance(error, ResultError):
+        fault = "result"
+    elif isinstance(error, InvalidPayloadError):
+        return Failed(
+            number,
+            memory_bytes,
+            error=str(error),
+            traceback="",
+            fault="payload",
+            may_retry=False,
+            retry_delay=None,
+        )
     # A Retry with a delay that is no delay is a fault of the task.
     if isinstance(error, Retry) and told.may_retry:
         fault = "retry"

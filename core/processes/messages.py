@@ -74,13 +74,16 @@ class Done(Message, frozen=True, tag=True):
 
 
 class Failed(Message, frozen=True, tag=True):
-    """The task of this call raised ``error``: a ``fault`` of its own, a Retry, or a ResultError."""
+    """The task of this call raised ``error``: a ``fault`` of its own, a Retry, or a ResultError.
+
+    Or it was not called, because its payload does not fit.
+    """
 
     number: int
     memory_bytes: int
     error: str
     traceback: str
-    fault: Literal["task", "retry", "result"]
+    fault: Literal["task", "retry", "result", "payload"]
     # Whether the task is retried after such an error, and in how many seconds if it gave a delay.
     may_retry: bool
     retry_delay: float | None

@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from headway.core.config import Config
+from headway.core.errors import InvalidPayloadError
 from headway.core.processes.messages import LEAVE_S, Call, Done, Log
 from headway.core.processes.process import CrashedError, Process, Reply
 from headway.core.task import Lane, Task
@@ -162,7 +163,8 @@ class Processes:
 
         ``begun`` is called once the run has a process, ``report`` now and then, both on the loop.
         Raises Retry if the task raised that, FailedError if it raised anything else, ResultError if
-        its return value is no result, and CrashedError if its process died.
+        its return value is no result, InvalidPayloadError if the payload does not fit it, and
+        CrashedError if its process died.
         """
         self._number = number = self._number + 1
         call = Call(number, task, len(payload), job_id, attempt)
@@ -176,6 +178,8 @@ class Processes:
             return None if body is None else Result(body, said.media_type)
         if said.fault == "retry":
             raise Retry(said.retry_delay)
+        if said.fault == "payload":
+            raise InvalidPayloadError([("", said.error)])
         if said.fault == "result":
             raise ResultError(said.error)
         raise FailedError(said.error, said.traceback, said.may_retry, said.retry_delay)

@@ -113,6 +113,11 @@ class Estimate:
         """Return the mean run time of the tasks of a line, or of all if none of it has ended."""
         return self._flows[line].mean or self._all.mean
 
+    def median(self, task: int) -> float:
+        """Return the median of the kept run times of a task, 0.0 if none is known."""
+        kept = self._runs[task].kept
+        return kept[len(kept) // 2] if kept else 0.0
+
     def began(self, task: int, now: float, sequence: int = 0) -> None:
         """A job has begun."""
         self._flows[self._line_of[task]].moved = now

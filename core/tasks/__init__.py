@@ -1,7 +1,8 @@
 """Tasks: the functions that a user declares, and the values that go in and come out.
 
-In reading order: ``registry`` has ``@task`` and the functions that it declares, ``context`` is the
-second argument of such a function and ``retry`` the exception that asks for another attempt.
+In reading order: ``registry`` has ``@task`` and the functions that it declares, ``signature`` reads
+how each is called. ``context`` is the second argument of such a function and ``retry`` the
+exception that asks for another attempt.
 ``payloads`` decodes the argument of a task, ``encoding`` and ``result`` encode its return value,
 and ``failure`` describes its exceptions.
 """

@@ -1,8 +1,8 @@
 """Tasks: the functions that jobs name, and their options.
 
 ``@task`` registers a function under a name when its module is imported. A coroutine function runs
-on the event loop, a plain function in a thread or in a process. A function takes the payload and,
-if it has a second parameter, a Context.
+on the event loop, a plain function in a thread or in a process. ``signature`` reads how it is
+called.
 """
 
 from __future__ import annotations
@@ -13,21 +13,18 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import partial
-from typing import Annotated, Any, Literal, TypeVar, get_args, overload
+from typing import Annotated, Any, Literal, TypeVar, overload
 
 import msgspec
 from headway.core.errors import ConfigError, TaskError
 from headway.core.faults import faults
-from headway.core.task import DEADLINE_LONGEST_S, RETRIES_MOST, Lane, Task
-from headway.core.tasks.context import Context
+from headway.core.task import DEADLINE_LONGEST_S, RETRIES_MOST, Task
+from headway.core.tasks.signature import place, signature
 from msgspec import Meta
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
 TASKS_MOST = 1 << 16
-# The context as an annotation that cannot be evaluated.
-CONTEXT_WRITTEN = {"Context", "headway.Context", "Context | None", "headway.Context | None"}
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,53 +51,39 @@ class Registry:
 
     def add(self, function: object, options: Options) -> None:
         """Register ``function``. Raises TaskError, which names it, if it cannot be a task."""
-        if not callable(function) or inspect.isclass(function):
-            raise TaskError(f"@task: {function!r} is not a function")
         if isinstance(function, staticmethod):
             function = function.__func__
-        name = getattr(function, "__name__", "") if options.name is None else options.name
-        where = f"task {name!r} ({_place(function)})"
+        if isinstance(function, classmethod):
+            raise TaskError(f"@task: {function!r} has no class yet. Declare it below the class: task(Class.method)")
+        if not callable(function) or inspect.isclass(function):
+            raise TaskError(f"@task: {function!r} is not a function. A class can have one: task(Class().method)")
+        name = getattr(function, "__name__", None) if options.name is None else options.name
+        if name is None:
+            raise TaskError(f"@task: {function!r} has no name of its own. Give it one: task(name='…')")
+        where = f"task {name!r} ({place(function)})"
         for field, fault in faults(Options, msgspec.structs.asdict(options) | {"name": name}):
             raise TaskError(f"{where}: {field}={fault}")
         if name in self.by_name:
-            raise TaskError(f"{where}: the name is taken by {_place(self.by_name[name].function)}")
+            raise TaskError(f"{where}: the name is taken by {place(self.by_name[name].function)}")
         if len(self.tasks) == TASKS_MOST:
             raise TaskError(f"{where}: there are {TASKS_MOST} tasks already, the most that is allowed")
+        called = signature(function, options.run_in, where)
         task = Task(
             name,
             function,
-            lane=_lane(function, options.run_in, where),
-            takes_context=_takes_context(function, where),
+            lane=called.lane,
+            takes_context=called.takes_context,
             index=len(self.tasks),
             timeout_s=options.timeout,
             retries=options.retries,
             retry_on=_exceptions(options.retry_on, where),
             deadline_s=options.deadline,
             max_concurrent=options.max_concurrent,
+            payload_type=called.payload_type,
+            description=called.description,
         )
         self.by_name[name] = task
         self.tasks.append(task)
-
-
-def _code_of(function: Callable[..., object]) -> Callable[..., object]:
-    """Return the function behind ``function``: that of a partial, an object's ``__call__``."""
-    while not inspect.isroutine(function) or isinstance(function, staticmethod):
-        if isinstance(function, partial):
-            function = function.func
-        elif isinstance(function, staticmethod):
-            function = function.__func__
-        else:
-            return function.__call__  # type: ignore[no-any-return,operator]  # an object
-    return function
-
-
-def _lane(function: Callable[..., object], run_in: str | None, where: str) -> Lane | None:
-    """Return the lane that ``function`` runs in, None if config.yaml decides."""
-    if not inspect.iscoroutinefunction(_code_of(function)):
-        return None if run_in is None else Lane(run_in)
-    if run_in is not None:
-        raise TaskError(f"{where}: run_in={run_in!r} is for plain functions: a coroutine runs on the loop")
-    return Lane.LOOP
 
 
 def _exceptions(retry_on: Any, where: str) -> tuple[type[BaseException], ...]:
@@ -109,46 +92,6 @@ def _exceptions(retry_on: Any, where: str) -> tuple[type[BaseException], ...]:
         if not (inspect.isclass(kind) and issubclass(kind, BaseException)):
             raise TaskError(f"{where}: retry_on={kind!r} is not allowed: expected exception classes")
     return kinds
-
-
-def _takes_context(function: Callable[..., object], where: str) -> bool:
-    code = _code_of(function)
-    if inspect.isasyncgenfunction(code) or inspect.isgeneratorfunction(code):
-        raise TaskError(f"{where}: a generator cannot be a task: return the whole result")
-    parameters = _parameters(function, where)
-    required = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    if not positional or len(required) > 2 or any(p.kind is p.KEYWORD_ONLY for p in required):
-        raise TaskError(f"{where}: takes (payload) or (payload, context)")
-    if any(_is_context(p) for p in parameters if p is not positional[0] and p not in positional[1:2]):
-        raise TaskError(f"{where}: takes (payload) or (payload, context): the context comes second, by position")
-    return len(required) == 2 or (len(positional) > 1 and _is_context(positional[1]))
-
-
-def _parameters(function: Callable[..., object], where: str) -> list[inspect.Parameter]:
-    try:
-        signature = inspect.signature(function, eval_str=True)
-    except Exception:  # noqa: BLE001 — its annotations may raise anything
-        try:
-            signature = inspect.signature(function)
-        except (TypeError, ValueError) as error:
-            raise TaskError(f"{where}: its parameters cannot be read: {error}") from None
-    return list(signature.parameters.values())
-
-
-def _is_context(parameter: inspect.Parameter) -> bool:
-    """Whether a parameter is for the Context by its name or annotation, whatever its default."""
-    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-        return False
-    annotation = parameter.annotation
-    if parameter.name == "context" or annotation is Context or Context in get_args(annotation):
-        return True
-    return isinstance(annotation, str) and annotation in CONTEXT_WRITTEN
-
-
-def _place(function: Callable[..., object]) -> str:
-    code = getattr(inspect.unwrap(function), "__code__", None)
-    return f"{code.co_filename}:{code.co_firstlineno}" if code else repr(function)
 
 
 # The registry of @task, and of the server.

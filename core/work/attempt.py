@@ -130,8 +130,11 @@ class Attempt:
         try:
             if self._lane is LOOP:
                 workers.begun(self, job)
-                short = len(job.payload) <= payloads.SHORT_BYTES
-                payload = payloads.decode(job.payload) if short else await payloads.decode_on_loop(job.payload)
+                kind = job.task.payload_type
+                if len(job.payload) <= payloads.SHORT_BYTES:
+                    payload = payloads.decode(job.payload, kind)
+                else:
+                    payload = await payloads.decode_on_loop(job.payload, kind)
                 try:
                     value = await job.task.function(*self._arguments(job, payload))
                 finally:
@@ -163,7 +166,7 @@ class Attempt:
         """Do in a thread everything that takes time."""
         try:
             try:
-                value = job.task.function(*self._arguments(job, payloads.decode(job.payload)))
+                value = job.task.function(*self._arguments(job, payloads.decode(job.payload, job.task.payload_type)))
             finally:
                 if forks.forked:
                     forks.end()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 import msgspec
+from headway.core.errors import InvalidPayloadError
 from headway.core.job import Job, Reason, State
 from headway.core.processes.pool import FailedError
 from headway.core.processes.process import CrashedError
@@ -34,7 +35,7 @@ class Outcome(msgspec.Struct, gc=False):
         """Write the one line of a failed attempt. Its record has all four values as attributes."""
         if not log.isEnabledFor(logging.WARNING):
             return
-        reason = self.reason.name.lower()
+        reason = self.reason.text
         record = log.makeRecord(
             log.name,
             logging.WARNING,
@@ -73,6 +74,8 @@ def failed(error: BaseException, retry_on: tuple[type[BaseException], ...]) -> O
     """Return the outcome of an attempt that raised ``error``. It keeps only text of ``error``."""
     if isinstance(error, CrashedError):
         return Outcome(State.FAILED, Reason.CRASHED, error=cut(str(error)), traceback=cut_traceback(error.stack))
+    if isinstance(error, InvalidPayloadError):
+        return Outcome(State.FAILED, Reason.INVALID_PAYLOAD, error=cut(str(error)), may_retry=False)
     if isinstance(error, FailedError):
         # The process has cut its texts.
         told = Failure(str(error), error.traceback, error.may_retry, error.retry_delay)

@@ -14,18 +14,13 @@ from typing import Annotated, TypeVar
 
 import msgspec
 from headway.core.errors import InvalidError, MalformedError
-from headway.core.faults import allowed, faults, few
+from headway.core.faults import SHORT_BYTES, allowed, faults, few, is_short
 from headway.core.job import Submission
 from headway.core.status import COUNT_MOST
 from msgspec import Meta
 
 Faults = Iterator[tuple[str, str]]
 Content = TypeVar("Content")
-
-# Content up to this length and this number of values is decoded again if it is wrong, in less than
-# a millisecond.
-SHORT_BYTES = 64 * 1024
-VALUES_MOST = 4000
 
 # Content with each digit as 0 and each E as e has one of FAR in it if a number is too large for a
 # float: one with an exponent of three digits, or with so many digits that a shorter exponent is
@@ -121,7 +116,7 @@ def _is_near(number: bytes) -> bool:
 def _members(body: bytes) -> object:
     """Return short content decoded, None for longer. Raises MalformedError if it is no JSON."""
     try:
-        if len(body) > SHORT_BYTES or sum(map(body.count, (b",", b"[", b"{"))) > VALUES_MOST:
+        if not is_short(body):
             msgspec.json.decode(body, type=msgspec.Raw)
             return None
         return msgspec.json.decode(body)

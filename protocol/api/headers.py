@@ -14,7 +14,7 @@ from headway.protocol.http.clock import Clock, http_date
 from headway.protocol.http.responses import JSON, PROBLEM, STATUS_LINES
 
 NAMES = [state.name.lower() for state in State]
-REASONS = [reason.name.lower() for reason in Reason]
+REASONS = [reason.text for reason in Reason]
 # The end of a job or batch without success, as the title of its problem document tells it.
 ENDED: dict[int, str] = {State.FAILED: "failed", State.CANCELLED: "was cancelled", State.EXPIRED: "has expired"}
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from headway.protocol.api import batches, health, jobs, submissions
+from headway.protocol.api import batches, health, jobs, submissions, tasks
 from headway.protocol.api.service import Service
 from headway.protocol.http.problems import Refusal
 from headway.protocol.http.request import Request
@@ -45,6 +45,8 @@ def find(target: bytes) -> tuple[Route, bytes]:
             return PARTS[part], job_id
     elif path.startswith(b"/batches/"):
         return BATCH, path[9:]
+    elif path.startswith(b"/tasks/") and b"/" not in path[7:]:
+        return TASK, path[7:]
     raise Refusal("not-found", "there is no such route: docs/protocol.md lists them")
 
 
@@ -64,6 +66,7 @@ def answer_for(route: Route, method: bytes) -> Answerer:
 
 JOB = Route("/jobs/{id}", limited=True, GET=jobs.job, PUT=submissions.put, DELETE=jobs.delete)
 BATCH = Route("/batches/{id}", limited=True, GET=batches.batch, DELETE=batches.delete)
+TASK = Route("/tasks/{name}", limited=True, GET=tasks.task)
 PARTS = {
     b"result": Route("/jobs/{id}/result", limited=True, GET=jobs.result),
     b"retry": Route("/jobs/{id}/retry", limited=True, POST=submissions.retry),
@@ -73,10 +76,11 @@ FIXED = {
     for route in (
         Route("/jobs", limited=True, GET=jobs.listing, POST=submissions.submit),
         Route("/batches", limited=True, POST=batches.submit),
+        Route("/tasks", limited=True, GET=tasks.listing),
         Route("/healthz", GET=health.healthz),
         Route("/readyz", GET=health.readyz),
         Route("/stats", limited=True, GET=health.stats),
         Route("/metrics", limited=True, GET=health.exposition),
     )
 }
-ROUTES = (JOB, BATCH, *PARTS.values(), *FIXED.values())
+ROUTES = (JOB, BATCH, TASK, *PARTS.values(), *FIXED.values())

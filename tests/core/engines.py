@@ -104,7 +104,7 @@ def triple(payload: int) -> int:
     return 3 * payload
 
 
-async def broken(payload: str) -> None:
+async def broken(payload: object) -> None:
     raise ValueError(payload)
 
 

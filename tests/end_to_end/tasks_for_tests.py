@@ -9,10 +9,12 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import count as count_up
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import uvloop
 
 import headway
@@ -41,7 +43,7 @@ async def give(payload: Any) -> Any:
 
 
 @headway.task(retries=3)
-async def stubborn_failure(payload: str) -> None:
+async def stubborn_failure(payload: object) -> None:
     """Fail, as often as it is tried."""
     raise ValueError(payload)
 
@@ -56,7 +58,7 @@ async def note(payload: dict[str, Any]) -> int:
 
 
 @headway.task
-async def until_file(path: str) -> str:
+async def until_file(path: Any) -> Any:
     """Wait for a file."""
     while not os.access(path, os.F_OK):  # noqa: ASYNC110 — another process makes the file
         await asyncio.sleep(POLL_S)
@@ -225,7 +227,7 @@ async def cancel_all(_: object) -> int:
 
 
 @headway.task
-async def with_children(path: str) -> str:
+async def with_children(path: str) -> Any:
     """Wait for a file with tasks of its own."""
     return (await asyncio.gather(asyncio.wait_for(until_file(path), 30), asyncio.sleep(0.1, "")))[0]
 
@@ -262,3 +264,27 @@ async def keep_all_threads(path: str) -> None:
 
 
 _kept: list[asyncio.Task[None]] = []
+
+
+class Page(msgspec.Struct, forbid_unknown_fields=True):
+    """A page of a book."""
+
+    size: int
+
+
+@dataclass
+class Book:
+    """Pages."""
+
+    pages: list[Page]
+
+
+@headway.task(max_concurrent=7)
+async def scan(book: Book) -> list[Page]:
+    """Return the pages, a size larger."""
+    return [Page(page.size + 1) for page in book.pages]
+
+
+@headway.task(name="with / and é")
+async def with_an_odd_name(_: object) -> None:
+    """Do nothing."""

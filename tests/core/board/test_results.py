@@ -9,13 +9,16 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from enum import Enum
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import orjson
+import pydantic
 import pytest
 from headway.core.board.board import Board
 from headway.core.board.results import ENTRY_BYTES, Results
@@ -69,7 +72,9 @@ def test_a_result_brings_its_media_type_and_text_is_utf_8() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [object(), {1: {2}}, "\ud800", float, lambda: 0], ids=["object", "set", "surrogate", "class", "function"]
+    "value",
+    [object(), {(1, 2): 3}, "\ud800", float, lambda: 0, [Decimal("NaN")], {"a": {object()}}, (n for n in [1])],
+    ids=["object", "key", "surrogate", "class", "function", "decimal", "in a set", "generator"],
 )
 def test_what_is_not_json_is_refused_with_its_type(value: object) -> None:
     with pytest.raises(ResultError, match="not JSON"):
@@ -197,6 +202,94 @@ def test_slices_are_the_json_that_one_go_would_make(value: object) -> None:
         assert result.body == orjson.dumps(value)
 
 
+class Leaf(msgspec.Struct, rename="camel", omit_defaults=True, tag="leaf"):
+    """A Struct with everything that changes its JSON."""
+
+    first_name: str
+    cells: object = None
+    more: list[Any] = []
+    count: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class Pair(msgspec.Struct, array_like=True):
+    """A Struct that is an array in JSON."""
+
+    left: object
+    right: object = 7
+
+
+small = st.one_of(st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.text("a\u00e9\n", max_size=40))
+of_msgspec = st.recursive(
+    small,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=8),
+        st.lists(inner, max_size=8).map(tuple),
+        st.sampled_from([Decimal("1.10"), b"\x00\xff", timedelta(days=1), UUID(int=7), frozenset({7}), {"x"}]),
+        st.dictionaries(st.text("ab", max_size=9) | st.integers(0, 99), inner, max_size=8),
+        st.builds(Leaf, st.text("ab", max_size=40), inner, st.lists(inner, max_size=3)),
+        st.builds(Pair, inner, inner),
+    ),
+    max_leaves=60,
+)
+
+
+@given(of_msgspec.filter(lambda value: value is not None and not isinstance(value, bytes)))
+def test_other_types_are_the_json_of_msgspec_whole_and_in_slices(value: object) -> None:
+    whole = asyncio.run(encode_both_ways(value))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encoding, "SLICE_WEIGHT", 64)
+        results = whole + asyncio.run(encode_both_ways(value))
+    for result in results:
+        assert result is not None
+        assert result.body == msgspec.json.encode(value)
+
+
+def test_a_deque_is_an_array() -> None:
+    result = encode(deque([1, 2]), 1000)
+    assert result is not None
+    assert result.body == b"[1,2]"
+
+
+class Model(pydantic.BaseModel):
+    """A model, and another one inside of it."""
+
+    name: str = pydantic.Field(default="x" * 40, serialization_alias="called")
+    mean: float = 1.5
+    when: datetime = datetime(2026, 11, 29, tzinfo=UTC)
+    inner: "Model | None" = None
+
+
+class Numbers(pydantic.RootModel[list[float]]):
+    """A model that is an array in JSON."""
+
+
+@pytest.mark.parametrize("value", [Model(), Model(inner=Model()), Numbers([1.5] * 40)])
+@pytest.mark.parametrize("weight", [64, 1 << 16])
+def test_models_of_pydantic_are_as_they_dump_themselves(
+    value: pydantic.BaseModel, weight: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoding, "SLICE_WEIGHT", weight)
+    body = orjson.dumps(value.model_dump(mode="json"))
+    for around in (lambda model: model, lambda model: [model], lambda model: {"a": (model, "y" * 40)}):
+        for result in asyncio.run(encode_both_ways(around(value))):
+            assert result is not None
+            assert body in result.body
+            assert (result.body == body) == (around(value) is value)
+
+
+class WrongModel(pydantic.BaseModel):
+    """A model that cannot be dumped."""
+
+    @pydantic.model_serializer
+    def _dump(self) -> str:
+        raise RuntimeError("no dump\nof it")
+
+
+def test_a_model_that_cannot_be_dumped_is_refused() -> None:
+    with pytest.raises(ResultError, match=r"returned WrongModel, which is not JSON: .*no dump"):
+        encode(WrongModel(), 1000)
+
+
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize(
     ("wrapped", "place"),
@@ -207,8 +300,12 @@ def test_slices_are_the_json_that_one_go_would_make(value: object) -> None:
         (lambda number: Row("a", 1, [number]), "at /cells/0$"),
         (lambda number: [None] * 9000 + [number], "at /9000$"),
         (lambda number: {"a/b": ["x" * 70_000, {"~": [number]}]}, "at /a~1b/1/~0/0$"),
+        (lambda number: Leaf("a", [{number}]), "at /cells/0/0$"),
+        (lambda number: Pair(1, Leaf("x" * 70_000, {7: number})), "at /1/cells/7$"),
+        (lambda number: [Model(mean=number)], "at /0/mean$"),
+        (lambda number: Numbers([1.0] * 9000 + [number]), "at /9000$"),
     ],
-    ids=["bare", "object", "array", "dataclass", "slices", "deep"],
+    ids=["bare", "object", "array", "dataclass", "slices", "deep", "struct", "deep struct", "model", "root model"],
 )
 def test_a_number_that_json_does_not_have_is_refused_with_its_place(
     number: float, wrapped: Callable[[float], object], place: str

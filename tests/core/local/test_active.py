@@ -114,17 +114,17 @@ async def engine_of(
         await engine.active.stop()
 
 
-async def nap(seconds: float) -> float:
+async def nap(seconds: Any) -> Any:
     await asyncio.sleep(seconds)
     return seconds
 
 
-async def fail(seconds: float) -> None:
+async def fail(seconds: Any) -> None:
     await asyncio.sleep(seconds)
     raise ValueError(seconds)
 
 
-async def ask_again(seconds: float) -> None:
+async def ask_again(seconds: Any) -> None:
     raise Retry(seconds)
 
 

@@ -24,6 +24,7 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "peek_batch": (b"1",),
     "list_jobs": (State.RUNNING, 0, 10),
     "list_batch": (BATCH,),
+    "tasks": (),
     "result": (STATUS,),
     "wait": (STATUS, 1.0),
     "wait_batch": (BATCH, 1.0),

@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from headway.core.tasks.retry import Retry
 
 import headway
@@ -63,6 +64,18 @@ def look_and_set(payload: str) -> list[str]:
     SEEN.set(payload)
     decimal.getcontext().prec = 3
     return seen
+
+
+class Photo(msgspec.Struct):
+    """A payload with a type."""
+
+    size: int
+
+
+@headway.task
+def typed(photo: Photo) -> Photo:
+    """Return the payload in a Struct again."""
+    return Photo(photo.size + 1)
 
 
 @headway.task

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import uvloop
+from headway.core.errors import InvalidPayloadError
 from headway.core.processes.pool import FailedError, Processes
 from headway.core.processes.process import CrashedError
 from headway.core.tasks.result import Result, ResultError
@@ -192,6 +193,19 @@ def test_what_is_no_result_what_is_to_be_tried_again_and_what_is_no_task() -> No
             assert retry.value.delay == 2.5
             with pytest.raises(FailedError, match="has no task 'unheard of'"):
                 await ask(processes, "unheard of")
+            assert processes.restarts == 0
+
+    run(test)
+
+
+def test_a_payload_is_decoded_as_the_type_where_it_is_used() -> None:
+    async def test() -> None:
+        async with pool(1) as processes:
+            assert await ask(processes, "typed", {"size": 3}) == {"size": 4}
+            # It fitted when it was submitted: the task has changed.
+            with pytest.raises(InvalidPayloadError, match=r"^payload\.size: Expected `int`, got `str`$"):
+                await ask(processes, "typed", {"size": "x"})
+            assert await ask(processes, "typed", {"size": 4}) == {"size": 5}
             assert processes.restarts == 0
 
     run(test)

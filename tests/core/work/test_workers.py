@@ -129,12 +129,12 @@ async def with_workers(count: int, *tasks: Callable[..., Any]) -> AsyncIterator[
         await engine.workers.stop()
 
 
-async def nap(seconds: float) -> float:
+async def nap(seconds: Any) -> Any:
     await asyncio.sleep(seconds)
     return seconds
 
 
-def block(seconds: float) -> float:
+def block(seconds: Any) -> Any:
     time.sleep(seconds)
     return seconds
 

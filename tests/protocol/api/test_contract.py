@@ -170,7 +170,7 @@ def test_a_limit_is_exact(start: Start, setting: str, value: int, text: str, sen
 
 def test_a_submission_that_says_nothing_has_the_defaults(one_worker: Server, gate: Gate) -> None:
     quoted("5 if left out")
-    quoted("any JSON value, given to the task as it is; `null` if left out")
+    quoted("any JSON value; `null` if left out")
     one_worker.wait_for(one_worker.submit("until_file", gate.path), "running")
     plain = one_worker.ask(post(b'{"task":"give"}'))["location"]
     one_worker.posted.append(plain)

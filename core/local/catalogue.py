@@ -1,0 +1,38 @@
+"""The catalogue: each declared task with its options and the counts of its jobs."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from headway.core.config import Config
+from headway.core.job import State
+from headway.core.local.active import Active
+from headway.core.status import TaskStatus
+from headway.core.task import Lane, Task
+from headway.core.tasks.registry import Registry
+
+
+def catalogue(config: Config, registry: Registry, active: Active) -> list[TaskStatus]:
+    """Return the tasks in the order of their declaration."""
+    running = Counter(attempt.job.task.index for attempt in active.workers.attempts if attempt.job is not None)
+    return [_status(config, task, active, running[task.index]) for task in registry.tasks]
+
+
+def _status(config: Config, task: Task, active: Active, running: int) -> TaskStatus:
+    ended = active.stats.ended[task.index]
+    return TaskStatus(
+        name=task.name,
+        description=task.description,
+        schema={} if task.payload_type is None else task.payload_type.schema,
+        timeout_s=task.timeout_s or config.jobs.timeout,
+        deadline_s=task.deadline_s,
+        retries=config.jobs.retries if task.retries is None else task.retries,
+        max_concurrent=task.max_concurrent,
+        run_in=(task.lane or Lane(config.jobs.run_in)).value,
+        unfinished=active.stats.unfinished[task.index],
+        running=running,
+        succeeded=ended[State.SUCCEEDED],
+        failed=ended[State.FAILED],
+        cancelled=ended[State.CANCELLED],
+        run_median_s=active.estimate.median(task.index),
+    )

@@ -1,0 +1,68 @@
+"""The declared tasks: ``GET /tasks`` and ``GET /tasks/{name}``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import unquote_to_bytes
+
+import orjson
+from headway.core.status import TaskStatus
+from headway.protocol.api.service import Service, once_known
+from headway.protocol.http.problems import Refusal
+from headway.protocol.http.request import Request
+from headway.protocol.http.responses import JSON, STATUS_LINES, Answer, Held, bodiless, complete
+
+# A route for people, too.
+FORM = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+
+
+def listing(service: Service, request: Request, _: bytes) -> Answer | Held:
+    """GET /tasks: all tasks, with what each takes and how its jobs have ended."""
+    return once_known(
+        service.engine.tasks(),
+        lambda tasks: _answer(service, request, {"tasks": [members_of(task) for task in tasks]}),
+    )
+
+
+def task(service: Service, request: Request, name: bytes) -> Answer | Held:
+    """GET /tasks/{name}: one of them."""
+    wanted = unquote_to_bytes(name).decode(errors="replace")
+    return once_known(service.engine.tasks(), lambda tasks: _answer(service, request, members_of(_find(tasks, wanted))))
+
+
+def _find(tasks: Sequence[TaskStatus], name: str) -> TaskStatus:
+    for found in tasks:
+        if found.name == name:
+            return found
+    raise Refusal("not-found", "no module declares a task of this name: GET /tasks lists them")
+
+
+def _answer(service: Service, request: Request, members: dict[str, object]) -> bytes:
+    head = STATUS_LINES[200] + service.clock.fields
+    if request.method == b"HEAD":
+        return bodiless(head, JSON)
+    return complete(head, JSON, orjson.dumps(members, option=FORM), bodiless=False)
+
+
+def members_of(task: TaskStatus) -> dict[str, object]:
+    """Return the members of a task's document. Times in seconds."""
+    return {
+        "name": task.name,
+        "description": task.description,
+        "schema": task.schema,
+        "options": {
+            "timeout": task.timeout_s,
+            "deadline": task.deadline_s,
+            "retries": task.retries,
+            "max_concurrent": task.max_concurrent,
+            "run_in": task.run_in,
+        },
+        "counts": {
+            "unfinished": task.unfinished,
+            "running": task.running,
+            "succeeded": task.succeeded,
+            "failed": task.failed,
+            "cancelled": task.cancelled,
+        },
+        "run_median_seconds": round(task.run_median_s, 6),
+    }
