@@ -92,6 +92,16 @@ class Page(msgspec.Struct, gc=False):
     after: int | None
 
 
+class Accepts(msgspec.Struct, gc=False):
+    """The content that a task accepts."""
+
+    # Whether JSON is decoded for it, and whether it takes other content as it is.
+    json: bool
+    content: bool
+    # None: limits.body_bytes.
+    body_bytes: int | None
+
+
 class PolledRows(Protocol):
     """The columns of the board that a poll reads, by row (core/board/rows.py)."""
 
@@ -164,6 +174,9 @@ class Engine(Protocol):
 
     def tasks(self) -> Soon[Sequence[TaskStatus]]:
         """Return the declared tasks, with the counts of their jobs."""
+
+    def accepts(self, task: str) -> Accepts | None:
+        """Return the content that a task accepts, None for an unknown task."""
 
     def result(self, status: Status) -> Soon[Result | None]:
         """Return the result of a finished job, or the error of a failed one, or None if it is not kept."""

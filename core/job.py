@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 from math import inf
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 from headway.core.task import DEADLINE_LONGEST_S, RETRIES_MOST, Task
@@ -74,6 +74,15 @@ class Submission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout: Annotated[float, Meta(gt=0, le=86_400)] | None = None
     deadline: Annotated[float, Meta(gt=0, le=DEADLINE_LONGEST_S)] | None = None
     retries: Annotated[int, Meta(ge=0, le=RETRIES_MOST)] | None = None
+    # No member of the JSON: see ContentSubmission.
+    media_type: ClassVar[str] = ""
+
+
+class ContentSubmission(Submission, frozen=True):
+    """A submission of content as it is, with its media type."""
+
+    payload: msgspec.Raw | bytes = b""  # type: ignore[assignment]
+    media_type: str = ""  # type: ignore[misc]
 
 
 class Terms(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -88,6 +97,8 @@ class Terms(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     retries: int
     # From the submission to the end of the last attempt. None: no end.
     deadline_s: float | None = None
+    # Of a payload that is content as it is. Empty: JSON.
+    media_type: str = ""
 
     @classmethod
     def of(cls, submission: Submission, task: Task, timeout_s: float, retries: int) -> Terms:
@@ -100,6 +111,7 @@ class Terms(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
             submission.timeout or task.timeout_s or timeout_s,
             retries if own is None else own,
             submission.deadline or task.deadline_s,
+            submission.media_type,
         )
 
     def end(self, submitted: float) -> float:
@@ -117,7 +129,7 @@ class Job(msgspec.Struct, gc=False):
 
     sequence: int
     task: Task
-    # JSON, as the client sent it.
+    # JSON or content, as the client sent it.
     payload: bytes
     terms: Terms
     # The time at which the job fails in any state, of time.monotonic. Infinity: never.

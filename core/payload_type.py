@@ -14,9 +14,10 @@ import dataclasses
 import re
 import sys
 from collections.abc import Callable
-from typing import Any, get_args, get_type_hints
+from typing import Any, NoReturn, get_args, get_type_hints
 
 import msgspec
+from headway.core.body import Body
 from headway.core.errors import InvalidPayloadError
 from headway.core.faults import few, is_short
 from headway.core.misfits import is_typed_dict, line, misfit_of, misfits
@@ -59,7 +60,7 @@ class PayloadType:
         self._faults_of = faults_of
 
     def check(self, payload: bytes | msgspec.Raw) -> None:
-        """Raise InvalidPayloadError, with the place of each fault, if ``payload`` does not fit."""
+        """Raise InvalidPayloadError, with the place of each fault, if a payload of JSON does not fit."""
         if not self.firsts:
             self.decode(payload)
         elif memoryview(payload)[0] not in self.firsts and (begin := _begin(payload)) not in self.firsts:
@@ -75,11 +76,25 @@ class PayloadType:
             raise InvalidPayloadError(self._faults_of(bytes(payload), error)) from None
 
 
+def _no_json(_: bytes | msgspec.Raw) -> NoReturn:
+    raise ValueError
+
+
+# The type of a task that takes content as it is, and no JSON.
+BODY = PayloadType(
+    {"$comment": "content of any media type: POST /tasks/{name}/jobs"},
+    _no_json,
+    lambda *_: [(PLACE, "this task takes content as it is: POST it to /tasks/{name}/jobs")],
+)
+
+
 def payload_type(annotation: Any) -> PayloadType | None:
     """Return the type that ``annotation`` means, None if it allows anything.
 
     Raises TypeError, with one line, if JSON cannot be checked against it.
     """
+    if annotation is Body:
+        return BODY
     try:
         if _is_pydantic(annotation):
             return _of_pydantic(annotation)

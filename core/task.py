@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Any
 
 import msgspec
-from headway.core.payload_type import PayloadType
+from headway.core.payload_type import BODY, PayloadType
 
 DEADLINE_LONGEST_S = 60 * 86_400
 RETRIES_MOST = 1000
@@ -42,5 +42,17 @@ class Task(msgspec.Struct, frozen=True, eq=False):
     max_concurrent: int | None = None
     # The type of its payloads. None: they may be anything.
     payload_type: PayloadType | None = None
+    # Bytes of content that a job of it may have. None: limits.body_bytes.
+    body_bytes: int | None = None
     # The first line of the function's docstring.
     description: str = ""
+
+    @property
+    def takes_json(self) -> bool:
+        """Whether JSON is decoded for the function."""
+        return self.payload_type is not BODY
+
+    @property
+    def takes_content(self) -> bool:
+        """Whether the function accepts content that is no JSON."""
+        return self.payload_type is None or self.payload_type is BODY

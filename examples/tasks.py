@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import csv
 import io
 import statistics
@@ -39,15 +38,14 @@ async def fail(payload: dict[str, str] | None) -> None:
     raise RuntimeError((payload or {}).get("message", "this task always fails"))
 
 
-@headway.task(timeout=30)
-def thumbnail(payload: dict[str, Any]) -> headway.Result:
-    """Scale an image: ``{"image": base64, "width": 128}`` to a JPEG at most that wide and high."""
+@headway.task(timeout=30, body_bytes=20_000_000)
+def thumbnail(photo: headway.Body) -> headway.Result:
+    """Scale an image to a JPEG that is at most 128 pixels wide and high."""
     from PIL import Image
 
-    width = int(payload.get("width", 128))
-    with Image.open(io.BytesIO(base64.b64decode(payload["image"]))) as image:
+    with Image.open(io.BytesIO(photo.data)) as image:
         small = image.convert("RGB")
-        small.thumbnail((width, width))
+        small.thumbnail((128, 128))
     out = io.BytesIO()
     small.save(out, "JPEG", quality=85)
     return headway.Result(out.getvalue(), "image/jpeg")

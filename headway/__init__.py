@@ -1,8 +1,8 @@
 """Headway, a job server: POST a job, get 202 and a URL, read its state off a HEAD.
 
 Names for a task module: ``task`` declares a task. ``Context`` answers its questions about the
-attempt. ``Result`` is its return value if that is not JSON. ``Retry`` is the error that asks for
-another attempt.
+attempt. ``Body`` is a payload, and ``Result`` a return value, that is not JSON. ``Retry`` is the
+error that asks for another attempt.
 """
 
 import os
@@ -15,6 +15,7 @@ if not os.path.isdir(os.path.join(os.path.dirname(__file__), "core")):
     __path__.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 if TYPE_CHECKING:
+    from headway.core.body import Body
     from headway.core.tasks.context import Context
     from headway.core.tasks.registry import task
     from headway.core.tasks.result import Result
@@ -22,11 +23,17 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["Context", "Result", "Retry", "task"]
+__all__ = ["Body", "Context", "Result", "Retry", "task"]
 
 # The module of each name. A name is imported at its first use: all of them take 25 ms, and neither
 # ``headway --help`` nor the journal's writer uses one.
-HOMES = {"Context": "context", "Result": "result", "Retry": "retry", "task": "registry"}
+HOMES = {
+    "Body": "body",
+    "Context": "tasks.context",
+    "Result": "tasks.result",
+    "Retry": "tasks.retry",
+    "task": "tasks.registry",
+}
 
 
 def __getattr__(name: str) -> object:
@@ -39,6 +46,6 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    found: object = getattr(import_module(f"headway.core.tasks.{HOMES[name]}"), name)
+    found: object = getattr(import_module(f"headway.core.{HOMES[name]}"), name)
     globals()[name] = found
     return found

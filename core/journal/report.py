@@ -74,7 +74,7 @@ def export(path: Path, out: BinaryIO) -> int:
                 line: dict[str, object] = {"id": job_id} | saved._asdict() | names | _terms(saved)
                 del line["terms"]
                 if saved.payload is not None:
-                    line["payload"] = orjson.Fragment(saved.payload)
+                    line["payload"] = _content(decode_terms(saved.terms).media_type, saved.payload)
                 if saved.size is not None:
                     line["result"] = _shown(connection, saved.sequence)
                 out.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
@@ -100,7 +100,16 @@ def _shown(connection: apsw.Connection, sequence: int) -> dict[str, object] | No
     media, body = found
     if media == "application/json":
         return {"media_type": media, "json": orjson.Fragment(body)}
+    return _shown_content(media, body)
+
+
+def _content(media_type: str, payload: bytes) -> object:
+    """Return a payload: JSON as it is, and other content by its media type."""
+    return _shown_content(media_type, payload) if media_type else orjson.Fragment(payload)
+
+
+def _shown_content(media_type: str, body: bytes) -> dict[str, object]:
     try:
-        return {"media_type": media, "text": body.decode()}
+        return {"media_type": media_type, "text": body.decode()}
     except UnicodeDecodeError:
-        return {"media_type": media, "hex": body.hex()}
+        return {"media_type": media_type, "hex": body.hex()}

@@ -17,7 +17,7 @@ from subprocess import TimeoutExpired
 from headway.core import forks
 from headway.core.journal.messages import READ_BYTES, Frames, FromWriter, ToWriter, decode_from_writer
 from headway.core.journal.schema import Sync
-from headway.core.processes.frames import frame
+from headway.core.processes.frames import parts
 from headway.core.processes.spawn import how_it_ended, start
 
 # Signals on which the server acts, and the writer does not.
@@ -79,8 +79,9 @@ class WriterLink:
         """
         if self._write_fd < 0:
             return
-        self._unsent.append(memoryview(frame(message)))
-        if len(self._unsent) == 1:
+        sending = bool(self._unsent)
+        self._unsent.extend(map(memoryview, parts(message)))
+        if not sending:
             self._write()
 
     def kill(self) -> None:

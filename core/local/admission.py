@@ -26,6 +26,7 @@ from headway.core.local.active import Active
 from headway.core.retry_after.estimate import SUCCESSOR_S
 from headway.core.status import Status
 from headway.core.task import Task
+from headway.core.tasks.payloads import check
 from headway.core.tasks.registry import Registry
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Admission:
         if task is None:
             raise UnknownTaskError([("task", self._not_known(submission))])
         if task.payload_type is not None:
-            task.payload_type.check(submission.payload)
+            check(submission.payload, task.payload_type, submission.media_type)
         active = self._active
         queue, size_bytes = active.queue, len(submission.payload)
         if (
@@ -118,7 +119,8 @@ class Admission:
 
     def _job(self, sequence: int, task: Task, submission: Submission, now: float, batch: int = 0) -> Job:
         """Return the job of a submission that has its row."""
-        if submission.timeout is None and submission.retries is None and submission.deadline is None:
+        own = submission.retries is not None or submission.timeout is not None or submission.deadline is not None
+        if not (own or submission.media_type):
             terms = self._terms[task.index]
         else:
             jobs = self._active.config.jobs
@@ -149,7 +151,7 @@ class Admission:
         self.check_room(1, len(old.payload))
         if old.task.payload_type is not None:
             # The task may have changed since.
-            old.task.payload_type.check(old.payload)
+            check(old.payload, old.task.payload_type, old.terms.media_type)
         active, board = self._active, self._board
         row = board.row(status.sequence)
         if row < 0:

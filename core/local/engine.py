@@ -21,6 +21,7 @@ from headway.core.config import Config
 from headway.core.errors import JournalFullError
 from headway.core.ids import Ids
 from headway.core.interface import (
+    Accepts,
     Cancel,
     Cancelled,
     CancelledBatch,
@@ -172,6 +173,11 @@ class LocalEngine:
     def tasks(self) -> list[TaskStatus]:
         """Return the declared tasks, as Engine says."""
         return catalogue(self.config, self.registry, self.active)
+
+    def accepts(self, task: str) -> Accepts | None:
+        """Return the content that a task accepts, as Engine says."""
+        found = self.registry.by_name.get(task)
+        return None if found is None else Accepts(found.takes_json, found.takes_content, found.body_bytes)
 
     def result(self, status: Status) -> Soon[Result | None]:
         """Return the result of a finished job, from the disk if it is only there."""

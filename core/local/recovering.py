@@ -93,6 +93,10 @@ class Recovering:
         """Refuse."""
         self._refuse()
 
+    def accepts(self, task: str) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
     def submit(self, submission: Submission, key: Key | None = None) -> NoReturn:
         """Refuse."""
         self._refuse()

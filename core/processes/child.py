@@ -139,7 +139,7 @@ def _run(
             raise LookupError(
                 f"the worker process has no task {call.task!r}. If its modules have changed, restart the server"
             )
-        value = decode_at_once(payload, task.payload_type)
+        value = decode_at_once(payload, task.payload_type, call.media_type)
         arguments = [value, context] if task.takes_context else [value]
         try:
             # In a context of its own: a variable that one job sets is not there for the next.

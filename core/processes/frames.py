@@ -27,10 +27,12 @@ def frame(message: Message) -> bytes:
     return LENGTH.pack(len(body)) + body
 
 
-def parts(message: Message, raw: bytes) -> tuple[bytes, ...]:
-    """Return the parts to write for a message and ``raw`` after it.
-
-    It is one part if that costs no great copy.
-    """
-    whole = frame(message)
-    return (whole + raw,) if len(raw) < JOINED_BYTES else (whole, raw)
+def parts(message: Message, raw: bytes = b"") -> list[bytes]:
+    """Return the parts to write for a message and ``raw`` after it: few, without a copy of a long one."""
+    body = _encode(message)
+    head = LENGTH.pack(len(body))
+    if len(body) + len(raw) < JOINED_BYTES:
+        return [head + body + raw]
+    if len(body) < JOINED_BYTES:
+        return [head + body, raw]
+    return [head, body, raw] if raw else [head, body]

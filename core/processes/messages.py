@@ -34,7 +34,7 @@ class Call(Message, frozen=True, tag=True):
     """Run a task.
 
     ``number`` identifies the call in its pool. A payload of ``payload_bytes`` comes after the
-    frame.
+    frame: JSON, or content of ``media_type``.
     """
 
     number: int
@@ -42,6 +42,7 @@ class Call(Message, frozen=True, tag=True):
     payload_bytes: int
     job_id: str
     attempt: int
+    media_type: str = ""
 
 
 class Ready(Message, frozen=True, tag=True):

@@ -158,8 +158,11 @@ class Processes:
         *,
         report: Callable[[int], None],
         begun: Callable[[], object] = lambda: None,
+        media_type: str = "",
     ) -> Result | None:
         """Run a task in a process, waiting for one if none is idle, and return its result.
+
+        The payload is JSON, or content of ``media_type``.
 
         ``begun`` is called once the run has a process, ``report`` now and then, both on the loop.
         Raises Retry if the task raised that, FailedError if it raised anything else, ResultError if
@@ -167,7 +170,7 @@ class Processes:
         CrashedError if its process died.
         """
         self._number = number = self._number + 1
-        call = Call(number, task, len(payload), job_id, attempt)
+        call = Call(number, task, len(payload), job_id, attempt, media_type=media_type)
         answer: Reply | None = None
         while answer is None:
             process = await self._next()

@@ -34,7 +34,7 @@ class Sender:
         self._fd = fd
         # Frames, each with the raw bytes after it. A finalizer or a handler of signals may log
         # while its own thread sends. Then ``_sending`` is true, and that record is sent next.
-        self._unsent: deque[tuple[bytes, ...]] = deque()
+        self._unsent: deque[list[bytes]] = deque()
         self._sending = False
         self._lock = threading.RLock()
         # The latest report of a task that is not sent yet.

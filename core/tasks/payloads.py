@@ -25,7 +25,9 @@ from collections.abc import Generator
 from typing import Any
 
 import msgspec
-from headway.core.payload_type import PayloadType
+from headway.core.body import Body
+from headway.core.errors import InvalidPayloadError
+from headway.core.payload_type import BODY, PLACE, PayloadType
 from headway.core.slices import SHORT_SLICE_S, make, make_on_loop
 
 # Up to here a payload is decoded at once, in 4 ms at most.
@@ -66,11 +68,14 @@ class _Open:
         self.around = around
 
 
-def decode(payload: bytes, kind: PayloadType | None = None) -> object:
-    """Return the value of ``payload``. For threads: other threads run between two slices.
+def decode(payload: bytes, kind: PayloadType | None = None, media_type: str = "") -> object:
+    """Return the value of ``payload``: of JSON, or the Body of content of ``media_type``.
 
-    Raises InvalidPayloadError if it does not fit ``kind``.
+    For threads: other threads run between two slices. Raises InvalidPayloadError if it does not fit
+    ``kind``.
     """
+    if media_type:
+        return _body(payload, kind, media_type)
     if kind is not None:
         if kind.firsts == b"":
             return kind.decode(payload)
@@ -80,8 +85,10 @@ def decode(payload: bytes, kind: PayloadType | None = None) -> object:
     return make(slices(payload))
 
 
-def decode_at_once(payload: bytes, kind: PayloadType | None = None) -> object:
+def decode_at_once(payload: bytes, kind: PayloadType | None = None, media_type: str = "") -> object:
     """Return the value of ``payload``, as ``decode`` does. For a process in which nothing else runs."""
+    if media_type:
+        return _body(payload, kind, media_type)
     return _decode(payload) if kind is None else kind.decode(payload)
 
 
@@ -92,6 +99,20 @@ async def decode_on_loop(payload: bytes, kind: PayloadType | None = None) -> obj
             return kind.decode(payload)
         kind.check(payload)
     return await make_on_loop(slices(payload))
+
+
+def check(payload: bytes | msgspec.Raw, kind: PayloadType, media_type: str) -> None:
+    """Raise InvalidPayloadError if ``payload`` does not fit: JSON, or content of ``media_type``."""
+    if not media_type:
+        kind.check(payload)
+    elif kind is not BODY:
+        raise InvalidPayloadError([(PLACE, f"expected JSON, got {media_type}")])
+
+
+def _body(payload: bytes, kind: PayloadType | None, media_type: str) -> Body:
+    if kind is not None:
+        check(payload, kind, media_type)
+    return Body(payload, media_type)
 
 
 def slices(payload: bytes, piece_bytes: int = PIECE_BYTES) -> Generator[None, None, object]:

@@ -37,6 +37,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     retry_on: Any = Exception
     run_in: Literal["thread", "process"] | None = None
     max_concurrent: Annotated[int, Meta(ge=1, le=100_000)] | None = None
+    body_bytes: Annotated[int, Meta(ge=0, le=1 << 30)] | None = None
 
 
 class Registry:
@@ -80,6 +81,7 @@ class Registry:
             deadline_s=options.deadline,
             max_concurrent=options.max_concurrent,
             payload_type=called.payload_type,
+            body_bytes=options.body_bytes,
             description=called.description,
         )
         self.by_name[name] = task
@@ -110,6 +112,7 @@ def task(
     retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
     run_in: Literal["thread", "process"] | None = None,
     max_concurrent: int | None = None,
+    body_bytes: int | None = None,
 ) -> Callable[[Function], Function]: ...
 def task(function: Function | None = None, /, **options: Any) -> Function | Callable[[Function], Function]:
     """Declare a function to be a task, and return the function unchanged.
@@ -120,6 +123,7 @@ def task(function: Function | None = None, /, **options: Any) -> Function | Call
     ``retries``: attempts after the first, made after errors of the classes ``retry_on``.
     ``run_in``: the place of a plain function, ``"thread"`` or ``"process"``.
     ``max_concurrent``: how many of its jobs may run at once.
+    ``body_bytes``: bytes of content that ``POST /tasks/{name}/jobs`` takes for it.
     A submission may ask for other times and retries.
 
     Raises TaskError if the function cannot be a task or the name is taken.

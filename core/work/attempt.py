@@ -130,9 +130,9 @@ class Attempt:
         try:
             if self._lane is LOOP:
                 workers.begun(self, job)
-                kind = job.task.payload_type
-                if len(job.payload) <= payloads.SHORT_BYTES:
-                    payload = payloads.decode(job.payload, kind)
+                kind, media_type = job.task.payload_type, job.terms.media_type
+                if media_type or len(job.payload) <= payloads.SHORT_BYTES:
+                    payload = payloads.decode(job.payload, kind, media_type)
                 else:
                     payload = await payloads.decode_on_loop(job.payload, kind)
                 try:
@@ -166,7 +166,8 @@ class Attempt:
         """Do in a thread everything that takes time."""
         try:
             try:
-                value = job.task.function(*self._arguments(job, payloads.decode(job.payload, job.task.payload_type)))
+                payload = payloads.decode(job.payload, job.task.payload_type, job.terms.media_type)
+                value = job.task.function(*self._arguments(job, payload))
             finally:
                 if forks.forked:
                     forks.end()

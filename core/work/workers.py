@@ -138,6 +138,7 @@ class Workers:
             context.attempt,
             report=context.progress,
             begun=lambda: self.begun(attempt, job),
+            media_type=job.terms.media_type,
         )
 
     # From the beginning of an attempt to its end.

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 from headway.core.config import Config
 from headway.core.interface import Engine
-from headway.protocol.api import routes
+from headway.protocol.api import contents, routes
 from headway.protocol.api.polls import HEAD_JOB, ID, REST, TARGET, Polls
 from headway.protocol.api.routes import Route
 from headway.protocol.api.service import Service
 from headway.protocol.api.submissions import check_content
 from headway.protocol.http.connections import Connections
-from headway.protocol.http.request import SENDING, Request
+from headway.protocol.http.request import SENDING, ContentLimit, Request
 from headway.protocol.http.responses import Answer, Held
 from headway.protocol.http.round import ClientRead
 
@@ -56,12 +56,19 @@ class Api:
         route, job_id = routes.find(request.target)
         return BoundRoute(service, route, request.method, job_id)
 
+    def content_limit(self, request: Request) -> ContentLimit:
+        """Return the limit on the content of a request, as App says."""
+        return contents.content_limit(self.service, request) or request.limit
+
     def expect(self, request: Request) -> None:
         """Raise if the content of a request is not worth sending, as App says."""
-        route, _ = routes.find(request.target)
+        route, name = routes.find(request.target)
         routes.answer_for(route, request.method)
         if request.method in SENDING:
-            check_content(request)
+            if route is routes.CONTENTS:
+                contents.check(self.service, request, name)
+            else:
+                check_content(request)
             self.service.engine.check_room()
 
     def poll_rest(self, request: Request, data: bytes) -> bytes | None:

@@ -35,12 +35,19 @@ IN_NUMBERS, BEFORE_NUMBERS = b"-.0123456789", b"[,: \t\r\n"
 LOOKED_AT_MOST = 100
 
 _submission = msgspec.json.Decoder(Submission)
+_raw = msgspec.json.Decoder(msgspec.Raw)
 _batch = msgspec.json.Decoder(Annotated[list[Submission], Meta(min_length=1, max_length=COUNT_MOST)])
 
 
 def submission(body: bytes) -> Submission:
     """Return ``body`` as a submission. Raises MalformedError or InvalidError."""
     return _decoded(body, _submission, _faults)
+
+
+def payload(body: bytes) -> bytes:
+    """Return ``body``, checked to be JSON. Raises MalformedError."""
+    _decoded(body, _raw, lambda _: iter(()))
+    return body
 
 
 def batch(body: bytes) -> list[Submission]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Annotated, Literal
-from urllib.parse import parse_qsl
 
 import msgspec
 import orjson
@@ -15,6 +14,7 @@ from headway.core.interface import Cancel, Cancelled, Page
 from headway.core.job import State
 from headway.core.status import Status
 from headway.core.tasks.result import Result
+from headway.protocol.api import queries
 from headway.protocol.api.documents import ended_document, job_members, status_document
 from headway.protocol.api.headers import NAMES
 from headway.protocol.api.service import Service, later, once_known
@@ -34,9 +34,6 @@ from msgspec import Meta
 
 # Describes a job in an answer with further header lines.
 Tell = Callable[[Service, Request, Status, bytes], Answer | Held]
-
-# Most digits of a number in a query: those of SEQUENCE_LIMIT, and some more.
-DIGITS_MOST = 20
 
 
 def find(service: Service, name: bytes, then: Callable[[Status, bytes], Answer | Held]) -> Answer | Held:
@@ -140,17 +137,11 @@ class Query(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def _query(target: bytes) -> Query:
-    given = dict(parse_qsl(target.partition(b"?")[2].decode("latin-1"), keep_blank_values=True))
-    members = {name: _number(text) for name, text in given.items()}
+    members = queries.members(target)
     try:
         return msgspec.convert(members, Query)
     except (msgspec.ValidationError, OverflowError):
         raise InvalidError(few(faults(Query, members)) or [("state", "is required")]) from None
-
-
-def _number(text: str) -> int | str:
-    """Return ``text`` as a whole number, or unchanged if it is none or longer than any allowed."""
-    return int(text) if text.isdecimal() and text.isascii() and len(text) <= DIGITS_MOST else text
 
 
 def _result(service: Service, request: Request, status: Status, fields: bytes) -> Answer | Held:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from headway.protocol.api import batches, health, jobs, submissions, tasks
+from headway.protocol.api import batches, contents, health, jobs, submissions, tasks
 from headway.protocol.api.service import Service
 from headway.protocol.http.problems import Refusal
 from headway.protocol.http.request import Request
@@ -45,8 +45,12 @@ def find(target: bytes) -> tuple[Route, bytes]:
             return PARTS[part], job_id
     elif path.startswith(b"/batches/"):
         return BATCH, path[9:]
-    elif path.startswith(b"/tasks/") and b"/" not in path[7:]:
-        return TASK, path[7:]
+    elif path.startswith(b"/tasks/"):
+        name, slash, part = path[7:].partition(b"/")
+        if not slash:
+            return TASK, name
+        if part == b"jobs":
+            return CONTENTS, name
     raise Refusal("not-found", "there is no such route: docs/protocol.md lists them")
 
 
@@ -67,6 +71,7 @@ def answer_for(route: Route, method: bytes) -> Answerer:
 JOB = Route("/jobs/{id}", limited=True, GET=jobs.job, PUT=submissions.put, DELETE=jobs.delete)
 BATCH = Route("/batches/{id}", limited=True, GET=batches.batch, DELETE=batches.delete)
 TASK = Route("/tasks/{name}", limited=True, GET=tasks.task)
+CONTENTS = Route("/tasks/{name}/jobs", limited=True, POST=contents.submit)
 PARTS = {
     b"result": Route("/jobs/{id}/result", limited=True, GET=jobs.result),
     b"retry": Route("/jobs/{id}/retry", limited=True, POST=submissions.retry),
@@ -83,4 +88,4 @@ FIXED = {
         Route("/metrics", limited=True, GET=health.exposition),
     )
 }
-ROUTES = (JOB, BATCH, TASK, *PARTS.values(), *FIXED.values())
+ROUTES = (JOB, BATCH, TASK, CONTENTS, *PARTS.values(), *FIXED.values())

@@ -7,7 +7,7 @@ import re
 from headway.core import ids
 from headway.core.board.idempotency import Key
 from headway.core.errors import InvalidError
-from headway.core.interface import Submitted
+from headway.core.interface import Soon, Submitted
 from headway.core.job import State
 from headway.core.status import Status
 from headway.protocol.api import bodies
@@ -24,9 +24,18 @@ _KEY = re.compile(rb"[A-Za-z0-9._~-]{1,200}")
 
 def check_content(request: Request) -> None:
     """Raise Refusal if the content of a POST is not of the kind that the routes read."""
-    media_type = request.headers.get(b"content-type", b"")
-    if media_type != JSON and media_type.partition(b";")[0].strip().lower() != JSON:
+    if not is_json(request.headers.get(b"content-type", b"")):
         raise Refusal("media-type", "send Content-Type: application/json", fields=b"Accept: application/json\r\n")
+    check_coding(request)
+
+
+def is_json(media_type: bytes) -> bool:
+    """Whether a media type, which may have parameters, is that of JSON."""
+    return media_type == JSON or media_type.partition(b";")[0].strip().lower() == JSON
+
+
+def check_coding(request: Request) -> None:
+    """Raise Refusal if the content of a POST is encoded."""
     if b"content-encoding" in request.headers and request.headers[b"content-encoding"].lower() != b"identity":
         raise Refusal("media-type", "send the content as it is", fields=b"Accept-Encoding: identity\r\n")
 
@@ -36,12 +45,16 @@ def submit(service: Service, request: Request, _: bytes) -> Answer | Held:
     check_content(request)
     if b"idempotency-key" in request.headers:
         return _keyed(service, request, key_of(request))
-    taken = service.engine.submit(bodies.submission(request.body))
+    return taken(service, request, service.engine.submit(bodies.submission(request.body)))
+
+
+def taken(service: Service, request: Request, found: Soon[Submitted]) -> Answer | Held:
+    """Answer a submission without a key. With ``Prefer: wait`` answer when its job has finished."""
     if b"prefer" in request.headers:
-        return once_known(taken, lambda taken: _accepted(service, request, taken))
-    if isinstance(taken, Submitted):
-        return _created(service, taken.status)
-    return later(taken, lambda taken: _created(service, taken.status))
+        return once_known(found, lambda found: accepted(service, request, found))
+    if isinstance(found, Submitted):
+        return _created(service, found.status)
+    return later(found, lambda found: _created(service, found.status))
 
 
 def put(service: Service, request: Request, name: bytes) -> Answer | Held:
@@ -54,7 +67,7 @@ def _keyed(service: Service, request: Request, text: str) -> Answer | Held:
     key = Key.of(text, request.body)
     # Before the content is checked: it was valid when it came first.
     taken = service.engine.replay(key) or service.engine.submit(bodies.submission(request.body), key)
-    return once_known(taken, lambda taken: _accepted(service, request, taken))
+    return once_known(taken, lambda taken: accepted(service, request, taken))
 
 
 def key_of(request: Request) -> str:
@@ -79,7 +92,7 @@ def retry(service: Service, request: Request, name: bytes) -> Answer | Held:
         key = Key.of(key_of(request), name, b"retry")
         before = service.engine.replay(key)
         if before is not None:
-            return once_known(before, lambda taken: _accepted(service, request, taken))
+            return once_known(before, lambda taken: accepted(service, request, taken))
     return find(service, name, lambda status, _: _retried(service, request, status, key))
 
 
@@ -87,10 +100,10 @@ def _retried(service: Service, request: Request, status: Status, key: Key | None
     if status.state == State.EXPIRED:
         return with_document(service, status, service.heads.job(status))
     link = b'Link: </jobs/%b>; rel="prev"\r\n' % status.id
-    return once_known(service.engine.retry(status, key), lambda taken: _accepted(service, request, taken, link))
+    return once_known(service.engine.retry(status, key), lambda taken: accepted(service, request, taken, link))
 
 
-def _accepted(service: Service, request: Request, taken: Submitted, fields: bytes = b"") -> Answer | Held:
+def accepted(service: Service, request: Request, taken: Submitted, fields: bytes = b"") -> Answer | Held:
     """Answer that a job was taken. With ``Prefer: wait`` answer when it has finished."""
     status = taken.status
     if taken.replayed:

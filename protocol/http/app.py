@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-from headway.protocol.http.request import Request
+from headway.protocol.http.request import ContentLimit, Request
 from headway.protocol.http.responses import Answer, Held
 from headway.protocol.http.round import ClientRead
 
@@ -30,6 +30,9 @@ class App(Protocol):
 
     def bind(self, request: Request) -> Bound:
         """Return the route of a request. Raises Refusal for no route, or a client at its limit."""
+
+    def content_limit(self, request: Request) -> ContentLimit:
+        """Return the limit on the content of a request, whose head is known."""
 
     def expect(self, request: Request) -> None:
         """Raise Refusal or HeadwayError if the content of a request is not worth sending."""

@@ -47,7 +47,7 @@ class Connection(Answering):
 
     def __init__(self, shared: Connections) -> None:
         super().__init__(shared)
-        self._request = Request(shared.config.limits, self._expects, self._ready)
+        self._request = Request(shared.config.limits, shared.app.content_limit, self._expects, self._ready)
         self._in_head = self._in_body = False
         # The end of the bytes that the parser was fed since the last request was complete.
         self._begun = b""
@@ -228,7 +228,7 @@ class Connection(Answering):
         if request.version != "1.1" or not request.keep_alive or not request.headers.keys() <= PLAIN:
             return
         app = self.shared.app
-        if not app.may_repeat or len(data) > KNOWN_BYTES + self.shared.config.limits.body_bytes:
+        if not app.may_repeat or len(data) > KNOWN_BYTES + request.limit.most_bytes:
             return
         rest = app.poll_rest(request, data)
         if rest is not None and len(data) <= KNOWN_BYTES:

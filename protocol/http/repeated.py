@@ -37,7 +37,7 @@ class KnownHead:
         digits = head[at:].partition(b"\r")[0]
         if not digits.isdigit() or len(digits) > DIGITS_MOST or len(head) > KNOWN_BYTES:
             return None
-        if int(digits) != len(body) or len(body) > request.limits.body_bytes:
+        if int(digits) != len(body) or len(body) > request.limit.most_bytes:
             return None
         return cls(head[:at], head[at + len(digits) :] + end, request.copy(), bound)
 
@@ -49,4 +49,4 @@ class KnownHead:
         if end < 0 or not digits.isdigit() or not data.startswith(self.after, end):
             return None
         body = data[end + len(self.after) :]
-        return body if len(body) == int(digits) <= self.request.limits.body_bytes else None
+        return body if len(body) == int(digits) <= self.request.limit.most_bytes else None

@@ -13,6 +13,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from copy import copy
+from io import BytesIO
+from typing import NamedTuple
 
 from headway.core.config import LimitsSection
 from headway.core.errors import HeadwayError
@@ -68,16 +70,29 @@ _TAKEN = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"O
 VERSIONS = "this server speaks HTTP/1.1 and HTTP/1.0"
 
 
+class ContentLimit(NamedTuple):
+    """The most bytes of content, and the setting that says so."""
+
+    most_bytes: int
+    setting: str
+
+
 class Request:
-    """A client's request. ``expects`` is called for a head with an Expect, ``ready`` at its end."""
+    """A client's request.
+
+    ``limit_of`` is called for a head that content follows, ``expects`` for a head with an Expect,
+    ``ready`` at the end of a request.
+    """
 
     __slots__ = (
         "_content",
         "_expects",
         "_head_bytes",
         "_header_count",
+        "_limit_of",
         "_ready",
         "_trusted_host",
+        "_usual_limit",
         "allowance",
         "begun",
         "body",
@@ -85,6 +100,7 @@ class Request:
         "head_done",
         "headers",
         "keep_alive",
+        "limit",
         "limits",
         "method",
         "parser",
@@ -94,9 +110,15 @@ class Request:
     )
 
     def __init__(
-        self, limits: LimitsSection, expects: Callable[[Request], None], ready: Callable[[Request], None]
+        self,
+        limits: LimitsSection,
+        limit_of: Callable[[Request], ContentLimit],
+        expects: Callable[[Request], None],
+        ready: Callable[[Request], None],
     ) -> None:
         self.limits = limits
+        self._usual_limit = self.limit = ContentLimit(limits.body_bytes, "limits.body_bytes")
+        self._limit_of = limit_of
         self._expects = expects
         self._ready = ready
         self._trusted_host = b""
@@ -116,8 +138,8 @@ class Request:
         self.body = b""
         self.keep_alive = True
         self.version = "1.1"
-        # Bytes for as long as the content came in one piece.
-        self._content: bytes | bytearray = b""
+        # Bytes for as long as the content came in one piece. BytesIO gives them without a copy.
+        self._content: bytes | BytesIO = b""
         # Bytes of the content so far.
         self.body_bytes = 0
         self._head_bytes = 0
@@ -154,6 +176,7 @@ class Request:
         """A request line begins."""
         self.begun = True
         self.head_done = False
+        self.limit = self._usual_limit
         self.target = self.body = b""
         self.headers = {}
         self._head_bytes = self._header_count = 0
@@ -216,19 +239,20 @@ class Request:
     def on_body(self, piece: bytes) -> None:
         """Some or all of the content."""
         self.body_bytes += len(piece)
-        if self.body_bytes > self.limits.body_bytes:
+        if self.body_bytes > self.limit.most_bytes:
             raise self._too_large()
         if not self._content:
             self._content = piece
-        elif isinstance(self._content, bytearray):
-            self._content += piece
-        else:
-            self._content = bytearray(self._content) + piece
+            return
+        if isinstance(self._content, bytes):
+            first, self._content = self._content, BytesIO()
+            self._content.write(first)
+        self._content.write(piece)
 
     def on_message_complete(self) -> None:
         """The request is complete."""
         if self._content:
-            self.body = bytes(self._content)
+            self.body = self._content if isinstance(self._content, bytes) else self._content.getvalue()
             self._content = b""
             self.body_bytes = 0
         if b"upgrade" in self.headers and self.parser.should_upgrade():
@@ -275,16 +299,19 @@ class Request:
                 )
             if others:
                 raise Refusal("not-implemented", "the only Transfer-Encoding here is chunked", close=True)
-        elif length is None:
-            if self.method in SENDING:
-                raise Refusal("length-required", "send Content-Length or Transfer-Encoding: chunked", close=True)
-        elif int(length) > self.limits.body_bytes:
+        elif length is None and self.method in SENDING:
+            raise Refusal("length-required", "send Content-Length or Transfer-Encoding: chunked", close=True)
+        if self.method in SENDING:
+            self.limit = self._limit_of(self)
+        if length is not None and int(length) > self.limit.most_bytes:
             raise self._too_large()
         if self.method == b"HEAD" and (coding is not None or (length is not None and int(length))):
             raise Refusal("bad-request", "a HEAD request has no content", close=True)
 
     def _too_large(self) -> Refusal:
-        return Refusal("too-large", f"content has at most {self.limits.body_bytes} bytes", close=True)
+        limit = self.limit
+        detail = f"the content has at most {limit.most_bytes} bytes here ({limit.setting})"
+        return Refusal("too-large", detail, close=True)
 
 
 def normalized(target: bytes) -> bytes:

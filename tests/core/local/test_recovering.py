@@ -37,6 +37,7 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "cancel": (STATUS,),
     "cancel_batch": (BATCH,),
     "counts": (),
+    "accepts": ("task",),
     "start": (print,),
     "drain": (1.0,),
     "resume": (),

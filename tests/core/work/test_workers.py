@@ -49,6 +49,7 @@ class BusyProcesses(Processes):
         *,
         report: Callable[[int], None],
         begun: Callable[[], object] = lambda: None,
+        media_type: str = "",
     ) -> Result | None:
         await asyncio.sleep(BUSY_S)
         begun()

@@ -1,0 +1,22 @@
+"""The query of a request target, as members to be checked against a struct."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import parse_qsl
+
+# Longer numbers are over any limit, and stay text.
+_whole = re.compile(r"[0-9]{1,20}", re.ASCII).fullmatch
+_decimal = re.compile(r"[0-9]{1,20}\.[0-9]{1,20}", re.ASCII).fullmatch
+
+
+def members(target: bytes) -> dict[str, int | float | str]:
+    """Return the members of a query, numbers as such. Of members of one name the last counts."""
+    given = parse_qsl(target.partition(b"?")[2].decode("latin-1"), keep_blank_values=True)
+    return {name: _value(text) for name, text in given}
+
+
+def _value(text: str) -> int | float | str:
+    if _whole(text):
+        return int(text)
+    return float(text) if _decimal(text) else text
