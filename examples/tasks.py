@@ -33,7 +33,7 @@ async def echo(payload: Any) -> Any:
 
 
 @headway.task
-async def fail(payload: dict[str, str] | None) -> None:
+async def fail(payload: Any) -> None:
     """Raise an error, with the message of ``{"message": "…"}`` if it is sent."""
     raise RuntimeError((payload or {}).get("message", "this task always fails"))
 
