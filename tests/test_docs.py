@@ -223,3 +223,12 @@ def test_the_commands_of_a_page_print_what_it_shows(
     commands = [command.replace("localhost:8080", f"127.0.0.1:{port}") for command, _ in steps]
     for (command, shown), said in zip(steps, printed(commands, tmp_path), strict=True):
         assert masked(said) == masked(shown), command
+
+
+def test_the_tests_of_the_page_on_tests_pass(tmp_path: Path) -> None:
+    task, tests = blocks((ROOT / "docs/testing.md").read_text(), "python")
+    (tmp_path / "shop.py").write_text(task)
+    (tmp_path / "test_shop.py").write_text(tests)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-o", "addopts=", "test_shop.py"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert "2 passed" in ended.stdout, ended.stdout

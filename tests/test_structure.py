@@ -204,7 +204,10 @@ def names_of_types(path: Path) -> Iterator[str]:
 
 
 # Types of one name, and why.
-SHARED = {"Answer": "an answer in HTTP: bytes in the server, and what the simulator reads in them"}
+SHARED = {
+    "Server": "the server, and in headway.testing the one of a user's test",
+    "Answer": "an answer in HTTP: bytes in the server, and what the simulator reads in them",
+}
 
 
 def test_no_two_types_have_one_name() -> None:
