@@ -102,6 +102,16 @@ def test_the_protocol_sees_an_engine_by_its_interface(package: str) -> None:
     assert {name: found for name, found in wrong.items() if found} == {}
 
 
+def test_the_client_imports_nothing_else_of_ours() -> None:
+    """It is installed without the server, too."""
+    files = {path.name: ours(path) for path in (ROOT / "headway" / "client").glob("*.py")}
+    assert {name: sorted(found) for name, found in files.items() if not all(map(of_client, found))} == {}
+
+
+def of_client(name: str) -> bool:
+    return name.startswith("headway.client.")
+
+
 def modules() -> dict[str, set[str]]:
     """Each module of ours with those it imports when it is imported."""
     paths = {
@@ -125,7 +135,13 @@ def test_there_are_no_cycles() -> None:
 
 
 @pytest.mark.parametrize(
-    "folder", [*ALLOWED, *(f"core/{package}" for package in PACKAGES), *(f"protocol/{package}" for package in PROTOCOL)]
+    "folder",
+    [
+        *ALLOWED,
+        "headway/client",
+        *(f"core/{package}" for package in PACKAGES),
+        *(f"protocol/{package}" for package in PROTOCOL),
+    ],
 )
 def test_each_file_stands_in_the_reading_order_of_its_package(folder: str) -> None:
     order = ast.get_docstring(ast.parse((ROOT / folder / "__init__.py").read_text())) or ""

@@ -7,7 +7,7 @@ connections.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import suppress
 from itertools import islice
 from types import TracebackType
@@ -141,14 +141,14 @@ class AsyncClient:
         deadline: float | None = None,
         retries: int | None = None,
         window: int = MAP_WINDOW,
-    ) -> AsyncIterator[AsyncJob]:
+    ) -> AsyncGenerator[AsyncJob, None]:
         """Submit a job for each payload, and yield the jobs in the order of their completion.
 
         A job has its ``payload``, and ``result()`` returns its value or raises its error. At most
         ``window`` jobs are unfinished at once: payloads are taken as room comes.
         """
         left = iter(payloads)
-        size = max(min(MAP_PART, window), 1)
+        size = max(min(MAP_PART, window // 4), 1)
         ended: asyncio.Queue[asyncio.Task[AsyncJob]] = asyncio.Queue()
         waits: set[asyncio.Task[AsyncJob]] = set()
         more = True

@@ -145,7 +145,7 @@ class Client:
         ``window`` jobs are unfinished at once: payloads are taken as room comes.
         """
         left = iter(payloads)
-        size = max(min(MAP_PART, window), 1)
+        size = max(min(MAP_PART, window // 4), 1)
         pending: dict[str, Job] = {}
         more = True
         while more or pending:
