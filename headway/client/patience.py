@@ -58,5 +58,5 @@ class Patience:
 
     def _given_up(self, fault: str, response: Response | None) -> HeadwayError:
         if response is not None and answers.reason_of(response) == "queue-full":
-            return QueueFull(f"the queue was full for {self._seconds:g} s: {fault}")
-        return Unavailable(f"no useful answer for {self._seconds:g} s: {fault}")
+            return QueueFull(f"the queue is full, and patience={self._seconds:g} allows no further try: {fault}")
+        return Unavailable(f"no useful answer, and patience={self._seconds:g} allows no further try: {fault}")

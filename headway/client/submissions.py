@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, is_dataclass
 from datetime import date, time
 from decimal import Decimal
 from itertools import islice
-from typing import Any
+from typing import Any, TypedDict
 from urllib.parse import quote, urlencode
 from uuid import UUID, uuid4
 
@@ -19,6 +19,16 @@ JSON = "application/json"
 BYTES = "application/octet-stream"
 # An id or a key in the path of a job or batch.
 _ID = re.compile(r"[A-Za-z0-9._~-]{1,200}")
+
+
+class Options(TypedDict, total=False):
+    """The options of a job. Times are in seconds."""
+
+    priority: int | None
+    delay: float | None
+    timeout: float | None
+    deadline: float | None
+    retries: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +46,7 @@ class Submission:
 
     def options(self) -> dict[str, object]:
         """Return the options that are set."""
-        names = ("priority", "delay", "timeout", "deadline", "retries")
+        names = Options.__annotations__
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
     def members(self) -> dict[str, object]:

@@ -18,7 +18,7 @@ from headway.client.exchange import Lost, Pause, Response, Road, Send
 from headway.client.roads import MAP_PART, MAP_WINDOW, BatchHandle, Handle, Roads, media_type_of, value_of
 from headway.client.settings import lost, response, settings, timeout
 from headway.client.status import BatchStatus, Status
-from headway.client.submissions import BATCH_MOST, Submission, id_in, parts
+from headway.client.submissions import BATCH_MOST, Options, Submission, id_in, parts
 
 T = TypeVar("T")
 
@@ -86,7 +86,9 @@ class Client:
         Times are in seconds. Each call makes one job, however often it has to be sent. Calls with
         the same ``idempotency_key`` and content make one job together.
         """
-        submission = Submission(task, payload, priority, delay, timeout, deadline, retries)
+        submission = Submission(
+            task, payload, priority=priority, delay=delay, timeout=timeout, deadline=deadline, retries=retries
+        )
         return Job(self, self.run(self.roads.submit(submission, media_type, idempotency_key, patience)))
 
     def submit_many(
@@ -107,11 +109,11 @@ class Client:
         A call that ended in an error may have submitted some batches. The same call with the same
         ``idempotency_key`` submits the others.
         """
-        options = (priority, delay, timeout, deadline, retries)
+        options = Options(priority=priority, delay=delay, timeout=timeout, deadline=deadline, retries=retries)
         jobs: list[Job] = []
         for number, part in enumerate(parts(payloads, BATCH_MOST)):
             key = None if idempotency_key is None else f"{idempotency_key}.{number}"
-            submissions = [Submission(task, payload, *options) for payload in part]
+            submissions = [Submission(task, payload, **options) for payload in part]
             batch = self.submit_batch(submissions, idempotency_key=key, patience=patience)
             for job, payload in zip(batch.jobs, part, strict=True):
                 job.payload = payload

@@ -20,11 +20,11 @@ class Sent(NamedTuple):
 
 
 class Counted(httpx2.AsyncClient):
-    """Notes each request, and the most connections at once."""
+    """Notes each request, and the port of each connection."""
 
     def __init__(self) -> None:
         self.seen: list[Sent] = []
-        self.connections = 0
+        self.ports: set[int] = set()
         super().__init__(
             limits=httpx2.Limits(max_connections=MOST, max_keepalive_connections=MOST),
             event_hooks={"request": [self._note], "response": [self._count]},
@@ -34,8 +34,8 @@ class Counted(httpx2.AsyncClient):
     async def _note(self, request: httpx2.Request) -> None:
         self.seen.append(_sent(request))
 
-    async def _count(self, _: httpx2.Response) -> None:
-        self.connections = max(self.connections, len(self._transport._pool.connections))  # type: ignore[attr-defined]
+    async def _count(self, response: httpx2.Response) -> None:
+        self.ports.add(response.extensions["network_stream"].get_extra_info("client_addr")[1])
 
 
 class CountedInThreads(httpx2.Client):
