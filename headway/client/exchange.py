@@ -19,11 +19,16 @@ READ_TIMEOUT_S = 30.0
 
 
 class Lost(Exception):
-    """No answer came. ``lasting``: the error to raise, since none would come the next time either."""
+    """No answer came.
 
-    def __init__(self, fault: str, lasting: type[HeadwayError] | None = None) -> None:
+    ``lasting``: the error to raise, since none would come the next time either.
+    ``late``: the server was reached, and its answer did not come in time.
+    """
+
+    def __init__(self, fault: str, lasting: type[HeadwayError] | None = None, *, late: bool = False) -> None:
         super().__init__(fault)
         self.lasting = lasting
+        self.late = late
 
 
 class Event(Protocol):

@@ -66,10 +66,13 @@ class Roads:
 
     # Requests.
 
-    def exchange(self, send: Send, deadline: float = inf, patience_s: float | None = None) -> Road[Response]:
+    def exchange(
+        self, send: Send, deadline: float = inf, *, patience_s: float | None = None, late: str = "no answer yet"
+    ) -> Road[Response]:
         """Send until there is an answer about the request, and return it.
 
-        Raises Unavailable, QueueFull and NotHeadway, and TimedOut at ``deadline``.
+        Raises Unavailable, QueueFull and NotHeadway, and TimedOut at ``deadline``: with the text
+        ``late`` if the server was there and still held its answer back.
         """
         patience = Patience(self.patience_s if patience_s is None else patience_s, deadline)
         while True:
@@ -78,6 +81,8 @@ class Roads:
             except Lost as error:
                 if error.lasting is not None:
                     raise error.lasting(str(error)) from None
+                if error.late and time.monotonic() >= deadline:
+                    raise TimedOut(late) from None
                 yield from patience.pause(str(error))
             else:
                 if not answers.passes(response):
@@ -198,7 +203,8 @@ class Roads:
                     yield from self._look(deadline)
                 else:
                     hold_s = min(int(seconds), ceil(deadline - now)) if deadline < inf else int(seconds)
-                    status, told = yield from self._ask(place, path, hold_s, deadline)
+                    late = str(_timed_out(job, timeout))
+                    status, told = yield from self._ask(place, path, hold_s=hold_s, deadline=deadline, late=late)
                     if status.finished:
                         self.places.news(time.monotonic())
                         return status, told
@@ -206,16 +212,16 @@ class Roads:
         finally:
             self.places.leave(place)
 
-    def _ask(self, place: Place, path: str, hold_s: int, deadline: float) -> Road[tuple[Status, Response | None]]:
+    def _ask(
+        self, place: Place, path: str, *, hold_s: int, deadline: float, late: str
+    ) -> Road[tuple[Status, Response | None]]:
         """Ask for one job, and have the server wait for ``hold_s`` if that is not 0."""
         began = time.monotonic()
         if hold_s:
-            margin = min(READ_MARGIN_S, max(deadline - began - hold_s, 0.0) + EARLY_S)
-            headers = {"Prefer": f"wait={hold_s}"}
-            send = Send("GET", path, headers, read_timeout_s=hold_s + margin)
+            send = _holding(path, hold_s, deadline - began)
         else:
-            send = Send("HEAD", f"/jobs/{place.job_id}", read_timeout_s=min(READ_TIMEOUT_S, deadline - began + EARLY_S))
-        response = yield from self.exchange(send, deadline)
+            send = Send("HEAD", f"/jobs/{place.job_id}", read_timeout_s=min(READ_TIMEOUT_S, deadline - began))
+        response = yield from self.exchange(send, deadline, late=late)
         status = answers.status(response, place.job_id)
         if status.finished:
             return status, response if hold_s else None
@@ -283,17 +289,16 @@ class Roads:
         deadline = inf if timeout is None else time.monotonic() + timeout
         while True:
             began = time.monotonic()
-            hold_s = max(min(HOLD_S, ceil(deadline - began)) if deadline < inf else HOLD_S, 0)
-            margin = min(READ_MARGIN_S, max(deadline - began - hold_s, 0.0) + EARLY_S)
-            headers = {"Prefer": f"wait={hold_s}"}
-            send = Send("GET", f"/batches/{batch_id}", headers, read_timeout_s=hold_s + margin)
-            response = yield from self.exchange(send, deadline)
+            hold_s = max(min(HOLD_S, ceil(deadline - began)), 0) if deadline < inf else HOLD_S
+            send = _holding(f"/batches/{batch_id}", hold_s, deadline - began)
+            late = f"batch {batch_id} has jobs pending after {timeout} s"
+            response = yield from self.exchange(send, deadline, late=late)
             status = answers.batch(response, batch_id)
             if status.finished:
                 return status
             now = time.monotonic()
             if now >= deadline:
-                raise TimedOut(f"batch {batch_id} has {status.pending} jobs pending after {timeout:g} s")
+                raise TimedOut(late)
             if now - began < (answers.waited_s(response) or HOLD_S) - EARLY_S:
                 yield Pause(min(answers.told_s(response) or UNTOLD_S, deadline - now), event)
 
@@ -320,6 +325,13 @@ class Roads:
             pause = min(pause * GROWTH, LOOK_S)
 
 
+def _holding(path: str, hold_s: int, left_s: float) -> Send:
+    """Return a request that the server answers after ``hold_s`` at the latest, and not after ``left_s``."""
+    # Without any time left it answers at once.
+    read_timeout_s = min(hold_s + READ_MARGIN_S, left_s) if left_s > 0 else READ_TIMEOUT_S
+    return Send("GET", path, {"Prefer": f"wait={hold_s}"}, read_timeout_s=read_timeout_s)
+
+
 def value_of(response: Response) -> Any:
     """Return the result in an answer: a value if it is JSON, else bytes."""
     if media_type_of(response).partition(";")[0].strip().lower() == JSON:
@@ -343,4 +355,4 @@ def _handle(response: Response, about: str) -> Handle:
 
 
 def _timed_out(job: Handle, timeout: float | None) -> TimedOut:
-    return TimedOut(f"job {job.job_id} has not finished after {timeout:g} s, and goes on")
+    return TimedOut(f"job {job.job_id} has not finished after {timeout} s, and goes on")

@@ -84,4 +84,6 @@ def lost(error: httpx2.RequestError, url: str) -> Lost:
     if isinstance(error, httpx2.RemoteProtocolError) and not text.lower().startswith(ENDS):
         return Lost(f"{url} does not speak HTTP ({text}): is this a Headway?", NotHeadway)
     tls = "[SSL" in text or "certificate" in text.lower()
+    if isinstance(error, httpx2.ReadTimeout):
+        return Lost(f"{url} did not answer in time", late=True)
     return Lost(f"cannot reach {url}: {text}", Unavailable if tls else None)

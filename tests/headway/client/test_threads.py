@@ -41,9 +41,9 @@ def test_wait_returns_the_status(client: Client, gate: Gate) -> None:
     with pytest.raises(TimedOut, match=f"job {job.id} has not finished after 0 s, and goes on"):
         job.wait(timeout=0)
     began = time.monotonic()
-    with pytest.raises(TimeoutError):
+    with pytest.raises(TimeoutError, match=r"has not finished after 0\.3 s"):
         job.wait(timeout=0.3)
-    assert 0.29 < time.monotonic() - began < 2
+    assert 0.29 < time.monotonic() - began < 0.8
     gate.open()
     assert job.wait(timeout=10).state == "succeeded"
     assert job.wait(timeout=0).finished
@@ -226,7 +226,7 @@ def test_a_batch_is_all_or_none(client: Client, gate: Gate) -> None:
     batch = client.submit_batch([Submission("give", 1), Submission("until_file", gate.path, priority=9)])
     assert batch.jobs[0].result() == 1
     assert client.batch(batch.url).status().pending == 1
-    with pytest.raises(TimedOut, match="has 1 jobs pending"):
+    with pytest.raises(TimedOut, match=r"has jobs pending after 0\.1 s"):
         batch.wait(timeout=0.1)
     batch.cancel()
     status = batch.wait(timeout=10)
