@@ -37,6 +37,12 @@ class Event(Protocol):
     def set(self) -> None:
         """End the pause."""
 
+    def is_set(self) -> bool:
+        """Whether the next pause ends at once."""
+
+    def clear(self) -> None:
+        """Forget that it was set."""
+
 
 @dataclass(frozen=True, slots=True)
 class Send:

@@ -33,8 +33,8 @@ HOLD_S = 30
 ROTATE_S = 10
 # Seconds between two looks: while they find something, while they find nothing, and while they cost
 # too many requests.
-LOOK_S = 0.6
-LOOK_IDLE_S = 0.9
+LOOK_S = 0.5
+LOOK_IDLE_S = 0.7
 LOOK_THRIFTY_S = 3.0
 GROWTH = 1.5
 # Requests of looks for each job that has ended, beside the first few.
@@ -49,8 +49,8 @@ LISTS_FROM = 16
 # Pages of a list in one look, and the seconds without lists after more would have been needed.
 PAGES_MOST = 16
 WITHOUT_LISTS_S = 30.0
-# A job that the lists cover is asked for so long after its hint, and half of the hint more.
-GRACE_S = 2.0
+# Seconds between two requests for the first in the line, if the lists cover it.
+ASK_S = 1.0
 
 
 class Kind(Enum):
@@ -99,6 +99,7 @@ class Places:
         self._in_line: Counter[str | None] = Counter()
         self._looking = False
         self._looked = 0.0
+        self._asked = 0.0
         self._interval_s = LOOK_S
         # Since the line was empty: the last end of a job, how many have ended, the requests of looks.
         self._news = 0.0
@@ -131,8 +132,9 @@ class Places:
                 self._unqueue(place)
                 self._nudge()
                 return Kind.HOLD, ROTATE_S if self._first() else HOLD_S
-            alarm = self._alarm(place, now)
+            alarm = self._alarm(place, now, first)
             if now >= alarm:
+                self._asked = now
                 return Kind.ASK, 0.0
             if not first or self._looking or not self._worth_a_look(now):
                 return Kind.REST, alarm - now
@@ -233,7 +235,8 @@ class Places:
 
     def _queue(self, place: Place, now: float) -> None:
         if self._first() is None:
-            self._looked, self._news, self._interval_s = now, now, LOOK_S
+            self._looked = self._news = self._asked = now
+            self._interval_s = LOOK_S
             self._ended = self._spent = 0
         self._push(place)
         self._nudge(but=place)
@@ -269,11 +272,13 @@ class Places:
         if first is not None and first is not but:
             first.event.set()
 
-    def _alarm(self, place: Place, now: float) -> float:
+    def _alarm(self, place: Place, now: float, first: bool) -> float:
         """Return when a place asks for itself."""
         if place.batch_id is not None and self._in_line[place.batch_id] >= BATCH_FROM:
             return inf
-        return place.due + (GRACE_S + place.hint_s / 2 if self._lists(now) else 0.0)
+        if not self._lists(now):
+            return place.due
+        return max(place.due, self._asked + ASK_S) if first else inf
 
     def _single(self, item: tuple[float, int, Place]) -> bool:
         place = item[2]

@@ -146,7 +146,9 @@ class Roads:
     def cancel(self, job_id: str) -> Road[Status]:
         """Cancel a job, or forget the result of a finished one. Return its state after that."""
         response = yield from self.exchange(Send("DELETE", f"/jobs/{job_id}"))
-        return answers.status(response, job_id)
+        status = answers.status(response, job_id)
+        self.places.seen({job_id: status.state}, time.monotonic())
+        return status
 
     def cancel_batch(self, batch_id: str) -> Road[None]:
         """Cancel the jobs of a batch that have not finished."""
@@ -249,7 +251,9 @@ class Roads:
                 found += self.places.seen(states, time.monotonic())
             oldest = self.places.oldest(time.monotonic())
             if oldest is not None:
-                for state in ("succeeded", "failed"):
+                for state in ("succeeded", "failed", "cancelled"):
+                    if self.places.oldest(time.monotonic()) is None:
+                        break
                     seen, pages = yield from self._list(state, oldest, deadline)
                     found += seen
                     requests += pages

@@ -251,4 +251,4 @@ def test_lists_that_are_refused_are_done_without(serve: Serve) -> None:
             assert {status.state for status in await asyncio.gather(*(job.wait() for job in jobs))} == {"succeeded"}
 
     asyncio.run(run())
-    assert listed == 2
+    assert listed == 1
