@@ -10,7 +10,7 @@ class HeadwayError(Exception):
 
 
 class JobFailed(HeadwayError):
-    """The job failed. ``reason`` is ``error``, ``timeout``, ``crashed`` or ``deadline``."""
+    """The job failed. ``reason`` is ``error``, ``timeout``, ``crashed``, ``deadline`` or ``invalid-payload``."""
 
     def __init__(self, job_id: str, detail: str, reason: str, attempt: int) -> None:
         super().__init__(job_id, detail, reason, attempt)

@@ -31,15 +31,15 @@ from headway.client.status import FINISHED, Status
 # Seconds that the server is asked to wait, alone and while others are in the line.
 HOLD_S = 30
 ROTATE_S = 10
-# Seconds between two looks: while they find something, while they find nothing, and while they cost
+# Seconds from one look to the next: while they find something, while they find nothing, and while they cost
 # too many requests.
-LOOK_S = 0.5
-LOOK_IDLE_S = 0.7
+LOOK_S = 0.35
+LOOK_IDLE_S = 0.6
 LOOK_THRIFTY_S = 3.0
 GROWTH = 1.5
 # Requests of looks for each job that has ended, beside the first few.
 LOOK_SHARE = 0.5
-LOOK_FREE = 20
+LOOK_FREE = 40
 # After so many quiet seconds the interval may be a second, and up to LOOK_QUIET_S.
 QUIET = 8
 LOOK_QUIET_S = 10.0
@@ -50,7 +50,7 @@ LISTS_FROM = 16
 PAGES_MOST = 16
 WITHOUT_LISTS_S = 30.0
 # Seconds between two requests for the first in the line, if the lists cover it.
-ASK_S = 1.0
+ASK_S = 3.0
 
 
 class Kind(Enum):
@@ -69,14 +69,14 @@ class Kind(Enum):
 class Place:
     """A wait for one job."""
 
-    __slots__ = ("batch_id", "due", "ended", "error", "event", "hint_s", "item", "job_id", "slot")
+    __slots__ = ("asked", "batch_id", "due", "ended", "error", "event", "item", "job_id", "slot")
 
-    def __init__(self, job_id: str, batch_id: str | None, due: float, hint_s: float, event: Event) -> None:
+    def __init__(self, job_id: str, batch_id: str | None, due: float, event: Event) -> None:
         self.job_id = job_id
         self.batch_id = batch_id
-        # The time of the hint, of time.monotonic, and how many seconds ahead it was.
+        # The time of the hint, of time.monotonic, and whether it is later than that of the submission.
         self.due = due
-        self.hint_s = hint_s
+        self.asked = False
         self.event = event
         # A look tells the one or the other.
         self.ended: Status | None = None
@@ -97,6 +97,8 @@ class Places:
         self._by_id: dict[str, list[Place]] = {}
         # How many are in the line, by batch. Those of no batch are at None.
         self._in_line: Counter[str | None] = Counter()
+        # The last job that was told to be queued, and its hint.
+        self._queued_id, self._queued_due = "", 0.0
         self._looking = False
         self._looked = 0.0
         self._asked = 0.0
@@ -142,13 +144,16 @@ class Places:
             if now < look:
                 return Kind.REST, min(look, alarm) - now
             self._looking = True
+            self._looked = now
             return Kind.LOOK, 0.0
 
-    def told(self, place: Place, now: float, hint_s: float) -> None:
+    def told(self, place: Place, now: float, hint_s: float, *, queued: bool = False) -> None:
         """Take a place back into the line: its job has not finished, and has a new hint."""
         with self._lock:
             self._release(place)
-            place.due, place.hint_s = now + hint_s, hint_s
+            place.due, place.asked = now + hint_s, True
+            if queued:
+                self._queued_id, self._queued_due = place.job_id, place.due
             self._queue(place, now)
 
     def away(self, place: Place) -> None:
@@ -210,7 +215,6 @@ class Places:
         """End a look."""
         with self._lock:
             self._looking = False
-            self._looked = now
             self._spent += requests
             thrifty = self._spent > LOOK_SHARE * self._ended + LOOK_FREE
             if found and not thrifty:
@@ -262,9 +266,18 @@ class Places:
         self._nudge(but=place)
 
     def _first(self) -> Place | None:
-        while self._line and self._line[0][2].item is not self._line[0]:
-            heapq.heappop(self._line)
-        return self._line[0][2] if self._line else None
+        while self._line:
+            item = self._line[0]
+            place = item[2]
+            if place.item is not item:
+                heapq.heappop(self._line)
+            elif not place.asked and place.due < self._queued_due and place.job_id > self._queued_id:
+                place.due = self._queued_due
+                place.item = (place.due, next(self._numbers), place)
+                heapq.heapreplace(self._line, place.item)
+            else:
+                return place
+        return None
 
     def _nudge(self, but: Place | None = None) -> None:
         """Wake the first in the line, whose next step may be another one now."""

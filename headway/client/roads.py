@@ -43,9 +43,8 @@ class Handle(NamedTuple):
 
     job_id: str
     batch_id: str | None = None
-    # When to ask for it, of time.monotonic, and how many seconds ahead that was. Ask at once by default.
+    # When to ask for it, of time.monotonic. At once by default.
     due: float = 0.0
-    hint_s: float = 0.0
 
 
 class BatchHandle(NamedTuple):
@@ -189,7 +188,7 @@ class Roads:
                 return status, response
             raise _timed_out(job, timeout)
         now = time.monotonic()
-        place = Place(job.job_id, job.batch_id, job.due or now, job.hint_s, event)
+        place = Place(job.job_id, job.batch_id, job.due or now, event)
         self.places.enter(place, now)
         try:
             while place.ended is None:
@@ -233,7 +232,7 @@ class Roads:
             self.places.away(place)
             yield Pause(min(hint_s, max(deadline - now, 0.0)))
             now, hint_s = time.monotonic(), 0.0
-        self.places.told(place, now, hint_s)
+        self.places.told(place, now, hint_s, queued=status.state == "queued")
         return status, None
 
     # Looking at many.
@@ -354,8 +353,7 @@ def _handle(response: Response, about: str) -> Handle:
     _, slash, job_id = where.rpartition("/jobs/")
     if not slash or not job_id or "job-state" not in response.headers:
         raise answers.error(response, about)
-    hint_s = answers.told_s(response) or 0.0
-    return Handle(job_id, None, time.monotonic() + hint_s, hint_s)
+    return Handle(job_id, None, time.monotonic() + (answers.told_s(response) or 0.0))
 
 
 def _timed_out(job: Handle, timeout: float | None) -> TimedOut:

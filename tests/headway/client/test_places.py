@@ -12,7 +12,7 @@ from headway.client.places import HOLD_S, LOOK_S, ROTATE_S, Kind, Place, Places
 
 def entered(places: Places, count: int, *, batch_id: str | None = None, hint_s: float = 100.0) -> list[Place]:
     """Return places that have entered at 0, the first with the latest hint."""
-    found = [Place(f"{number:036x}", batch_id, hint_s - number, hint_s - number, Event()) for number in range(count)]
+    found = [Place(f"{number:036x}", batch_id, hint_s - number, Event()) for number in range(count)]
     for place in found:
         places.enter(place, 0.0)
     return found
@@ -57,6 +57,19 @@ def test_one_that_has_not_ended_makes_room_for_the_next() -> None:
     places.leave(line[0])
     assert line[1].event.is_set()
     assert held(places, line, 10.0) == [line[1]]
+
+
+def test_what_is_told_of_one_that_is_queued_holds_for_those_behind_it() -> None:
+    places = Places(1)
+    line = [Place(f"{number:036x}", None, 1.0, Event()) for number in range(4)]
+    for place in line:
+        places.enter(place, 0.0)
+    assert held(places, line) == [line[0]]
+    assert held(places, line) == []
+    # The second is asked for, and keeps its place before the third.
+    places.told(line[1], 2.0, 60.0, queued=True)
+    places.leave(line[0])
+    assert held(places, line, 2.0) == [line[1]]
 
 
 def test_one_place_looks_for_all_of_a_batch() -> None:
@@ -128,7 +141,7 @@ def test_an_error_ends_all_that_wait_in_the_line() -> None:
 def test_two_may_wait_for_one_job() -> None:
     places = Places(1)
     line = entered(places, 5, batch_id="b")
-    twin = Place(line[0].job_id, "b", 100.0, 100.0, Event())
+    twin = Place(line[0].job_id, "b", 100.0, Event())
     places.enter(twin, 0.0)
     held(places, [*line, twin])
     assert places.seen({twin.job_id: "cancelled"}, 1.0) == 2
