@@ -152,9 +152,10 @@ class Places:
         with self._lock:
             self._release(place)
             place.due, place.asked = now + hint_s, True
+            self._queue(place, now)
             if queued:
                 self._queued_id, self._queued_due = place.job_id, place.due
-            self._queue(place, now)
+                self._nudge(but=place)
 
     def away(self, place: Place) -> None:
         """Take a place out of the line or its slot until ``told``."""
@@ -194,6 +195,7 @@ class Places:
                 self._unqueue(place)
                 place.event.set()
             if ended:
+                self._nudge()
                 self._news = now
                 self._ended += len(ended)
             return len(ended)

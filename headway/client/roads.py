@@ -35,7 +35,7 @@ MAP_PART = 250
 # The first pause of a thread that waits for many jobs, in seconds.
 FIRST_PAUSE_S = 0.1
 # The longest rest of a place, in seconds.
-REST_MOST_S = 5.0
+REST_MOST_S = 1.0
 
 
 class Handle(NamedTuple):
