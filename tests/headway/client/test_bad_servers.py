@@ -137,7 +137,6 @@ def test_the_token_is_sent(serve: Serve) -> None:
 
 
 def test_raw_content_goes_to_the_route_of_its_task(serve: Serve) -> None:
-    """No live server has the route yet."""
     server, client = serve(lambda *_: ACCEPTED)
     client.submit("thumb nail", b"\xff\xd8", media_type="image/jpeg", priority=9, timeout=1.5)
     client.submit("count", "a,b", media_type="text/csv")

@@ -176,6 +176,16 @@ def test_typed_payloads_are_encoded(client: Client) -> None:
         client.submit("give", float("nan"))
 
 
+def test_content_is_a_payload_as_it_is(client: Client) -> None:
+    job = client.submit("give", '{"a": 1}', media_type="application/json", priority=9, idempotency_key="raw-1")
+    assert job.result() == {"a": 1}
+    again = client.submit("give", '{"a": 1}', media_type="application/json", priority=9, idempotency_key="raw-1")
+    assert again.id == job.id
+    assert client.submit("content", b"\xff\xd8", media_type="image/jpeg").raw_result() == (b"\xff\xd8", "image/jpeg")
+    with pytest.raises(Refused, match="no_such_task"):
+        client.submit("no_such_task", b"\xff\xd8", media_type="image/jpeg")
+
+
 def test_one_key_makes_one_job(client: Client, tmp_path: Path) -> None:
     payload = {"path": str(tmp_path / "notes"), "number": 1}
     first, second = (client.submit("note", payload, idempotency_key="order-1") for _ in range(2))
