@@ -2,7 +2,7 @@
 
 Names for a task module: ``task`` declares a task. ``Context`` answers its questions about the
 attempt. ``Body`` is a payload, and ``Result`` a return value, that is not JSON. ``Retry`` is the
-error that asks for another attempt.
+error that asks for another attempt. ``Client`` and ``AsyncClient`` submit jobs and wait for them.
 """
 
 import os
@@ -15,6 +15,8 @@ if not os.path.isdir(os.path.join(os.path.dirname(__file__), "core")):
     __path__.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 if TYPE_CHECKING:
+    from headway.client.coroutines import AsyncClient
+    from headway.client.threads import Client
     from headway.core.body import Body
     from headway.core.tasks.context import Context
     from headway.core.tasks.registry import task
@@ -23,16 +25,18 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["Body", "Context", "Result", "Retry", "task"]
+__all__ = ["AsyncClient", "Body", "Client", "Context", "Result", "Retry", "task"]
 
 # The module of each name. A name is imported at its first use: all of them take 25 ms, and neither
 # ``headway --help`` nor the journal's writer uses one.
 HOMES = {
-    "Body": "body",
-    "Context": "tasks.context",
-    "Result": "tasks.result",
-    "Retry": "tasks.retry",
-    "task": "tasks.registry",
+    "AsyncClient": "client.coroutines",
+    "Body": "core.body",
+    "Client": "client.threads",
+    "Context": "core.tasks.context",
+    "Result": "core.tasks.result",
+    "Retry": "core.tasks.retry",
+    "task": "core.tasks.registry",
 }
 
 
@@ -46,6 +50,6 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    found: object = getattr(import_module(f"headway.core.{HOMES[name]}"), name)
+    found: object = getattr(import_module(f"headway.{HOMES[name]}"), name)
     globals()[name] = found
     return found

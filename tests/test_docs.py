@@ -232,3 +232,56 @@ def test_the_tests_of_the_page_on_tests_pass(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-o", "addopts=", "test_shop.py"]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert "2 passed" in ended.stdout, ended.stdout
+
+
+# Scripts: each block of a language is run by itself on a server with the task of the README.
+
+# What each prints, its lines sorted.
+SCRIPTS = {
+    ("docs/client.md", "python"): [
+        ["{'rows': 3}"],
+        ["True", *sorted(f"{{'rows': {rows}}} {{'rows': {rows}}}" for rows in range(10))],
+        ["100"],
+        ["error 1 KeyError: 'rows'"],
+    ],
+    ("docs/recipes.md", "python"): [["{'rows': 3}"], ["{'rows': 3}"]],
+    ("docs/recipes.md", "javascript"): [['{"rows":3}']],
+}
+PROGRAMS = {"python": (sys.executable, "-W", "error"), "javascript": ("node",)}
+
+
+@pytest.fixture
+def shop(start: Start, tmp_path: Path) -> str:
+    """The address of a server with the task of the README."""
+    (tmp_path / "shop.py").write_text(blocks(README, "python")[0])
+    return f"127.0.0.1:{start(tasks=['shop'], drain_linger=0).port}"
+
+
+@pytest.mark.parametrize(("name", "language"), SCRIPTS)
+def test_the_scripts_of_a_page_run(name: str, language: str, shop: str, tmp_path: Path) -> None:
+    program = PROGRAMS[language]
+    if not shutil.which(program[0]):
+        pytest.skip(f"{program[0]} is not installed")
+    said = []
+    for script in blocks((ROOT / name).read_text(), language):
+        file = tmp_path / "script"
+        file.write_text(script.replace("localhost:8080", shop))
+        ran = subprocess.run([*program, file], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+        assert (ran.returncode, ran.stderr) == (0, ""), script
+        said.append(sorted(ran.stdout.splitlines()))
+    assert said == [sorted(lines) for lines in SCRIPTS[name, language]]
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="the commands use curl, which is not installed")
+def test_the_commands_of_the_recipes_print_what_they_show(shop: str, tmp_path: Path) -> None:
+    steps = transcript((ROOT / "docs/recipes.md").read_text())
+    said = printed([command.replace("localhost:8080", shop) for command, _ in steps], tmp_path)
+    assert said == [shown for _, shown in steps]
+    assert said[-1] == '{"rows":3}'
+
+
+def test_every_error_of_the_client_is_documented() -> None:
+    page = (ROOT / "docs/client.md").read_text()
+    errors = re.findall(r"^class (\w+)\(HeadwayError", (ROOT / "headway/client/errors.py").read_text(), re.MULTILINE)
+    assert len(errors) > 5
+    assert [name for name in errors if f"| `{name}` |" not in page] == []

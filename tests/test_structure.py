@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 CORE = ROOT / "core"
+CLIENT = ROOT / "headway" / "client"
 # What each folder may import of ours.
 ALLOWED = {
     "core": {"headway.core"},
@@ -102,6 +103,13 @@ def test_the_protocol_sees_an_engine_by_its_interface(package: str) -> None:
     assert {name: found for name, found in wrong.items() if found} == {}
 
 
+def test_the_client_imports_nothing_else_of_ours() -> None:
+    """It is installed without the server, too."""
+    files = {path.name: ours(path) for path in CLIENT.glob("*.py")}
+    wrong = {file: {name for name in found if not name.startswith("headway.client.")} for file, found in files.items()}
+    assert {file: names for file, names in wrong.items() if names} == {}
+
+
 def modules() -> dict[str, set[str]]:
     """Each module of ours with those it imports when it is imported."""
     paths = {
@@ -125,7 +133,13 @@ def test_there_are_no_cycles() -> None:
 
 
 @pytest.mark.parametrize(
-    "folder", [*ALLOWED, *(f"core/{package}" for package in PACKAGES), *(f"protocol/{package}" for package in PROTOCOL)]
+    "folder",
+    [
+        *ALLOWED,
+        "headway/client",
+        *(f"core/{package}" for package in PACKAGES),
+        *(f"protocol/{package}" for package in PROTOCOL),
+    ],
 )
 def test_each_file_stands_in_the_reading_order_of_its_package(folder: str) -> None:
     order = ast.get_docstring(ast.parse((ROOT / folder / "__init__.py").read_text())) or ""
@@ -210,10 +224,12 @@ SHARED = {
 }
 
 
-def test_no_two_types_have_one_name() -> None:
+@pytest.mark.parametrize("of_client", [False, True])
+def test_no_two_types_have_one_name(of_client: bool) -> None:
+    """The client is for itself: a user calls a job ``Job``, whatever the server calls so."""
     found: dict[str, list[str]] = {}
     for folder in ("core", "protocol", "headway", "sim"):
         for path in sorted((ROOT / folder).rglob("*.py")):
-            for name in names_of_types(path):
+            for name in names_of_types(path) if path.is_relative_to(CLIENT) is of_client else ():
                 found.setdefault(name, []).append(str(path.relative_to(ROOT)))
-    assert {name for name, paths in found.items() if len(paths) > 1} == SHARED.keys()
+    assert {name for name, paths in found.items() if len(paths) > 1} == (set() if of_client else SHARED.keys())

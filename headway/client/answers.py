@@ -1,0 +1,156 @@
+"""Answers to facts, and to errors.
+
+The header ``Job-State`` decides, as docs/protocol.md asks: an answer without it is not about a job.
+The code alone does not, since a setting of the server changes that of a failed job.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from headway.client.errors import HeadwayError, JobCancelled, JobExpired, JobFailed, NotHeadway, NotIssued, Refused
+from headway.client.exchange import Response
+from headway.client.status import BatchStatus, Status
+
+PROBLEM_TYPE = "urn:headway:problem:"
+# Answers of 5xx that stay so.
+LASTING = frozenset({501, 505})
+SHOWN = 200
+
+
+def document(response: Response) -> dict[str, Any]:
+    """Return the JSON object in an answer, empty if there is none."""
+    if "json" not in response.headers.get("content-type", ""):
+        return {}
+    try:
+        found = json.loads(response.content)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def passes(response: Response) -> bool:
+    """Whether an answer is about the server and not the request, and may be another one later."""
+    if "job-state" in response.headers:
+        return False
+    return response.code in (408, 429) or (response.code >= 500 and response.code not in LASTING)
+
+
+def reason_of(response: Response) -> str:
+    """Return the end of the problem's type, empty if the answer is no problem of Headway's."""
+    kind = document(response).get("type")
+    return kind.removeprefix(PROBLEM_TYPE) if isinstance(kind, str) and kind.startswith(PROBLEM_TYPE) else ""
+
+
+def fault(response: Response) -> str:
+    """Return in one line what an answer says is wrong."""
+    said = document(response).get("detail") or document(response).get("title") or ""
+    return f"{response.code} {said}".strip()
+
+
+def told_s(response: Response) -> float | None:
+    """Return in how many seconds to come back, from Retry-After-Ms or Retry-After."""
+    for name, per_second in (("retry-after-ms", 1000), ("retry-after", 1)):
+        text = response.headers.get(name, "")
+        if text.isascii() and text.isdecimal() and len(text) < 15:
+            return int(text) / per_second
+    return None
+
+
+def waited_s(response: Response) -> int | None:
+    """Return for how long the server was ready to wait, None if it did not."""
+    for preference in response.headers.get("preference-applied", "").split(","):
+        name, _, value = preference.strip().partition("=")
+        if name == "wait" and value.isascii() and value.isdecimal():
+            return int(value)
+    return None
+
+
+def status(response: Response, job_id: str) -> Status:
+    """Return the status that an answer tells of a job. Raises HeadwayError if it tells none."""
+    state = response.headers.get("job-state")
+    if state is None:
+        raise error(response, f"job {job_id}")
+    detail = document(response).get("detail") if state != "succeeded" or response.code >= 400 else None
+    return Status(
+        job_id,
+        state,
+        attempt=_number(response, "job-attempt"),
+        progress=_number(response, "job-progress"),
+        position=_number(response, "job-position"),
+        reason=response.headers.get("job-reason"),
+        detail=detail if isinstance(detail, str) else _error_of(response, state),
+        retry_after=told_s(response),
+    )
+
+
+def _error_of(response: Response, state: str) -> str | None:
+    """Return the error of a failed job that is answered with 200."""
+    found = document(response).get("error") if state == "failed" else None
+    return found if isinstance(found, str) else None
+
+
+def _number(response: Response, name: str) -> int | None:
+    text = response.headers.get(name, "")
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 15 else None
+
+
+def batch(response: Response, batch_id: str) -> BatchStatus:
+    """Return the status that an answer to GET tells of a batch. Raises HeadwayError if it tells none."""
+    members = document(response)
+    if "batch-pending" not in response.headers or not isinstance(members.get("jobs"), list):
+        raise error(response, f"batch {batch_id}")
+    counts = {name: _count(members, name) for name in ("pending", "succeeded", "failed", "cancelled", "expired")}
+    return BatchStatus(batch_id, **counts, jobs=states(members))
+
+
+def _count(members: dict[str, Any], name: str) -> int:
+    value = members.get(name, 0)
+    return value if isinstance(value, int) else 0
+
+
+def states(members: dict[str, Any]) -> dict[str, str]:
+    """Return state by id from the ``jobs`` of a document."""
+    jobs = members.get("jobs")
+    pairs = [(job.get("id"), job.get("state")) for job in jobs if isinstance(job, dict)] if jobs else []
+    return {job_id: state for job_id, state in pairs if isinstance(job_id, str) and isinstance(state, str)}
+
+
+def failure(status: Status) -> HeadwayError:
+    """Return the error for a job that ended without a result."""
+    if status.state == "failed":
+        return JobFailed(status.id, status.detail or "no detail", status.reason or "error", status.attempt or 0)
+    if status.state == "cancelled":
+        return JobCancelled(f"job {status.id} was cancelled")
+    if status.state == "succeeded":
+        return JobExpired(f"job {status.id} succeeded, but its result was deleted or given up (results.max_bytes)")
+    return JobExpired(f"job {status.id} has finished, but its status is no longer kept (retention)")
+
+
+def error(response: Response, about: str) -> HeadwayError:
+    """Return the error that an answer means. ``about`` names the job, the batch or the request."""
+    reason = reason_of(response)
+    # An answer to HEAD has the media type of the problem alone.
+    problem = reason or response.headers.get("content-type", "").startswith("application/problem+json")
+    if problem and response.code == 421:
+        return NotIssued(f"{about}: the id is of another server, or of an earlier run of one without a journal")
+    if problem and response.code == 404 and about.startswith(("job ", "batch ")):
+        return NotIssued(f"{about}: the server never issued this id")
+    if reason or response.code in (401, 403, 413):
+        return refusal(response, reason)
+    where = response.headers.get("location")
+    led = f" to {where}" if where and 300 <= response.code < 400 else ""
+    return NotHeadway(
+        f"{about} was answered with {response.code}{led} and neither Job-State nor a problem of Headway's: "
+        f"is this a Headway? Check HEADWAY_URL or url="
+    )
+
+
+def refusal(response: Response, reason: str) -> Refused:
+    """Return the error for a request that the server refuses, or a proxy before it."""
+    members = document(response)
+    faults = members.get("errors")
+    pairs = [(str(f.get("field")), str(f.get("detail"))) for f in faults if isinstance(f, dict)] if faults else []
+    detail = members.get("detail") or " ".join(response.content[:SHOWN].decode(errors="replace").split())
+    return Refused(response.code, reason or "refused", str(detail), pairs)

@@ -1,0 +1,83 @@
+"""What a road asks of its driver: to send a request, or to pause.
+
+A road is a generator. It yields a Send and gets a Response, or has ``Lost`` raised into it. It
+yields a Pause and gets nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias, TypeVar
+
+from headway.client.errors import HeadwayError
+
+T = TypeVar("T")
+
+# Seconds for an answer that the server does not hold back.
+READ_TIMEOUT_S = 30.0
+
+
+class Lost(Exception):
+    """No answer came.
+
+    ``lasting``: the error to raise, since none would come the next time either.
+    ``late``: the server was reached, and its answer did not come in time.
+    """
+
+    def __init__(self, fault: str, lasting: type[HeadwayError] | None = None, *, late: bool = False) -> None:
+        super().__init__(fault)
+        self.lasting = lasting
+        self.late = late
+
+
+class Event(Protocol):
+    """A threading.Event or an asyncio.Event."""
+
+    def set(self) -> None:
+        """End the pause."""
+
+    def is_set(self) -> bool:
+        """Whether the next pause ends at once."""
+
+    def clear(self) -> None:
+        """Forget that it was set."""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """A request. ``path`` begins behind the address of the server."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content: bytes | None = None
+    read_timeout_s: float = READ_TIMEOUT_S
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A whole answer. The names of ``headers`` are in lower case."""
+
+    code: int
+    headers: Mapping[str, str]
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Wait for ``seconds``, or until ``event`` is set. The driver clears it."""
+
+    seconds: float
+    event: Event | None = None
+
+
+Road: TypeAlias = Generator[Send | Pause, Response | None, T]
+
+
+def answer_to(send: Send) -> Road[Response]:
+    """Send, and return the answer. Raises Lost."""
+    response = yield send
+    if response is None:
+        raise RuntimeError("a driver answered a request with nothing")
+    return response

@@ -1,0 +1,89 @@
+"""The address and the token of a server, and the client of httpx2 that is made of them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import httpx2
+
+from headway.client.errors import NotHeadway, Unavailable
+from headway.client.exchange import Lost, Response, Send
+
+DEFAULT_URL = "http://127.0.0.1:8080"
+CONNECT_TIMEOUT_S = 10.0
+# The server closes a connection that is idle for 75 s (timeouts.idle). The client does so before.
+KEEPALIVE_S = 60.0
+# Errors of h11 about an end, which a restart causes. Others say that the bytes are not HTTP.
+ENDS = ("server disconnected", "peer closed")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of a client."""
+
+    # Without a slash at the end.
+    url: str
+    token: str | None
+    # Seconds in which a request may get no useful answer.
+    patience_s: float
+    # The most connections at once.
+    connections: int
+
+    def __repr__(self) -> str:
+        return f"Settings({self.url!r})"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Return the fields of every request."""
+        fields = {"User-Agent": "headway-client"}
+        return fields if self.token is None else fields | {"Authorization": f"Bearer {self.token}"}
+
+    @property
+    def limits(self) -> httpx2.Limits:
+        """Return the limits of the pool."""
+        return httpx2.Limits(
+            max_connections=self.connections,
+            max_keepalive_connections=self.connections,
+            keepalive_expiry=KEEPALIVE_S,
+        )
+
+    @property
+    def verify(self) -> bool:
+        """Whether certificates are needed: to load them takes 20 to 40 ms."""
+        return not self.url.startswith("http://")
+
+
+def settings(url: str | None, token: str | None, patience: float, connections: int) -> Settings:
+    """Return the settings, from HEADWAY_URL and HEADWAY_TOKEN if they are left out."""
+    url = url or os.environ.get("HEADWAY_URL") or DEFAULT_URL
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError(f"url={url!r} is not allowed: expected http://host:port or https://host")
+    if connections < 2:
+        raise ValueError(f"connections={connections} is not allowed: expected 2 or more")
+    if not patience >= 0:
+        raise ValueError(f"patience={patience} is not allowed: expected 0 or more seconds")
+    return Settings(url.rstrip("/"), token or os.environ.get("HEADWAY_TOKEN") or None, patience, connections)
+
+
+def timeout(send: Send) -> httpx2.Timeout:
+    """Return the times that a request may take. Its turn in the pool may take any."""
+    return httpx2.Timeout(CONNECT_TIMEOUT_S, read=send.read_timeout_s, write=send.read_timeout_s, pool=None)
+
+
+def response(answer: httpx2.Response) -> Response:
+    """Return an answer without what is httpx2's."""
+    return Response(answer.status_code, {name.lower(): value for name, value in answer.headers.items()}, answer.content)
+
+
+def lost(error: httpx2.RequestError, url: str) -> Lost:
+    """Return the error for a request that got no answer."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, httpx2.RemoteProtocolError) and not text.lower().startswith(ENDS):
+        return Lost(f"{url} does not speak HTTP ({text}): is this a Headway?", NotHeadway)
+    tls = "[SSL" in text or "certificate" in text.lower()
+    if isinstance(error, httpx2.ReadTimeout):
+        return Lost(f"{url} did not answer in time", late=True)
+    return Lost(f"cannot reach {url}: {text}", Unavailable if tls else None)

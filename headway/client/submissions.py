@@ -1,0 +1,152 @@
+"""Tasks, payloads and options to the content of a request."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
+from datetime import date, time
+from decimal import Decimal
+from itertools import islice
+from typing import Any, TypedDict
+from urllib.parse import quote, urlencode
+from uuid import UUID, uuid4
+
+BATCH_MOST = 1000
+JSON = "application/json"
+BYTES = "application/octet-stream"
+# An id or a key in the path of a job or batch.
+_ID = re.compile(r"[A-Za-z0-9._~-]{1,200}")
+
+
+class Options(TypedDict, total=False):
+    """The options of a job. Times are in seconds."""
+
+    priority: int | None
+    delay: float | None
+    timeout: float | None
+    deadline: float | None
+    retries: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A job of a batch. None leaves an option to the task and the server. Times are in seconds."""
+
+    # The name of a task, or the function that ``headway.task`` has declared.
+    task: object
+    payload: object = None
+    priority: int | None = None
+    delay: float | None = None
+    timeout: float | None = None
+    deadline: float | None = None
+    retries: int | None = None
+
+    def options(self) -> dict[str, object]:
+        """Return the options that are set."""
+        names = Options.__annotations__
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    def members(self) -> dict[str, object]:
+        """Return the members of a submission."""
+        if isinstance(self.payload, bytes | bytearray | memoryview):
+            raise TypeError("bytes are a payload of submit() alone: a batch is JSON")
+        return {"task": name_of(self.task), "payload": self.payload, **self.options()}
+
+
+def name_of(task: object) -> str:
+    """Return the name of a task.
+
+    ``headway.task`` returns its function unchanged, so the name that a task was given stands in the
+    registry alone. It is there if the function was declared in this process.
+    """
+    if isinstance(task, str):
+        return task
+    registry: Any = sys.modules.get("headway.core.tasks.registry")
+    if registry is not None:
+        for declared in registry.REGISTRY.tasks:
+            if declared.function == task:
+                return str(declared.name)
+    for attribute in ("name", "__name__"):
+        name = getattr(task, attribute, None)
+        if isinstance(name, str):
+            return name
+    raise TypeError(f"{task!r} is no task: pass its name, or the function that headway.task has declared")
+
+
+def encoded(value: object) -> bytes:
+    """Return JSON. Raises TypeError or ValueError, also for NaN, which JSON does not have."""
+    return json.dumps(value, default=_plain, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _plain(value: Any) -> object:
+    """Return what ``json`` can encode: members of typed payloads, and texts."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    if hasattr(value, "__struct_fields__"):
+        return {name: getattr(value, name) for name in value.__struct_fields__}
+    if isinstance(value, set | frozenset):
+        return list(value)
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, UUID | Decimal):
+        return str(value)
+    raise TypeError(f"a payload of {type(value).__name__} is not JSON")
+
+
+def content(submission: Submission, media_type: str | None) -> tuple[str, str, bytes]:
+    """Return path, media type and content of the request that submits a job.
+
+    Bytes, and everything with a media type, go to the route of the task as they are.
+    """
+    payload = submission.payload
+    if isinstance(payload, bytes | bytearray | memoryview):
+        data = bytes(payload)
+    elif media_type is None:
+        return "/jobs", JSON, encoded(submission.members())
+    elif isinstance(payload, str):
+        data = payload.encode()
+    else:
+        raise TypeError(f"media_type={media_type!r} needs bytes or str as the payload, not {type(payload).__name__}")
+    query = urlencode(submission.options())
+    path = f"/tasks/{quote(name_of(submission.task), safe='')}/jobs"
+    return f"{path}?{query}" if query else path, media_type or BYTES, data
+
+
+def parts(payloads: Iterable[object], size: int) -> Iterator[list[object]]:
+    """Yield the payloads in lists of up to ``size``."""
+    left = iter(payloads)
+    while part := list(islice(left, size)):
+        yield part
+
+
+def batch_content(submissions: Sequence[Submission]) -> bytes:
+    """Return the content of the request that submits a batch."""
+    if not 1 <= len(submissions) <= BATCH_MOST:
+        raise ValueError(f"a batch has 1 to {BATCH_MOST} jobs, not {len(submissions)}")
+    return encoded([submission.members() for submission in submissions])
+
+
+def new_key() -> str:
+    """Return an idempotency key that nobody has used."""
+    return str(uuid4())
+
+
+def id_in(id_or_url: str, kind: str, origin: str) -> str:
+    """Return the id in an id, a path or a URL of the server at ``origin``. ``kind``: jobs or batches."""
+    text = id_or_url
+    if "://" in text:
+        if not text.startswith(f"{origin}/"):
+            raise ValueError(f"{text!r} is not on this client's server, {origin}")
+        text = text.removeprefix(origin)
+    if "/" in text:
+        _, slash, text = text.rpartition(f"/{kind}/")
+        if not slash:
+            raise ValueError(f"{id_or_url!r} is no URL of {kind}: expected …/{kind}/{{id}}")
+    if not _ID.fullmatch(text):
+        raise ValueError(f"{id_or_url!r} is neither an id nor a URL of {kind}")
+    return text

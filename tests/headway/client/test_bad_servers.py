@@ -1,0 +1,253 @@
+"""Servers that restart, refuse, or are none of ours: each answer is written by the test."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from headway.client import (
+    AsyncClient,
+    Client,
+    HeadwayError,
+    JobFailed,
+    NotHeadway,
+    NotIssued,
+    Refused,
+    TimedOut,
+    Unavailable,
+)
+from tests.sim.scripted import Script, Scripted
+
+ID = "7b9f21c4000000000002f95fbb0a2f0f8d2c"
+ACCEPTED = (
+    b"HTTP/1.1 202 Accepted\r\nLocation: /jobs/%b\r\nJob-State: queued\r\nRetry-After: 1\r\nRetry-After-Ms: 20\r\n"
+    b"Content-Length: 2\r\n\r\n{}" % ID.encode()
+)
+RUNNING = b"HTTP/1.1 202 Accepted\r\nJob-State: running\r\nRetry-After-Ms: %d\r\n%bContent-Length: 2\r\n\r\n{}"
+SUCCEEDED = b"HTTP/1.1 200 OK\r\nJob-State: succeeded\r\nContent-Type: application/json\r\nContent-Length: 1\r\n\r\n7"
+BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 9\r\nRetry-After-Ms: 20\r\nContent-Length: 0\r\n\r\n"
+PAGE = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 12\r\n\r\n<p>Hello</p>"
+
+
+def answer(code: int, body: bytes = b"", *lines: bytes, kind: bytes = b"application/problem+json") -> bytes:
+    head = [b"HTTP/1.1 %d Because" % code, b"Content-Type: %b" % kind, b"Content-Length: %d" % len(body), *lines]
+    return b"\r\n".join([*head, b"", body])
+
+
+def problem(code: int, reason: bytes, *lines: bytes) -> bytes:
+    body = b'{"type":"urn:headway:problem:%b","detail":"because"}' % reason
+    return answer(code, body, *lines)
+
+
+Serve = Callable[[Script], tuple[Scripted, Client]]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Serve a script, and return its server and a client with two seconds of patience."""
+    started: list[tuple[Scripted, Client]] = []
+
+    def begin(script: Script) -> tuple[Scripted, Client]:
+        server = Scripted(script)
+        started.append((server, Client(f"http://127.0.0.1:{server.port}", patience=2)))
+        return started[-1]
+
+    yield begin
+    for server, client in started:
+        client.close()
+        server.__exit__()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def test_a_submission_has_one_key_on_every_try(serve: Serve) -> None:
+    answers = [None, BUSY, BUSY, ACCEPTED, ACCEPTED]
+    server, client = serve(lambda _, number: answers[number])
+    assert client.submit("give", 1).id == ID
+    keys = {re.findall(rb'(?i)\r\nidempotency-key: "(.+)"', request)[0] for request in server.seen}
+    bodies = {request.rpartition(b"\r\n")[2] for request in server.seen}
+    assert len(server.seen) == 4
+    assert len(keys) == len(bodies) == 1
+    client.submit("give", 1)
+    assert not any(key in server.seen[4] for key in keys)
+
+
+@pytest.mark.parametrize("code", [408, 500, 502, 504])
+def test_an_answer_that_may_pass_is_asked_for_again(serve: Serve, code: int) -> None:
+    passing = answer(code, b"later", kind=b"text/html")
+    _, client = serve(lambda _, number: (passing, ACCEPTED)[number])
+    assert client.submit("give").id == ID
+
+
+def test_a_retry_of_an_answer_keeps_its_time(serve: Serve) -> None:
+    times: list[float] = []
+
+    def script(_: bytes, number: int) -> bytes:
+        times.append(time.monotonic())
+        late = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
+        return (late, ACCEPTED)[number]
+
+    _, client = serve(script)
+    client.submit("give")
+    assert 1 <= times[1] - times[0] < 1.5
+
+
+@pytest.mark.parametrize("call", ["wait", "result"])
+def test_a_lost_wait_goes_on(serve: Serve, call: str) -> None:
+    answers = [ACCEPTED, None, BUSY, RUNNING % (10, b""), SUCCEEDED]
+    server, client = serve(lambda _, number: answers[number])
+    getattr(client.submit("give"), call)()
+    assert len(server.seen) == len(answers)
+
+
+def test_connection_close_is_obeyed(serve: Serve) -> None:
+    closing = ACCEPTED.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    server, client = serve(lambda _, number: (closing, SUCCEEDED)[number])
+    assert client.submit("give").result() == 7
+    assert server.connections == 2
+
+
+def test_a_server_that_drains_is_asked_when_it_said(serve: Serve) -> None:
+    """Its 202 comes before the wait is over; a server that cannot wait is asked in the same way."""
+    times: list[float] = []
+
+    def script(_: bytes, number: int) -> bytes:
+        times.append(time.monotonic())
+        return (ACCEPTED, RUNNING % (300, b"Preference-Applied: wait=30\r\n"), RUNNING % (200, b""), SUCCEEDED)[number]
+
+    _, client = serve(script)
+    assert client.submit("give").result() == 7
+    assert 0.3 <= times[2] - times[1] < 1
+    assert 0.2 <= times[3] - times[2] < 1
+
+
+def test_the_token_is_sent(serve: Serve) -> None:
+    server, _ = serve(lambda *_: ACCEPTED)
+    with Client(f"http://127.0.0.1:{server.port}", "s3cret") as client:
+        client.submit("give")
+    assert b"authorization: bearer s3cret\r\n" in server.seen[0].lower()
+
+
+def test_raw_content_goes_to_the_route_of_its_task(serve: Serve) -> None:
+    server, client = serve(lambda *_: ACCEPTED)
+    client.submit("thumb nail", b"\xff\xd8", media_type="image/jpeg", priority=9, timeout=1.5)
+    client.submit("count", "a,b", media_type="text/csv")
+    client.submit("count", b"")
+    heads = [request.partition(b"\r\n")[0] for request in server.seen]
+    assert heads[0] == b"POST /tasks/thumb%20nail/jobs?priority=9&timeout=1.5 HTTP/1.1"
+    assert heads[1:] == [b"POST /tasks/count/jobs HTTP/1.1"] * 2
+    assert b"content-type: image/jpeg\r\n" in server.seen[0].lower()
+    assert b"content-type: application/octet-stream\r\n" in server.seen[2].lower()
+    assert server.seen[0].endswith(b"\xff\xd8")
+    assert server.seen[1].endswith(b"a,b")
+    with pytest.raises(TypeError, match="needs bytes or str"):
+        client.submit("count", 7, media_type="text/csv")
+    with pytest.raises(TypeError, match=r"of submit\(\) alone"):
+        client.submit_many("count", [b""])
+
+
+REFUSED = [
+    (problem(422, b"unknown-task"), Refused, "the server refuses the request: 422 unknown-task: because"),
+    (problem(415, b"media-type"), Refused, "415 media-type: because"),
+    (problem(413, b"too-large"), Refused, "413 too-large: because"),
+    (answer(413, b"<p>too big</p>", kind=b"text/html"), Refused, "413 refused: <p>too big</p>"),
+    (answer(401, b"", kind=b"text/html"), Refused, "401 refused: .*set HEADWAY_TOKEN"),
+    (problem(403, b"forbidden"), Refused, "403 forbidden: because .set HEADWAY_TOKEN"),
+    (PAGE, NotHeadway, "answered with 200 and neither Job-State nor a problem"),
+    (answer(404, b"no", kind=b"text/plain"), NotHeadway, "is this a Headway"),
+    (answer(301, b"", b"Location: https://a/"), NotHeadway, "answered with 301 to https://a/ and"),
+    (answer(405, b"{}", kind=b"application/json"), NotHeadway, "405"),
+    (answer(200, b"[1]", kind=b"application/json"), NotHeadway, "200"),
+    (answer(200, b"{", kind=b"application/json"), NotHeadway, "200"),
+    (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", NotHeadway, "does not speak HTTP"),
+]
+
+
+@pytest.mark.parametrize(("said", "error", "text"), REFUSED)
+def test_each_answer_to_a_submission_has_its_error(
+    serve: Serve, said: bytes, error: type[HeadwayError], text: str
+) -> None:
+    server, client = serve(lambda *_: said)
+    with pytest.raises(error, match=text) as raised:
+        client.submit("give")
+    assert "\n" not in str(raised.value)
+    assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        (PAGE, NotHeadway),
+        (answer(404, b"no", kind=b"text/plain"), NotHeadway),
+        (problem(404, b"not-found"), NotIssued),
+        (problem(421, b"misdirected"), NotIssued),
+        (answer(424, b"{}", b"Job-State: failed", b"Job-Reason: timeout", b"Job-Attempt: 3"), JobFailed),
+    ],
+)
+def test_each_answer_to_a_wait_has_its_error(serve: Serve, said: bytes, error: type[HeadwayError]) -> None:
+    _, client = serve(lambda *_: said)
+    with pytest.raises(error):
+        client.job(ID).result()
+
+
+def test_a_server_that_is_away_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
+    port = free_port()
+    with Client(f"http://127.0.0.1:{port}", patience=2) as client:
+        began = time.monotonic()
+        with pytest.raises(
+            Unavailable, match=f"patience=2 allows no further try: cannot reach http://127.0.0.1:{port}: "
+        ):
+            client.submit("give")
+        assert 1 <= time.monotonic() - began < 3
+        with pytest.raises(TimedOut):
+            client.job(ID).wait(timeout=0.1)
+        with pytest.raises(Unavailable, match="patience=0 "):
+            client.submit("give", patience=0)
+    assert [record.message.partition(":")[0] for record in caplog.records] == ["cannot reach http"]
+
+
+def test_all_waits_give_up_together() -> None:
+    """Those in the line do not find out one after the other."""
+
+    async def run() -> None:
+        async with AsyncClient(f"http://127.0.0.1:{free_port()}", patience=0.5, connections=4) as client:
+            jobs = [client.job(f"{number:036x}") for number in range(100)]
+            began = time.monotonic()
+            ended = await asyncio.gather(*(job.wait() for job in jobs), return_exceptions=True)
+            assert {type(error) for error in ended} == {Unavailable}
+            assert time.monotonic() - began < 5
+
+    asyncio.run(run())
+
+
+def test_lists_that_are_refused_are_done_without(serve: Serve) -> None:
+    listed = 0
+
+    def script(_: bytes, __: int) -> bytes:
+        nonlocal listed
+        request = server.seen[-1]
+        if b" /jobs?" in request:
+            listed += 1
+            return problem(403, b"forbidden")
+        if request.startswith(b"HEAD"):
+            return b"HTTP/1.1 200 OK\r\nJob-State: succeeded\r\n\r\n"
+        time.sleep(1)
+        return SUCCEEDED
+
+    server, _ = serve(script)
+
+    async def run() -> None:
+        async with AsyncClient(f"http://127.0.0.1:{server.port}", connections=4) as client:
+            jobs = [client.job(f"{number:036x}") for number in range(40)]
+            assert {status.state for status in await asyncio.gather(*(job.wait() for job in jobs))} == {"succeeded"}
+
+    asyncio.run(run())
+    assert listed == 1
