@@ -14,7 +14,7 @@ from headway.core.tasks.result import ResultError
 import headway
 from headway import testing
 
-TASKS = "tests.headway.tasks_to_test"
+TASKS = "tests.headway.sample_tasks"
 
 
 def test_a_job_runs_when_the_test_says_so() -> None:
