@@ -1,4 +1,4 @@
-"""config.yaml and HEADWAY_* variables, read into frozen structs.
+"""A file of settings, HEADWAY_* variables and options of a command, read into frozen structs.
 
 Each field of the structs below is one setting. Its annotation is the whole rule of what is allowed,
 so no second place checks it. An unusable setting raises ConfigError with one line that names the
@@ -8,13 +8,13 @@ A variable overrides the file: section and key joined by two underscores, the va
 (``HEADWAY_SERVER__PORT=9001``, ``HEADWAY_TASKS='[my.tasks]'``). A text is taken as it stands,
 unless it is quoted or null: ``HEADWAY_SERVER__HOST=::``. A variable without two underscores that is
 no name of a top-level setting is not ours: beside a Kubernetes service called ``headway`` there is
-``HEADWAY_PORT=tcp://…``.
+``HEADWAY_PORT=tcp://…``. An option overrides both, its value read in the same way.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -26,6 +26,8 @@ from msgspec import Meta, inspect
 PREFIX = "HEADWAY_"
 # The path of the file. It is no setting: the command line reads it.
 CONFIG_VARIABLE = "HEADWAY_CONFIG"
+# The setting of each option.
+OPTIONS = {"--tasks": "tasks", "--host": "server.host", "--port": "server.port", "--workers": "workers"}
 # Null in YAML.
 NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 # A list of texts. None is quoted, and none is a list itself.
@@ -202,9 +204,12 @@ class Config(Section, frozen=True):
     simulation: SimulationSection = SimulationSection()
 
 
-def load(path: Path | None, environment: Mapping[str, str]) -> Config:
-    """Read the settings from ``path`` (None: defaults only), then from the variables in ``environment``.
+def load(
+    path: Path | None, environment: Mapping[str, str], options: Mapping[str, Sequence[str]] | None = None
+) -> Config:
+    """Read the settings from ``path`` (None: defaults only), then from ``environment`` and ``options``.
 
+    An option is a name of OPTIONS with its values: a list takes all of them, else the last counts.
     Raises ConfigError, one line, at the first setting that cannot be used.
     """
     config = Config()
@@ -212,6 +217,9 @@ def load(path: Path | None, environment: Mapping[str, str]) -> Config:
         config = _merge(config, _read(path), str(path))
     for name, section, key, text in _variables(environment):
         config = _merge(config, {section: _set(name, section, key, text)}, name)
+    for name, texts in (options or {}).items():
+        if texts:
+            config = _merge(config, _option(name, texts), name)
     return config
 
 
@@ -256,6 +264,20 @@ def _set(name: str, section: str, key: str, text: str) -> Any:
         names = ", ".join(f"{name}__{field.upper()}" for field in get_type_hints(kind))
         raise ConfigError(f"{name}: {text!r} is not allowed: {section} is a section; set {names}")
     return value
+
+
+def _option(name: str, texts: Sequence[str]) -> dict[str, Any]:
+    """Return the settings that the option ``name`` makes of its values."""
+    section, _, key = OPTIONS[name].partition(".")
+    if name == "--tasks":
+        items = [item.strip() for text in texts for item in text.split(",")]
+        if not all(items):
+            raise ConfigError(
+                f"{name}: {','.join(texts)!r} is not allowed: expected names of modules, with commas between"
+            )
+        return {section: items}
+    value = _set(name, section, key, texts[-1])
+    return {section: value}
 
 
 def _read_variable(name: str, kind: Any, text: str) -> Any:

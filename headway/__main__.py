@@ -5,14 +5,14 @@ A command imports its own half of the program when it runs: a server needs no si
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from headway.journal import journal
-from headway.settings import EXIT_CONFIG, fail, named_file, settings
+from headway.settings import EXIT_CONFIG, fail, left_out, named_file, settings
 from headway.sim.command import command
 
 if TYPE_CHECKING:
@@ -31,37 +31,43 @@ def main() -> None:
     "file",
     type=click.Path(path_type=Path),
     default=named_file,
-    help="Settings, YAML.  [default: config.yaml if there is one]",
+    help="Settings, YAML.  [default: headway.yaml or config.yaml if there is one]",
 )
+@click.option("--tasks", metavar="MODULE,…", multiple=True, help="Modules with tasks. May be repeated.")
+@click.option("--host", help="The address to listen on.  [default: 127.0.0.1]")
+@click.option("--port", help="The port, 0 for a free one.  [default: 8080]")
+@click.option("--workers", help="How many jobs run at the same time.  [default: 32]")
 @click.option("--check", is_flag=True, help="Check settings, task modules, journal and port. Print the faults. End.")
-def serve(file: Path | None, check: bool) -> None:
+def serve(file: Path | None, check: bool, tasks: Sequence[str], **given: str | None) -> None:
     """Serve jobs over HTTP until SIGTERM or SIGINT. SIGHUP deploys new code and settings.
 
-    Each setting can also be given as a variable, for instance HEADWAY_SERVER__PORT=9001 or
-    HEADWAY_WORKERS=64.
+    An option overrides the file. Each setting can also be given as a variable, for instance
+    HEADWAY_SERVER__PORT=9001 or HEADWAY_LOG__LEVEL=debug.
     """
-    config = settings(file)
+    options = {"--tasks": tasks} | {f"--{name}": [text] for name, text in given.items() if text is not None}
+    config = settings(file, options)
+    remark = left_out(file)
     if check:
-        _check(config)
+        _check(config, remark)
         return
     from headway.core.errors import ConfigError, JournalError
     from headway.protocol import server as http
 
     try:
-        http.run(config)
+        http.run(config, remark)
     except ConfigError as error:
         fail(error, EXIT_CONFIG)
     except JournalError as error:
         fail(error, http.EXIT_JOURNAL)
 
 
-def _check(config: Config) -> None:
+def _check(config: Config, remark: str | None) -> None:
     """Print each fault, or each remark if there is none. End with EXIT_CONFIG after a fault."""
     from headway.protocol import check
     from headway.protocol.process import signals
 
     wrong = list(check.faults(config))
-    for line in wrong or check.remarks(config):
+    for line in wrong or filter(None, [remark, *check.remarks(config)]):
         click.echo(f"headway: {line}", err=True)
     if not wrong:
         click.echo("the configuration is good")

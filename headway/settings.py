@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -12,7 +13,8 @@ import click
 if TYPE_CHECKING:
     from headway.core.config import Config
 
-DEFAULT_FILE = Path("config.yaml")
+# The files that are looked for in the current folder, the first one first.
+FILES = (Path("headway.yaml"), Path("config.yaml"))
 EXIT_CONFIG = 2
 
 
@@ -23,16 +25,25 @@ def named_file() -> str | None:
     return os.environ.get(CONFIG_VARIABLE) or None
 
 
-def settings(file: Path | None) -> Config:
-    """Read ``file``, or config.yaml if there is one, and the HEADWAY_* variables. End on a fault."""
+def usual_file() -> Path | None:
+    """Return the first of FILES that exists, None if none does."""
+    return next((file for file in FILES if file.exists()), None)
+
+
+def left_out(file: Path | None) -> str | None:
+    """Return a line if ``file`` is None, so that the usual one is read, and another lies beside it."""
+    there = [str(path) for path in FILES if file is None and path.exists()]
+    return f"settings: {there[0]} is read, {there[1]} beside it is not" if len(there) > 1 else None
+
+
+def settings(file: Path | None, options: Mapping[str, Sequence[str]] | None = None) -> Config:
+    """Read ``file``, or the usual one, then the HEADWAY_* variables, then ``options``. End on a fault."""
     # 20 ms, for msgspec and YAML, which ``--help`` does not need.
     from headway.core.config import load
     from headway.core.errors import ConfigError
 
-    if file is None and DEFAULT_FILE.exists():
-        file = DEFAULT_FILE
     try:
-        return load(file, os.environ)
+        return load(usual_file() if file is None else file, os.environ, options)
     except ConfigError as error:
         fail(error, EXIT_CONFIG)
 

@@ -17,7 +17,7 @@ from headway.core.tasks.registry import REGISTRY, add_working_directory, load
 from headway.protocol.access.clients import Clients
 from headway.protocol.process import deploy, listener
 
-NO_TASKS = "no tasks: name the modules that declare them under tasks: in config.yaml"
+NO_TASKS = "no tasks: name the modules that declare them: headway serve --tasks shop, or tasks: [shop] in headway.yaml"
 
 
 def usable(config: Config) -> None:

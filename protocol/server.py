@@ -61,12 +61,17 @@ LAST_BYTES_S = 0.05
 SWITCH_S = 0.0005
 
 
-def run(config: Config) -> NoReturn:
-    """Serve until a signal, then end the process. Raises ConfigError if ``config`` is unusable."""
+def run(config: Config, remark: str | None = None) -> NoReturn:
+    """Serve until a signal, then end the process. Log ``remark`` about the settings first.
+
+    Raises ConfigError if ``config`` is unusable.
+    """
     # Until the server serves, nearly all objects that are made stay. Without the collector a
     # journal is read in a tenth less time.
     gc.disable()
     logs.set_up(config.log)
+    if remark:
+        log.warning(remark)
     if others := ignored(os.environ):
         log.debug("variables ignored, because they are no settings: %s", ", ".join(others))
     program, told, notifier = Program(config), Told(), Notifier(os.environ)

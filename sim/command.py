@@ -7,6 +7,7 @@ once with 130.
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -18,10 +19,12 @@ import click
 EXIT_ERRORS = 1
 EXIT_SETTINGS = 2
 
+MISSING = "rich is not installed: pip install 'headway[simulate]'"
+
 HELP = """Put a crowd of clients on a server. Each creates jobs, polls them until all have finished, and starts over.
 
 Ctrl-C ends with the summary. The exit code is 0 without errors, 1 with errors or if the run could not go on, 2 if a
-setting cannot be used. Options that are not given here are as in `simulation:` in config.yaml."""
+setting cannot be used. Options that are not given here are as in `simulation:` of the settings."""
 
 POLL = """An interval (1s, 250ms), when-told (as Retry-After-Ms and Retry-After say), retry-after (by whole seconds),
 wait (until the job has finished), batch or batch-told (all jobs of a client as one, by waiting or when told)."""
@@ -43,7 +46,9 @@ OPTIONS = (
     click.Option(
         ["--trace"], type=click.Path(path_type=Path, dir_okay=False), help="Write a line there for each answer."
     ),
-    click.Option(["--config"], type=click.Path(path_type=Path), help="Settings, YAML.  [default: config.yaml]"),
+    click.Option(
+        ["--config"], type=click.Path(path_type=Path), help="Settings, YAML.  [default: headway.yaml or config.yaml]"
+    ),
 )
 
 
@@ -59,6 +64,9 @@ def command(defaults: Callable[[Path | None], Mapping[str, object]]) -> click.Co
 
 def run(given: Mapping[str, object], json: Path | None, trace: Path | None = None) -> int:
     """Run with the settings ``given``, write results to ``json`` and answers to ``trace``, and return the exit code."""
+    if importlib.util.find_spec("rich") is None:
+        click.echo(f"headway simulate: {MISSING}", err=True)
+        return EXIT_SETTINGS
     import uvloop
     from headway.sim import files, report, view
     from headway.sim.crowd import Crowd, Ending

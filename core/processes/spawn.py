@@ -13,12 +13,14 @@ import sys
 from collections.abc import Iterable
 
 # The first code of a new Python. Not ``-m``, which would search the current directory before it
-# knows our sys.path. The package is imported from HOME, so that it is the one that started the
-# process: by sys.path, with the current directory first, a checkout in that directory would hide
-# the installed one.
+# knows our sys.path. Until our module is imported, no folder of the user's may hide a module: the
+# current directory, which is first in sys.path for the sake of task modules, is last. The package
+# is imported from HOME, so that it is the one that started the process.
 BOOT = (
-    "import importlib, json, sys; path, home, module, given = json.loads(sys.argv.pop()); "
-    "sys.path[:] = [home, *path]; import headway; sys.path[:] = path; importlib.import_module(module).main(**given)"
+    "import sys; sys.path[:] = filter(None, sys.path); import importlib, json; "
+    "home, ours, path, module, given = json.loads(sys.argv.pop()); "
+    "sys.path[:] = [home, *ours]; import headway; sys.path[:] = ours; "
+    "main = importlib.import_module(module).main; sys.path[:] = path; main(**given)"
 )
 HOME = os.path.dirname(os.path.dirname(os.path.abspath(str(sys.modules["headway"].__file__))))
 
@@ -36,8 +38,9 @@ def start(module: str, given: dict[str, object], fds: Iterable[int], new_session
     by ``subprocess``, which uses vfork, and not by the loop: uvloop forks, which stops a server of
     500 MB for 30 to 60 ms.
     """
+    ours = sorted(sys.path, key=lambda entry: entry in ("", FOLDER))
     return subprocess.Popen(  # noqa: S603 — our own Python
-        [sys.executable, "-c", BOOT, json.dumps([sys.path, HOME, module, given])],
+        [sys.executable, "-c", BOOT, json.dumps([HOME, ours, sys.path, module, given])],
         cwd=FOLDER if os.path.isdir(FOLDER) else "/",
         stdin=subprocess.DEVNULL,
         pass_fds=tuple(fds),

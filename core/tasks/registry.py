@@ -139,6 +139,9 @@ def task(function: Function | None = None, /, **options: Any) -> Function | Call
 def load(modules: Iterable[str]) -> None:
     """Import the task modules. Raises ConfigError with the last line of the error."""
     for module in modules:
+        if module.endswith(".py") or os.sep in module:
+            name = module.removesuffix(".py").strip("./").replace(os.sep, ".")
+            raise ConfigError(f"tasks: {module!r} is a file: name its module, {name!r}")
         try:
             importlib.import_module(module)
         except ConfigError:

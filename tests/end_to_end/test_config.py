@@ -78,6 +78,7 @@ SETTINGS: dict[str, Row] = {
 # The same where it shows only once modules are imported or the socket is opened, so each needs a process.
 LATER: dict[str, Row] = {
     "task-module-missing": ("tasks: [no.such.module]", {}, ["tasks", "'no.such.module'", "No module named"]),
+    "task-module-is-a-file": ("tasks: [./shop/one.py]", {}, ["'./shop/one.py'", "is a file", "'shop.one'"]),
     "task-module-broken": ("tasks: [broken]", {}, ["'broken'", "SyntaxError", "broken.py"]),
     "task-module-raises": ("tasks: [raising]", {}, ["'raising'", "ZeroDivisionError", "raising.py:2"]),
     "task-module-exits": ("tasks: [exiting]", {}, ["'exiting'"]),
@@ -115,6 +116,70 @@ def test_wrong_setting_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     ended = CliRunner().invoke(main, ["serve", "--check"], env=variables, catch_exceptions=False)
     check_line(ended.exit_code, ended.output, parts)
+
+
+# Options and what the one line must have.
+WRONG_OPTIONS: dict[str, tuple[list[str], list[str]]] = {
+    "port": (["--port", "many"], ["--port", "server.port", "'many'", "whole number"]),
+    "port-out-of-range": (["--port", "65536"], ["--port", "65536", "65535"]),
+    "port-below-range": (["--port=-1"], ["--port", "-1", "from 0"]),
+    "workers": (["--workers", "0"], ["--workers", "0", "from 1 to"]),
+    "workers-not-yaml": (["--workers", "[a"], ["--workers", "'[a'", "YAML"]),
+    "host": (["--host", "null"], ["--host", "server.host", "None", "a text"]),
+    "tasks": (["--tasks", "a,,b"], ["--tasks", "'a,,b'", "names of modules"]),
+    "tasks-empty": (["--tasks", "a", "--tasks", ""], ["--tasks", "names of modules"]),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_OPTIONS)
+def test_a_wrong_option_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    arguments, parts = WRONG_OPTIONS[name]
+    monkeypatch.chdir(tmp_path)
+    ended = CliRunner().invoke(main, ["serve", "--check", *arguments], catch_exceptions=False)
+    check_line(ended.exit_code, ended.output, parts)
+
+
+def test_options_override_the_file_and_the_variables(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("server: {port: 1, backlog: 7}\nworkers: 3\ntasks: [no.such.module]\n")
+    options = {"--tasks": ["one, two", "three"], "--host": ["::1"], "--port": ["2", "0"], "--workers": ["5"]}
+    found = load(tmp_path / "config.yaml", {"HEADWAY_WORKERS": "4", "HEADWAY_SERVER__HOST": "::"}, options)
+    assert found.tasks == ("one", "two", "three")
+    assert (found.server.host, found.server.port, found.server.backlog, found.workers) == ("::1", 0, 7, 5)
+    assert load(None, {"HEADWAY_TASKS": "[kept]"}, {"--tasks": []}).tasks == ("kept",)
+
+
+def test_a_server_with_options_keeps_them_over_a_deploy(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("tasks: [no.such.module]\nworkers: 3\n")
+    for name in ("first", "second"):
+        (tmp_path / f"{name}.py").write_text(f"import headway\n@headway.task\nasync def {name}(_):\n    return 1\n")
+    arguments = ("--tasks", "first", "--tasks", "second", "--port", "0", "--workers", "5", "--host", "localhost")
+    server = Server(tmp_path, {}, *arguments)
+    try:
+        server.wait_until_serving()
+        server.deploy()
+        assert server.stats()["workers"]["count"] == 5
+        for name in ("first", "second"):
+            assert server.get(server.run(name) + "/result").json == 1
+    finally:
+        server.kill()
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_headway_yaml_comes_before_config_yaml(tmp_path: Path, both: bool) -> None:
+    (tmp_path / "headway.yaml").write_text("workers: 3\nserver: {port: 0}\n")
+    if both:
+        (tmp_path / "config.yaml").write_text("workers: many\n")
+    line = "settings: headway.yaml is read, config.yaml beside it is not"
+    assert (line in headway(tmp_path, "serve", "--check").stderr) == both
+    server = Server(tmp_path, {})
+    try:
+        server.wait_until_serving()
+        assert server.stats()["workers"]["count"] == 3
+        assert any(line in said for said in server.said) == both
+    finally:
+        server.kill()
+    named = headway(tmp_path, "serve", "--check", "--config", "headway.yaml")
+    assert (named.returncode, line in named.stderr) == (0, False)
 
 
 # Texts are what YAML would take for something else.
