@@ -8,7 +8,7 @@ BIN := .venv/bin
 LINT = s=0; $(BIN)/ruff format --check . || s=1; $(BIN)/ruff check . || s=1; $(BIN)/mypy || s=1
 
 .DEFAULT_GOAL := help
-.PHONY: .venv run-server run-clients test test-long check lint format build clean help crash \
+.PHONY: .venv run-server run-clients test test-long check lint format build clean help crash dist \
   bench bench-floor bench-peers bench-polling bench-memory bench-queues bench-journal bench-waiting bench-crowd bench-start
 
 # `make -j clean test` must not clean under the test's feet.
@@ -81,11 +81,15 @@ crash: .venv  ## kill the server ROUNDS=100 times under load, count acknowledged
 build: .venv  ## single-file executables of server and clients in tmp/
 	@$(BIN)/python -m pip install -q --group build
 	@mkdir -p tmp
-	@for part in server clients; do $(BIN)/shiv -q -p '/usr/bin/env python3' -c headway-$$part -o tmp/headway-$$part . && \
+	@for part in server clients; do $(BIN)/shiv -q -p '/usr/bin/env python3' -c headway-$$part -o tmp/headway-$$part '.[simulate]' && \
 	echo tmp/headway-$$part; done
 
+dist: .venv  ## wheels and sdists of headway and headway-client in dist/, checked by twine
+	@$(BIN)/python -m pip install -q --group dist
+	@$(BIN)/python release/dist.py
+
 clean:  ## remove .venv, caches and builds
-	@rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help:  ## show this list

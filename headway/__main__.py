@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from headway.init import init
 from headway.journal import journal
 from headway.settings import EXIT_CONFIG, fail, left_out, named_file, settings
 from headway.sim.command import command
@@ -88,6 +89,7 @@ def _simulation(file: Path | None) -> Mapping[str, object]:
 
 
 main.add_command(command(_simulation))
+main.add_command(init)
 main.add_command(journal)
 
 

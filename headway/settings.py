@@ -48,7 +48,7 @@ def settings(file: Path | None, options: Mapping[str, Sequence[str]] | None = No
         fail(error, EXIT_CONFIG)
 
 
-def fail(error: Exception, code: int) -> NoReturn:
+def fail(error: Exception | str, code: int) -> NoReturn:
     """Print the error in one line, and end."""
     click.echo(f"headway: {error}", err=True)
     sys.exit(code)

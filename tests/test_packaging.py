@@ -2,15 +2,9 @@
 
 import os
 import re
-import shutil
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
-
-import pytest
-
-from tests.end_to_end.process import Server
 
 ROOT = Path(__file__).parents[1]
 MAKEFILE = (ROOT / "Makefile").read_text()
@@ -44,50 +38,6 @@ def test_every_folder_with_code_is_a_package() -> None:
                 expected[name] = "/".join(parts)
     assert SETUPTOOLS["package-dir"] == expected
     assert sorted(SETUPTOOLS["packages"]) == sorted(expected)
-
-
-TASKS = """
-import headway
-
-@headway.task(run_in="process")
-def beside(payload):
-    from headway.core.processes import child
-    return child.__file__
-
-@headway.task
-def inside(payload):
-    from headway.core.local import engine
-    return engine.__file__
-"""
-
-
-@pytest.mark.parametrize("command", ["headway", "-m"])
-def test_an_installation_works_from_the_folder_of_the_checkout(tmp_path: Path, command: str) -> None:
-    """As setuptools lays it out from a wheel, with a journal and worker processes, whose Pythons are new ones."""
-    site = tmp_path / "site"
-    for package, folder in SETUPTOOLS["package-dir"].items():
-        for file in (ROOT / folder).iterdir():
-            if file.is_file():
-                (site / package.replace(".", "/")).mkdir(parents=True, exist_ok=True)
-                shutil.copy(file, site / package.replace(".", "/"))
-    (site / "tasks_of_an_installation.py").write_text(TASKS)
-    script = tmp_path / "headway"
-    script.write_text("from headway.__main__ import main\nmain()\n")
-    settings = {"server__port": 0, "tasks": ["tasks_of_an_installation"], "journal__path": str(tmp_path / "j.db")}
-    # Without site, which would find the checkout by the editable installation that the tests run in.
-    begin = [sys.executable, "-S", *([str(script)] if command == "headway" else ["-m", "headway"])]
-    path = [str(site), *(part for part in sys.path if part.endswith("site-packages"))]
-    server = Server(ROOT, settings, command=begin, path=os.pathsep.join(path))
-    try:
-        server.wait_until_serving()
-        # ``python -m`` finds the checkout first, and then all of it; nothing is of both.
-        root = ROOT if command == "-m" else site
-        for task in ("inside", "beside"):
-            assert Path(server.get(server.run(task) + "/result").json).is_relative_to(root), task
-        server.process.terminate()
-        assert server.wait() == 0
-    finally:
-        server.kill()
 
 
 def test_type_checkers_find_what_is_installed() -> None:

@@ -1,0 +1,39 @@
+"""The command line: ``headway init``."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+
+import click
+
+from headway.settings import fail
+
+EXIT_REFUSED = 2
+# A project to begin with.
+STARTER = Path(__file__).parent / "starter"
+FILES = ("tasks.py", "headway.yaml", "test_tasks.py")
+NEXT = """curl localhost:8080/jobs --json '{"task": "greet", "payload": {"name": "Ada"}}'"""
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=".")
+def init(folder: Path) -> None:
+    """Write a task, its settings and its test into FOLDER, to begin a project with.
+
+    FOLDER is the current one unless it is given. No file is overwritten.
+    """
+    there = [name for name in FILES if os.path.lexists(folder / name)]
+    if there:
+        fail(f"{folder / there[0]} is there already: name an empty folder, as in headway init shop", EXIT_REFUSED)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in FILES:
+            with (folder / name).open("x", encoding="utf-8") as file:
+                file.write((STARTER / name).read_text(encoding="utf-8"))
+            click.echo(f"wrote {folder / name}")
+    except OSError as error:
+        fail(f"{error.filename}: cannot be written: {error.strerror}", EXIT_REFUSED)
+    enter = "" if folder == Path() else f"cd {shlex.quote(str(folder))} && "
+    click.echo(f"\nServe it, and post a job from another terminal:\n\n    {enter}headway serve\n    {NEXT}")

@@ -1,0 +1,64 @@
+"""Build a wheel and an sdist of ``headway`` and of ``headway-client`` into a folder, and check them.
+
+The client is one folder of the tree, ``headway/client``. The distribution ``headway`` has it there.
+``headway-client`` has the same files under ``_headway_client``, with imports of each other that are
+relative, and one file that makes ``headway.client`` of them. The reasons are in docs/adr/0020.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+CLIENT = ROOT / "headway" / "client"
+OURS = re.compile(r"^(\s*from )headway\.client(?:\.(\w+))?(?= import )", re.MULTILINE)
+
+
+def main(out: Path) -> None:
+    """Build and check all that is published."""
+    if out.exists():
+        shutil.rmtree(out)
+    build(ROOT, out)
+    with tempfile.TemporaryDirectory() as folder:
+        build(lay_out_client(CLIENT, Path(folder) / "client"), out)
+    subprocess.run([sys.executable, "-m", "twine", "check", "--strict", *sorted(out.iterdir())], check=True)
+    version = version_of(ROOT)
+    print(f"Install the server with: pip install {out}/headway-{version}-py3-none-any.whl")
+    print(f"The client alone with:   pip install {out}/headway_client-{version}-py3-none-any.whl")
+
+
+def build(source: Path, out: Path) -> None:
+    """Build the sdist of a project, and its wheel from that sdist."""
+    command = [sys.executable, "-m", "build", "--outdir", str(out), str(source)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        sys.exit(f"{done.stdout}headway: {source} could not be built, see above")
+
+
+def version_of(root: Path) -> str:
+    """Return the version that pyproject.toml names."""
+    version: str = tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"]
+    return version
+
+
+def lay_out_client(source: Path, target: Path) -> Path:
+    """Write the project ``headway-client`` into ``target``, with the client in ``source``, and return it."""
+    shutil.copytree(ROOT / "release" / "client", target, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "LICENSE", target)
+    (target / "VERSION").write_text(version_of(ROOT) + "\n")
+    package = target / "_headway_client"
+    package.mkdir()
+    (package / "py.typed").touch()
+    for file in source.glob("*.py"):
+        (package / file.name).write_text(OURS.sub(r"\1.\2", file.read_text()))
+    return target
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "dist")
