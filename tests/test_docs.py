@@ -2,7 +2,6 @@
 
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -204,9 +203,9 @@ def masked(text: str) -> str:
 
 
 def tasks_served(page: str) -> list[str]:
-    """The tasks of the server that ``page`` starts by ``HEADWAY_TASKS=… headway serve``."""
-    (assigned,) = re.findall(r"HEADWAY_TASKS=(\S+) headway serve", page)
-    return list(load(None, {"HEADWAY_TASKS": shlex.split(assigned)[0]}).tasks)
+    """The tasks of the server that ``page`` starts by ``headway serve --tasks …``."""
+    (named,) = re.findall(r"headway serve --tasks ([\w.,]+)", page)
+    return list(load(None, {}, {"--tasks": [named]}).tasks)
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="the commands use curl, which is not installed")

