@@ -1,12 +1,12 @@
 # The server in a container: docker build -t headway .
 # docs/deploy.md tells how to add your tasks.
 
-FROM python:3.13-slim AS build
+FROM python:3.14-slim AS build
 WORKDIR /src
 COPY . .
 RUN python -m venv /opt/headway && /opt/headway/bin/pip install --no-cache-dir .
 
-FROM python:3.13-slim
+FROM python:3.14-slim
 COPY --from=build /opt/headway /opt/headway
 # A number, so that Kubernetes can tell that it is not root (runAsNonRoot).
 RUN useradd --system --uid 10001 --home-dir /var/lib/headway headway \

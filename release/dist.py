@@ -25,8 +25,9 @@ def main(out: Path) -> None:
     if out.exists():
         shutil.rmtree(out)
     build(ROOT, out)
-    with tempfile.TemporaryDirectory() as folder:
-        build(lay_out_client(CLIENT, Path(folder) / "client"), out)
+    if CLIENT.is_dir():
+        with tempfile.TemporaryDirectory() as folder:
+            build(lay_out_client(CLIENT, Path(folder) / "client"), out)
     subprocess.run([sys.executable, "-m", "twine", "check", "--strict", *sorted(out.iterdir())], check=True)
     version = version_of(ROOT)
     print(f"Install the server with: pip install {out}/headway-{version}-py3-none-any.whl")
