@@ -29,9 +29,8 @@ def main(out: Path) -> None:
         with tempfile.TemporaryDirectory() as folder:
             build(lay_out_client(CLIENT, Path(folder) / "client"), out)
     subprocess.run([sys.executable, "-m", "twine", "check", "--strict", *sorted(out.iterdir())], check=True)
-    version = version_of(ROOT)
-    print(f"Install the server with: pip install {out}/headway-{version}-py3-none-any.whl")
-    print(f"The client alone with:   pip install {out}/headway_client-{version}-py3-none-any.whl")
+    for wheel in sorted(out.glob("*.whl")):
+        print(f"pip install {wheel}")
 
 
 def build(source: Path, out: Path) -> None:
