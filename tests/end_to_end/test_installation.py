@@ -21,8 +21,10 @@ import pytest
 
 from release import dist
 from tests.end_to_end.process import ROOT, Server
+from tests.test_structure import imports
 
-SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+SETUPTOOLS = PROJECT["tool"]["setuptools"]
 # The packages that a server has to find, and one of the user's that has the name of one of ours.
 TASKS = """
 import headway
@@ -284,6 +286,19 @@ def client_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.returncode == 0, done.stderr
     (made,) = (source / "out").iterdir()
     return made
+
+
+@needs_a_client
+def test_the_client_needs_what_the_server_takes_for_it() -> None:
+    """One HTTP library of the same versions, and Python."""
+    client = tomllib.loads((ROOT / "release" / "client" / "pyproject.toml").read_text())["project"]
+    (library,) = client["dependencies"]
+    assert library in PROJECT["project"]["dependencies"]
+    assert client["requires-python"] == PROJECT["project"]["requires-python"]
+    imported = {name.split(".")[0] for file in dist.CLIENT.glob("*.py") for name in imports(file)}
+    assert imported - sys.stdlib_module_names == {"headway", re.split(r"[<>=]", library)[0]}
+    names = {name for file in dist.CLIENT.glob("*.py") for name in imports(file) if name.startswith("headway")}
+    assert {name for name in names if not name.startswith("headway.client.")} == set()
 
 
 def files_of(site: Path, distribution: str) -> set[str]:
