@@ -25,9 +25,8 @@ def main(out: Path) -> None:
     if out.exists():
         shutil.rmtree(out)
     build(ROOT, out)
-    if CLIENT.is_dir():
-        with tempfile.TemporaryDirectory() as folder:
-            build(lay_out_client(CLIENT, Path(folder) / "client"), out)
+    with tempfile.TemporaryDirectory() as folder:
+        build(lay_out_client(Path(folder) / "client"), out)
     subprocess.run([sys.executable, "-m", "twine", "check", "--strict", *sorted(out.iterdir())], check=True)
     for wheel in sorted(out.glob("*.whl")):
         print(f"pip install {wheel}")
@@ -47,15 +46,15 @@ def version_of(root: Path) -> str:
     return version
 
 
-def lay_out_client(source: Path, target: Path) -> Path:
-    """Write the project ``headway-client`` into ``target``, with the client in ``source``, and return it."""
+def lay_out_client(target: Path) -> Path:
+    """Write the project ``headway-client`` into ``target``, and return it."""
     shutil.copytree(ROOT / "release" / "client", target, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "LICENSE", target)
     (target / "VERSION").write_text(version_of(ROOT) + "\n")
     package = target / "_headway_client"
     package.mkdir()
     (package / "py.typed").touch()
-    for file in source.glob("*.py"):
+    for file in CLIENT.glob("*.py"):
         (package / file.name).write_text(OURS.sub(r"\1.\2", file.read_text()))
     return target
 

@@ -1,12 +1,18 @@
 """Tasks: functions of a payload. `headway serve` runs them."""
 
-import time
+from dataclasses import dataclass
 
 import headway
 
 
+@dataclass
+class Guest:
+    """The payload. One that does not fit is refused before it is queued."""
+
+    name: str
+
+
 @headway.task
-def greet(payload):
-    """Greet by name. A plain function runs in a thread, so it may block."""
-    time.sleep(1)
-    return {"greeting": f"Hello, {payload['name']}!"}
+def greet(guest: Guest) -> dict[str, str]:
+    """Greet a guest. A plain function runs in a thread, so it may block."""
+    return {"greeting": f"Hello, {guest.name}!"}

@@ -262,14 +262,12 @@ def test_init_leaves_what_is_there(installed: Venv, tmp_path: Path) -> None:
 
 # The client by itself.
 
-needs_a_client = pytest.mark.skipif(not dist.CLIENT.is_dir(), reason="there is no client yet")
-
 
 @pytest.fixture(scope="module")
 def client_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of headway-client."""
     folder = tmp_path_factory.mktemp("client")
-    source = dist.lay_out_client(dist.CLIENT, folder / "source")
+    source = dist.lay_out_client(folder / "source")
     command = [
         sys.executable,
         "-m",
@@ -288,7 +286,6 @@ def client_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-@needs_a_client
 def test_the_client_needs_what_the_server_takes_for_it() -> None:
     """One HTTP library of the same versions, and Python."""
     client = tomllib.loads((ROOT / "release" / "client" / "pyproject.toml").read_text())["project"]
@@ -310,7 +307,6 @@ def files_of(site: Path, distribution: str) -> set[str]:
 WHERE = "import headway.client, headway.client.errors; print(headway.client.__file__, headway.client.Client.__module__)"
 
 
-@needs_a_client
 def test_the_client_alone_and_beside_the_server(wheel: Path, client_wheel: Path, tmp_path: Path) -> None:
     """No file belongs to both, so each can be removed, whichever came first."""
     there = Venv(tmp_path / "venv", pip=False)
@@ -333,7 +329,6 @@ def test_the_client_alone_and_beside_the_server(wheel: Path, client_wheel: Path,
     assert there.run("python", "-c", WHERE).split()[0] == str(there.site / "_headway_client" / "__init__.py")
 
 
-@needs_a_client
 def test_type_checkers_see_the_client_alone(client_wheel: Path, tmp_path: Path) -> None:
     there = Venv(tmp_path / "venv", pip=False)
     unpack(client_wheel, there)
@@ -362,7 +357,7 @@ def test_all_that_is_made_is_of_the_same_version(made: Path) -> None:
     version = dist.version_of(ROOT)
     assert {path.name for path in made.iterdir()} == {
         f"{name}-{version}{ending}"
-        for name in ("headway", *(["headway_client"] if dist.CLIENT.is_dir() else []))
+        for name in ("headway", "headway_client")
         for ending in (".tar.gz", "-py3-none-any.whl")
     }
 
