@@ -217,14 +217,15 @@ def test_who_waits_for_an_end_to_be_written_is_answered_at_once(begin: Begin, ga
 
 
 def test_no_place_in_the_queue_is_lost_to_jobs_that_were_refused(begin: Begin) -> None:
-    server = begin(queue__size=8)
+    server = begin(queue__size=8, queue__max_bytes=35_000)
     with no_room(server), server.wire() as wire:
         # All at once, so that most are under way when it becomes known.
         wire.send(post(submission("give", "x" * 4000, delay=1000)) * 8)
         assert [wire.read().status for _ in range(8)] == [503] * 8
     wait_until(lambda: server.get("/readyz").status, lambda status: status == 200)
     with server.wire() as wire:
-        wire.send(post(submission("give", 1, delay=1000)) * 9)
+        # Nor is the room for their payloads.
+        wire.send(post(submission("give", "x" * 4000, delay=1000)) * 9)
         assert [wire.read().status for _ in range(9)] == [202] * 8 + [429]
 
 
