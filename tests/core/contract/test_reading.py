@@ -64,6 +64,16 @@ async def test_active_and_cancelled_jobs_are_listed(engine: Engine, state: State
     assert (await jobs_in(engine, state))[0].id == job.id
 
 
+async def test_the_payload_of_a_job_that_succeeded_takes_no_room_of_results(start: Start) -> None:
+    async def short(_: str) -> int:
+        return 1
+
+    async with start(short, results={"max_bytes": 5000}) as engine:
+        for _ in range(4):
+            await finished(engine, await submit(engine, "short", "x" * 4000))
+        assert (engine.counts().results_kept, engine.counts().results_evicted) == (4, 0)
+
+
 async def test_the_result_of_a_job_is_given_up_for_others(start: Start) -> None:
     async def long(payload: str) -> str:
         return payload * 1000

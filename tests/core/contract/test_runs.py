@@ -151,6 +151,25 @@ async def test_an_attempt_that_takes_too_long_is_cancelled_and_its_worker_lives(
     await _all_workers_live(engine)
 
 
+async def test_the_timeout_of_a_submission_comes_before_that_of_its_task_and_that_before_the_setting(
+    start: Start,
+) -> None:
+    short, long = (forever, Options(name="short", timeout=0.05)), (forever, Options(name="long", timeout=1000))
+    async with start(short, long, forever, workers=6, jobs={"timeout": 0.05}) as engine:
+        stay = [await submit(engine, "short", timeout=1000), await submit(engine, "long")]
+        stay.append(await submit(engine, "forever", timeout=1000))
+        end = [
+            await submit(engine, "long", timeout=0.05),
+            await submit(engine, "short"),
+            await submit(engine, "forever"),
+        ]
+        for job in stay:
+            await becomes(engine, job, State.RUNNING)
+        for job in end:
+            assert (await finished(engine, job)).reason == Reason.TIMEOUT
+        assert await states(engine, stay) == [State.RUNNING] * 3
+
+
 async def test_progress_is_seen_while_the_job_runs(engine: Engine) -> None:
     jobs = {"reporting": 41, "reporting_thread": 42}
     for task, percent in jobs.items():
