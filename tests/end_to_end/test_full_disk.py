@@ -229,6 +229,27 @@ def test_no_place_in_the_queue_is_lost_to_jobs_that_were_refused(begin: Begin) -
         assert [wire.read().status for _ in range(9)] == [202] * 8 + [429]
 
 
+def test_jobs_whose_deletion_is_refused_go_on_as_if_it_had_not_been_asked_for(begin: Begin, gate: Gate) -> None:
+    server = begin(workers=1)
+    running, queued = server.submit("until_file", gate.path), server.submit("give", 1)
+    scheduled = server.submit("give", 1, delay=1000, deadline=3)
+    server.wait_for(running, "running")
+    (writer,) = children(server)
+    with no_room(server), server.wire() as wire:
+        os.kill(writer, signal.SIGSTOP)
+        for path in (running, queued, scheduled):
+            wire.send(request("DELETE", path))
+        assert server.get("/healthz").status == 200
+        # The attempt ends while its cancellation is uncommitted.
+        gate.open()
+        time.sleep(0.2)
+        os.kill(writer, signal.SIGCONT)
+        assert [wire.read("DELETE").status for _ in range(3)] == [503] * 3
+    server.wait_for(running, "succeeded")
+    server.wait_for(queued, "succeeded")
+    assert server.wait_for(scheduled, "failed")["job-reason"] == "deadline"
+
+
 def test_a_small_disk_is_never_filled_by_the_log(disk: Path, begin: Begin) -> None:
     server = begin(retention__jobs=2)
     for number in range(30):
