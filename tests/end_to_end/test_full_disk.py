@@ -7,7 +7,7 @@ import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -235,16 +235,17 @@ def test_jobs_whose_deletion_is_refused_go_on_as_if_it_had_not_been_asked_for(be
     scheduled = server.submit("give", 1, delay=1000, deadline=3)
     server.wait_for(running, "running")
     (writer,) = children(server)
-    with no_room(server), server.wire() as wire:
+    with no_room(server), ExitStack() as stack:
+        wires = [stack.enter_context(server.wire()) for _ in range(3)]
         os.kill(writer, signal.SIGSTOP)
-        for path in (running, queued, scheduled):
+        for wire, path in zip(wires, (running, queued, scheduled), strict=True):
             wire.send(request("DELETE", path))
         assert server.get("/healthz").status == 200
         # The attempt ends while its cancellation is uncommitted.
         gate.open()
         time.sleep(0.2)
         os.kill(writer, signal.SIGCONT)
-        assert [wire.read("DELETE").status for _ in range(3)] == [503] * 3
+        assert [wire.read("DELETE").status for wire in wires] == [503] * 3
     server.wait_for(running, "succeeded")
     server.wait_for(queued, "succeeded")
     assert server.wait_for(scheduled, "failed")["job-reason"] == "deadline"

@@ -173,6 +173,20 @@ async def test_a_failed_job_can_be_sent_again_as_it_was(start: Start) -> None:
             await known(engine.retry(old))
 
 
+async def test_a_job_that_is_sent_again_has_its_priority_and_takes_room_as_before(start: Start) -> None:
+    async with start(broken, forever, workers=1) as engine:
+        old = await finished(engine, await submit(engine, "broken", "x" * 98, priority=7))
+        blocker = await becomes(engine, await submit(engine, "forever"), State.RUNNING)
+        others = [await submit(engine, "forever", priority=priority) for priority in (6, 8)]
+        before = engine.counts().payload_bytes
+        again = (await known(engine.retry(old))).status
+        assert [(await peek(engine, job)).position for job in (*others, again)] == [2, 0, 1]
+        assert engine.counts().payload_bytes == before + 100
+        for job in (again, *others, blocker):
+            await cancel(engine, job)
+        assert engine.counts().payload_bytes == 0
+
+
 async def test_a_job_that_is_sent_again_has_all_its_time_from_then_on(start: Start) -> None:
     attempts = []
 

@@ -61,7 +61,10 @@ async def test_active_and_cancelled_jobs_are_listed(engine: Engine, state: State
         await becomes(engine, job, State.RUNNING)
     elif state == State.CANCELLED:
         await cancel(engine, job)
-    assert (await jobs_in(engine, state))[0].id == job.id
+    listed = (await jobs_in(engine, state))[0]
+    assert listed.id == job.id
+    # The list is no poll of each job, and promises none.
+    assert listed.retry_after_ms == 0
 
 
 async def test_the_payload_of_a_job_that_succeeded_takes_no_room_of_results(start: Start) -> None:
