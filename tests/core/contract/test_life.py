@@ -7,7 +7,7 @@ import pytest
 from headway.core.board.idempotency import Key
 from headway.core.errors import DrainingError, MisdirectedError, QueueFullError
 from headway.core.interface import Engine
-from headway.core.job import State
+from headway.core.job import Reason, State
 
 from tests.core.contract.client import (
     asked_for,
@@ -143,6 +143,14 @@ async def test_what_is_known_can_be_read_when_it_has_stopped(start: Start) -> No
         assert await text_of(engine, job) == "8"
         assert (await known(engine.peek_batch(batch.id))) == batch
         assert (await peek(engine, interrupted)).state == State.RUNNING
+
+
+async def test_a_job_that_never_ran_teaches_nothing_of_how_long_its_task_takes(start: Start) -> None:
+    async with start(double) as engine:
+        job = await finished(engine, await submit(engine, "double", 1, delay=60, deadline=0.05))
+        assert (job.reason, job.started) == (Reason.DEADLINE, 0.0)
+    async with start(double) as engine:
+        assert (await submit(engine, "double", 1)).retry_after_ms <= 2000
 
 
 async def test_more_jobs_than_a_shorter_queue_accepts_go_on_after_a_restart(start: Start) -> None:

@@ -1,5 +1,8 @@
 """What is told of jobs: by id, by state, and what they left."""
 
+import time
+from itertools import pairwise
+
 import pytest
 from headway.core.errors import MisdirectedError
 from headway.core.interface import Engine
@@ -34,6 +37,14 @@ async def test_a_changed_id_was_never_issued(engine: Engine, kind: str) -> None:
             misdirected += 1
     # The digits that say which engine has issued it.
     assert 0 < misdirected < len(right) / 2
+
+
+async def test_times_of_a_job_are_of_the_wall_clock(engine: Engine) -> None:
+    before = time.time()
+    job = await finished(engine, await submit(engine, "double", 1))
+    times = [before, job.submitted, job.started, job.ended, time.time()]
+    # The clocks are compared once a second, and may be corrected meanwhile.
+    assert all(later - earlier > -0.1 for earlier, later in pairwise(times)), times
 
 
 async def test_jobs_are_listed_newest_first_by_state_a_page_after_the_other(start: Start) -> None:
