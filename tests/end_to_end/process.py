@@ -264,6 +264,12 @@ def children(server: Server) -> list[int]:
     return children_of(server.process.pid)
 
 
+def writer_of(server: Server) -> int:
+    """The process that writes the server's journal. Its worker processes are others."""
+    (writer,) = [pid for pid in children(server) if b"journal" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return writer
+
+
 def children_of(pid: int) -> list[int]:
     """The processes that a process has started and has not reaped."""
     folder = Path(f"/proc/{pid}/task")

@@ -7,12 +7,12 @@ import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.process import TASKS, Gate, Server, children, wait_until
+from tests.end_to_end.process import TASKS, Gate, Server, wait_until, writer_of
 from tests.protocol.wire import Answer, post, request, submission
 from tests.small_disk import small_disk
 
@@ -61,7 +61,7 @@ def fill(disk: Path) -> Path:
 @contextmanager
 def no_room(server: Server) -> Iterator[None]:
     """Let no file of the writer's grow."""
-    (pid,) = children(server)
+    pid = writer_of(server)
     before = resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
     yield
     resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
@@ -183,7 +183,7 @@ def test_a_job_in_the_queue_whose_cancellation_is_refused_is_run(begin: Begin, g
 def test_a_job_that_ends_while_its_cancellation_is_refused_has_ended(begin: Begin, gate: Gate) -> None:
     server = begin()
     jobs = Jobs(server, gate)
-    (writer,) = children(server)
+    writer = writer_of(server)
     os.kill(writer, signal.SIGSTOP)
     with server.wire() as wire:
         wire.send(request("DELETE", jobs.running))
@@ -202,7 +202,7 @@ def test_a_job_that_ends_while_its_cancellation_is_refused_has_ended(begin: Begi
 def test_who_waits_for_an_end_to_be_written_is_answered_at_once(begin: Begin, gate: Gate) -> None:
     server = begin()
     jobs = Jobs(server, gate)
-    (writer,) = children(server)
+    writer = writer_of(server)
     os.kill(writer, signal.SIGSTOP)
     gate.open()
     wait_until(server.stats, lambda said: said["journal"]["pending"])
@@ -217,15 +217,38 @@ def test_who_waits_for_an_end_to_be_written_is_answered_at_once(begin: Begin, ga
 
 
 def test_no_place_in_the_queue_is_lost_to_jobs_that_were_refused(begin: Begin) -> None:
-    server = begin(queue__size=8)
+    server = begin(queue__size=8, queue__max_bytes=35_000)
     with no_room(server), server.wire() as wire:
         # All at once, so that most are under way when it becomes known.
         wire.send(post(submission("give", "x" * 4000, delay=1000)) * 8)
         assert [wire.read().status for _ in range(8)] == [503] * 8
     wait_until(lambda: server.get("/readyz").status, lambda status: status == 200)
     with server.wire() as wire:
-        wire.send(post(submission("give", 1, delay=1000)) * 9)
+        # Nor is the room for their payloads.
+        wire.send(post(submission("give", "x" * 4000, delay=1000)) * 9)
         assert [wire.read().status for _ in range(9)] == [202] * 8 + [429]
+
+
+def test_jobs_whose_deletion_is_refused_go_on_as_if_it_had_not_been_asked_for(begin: Begin, gate: Gate) -> None:
+    server = begin(workers=1)
+    running, queued = server.submit("until_file", gate.path), server.submit("give", 1)
+    scheduled = server.submit("give", 1, delay=1000, deadline=3)
+    server.wait_for(running, "running")
+    writer = writer_of(server)
+    with no_room(server), ExitStack() as stack:
+        wires = [stack.enter_context(server.wire()) for _ in range(3)]
+        os.kill(writer, signal.SIGSTOP)
+        for wire, path in zip(wires, (running, queued, scheduled), strict=True):
+            wire.send(request("DELETE", path))
+        assert server.get("/healthz").status == 200
+        # The attempt ends while its cancellation is uncommitted.
+        gate.open()
+        time.sleep(0.2)
+        os.kill(writer, signal.SIGCONT)
+        assert [wire.read("DELETE").status for wire in wires] == [503] * 3
+    server.wait_for(running, "succeeded")
+    server.wait_for(queued, "succeeded")
+    assert server.wait_for(scheduled, "failed")["job-reason"] == "deadline"
 
 
 def test_a_small_disk_is_never_filled_by_the_log(disk: Path, begin: Begin) -> None:

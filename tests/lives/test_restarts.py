@@ -16,14 +16,16 @@ from tests.protocol.wire import post, request, submission
 DEATHS_MOST = 2
 
 
-@pytest.mark.parametrize("ends", ["end", "kill"])
-def test_an_attempt_that_was_ended_cleanly_counts_and_is_not_what_the_server_died_of(tmp_path: Path, ends: str) -> None:
+@pytest.mark.parametrize(("ends", "retries"), [("end", 0), ("kill", 0), ("kill", 2)])
+def test_an_attempt_that_was_ended_cleanly_counts_and_is_not_what_the_server_died_of(
+    tmp_path: Path, ends: str, retries: int
+) -> None:
     async def test() -> None:
         gates = Gates()
         lives = Lives(tmp_path, (gates.hold,))
         await lives.start()
-        path = await lives.submit("hold", "job", retries=0)
-        lives_most = 2 * DEATHS_MOST + 2 if ends == "end" else DEATHS_MOST + 1
+        path = await lives.submit("hold", "job", retries=retries)
+        lives_most = 2 * DEATHS_MOST + 2 if ends == "end" else retries + DEATHS_MOST + 1
         for life in range(1, lives_most + 1):
             said = await lives.wait_for(path, "running", "failed")
             assert (said["job-state"], said["job-attempt"]) == ("running", str(life))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import struct
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -104,6 +105,15 @@ class Wire:
     def send(self, data: bytes) -> None:
         """Send bytes as they are."""
         self.socket.sendall(data)
+
+    def close(self) -> None:
+        """End the connection as most clients do, with a FIN."""
+        self.socket.close()
+
+    def reset(self) -> None:
+        """End the connection with a reset."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
 
     def finish(self) -> None:
         """Send no more, but go on reading."""

@@ -98,6 +98,40 @@ async def test_what_is_known_of_a_batch_outlasts_what_is_not(start: Start) -> No
         assert await seen() == (State.EXPIRED, 0, 3)
 
 
+async def test_a_batch_counts_those_of_its_jobs_that_can_be_read_whoever_ends_meanwhile(start: Start) -> None:
+    go = asyncio.Event()
+
+    async def held(_: object) -> None:
+        await go.wait()
+
+    async with start(held, double, workers=7, queue={"size": 4}, retention={"jobs": 20}) as engine:
+        # They came before the batch, and end after it.
+        before = [await becomes(engine, await submit(engine, "held"), State.RUNNING) for _ in range(6)]
+        batch = await batch_finished(engine, await submit_batch(engine, "double", "double"))
+        jobs = [job_id for job_id, _ in await known(engine.list_batch(batch))]
+        go.set()
+        for job in before:
+            await finished(engine, job)
+        seen = set()
+        for number in range(16):
+            found = [await known(engine.peek(job_id)) for job_id in jobs]
+            expired = [job.state for job in found if job].count(State.EXPIRED)
+            assert (await peek_batch(engine, batch)).expired == expired
+            seen.add(expired)
+            await finished(engine, await submit(engine, "double", number))
+        assert seen == {0, 1, 2}
+
+
+async def test_a_batch_that_is_given_up_twice_at_once_is_given_up_once(engine: Engine) -> None:
+    jobs = engine.counts().jobs[State.CANCELLED]
+    batch = await submit_batch(engine, *["forever"] * 10)
+    first, second = engine.cancel_batch(batch), engine.cancel_batch(batch)
+    for cancelled in await asyncio.gather(known(first), known(second)):
+        assert (cancelled.status.pending, cancelled.status.cancelled) == (0, 10)
+    assert engine.counts().jobs[State.CANCELLED] == jobs + 10
+    assert (engine.counts().active, engine.counts().waiting) == (0, 0)
+
+
 async def test_nothing_is_taken_of_a_batch_that_is_refused(start: Start) -> None:
     async with start(forever, workers=1, queue={"size": 5}) as engine:
         await submit_batch(engine, "forever", "forever")

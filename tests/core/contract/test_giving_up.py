@@ -6,7 +6,7 @@ import pytest
 from headway.core.board.idempotency import Key
 from headway.core.errors import NotFailedError, PayloadGoneError, QueueFullError
 from headway.core.interface import Cancel, Engine, Later
-from headway.core.job import State
+from headway.core.job import Reason, State
 from headway.core.tasks.registry import Options
 
 from tests.core.contract.client import becomes, cancel, finished, peek, states, submit, text_of
@@ -65,6 +65,18 @@ async def test_the_result_of_a_job_that_is_over_is_forgotten(engine: Engine) -> 
     assert (await peek(engine, job)).state == State.SUCCEEDED
 
 
+async def test_that_a_job_returned_nothing_is_forgotten_too(start: Start) -> None:
+    async def nothing(_: object) -> None:
+        await asyncio.sleep(0)
+
+    async with start(nothing) as engine:
+        job = await finished(engine, await submit(engine, "nothing"))
+        assert await text_of(engine, job) == "null"
+        cancelled = await known(engine.cancel(job))
+        assert cancelled.how == Cancel.FORGOTTEN
+        assert await known(engine.result(cancelled.status)) is None
+
+
 async def test_a_cancelled_job_cannot_be_cancelled_again(engine: Engine) -> None:
     job = await becomes(engine, await submit(engine, "forever"), State.RUNNING)
     first = engine.cancel(job)
@@ -119,7 +131,22 @@ async def test_a_cancelled_job_leaves_its_place_to_the_next_at_once(start: Start
         await becomes(engine, first, State.RUNNING)
         await cancel(engine, first)
         await becomes(engine, second, State.RUNNING)
+        # At once, and not when the first is given up.
+        assert engine.counts().workers.replacements == 0
         cleaning.set()
+
+
+async def test_the_job_that_is_dropped_is_the_one_that_was_named_however_many_were_dropped_before(start: Start) -> None:
+    async with start(forever, workers=1, queue={"size": 6}) as engine:
+        await becomes(engine, await submit(engine, "forever"), State.RUNNING)
+        kept = [await submit(engine, "forever") for _ in range(3)]
+        for _ in range(30):
+            kept.append(await submit(engine, "forever"))
+            await cancel(engine, kept.pop(-2))
+        assert [(await peek(engine, job)).position for job in kept] == [0, 1, 2]
+        await cancel(engine, kept[1])
+        assert await states(engine, kept) == [State.QUEUED, State.CANCELLED, State.QUEUED]
+        assert (await peek(engine, kept[2])).position == 1
 
 
 async def test_a_failed_job_can_be_sent_again_as_it_was(start: Start) -> None:
@@ -144,6 +171,38 @@ async def test_a_failed_job_can_be_sent_again_as_it_was(start: Start) -> None:
         await cancel(engine, old)
         with pytest.raises(PayloadGoneError):
             await known(engine.retry(old))
+
+
+async def test_a_job_that_is_sent_again_has_its_priority_and_takes_room_as_before(start: Start) -> None:
+    async with start(broken, forever, workers=1) as engine:
+        old = await finished(engine, await submit(engine, "broken", "x" * 98, priority=7))
+        blocker = await becomes(engine, await submit(engine, "forever"), State.RUNNING)
+        others = [await submit(engine, "forever", priority=priority) for priority in (6, 8)]
+        before = engine.counts().payload_bytes
+        again = (await known(engine.retry(old))).status
+        assert [(await peek(engine, job)).position for job in (*others, again)] == [2, 0, 1]
+        assert engine.counts().payload_bytes == before + 100
+        for job in (again, *others, blocker):
+            await cancel(engine, job)
+        assert engine.counts().payload_bytes == 0
+
+
+async def test_a_job_that_is_sent_again_has_all_its_time_from_then_on(start: Start) -> None:
+    attempts = []
+
+    async def first_fails(_: object) -> None:
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise ValueError("no")
+        await asyncio.Event().wait()
+
+    async with start(first_fails) as engine:
+        old = await finished(engine, await submit(engine, "first_fails", deadline=0.4, retries=0))
+        assert old.reason == Reason.ERROR
+        await asyncio.sleep(0.2)
+        status = await finished(engine, (await known(engine.retry(old))).status)
+        assert (status.state, status.reason) == (State.FAILED, Reason.DEADLINE)
+        assert 0.39 < status.ended - status.submitted < 2
 
 
 async def test_a_retry_under_a_key_is_one_job_however_often_it_comes(engine: Engine) -> None:

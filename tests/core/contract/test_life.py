@@ -5,9 +5,9 @@ import time
 
 import pytest
 from headway.core.board.idempotency import Key
-from headway.core.errors import DrainingError, MisdirectedError
+from headway.core.errors import DrainingError, MisdirectedError, QueueFullError
 from headway.core.interface import Engine
-from headway.core.job import State
+from headway.core.job import Reason, State
 
 from tests.core.contract.client import (
     asked_for,
@@ -145,6 +145,27 @@ async def test_what_is_known_can_be_read_when_it_has_stopped(start: Start) -> No
         assert (await peek(engine, interrupted)).state == State.RUNNING
 
 
+async def test_a_job_that_never_ran_teaches_nothing_of_how_long_its_task_takes(start: Start) -> None:
+    async with start(double) as engine:
+        job = await finished(engine, await submit(engine, "double", 1, delay=60, deadline=0.05))
+        assert (job.reason, job.started) == (Reason.DEADLINE, 0.0)
+    async with start(double) as engine:
+        assert (await submit(engine, "double", 1)).retry_after_ms <= 2000
+
+
+async def test_more_jobs_than_a_shorter_queue_accepts_go_on_after_a_restart(start: Start) -> None:
+    async with start(forever, double, workers=1, queue={"size": 30}) as engine:
+        await becomes(engine, await submit(engine, "forever", priority=9, deadline=0.5), State.RUNNING)
+        jobs = [await submit(engine, "double", number) for number in range(30)]
+    async with start(forever, double, workers=1, queue={"size": 2}) as engine:
+        if not engine.durable:
+            return
+        with pytest.raises(QueueFullError):
+            await submit(engine, "double", 1)
+        for number, job in enumerate(jobs):
+            assert await text_of(engine, await finished(engine, job)) == str(2 * number)
+
+
 async def test_what_is_kept_outlives_the_engine_where_it_is_durable(start: Start) -> None:
     key = Key.of("kept", b"content")
 
@@ -157,7 +178,7 @@ async def test_what_is_kept_outlives_the_engine_where_it_is_durable(start: Start
         over = await finished(engine, await submit(engine, "double", 4, key))
         failed = await finished(engine, await submit(engine, "broken", "no"))
         batch = await batch_finished(engine, await submit_batch(engine, "broken", "double"))
-        interrupted = await becomes(engine, await submit(engine, "slow", 3), State.RUNNING)
+        interrupted = await becomes(engine, await submit(engine, "slow", 3, retries=0), State.RUNNING)
         waits = await submit(engine, "double", 5, delay=60)
     # However often it is begun again, a job is not taken for what the engine died of.
     for _ in range(2):

@@ -1,5 +1,8 @@
 """What is told of jobs: by id, by state, and what they left."""
 
+import time
+from itertools import pairwise
+
 import pytest
 from headway.core.errors import MisdirectedError
 from headway.core.interface import Engine
@@ -36,6 +39,14 @@ async def test_a_changed_id_was_never_issued(engine: Engine, kind: str) -> None:
     assert 0 < misdirected < len(right) / 2
 
 
+async def test_times_of_a_job_are_of_the_wall_clock(engine: Engine) -> None:
+    before = time.time()
+    job = await finished(engine, await submit(engine, "double", 1))
+    times = [before, job.submitted, job.started, job.ended, time.time()]
+    # The clocks are compared once a second, and may be corrected meanwhile.
+    assert all(later - earlier > -0.1 for earlier, later in pairwise(times)), times
+
+
 async def test_jobs_are_listed_newest_first_by_state_a_page_after_the_other(start: Start) -> None:
     async with start(broken, double, workers=1) as engine:
         jobs = [await submit(engine, "broken" if number % 2 else "double", number) for number in range(10)]
@@ -61,7 +72,20 @@ async def test_active_and_cancelled_jobs_are_listed(engine: Engine, state: State
         await becomes(engine, job, State.RUNNING)
     elif state == State.CANCELLED:
         await cancel(engine, job)
-    assert (await jobs_in(engine, state))[0].id == job.id
+    listed = (await jobs_in(engine, state))[0]
+    assert listed.id == job.id
+    # The list is no poll of each job, and promises none.
+    assert listed.retry_after_ms == 0
+
+
+async def test_the_payload_of_a_job_that_succeeded_takes_no_room_of_results(start: Start) -> None:
+    async def short(_: str) -> int:
+        return 1
+
+    async with start(short, results={"max_bytes": 5000}) as engine:
+        for _ in range(4):
+            await finished(engine, await submit(engine, "short", "x" * 4000))
+        assert (engine.counts().results_kept, engine.counts().results_evicted) == (4, 0)
 
 
 async def test_the_result_of_a_job_is_given_up_for_others(start: Start) -> None:

@@ -137,6 +137,24 @@ async def test_a_key_is_forgotten_after_its_time(start: Start) -> None:
         assert second.id != first.id
 
 
+async def test_a_key_that_is_used_anew_is_the_newest(start: Start) -> None:
+    async with start(double, idempotency={"seconds": 0.4, "keys": 2}) as engine:
+        used, other, third = (Key.of(text, b"content") for text in ("used", "other", "third"))
+        first = await submit(engine, "double", 1, used)
+        await submit(engine, "double", 1, other)
+
+        async def is_forgotten() -> bool:
+            return engine.replay(used) is None
+
+        await until(is_forgotten)
+        anew = await submit(engine, "double", 1, used)
+        assert anew.id != first.id
+        # The oldest is given up for it, which is another.
+        await submit(engine, "double", 1, third)
+        again = await known(engine.submit(asked_for("double", 1), used))
+        assert (again.status.id, again.replayed) == (anew.id, True)
+
+
 async def test_a_job_is_taken_although_its_client_has_gone(engine: Engine) -> None:
     soon = engine.submit(asked_for("double", 4), Key.of("gone", b"content"))
     if isinstance(soon, Later):

@@ -70,6 +70,48 @@ def start(path: Path) -> None:
     kill(found)
 
 
+def mark(path: Path) -> None:
+    """A mark that has begun is on the disk, and so is its name."""
+    name = watermark.beside(path)
+    begun, marked = watermark.Mark(name), watermark.Marked(journal=7, commits=5, begun=3, frames=2)
+    begun.begin(marked)
+    assert name.name in json.loads((DISK / "names").read_bytes())
+    assert synced_mark(path) == marked
+    begun.close()
+
+
+def any_moment(path: Path) -> None:
+    """Whenever the power goes in a start, the next one finds all there is."""
+    found = Found(path, "full")
+    submit(found, 1)
+    found.close()
+    # A copy that was closed needs no mark.
+    copy = path.parent.parent / "copy" / path.name
+    copy.parent.mkdir()
+    with copy.open("w+b") as file:
+        file.write(path.read_bytes())
+        file.flush()
+        os.fsync(file.fileno())
+    watermark.sync_folder(copy)
+    backs: list[Path] = []
+    sync = forgetful_disk.File.xSync
+
+    def watched(self: forgetful_disk.File, flags: int) -> None:
+        sync(self, flags)
+        backs.append(copy.parent.parent / f"back-{len(backs)}")
+        forgetful_disk.lose_power(DISK, copy.parent, backs[-1], "synced")
+
+    forgetful_disk.File.xSync = watched  # type: ignore[method-assign]
+    found = Found(copy, "full")
+    forgetful_disk.File.xSync = sync  # type: ignore[method-assign]
+    kill(found)
+    assert backs
+    for back in backs:
+        found = Found(back / path.name, "full")
+        assert len(found.unfinished()) == 1
+        found.close()
+
+
 def checkpoint(path: Path) -> None:
     """While the log is copied into the file the mark on the disk says so, and how long the log is."""
     found = Found(path, "full")

@@ -343,7 +343,7 @@ def test_every_file_is_its_owners_only_at_every_moment(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a sync is seen in /proc")
-@pytest.mark.parametrize("what", ["start", "checkpoint", "end"])
+@pytest.mark.parametrize("what", ["start", "mark", "any_moment", "checkpoint", "end"])
 def test_a_loss_of_power_finds_on_the_disk_what_it_needs(tmp_path: Path, what: str) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()

@@ -147,6 +147,19 @@ def test_nobody_is_told_to_come_after_the_end_of_the_time_that_a_job_has(members
     run(test)
 
 
+def test_a_batch_is_asked_for_later_than_each_of_its_jobs_would_be() -> None:
+    async def test() -> None:
+        async with engine_with(forever, workers=40) as engine:
+            for number in range(200):
+                engine.active.estimate.observe(0, 1.0 + number % 10, NOW + number)
+            alone = told_s(engine, submit(engine, "forever"))
+            batch = now(engine.submit_batch([Submission(task="forever")] * 30)).status
+            # Of run times from 1 to 10 s the longest of thirty is waited for.
+            assert alone < 9 < batch.retry_after_ms / 1000 < 12
+
+    run(test)
+
+
 def test_a_batch_is_asked_for_at_its_deadline() -> None:
     async def test() -> None:
         async with engine_with(forever) as engine:

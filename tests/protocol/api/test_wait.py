@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import pytest
 
 from tests.conftest import Start
 from tests.end_to_end.process import Gate, Server, wait_until
-from tests.protocol.wire import post, request, submission
+from tests.protocol.wire import Wire, post, request, submission
 
 WAIT = "Prefer: wait=20"
 
@@ -116,12 +117,13 @@ def test_requests_behind_one_that_is_held_keep_their_turn(server: Server, gate: 
         assert wire.still_serves()
 
 
-def test_client_that_goes_away_frees_its_place(server: Server, gate: Gate) -> None:
+@pytest.mark.parametrize("leaves", [Wire.close, Wire.reset], ids=["close", "reset"])
+def test_client_that_goes_away_frees_its_place(server: Server, gate: Gate, leaves: Callable[[Wire], None]) -> None:
     path = server.submit("until_file", gate.path)
     wire = server.wire()
     wire.send(request("HEAD", path, WAIT))
     waiting(server, 1)
-    wire.socket.close()
+    leaves(wire)
     waiting(server, 0)
     assert server.head(path)["job-state"] == "running"
 

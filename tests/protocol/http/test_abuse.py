@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import resource
 import select
-import socket
-import struct
 import sys
 from contextlib import ExitStack, suppress
 
@@ -13,7 +11,7 @@ import pytest
 
 from tests.conftest import Start
 from tests.end_to_end.process import Gate, Server, wait_until
-from tests.protocol.wire import Wire, post, request, submission
+from tests.protocol.wire import post, request, submission
 
 HEALTHZ = request("GET", "/healthz")
 NOTHING = submission("nothing")
@@ -72,12 +70,6 @@ def test_half_close_after_requests(server: Server, last: bytes) -> None:
         wire.read_end()
 
 
-def reset(wire: Wire) -> None:
-    """End the connection with a reset instead of a FIN."""
-    wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    wire.socket.close()
-
-
 @pytest.mark.parametrize(
     "sent",
     [HEALTHZ[:9], post(NOTHING)[:-1], HEALTHZ * 2000, post(NOTHING, "Expect: 100-continue")[:-1], b"\0", b""],
@@ -88,14 +80,14 @@ def test_reset_in_the_middle(server: Server, sent: bytes) -> None:
     for _ in range(10):
         wire = server.wire()
         wire.send(sent)
-        reset(wire)
+        wire.reset()
     wait_until(lambda: server.stats()["connections"], lambda connections: connections <= before)
 
 
 def test_job_goes_on_when_its_client_is_gone(server: Server, gate: Gate) -> None:
     with server.wire() as wire:
         path = wire.ask(post(submission("until_file", gate.path)))["location"]
-        reset(wire)
+        wire.reset()
     gate.open()
     assert server.wait_for(path, "succeeded").status == 200
 
