@@ -88,6 +88,8 @@ def _words(info: inspect.Type) -> str:
         case inspect.StrType():
             if info.max_length:
                 return f"a text of {info.min_length} to {info.max_length} characters"
+            if info.pattern:
+                return f"a text of the form {info.pattern}"
             return "a text that is not empty" if info.min_length else "a text"
         case inspect.BoolType():
             return "true or false"

@@ -227,10 +227,11 @@ class Engine(Protocol):
     def counts(self) -> Counts:
         """Return the engine's counts."""
 
-    def start(self, on_fatal: Callable[[str], object]) -> None:
-        """Begin to run jobs, on the running loop.
+    async def start(self, on_fatal: Callable[[str], object]) -> None:
+        """Enter the lifespan of the tasks and begin to run jobs, on the running loop.
 
-        ``on_fatal`` gets a line when no job can be kept any more.
+        ``on_fatal`` gets a line when no job can be kept any more. Raises ConfigError if the
+        lifespan raises. Then the engine can only be closed.
         """
 
     async def drain(self, timeout_s: float) -> int:
@@ -243,7 +244,7 @@ class Engine(Protocol):
         """Accept jobs again after a drain that did not lead to an end."""
 
     async def stop(self) -> None:
-        """End workers, timers and chores. All facts can still be read."""
+        """End workers, timers and chores, and leave the lifespan. All facts can still be read."""
 
     async def close(self) -> None:
         """Release files and connections."""

@@ -14,6 +14,9 @@ import msgspec
 from headway.core.task import DEADLINE_LONGEST_S, RETRIES_MOST, Task
 from msgspec import Meta
 
+# A traceparent of version 00 (https://www.w3.org/TR/trace-context): neither id is zero.
+TRACEPARENT = "^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$"
+
 
 class State(IntEnum):
     """The state of a job. The value is the low byte of its row's live word."""
@@ -74,6 +77,8 @@ class Submission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout: Annotated[float, Meta(gt=0, le=86_400)] | None = None
     deadline: Annotated[float, Meta(gt=0, le=DEADLINE_LONGEST_S)] | None = None
     retries: Annotated[int, Meta(ge=0, le=RETRIES_MOST)] | None = None
+    # The trace context of the client. None: that of the request's header.
+    traceparent: Annotated[str, Meta(pattern=TRACEPARENT)] | None = None
     # No member of the JSON: see ContentSubmission.
     media_type: ClassVar[str] = ""
 
@@ -99,6 +104,8 @@ class Terms(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     deadline_s: float | None = None
     # Of a payload that is content as it is. Empty: JSON.
     media_type: str = ""
+    # The trace context of the submission.
+    traceparent: str | None = None
 
     @classmethod
     def of(cls, submission: Submission, task: Task, timeout_s: float, retries: int) -> Terms:
@@ -112,6 +119,7 @@ class Terms(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
             retries if own is None else own,
             submission.deadline or task.deadline_s,
             submission.media_type,
+            submission.traceparent,
         )
 
     def end(self, submitted: float) -> float:

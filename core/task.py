@@ -44,6 +44,8 @@ class Task(msgspec.Struct, frozen=True, eq=False):
     payload_type: PayloadType | None = None
     # Bytes of content that a job of it may have. None: limits.body_bytes.
     body_bytes: int | None = None
+    # Whether it wraps a coroutine function: it makes a coroutine, which is awaited on the loop.
+    awaits: bool = False
     # The first line of the function's docstring.
     description: str = ""
 

@@ -1,8 +1,9 @@
 """Headway, a job server: POST a job, get 202 and a URL, read its state off a HEAD.
 
-Names for a task module: ``task`` declares a task. ``Context`` answers its questions about the
-attempt. ``Body`` is a payload, and ``Result`` a return value, that is not JSON. ``Retry`` is the
-error that asks for another attempt. ``Client`` and ``AsyncClient`` submit jobs and wait for them.
+Names for a task module: ``task`` declares a task, ``around`` a context manager around each attempt,
+``lifespan`` one around the life of the process. ``Context`` answers questions about the attempt.
+``Body`` is a payload, and ``Result`` a return value, that is not JSON. ``Retry`` is the error that
+asks for another attempt. ``Client`` and ``AsyncClient`` submit jobs and wait for them.
 """
 
 import os
@@ -19,13 +20,13 @@ if TYPE_CHECKING:
     from headway.client.threads import Client
     from headway.core.body import Body
     from headway.core.tasks.context import Context
-    from headway.core.tasks.registry import task
+    from headway.core.tasks.registry import around, lifespan, task
     from headway.core.tasks.result import Result
     from headway.core.tasks.retry import Retry
 
     __version__: str
 
-__all__ = ["AsyncClient", "Body", "Client", "Context", "Result", "Retry", "task"]
+__all__ = ["AsyncClient", "Body", "Client", "Context", "Result", "Retry", "around", "lifespan", "task"]
 
 # The module of each name. A name is imported at its first use: all of them take 25 ms, and neither
 # ``headway --help`` nor the journal's writer uses one.
@@ -36,6 +37,8 @@ HOMES = {
     "Context": "core.tasks.context",
     "Result": "core.tasks.result",
     "Retry": "core.tasks.retry",
+    "around": "core.tasks.registry",
+    "lifespan": "core.tasks.registry",
     "task": "core.tasks.registry",
 }
 

@@ -81,7 +81,7 @@ class Server:
         self._clock.begin()
         self._loop = _Loop(self._clock)
         try:
-            self._call(self._start)
+            self._loop.run_until_complete(self._start())
         except BaseException:
             self._end()
             raise
@@ -97,11 +97,11 @@ class Server:
 
         self._loop.run_until_complete(called())
 
-    def _start(self) -> None:
+    async def _start(self) -> None:
         self._engine = LocalEngine(self._config, _in_threads(REGISTRY))
         self._api = Api(self._config, self._engine)
         self._clock.workers = self._engine.active.workers
-        self._engine.start(_fail)
+        await self._engine.start(_fail)
         self._tick()
 
     def _tick(self) -> None:
@@ -192,14 +192,14 @@ class RecordedContext(Context):
 
     __slots__ = ("percents",)
 
-    def __init__(self, job_id: str, attempt: int) -> None:
+    def __init__(self, job_id: str, attempt: int, state: Any = None) -> None:
         self.percents: list[int] = []
-        super().__init__(job_id, attempt, self.percents.append)
+        super().__init__(job_id, attempt, self.percents.append, state=state)
 
 
-def context(job_id: str = "0" * 36, attempt: int = 1) -> RecordedContext:
-    """Return a context for ``run``."""
-    return RecordedContext(job_id, attempt)
+def context(job_id: str = "0" * 36, attempt: int = 1, state: Any = None) -> RecordedContext:
+    """Return a context for ``run``. ``state`` stands in for the value of the lifespan."""
+    return RecordedContext(job_id, attempt, state)
 
 
 def run(function: Callable[..., Any], payload: Any = None, context: Context | None = None) -> Any:
@@ -243,6 +243,7 @@ def _in_threads(registry: Registry) -> Registry:
         msgspec.structs.replace(task, lane=Lane.THREAD) if task.lane is Lane.PROCESS else task
         for task in registry.tasks
     ]
+    copied.arounds, copied.lifespan = registry.arounds, registry.lifespan
     copied.by_name = {task.name: task for task in copied.tasks}
     return copied
 

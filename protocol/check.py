@@ -13,6 +13,7 @@ from pathlib import Path
 
 from headway.core.config import Config
 from headway.core.errors import ConfigError, JournalError
+from headway.core.task import Lane
 from headway.core.tasks.registry import REGISTRY, add_working_directory, load
 from headway.protocol.access.clients import Clients
 from headway.protocol.process import deploy, listener
@@ -71,6 +72,7 @@ def _networks(config: Config) -> None:
 def _tasks(config: Config) -> None:
     add_working_directory()
     load(config.tasks)
+    REGISTRY.arounds.check(REGISTRY.tasks, Lane(config.jobs.run_in))
 
 
 def _port(config: Config) -> None:

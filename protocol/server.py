@@ -26,6 +26,7 @@ from typing import NoReturn
 from headway.core import forks
 from headway.core.apart import apart
 from headway.core.config import Config, ignored
+from headway.core.errors import ConfigError
 from headway.core.local.engine import LocalEngine
 from headway.core.local.recovering import Recovering
 from headway.core.open import open_engine
@@ -131,8 +132,9 @@ class Server:
         engine = await self._open(recovering, before)
         if engine is None:
             return 0
+        if not await self._begin(engine):
+            return 0
         self._engine = self._api.service.engine = engine
-        engine.start(_journal_failed)
         if before is not None:
             # Clients that came meanwhile wait until now. Earlier they would be told that no job is
             # known yet.
@@ -187,6 +189,30 @@ class Server:
         else:
             log.info("recovered %d jobs in %.2f s", recovering.read, time.monotonic() - begun)
         return engine
+
+    async def _begin(self, engine: LocalEngine) -> bool:
+        """Start the engine, with the lifespan of the tasks. False if a signal came first.
+
+        Raises ConfigError if the lifespan raises.
+        """
+        begun = False
+
+        async def begin() -> None:
+            nonlocal begun
+            await engine.start(_journal_failed)
+            begun = True
+
+        try:
+            await self._told.unless_end(begin())
+        except ConfigError:
+            await engine.close()
+            raise
+        if self._told.to_end:
+            log.info("ended while starting")
+            if begun:
+                await engine.stop()
+            await engine.close()
+        return not self._told.to_end
 
     async def _end(self) -> int:
         """Drain, and end everything."""

@@ -77,6 +77,8 @@ class Active:
         self.estimate = Estimate(config.workers, len(registry.tasks), polls_per_second, self.queue.line_numbers)
         self.estimate.first = Generation(config.workers)
         self.stats = Stats(len(registry.tasks))
+        # The value of the lifespan, for the tasks.
+        self.state: object = None
         self.jobs: dict[int, Job] = {}
         self.outcomes = Outcomes(board)
         self.workers = Workers(
@@ -84,7 +86,8 @@ class Active:
             config.results.max_result_bytes,
             self,
             Lane(config.jobs.run_in),
-            pool_for(config, registry),
+            processes=pool_for(config, registry),
+            arounds=registry.arounds,
         )
         if self.workers.processes is not None:
             self.workers.processes.on_up = self.workers.wake
@@ -204,7 +207,14 @@ class Active:
             else:
                 loop.call_soon_threadsafe(board.report, job.sequence, attempt, percent, time.monotonic())
 
-        return Context(self.ids.write(job.sequence, board.tag[row]).decode(), attempt, report)
+        return Context(
+            self.ids.write(job.sequence, board.tag[row]).decode(),
+            attempt,
+            report,
+            task=job.task.name,
+            state=self.state,
+            traceparent=job.terms.traceparent,
+        )
 
     # Decisions.
 

@@ -45,8 +45,10 @@ from headway.core.retry_after.promises import Promises
 from headway.core.slices import in_slices
 from headway.core.stats import Counts, JournalCounts, ProcessCounts, WorkerCounts
 from headway.core.status import BatchStatus, Status, TaskStatus
+from headway.core.tasks.lifespan import Lifespan
 from headway.core.tasks.registry import Registry
 from headway.core.tasks.result import JSON, Result
+from headway.core.work.attempt import variables_of
 from headway.core.work.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -116,6 +118,7 @@ class LocalEngine:
         self.polled: Polled | None = self.reading
         self.batches = Batches(self.board, self.active.outcomes, self.ids, self.promises.when_all)
         self.admission = Admission(active, registry)
+        self.lifespan = Lifespan(registry.lifespan, variables_of("the lifespan"))
         self.watchdog = Watchdog(config.watchdog.stall, self.active.workers.holder)
         # Done every CHORES_S. The names are for the log.
         self.chores: list[tuple[str, Callable[[float], Iterable[object]]]] = [
@@ -384,8 +387,9 @@ class LocalEngine:
         self.reading.names[:] = restore(self.active, self.changes, self.registry, progress)
         self.promises.learn(time.monotonic())
 
-    def start(self, on_fatal: Callable[[str], object] = log.critical) -> None:
-        """Start the workers, the watchdog and the chores on the running loop, as Engine says."""
+    async def start(self, on_fatal: Callable[[str], object] = log.critical) -> None:
+        """Enter the lifespan. Start the workers, the watchdog and the chores, as Engine says."""
+        self.active.state = await self.lifespan.begin()
         self.active.start(on_fatal)
         self.watchdog.start()
         self._do_chores()
@@ -423,6 +427,7 @@ class LocalEngine:
             self._chores_timer.cancel()
         self.watchdog.stop()
         await self.active.stop()
+        await self.lifespan.end()
 
     async def close(self) -> None:
         """Close the journal, if there is one."""

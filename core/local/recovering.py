@@ -121,7 +121,7 @@ class Recovering:
         """Refuse."""
         self._refuse()
 
-    def start(self, on_fatal: Callable[[str], object]) -> NoReturn:
+    async def start(self, on_fatal: Callable[[str], object]) -> NoReturn:
         """Refuse."""
         self._refuse()
 

@@ -1,5 +1,7 @@
 """The program of a worker process: import the task modules once, then run one job after the other.
 
+The lifespan that a module declares begins before the first job and ends after the last.
+
 Each job runs in the main thread. The two pipes are the process's own: a task may print, or close
 its stdin, as it likes. Any exception of a task is a failure of its job, SystemExit included. Only
 the end of the process itself (os._exit, a signal) is a crash.
@@ -26,7 +28,7 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from contextvars import Context as Variables
 from io import BufferedReader, TextIOWrapper
 from types import FrameType
@@ -38,11 +40,13 @@ from headway.core.processes import frames, messages
 from headway.core.processes.messages import LEAVE_S, Broken, Call, Done, Failed, Progress, Ready
 from headway.core.processes.sender import Sender, ToServer
 from headway.core.task import Task
+from headway.core.tasks.around import enter
 from headway.core.tasks.context import Context
 from headway.core.tasks.failure import failure
+from headway.core.tasks.lifespan import begin_in_thread
 from headway.core.tasks.payloads import decode_at_once
 from headway.core.tasks.registry import REGISTRY, load
-from headway.core.tasks.result import OCTETS, ResultError, encode
+from headway.core.tasks.result import OCTETS, Result, ResultError, encode
 from headway.core.tasks.retry import Retry
 
 # Seconds in which a process has to end or begin to leave by itself once the server has hung up.
@@ -77,6 +81,7 @@ def main(modules: list[str], result_bytes: int, log_level: int, read_fd: int, wr
         sys.stdout.reconfigure(line_buffering=True)
     try:
         load(modules)
+        state, leave = begin_in_thread(REGISTRY.lifespan)
     except ConfigError as error:
         sender.send(Broken(str(error)))
         return
@@ -87,13 +92,21 @@ def main(modules: list[str], result_bytes: int, log_level: int, read_fd: int, wr
     most_bytes = min(result_bytes, messages.BODY_MOST)
     memory_bytes = _memory()
     with open(read_fd, "rb", closefd=False) as calls:
-        while _serve(calls, read_fd, sender, logs, most_bytes=most_bytes, memory_bytes=memory_bytes):
+        while _serve(calls, read_fd, sender, logs, most_bytes=most_bytes, memory_bytes=memory_bytes, state=state):
             pass
     leaving.set()
+    leave()
 
 
 def _serve(
-    calls: BufferedReader, fd: int, sender: Sender, logs: ToServer, *, most_bytes: int, memory_bytes: Callable[[], int]
+    calls: BufferedReader,
+    fd: int,
+    sender: Sender,
+    logs: ToServer,
+    *,
+    most_bytes: int,
+    memory_bytes: Callable[[], int],
+    state: object,
 ) -> bool:
     """Wait for a call and answer it. Return False if there will be no further call.
 
@@ -108,7 +121,7 @@ def _serve(
     if call is None:
         return False
     logs.call, payload = call
-    done, body = _run(logs.call, payload, sender, most_bytes, memory_bytes)
+    done, body = _run(logs.call, payload, sender, most_bytes=most_bytes, memory_bytes=memory_bytes, state=state)
     logs.call = None
     sender.flush()
     sender.send(done, body)
@@ -130,26 +143,24 @@ def _next(calls: BufferedReader) -> tuple[Call, bytes] | None:
 
 
 def _run(
-    call: Call, payload: bytes, sender: Sender, most_bytes: int, memory_bytes: Callable[[], int]
+    call: Call, payload: bytes, sender: Sender, *, most_bytes: int, memory_bytes: Callable[[], int], state: object
 ) -> tuple[Done | Failed, bytes]:
-    context = Context(call.job_id, call.attempt, lambda percent: sender.report(Progress(call.number, percent)))
+    context = Context(
+        call.job_id,
+        call.attempt,
+        lambda percent: sender.report(Progress(call.number, percent)),
+        task=call.task,
+        state=state,
+        traceparent=call.traceparent,
+    )
     task = REGISTRY.by_name.get(call.task)
     try:
         if task is None:
             raise LookupError(
                 f"the worker process has no task {call.task!r}. If its modules have changed, restart the server"
             )
-        value = decode_at_once(payload, task.payload_type, call.media_type)
-        arguments = [value, context] if task.takes_context else [value]
-        try:
-            # In a context of its own: a variable that one job sets is not there for the next.
-            value = Variables().run(task.function, *arguments)
-        finally:
-            if forks.forked:
-                forks.end()
-        if isinstance(value, Awaitable):
-            raise ResultError(f"returned {type(value).__name__}, which only a task on the loop or in a thread may")
-        result = encode(value, most_bytes)
+        # In a context of its own: a variable that one job sets is not there for the next.
+        result = Variables().run(_attempt, task, call.media_type, payload, context, most_bytes=most_bytes)
         body = b"" if result is None else result.body
         media_type = OCTETS if result is None else result.media_type
         return Done(call.number, memory_bytes(), None if result is None else len(body), media_type), body
@@ -157,6 +168,22 @@ def _run(
         return _failed(call.number, error, task, memory_bytes()), b""
     finally:
         context.close()
+
+
+def _attempt(task: Task, media_type: str, payload: bytes, context: Context, *, most_bytes: int) -> Result | None:
+    """Run a task within what is declared to be around it. One that swallows its error makes it return None."""
+    with ExitStack() as stack:
+        enter(stack, REGISTRY.arounds.plain, context)
+        given = decode_at_once(payload, task.payload_type, media_type)
+        try:
+            value = task.function(given, context) if task.takes_context else task.function(given)
+        finally:
+            if forks.forked:
+                forks.end()
+        if isinstance(value, Awaitable):
+            raise ResultError(f"returned {type(value).__name__}, which only a task on the loop or in a thread may")
+        return encode(value, most_bytes)
+    return None
 
 
 def _failed(number: int, error: BaseException, task: Task | None, memory_bytes: int) -> Failed:

@@ -43,6 +43,7 @@ class Call(Message, frozen=True, tag=True):
     job_id: str
     attempt: int
     media_type: str = ""
+    traceparent: str | None = None
 
 
 class Ready(Message, frozen=True, tag=True):

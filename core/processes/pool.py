@@ -159,6 +159,7 @@ class Processes:
         report: Callable[[int], None],
         begun: Callable[[], object] = lambda: None,
         media_type: str = "",
+        traceparent: str | None = None,
     ) -> Result | None:
         """Run a task in a process, waiting for one if none is idle, and return its result.
 
@@ -170,7 +171,7 @@ class Processes:
         CrashedError if its process died.
         """
         self._number = number = self._number + 1
-        call = Call(number, task, len(payload), job_id, attempt, media_type=media_type)
+        call = Call(number, task, len(payload), job_id, attempt, media_type=media_type, traceparent=traceparent)
         answer: Reply | None = None
         while answer is None:
             process = await self._next()

@@ -19,6 +19,7 @@ import msgspec
 from headway.core.errors import ConfigError, TaskError
 from headway.core.faults import faults
 from headway.core.task import DEADLINE_LONGEST_S, RETRIES_MOST, Task
+from headway.core.tasks.around import Around, Arounds, declared
 from headway.core.tasks.signature import place, signature
 from msgspec import Meta
 
@@ -46,6 +47,9 @@ class Registry:
     def __init__(self) -> None:
         self.by_name: dict[str, Task] = {}
         self.tasks: list[Task] = []
+        # The context managers around each attempt, and the one around the life of the process.
+        self.arounds = Arounds()
+        self.lifespan: Around | None = None
 
     def __repr__(self) -> str:
         return f"<Registry {', '.join(self.by_name) or 'empty'}>"
@@ -80,12 +84,22 @@ class Registry:
             retry_on=_exceptions(options.retry_on, where),
             deadline_s=options.deadline,
             max_concurrent=options.max_concurrent,
+            awaits=called.awaits,
             payload_type=called.payload_type,
             body_bytes=options.body_bytes,
             description=called.description,
         )
         self.by_name[name] = task
         self.tasks.append(task)
+
+    def set_lifespan(self, function: object) -> None:
+        """Declare the lifespan. Raises TaskError if it is none, or if there is one already."""
+        found = declared(function, "@lifespan", 0)
+        if not found.is_async:
+            raise TaskError(f"{found.where} is not async: write it as an async generator function with one yield")
+        if self.lifespan is not None:
+            raise TaskError(f"{found.where} is a second one. There is one already: {self.lifespan.where}")
+        self.lifespan = found
 
 
 def _exceptions(retry_on: Any, where: str) -> tuple[type[BaseException], ...]:
@@ -134,6 +148,26 @@ def task(function: Function | None = None, /, **options: Any) -> Function | Call
         return function
 
     return register if function is None else register(function)
+
+
+def around(function: Function) -> Function:
+    """Declare a context manager to be around each attempt, where that runs. Return it unchanged.
+
+    It is a generator function with one ``yield``, plain or async, or a function that contextlib has
+    decorated. It takes the Context. Several nest in the order of their declaration. If it raises,
+    the attempt fails. Raises TaskError if it is no context manager.
+    """
+    REGISTRY.arounds.add(function)
+    return function
+
+
+def lifespan(function: Function) -> Function:
+    """Declare an async context manager around the life of the server and of each worker process.
+
+    It takes nothing. Its value is ``context.state``. Raises TaskError if it is none, or a second.
+    """
+    REGISTRY.set_lifespan(function)
+    return function
 
 
 def load(modules: Iterable[str]) -> None:

@@ -38,6 +38,8 @@ class Signature(msgspec.Struct, frozen=True):
 
     # None: the setting of config.yaml.
     lane: Lane | None
+    # Whether it is a plain decorator around a coroutine function.
+    awaits: bool
     takes_context: bool
     # None: the payload may be anything.
     payload_type: PayloadType | None
@@ -55,6 +57,7 @@ def signature(function: Callable[..., object], run_in: str | None, where: str) -
     _check(function, parameters, positional, where)
     return Signature(
         _lane(function, code, run_in, where),
+        not inspect.iscoroutinefunction(code) and inspect.iscoroutinefunction(inspect.unwrap(code)),
         len(positional) > 1,
         _payload_type(code, positional[0], where),
         _description(code),

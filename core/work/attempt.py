@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Coroutine, Generator
+from collections.abc import Awaitable, Coroutine, Generator, Sequence
+from contextlib import AsyncExitStack, ExitStack
 from contextvars import Context as Variables
 from contextvars import ContextVar, copy_context
 from math import inf
@@ -24,8 +25,9 @@ from headway.core import forks
 from headway.core.job import Job
 from headway.core.task import Lane
 from headway.core.tasks import payloads
+from headway.core.tasks.around import Around, Arounds, enter, enter_on_loop
 from headway.core.tasks.context import Context
-from headway.core.tasks.result import Result, encode, encode_on_loop
+from headway.core.tasks.result import Result, ResultError, encode, encode_on_loop
 from headway.core.work.jobs import Jobs
 from headway.core.work.outcome import NULL, Outcome, failed, succeeded
 from headway.core.work.threads import ThreadCall, Threads
@@ -49,6 +51,8 @@ class AttemptOwner(Protocol):
     threads: Threads
     result_bytes: int
     default_lane: Lane
+    # None if there are none.
+    arounds: Arounds | None
 
     def begun(self, attempt: Attempt, job: Job) -> None:
         """The time of the attempt starts: its function is about to be called."""
@@ -83,19 +87,19 @@ class Attempt:
         self.name = job.task.name
         # The context for the function, if it takes one.
         self.context: Context | None = None
-        if job.task.takes_context or self._lane is PROCESS:
+        if job.task.takes_context or self._lane is PROCESS or workers.arounds is not None:
             self.context = workers.jobs.context(job)
         # The time at which the attempt is interrupted, or given up, of time.monotonic.
         self.deadline = inf
         self.interrupted_by: Outcome | None = None
         # The function's thread, once it has one.
-        self.call: ThreadCall[Outcome | Awaitable[object]] | None = None
+        self.call: ThreadCall[Outcome | Awaitable[object] | _Raised] | None = None
         # None before it has begun.
         self.task: asyncio.Task[Any] | None = None
 
     def start(self, job: Job) -> None:
         """Begin, and run until the function waits or ends. Call it outside of any task."""
-        loop, run, variables = self._workers.loop, self._run(job), _variables(job)
+        loop, run, variables = self._workers.loop, self._run(job), variables_of(job.task.name)
         if EAGER:
             # The same as _hidden does, without the cost of its calls for each job.
             asyncio.tasks._unregister_task(asyncio.Task(run, loop=loop, name=self.name, context=variables, **EAGER))
@@ -128,24 +132,14 @@ class Attempt:
             # An eager task is among all tasks while it takes its first step.
             asyncio.tasks._unregister_eager_task(self.task)
         try:
-            if self._lane is LOOP:
-                workers.begun(self, job)
-                kind, media_type = job.task.payload_type, job.terms.media_type
-                if media_type or len(job.payload) <= payloads.SHORT_BYTES:
-                    payload = payloads.decode(job.payload, kind, media_type)
-                else:
-                    payload = await payloads.decode_on_loop(job.payload, kind)
-                try:
-                    value = await job.task.function(*self._arguments(job, payload))
-                finally:
-                    if forks.forked:
-                        forks.end()
-                outcome = NULL if value is None else succeeded(await encode_on_loop(value, workers.result_bytes))
-            elif self._lane is PROCESS:
+            if self._lane is PROCESS:
                 outcome = succeeded(await workers.in_process(self, job))
             else:
                 workers.begun(self, job)
-                outcome = await self._in_thread(job)
+                if workers.arounds is not None:
+                    outcome = await self._within(job, workers.arounds)
+                else:
+                    outcome = await (self._on_loop(job) if self._lane is LOOP else self._in_thread(job))
         except BaseException as error:  # noqa: BLE001 — any error of a task is its job's failure, not ours
             outcome = failed(error, job.task.retry_on)
         if self.context is not None:
@@ -153,32 +147,90 @@ class Attempt:
         # Not in the job's context: timers that are set from here on would keep the values in it.
         Variables().run(workers.over, self, outcome)
 
-    async def _in_thread(self, job: Job) -> Outcome:
+    async def _within(self, job: Job, arounds: Arounds) -> Outcome:
+        """Run the attempt within the context managers that run on the loop.
+
+        One that swallows the error of the attempt makes it succeed with ``null``.
+        """
+        assert self.context is not None
+        here = arounds.declared if self._lane is LOOP or job.task.awaits else arounds.asynchronous
+        there = () if here is arounds.declared else arounds.plain
+        async with AsyncExitStack() as stack:
+            await enter_on_loop(stack, here, self.context)
+            return await (self._on_loop(job) if self._lane is LOOP else self._in_thread(job, here, there))
+        return NULL
+
+    async def _on_loop(self, job: Job) -> Outcome:
+        kind, media_type = job.task.payload_type, job.terms.media_type
+        if media_type or len(job.payload) <= payloads.SHORT_BYTES:
+            payload = payloads.decode(job.payload, kind, media_type)
+        else:
+            payload = await payloads.decode_on_loop(job.payload, kind)
+        try:
+            value = await job.task.function(*self._arguments(job, payload))
+        finally:
+            if forks.forked:
+                forks.end()
+        return NULL if value is None else succeeded(await encode_on_loop(value, self._workers.result_bytes))
+
+    async def _in_thread(self, job: Job, here: Sequence[Around] = (), there: Sequence[Around] = ()) -> Outcome:
+        """Run the function in a thread, within ``there``. Those of ``here``, on the loop, get its error."""
         workers = self._workers
-        self.call = workers.threads.start(workers.loop, lambda: self._called(job), copy_context())
-        came = await self.call.answer
+        call = self.call = workers.threads.start(
+            workers.loop, lambda: self._called(job, bool(here), there), copy_context()
+        )
+        came = await call.answer
         if isinstance(came, Outcome):
             return came
+        if isinstance(came, _Raised):
+            # Nothing keeps an exception: neither the answer nor this frame.
+            error, came.error = came.error, None
+            try:
+                raise error or RuntimeError
+            finally:
+                del error
         # A plain function returned an awaitable: it wraps a coroutine function.
         return succeeded(await encode_on_loop(await came, self._workers.result_bytes))
 
-    def _called(self, job: Job) -> Outcome | Awaitable[object]:
+    def _called(self, job: Job, raises: bool, within: Sequence[Around]) -> Outcome | Awaitable[object] | _Raised:
         """Do in a thread everything that takes time."""
         try:
-            try:
-                payload = payloads.decode(job.payload, job.task.payload_type, job.terms.media_type)
-                value = job.task.function(*self._arguments(job, payload))
-            finally:
-                if forks.forked:
-                    forks.end()
-            if isinstance(value, Awaitable):
-                return value
-            return succeeded(encode(value, self._workers.result_bytes))
+            if not within:
+                return self._answer(job)
+            assert self.context is not None
+            with ExitStack() as stack:
+                enter(stack, within, self.context)
+                answer = self._answer(job)
+                if isinstance(answer, Awaitable):
+                    raise ResultError(
+                        f"returned {type(answer).__name__}, which is awaited elsewhere than @around is. "
+                        "Use functools.wraps in the decorator of the coroutine function"
+                    )
+                return answer
+            return NULL
         except BaseException as error:  # noqa: BLE001 — as above
-            return failed(error, job.task.retry_on)
+            return _Raised(error) if raises else failed(error, job.task.retry_on)
+
+    def _answer(self, job: Job) -> Outcome | Awaitable[object]:
+        try:
+            payload = payloads.decode(job.payload, job.task.payload_type, job.terms.media_type)
+            value = job.task.function(*self._arguments(job, payload))
+        finally:
+            if forks.forked:
+                forks.end()
+        return value if isinstance(value, Awaitable) else succeeded(encode(value, self._workers.result_bytes))
 
     def _arguments(self, job: Job, payload: object) -> tuple[object, ...]:
         return (payload, self.context) if job.task.takes_context else (payload,)
+
+
+class _Raised:
+    """The error of a function in a thread, for the context managers on the loop."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error: BaseException | None = error
 
 
 class _Begun(Coroutine[Any, Any, None]):
@@ -237,10 +289,10 @@ class _Begun(Coroutine[Any, Any, None]):
         return self._coroutine.__await__()
 
 
-def _variables(job: Job) -> Variables:
+def variables_of(name: str) -> Variables:
     """Make the context in which a function of ``job`` begins. It has nothing of ours but RUNNING."""
     variables = Variables()
-    variables.run(RUNNING.set, job.task.name)
+    variables.run(RUNNING.set, name)
     return variables
 
 

@@ -25,6 +25,7 @@ from math import inf
 from headway.core.job import Job, Reason, State
 from headway.core.processes.pool import Processes
 from headway.core.task import Lane
+from headway.core.tasks.around import Arounds
 from headway.core.tasks.result import Result
 from headway.core.work.attempt import Attempt, hide_tasks
 from headway.core.work.jobs import Jobs
@@ -48,9 +49,13 @@ class Workers:
         result_bytes: int,
         jobs: Jobs,
         default_lane: Lane = Lane.THREAD,
+        *,
         processes: Processes | None = None,
+        arounds: Arounds | None = None,
     ) -> None:
         self.count = count
+        # The context managers around each attempt, None if there are none.
+        self.arounds = arounds or None
         # The place of plain functions that do not name one.
         self.default_lane = default_lane
         # None if no task runs in a process.
@@ -139,6 +144,7 @@ class Workers:
             report=context.progress,
             begun=lambda: self.begun(attempt, job),
             media_type=job.terms.media_type,
+            traceparent=context.traceparent,
         )
 
     # From the beginning of an attempt to its end.

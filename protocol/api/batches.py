@@ -13,7 +13,7 @@ from headway.protocol.api import bodies
 from headway.protocol.api.headers import ENDED, NAMES, media_type
 from headway.protocol.api.jobs import patience
 from headway.protocol.api.service import Service, later, once_known
-from headway.protocol.api.submissions import REPLAYED, check_content, key_of
+from headway.protocol.api.submissions import REPLAYED, check_content, key_of, traced
 from headway.protocol.http.problems import Refusal, document
 from headway.protocol.http.request import Request
 from headway.protocol.http.responses import (
@@ -42,6 +42,8 @@ def submit(service: Service, request: Request, _: bytes) -> Answer | Held:
     """POST /batches: take 1 to 1,000 jobs, all or none. ``Prefer: wait`` waits for all to finish."""
     check_content(request)
     submissions = bodies.batch(request.body)
+    if b"traceparent" in request.headers:
+        submissions = [traced(request, submission) for submission in submissions]
     if service.limits is not None:
         service.limits.batch(request, len(submissions))
     key = None

@@ -19,7 +19,7 @@ from headway.core.faults import faults, few
 from headway.core.job import ContentSubmission, Submission
 from headway.protocol.api import bodies, queries
 from headway.protocol.api.service import Service, once_known
-from headway.protocol.api.submissions import accepted, check_coding, is_json, key_of, taken
+from headway.protocol.api.submissions import accepted, check_coding, is_json, key_of, taken, traced
 from headway.protocol.http.problems import Refusal
 from headway.protocol.http.request import ContentLimit, Request
 from headway.protocol.http.responses import JSON, Answer, Held
@@ -49,11 +49,11 @@ def submit(service: Service, request: Request, name: bytes) -> Answer | Held:
     """Take a job. With ``Prefer: wait`` answer when it has finished."""
     wanted = check(service, request, name)
     if b"idempotency-key" not in request.headers:
-        return taken(service, request, service.engine.submit(_submission(request, wanted)))
+        return taken(service, request, service.engine.submit(traced(request, _submission(request, wanted))))
     # The same content with other options, or of another type, is another submission.
     what = blake2b(request.target + b"\0" + wanted.media_type, digest_size=blake2b.PERSON_SIZE).digest()
     key = Key.of(key_of(request), request.body, what)
-    found = service.engine.replay(key) or service.engine.submit(_submission(request, wanted), key)
+    found = service.engine.replay(key) or service.engine.submit(traced(request, _submission(request, wanted)), key)
     return once_known(found, lambda found: accepted(service, request, found))
 
 

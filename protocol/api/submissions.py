@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 
+import msgspec
 from headway.core import ids
 from headway.core.board.idempotency import Key
 from headway.core.errors import InvalidError
 from headway.core.interface import Soon, Submitted
-from headway.core.job import State
+from headway.core.job import TRACEPARENT, State, Submission
 from headway.core.status import Status
 from headway.protocol.api import bodies
 from headway.protocol.api.headers import NAMES
@@ -19,6 +20,7 @@ from headway.protocol.http.request import Request
 from headway.protocol.http.responses import JSON, Answer, Held
 
 REPLAYED = b"Idempotency-Replayed: true\r\n"
+_TRACE = re.compile(TRACEPARENT.replace("$", r"\Z").encode())
 _KEY = re.compile(rb"[A-Za-z0-9._~-]{1,200}")
 
 
@@ -45,7 +47,7 @@ def submit(service: Service, request: Request, _: bytes) -> Answer | Held:
     check_content(request)
     if b"idempotency-key" in request.headers:
         return _keyed(service, request, key_of(request))
-    return taken(service, request, service.engine.submit(bodies.submission(request.body)))
+    return taken(service, request, service.engine.submit(_submission(request)))
 
 
 def taken(service: Service, request: Request, found: Soon[Submitted]) -> Answer | Held:
@@ -66,8 +68,24 @@ def put(service: Service, request: Request, name: bytes) -> Answer | Held:
 def _keyed(service: Service, request: Request, text: str) -> Answer | Held:
     key = Key.of(text, request.body)
     # Before the content is checked: it was valid when it came first.
-    taken = service.engine.replay(key) or service.engine.submit(bodies.submission(request.body), key)
+    taken = service.engine.replay(key) or service.engine.submit(_submission(request), key)
     return once_known(taken, lambda taken: accepted(service, request, taken))
+
+
+def _submission(request: Request) -> Submission:
+    submission = bodies.submission(request.body)
+    return submission if b"traceparent" not in request.headers else traced(request, submission)
+
+
+def traced(request: Request, submission: Submission) -> Submission:
+    """Return a submission with the trace context of its request, unless it has one of its own.
+
+    One that is not valid counts as none (https://www.w3.org/TR/trace-context).
+    """
+    trace = request.headers.get(b"traceparent")
+    if trace is None or submission.traceparent is not None or not _TRACE.match(trace):
+        return submission
+    return msgspec.structs.replace(submission, traceparent=trace.decode())
 
 
 def key_of(request: Request) -> str:

@@ -35,6 +35,7 @@ KEPT = frozenset(
         b"prefer",
         b"if-none-match",
         b"idempotency-key",
+        b"traceparent",
         b"forwarded",
         b"x-forwarded-for",
     }

@@ -21,6 +21,7 @@ from typing import Literal
 import orjson
 from headway.core import records
 from headway.core.config import LogSection
+from headway.core.tasks.context import LOGGER
 from headway.protocol.process.lines import Lines
 
 COLOURS = {logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m", logging.CRITICAL: "\x1b[31m"}
@@ -68,11 +69,21 @@ class PlainFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, or lines if there is more to a record."""
-        text = "\n".join(filter(None, (records.message(record), records.stack(record))))
+        text = "\n".join(filter(None, (_of_job(record), records.stack(record))))
         shown = CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text).replace("\n", INDENT)
         line = f"{self.formatTime(record, self.datefmt)} {record.levelname:7} {shown}"
         colour = COLOURS.get(record.levelno, "") if self._colour else ""
         return f"{colour}{line}{RESET}" if colour else line
+
+
+def _of_job(record: logging.LogRecord) -> str:
+    """Return the message of a record, with the job that it is about unless it names it already."""
+    message = records.message(record)
+    job = getattr(record, "job", None)
+    if job is None or (told := _text(job)) in message:
+        return message
+    task, attempt = (_text(getattr(record, name, "?")) for name in ("task", "attempt"))
+    return f"{message} (job {told}, task {task}, attempt {attempt})"
 
 
 def _text(value: object) -> str:
@@ -148,6 +159,8 @@ def set_up(settings: LogSection) -> None:
     ours = logging.getLogger(OURS)
     ours.handlers, ours.propagate = [handler], False
     ours.setLevel(level)
+    # It may not have logged yet.
+    logging.getLogger(LOGGER)
     for name, logger in list(logging.root.manager.loggerDict.items()):
         if isinstance(logger, logging.Logger) and (name == OURS or name.startswith(f"{OURS}.")):
             logger.__class__ = Steady

@@ -35,7 +35,7 @@ async def engine_with(*functions: Callable[..., Any], **changed: Any) -> AsyncIt
     for function in functions:
         registry.add(function, Options())
     engine = LocalEngine(settings(**changed), registry)
-    engine.start()
+    await engine.start()
     try:
         yield engine
     finally:
@@ -118,7 +118,7 @@ async def engine_of(*tasks: tuple[Callable[..., Any], Options], **changed: Any) 
     for function, options in tasks:
         registry.add(function, options)
     engine = LocalEngine(settings(**changed), registry)
-    engine.start()
+    await engine.start()
     try:
         yield engine
     finally:

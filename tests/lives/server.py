@@ -177,7 +177,7 @@ class Lives:
             function, options = task if isinstance(task, tuple) else (task, Options())
             registry.add(function, options)
         self.engine = open_engine(self.config, registry, lambda _: None, before)
-        self.engine.start(self.fatal.append)
+        await self.engine.start(self.fatal.append)
         self.connections = Api(self.config, self.engine).connections
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(lambda: Connection(self.connections), "127.0.0.1", 0)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from headway.core.errors import ConfigError
 from headway.core.interface import Engine
 from headway.core.open import open_engine
 from headway.core.tasks.registry import Options, Registry
@@ -34,6 +35,8 @@ Tasks = tuple[Function | tuple[Function, Options], ...]
 class Start(Protocol):
     """Start an engine with these tasks; settings are laid over those of tests/core/engines.py.
 
+    ``arounds`` and ``lifespan`` are declared to be around the tasks.
+
     A second engine of the same test goes on from what the first has kept.
     """
 
@@ -50,9 +53,17 @@ async def started(
     registry = Registry()
     for task in tasks:
         registry.add(*task if isinstance(task, tuple) else (task, Options()))
+    for around in changed.pop("arounds", ()):
+        registry.arounds.add(around)
+    if "lifespan" in changed:
+        registry.set_lifespan(changed.pop("lifespan"))
     engine: Engine = await asyncio.to_thread(open_engine, settings(**chosen, **changed), registry, lambda _: None)
     fatal: list[str] = []
-    engine.start(fatal.append)
+    try:
+        await engine.start(fatal.append)
+    except ConfigError:
+        await engine.close()
+        raise
     try:
         yield engine
     finally:

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -207,6 +208,60 @@ def test_a_payload_is_decoded_as_the_type_where_it_is_used() -> None:
                 await ask(processes, "typed", {"size": "x"})
             assert await ask(processes, "typed", {"size": 4}) == {"size": 5}
             assert processes.restarts == 0
+
+    run(test)
+
+
+WITHIN = "tests.core.processes.tasks_within"
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def within(count: int = 1) -> Processes:
+    return Processes(count, [WITHIN], max_jobs=0, max_memory_bytes=0, result_bytes=RESULT_BYTES)
+
+
+def test_a_lifespan_and_context_managers_are_around_the_tasks_of_a_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = tmp_path / "notes"
+    monkeypatch.setenv("HEADWAY_TEST_NOTES", str(notes))
+
+    async def test() -> None:
+        processes = within(2)
+        processes.start()
+        await until(lambda: processes.up == 2)
+        pids = processes.pids
+        for _ in range(2):
+            answer = await processes.run("tell", b"null", "job", 1, report=ignore, traceparent=TRACE)
+            assert answer is not None
+            # Nothing is left of the first in the second.
+            assert json.loads(answer.body) == ["outer inner", "tell", TRACE]
+        with pytest.raises(FailedError, match=r"^LookupError: outer saw no$"):
+            await ask(processes, "fail")
+        first = await ask(processes, "turns", 0)
+        assert await ask(processes, "turns", 0) > 0
+        assert first > 0
+        assert sorted(notes.read_text().split()[1::2]) == sorted(map(str, pids))
+        await processes.stop()
+        assert sorted(notes.read_text().split("\n")[2:-1]) == sorted(f"ends {pid}" for pid in pids)
+
+    run(test)
+
+
+def test_a_process_with_a_lifespan_that_raises_does_not_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("HEADWAY_TEST_NOTES", str(tmp_path / "notes"))
+    (tmp_path / "notes.broken").touch()
+
+    async def test() -> None:
+        processes = within()
+        processes.start()
+        await until(lambda: "cannot start" in caplog.text)
+        assert re.search(r"@lifespan: life \(.*\) raised ConnectionError: no database", caplog.text)
+        (tmp_path / "notes.broken").unlink()
+        assert await ask(processes, "turns", 0) > 0
+        await processes.stop()
 
     run(test)
 

@@ -50,6 +50,7 @@ class BusyProcesses(Processes):
         report: Callable[[int], None],
         begun: Callable[[], object] = lambda: None,
         media_type: str = "",
+        traceparent: str | None = None,
     ) -> Result | None:
         await asyncio.sleep(BUSY_S)
         begun()

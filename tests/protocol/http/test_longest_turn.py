@@ -136,7 +136,7 @@ def longest_turn(load: Load, patch: pytest.MonkeyPatch) -> float:
         for task in (nothing, forever):
             registry.add(task, Options())
         engine = LocalEngine(CONFIG, registry)
-        engine.start()
+        await engine.start()
         api = Api(CONFIG, engine)
         loop = asyncio.get_running_loop()
         server = await loop.create_server(lambda: Connection(api.connections), "127.0.0.1", 0)

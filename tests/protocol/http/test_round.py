@@ -218,7 +218,7 @@ def with_a_held_post(test: Callable[[HeldPost], Coroutine[None, None, None]], pa
 
     async def main() -> None:
         engine = open_engine(config, registry, bool)
-        engine.start()
+        await engine.start()
         held = HeldPost(engine, path)
         try:
             await held.hold()

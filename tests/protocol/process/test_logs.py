@@ -58,6 +58,14 @@ def test_a_traceback_is_a_member_of_its_own() -> None:
 FORGED = "x\n12:00:00 ERROR   forged\r12:00:01 ERROR forged \x1b[31m\x9b31m\u2028\u202eforged\ttab"
 
 
+def test_a_plain_line_names_its_job_once() -> None:
+    brought: dict[str, object] = {"job": "12", "task": "convert", "attempt": 2}
+    plain = PlainFormatter(colour=False)
+    assert plain.format(record("half done", **brought)).endswith("WARNING half done (job 12, task convert, attempt 2)")
+    assert plain.format(record("job 12 failed", **brought)).endswith("WARNING job 12 failed")
+    assert plain.format(record("half done")).endswith("WARNING half done")
+
+
 def test_no_text_forges_a_plain_line() -> None:
     text = PlainFormatter(colour=False).format(record(FORGED, exc_text="Traceback\nValueError: " + FORGED))
     first, *others = text.split("\n")
