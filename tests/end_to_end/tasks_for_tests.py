@@ -291,24 +291,6 @@ def content(body: headway.Body) -> headway.Result:
     return headway.Result(body.data, body.media_type)
 
 
-@headway.task(run_in="process")
-def content_in_process(body: headway.Body) -> headway.Result:
-    """Return the content."""
-    return headway.Result(body.data, body.media_type)
-
-
-@headway.task(body_bytes=100_000_000)
-def large_content(body: headway.Body) -> int:
-    """Return how much came."""
-    return len(body.data)
-
-
-@headway.task(body_bytes=100_000_000, run_in="process")
-def large_content_in_process(body: headway.Body) -> int:
-    """Return how much came."""
-    return len(body.data)
-
-
 @headway.task(name="with / and é")
 async def with_an_odd_name(_: object) -> None:
     """Do nothing."""

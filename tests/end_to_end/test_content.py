@@ -1,4 +1,4 @@
-"""A body of megabytes, as the payload of a job: how much memory the server takes for it at its peak."""
+"""Content as the payload of a job, in a thread and in a worker process, and the memory that megabytes take."""
 
 from __future__ import annotations
 
@@ -23,15 +23,17 @@ def peak_bytes(server: Server) -> int:
     return int(re.findall(r"VmHWM:\s+(\d+) kB", text)[0]) * 1024
 
 
-@pytest.mark.parametrize("task", ["large_content", "large_content_in_process"])
+@pytest.mark.parametrize("task", ["content_in_thread", "content_in_process"])
 @pytest.mark.parametrize("megabytes", [10, pytest.param(50, marks=pytest.mark.long)])
 def test_a_body_is_kept_once_and_written_down_once(start: Start, tmp_path: Path, task: str, megabytes: int) -> None:
-    server = start(tasks=["tests.end_to_end.tasks_for_tests"], journal__path=str(tmp_path / "jobs"))
+    server = start(tasks=["tests.end_to_end.tasks_of_content"], journal__path=str(tmp_path / "jobs"))
 
     def give(size_bytes: int) -> None:
         lines = ("Content-Type: image/png", "Prefer: wait=20")
-        answer = server.ask(request("POST", f"/tasks/{task}/jobs", *lines, body=bytes(size_bytes)))
-        assert answer["job-state"] == "succeeded"
+        body = bytes(size_bytes) + bytes(range(256)) * 4
+        answer = server.ask(request("POST", f"/tasks/{task}/jobs", *lines, body=body))
+        result = server.get(answer["content-location"] + "/result")
+        assert (result["content-type"], result.body) == ("image/png", body[-1000:])
 
     for _ in range(3):
         give(1000)
