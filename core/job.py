@@ -11,6 +11,7 @@ from math import inf
 from typing import Annotated, ClassVar
 
 import msgspec
+from headway.core.durability import Durability
 from headway.core.task import DEADLINE_LONGEST_S, RETRIES_MOST, Task
 from msgspec import Meta
 
@@ -74,6 +75,8 @@ class Submission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout: Annotated[float, Meta(gt=0, le=86_400)] | None = None
     deadline: Annotated[float, Meta(gt=0, le=DEADLINE_LONGEST_S)] | None = None
     retries: Annotated[int, Meta(ge=0, le=RETRIES_MOST)] | None = None
+    # The least that the 202 has to promise. None: the promise of the server.
+    durability: Durability | None = None
     # No member of the JSON: see ContentSubmission.
     media_type: ClassVar[str] = ""
 
