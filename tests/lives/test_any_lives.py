@@ -27,8 +27,8 @@ from tests.lives.server import Gates, Lives, clock_that_is_set, linux
 from tests.protocol.wire import post, request, submission
 
 DAY_S = 86_400.0
-# Numbers that a start leaves out after a kill: more than may be under way here. A list goes through all of them, some
-# dozens at a time on boards as small as these.
+# Numbers that a start leaves out after a kill: more than may be under way here. As many
+# as there are rows at least: the jobs after it have the homes of those before.
 SKIP = 1 << 15
 # Nothing is over in time: how far clocks are set in all is less than how long all is kept and delayed.
 LONG: dict[str, Any] = {

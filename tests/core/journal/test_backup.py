@@ -18,6 +18,7 @@ from headway.core.journal import report, schema, startup, watermark
 from headway.core.journal.attempts import Attempts, beside
 from headway.core.journal.backup import backup
 from headway.core.journal.journal import Journal
+from headway.core.journal.salvage import recover
 from headway.core.journal.schema import NUMBERS_BY_CLOCK_MOST, numbers_by
 
 from tests.core.journal.journal_child import submit
@@ -69,6 +70,12 @@ def found(path: Path) -> tuple[int, Ids]:
     journal = startup.Found(path, "full")
     journal.close()
     return journal.next_sequence, journal.ids
+
+
+def overwrite(path: Path, at: int, count: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(os.urandom(count))
 
 
 def restored(copy: Path, path: Path) -> Path:
@@ -252,9 +259,7 @@ async def test_what_cannot_be_copied_leaves_nothing(tmp_path: Path) -> None:
     # Itself it is not copied over.
     with pytest.raises(JournalError, match="exists"):
         backup(path, path)
-    with path.open("r+b") as file:
-        file.seek(schema.PAGE_BYTES * 5 + 1000)
-        file.write(os.urandom(100))
+    overwrite(path, schema.PAGE_BYTES * 5 + 1000, 100)
     before = names_in(tmp_path)
     with pytest.raises(JournalError, match=r"damaged|cannot be copied"):
         backup(path, tmp_path / "copy")
@@ -286,3 +291,32 @@ def test_the_mark_is_made_anew_beside_a_copy(tmp_path: Path) -> None:
     assert old is not None
     assert marked.journal != old.journal
     assert report.check(path) == []
+
+
+async def test_of_a_damaged_journal_all_but_the_damaged_page_is_saved(tmp_path: Path) -> None:
+    """Its numbers begin far from 0, and lie far apart from run to run."""
+    path = tmp_path / "j"
+    runs: list[list[int]] = []
+    for _ in range(2):
+        async with opened(path) as (journal, one_more):
+            runs.append([one_more() for _ in range(600)])
+            await journal_is_quiet(journal)
+    pages = leaves_of_jobs(path)
+    # The first page of all, and the one on which one run ends and the next begins.
+    for page in (pages[0], pages[len(pages) // 2]):
+        out = tmp_path / f"saved-{page}"
+        damaged = Path(shutil.copy(path, tmp_path / f"damaged-{page}"))
+        overwrite(damaged, (page - 1) * schema.PAGE_BYTES, schema.PAGE_BYTES)
+        saved = recover(damaged, out)
+        assert saved.jobs >= 1200 - 120, page
+        assert set(jobs_in(out)) <= {*runs[0], *runs[1]}
+
+
+def leaves_of_jobs(path: Path) -> list[int]:
+    """The pages of the table of jobs that have rows, in the order of their numbers."""
+    connection = schema.open_reader(path)
+    try:
+        sql = "SELECT pageno FROM dbstat WHERE name = 'job' AND pagetype = 'leaf' ORDER BY path"
+        return [row[0] for row in connection.execute(sql)]
+    finally:
+        connection.close()
