@@ -54,6 +54,9 @@ def _copy(path: Path, new: Path) -> int:
     try:
         target = schema.connect(new, apsw.SQLITE_OPEN_READWRITE)
         try:
+            # First a page with the room for checksums: pages that are written before it get none.
+            target.reserve_bytes("main", schema.CHECKSUM_BYTES)
+            target.execute(f"PRAGMA page_size = {schema.PAGE_BYTES}; CREATE TABLE first (page)").fetchall()
             with target.backup("main", source, "main") as pages:
                 # All in one step: a copy in parts would begin anew whenever the server commits.
                 pages.step(-1)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.process import AS_SHIPPED, Server, environment, launch
+from tests.end_to_end.process import AS_SHIPPED, Server, environment, launch, wait_until
 
 SETTINGS = {"journal__path": AS_SHIPPED, "drain_linger": 0}
 
@@ -17,7 +17,7 @@ SETTINGS = {"journal__path": AS_SHIPPED, "drain_linger": 0}
 def test_a_server_without_settings_keeps_its_jobs_in_the_current_folder(tmp_path: Path) -> None:
     with launch(tmp_path, SETTINGS, exit_code=-signal.SIGKILL) as server:
         path, waiting = server.run("give", 1), server.submit("give", 2, delay=1000)
-        assert server.get("/readyz")["job-durability"] == "disk"
+        assert promise(server) == "disk"
         server.signal(signal.SIGKILL)
     with launch(tmp_path, SETTINGS) as again:
         assert again.get(f"{path}/result").json == 1
@@ -36,9 +36,14 @@ def test_systemd_gives_the_folder(tmp_path: Path) -> None:
         assert list(tmp_path.glob("*.db*")) == []
         # The folder is that of the next program as well.
         assert "not deployed" not in server.deploy()
-        assert server.get("/readyz")["job-durability"] == "disk"
+        assert promise(server) == "disk"
     finally:
         server.kill()
+
+
+def promise(server: Server) -> str:
+    """What the server says that it promises, once it is ready."""
+    return wait_until(lambda: server.get("/readyz"), lambda answer: answer.status == 200)["job-durability"]
 
 
 @pytest.mark.parametrize("arguments", [[], ["--check"]], ids=["start", "check"])
@@ -80,7 +85,7 @@ def test_a_server_in_memory_stays_there_until_a_restart(tmp_path: Path) -> None:
             said = len(server.said)
             assert "not deployed" not in server.deploy()
             assert server.get(f"{path}/result").json == 1
-            assert server.get("/readyz")["job-durability"] == "memory"
+            assert promise(server) == "memory"
             told = [line for line in server.said[said:] if "jobs stay in memory" in line]
             assert len(told) == 1
             assert "until the next restart" in told[0]
@@ -91,5 +96,5 @@ def test_a_server_in_memory_stays_there_until_a_restart(tmp_path: Path) -> None:
         file.write_text("{}")
     assert list(tmp_path.glob("*.db*")) == []
     with launch(tmp_path, SETTINGS) as server:
-        assert server.get("/readyz")["job-durability"] == "disk"
+        assert promise(server) == "disk"
         assert server.head(path).status == 421

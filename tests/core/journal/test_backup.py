@@ -221,6 +221,17 @@ async def test_a_backup_is_not_joined_with_the_files_of_before(tmp_path: Path, l
     assert jobs_in(crashed / "j") == [kept]
 
 
+async def test_a_journal_that_is_larger_than_the_cache_of_sqlite_is_copied(tmp_path: Path) -> None:
+    path, large = tmp_path / "j", b'"%b"' % (b"x" * 10_000)
+    async with opened(path) as (journal, _):
+        first = journal.found.next_sequence
+        for number in range(first, first + 1000):
+            submit(journal, number, large, 1.0)
+        await journal_is_quiet(journal)
+        assert await asyncio.to_thread(backup, path, tmp_path / "copy") == 1000
+    assert report.check(tmp_path / "copy") == []
+
+
 async def test_attempts_come_along(tmp_path: Path) -> None:
     path, copy = tmp_path / "j", tmp_path / "copy"
     async with opened(path) as (journal, one_more):

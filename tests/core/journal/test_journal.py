@@ -65,8 +65,8 @@ def on_a_loop_with(test: Callable[[Path, int], Coroutine[None, None, None]]) -> 
 
 @pytest.fixture(autouse=True)
 def _small_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the clock stand before 2026 as far as numbers go by it (tests/core/journal/test_backup.py)."""
-    monkeypatch.setattr(schema, "numbers_by", lambda _: 0)
+    """Have numbers begin at 1. tests/core/journal/test_backup.py has those that follow the clock."""
+    monkeypatch.setattr(schema, "NUMBERS_A_SECOND", 0)
 
 
 class Said:

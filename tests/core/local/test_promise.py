@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from headway.core.config import Config, load
 from headway.core.durability import Durability
@@ -33,7 +34,7 @@ async def test_the_promise_follows_from_the_settings(
         assert (engine.durability, Recovering(config).durability) == (promised, promised)
         if promised != "disk":
             with pytest.raises(NotDurableError):
-                engine.submit(Submission("double", durability="disk"))
+                engine.submit(Submission("double", msgspec.Raw(b"1"), durability="disk"))
     finally:
         await engine.close()
     assert (tmp_path / "jobs").exists() == (promised != "memory")

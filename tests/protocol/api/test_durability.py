@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Start
-from tests.end_to_end.process import Server
+from tests.end_to_end.process import Server, wait_until
 from tests.protocol.wire import Answer, post, request, submission
 
 JSON = "Content-Type: application/json"
@@ -41,8 +41,10 @@ def test_each_202_to_a_submission_says_what_it_promises(promising: tuple[Server,
     assert [(answer.status, answer.headers.get("job-durability")) for answer in answers] == [(202, promised)] * 9
     # It is said of the acceptance, so not by a poll.
     assert "job-durability" not in server.head(answers[3]["location"]).headers
-    ready = server.get("/readyz")
+    ready = wait_until(lambda: server.get("/readyz"), lambda answer: answer.status == 200)
     assert (ready.status, ready.body, ready["job-durability"]) == (200, b"ready\n", promised)
+    for answer in answers:
+        server.delete(answer["location"])
     (line,) = [line for line in server.said if "serving http" in line]
     assert f"durability {promised}: jobs " in line
 
