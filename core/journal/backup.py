@@ -1,7 +1,7 @@
 """A copy of a whole journal, of one moment, made while a server writes to it.
 
 The file is copied in one read transaction. Meanwhile the server's log cannot start over, so it
-grows by the commits of that time: a second for some hundred megabytes. The copy is checked like a
+grows by the commits of that time: a few seconds for 100 MB. The copy is checked like a
 journal at a start, and says of itself that it is one. It has another number than its journal, so
 the log and the mark of that cannot be taken for its own.
 
