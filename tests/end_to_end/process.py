@@ -270,6 +270,13 @@ def children(server: Server) -> list[int]:
     return children_of(server.process.pid)
 
 
+def writer_of(server: Server) -> int:
+    """The process that writes the journal of the server."""
+    writers = [pid for pid in children(server) if b"journal.writer" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    assert len(writers) == 1, writers
+    return writers[0]
+
+
 def children_of(pid: int) -> list[int]:
     """The processes that a process has started and has not reaped."""
     folder = Path(f"/proc/{pid}/task")

@@ -19,7 +19,7 @@ import pytest
 from headway.core.job import State, Terms, encode_terms
 from headway.core.journal.journal import Journal
 
-from tests.end_to_end.process import TASKS, Gate, Server, children, environment, launch, wait_until
+from tests.end_to_end.process import TASKS, Gate, Server, children, environment, launch, wait_until, writer_of
 from tests.protocol.wire import post, request, submission
 
 Begin = Callable[..., Server]
@@ -268,7 +268,7 @@ def test_keys_are_forgotten_in_time(start: Begin) -> None:
 @contextmanager
 def file_limit(server: Server, size: int) -> Iterator[None]:
     """Let no file of the journal's grow past ``size`` bytes, as a full disk would."""
-    (pid,) = children(server)
+    pid = writer_of(server)
     before = resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
     yield
     resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
@@ -310,12 +310,12 @@ def test_a_job_that_ends_while_the_disk_is_full_is_told_when_there_is_room(begin
 def test_a_writer_that_dies_is_followed_by_another_and_the_server_goes_on(begin: Begin) -> None:
     server = begin()
     done, waiting = server.run("give", 1), server.submit("give", 2, delay=1000)
-    (writer,) = children(server)
+    writer = writer_of(server)
     os.kill(writer, signal.SIGKILL)
     assert server.get(f"{done}/result").json == 1
     assert server.get(server.run("give", 3) + "/result").json == 3
     server.wait_for_line("its writer was killed by SIGKILL")
-    assert children(server) != [writer]
+    assert writer not in children(server)
     end(server, signal.SIGTERM)
     server = begin()
     assert server.get(f"{done}/result").json == 1

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.process import TASKS, Gate, Server, children, wait_until
+from tests.end_to_end.process import TASKS, Gate, Server, wait_until, writer_of
 from tests.protocol.wire import Answer, post, request, submission
 from tests.small_disk import small_disk
 
@@ -61,7 +61,7 @@ def fill(disk: Path) -> Path:
 @contextmanager
 def no_room(server: Server) -> Iterator[None]:
     """Let no file of the writer's grow."""
-    (pid,) = children(server)
+    pid = writer_of(server)
     before = resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
     yield
     resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
@@ -183,7 +183,7 @@ def test_a_job_in_the_queue_whose_cancellation_is_refused_is_run(begin: Begin, g
 def test_a_job_that_ends_while_its_cancellation_is_refused_has_ended(begin: Begin, gate: Gate) -> None:
     server = begin()
     jobs = Jobs(server, gate)
-    (writer,) = children(server)
+    writer = writer_of(server)
     os.kill(writer, signal.SIGSTOP)
     with server.wire() as wire:
         wire.send(request("DELETE", jobs.running))
@@ -202,7 +202,7 @@ def test_a_job_that_ends_while_its_cancellation_is_refused_has_ended(begin: Begi
 def test_who_waits_for_an_end_to_be_written_is_answered_at_once(begin: Begin, gate: Gate) -> None:
     server = begin()
     jobs = Jobs(server, gate)
-    (writer,) = children(server)
+    writer = writer_of(server)
     os.kill(writer, signal.SIGSTOP)
     gate.open()
     wait_until(server.stats, lambda said: said["journal"]["pending"])
