@@ -109,6 +109,7 @@ def measure(clients: int, spread: float, seconds: float) -> Step:
         "HEADWAY_RETENTION__JOBS": "1000000",
         "HEADWAY_TASKS": "[examples.tasks]",
         "HEADWAY_DRAIN_TIMEOUT": "0.1",
+        "HEADWAY_JOURNAL__PATH": "null",
         "HEADWAY_LOG__LEVEL": "error",
     }
     server = Process("headway", [sys.executable, "-m", "headway", "serve"], port, SERVER_CORE, environment)

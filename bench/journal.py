@@ -62,6 +62,7 @@ def _start(stack: ExitStack, mode: str, port: int) -> Process:
         "HEADWAY_TASKS": "[examples.tasks]",
         "HEADWAY_QUEUE__SIZE": "100000",
         "HEADWAY_LOG__LEVEL": "warning",
+        "HEADWAY_JOURNAL__PATH": "null",
     }
     if mode != "memory":
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=ROOT / "tmp")))

@@ -45,6 +45,7 @@ SERVER = {
     "HEADWAY_LOG__FORMAT": "plain",
     "HEADWAY_DRAIN_TIMEOUT": "2",
     "HEADWAY_DRAIN_LINGER": "0",
+    "HEADWAY_JOURNAL__PATH": "null",
 }
 
 

@@ -137,6 +137,7 @@ def _measure(jobs: int, port: int, findings: Findings) -> None:
         "HEADWAY_RETENTION__JOBS": str(jobs),
         "HEADWAY_RETENTION__SECONDS": "86400",
         "HEADWAY_TASKS": "[examples.tasks]",
+        "HEADWAY_JOURNAL__PATH": "null",
     }
     argv = [sys.executable, "-m", "headway", "serve", "--config", str(ROOT / "config.yaml")]
     with running(Process("Headway", argv, port, env=env)) as server:

@@ -136,9 +136,12 @@ def _environment(settings: Mapping[str, str]) -> dict[str, str]:
 @contextlib.contextmanager
 def _started(folder: Path, kind: str, *options: str) -> Iterator[Started]:
     """Serve with config.yaml, which names the example tasks, and wait until that is ready."""
-    settings = {"HEADWAY_SERVER__PORT": "0", "NOTIFY_SOCKET": str(folder / "notices")}
-    if file := SERVERS[kind]:
-        settings["HEADWAY_JOURNAL__PATH"] = str(folder / file)
+    file = SERVERS[kind]
+    settings = {
+        "HEADWAY_SERVER__PORT": "0",
+        "HEADWAY_JOURNAL__PATH": str(folder / file) if file else "null",
+        "NOTIFY_SOCKET": str(folder / "notices"),
+    }
     if kind == NEW:
         for left in folder.glob(f"{file}*"):
             left.unlink()

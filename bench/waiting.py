@@ -64,6 +64,7 @@ def measure(clients: int, job: Mapping[str, object] = JOB) -> tuple[float, float
         "HEADWAY_LIMITS__CONNECTIONS": str(clients + 100),
         "HEADWAY_TASKS": "[examples.tasks]",
         "HEADWAY_DRAIN_TIMEOUT": "0.1",
+        "HEADWAY_JOURNAL__PATH": "null",
     }
     argv = [sys.executable, "-m", "headway", "serve"]
     with running(Process("Headway", argv, port, env=environment)) as server:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
+from headway.core.durability import Durability
 from headway.core.errors import ConfigError
 from headway.core.faults import faults, member_types
 from msgspec import Meta, inspect
@@ -28,6 +29,10 @@ PREFIX = "HEADWAY_"
 CONFIG_VARIABLE = "HEADWAY_CONFIG"
 # The setting of each option.
 OPTIONS = {"--tasks": "tasks", "--host": "server.host", "--port": "server.port", "--workers": "workers"}
+# The journal of a server whose settings name none. A relative path lies in the folder that systemd
+# gives to the service (StateDirectory=, systemd.exec), else in the current one.
+DEFAULT_JOURNAL = "headway.db"
+STATE_VARIABLE = "STATE_DIRECTORY"
 # Null in YAML.
 NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 # A list of texts. None is quoted, and none is a list itself.
@@ -69,10 +74,24 @@ class RetentionSection(Section, frozen=True):
 
 
 class JournalSection(Section, frozen=True):
-    """The file that keeps jobs on disk, and how safely."""
+    """The file that keeps jobs on disk, and how safely. Without a path jobs are in memory only."""
 
-    path: Annotated[str, Meta(min_length=1)] | None = None
+    path: Annotated[str, Meta(min_length=1)] | None = DEFAULT_JOURNAL
     sync: Literal["full", "normal"] = "full"
+
+    @property
+    def durability(self) -> Durability:
+        """What a 202 promises under these settings."""
+        if self.path is None:
+            return "memory"
+        return "disk" if self.sync == "full" else "process"
+
+    def file(self, environment: Mapping[str, str]) -> Path | None:
+        """Return the path of the journal, None for none. Relative to a folder in ``environment``, if one is."""
+        if self.path is None:
+            return None
+        # Several folders are joined by colons. The first is the service's own.
+        return Path(environment.get(STATE_VARIABLE, "").partition(":")[0], self.path)
 
 
 class IdempotencySection(Section, frozen=True):

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from headway.core.durability import SURVIVES, Durability
 from headway.core.faults import FAULTS_MOST
+
+# What to do about a journal that cannot be made.
+WAYS_OUT = "Set journal.path to a file in a folder that the server may write to, or to null to keep jobs in memory"
 
 
 class HeadwayError(Exception):
@@ -121,6 +125,20 @@ class UnknownTaskError(InvalidError):
     title = "Unknown task"
 
 
+class NotDurableError(HeadwayError):
+    """A submission demands more than the engine promises. Nothing was changed."""
+
+    status = 422
+    reason = "not-durable"
+    title = "Not as durable as demanded"
+
+    def __init__(self, demanded: Durability, promised: Durability) -> None:
+        super().__init__(
+            f'The submission demands durability "{demanded}". This server promises "{promised}": '
+            f"{SURVIVES[promised]}. Submit it without the demand, or set journal.path and journal.sync."
+        )
+
+
 class QueueFullError(HeadwayError):
     """A bound on waiting jobs is reached: ``setting`` leaves no room for the submission.
 
@@ -158,7 +176,10 @@ class PayloadsFullError(QueueFullError):
 
 
 class MisdirectedError(HeadwayError):
-    """The id comes from another server, from an earlier run without a journal, or from nobody."""
+    """The id comes from another server, from a run that nothing is known of here, or from nobody.
+
+    Such a run kept its jobs in memory, or its journal was lost and an older copy came back.
+    """
 
     status = 421
     reason = "misdirected"

@@ -10,8 +10,11 @@ nothing stored: 410, not 404. The board keeps the tag of each row, so reading a 
 hash.
 
 Each start of a server adds a *salt* to the secret, for the numbers that it gives from there on. So
-no id is given twice, even if a number is: by a server that was started on an old copy of its
-journal.
+no id is given twice, even if a number is.
+
+A journal may be an old copy that was put back. Then numbers below those of the present run may have
+been given by a run that is unknown here. So if such a number comes with a wrong tag, it is not
+known whether its id was ever issued (MisdirectedError). docs/adr/0018 has the reasons.
 
 The id of a batch has 40 digits: the marker, 12 of its first sequence number, 4 of its number of
 jobs, and a tag over the two. The tags of batches are made under another personalization of BLAKE2b,
@@ -53,9 +56,13 @@ Salts = Sequence[tuple[int, bytes]]
 
 
 class Ids:
-    """Makes and checks ids under one secret. Each salt holds from its number on, a multiple of TOGETHER."""
+    """Makes and checks ids under one secret. Each salt holds from its number on, a multiple of TOGETHER.
 
-    def __init__(self, secret: bytes = b"", salts: Salts = ()) -> None:
+    Unknown runs may have given numbers below ``since``.
+    """
+
+    def __init__(self, secret: bytes = b"", salts: Salts = (), since: int = 0) -> None:
+        self._since = since
         self.secret = secret or secrets.token_bytes(SECRET_BYTES)
         self.salts = list(salts) or [(0, b"")]
         self.marker = blake2b(key=self.secret, digest_size=4, person=b"marker").hexdigest().encode()
@@ -109,6 +116,14 @@ class Ids:
         number = self._number(text, ID_LENGTH)
         return number >> TAG_BITS, number & TAG_MASK
 
+    def issued(self, sequence: int, tag: int) -> bool:
+        """Whether the id of ``sequence`` with ``tag`` was issued. Raises MisdirectedError if that is not known."""
+        if sequence and self.tag(sequence) == tag:
+            return True
+        if 0 < sequence < self._since:
+            raise MisdirectedError
+        return False
+
     def write_batch(self, first: int, count: int) -> bytes:
         """Return the id of the batch of ``count`` jobs from ``first`` on, ASCII."""
         return b"%b%012x%04x%016x" % (self.marker, first, count, self.batch_tag(first, count))
@@ -121,7 +136,11 @@ class Ids:
         number = self._number(text, BATCH_LENGTH)
         ahead = number >> TAG_BITS
         first, count = ahead >> COUNT_BITS, ahead & COUNT_MASK
-        return (first, count) if first and number & TAG_MASK == self.batch_tag(first, count) else (0, 0)
+        if first and number & TAG_MASK == self.batch_tag(first, count):
+            return first, count
+        if 0 < first < self._since:
+            raise MisdirectedError
+        return 0, 0
 
     def _number(self, text: bytes, length: int) -> int:
         """Return the number behind the marker; 0 if ``text`` has not the one form that we write."""

@@ -12,6 +12,7 @@ from typing import Generic, Protocol, TypeAlias, TypeVar, Union
 
 import msgspec
 from headway.core.board.idempotency import Key
+from headway.core.durability import Durability
 from headway.core.job import State, Submission
 from headway.core.stats import Counts
 from headway.core.status import BatchStatus, Status, TaskStatus
@@ -144,8 +145,9 @@ class Polled(Protocol):
 class Engine(Protocol):
     """Accepts jobs, runs them, and knows their outcomes. All times in seconds."""
 
-    # Whether an answer waits until it is on disk, or in another store.
-    durable: bool
+    # What the answer to a submission promises. It leaves once that is so. Unless it is "memory", a
+    # job outlives this process.
+    durability: Durability
     # None if no rows are in this process.
     polled: Polled | None
 
@@ -199,8 +201,8 @@ class Engine(Protocol):
     def submit(self, submission: Submission, key: Key | None = None) -> Soon[Submitted]:
         """Accept a job, or return the job that was accepted under ``key``.
 
-        Raises UnknownTaskError, InvalidPayloadError, KeyReusedError, or as ``check_room`` does.
-        Then nothing was changed.
+        Raises UnknownTaskError, InvalidPayloadError, NotDurableError, KeyReusedError, or as
+        ``check_room`` does. Then nothing was changed.
         """
 
     def submit_batch(self, submissions: Sequence[Submission], key: Key | None = None) -> Soon[SubmittedBatch]:

@@ -11,6 +11,7 @@ from math import inf
 from typing import Annotated, ClassVar
 
 import msgspec
+from headway.core.durability import Durability
 from headway.core.task import DEADLINE_LONGEST_S, RETRIES_MOST, Task
 from msgspec import Meta
 
@@ -79,6 +80,8 @@ class Submission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retries: Annotated[int, Meta(ge=0, le=RETRIES_MOST)] | None = None
     # The trace context of the client. None: that of the request's header.
     traceparent: Annotated[str, Meta(pattern=TRACEPARENT)] | None = None
+    # The least that the 202 has to promise. None: the promise of the server.
+    durability: Durability | None = None
     # No member of the JSON: see ContentSubmission.
     media_type: ClassVar[str] = ""
 

@@ -6,8 +6,8 @@ With a journal it takes a while to open. Until then Recovering stands in for it.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
-from pathlib import Path
 
 from headway.core.config import Config
 from headway.core.local.deploy import Carried
@@ -25,12 +25,13 @@ def open_engine(
     Without one it goes on from ``before``, if there was a previous process. ``progress`` gets, now
     and then, the number of jobs read so far. Raises JournalError if the journal is unusable.
     """
-    if config.journal.path is None:
+    path = config.journal.file(os.environ)
+    if path is None:
         return LocalEngine(config, registry, before=before)
     from headway.core.journal.journal import Journal
 
     # Absolute, so that a task may change the directory.
-    journal = Journal(Path(config.journal.path).absolute(), config.journal.sync)
+    journal = Journal(path.absolute(), config.journal.sync)
     if journal.found.lost:
         log.error(
             "%s: the last %d acknowledged commits are missing, which journal.sync: normal allows after a loss of power",

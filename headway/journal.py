@@ -5,6 +5,7 @@ Exit codes: 0, 1 if something is wrong with the journal, 2 for wrong usage.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,10 +20,10 @@ EXIT_WRONG = 1
 
 def _default() -> Path:
     """Return the journal that the settings name."""
-    path = settings(None).journal.path
+    path = settings(None).journal.file(os.environ)
     if path is None:
-        raise click.UsageError("no journal.path is set: name the file")
-    return Path(path)
+        raise click.UsageError("journal.path is null: name the file")
+    return path
 
 
 FILE = click.argument("path", default=_default, type=click.Path(path_type=Path, exists=True, dir_okay=False))
@@ -89,6 +90,23 @@ def recover(path: Path, new: Path) -> None:
             click.echo("headway: the secret of the ids could not be read: ids that clients hold answer 404", err=True)
 
     _say(save)
+
+
+@journal.command()
+@click.argument("paths", metavar="[PATH] FILE", nargs=-1, type=click.Path(path_type=Path))
+def backup(paths: tuple[Path, ...]) -> None:
+    """Copy all of it to FILE, and its attempts to FILE-attempts, also while a server writes.
+
+    FILE must not exist. docs/deploy.md has the way back.
+    """
+    from headway.core.journal import backup
+
+    if len(paths) not in (1, 2):
+        raise click.UsageError("name the FILE to copy the journal to, after PATH if that is given")
+    path, file = (_default(), *paths)[-2:]
+    if not path.is_file():
+        raise click.UsageError(f"{path}: there is no such journal. Name it before FILE")
+    _say(lambda: click.echo(f"{file}: {backup.backup(path, file)} jobs"))
 
 
 def _say(what: Callable[[], None]) -> None:

@@ -9,10 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address
-from pathlib import Path
 
 from headway.core.config import Config
-from headway.core.errors import ConfigError, JournalError
+from headway.core.errors import WAYS_OUT, ConfigError, JournalError
 from headway.core.task import Lane
 from headway.core.tasks.registry import REGISTRY, add_working_directory, load
 from headway.protocol.access.clients import Clients
@@ -23,7 +22,6 @@ NO_TASKS = "no tasks: name the modules that declare them: headway serve --tasks 
 
 def usable(config: Config) -> None:
     """Read the networks and import the task modules. Raises ConfigError if one cannot be used."""
-    deploy.compare_journals(config, os.environ)
     _networks(config)
     _tasks(config)
 
@@ -35,7 +33,11 @@ def faults(config: Config) -> Iterator[str]:
     """
     looks: list[Callable[[Config], None]] = [_networks, _journal, _port, _tasks]
     if deploy.looked_at(os.environ):
-        looks = [lambda config: deploy.compare_journals(config, os.environ), _networks, _journal, _tasks]
+        looks = [_networks, _journal, _tasks]
+        try:
+            config = deploy.after_deploy(config, os.environ)
+        except ConfigError as error:
+            yield str(error)
     for look in looks:
         try:
             look(config)
@@ -84,14 +86,17 @@ def _journal(config: Config) -> None:
 
     Raises ConfigError, or JournalError if it is another file or of another version.
     """
-    if config.journal.path is None:
+    path = config.journal.file(os.environ)
+    if path is None:
         return
-    path = Path(config.journal.path)
     folder = path.parent
     if not folder.is_dir():
-        raise ConfigError(f"journal.path: {folder} is {'not a folder' if folder.exists() else 'missing'}")
+        why = "not a folder" if folder.exists() else "missing"
+        raise ConfigError(f"journal.path: {folder} is {why}. {WAYS_OUT}")
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
-        raise ConfigError(f"journal.path: cannot create files in {folder}, and a journal is several")
+        raise ConfigError(
+            f"journal.path: cannot create files in {folder.absolute()}, and a journal is several. {WAYS_OUT}"
+        )
     if path.is_dir():
         raise ConfigError(f"journal.path: {path} is a folder: name a file")
     if path.exists():

@@ -3,7 +3,7 @@
 SIGTERM and SIGINT drain. The server takes no new jobs, and statuses stay readable. It waits for
 running and waiting jobs until ``drain_timeout``. With a journal it waits for the running ones only,
 because the others are on disk. The exit code is 0 if no job was lost, 1 if jobs were lost, and 3 if
-the journal could not be read or written.
+the journal could not be made, read or written.
 
 SIGHUP deploys. Once a check has shown that the new program would start, the server executes it, in
 this process and on the same socket. Before that it waits, as in a drain, for the jobs that have to
@@ -25,7 +25,8 @@ from typing import NoReturn
 
 from headway.core import forks
 from headway.core.apart import apart
-from headway.core.config import Config, ignored
+from headway.core.config import DEFAULT_JOURNAL, Config, ignored
+from headway.core.durability import SURVIVES
 from headway.core.errors import ConfigError
 from headway.core.local.engine import LocalEngine
 from headway.core.local.recovering import Recovering
@@ -75,11 +76,17 @@ def run(config: Config, remark: str | None = None) -> NoReturn:
         log.warning(remark)
     if others := ignored(os.environ):
         log.debug("variables ignored, because they are no settings: %s", ", ".join(others))
-    program, told, notifier = Program(config), Told(), Notifier(os.environ)
+    told, notifier = Told(), Notifier(os.environ)
     # Before any code of a task runs: it must not see anything that was passed.
     before, passed = deploy.take_over(os.environ), systemd.activated(os.environ)
     if before is not None:
         told.listen_early()
+    if deploy.goes_on_in_memory(config, before):
+        log.warning(
+            "journal.path is %s by default, but jobs stay in memory as before, until the next restart", DEFAULT_JOURNAL
+        )
+        config = deploy.in_memory(config)
+    program = Program(config)
     check.usable(config)
     if before is None:
         listener = open_listener(config, passed)
@@ -134,7 +141,8 @@ class Server:
             return 0
         if not await self._begin(engine):
             return 0
-        self._engine = self._api.service.engine = engine
+        self._engine = engine
+        self._api.service.use(engine)
         if before is not None:
             # Clients that came meanwhile wait until now. Earlier they would be told that no job is
             # known yet.
@@ -170,7 +178,7 @@ class Server:
 
     async def _open(self, recovering: Recovering, before: Taken | None) -> LocalEngine | None:
         """Open the engine, off the loop if it reads a journal. None if a signal came first."""
-        path = self._config.journal.path
+        path = self._config.journal.file(os.environ)
         if path is None:
             return open_engine(self._config, REGISTRY, lambda _: None, before and before.carried)
         begun = said = time.monotonic()
@@ -182,7 +190,7 @@ class Server:
                 said = time.monotonic()
                 log.info("recovering: %d jobs read", read)
 
-        log.info("recovering from %s", path)
+        log.info("recovering from %s", path.absolute())
         engine = await self._told.unless_end(apart(lambda: open_engine(self._config, REGISTRY, progress)))
         if engine is None:
             log.info("ended while recovering")
@@ -225,7 +233,7 @@ class Server:
         if active:
             # Clients that wait for one of the last jobs can still read how it ended.
             await asyncio.sleep(config.drain_linger)
-        if engine.durable:
+        if engine.durability != "memory":
             log.info(
                 "drained: %d jobs are left to the next start, %d of them still running", engine.counts().active, left
             )
@@ -265,7 +273,7 @@ class Server:
         text = "deploying: %d jobs, up to %g s for those that have to finish"
         log.info(text, self._engine.counts().active, seconds)
         left = await self._engine.drain(seconds)
-        if left and not self._engine.durable:
+        if left and self._engine.durability == "memory":
             return f"{left} jobs did not finish within drain_timeout"
         # The new program begins again the jobs that still run.
         return None
@@ -310,7 +318,9 @@ class Server:
         url = self._listener.url
         if not check.is_loopback(self._listener.socket.getsockname()[0]):
             log.warning(check.beyond_loopback(url))
-        log.info("serving %s with %d workers and %d tasks", url, config.workers, len(REGISTRY.tasks))
+        durability = f"{self._engine.durability}: {SURVIVES[self._engine.durability]}"
+        text = "serving %s with %d workers and %d tasks; durability %s"
+        log.info(text, url, config.workers, len(REGISTRY.tasks), durability)
         self._notifier.ready(f"serving {url}")
 
 

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 OURS = ("core", "protocol", "sim")
 SEAMS = {
+    "headway.core.journal.schema.NUMBERS_A_SECOND",
     "headway.core.journal.schema.SKIP",
     "headway.core.journal.watermark.Mark",
     "headway.core.journal.writer_link.WriterLink.module",

@@ -109,7 +109,11 @@ HEADWAY = Peer(
     "Headway",
     _headway,
     _versions("headway", "uvloop", "httptools"),
-    env=lambda port: {"HEADWAY_SERVER__PORT": str(port), "HEADWAY_TASKS": "[examples.tasks]"},
+    env=lambda port: {
+        "HEADWAY_SERVER__PORT": str(port),
+        "HEADWAY_TASKS": "[examples.tasks]",
+        "HEADWAY_JOURNAL__PATH": "null",
+    },
     states=("finished", "running", "queued"),
 )
 NGINX = Peer("nginx", _nginx, _nginx_version, program="nginx", install="apt install nginx-light, brew install nginx")

@@ -148,6 +148,7 @@ def serve(port: int, workers: int, places: int, **settings: str) -> Process:
         "HEADWAY_TASKS": "[examples.tasks]",
         "HEADWAY_DRAIN_TIMEOUT": "0.1",
         "HEADWAY_DRAIN_LINGER": "0.2",
+        "HEADWAY_JOURNAL__PATH": "null",
         "HEADWAY_LOG__FORMAT": "plain",
         "HEADWAY_LOG__LEVEL": "warning",
         **settings,

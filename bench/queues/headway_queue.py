@@ -33,6 +33,7 @@ class Adapter(Queue[bytes]):
             "HEADWAY_SERVER__PORT": str(port()),
             "HEADWAY_WORKERS": str(WORKERS),
             "HEADWAY_QUEUE__SIZE": "100000",
+            "HEADWAY_JOURNAL__PATH": "null",
             "HEADWAY_TASKS": "[bench.queues.headway_queue]",
         }
 

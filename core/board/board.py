@@ -204,12 +204,11 @@ class Board(Rows):
         found: list[int] = []
         end = before
         while looks > 0:
-            begin, home = self._below(end)
+            begin, stop = self._below(end)
             if begin == end:
                 return found, 0
             looks -= STRETCH_LOOKS
-            at_home = self._at_home(state, begin, end) if home else ()
-            for sequence in merge(at_home, self._numbers.downwards(begin, end), reverse=True):
+            for sequence in merge(self._at_home(state, begin, stop), self._numbers.downwards(begin, end), reverse=True):
                 row = self.row(sequence)
                 looks -= 1
                 # The home may have another job by now, and its number comes twice.
@@ -221,18 +220,19 @@ class Board(Rows):
             end = begin
         return found, end
 
-    def _below(self, end: int) -> tuple[int, bool]:
-        """Return the number from which to look for jobs below ``end``.
+    def _below(self, end: int) -> tuple[int, int]:
+        """Return the number from which to look for jobs below ``end``, and where their homes end.
 
-        Return also whether any may be at home there. The number is ``end`` itself if there is no
-        job.
+        Between two stretches there are no homes, however many numbers lie there. The first number
+        is ``end`` itself if there is no job.
         """
         for begin, stop in reversed([*self.stretches, self._newest()]):
             if begin < end:
                 if stop < end and self._numbers.between(stop, end):
-                    return stop, False
-                return max(begin, min(stop, end) - STRETCH), True
-        return (0, False) if self._numbers.below(end) else (end, False)
+                    return stop, stop
+                stop = min(stop, end)
+                return max(begin, stop - STRETCH), stop
+        return (0, 0) if self._numbers.below(end) else (end, end)
 
     def _at_home(self, state: State, begin: int, end: int) -> Iterator[int]:
         """Yield the numbers with a job in ``state`` at their home, from ``end`` down to ``begin``.

@@ -58,6 +58,8 @@ SWEEP = 8
 GAP = 256
 # A generation has 32 bits. With at least so many rows it lasts for 2^42 jobs.
 ROWS_LEAST = 1024
+# Numbers of a journal follow the clock (core/journal/schema.py). This many rows last for 2^47.
+ROWS_LEAST_BY_CLOCK = 1 << 15
 
 # Members of an enum cost several times as much to look up (CPython 3.11).
 EMPTY, SUCCEEDED, EXPIRED = State.EMPTY, State.SUCCEEDED, State.EXPIRED
@@ -449,11 +451,14 @@ class Rows:
                 else:
                     self._copy_rows(other, at, row, size, lap)
                 at += size
+        self.stretches = [*other.stretches, other._newest()]
         for row in range(other.rows, other._unused):
             if other.live[row] & STATE_MASK:
                 self._copy_row(other, row)
+                # It may have a home here.
+                sequence = other.sequence(row)
+                self.stretches.append((sequence, sequence + 1))
         self.ended_total, self.count = other.ended_total, other.count[:]
-        self.stretches = [*other.stretches, other._newest()]
         self.begin_stretch(other.next_sequence)
 
     def _copy_rows(self, other: Rows, at: int, row: int, size: int, lap: int) -> None:

@@ -7,5 +7,5 @@ writes to a ``database``: ``statement`` makes one out of many changes, ``room`` 
 is needed, and ``expiry`` deletes the rows that retention has given up. ``schema`` has the tables,
 and the reasons to refuse a file. ``clock`` dates it, and ``watermark`` notices a loss. ``startup``
 is the journal as a start finds it, and ``attempts`` counts how often each job was begun. ``reader``
-reads the journal. For people there are ``report`` and ``salvage``.
+reads the journal. For people there are ``report``, ``backup`` and ``salvage``.
 """

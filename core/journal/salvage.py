@@ -19,7 +19,8 @@ from headway.core.journal.reader import GONE, JOB, KEY, RESULT, RUN, one
 
 # No key of a table can reach this: the number of a batch is the longest.
 WORD_LIMIT = SEQUENCE_LIMIT << COUNT_BITS - 1
-# Numbers tried one by one past an unreadable page. After that each step is twice as long.
+# Numbers tried one by one past an unreadable page. After that each step is twice as long (see
+# ``_past``).
 STEPS = 1000
 
 
@@ -97,14 +98,44 @@ def _plausible(table: str, row: tuple[Any, ...]) -> bool:
 
 def _readable(source: apsw.Connection, sql: str) -> Iterator[tuple[Any, ...]]:
     """Yield the readable rows, stepping over the others."""
-    last, missed = 0, 0
+    last = 0
     while last < WORD_LIMIT:
         try:
             for row in source.execute(sql, (last,)):
-                last, missed = row[0], 0
+                last = row[0]
                 yield row
         except (apsw.Error, UnicodeDecodeError):
-            missed += 1
-            last += 1 if missed < STEPS else 1 << min(missed - STEPS, 62)
+            last = _past(source, sql, last)
         else:
             return
+
+
+def _past(source: apsw.Connection, sql: str, last: int) -> int:
+    """Return a number after ``last`` from which rows can be read, WORD_LIMIT if there is none.
+
+    Between two runs many numbers have no row, so the steps grow. The last of them may be too long.
+    So the way back from there is halved until the unreadable rows are found again.
+    """
+    unreadable, step, tries = last, 1, 0
+    while not _can_read(source, sql, unreadable + step):
+        unreadable += step
+        if unreadable >= WORD_LIMIT:
+            return WORD_LIMIT
+        tries += 1
+        step = 1 if tries < STEPS else 2 * step
+    readable = unreadable + step
+    while readable - unreadable > 1:
+        middle = (unreadable + readable) // 2
+        if _can_read(source, sql, middle):
+            readable = middle
+        else:
+            unreadable = middle
+    return readable
+
+
+def _can_read(source: apsw.Connection, sql: str, after: int) -> bool:
+    try:
+        source.execute(sql, (min(after, WORD_LIMIT),)).fetchone()
+    except (apsw.Error, UnicodeDecodeError):
+        return False
+    return True

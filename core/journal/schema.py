@@ -23,8 +23,10 @@ from __future__ import annotations
 
 import os
 import secrets
+from contextlib import closing
 from pathlib import Path
 from typing import Literal, NamedTuple
+from urllib.parse import quote
 
 import apsw
 from apsw import sqlite_extra
@@ -47,11 +49,21 @@ MIGRATIONS = {
 # Sequence numbers left out after a kill. At most this many submissions may be uncommitted at once.
 # Seam: tests that list jobs after many kills make it small.
 SKIP = 1 << 20
+# Numbers follow the clock (see ``numbers_by``): so many a second, more than a journal commits, from
+# the first second of 2026 on, and up to a bound that leaves most of all numbers.
+# Seam: tests make it 0, for numbers that begin at 1 and lie close together.
+NUMBERS_A_SECOND = 1 << 17
+NUMBERS_BEGIN_S = 1_767_225_600
+NUMBERS_BY_CLOCK_MOST = 1 << 46
+# In ``meta.clean``: not closed, closed, and a copy by ``headway journal backup``.
+OPEN, CLOSED, COPY = 0, 1, 2
 # Milliseconds to wait for a lock that another connection of SQLite's has for a moment.
 BUSY_MS = 5000
 # In the header of the file at bytes 68 to 71. user_version is at 60 to 63 (sqlite.org/fileformat).
 APPLICATION = int.from_bytes(b"Hdwy", "big")
 PAGE_BYTES = 4096
+# The end of each page, its checksum.
+CHECKSUM_BYTES = 8
 FAILED, CANCELLED = int(State.FAILED), int(State.CANCELLED)
 MAGIC = b"SQLite format 3\0"
 
@@ -84,6 +96,16 @@ END;
 """  # noqa: S608
 
 
+def numbers_by(seconds: float) -> int:
+    """Return a number above all that any journal has given by a time of day.
+
+    A start at that time gives only higher ones. So a number is not given twice, even if the files
+    are old copies: the numbers that their journal gave since are lower.
+    """
+    number = int((seconds - NUMBERS_BEGIN_S) * NUMBERS_A_SECOND)
+    return number if 0 < number < NUMBERS_BY_CLOCK_MOST else 0
+
+
 class ServerRun(NamedTuple):
     """A run of the server: the salt of its ids from number ``first`` on, and the journal's clock (see clock)."""
 
@@ -96,7 +118,7 @@ class ServerRun(NamedTuple):
 class Meta:
     """The row of ``meta``, as it was when it was read."""
 
-    __slots__ = ("boot", "changes", "clean", "commits", "epoch", "high", "journal", "secret", "skew")
+    __slots__ = ("boot", "changes", "clean", "commits", "copied", "epoch", "high", "journal", "secret", "skew")
 
     def __init__(self, connection: apsw.Connection) -> None:
         columns = "journal, secret, commits, high, clean, boot, epoch, skew, changes"
@@ -108,7 +130,9 @@ class Meta:
         self.commits: int = row[2]
         self.high: int = row[3]
         # Whether the last process closed the journal, rather than being killed.
-        self.clean = bool(row[4])
+        self.clean = row[4] != OPEN
+        # Whether this is a copy that no process has opened.
+        self.copied = row[4] == COPY
         # The data of the journal's clock (see clock).
         self.boot: str = row[5]
         self.epoch: float = row[6]
@@ -164,8 +188,7 @@ def create(path: Path, secret: bytes | None = None, high: int = 0) -> None:
     # Nobody else may ever read it. Its log and its shared memory take the mode from it.
     os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     connection = connect(new, apsw.SQLITE_OPEN_READWRITE)
-    # The last 8 bytes of each page are its checksum.
-    connection.reserve_bytes("main", 8)
+    connection.reserve_bytes("main", CHECKSUM_BYTES)
     connection.execute(
         f"PRAGMA page_size = {PAGE_BYTES}; PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; "
         f"PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; BEGIN; {TABLES}"
@@ -193,6 +216,7 @@ def open_checked(path: Path, marked: watermark.Marked | None, sync: Sync) -> tup
         raise JournalError(
             f"{path}: damaged: cut short. Save the readable part with: headway journal recover {path} NEW"
         )
+    check_age(path, marked)
     connection = connect(path, apsw.SQLITE_OPEN_READWRITE)
     try:
         # Closing must not write to a file that is refused afterwards.
@@ -225,6 +249,40 @@ def check_header(path: Path) -> int:
     _check_version(path, application, int.from_bytes(header[60:64], "big"))
     # The number of pages counts if it was written by the program that changed the file last.
     return int.from_bytes(header[28:32], "big") * PAGE_BYTES if header[24:28] == header[92:96] else 0
+
+
+def check_age(path: Path, marked: watermark.Marked | None) -> None:
+    """Refuse a file that does not belong to the log and the mark beside it, before SQLite joins them.
+
+    The mark knows the commits that the file has at least without its log. A file that was put back
+    from a copy has fewer, or it has another number than the log.
+    """
+    name, beside = path.name, watermark.beside(path)
+    others = f"delete {beside} and {name}-wal, which belong to the journal of before"
+    alone = _alone(path)
+    if alone is None:
+        # Damaged, or in mid-checkpoint. Others see to that.
+        return
+    if marked is None:
+        log = path.with_name(f"{name}-wal")
+        if alone.copied and log.exists() and log.stat().st_size:
+            raise JournalError(f"{path}: is a restored copy: {others}. Then start again")
+        return
+    if marked.journal != alone.journal or (not marked.frames and alone.commits < marked.begun):
+        raise JournalError(
+            f"{path}: is another or an older file than {beside} belongs to. To go on from this one, {others}"
+        )
+
+
+def _alone(path: Path) -> Meta | None:
+    """Return the meta row of the file without its log; None if it cannot be read."""
+    # Immutable: SQLite looks at no log and takes no lock.
+    name, flags = f"file:{quote(str(path.absolute()))}?immutable=1", apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+    try:
+        with closing(apsw.Connection(name, flags)) as found:
+            return Meta(found)
+    except apsw.Error:
+        return None
 
 
 def _check_version(path: Path, application: int, version: int) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import apsw
-from headway.core.errors import JournalError
+from headway.core.errors import WAYS_OUT, JournalError
 from headway.core.ids import SALT_BYTES, TOGETHER, Ids
 from headway.core.journal import clock, schema, watermark
 from headway.core.journal.database import File, one_line
@@ -27,12 +29,17 @@ from headway.core.journal.reader import (
 )
 from headway.core.journal.schema import ServerRun
 
+log = logging.getLogger(__name__)
+
 
 class Found:
     """The journal at ``path``, made if there is none. Raises JournalError if it is unusable."""
 
     def __init__(self, path: Path, sync: schema.Sync) -> None:
-        self.mark = watermark.Mark(watermark.beside(path))
+        try:
+            self.mark = watermark.Mark(watermark.beside(path))
+        except OSError as error:
+            raise JournalError(f"{path}: cannot be {_verb(path)}: {error.strerror}. {WAYS_OUT}") from None
         try:
             self._open(path, sync)
         except BaseException:
@@ -54,11 +61,15 @@ class Found:
             # ``lost``: missing acknowledged commits. Only ``sync: normal`` makes them possible.
             self.connection, meta, self.lost = schema.open_checked(path, marked, sync)
             schema.migrate(self.connection, path)
-            # The first sequence number that was never given. It shares its digest of tags with no
-            # given one.
-            self.next_sequence = meta.high + 1 + (0 if meta.clean else schema.SKIP)
-            if meta.high:
-                self.next_sequence = -(-self.next_sequence // TOGETHER) * TOGETHER
+            if meta.copied:
+                log.warning(
+                    "%s: is a copy by headway journal backup: ids that were issued since it was made answer 410 or 421",
+                    path,
+                )
+            # A sequence number that was never given, even if the file is an old copy. It shares its
+            # digest of tags with no given one.
+            first = max(meta.high + (0 if meta.clean else schema.SKIP), schema.numbers_by(time.time()))
+            self.next_sequence = -(-(first + 1) // TOGETHER) * TOGETHER if first else 1
             # The number of the last change in the file.
             self.changes = meta.changes
             # Added to time.monotonic it gives the times in the journal.
@@ -66,7 +77,7 @@ class Found:
             self.epoch = clock.epoch(meta, latest(self.connection), boot)
             first, salt = self.next_sequence // TOGETHER * TOGETHER, secrets.token_bytes(SALT_BYTES)
             self.run = ServerRun(first, salt, boot, self.epoch)
-            self.ids = Ids(meta.secret, [*salts(self.connection), (first, salt)])
+            self.ids = Ids(meta.secret, [*salts(self.connection), (first, salt)], since=first)
             # The number of the job that ended last.
             self.last_place = last_place(self.connection)
             self.mark.begin(
@@ -76,7 +87,7 @@ class Found:
             self.file = File(path, self.mark, self.connection, sync=sync, high=self.next_sequence - 1, run=self.run)
             self.file.begin()
         except (apsw.Error, OSError) as error:
-            raise JournalError(f"{path}: cannot be opened: {one_line(error)}") from None
+            raise JournalError(f"{path}: cannot be {_verb(path)}: {one_line(error)}. {WAYS_OUT}") from None
 
     @property
     def full(self) -> str:
@@ -128,3 +139,7 @@ class Found:
     def close(self) -> None:
         """Close everything that was not handed over."""
         self.file.close()
+
+
+def _verb(path: Path) -> str:
+    return "opened" if path.exists() else "made"

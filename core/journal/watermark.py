@@ -98,7 +98,7 @@ def _parse(path: Path, data: bytes) -> Marked | None:
 
 # Seam: the writer of tests that stops itself does so after ``acknowledge``, ``checkpoint`` or ``sync``.
 class Mark:
-    """The mark of one journal, locked. Raises JournalError if another process has the lock.
+    """The mark of one journal, locked. Raises JournalError if another process has the lock, or OSError.
 
     With ``file``, a descriptor of it: another process has opened and locked it, and called
     ``begin``.
@@ -112,10 +112,7 @@ class Mark:
         if file >= 0:
             self._map_words()
             return
-        try:
-            self.file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise JournalError(f"{path}: cannot be opened: {error.strerror}") from None
+        self.file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         _locks.add(self.file)
         try:
             self._lock()

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 from headway.core.board.idempotency import Key, Keyed
 from headway.core.board.outcomes import batch_number
+from headway.core.durability import Durability, keeps
 from headway.core.errors import (
     DrainingError,
     InvalidPayloadError,
     JournalFullError,
     KeyReusedError,
+    NotDurableError,
     NotFailedError,
     PayloadGoneError,
     PayloadsFullError,
@@ -39,8 +41,9 @@ EMPTY, SCHEDULED, QUEUED = State.EMPTY, State.SCHEDULED, State.QUEUED
 class Admission:
     """Accepts jobs into ``active``, for the tasks of ``registry``."""
 
-    def __init__(self, active: Active, registry: Registry) -> None:
+    def __init__(self, active: Active, registry: Registry, promised: Durability) -> None:
         self._registry = registry
+        self._promised: Durability = promised
         self._ids = active.ids
         self._board = active.board
         self._active = active
@@ -54,13 +57,15 @@ class Admission:
         """Accept a job and return its number.
 
         With a journal its row is EMPTY until its submission is committed. Raises UnknownTaskError,
-        InvalidPayloadError, or as ``check_room`` does. Then nothing was changed.
+        InvalidPayloadError, NotDurableError, or as ``check_room`` does. Then nothing was changed.
         """
         task = self._registry.by_name.get(submission.task)
         if task is None:
             raise UnknownTaskError([("task", self._not_known(submission))])
         if task.payload_type is not None:
             check(submission.payload, task.payload_type, submission.media_type)
+        if submission.durability is not None:
+            self._check_promise(submission.durability)
         active = self._active
         queue, size_bytes = active.queue, len(submission.payload)
         if (
@@ -80,7 +85,7 @@ class Admission:
         """Accept 1 to 1,000 jobs as a batch, all or none, and return the number of the first.
 
         They are committed together. Raises UnknownTaskError or InvalidPayloadError, with a fault by
-        index for each, or as ``check_room`` does. Then nothing was changed.
+        index for each, NotDurableError, or as ``check_room`` does. Then nothing was changed.
         """
         known = self._registry.by_name
         unknown = ((index, wanted) for index, wanted in enumerate(submissions) if wanted.task not in known)
@@ -91,6 +96,9 @@ class Admission:
         faults = few(_misfits(tasks, submissions))
         if faults:
             raise InvalidPayloadError(faults)
+        for demanded in {submission.durability for submission in submissions}:
+            if demanded is not None:
+                self._check_promise(demanded)
         active, count = self._active, len(submissions)
         payload_bytes = sum(len(submission.payload) for submission in submissions)
         self.check_room(count, payload_bytes)
@@ -113,6 +121,10 @@ class Admission:
                 # The key stands for the batch, and is kept with the first of its jobs.
                 key = None
         return first
+
+    def _check_promise(self, demanded: Durability) -> None:
+        if not keeps(self._promised, demanded):
+            raise NotDurableError(demanded, self._promised)
 
     def _not_known(self, submission: Submission) -> str:
         return f"{submission.task!r} is not one of: {', '.join(sorted(self._registry.by_name)) or 'none'}"

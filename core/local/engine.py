@@ -16,8 +16,9 @@ from headway.core.board.batches import Batches
 from headway.core.board.board import Board
 from headway.core.board.idempotency import Key
 from headway.core.board.memfile import nameless_file
-from headway.core.board.rows import ROW_BYTES
+from headway.core.board.rows import ROW_BYTES, ROWS_LEAST_BY_CLOCK, rows_for
 from headway.core.config import Config
+from headway.core.durability import Durability
 from headway.core.errors import JournalFullError
 from headway.core.ids import Ids
 from headway.core.interface import (
@@ -83,7 +84,7 @@ class LocalEngine:
         self.config = config
         self.registry = registry
         self.journal = journal
-        self.durable = journal is not None
+        self.durability: Durability = "memory" if journal is None else config.journal.durability
         # The tasks by the index that the board has of them.
         names = [task.name for task in registry.tasks]
         self.active: Active
@@ -95,7 +96,8 @@ class LocalEngine:
             waiting = journal.found.waiting()
             most = max(most, waiting + config.workers)
             self.ids = journal.found.ids
-            self.board = Board(kept.jobs, kept.seconds, most)
+            rows = max(rows_for(kept.jobs, most), ROWS_LEAST_BY_CLOCK)
+            self.board = Board(kept.jobs, kept.seconds, most, rows=rows)
             self.active = Active(config, registry, self.ids, self.board, waiting)
             self.active.changes = Durable(self.active, journal)
         elif before is not None:
@@ -117,7 +119,7 @@ class LocalEngine:
         self.reading = Reading(self.ids, active, self.promises, names)
         self.polled: Polled | None = self.reading
         self.batches = Batches(self.board, self.active.outcomes, self.ids, self.promises.when_all)
-        self.admission = Admission(active, registry)
+        self.admission = Admission(active, registry, self.durability)
         self.lifespan = Lifespan(registry.lifespan, variables_of("the lifespan"))
         self.watchdog = Watchdog(config.watchdog.stall, self.active.workers.holder)
         # Done every CHORES_S. The names are for the log.
@@ -231,7 +233,7 @@ class LocalEngine:
             return before
         now = time.monotonic()
         sequence = self.admission.accept(submission, now, key)
-        if self.durable:
+        if self.journal is not None:
             return self._submitted(sequence)
         # It is in its home row, since no job has come after it.
         return Submitted(self.reading.status(sequence % self.board.rows, now))

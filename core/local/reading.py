@@ -65,7 +65,7 @@ class Reading:
         row = board.row(sequence)
         if row >= 0 and board.tag[row] == tag and board.readable(row, now):
             return self.status(row, now)
-        if not sequence or self._ids.tag(sequence) != tag:
+        if not self._ids.issued(sequence, tag):
             return None
         return bare(State.EXPIRED, sequence, job_id)
 

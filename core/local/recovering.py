@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from headway.core.board.idempotency import Key
 from headway.core.config import Config
+from headway.core.durability import Durability
 from headway.core.errors import RecoveringError
 from headway.core.interface import Polled
 from headway.core.job import State, Submission
@@ -21,10 +22,11 @@ RETRY_S = 1.0
 class Recovering:
     """Stands in for the engine until that is open."""
 
-    durable = True
     polled: Polled | None = None
 
     def __init__(self, config: Config) -> None:
+        # The promise of the engine to come.
+        self.durability: Durability = config.journal.durability
         # All clients that come now come back: those of the previous server wait for this one.
         self._pace = Pace(config.polling.share * config.polling.capacity)
         # Jobs read so far.

@@ -85,4 +85,4 @@ class Api:
 
     def tick(self) -> None:
         """A second has passed."""
-        self.service.heads.tick()
+        self.service.tick()

@@ -127,7 +127,8 @@ def _find(service: Service, batch_id: bytes, then: Callable[[BatchStatus], Answe
 
 
 def _created(service: Service, request: Request, batch: BatchStatus, fields: bytes) -> Answer | Held:
-    head = STATUS_LINES[202] + b"Location: /batches/%b\r\n" % batch.id + _fields(service, batch) + fields
+    fields = _fields(service, batch) + service.heads.durability + fields
+    head = STATUS_LINES[202] + b"Location: /batches/%b\r\n" % batch.id + fields
     if b"prefer" in request.headers and request.preference(b"return") == b"minimal":
         return head + b"Preference-Applied: return=minimal\r\nContent-Length: 0\r\n\r\n"
 

@@ -8,6 +8,7 @@ rest is one format for each state.
 
 from __future__ import annotations
 
+from headway.core.durability import Durability
 from headway.core.job import Reason, State
 from headway.core.status import Status
 from headway.protocol.http.clock import Clock, http_date
@@ -32,6 +33,7 @@ CODES = {
 # The lines after the opening, by state.
 WAITING_FIELDS = b"Retry-After: %d\r\nRetry-After-Ms: %d\r\nJob-Position: %d\r\n"
 RUNNING_FIELDS = b"Retry-After: %d\r\nRetry-After-Ms: %d\r\nJob-Attempt: %d\r\n"
+DURABILITY_FIELD = b"Job-Durability: %b\r\n"
 PROGRESS_FIELD = b"Job-Progress: %d\r\n"
 SUCCEEDED_FIELDS = b"Expires: %b\r\nSunset: %b\r\nServer-Timing: queue;dur=%.1f, run;dur=%.1f\r\n"
 
@@ -39,7 +41,7 @@ SUCCEEDED_FIELDS = b"Expires: %b\r\nSunset: %b\r\nServer-Timing: queue;dur=%.1f,
 class Heads:
     """Heads of answers about jobs, with the date of the last ``tick``. Ticks come once a second."""
 
-    def __init__(self, clock: Clock, kept_seconds: float, failed_status: int) -> None:
+    def __init__(self, clock: Clock, kept_seconds: float, failed_status: int, durability: Durability) -> None:
         self._clock = clock
         self._kept_seconds = kept_seconds
         self.codes = [CODES.get(state, 404) for state in State]
@@ -56,10 +58,11 @@ class Heads:
             State.FAILED: self._failed,
         }
         self._fields = [writers.get(state, self._nothing) for state in State]
-        self.tick()
+        self.tick(durability)
 
-    def tick(self) -> None:
-        """Make the openings of this second."""
+    def tick(self, durability: Durability) -> None:
+        """Make the openings of this second. ``durability`` is the promise of answers that accept jobs."""
+        self.durability = DURABILITY_FIELD % durability.encode()
         # For the poll loop: added to the monotonic time of a job's end, it gives the wall time of
         # its status's expiry.
         self.expiry = self._clock.offset + self._kept_seconds
@@ -70,7 +73,7 @@ class Heads:
             b"%b%bContent-Type: %b\r\n" % (STATUS_LINES[code], line, media_type(code))
             for code, line in zip(self.codes, lines, strict=True)
         ]
-        self._accepted = [STATUS_LINES[202] + b"Location: /jobs/%b\r\n" + line for line in lines]
+        self._accepted = [STATUS_LINES[202] + b"Location: /jobs/%b\r\n" + line + self.durability for line in lines]
 
     def job(self, status: Status) -> bytes:
         """Return the head that tells the state of a job."""

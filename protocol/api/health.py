@@ -24,16 +24,16 @@ def healthz(service: Service, request: Request, _: bytes) -> bytes:
 
 
 def readyz(service: Service, request: Request, _: bytes) -> bytes:
-    """GET /readyz: 200 while new jobs are wanted here, else 503."""
+    """GET /readyz: 200 and the promise to new jobs while they are wanted here, else 503."""
     reason = service.engine.not_ready
     if reason is None:
-        return _plain(service, request, 200, b"ready\n")
+        return _plain(service, request, 200, b"ready\n", service.heads.durability)
     return _plain(service, request, 503, b"%b\n" % reason.encode())
 
 
-def _plain(service: Service, request: Request, code: int, body: bytes) -> bytes:
+def _plain(service: Service, request: Request, code: int, body: bytes, fields: bytes = b"") -> bytes:
     retry = b"Retry-After: 1\r\n" if code == 503 else b""
-    head = STATUS_LINES[code] + service.clock.fields + retry
+    head = STATUS_LINES[code] + service.clock.fields + retry + fields
     return complete(head, b"text/plain; charset=utf-8", body, request.method == b"HEAD")
 
 

@@ -27,8 +27,17 @@ class Service:
         self.config = config
         self.engine = engine
         self.clock = Clock()
-        self.heads = Heads(self.clock, config.retention.seconds, config.http.failed_status)
+        self.heads = Heads(self.clock, config.retention.seconds, config.http.failed_status, engine.durability)
         self.limits = limits(config, lambda seconds: self.engine.retry_after_s(seconds))
+
+    def use(self, engine: Engine) -> None:
+        """Ask ``engine`` from now on."""
+        self.engine = engine
+        self.tick()
+
+    def tick(self) -> None:
+        """Make what the heads of this second have in common."""
+        self.heads.tick(self.engine.durability)
 
     def all_requests(self) -> Counter[tuple[str, bytes]]:
         """Return the number of answers by (method and route, status code)."""

@@ -18,11 +18,12 @@ from typing import NamedTuple, NoReturn
 import msgspec
 from headway.core.apart import apart
 from headway.core.board.memfile import nameless_file
-from headway.core.config import Config
+from headway.core.config import DEFAULT_JOURNAL, Config
 from headway.core.errors import ConfigError
 from headway.core.local.deploy import Carried
 from headway.core.local.engine import LocalEngine
 from headway.protocol.process.listener import Listener
+from msgspec.structs import replace
 
 # Not HEADWAY_…, which would be a setting.
 VARIABLE = "_HEADWAY_HANDOVER"
@@ -102,16 +103,37 @@ def looked_at(environment: MutableMapping[str, str]) -> bool:
     return JOURNAL_VARIABLE in environment
 
 
-def compare_journals(config: Config, environment: MutableMapping[str, str]) -> None:
-    """Raise ConfigError if a program under check would not go on with the present jobs."""
+def after_deploy(config: Config, environment: MutableMapping[str, str]) -> Config:
+    """Return the settings with which a program under check would go on, after a deploy.
+
+    Raises ConfigError if it would not go on with the present jobs.
+    """
     before = environment.pop(JOURNAL_VARIABLE, None)
-    if before is not None and before != _journal(config):
-        raise ConfigError("journal.path: is another journal now, with other jobs and ids: restart the server")
+    if before is None or before == _journal(config):
+        return config
+    if not before and is_default(config):
+        return in_memory(config)
+    raise ConfigError("journal.path: is another journal now, with other jobs and ids: restart the server")
+
+
+def goes_on_in_memory(config: Config, before: Taken | None) -> bool:
+    """Whether jobs stay in memory after a deploy although the settings, by default, name a journal."""
+    return before is not None and before.carried is not None and is_default(config)
+
+
+def is_default(config: Config) -> bool:
+    """Whether the journal is that of settings that name none."""
+    return config.journal.path == DEFAULT_JOURNAL
+
+
+def in_memory(config: Config) -> Config:
+    """Return the settings without a journal."""
+    return replace(config, journal=replace(config.journal, path=None))
 
 
 def hand_over(listener: Listener, engine: LocalEngine, since: float) -> Left:
     """Prepare the handover. Later changes are lost. With a journal only the socket goes over."""
-    if engine.durable:
+    if engine.durability != "memory":
         return Left(listener.socket.fileno(), listener.passed, -1, -1, since)
     state = nameless_file("headway-state")
     with open(state, "wb", closefd=False) as file:
@@ -135,7 +157,8 @@ def take_over(environment: MutableMapping[str, str]) -> Taken | None:
 
 
 def _journal(config: Config) -> str:
-    return "" if config.journal.path is None else os.path.realpath(config.journal.path)
+    path = config.journal.file(os.environ)
+    return "" if path is None else os.path.realpath(path)
 
 
 def _verdict(process: subprocess.Popen[bytes]) -> str | None:

@@ -25,7 +25,12 @@ UNSTOPPABLE_S = 30.0
 
 def settings(**changed: Any) -> Config:
     """Small and fast, with ``changed`` laid over."""
-    small = {"workers": 2, "jobs": {"backoff": 0.01, "backoff_max": 0.02}, "drain_timeout": 5.0}
+    small = {
+        "workers": 2,
+        "jobs": {"backoff": 0.01, "backoff_max": 0.02},
+        "drain_timeout": 5.0,
+        "journal": {"path": None},
+    }
     return msgspec.convert(small | changed, Config)
 
 

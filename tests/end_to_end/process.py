@@ -26,14 +26,20 @@ POLL_S = 0.005
 BYTECODE = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(ROOT / ".pytest_cache" / "bytecode")}
 # Every server of the suite can be given a journal: TEST_JOURNAL=1 make test.
 WITH_JOURNAL = bool(os.environ.get("TEST_JOURNAL"))
+# The value of a setting that is left as it is by default.
+AS_SHIPPED = ...
 Seen = TypeVar("Seen")
 OVER = {"succeeded", "failed", "cancelled", "expired"}
 
 
 def environment(settings: Mapping[str, object]) -> dict[str, str]:
-    """Return our environment with ``settings``, ``section__key``, and no other of Headway's."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith("HEADWAY_")}
-    theirs = {f"HEADWAY_{name.upper()}": json.dumps(value) for name, value in settings.items()}
+    """Return our environment with ``settings``, ``section__key``, and no other of Headway's.
+
+    Jobs are in memory unless a setting says otherwise. AS_SHIPPED leaves a setting out.
+    """
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("HEADWAY_", "STATE_DIRECTORY"))}
+    chosen = {"journal__path": None} | dict(settings)
+    theirs = {f"HEADWAY_{name.upper()}": json.dumps(value) for name, value in chosen.items() if value is not AS_SHIPPED}
     return own | theirs | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
 
 

@@ -17,7 +17,7 @@ from headway.protocol.check import is_loopback
 
 from headway.__main__ import main
 from tests.conftest import Start
-from tests.end_to_end.process import ROOT, Server, environment, launch
+from tests.end_to_end.process import AS_SHIPPED, ROOT, Server, environment, launch
 
 Ended = subprocess.CompletedProcess[str]
 
@@ -27,7 +27,7 @@ def headway(folder: Path, *arguments: str, **variables: str) -> Ended:
     return subprocess.run(
         [sys.executable, "-m", "headway", *arguments],
         cwd=folder,
-        env=environment({}) | variables,
+        env=environment({"journal__path": AS_SHIPPED}) | variables,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

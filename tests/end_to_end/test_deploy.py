@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Start
-from tests.end_to_end.process import OVER, Gate, Server, environment, launch, wait_until
+from tests.end_to_end.process import AS_SHIPPED, OVER, Gate, Server, environment, launch, wait_until
 from tests.protocol.wire import PATIENCE_S, Answer, Wire, post, request, submission
 
 # Seconds of load before and after a deploy.
@@ -390,12 +390,12 @@ def test_what_still_runs_is_begun_again_by_the_new_one_with_a_journal(start: Sta
 
 def test_another_journal_is_refused(tmp_path: Path) -> None:
     """Also none where there was one, and one where there was none: ids of before would be unknown."""
-    settings = ("{}", "{journal: {path: one.db}}", "{journal: {path: two.db}}")
+    settings = ("{journal: {path: null}}", "{journal: {path: one.db}}", "{journal: {path: two.db}}")
     for before, others in zip(settings, (settings[1:2], settings), strict=False):
         folder = tmp_path / before.strip("{}")[-6:-3]
         folder.mkdir(exist_ok=True)
         (folder / "config.yaml").write_text(before)
-        with launch(folder, {"drain_linger": 0}) as server:
+        with launch(folder, {"drain_linger": 0, "journal__path": AS_SHIPPED}) as server:
             server.expected_errors.append("not deployed")
             path = server.run("give", 1)
             for after in others:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Start
-from tests.end_to_end.process import environment
+from tests.end_to_end.process import Server, environment, launch
+from tests.protocol.wire import request, submission
 
 
 def journal(folder: Path, *arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
@@ -61,3 +64,73 @@ def test_a_file_that_is_no_journal_is_said_in_one_line(tmp_path: Path, command: 
 
 def test_a_file_that_is_not_there_is_wrong_usage(tmp_path: Path) -> None:
     assert "does not exist" in journal(tmp_path, "check", code=2).stderr
+
+
+def test_a_backup_is_of_the_journal_of_the_settings_or_of_the_one_that_is_named(folder: Path) -> None:
+    assert journal(folder, "backup", "copy.db").stdout == "copy.db: 3 jobs\n"
+    assert journal(folder, "backup", folder / "copy.db", "again.db").stdout == "again.db: 3 jobs\n"
+    for name in ("copy.db", "again.db"):
+        assert journal(folder, "check", name).stdout.endswith(": good\n")
+    assert "exists" in journal(folder, "backup", "copy.db", code=1).stderr
+    assert "exists" in journal(folder, "backup", "j.db", code=1).stderr
+    assert "name the FILE" in journal(folder, "backup", code=2).stderr
+    assert "no such journal" in journal(folder, "backup", "nowhere.db", "new.db", code=2).stderr
+
+
+def restore(copy: Path, path: Path) -> None:
+    """Put a backup in the place of a journal, as docs/deploy.md says."""
+    for end in ("", "-wal", "-shm", "-mark", "-attempts"):
+        path.with_name(path.name + end).unlink(missing_ok=True)
+    shutil.copy(copy, path)
+    shutil.copy(f"{copy}-attempts", f"{path}-attempts")
+
+
+def test_a_restored_backup_says_nothing_wrong_of_any_job(tmp_path: Path) -> None:
+    """Of jobs before the copy it says what was so then. Of later ones it says that it does not know them."""
+    path, key = tmp_path / "j.db", ("Content-Type: application/json", "Idempotency-Key: later")
+    settings = {"journal__path": str(path), "drain_linger": 0, "workers": 1}
+    with launch(tmp_path, settings) as server:
+        before, running = server.run("give", 1), server.submit("sleep", {"seconds": 100})
+        waiting = server.submit("give", 2)
+        server.wait_for(running, "running")
+        journal(tmp_path, "backup", "copy.db")
+        server.delete(running)
+        ended, later = server.run("give", 3), server.run("give", 4)
+        keyed = server.ask(request("POST", "/jobs", *key, body=submission("give", 5)))["location"]
+        batch = server.ask(request("POST", "/batches", key[0], body=b"[%b]" % submission("give", 6)))["location"]
+    with launch(tmp_path, settings, exit_code=-signal.SIGKILL) as server:
+        of_next_run = server.run("give", 7)
+        server.signal(signal.SIGKILL)
+    restore(tmp_path / "copy.db", path)
+    with launch(tmp_path, settings) as server:
+        assert any("is a copy by headway journal backup" in line for line in server.said)
+        assert server.get(f"{before}/result").json == 1
+        # It runs again: it was running then.
+        assert server.wait_for(running, "running")["job-attempt"] == "2"
+        assert server.head(waiting)["job-state"] == "queued"
+        new = [server.submit("give", -n, delay=1000) for n in range(200)]
+        unknown = [ended, later, keyed, batch, of_next_run]
+        assert set(unknown).isdisjoint(new)
+        codes = [server.head(one).status for one in unknown]
+        assert codes == [410, 410, 410, 410, 421]
+        # A key that came since is unknown, so its job is accepted once more, and is another.
+        assert server.head("/jobs/later").status == 404
+        again = server.ask(request("POST", "/jobs", *key, body=submission("give", 5)))
+        assert (again.status, "idempotency-replayed" in again.headers) == (202, False)
+        assert again["location"] not in unknown
+        server.delete(running)
+
+
+def test_a_backup_without_the_files_of_before_is_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "j.db"
+    settings = {"journal__path": str(path), "drain_linger": 0}
+    with launch(tmp_path, settings, exit_code=-signal.SIGKILL) as server:
+        server.run("give", 1)
+        journal(tmp_path, "backup", "copy.db")
+        server.signal(signal.SIGKILL)
+    shutil.copy(tmp_path / "copy.db", path)
+    server = Server(tmp_path, {"server__port": 0, **settings})
+    assert server.wait() == 3
+    (line,) = server.stderr
+    assert f"delete {path}-mark and j.db-wal" in line
+    server.kill()

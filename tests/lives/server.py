@@ -170,7 +170,8 @@ class Lives:
         return await self._serve(settings, None)
 
     async def _serve(self, settings: dict[str, Any], before: Carried | None) -> Client:
-        journal = {"journal": {"path": str(self.path)} | settings.pop("journal", {})} if self._journal else {}
+        path = str(self.path) if self._journal else None
+        journal = {"journal": {"path": path} | settings.pop("journal", {})}
         self.config = msgspec.convert(SMALL | journal | settings, Config)
         registry = Registry()
         for task in self._tasks:

@@ -158,7 +158,7 @@ async def test_more_jobs_than_a_shorter_queue_accepts_go_on_after_a_restart(star
         await becomes(engine, await submit(engine, "forever", priority=9, deadline=0.5), State.RUNNING)
         jobs = [await submit(engine, "double", number) for number in range(30)]
     async with start(forever, double, workers=1, queue={"size": 2}) as engine:
-        if not engine.durable:
+        if engine.durability == "memory":
             return
         with pytest.raises(QueueFullError):
             await submit(engine, "double", 1)
@@ -183,11 +183,11 @@ async def test_what_is_kept_outlives_the_engine_where_it_is_durable(start: Start
     # However often it is begun again, a job is not taken for what the engine died of.
     for _ in range(2):
         async with start(double, broken, slow) as engine:
-            if engine.durable:
+            if engine.durability != "memory":
                 await becomes(engine, interrupted, State.RUNNING)
     begun.append(True)
     async with start(double, broken, slow) as engine:
-        if not engine.durable:
+        if engine.durability == "memory":
             await _knows_nothing_of(engine, over.id, batch.id)
             return
         for before in (over, failed):

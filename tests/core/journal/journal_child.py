@@ -10,6 +10,7 @@ from pathlib import Path
 
 from headway.core.errors import JournalError
 from headway.core.job import State, Terms, encode_terms
+from headway.core.journal import schema
 from headway.core.journal.attempts import Attempts
 from headway.core.journal.journal import Journal
 from headway.core.journal.salvage import recover
@@ -148,4 +149,6 @@ def recovery(path: Path) -> None:
 
 
 if __name__ == "__main__":
+    # Numbers begin at 1.
+    schema.NUMBERS_A_SECOND = 0
     globals()[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])

@@ -63,6 +63,12 @@ def on_a_loop_with(test: Callable[[Path, int], Coroutine[None, None, None]]) -> 
     return run
 
 
+@pytest.fixture(autouse=True)
+def _small_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have numbers begin at 1. tests/core/journal/test_backup.py has those that follow the clock."""
+    monkeypatch.setattr(schema, "NUMBERS_A_SECOND", 0)
+
+
 class Said:
     """What a journal told its loop."""
 

@@ -45,7 +45,7 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "close": (),
 }
 # And those that are answered.
-ANSWERED = {"durable", "polled", "not_ready", "retry_after_s"}
+ANSWERED = {"durability", "polled", "not_ready", "retry_after_s"}
 
 
 def members(kind: type) -> set[str]:
@@ -55,7 +55,7 @@ def members(kind: type) -> set[str]:
 
 def test_every_member_of_an_engine_is_tested_here() -> None:
     assert members(Engine) == CALLS.keys() | ANSWERED
-    assert members(Engine) <= members(Recovering) | {"polled"}
+    assert members(Engine) <= members(Recovering) | {"polled", "durability"}
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -77,7 +77,7 @@ async def test_each_call_is_refused_with_when_to_come_again(name: str) -> None:
 
 def test_it_says_how_far_it_is() -> None:
     recovering: Engine = Recovering(Config())
-    assert (recovering.durable, recovering.polled) == (True, None)
+    assert (recovering.durability, recovering.polled) == ("disk", None)
     assert recovering.not_ready == "recovering: 0 jobs read"
     assert isinstance(recovering, Recovering)
     recovering.read += 1200

@@ -45,7 +45,7 @@ def counts(answer: Answer) -> list[str | None]:
 def test_accepted(server: Server) -> None:
     answer = server.ask(batch([one("nothing"), one("give", 7), one("nothing")]))
     assert answer.status == 202
-    assert answer.names == WAITING | BODY | {"location"}
+    assert answer.names == WAITING | BODY | {"location", "job-durability"}
     assert answer["location"] == f"/batches/{answer.json['id']}"
     assert counts(answer) == ["3", "0", None, None]
     over(server, answer["location"])
@@ -198,7 +198,7 @@ def test_submission_that_waits(server: Server, gate: Gate) -> None:
     assert answer.json["succeeded"] == 2
     answer = server.ask(batch([one("nothing"), one("until_file", gate.path)], "Prefer: wait=1"))
     assert (answer.status, answer["preference-applied"]) == (202, "wait=1")
-    assert answer.names == WAITING | BODY | {"location", "preference-applied"}
+    assert answer.names == WAITING | BODY | {"location", "job-durability", "preference-applied"}
     assert len(answer.json["jobs"]) == 2
 
 

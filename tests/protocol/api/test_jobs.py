@@ -15,7 +15,7 @@ from tests.protocol.wire import Answer, post, request, submission
 
 WAITING = {"job-state", "retry-after", "retry-after-ms", "job-position", "content-type"}
 RUNNING = {"job-state", "retry-after", "retry-after-ms", "job-attempt", "content-type"}
-ACCEPTED = {*WAITING, "location", "content-length"}
+ACCEPTED = {*WAITING, "location", "content-length", "job-durability"}
 
 
 def seconds_until(date: str) -> float:
