@@ -146,13 +146,26 @@ class TimeoutsSection(Section, frozen=True):
     write: Duration = 30.0
 
 
+# A path without escapes and without the segments . and .., which clients take out of a URL.
+_BASE_PATH = r"^(/|(/(?!\.\.?(/|\Z))[A-Za-z0-9._~-]+)+/?)\Z"
+
+
 class HttpSection(Section, frozen=True):
     """Choices about the protocol."""
+
+    base_path: Annotated[str, Meta(pattern=_BASE_PATH, description="a path such as / or /headway")] = "/"
 
     failed_status: Literal[424, 200] = 424
     wait_most: Annotated[int, Meta(ge=0, le=600)] = 30
     trusted_proxies: tuple[str, ...] = ()
     client_header: Literal["x-forwarded-for", "forwarded"] = "x-forwarded-for"
+
+    cors_origins: tuple[str, ...] = ()
+
+    @property
+    def base(self) -> str:
+        """The path before that of each route: empty, or as ``/headway``."""
+        return self.base_path.rstrip("/")
 
 
 class PollingSection(Section, frozen=True):

@@ -79,6 +79,8 @@ def _allowed(kind: Any) -> str:
 
 def _words(info: inspect.Type) -> str:
     match info:
+        case inspect.Metadata():
+            return str((info.extra_json_schema or {})["description"])
         case inspect.LiteralType():
             return f"one of {', '.join(map(str, info.values))}"
         case inspect.IntType():

@@ -85,7 +85,7 @@ def _simulation(file: Path | None) -> Mapping[str, object]:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.server.host, config.server.host)  # noqa: S104
     url = f"http://[{host}]:{config.server.port}" if ":" in host else f"http://{host}:{config.server.port}"
     simulation: dict[str, object] = msgspec.to_builtins(config.simulation)
-    return simulation | {"url": config.simulation.url or url}
+    return simulation | {"url": config.simulation.url or url + config.http.base}
 
 
 main.add_command(command(_simulation))

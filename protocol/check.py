@@ -15,13 +15,14 @@ from headway.core.errors import WAYS_OUT, ConfigError, JournalError
 from headway.core.task import Lane
 from headway.core.tasks.registry import REGISTRY, add_working_directory, load
 from headway.protocol.access.clients import Clients
+from headway.protocol.access.origins import Origins
 from headway.protocol.process import deploy, listener
 
 NO_TASKS = "no tasks: name the modules that declare them: headway serve --tasks shop, or tasks: [shop] in headway.yaml"
 
 
 def usable(config: Config) -> None:
-    """Read the networks and import the task modules. Raises ConfigError if one cannot be used."""
+    """Read the networks and origins and import the task modules. Raises ConfigError if one cannot be used."""
     _networks(config)
     _tasks(config)
 
@@ -69,6 +70,7 @@ def is_loopback(host: str) -> bool:
 
 def _networks(config: Config) -> None:
     Clients(config.http.trusted_proxies, config.http.client_header)
+    Origins(config.http.cors_origins)
 
 
 def _tasks(config: Config) -> None:

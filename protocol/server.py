@@ -264,7 +264,7 @@ class Server:
         if fault is not None:
             log.error("not deployed, still serving as before: %s", fault)
             self._engine.resume()
-            self._notifier.ready(f"serving {self._listener.url}; not deployed: {fault}")
+            self._notifier.ready(f"serving {self._listener.url}{self._config.http.base}; not deployed: {fault}")
         return fault is None
 
     async def _wait_for_jobs(self) -> str | None:
@@ -315,7 +315,7 @@ class Server:
             log.warning(check.NO_TASKS)
         if before is not None:
             log.info("deployed: no client was answered for %.2f s", time.monotonic() - before.since)
-        url = self._listener.url
+        url = self._listener.url + config.http.base
         if not check.is_loopback(self._listener.socket.getsockname()[0]):
             log.warning(check.beyond_loopback(url))
         durability = f"{self._engine.durability}: {SURVIVES[self._engine.durability]}"

@@ -1,1 +1,5 @@
-"""Limits on clients: ``clients`` finds the client of a request, ``limits`` counts its requests."""
+"""Who may ask, and how much.
+
+``clients`` finds the client of a request, ``limits`` counts its requests. ``origins`` names the pages
+of other sites that browsers let in.
+"""

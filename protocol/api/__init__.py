@@ -1,8 +1,13 @@
 """The routes and their answers.
 
-In reading order: HTTP serves ``app``. All routes share ``service``. ``routes`` lead from method and
-path to a function in ``submissions`` (with ``bodies`` for the content), ``contents``, ``jobs``
-(with ``queries`` for the query), ``batches``, ``tasks`` or ``health``. ``headers`` describe a job
-for HEAD, ``documents`` for GET. ``polls`` is HEAD of a job again, which is nearly all traffic.
-``metrics`` and ``stats`` have the counts.
+In reading order: HTTP serves ``app``. All routes share ``service``. ``routes`` is the one table of
+them: each ``operation`` has a function in ``submissions`` (with ``bodies`` for the content),
+``contents``, ``jobs`` (with ``queries`` for the query), ``batches``, ``tasks``, ``health`` or
+``description``, and the words that describe it.
+``headers`` describe a job for HEAD, ``documents`` for GET. ``polls`` is HEAD of a job again, which
+is nearly all traffic. ``metrics`` and ``stats`` have the counts.
+
+``description`` serves the table to clients: ``openapi`` to programs, ``pages`` to persons. Its words
+are kinds of ``answers``, header ``fields`` and ``schemas`` of documents. A ``page`` is kept, and
+what takes long is ``made`` in a thread.
 """

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from headway.core.config import Config
 from headway.core.interface import Engine
 from headway.protocol.api import contents, routes
-from headway.protocol.api.polls import HEAD_JOB, ID, REST, TARGET, Polls
-from headway.protocol.api.routes import Route
+from headway.protocol.api.operation import Route
+from headway.protocol.api.polls import Polls
+from headway.protocol.api.routes import Places
 from headway.protocol.api.service import Service
 from headway.protocol.api.submissions import check_content
 from headway.protocol.http.connections import Connections
@@ -43,6 +44,9 @@ class Api:
     def __init__(self, config: Config, engine: Engine) -> None:
         self.service = Service(config, engine)
         self._polls = Polls(self.service)
+        self._places = Places(self.service.base)
+        # Whether a request is looked at for its client before its route is.
+        self._looks = self.service.limits is not None or self.service.origins is not None
         # Also before the engine is there: the one that comes may be durable.
         self.holds = config.journal.path is not None
         self.may_repeat = self.service.limits is None and not config.log.access
@@ -50,11 +54,16 @@ class Api:
 
     def bind(self, request: Request) -> BoundRoute:
         """Return the route of a request, as App says."""
-        service = self.service
-        if service.limits is not None:
-            service.limits.check(request, routes.limited(request.target))
-        route, job_id = routes.find(request.target)
-        return BoundRoute(service, route, request.method, job_id)
+        if self._looks:
+            request.fields = self.fields(request)
+            if self.service.limits is not None:
+                self.service.limits.check(request, self._places.limited(request))
+        route, job_id = self._places.find(request.target)
+        return BoundRoute(self.service, route, request.method, job_id)
+
+    def fields(self, request: Request) -> bytes:
+        """Return header lines of any answer to a request, as App says."""
+        return b"" if self.service.origins is None else self.service.origins.fields(request)
 
     def content_limit(self, request: Request) -> ContentLimit:
         """Return the limit on the content of a request, as App says."""
@@ -62,7 +71,7 @@ class Api:
 
     def expect(self, request: Request) -> None:
         """Raise if the content of a request is not worth sending, as App says."""
-        route, name = routes.find(request.target)
+        route, name = self._places.find(request.target)
         routes.answer_for(route, request.method)
         if request.method in SENDING:
             if route is routes.CONTENTS:
@@ -73,7 +82,7 @@ class Api:
 
     def poll_rest(self, request: Request, data: bytes) -> bytes | None:
         """Return the part of a poll after the id, as App says."""
-        return data[REST:] if data[:ID] == HEAD_JOB and request.target == data[TARGET:REST] else None
+        return self._polls.rest(request.target, data)
 
     def answer_polls(self, reads: Iterator[ClientRead], now: float) -> None:
         """Answer reads, as App says."""

@@ -76,7 +76,7 @@ def _accepted(service: Service, request: Request, taken: SubmittedBatch) -> Answ
 def _ended_or_created(service: Service, request: Request, batch: BatchStatus, fields: bytes) -> Answer | Held:
     if batch.pending:
         return _created(service, request, batch, fields)
-    where = b"Location: /batches/%b\r\n" % batch.id
+    where = b"Location: %b%b\r\n" % (service.batches, batch.id)
     # As in the first answer.
     again = where if fields.startswith(REPLAYED) else b""
     return _with_document(service, batch, _head(service, batch) + b"Content-" + where + again + fields)
@@ -127,8 +127,8 @@ def _find(service: Service, batch_id: bytes, then: Callable[[BatchStatus], Answe
 
 
 def _created(service: Service, request: Request, batch: BatchStatus, fields: bytes) -> Answer | Held:
-    fields = _fields(service, batch) + service.heads.durability + fields
-    head = STATUS_LINES[202] + b"Location: /batches/%b\r\n" % batch.id + fields
+    where = b"Location: %b%b\r\n" % (service.batches, batch.id)
+    head = STATUS_LINES[202] + where + _fields(service, batch) + service.heads.durability + fields
     if b"prefer" in request.headers and request.preference(b"return") == b"minimal":
         return head + b"Preference-Applied: return=minimal\r\nContent-Length: 0\r\n\r\n"
 

@@ -24,7 +24,7 @@ from headway.protocol.http.problems import Refusal
 from headway.protocol.http.request import ContentLimit, Request
 from headway.protocol.http.responses import JSON, Answer, Held
 
-PATH, JOBS = b"/tasks/", b"/jobs"
+JOBS = b"/jobs"
 # A media type with its parameters (RFC 9110, 8.3.1), up to a length.
 _media_type = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+[ \t]*(;[\t -~]*)?").fullmatch
 MEDIA_TYPE_LONGEST = 200
@@ -94,9 +94,10 @@ def _submission(request: Request, wanted: Wanted) -> Submission:
 def content_limit(service: Service, request: Request) -> ContentLimit | None:
     """Return the limit of the task in a request target, None if it has none of its own."""
     path = request.target.partition(b"?")[0]
-    if not (path.startswith(PATH) and path.endswith(JOBS)):
+    before = service.tasks
+    if not (path.startswith(before) and path.endswith(JOBS)):
         return None
-    task = task_of(path[len(PATH) : -len(JOBS)])
+    task = task_of(path[len(before) : -len(JOBS)])
     try:
         accepts = service.engine.accepts(task)
     except RecoveringError:

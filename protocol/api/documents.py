@@ -10,16 +10,16 @@ from headway.protocol.http.clock import iso
 from headway.protocol.http.problems import document
 
 
-def status_document(status: Status, error: str | None = None) -> bytes:
+def status_document(status: Status, jobs: bytes, error: str | None = None) -> bytes:
     """Return the status document of a job, JSON. ``error`` is the error of a failed one."""
-    members = job_members(status)
+    members = job_members(status, jobs)
     if status.state == State.FAILED:
         members["error"] = error
     return orjson.dumps(members)
 
 
-def job_members(status: Status) -> dict[str, object]:
-    """Return the members of a status document."""
+def job_members(status: Status, jobs: bytes) -> dict[str, object]:
+    """Return the members of a status document. ``jobs`` stands before an id in the URL of a job."""
     job_id = status.id.decode()
     state = status.state
     members: dict[str, object] = {
@@ -40,7 +40,7 @@ def job_members(status: Status) -> dict[str, object]:
     if status.retry_after_ms:
         members["retry_after_ms"] = status.retry_after_ms
     if state == State.SUCCEEDED:
-        members["result"] = f"/jobs/{job_id}/result"
+        members["result"] = f"{jobs.decode()}{job_id}/result"
     if state == State.FAILED:
         members["reason"] = REASONS[status.reason]
     return members

@@ -8,6 +8,7 @@ rest is one format for each state.
 
 from __future__ import annotations
 
+from headway.core.config import HttpSection
 from headway.core.durability import Durability
 from headway.core.job import Reason, State
 from headway.core.status import Status
@@ -41,11 +42,12 @@ SUCCEEDED_FIELDS = b"Expires: %b\r\nSunset: %b\r\nServer-Timing: queue;dur=%.1f,
 class Heads:
     """Heads of answers about jobs, with the date of the last ``tick``. Ticks come once a second."""
 
-    def __init__(self, clock: Clock, kept_seconds: float, failed_status: int, durability: Durability) -> None:
+    def __init__(self, clock: Clock, kept_seconds: float, http: HttpSection, durability: Durability) -> None:
         self._clock = clock
         self._kept_seconds = kept_seconds
+        self._base = http.base.encode()
         self.codes = [CODES.get(state, 404) for state in State]
-        self.codes[State.FAILED] = failed_status
+        self.codes[State.FAILED] = http.failed_status
         # How many ``polls`` were answered without a Status, by state.
         self.polls = [0] * len(State)
         # The lines after the opening, by state.
@@ -73,7 +75,8 @@ class Heads:
             b"%b%bContent-Type: %b\r\n" % (STATUS_LINES[code], line, media_type(code))
             for code, line in zip(self.codes, lines, strict=True)
         ]
-        self._accepted = [STATUS_LINES[202] + b"Location: /jobs/%b\r\n" + line + self.durability for line in lines]
+        where = STATUS_LINES[202] + b"Location: %b/jobs/%%b\r\n" % self._base
+        self._accepted = [where + line + self.durability for line in lines]
 
     def job(self, status: Status) -> bytes:
         """Return the head that tells the state of a job."""

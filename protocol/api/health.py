@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import sys
-from collections.abc import Callable
 
 import orjson
-from headway.core.apart import apart
+from headway.protocol.api.made import once_made
 from headway.protocol.api.service import Service
 from headway.protocol.api.stats import summary
 from headway.protocol.http.request import Request
@@ -49,7 +47,8 @@ def stats(service: Service, request: Request, _: bytes) -> bytes:
 def exposition(service: Service, request: Request, _: bytes) -> Answer | Held:
     """GET /metrics: the counts and histograms, Prometheus text."""
     if METRICS not in sys.modules:
-        return Held(Imported(METRICS), lambda: _exposed(service, request))
+        kept = request.copy()
+        return once_made(lambda: importlib.import_module(METRICS), lambda _: _exposed(service, kept))
     return _exposed(service, request)
 
 
@@ -61,22 +60,3 @@ def _exposed(service: Service, request: Request) -> bytes:
     if request.method == b"HEAD":
         return bodiless(head, metrics.MEDIA_TYPE)
     return complete(head, metrics.MEDIA_TYPE, metrics.exposition(service), bodiless=False)
-
-
-class Imported:
-    """Holds an answer until a module was imported, in a thread: the loop has its turns meanwhile."""
-
-    __slots__ = ("_task",)
-
-    def __init__(self, module: str) -> None:
-        self._task = asyncio.ensure_future(apart(lambda: importlib.import_module(module)))
-
-    def when_known(self, wake: Callable[[], object]) -> None:
-        """Have ``wake`` called when it was imported. The answer meets what went wrong."""
-        self._task.add_done_callback(lambda task: (task.exception(), wake()))
-
-    def hurry(self) -> None:
-        """Go on: it is imported in a moment."""
-
-    def cancel(self) -> None:
-        """Import it all the same, for the next client."""

@@ -17,6 +17,7 @@ from headway.core.tasks.result import Result
 from headway.protocol.api import queries
 from headway.protocol.api.documents import ended_document, job_members, status_document
 from headway.protocol.api.headers import NAMES
+from headway.protocol.api.page import matches
 from headway.protocol.api.service import Service, later, once_known
 from headway.protocol.http.problems import Refusal, document
 from headway.protocol.http.request import Request
@@ -51,7 +52,7 @@ def find(service: Service, name: bytes, then: Callable[[Status, bytes], Answer |
     def by_key(status: Status | None) -> Answer | Held:
         if status is None:
             raise Refusal("not-found", "no job with this id was ever issued here")
-        return then(status, b"Content-Location: /jobs/%b\r\n" % status.id)
+        return then(status, b"Content-Location: %b%b\r\n" % (service.jobs, status.id))
 
     return once_known(service.engine.peek(name), by_id)
 
@@ -105,7 +106,7 @@ def _documented(service: Service, status: Status, head: bytes, said: Result | No
     code = service.heads.codes[status.state]
     error = None if said is None else said.body.decode()
     ended = code >= 400
-    body = ended_document(status, code, error) if ended else status_document(status, error)
+    body = ended_document(status, code, error) if ended else status_document(status, service.jobs, error)
     # The head has its media type.
     return b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
 
@@ -120,11 +121,12 @@ def listing(service: Service, request: Request, _: bytes) -> Answer | Held:
 def _listed(service: Service, request: Request, query: Query, page: Page) -> bytes:
     head, after = STATUS_LINES[200] + service.clock.fields, None
     if page.after is not None:
-        after = f"/jobs?state={query.state}&limit={query.limit}&after={page.after}"
+        where = f"{service.config.http.base}/jobs"
+        after = f"{where}?state={query.state}&limit={query.limit}&after={page.after}"
         head += b'Link: <%b>; rel="next"\r\n' % after.encode()
     if request.method == b"HEAD":
         return bodiless(head, JSON)
-    jobs = [job_members(status) for status in page.jobs]
+    jobs = [job_members(status, service.jobs) for status in page.jobs]
     return complete(head, JSON, orjson.dumps({"jobs": jobs, "next": after}), bodiless=False)
 
 
@@ -154,12 +156,12 @@ def _result(service: Service, request: Request, status: Status, fields: bytes) -
         service.heads.kept_for(status),
     )
     is_head = request.method == b"HEAD"
-    matches = _matches(request.headers.get(b"if-none-match"), tag)
+    is_known = matches(request.headers.get(b"if-none-match"), tag)
 
     def answer(found: Result | None) -> Answer:
         if found is None:
             return _given_up(service, status, is_head)
-        if matches:
+        if is_known:
             return STATUS_LINES[304] + fields + b"\r\n"
         return complete_shared(STATUS_LINES[200] + fields, found.media_type.encode(), found.body, is_head)
 
@@ -177,14 +179,6 @@ def _given_up(service: Service, status: Status, is_head: bool) -> bytes:
     )
     head = STATUS_LINES[410] + b"Job-State: succeeded\r\n" + service.clock.fields
     return complete(head, PROBLEM, body, is_head)
-
-
-def _matches(if_none_match: bytes | None, tag: bytes) -> bool:
-    """Whether the header names ``tag``, compared weakly (RFC 9110, 13.1.2)."""
-    if if_none_match is None:
-        return False
-    named = [item.strip().removeprefix(b"W/") for item in if_none_match.split(b",")]
-    return tag in named or named == [b"*"]
 
 
 def delete(service: Service, _: Request, name: bytes) -> Answer | Held:

@@ -31,13 +31,7 @@ from headway.protocol.http.round import ClientRead, RoundClient
 
 log = logging.getLogger(__name__)
 
-# The places of the target, the id and the rest in a HEAD of a job.
-HEAD_JOB = b"HEAD /jobs/"
-TARGET = len(b"HEAD ")
-ID = len(HEAD_JOB)
-REST = ID + ids.ID_LENGTH
-# The place of the number. Before it is the marker, which only this server's ids have.
-NUMBER = ID + ids.MARKER_LENGTH
+METHOD = b"HEAD "
 
 # Plain ints: a member of an enum costs twice as much to compare.
 QUEUED, RUNNING, SUCCEEDED = int(State.QUEUED), int(State.RUNNING), int(State.SUCCEEDED)
@@ -49,6 +43,16 @@ class Polls:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._head_job = METHOD + service.jobs
+        # The places of the id and of the rest in a HEAD of a job.
+        self._id = len(self._head_job)
+        self._rest = self._id + ids.ID_LENGTH
+
+    def rest(self, target: bytes, data: bytes) -> bytes | None:
+        """Return the part of ``data`` after the id if it is a HEAD of a job at ``target``, else None."""
+        rest = self._rest
+        is_poll = data[: self._id] == self._head_job and target == data[len(METHOD) : rest]
+        return data[rest:] if is_poll else None
 
     def answer(self, reads: Iterator[ClientRead], now: float) -> None:
         """Answer the reads of each client. ``now`` is of time.monotonic.
@@ -70,15 +74,17 @@ class Polls:
         openings, expiry, polls, answers = heads.openings, heads.expiry, heads.polls, service.connections.round.answers
         board, promises = polled.board, polled.promises
         rows, live, tag = board.rows, board.live, board.tag
-        ours = HEAD_JOB + polled.marker
+        ours = self._head_job + polled.marker
+        # The number stands after the marker, which only this server's ids have.
+        number_at, rest_at = len(ours), self._rest
         submitted, started, ended = board.submitted, board.started, board.ended
         for client, data in reads:
             # The same bytes as before, around another id, need no parser.
-            if data[REST:] != client.known_rest or data[:NUMBER] != ours or not client.free or client.to_flush:
+            if data[rest_at:] != client.known_rest or data[:number_at] != ours or not client.free or client.to_flush:
                 if not self._read(client, data):
                     return
                 continue
-            text = data[NUMBER:REST]
+            text = data[number_at:rest_at]
             try:
                 number = int.from_bytes(unhexlify(text), "big")
                 sequence = number >> ids.TAG_BITS
@@ -115,7 +121,7 @@ class Polls:
             except HexError:
                 client.read(data)
             except Exception:
-                log.exception("a poll failed: %r", data[:REST])
+                log.exception("a poll failed: %r", data[:rest_at])
                 client.transport.abort()
 
     def _read(self, client: RoundClient, data: bytes) -> bool:

@@ -7,7 +7,8 @@ from urllib.parse import parse_qsl
 
 # Longer numbers are over any limit, and stay text.
 _whole = re.compile(r"[0-9]{1,20}", re.ASCII).fullmatch
-_decimal = re.compile(r"[0-9]{1,20}\.[0-9]{1,20}", re.ASCII).fullmatch
+# As JSON writes them: clients print small and large numbers with an exponent.
+_decimal = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?", re.ASCII).fullmatch
 
 
 def members(target: bytes) -> dict[str, int | float | str]:

@@ -1,63 +1,373 @@
-"""Method and path to function. The functions call the engine and nothing else.
+"""The one table of routes: path and method to function, with the words that describe it.
 
-Places are kept for ``/openapi.json`` and ``/`` (the dashboard).
+The functions call the engine and nothing else. ``description`` serves the table to clients, and
+tests compare it with docs/protocol.md and with all answers. A new route is a ``Route`` here. Its
+path may have one ``{…}`` in it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from headway.protocol.api import batches, contents, health, jobs, submissions, tasks
-from headway.protocol.api.service import Service
-from headway.protocol.http.problems import Refusal
+from headway.protocol.api import answers, batches, contents, description, health, jobs, submissions, tasks
+from headway.protocol.api.fields import BATCH, KEY, TASK
+from headway.protocol.api.operation import Answerer, Operation, Route, Says
+from headway.protocol.http.problems import METHODS, Refusal
 from headway.protocol.http.request import Request
-from headway.protocol.http.responses import Answer, Held
+from msgspec.structs import replace
 
-Answerer = Callable[[Service, Request, bytes], Answer | Held]
+CONTENTS = Route(
+    "/tasks/{name}/jobs",
+    Operation(
+        "POST",
+        contents.submit,
+        name="submitContent",
+        summary="submit a job whose payload is the content of the request",
+        place=TASK,
+        asks=("Idempotency-Key", "Prefer", "Traceparent"),
+        query=contents.ContentOptions,
+        sends="Anything",
+        sends_as=("*/*",),
+        says=answers.SUBMITTED,
+        refuses=(*answers.SUBMITS, "not-found"),
+    ),
+    limited=True,
+)
+ROUTES: tuple[Route, ...] = (
+    Route(
+        "/",
+        Operation(
+            "GET",
+            lambda service, request, _: description.index(service, request, ROUTES),
+            name="index",
+            summary="tell what this is: a page for a person, JSON for a program",
+            asks=("Accept",),
+            says=(
+                Says(
+                    200,
+                    "The server, its version, the version of the contract, and its routes.",
+                    ("X-Content-Type-Options",),
+                    ("Content-Security-Policy",),
+                    (("application/json", "Index"), *answers.HTML),
+                ),
+            ),
+            refuses=answers.ABOUT_JOBS,
+        ),
+        limited=True,
+    ),
+    Route(
+        "/jobs",
+        Operation(
+            "POST",
+            submissions.submit,
+            name="submitJob",
+            summary="submit a job",
+            asks=("Idempotency-Key", "Prefer", "Traceparent"),
+            sends="Submission",
+            says=answers.SUBMITTED,
+            refuses=answers.SUBMITS,
+        ),
+        Operation(
+            "GET",
+            jobs.listing,
+            name="listJobs",
+            summary="list the jobs in a state",
+            query=jobs.Query,
+            says=(Says(200, "A page of jobs, newest first.", (), ("Link",), (("application/json", "Jobs"),)),),
+            refuses=(*answers.ABOUT_JOBS, "invalid"),
+        ),
+        limited=True,
+    ),
+    Route(
+        "/jobs/{id}",
+        Operation(
+            "GET",
+            jobs.job,
+            name="readJob",
+            summary="tell its state",
+            asks=("Prefer",),
+            says=(*answers.ACTIVE_JOB, answers.SUCCEEDED_JOB, *answers.LOST_JOB),
+            refuses=answers.OF_AN_ID,
+        ),
+        Operation(
+            "PUT",
+            submissions.put,
+            name="putJob",
+            place=KEY,
+            summary="submit a job under a key that the client chose, in place of the id",
+            asks=("Prefer", "Traceparent"),
+            sends="Submission",
+            says=answers.SUBMITTED,
+            refuses=answers.SUBMITS,
+        ),
+        Operation(
+            "DELETE",
+            jobs.delete,
+            name="cancelJob",
+            summary="cancel it, or forget the result of a finished one",
+            says=(
+                Says(204, "It is cancelled, or its result is forgotten.", ("Job-State",), answers.NAMED),
+                Says(202, "It is being interrupted.", ("Job-State", "Retry-After"), answers.NAMED),
+                *answers.LOST_JOB[1:],
+            ),
+            refuses=(*answers.OF_AN_ID, *answers.CHANGES),
+        ),
+        limited=True,
+    ),
+    Route(
+        "/jobs/{id}/result",
+        Operation(
+            "GET",
+            jobs.result,
+            name="readResult",
+            summary="read its result",
+            asks=("Prefer", "If-None-Match"),
+            says=(
+                Says(
+                    200,
+                    "The returned value, with its own media type.",
+                    ("Job-State", "ETag"),
+                    (*answers.NAMED, *answers.WAITED),
+                    (("*/*", "Anything"),),
+                ),
+                Says(304, answers.SAME.text, ("Job-State", "ETag"), (*answers.NAMED, *answers.WAITED)),
+                *answers.ACTIVE_JOB,
+                *answers.LOST_JOB,
+                Says(
+                    410,
+                    "The job succeeded, and its result is no longer kept.",
+                    ("Job-State",),
+                    (),
+                    (("application/problem+json", "GoneResult"),),
+                ),
+            ),
+            refuses=answers.OF_AN_ID,
+        ),
+        limited=True,
+    ),
+    Route(
+        "/jobs/{id}/retry",
+        Operation(
+            "POST",
+            submissions.retry,
+            name="retryJob",
+            summary="resubmit a failed job as a new job",
+            asks=("Idempotency-Key", "Prefer"),
+            says=tuple(replace(said, maybe=(*said.maybe, "Link")) for said in answers.SUBMITTED),
+            refuses=(
+                *(*answers.OF_AN_ID, *answers.CHANGES, "not-failed", "payload-gone", "draining", "queue-full"),
+                *("length-required", "invalid", "unknown-task", "invalid-payload", "key-reused"),
+            ),
+        ),
+        limited=True,
+    ),
+    Route(
+        "/batches",
+        Operation(
+            "POST",
+            batches.submit,
+            name="submitBatch",
+            summary="submit up to 1,000 jobs, all or none",
+            asks=("Idempotency-Key", "Prefer", "Traceparent"),
+            sends="Submissions",
+            says=answers.SUBMITTED_BATCH,
+            refuses=(*answers.SUBMITS, "batch-over-rate"),
+        ),
+        limited=True,
+    ),
+    Route(
+        "/batches/{id}",
+        Operation(
+            "GET",
+            batches.batch,
+            name="readBatch",
+            place=BATCH,
+            summary="tell how many of its jobs have not finished",
+            asks=("Prefer",),
+            says=(answers.PENDING_BATCH, *answers.FINISHED_BATCH),
+            refuses=answers.OF_AN_ID,
+        ),
+        Operation(
+            "DELETE",
+            batches.delete,
+            name="cancelBatch",
+            place=BATCH,
+            summary="cancel those that have not finished",
+            says=(
+                Says(204, "Those that waited are cancelled.", answers.COUNTS, answers.MORE_COUNTS),
+                Says(202, "Some are being interrupted.", (*answers.COUNTS, "Retry-After"), answers.MORE_COUNTS),
+                answers.FINISHED_BATCH[-1],
+            ),
+            refuses=(*answers.OF_AN_ID, *answers.CHANGES),
+        ),
+        limited=True,
+    ),
+    Route(
+        "/tasks",
+        Operation(
+            "GET",
+            tasks.listing,
+            name="listTasks",
+            summary="list the tasks of the server",
+            says=(Says(200, "The tasks.", content=(("application/json", "Tasks"),)),),
+            refuses=answers.ABOUT_JOBS,
+        ),
+        limited=True,
+    ),
+    Route(
+        "/tasks/{name}",
+        Operation(
+            "GET",
+            tasks.task,
+            name="readTask",
+            summary="one of them: description, JSON Schema, options, counts",
+            place=TASK,
+            says=(Says(200, "The task.", content=(("application/json", "Task"),)),),
+            refuses=(*answers.ABOUT_JOBS, "not-found"),
+        ),
+        limited=True,
+    ),
+    CONTENTS,
+    Route(
+        "/healthz",
+        Operation(
+            "GET",
+            health.healthz,
+            name="live",
+            summary="200 while the event loop turns, also while draining",
+            says=(Says(200, "The server is up.", content=answers.PLAIN),),
+        ),
+    ),
+    Route(
+        "/readyz",
+        Operation(
+            "GET",
+            health.readyz,
+            name="ready",
+            summary="200 while new jobs are wanted here, else 503 with the reason",
+            says=(
+                Says(200, "New jobs are wanted here.", ("Job-Durability",), content=answers.PLAIN),
+                Says(503, "No new jobs are wanted here.", ("Retry-After",), content=answers.PLAIN),
+            ),
+        ),
+    ),
+    Route(
+        "/stats",
+        Operation(
+            "GET",
+            health.stats,
+            name="stats",
+            summary="the counts, JSON",
+            says=(Says(200, "The counts.", content=(("application/json", "Stats"),)),),
+            refuses=answers.ABOUT_JOBS,
+        ),
+        limited=True,
+    ),
+    Route(
+        "/metrics",
+        Operation(
+            "GET",
+            health.exposition,
+            name="metrics",
+            summary="counts and histograms, Prometheus text",
+            says=(Says(200, "The counts.", content=(("text/plain; version=0.0.4; charset=utf-8", "Text"),)),),
+            refuses=answers.ABOUT_JOBS,
+        ),
+        limited=True,
+    ),
+    Route(
+        "/openapi.json",
+        Operation(
+            "GET",
+            lambda service, request, _: description.openapi(service, request, ROUTES),
+            name="openapi",
+            summary="describe all of this, OpenAPI 3.1",
+            asks=("If-None-Match",),
+            says=(
+                Says(
+                    200,
+                    "The description.",
+                    ("ETag", "X-Content-Type-Options"),
+                    content=(("application/json", "Anything"),),
+                ),
+                answers.SAME,
+            ),
+            refuses=answers.ABOUT_JOBS,
+        ),
+        limited=True,
+    ),
+    Route(
+        "/docs",
+        Operation(
+            "GET",
+            lambda service, request, _: description.docs(service, request, ROUTES),
+            name="docs",
+            summary="the same as a page",
+            asks=("If-None-Match",),
+            says=(Says(200, "The page.", ("ETag", *answers.PAGE), content=answers.HTML), answers.SAME),
+            refuses=answers.ABOUT_JOBS,
+        ),
+        limited=True,
+    ),
+)
+# The server itself has no path: ``OPTIONS *``.
+SERVER = Route("*", allow=METHODS)
 
 
-class Route:
-    """A path with a function for each method. It gets ``{id}`` of the path after the request."""
+class Places:
+    """The routes by the target of a request, all of them below ``base``."""
 
-    def __init__(self, path: str, limited: bool = False, **answers: Answerer) -> None:
-        self.path = path
-        # Whether each request counts for the limits on its client.
-        self.limited = limited
-        self.answers = {method.encode(): answer for method, answer in answers.items()}
-        if b"GET" in self.answers:
-            self.answers[b"HEAD"] = self.answers[b"GET"]
-        self.allow = b"Allow: %b\r\n" % b", ".join(sorted(self.answers))
-        # The names under which requests are counted.
-        self.names = {method: f"{method.decode()} {path}" for method in self.answers}
+    def __init__(self, base: bytes) -> None:
+        self._base = base
+        # By the path if it has no id, by the part before an id at its end, and by the parts before
+        # and after an id within.
+        self._fixed = {b"*": SERVER}
+        self._ending: dict[bytes, Route] = {}
+        self._within: dict[tuple[bytes, bytes], Route] = {}
+        for route in ROUTES:
+            before, brace, after = (base + route.path.encode()).partition(b"/{")
+            rest = after.partition(b"}")[2]
+            if not brace:
+                self._fixed[before] = route
+            elif not rest:
+                self._ending[before] = route
+            else:
+                self._within[before, rest] = route
+        if base:
+            self._fixed[base] = self._fixed[base + b"/"]
+        # Where the first part of a path may end, after the base.
+        self._begin = len(base) + 1
 
+    def find(self, target: bytes) -> tuple[Route, bytes]:
+        """Return the route of a request target and the id in it. Raises Refusal if there is none."""
+        path = target.partition(b"?")[0] if b"?" in target else target
+        route = self._fixed.get(path)
+        if route is not None:
+            return route, b""
+        before, _, job_id = path.rpartition(b"/")
+        route = self._ending.get(before)
+        if route is not None:
+            return route, job_id
+        at = path.find(b"/", self._begin)
+        job_id, slash, rest = path[at + 1 :].partition(b"/")
+        route = self._within.get((path[:at], slash + rest))
+        if route is not None:
+            return route, job_id
+        raise self._nowhere(path)
 
-def find(target: bytes) -> tuple[Route, bytes]:
-    """Return the route of a request target and the id in it. Raises Refusal if there is none."""
-    path = target.partition(b"?")[0] if b"?" in target else target
-    route = FIXED.get(path)
-    if route is not None:
-        return route, b""
-    if path.startswith(b"/jobs/"):
-        job_id, slash, part = path[6:].partition(b"/")
-        if not slash:
-            return JOB, job_id
-        if part in PARTS:
-            return PARTS[part], job_id
-    elif path.startswith(b"/batches/"):
-        return BATCH, path[9:]
-    elif path.startswith(b"/tasks/"):
-        name, slash, part = path[7:].partition(b"/")
-        if not slash:
-            return TASK, name
-        if part == b"jobs":
-            return CONTENTS, name
-    raise Refusal("not-found", "there is no such route: docs/protocol.md lists them")
+    def limited(self, request: Request) -> bool:
+        """Whether a request counts for its client's limits. One without a route does.
 
+        OPTIONS does not: a browser asks it on its own, and cannot wait.
+        """
+        if request.method == b"OPTIONS":
+            return False
+        route = self._fixed.get(request.target.partition(b"?")[0])
+        return route is None or route.limited
 
-def limited(target: bytes) -> bool:
-    """Whether a request for ``target`` counts for its client's limits. One without a route does."""
-    route = FIXED.get(target.partition(b"?")[0])
-    return route is None or route.limited
+    def _nowhere(self, path: bytes) -> Refusal:
+        base = self._base.decode()
+        if path.startswith(self._base):
+            return Refusal("not-found", f"there is no such route: {base}/docs lists them")
+        return Refusal("not-found", f"all routes are below {base}/, which is http.base_path in config.yaml")
 
 
 def answer_for(route: Route, method: bytes) -> Answerer:
@@ -66,26 +376,3 @@ def answer_for(route: Route, method: bytes) -> Answerer:
     if answer is None:
         raise Refusal("method", f"{route.path} has {route.allow[7:-2].decode()}", fields=route.allow)
     return answer
-
-
-JOB = Route("/jobs/{id}", limited=True, GET=jobs.job, PUT=submissions.put, DELETE=jobs.delete)
-BATCH = Route("/batches/{id}", limited=True, GET=batches.batch, DELETE=batches.delete)
-TASK = Route("/tasks/{name}", limited=True, GET=tasks.task)
-CONTENTS = Route("/tasks/{name}/jobs", limited=True, POST=contents.submit)
-PARTS = {
-    b"result": Route("/jobs/{id}/result", limited=True, GET=jobs.result),
-    b"retry": Route("/jobs/{id}/retry", limited=True, POST=submissions.retry),
-}
-FIXED = {
-    route.path.encode(): route
-    for route in (
-        Route("/jobs", limited=True, GET=jobs.listing, POST=submissions.submit),
-        Route("/batches", limited=True, POST=batches.submit),
-        Route("/tasks", limited=True, GET=tasks.listing),
-        Route("/healthz", GET=health.healthz),
-        Route("/readyz", GET=health.readyz),
-        Route("/stats", limited=True, GET=health.stats),
-        Route("/metrics", limited=True, GET=health.exposition),
-    )
-}
-ROUTES = (JOB, BATCH, TASK, CONTENTS, *PARTS.values(), *FIXED.values())

@@ -9,7 +9,10 @@ from typing import TypeVar
 from headway.core.config import Config
 from headway.core.interface import Engine, Later, Soon
 from headway.protocol.access.limits import limits
+from headway.protocol.access.origins import Origins
+from headway.protocol.api.fields import ACCEPTED, SENT
 from headway.protocol.api.headers import Heads
+from headway.protocol.api.page import CachedPages
 from headway.protocol.http.clock import Clock
 from headway.protocol.http.connections import Connections
 from headway.protocol.http.responses import Answer, Held
@@ -25,9 +28,17 @@ class Service:
 
     def __init__(self, config: Config, engine: Engine) -> None:
         self.config = config
+        # Before the path of each route, and before the id or name in the URL of a job, batch or task.
+        self.base = config.http.base.encode()
+        self.jobs = self.base + b"/jobs/"
+        self.batches = self.base + b"/batches/"
+        self.tasks = self.base + b"/tasks/"
         self.engine = engine
         self.clock = Clock()
-        self.heads = Heads(self.clock, config.retention.seconds, config.http.failed_status, engine.durability)
+        self.heads = Heads(self.clock, config.retention.seconds, config.http, engine.durability)
+        # The pages of other origins that may use this, None for none.
+        self.origins = Origins(config.http.cors_origins, SENT, ACCEPTED) if config.http.cors_origins else None
+        self.pages = CachedPages()
         self.limits = limits(config, lambda seconds: self.engine.retry_after_s(seconds))
 
     def use(self, engine: Engine) -> None:

@@ -117,7 +117,7 @@ def retry(service: Service, request: Request, name: bytes) -> Answer | Held:
 def _retried(service: Service, request: Request, status: Status, key: Key | None) -> Answer | Held:
     if status.state == State.EXPIRED:
         return with_document(service, status, service.heads.job(status))
-    link = b'Link: </jobs/%b>; rel="prev"\r\n' % status.id
+    link = b'Link: <%b%b>; rel="prev"\r\n' % (service.jobs, status.id)
     return once_known(service.engine.retry(status, key), lambda taken: accepted(service, request, taken, link))
 
 
@@ -139,7 +139,7 @@ def _answer(service: Service, request: Request, status: Status, fields: bytes) -
     if status.state < State.SUCCEEDED:
         minimal = b"prefer" in request.headers and request.preference(b"return") == b"minimal"
         return _created(service, status, fields, minimal)
-    where = b"Location: /jobs/%b\r\n" % status.id
+    where = b"Location: %b%b\r\n" % (service.jobs, status.id)
     if fields.startswith(REPLAYED):
         # As in the first answer.
         fields += where

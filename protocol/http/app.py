@@ -34,6 +34,9 @@ class App(Protocol):
     def content_limit(self, request: Request) -> ContentLimit:
         """Return the limit on the content of a request, whose head is known."""
 
+    def fields(self, request: Request) -> bytes:
+        """Return header lines of any answer to a request, also of one that has not come whole."""
+
     def expect(self, request: Request) -> None:
         """Raise Refusal or HeadwayError if the content of a request is not worth sending."""
 

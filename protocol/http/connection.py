@@ -27,7 +27,10 @@ from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserU
 log = logging.getLogger(__name__)
 
 # The header fields of KEPT in a request that asks for nothing out of the ordinary.
-PLAIN = {b"host", b"connection", b"content-type", b"content-length", b"forwarded", b"x-forwarded-for"}
+PLAIN = {
+    *(b"accept", b"host", b"connection", b"content-type", b"content-length"),
+    *(b"forwarded", b"x-forwarded-for"),
+}
 # Bytes that the parser is fed at once, so that thousands of small requests are not all taken before
 # there is time for them.
 FEED_BYTES = 4096
@@ -47,7 +50,7 @@ class Connection(Answering):
 
     def __init__(self, shared: Connections) -> None:
         super().__init__(shared)
-        self._request = Request(shared.config.limits, shared.app.content_limit, self._expects, self._ready)
+        self._request = Request(shared.config.limits, shared.app.content_limit, self._expects, self._ready, shared.kept)
         self._in_head = self._in_body = False
         # The end of the bytes that the parser was fed since the last request was complete.
         self._begun = b""

@@ -31,7 +31,7 @@ from headway.protocol.http.app import Bound
 from headway.protocol.http.connections import LINGER_S, Connections
 from headway.protocol.http.problems import Refusal
 from headway.protocol.http.request import Request
-from headway.protocol.http.responses import Answer, Held, Hold, Long, with_connection
+from headway.protocol.http.responses import Answer, Held, Hold, Long, with_connection, with_fields
 
 log = logging.getLogger(__name__)
 access = logging.getLogger("headway.access")
@@ -212,6 +212,9 @@ class Answering(asyncio.Protocol):
         self.free = False
         # The content has been read, and need not wait with the request.
         request.body = b""
+        if request is self._request:
+            # The next one is read into it.
+            request = request.copy()
         self._held_answer = held.then, request, name
         self._woken = False
         self._held = held.hold
@@ -253,7 +256,9 @@ class Answering(asyncio.Protocol):
     def _finish(self, answer: Answer, request: Request, name: str, close: bool) -> None:
         head = answer.head if isinstance(answer, Long) else answer
         if request.allowance and b"\r\nRateLimit: " not in head:
-            head = head.replace(b"\r\n", b"\r\n" + request.allowance, 1)
+            head = with_fields(head, request.allowance)
+        if request.fields:
+            head = with_fields(head, request.fields)
         close = close or self.shared.winding_down
         if close or request.version == "1.0":
             head = with_connection(head, close)
@@ -271,7 +276,9 @@ class Answering(asyncio.Protocol):
         if self._closing:
             return
         self.shared.reject(error.reason)
-        self._answer_in_turn(Last(with_connection(problems.answer(error, self.shared.clock, bodiless), close=True)))
+        answer = problems.answer(error, self.shared.clock, bodiless)
+        fields = self.shared.app.fields(self._request)
+        self._answer_in_turn(Last(with_connection(with_fields(answer, fields), close=True)))
 
     # Answers to the client.
 

@@ -46,7 +46,7 @@ REFUSALS: dict[str, tuple[int, str]] = {
 # Names and units of quotas that may be full (draft-ietf-httpapi-ratelimit-headers).
 QUOTAS = {QueueFullError: (b"queue", b"concurrent-requests"), PayloadsFullError: (b"queue-bytes", b"content-bytes")}
 # Methods that this server has, whatever the route.
-METHODS = b"Allow: DELETE, GET, HEAD, POST, PUT\r\n"
+METHODS = b"Allow: DELETE, GET, HEAD, OPTIONS, POST, PUT\r\n"
 
 
 class Refusal(Exception):

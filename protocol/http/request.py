@@ -24,6 +24,7 @@ from httptools import HttpParserError, HttpParserInvalidMethodError, HttpRequest
 # The header fields that any route looks at. All others are counted and dropped.
 KEPT = frozenset(
     {
+        b"accept",
         b"host",
         b"content-length",
         b"transfer-encoding",
@@ -90,6 +91,7 @@ class Request:
         "_expects",
         "_head_bytes",
         "_header_count",
+        "_kept",
         "_limit_of",
         "_ready",
         "_trusted_host",
@@ -98,6 +100,7 @@ class Request:
         "begun",
         "body",
         "body_bytes",
+        "fields",
         "head_done",
         "headers",
         "keep_alive",
@@ -116,10 +119,12 @@ class Request:
         limit_of: Callable[[Request], ContentLimit],
         expects: Callable[[Request], None],
         ready: Callable[[Request], None],
+        kept: frozenset[bytes] = KEPT,
     ) -> None:
         self.limits = limits
         self._usual_limit = self.limit = ContentLimit(limits.body_bytes, "limits.body_bytes")
         self._limit_of = limit_of
+        self._kept = kept
         self._expects = expects
         self._ready = ready
         self._trusted_host = b""
@@ -128,13 +133,16 @@ class Request:
         # limited.
         self.peer = ""
         self.allowance = b""
+        # Header lines of the answer that depend on the origin of the client's page. Empty if the
+        # settings name none.
+        self.fields = b""
         # A request has begun and is not complete.
         self.begun = False
         self.head_done = False
         self.method = b""
         # As sent until the head is complete, then in origin form (RFC 9112, 3.2.1).
         self.target = b""
-        # Lower-case name to value, for the fields in KEPT.
+        # Lower-case name to value, for the fields that any route looks at.
         self.headers: dict[bytes, bytes] = {}
         self.body = b""
         self.keep_alive = True
@@ -203,7 +211,7 @@ class Request:
             # The parser would act on these. Others are trailers that nobody here reads.
             if name in FRAMING:
                 raise Refusal("bad-request", f"{name.decode()} cannot be a trailer (RFC 9110, 6.5.1)", close=True)
-        elif name in KEPT:
+        elif name in self._kept:
             # The parser leaves white space after a value (RFC 9110, 5.5).
             value = value.rstrip(b" \t")
             if name not in self.headers:
@@ -277,14 +285,14 @@ class Request:
             self._trusted_host = host
 
     def _check_target(self) -> None:
-        """Accept the absolute form (RFC 9112, 3.2.2), and the asterisk, which has no route."""
+        """Accept the absolute form (RFC 9112, 3.2.2), and the asterisk of OPTIONS (3.2.4)."""
         if self.method == b"CONNECT":
             raise Refusal("method", "this server is no proxy", fields=METHODS, close=True)
         absolute = _ABSOLUTE.match(self.target)
         if absolute:
             rest = self.target[absolute.end() :]
             self.target = rest if rest.startswith(b"/") else b"/" + rest
-        elif self.target != b"*":
+        elif self.target != b"*" or self.method != b"OPTIONS":
             raise Refusal("bad-request", "the request target is neither a path nor an http URL", close=True)
 
     def _check_framing(self) -> None:

@@ -97,7 +97,11 @@ def complete_shared(head: bytes, media_type: bytes, body: bytes, bodiless: bool)
     return Long(complete(head, media_type, body, bodiless=True), body)
 
 
+def with_fields(answer: bytes, fields: bytes) -> bytes:
+    """Put header lines after the status line."""
+    return answer.replace(b"\r\n", b"\r\n" + fields, 1)
+
+
 def with_connection(answer: bytes, close: bool) -> bytes:
     """Put a Connection line after the status line."""
-    line = b"\r\nConnection: close\r\n" if close else b"\r\nConnection: keep-alive\r\n"
-    return answer.replace(b"\r\n", line, 1)
+    return with_fields(answer, b"Connection: close\r\n" if close else b"Connection: keep-alive\r\n")

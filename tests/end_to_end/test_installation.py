@@ -229,7 +229,9 @@ def test_the_folder_of_a_project_that_began_with_init(installed: Venv, tmp_path:
     assert (again.returncode, len(again.stderr.splitlines())) == (2, 1)
     assert "my shop/tasks.py is there already" in again.stderr
     project = tmp_path / "my shop"
-    server = Server(project, {"server__port": 0, "journal__path": "headway.db"}, command=[str(installed.bin / "headway")], path="")
+    server = Server(
+        project, {"server__port": 0, "journal__path": "headway.db"}, command=[str(installed.bin / "headway")], path=""
+    )
     try:
         server.wait_until_serving()
         sent = subprocess.run(

@@ -171,8 +171,8 @@ def test_never_issued(server: Server, method: str) -> None:
 
 
 def test_other_methods(server: Server) -> None:
-    assert server.get("/batches")["allow"] == "POST"
-    assert server.ask(batch([]).replace(b"/batches", b"/batches/" + b"0" * 36))["allow"] == "DELETE, GET, HEAD"
+    assert server.get("/batches")["allow"] == "OPTIONS, POST"
+    assert server.ask(batch([]).replace(b"/batches", b"/batches/" + b"0" * 36))["allow"] == "DELETE, GET, HEAD, OPTIONS"
 
 
 @pytest.mark.parametrize("method", ["HEAD", "GET"])

@@ -87,4 +87,4 @@ def test_an_unknown_task_is_404(server: Server, target: str) -> None:
 @pytest.mark.parametrize("target", ["/tasks", "/tasks/scan"])
 def test_other_methods_are_refused(server: Server, target: str) -> None:
     answer = server.ask(post(json.dumps({}).encode()).replace(b"/jobs", target.encode(), 1))
-    assert (answer.status, answer["allow"]) == (405, "GET, HEAD")
+    assert (answer.status, answer["allow"]) == (405, "GET, HEAD, OPTIONS")

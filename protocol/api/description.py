@@ -1,0 +1,131 @@
+"""The API describes itself: ``/openapi.json`` to programs, ``/docs`` and ``/`` to persons.
+
+All three are made of the table of routes, each once, by its first request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import orjson
+from headway.core.status import TaskStatus
+from headway.protocol.api.operation import Route
+from headway.protocol.api.page import NOSNIFF, CachedPage, version
+from headway.protocol.api.service import Service, once_known
+from headway.protocol.http.request import Request
+from headway.protocol.http.responses import JSON, STATUS_LINES, Answer, Held, complete
+
+# Changes when a client of before cannot go on as it is.
+CONTRACT = 1
+HTML = b"text/html; charset=utf-8"
+
+
+def openapi(service: Service, request: Request, routes: Sequence[Route]) -> Answer | Held:
+    """GET /openapi.json: the routes, OpenAPI 3.1."""
+
+    def make(tasks: Sequence[TaskStatus]) -> CachedPage:
+        from headway.protocol.api import openapi
+
+        described = openapi.document(routes, service, {task.name: task.schema for task in tasks})
+        return CachedPage(JSON, orjson.dumps(described))
+
+    return _of_tasks(service, request, "openapi", make, lambda page, request: page.answer(request, service.clock))
+
+
+def docs(service: Service, request: Request, routes: Sequence[Route]) -> Answer | Held:
+    """GET /docs: the routes, for a person."""
+
+    def make(tasks: Sequence[TaskStatus]) -> CachedPage:
+        from headway.protocol.api import pages
+
+        return CachedPage(HTML, pages.docs(routes, service, tasks), NOSNIFF + pages.POLICY)
+
+    return _of_tasks(service, request, "docs", make, lambda page, request: page.answer(request, service.clock))
+
+
+def index(service: Service, request: Request, routes: Sequence[Route]) -> Answer | Held:
+    """GET /: what this is and what it can do, as a page if the client prefers HTML."""
+    if prefers_html(request.headers.get(b"accept", b"").decode("latin-1")):
+        return _first_page(service, request)
+
+    def tell(page: CachedPage) -> Answer:
+        return _uncached(service, request, page, page.body)
+
+    page = service.pages.get("index")
+    if page is not None:
+        return tell(page)
+    request = request.copy()
+    # A program learns at any time what this is, also while no task is known.
+    return service.pages.once_made("index", lambda: CachedPage(JSON, _index(service, routes)), tell)
+
+
+def _first_page(service: Service, request: Request) -> Answer | Held:
+    def make(tasks: Sequence[TaskStatus]) -> CachedPage:
+        from headway.protocol.api import pages
+
+        return CachedPage(HTML, pages.index(service, version(), tasks), NOSNIFF + pages.POLICY)
+
+    def tell(page: CachedPage, request: Request) -> Answer:
+        from headway.protocol.api import pages
+
+        body = pages.with_host(page.body, request.headers.get(b"host", b""))
+        return _uncached(service, request, page, body)
+
+    return _of_tasks(service, request, "first", make, tell)
+
+
+def _uncached(service: Service, request: Request, page: CachedPage, body: bytes) -> Answer:
+    head = STATUS_LINES[200] + service.clock.fields + page.fields
+    return complete(head, page.media_type, body, request.method == b"HEAD")
+
+
+def _index(service: Service, routes: Sequence[Route]) -> bytes:
+    methods = {route.path: sorted(map(bytes.decode, route.answers)) for route in routes}
+    members = {
+        "server": "headway",
+        "version": version(),
+        "contract": CONTRACT,
+        "routes": {service.config.http.base + path: names for path, names in methods.items()},
+    }
+    return orjson.dumps(members, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _of_tasks(
+    service: Service,
+    request: Request,
+    name: str,
+    make: Callable[[Sequence[TaskStatus]], CachedPage],
+    then: Callable[[CachedPage, Request], Answer],
+) -> Answer | Held:
+    """Return the answer that ``then`` gives to a request with a page, which is made of the tasks.
+
+    Raises RecoveringError while none is known.
+    """
+    page = service.pages.get(name)
+    if page is not None:
+        return then(page, request)
+    kept = request.copy()
+    return once_known(
+        service.engine.tasks(),
+        lambda tasks: service.pages.once_made(name, lambda: make(tasks), lambda page: then(page, kept)),
+    )
+
+
+def prefers_html(accept: str) -> bool:
+    """Whether ``Accept`` (RFC 9110, 12.5.1) names HTML, and gives it more weight than JSON."""
+    weights: dict[str, float] = {}
+    for item in accept.lower().split(","):
+        media_range, *parameters = (part.strip() for part in item.split(";"))
+        weights[media_range] = _weight(parameters)
+    return weights.get("text/html", 0.0) > weights.get("application/json", 0.0)
+
+
+def _weight(parameters: list[str]) -> float:
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            try:
+                return float(value)
+            except ValueError:
+                return 0.0
+    return 1.0

@@ -1,0 +1,183 @@
+"""JSON Schemas of the documents that clients send and read, by name.
+
+Those that are decoded into a struct are made of the struct.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from headway.core.faults import member_types
+from headway.core.job import Reason, State, Submission
+from headway.core.status import COUNT_MOST
+from headway.protocol.api.fields import BATCH_ID, COUNT, JOB_ID, TEXT, Schema
+
+FINISHED = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
+UNFINISHED = (State.SCHEDULED, State.QUEUED, State.RUNNING, State.RETRYING)
+TIME: Schema = {"type": "string", "format": "date-time"}
+TYPE = "urn:headway:problem:"
+
+
+def ref(name: str) -> Schema:
+    """Return a reference to a schema of this file."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def members_of(struct: type[msgspec.Struct]) -> dict[str, Schema]:
+    """Return the schema of each member of a struct, with its default."""
+    found: dict[str, Schema] = {}
+    for field in msgspec.structs.fields(struct):
+        kind = member_types(struct)[field.name]
+        schema: Schema = {} if kind is msgspec.Raw else msgspec.json.schema(kind)
+        if not field.required:
+            schema["default"] = msgspec.json.decode(msgspec.json.encode(field.default))
+        found[field.name] = schema
+    return found
+
+
+def required_of(struct: type[msgspec.Struct]) -> list[str]:
+    """Return the members that a struct must have."""
+    return [field.name for field in msgspec.structs.fields(struct) if field.required]
+
+
+def _object(members: dict[str, Schema], *optional: str, description: str = "") -> Schema:
+    """Return the schema of an object that has all of ``members`` but ``optional``, and no others."""
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": members,
+        "required": [name for name in members if name not in optional],
+        "additionalProperties": False,
+    }
+    return schema | ({"description": description} if description else {})
+
+
+def _names(*states: State) -> Schema:
+    return {"enum": [state.name.lower() for state in states]}
+
+
+def _problem(members: dict[str, Schema], *optional: str, kinds: tuple[str, ...] = ()) -> Schema:
+    """Return the schema of a problem document (RFC 9457) of one of ``kinds``, with more members."""
+    kind: Schema = {"enum": [TYPE + name for name in kinds]} if kinds else {"type": "string", "pattern": f"^{TYPE}"}
+    status: Schema = {"type": "integer", "minimum": 400, "maximum": 599}
+    return _object({"type": kind, "title": TEXT, "status": status, "detail": TEXT, **members}, *optional)
+
+
+_ID: Schema = {"type": "string", "pattern": JOB_ID}
+_BATCH_ID: Schema = {"type": "string", "pattern": BATCH_ID}
+_REASON: Schema = {"enum": [reason.text for reason in Reason if reason is not Reason.NONE]}
+_FAULT = _object({"field": TEXT, "detail": TEXT})
+_BATCH: dict[str, Schema] = {
+    "id": _BATCH_ID,
+    **dict.fromkeys(("pending", "succeeded", "failed", "cancelled", "expired"), COUNT),
+    "jobs": {
+        "type": "array",
+        "items": _object({"id": _ID, "state": _names(*UNFINISHED, *FINISHED)}),
+        "description": "The jobs that are still kept.",
+    },
+}
+_SECONDS: Schema = {"type": "number", "minimum": 0}
+_TASK: dict[str, Schema] = {
+    "name": TEXT,
+    "description": TEXT,
+    "schema": {"type": "object", "description": "JSON Schema of the payloads. Empty: they may be anything."},
+    "options": _object(
+        {
+            "timeout": _SECONDS,
+            "deadline": {"type": ["number", "null"]},
+            "retries": COUNT,
+            "max_concurrent": {"type": ["integer", "null"]},
+            "run_in": {"enum": ["loop", "thread", "process"]},
+        }
+    ),
+    "counts": _object(dict.fromkeys(("unfinished", "running", "succeeded", "failed", "cancelled"), COUNT)),
+    "run_median_seconds": _SECONDS,
+}
+
+SCHEMAS: dict[str, Schema] = {
+    "Anything": {},
+    "Text": TEXT,
+    "Submissions": {"type": "array", "items": ref("Submission"), "minItems": 1, "maxItems": COUNT_MOST},
+    "Accepted": _object({"id": _ID, "state": _names(*UNFINISHED)}),
+    "AcceptedBatch": _object({"id": _BATCH_ID, "jobs": {"type": "array", "items": _ID}}),
+    "Job": _object(
+        {
+            "id": _ID,
+            "state": _names(*UNFINISHED, *FINISHED),
+            "task": TEXT,
+            "attempt": COUNT,
+            "submitted": TIME,
+            "started": TIME,
+            "ended": TIME,
+            "progress": {"type": "integer", "minimum": 0, "maximum": 100, "description": "Per cent."},
+            "position": COUNT,
+            "retry_after_ms": COUNT,
+            "result": {"type": "string", "description": "The URL of the result."},
+            "reason": _REASON,
+            "error": {"type": ["string", "null"]},
+        },
+        *("started", "ended", "progress", "position", "retry_after_ms", "result", "reason", "error"),
+    ),
+    "EndedJob": _problem(
+        {
+            "id": _ID,
+            "state": _names(State.FAILED, State.CANCELLED, State.EXPIRED),
+            "task": TEXT,
+            "reason": _REASON,
+            "attempt": COUNT,
+        },
+        *("task", "reason", "attempt"),
+        kinds=("job-failed", "job-cancelled", "job-expired"),
+    ),
+    "GoneResult": _problem({"id": _ID, "state": _names(State.SUCCEEDED)}, kinds=("result-gone",)),
+    "Jobs": _object(
+        {
+            "jobs": {"type": "array", "items": ref("Job")},
+            "next": {"type": ["string", "null"], "description": "The URL of the next page."},
+        }
+    ),
+    "Batch": _object(_BATCH),
+    "EndedBatch": _problem(_BATCH, kinds=("batch-failed", "batch-cancelled", "batch-expired")),
+    "Task": _object(_TASK),
+    "Tasks": _object({"tasks": {"type": "array", "items": ref("Task")}}),
+    "Problem": _problem({}),
+    "Faults": _problem(
+        {"errors": {"type": "array", "items": _FAULT, "description": "What is wrong, member by member."}}
+    ),
+    "Index": _object(
+        {
+            "server": {"const": "headway"},
+            "version": TEXT,
+            "contract": {"type": "integer", "minimum": 1},
+            "routes": {"type": "object", "additionalProperties": {"type": "array", "items": TEXT}},
+        }
+    ),
+    "Stats": {"type": "object", "description": "Counts. Times in seconds, sizes in bytes."},
+}
+
+
+def submission(payloads: dict[str, str], needed: Iterable[str]) -> Schema:
+    """Return the schema of a submission.
+
+    ``payloads`` has the name of the schema of its payloads for each task. Those of the tasks in
+    ``needed`` cannot be left out.
+    """
+    schema = _object(members_of(Submission))
+    schema["required"] = required_of(Submission)
+    if payloads:
+        must = {task: ["payload"] for task in needed}
+        schema["anyOf"] = [
+            {"properties": {"task": {"const": task}, "payload": ref(name)}, "required": ["task", *must.get(task, [])]}
+            for task, name in payloads.items()
+        ]
+    return schema
+
+
+def allows_null(schema: Schema) -> bool:
+    """Whether null fits a schema, as far as it can be told from the outside."""
+    options = schema.get("anyOf")
+    if isinstance(options, list):
+        return any(allows_null(option) for option in options)
+    kinds = schema.get("type")
+    return not schema or "$comment" in schema or kinds == "null" or (isinstance(kinds, list) and "null" in kinds)
