@@ -43,6 +43,10 @@ class Origins:
             ASKED_AGAIN_S,
         )
 
+    def lets_in(self, origin: bytes | None) -> bool:
+        """Whether a page of this origin may ask for anything."""
+        return bool(self._any) or origin in self._fields
+
     def fields(self, request: Request) -> bytes:
         """Return the header lines of any answer to a request."""
         return self._any or self._fields.get(request.headers.get(b"origin", b""), self._other)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from headway.core.config import Config
 from headway.core.interface import Engine
+from headway.protocol.access import sites
 from headway.protocol.api import contents, routes
 from headway.protocol.api.operation import Route
 from headway.protocol.api.polls import Polls
@@ -58,6 +59,8 @@ class Api:
             request.fields = self.fields(request)
             if self.service.limits is not None:
                 self.service.limits.check(request, self._places.limited(request))
+        if b"origin" in request.headers or b"sec-fetch-site" in request.headers:
+            sites.check(request, self.service.origins)
         route, job_id = self._places.find(request.target)
         return BoundRoute(self.service, route, request.method, job_id)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from headway.core.errors import HeadwayError
 from headway.core.job import State
+from headway.protocol.access.sites import SAFE
 from headway.protocol.api.answers import ANY_REQUEST
 from headway.protocol.api.fields import ASKED, SENT, Schema
 from headway.protocol.api.operation import Operation, Route, Says
@@ -55,7 +56,8 @@ def _kinds(kind: type[HeadwayError]) -> Iterator[type[HeadwayError]]:
 
 def refusals(operation: Operation, limited: bool) -> list[str]:
     """Return the reasons for which an operation may refuse a request."""
-    return [*ANY_REQUEST, *operation.refuses, *(["rate"] if limited else [])]
+    changes = operation.method.encode() not in SAFE
+    return [*ANY_REQUEST, *operation.refuses, *(["rate"] if limited else []), *(["origin"] if changes else [])]
 
 
 def code_of(said: Says, codes: Sequence[int]) -> int:

@@ -50,7 +50,7 @@ class Connection(Answering):
 
     def __init__(self, shared: Connections) -> None:
         super().__init__(shared)
-        self._request = Request(shared.config.limits, shared.app.content_limit, self._expects, self._ready, shared.kept)
+        self._request = Request(shared.config.limits, shared.app.content_limit, self._expects, self._ready)
         self._in_head = self._in_body = False
         # The end of the bytes that the parser was fed since the last request was complete.
         self._begun = b""

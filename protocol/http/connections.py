@@ -12,7 +12,6 @@ from headway.core.slices import in_slices
 from headway.protocol.http.app import App
 from headway.protocol.http.budget import Budget
 from headway.protocol.http.clock import Clock
-from headway.protocol.http.request import KEPT
 from headway.protocol.http.round import Round
 
 TICK_S = 1.0
@@ -65,8 +64,6 @@ class Connections:
         self.requests: dict[tuple[str, bytes], int] = {}
         # Requests refused, by the reason of their error.
         self.rejections: dict[str, int] = {}
-        # The header fields that any route looks at.
-        self.kept = KEPT | {b"origin"} if config.http.cors_origins else KEPT
         self.access_log = config.log.access
         # Each answer from now on is the last of its connection.
         self.winding_down = False

@@ -24,6 +24,7 @@ from headway.protocol.http.responses import PROBLEM, STATUS_LINES, complete
 # reason: (status, title). The reason names the problem's type and its count in /metrics.
 REFUSALS: dict[str, tuple[int, str]] = {
     "bad-request": (400, "Not a valid HTTP request"),
+    "origin": (403, "Not for pages of other sites"),
     "not-found": (404, "No such job or route"),
     "method": (405, "Method not allowed here"),
     "request-timeout": (408, "The request took too long to arrive"),

@@ -37,6 +37,8 @@ KEPT = frozenset(
         b"if-none-match",
         b"idempotency-key",
         b"traceparent",
+        b"origin",
+        b"sec-fetch-site",
         b"forwarded",
         b"x-forwarded-for",
     }
@@ -91,7 +93,6 @@ class Request:
         "_expects",
         "_head_bytes",
         "_header_count",
-        "_kept",
         "_limit_of",
         "_ready",
         "_trusted_host",
@@ -119,12 +120,10 @@ class Request:
         limit_of: Callable[[Request], ContentLimit],
         expects: Callable[[Request], None],
         ready: Callable[[Request], None],
-        kept: frozenset[bytes] = KEPT,
     ) -> None:
         self.limits = limits
         self._usual_limit = self.limit = ContentLimit(limits.body_bytes, "limits.body_bytes")
         self._limit_of = limit_of
-        self._kept = kept
         self._expects = expects
         self._ready = ready
         self._trusted_host = b""
@@ -211,7 +210,7 @@ class Request:
             # The parser would act on these. Others are trailers that nobody here reads.
             if name in FRAMING:
                 raise Refusal("bad-request", f"{name.decode()} cannot be a trailer (RFC 9110, 6.5.1)", close=True)
-        elif name in self._kept:
+        elif name in KEPT:
             # The parser leaves white space after a value (RFC 9110, 5.5).
             value = value.rstrip(b" \t")
             if name not in self.headers:
