@@ -8,7 +8,7 @@ BIN := .venv/bin
 LINT = s=0; $(BIN)/ruff format --check . || s=1; $(BIN)/ruff check . || s=1; $(BIN)/mypy || s=1
 
 .DEFAULT_GOAL := help
-.PHONY: .venv run-server run-clients test test-long check lint format build clean help crash dist \
+.PHONY: .venv run-server run-clients test test-long check lint format docs build clean help crash dist \
   bench bench-floor bench-peers bench-polling bench-memory bench-queues bench-journal bench-waiting bench-crowd bench-start
 
 # `make -j clean test` must not clean under the test's feet.
@@ -37,6 +37,10 @@ lint: .venv  ## the same without the tests
 
 format: .venv  ## format the code and sort its imports
 	@$(BIN)/ruff check --quiet --select I --fix . && $(BIN)/ruff format .
+
+docs: .venv  ## write the generated pages, and the site into tmp/site; a broken link fails
+	@$(BIN)/python -m pip install -q --group docs
+	@$(BIN)/python -m docs.site
 
 bench: .venv  ## ramp up to 15,000 locust users, charts in bench/results (QUICK=1: two minutes)
 	@$(BIN)/python -m pip install -q --group bench

@@ -1,4 +1,4 @@
-"""Draw the life-cycle of a job in docs/protocol.md from the table of legal moves: ``python docs/lifecycle.py``."""
+"""The life-cycle of a job in docs/protocol.md, drawn from the table of legal moves."""
 
 from __future__ import annotations
 
@@ -20,10 +20,6 @@ def drawing() -> str:
     return "\n".join([*lines, "```", ""])
 
 
-def redrawn(page: str) -> str:
-    """Return ``page`` with its drawing made anew."""
-    return BLOCK.sub(drawing(), page)
-
-
-if __name__ == "__main__":
-    PAGE.write_text(redrawn(PAGE.read_text()))
+def page() -> str:
+    """Return docs/protocol.md with its drawing made anew."""
+    return BLOCK.sub(drawing(), PAGE.read_text())
