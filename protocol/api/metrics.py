@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from headway.core import errors
 from headway.core.job import State
 from headway.core.stats import SECONDS_BOUNDS, Histogram, JournalCounts
 from headway.protocol.api.service import Service
+from headway.protocol.http.problems import REFUSALS
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 MEDIA_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 OUTCOMES = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
+ERRORS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.HeadwayError)]
+# Each reason is there from the start. Of a series that comes later Prometheus cannot see the first increase.
+REASONS = dict.fromkeys((*REFUSALS, *(kind.reason for kind in ERRORS if kind.status != 500), errors.JournalError.reason))
 
 
 def exposition(service: Service) -> bytes:
@@ -61,8 +66,8 @@ class _Snapshot(Collector):
         yield _histogram("headway_job_wait_seconds", "From ready to the start of an attempt.", counts.wait)
         yield _histogram("headway_job_run_seconds", "From the start of an attempt to its end.", counts.run)
         rejections = CounterMetricFamily("headway_rejections", "Requests refused, by reason.", labels=["reason"])
-        for reason, refused in self._service.connections.rejections.items():
-            rejections.add_metric([reason], refused)
+        for reason in REASONS:
+            rejections.add_metric([reason], self._service.connections.rejections.get(reason, 0))
         yield rejections
 
     def _process(self) -> Iterator[Metric]:

@@ -1,0 +1,124 @@
+"""The alerts and the dashboard of the examples ask for metrics that there are."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.end_to_end.process import launch
+
+ROOT = Path(__file__).parent.parent
+RULES = ROOT / "examples/prometheus/headway.rules.yml"
+DASHBOARD: dict[str, Any] = json.loads((ROOT / "examples/grafana/headway.json").read_text())
+ALERTS: list[dict[str, Any]] = [
+    rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]
+]
+PAGE = (ROOT / "docs/monitoring.md").read_text()
+PROTOCOL = (ROOT / "docs/protocol.md").read_text()
+# The labels of a metric that the alerts choose by, with a value each.
+LABELS = re.compile(r'(headway_\w+)\{[^}]*?(outcome|reason|why)="([\w-]+)"')
+
+
+def queries() -> Iterator[str]:
+    """Each query of the alerts and of the dashboard."""
+    yield from (rule["expr"] for rule in ALERTS)
+    for panel in DASHBOARD["panels"]:
+        yield from (target["expr"] for target in panel["targets"])
+    yield from (variable["definition"] for variable in DASHBOARD["templating"]["list"] if "definition" in variable)
+
+
+def asked(query: str) -> set[str]:
+    return set(re.findall(r"\bheadway_\w+", query))
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, dict[str, str], str]]:
+    """Name, labels and help of all in /metrics, on a server that has a journal and worker processes."""
+    folder = tmp_path_factory.mktemp("monitored")
+    settings = {"journal__path": str(folder / "j.db"), "jobs__run_in": "process", "processes": 1, "drain_linger": 0}
+    with launch(folder, settings) as server:
+        server.run("echo", 1)
+        families = list(text_string_to_metric_families(server.get("/metrics").body.decode()))
+    return [(sample.name, sample.labels, family.documentation) for family in families for sample in family.samples]
+
+
+@pytest.fixture(scope="module")
+def exposed(samples: list[tuple[str, dict[str, str], str]]) -> dict[str, str]:
+    """The help of each metric. Of a histogram only the buckets count."""
+    return {name: said for name, _, said in samples if not name.endswith(("_sum", "_count", "_created"))}
+
+
+def test_each_query_asks_for_metrics_that_there_are(exposed: dict[str, str]) -> None:
+    found = {name: query for query in queries() for name in asked(query)}
+    assert len(found) > 20
+    assert {name: query for name, query in found.items() if name not in exposed} == {}
+
+
+def test_each_metric_is_in_the_dashboard(exposed: dict[str, str]) -> None:
+    shown = set().union(*map(asked, queries()))
+    assert set(exposed) - shown == set()
+
+
+def test_each_metric_is_on_the_page(exposed: dict[str, str]) -> None:
+    listed = dict(re.findall(r"^\| `(headway_\w+)` \| (.+?) \|$", PAGE, re.MULTILINE))
+    assert listed == {name.removesuffix("_bucket"): said for name, said in exposed.items()}
+
+
+def test_each_label_that_a_query_chooses_is_there_from_the_start(
+    samples: list[tuple[str, dict[str, str], str]],
+) -> None:
+    """Prometheus cannot see the first increase of a series that comes later."""
+    chosen = {found for query in queries() for found in LABELS.findall(query)}
+    assert len(chosen) >= 5
+    there = {(name, label, value) for name, labels, _ in samples for label, value in labels.items()}
+    assert chosen - there == set()
+
+
+def test_each_documented_refusal_is_counted_from_the_start(samples: list[tuple[str, dict[str, str], str]]) -> None:
+    documented = re.findall(r"^\| \d{3} \| `([\w-]+)` \|", PROTOCOL, re.MULTILINE)
+    assert {labels["reason"] for name, labels, _ in samples if name == "headway_rejections_total"} == set(documented)
+
+
+@pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
+def test_an_alert_is_whole(rule: dict[str, Any]) -> None:
+    assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}
+    assert re.fullmatch(r"\d+[smh]", rule.get("for", "0s"))
+    assert rule["labels"]["severity"] in {"warning", "critical"}
+    assert set(rule["annotations"]) == {"summary", "description"}
+    assert rule["expr"].count("(") == rule["expr"].count(")")
+    assert f"| `{rule['alert']}` |" in PAGE
+
+
+def test_the_page_has_no_alert_that_there_is_not() -> None:
+    assert set(re.findall(r"^\| `(Headway\w+)` \|", PAGE, re.MULTILINE)) == {rule["alert"] for rule in ALERTS}
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed")
+@pytest.mark.parametrize("command", [("check", "rules", "headway.rules.yml"), ("test", "rules", "headway.test.yml")])
+def test_promtool_finds_the_alerts_right(command: tuple[str, ...]) -> None:
+    ran = subprocess.run(["promtool", *command], cwd=RULES.parent, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_the_dashboard_is_whole() -> None:
+    panels = DASHBOARD["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    sources = {json.dumps(item["datasource"]) for panel in panels for item in (panel, *panel["targets"])}
+    assert sources == {'{"type": "prometheus", "uid": "${datasource}"}'}
+    taken = [
+        (x, y)
+        for at in (panel["gridPos"] for panel in panels)
+        for x in range(at["x"], at["x"] + at["w"])
+        for y in range(at["y"], at["y"] + at["h"])
+    ]
+    assert len(taken) == len(set(taken))
+    assert max(x for x, _ in taken) < 24
