@@ -93,7 +93,7 @@ dist: .venv  ## wheels and sdists of headway and headway-client in dist/, checke
 	@$(BIN)/python release/dist.py
 
 clean:  ## remove .venv, caches and builds
-	@rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv build dist *.egg-info .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help:  ## show this list

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import fill
 
 PAGE = Path(__file__).parent / "adr" / "index.md"
 HEAD = """\
@@ -20,4 +21,5 @@ def page() -> str:
     """Return the page."""
     files = sorted(PAGE.parent.glob("[0-9]*.md"))
     titles = [file.read_text().partition("\n")[0].removeprefix("# ") for file in files]
-    return HEAD + "".join(f"- [{title}]({file.name})\n" for file, title in zip(files, titles, strict=True))
+    lines = [f"- [{title}]({file.name})" for file, title in zip(files, titles, strict=True)]
+    return HEAD + "".join(f"{fill(line, 96, subsequent_indent='  ', break_on_hyphens=False)}\n" for line in lines)

@@ -126,9 +126,7 @@ def _comment_above(lines: list[str], number: int) -> str:
     return " ".join(reversed(found))
 
 
-def _signature(
-    name: str, function: Function, home: ModuleType, *, method: bool = False, returns: bool = True
-) -> str:
+def _signature(name: str, function: Function, home: ModuleType, *, method: bool = False, returns: bool = True) -> str:
     parameters = list(_parameters(function.args, home))[method:]
     result = f" -> {ast.unparse(function.returns)}" if returns and function.returns else ""
     begin = "async " if isinstance(function, ast.AsyncFunctionDef) else ""
@@ -171,9 +169,7 @@ def _ticks(text: str) -> str:
 
 
 def _fill(text: str, indent: str = "") -> str:
-    return textwrap.fill(
-        text, COLUMNS, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-    )
+    return textwrap.fill(text, COLUMNS, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def _prose(docstring: str | None) -> str:

@@ -70,10 +70,10 @@ def _comments(text: str) -> Iterator[tuple[str, str]]:
     """Yield the name of each setting, and of a section that has a comment, with the comment."""
     section = ""
     for line in text.splitlines():
-        found = re.match(r"( *)(\w+):(.*?)(?:\s#\s?(.*))?$", line)
+        found = re.match(r"( *)(\w+):.*?(?:\s#\s?(.*))?$", line)
         if found is None:
             continue
-        indent, key, value, comment = found.groups()
+        indent, key, comment = found.groups()
         if not indent:
             section = key
         if comment is not None:

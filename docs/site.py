@@ -33,31 +33,34 @@ def write() -> None:
         generated.PAGE.write_text(generated.page())
 
 
-def collect() -> None:
-    """Copy the pages, and each file of the repository that one of them links to."""
-    shutil.rmtree(PAGES, ignore_errors=True)
+def collect(pages: Path) -> None:
+    """Copy the pages to ``pages``, and each file of the repository that one of them links to."""
     for path in sorted(DOCS.rglob("*")):
+        if path.suffix not in (".md", ".png"):
+            continue
+        target = pages / path.relative_to(DOCS)
+        target.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".md":
-            target = PAGES / path.relative_to(DOCS)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(LINK.sub(lambda found, page=path: _linked(page, found[1]), path.read_text()))
-        elif path.suffix in (".png", ".svg"):
-            target = PAGES / path.relative_to(DOCS)
-            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text("".join(_linked(path, pages)))
+        else:
             shutil.copy(path, target)
 
 
-def _linked(page: Path, link: str) -> str:
-    """Return ``link`` of ``page`` as it is in the site. A file from outside is copied into it."""
-    target = (page.parent / link).resolve()
-    if "://" in link or not target.is_file() or target.is_relative_to(DOCS):
-        return link
-    copied = PAGES / "files" / target.relative_to(ROOT)
-    copied.parent.mkdir(parents=True, exist_ok=True)
-    # A page of Markdown would be one of the site.
-    copied = copied.with_suffix(".txt") if copied.suffix == ".md" else copied
-    shutil.copy(target, copied)
-    return "../" * len(page.relative_to(DOCS).parents[:-1]) + str(copied.relative_to(PAGES))
+def _linked(page: Path, pages: Path) -> Iterator[str]:
+    """Yield the text of a page, its links as they are in ``pages``. Files from outside are copied there."""
+    up = "../" * len(page.relative_to(DOCS).parents[:-1])
+    # Every second part is a link.
+    for number, part in enumerate(LINK.split(page.read_text())):
+        target = (page.parent / part).resolve() if number % 2 and "://" not in part else DOCS
+        if target.is_relative_to(DOCS) or not target.is_file():
+            yield part
+            continue
+        # A page of Markdown would be one of the site.
+        name = target.relative_to(ROOT).with_suffix(".txt" if target.suffix == ".md" else target.suffix)
+        copied = pages / "files" / name
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(target, copied)
+        yield f"{up}files/{name}"
 
 
 class _Links(HTMLParser):
@@ -95,8 +98,9 @@ def broken(site: Path) -> Iterator[str]:
 def main() -> None:
     """Write the pages and the site. End with exit code 1 at a broken link."""
     write()
-    collect()
-    shutil.rmtree(SITE, ignore_errors=True)
+    for folder in (PAGES, SITE):
+        shutil.rmtree(folder, ignore_errors=True)
+    collect(PAGES)
     zensical = Path(sys.executable).with_name("zensical")
     built = subprocess.run([zensical, "build", "--strict", "--clean"], cwd=ROOT, capture_output=True, text=True)
     wrong = [] if built.returncode else list(broken(SITE))

@@ -15,7 +15,7 @@ class DelayError(TypeError, ValueError):
 
 
 class Retry(Exception):
-    """Raised by a task: this attempt did not work out, make another in ``delay`` seconds.
+    """Raised by a task: this attempt did not work out. Another is made in ``delay`` seconds.
 
     It uses one of the job's retries. None leaves the delay to the backoff. Raises DelayError if
     ``delay`` is no time of 0 s to 30 days, as seconds in a number or as a timedelta.

@@ -16,8 +16,10 @@ from prometheus_client.registry import Collector
 MEDIA_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 OUTCOMES = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
 ERRORS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.HeadwayError)]
-# Each reason is there from the start. Of a series that comes later Prometheus cannot see the first increase.
-REASONS = dict.fromkeys((*REFUSALS, *(kind.reason for kind in ERRORS if kind.status != 500), errors.JournalError.reason))
+ANSWERED = [kind.reason for kind in ERRORS if kind.status != 500 or kind is errors.JournalError]
+# Each reason is there from the start. Of a series that comes later Prometheus cannot see the first
+# increase.
+REASONS = dict.fromkeys((*REFUSALS, *ANSWERED))
 
 
 def exposition(service: Service) -> bytes:

@@ -1,0 +1,102 @@
+"""docs/troubleshooting.md has each refusal and each warning and error of the log, and no other."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs/troubleshooting.md").read_text()
+PROTOCOL = (ROOT / "docs/protocol.md").read_text()
+LEVELS = {"warning", "error", "exception", "critical"}
+# The text of a line that comes from a call, and the place of that text.
+CALLED = {"beyond_loopback": "protocol/check.py"}
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The rows of the table below ``heading``."""
+    section = PAGE.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    lines = re.findall(r"^\| (.+) \|$", section, re.MULTILINE)[1:]
+    return [[cell.strip() for cell in re.split(r" \| ", line)] for line in lines]
+
+
+def test_each_refusal_has_a_remedy() -> None:
+    documented = re.findall(r"^\| (\d{3}) \| `([\w-]+)` \|", PROTOCOL, re.MULTILINE)
+    assert len(documented) > 25
+    told = rows("Refusals")
+    assert [(code, reason.strip("`")) for code, reason, _ in told] == documented
+    assert [reason for _, reason, remedy in told if len(remedy) < 10] == []
+
+
+def test_each_warning_and_error_of_the_log_has_a_remedy() -> None:
+    told = rows("Lines of the log")
+    assert {line.strip("`"): level for line, level, _ in told} == dict(lines())
+    assert [line for line, _, remedy in told if len(remedy) < 10] == []
+
+
+def lines() -> Iterator[tuple[str, str]]:
+    """Each line of the log at warning or above, with its level. Values are …, and of a text the first line counts."""
+    for folder in ("core", "protocol", "headway", "sim"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            tree = ast.parse(path.read_text())
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Call):
+                    yield from logged(node, tree)
+
+
+def logged(call: ast.Call, tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """The line and the level of a call that logs."""
+    called = ast.unparse(call.func)
+    if re.fullmatch(r"log\.(\w+)", called) and called[4:] in LEVELS:
+        level = {"exception": "error"}.get(called[4:], called[4:])
+        for text in texts(call.args[0], tree):
+            if text == "…":
+                # A record that is made of others: what was passed on has its own line.
+                continue
+            yield text, level
+    # Records that are made by hand.
+    elif called == "log.makeRecord" and ast.unparse(call.args[1]) == "logging.WARNING":
+        (message,) = (keyword.value for keyword in call.keywords if keyword.arg == "msg")
+        yield from ((found, "warning") for found in texts(message, tree))
+    elif called == "_record" and ast.unparse(call.args[0]) in ("logging.WARNING", "logging.ERROR"):
+        level = ast.unparse(call.args[0]).rpartition(".")[2].lower()
+        yield from ((found, level) for found in texts(call.args[1], tree) if found != "…")
+    elif called == "_tell" and len(call.args) == 2:
+        yield from ((found, "error") for found in texts(call.args[0], tree))
+
+
+def texts(node: ast.expr, tree: ast.Module) -> Iterator[str]:
+    """The texts that an expression may be."""
+    if isinstance(node, ast.Constant):
+        yield plain(str(node.value))
+    elif isinstance(node, ast.JoinedStr):
+        yield plain("".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values))
+    elif isinstance(node, ast.BoolOp):
+        for value in node.values:
+            yield from texts(value, tree)
+    elif isinstance(node, ast.Name):
+        values = [
+            assigned.value
+            for assigned in ast.walk(tree)
+            if isinstance(assigned, ast.Assign) and ast.unparse(assigned.targets[0]) == node.id
+        ]
+        yield from (found for value in values for found in texts(value, tree))
+    elif isinstance(node, ast.Attribute) and ast.unparse(node) == "check.NO_TASKS":
+        yield from texts(ast.Name("NO_TASKS"), ast.parse((ROOT / "protocol/check.py").read_text()))
+    elif isinstance(node, ast.Call):
+        name = ast.unparse(node.func).rpartition(".")[2]
+        other = ast.parse((ROOT / CALLED[name]).read_text())
+        (function,) = (item for item in other.body if isinstance(item, ast.FunctionDef) and item.name == name)
+        returned = function.body[-1]
+        assert isinstance(returned, ast.Return)
+        assert returned.value
+        yield from texts(returned.value, other)
+    elif not isinstance(node, ast.Attribute):
+        raise AssertionError(f"the text of {ast.unparse(node)} is not known")
+
+
+def plain(text: str) -> str:
+    """The first line of a text, its values as ``…``."""
+    return re.sub(r"%[.\d]*[a-z]", "…", text.partition("\n")[0])
