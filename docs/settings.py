@@ -17,11 +17,12 @@ HEAD = """\
 
 <!-- Written by `make docs` from core/config.py and config.yaml. -->
 
-`headway serve` reads `config.yaml` in the current folder, or the file that `--config` or
-`HEADWAY_CONFIG` names. [Ours](../config.yaml) has each setting with its default. A variable
-overrides the file. Its value is read as YAML:
+`headway serve` reads `headway.yaml` in the current folder, else `config.yaml`, or the file that
+`--config` or `HEADWAY_CONFIG` names. [Ours](../config.yaml) has each setting with its default. A
+variable overrides the file, and an option of the command line overrides both. The value of a
+variable is read as YAML:
 
-    HEADWAY_SERVER__PORT=9001 HEADWAY_TASKS='[my.tasks]' headway serve
+    HEADWAY_SERVER__PORT=9001 HEADWAY_TASKS='[my.tasks]' headway serve --workers 64
 
 Sizes are in bytes, times in seconds. An unknown setting, and a value that is not allowed, ends the
 start with one line that names the key, the value and the values allowed.
