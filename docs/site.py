@@ -28,9 +28,11 @@ LINK = re.compile(r"(?<=\]\()([^)\s#]+)(?=[)#])")
 
 
 def write() -> None:
-    """Write the generated pages."""
+    """Write the generated pages that are not as they should be."""
     for generated in GENERATED:
-        generated.PAGE.write_text(generated.page())
+        text = generated.page()
+        if not generated.PAGE.exists() or generated.PAGE.read_text() != text:
+            generated.PAGE.write_text(text)
 
 
 def collect(pages: Path) -> None:
