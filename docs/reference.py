@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 import headway
-from headway import client, testing
+from headway import client, otel, testing
 
 PAGE = Path(__file__).with_name("reference.md")
 HEAD = """\
@@ -28,6 +28,7 @@ CLIENTS = ["Client", "AsyncClient"]
 PARTS: list[tuple[ModuleType, str, list[str]]] = [
     (headway, "Tasks: `headway`", [name for name in headway.__all__ if name not in CLIENTS]),
     (client, "Client: `headway.client`", [*CLIENTS, *(name for name in client.__all__ if name not in CLIENTS)]),
+    (otel, "Traces: `headway.otel`", ["child_span", "span"]),
     (testing, "Tests: `headway.testing`", testing.__all__),
 ]
 # Public for other modules of ours, and no concern of a user.
