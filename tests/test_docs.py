@@ -258,6 +258,7 @@ def shop(start: Start, tmp_path: Path) -> str:
     return f"127.0.0.1:{start(tasks=['shop'], drain_linger=0).port}"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "language"), SCRIPTS)
 def test_the_scripts_of_a_page_run(name: str, language: str, shop: str, tmp_path: Path) -> None:
     program = PROGRAMS[language]

@@ -15,6 +15,8 @@ from tests.conftest import Start
 from tests.end_to_end.process import Server, wait_until
 from tests.protocol.wire import Wire, post, request, submission
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parent.parent
 EXAMPLE = (ROOT / "examples/nginx.conf").read_text()
 DEPLOY = (ROOT / "docs/deploy.md").read_text()

@@ -19,6 +19,8 @@ import pytest
 from tests.end_to_end.process import Server, launch
 from tests.test_docs import blocks, printed, transcript
 
+pytestmark = pytest.mark.long
+
 PAGE = (Path(__file__).parent.parent / "docs/tutorial.md").read_text()
 FLASK, FASTAPI = PAGE.split("## The same with FastAPI\n")
 # Frameworks have warnings of their own.

@@ -9,6 +9,8 @@ import pytest
 from bench import crowd
 from bench.crowd import Step
 
+pytestmark = pytest.mark.long
+
 GOOD = Step(
     clients=1000,
     requests_per_s=3000.0,

@@ -17,6 +17,8 @@ from bench.polling.scenario import Costs
 from bench.polling.starts import DEPLOY, FIRST, Start
 from bench.polling.summary import Findings
 
+pytestmark = pytest.mark.long
+
 GOOD = Measured(
     policy="when-told",
     jobs=100,

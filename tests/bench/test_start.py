@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
 from bench import start
+
+pytestmark = pytest.mark.long
 
 TWICE = (
     "import time: self [us] | cumulative | imported package\n"

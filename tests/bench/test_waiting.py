@@ -5,6 +5,8 @@ import pytest
 from bench import waiting
 from bench.measure import BenchError
 
+pytestmark = pytest.mark.long
+
 
 def test_what_it_costs_to_wait_is_measured() -> None:
     # A server that others keep from its turns reads more at once: the best of three.

@@ -20,6 +20,8 @@ from tests.end_to_end.crash_count import look
 from tests.end_to_end.process import environment, wait_until
 from tests.protocol.wire import PATIENCE_S, Answer, Wire
 
+pytestmark = pytest.mark.long
+
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
 # ``make crash WRITER=1`` runs the second only, and without it the first only.
 WRITER = os.environ.get("WRITER", "")

@@ -18,9 +18,10 @@ from tests.protocol.wire import request
 TASKS = ["tests.end_to_end.tasks_for_tests", "tests.end_to_end.tasks_that_fork"]
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-pytestmark = pytest.mark.skipif(
-    sys.version_info >= (3, 12), reason="a fork beside threads warns, which is an error here"
-)
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(sys.version_info >= (3, 12), reason="a fork beside threads warns, which is an error here"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from tests.end_to_end.crash import CLIENTS, Acknowledged, Client, each, free_por
 from tests.end_to_end.process import environment
 from tests.protocol.wire import PATIENCE_S, Wire, post, request, submission
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a sync is seen in /proc")
+pytestmark = [pytest.mark.long, pytest.mark.skipif(sys.platform != "linux", reason="a sync is seen in /proc")]
 PROGRAM = Path(__file__).parent / "forgetful_server.py"
 ROUNDS = int(os.environ.get("ROUNDS", "2"))
 # So large that the log is copied into the file now and then.

@@ -12,8 +12,12 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 from tests.end_to_end.process import TASKS, Server, children, wait_until
 from tests.protocol.wire import Answer, Wire, post, request, submission
+
+pytestmark = pytest.mark.long
 
 KILLS = int(os.environ.get("ROUNDS", "3"))
 CLIENTS = 6

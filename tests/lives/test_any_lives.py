@@ -26,6 +26,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from tests.lives.server import Gates, Lives, clock_that_is_set, linux
 from tests.protocol.wire import post, request, submission
 
+pytestmark = pytest.mark.long
+
 DAY_S = 86_400.0
 # Numbers that a start leaves out after a kill: more than may be under way here. As many
 # as there are rows at least: the jobs after it have the homes of those before.

@@ -12,6 +12,8 @@ import pytest
 from tests.lives.server import Lives, clock_that_is_set, run
 from tests.protocol.wire import post, request, submission
 
+pytestmark = pytest.mark.long
+
 HOUR_S, DAY_S = 3600.0, 86_400.0
 MORE = [pytest.param(shift, marks=pytest.mark.long) for shift in (-HOUR_S, -1.0, 1.0, HOUR_S, 300 * DAY_S)]
 SHIFTS = pytest.mark.parametrize("shift", [-DAY_S, DAY_S, *MORE])

@@ -11,7 +11,7 @@ import pytest
 from tests.lives.server import PATIENCE_S, Client, Gates, Lives, linux, run, stopped
 from tests.protocol.wire import post, request, submission
 
-pytestmark = linux
+pytestmark = [pytest.mark.long, linux]
 HUNG_S = 1.5
 # An answer that asks nothing of the disk.
 AT_ONCE_S = 0.5

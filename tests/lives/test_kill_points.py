@@ -22,7 +22,7 @@ from headway.core.journal.writer_link import WriterLink
 from tests.lives.server import Lives, copy, linux, run
 from tests.protocol.wire import post, request, submission
 
-pytestmark = linux
+pytestmark = [pytest.mark.long, linux]
 STOPPING = "tests.core.journal.stopping_writer"
 CLIENTS = 6
 # So large that the log is copied into the file after some dozens.

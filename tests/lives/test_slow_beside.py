@@ -11,6 +11,8 @@ import pytest
 from tests.lives.server import PATIENCE_S, Client, Gates, Lives, run
 from tests.protocol.wire import request
 
+pytestmark = pytest.mark.long
+
 LARGE_BYTES = 4_000_000
 
 

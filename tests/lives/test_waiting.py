@@ -10,6 +10,8 @@ import pytest
 from tests.lives.server import Gates, Lives, run
 from tests.protocol.wire import post, request, submission
 
+pytestmark = pytest.mark.long
+
 # More pushes and holes than a line of this size has slots: it is put in order anew many times.
 PLACES, STEPS = 8, 300
 

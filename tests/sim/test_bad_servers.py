@@ -9,6 +9,8 @@ import pytest
 from tests.conftest import Start
 from tests.sim.scripted import ACCEPTED, BUSY, RUNNING, SUCCEEDED, Script, Scripted, Simulate
 
+pytestmark = pytest.mark.long
+
 NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
 PAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 NO_LOCATION = b"HTTP/1.1 202 Accepted\r\nJob-State: queued\r\nContent-Length: 0\r\n\r\n"

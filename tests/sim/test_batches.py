@@ -7,6 +7,8 @@ import pytest
 from tests.conftest import Start
 from tests.sim.scripted import Script, Scripted, Simulate
 
+pytestmark = pytest.mark.long
+
 LOCATION = b"HTTP/1.1 202 Accepted\r\nLocation: /batches/b1\r\nBatch-Pending: 3\r\nRetry-After-Ms: 20\r\n"
 ACCEPTED = LOCATION + b"Content-Length: 2\r\n\r\n{}"
 PENDING = b"HTTP/1.1 202 Accepted\r\nBatch-Pending: 1\r\nRetry-After: 1\r\nRetry-After-Ms: 20\r\n\r\n"

@@ -12,6 +12,8 @@ from tests.conftest import Start
 from tests.end_to_end.process import Server
 from tests.sim.scripted import Simulate
 
+pytestmark = pytest.mark.long
+
 SIMULATE = "from headway.sim.command import command; command(lambda _: {'clients': 7})()"
 
 
