@@ -5,10 +5,11 @@ It is on standard error, so that the output can go to a file or a pipe.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from headway.cli.output import on_terminal
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -20,7 +21,7 @@ class Bar:
     """How many of several jobs have ended, or the state and the progress of a single one."""
 
     def __init__(self, ids: Sequence[str]) -> None:
-        self.shown = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        self.shown = on_terminal(sys.stderr)
         self._ids = ids
         self._progress: Progress | None = None
         self._row: TaskID | None = None
@@ -65,5 +66,5 @@ def _progress() -> Progress:
         console=Console(stderr=True),
         transient=True,
         # A terminal shows both outputs. An output that goes to a file is not touched.
-        redirect_stdout=sys.stdout.isatty(),
+        redirect_stdout=on_terminal(sys.stdout),
     )

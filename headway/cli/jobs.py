@@ -16,7 +16,7 @@ import click
 
 from headway.cli import payload as payloads
 from headway.cli import server
-from headway.cli.output import json_line, one_line, say_json
+from headway.cli.output import json_line, on_terminal, one_line, say_json
 from headway.cli.server import EXITS, SECONDS, asks
 from headway.cli.settings import fail
 
@@ -72,7 +72,7 @@ def submit(
     if not waits and wait_timeout is None:
         say_json({"id": job.id, "url": job.url}) if as_json else click.echo(job.id)
         return
-    if sys.stderr.isatty():
+    if on_terminal(sys.stderr):
         # So that it is known after Ctrl-C.
         click.echo(f"job {job.id}", err=True)
     _write_result(job.id, url, patience, timeout=wait_timeout, output=None, as_json=as_json)
@@ -209,7 +209,7 @@ def _listed(client: Client, state: str, limit: int) -> Iterator[dict[str, Any]]:
     """Yield the jobs in a state, newest first. Pages are read as they are needed."""
     path: str | None = f"/jobs?state={state}&limit={min(limit, PAGE)}"
     while path is not None:
-        page = server.document(client, path, "GET /jobs")
+        page = server.document(client, path, member="jobs")
         yield from page["jobs"]
         following = page["next"]
         path = following and f"/jobs?{following.partition('?')[2]}"
@@ -221,10 +221,13 @@ def _for_each(ids: Sequence[str], act: Callable[[Client, str], int], url: str | 
     with server.errors(), server.client(url, patience) as client:
         from headway.client import JobExpired, NotIssued, Refused
 
+        with server.usage():
+            # Before anything is done.
+            for job_id in ids:
+                client.job(job_id)
         for job_id in ids:
             try:
-                with server.usage():
-                    codes.add(act(client, job_id))
+                codes.add(act(client, job_id))
             except (JobExpired, NotIssued, Refused) as error:
                 about = f"job {job_id}: " if isinstance(error, Refused) else ""
                 click.echo(f"headway: {about}{server.text_of(error)}", err=True)
@@ -280,13 +283,11 @@ def _write_result(
         except OSError as error:
             fail(f"{output}: cannot be written: {error.strerror}", server.EXIT_USAGE)
         return
-    out = sys.stdout.buffer
-    if sys.stdout.isatty():
+    if on_terminal(sys.stdout):
         if not as_json and not media_type.startswith(("text/", "application/json")):
             fail(f"the result is {media_type}: name a file with -o", server.EXIT_USAGE)
         data = data if data.endswith(b"\n") else data + b"\n"
-    out.write(data)
-    out.flush()
+    click.echo(data, nl=False)
 
 
 def _result_members(data: bytes, media_type: str) -> dict[str, Any]:

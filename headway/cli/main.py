@@ -6,9 +6,11 @@ gone (``| head``) with 141, as a shell tells both. Neither writes anything.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import click
@@ -61,20 +63,33 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Read the rest of the command line, and run the command."""
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # A text may have characters that a terminal of old does not have.
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             try:
                 return super().invoke(ctx)
             finally:
-                # Now, so that a reader who has gone is noticed here.
-                sys.stdout.flush()
+                # Now, so that a fault of the output is noticed here. It may be closed (``>&-``).
+                if sys.stdout is not None:
+                    sys.stdout.flush()
         except click.UsageError as error:
             _fail_in_usage(error)
         except (KeyboardInterrupt, click.Abort):
             sys.exit(EXIT_INTERRUPTED)
         except BrokenPipeError:
-            # Python would flush the same bytes once more at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _give_up_output()
             sys.exit(EXIT_PIPE_CLOSED)
+        except OSError as error:
+            _give_up_output()
+            fail(error, EXIT_USAGE)
+
+
+def _give_up_output() -> None:
+    """Keep Python from writing the rest of the output at its end."""
+    if sys.stdout is not None:
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail_in_usage(error: click.UsageError) -> NoReturn:

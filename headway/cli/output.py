@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
+from typing import TextIO
 
 import click
 
@@ -21,6 +23,11 @@ def say_json(members: object) -> None:
 def one_line(text: str) -> str:
     """Return text of a server without line breaks and control characters, which a terminal would obey."""
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+
+
+def on_terminal(stream: TextIO | None) -> bool:
+    """Whether a stream is a terminal that can be drawn on. A stream that is closed is None."""
+    return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def say_table(rows: Sequence[Sequence[str]]) -> None:

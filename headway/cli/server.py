@@ -143,13 +143,13 @@ def text_of(error: HeadwayError) -> str:
     return one_line(f"{error}. {hint}" if hint else str(error))
 
 
-def document(client: Client, path: str, about: str) -> dict[str, Any]:
-    """GET a document. Raises HeadwayError if the answer has none. ``about`` names it in the error."""
+def document(client: Client, path: str, *, member: str) -> dict[str, Any]:
+    """GET a document that has a ``member``. Raises HeadwayError if the answer is none."""
     from headway.client import answers
     from headway.client.exchange import Send
 
     response = client.run(client.roads.exchange(Send("GET", path)))
     members = answers.document(response)
-    if response.code != 200 or not members:
-        raise answers.error(response, about)
+    if response.code != 200 or member not in members:
+        raise answers.error(response, f"GET {path.partition('?')[0]}")
     return members

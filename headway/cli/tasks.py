@@ -25,7 +25,7 @@ def tasks(name: str | None, as_json: bool, url: str | None, patience: float | No
     """
     path = "/tasks" if name is None else f"/tasks/{quote(name, safe='')}"
     with server.errors(), server.client(url, patience) as client:
-        found = server.document(client, path, f"GET {path}")
+        found = server.document(client, path, member="tasks" if name is None else "name")
     if as_json:
         say_json(found)
     elif name is None:

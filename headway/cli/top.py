@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from headway.cli import server
-from headway.cli.output import one_line, say_json
+from headway.cli.output import on_terminal, one_line, say_json
 
 if TYPE_CHECKING:
     from headway.cli.frame import Sample
@@ -36,7 +35,7 @@ def top(once: bool, interval: float, *, as_json: bool, url: str | None, patience
 
     A terminal shows the last frame until Ctrl-C. Elsewhere the frames follow each other.
     """
-    live = not once and not as_json and sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    live = not once and not as_json and on_terminal(sys.stdout)
     with server.errors(), server.client(url, patience) as client:
         now = _take(client)
         with _terminal(client.url) if live else _pages(client.url, as_json) as show:
@@ -68,8 +67,8 @@ def _take(client: Client) -> Sample:
     """Ask for all counts."""
     from headway.cli.frame import Sample
 
-    stats = server.document(client, "/stats", "GET /stats")
-    tasks = server.document(client, "/tasks", "GET /tasks")["tasks"]
+    stats = server.document(client, "/stats", member="jobs")
+    tasks = server.document(client, "/tasks", member="tasks")["tasks"]
     return Sample(time.monotonic(), stats, tasks)
 
 
@@ -100,7 +99,6 @@ def _pages(url: str, as_json: bool) -> Iterator[Show]:
             console = Console(highlight=False)
             with console.capture() as text:
                 console.print(frame(url, now, before, note))
-            click.echo(text.get(), nl=False)
-        sys.stdout.flush()
+            click.echo(text.get())
 
     yield show

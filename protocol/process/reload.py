@@ -37,7 +37,7 @@ class Watch:
     def start(self, deploy: Callable[[], object]) -> None:
         """Call ``deploy``, in a thread, after each change from when this was made."""
         folders = self.folders()
-        thread = threading.Thread(target=self._watch, args=(folders, deploy), name="reload", daemon=True)
+        thread = threading.Thread(target=self._run, args=(folders, deploy), name="reload", daemon=True)
         thread.start()
 
     def folders(self) -> list[str]:
@@ -48,6 +48,12 @@ class Watch:
     def counts(self, path: str) -> bool:
         """Whether the program has to be read again if this file changes."""
         return path.endswith(".py") or path in self._settings
+
+    def _run(self, folders: list[str], deploy: Callable[[], object]) -> None:
+        try:
+            self._watch(folders, deploy)
+        except (OSError, RuntimeError) as error:
+            log.error("cannot watch %s: %s: changes are not noticed", ", ".join(folders), error)
 
     def _watch(self, folders: list[str], deploy: Callable[[], object]) -> None:
         from watchfiles import watch
@@ -67,7 +73,9 @@ class Watch:
             # The first look tells nothing of the time before it.
             if changed or (number == 0 and (changed := set(self._newer(folders)))):
                 log.info("changed: %s", ", ".join(sorted(changed)))
-                deploy()
+                # The loop may have ended.
+                with contextlib.suppress(RuntimeError):
+                    deploy()
 
     def _newer(self, folders: list[str]) -> Iterator[str]:
         """Yield the files that have changed since this was made."""

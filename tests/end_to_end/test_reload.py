@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from headway.protocol.process.reload import Watch
 
 from headway.cli.main import main
-from tests.end_to_end.process import Server
+from tests.end_to_end.process import Server, wait_until
 from tests.protocol.wire import PATIENCE_S
 
 # Python takes a file of the same second and the same size for unchanged.
@@ -109,6 +109,17 @@ def test_the_watched_folders_are_those_of_the_user(tmp_path: Path, monkeypatch: 
     assert watch.counts(str(tmp_path / "settings" / "headway.yaml"))
     assert watch.counts(str(tmp_path / "other.py"))
     assert not watch.counts(str(tmp_path / "notes.txt"))
+
+
+def test_a_folder_that_cannot_be_watched_is_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("no space left for watches")
+
+    monkeypatch.setattr("watchfiles.watch", refuse)
+    Watch([tmp_path / "headway.yaml"]).start(lambda: None)
+    wait_until(lambda: caplog.text, lambda text: "no space left for watches: changes are not noticed" in text)
 
 
 def test_without_the_extra_a_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import json
 import re
 import socket
 import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -276,6 +277,32 @@ def test_the_queue_is_full(one_worker: Server, gate: Gate) -> None:
     assert ran.code == 6
     assert ran.err.endswith("Try again later, or with a longer --patience\n")
     gate.open()
+
+
+class Foreign(BaseHTTPRequestHandler):
+    """Answers every GET with JSON that is no document of Headway's."""
+
+    def do_GET(self) -> None:
+        content = b'{"status": "ok"}'
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        """Write nothing."""
+
+
+def test_a_server_that_is_no_headway_is_told() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Foreign) as foreign:
+        threading.Thread(target=foreign.serve_forever, daemon=True).start()
+        for arguments in (("status", "1"), ("wait", "1"), ("list",), ("tasks",), ("tasks", "give"), ("top", "--once")):
+            ran = run(foreign.server_address[1], *arguments)
+            assert (ran.code, ran.out) == (6, "")
+            (line,) = ran.err.splitlines()
+            assert "is this a Headway?" in line
+        foreign.shutdown()
 
 
 def test_an_expired_job_is_told(start: Start) -> None:

@@ -189,3 +189,33 @@ def test_the_program_needs_no_terminal_type(server: Server, spawn: Spawn) -> Non
         assert ran.wait(PATIENCE_S) == 0
         screen.wait_for(rb"workers")
         assert b"\x1b" not in screen.seen
+
+
+@pytest.mark.parametrize("arguments", [("list",), ("tasks", "--json"), ("top", "--once", "--interval", 0.1)])
+def test_an_output_that_takes_nothing_is_told_in_a_line(
+    server: Server, spawn: Spawn, arguments: tuple[object, ...]
+) -> None:
+    with open("/dev/full", "wb") as full:
+        ran = spawn(server.port, *arguments, stdout=full)
+    assert ran.communicate(timeout=PATIENCE_S)[1] == b"headway: [Errno 28] No space left on device\n"
+    assert ran.returncode == 2
+
+
+def close_outputs() -> None:
+    """Close both outputs, as ``>&- 2>&-`` does."""
+    os.close(1)
+    os.close(2)
+
+
+def test_the_outputs_may_be_closed(server: Server, spawn: Spawn) -> None:
+    path = server.run("give", 1)
+    for command in (("list",), ("wait", path), ("result", path), ("status", path)):
+        closed = spawn(server.port, *command, preexec_fn=close_outputs)
+        assert closed.wait(PATIENCE_S) == 0, command
+
+
+def test_an_output_without_some_characters_has_others(server: Server, spawn: Spawn) -> None:
+    path = server.run("fail", {"message": "\u20ac"})
+    ran = spawn(server.port, "wait", path, variables={"PYTHONIOENCODING": "latin-1"})
+    assert b"RuntimeError: \\u20ac" in ran.communicate(timeout=PATIENCE_S)[0]
+    assert ran.returncode == 1
