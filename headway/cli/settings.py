@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 # The files that are looked for in the current folder, the first one first.
 FILES = (Path("headway.yaml"), Path("config.yaml"))
 # The variables that may say where the server listens.
-OF_ADDRESS = ("HEADWAY_CONFIG", "HEADWAY_SERVER", "HEADWAY_SERVER__HOST", "HEADWAY_SERVER__PORT", "HEADWAY_HTTP__BASE_PATH")
+OF_ADDRESS = (
+    "HEADWAY_CONFIG",
+    *("HEADWAY_SERVER", "HEADWAY_SERVER__HOST", "HEADWAY_SERVER__PORT"),
+    *("HEADWAY_HTTP", "HEADWAY_HTTP__BASE_PATH"),
+)
 EXIT_CONFIG = 2
 
 

@@ -367,3 +367,14 @@ def test_the_settings_name_the_server(
     assert headway("status", job_id).code == 0
     monkeypatch.setenv("HEADWAY_SERVER__PORT", str(server.port))
     assert run(None, "status", job_id).code == 0
+
+
+def test_a_server_below_a_path_is_asked_there(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = start(http__base_path="/headway", drain_linger=0).port
+    monkeypatch.chdir(tmp_path)
+    Path("headway.yaml").write_text(f"server: {{port: {port}}}\nhttp: {{base_path: /headway}}\n")
+    job_id = run(None, "submit", "give", 1).lines[0]
+    assert run(None, "result", job_id).out == "1"
+    assert run(None, "list", "-q").lines == [job_id]
+    assert run(None, "tasks", "give").code == 0
+    assert run(None, "top", "--once", "--interval", 0.1).code == 0
