@@ -153,12 +153,12 @@ def cancel(ids: Sequence[str], forget: bool, as_json: bool, url: str | None, pat
 
     def drop(client: Client, job_id: str) -> int:
         state = client.job(job_id).status().state
+        hint = "--forget deletes its result"
+        if state not in ("cancelled", "expired") and (forget or state not in ("succeeded", "failed")):
+            state, hint = client.job(job_id).cancel().state, "It ended meanwhile, and its result is deleted"
         if state in ("succeeded", "failed") and not forget:
-            fault = f"job {job_id} has {state} already. --forget deletes its result"
-            click.echo(f"headway: {fault}", err=True)
+            click.echo(f"headway: job {job_id} has {state} already. {hint}", err=True)
             return server.EXIT_REFUSED
-        if state not in ("cancelled", "expired"):
-            state = client.job(job_id).cancel().state
         say_json({"id": job_id, "state": state}) if as_json else click.echo(f"{job_id} {state}")
         return EXITS["expired"] if state == "expired" else 0
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import isfinite
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
@@ -20,6 +21,18 @@ if TYPE_CHECKING:
     from headway.client import AsyncClient, Client, HeadwayError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class FiniteRange(click.FloatRange):
+    """A time that is a finite number."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number. Raises BadParameter."""
+        number: float = super().convert(value, param, ctx)
+        if not isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
+
 
 EXIT_USAGE = 2
 EXIT_UNKNOWN = 4
@@ -39,7 +52,7 @@ URL = click.option(
     "--url", metavar="URL", help="The server.  [default: HEADWAY_URL, else where `server:` of the settings listens]"
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
-SECONDS = click.FloatRange(min=0)
+SECONDS = FiniteRange(min=0)
 PATIENCE = click.option(
     "--patience",
     type=SECONDS,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option("--once", is_flag=True, help="Write one frame, with the rates of one interval.")
 @click.option(
     "--interval",
-    type=click.FloatRange(min=0.1),
+    type=server.FiniteRange(min=0.1, max=3600),
     default=1.0,
     metavar="SECONDS",
     help="The time between two frames.  [default: 1]",

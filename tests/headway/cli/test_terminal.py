@@ -157,12 +157,13 @@ def test_ctrl_c_ends_quietly(server: Server, spawn: Spawn, gate: Gate, command: 
 
 
 @pytest.mark.parametrize(
-    "arguments", [("list",), ("list", "--json"), ("tasks",), ("top", "--once", "--interval", 0.1), ("result",)]
+    "arguments",
+    [("list",), ("list", "--json"), ("tasks",), ("top", "--once", "--interval", 0.1), ("result",), ("wait",)],
 )
 def test_a_reader_may_go(server: Server, spawn: Spawn, arguments: tuple[object, ...]) -> None:
     path = server.run("octets", 200_000)
-    if arguments == ("result",):
-        arguments = ("result", path)
+    if arguments in (("result",), ("wait",)):
+        arguments = (*arguments, path)
     reading, writing = os.pipe()
     os.close(reading)
     ran = spawn(server.port, *arguments, stdout=writing)
