@@ -106,7 +106,7 @@ def install(lock: int) -> None:
     wanted = digest()
     STAMP.unlink(missing_ok=True)
     pip(lock, ["install", "pip>=25.1"])  # the first with --group
-    pip(lock, ["install", "--prefer-binary", "--editable", ".[examples,simulate]", "--group", "dev"])
+    pip(lock, ["install", "--prefer-binary", "--editable", ".[examples,reload]", "--group", "dev"])
     STAMP.write_text(f"{ROOT}\n{wanted}\n")
 
 

@@ -19,6 +19,7 @@ import gc
 import logging
 import os
 import resource
+import signal
 import sys
 import time
 from typing import NoReturn
@@ -41,6 +42,7 @@ from headway.protocol.process.acceptor import Acceptor
 from headway.protocol.process.deploy import Left, Program, Taken
 from headway.protocol.process.listener import Listener, close_all_at, open_listener, warn_of_port
 from headway.protocol.process.loop import run_to_its_end
+from headway.protocol.process.reload import Watch
 from headway.protocol.process.signals import Told
 from headway.protocol.process.systemd import Notifier
 
@@ -63,8 +65,10 @@ LAST_BYTES_S = 0.05
 SWITCH_S = 0.0005
 
 
-def run(config: Config, remark: str | None = None) -> NoReturn:
+def run(config: Config, remark: str | None = None, watch: Watch | None = None) -> NoReturn:
     """Serve until a signal, then end the process. Log ``remark`` about the settings first.
+
+    With ``watch`` deploy after each change of the program.
 
     Raises ConfigError if ``config`` is unusable.
     """
@@ -94,7 +98,7 @@ def run(config: Config, remark: str | None = None) -> NoReturn:
         listener = before.listener
         warn_of_port(listener, config)
     _raise_file_limit(config.limits.connections)
-    ended = run_to_its_end(Server(config, listener, program, told, notifier).serve(before))
+    ended = run_to_its_end(Server(config, listener, program, told, notifier, watch=watch).serve(before))
     if isinstance(ended, int):
         # The loop has ended, and with it its handlers of a second signal.
         told.listen_early()
@@ -120,12 +124,22 @@ def _execute(program: Program, left: Left, environment: dict[str, str]) -> NoRet
 class Server:
     """One program at its work, from its start to its end or to the next deploy."""
 
-    def __init__(self, config: Config, listener: Listener, program: Program, told: Told, notifier: Notifier) -> None:
+    def __init__(
+        self,
+        config: Config,
+        listener: Listener,
+        program: Program,
+        told: Told,
+        notifier: Notifier,
+        *,
+        watch: Watch | None = None,
+    ) -> None:
         self._config = config
         self._listener = listener
         self._program = program
         self._told = told
         self._notifier = notifier
+        self._watch = watch
 
     async def serve(self, before: Taken | None) -> int | Left:
         """Serve until a signal to end or to deploy. Return the exit code, or the handover."""
@@ -156,6 +170,9 @@ class Server:
         gc.enable()
         sys.setswitchinterval(SWITCH_S)
         self._announce(before)
+        if self._watch is not None:
+            loop = asyncio.get_running_loop()
+            self._watch.start(lambda: loop.call_soon_threadsafe(self._told.signal, signal.SIGHUP))
         while not self._told.to_end:
             await self._told.wait()
             if self._told.take_deploy() and await self._may_deploy():

@@ -7,7 +7,6 @@ once with 130.
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -18,8 +17,6 @@ import click
 
 EXIT_ERRORS = 1
 EXIT_SETTINGS = 2
-
-MISSING = "rich is not installed: pip install 'headway[simulate]'"
 
 HELP = """Put a crowd of clients on a server. Each creates jobs, polls them until all have finished, and starts over.
 
@@ -64,9 +61,6 @@ def command(defaults: Callable[[Path | None], Mapping[str, object]]) -> click.Co
 
 def run(given: Mapping[str, object], json: Path | None, trace: Path | None = None) -> int:
     """Run with the settings ``given``, write results to ``json`` and answers to ``trace``, and return the exit code."""
-    if importlib.util.find_spec("rich") is None:
-        click.echo(f"headway simulate: {MISSING}", err=True)
-        return EXIT_SETTINGS
     import uvloop
     from headway.sim import files, report, view
     from headway.sim.crowd import Crowd, Ending

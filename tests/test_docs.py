@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import click
 import msgspec
 import pytest
 import yaml
@@ -17,6 +18,9 @@ from headway.protocol.api.operation import Route
 from headway.protocol.api.routes import ROUTES
 from headway.protocol.http.problems import REFUSALS
 
+from headway.cli import server
+from headway.cli.main import main as headway
+from headway.cli.server import EPILOG, EXITS
 from tests.conftest import Start
 
 ROOT = Path(__file__).parent.parent
@@ -171,6 +175,7 @@ MASKS = (
     (re.compile(r"dur=[\d.]+"), "dur=<ms>"),
     (re.compile(r"max-age=\d+"), "max-age=<s>"),
     (re.compile(r"\b[0-9a-f]{36}\b"), "<id>"),
+    (re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z"), "<time>"),
 )
 # Between what two commands print, with the exit code of the first: the record separator is in no answer.
 END = "\x1e"
@@ -206,12 +211,14 @@ def masked(text: str) -> str:
 
 def tasks_served(page: str) -> list[str]:
     """The tasks of the server that ``page`` starts by ``headway serve --tasks …``."""
-    (named,) = re.findall(r"headway serve --tasks ([\w.,]+)", page)
+    (named,) = set(re.findall(r"headway serve --tasks ([\w.,]+)", page))
     return list(load(None, {}, {"--tasks": [named]}).tasks)
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="the commands use curl, which is not installed")
-@pytest.mark.parametrize(("name", "examples"), [("README.md", []), ("docs/tasks.md", ["examples.tasks"])])
+@pytest.mark.parametrize(
+    ("name", "examples"), [("README.md", []), ("docs/tasks.md", ["examples.tasks"]), ("docs/cli.md", [])]
+)
 def test_the_commands_of_a_page_print_what_it_shows(
     name: str, examples: list[str], start: Start, tmp_path: Path
 ) -> None:
@@ -280,6 +287,27 @@ def test_the_commands_of_the_recipes_print_what_they_show(shop: str, tmp_path: P
     said = printed([command.replace("localhost:8080", shop) for command, _ in steps], tmp_path)
     assert said == [shown for _, shown in steps]
     assert said[-1] == '{"rows":3}'
+
+
+@pytest.mark.parametrize("name", headway.commands)
+def test_every_command_is_documented_with_its_options(name: str) -> None:
+    """Those of ``serve``, ``simulate`` and ``journal`` have pages of their own, or their ``--help``."""
+    page = (ROOT / "docs/cli.md").read_text()
+    assert f"| `headway {name}" in page
+    command = headway.commands[name]
+    options = [
+        option for parameter in command.params if isinstance(parameter, click.Option) for option in parameter.opts
+    ]
+    if command.epilog == EPILOG:
+        assert [option for option in options if f"`{option}" not in page] == []
+
+
+def test_every_exit_code_is_documented_and_in_the_help() -> None:
+    page = (ROOT / "docs/cli.md").read_text()
+    documented = {int(code) for code in re.findall(r"^\| (\d+) \| ", page, re.MULTILINE)}
+    assert {*EXITS.values(), *(getattr(server, name) for name in dir(server) if name.startswith("EXIT_"))} < documented
+    # But that of a closed pipe.
+    assert {int(code) for code in re.findall(r"\b\d+\b", EPILOG)} == documented - {141} | {0}
 
 
 def test_every_error_of_the_client_is_documented() -> None:

@@ -110,6 +110,18 @@ def test_the_client_imports_nothing_else_of_ours() -> None:
     assert {file: names for file, names in wrong.items() if names} == {}
 
 
+# Commands of the server and its surroundings. All others ask a server, as a client does.
+SERVERS = {"main", "init", "serve", "simulate", "journal", "settings"}
+
+
+def test_commands_that_ask_a_server_import_the_client_alone() -> None:
+    allowed = ("headway.cli.", "headway.client")
+    files = {path.name: ours(path) for path in (ROOT / "headway/cli").glob("*.py") if path.stem not in SERVERS}
+    wrong = {file: {name for name in found if not name.startswith(allowed)} for file, found in files.items()}
+    assert {file: names for file, names in wrong.items() if names} == {}
+    assert "jobs.py" in files
+
+
 def modules() -> dict[str, set[str]]:
     """Each module of ours with those it imports when it is imported."""
     paths = {
@@ -136,6 +148,7 @@ def test_there_are_no_cycles() -> None:
     "folder",
     [
         *ALLOWED,
+        "headway/cli",
         "headway/client",
         "docs",
         *(f"core/{package}" for package in PACKAGES),

@@ -1,6 +1,6 @@
 """The server as a process of its system.
 
 In reading order: ``listener`` is its socket, and ``acceptor`` takes clients from it. ``loop`` is
-the event loop. ``signals`` end it or deploy. ``deploy`` executes the new program. ``systemd`` gets
-its state. ``logs`` are written as ``lines``.
+the event loop. ``signals`` end it or deploy. ``deploy`` executes the new program, and ``reload``
+asks for that after each change. ``systemd`` gets its state. ``logs`` are written as ``lines``.
 """

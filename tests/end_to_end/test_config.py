@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from headway.core.config import Config, LogSection, ignored, load
 from headway.protocol.check import is_loopback
 
-from headway.__main__ import main
+from headway.cli.main import main
 from tests.conftest import Start
 from tests.end_to_end.process import AS_SHIPPED, ROOT, Server, environment, launch
 

@@ -28,8 +28,10 @@ HEAVY = {
     "headway.core.tasks.registry",
     "headway.protocol",
     "headway.sim.run",
+    "headway.client",
     "http.client",
     "httptools",
+    "httpx2",
     "inspect",
     "logging",
     "msgspec",
@@ -41,6 +43,7 @@ HEAVY = {
     "subprocess",
     "tempfile",
     "uvloop",
+    "watchfiles",
     "yaml",
 }
 # Lines of Python, and what they need of it.
@@ -61,7 +64,10 @@ NEEDED = {
     "import headway.core.journal.writer": {"apsw", "headway.core.journal", "inspect", "msgspec", "tempfile"},
 }
 # Of a server that has done nothing yet; a task tells it.
-NOT_SERVING = {"ctypes", "email", "http.client", "multiprocessing", "prometheus_client", "rich", "headway.sim.run"}
+NOT_SERVING = {
+    *("ctypes", "email", "http.client", "httpx2", "multiprocessing", "prometheus_client", "rich", "watchfiles"),
+    *("headway.client", "headway.sim.run"),
+}
 TASKS = """
 import sys
 import headway

@@ -388,11 +388,11 @@ def test_a_fresh_venv(fresh: Callable[[str], Venv], ending: str, tmp_path: Path)
             (tmp_path / kind).mkdir()
             serve(there, kind, tmp_path / kind)
         assert kind != "plain" or time.monotonic() - begun < 60
-    # rich comes with the extra.
+    # watchfiles comes with the extra.
     with pytest.raises(
-        AssertionError, match=r"headway simulate: rich is not installed: pip install 'headway\[simulate\]'"
+        AssertionError, match=r"headway: --reload: watchfiles is not installed: pip install 'headway\[reload\]'"
     ):
-        there.run("headway", "simulate")
+        there.run("headway", "serve", "--reload")
 
 
 @pytest.mark.long

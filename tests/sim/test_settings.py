@@ -5,7 +5,6 @@ import subprocess
 import sys
 
 import pytest
-from headway.sim import command
 from headway.sim.requests import Requests
 from headway.sim.settings import Settings, SettingsError, Target, read, seconds
 
@@ -116,13 +115,3 @@ def test_the_soft_file_limit_is_raised_and_a_low_hard_limit_told(soft: int, hard
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     lines = ran.stdout.splitlines()
     assert [line[: len(expected)] for line, expected in zip(lines, said, strict=True)] == said
-
-
-def test_a_missing_extra_is_named_in_a_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(sys.modules, "rich", None)
-    assert command.run({}, None) == command.EXIT_SETTINGS
-    said = capsys.readouterr()
-    line = "headway simulate: rich is not installed: pip install 'headway[simulate]'\n"
-    assert (said.out, said.err) == ("", line)

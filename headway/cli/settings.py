@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
 # The files that are looked for in the current folder, the first one first.
 FILES = (Path("headway.yaml"), Path("config.yaml"))
+# The variables that may say where the server listens.
+OF_ADDRESS = (
+    "HEADWAY_CONFIG",
+    *("HEADWAY_SERVER", "HEADWAY_SERVER__HOST", "HEADWAY_SERVER__PORT"),
+    *("HEADWAY_HTTP", "HEADWAY_HTTP__BASE_PATH"),
+)
 EXIT_CONFIG = 2
 
 
@@ -46,6 +52,29 @@ def settings(file: Path | None, options: Mapping[str, Sequence[str]] | None = No
         return load(usual_file() if file is None else file, os.environ, options)
     except ConfigError as error:
         fail(error, EXIT_CONFIG)
+
+
+def address(config: Config) -> str:
+    """Return the URL at which a server with these settings can be reached from its own machine."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.server.host, config.server.host)  # noqa: S104
+    host = f"[{host}]" if ":" in host else host
+    return f"http://{host}:{config.server.port}{config.http.base}"
+
+
+def usual_address() -> str | None:
+    """Return the URL of the server of the usual settings, None if there are none or it has any port."""
+    if usual_file() is None and not any(name in os.environ for name in OF_ADDRESS):
+        return None
+    from headway.core.config import load
+    from headway.core.errors import ConfigError
+
+    named = named_file()
+    try:
+        config = load(usual_file() if named is None else Path(named), os.environ)
+    except ConfigError:
+        # A ``config.yaml`` here may be of another program. ``headway serve`` tells its faults.
+        return None
+    return address(config) if config.server.port else None
 
 
 def fail(error: Exception | str, code: int) -> NoReturn:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import click
 
-from headway.settings import fail
+from headway.cli.settings import fail
 
 EXIT_REFUSED = 2
 # A project to begin with.
-STARTER = Path(__file__).parent / "starter"
+STARTER = Path(__file__).parents[1] / "starter"
 FILES = ("tasks.py", "headway.yaml", "test_tasks.py")
 NEXT = """curl localhost:8080/jobs --json '{"task": "greet", "payload": {"name": "Ada"}}'"""
 

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import click
 
-from headway.settings import fail, settings
+from headway.cli.settings import fail, settings
 
 EXIT_WRONG = 1
 

@@ -1,0 +1,70 @@
+"""The bar of a wait, on a terminal only.
+
+It is on standard error, so that the output can go to a file or a pipe.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from headway.cli.output import on_terminal
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from headway.client import Status
+
+
+class Bar:
+    """How many of several jobs have ended, or the state and the progress of a single one."""
+
+    def __init__(self, ids: Sequence[str]) -> None:
+        self.shown = on_terminal(sys.stderr)
+        self._ids = ids
+        self._progress: Progress | None = None
+        self._row: TaskID | None = None
+
+    def __enter__(self) -> Bar:
+        """Draw it."""
+        if self.shown:
+            self._progress = _progress()
+            several = len(self._ids) > 1
+            label = f"{len(self._ids)} jobs" if several else self._ids[0]
+            self._row = self._progress.add_task(label, total=len(self._ids) if several else None, note="")
+            self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Take it away."""
+        if self._progress is not None:
+            self._progress.stop()
+
+    def advance(self) -> None:
+        """Count a job that is waited for no longer."""
+        if self._progress is not None and self._row is not None and len(self._ids) > 1:
+            self._progress.advance(self._row)
+
+    def show(self, status: Status) -> None:
+        """Show the state and the progress of the single job."""
+        if self._progress is not None and self._row is not None:
+            total = None if status.progress is None else 100
+            self._progress.update(self._row, total=total, completed=status.progress or 0, note=status.state)
+
+
+def _progress() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        # A terminal shows both outputs. An output that goes to a file is not touched.
+        redirect_stdout=on_terminal(sys.stdout),
+    )

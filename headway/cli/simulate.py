@@ -1,0 +1,21 @@
+"""The command line: ``headway simulate``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from headway.cli.settings import address, settings
+from headway.sim.command import command
+
+
+def _simulation(file: Path | None) -> Mapping[str, object]:
+    """Return the settings of ``simulation:``, with the URL of the server that the settings describe."""
+    import msgspec
+
+    config = settings(file)
+    simulation: dict[str, object] = msgspec.to_builtins(config.simulation)
+    return simulation | {"url": config.simulation.url or address(config)}
+
+
+simulate = command(_simulation)
