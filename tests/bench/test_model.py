@@ -16,6 +16,8 @@ from bench.polling.runtimes import RunTimes
 from bench.polling.scenario import Costs, Outcome, Restart, Scenario
 from bench.polling.server import Server
 
+pytestmark = pytest.mark.long
+
 CHEAP = Costs(post=1e-6, poll=1e-6, held=1e-6, job=1e-6)
 
 

@@ -12,6 +12,8 @@ import pytest
 from tests.end_to_end.process import ROOT, Server, wait_until
 from tests.protocol.wire import post, request, submission
 
+pytestmark = pytest.mark.long
+
 TASKS = """
 import asyncio, os
 from pathlib import Path

@@ -309,6 +309,7 @@ def files_of(site: Path, distribution: str) -> set[str]:
 WHERE = "import headway.client, headway.client.errors; print(headway.client.__file__, headway.client.Client.__module__)"
 
 
+@pytest.mark.long
 def test_the_client_alone_and_beside_the_server(wheel: Path, client_wheel: Path, tmp_path: Path) -> None:
     """No file belongs to both, so each can be removed, whichever came first."""
     there = Venv(tmp_path / "venv", pip=False)
@@ -331,6 +332,7 @@ def test_the_client_alone_and_beside_the_server(wheel: Path, client_wheel: Path,
     assert there.run("python", "-c", WHERE).split()[0] == str(there.site / "_headway_client" / "__init__.py")
 
 
+@pytest.mark.long
 def test_type_checkers_see_the_client_alone(client_wheel: Path, tmp_path: Path) -> None:
     there = Venv(tmp_path / "venv", pip=False)
     unpack(client_wheel, there)

@@ -111,7 +111,7 @@ SERVE = f"exec {sys.executable} -m headway serve"
 
 
 @pytest.mark.parametrize("task", ["logs", "prints"])
-@pytest.mark.parametrize("journal", [False, True])
+@pytest.mark.parametrize("journal", [pytest.param(False, marks=pytest.mark.long), True])
 def test_a_stdout_that_nobody_reads_stops_nobody(tmp_path: Path, task: str, journal: bool) -> None:
     """Neither logs nor what a thread prints: 10 MB, and a pipe holds 64 KB."""
     settings = {"journal__path": str(tmp_path / "journal.db")} if journal else {"journal__path": None}
@@ -164,6 +164,7 @@ def test_handlers_of_atexit_run_at_an_end_and_at_a_deploy(
     assert server.process.pid in at_exit(tmp_path)
 
 
+@pytest.mark.long
 def test_a_handler_of_atexit_that_hangs_is_given_up(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

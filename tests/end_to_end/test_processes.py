@@ -48,6 +48,7 @@ def post_all(server: Server, task: str, payloads: list[object], **members: objec
         return [wire.read()["location"] for _ in payloads]
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the worker processes in /proc")
 def test_random_kills_leave_no_job_stuck(start: Start) -> None:
     server = pool(start, processes=3, workers=8, queue__size=5000)

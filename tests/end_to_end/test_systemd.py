@@ -21,6 +21,8 @@ from headway.protocol.process import systemd
 from tests.end_to_end.process import ROOT, Server
 from tests.protocol.wire import PATIENCE_S
 
+pytestmark = pytest.mark.long
+
 # What docs/deploy.md adds to a drain.
 ENDING_S = 7
 

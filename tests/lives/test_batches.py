@@ -12,6 +12,8 @@ from headway.core.tasks.registry import Options
 from tests.lives.server import Gates, Lives, run
 from tests.protocol.wire import Answer, request, submission
 
+pytestmark = pytest.mark.long
+
 EITHER = pytest.mark.parametrize("journal", [True, False], ids=["journal", "memory"])
 
 

@@ -106,7 +106,7 @@ def test_a_deadline_that_passed_while_no_server_ran_fails_the_job_without_beginn
     run(test())
 
 
-@pytest.mark.parametrize("ends", ["end", "kill"])
+@pytest.mark.parametrize("ends", [pytest.param("end", marks=pytest.mark.long), "kill"])
 def test_an_id_whose_job_is_gone_from_the_disk_is_not_given_again(tmp_path: Path, ends: str) -> None:
     async def test() -> None:
         lives, gone = Lives(tmp_path), set[str]()

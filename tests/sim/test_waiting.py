@@ -3,9 +3,13 @@
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import Start
 from tests.end_to_end.process import Server
 from tests.sim.scripted import ACCEPTED, RUNNING, SUCCEEDED, Scripted, Simulate
+
+pytestmark = pytest.mark.long
 
 APPLIED = RUNNING.replace(b"\r\n\r\n", b"\r\nPreference-Applied: wait=1\r\nRetry-After-Ms: 50\r\n\r\n")
 

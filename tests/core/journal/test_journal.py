@@ -413,6 +413,7 @@ def copied(path: Path, folder: Path) -> Path:
     return folder / path.name
 
 
+@pytest.mark.long
 def test_nothing_acknowledged_is_lost_and_no_number_given_twice_when_killed(tmp_path: Path) -> None:
     path, handed = tmp_path / "j", 0
     acknowledged = 0

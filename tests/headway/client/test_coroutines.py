@@ -28,6 +28,7 @@ def test_forty_waits_take_forty_requests(server: Server) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.long
 def test_more_waits_than_connections(server: Server) -> None:
     """Without a batch, so that the lists are looked at."""
 

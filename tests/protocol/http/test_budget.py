@@ -159,6 +159,7 @@ def test_large_results_of_one_pipeline_come_whole_and_in_order(server: Server, l
             assert wire.still_serves()
 
 
+@pytest.mark.long
 def test_a_held_answer_survives_a_slow_client(start: Start) -> None:
     """Neither the time for the answer before it nor that for a body is the time of the one that is held."""
     server = start(timeouts__body=1, timeouts__idle=1, timeouts__write=5, drain_linger=0)

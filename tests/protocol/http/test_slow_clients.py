@@ -17,6 +17,8 @@ import pytest
 from tests.end_to_end.process import Server, launch
 from tests.protocol.wire import Wire, post, request, submission
 
+pytestmark = pytest.mark.long
+
 NOTHING = submission("nothing")
 HEAD = b"GET /healthz HTTP/1.1\r\nHost: a\r\nX: "
 CHUNKED = request("POST", "/jobs", "Transfer-Encoding: chunked")
