@@ -45,6 +45,11 @@ TIMEOUT = click.option(
 @click.option("--timeout", type=SECONDS, metavar="SECONDS", help="The time that an attempt may take.")
 @click.option("--deadline", type=SECONDS, metavar="SECONDS", help="The time after which the job fails.")
 @click.option("--retries", type=click.IntRange(min=0), metavar="N", help="How many attempts may follow the first.")
+@click.option(
+    "--durability",
+    type=click.Choice(["disk", "process", "memory"]),
+    help="Refuse (5) unless the acceptance survives at least this.",
+)
 @click.option("--idempotency-key", metavar="KEY", help="Submissions with the same key make one job.")
 @click.option("--wait", "waits", is_flag=True, help="Wait for the end, and write the result.")
 @click.option("--wait-timeout", type=SECONDS, metavar="SECONDS", help="--wait, and end with 124 after so long.")

@@ -30,7 +30,7 @@ from headway.client.errors import (
     TimedOut,
     Unavailable,
 )
-from headway.client.status import BatchStatus, Status
+from headway.client.status import BatchStatus, ServerInfo, Status
 from headway.client.submissions import Submission
 from headway.client.threads import Batch, Client, Job
 
@@ -50,6 +50,7 @@ __all__ = [
     "NotIssued",
     "QueueFull",
     "Refused",
+    "ServerInfo",
     "Status",
     "Submission",
     "TimedOut",

@@ -11,12 +11,14 @@ from typing import Any
 
 from headway.client.errors import HeadwayError, JobCancelled, JobExpired, JobFailed, NotHeadway, NotIssued, Refused
 from headway.client.exchange import Response
-from headway.client.status import BatchStatus, Status
+from headway.client.status import BatchStatus, ServerInfo, Status
 
 PROBLEM_TYPE = "urn:headway:problem:"
 # Answers of 5xx that stay so.
 LASTING = frozenset({501, 505})
 SHOWN = 200
+# The version of the contract that this client keeps: docs/compatibility.md.
+CONTRACT = 1
 
 
 def document(response: Response) -> dict[str, Any]:
@@ -65,6 +67,18 @@ def waited_s(response: Response) -> int | None:
         if name == "wait" and value.isascii() and value.isdecimal():
             return int(value)
     return None
+
+
+def server(response: Response) -> ServerInfo:
+    """Return what an answer to ``GET /`` tells. Raises NotHeadway for another server or contract."""
+    members = document(response)
+    version, contract = members.get("version"), members.get("contract")
+    if members.get("server") != "headway" or not isinstance(version, str) or not isinstance(contract, int):
+        raise NotHeadway("GET / does not name a Headway: check HEADWAY_URL or url=, and the server's version")
+    if contract != CONTRACT:
+        older = "the server" if contract < CONTRACT else "headway-client"
+        raise NotHeadway(f"the server keeps contract {contract}, this client {CONTRACT}: upgrade {older}")
+    return ServerInfo(version, contract)
 
 
 def status(response: Response, job_id: str) -> Status:

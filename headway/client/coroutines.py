@@ -18,8 +18,8 @@ import httpx2
 from headway.client.exchange import Lost, Pause, Response, Road, Send
 from headway.client.roads import MAP_PART, MAP_WINDOW, BatchHandle, Handle, Roads, media_type_of, value_of
 from headway.client.settings import lost, response, settings, timeout
-from headway.client.status import BatchStatus, Status
-from headway.client.submissions import BATCH_MOST, Options, Submission, id_in, parts
+from headway.client.status import BatchStatus, ServerInfo, Status
+from headway.client.submissions import BATCH_MOST, Durability, Options, Submission, id_in, parts
 
 T = TypeVar("T")
 
@@ -80,6 +80,7 @@ class AsyncClient:
         timeout: float | None = None,
         deadline: float | None = None,
         retries: int | None = None,
+        durability: Durability | None = None,
         idempotency_key: str | None = None,
         patience: float | None = None,
     ) -> AsyncJob:
@@ -90,7 +91,14 @@ class AsyncClient:
         the same ``idempotency_key`` and content make one job together.
         """
         submission = Submission(
-            task, payload, priority=priority, delay=delay, timeout=timeout, deadline=deadline, retries=retries
+            task,
+            payload,
+            priority=priority,
+            delay=delay,
+            timeout=timeout,
+            deadline=deadline,
+            retries=retries,
+            durability=durability,
         )
         return AsyncJob(self, await self.run(self.roads.submit(submission, media_type, idempotency_key, patience)))
 
@@ -104,6 +112,7 @@ class AsyncClient:
         timeout: float | None = None,
         deadline: float | None = None,
         retries: int | None = None,
+        durability: Durability | None = None,
         idempotency_key: str | None = None,
         patience: float | None = None,
     ) -> list[AsyncJob]:
@@ -112,7 +121,9 @@ class AsyncClient:
         A call that ended in an error may have submitted some batches. The same call with the same
         ``idempotency_key`` submits the others.
         """
-        options = Options(priority=priority, delay=delay, timeout=timeout, deadline=deadline, retries=retries)
+        options = Options(
+            priority=priority, delay=delay, timeout=timeout, deadline=deadline, retries=retries, durability=durability
+        )
         jobs: list[AsyncJob] = []
         for number, part in enumerate(parts(payloads, BATCH_MOST)):
             key = None if idempotency_key is None else f"{idempotency_key}.{number}"
@@ -142,6 +153,7 @@ class AsyncClient:
         timeout: float | None = None,
         deadline: float | None = None,
         retries: int | None = None,
+        durability: Durability | None = None,
         window: int = MAP_WINDOW,
     ) -> AsyncGenerator[AsyncJob, None]:
         """Submit a job for each payload, and yield the jobs in the order of their completion.
@@ -160,7 +172,13 @@ class AsyncClient:
                     part = list(islice(left, size))
                     more = len(part) == size
                     jobs = await self.submit_many(
-                        task, part, priority=priority, timeout=timeout, deadline=deadline, retries=retries
+                        task,
+                        part,
+                        priority=priority,
+                        timeout=timeout,
+                        deadline=deadline,
+                        retries=retries,
+                        durability=durability,
                     )
                     for job in jobs:
                         wait = asyncio.create_task(_waited(job))
@@ -182,6 +200,10 @@ class AsyncClient:
     def batch(self, id_or_url: str) -> AsyncBatch:
         """Return a batch by its id or its URL. Nothing is asked."""
         return AsyncBatch(self, BatchHandle(id_in(id_or_url, "batches", self.url), []))
+
+    async def server(self) -> ServerInfo:
+        """Ask the server who it is. Raises NotHeadway if it is none, or speaks another contract."""
+        return await self.run(self.roads.server())
 
     # The driver.
 

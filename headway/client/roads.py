@@ -19,7 +19,7 @@ from headway.client.errors import JobExpired, TimedOut, Unavailable
 from headway.client.exchange import READ_TIMEOUT_S, Event, Lost, Pause, Response, Road, Send, answer_to
 from headway.client.patience import Patience
 from headway.client.places import GROWTH, HOLD_S, LOOK_S, PAGES_MOST, WITHOUT_LISTS_S, Kind, Place, Places
-from headway.client.status import BatchStatus, Status
+from headway.client.status import BatchStatus, ServerInfo, Status
 from headway.client.submissions import BYTES, JSON, Submission, batch_content, content, new_key
 
 # An answer may be so much earlier than the server's wait, in seconds, and yet be in time.
@@ -154,6 +154,11 @@ class Roads:
         response = yield from self.exchange(Send("DELETE", f"/batches/{batch_id}"))
         if "batch-pending" not in response.headers:
             raise answers.error(response, f"batch {batch_id}")
+
+    def server(self) -> Road[ServerInfo]:
+        """Ask the server who it is."""
+        response = yield from self.exchange(Send("GET", "/", {"Accept": JSON}))
+        return answers.server(response)
 
     # Waiting.
 

@@ -33,6 +33,14 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """A server: its version, and the version of the contract that it keeps (docs/compatibility.md)."""
+
+    version: str
+    contract: int
+
+
+@dataclass(frozen=True, slots=True)
 class BatchStatus:
     """A batch: how many of its jobs are in which state."""
 

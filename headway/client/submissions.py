@@ -10,9 +10,11 @@ from dataclasses import asdict, dataclass, is_dataclass
 from datetime import date, time
 from decimal import Decimal
 from itertools import islice
-from typing import Any, TypedDict
+from typing import Any, Literal, TypeAlias, TypedDict
 from urllib.parse import quote, urlencode
 from uuid import UUID, uuid4
+
+Durability: TypeAlias = Literal["disk", "process", "memory"]
 
 BATCH_MOST = 1000
 JSON = "application/json"
@@ -29,6 +31,7 @@ class Options(TypedDict, total=False):
     timeout: float | None
     deadline: float | None
     retries: int | None
+    durability: Durability | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,8 @@ class Submission:
     timeout: float | None = None
     deadline: float | None = None
     retries: int | None = None
+    # The least that the server has to promise when it accepts the job, else the call raises Refused.
+    durability: Durability | None = None
 
     def options(self) -> dict[str, object]:
         """Return the options that are set."""

@@ -17,8 +17,8 @@ import httpx2
 from headway.client.exchange import Lost, Pause, Response, Road, Send
 from headway.client.roads import MAP_PART, MAP_WINDOW, BatchHandle, Handle, Roads, media_type_of, value_of
 from headway.client.settings import lost, response, settings, timeout
-from headway.client.status import BatchStatus, Status
-from headway.client.submissions import BATCH_MOST, Options, Submission, id_in, parts
+from headway.client.status import BatchStatus, ServerInfo, Status
+from headway.client.submissions import BATCH_MOST, Durability, Options, Submission, id_in, parts
 
 T = TypeVar("T")
 
@@ -77,6 +77,7 @@ class Client:
         timeout: float | None = None,
         deadline: float | None = None,
         retries: int | None = None,
+        durability: Durability | None = None,
         idempotency_key: str | None = None,
         patience: float | None = None,
     ) -> Job:
@@ -87,7 +88,14 @@ class Client:
         the same ``idempotency_key`` and content make one job together.
         """
         submission = Submission(
-            task, payload, priority=priority, delay=delay, timeout=timeout, deadline=deadline, retries=retries
+            task,
+            payload,
+            priority=priority,
+            delay=delay,
+            timeout=timeout,
+            deadline=deadline,
+            retries=retries,
+            durability=durability,
         )
         return Job(self, self.run(self.roads.submit(submission, media_type, idempotency_key, patience)))
 
@@ -101,6 +109,7 @@ class Client:
         timeout: float | None = None,
         deadline: float | None = None,
         retries: int | None = None,
+        durability: Durability | None = None,
         idempotency_key: str | None = None,
         patience: float | None = None,
     ) -> list[Job]:
@@ -109,7 +118,9 @@ class Client:
         A call that ended in an error may have submitted some batches. The same call with the same
         ``idempotency_key`` submits the others.
         """
-        options = Options(priority=priority, delay=delay, timeout=timeout, deadline=deadline, retries=retries)
+        options = Options(
+            priority=priority, delay=delay, timeout=timeout, deadline=deadline, retries=retries, durability=durability
+        )
         jobs: list[Job] = []
         for number, part in enumerate(parts(payloads, BATCH_MOST)):
             key = None if idempotency_key is None else f"{idempotency_key}.{number}"
@@ -139,6 +150,7 @@ class Client:
         timeout: float | None = None,
         deadline: float | None = None,
         retries: int | None = None,
+        durability: Durability | None = None,
         window: int = MAP_WINDOW,
     ) -> Iterator[Job]:
         """Submit a job for each payload, and yield the jobs in the order of their completion.
@@ -155,7 +167,13 @@ class Client:
                 part = list(islice(left, size))
                 more = len(part) == size
                 jobs = self.submit_many(
-                    task, part, priority=priority, timeout=timeout, deadline=deadline, retries=retries
+                    task,
+                    part,
+                    priority=priority,
+                    timeout=timeout,
+                    deadline=deadline,
+                    retries=retries,
+                    durability=durability,
                 )
                 pending.update((job.id, job) for job in jobs)
             if not pending:
@@ -173,6 +191,10 @@ class Client:
     def batch(self, id_or_url: str) -> Batch:
         """Return a batch by its id or its URL. Nothing is asked."""
         return Batch(self, BatchHandle(id_in(id_or_url, "batches", self.url), []))
+
+    def server(self) -> ServerInfo:
+        """Ask the server who it is. Raises NotHeadway if it is none, or speaks another contract."""
+        return self.run(self.roads.server())
 
     # The driver.
 

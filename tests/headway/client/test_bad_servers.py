@@ -251,3 +251,20 @@ def test_lists_that_are_refused_are_done_without(serve: Serve) -> None:
 
     asyncio.run(run())
     assert listed == 1
+
+
+@pytest.mark.parametrize(
+    ("members", "told"),
+    [
+        (b'{"server":"headway","version":"0.1.0","contract":2}', "upgrade headway-client"),
+        (b'{"server":"headway","version":"0.0.1","contract":0}', "upgrade the server"),
+        (b'{"server":"nginx","version":"1","contract":1}', "does not name a Headway"),
+        (b"[]", "does not name a Headway"),
+    ],
+)
+def test_a_server_of_another_contract_is_named_with_the_side_to_upgrade(
+    serve: Serve, members: bytes, told: str
+) -> None:
+    _, client = serve(lambda *_: answer(200, members, kind=b"application/json"))
+    with pytest.raises(NotHeadway, match=told):
+        client.server()

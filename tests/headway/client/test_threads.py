@@ -21,10 +21,11 @@ from headway.client import (
     NotIssued,
     QueueFull,
     Refused,
+    ServerInfo,
     Submission,
     TimedOut,
 )
-from tests.end_to_end.process import Gate, Server, wait_until
+from tests.end_to_end.process import WITH_JOURNAL, Gate, Server, wait_until
 from tests.headway.client.counted import CountedInThreads
 
 
@@ -317,3 +318,14 @@ def test_the_environment_names_the_server(server: Server, monkeypatch: pytest.Mo
 def test_wrong_settings_are_refused(given: dict[str, Any], fault: str) -> None:
     with pytest.raises(ValueError, match=f"^{fault}.*is not allowed: expected"):
         Client(**given)
+
+
+def test_a_server_tells_version_and_contract(client: Client) -> None:
+    assert client.server() == ServerInfo(headway.__version__, 1)
+
+
+def test_a_demand_that_the_server_does_not_keep_submits_nothing(client: Client) -> None:
+    assert client.submit("give", 1, durability="memory").result() == 1
+    if not WITH_JOURNAL:
+        with pytest.raises(Refused, match="not-durable"):
+            client.submit("give", 1, durability="disk")
