@@ -31,7 +31,9 @@ VERSION = "{}.{}".format(*sys.version_info)
 if sys.version_info < (3, 11):  # noqa: UP036
     found = [] if NAMED else [shutil.which("python3." + str(minor)) for minor in range(19, 10, -1)]
     for newer in filter(None, found):
-        os.execv(newer, [newer, __file__])
+        # It may be a shim of pyenv, for a Python that is not installed.
+        if subprocess.call([newer, "-c", ""], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0:
+            os.execv(newer, [newer, __file__])
     sys.stderr.write(
         f"headway: needs Python 3.11 or newer and this one is {VERSION}: install it (apt install python3, "
         "brew install python) or name one, as in PYTHON=python3.12 make test\n"

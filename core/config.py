@@ -315,6 +315,8 @@ def _option(name: str, texts: Sequence[str]) -> dict[str, Any]:
 def _read_variable(name: str, kind: Any, text: str) -> Any:
     """Return the value of a setting of type ``kind``. A text stands as it is, all else is YAML."""
     plain = text.strip()
+    if not plain and kind is not None:
+        raise ConfigError(f"{name}: is empty: leave the variable out for the default, or write null for none")
     info = inspect.type_info(kind)
     if _is_text(info) and plain[:1] not in ("'", '"') and plain not in NULLS:
         return plain

@@ -68,18 +68,29 @@ class Server:
 
     def __init__(self, *modules: str, **settings: Any) -> None:
         load(modules)
-        settings.setdefault("journal", {"path": None})
+        settings["journal"] = {"path": None} | settings.get("journal", {})
         try:
             self._config = msgspec.convert(settings, Config)
         except msgspec.ValidationError as error:
             raise ConfigError(f"settings of headway.testing.Server: {error}") from None
+        if self._config.journal.path is not None:
+            raise ConfigError("settings of headway.testing.Server: journal.path: jobs are kept in memory here")
         self._clock = _Clock()
+        self._open: _Loop | None = None
+
+    @property
+    def _loop(self) -> _Loop:
+        if self._open is None:
+            raise RuntimeError("the server is not open: with headway.testing.Server(...) as server:")
+        return self._open
 
     def __enter__(self) -> Server:
         if asyncio._get_running_loop() is not None:
             raise RuntimeError("headway.testing.Server has a loop of its own: use it in a test that is no coroutine")
+        if isinstance(getattr(time.monotonic, "__self__", None), _Clock):
+            raise RuntimeError("a headway.testing.Server is open already: there is one at a time")
         self._clock.begin()
-        self._loop = _Loop(self._clock)
+        self._open = _Loop(self._clock)
         try:
             self._loop.run_until_complete(self._start())
         except BaseException:
@@ -110,6 +121,7 @@ class Server:
 
     def _end(self) -> None:
         self._loop.close()
+        self._open = None
         self._clock.end()
 
     # Time.
@@ -129,6 +141,8 @@ class Server:
 
     def advance(self, seconds: float) -> None:
         """Move the clock, and do all that is due on the way at its time."""
+        if not 0 <= seconds < inf:
+            raise ValueError(f"advance({seconds!r}): the clock goes forwards, by a number of seconds")
         self.run_until_idle()
         self._loop.run_to(self._clock.now + seconds)
 

@@ -50,7 +50,8 @@ def restore(active: Active, durable: Durable, registry: Registry, progress: Call
     if orphans:
         told = ", ".join(f"{count} of {name!r}" for name, count in orphans.most_common())
         raise JournalError(
-            f"{journal.path}: there are unfinished jobs of unknown tasks: {told}. Add their modules to tasks:"
+            f"{journal.path}: there are unfinished jobs of unknown tasks: {told}. Add their modules to tasks:, "
+            "or declare tasks of these names that do nothing"
         )
     for saved in waiting:
         board.restore(_record(saved, ids.tag(saved.sequence), names[saved.task], epoch))

@@ -76,7 +76,12 @@ def _dumps(value: object, place: Place, first: int) -> bytes:
     try:
         body = orjson.dumps(value)
     except (TypeError, RecursionError):
-        body = _dumps_any(value)
+        try:
+            body = _dumps_any(value)
+        except NotJsonError:
+            # A Decimal that is none has a place, too.
+            _refuse_not_finite(value, place, first)
+            raise
     if b"null" in body:
         _refuse_not_finite(value, place, first)
     return body
@@ -320,6 +325,8 @@ def _not_finite(value: object, first: int = 0) -> list[object] | None:
     """Return the first such number in a light value, then its place. None if there is none."""
     if isinstance(value, float):
         return None if isfinite(value) else [value]
+    if isinstance(value, Decimal):
+        return None if value.is_finite() else [value]
     if isinstance(value, Enum):
         return _not_finite(value.value)
     parts = _parts(value)

@@ -102,6 +102,20 @@ def test_wrong_settings_and_modules_are_one_line() -> None:
         testing.Server("no_such_module")
 
 
+def test_a_server_that_is_misused_says_so_in_one_line() -> None:
+    with pytest.raises(ConfigError, match="kept in memory"):
+        testing.Server(journal={"path": "headway.db"})
+    with pytest.raises(RuntimeError, match="is not open"):
+        testing.Server(TASKS).submit("tested_double", 1)
+    with testing.Server(TASKS, journal={"sync": "normal"}) as server:
+        for seconds in (-1, float("nan"), float("inf")):
+            with pytest.raises(ValueError, match="goes forwards"):
+                server.advance(seconds)
+        with pytest.raises(RuntimeError, match="one at a time"), testing.Server(TASKS):
+            pass
+        assert server.head("/healthz").status == 200
+
+
 def test_a_coroutine_is_told_to_use_a_plain_test() -> None:
     async def wrong() -> None:
         with testing.Server(TASKS):

@@ -53,6 +53,25 @@ def test_options_are_members_of_the_query(server: Server) -> None:
     assert [fault["field"] for fault in wrong.json["errors"]] == ["delay", "payload", "priority"]
 
 
+def test_an_option_is_given_once(server: Server) -> None:
+    answer = server.ask(request("POST", "/tasks/content/jobs?priority=7&priority=8", body=b"x"))
+    assert answer.json["errors"] == [{"field": "priority", "detail": "is given more than once"}]
+    assert server.get("/jobs?state=queued&state=failed").status == 422
+
+
+def test_the_media_type_is_no_member_of_a_submission(server: Server) -> None:
+    for value in (b'"a/b"', b"null", b"5"):
+        one = b'{"task":"nothing","media_type":%b}' % value
+        answers = [
+            server.ask(request("POST", "/jobs", "Content-Type: application/json", body=one)),
+            server.ask(request("PUT", "/jobs/a-typed-key", "Content-Type: application/json", body=one)),
+            server.ask(request("POST", "/batches", "Content-Type: application/json", body=b"[%b]" % one)),
+        ]
+        for answer in answers:
+            assert (answer.status, answer.json["type"]) == (422, "urn:headway:problem:invalid")
+            assert "media_type" not in answer.json["errors"][0]["detail"].partition("allowed here")[2]
+
+
 def test_a_key_has_one_job_of_one_content_and_one_type(server: Server) -> None:
     first = give(server, "content", b"x", "Content-Type: a/b", "Idempotency-Key: content-1")
     again = give(server, "content", b"x", "Content-Type: a/b", "Idempotency-Key: content-1")
