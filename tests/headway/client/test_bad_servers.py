@@ -100,6 +100,15 @@ def test_a_retry_of_an_answer_keeps_its_time(serve: Serve) -> None:
     assert 1 <= times[1] - times[0] < 1.5
 
 
+def test_patience_is_counted_from_the_first_failure(serve: Serve) -> None:
+    """A server that has a hint each time does not keep the client for ever."""
+    _, client = serve(lambda _, number: BUSY if number < 400 else ACCEPTED)
+    began = time.monotonic()
+    with pytest.raises(Unavailable, match="patience=2 allows no further try: 503"):
+        client.submit("give")
+    assert 1.5 <= time.monotonic() - began < 4
+
+
 @pytest.mark.parametrize("call", ["wait", "result"])
 def test_a_lost_wait_goes_on(serve: Serve, call: str) -> None:
     answers = [ACCEPTED, None, BUSY, RUNNING % (10, b""), SUCCEEDED]
