@@ -336,6 +336,17 @@ async def test_the_context_has_the_task_and_the_trace_also_after_a_restart(start
             assert await text_of(engine, status) == f'["tell","{TRACE}"]'
 
 
+async def test_a_resubmission_has_the_trace_of_the_failed_job(start: Start) -> None:
+    async def fail(_: object, context: Context) -> None:
+        STEPS.append(str(context.traceparent))
+        raise ConnectionError
+
+    async with start(fail) as engine:
+        failed = await finished(engine, await submit(engine, "fail", retries=0, traceparent=TRACE))
+        await finished(engine, (await known(engine.retry(failed))).status)
+        assert STEPS == [TRACE, TRACE]
+
+
 async def test_lines_of_the_context_have_the_job_the_task_and_the_attempt(
     start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
