@@ -113,6 +113,28 @@ def faults(annotation: Any, payload: bytes) -> dict[str, str]:
     return dict(refused.value.faults)
 
 
+@pytest.mark.parametrize(
+    ("annotation", "payload"),
+    [
+        (int, b'"1"'),
+        (int, b"1.5"),
+        (int, b"true"),
+        (float, b'"1"'),
+        (bool, b"1"),
+        (bool, b'"true"'),
+        (str, b"1"),
+        (None, b'"null"'),
+        (datetime, b"1790000000"),
+        (list[int], b'["1"]'),
+        (Part, b'{"size":"1"}'),
+        (Cat | Dog, b'{"type":"cat","lives":"9"}'),
+        (Order, b'{"parts":[{"size":"1"}]}'),
+    ],
+)
+def test_a_value_of_another_type_of_json_is_not_taken_for_it(annotation: Any, payload: bytes) -> None:
+    assert len(faults(annotation, payload)) == 1
+
+
 @pytest.mark.parametrize("annotation", [Any, object, TypeVar("T"), Any | None, object | None])
 def test_what_allows_anything_is_no_type(annotation: Any) -> None:
     assert payload_type(annotation) is None

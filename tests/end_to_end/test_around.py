@@ -91,11 +91,13 @@ def test_each_process_has_its_lifespan_and_each_job_its_trace(notes: Path, tmp_p
         assert server.ask(put).status == 202
         server.wait_for("/jobs/a-trace", "succeeded")
         assert server.get("/jobs/a-trace/result").json == [pid, TRACE]
-        body = json.dumps([{"task": "here"}, {"task": "here", "traceparent": OTHER}]).encode()
+        body = json.dumps([{"task": "here"}, {"task": "here", "traceparent": OTHER}, {"task": "here"}]).encode()
         content = request("POST", "/tasks/here/jobs", "Content-Type: image/png", HEADER, body=b"\x89PNG")
         assert result(server, content) == [pid, TRACE]
+        keyed = ("Content-Type: image/png", "Idempotency-Key: a-photo", HEADER)
+        assert result(server, request("POST", "/tasks/here/jobs", *keyed, body=b"\x89PNG")) == [pid, TRACE]
         batch = server.ask(request("POST", "/batches", JSON, HEADER, body=body)).json["jobs"]
-        for job, trace in zip(batch, (TRACE, OTHER), strict=True):
+        for job, trace in zip(batch, (TRACE, OTHER, TRACE), strict=True):
             server.wait_for(f"/jobs/{job}", "succeeded")
             assert server.get(f"/jobs/{job}/result").json == [pid, trace]
         refused = server.ask(post(submission("here", traceparent="nonsense")))

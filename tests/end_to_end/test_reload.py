@@ -73,6 +73,35 @@ def test_code_and_settings_are_deployed_when_they_change(server: Server, tmp_pat
     assert server.stats()["workers"]["count"] == 3
 
 
+def test_running_jobs_are_waited_for_two_seconds_at_most(tmp_path: Path) -> None:
+    """By a deploy, and by the end of the server; the settings of production say a minute."""
+    tasks = "import headway, time\n\n@headway.task(run_in='process')\ndef sleep(_):\n    time.sleep(60)\n"
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "tasks.py").write_text(tasks)
+    settings = {
+        "tasks": ["mine.tasks"],
+        "drain_timeout": 60,
+        "drain_linger": 0,
+        "journal__path": str(tmp_path / "jobs"),
+    }
+    server = Server(tmp_path, {"server__port": 0, **settings}, "--reload")
+    try:
+        server.wait_until_serving()
+        path = server.submit("sleep")
+        server.wait_for(path, "running")
+        began = time.monotonic()
+        write(server, tmp_path / "mine" / "tasks.py", f"{tasks}\n", "deployed: ")
+        assert 2 <= time.monotonic() - began < 20
+        server.wait_for(path, "running")
+        assert server.head(path)["job-attempt"] == "2"
+        began = time.monotonic()
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+        assert 2 <= time.monotonic() - began < 20
+    finally:
+        server.kill()
+
+
 def test_code_that_does_not_start_is_told_and_left(server: Server, tmp_path: Path) -> None:
     server.expected_errors = ["not deployed, still serving as before"]
     tasks = tmp_path / "mine" / "tasks.py"

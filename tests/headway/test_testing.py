@@ -13,6 +13,7 @@ from headway.core.tasks.result import ResultError
 
 import headway
 from headway import testing
+from tests.headway.sample_tasks import BEGUN
 
 TASKS = "tests.headway.sample_tasks"
 
@@ -76,6 +77,16 @@ def test_threads_and_processes_are_waited_for() -> None:
         assert [server.head(path).status for path in paths] == [200, 200]
 
 
+def test_attempts_have_what_is_declared_around_them() -> None:
+    with testing.Server(TASKS) as server:
+        BEGUN.clear()
+        path = server.submit("tested_state")
+        assert server.get(f"{path}/result", headers={"Prefer": "wait=9"}).json() == {"pool": 7}
+        server.submit("tested_in_process", 0)
+        server.run_until_idle()
+        assert BEGUN == ["tested_state", "tested_in_process"]
+
+
 def test_content_and_refusals_are_those_of_the_server() -> None:
     with testing.Server(TASKS) as server:
         answer = server.post("/tasks/tested_content/jobs", data=b"abc", headers={"Content-Type": "a/b"})
@@ -130,6 +141,10 @@ async def doubled(payload: int, context: headway.Context) -> int:
     return payload * 2
 
 
+def told(_: object, context: headway.Context) -> object:
+    return [context.id, context.attempt, context.state]
+
+
 def reversed_content(body: headway.Body) -> bytes:
     return body.data[::-1]
 
@@ -143,6 +158,7 @@ def test_one_run_of_a_task() -> None:
     assert testing.run(doubled, 4, context) == 8
     assert context.percents == [50]
     assert testing.run(doubled, 4) == 8
+    assert testing.run(told, None, testing.context("job", 2, {"pool": 7})) == ["job", 2, {"pool": 7}]
     assert testing.run(reversed_content, headway.Body(b"abc", "a/b")) == b"cba"
     with pytest.raises(InvalidPayloadError):
         testing.run(doubled, "x")

@@ -276,6 +276,22 @@ async def test_a_lifespan_that_raises_at_its_end_is_logged(start: Start, caplog:
     assert record.getMessage().endswith("raised ConnectionError: not closed")
 
 
+async def test_a_lifespan_that_does_not_end_is_left_after_three_seconds(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def life() -> AsyncIterator[None]:
+        yield
+        await asyncio.Event().wait()
+
+    async with asyncio.timeout(20):
+        async with start(on_loop, lifespan=life) as engine:
+            await finished(engine, await submit(engine, "on_loop"))
+    # Its cancellation may be logged as well.
+    said = next(record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR)
+    assert said.startswith("@lifespan: life (")
+    assert said.endswith(" did not end within 3 s")
+
+
 async def test_a_job_cannot_cancel_the_lifespan(start: Start) -> None:
     async def life() -> AsyncIterator[None]:
         yield
@@ -318,6 +334,17 @@ async def test_the_context_has_the_task_and_the_trace_also_after_a_restart(start
         async with start(tell, hold, workers=2) as engine:
             status = await finished(engine, waiting)
             assert await text_of(engine, status) == f'["tell","{TRACE}"]'
+
+
+async def test_a_resubmission_has_the_trace_of_the_failed_job(start: Start) -> None:
+    async def fail(_: object, context: Context) -> None:
+        STEPS.append(str(context.traceparent))
+        raise ConnectionError
+
+    async with start(fail) as engine:
+        failed = await finished(engine, await submit(engine, "fail", retries=0, traceparent=TRACE))
+        await finished(engine, (await known(engine.retry(failed))).status)
+        assert STEPS == [TRACE, TRACE]
 
 
 async def test_lines_of_the_context_have_the_job_the_task_and_the_attempt(

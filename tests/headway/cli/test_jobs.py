@@ -16,6 +16,7 @@ from headway.client import Client
 from tests.conftest import Start
 from tests.end_to_end.process import Gate, Server
 from tests.headway.cli.conftest import Headway, run
+from tests.sim.scripted import Scripted
 
 
 def submitted(headway: Headway, *arguments: object) -> str:
@@ -134,6 +135,7 @@ def test_status_shows_the_facts(headway: Headway, gate: Gate) -> None:
     assert document["progress"] == 42
     assert document["started"].endswith("Z")
     shown = headway("status", running)
+    assert shown.code == 0
     assert {"state      running", "progress   42"} <= set(shown.lines)
     gate.open()
     broken = failed(headway, "two\nlines\x1b[2J")
@@ -313,6 +315,41 @@ def test_an_expired_job_is_told(start: Start) -> None:
     for command in ("result", "retry"):
         ran = run(port, command, job_id)
         assert (ran.code, len(ran.err.splitlines())) == (3, 1)
+
+
+def test_of_several_jobs_the_lowest_code_counts(headway: Headway, gate: Gate) -> None:
+    slow, good, bad = (
+        submitted(headway, "until_file", json.dumps(gate.path)),
+        submitted(headway, "give"),
+        failed(headway),
+    )
+    gone, unknown = submitted(headway, "give", "--delay", 60), "0" * 36
+    assert headway("cancel", gone).code == 0
+    assert headway("wait", good).code == 0
+    for ids, code in (((bad, gone, unknown), 1), ((unknown, good, gone), 3), ((good, unknown), 4)):
+        assert headway("status", *ids).code == code
+        assert headway("wait", *ids).code == code
+        assert headway("wait", slow, *ids, "--timeout", 0.2).code == code
+    assert headway("retry", unknown, good).code == 4
+    gate.open()
+
+
+BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After-Ms: 2500\r\nContent-Length: 0\r\n\r\n"
+DONE = b"HTTP/1.1 200 OK\r\nJob-State: succeeded\r\nContent-Type: application/json\r\nContent-Length: 1\r\n\r\n7"
+
+
+def test_commands_that_wait_have_more_patience() -> None:
+    with Scripted(lambda *_: BUSY) as server:
+        for arguments in (("submit", "give"), ("status", "1"), ("cancel", "1"), ("retry", "1"), ("list",), ("tasks",)):
+            ran = run(server.port, *arguments)
+            assert (ran.code, ran.out) == (6, "")
+            assert "patience=2 allows no further try" in ran.err
+        assert server.requests == 6
+    for command in ("wait", "result"):
+        with Scripted(lambda _, number: DONE if number else BUSY) as server:
+            ran = run(server.port, command, "1")
+            assert (ran.code, ran.out) == (0, "7" if command == "result" else "1 succeeded\n")
+            assert "trying again for 30 s" in ran.err
 
 
 @pytest.mark.parametrize("command", ["status", "wait", "result", "cancel", "retry"])

@@ -7,6 +7,7 @@ import re
 import socket
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import pytest
 
@@ -100,6 +101,15 @@ def test_a_retry_of_an_answer_keeps_its_time(serve: Serve) -> None:
     assert 1 <= times[1] - times[0] < 1.5
 
 
+def test_patience_is_counted_from_the_first_failure(serve: Serve) -> None:
+    """A server that has a hint each time does not keep the client for ever."""
+    _, client = serve(lambda _, number: BUSY if number < 400 else ACCEPTED)
+    began = time.monotonic()
+    with pytest.raises(Unavailable, match="patience=2 allows no further try: 503"):
+        client.submit("give")
+    assert 1.5 <= time.monotonic() - began < 4
+
+
 @pytest.mark.parametrize("call", ["wait", "result"])
 def test_a_lost_wait_goes_on(serve: Serve, call: str) -> None:
     answers = [ACCEPTED, None, BUSY, RUNNING % (10, b""), SUCCEEDED]
@@ -129,11 +139,34 @@ def test_a_server_that_drains_is_asked_when_it_said(serve: Serve) -> None:
     assert 0.2 <= times[3] - times[2] < 1
 
 
-def test_the_token_is_sent(serve: Serve) -> None:
+def test_a_wait_for_a_batch_is_asked_again_when_it_was_told(serve: Serve) -> None:
+    times: list[float] = []
+    pending = answer(
+        202, b'{"jobs":[],"pending":1}', b"Batch-Pending: 1", b"Retry-After-Ms: 300", kind=b"application/json"
+    )
+    ended = answer(200, b'{"jobs":[],"pending":0}', b"Batch-Pending: 0", kind=b"application/json")
+
+    def script(_: bytes, number: int) -> bytes:
+        times.append(time.monotonic())
+        return (pending, pending, ended)[number]
+
+    _, client = serve(script)
+    assert client.batch("0" * 40).wait().finished
+    for before, after in pairwise(times):
+        assert 0.3 <= after - before < 1
+
+
+def test_the_token_is_sent(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     server, _ = serve(lambda *_: ACCEPTED)
-    with Client(f"http://127.0.0.1:{server.port}", "s3cret") as client:
+    monkeypatch.setenv("HEADWAY_TOKEN", "of the environment")
+    for given in ("s3cret", None):
+        with Client(f"http://127.0.0.1:{server.port}", given) as client:
+            client.submit("give")
+    monkeypatch.delenv("HEADWAY_TOKEN")
+    with Client(f"http://127.0.0.1:{server.port}") as client:
         client.submit("give")
-    assert b"authorization: bearer s3cret\r\n" in server.seen[0].lower()
+    sent = [re.findall(rb"(?i)\r\nauthorization: (.+)\r\n", request) for request in server.seen]
+    assert sent == [[b"Bearer s3cret"], [b"Bearer of the environment"], []]
 
 
 def test_raw_content_goes_to_the_route_of_its_task(serve: Serve) -> None:

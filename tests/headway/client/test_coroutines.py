@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -115,6 +116,36 @@ def test_map_yields_in_the_order_of_completion(server: Server, gate: Gate) -> No
             assert seen == [*("/" for _ in range(600)), gate.path]
 
     asyncio.run(run())
+
+
+def test_a_client_of_its_own_is_left_open(server: Server) -> None:
+    async def run() -> None:
+        async with Counted() as http:
+            for _ in range(2):
+                async with AsyncClient(url(server), http=http) as client:
+                    assert await (await client.submit("give", 1)).result() == 1
+
+    asyncio.run(run())
+
+
+def test_map_takes_payloads_as_room_comes(server: Server) -> None:
+    unfinished: list[int] = []
+    yielded = 0
+
+    def payloads() -> Iterator[int]:
+        for number in range(40):
+            unfinished.append(number + 1 - yielded)
+            yield number
+
+    async def run() -> None:
+        nonlocal yielded
+        async with AsyncClient(url(server)) as client:
+            async for _ in client.map("give", payloads(), window=8):
+                yielded += 1
+
+    asyncio.run(run())
+    assert yielded == 40
+    assert max(unfinished) == 8
 
 
 def test_a_map_that_is_left_leaves_no_task(server: Server, gate: Gate) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,13 @@ def test_a_result_takes_two_requests(server: Server) -> None:
     with http, Client(f"http://127.0.0.1:{server.port}", http=http) as client:
         assert client.submit("give", {"a": [1, None, "ü"]}).result() == {"a": [1, None, "ü"]}
     assert [(sent.method, sent.waits) for sent in http.seen] == [("POST", False), ("GET", True)]
+
+
+def test_a_client_of_its_own_is_left_open(server: Server) -> None:
+    with CountedInThreads() as http:
+        for _ in range(2):
+            with Client(f"http://127.0.0.1:{server.port}", http=http) as client:
+                assert client.submit("give", 1).result() == 1
 
 
 def test_wait_returns_the_status(client: Client, gate: Gate) -> None:
@@ -271,6 +279,21 @@ def test_map_yields_failed_jobs(client: Client) -> None:
         with pytest.raises(JobFailed, match=f"ValueError: {job.payload}"):
             job.result()
     assert list(client.map("give", [])) == []
+
+
+def test_map_takes_payloads_as_room_comes(client: Client) -> None:
+    unfinished: list[int] = []
+    yielded = 0
+
+    def payloads() -> Iterator[int]:
+        for number in range(40):
+            unfinished.append(number + 1 - yielded)
+            yield number
+
+    for _ in client.map("give", payloads(), window=8):
+        yielded += 1
+    assert yielded == 40
+    assert max(unfinished) == 8
 
 
 def test_threads_share_a_client(client: Client) -> None:

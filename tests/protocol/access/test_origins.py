@@ -147,6 +147,8 @@ def test_for_all_origins(start: Start) -> None:
         assert answer["access-control-allow-origin"] == "*"
         assert "vary" not in answer.headers
     check_allowed_to_ask(server.ask(request("OPTIONS", "/jobs", *PREFLIGHT)), "GET, HEAD, OPTIONS, POST")
+    for fields_of_page in ([OURS], ["Origin: null", "Sec-Fetch-Site: cross-site"], ["Sec-Fetch-Site: cross-site"]):
+        assert server.ask(post(submission("nothing"), *fields_of_page)).status == 202
 
 
 def test_a_browser_that_asks_is_not_counted(start: Start) -> None:

@@ -74,6 +74,18 @@ def refused(answer: Answer, demanded: str, promised: str) -> None:
     assert f'demands durability "{demanded}". This server promises "{promised}": jobs ' in answer.json["detail"]
 
 
+def test_a_payload_that_does_not_fit_is_told_before_a_promise(server: Server) -> None:
+    one = submission("scan", 7, durability="disk")
+    for sent in (
+        post(one),
+        request("PUT", "/jobs/by-key.3", JSON, body=one),
+        request("POST", "/batches", JSON, body=b"[%b,%b]" % (submission("nothing", durability="disk"), one)),
+        request("POST", "/tasks/scan/jobs?durability=disk", JSON, body=b"7"),
+    ):
+        answer = server.ask(sent)
+        assert (answer.status, answer.json["type"]) == (422, "urn:headway:problem:invalid-payload")
+
+
 def test_an_unknown_promise_is_refused(server: Server) -> None:
     answer = server.ask(post(submission("nothing", durability="tape")))
     assert (answer.status, answer.json["type"]) == (422, "urn:headway:problem:invalid")
