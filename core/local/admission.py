@@ -160,10 +160,10 @@ class Admission:
         old = self._failed(status, saved)
         if old is None:
             raise PayloadGoneError
-        self.check_room(1, len(old.payload))
         if old.task.payload_type is not None:
             # The task may have changed since.
             check(old.payload, old.task.payload_type, old.terms.media_type)
+        self.check_room(1, len(old.payload))
         active, board = self._active, self._board
         row = board.row(status.sequence)
         if row < 0:

@@ -62,6 +62,8 @@ class Lifespan:
             self._task.cancel()
 
     async def _live(self, declared: Around, entered: asyncio.Future[object]) -> None:
+        from asyncio import CancelledError
+
         try:
             manager: Any = declared.enter()
             async with manager as state:
@@ -69,6 +71,9 @@ class Lifespan:
                     entered.set_result(state)
                 await self._leave.wait()
         except BaseException as error:
+            if entered.done() and isinstance(error, CancelledError):
+                # ``end`` has said so.
+                raise
             line = f"{declared.where} raised {type(error).__name__}: {error}".strip().partition("\n")[0]
             if not entered.done():
                 entered.set_exception(ConfigError(line))
