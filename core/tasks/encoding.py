@@ -16,11 +16,12 @@ from __future__ import annotations
 import dataclasses
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from decimal import Decimal
 from enum import Enum
 from functools import lru_cache
 from math import isfinite
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 import orjson
@@ -73,14 +74,18 @@ def _dumps(value: object, place: Place, first: int) -> bytes:
 
     If it is a part of an array, ``first`` is the index of its first element.
     """
+    found: list[object] | None = None
     try:
         body = orjson.dumps(value)
     except (TypeError, RecursionError):
         try:
             body = _dumps_any(value)
         except NotJsonError:
-            # A Decimal that is none has a place, too.
-            _refuse_not_finite(value, place, first)
+            # A Decimal that is none has a place, too. A model that cannot be dumped is told as it is.
+            with suppress(Exception):
+                found = _not_finite(value, first)
+            if found is not None:
+                _refuse(found, place)
             raise
     if b"null" in body:
         _refuse_not_finite(value, place, first)
@@ -317,8 +322,12 @@ def _refuse_not_finite(value: object, place: Place, first: int) -> None:
     """Raise NotJsonError if there is such a number in a light value."""
     found = _not_finite(value, first)
     if found is not None:
-        number, *within = found
-        raise NotJsonError(f"is not JSON: {number}{_pointer((*place, *within))}")
+        _refuse(found, place)
+
+
+def _refuse(found: list[object], place: Place) -> NoReturn:
+    number, *within = found
+    raise NotJsonError(f"is not JSON: {number}{_pointer((*place, *within))}")
 
 
 def _not_finite(value: object, first: int = 0) -> list[object] | None:

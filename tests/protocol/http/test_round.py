@@ -23,7 +23,7 @@ from headway.protocol.http.connection import Connection
 from headway.protocol.http.round import LARGE_BYTES
 
 from tests.core.engines import now, until
-from tests.lives.server import children, command_of, linux, stop
+from tests.lives.server import linux, stop
 from tests.protocol.wire import post, request, submission
 
 
@@ -171,11 +171,12 @@ KNOWN_POST = post(submission("nothing"))
 class HeldPost:
     """A connection whose second, known POST is held, since the writer of the journal is stopped."""
 
-    def __init__(self, engine: LocalEngine, path: Path) -> None:
+    def __init__(self, engine: LocalEngine) -> None:
         self.engine = engine
         self.api = Api(engine.config, engine)
         self.connection, self.transport = Connection(self.api.connections), Written()
-        (self.writer,) = (pid for pid in children() if str(path) in command_of(pid))
+        assert engine.journal is not None
+        self.writer = engine.journal.writer_pid
 
     async def hold(self) -> None:
         """Have a POST answered, which makes it known, and the next one held until ``commit``."""
@@ -219,7 +220,7 @@ def with_a_held_post(test: Callable[[HeldPost], Coroutine[None, None, None]], pa
     async def main() -> None:
         engine = open_engine(config, registry, bool)
         await engine.start()
-        held = HeldPost(engine, path)
+        held = HeldPost(engine)
         try:
             await held.hold()
             await test(held)
