@@ -40,6 +40,10 @@ class JournalError(HeadwayError):
     title = "Unusable journal"
 
 
+class CopyError(JournalError):
+    """The file that a copy of a journal goes to exists, or cannot be written."""
+
+
 class JournalFullError(HeadwayError):
     """The journal's disk is full, so nothing can be promised. Nothing was changed."""
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import apsw
-from headway.core.errors import JournalError
+from headway.core.errors import CopyError, JournalError
 from headway.core.journal import attempts, schema, watermark
 from headway.core.journal.reader import one
 
@@ -28,7 +28,7 @@ def backup(path: Path, out: Path) -> int:
     A kill leaves no file called ``out``, or a whole one that is on the disk. Raises JournalError.
     """
     if out.exists():
-        raise JournalError(f"{out}: exists. Name a file that does not exist")
+        raise CopyError(f"{out}: exists. Name a file that does not exist")
     new = out.with_name(f"{out.name}-new")
     try:
         try:
@@ -41,7 +41,7 @@ def backup(path: Path, out: Path) -> int:
             for end in ("", "-attempts", "-wal", "-shm", "-journal"):
                 new.with_name(f"{new.name}{end}").unlink(missing_ok=True)
     except OSError as error:
-        raise JournalError(f"{out}: cannot be written: {error.strerror}") from None
+        raise CopyError(f"{out}: cannot be written: {error.strerror}") from None
     except apsw.Error as error:
         raise JournalError(f"{path}: cannot be copied to {out}: {' '.join(str(error).split())}") from None
     return jobs

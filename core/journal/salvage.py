@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import apsw
-from headway.core.errors import JournalError
+from headway.core.errors import CopyError, JournalError
 from headway.core.ids import COUNT_BITS, SEQUENCE_LIMIT
 from headway.core.journal import schema
 from headway.core.journal.reader import GONE, JOB, KEY, RESULT, RUN, one
@@ -39,7 +39,7 @@ class Recovered:
 def recover(path: Path, out: Path) -> Recovered:
     """Save the readable part of a damaged journal into a new one at ``out``. The old one stays as it is."""
     if out.exists():
-        raise JournalError(f"{out}: exists. Name a file that does not exist")
+        raise CopyError(f"{out}: exists. Name a file that does not exist")
     source = schema.connect(path, apsw.SQLITE_OPEN_READWRITE)
     source.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     target: apsw.Connection | None = None

@@ -7,6 +7,7 @@ import heapq
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -298,5 +299,7 @@ def _write_result(
 def _result_members(data: bytes, media_type: str) -> dict[str, Any]:
     """Return a result as members of a document."""
     if media_type.partition(";")[0].strip() == "application/json":
-        return {"media_type": media_type, "result": json.loads(data)}
+        # A task may send bytes as JSON that are none.
+        with suppress(ValueError, RecursionError):
+            return {"media_type": media_type, "result": json.loads(data)}
     return {"media_type": media_type, "base64": base64.b64encode(data).decode()}

@@ -1,6 +1,7 @@
 """The command line: ``headway journal``.
 
-Exit codes: 0, 1 if something is wrong with the journal, 2 for wrong usage.
+Exit codes: 0, 1 if something is wrong with the journal, 2 for wrong usage, and for a file that
+exists already or cannot be written.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import click
 from headway.cli.settings import fail, settings
 
 EXIT_WRONG = 1
+EXIT_USAGE = 2
 
 
 def _default() -> Path:
@@ -110,9 +112,11 @@ def backup(paths: tuple[Path, ...]) -> None:
 
 
 def _say(what: Callable[[], None]) -> None:
-    from headway.core.errors import JournalError
+    from headway.core.errors import CopyError, JournalError
 
     try:
         what()
+    except CopyError as error:
+        fail(error, EXIT_USAGE)
     except JournalError as error:
         fail(error, EXIT_WRONG)

@@ -18,6 +18,7 @@ import click
 from headway.cli.init import init
 from headway.cli.jobs import cancel, list_jobs, result, retry, status, submit, wait
 from headway.cli.journal import journal
+from headway.cli.output import one_line
 from headway.cli.serve import serve
 from headway.cli.settings import fail
 from headway.cli.simulate import simulate
@@ -75,6 +76,8 @@ class Commands(click.Group):
                     sys.stdout.flush()
         except click.UsageError as error:
             _fail_in_usage(error)
+        except click.FileError as error:
+            fail(one_line(error.format_message()), EXIT_USAGE)
         except (KeyboardInterrupt, click.Abort):
             sys.exit(EXIT_INTERRUPTED)
         except BrokenPipeError:

@@ -22,7 +22,9 @@ def read(text: str | None, media_type: str | None) -> tuple[object, str | None]:
         return data, media_type
     if text is None:
         return None, None
-    return _value("standard input", sys.stdin.buffer.read()) if text == "-" else _value("PAYLOAD", text.encode()), None
+    return _value("standard input", sys.stdin.buffer.read()) if text == "-" else _value(
+        "PAYLOAD", text.encode(errors="surrogateescape")
+    ), None
 
 
 def guessed(name: str) -> str:
@@ -44,6 +46,8 @@ def _value(place: str, data: bytes) -> object:
     """Return the value of a JSON text. NaN and Infinity are none."""
     try:
         return json.loads(data, parse_constant=_no_number)
+    except RecursionError:
+        fail(f"{place} is nested too deeply for JSON", EXIT_USAGE)
     except ValueError as error:
         hint = """quote it for the shell, as in '{"rows": 3}', or send a file with @FILE"""
         fail(f"{place} is not JSON ({error}): {hint}", EXIT_USAGE)

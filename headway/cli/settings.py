@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # The files that are looked for in the current folder, the first one first.
 FILES = (Path("headway.yaml"), Path("config.yaml"))
+# The one whose name other programs use, too.
+ANYONES = FILES[1]
 # The variables that may say where the server listens.
 OF_ADDRESS = (
     "HEADWAY_CONFIG",
@@ -62,19 +64,39 @@ def address(config: Config) -> str:
 
 
 def usual_address() -> str | None:
-    """Return the URL of the server of the usual settings, None if there are none or it has any port."""
-    if usual_file() is None and not any(name in os.environ for name in OF_ADDRESS):
+    """Return the URL of the server of the usual settings, None if there are none or it has any port.
+
+    End on a fault of the settings, but for those of a ``config.yaml`` here that HEADWAY_CONFIG does
+    not name. It may be of another program. ``headway serve`` tells its faults.
+    """
+    file = usual_file()
+    if file is None and not any(name in os.environ for name in OF_ADDRESS):
         return None
     from headway.core.config import load
     from headway.core.errors import ConfigError
 
     named = named_file()
+    if named is not None:
+        file = Path(named)
+    elif file == ANYONES and not _usable(file):
+        file = None
     try:
-        config = load(usual_file() if named is None else Path(named), os.environ)
-    except ConfigError:
-        # A ``config.yaml`` here may be of another program. ``headway serve`` tells its faults.
-        return None
+        config = load(file, os.environ)
+    except ConfigError as error:
+        fail(error, EXIT_CONFIG)
     return address(config) if config.server.port else None
+
+
+def _usable(file: Path) -> bool:
+    """Whether all of a file is settings."""
+    from headway.core.config import load
+    from headway.core.errors import ConfigError
+
+    try:
+        load(file, {})
+    except ConfigError:
+        return False
+    return True
 
 
 def fail(error: Exception | str, code: int) -> NoReturn:

@@ -27,7 +27,7 @@ def document(response: Response) -> dict[str, Any]:
         return {}
     try:
         found = json.loads(response.content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

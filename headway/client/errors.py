@@ -68,4 +68,4 @@ class TimedOut(HeadwayError, TimeoutError):
 
 
 class NotHeadway(HeadwayError):
-    """The answers are not those of a Headway server."""
+    """The answers are not those of a Headway server, or a result is broken JSON."""

@@ -25,7 +25,9 @@ class Lost(Exception):
     ``late``: the server was reached, and its answer did not come in time.
     """
 
-    def __init__(self, fault: str, lasting: type[HeadwayError] | None = None, *, late: bool = False) -> None:
+    def __init__(
+        self, fault: str, lasting: type[HeadwayError] | type[ValueError] | None = None, *, late: bool = False
+    ) -> None:
         super().__init__(fault)
         self.lasting = lasting
         self.late = late

@@ -15,12 +15,12 @@ from math import ceil, inf
 from typing import Any, NamedTuple
 
 from headway.client import answers
-from headway.client.errors import JobExpired, TimedOut, Unavailable
+from headway.client.errors import JobExpired, NotHeadway, TimedOut, Unavailable
 from headway.client.exchange import READ_TIMEOUT_S, Event, Lost, Pause, Response, Road, Send, answer_to
 from headway.client.patience import Patience
 from headway.client.places import GROWTH, HOLD_S, LOOK_S, PAGES_MOST, WITHOUT_LISTS_S, Kind, Place, Places
 from headway.client.status import BatchStatus, ServerInfo, Status
-from headway.client.submissions import BYTES, JSON, Submission, batch_content, content, new_key
+from headway.client.submissions import BYTES, JSON, Submission, batch_content, checked_key, content, new_key
 
 # An answer may be so much earlier than the server's wait, in seconds, and yet be in time.
 EARLY_S = 0.5
@@ -125,7 +125,7 @@ class Roads:
     def _post(
         self, path: str, media_type: str | None, data: bytes, key: str | None, patience_s: float | None
     ) -> Road[Response]:
-        headers = {"Idempotency-Key": f'"{key or new_key()}"'}
+        headers = {"Idempotency-Key": f'"{new_key() if key is None else checked_key(key)}"'}
         if media_type is not None:
             headers["Content-Type"] = media_type
         return (yield from self.exchange(Send("POST", path, headers, data), patience_s=patience_s))
@@ -341,9 +341,13 @@ def _holding(path: str, hold_s: int, left_s: float) -> Send:
 
 
 def value_of(response: Response) -> Any:
-    """Return the result in an answer: a value if it is JSON, else bytes."""
+    """Return the result in an answer: a value if it is JSON, else bytes. Raises NotHeadway for broken JSON."""
     if media_type_of(response).partition(";")[0].strip().lower() == JSON:
-        return json.loads(response.content)
+        try:
+            return json.loads(response.content)
+        except (ValueError, RecursionError) as error:
+            fault = f"the result is sent as JSON and cannot be read as such ({error})"
+            raise NotHeadway(f"{fault}: raw_result() returns its bytes") from None
     return response.content
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -17,6 +18,8 @@ CONNECT_TIMEOUT_S = 10.0
 KEEPALIVE_S = 60.0
 # Errors of h11 about an end, which a restart causes. Others say that the bytes are not HTTP.
 ENDS = ("server disconnected", "peer closed")
+# The characters that a token may have in a field of HTTP.
+_TOKEN = re.compile(r"[!-~]+( +[!-~]+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +61,22 @@ class Settings:
 def settings(url: str | None, token: str | None, patience: float, connections: int) -> Settings:
     """Return the settings, from HEADWAY_URL and HEADWAY_TOKEN if they are left out."""
     url = url or os.environ.get("HEADWAY_URL") or DEFAULT_URL
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        httpx2.URL(url)
+    except (ValueError, httpx2.InvalidURL) as error:
+        raise ValueError(f"url={url!r} is not allowed: expected http://host:port or https://host ({error})") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise ValueError(f"url={url!r} is not allowed: expected http://host:port or https://host")
     if connections < 2:
         raise ValueError(f"connections={connections} is not allowed: expected 2 or more")
     if not patience >= 0:
         raise ValueError(f"patience={patience} is not allowed: expected 0 or more seconds")
-    return Settings(url.rstrip("/"), token or os.environ.get("HEADWAY_TOKEN") or None, patience, connections)
+    name, token = ("token=", token) if token else ("HEADWAY_TOKEN", os.environ.get("HEADWAY_TOKEN") or None)
+    if token is not None and not _TOKEN.fullmatch(token):
+        # Without the token, which is a secret.
+        raise ValueError(f"{name} is not allowed: expected ASCII characters in one line, without spaces around them")
+    return Settings(url.rstrip("/"), token, patience, connections)
 
 
 def timeout(send: Send) -> httpx2.Timeout:
@@ -83,6 +94,8 @@ def lost(error: httpx2.RequestError, url: str) -> Lost:
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, httpx2.RemoteProtocolError) and not text.lower().startswith(ENDS):
         return Lost(f"{url} does not speak HTTP ({text}): is this a Headway?", NotHeadway)
+    if isinstance(error, httpx2.LocalProtocolError):
+        return Lost(f"the request cannot be sent ({text}): check the http= of the client", ValueError)
     tls = "[SSL" in text or "certificate" in text.lower()
     if isinstance(error, httpx2.ReadTimeout):
         return Lost(f"{url} did not answer in time", late=True)

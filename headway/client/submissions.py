@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from datetime import date, time
 from decimal import Decimal
-from itertools import islice
+from itertools import count, islice, repeat
 from typing import Any, Literal, TypeAlias, TypedDict
 from urllib.parse import quote, urlencode
 from uuid import UUID, uuid4
@@ -21,6 +21,13 @@ JSON = "application/json"
 BYTES = "application/octet-stream"
 # An id or a key in the path of a job or batch.
 _ID = re.compile(r"[A-Za-z0-9._~-]{1,200}")
+KEY_MOST = 200
+# The longest key of ``submit_many``, which adds the number of each batch to it.
+KEY_OF_MANY_MOST = 190
+# The ids of jobs and of batches. No key may have their form.
+_FORM_OF_ID = re.compile(r"[0-9A-Fa-f]{36}|[0-9A-Fa-f]{40}")
+# A media type of RFC 9110, 8.3.1, of the characters that the server takes.
+_MEDIA_TYPE = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+([ \t]*;([\t -~]*[!-~])?)?")
 
 
 class Options(TypedDict, total=False):
@@ -83,7 +90,21 @@ def name_of(task: object) -> str:
 
 def encoded(value: object) -> bytes:
     """Return JSON. Raises TypeError or ValueError, also for NaN, which JSON does not have."""
-    return json.dumps(value, default=_plain, allow_nan=False, separators=(",", ":")).encode()
+    try:
+        text = json.dumps(value, default=_plain, allow_nan=False, separators=(",", ":"))
+        if "\\ud" in text:
+            # Perhaps half of a pair, which UTF-8 does not have.
+            json.dumps(value, default=_plain, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise _no_text("the submission", error) from None
+    except RecursionError:
+        raise ValueError("the payload is nested too deeply for JSON") from None
+    return text.encode()
+
+
+def _no_text(place: str, error: UnicodeEncodeError) -> ValueError:
+    """Return the error for text that UTF-8 does not have: half of a surrogate pair."""
+    return ValueError(f"{place} has {error.object[error.start]!a}, which is no character: send text, or bytes")
 
 
 def _plain(value: Any) -> object:
@@ -109,16 +130,26 @@ def content(submission: Submission, media_type: str | None) -> tuple[str, str, b
     Bytes, and everything with a media type, go to the route of the task as they are.
     """
     payload = submission.payload
+    if media_type is not None and not _MEDIA_TYPE.fullmatch(media_type):
+        raise ValueError(
+            f"media_type={media_type!r} is not allowed: expected one such as text/csv, of ASCII characters"
+        )
     if isinstance(payload, bytes | bytearray | memoryview):
         data = bytes(payload)
     elif media_type is None:
         return "/jobs", JSON, encoded(submission.members())
     elif isinstance(payload, str):
-        data = payload.encode()
+        try:
+            data = payload.encode()
+        except UnicodeEncodeError as error:
+            raise _no_text("the payload", error) from None
     else:
         raise TypeError(f"media_type={media_type!r} needs bytes or str as the payload, not {type(payload).__name__}")
     query = urlencode(submission.options())
-    path = f"/tasks/{quote(name_of(submission.task), safe='')}/jobs"
+    try:
+        path = f"/tasks/{quote(name_of(submission.task), safe='')}/jobs"
+    except UnicodeEncodeError as error:
+        raise _no_text("the name of the task", error) from None
     return f"{path}?{query}" if query else path, media_type or BYTES, data
 
 
@@ -139,6 +170,23 @@ def batch_content(submissions: Sequence[Submission]) -> bytes:
 def new_key() -> str:
     """Return an idempotency key that nobody has used."""
     return str(uuid4())
+
+
+def checked_key(key: str, most: int = KEY_MOST) -> str:
+    """Return an idempotency key. Raises ValueError if the server would not take it."""
+    fault = f"idempotency_key={key!r} is not allowed: expected"
+    if len(key) > most or not _ID.fullmatch(key):
+        raise ValueError(f"{fault} 1 to {most} of the characters A-Z a-z 0-9 . _ ~ -")
+    if _FORM_OF_ID.fullmatch(key):
+        raise ValueError(f"{fault} another form than that of an id, for instance with a dash in it")
+    return key
+
+
+def keys_of_many(key: str | None) -> Iterator[str | None]:
+    """Return the idempotency key of each batch of ``submit_many``. Raises ValueError as checked_key does."""
+    if key is None:
+        return repeat(None)
+    return map(f"{checked_key(key, KEY_OF_MANY_MOST)}.{{}}".format, count())
 
 
 def id_in(id_or_url: str, kind: str, origin: str) -> str:

@@ -18,7 +18,7 @@ from headway.client.exchange import Lost, Pause, Response, Road, Send
 from headway.client.roads import MAP_PART, MAP_WINDOW, BatchHandle, Handle, Roads, media_type_of, value_of
 from headway.client.settings import lost, response, settings, timeout
 from headway.client.status import BatchStatus, ServerInfo, Status
-from headway.client.submissions import BATCH_MOST, Durability, Options, Submission, id_in, parts
+from headway.client.submissions import BATCH_MOST, Durability, Options, Submission, id_in, keys_of_many, parts
 
 T = TypeVar("T")
 
@@ -122,8 +122,8 @@ class Client:
             priority=priority, delay=delay, timeout=timeout, deadline=deadline, retries=retries, durability=durability
         )
         jobs: list[Job] = []
-        for number, part in enumerate(parts(payloads, BATCH_MOST)):
-            key = None if idempotency_key is None else f"{idempotency_key}.{number}"
+        keys = keys_of_many(idempotency_key)
+        for key, part in zip(keys, parts(payloads, BATCH_MOST), strict=False):
             submissions = [Submission(task, payload, **options) for payload in part]
             batch = self.submit_batch(submissions, idempotency_key=key, patience=patience)
             for job, payload in zip(batch.jobs, part, strict=True):

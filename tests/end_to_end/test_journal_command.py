@@ -51,7 +51,7 @@ def test_what_can_be_read_is_recovered(folder: Path) -> None:
     said = journal(folder, "recover", folder / "j.db", folder / "new.db").stdout
     assert "3 jobs, 2 results" in said
     assert journal(folder, "check", folder / "new.db").stdout.endswith(": good\n")
-    assert "exists" in journal(folder, "recover", folder / "j.db", folder / "new.db", code=1).stderr
+    assert "exists" in journal(folder, "recover", folder / "j.db", folder / "new.db", code=2).stderr
 
 
 @pytest.mark.parametrize("command", ["check", "stats", "export"])
@@ -71,8 +71,11 @@ def test_a_backup_is_of_the_journal_of_the_settings_or_of_the_one_that_is_named(
     assert journal(folder, "backup", folder / "copy.db", "again.db").stdout == "again.db: 3 jobs\n"
     for name in ("copy.db", "again.db"):
         assert journal(folder, "check", name).stdout.endswith(": good\n")
-    assert "exists" in journal(folder, "backup", "copy.db", code=1).stderr
-    assert "exists" in journal(folder, "backup", "j.db", code=1).stderr
+    assert "exists" in journal(folder, "backup", "copy.db", code=2).stderr
+    assert "exists" in journal(folder, "backup", "j.db", code=2).stderr
+    assert "cannot be written" in journal(folder, "backup", "no/such/copy.db", code=2).stderr
+    (line,) = journal(folder, "export", "--out", "no/such/lines", code=2).stderr.splitlines()
+    assert line.startswith("headway: Could not open file 'no/such/lines'")
     assert "name the FILE" in journal(folder, "backup", code=2).stderr
     assert "no such journal" in journal(folder, "backup", "nowhere.db", "new.db", code=2).stderr
 

@@ -381,6 +381,15 @@ def test_an_unknown_id_is_told(headway: Headway, command: str) -> None:
         (["wait", "1", "--timeout", "nan"], 2, "'nan' is not a finite number"),
         (["top", "--interval", "inf"], 2, "'--interval'"),
         (["submit", "give", "--delay", "inf"], 2, "'inf' is not a finite number"),
+        (["submit", "give", "--idempotency-key", ""], 2, "idempotency_key='' is not allowed: expected 1 to 200 of"),
+        (["submit", "give", "--idempotency-key", "a b"], 2, "idempotency_key='a b' is not allowed"),
+        (["submit", "give", "1", "--content-type", "a/\u00e9"], 2, "media_type='a/\u00e9' is not allowed"),
+        (["submit", "give", "1", "--content-type", "a/b\r\nX: 1"], 2, "media_type='a/b\\r\\nX: 1' is not allowed"),
+        (["submit", "give", "1", "--content-type", ""], 2, "media_type='' is not allowed"),
+        (["submit", "give", r'"\ud800"'], 2, "the submission has '\\ud800', which is no character"),
+        (["submit", "give", '"\udcff"'], 2, "PAYLOAD is not JSON"),
+        (["submit", "\udcff"], 2, "the submission has '\\udcff', which is no character"),
+        (["submit", "give", "[" * 100_000], 2, "PAYLOAD is nested too deeply for JSON"),
         (["no-such-command"], 2, "No such command 'no-such-command': see headway --help"),
         (["--no-such-option"], 2, "see headway --help"),
         (["journal", "no-such-command"], 2, "see headway journal --help"),
@@ -407,6 +416,52 @@ def test_the_settings_name_the_server(
     assert headway("status", job_id).code == 0
     monkeypatch.setenv("HEADWAY_SERVER__PORT", str(server.port))
     assert run(None, "status", job_id).code == 0
+
+
+@pytest.mark.parametrize("command", ["list", "wait", "submit"])
+@pytest.mark.parametrize("token", ["\u00e9", "a\nb"])
+def test_a_token_that_cannot_be_sent_is_told(
+    headway: Headway, command: str, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADWAY_TOKEN", token)
+    ran = headway(command, *(["a"] if command != "list" else []))
+    told = "headway: HEADWAY_TOKEN is not allowed: expected ASCII characters in one line, without spaces around them\n"
+    assert (ran.code, ran.out, ran.err) == (2, "", told)
+
+
+@pytest.mark.parametrize("fault", ["server: {port: 1", "server: {prot: 1}", "port: 1", "[]"])
+def test_settings_with_a_fault_name_no_server(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, headway: Headway
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    # Of another program, perhaps.
+    Path("config.yaml").write_text(fault)
+    assert run(None, "list", "--patience", 0).code != 2
+    monkeypatch.setenv("HEADWAY_SERVER__PORT", "1")
+    assert "cannot reach http://127.0.0.1:1: " in run(None, "list", "--patience", 0).err
+    monkeypatch.delenv("HEADWAY_SERVER__PORT")
+    for file, named in (("headway.yaml", None), ("config.yaml", "config.yaml"), ("none.yaml", "none.yaml")):
+        if named is None:
+            Path(file).write_text(fault)
+        else:
+            monkeypatch.setenv("HEADWAY_CONFIG", named)
+        ran = run(None, "list", "--patience", 0)
+        (line,) = ran.err.splitlines()
+        assert (ran.code, ran.out) == (2, "")
+        assert line.startswith(f"headway: {file}: ")
+        assert headway("list").code == 0
+
+
+def test_a_variable_with_a_fault_names_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HEADWAY_SERVER__PORT", "x")
+    for text in (None, "another: program"):
+        if text is not None:
+            Path("config.yaml").write_text(text)
+        ran = run(None, "list", "--patience", 0)
+        (line,) = ran.err.splitlines()
+        assert (ran.code, ran.out) == (2, "")
+        assert line.startswith("headway: HEADWAY_SERVER__PORT")
 
 
 def test_a_server_below_a_path_is_asked_there(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

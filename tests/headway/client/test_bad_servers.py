@@ -6,7 +6,6 @@ import asyncio
 import re
 import socket
 import time
-from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 import pytest
@@ -22,7 +21,7 @@ from headway.client import (
     TimedOut,
     Unavailable,
 )
-from tests.sim.scripted import Script, Scripted
+from tests.headway.client.conftest import Serve
 
 ID = "7b9f21c4000000000002f95fbb0a2f0f8d2c"
 ACCEPTED = (
@@ -43,25 +42,6 @@ def answer(code: int, body: bytes = b"", *lines: bytes, kind: bytes = b"applicat
 def problem(code: int, reason: bytes, *lines: bytes) -> bytes:
     body = b'{"type":"urn:headway:problem:%b","detail":"because"}' % reason
     return answer(code, body, *lines)
-
-
-Serve = Callable[[Script], tuple[Scripted, Client]]
-
-
-@pytest.fixture
-def serve() -> Iterator[Serve]:
-    """Serve a script, and return its server and a client with two seconds of patience."""
-    started: list[tuple[Scripted, Client]] = []
-
-    def begin(script: Script) -> tuple[Scripted, Client]:
-        server = Scripted(script)
-        started.append((server, Client(f"http://127.0.0.1:{server.port}", patience=2)))
-        return started[-1]
-
-    yield begin
-    for server, client in started:
-        client.close()
-        server.__exit__()
 
 
 def free_port() -> int:
@@ -200,6 +180,8 @@ REFUSED = [
     (answer(405, b"{}", kind=b"application/json"), NotHeadway, "405"),
     (answer(200, b"[1]", kind=b"application/json"), NotHeadway, "200"),
     (answer(200, b"{", kind=b"application/json"), NotHeadway, "200"),
+    (answer(200, b"[" * 100_000, kind=b"application/json"), NotHeadway, "200"),
+    (answer(200, b"[" * 100_000, kind=b"application/problem+json"), NotHeadway, "200"),
     (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", NotHeadway, "does not speak HTTP"),
 ]
 
@@ -223,6 +205,9 @@ def test_each_answer_to_a_submission_has_its_error(
         (problem(404, b"not-found"), NotIssued),
         (problem(421, b"misdirected"), NotIssued),
         (answer(424, b"{}", b"Job-State: failed", b"Job-Reason: timeout", b"Job-Attempt: 3"), JobFailed),
+        (answer(424, b"[" * 100_000, b"Job-State: failed"), JobFailed),
+        (answer(200, b"[" * 100_000, b"Job-State: succeeded", kind=b"application/json"), NotHeadway),
+        (answer(200, b"\xff", b"Job-State: succeeded", kind=b"application/json"), NotHeadway),
     ],
 )
 def test_each_answer_to_a_wait_has_its_error(serve: Serve, said: bytes, error: type[HeadwayError]) -> None:

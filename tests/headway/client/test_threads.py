@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import msgspec
 import pytest
 
@@ -27,6 +28,7 @@ from headway.client import (
     TimedOut,
 )
 from tests.end_to_end.process import WITH_JOURNAL, Gate, Server, wait_until
+from tests.headway.client.conftest import Serve
 from tests.headway.client.counted import CountedInThreads
 
 
@@ -336,11 +338,102 @@ def test_the_environment_names_the_server(server: Server, monkeypatch: pytest.Mo
         ({"url": "http://a?b"}, "url="),
         ({"connections": 1}, "connections=1"),
         ({"patience": -1}, "patience=-1"),
+        ({"url": "http://a:b"}, "url="),
+        ({"url": "http://[::1"}, "url="),
+        ({"token": "\u00e9"}, "token= "),
+        ({"token": "s3cret\nb"}, "token= "),
+        ({"token": "s3cret "}, "token= "),
     ],
 )
 def test_wrong_settings_are_refused(given: dict[str, Any], fault: str) -> None:
-    with pytest.raises(ValueError, match=f"^{fault}.*is not allowed: expected"):
-        Client(**given)
+    for kind in (Client, headway.AsyncClient):
+        with pytest.raises(ValueError, match=f"^{fault}.*is not allowed: expected") as raised:
+            kind(**given)
+        assert "s3cret" not in str(raised.value)
+        assert "\n" not in str(raised.value)
+
+
+def test_a_wrong_token_of_the_environment_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADWAY_TOKEN", "\u00e9")
+    with pytest.raises(ValueError, match=r"^HEADWAY_TOKEN is not allowed: expected ASCII"):
+        Client()
+    with Client(token="right"):
+        pass
+
+
+@pytest.mark.parametrize("key", ["", "a b", "a\r\nX: 1", "\u00e9", 'a"', "x" * 201, "0aF" * 12, "0" * 40])
+def test_a_key_that_no_server_takes_is_refused_before_it_is_sent(serve: Serve, key: str) -> None:
+    server, client = serve(lambda *_: None)
+    calls: list[Callable[[], object]] = [
+        lambda: client.submit("give", 1, idempotency_key=key),
+        lambda: client.submit_batch([Submission("give", 1)], idempotency_key=key),
+        lambda: client.submit_many("give", [1], idempotency_key=key),
+        lambda: client.job("a").retry(idempotency_key=key),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=r"^idempotency_key=.* is not allowed: expected ") as raised:
+            call()
+        assert "\n" not in str(raised.value)
+    assert server.seen == []
+
+
+def test_a_key_of_the_longest_length_is_taken(client: Client) -> None:
+    assert client.submit("give", 1, idempotency_key="x" * 200).result() == 1
+    jobs = client.submit_many("give", range(2001), idempotency_key="y" * 190)
+    assert jobs[2000].result() == 2000
+    with pytest.raises(ValueError, match="expected 1 to 190 of the characters"):
+        client.submit_many("give", [1], idempotency_key="y" * 191)
+
+
+@pytest.mark.parametrize(
+    "media_type", ["", "a", "a/\u00e9", "text/plain\r\nX: 1", "text/plain\n", "a b/c", "a/b; c=\u00e9", "a/b; "]
+)
+def test_a_media_type_that_is_none_is_refused_before_it_is_sent(serve: Serve, media_type: str) -> None:
+    server, client = serve(lambda *_: None)
+    with pytest.raises(ValueError, match=r"^media_type=.* is not allowed: expected ") as raised:
+        client.submit("give", b"1", media_type=media_type)
+    assert "\n" not in str(raised.value)
+    assert server.seen == []
+
+
+def test_a_request_that_the_http_library_refuses_is_not_repeated(serve: Serve) -> None:
+    server, _ = serve(lambda *_: None)
+    with (
+        httpx2.Client(headers={"X": "a\nb"}) as http,
+        Client(f"http://127.0.0.1:{server.port}", http=http) as client,
+        pytest.raises(ValueError, match=r"the request cannot be sent .*: check the http= of the client"),
+    ):
+        client.submit("give")
+    assert server.seen == []
+
+
+def deep() -> object:
+    value: list[object] = []
+    for _ in range(100_000):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("task", "payload", "media_type", "error", "fault"),
+    [
+        ("give", {(1, 2): 3}, None, TypeError, "keys must be .*not tuple"),
+        ("give", ["\ud800"], None, ValueError, r"the submission has '\\ud800', which is no character"),
+        ("give", "\ud800", "text/plain", ValueError, r"the payload has '\\ud800', which is no character"),
+        ("\ud800", b"", None, ValueError, r"the name of the task has '\\ud800', which is no character"),
+        ("give", deep(), None, ValueError, "the payload is nested too deeply for JSON"),
+    ],
+)
+def test_a_payload_that_no_json_has_is_told(
+    client: Client, task: str, payload: object, media_type: str | None, error: type[Exception], fault: str
+) -> None:
+    with pytest.raises(error, match=fault) as raised:
+        client.submit(task, payload, media_type=media_type)
+    assert type(raised.value) is error
+
+
+def test_characters_of_two_halves_are_sent(client: Client) -> None:
+    assert client.submit("give", "\U0001f600 \\ud800").result() == "\U0001f600 \\ud800"
 
 
 def test_a_server_tells_version_and_contract(client: Client) -> None:
