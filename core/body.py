@@ -2,6 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
+# RFC 9110, 8.3.1: type/subtype, then parameters. Printable ASCII, so that it cannot end its header
+# line.
+_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_media_type = re.compile(rf"{_NAME}/{_NAME}[ \t]*(;[\t -~]*)?").fullmatch
+MEDIA_TYPE_LONGEST = 200
+
+
+def is_media_type(text: str) -> bool:
+    """Whether ``text`` is a media type, of content or of a result."""
+    return len(text) <= MEDIA_TYPE_LONGEST and _media_type(text) is not None
+
 
 class Body:
     """Content and its media type, as a task receives them. ``headway.Body`` as an annotation asks for it."""

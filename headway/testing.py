@@ -386,6 +386,10 @@ class _Transport(asyncio.Transport):
         for data in cast(list[bytes], list_of_data):
             self.write(data)
 
+    def can_write_eof(self) -> bool:
+        """No: the client reads one answer."""
+        return False
+
     def is_closing(self) -> bool:
         """No."""
         return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from headway.core.config import Config
 from headway.core.stats import Counts
+from headway.core.tasks.registry import REGISTRY
 from headway.protocol.access.limits import CLIENT_BYTES, CLIENTS_MOST
 from headway.protocol.process.lines import BYTES_MOST
 
@@ -20,6 +21,7 @@ def parts(config: Config, counts: Counts) -> dict[str, int]:
     """Return the most bytes that each part of the server takes, besides program and tasks."""
     # As many bytes of unanswered requests again may wait for their turn of the loop.
     jobs = config.queue.size + config.workers
+    longest = max([config.limits.body_bytes, *(task.body_bytes or 0 for task in REGISTRY.tasks)])
     counted = CLIENTS_MOST * (bool(config.rates.submits) + bool(config.rates.polls))
     return {
         "board and rings": counts.memory_bytes,
@@ -27,7 +29,7 @@ def parts(config: Config, counts: Counts) -> dict[str, int]:
         "payloads": config.queue.max_bytes,
         f"{jobs} jobs": jobs * JOB_BYTES,
         f"{config.idempotency.keys} keys": config.idempotency.keys * KEY_BYTES,
-        "unanswered requests": 2 * config.limits.unanswered_bytes + config.limits.body_bytes,
+        "unanswered requests": 2 * config.limits.unanswered_bytes + longest,
         "untaken answers": config.limits.untaken_bytes,
         f"{counted} counted clients": counted * CLIENT_BYTES,
         "lines of the log": BYTES_MOST,

@@ -29,17 +29,21 @@ def backup(path: Path, out: Path) -> int:
     """
     if out.exists():
         raise CopyError(f"{out}: exists. Name a file that does not exist")
-    new = out.with_name(f"{out.name}-new")
+    # A name of its own: another backup to the same file may run beside this one.
+    new = out.with_name(f"{out.name}-{secrets.token_hex(4)}-new")
     try:
         try:
             jobs = _copy(path, new)
             _copy_attempts(path, attempts.beside(new))
             attempts.beside(new).rename(attempts.beside(out))
-            new.rename(out)
+            # Unlike a rename, it fails if another file came meanwhile.
+            os.link(new, out)
             watermark.sync_folder(out)
         finally:
             for end in ("", "-attempts", "-wal", "-shm", "-journal"):
                 new.with_name(f"{new.name}{end}").unlink(missing_ok=True)
+    except FileExistsError:
+        raise CopyError(f"{out}: exists. Name a file that does not exist") from None
     except OSError as error:
         raise CopyError(f"{out}: cannot be written: {error.strerror}") from None
     except apsw.Error as error:

@@ -7,11 +7,11 @@ too.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Generator, Iterator
 from io import BytesIO
 
+from headway.core.body import is_media_type
 from headway.core.slices import SHORT_SLICE_S, make, make_on_loop
 from headway.core.tasks.encoding import NotJsonError, dumps, slices
 
@@ -19,9 +19,6 @@ JSON = "application/json"
 OCTETS = "application/octet-stream"
 # Bytes that are copied at once: 0.3 ms.
 PIECE_BYTES = 1 << 20
-# RFC 9110, 8.3.1: type/subtype, then parameters. Printable ASCII, so that it cannot end its header
-# line.
-_MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+(;[ -~]*)?", re.ASCII)
 
 
 class ResultError(Exception):
@@ -44,7 +41,7 @@ class Result:
                 raise ResultError(f"returned a str that UTF-8 cannot hold: {error}") from None
         if not isinstance(body, bytes):
             raise ResultError(f"returned a Result with a body of type {type(body).__name__}, not bytes or str")
-        if not isinstance(media_type, str) or not _MEDIA_TYPE.fullmatch(media_type):
+        if not isinstance(media_type, str) or not is_media_type(media_type):
             raise ResultError(f"returned a Result of media type {media_type!r}, which is not one such as 'image/png'")
         self.body = body
         self.media_type = media_type

@@ -7,14 +7,14 @@ members of the query.
 
 from __future__ import annotations
 
-import re
 from hashlib import blake2b
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import msgspec
 from headway.core.board.idempotency import Key
-from headway.core.errors import InvalidError, RecoveringError
+from headway.core.body import is_media_type
+from headway.core.errors import InvalidError
 from headway.core.faults import faults, few
 from headway.core.job import ContentSubmission, Submission
 from headway.protocol.api import bodies, queries
@@ -25,9 +25,6 @@ from headway.protocol.http.request import ContentLimit, Request
 from headway.protocol.http.responses import JSON, Answer, Held
 
 JOBS = b"/jobs"
-# A media type with its parameters (RFC 9110, 8.3.1), up to a length.
-_media_type = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+[ \t]*(;[\t -~]*)?").fullmatch
-MEDIA_TYPE_LONGEST = 200
 # The media type of content that comes without one (RFC 9110, 8.3).
 OCTETS = b"application/octet-stream"
 
@@ -47,14 +44,18 @@ ContentOptions = msgspec.defstruct(
 
 def submit(service: Service, request: Request, name: bytes) -> Answer | Held:
     """Take a job. With ``Prefer: wait`` answer when it has finished."""
+    key = None
+    if b"idempotency-key" in request.headers:
+        # The same content with other options, or of another type, is another submission.
+        what = request.target + b"\0" + request.headers.get(b"content-type", b"")
+        digest = blake2b(what, digest_size=blake2b.PERSON_SIZE).digest()
+        key = Key.of(key_of(request), request.body, digest)
+        # Before the content is checked: its task took it when it came first.
+        found = service.engine.replay(key)
+        if found is not None:
+            return once_known(found, lambda found: accepted(service, request, found))
     wanted = check(service, request, name)
-    if b"idempotency-key" not in request.headers:
-        return taken(service, request, service.engine.submit(traced(request, _submission(request, wanted))))
-    # The same content with other options, or of another type, is another submission.
-    what = blake2b(request.target + b"\0" + wanted.media_type, digest_size=blake2b.PERSON_SIZE).digest()
-    key = Key.of(key_of(request), request.body, what)
-    found = service.engine.replay(key) or service.engine.submit(traced(request, _submission(request, wanted)), key)
-    return once_known(found, lambda found: accepted(service, request, found))
+    return taken(service, request, service.engine.submit(traced(request, _submission(request, wanted)), key))
 
 
 class Wanted(msgspec.Struct):
@@ -79,7 +80,7 @@ def check(service: Service, request: Request, name: bytes) -> Wanted:
     if not (as_json or accepts.content):
         detail = f"the task {task!r} takes JSON: send Content-Type: application/json"
         raise Refusal("media-type", detail, fields=b"Accept: application/json\r\n")
-    if len(media_type) > MEDIA_TYPE_LONGEST or not _media_type(media_type):
+    if not is_media_type(media_type.decode("latin-1")):
         raise Refusal("media-type", "Content-Type is no media type such as image/jpeg", fields=b"Accept: */*\r\n")
     return Wanted(task, media_type, as_json)
 
@@ -92,19 +93,28 @@ def _submission(request: Request, wanted: Wanted) -> Submission:
 
 
 def content_limit(service: Service, request: Request) -> ContentLimit | None:
-    """Return the limit of the task in a request target, None if it has none of its own."""
+    """Return the limit of the task in a request target, None if it has none of its own for this content.
+
+    Raises RecoveringError.
+    """
     path = request.target.partition(b"?")[0]
     before = service.tasks
     if not (path.startswith(before) and path.endswith(JOBS)):
         return None
     task = task_of(path[len(before) : -len(JOBS)])
-    try:
-        accepts = service.engine.accepts(task)
-    except RecoveringError:
-        return None
+    accepts = service.engine.accepts(task)
     if accepts is None or accepts.body_bytes is None:
         return None
-    return ContentLimit(accepts.body_bytes, f"body_bytes of the task {task!r}")
+    if accepts.json and is_json(request.headers.get(b"content-type", OCTETS)):
+        # The loop scans JSON, 3.4 ms for each megabyte.
+        return None
+    config = service.config
+    return min(
+        ContentLimit(accepts.body_bytes, f"body_bytes of the task {task!r}"),
+        # Content above these would be told to come again, for ever. Heads take some of the former.
+        ContentLimit(config.limits.unanswered_bytes * 7 // 8, "limits.unanswered_bytes, seven eighths of it"),
+        ContentLimit(config.queue.max_bytes, "queue.max_bytes"),
+    )
 
 
 def task_of(name: bytes) -> str:

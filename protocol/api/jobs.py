@@ -33,6 +33,9 @@ from headway.protocol.http.responses import (
 )
 from msgspec import Meta
 
+# A result has the media type that its task chose, maybe from a client. A browser that shows it runs
+# no script of it as ours, and takes it for nothing else.
+ISOLATED = b"X-Content-Type-Options: nosniff\r\nContent-Security-Policy: sandbox\r\n"
 # Describes a job in an answer with further header lines.
 Tell = Callable[[Service, Request, Status, bytes], Answer | Held]
 
@@ -163,7 +166,7 @@ def _result(service: Service, request: Request, status: Status, fields: bytes) -
             return _given_up(service, status, is_head)
         if is_known:
             return STATUS_LINES[304] + fields + b"\r\n"
-        return complete_shared(STATUS_LINES[200] + fields, found.media_type.encode(), found.body, is_head)
+        return complete_shared(STATUS_LINES[200] + fields + ISOLATED, found.media_type.encode(), found.body, is_head)
 
     return once_known(service.engine.result(status), answer)
 

@@ -124,7 +124,7 @@ ROUTES: tuple[Route, ...] = (
                 Says(
                     200,
                     "The returned value, with its own media type.",
-                    ("Job-State", "ETag"),
+                    ("Job-State", "ETag", *answers.PAGE),
                     (*answers.NAMED, *answers.WAITED),
                     (("*/*", "Anything"),),
                 ),

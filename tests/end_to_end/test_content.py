@@ -40,3 +40,26 @@ def test_a_body_is_kept_once_and_written_down_once(start: Start, tmp_path: Path,
     before = peak_bytes(server)
     give(megabytes * MEGABYTE)
     assert peak_bytes(server) - before < MOST * megabytes * MEGABYTE
+
+
+@pytest.mark.parametrize(
+    ("setting", "most"), [("limits__unanswered_bytes", 7_000_000), ("queue__max_bytes", 8_000_000)]
+)
+def test_content_that_no_setting_lets_through_is_refused_for_good(start: Start, setting: str, most: int) -> None:
+    server = start(tasks=["tests.end_to_end.tasks_of_content"], **{setting: 8_000_000})
+    refused = server.ask(request("POST", "/tasks/content_in_thread/jobs", body=bytes(most + 1)))
+    assert (refused.status, setting.replace("__", ".") in refused.json["detail"]) == (413, True)
+    assert "retry-after" not in refused.headers
+    assert server.ask(request("POST", "/tasks/content_in_thread/jobs", body=bytes(most))).status == 202
+
+
+def test_json_for_a_task_is_bounded_by_the_server(start: Start) -> None:
+    """Content is only kept, but JSON is scanned on the loop."""
+    server = start(tasks=["tests.end_to_end.tasks_of_anything"], limits__body_bytes=1000)
+    lines = ("Content-Type: application/json", "Prefer: wait=20")
+    refused = server.ask(request("POST", "/tasks/size_of/jobs", *lines, body=b"[%b1]" % (b"1," * 1000)))
+    assert (refused.status, "limits.body_bytes" in refused.json["detail"]) == (413, True)
+    answer = server.ask(
+        request("POST", "/tasks/size_of/jobs", "Content-Type: a/b", "Prefer: wait=20", body=bytes(2000))
+    )
+    assert answer["job-state"] == "succeeded"

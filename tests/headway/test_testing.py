@@ -95,6 +95,8 @@ def test_content_and_refusals_are_those_of_the_server() -> None:
         assert (result.headers["content-type"], result.body) == ("a/b", b"cba")
         assert server.post("/jobs", json={"task": "no"}).json()["type"] == "urn:headway:problem:unknown-task"
         assert server.delete("/nowhere").status == 404
+        large = server.post("/jobs", data=b"x" * 2_000_000, headers={"Content-Type": "application/json"})
+        assert (large.status, large.headers["connection"]) == (413, "close")
         with pytest.raises(RuntimeError, match="is not one of"):
             server.submit("no")
 

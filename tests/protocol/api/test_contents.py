@@ -14,12 +14,14 @@ def give(server: Server, task: str, body: bytes, *lines: str) -> Answer:
     return server.ask(request("POST", f"/tasks/{task}/jobs", *lines, body=body))
 
 
-@pytest.mark.parametrize("media_type", ["image/jpeg", "application/json", "text/plain; charset=utf-8"])
+@pytest.mark.parametrize("media_type", ["image/jpeg", "application/json", "text/plain ; charset=utf-8", "x*/y|z; a=~"])
 def test_content_of_any_type_reaches_the_task_as_it_is(server: Server, media_type: str) -> None:
     answer = give(server, "content", BYTES, f"Content-Type: {media_type}", "Prefer: wait=20")
     assert (answer.status, answer["job-state"]) == (200, "succeeded")
     result = server.get(answer["content-location"] + "/result")
     assert (result["content-type"], result.body) == (media_type, BYTES)
+    # A browser runs no script of it as a page of ours.
+    assert (result["content-security-policy"], result["x-content-type-options"]) == ("sandbox", "nosniff")
 
 
 def test_content_without_a_type_is_octets(server: Server) -> None:
@@ -57,6 +59,12 @@ def test_an_option_is_given_once(server: Server) -> None:
     answer = server.ask(request("POST", "/tasks/content/jobs?priority=7&priority=8", body=b"x"))
     assert answer.json["errors"] == [{"field": "priority", "detail": "is given more than once"}]
     assert server.get("/jobs?state=queued&state=failed").status == 422
+
+
+def test_a_query_of_many_members_is_refused_at_once(server: Server) -> None:
+    many = "&".join(f"a{number}" for number in range(1500))
+    for path in (f"/jobs?{many}", f"/jobs?{'state=queued&' * 65}"):
+        assert "at most 64 members" in server.get(path).json["detail"]
 
 
 def test_the_media_type_is_no_member_of_a_submission(server: Server) -> None:

@@ -16,6 +16,7 @@ import pytest
 from headway.core.config import Config, JournalSection, LimitsSection
 from headway.core.job import State, Submission
 from headway.core.local.engine import LocalEngine
+from headway.core.local.recovering import Recovering
 from headway.core.open import open_engine
 from headway.core.tasks.registry import Options, Registry
 from headway.protocol.api.app import Api
@@ -371,3 +372,41 @@ def test_a_repeated_post_leaves_nothing_of_its_content() -> None:
         assert kept < len(clients) * 150_000
 
     in_one_turn(test)
+
+
+def test_while_the_journal_is_read_large_content_is_told_to_come_again() -> None:
+    """A 413 would be final, and the limit of the task is not known yet."""
+    config = Config()
+
+    async def told() -> bytes:
+        api = Api(config, Recovering(config))
+        connection, transport = Connection(api.connections), Written()
+        connection.connection_made(transport)
+        connection.data_received(request("POST", "/tasks/content/jobs", "Content-Length: 20000000"))
+        api.connections.round.end()
+        return bytes(transport.data)
+
+    assert asyncio.run(told()).startswith(b"HTTP/1.1 503 ")
+
+
+def test_content_that_came_under_a_key_is_known_when_its_task_is_gone() -> None:
+    registry = Registry()
+    registry.add(nothing, Options())
+
+    async def told() -> list[bytes]:
+        engine = LocalEngine(Config(), registry)
+        api = Api(engine.config, engine)
+        answers = []
+        for _ in range(2):
+            connection, transport = Connection(api.connections), Written()
+            connection.connection_made(transport)
+            connection.data_received(request("POST", "/tasks/nothing/jobs", "Idempotency-Key: k", body=b"x"))
+            api.connections.round.end()
+            answers.append(bytes(transport.data))
+            registry.by_name.clear()
+        return answers
+
+    first, again = asyncio.run(told())
+    assert first.startswith(b"HTTP/1.1 202 ")
+    assert again.startswith(b"HTTP/1.1 202 ")
+    assert b"\r\nIdempotency-Replayed: true\r\n" in again
