@@ -20,6 +20,8 @@ from tests.conftest import Start
 from tests.end_to_end.process import AS_SHIPPED, OVER, Gate, Server, environment, launch, wait_until
 from tests.protocol.wire import PATIENCE_S, Answer, Wire, post, request, submission
 
+pytestmark = pytest.mark.long
+
 # Seconds of load before and after a deploy.
 LOAD_S = 0.3
 UNREADABLE_MOST_S = 1.0

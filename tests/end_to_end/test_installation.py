@@ -23,6 +23,8 @@ from release import dist
 from tests.end_to_end.process import ROOT, Server
 from tests.test_structure import imports
 
+pytestmark = pytest.mark.long
+
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SETUPTOOLS = PROJECT["tool"]["setuptools"]
 # The packages that a server has to find, and one of the user's that has the name of one of ours.
@@ -212,7 +214,6 @@ def test_a_wheel_serves_from_any_folder(installed: Venv, kind: str, tmp_path: Pa
     serve(installed, kind, tmp_path)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("kind", ["plain", "checkout"])
 def test_as_a_module(installed: Venv, kind: str, tmp_path: Path) -> None:
     serve(installed, kind, tmp_path, module=True)
@@ -309,7 +310,6 @@ def files_of(site: Path, distribution: str) -> set[str]:
 WHERE = "import headway.client, headway.client.errors; print(headway.client.__file__, headway.client.Client.__module__)"
 
 
-@pytest.mark.long
 def test_the_client_alone_and_beside_the_server(wheel: Path, client_wheel: Path, tmp_path: Path) -> None:
     """No file belongs to both, so each can be removed, whichever came first."""
     there = Venv(tmp_path / "venv", pip=False)
@@ -332,7 +332,6 @@ def test_the_client_alone_and_beside_the_server(wheel: Path, client_wheel: Path,
     assert there.run("python", "-c", WHERE).split()[0] == str(there.site / "_headway_client" / "__init__.py")
 
 
-@pytest.mark.long
 def test_type_checkers_see_the_client_alone(client_wheel: Path, tmp_path: Path) -> None:
     there = Venv(tmp_path / "venv", pip=False)
     unpack(client_wheel, there)
@@ -356,7 +355,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.long
 def test_all_that_is_made_is_of_the_same_version(made: Path) -> None:
     version = dist.version_of(ROOT)
     assert {path.name for path in made.iterdir()} == {
@@ -379,7 +377,6 @@ def fresh(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str
     return install
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("ending", [".whl", ".tar.gz"])
 def test_a_fresh_venv(fresh: Callable[[str], Venv], ending: str, tmp_path: Path) -> None:
     """The first result, from a server that has been deployed and restarted, comes within a minute."""
@@ -397,7 +394,6 @@ def test_a_fresh_venv(fresh: Callable[[str], Venv], ending: str, tmp_path: Path)
         there.run("headway", "serve", "--reload")
 
 
-@pytest.mark.long
 def test_uv_adds_it_to_a_project(made: Path, tmp_path: Path) -> None:
     tools = Venv(tmp_path / "venv", pip=True)
     tools.run("python", "-m", "pip", "install", "-q", "uv")

@@ -41,6 +41,7 @@ def test_logs_of_worker_processes_are_those_of_the_server(start: Start) -> None:
     assert told[2]["exception"].endswith("ValueError: caf\\udce9")
 
 
+@pytest.mark.long
 def test_a_flood_of_a_worker_process_holds_nobody(start: Start) -> None:
     server = start(tasks=TASKS, processes=2, drain_linger=0, jobs__run_in="process")
     paths = [server.submit("logs", 8000) for _ in range(2)]
@@ -110,6 +111,7 @@ def unread(folder: Path, command: str, **more: Any) -> Iterator[Server]:
 SERVE = f"exec {sys.executable} -m headway serve"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("task", ["logs", "prints"])
 @pytest.mark.parametrize("journal", [pytest.param(False, marks=pytest.mark.long), True])
 def test_a_stdout_that_nobody_reads_stops_nobody(tmp_path: Path, task: str, journal: bool) -> None:

@@ -18,6 +18,8 @@ from headway.cli.main import main
 from tests.end_to_end.process import Server, wait_until
 from tests.protocol.wire import PATIENCE_S
 
+pytestmark = pytest.mark.long
+
 # Python takes a file of the same second and the same size for unchanged.
 TASKS = """
 import headway

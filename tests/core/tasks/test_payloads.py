@@ -102,6 +102,7 @@ def _garbage_as_in_the_server() -> Iterator[None]:
     gc.unfreeze()
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("_garbage_as_in_the_server")
 @pytest.mark.parametrize("name", LARGE)
 def test_no_slice_is_long(name: str) -> None:
@@ -125,6 +126,7 @@ def longest_slice(payload: bytes) -> float:
         longest = max(longest, time.thread_time() - begin)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("where", ["loop", "thread"])
 def test_tasks_get_long_payloads_whole_while_the_loop_turns(where: str) -> None:
     given: list[object] = []

@@ -19,6 +19,8 @@ from tests.end_to_end.process import Gate, Server, wait_until
 from tests.headway.cli.conftest import Spawn, run
 from tests.protocol.wire import PATIENCE_S
 
+pytestmark = pytest.mark.long
+
 COLOUR = re.compile(rb"\x1b\[[0-9;]*3[0-9][0-9;]*m")
 ALTERNATE_SCREEN = b"\x1b[?1049h"
 

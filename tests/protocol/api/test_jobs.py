@@ -10,7 +10,7 @@ from calendar import timegm
 import pytest
 
 from tests.conftest import Start
-from tests.end_to_end.process import Gate, Server
+from tests.end_to_end.process import WITH_JOURNAL, Gate, Server
 from tests.protocol.wire import Answer, post, request, submission
 
 WAITING = {"job-state", "retry-after", "retry-after-ms", "job-position", "content-type"}
@@ -289,8 +289,12 @@ def test_never_issued(server: Server) -> None:
             for method, rest in (("HEAD", ""), ("GET", ""), ("DELETE", ""), ("GET", "/result")):
                 answer = wire.ask(request(method, f"/jobs/{other}{rest}"))
                 # Of one with the form of an id and another marker it cannot be known here.
-                code = 421 if re.fullmatch("[0-9a-f]{36}", other) and other[:8] != job_id[:8] else 404
-                assert (answer.status, "job-state" in answer.headers) == (code, False), other
+                has_form = re.fullmatch("[0-9a-f]{36}", other)
+                codes = {421 if has_form and other[:8] != job_id[:8] else 404}
+                if WITH_JOURNAL and has_form and other[8:20] < job_id[8:20]:
+                    # A number of before this start may be of an earlier run of another copy.
+                    codes.add(421)
+                assert (answer.status in codes, "job-state" in answer.headers) == (True, False), other
 
 
 def test_an_id_of_an_earlier_run_is_misdirected(server: Server, start: Start) -> None:

@@ -12,6 +12,8 @@ import pytest
 
 from tests.end_to_end.process import ROOT, Server
 
+pytestmark = pytest.mark.long
+
 HOOKS = "tests.protocol.api.schemathesis_hooks"
 # They are over in a moment. One of them takes only payloads of its type.
 TASKS = ("nothing", "give", "fail", "scan")
@@ -72,6 +74,5 @@ def test_schemathesis_finds_nothing(asked: Server, tmp_path: Path) -> None:
     run(asked, tmp_path, *SHORT)
 
 
-@pytest.mark.long
 def test_schemathesis_finds_nothing_in_a_minute(asked: Server, tmp_path: Path) -> None:
     run(asked, tmp_path, "--max-examples", "100", "--phases", "examples,coverage,fuzzing,stateful")
