@@ -18,8 +18,8 @@ from headway.core.errors import InvalidError
 from headway.core.faults import faults, few
 from headway.core.job import ContentSubmission, Submission
 from headway.protocol.api import bodies, queries
-from headway.protocol.api.service import Service, once_known
-from headway.protocol.api.submissions import accepted, check_coding, is_json, key_of, taken, traced
+from headway.protocol.api.service import Service
+from headway.protocol.api.submissions import check_coding, is_json, key_of, taken, traced, under_key
 from headway.protocol.http.problems import Refusal
 from headway.protocol.http.request import ContentLimit, Request
 from headway.protocol.http.responses import JSON, Answer, Held
@@ -44,18 +44,13 @@ ContentOptions = msgspec.defstruct(
 
 def submit(service: Service, request: Request, name: bytes) -> Answer | Held:
     """Take a job. With ``Prefer: wait`` answer when it has finished."""
-    key = None
-    if b"idempotency-key" in request.headers:
-        # The same content with other options, or of another type, is another submission.
-        what = request.target + b"\0" + request.headers.get(b"content-type", b"")
-        digest = blake2b(what, digest_size=blake2b.PERSON_SIZE).digest()
-        key = Key.of(key_of(request), request.body, digest)
-        # Before the content is checked: its task took it when it came first.
-        found = service.engine.replay(key)
-        if found is not None:
-            return once_known(found, lambda found: accepted(service, request, found))
-    wanted = check(service, request, name)
-    return taken(service, request, service.engine.submit(traced(request, _submission(request, wanted)), key))
+    if b"idempotency-key" not in request.headers:
+        return taken(service, request, service.engine.submit(_submission(service, request, name)))
+    # The same content with other options, or of another type, is another submission.
+    what = request.target + b"\0" + request.headers.get(b"content-type", b"")
+    digest = blake2b(what, digest_size=blake2b.PERSON_SIZE).digest()
+    key = Key.of(key_of(request), request.body, digest)
+    return under_key(service, request, key, lambda: _submission(service, request, name))
 
 
 class Wanted(msgspec.Struct):
@@ -85,11 +80,13 @@ def check(service: Service, request: Request, name: bytes) -> Wanted:
     return Wanted(task, media_type, as_json)
 
 
-def _submission(request: Request, wanted: Wanted) -> Submission:
-    options = _options(request.target)
+def _submission(service: Service, request: Request, name: bytes) -> Submission:
+    wanted, options = check(service, request, name), _options(request.target)
     if not wanted.as_json:
-        return ContentSubmission(wanted.task, request.body, media_type=wanted.media_type.decode(), **options)
-    return Submission(wanted.task, msgspec.Raw(bodies.payload(request.body) if request.body else b"null"), **options)
+        content = ContentSubmission(wanted.task, request.body, media_type=wanted.media_type.decode(), **options)
+        return traced(request, content)
+    payload = msgspec.Raw(bodies.payload(request.body) if request.body else b"null")
+    return traced(request, Submission(wanted.task, payload, **options))
 
 
 def content_limit(service: Service, request: Request) -> ContentLimit | None:

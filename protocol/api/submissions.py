@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import msgspec
 from headway.core import ids
@@ -66,15 +67,18 @@ def put(service: Service, request: Request, name: bytes) -> Answer | Held:
 
 
 def _keyed(service: Service, request: Request, text: str) -> Answer | Held:
-    key = Key.of(text, request.body)
+    return under_key(service, request, Key.of(text, request.body), lambda: _submission(request))
+
+
+def under_key(service: Service, request: Request, key: Key, submission: Callable[[], Submission]) -> Answer | Held:
+    """Take the job that ``submission`` returns, unless one came under ``key`` before."""
     # Before the content is checked: it was valid when it came first.
-    taken = service.engine.replay(key) or service.engine.submit(_submission(request), key)
-    return once_known(taken, lambda taken: accepted(service, request, taken))
+    found = service.engine.replay(key) or service.engine.submit(submission(), key)
+    return once_known(found, lambda found: accepted(service, request, found))
 
 
 def _submission(request: Request) -> Submission:
-    submission = bodies.submission(request.body)
-    return submission if b"traceparent" not in request.headers else traced(request, submission)
+    return traced(request, bodies.submission(request.body))
 
 
 def traced(request: Request, submission: Submission) -> Submission:
