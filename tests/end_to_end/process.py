@@ -138,7 +138,7 @@ class Server:
     def wait_until_serving(self) -> None:
         """Wait for the log line that tells the port."""
         line = self.wait_for_line(r"serving http://")
-        self.port = int(re.findall(r"serving http://127\.0\.0\.1:(\d+)", line)[0])
+        self.port = int(re.findall(r"serving http://\S+:(\d+)", line)[0])
 
     def wait_for_line(self, pattern: str, after: int = 0) -> str:
         """Wait for a line on stdout, not among the first ``after``, and return it."""

@@ -397,3 +397,12 @@ def test_script_is_installed(tmp_path: Path) -> None:
         [script, "--version"], capture_output=True, text=True, check=True, cwd=tmp_path, env=os.environ
     )
     assert said.stdout.startswith("headway 0.")
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
+def test_all_addresses_of_both_families_are_served(start: Start) -> None:
+    server = start(server__host="::")
+    for address in ("127.0.0.1", "::1"):
+        with socket.create_connection((address, server.port), 5) as client:
+            client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert client.recv(12) == b"HTTP/1.1 200"
