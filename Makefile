@@ -7,6 +7,10 @@ BIN := .venv/bin
 # Each step runs even if the one before it failed.
 LINT = s=0; $(BIN)/ruff format --check . || s=1; $(BIN)/ruff check . || s=1; $(BIN)/mypy || s=1
 
+# A quarter of the short suite is waiting: for processes that end, for times that pass. Tests that take
+# long measure times, and need more room.
+CROWD = -n 6
+
 .DEFAULT_GOAL := help
 .PHONY: .venv run-server run-clients test test-long check lint format docs build clean help crash dist \
   bench bench-floor bench-peers bench-polling bench-memory bench-queues bench-journal bench-waiting bench-crowd bench-start
@@ -23,14 +27,14 @@ run-clients: .venv  ## put a crowd of clients on it (ARGS='--clients 500 --poll 
 	@exec $(BIN)/headway simulate $(if $(CONFIG),--config '$(CONFIG)') $(ARGS)
 
 test: .venv  ## run the test suite (ARGS='-k board -x' goes to pytest)
-	@$(BIN)/python -m pytest -m 'not long' $(ARGS)
+	@$(BIN)/python -m pytest -m 'not long' $(CROWD) $(ARGS)
 
 test-long: .venv  ## tests that take long by nature, and the protocol's tests with a journal
 	@s=0; $(BIN)/python -m pytest -m long $(ARGS) || s=1; \
 	TEST_JOURNAL=1 $(BIN)/python -m pytest -m 'not long' tests/protocol $(ARGS) || s=1; exit $$s
 
 check: .venv  ## format, lint, types and tests (CI runs test-long too)
-	@$(LINT); $(BIN)/python -m pytest -m 'not long' $(ARGS) || s=1; exit $$s
+	@$(LINT); $(BIN)/python -m pytest -m 'not long' $(CROWD) $(ARGS) || s=1; exit $$s
 
 lint: .venv  ## the same without the tests
 	@$(LINT); exit $$s

@@ -47,7 +47,8 @@ def environment(settings: Mapping[str, object]) -> dict[str, str]:
 def launch(folder: Path, settings: Mapping[str, object], exit_code: int = 0) -> Iterator[Server]:
     """Serve until the end of the block, then see that the server drains and ends with ``exit_code``."""
     journal = {"journal__path": str(folder / "journal.db")} if WITH_JOURNAL else {}
-    server = Server(folder, {"server__port": 0, "tasks": TASKS, **journal, **settings})
+    # A drain does not linger for clients that come back, unless a test is about that.
+    server = Server(folder, {"server__port": 0, "tasks": TASKS, "drain_linger": 0, **journal, **settings})
     try:
         server.wait_until_serving()
         yield server
