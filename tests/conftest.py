@@ -31,14 +31,14 @@ Start = Callable[..., Server]
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with default limits, that many tests share."""
-    settings = {"drain_linger": 0, "jobs__backoff": 0.01, "jobs__backoff_max": 0.02}
+    settings = {"jobs__backoff": 0.01, "jobs__backoff_max": 0.02}
     with launch(tmp_path_factory.mktemp("server"), settings) as started:
         yield started
 
 
 @pytest.fixture(scope="session")
 def _one_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    settings = {"workers": 1, "queue__size": 6, "jobs__backoff": 30, "drain_linger": 0}
+    settings = {"workers": 1, "queue__size": 6, "jobs__backoff": 30}
     with launch(tmp_path_factory.mktemp("one_worker"), settings) as started:
         yield started
 

@@ -225,7 +225,7 @@ def test_the_commands_of_a_page_print_what_it_shows(
     page = (ROOT / name).read_text()
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     (tmp_path / "shop.py").write_text("".join(blocks(page, "python")))
-    port = start(tasks=[*tasks_served(page), *examples], drain_linger=0).port
+    port = start(tasks=[*tasks_served(page), *examples]).port
     steps = transcript(page)
     assert len(steps) >= 4
     commands = [command.replace("localhost:8080", f"127.0.0.1:{port}") for command, _ in steps]
@@ -262,7 +262,7 @@ PROGRAMS = {"python": (sys.executable, "-W", "error"), "javascript": ("node",)}
 def shop(start: Start, tmp_path: Path) -> str:
     """The address of a server with the task of the README."""
     (tmp_path / "shop.py").write_text(blocks(README, "python")[0])
-    return f"127.0.0.1:{start(tasks=['shop'], drain_linger=0).port}"
+    return f"127.0.0.1:{start(tasks=['shop']).port}"
 
 
 @pytest.mark.long

@@ -50,7 +50,7 @@ def on_loopback(folder: Path, port: int, server: Server) -> str:
 
 @pytest.mark.skipif(not Path(NGINX).exists(), reason="nginx is not installed")
 def test_the_proxy_of_the_example_works(start: Start, tmp_path: Path) -> None:
-    server = start(drain_linger=0, http__trusted_proxies=["127.0.0.1/32"], rates__submits=1, rates__submits_window=60)
+    server = start(http__trusted_proxies=["127.0.0.1/32"], rates__submits=1, rates__submits_window=60)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -151,7 +151,7 @@ def seconds_to_start(folder: Path) -> float:
 
 @pytest.mark.parametrize("journal", [None, "jobs.db"], ids=["memory", "journal"])
 def test_deploy_under_load(start: Start, tmp_path: Path, journal: str | None) -> None:
-    server = start(drain_linger=0, journal__path=journal)
+    server = start(journal__path=journal)
     pid, load = server.process.pid, Load(server)
     load.run(server.deploy)
     assert server.process.pid == pid
@@ -170,7 +170,7 @@ def shop(tmp_path: Path) -> Iterator[Server]:
     """A server with a task module and a file of settings that can be changed."""
     write_shop(tmp_path, "old", "return payload")
     (tmp_path / "config.yaml").write_text("retention: {jobs: 10}\n")
-    with launch(tmp_path, {"tasks": ["shop"], "drain_linger": 0}) as server:
+    with launch(tmp_path, {"tasks": ["shop"]}) as server:
         yield server
 
 
@@ -232,7 +232,7 @@ def test_new_code_and_new_settings(shop: Server, tmp_path: Path) -> None:
 
 
 def test_failed_and_cancelled_jobs_and_a_key_are_known_afterwards(start: Start, gate: Gate) -> None:
-    server = start(drain_linger=0, jobs__backoff=0.01)
+    server = start(jobs__backoff=0.01)
     keyed = post(submission("count"), 'Idempotency-Key: "order-7"')
     path = server.ask(keyed)["location"]
     failed = server.run("stubborn_failure", "of no use", timeout=7)
@@ -250,7 +250,7 @@ def test_failed_and_cancelled_jobs_and_a_key_are_known_afterwards(start: Start, 
 
 
 def test_jobs_that_are_not_over_in_time_keep_the_old_one_serving(start: Start, gate: Gate) -> None:
-    server = start(drain_timeout=0.3, drain_linger=0, workers=1)
+    server = start(drain_timeout=0.3, workers=1)
     server.expected_errors.append("not deployed")
     running, queued = server.submit("until_file", gate.path), server.submit("give", 5)
     server.wait_for(running, "running")
@@ -264,7 +264,7 @@ def test_jobs_that_are_not_over_in_time_keep_the_old_one_serving(start: Start, g
 
 
 def test_statuses_can_be_read_while_jobs_are_waited_for(start: Start, gate: Gate) -> None:
-    server = start(drain_linger=0)
+    server = start()
     path = server.submit("until_file", gate.path)
     with server.wire() as polls, server.wire() as waiting:
         waiting.send(request("GET", path, "Prefer: wait=30"))
@@ -317,7 +317,7 @@ def files_of(pid: int) -> str:
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_tasks_see_nothing_of_what_goes_over_and_processes_end(start: Start, tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(LOOK)
-    server = start(tasks=["shop"], drain_linger=0)
+    server = start(tasks=["shop"])
     children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children")
     before = wait_until(lambda: children.read_text().split(), lambda found: len(found) == 2)
     server.deploy()
@@ -362,7 +362,7 @@ def test_a_link_to_the_release_is_followed_anew(tmp_path: Path) -> None:
 
 def test_jobs_that_wait_are_left_to_the_new_program(start: Start, gate: Gate, tmp_path: Path) -> None:
     """Only what runs is waited for; ids, results and states are those of before."""
-    server = start(journal__path=str(tmp_path / "jobs.db"), workers=1, drain_linger=0)
+    server = start(journal__path=str(tmp_path / "jobs.db"), workers=1)
     done, running = server.run("give", 1), server.submit("until_file", gate.path)
     waiting, scheduled = server.submit("give", 2), server.submit("give", 3, delay=1000)
     server.wait_for(running, "running")
@@ -380,7 +380,7 @@ def test_jobs_that_wait_are_left_to_the_new_program(start: Start, gate: Gate, tm
 
 
 def test_what_still_runs_is_begun_again_by_the_new_one_with_a_journal(start: Start, gate: Gate, tmp_path: Path) -> None:
-    server = start(journal__path=str(tmp_path / "jobs.db"), workers=1, drain_linger=0, drain_timeout=0.2)
+    server = start(journal__path=str(tmp_path / "jobs.db"), workers=1, drain_timeout=0.2)
     running, waiting = server.submit("until_file", gate.path), server.submit("give", 2)
     server.wait_for(running, "running")
     assert "no client was answered" in server.deploy()
@@ -397,7 +397,7 @@ def test_another_journal_is_refused(tmp_path: Path) -> None:
         folder = tmp_path / before.strip("{}")[-6:-3]
         folder.mkdir(exist_ok=True)
         (folder / "config.yaml").write_text(before)
-        with launch(folder, {"drain_linger": 0, "journal__path": AS_SHIPPED}) as server:
+        with launch(folder, {"journal__path": AS_SHIPPED}) as server:
             server.expected_errors.append("not deployed")
             path = server.run("give", 1)
             for after in others:
@@ -411,7 +411,7 @@ def test_another_journal_is_refused(tmp_path: Path) -> None:
 
 
 def test_sighups_in_a_row(start: Start) -> None:
-    server = start(drain_linger=0)
+    server = start()
     path = server.run("give", 5)
     for _ in range(4):
         server.process.send_signal(signal.SIGHUP)
@@ -439,7 +439,7 @@ def test_sigterm_after_sighup_ends(tmp_path: Path, delay_s: float) -> None:
 
 
 def test_sigterm_while_jobs_are_waited_for_drains(start: Start, gate: Gate) -> None:
-    server = start(drain_linger=0)
+    server = start()
     path = server.submit("until_file", gate.path)
     server.process.send_signal(signal.SIGHUP)
     server.wait_for_line("deploying: 1 jobs")

@@ -61,7 +61,7 @@ EITHER = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with a journal, that tests share."""
     folder = tmp_path_factory.mktemp("kept")
-    with launch(folder, {"journal__path": str(folder / "journal.db"), "drain_linger": 0}) as server:
+    with launch(folder, {"journal__path": str(folder / "journal.db")}) as server:
         yield server
 
 

@@ -116,9 +116,7 @@ def test_children_hold_nothing_of_a_server_that_was_killed(start: Start, tmp_pat
 @linux_only
 @pytest.mark.parametrize("how", ["timeout", "cancel", "drain"])
 def test_what_a_task_has_started_ends_with_its_worker_process(start: Start, tmp_path: Path, how: str) -> None:
-    server = start(
-        tasks=TASKS, processes=1, drain_linger=0, drain_timeout=0.1, exit_code=how == "drain", journal__path=None
-    )
+    server = start(tasks=TASKS, processes=1, drain_timeout=0.1, exit_code=how == "drain", journal__path=None)
     note = tmp_path / "pid"
     path = server.submit("starts_program", str(note), timeout=1 if how == "timeout" else 60)
     pid = int(wait_until(lambda: note.exists() and note.read_text(), bool))
@@ -140,7 +138,7 @@ def test_another_directory_harms_nobody(start: Start, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     settings = {"journal__path": "kept.db", "results__max_bytes": 1000, "results__max_result_bytes": 100_000}
-    server = start(tasks=[*TASKS, "here"], processes=1, drain_linger=0, **settings)
+    server = start(tasks=[*TASKS, "here"], processes=1, **settings)
     wait_until(lambda: server.get("/readyz").status, lambda status: status == 200)
     large = server.run("give", "x" * 50_000)
     server.run("chdir", str(elsewhere))

@@ -18,7 +18,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server on which a job with tasks of its own runs beside all others, to the end."""
     folder = tmp_path_factory.mktemp("hostile")
     gate = Gate(folder / "gate")
-    with launch(folder, {"drain_linger": 0, "workers": 4, "jobs__backoff": 0.01, "jobs__backoff_max": 0.02}) as server:
+    with launch(folder, {"workers": 4, "jobs__backoff": 0.01, "jobs__backoff_max": 0.02}) as server:
         server.expected_errors += LOGGED
         innocent = server.submit("with_children", gate.path)
         yield server
@@ -92,7 +92,7 @@ def test_who_cancels_all_tasks_finds_none(hostile: Server) -> None:
 
 
 def test_a_job_that_signals_the_server_asks_for_what_the_signal_says(start: Start) -> None:
-    server = start(drain_linger=0)
+    server = start()
     server.told_to_end = True
     path = server.submit("signal_the_server", signal.SIGTERM.value)
     assert path
@@ -102,7 +102,7 @@ def test_a_job_that_signals_the_server_asks_for_what_the_signal_says(start: Star
 
 
 def test_a_long_error_is_cut_in_the_log_as_it_is_kept(start: Start) -> None:
-    server = start(drain_linger=0, jobs__backoff=0.001, jobs__backoff_max=0.001)
+    server = start(jobs__backoff=0.001, jobs__backoff_max=0.001)
     path = server.run("fail_at_length", 300_000, retries=20)
     assert server.head(path)["job-attempt"] == "21"
     wait_until(lambda: sum("attempt 21" in line for line in server.said), lambda found: found == 1)
@@ -117,7 +117,7 @@ def test_an_error_with_a_lone_surrogate_has_its_line(hostile: Server) -> None:
 
 
 def test_the_journal_goes_on_beside_hostile_tasks(start: Start, tmp_path: Path) -> None:
-    server = start(drain_linger=0, journal__path=str(tmp_path / "hostile.db"))
+    server = start(journal__path=str(tmp_path / "hostile.db"))
     server.expected_errors += LOGGED
     for how in ("wait_for", "forgotten", "callback"):
         server.run("end_the_program", how)
@@ -127,7 +127,7 @@ def test_the_journal_goes_on_beside_hostile_tasks(start: Start, tmp_path: Path) 
 
 
 def test_who_keeps_all_threads_of_to_thread_keeps_none_of_the_server(start: Start, gate: Gate, tmp_path: Path) -> None:
-    server = start(drain_linger=0, journal__path=str(tmp_path / "kept.db"))
+    server = start(journal__path=str(tmp_path / "kept.db"))
     for _ in range(2):
         server.run("keep_all_threads", gate.path)
         assert "not deployed" not in server.deploy()

@@ -27,7 +27,7 @@ def journal(folder: Path, *arguments: object, code: int = 0) -> subprocess.Compl
 
 @pytest.fixture
 def folder(tmp_path: Path, start: Start) -> Path:
-    server = start(journal__path=str(tmp_path / "j.db"), drain_linger=0)
+    server = start(journal__path=str(tmp_path / "j.db"))
     server.run("give", {"a": 1})
     server.run("fail", {"message": "why"})
     server.submit("give", 1, delay=1000)

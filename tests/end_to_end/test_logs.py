@@ -26,7 +26,7 @@ def lines(server: Server, text: str) -> list[dict[str, Any]]:
 
 
 def test_logs_of_worker_processes_are_those_of_the_server(start: Start) -> None:
-    server = start(tasks=TASKS, processes=1, drain_linger=0, log__level="info", jobs__retries=0)
+    server = start(tasks=TASKS, processes=1, log__level="info", jobs__retries=0)
     path = server.run("logs_in_process", "told")
     server.expected_errors += ["told at ERROR", "caught"]
     server.wait_for_line("caught")
@@ -43,7 +43,7 @@ def test_logs_of_worker_processes_are_those_of_the_server(start: Start) -> None:
 
 @pytest.mark.long
 def test_a_flood_of_a_worker_process_holds_nobody(start: Start) -> None:
-    server = start(tasks=TASKS, processes=2, drain_linger=0, jobs__run_in="process")
+    server = start(tasks=TASKS, processes=2, jobs__run_in="process")
     paths = [server.submit("logs", 8000) for _ in range(2)]
     slowest = 0.0
     with server.wire() as wire:
@@ -60,7 +60,7 @@ def test_a_flood_of_a_worker_process_holds_nobody(start: Start) -> None:
 
 
 def test_a_task_that_configures_logging_does_not_silence_the_server(start: Start) -> None:
-    server = start(tasks=TASKS, drain_linger=0, processes=1)
+    server = start(tasks=TASKS, processes=1)
     for how in ("dictConfig", "basicConfig", "disable", "shutdown", "close"):
         server.run("configures_logging", how)
         said = len(server.said)
@@ -77,13 +77,13 @@ def test_a_task_module_that_configures_logging_does_not_silence_the_server(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TEST_DICT_CONFIG", "1")
-    server = start(tasks=TASKS, drain_linger=0)
+    server = start(tasks=TASKS)
     server.run("fail", {"message": "after that"}, retries=0)
     assert '"level":"warning"' in server.wait_for_line("after that")
 
 
 def test_what_nobody_can_catch_is_a_line_of_the_log(start: Start) -> None:
-    server = start(tasks=TASKS, drain_linger=0)
+    server = start(tasks=TASKS)
     server.expected_errors.append("in a finalizer")
     server.run("warns")
     assert "RuntimeError: in a finalizer" in json.loads(server.wait_for_line("in a finalizer"))["exception"]
@@ -113,7 +113,7 @@ SERVE = f"exec {sys.executable} -m headway serve"
 
 @pytest.mark.long
 @pytest.mark.parametrize("task", ["logs", "prints"])
-@pytest.mark.parametrize("journal", [pytest.param(False, marks=pytest.mark.long), True])
+@pytest.mark.parametrize("journal", [False, True])
 def test_a_stdout_that_nobody_reads_stops_nobody(tmp_path: Path, task: str, journal: bool) -> None:
     """Neither logs nor what a thread prints: 10 MB, and a pipe holds 64 KB."""
     settings = {"journal__path": str(tmp_path / "journal.db")} if journal else {"journal__path": None}
@@ -153,7 +153,7 @@ def test_handlers_of_atexit_run_at_an_end_and_at_a_deploy(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TEST_AT_EXIT", str(tmp_path / "flushed"))
-    server = start(tasks=TASKS, processes=1, drain_linger=0)
+    server = start(tasks=TASKS, processes=1)
     wait_until(lambda: server.get("/readyz").status, lambda status: status == 200)
     worker = server.get(server.run("pid_in_process") + "/result").json
     server.deploy()
@@ -172,7 +172,7 @@ def test_a_handler_of_atexit_that_hangs_is_given_up(
 ) -> None:
     monkeypatch.setenv("TEST_AT_EXIT", str(tmp_path / "flushed"))
     monkeypatch.setenv("TEST_AT_EXIT_HANGS", "1")
-    server = start(tasks=TASKS, drain_linger=0)
+    server = start(tasks=TASKS)
     server.deploy()
     began = time.monotonic()
     server.signal(signal.SIGTERM)
@@ -187,7 +187,7 @@ def test_a_second_signal_does_not_wait_for_atexit(
 ) -> None:
     monkeypatch.setenv("TEST_AT_EXIT", str(tmp_path / "flushed"))
     monkeypatch.setenv("TEST_AT_EXIT_HANGS", "1")
-    server = start(tasks=TASKS, drain_linger=0, exit_code=128 + signal.SIGTERM)
+    server = start(tasks=TASKS, exit_code=128 + signal.SIGTERM)
     server.signal(signal.SIGTERM)
     wait_until(lambda: at_exit(tmp_path), bool)
     # Sooner it would be taken for the first, come by another way.

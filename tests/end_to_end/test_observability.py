@@ -19,20 +19,20 @@ NOTHING = submission("nothing")
 @pytest.fixture
 def fresh(start: Start) -> Server:
     """A server that nobody has talked to."""
-    return start(workers=2, queue__size=3, drain_linger=0, jobs__backoff=0.01)
+    return start(workers=2, queue__size=3, jobs__backoff=0.01)
 
 
 @pytest.fixture(scope="module")
 def quiet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that logs no requests, and that tests share which look at what becomes more."""
-    with launch(tmp_path_factory.mktemp("quiet"), {"drain_linger": 0, "jobs__backoff": 0.01}) as started:
+    with launch(tmp_path_factory.mktemp("quiet"), {"jobs__backoff": 0.01}) as started:
         yield started
 
 
 @pytest.fixture(scope="module")
 def logged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that logs each request."""
-    with launch(tmp_path_factory.mktemp("logged"), {"log__access": True, "drain_linger": 0}) as started:
+    with launch(tmp_path_factory.mktemp("logged"), {"log__access": True}) as started:
         yield started
 
 
@@ -117,7 +117,7 @@ def test_unknown_targets_make_no_new_series(quiet: Server) -> None:
 
 
 def test_replaced_worker_is_counted(start: Start, gate: Gate) -> None:
-    server = start(workers=1, drain_linger=0)
+    server = start(workers=1)
     server.expected_errors.append("ignored its cancellation")
     path = server.submit("never_cancelled", timeout=0.05)
     assert server.wait_for(path, "failed")["job-reason"] == "timeout"
@@ -127,7 +127,7 @@ def test_replaced_worker_is_counted(start: Start, gate: Gate) -> None:
 
 
 def test_lost_threads_make_the_server_unready(start: Start, gate: Gate) -> None:
-    server = start(limits__lost_threads=1, drain_linger=0)
+    server = start(limits__lost_threads=1)
     for expected in (200, 503):
         path = server.submit("thread_until_file", gate.path, timeout=0.05)
         server.wait_for(path, "failed")

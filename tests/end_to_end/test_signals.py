@@ -64,7 +64,7 @@ def draining(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that waits for a last job."""
     folder = tmp_path_factory.mktemp("draining")
     gate = Gate(folder / "gate")
-    with launch(folder, {"drain_linger": 0}) as server:
+    with launch(folder, {}) as server:
         server.submit("until_file", gate.path)
         drain(server)
         yield server
@@ -94,7 +94,7 @@ def test_submission_while_draining_is_503_and_closes(draining: Server, sent: byt
 
 
 def test_cancel_of_the_last_job_ends_the_drain(start: Start, gate: Gate) -> None:
-    server = start(drain_linger=0)
+    server = start()
     path = server.submit("until_file", gate.path)
     drain(server)
     assert server.delete(path).status == 202
@@ -102,7 +102,7 @@ def test_cancel_of_the_last_job_ends_the_drain(start: Start, gate: Gate) -> None
 
 
 def test_jobs_are_lost_when_drain_timeout_is_over(start: Start, gate: Gate) -> None:
-    server = start(exit_code=1, journal__path=None, drain_timeout=0.2, drain_linger=0, workers=1)
+    server = start(exit_code=1, journal__path=None, drain_timeout=0.2, workers=1)
     for _ in range(3):
         server.submit("until_file", gate.path)
     server.expected_errors.append("3 jobs are lost")
@@ -113,7 +113,7 @@ def test_jobs_are_lost_when_drain_timeout_is_over(start: Start, gate: Gate) -> N
 
 @pytest.mark.parametrize("task", ["thread_until_file", "never_cancelled"])
 def test_task_that_does_not_stop_does_not_keep_the_process(start: Start, gate: Gate, task: str) -> None:
-    server = start(exit_code=1, journal__path=None, drain_timeout=0.2, drain_linger=0)
+    server = start(exit_code=1, journal__path=None, drain_timeout=0.2)
     server.wait_for(server.submit(task, gate.path), "running")
     server.expected_errors.append("1 jobs are lost")
     server.signal(signal.SIGTERM)
@@ -123,7 +123,7 @@ def test_task_that_does_not_stop_does_not_keep_the_process(start: Start, gate: G
 
 
 def test_tasks_that_were_given_up_do_not_keep_the_process(start: Start, gate: Gate) -> None:
-    server = start(drain_linger=0)
+    server = start()
     server.expected_errors.append("ignored its cancellation")
     for task in ("thread_until_file", "never_cancelled"):
         path = server.submit(task, gate.path, timeout=0.05)
@@ -150,7 +150,7 @@ def test_second_signal_ends_at_once(start: Start, gate: Gate, first: int, second
 
 def test_signal_that_comes_twice_at_once_is_one(start: Start, gate: Gate) -> None:
     """As Ctrl-C does, where make or a shell passes on what the terminal has sent to all."""
-    server = start(drain_linger=0)
+    server = start()
     path = server.submit("until_file", gate.path)
     server.signal(signal.SIGINT)
     server.signal(signal.SIGINT)

@@ -68,7 +68,7 @@ def test_a_server_without_batches_is_told_in_one_line(simulate: Simulate) -> Non
 
 @pytest.mark.parametrize(("poll", "most"), [("batch-told", 5), ("batch", 0.34)])
 def test_a_headway_takes_batches(simulate: Simulate, start: Start, poll: str, most: float) -> None:
-    server = start(workers=1000, drain_linger=0)
+    server = start(workers=1000)
     sleeps = {"task": "sleep", "payload": None, "job_seconds": "0.05-0.2"}
     ran = simulate(server.port, poll=poll, clients=5, jobs=3, duration="1500ms", **sleeps)
     assert (ran.code, ran.err, ran.json["errors"]) == (0, [], {})
@@ -80,5 +80,5 @@ def test_a_headway_takes_batches(simulate: Simulate, start: Start, poll: str, mo
 
 
 def test_a_batch_with_jobs_that_fail_is_no_error(simulate: Simulate, start: Start) -> None:
-    ran = simulate(start(drain_linger=0).port, poll="batch", jobs=3, task="fail")
+    ran = simulate(start().port, poll="batch", jobs=3, task="fail")
     assert (ran.code, set(ran.json["jobs"]["ended"])) == (0, {"failed"})

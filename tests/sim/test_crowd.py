@@ -29,7 +29,7 @@ SIMULATE = "from headway.sim.command import command; command(lambda _: {'clients
     ids=str,
 )
 def test_the_crowd_counts_what_the_server_counts(simulate: Simulate, start: Start, given: dict[str, object]) -> None:
-    server = start(workers=1000, queue__size=1000, drain_linger=0)
+    server = start(workers=1000, queue__size=1000)
     sleeps = {"task": "sleep", "payload": None, "job_seconds": "0.05-0.2"}
     ran = simulate(server.port, **{"clients": 20, "jobs": 3, "duration": "700ms", "spread": "100ms"} | sleeps | given)
     assert (ran.code, ran.err) == (0, [])
@@ -52,7 +52,7 @@ def test_failed_jobs_are_no_errors(simulate: Simulate, server: Server) -> None:
 
 
 def test_a_full_queue_pushes_back(simulate: Simulate, start: Start) -> None:
-    server = start(workers=1, queue__size=1, drain_linger=0)
+    server = start(workers=1, queue__size=1)
     ran = simulate(server.port, clients=8, jobs=2, duration="700ms", task="sleep", payload='{"seconds": 0.2}')
     assert ran.code == 0
     assert ran.json["pushed_back"]["429"] > 0

@@ -15,7 +15,7 @@ APPLIED = RUNNING.replace(b"\r\n\r\n", b"\r\nPreference-Applied: wait=1\r\nRetry
 
 
 def test_each_job_is_asked_for_once_on_a_connection_of_its_own(simulate: Simulate, start: Start) -> None:
-    server = start(workers=100, drain_linger=0)
+    server = start(workers=100)
     given = {"task": "sleep", "payload": None, "job_seconds": "0.1-0.4"}
     ran = simulate(server.port, poll="wait", clients=4, jobs=3, duration="1500ms", **given)
     assert (ran.code, ran.err) == (0, [])

@@ -223,7 +223,7 @@ def test_retry_resubmits_what_failed(headway: Headway) -> None:
 
 
 def test_list_is_newest_first(start: Start) -> None:
-    port = start(drain_linger=0).port
+    port = start().port
 
     def headway(*arguments: object) -> tuple[int, list[str]]:
         ran = run(port, *arguments)
@@ -308,7 +308,7 @@ def test_a_server_that_is_no_headway_is_told() -> None:
 
 
 def test_an_expired_job_is_told(start: Start) -> None:
-    port = start(retention__jobs=0, drain_linger=0).port
+    port = start(retention__jobs=0).port
     job_id = run(port, "submit", "give").lines[0]
     assert run(port, "wait", job_id).code == 3
     assert run(port, "status", job_id).code == 3
@@ -465,7 +465,7 @@ def test_a_variable_with_a_fault_names_no_server(tmp_path: Path, monkeypatch: py
 
 
 def test_a_server_below_a_path_is_asked_there(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    port = start(http__base_path="/headway", drain_linger=0).port
+    port = start(http__base_path="/headway").port
     monkeypatch.chdir(tmp_path)
     Path("headway.yaml").write_text(f"server: {{port: {port}}}\nhttp: {{base_path: /headway}}\n")
     job_id = run(None, "submit", "give", 1).lines[0]

@@ -70,7 +70,7 @@ def test_top_is_live_until_ctrl_c(server: Server, spawn: Spawn, no_color: str) -
 
 
 def test_top_outlives_a_server_that_does_not_answer(start: Start, spawn: Spawn) -> None:
-    server = start(drain_linger=0)
+    server = start()
     with terminal() as (screen, fd):
         top = spawn(server.port, "top", "--interval", 0.1, "--patience", 0, stdout=fd)
         screen.wait_for(rb"0\.0 submitted")

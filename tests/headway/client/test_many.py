@@ -59,7 +59,7 @@ def ends(server: Server, ids: set[str]) -> dict[str, float]:
 @pytest.mark.parametrize(("workers", "seconds"), [(32, (0.1, 1.0)), (320, (0.5, 5.0)), (1000, (0.5, 5.0))])
 def test_a_thousand_waits(start: Any, how: str, workers: int, seconds: tuple[float, float]) -> None:
     """With 32 workers those that run have connections; with 320 and 1,000 most that run have none."""
-    server = start(workers=workers, drain_linger=0)
+    server = start(workers=workers)
 
     async def run() -> None:
         async with Counted() as http, AsyncClient(f"http://127.0.0.1:{server.port}", http=http) as client:

@@ -81,7 +81,7 @@ def test_a_failed_job_raises_its_error(client: Client) -> None:
 
 
 def test_failed_jobs_may_be_answered_with_200(start: Any) -> None:
-    with Client(f"http://127.0.0.1:{start(http__failed_status=200, drain_linger=0).port}") as client:
+    with Client(f"http://127.0.0.1:{start(http__failed_status=200).port}") as client:
         job = client.submit("fail", {"message": "no"})
         assert job.wait().detail == "RuntimeError: no"
         with pytest.raises(JobFailed, match="RuntimeError: no"):

@@ -184,7 +184,7 @@ def check_refused(answer: Answer, name: str, quota: int, window: int) -> None:
 
 
 def test_polls(start: Start) -> None:
-    server = start(rates__polls=3, rates__polls_window=600, http__trusted_proxies=["127.0.0.0/8"], drain_linger=0)
+    server = start(rates__polls=3, rates__polls_window=600, http__trusted_proxies=["127.0.0.0/8"])
     path = server.submit("nothing")
     with server.wire() as wire:
         answers = [wire.ask(request("HEAD", path)) for _ in range(2)]
@@ -204,7 +204,7 @@ def test_polls(start: Start) -> None:
 
 
 def test_submits(start: Start) -> None:
-    server = start(rates__submits=6, rates__submits_window=600, drain_linger=0)
+    server = start(rates__submits=6, rates__submits_window=600)
     # One that asks for more than it ever may is counted as one.
     assert server.ask(batch([one("nothing")] * 7)).json["type"] == "urn:headway:problem:batch-over-rate"
     assert server.ask(post(submission("nothing")))["ratelimit"].startswith('"submit";r=4;t=')
@@ -220,7 +220,7 @@ def test_submits(start: Start) -> None:
 
 
 def test_refused_content_is_counted_as_a_submission(start: Start) -> None:
-    server = start(rates__submits=6, rates__submits_window=600, drain_linger=0)
+    server = start(rates__submits=6, rates__submits_window=600)
     wrong = [batch([{"job": 1}] * 1000), post(b"{"), post(submission("nobody"))]
     with server.wire() as wire:
         codes = [wire.ask(sent).status for sent in [*wrong, batch([one("nobody")] * 3), *wrong]]
@@ -228,7 +228,7 @@ def test_refused_content_is_counted_as_a_submission(start: Start) -> None:
 
 
 def test_who_waits_as_told_is_served(start: Start) -> None:
-    server = start(rates__submits=2, drain_linger=0)
+    server = start(rates__submits=2)
     body = post(submission("nothing"))
     with server.wire() as wire:
         answers = [wire.ask(body) for _ in range(3)]
@@ -237,7 +237,7 @@ def test_who_waits_as_told_is_served(start: Start) -> None:
 
 
 def test_clients_behind_a_trusted_proxy_are_told_apart(start: Start) -> None:
-    server = start(rates__polls=1, rates__polls_window=600, http__trusted_proxies=["127.0.0.0/8"], drain_linger=0)
+    server = start(rates__polls=1, rates__polls_window=600, http__trusted_proxies=["127.0.0.0/8"])
     path = server.submit("nothing")
     with server.wire() as wire:
         codes = [
@@ -248,7 +248,7 @@ def test_clients_behind_a_trusted_proxy_are_told_apart(start: Start) -> None:
 
 
 def test_nobody_is_believed_by_default(start: Start) -> None:
-    server = start(rates__polls=1, rates__polls_window=600, drain_linger=0)
+    server = start(rates__polls=1, rates__polls_window=600)
     codes = [server.head("/jobs/1", f"X-Forwarded-For: 192.0.2.{number}").status for number in range(2)]
     assert codes == [404, 429]
 

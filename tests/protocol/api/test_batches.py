@@ -98,7 +98,7 @@ def test_a_batch_is_pending_until_its_last_job_is_over(server: Server, gate: Gat
 
 
 def test_failed_status_holds_for_batches(start: Start) -> None:
-    server = start(http__failed_status=200, drain_linger=0)
+    server = start(http__failed_status=200)
     path, _ = submit(server, one("fail"))
     head = over(server, path)
     assert (head.status, head["batch-failed"]) == (200, "1")
@@ -130,7 +130,7 @@ def test_delete_of_jobs_that_only_wait(server: Server) -> None:
 
 
 def test_a_batch_that_failed_says_so_until_its_last_job_expires(start: Start) -> None:
-    server = start(retention__jobs=2, drain_linger=0, workers=1)
+    server = start(retention__jobs=2, workers=1)
     path, _ = submit(server, one("fail"), one("nothing"), one("nothing"))
     head = over(server, path)
     assert (head.status, counts(head)) == (424, ["0", "1", None, "1"])
@@ -141,7 +141,7 @@ def test_a_batch_that_failed_says_so_until_its_last_job_expires(start: Start) ->
 
 
 def test_a_batch_expires_as_its_jobs_do(start: Start) -> None:
-    server = start(retention__jobs=2, drain_linger=0)
+    server = start(retention__jobs=2)
     path, _ = submit(server, one("nothing"), one("nothing"), one("nothing"))
     head = over(server, path)
     assert (head.status, counts(head), head.names) == (

@@ -160,7 +160,7 @@ SETTINGS: list[tuple[str, int, str, Any, int]] = [
 @pytest.mark.parametrize(("setting", "value", "text", "sent", "code"), SETTINGS, ids=[row[0] for row in SETTINGS])
 def test_a_limit_is_exact(start: Start, setting: str, value: int, text: str, sent: Any, code: int) -> None:
     quoted(text)
-    server = start(**{setting: value, "drain_linger": 0})
+    server = start(**{setting: value})
     assert server.ask(sent(value)).status in (200, 202)
     with server.wire() as wire:
         answer = wire.ask(sent(value + 1))
@@ -193,7 +193,7 @@ def test_a_list_has_fifty_if_nothing_is_said(server: Server) -> None:
 
 def test_an_answer_is_held_as_long_as_the_setting_and_no_longer(start: Start, gate: Gate) -> None:
     quoted("`http.wait_most` at most, and the answer has `Preference-Applied: wait=n` with the n that was used")
-    server = start(http__wait_most=1, drain_linger=0)
+    server = start(http__wait_most=1)
     path = server.submit("until_file", gate.path)
     assert server.head(path, "Prefer: wait=60")["preference-applied"] == "wait=1"
     gate.open()
@@ -327,7 +327,7 @@ def test_a_key_that_came_with_other_content_is_said_before_what_is_wrong_with_th
 def test_who_is_over_the_rate_is_told_so_before_anything_about_the_content(start: Start) -> None:
     quoted(ORDER)
     window = {"rates__submits_window": 600, "rates__polls_window": 600}
-    server = start(rates__submits=2, rates__polls=1, drain_linger=0, **window)
+    server = start(rates__submits=2, rates__polls=1, **window)
     taken = post(submission("nothing"), "Idempotency-Key: k")
     path = server.ask(taken)["location"]
     assert server.ask(post(submission("nothing"))).status == 202
@@ -344,7 +344,7 @@ def test_who_is_over_the_rate_is_told_so_before_anything_about_the_content(start
 
 def test_a_batch_is_counted_by_its_jobs_once_it_is_read(start: Start) -> None:
     quoted(ORDER)
-    server = start(rates__submits=3, rates__submits_window=600, drain_linger=0)
+    server = start(rates__submits=3, rates__submits_window=600)
     assert reason(server.ask(batch([one("nothing", priority=99)] * 4))) == "invalid"
     assert reason(server.ask(batch([one("no-such-task")] * 4))) == "batch-over-rate"
     assert reason(server.ask(batch([one("no-such-task")] * 3))) == "rate"
@@ -352,7 +352,7 @@ def test_a_batch_is_counted_by_its_jobs_once_it_is_read(start: Start) -> None:
 
 def test_what_is_wrong_with_a_submission_is_said_before_that_there_is_no_room(start: Start, gate: Gate) -> None:
     quoted(ORDER)
-    server = start(workers=1, queue__size=1, drain_linger=0)
+    server = start(workers=1, queue__size=1)
     known = post(submission("until_file", gate.path), "Idempotency-Key: k")
     server.wait_for(server.ask(known)["location"], "running")
     waiting = server.submit("nothing")

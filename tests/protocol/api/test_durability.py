@@ -20,7 +20,7 @@ def promising(request: pytest.FixtureRequest, start: Start, tmp_path: Path) -> t
     """A server that gives this promise."""
     kept, sync = KEPT[request.param]
     path = str(tmp_path / "jobs") if kept else None
-    return start(drain_linger=0, journal__path=path, journal__sync=sync), request.param
+    return start(journal__path=path, journal__sync=sync), request.param
 
 
 def test_each_202_to_a_submission_says_what_it_promises(promising: tuple[Server, str]) -> None:

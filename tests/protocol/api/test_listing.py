@@ -12,7 +12,7 @@ AGAIN = ("Content-Length: 0",)
 
 
 def test_pages_follow_one_another(start: Start) -> None:
-    server = start(drain_linger=0)
+    server = start()
     paths = [server.run("fail") for _ in range(5)]
     server.run("nothing")
     page, seen = server.get("/jobs?state=failed&limit=2"), list[str]()

@@ -85,7 +85,7 @@ def test_preference_that_makes_no_sense_is_ignored(server: Server, gate: Gate, v
 
 
 def test_longest_wait_is_what_the_server_allows(start: Start, gate: Gate) -> None:
-    server = start(http__wait_most=1, drain_linger=0)
+    server = start(http__wait_most=1)
     answer = server.head(server.submit("until_file", gate.path), "Prefer: wait=1000000000")
     assert (answer.status, answer["preference-applied"]) == (202, "wait=1")
     gate.open()
@@ -129,7 +129,7 @@ def test_client_that_goes_away_frees_its_place(server: Server, gate: Gate, leave
 
 
 def test_drain_releases_all_that_wait(start: Start, gate: Gate) -> None:
-    server = start(drain_linger=0)
+    server = start()
     path = server.submit("until_file", gate.path)
     with ExitStack() as stack:
         wires = [stack.enter_context(server.wire()) for _ in range(3)]

@@ -20,7 +20,7 @@ MEBIBYTE = 1 << 20
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads memory from /proc")
 def test_pipelines_that_are_never_read_take_bounded_memory(start: Start) -> None:
-    server = start(drain_linger=0)
+    server = start()
     path = server.run("octets", 100_000) + "/result"
     begin = server.resident_bytes
     with ExitStack() as stack:
@@ -104,7 +104,7 @@ def test_two_thousand_idle_connections(server: Server) -> None:
 
 
 def test_connection_over_the_limit_is_503_and_closed(start: Start) -> None:
-    server = start(limits__connections=3, drain_linger=0)
+    server = start(limits__connections=3)
     with ExitStack() as stack:
         wires = [stack.enter_context(server.wire()) for _ in range(3)]
         assert all(wire.still_serves() for wire in wires)
@@ -118,7 +118,7 @@ def test_connection_over_the_limit_is_503_and_closed(start: Start) -> None:
 
 
 def test_refused_connections_that_linger_take_no_place(start: Start) -> None:
-    server = start(limits__connections=2, drain_linger=0)
+    server = start(limits__connections=2)
     with ExitStack() as stack:
         kept, other = (stack.enter_context(server.wire()) for _ in range(2))
         assert kept.still_serves()
@@ -131,7 +131,7 @@ def test_refused_connections_that_linger_take_no_place(start: Start) -> None:
 
 
 def test_clients_that_had_their_last_answer_take_no_place(start: Start) -> None:
-    server = start(limits__connections=2, drain_linger=0)
+    server = start(limits__connections=2)
     with ExitStack() as stack:
         # They do not end their side, for which they have two seconds.
         for _ in range(6):

@@ -56,7 +56,7 @@ def half_a_post(size: int) -> bytes:
 
 @linux_only
 def test_bodies_that_come_in_part_take_bounded_memory(start: Start) -> None:
-    server = start(limits__unanswered_bytes=8 * MEBIBYTE, drain_linger=0)
+    server = start(limits__unanswered_bytes=8 * MEBIBYTE)
     before = server.resident_bytes
     with ExitStack() as stack:
         wires = [stack.enter_context(server.wire()) for _ in range(60)]
@@ -78,7 +78,7 @@ def test_bodies_that_come_in_part_take_bounded_memory(start: Start) -> None:
 
 
 def test_who_gives_way_in_the_middle_of_its_answers_leaves_nothing_in_the_log(start: Start) -> None:
-    server = start(limits__untaken_bytes=100_000, limits__unanswered_bytes=20_000, drain_linger=0)
+    server = start(limits__untaken_bytes=100_000, limits__unanswered_bytes=20_000)
     path = server.run("octets", 150_000) + "/result"
     with ExitStack() as stack:
         for _ in range(30):
@@ -92,7 +92,7 @@ def test_who_gives_way_in_the_middle_of_its_answers_leaves_nothing_in_the_log(st
 
 @linux_only
 def test_requests_behind_a_held_answer_take_bounded_memory(start: Start) -> None:
-    server = start(limits__unanswered_bytes=2 * MEBIBYTE, drain_linger=0)
+    server = start(limits__unanswered_bytes=2 * MEBIBYTE)
     path = server.submit("sleep", {"seconds": 60})
     before = server.resident_bytes
     with ExitStack() as stack:
@@ -116,7 +116,7 @@ def shut_to(server: Server, window: int = 4096) -> Wire:
 
 @linux_only
 def test_many_who_do_not_read_one_large_result_take_no_copy_each(start: Start) -> None:
-    server = start(drain_linger=0)
+    server = start()
     path = server.run("octets", 8 * MEBIBYTE) + "/result"
     before = server.resident_bytes
     with ExitStack() as stack:
@@ -133,7 +133,7 @@ def test_many_who_do_not_read_one_large_result_take_no_copy_each(start: Start) -
 
 @linux_only
 def test_results_that_are_given_up_while_they_are_sent_take_bounded_memory(start: Start) -> None:
-    server = start(results__max_bytes=20 * MEBIBYTE, limits__untaken_bytes=24 * MEBIBYTE, drain_linger=0)
+    server = start(results__max_bytes=20 * MEBIBYTE, limits__untaken_bytes=24 * MEBIBYTE)
     before = server.resident_bytes
     with ExitStack() as stack:
         for _ in range(12):
@@ -162,7 +162,7 @@ def test_large_results_of_one_pipeline_come_whole_and_in_order(server: Server, l
 @pytest.mark.long
 def test_a_held_answer_survives_a_slow_client(start: Start) -> None:
     """Neither the time for the answer before it nor that for a body is the time of the one that is held."""
-    server = start(timeouts__body=1, timeouts__idle=1, timeouts__write=5, drain_linger=0)
+    server = start(timeouts__body=1, timeouts__idle=1, timeouts__write=5)
     result = server.run("octets", 250_000)
     job = server.submit("sleep", {"seconds": 5})
     with socket.socket() as client:
@@ -183,7 +183,7 @@ def test_a_held_answer_survives_a_slow_client(start: Start) -> None:
 @linux_only
 @pytest.mark.parametrize("lines", [(), ("Prefer: wait=20",)], ids=["answered", "held"])
 def test_what_was_sent_is_not_kept_with_the_connection(start: Start, lines: tuple[str, ...]) -> None:
-    server = start(exit_code=LOST if lines else 0, queue__max_bytes=2 * MEBIBYTE, drain_timeout=0.1, drain_linger=0)
+    server = start(exit_code=LOST if lines else 0, queue__max_bytes=2 * MEBIBYTE, drain_timeout=0.1)
     server.expected_errors.append("jobs are lost")
     body = b'{"task":"nothing","delay":1000}' + b" " * 1_000_000 if lines else b"[%b]" % (b" " * 1_000_000)
     before = server.resident_bytes
@@ -211,7 +211,6 @@ def test_all_at_once_take_no_more_than_the_log_says(start: Start) -> None:
         retention__jobs=1000,
         idempotency__keys=1000,
         drain_timeout=0.1,
-        drain_linger=0,
         exit_code=LOST,
     )
     server.expected_errors.append("jobs are lost")
@@ -240,7 +239,7 @@ def test_all_at_once_take_no_more_than_the_log_says(start: Start) -> None:
 
 @linux_only
 def test_payloads_of_jobs_that_wait_take_bounded_memory(start: Start) -> None:
-    server = start(queue__max_bytes=4 * MEBIBYTE, drain_linger=0)
+    server = start(queue__max_bytes=4 * MEBIBYTE)
     before = server.resident_bytes
     body = post(submission("nothing", "x" * 1_000_000, delay=1000))
     with server.wire() as wire:

@@ -109,7 +109,7 @@ CLIENTS: dict[str, tuple[Callable[[Server], list[int]], list[int]]] = {
 def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that waits a second for its clients; its clock ticks once a second."""
     times = {f"timeouts__{name}": 1 for name in ("head", "body", "idle", "write")}
-    with launch(tmp_path_factory.mktemp("hasty"), {**times, "drain_linger": 0}) as started:
+    with launch(tmp_path_factory.mktemp("hasty"), times) as started:
         yield started
 
 
