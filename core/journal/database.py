@@ -12,7 +12,7 @@ back to LOG_BYTES. Our readers read one row or one chunk at a time.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,6 +20,7 @@ import apsw
 from headway.core.errors import JournalError
 from headway.core.journal import clock, schema
 from headway.core.journal.expiry import SLICE_LEAST, Expiry
+from headway.core.journal.notes import Note, put
 from headway.core.journal.room import Room, no_room
 from headway.core.journal.statement import APPLY, Change, apply_changes
 from headway.core.journal.watermark import Mark, beside
@@ -101,8 +102,8 @@ class File:
             # At least the data that is read meanwhile is on the disk. That needs no room.
             self.room.sync_log()
 
-    def commit(self, changes: list[Change], last: int) -> bool:
-        """Commit ``changes``, the last of which is number ``last``.
+    def commit(self, changes: list[Change], last: int, notes: Sequence[Note] = ()) -> bool:
+        """Commit ``changes`` and ``notes``, the last of which is number ``last``.
 
         Return False, with nothing done, if there is no room.
         """
@@ -110,12 +111,13 @@ class File:
         def write() -> None:
             if not self._begun:
                 self._begin()
-            self.room.reserve(changes)
-            if not self.expiry.left:
+            self.room.reserve(changes, notes)
+            if not (self.expiry.left or notes):
                 self._put(changes, last)
                 return
             self._connection.execute("BEGIN IMMEDIATE")
             self._put(changes, last)
+            put(self._connection, notes)
             jobs = self.expiry.delete(2 * len(changes) + SLICE_LEAST)[0]
             self._connection.execute("COMMIT")
             self.expired += jobs

@@ -33,6 +33,7 @@ from headway.core.journal.messages import (
     NoRoom,
     Opened,
 )
+from headway.core.journal.notes import Note, is_recallable_note
 from headway.core.journal.schema import ServerRun, Sync
 from headway.core.journal.statement import Change, is_recallable
 from headway.core.journal.writer_link import WriterLink
@@ -69,8 +70,8 @@ class Delivery:
         self.place = self.key = 0
         # The number of the last change that was sent.
         self._sent = changes
-        # (number of the last change, changes) of each message that is not committed.
-        self._unsettled: deque[tuple[int, list[Change]]] = deque()
+        # (number of the last change, changes, notes) of each message that is not committed.
+        self._unsettled: deque[tuple[int, list[Change], list[Note]]] = deque()
         self._era = 0
         # Whether the next writer finds a file that has begun.
         self._begun = False
@@ -101,17 +102,19 @@ class Delivery:
         self._begun = begun
         self._begin()
 
-    def send(self, last: int, changes: list[Change]) -> None:
-        """Send changes, the last of which is number ``last``. Without room, refuse those that can be."""
+    def send(self, last: int, changes: list[Change], notes: list[Note]) -> None:
+        """Send changes and notes, the last of which is number ``last``. Without room, refuse those that can be."""
         self._sent = last
         if self.full:
             refused = [change[0] for change in changes if is_recallable(change)]
+            refused += [note[1] for note in notes if is_recallable_note(note)]
             changes = [change for change in changes if not is_recallable(change)]
+            notes = [note for note in notes if not is_recallable_note(note)]
             self._on_full(refused)
-        if changes:
-            self._unsettled.append((last, changes))
+        if changes or notes:
+            self._unsettled.append((last, changes, notes))
             if self._up:
-                self.link.send(Append(self._era, last, changes, self.place, self.key))
+                self._tell(last, changes, notes)
 
     def expire(self, ended_before: float, keys_before: float) -> None:
         """Have jobs deleted that ended before a time, and keys older than one, besides those given up."""
@@ -136,10 +139,13 @@ class Delivery:
         # The next writer comes after a death.
         self._begun = False
 
+    def _tell(self, last: int, changes: list[Change], notes: list[Note]) -> None:
+        self.link.send(Append(self._era, last, changes, notes=notes, place=self.place, key=self.key))
+
     def _tell_again(self) -> None:
         """Send again all changes that are not committed."""
-        for last, changes in self._unsettled:
-            self.link.send(Append(self._era, last, changes, self.place, self.key))
+        for last, changes, notes in self._unsettled:
+            self._tell(last, changes, notes)
 
     # The messages of the writer.
 
@@ -196,11 +202,14 @@ class Delivery:
         """Give up the changes that were refused, and send again those that must not be lost."""
         self.lack_room(why)
         refused: list[int] = []
-        kept: deque[tuple[int, list[Change]]] = deque()
-        for last, changes in self._unsettled:
+        kept: deque[tuple[int, list[Change], list[Note]]] = deque()
+        for last, changes, notes in self._unsettled:
             refused += (change[0] for change in changes if is_recallable(change))
-            if remain := [change for change in changes if not is_recallable(change)]:
-                kept.append((last, remain))
+            refused += (note[1] for note in notes if is_recallable_note(note))
+            facts = [change for change in changes if not is_recallable(change)]
+            noted = [note for note in notes if not is_recallable_note(note)]
+            if facts or noted:
+                kept.append((last, facts, noted))
         self._unsettled = kept
         self._tell_again()
         self._on_full(refused)

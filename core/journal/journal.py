@@ -32,6 +32,7 @@ from headway.core.job import State
 from headway.core.journal import schema
 from headway.core.journal.delivery import Delivery
 from headway.core.journal.messages import Acknowledged, Opened
+from headway.core.journal.notes import Note, body_bytes
 from headway.core.journal.reader import Reader
 from headway.core.journal.startup import Found
 from headway.core.journal.statement import ASKED, Change
@@ -58,10 +59,11 @@ class Journal:
         self.commits = 0
         self.commit_seconds = Histogram()
         self.expired = 0
-        # Changes that were appended and not sent, the bytes of their bodies, and the turns of the
-        # loop until they are sent (0: no send is due). A commit is never of less than a turn, unless
-        # it is large.
+        # Changes and notes that were appended and not sent, the bytes of their bodies, and the turns of
+        # the loop until they are sent (0: no send is due). A commit is never of less than a turn,
+        # unless it is large.
         self._pending: list[Change] = []
+        self._notes: list[Note] = []
         self._pending_bytes = 0
         self._turns = 0
         self._running = self._as_one = False
@@ -159,6 +161,13 @@ class Journal:
         self._send_in(1)
         return self._append((sequence, *[None] * 10, 1, None))
 
+    def note(self, note: Note, soon: bool = False) -> int:
+        """Record a note. ``soon``: a client waits for it."""
+        if soon:
+            self._send_in(1)
+        self._notes.append(note)
+        return self._count(body_bytes(note))
+
     def give_up(self, place: int, key: int) -> None:
         """Have the next commits delete jobs that ended as the ``place``-th or earlier.
 
@@ -179,23 +188,26 @@ class Journal:
 
         Nothing may await within it. If it raises, none of them is kept.
         """
-        begun, count, body_bytes = self.appended, len(self._pending), self._pending_bytes
+        begun, count, noted, size_bytes = self.appended, len(self._pending), len(self._notes), self._pending_bytes
         self._as_one = True
         try:
             yield
         except BaseException:
-            self.appended, self._pending_bytes = begun, body_bytes
-            del self._pending[count:]
+            self.appended, self._pending_bytes = begun, size_bytes
+            del self._pending[count:], self._notes[noted:]
             raise
         finally:
             self._as_one = False
 
-    def _append(self, change: Change, body_bytes: int = 0) -> int:
+    def _append(self, change: Change, size_bytes: int = 0) -> int:
         self._pending.append(change)
+        return self._count(size_bytes)
+
+    def _count(self, size_bytes: int) -> int:
         self.appended += 1
         if not self._turns:
             self._send_in(LATER)
-        self._pending_bytes += body_bytes
+        self._pending_bytes += size_bytes
         if self._pending_bytes > SEND_BYTES and self._running and not (self._as_one or self.full):
             self._send()
         return self.appended
@@ -217,10 +229,11 @@ class Journal:
             self._send()
 
     def _send(self) -> None:
-        if self._pending:
+        if self._pending or self._notes:
             pending, self._pending = self._pending, []
+            notes, self._notes = self._notes, []
             self._pending_bytes = 0
-            self.delivery.send(self.appended, pending)
+            self.delivery.send(self.appended, pending, notes)
 
     # Life.
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import msgspec
+from headway.core.journal.notes import Note
 from headway.core.journal.schema import ServerRun
 from headway.core.journal.statement import Change
 from headway.core.processes.frames import LENGTH, Message
@@ -33,7 +34,7 @@ class Begin(Message, frozen=True, tag=True):
 
 
 class Append(Message, frozen=True, tag=True):
-    """All that happened, up to change number ``last``.
+    """All that happened, up to number ``last``: changes, and the notes beside them.
 
     By now jobs that ended as the ``place``-th or earlier are given up, and keys of jobs up to
     number ``key``.
@@ -42,6 +43,7 @@ class Append(Message, frozen=True, tag=True):
     era: int
     last: int
     changes: list[Change]
+    notes: list[Note]
     place: int
     key: int
 

@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import apsw
+from headway.core.journal.notes import Note, body_bytes
 from headway.core.journal.schema import PAGE_BYTES
 from headway.core.journal.statement import BODY, Change
 
@@ -53,9 +54,9 @@ class Room:
         # Bytes of the file (0: to be looked up), and the most pages in use.
         self._bytes = self._pages = 0
 
-    def reserve(self, changes: Iterable[Change]) -> None:
-        """Make the file as large as it may be once ``changes`` are in it. Raises OSError."""
-        self._grow(_pages(changes))
+    def reserve(self, changes: Iterable[Change], notes: Iterable[Note]) -> None:
+        """Make the file as large as it may be once ``changes`` and ``notes`` are in it. Raises OSError."""
+        self._grow(_pages(changes) + sum(2 + body_bytes(note) // (PAGE_BYTES - 100) for note in notes))
 
     def reserve_piece(self) -> None:
         """Make room for one more piece. Raises OSError."""

@@ -3,10 +3,10 @@
 ``job`` has a row for each job. ``result`` has the bodies by themselves, so the rows stay small and
 a start need not read them. ``keyed`` has the idempotency keys, which outlive their jobs. ``gone``
 counts the jobs of a batch that did not succeed and whose rows were deleted, while others are kept.
-``run`` has the salt of each start (see ids). ``meta`` is one row. It has the server's secret, three
-counters and the data of the journal's clock (see clock). The counters are the commits, the last
-change that is in them (see messages), and the highest sequence number ever committed, which
-deleting rows does not lower.
+The tables of notes have rare facts (see notes). ``run`` has the salt of each start (see ids).
+``meta`` is one row. It has the server's secret, three counters and the data of the journal's clock
+(see clock). The counters are the commits, the last change that is in them (see messages), and the
+highest sequence number ever committed, which deleting rows does not lower.
 
 Every page bears a checksum (SQLite's own cksumvfs, part of apsw), checked at each read. SQLite
 alone would not notice a flipped bit in a row. ``open_checked`` reads every page once and compares
@@ -37,14 +37,36 @@ from headway.core.journal import watermark
 
 Sync = Literal["full", "normal"]
 
+# The tables of notes (see notes). ``until``: NULL if a hold has no end. A log has its beginning, its
+# end, and the bytes that were ever written to it.
+NOTED = """
+CREATE TABLE attempt (sequence INTEGER NOT NULL, number INTEGER NOT NULL, told BLOB NOT NULL,
+    PRIMARY KEY (sequence, number)) STRICT;
+CREATE TABLE log (sequence INTEGER PRIMARY KEY, head BLOB NOT NULL, tail BLOB NOT NULL, total INTEGER NOT NULL) STRICT;
+CREATE TABLE hold (task TEXT PRIMARY KEY, dispatch TEXT NOT NULL, intake TEXT NOT NULL, until REAL,
+    reason TEXT NOT NULL) STRICT;
+CREATE TABLE tally (task TEXT PRIMARY KEY, succeeded INTEGER NOT NULL, failed INTEGER NOT NULL,
+    cancelled INTEGER NOT NULL) STRICT;
+"""
+EXPIRE = """
+CREATE TRIGGER expire AFTER DELETE ON job BEGIN
+    DELETE FROM result WHERE sequence = old.sequence;
+    DELETE FROM attempt WHERE sequence = old.sequence;
+    DELETE FROM log WHERE sequence = old.sequence;
+END;
+"""
+
 # 1 and 2 had ids of other kinds (before 0.1.0). These look like ids that were never issued.
-VERSION = 4
+VERSION = 5
 # From a version → the SQL that leads to the next.
 MIGRATIONS = {
     3: """ALTER TABLE job ADD COLUMN terms BLOB NOT NULL DEFAULT x'';
     UPDATE job SET terms = CAST(json_object('timeout_s', timeout, 'retries', retries,
         'deadline_s', deadline - submitted) AS BLOB);
     ALTER TABLE job DROP COLUMN timeout; ALTER TABLE job DROP COLUMN retries; ALTER TABLE job DROP COLUMN deadline""",
+    4: f"""{NOTED}
+    ALTER TABLE job ADD COLUMN until REAL;
+    DROP TRIGGER expire; {EXPIRE}""",
 }
 # Sequence numbers left out after a kill. At most this many submissions may be uncommitted at once.
 # Seam: tests that list jobs after many kills make it small.
@@ -78,15 +100,15 @@ CREATE TABLE meta (id INTEGER PRIMARY KEY, journal INTEGER NOT NULL, secret BLOB
 CREATE TABLE run (first INTEGER PRIMARY KEY, salt BLOB NOT NULL) STRICT;
 CREATE TABLE job (sequence INTEGER PRIMARY KEY, state INTEGER NOT NULL, attempt INTEGER NOT NULL,
     reason INTEGER NOT NULL, priority INTEGER NOT NULL, task TEXT NOT NULL, submitted REAL NOT NULL, started REAL,
-    due REAL, ended REAL, place INTEGER, size INTEGER, terms BLOB NOT NULL, payload BLOB, batch INTEGER) STRICT;
+    due REAL, ended REAL, place INTEGER, size INTEGER, terms BLOB NOT NULL, payload BLOB, batch INTEGER,
+    until REAL) STRICT;
 CREATE TABLE result (sequence INTEGER PRIMARY KEY, media TEXT NOT NULL, body BLOB NOT NULL) STRICT;
 CREATE TABLE keyed (sequence INTEGER PRIMARY KEY, key TEXT NOT NULL, digest BLOB NOT NULL, submitted REAL NOT NULL,
     batch INTEGER) STRICT;
 CREATE TABLE gone (batch INTEGER PRIMARY KEY, failed INTEGER NOT NULL, cancelled INTEGER NOT NULL) STRICT;
 CREATE INDEX ends ON job (place, ended) WHERE place IS NOT NULL;
 CREATE INDEX unsuccessful ON job (batch, state) WHERE batch IS NOT NULL AND state IN ({FAILED}, {CANCELLED});
-CREATE TRIGGER expire AFTER DELETE ON job BEGIN DELETE FROM result WHERE sequence = old.sequence; END;
-CREATE TRIGGER expire_of_batch AFTER DELETE ON job WHEN old.batch IS NOT NULL BEGIN
+{NOTED}{EXPIRE}CREATE TRIGGER expire_of_batch AFTER DELETE ON job WHEN old.batch IS NOT NULL BEGIN
     INSERT INTO gone SELECT old.batch, old.state = {FAILED}, old.state = {CANCELLED}
         WHERE old.state IN ({FAILED}, {CANCELLED}) ON CONFLICT DO UPDATE
         SET failed = failed + excluded.failed, cancelled = cancelled + excluded.cancelled;

@@ -42,6 +42,7 @@ from headway.core.journal.messages import (
     ToWriter,
     decode_to_writer,
 )
+from headway.core.journal.notes import Note
 from headway.core.journal.statement import TASK, Change
 from headway.core.processes.frames import Message, frame
 
@@ -82,6 +83,7 @@ class Writer:
         self._frames = Frames()
         self._file: File | None = None
         self._pending: list[Change] = []
+        self._notes: list[Note] = []
         # The number of the last change received.
         self._last = 0
         self._era = 0
@@ -111,10 +113,10 @@ class Writer:
             self._rest(RETRY_S)
             file.relieve()
         else:
-            self._receive(wait=not (file.expiry.left or self._pending or self._closing))
+            self._receive(wait=not (file.expiry.left or self._pending or self._notes or self._closing))
         # At the close without room, pending changes are lost, and were never acknowledged.
         last = self._closing
-        if self._pending or (self._full and not file.full):
+        if self._pending or self._notes or (self._full and not file.full):
             self._commit(file)
         if not (last or self._full):
             self._tidy(file)
@@ -146,6 +148,7 @@ class Writer:
                 self._file.expiry.give_up_before(message.ended_before, message.keys_before)
             elif message.era == self._era:
                 self._pending += message.changes
+                self._notes += message.notes
                 self._last = message.last
 
     def _open(self, begin: Begin) -> None:
@@ -171,8 +174,8 @@ class Writer:
         begun = time.perf_counter()
         # Sequence numbers are submitted in ascending order.
         file.high = next((change[0] for change in reversed(self._pending) if change[TASK] is not None), file.high)
-        if file.commit(self._pending, self._last):
-            self._pending = []
+        if file.commit(self._pending, self._last, self._notes):
+            self._pending, self._notes = [], []
             self._full = False
             self.say(Acknowledged(self._last, time.perf_counter() - begun, self._newly_expired(file)))
         elif not self._full:
@@ -180,7 +183,7 @@ class Writer:
 
     def _refuse(self, why: str) -> None:
         self._full = True
-        self._pending = []
+        self._pending, self._notes = [], []
         self._era += 1
         self.say(NoRoom(self._era, why))
 

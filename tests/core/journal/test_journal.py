@@ -842,7 +842,7 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     connection.pragma("user_version", schema.VERSION + 1)
     connection.close()
     before = path.read_bytes()
-    with pytest.raises(JournalError, match=r"j: has schema 5 and this program knows 4\. Start the newer program"):
+    with pytest.raises(JournalError, match=r"j: has schema 6 and this program knows 5\. Start the newer program"):
         Journal(path)
     assert path.read_bytes() == before
 
@@ -863,11 +863,14 @@ def test_a_schema_with_other_ids_is_refused(tmp_path: Path) -> None:
 
 
 # From the schema of now to that of before the terms of a job were one value.
-BACK_TO_3 = """ALTER TABLE job ADD COLUMN timeout REAL NOT NULL DEFAULT 0;
+BACK_TO_3 = """DROP TRIGGER expire; ALTER TABLE job ADD COLUMN timeout REAL NOT NULL DEFAULT 0;
     ALTER TABLE job ADD COLUMN retries INTEGER NOT NULL DEFAULT 0; ALTER TABLE job ADD COLUMN deadline REAL;
     UPDATE job SET timeout = terms ->> 'timeout_s', retries = terms ->> 'retries',
         deadline = submitted + (terms ->> 'deadline_s');
-    ALTER TABLE job DROP COLUMN terms; PRAGMA user_version = 3"""
+    ALTER TABLE job DROP COLUMN terms; ALTER TABLE job DROP COLUMN until;
+    DROP TABLE attempt; DROP TABLE log; DROP TABLE hold; DROP TABLE tally;
+    CREATE TRIGGER expire AFTER DELETE ON job BEGIN DELETE FROM result WHERE sequence = old.sequence; END;
+    PRAGMA user_version = 3"""
 
 
 def test_terms_of_schema_3_are_migrated(tmp_path: Path) -> None:
@@ -883,7 +886,7 @@ def test_terms_of_schema_3_are_migrated(tmp_path: Path) -> None:
     connection = schema.connect(path, apsw.SQLITE_OPEN_READWRITE)
     connection.execute(BACK_TO_3).fetchall()
     connection.close()
-    with pytest.raises(JournalError, match=r"has schema 3, not 4\. Start the server on it once to migrate it"):
+    with pytest.raises(JournalError, match=r"has schema 3, not 5\. Start the server on it once to migrate it"):
         schema.open_reader(path)
     journal = Journal(path)
     assert [decode_terms(saved.terms) for saved in journal.found.unfinished()] == terms

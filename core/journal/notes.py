@@ -1,0 +1,56 @@
+"""Notes: rare facts, which go to the file in the commit of the changes around them.
+
+Most jobs need none, so the row of a change stays small (see statement). A note is a tuple of its
+kind and the values of the SQL for that kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Any
+
+import apsw
+
+
+class Kind(IntEnum):
+    """The kinds of notes, each with its values."""
+
+    # Sequence number, number of the attempt, a PastAttempt in MessagePack.
+    ATTEMPT = 0
+    # Sequence number, beginning and end of the log of a job, bytes written to it so far.
+    LOG = 1
+    # Task, dispatch, intake, until, reason.
+    HOLD = 2
+    # Task, its jobs that ever succeeded, failed and were cancelled.
+    TALLY = 3
+    # Sequence number, state, priority, due.
+    TERMS = 4
+
+
+Note = tuple[Any, ...]
+
+_SQL = {
+    Kind.ATTEMPT: "INSERT OR REPLACE INTO attempt SELECT ?1, ?2, ?3 WHERE EXISTS "
+    "(SELECT 1 FROM job WHERE sequence = ?1)",
+    Kind.LOG: "INSERT OR REPLACE INTO log SELECT ?1, ?2, ?3, ?4 WHERE EXISTS (SELECT 1 FROM job WHERE sequence = ?1)",
+    Kind.HOLD: "INSERT OR REPLACE INTO hold VALUES (?, ?, ?, ?, ?)",
+    Kind.TALLY: "INSERT OR REPLACE INTO tally VALUES (?, ?, ?, ?)",
+    Kind.TERMS: "UPDATE job SET state = ?2, priority = ?3, due = ?4 WHERE sequence = ?1 AND place IS NULL",
+}
+
+
+def is_recallable_note(note: Note) -> bool:
+    """Whether a note is the wish of a client about a job, which is refused without room."""
+    return bool(note[0] == Kind.TERMS)
+
+
+def body_bytes(note: Note) -> int:
+    """Return how many bytes of content a note has."""
+    return sum(len(value) for value in note if isinstance(value, bytes | str))
+
+
+def put(connection: apsw.Connection, notes: Sequence[Note]) -> None:
+    """Write notes in their order. The caller begins and ends the transaction."""
+    for kind, *values in notes:
+        connection.execute(_SQL[kind], values)

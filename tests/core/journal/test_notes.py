@@ -1,0 +1,59 @@
+"""Notes are committed with the changes around them, and go with their job."""
+
+from __future__ import annotations
+
+import apsw
+import pytest
+from headway.core.job import State
+from headway.core.journal.notes import Kind, Note, body_bytes, is_recallable_note, put
+from headway.core.journal.schema import TABLES
+from headway.core.journal.statement import APPLY
+
+
+@pytest.fixture
+def connection() -> apsw.Connection:
+    connection = apsw.Connection(":memory:")
+    connection.execute(TABLES + APPLY)
+    for sequence in (1, 2):
+        connection.execute(
+            "INSERT INTO job (sequence, state, attempt, reason, priority, task, submitted, terms) "
+            "VALUES (?, ?, 0, 0, 5, 'sleep', 1.0, x'')",
+            (sequence, State.QUEUED),
+        )
+    return connection
+
+
+def test_a_note_of_a_job_goes_with_it(connection: apsw.Connection) -> None:
+    put(connection, [(Kind.ATTEMPT, 1, 1, b"told"), (Kind.LOG, 1, b"head", b"tail", 8), (Kind.ATTEMPT, 2, 1, b"other")])
+    connection.execute("DELETE FROM job WHERE sequence = 1")
+    assert connection.execute("SELECT * FROM attempt").fetchall() == [(2, 1, b"other")]
+    assert connection.execute("SELECT * FROM log").fetchall() == []
+
+
+def test_a_note_of_a_job_that_is_gone_is_nothing(connection: apsw.Connection) -> None:
+    put(connection, [(Kind.ATTEMPT, 9, 1, b"told"), (Kind.LOG, 9, b"", b"", 0)])
+    counts = connection.execute("SELECT (SELECT count(*) FROM attempt), (SELECT count(*) FROM log)").fetchone()
+    assert counts == (0, 0)
+
+
+def test_the_last_note_counts(connection: apsw.Connection) -> None:
+    notes: list[Note] = [(Kind.HOLD, "mail", "hold", "open", until, "") for until in (None, 7.0)]
+    put(connection, [*notes, (Kind.TALLY, "mail", 1, 2, 3), (Kind.TALLY, "mail", 4, 5, 6)])
+    assert connection.execute("SELECT * FROM hold").fetchall() == [("mail", "hold", "open", 7.0, "")]
+    assert connection.execute("SELECT * FROM tally").fetchall() == [("mail", 4, 5, 6)]
+
+
+def test_the_terms_of_a_finished_job_stay(connection: apsw.Connection) -> None:
+    connection.execute("UPDATE job SET place = 1, state = ? WHERE sequence = 2", (State.SUCCEEDED,))
+    put(connection, [(Kind.TERMS, sequence, State.SCHEDULED, 9, 5.0) for sequence in (1, 2)])
+    rows = connection.execute("SELECT state, priority, due FROM job ORDER BY sequence").fetchall()
+    assert rows == [(State.SCHEDULED, 9, 5.0), (State.SUCCEEDED, 5, None)]
+
+
+def test_wishes_can_be_refused_and_facts_not() -> None:
+    refused = [kind for kind in Kind if is_recallable_note((kind, 1, b"xyz"))]
+    assert refused == [Kind.TERMS]
+
+
+def test_the_bytes_of_a_note_are_those_of_its_content() -> None:
+    assert body_bytes((Kind.LOG, 1, b"head", b"tail", 800)) == 8
