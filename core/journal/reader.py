@@ -8,13 +8,15 @@ waits for the other. A read lasts for one row or one chunk, so the log can alway
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import apsw
 from headway.core.errors import JournalError
+from headway.core.job_filter import mentions
 from headway.core.journal import schema
 from headway.core.journal.schema import CANCELLED, FAILED
 
@@ -177,6 +179,15 @@ class Reader:
         """Return all that is kept of a job. Raises JournalError as ``result`` does."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._read, _job, sequence)
 
+    async def mentioning(self, sequences: Sequence[int], text: str) -> set[int]:
+        """Return those of some failed jobs whose error has ``text`` within it. At most FEW at a time.
+
+        ``text`` is casefolded. Raises JournalError as ``result`` does.
+        """
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, partial(self._read, partial(_mentioning, sequences, text), sequences[0])
+        )
+
     def _read(self, what: Callable[[apsw.Connection, int], Value], sequence: int) -> Value:
         try:
             return what(self._connection, sequence)
@@ -192,6 +203,13 @@ class Reader:
 def result(connection: apsw.Connection, sequence: int) -> tuple[str, bytes] | None:
     rows: list[Any] = connection.execute("SELECT media, body FROM result WHERE sequence = ?", (sequence,)).fetchall()
     return rows[0] if rows else None
+
+
+def _mentioning(sequences: Sequence[int], text: str, connection: apsw.Connection, _: int) -> set[int]:
+    wanted = ", ".join("?" * len(sequences))
+    sql = f"SELECT sequence, body FROM result WHERE sequence IN ({wanted})"  # noqa: S608
+    rows: Any = connection.execute(sql, tuple(sequences))
+    return {sequence for sequence, error in rows if mentions(error, text)}
 
 
 def _job(connection: apsw.Connection, sequence: int) -> Saved | None:
