@@ -27,7 +27,7 @@ Tag = Annotated[
         extra_json_schema={"description": f"a text of 1 to {TAG_LONGEST} characters, none of them a control character"},
     ),
 ]
-Tags = Annotated[
+SomeTags = Annotated[
     tuple[Tag, ...],
     Meta(
         max_length=TAGS_MOST,
@@ -103,7 +103,7 @@ class Submission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # The trace context of the client. None: that of the request's header.
     traceparent: Annotated[str, Meta(pattern=TRACEPARENT)] | None = None
     # Labels of the client, by which it finds the job. One that is given twice counts once.
-    tags: Tags = ()
+    tags: SomeTags = ()
     # The least that the 202 has to promise. None: the promise of the server.
     durability: Durability | None = None
     # No member of the JSON: see ContentSubmission.
@@ -143,12 +143,12 @@ class Terms(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         """
         own = submission.retries if submission.retries is not None else task.retries
         return cls(
-            submission.timeout or task.timeout_s or timeout_s,
-            retries if own is None else own,
-            submission.deadline or task.deadline_s,
-            submission.media_type,
-            submission.traceparent,
-            tuple(dict.fromkeys(submission.tags)) if submission.tags else (),
+            timeout_s=submission.timeout or task.timeout_s or timeout_s,
+            retries=retries if own is None else own,
+            deadline_s=submission.deadline or task.deadline_s,
+            media_type=submission.media_type,
+            traceparent=submission.traceparent,
+            tags=tuple(dict.fromkeys(submission.tags)) if submission.tags else (),
         )
 
     def end(self, submitted: float) -> float:

@@ -234,7 +234,7 @@ class Board(Rows):
                 return max(begin, stop - most), stop
         return (0, 0) if self._numbers.below(end) else (end, end)
 
-    def states(self, row: int, end: int) -> bytes:
+    def states_in(self, row: int, end: int) -> bytes:
         """Return the states in the rows from ``row`` on and below ``end``."""
         return bytes(self._states[row:end])
 

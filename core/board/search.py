@@ -41,7 +41,7 @@ VISIBLE = frozenset(State) - {State.EMPTY, State.EXPIRED}
 SUCCEEDED = int(State.SUCCEEDED)
 
 
-class Wanted(msgspec.Struct, frozen=True):
+class Conditions(msgspec.Struct, frozen=True):
     """The conditions, as rows keep them. Times are of time.monotonic: from one on, and before the other."""
 
     states: frozenset[State] = VISIBLE
@@ -57,7 +57,7 @@ class Wanted(msgspec.Struct, frozen=True):
 class Search:
     """A search of jobs below number ``before``."""
 
-    def __init__(self, board: Board, tags: Tags, wanted: Wanted, before: int) -> None:
+    def __init__(self, board: Board, tags: Tags, wanted: Conditions, before: int) -> None:
         self._board = board
         self._tags = tags
         # All jobs from this number on were looked at. 0: all jobs.
@@ -182,7 +182,7 @@ class Search:
     def _mask(self, row: int, end: int) -> bytes:
         """Return a byte for each row: 1 if its job may fit."""
         board, wanted = self._board, self._wanted
-        mask = board.states(row, end).translate(self._states)
+        mask = board.states_in(row, end).translate(self._states)
         if wanted.reason is not None:
             mask = _both(mask, bytes(board.reason[row:end]).translate(_only(wanted.reason)))
         if wanted.task is not None:

@@ -59,6 +59,8 @@ class Ended(NamedTuple):
     ended: tuple[float, ...]
     place: tuple[int, ...]
     has_result: tuple[int, ...]
+    # None: the job has no tags.
+    terms: tuple[bytes | None, ...]
 
 
 JOB = ", ".join(Saved._fields)
@@ -90,9 +92,12 @@ def ended(connection: apsw.Connection, after_place: int, after: float, wall: flo
 
     ``wall`` is subtracted from their times.
     """
+    # JSON has this where there are tags, and within a text its quotes would be escaped. Terms are
+    # looked through in place, so that a job without tags costs no copy of them.
     # The + of +place keeps SQLite from that index: another order is wanted.
     sql = f"""SELECT sequence, state, attempt, reason, priority, task, submitted - ?3, coalesce(started - ?3, 0.0),
-        ended - ?3, place, size IS NOT NULL FROM job
+        ended - ?3, place, size IS NOT NULL,
+        iif(instr(terms, CAST('"tags":' AS BLOB)), terms, NULL) FROM job
         WHERE sequence > ?4 AND +place > ?1 AND ended > ?2 ORDER BY sequence LIMIT {CHUNK}"""  # noqa: S608
     last = 0
     while rows := connection.execute(sql, (after_place, after, wall, last)).fetchall():

@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator
 from math import inf
 from typing import TYPE_CHECKING
 
-from headway.core.board.search import VISIBLE, Search, Wanted
+from headway.core.board.search import VISIBLE, Conditions, Search
 from headway.core.errors import UnknownTaskError
 from headway.core.faults import printable
 from headway.core.interface import Page, Soon
@@ -109,7 +109,7 @@ class Finding:
         search = Search(board, self.active.tags, self._columns(wanted), after or board.next_sequence)
         return Hunt(self, search, (wanted.error or "").casefold(), limit, describe)
 
-    def _columns(self, wanted: JobFilter) -> Wanted:
+    def _columns(self, wanted: JobFilter) -> Conditions:
         """Return the conditions that rows answer. Raises UnknownTaskError."""
         wall, names = self.reading.wall, self.reading.names
         if wanted.task is not None and wanted.task not in names:
@@ -123,13 +123,13 @@ class Finding:
             return (-inf if since is None else since - wall, inf if until is None else until - wall)
 
         any_end = wanted.ended_after is None and wanted.ended_before is None
-        return Wanted(
-            states,
-            None if wanted.task is None else names.index(wanted.task),
-            wanted.tag,
-            wanted.reason,
-            span(wanted.submitted_after, wanted.submitted_before),
-            None if any_end else span(wanted.ended_after, wanted.ended_before),
+        return Conditions(
+            states=states,
+            task=None if wanted.task is None else names.index(wanted.task),
+            tag=wanted.tag,
+            reason=wanted.reason,
+            submitted=span(wanted.submitted_after, wanted.submitted_before),
+            ended=None if any_end else span(wanted.ended_after, wanted.ended_before),
         )
 
 

@@ -80,11 +80,11 @@ def _before(now: float, age: str) -> str:
 def job_filter(query: FilterQuery) -> JobFilter:
     """Return the jobs that ``read`` has found to be meant. Raises InvalidError for a day that is none."""
     return JobFilter(
-        frozenset(State[name.upper()] for name in query.state),
-        query.task,
-        query.tag,
-        None if query.reason is None else REASONS[query.reason],
-        query.error,
+        states=frozenset(State[name.upper()] for name in query.state),
+        task=query.task,
+        tag=query.tag,
+        reason=None if query.reason is None else REASONS[query.reason],
+        error=query.error,
         **{name: _seconds(name, getattr(query, name)) for name in TIMES},
     )
 

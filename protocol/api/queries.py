@@ -16,17 +16,17 @@ _whole = re.compile(r"[0-9]{1,20}", re.ASCII).fullmatch
 # As JSON writes them: clients print small and large numbers with an exponent.
 _decimal = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?", re.ASCII).fullmatch
 
-Member = int | float | str | list[str]
+Given = int | float | str | list[str]
 
 
-def members(target: bytes, lists: Collection[str] = (), texts: Collection[str] = ()) -> dict[str, Member]:
+def members(target: bytes, lists: Collection[str] = (), texts: Collection[str] = ()) -> dict[str, Given]:
     """Return the members of a query, numbers as such.
 
     ``lists`` may be given more than once, and have several values with commas between. A comma that
     is percent-encoded belongs to a value. ``texts`` stay text if they look like a number. Raises
     InvalidError for another name that is given twice.
     """
-    found: dict[str, Member] = {}
+    found: dict[str, Given] = {}
     twice: dict[str, None] = {}
     fields = target.partition(b"?")[2].split(b"&")
     if len(fields) > MEMBERS_MOST:
