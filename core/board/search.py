@@ -79,9 +79,9 @@ class Search:
         """Look at the next jobs, until ``end`` is 0. Return the numbers of those that fit, descending."""
         board, tag = self._board, self._wanted.tag
         if tag is not None:
-            self.end = min(self._tags.last(tag, self.end) + 1, self.end)
-            if self.end == 1:
-                self.end = 0
+            last, is_found = self._tags.last(tag, self.end)
+            self.end = last + is_found
+            if not is_found:
                 return []
         most = self._size if self._wanted.ended is None else min(self._size, TIMED_MOST)
         begin, stop = board.below(self.end, most)

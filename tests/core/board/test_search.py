@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from headway.core.board.board import Board
 from headway.core.board.search import VISIBLE, Conditions, Search
-from headway.core.board.tags import SEGMENT, Tags
+from headway.core.board.tags import PASSED_MOST, SEGMENT, SEGMENT_BITS, Tags
 from headway.core.job import TERMINAL, Reason, State
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -150,11 +150,11 @@ def test_tags_of_jobs_that_have_left_are_forgotten() -> None:
     assert 100 <= len(tags) <= 200 + SEGMENT
     newest = board.next_sequence - 1
     assert tags.of(newest) == (f"only:{20 * SEGMENT - 1}", "all")
-    assert tags.last("all", newest + 1) == newest
+    assert tags.last("all", newest + 1) == (newest, True)
     assert tags.between("all", newest - 1, newest + 1) == [newest, newest - 1]
     for _ in range(10):
         list(tags.trim(2000.0))
-    assert (len(tags), tags.of(newest), tags.last("all", newest + 1)) == (0, (), 0)
+    assert (len(tags), tags.of(newest), tags.last("all", newest + 1)) == (0, (), (0, False))
 
 
 def test_the_tags_of_a_job_stay_as_they_were_put_first() -> None:
@@ -164,3 +164,17 @@ def test_the_tags_of_a_job_stay_as_they_were_put_first() -> None:
     for number in (numbers[2], numbers[0], numbers[0]):
         tags.put(number, ("x",))
     assert (len(tags), tags.between("x", 0, 100)) == (2, [numbers[2], numbers[0]])
+
+
+def test_a_rare_tag_is_found_past_many_others() -> None:
+    world = World(1, 1, restored=False)
+    tags = Tags(world.board)
+    for number in range(PASSED_MOST * 2 + 2):
+        tags.put((number << SEGMENT_BITS) + 5, ("rare",) if number == 0 else ("usual",))
+    end, steps = (PASSED_MOST * 2 + 2) << SEGMENT_BITS, 0
+    found = False
+    while not found:
+        end, found = tags.last("rare", end)
+        steps += 1
+    assert (end, steps) == (5, 3)
+    assert tags.last("rare", 5) == (0, False)
