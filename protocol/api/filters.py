@@ -26,6 +26,7 @@ REASONS = {reason.text: reason for reason in Reason if reason is not Reason.NONE
 # Of an age.
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 TEXT_LONGEST = 200
+OR_NULL = " or null"
 # A time of RFC 3339. A plus that was not percent-encoded has become a blank.
 _DATE_TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+ -][0-9]{2}:[0-9]{2})"
 Time = Annotated[
@@ -66,7 +67,9 @@ def read(target: bytes, kind: type[Query]) -> Query:
     try:
         query = msgspec.convert(members, kind)
     except (msgspec.ValidationError, OverflowError):
-        raise InvalidError(few(faults(kind, members))) from None
+        found = few(faults(kind, members))
+        # No query can have null, by which the types say that a member may be left out.
+        raise InvalidError([(name, fault.removesuffix(OR_NULL)) for name, fault in found]) from None
     now = time.time()
     ages = {name: value for name in TIMES if (value := getattr(query, name)) and value[-1] in UNITS_S}
     return msgspec.structs.replace(query, **{name: _before(now, age) for name, age in ages.items()}) if ages else query
@@ -95,7 +98,7 @@ def _seconds(name: str, value: str | None) -> float | None:
     try:
         return datetime.fromisoformat(f"{value[:-6]}{value[-6:].replace(' ', '+')}".upper()).timestamp()
     except (ValueError, OverflowError):
-        fault = f"{printable(repr(value))} is not allowed: expected {allowed(FilterQuery, name)}"
+        fault = f"{printable(repr(value))} is not allowed: expected {allowed(FilterQuery, name).removesuffix(OR_NULL)}"
         raise InvalidError([(name, fault)]) from None
 
 
