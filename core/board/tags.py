@@ -59,7 +59,8 @@ class Tags:
 
     def __init__(self, board: Board) -> None:
         self._board = board
-        self._segments: dict[int, Segment] = {}
+        # Empty while no job has tags. Never another dict.
+        self.segments: dict[int, Segment] = {}
         # The names of the segments, ascending.
         self._names: list[int] = []
         # The segment that ``trim`` looked at last, and those added since then.
@@ -73,9 +74,9 @@ class Tags:
     def put(self, sequence: int, tags: tuple[str, ...]) -> None:
         """Keep the tags of a job. If it has some already, they stay."""
         name = sequence >> SEGMENT_BITS
-        segment = self._segments.get(name)
+        segment = self.segments.get(name)
         if segment is None:
-            segment = self._segments[name] = Segment()
+            segment = self.segments[name] = Segment()
             self._added += 1
             if not self._names or name > self._names[-1]:
                 self._names.append(name)
@@ -87,7 +88,7 @@ class Tags:
 
     def of(self, sequence: int) -> tuple[str, ...]:
         """Return the tags of a job."""
-        segment = self._segments.get(sequence >> SEGMENT_BITS)
+        segment = self.segments.get(sequence >> SEGMENT_BITS)
         text = None if segment is None else segment.by_number.get(sequence)
         return () if text is None else tuple(text.split(BETWEEN))
 
@@ -97,7 +98,7 @@ class Tags:
         If PASSED_MOST segments have none, return the number from which on they have none, or 0 if
         there are no others, and False.
         """
-        names, segments = self._names, self._segments
+        names, segments = self._names, self.segments
         after = bisect_left(names, -(-end >> SEGMENT_BITS))
         least = max(after - PASSED_MOST, 0)
         for at in range(after - 1, least - 1, -1):
@@ -115,7 +116,7 @@ class Tags:
         names = self._names
         since, after = bisect_left(names, begin >> SEGMENT_BITS), bisect_left(names, -(-end >> SEGMENT_BITS))
         for name in names[since:after][::-1]:
-            places, first = self._segments[name].places(tag), name << SEGMENT_BITS
+            places, first = self.segments[name].places(tag), name << SEGMENT_BITS
             some = places[bisect_left(places, begin - first) : bisect_left(places, end - first)]
             found += [first + place for place in reversed(some)]
         return found
@@ -123,7 +124,7 @@ class Tags:
     def items(self) -> Iterator[tuple[int, tuple[str, ...]]]:
         """Yield (sequence, tags) of each job, the oldest segment first."""
         for name in self._names:
-            for sequence, text in self._segments[name].by_number.items():
+            for sequence, text in self.segments[name].by_number.items():
                 yield sequence, tuple(text.split(BETWEEN))
 
     def trim(self, now: float) -> Iterator[None]:
@@ -138,7 +139,7 @@ class Tags:
                 return
 
     def _trim(self, name: int, now: float) -> None:
-        board, before = self._board, self._segments[name].by_number
+        board, before = self._board, self.segments[name].by_number
         left = {
             sequence: text
             for sequence, text in before.items()
@@ -149,9 +150,9 @@ class Tags:
             return
         self._count -= gone
         if left:
-            self._segments[name] = _segment_of(left)
+            self.segments[name] = _segment_of(left)
         else:
-            del self._segments[name]
+            del self.segments[name]
             del self._names[bisect_left(self._names, name)]
 
 

@@ -31,6 +31,7 @@ class Reading:
         self._ids = ids
         self.board: Board = active.board
         self._active = active
+        self._tags = active.tags
         self.promises = promises
         self.names = names
         # The beginning of all ids of this engine.
@@ -98,5 +99,5 @@ class Reading:
             started=started + wall if started else 0.0,
             ended=board.ended[row] + wall if state >= SUCCEEDED else 0.0,
             reason=board.reason[row],
-            tags=self._active.tags.of(sequence) if self._active.tags else (),
+            tags=self._tags.of(sequence) if self._tags.segments else (),
         )
