@@ -123,7 +123,7 @@ class InvalidPayloadError(InvalidError):
 
 
 class UnknownTaskError(InvalidError):
-    """A submission names a task that no module declares."""
+    """A submission or a query names a task that no module declares."""
 
     reason = "unknown-task"
     title = "Unknown task"

@@ -13,7 +13,8 @@ from typing import Generic, Protocol, TypeAlias, TypeVar, Union
 import msgspec
 from headway.core.board.idempotency import Key
 from headway.core.durability import Durability
-from headway.core.job import State, Submission
+from headway.core.job import Submission
+from headway.core.job_filter import JobFilter
 from headway.core.stats import Counts
 from headway.core.status import BatchStatus, Status, TaskStatus
 from headway.core.tasks.result import Result
@@ -164,11 +165,11 @@ class Engine(Protocol):
     def peek_batch(self, batch_id: bytes) -> Soon[BatchStatus | None]:
         """Return the status of a batch, or None if it was never issued. Raises MisdirectedError."""
 
-    def list_jobs(self, state: State, after: int, limit: int) -> Soon[Page]:
-        """Return up to ``limit`` jobs in ``state``, newest first.
+    def find(self, wanted: JobFilter, after: int, limit: int) -> Soon[Page]:
+        """Return up to ``limit`` jobs that fit ``wanted``, newest first.
 
         ``after`` is the cursor of a page, 0 for the newest. A page may be shorter, or empty,
-        although more follow: a call looks at a bounded number of jobs.
+        although more follow: a call looks for a bounded time. Raises UnknownTaskError.
         """
 
     def list_batch(self, batch: BatchStatus) -> Soon[Sequence[tuple[bytes, int]]]:

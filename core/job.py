@@ -15,6 +15,28 @@ from headway.core.durability import Durability
 from headway.core.task import DEADLINE_LONGEST_S, RETRIES_MOST, Task
 from msgspec import Meta
 
+# The tags of a job, by which it is found.
+TAGS_MOST, TAG_LONGEST = 8, 100
+Tag = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=TAG_LONGEST,
+        # No ``$``, which Python finds before a last line feed, too.
+        pattern=r"^(?![\s\S]*[\x00-\x1f\x7f-\x9f])",
+        extra_json_schema={"description": f"a text of 1 to {TAG_LONGEST} characters, none of them a control character"},
+    ),
+]
+SomeTags = Annotated[
+    tuple[Tag, ...],
+    Meta(
+        max_length=TAGS_MOST,
+        extra_json_schema={
+            "description": f"at most {TAGS_MOST} texts of 1 to {TAG_LONGEST} characters, none of them a control "
+            "character"
+        },
+    ),
+]
 # A traceparent of version 00 (https://www.w3.org/TR/trace-context): neither id is zero.
 TRACEPARENT = "^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$"
 
@@ -80,6 +102,8 @@ class Submission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retries: Annotated[int, Meta(ge=0, le=RETRIES_MOST)] | None = None
     # The trace context of the client. None: that of the request's header.
     traceparent: Annotated[str, Meta(pattern=TRACEPARENT)] | None = None
+    # Labels of the client, by which it finds the job. One that is given twice counts once.
+    tags: SomeTags = ()
     # The least that the 202 has to promise. None: the promise of the server.
     durability: Durability | None = None
     # No member of the JSON: see ContentSubmission.
@@ -109,6 +133,7 @@ class Terms(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     media_type: str = ""
     # The trace context of the submission.
     traceparent: str | None = None
+    tags: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, submission: Submission, task: Task, timeout_s: float, retries: int) -> Terms:
@@ -118,11 +143,12 @@ class Terms(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         """
         own = submission.retries if submission.retries is not None else task.retries
         return cls(
-            submission.timeout or task.timeout_s or timeout_s,
-            retries if own is None else own,
-            submission.deadline or task.deadline_s,
-            submission.media_type,
-            submission.traceparent,
+            timeout_s=submission.timeout or task.timeout_s or timeout_s,
+            retries=retries if own is None else own,
+            deadline_s=submission.deadline or task.deadline_s,
+            media_type=submission.media_type,
+            traceparent=submission.traceparent,
+            tags=tuple(dict.fromkeys(submission.tags)) if submission.tags else (),
         )
 
     def end(self, submitted: float) -> float:

@@ -27,6 +27,7 @@ class Status(msgspec.Struct, gc=False):
     started: float
     ended: float
     reason: int
+    tags: tuple[str, ...] = ()
 
 
 COUNT_MOST = 1000

@@ -204,11 +204,11 @@ class Board(Rows):
         found: list[int] = []
         end = before
         while looks > 0:
-            begin, stop = self._below(end)
+            begin, stop = self.below(end, STRETCH)
             if begin == end:
                 return found, 0
             looks -= STRETCH_LOOKS
-            for sequence in merge(self._at_home(state, begin, stop), self._numbers.downwards(begin, end), reverse=True):
+            for sequence in merge(self._at_home(state, begin, stop), self.moved_between(begin, end), reverse=True):
                 row = self.row(sequence)
                 looks -= 1
                 # The home may have another job by now, and its number comes twice.
@@ -220,19 +220,30 @@ class Board(Rows):
             end = begin
         return found, end
 
-    def _below(self, end: int) -> tuple[int, int]:
+    def below(self, end: int, most: int) -> tuple[int, int]:
         """Return the number from which to look for jobs below ``end``, and where their homes end.
 
-        Between two stretches there are no homes, however many numbers lie there. The first number
-        is ``end`` itself if there is no job.
+        There are at most ``most`` homes. Between two stretches there are none, however many numbers
+        lie there. The first number is ``end`` itself if there is no job.
         """
         for begin, stop in reversed([*self.stretches, self._newest()]):
             if begin < end:
                 if stop < end and self._numbers.between(stop, end):
                     return stop, stop
                 stop = min(stop, end)
-                return max(begin, stop - STRETCH), stop
+                return max(begin, stop - most), stop
         return (0, 0) if self._numbers.below(end) else (end, end)
+
+    def states_in(self, row: int, end: int) -> bytes:
+        """Return the states in the rows from ``row`` on and below ``end``."""
+        return bytes(self._states[row:end])
+
+    def moved_between(self, begin: int, end: int) -> Iterator[int]:
+        """Yield the numbers of the jobs in the annex, from ``end`` down to ``begin``.
+
+        ``end`` is not included. No job may move meanwhile.
+        """
+        return self._numbers.downwards(begin, end)
 
     def _at_home(self, state: State, begin: int, end: int) -> Iterator[int]:
         """Yield the numbers with a job in ``state`` at their home, from ``end`` down to ``begin``.

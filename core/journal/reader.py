@@ -8,13 +8,15 @@ waits for the other. A read lasts for one row or one chunk, so the log can alway
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import apsw
 from headway.core.errors import JournalError
+from headway.core.job_filter import mentions
 from headway.core.journal import schema
 from headway.core.journal.schema import CANCELLED, FAILED
 
@@ -57,6 +59,8 @@ class Ended(NamedTuple):
     ended: tuple[float, ...]
     place: tuple[int, ...]
     has_result: tuple[int, ...]
+    # None: the job has no tags.
+    terms: tuple[bytes | None, ...]
 
 
 JOB = ", ".join(Saved._fields)
@@ -88,9 +92,12 @@ def ended(connection: apsw.Connection, after_place: int, after: float, wall: flo
 
     ``wall`` is subtracted from their times.
     """
+    # JSON has this where there are tags, and within a text its quotes would be escaped. Terms are
+    # looked through in place, so that a job without tags costs no copy of them.
     # The + of +place keeps SQLite from that index: another order is wanted.
     sql = f"""SELECT sequence, state, attempt, reason, priority, task, submitted - ?3, coalesce(started - ?3, 0.0),
-        ended - ?3, place, size IS NOT NULL FROM job
+        ended - ?3, place, size IS NOT NULL,
+        iif(instr(terms, CAST('"tags":' AS BLOB)), terms, NULL) FROM job
         WHERE sequence > ?4 AND +place > ?1 AND ended > ?2 ORDER BY sequence LIMIT {CHUNK}"""  # noqa: S608
     last = 0
     while rows := connection.execute(sql, (after_place, after, wall, last)).fetchall():
@@ -177,6 +184,15 @@ class Reader:
         """Return all that is kept of a job. Raises JournalError as ``result`` does."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._read, _job, sequence)
 
+    async def mentioning(self, sequences: Sequence[int], text: str) -> set[int]:
+        """Return those of some failed jobs whose error has ``text`` within it. At most FEW at a time.
+
+        ``text`` is casefolded. Raises JournalError as ``result`` does.
+        """
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, partial(self._read, partial(_mentioning, sequences, text), sequences[0])
+        )
+
     def _read(self, what: Callable[[apsw.Connection, int], Value], sequence: int) -> Value:
         try:
             return what(self._connection, sequence)
@@ -192,6 +208,13 @@ class Reader:
 def result(connection: apsw.Connection, sequence: int) -> tuple[str, bytes] | None:
     rows: list[Any] = connection.execute("SELECT media, body FROM result WHERE sequence = ?", (sequence,)).fetchall()
     return rows[0] if rows else None
+
+
+def _mentioning(sequences: Sequence[int], text: str, connection: apsw.Connection, _: int) -> set[int]:
+    wanted = ", ".join("?" * len(sequences))
+    sql = f"SELECT sequence, body FROM result WHERE sequence IN ({wanted})"  # noqa: S608
+    rows: Any = connection.execute(sql, tuple(sequences))
+    return {sequence for sequence, error in rows if mentions(error, text)}
 
 
 def _job(connection: apsw.Connection, sequence: int) -> Saved | None:

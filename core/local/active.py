@@ -22,6 +22,7 @@ from headway.core.board.board import Board
 from headway.core.board.idempotency import Key, Keyed, Keys
 from headway.core.board.outcomes import Outcomes
 from headway.core.board.results import Results
+from headway.core.board.tags import Tags
 from headway.core.config import Config
 from headway.core.ids import COUNT_MASK, Ids
 from headway.core.job import Job, Reason, State
@@ -81,6 +82,7 @@ class Active:
         self.state: object = None
         self.jobs: dict[int, Job] = {}
         self.outcomes = Outcomes(board)
+        self.tags = Tags(board)
         self.workers = Workers(
             config.workers,
             config.results.max_result_bytes,
@@ -135,6 +137,8 @@ class Active:
         """Let a job that has its row wait for its turn. The caller wakes the workers."""
         self.jobs[job.sequence] = job
         self.stats.unfinished[job.task.index] += 1
+        if job.terms.tags:
+            self.tags.put(job.sequence, job.terms.tags)
         if job.deadline < inf:
             self.deadlines.add(job.sequence, job.deadline)
             if job.deadline < self._timer_at:

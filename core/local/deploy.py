@@ -57,6 +57,8 @@ class Document(msgspec.Struct):
     stretches: list[tuple[int, int]] = []
     # [failed, cancelled] by batch.
     outcomes: dict[int, list[int]] = {}
+    # Of the jobs that have any, by number.
+    tags: dict[int, tuple[str, ...]] = {}
 
 
 class KeptFrame(msgspec.Struct):
@@ -90,6 +92,7 @@ def write(file: BinaryIO, ids: Ids, board: Board, task_names: list[str], active:
         annex_used=board.annex_used,
         stretches=board.stretches,
         outcomes=dict(active.outcomes.items()),
+        tags=dict(active.tags.items()),
     )
     _put(file, document)
     for sequence, kept in active.results.items():
@@ -160,6 +163,8 @@ class Carried:
             active.keys.put(text, keyed)
         for batch, (failed, cancelled) in self.document.outcomes.items():
             active.outcomes.put(batch, failed, cancelled)
+        for sequence, tags in self.document.tags.items():
+            active.tags.put(sequence, tags)
         try:
             while frame := _get(self._file):
                 kept = msgspec.msgpack.decode(frame, type=KeptFrame)

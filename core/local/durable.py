@@ -310,6 +310,8 @@ class Durable:
     def restore(self, job: Job, state: int, due: float) -> None:
         """Keep an unfinished job, in ``state``, for ``start``. Its row has been restored."""
         self._restored.append((job, state, due))
+        if job.terms.tags:
+            self._active.tags.put(job.sequence, job.terms.tags)
         self._active.queue.payload_bytes += len(job.payload)
 
     def start(self, on_fatal: Callable[[str], object]) -> None:

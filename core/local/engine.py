@@ -34,11 +34,13 @@ from headway.core.interface import (
     SubmittedBatch,
 )
 from headway.core.job import State, Submission
+from headway.core.job_filter import JobFilter
 from headway.core.local import deploy
 from headway.core.local.active import Active
 from headway.core.local.admission import Admission
 from headway.core.local.at_once import AtOnce
 from headway.core.local.catalogue import catalogue
+from headway.core.local.finding import Finding
 from headway.core.local.reading import Reading
 from headway.core.local.uncommitted import Committed, Read, Then
 from headway.core.local.waiters import BatchFinished, Finished
@@ -60,9 +62,6 @@ log = logging.getLogger(__name__)
 
 # Seconds between two rounds of the chores.
 CHORES_S = 1.0
-# Seconds in which jobs are gathered for a page, and jobs gathered at a time.
-PAGE_S = 0.0003
-PAGE_PART = 50
 
 # The result of a job that returned nothing.
 NULL = Result(b"null", JSON)
@@ -117,6 +116,7 @@ class LocalEngine:
         if before is not None:
             self.promises.learn(time.monotonic())
         self.reading = Reading(self.ids, active, self.promises, names)
+        self.finding = Finding(self.reading, active, None if journal is None else journal.reader)
         self.polled: Polled | None = self.reading
         self.batches = Batches(self.board, self.active.outcomes, self.ids, self.promises.when_all)
         self.admission = Admission(active, registry, self.durability)
@@ -127,6 +127,7 @@ class LocalEngine:
             ("read the clocks", self.reading.tick),
             ("forget results", self.active.results.trim),
             ("forget keys", self.active.keys.trim),
+            ("forget tags", self.active.tags.trim),
             ("expire", self.changes.expire),
         ]
         self._chores_timer: asyncio.TimerHandle | None = None
@@ -161,15 +162,9 @@ class LocalEngine:
         """Return the status of a batch, as Engine says."""
         return self.batches.peek(batch_id, time.monotonic())
 
-    def list_jobs(self, state: State, after: int, limit: int) -> Page:
+    def find(self, wanted: JobFilter, after: int, limit: int) -> Soon[Page]:
         """Return the jobs of a page that there is time for, as Engine says."""
-        until = time.monotonic() + PAGE_S
-        found: list[Status] = []
-        while True:
-            more, after = self.reading.list(state, after, min(limit - len(found), PAGE_PART))
-            found += more
-            if not after or len(found) == limit or time.monotonic() >= until:
-                return Page(found, after or None)
+        return self.finding.find(wanted, after, limit)
 
     def list_batch(self, batch: BatchStatus) -> Sequence[tuple[bytes, int]]:
         """Return (id, state) of the jobs of a batch, as Engine says."""

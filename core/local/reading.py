@@ -23,9 +23,6 @@ from headway.core.status import Status, bare
 # Plain ints for the road of a poll: a member of an enum costs twice as much to compare.
 QUEUED, RUNNING, SUCCEEDED = int(State.QUEUED), int(State.RUNNING), int(State.SUCCEEDED)
 
-# Jobs that one call to ``list`` looks at: a millisecond, so that it does not hold the loop.
-LOOKS = 1000
-
 
 class Reading:
     """Reads ``board``. ``names`` are those of tasks by the index that the board has of them."""
@@ -34,17 +31,18 @@ class Reading:
         self._ids = ids
         self.board: Board = active.board
         self._active = active
+        self._tags = active.tags
         self.promises = promises
         self.names = names
         # The beginning of all ids of this engine.
         self.marker = ids.marker
         # Wall clock minus monotonic clock, in seconds, as of the last ``tick``.
-        self._wall = 0.0
+        self.wall = 0.0
         self.tick(time.monotonic())
 
     def tick(self, now: float) -> Iterable[object]:
         """Read the wall clock. ``now`` is of time.monotonic. Ticks come once a second."""
-        self._wall = time.time() - now
+        self.wall = time.time() - now
         return ()
 
     def at(self, sequence: int) -> Status:
@@ -79,23 +77,11 @@ class Reading:
             return None
         return self.at(sequence)
 
-    def list(self, state: State, before: int, limit: int) -> tuple[list[Status], int]:
-        """Return up to ``limit`` jobs in ``state``, newest first, from those before sequence ``before``.
-
-        And the sequence number to go on from, 0 if there are no more. 0 for ``before`` begins with
-        the newest. At most LOOKS jobs are looked at, so fewer than ``limit`` may come although
-        there are more. They have no hint when to ask again.
-        """
-        board, now = self.board, time.monotonic()
-        end = min(before or board.next_sequence, board.next_sequence)
-        found, after = board.page(state, end, limit, LOOKS, now)
-        return [self.status(board.at(sequence), now, promise=False) for sequence in found], after
-
     def status(self, row: int, now: float, promise: bool = True) -> Status:
         """Return the status of the job in ``row``. Without a ``promise`` it has no hint when to ask again."""
         board = self.board
         # Once: each reading of a column makes an object.
-        word, task, started, wall = board.live[row], board.task[row], board.started[row], self._wall
+        word, task, started, wall = board.live[row], board.task[row], board.started[row], self.wall
         state = word & STATE_MASK
         sequence = (word >> GENERATION_SHIFT) * board.rows + row if row < board.rows else board.sequence(row)
         progress = word >> PROGRESS_SHIFT & PROGRESS_NONE
@@ -113,4 +99,5 @@ class Reading:
             started=started + wall if started else 0.0,
             ended=board.ended[row] + wall if state >= SUCCEEDED else 0.0,
             reason=board.reason[row],
+            tags=self._tags.of(sequence) if self._tags.segments else (),
         )

@@ -11,7 +11,8 @@ from headway.core.config import Config
 from headway.core.durability import Durability
 from headway.core.errors import RecoveringError
 from headway.core.interface import Polled
-from headway.core.job import State, Submission
+from headway.core.job import Submission
+from headway.core.job_filter import JobFilter
 from headway.core.retry_after.pace import Pace
 from headway.core.status import BatchStatus, Status
 
@@ -59,7 +60,7 @@ class Recovering:
         """Refuse."""
         self._refuse()
 
-    def list_jobs(self, state: State, after: int, limit: int) -> NoReturn:
+    def find(self, wanted: JobFilter, after: int, limit: int) -> NoReturn:
         """Refuse."""
         self._refuse()
 

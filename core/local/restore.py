@@ -44,6 +44,7 @@ def restore(active: Active, durable: Durable, registry: Registry, progress: Call
     board.ended_total = found.last_place
     for over in found.ended(board.ended_total - board.kept_jobs, time.monotonic() - board.kept_seconds):
         _restore_over(board, over, names, ids)
+        _restore_tags(active, over)
         read += len(over.sequence)
         progress(read)
     orphans = Counter(saved.task for saved in waiting if saved.task not in registry.by_name)
@@ -107,6 +108,12 @@ def _restore_over(board: Board, over: Ended, names: _Names, ids: Ids) -> None:
         record.started, record.ended, record.place = over.started[at], over.ended[at], over.place[at]
         record.attempt, record.reason, record.has_result = over.attempt[at], over.reason[at], over.has_result[at]
         board.restore(record)
+
+
+def _restore_tags(active: Active, over: Ended) -> None:
+    for sequence, terms in zip(over.sequence, over.terms, strict=True):
+        if terms is not None:
+            active.tags.put(sequence, decode_terms(terms).tags)
 
 
 def _counted(saved: Saved, begun: int) -> Saved:

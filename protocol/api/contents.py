@@ -120,7 +120,7 @@ def task_of(name: bytes) -> str:
 
 
 def _options(target: bytes) -> dict[str, Any]:
-    members = queries.members(target)
+    members = queries.members(target, lists={"tags"})
     try:
         options = msgspec.convert(members, ContentOptions)
     except (msgspec.ValidationError, OverflowError):

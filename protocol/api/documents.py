@@ -29,6 +29,8 @@ def job_members(status: Status, jobs: bytes) -> dict[str, object]:
         "attempt": status.attempt,
         "submitted": iso(status.submitted),
     }
+    if status.tags:
+        members["tags"] = status.tags
     if status.started:
         members["started"] = iso(status.started)
     if status.ended:
@@ -51,6 +53,8 @@ def ended_document(status: Status, code: int, error: str | None) -> bytes:
     job_id = status.id.decode()
     name = NAMES[status.state]
     members: dict[str, object] = {"id": job_id, "state": name}
+    if status.tags:
+        members["tags"] = status.tags
     if status.state == State.FAILED:
         members |= {"task": status.task, "reason": REASONS[status.reason], "attempt": status.attempt}
         detail = error or "the job failed, and its error was given up to stay within results.max_bytes"

@@ -1,20 +1,17 @@
-"""Asking: ``/jobs/{id}``, its result, its early end, and the list of jobs in a state."""
+"""Asking: ``/jobs/{id}``, its result, its early end, and the list of jobs that fit a filter."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated
 
-import msgspec
 import orjson
 from headway.core import ids
-from headway.core.errors import InvalidError
-from headway.core.faults import faults, few
 from headway.core.interface import Cancel, Cancelled, Page
 from headway.core.job import State
 from headway.core.status import Status
 from headway.core.tasks.result import Result
-from headway.protocol.api import queries
+from headway.protocol.api import filters
 from headway.protocol.api.documents import ended_document, job_members, status_document
 from headway.protocol.api.headers import NAMES
 from headway.protocol.api.page import matches
@@ -114,10 +111,17 @@ def _documented(service: Service, status: Status, head: bytes, said: Result | No
     return b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
 
 
+class Query(filters.FilterQuery, frozen=True, forbid_unknown_fields=True):
+    """The query of ``GET /jobs``. ``after`` is the end of the page before."""
+
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 50
+    after: Annotated[int, Meta(ge=0, le=ids.SEQUENCE_LIMIT)] = 0
+
+
 def listing(service: Service, request: Request, _: bytes) -> Answer | Held:
-    """GET /jobs?state=failed: the jobs in a state, newest first, some at a time."""
-    query = _query(request.target)
-    page = service.engine.list_jobs(State[query.state.upper()], query.after, query.limit)
+    """GET /jobs?state=failed: the jobs that fit a filter, newest first, some at a time."""
+    query = filters.read(request.target, Query)
+    page = service.engine.find(filters.job_filter(query), query.after, query.limit)
     return once_known(page, lambda page: _listed(service, request, query, page))
 
 
@@ -125,28 +129,12 @@ def _listed(service: Service, request: Request, query: Query, page: Page) -> byt
     head, after = STATUS_LINES[200] + service.clock.fields, None
     if page.after is not None:
         where = f"{service.config.http.base}/jobs"
-        after = f"{where}?state={query.state}&limit={query.limit}&after={page.after}"
+        after = f"{where}?{filters.written(query)}limit={query.limit}&after={page.after}"
         head += b'Link: <%b>; rel="next"\r\n' % after.encode()
     if request.method == b"HEAD":
         return bodiless(head, JSON)
     jobs = [job_members(status, service.jobs) for status in page.jobs]
     return complete(head, JSON, orjson.dumps({"jobs": jobs, "next": after}), bodiless=False)
-
-
-class Query(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The query of ``GET /jobs``. ``after`` is the end of the page before."""
-
-    state: Literal["scheduled", "queued", "running", "retrying", "succeeded", "failed", "cancelled"]
-    limit: Annotated[int, Meta(ge=1, le=1000)] = 50
-    after: Annotated[int, Meta(ge=0, le=ids.SEQUENCE_LIMIT)] = 0
-
-
-def _query(target: bytes) -> Query:
-    members = queries.members(target)
-    try:
-        return msgspec.convert(members, Query)
-    except (msgspec.ValidationError, OverflowError):
-        raise InvalidError(few(faults(Query, members)) or [("state", "is required")]) from None
 
 
 def _result(service: Service, request: Request, status: Status, fields: bytes) -> Answer | Held:

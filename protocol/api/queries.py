@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from urllib.parse import parse_qsl
+from collections.abc import Collection
+from urllib.parse import unquote_to_bytes
 
 from headway.core.errors import InvalidError
 from headway.core.faults import few
@@ -16,19 +16,40 @@ _whole = re.compile(r"[0-9]{1,20}", re.ASCII).fullmatch
 # As JSON writes them: clients print small and large numbers with an exponent.
 _decimal = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?", re.ASCII).fullmatch
 
+Given = int | float | str | list[str]
 
-def members(target: bytes) -> dict[str, int | float | str]:
-    """Return the members of a query, numbers as such. Raises InvalidError for a name that is given twice."""
-    query = target.partition(b"?")[2].decode("latin-1")
-    try:
-        given = parse_qsl(query, keep_blank_values=True, max_num_fields=MEMBERS_MOST)
-    except ValueError:
-        raise InvalidError([("", f"a query has at most {MEMBERS_MOST} members")]) from None
-    found = {name: _value(text) for name, text in given}
-    if len(found) < len(given):
-        counts = Counter(name for name, _ in given)
-        raise InvalidError(few((name, "is given more than once") for name in found if counts[name] > 1))
+
+def members(target: bytes, lists: Collection[str] = (), texts: Collection[str] = ()) -> dict[str, Given]:
+    """Return the members of a query, numbers as such.
+
+    ``lists`` may be given more than once, and have several values with commas between. A comma that
+    is percent-encoded belongs to a value. ``texts`` stay text if they look like a number. Raises
+    InvalidError for another name that is given twice.
+    """
+    found: dict[str, Given] = {}
+    twice: dict[str, None] = {}
+    fields = target.partition(b"?")[2].split(b"&")
+    if len(fields) > MEMBERS_MOST:
+        raise InvalidError([("", f"a query has at most {MEMBERS_MOST} members")])
+    for field in filter(None, fields):
+        coded, _, value = field.partition(b"=")
+        name = _text(coded)
+        if name in lists:
+            values = [_text(one) for one in value.split(b",")]
+            before = found.setdefault(name, [])
+            assert isinstance(before, list)
+            before += values
+        elif name in found:
+            twice[name] = None
+        else:
+            found[name] = _text(value) if name in texts else _value(_text(value))
+    if twice:
+        raise InvalidError(few((name, "is given more than once") for name in twice))
     return found
+
+
+def _text(coded: bytes) -> str:
+    return unquote_to_bytes(coded.replace(b"+", b" ")).decode(errors="replace")
 
 
 def _value(text: str) -> int | float | str:

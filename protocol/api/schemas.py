@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 from headway.core.faults import member_types
-from headway.core.job import Reason, State, Submission
+from headway.core.job import TAGS_MOST, Reason, State, Submission
 from headway.core.status import COUNT_MOST
 from headway.protocol.api.fields import BATCH_ID, COUNT, JOB_ID, TEXT, Schema
 
@@ -67,6 +67,7 @@ def _problem(members: dict[str, Schema], *optional: str, kinds: tuple[str, ...] 
 _ID: Schema = {"type": "string", "pattern": JOB_ID}
 _BATCH_ID: Schema = {"type": "string", "pattern": BATCH_ID}
 _REASON: Schema = {"enum": [reason.text for reason in Reason if reason is not Reason.NONE]}
+_TAGS: Schema = {"type": "array", "items": TEXT, "minItems": 1, "maxItems": TAGS_MOST}
 _FAULT = _object({"field": TEXT, "detail": TEXT})
 _BATCH: dict[str, Schema] = {
     "id": _BATCH_ID,
@@ -108,6 +109,7 @@ SCHEMAS: dict[str, Schema] = {
             "task": TEXT,
             "attempt": COUNT,
             "submitted": TIME,
+            "tags": _TAGS,
             "started": TIME,
             "ended": TIME,
             "progress": {"type": "integer", "minimum": 0, "maximum": 100, "description": "Per cent."},
@@ -117,7 +119,7 @@ SCHEMAS: dict[str, Schema] = {
             "reason": _REASON,
             "error": {"type": ["string", "null"]},
         },
-        *("started", "ended", "progress", "position", "retry_after_ms", "result", "reason", "error"),
+        *("tags", "started", "ended", "progress", "position", "retry_after_ms", "result", "reason", "error"),
     ),
     "EndedJob": _problem(
         {
@@ -126,8 +128,9 @@ SCHEMAS: dict[str, Schema] = {
             "task": TEXT,
             "reason": _REASON,
             "attempt": COUNT,
+            "tags": _TAGS,
         },
-        *("task", "reason", "attempt"),
+        *("task", "reason", "attempt", "tags"),
         kinds=("job-failed", "job-cancelled", "job-expired"),
     ),
     "GoneResult": _problem({"id": _ID, "state": _names(State.SUCCEEDED)}, kinds=("result-gone",)),

@@ -10,6 +10,7 @@ import msgspec
 from headway.core.board.idempotency import Key
 from headway.core.interface import Engine
 from headway.core.job import ACTIVE, State, Submission
+from headway.core.job_filter import JobFilter
 from headway.core.status import BatchStatus, Status
 
 from tests.core.engines import PATIENCE_S, at_last, known
@@ -102,14 +103,19 @@ async def cancel(engine: Engine, job: Status) -> Status:
 
 async def jobs_in(engine: Engine, state: State, limit: int = 50) -> list[Status]:
     """Return all jobs in ``state``, newest first, a page after the other."""
+    return await jobs_of(engine, JobFilter(frozenset({state})), limit)
+
+
+async def jobs_of(engine: Engine, wanted: JobFilter, limit: int = 50) -> list[Status]:
+    """Return all jobs that fit ``wanted``, newest first, a page after the other."""
     found: list[Status] = []
-    page = await known(engine.list_jobs(state, 0, limit))
+    page = await known(engine.find(wanted, 0, limit))
     while True:
         assert len(page.jobs) <= limit
         found += page.jobs
         if page.after is None:
             return found
-        page = await known(engine.list_jobs(state, page.after, limit))
+        page = await known(engine.find(wanted, page.after, limit))
 
 
 async def clear(engine: Engine) -> None:

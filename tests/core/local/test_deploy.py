@@ -336,6 +336,17 @@ def test_outcomes_of_batches_come_over() -> None:
     assert active.outcomes.get(batch_number(5, 3)) == (2, 1)
 
 
+def test_tags_come_over() -> None:
+    left = Before(10)
+    told = {1: ("a", "b"), 5: ("a",), 7: ("ü \U0001f600",)}
+    for sequence, tags in told.items():
+        left.active.tags.put(sequence, tags)
+    active = active_of(registry(), left.board)
+    left.leave().give(active, {})
+    assert dict(active.tags.items()) == told
+    assert active.tags.between("a", 0, 100) == [5, 1]
+
+
 def test_members_that_one_of_the_two_does_not_know_are_passed_over() -> None:
     left = Before()
     document = msgspec.structs.asdict(left.leave().document) | {"a_member_of_later": [1, 2]}

@@ -11,6 +11,7 @@ from headway.core.config import Config
 from headway.core.errors import RecoveringError
 from headway.core.interface import Engine
 from headway.core.job import State, Submission
+from headway.core.job_filter import JobFilter
 from headway.core.local.recovering import RETRY_S, Recovering
 from headway.core.status import BatchStatus, bare
 
@@ -22,7 +23,7 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "peek": (b"1",),
     "peek_key": ("key",),
     "peek_batch": (b"1",),
-    "list_jobs": (State.RUNNING, 0, 10),
+    "find": (JobFilter(), 0, 10),
     "list_batch": (BATCH,),
     "tasks": (),
     "result": (STATUS,),

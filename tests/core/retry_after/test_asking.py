@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from headway.core.job import State, Submission
+from headway.core.job_filter import JobFilter
 from headway.core.local.engine import LocalEngine
 from headway.core.queue.queue import FAIR_EVERY
 from headway.core.queue.ring import Ring
@@ -20,7 +21,7 @@ from headway.core.tasks.registry import Options, Registry
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.core.engines import engine_with, forever, now, over, peek, run, settings, submit, until
+from tests.core.engines import engine_with, forever, known, now, over, peek, run, settings, submit, until
 
 PLENTY = 1e9
 NOW = 1000.0
@@ -371,7 +372,8 @@ def test_a_list_promises_nothing() -> None:
             jobs = [submit(engine, "forever") for _ in range(3)]
             before = peek(engine, jobs[0]).retry_after_ms
             for _ in range(100):
-                assert [status.retry_after_ms for status in engine.list_jobs(State.QUEUED, 0, 50).jobs] == [0, 0, 0]
+                page = await known(engine.find(JobFilter(frozenset({State.QUEUED})), 0, 50))
+                assert [status.retry_after_ms for status in page.jobs] == [0, 0, 0]
             assert peek(engine, jobs[0]).retry_after_ms < before + 200
 
     run(test)

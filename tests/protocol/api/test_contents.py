@@ -58,7 +58,18 @@ def test_options_are_members_of_the_query(server: Server) -> None:
 def test_an_option_is_given_once(server: Server) -> None:
     answer = server.ask(request("POST", "/tasks/content/jobs?priority=7&priority=8", body=b"x"))
     assert answer.json["errors"] == [{"field": "priority", "detail": "is given more than once"}]
-    assert server.get("/jobs?state=queued&state=failed").status == 422
+    assert server.get("/jobs?state=queued&state=failed").status == 200
+
+
+def test_tags_are_given_more_than_once_or_with_commas(server: Server) -> None:
+    query = "tags=a,b&tags=c%2Cd&tags=42&tags=x+y%2B%C3%BC"
+    path = server.ask(request("POST", f"/tasks/content/jobs?{query}", body=b"x"))["location"]
+    server.wait_for(path, "succeeded")
+    assert server.get(path).json["tags"] == ["a", "b", "c,d", "42", "x y+ü"]
+    for wrong in ("tags=", "tags=a,,b", "tags=a%0A", "tags=" + ",".join("abcdefghi")):
+        answer = server.ask(request("POST", f"/tasks/content/jobs?{wrong}", body=b"x"))
+        assert (answer.status, [fault["field"] for fault in answer.json["errors"]]) == (422, ["tags"])
+        assert "at most 8 texts of 1 to 100 characters" in answer.json["detail"]
 
 
 def test_a_query_of_many_members_is_refused_at_once(server: Server) -> None:

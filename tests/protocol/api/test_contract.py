@@ -111,10 +111,24 @@ NUMBERS = [
         422,
     ),
     (
-        "`state` is required",
-        request("GET", "/jobs?state=failed&limit=1"),
+        "at most 8, each of 1 to 100 characters",
+        post(b'{"task":"nothing","tags":[%b]}' % b",".join(b'"%b"' % (b"x" * 100) for _ in range(8))),
+        202,
+        post(b'{"task":"nothing","tags":[%b]}' % b",".join(b'"%d"' % number for number in range(9))),
+        422,
+    ),
+    (
+        "each of 1 to 100 characters",
+        post(b'{"task":"nothing","tags":["x"]}'),
+        202,
+        post(b'{"task":"nothing","tags":["%b"]}' % (b"x" * 101)),
+        422,
+    ),
+    (
+        "`error` of 1 to 200",
+        request("GET", f"/jobs?error={'x' * 200}"),
         200,
-        request("GET", "/jobs?limit=1"),
+        request("GET", f"/jobs?error={'x' * 201}"),
         422,
     ),
 ]
