@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
@@ -20,12 +21,23 @@ from tests.end_to_end.process import BYTECODE, Gate, Server, launch  # noqa: E40
 
 # A test imports or starts the same files hundreds of times, and compiles them once.
 os.environ.update(BYTECODE)
-sys.dont_write_bytecode, sys.pycache_prefix = False, BYTECODE["PYTHONPYCACHEPREFIX"]
+sys.dont_write_bytecode = False
 
 # ``nohup make test`` has SIGHUP ignored, and every process started from here would inherit that: none could deploy.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 Start = Callable[..., Server]
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Have each worker import another part of the tests first: else each compiles all of them in a fresh clone."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is not None:
+        files = sorted((ROOT / "tests").rglob("test_*.py"))
+        for file in files[int(worker.removeprefix("gw")) :: int(os.environ["PYTEST_XDIST_WORKER_COUNT"])]:
+            importlib.import_module(".".join(file.relative_to(ROOT).with_suffix("").parts))
+    yield
 
 
 @pytest.fixture(scope="session")

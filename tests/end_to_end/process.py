@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 TASKS = ["examples.tasks", "tests.end_to_end.tasks_for_tests"]
 POLL_S = 0.005
 # Hundreds of processes are started. They compile the same files where bytecode is not kept.
-BYTECODE = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(ROOT / ".pytest_cache" / "bytecode")}
+BYTECODE = {"PYTHONDONTWRITEBYTECODE": ""}
 # Every server of the suite can be given a journal: TEST_JOURNAL=1 make test.
 WITH_JOURNAL = bool(os.environ.get("TEST_JOURNAL"))
 # The value of a setting that is left as it is by default.
