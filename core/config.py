@@ -108,6 +108,12 @@ class ResultsSection(Section, frozen=True):
     max_result_bytes: Bytes = 8 * 1024 * 1024
 
 
+class AttemptsSection(Section, frozen=True):
+    """The byte budget of failed attempts."""
+
+    max_bytes: Bytes = 16 * 1024 * 1024
+
+
 class JobsSection(Section, frozen=True):
     """The defaults of a job whose task and submission do not set these."""
 
@@ -219,6 +225,7 @@ class Config(Section, frozen=True):
     journal: JournalSection = JournalSection()
     idempotency: IdempotencySection = IdempotencySection()
     results: ResultsSection = ResultsSection()
+    attempts: AttemptsSection = AttemptsSection()
     jobs: JobsSection = JobsSection()
     processes: Annotated[int, Meta(ge=1, le=1000)] = 2
     max_jobs_per_process: Annotated[int, Meta(ge=0, le=1 << 31)] = 0

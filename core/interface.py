@@ -15,6 +15,7 @@ from headway.core.board.idempotency import Key
 from headway.core.durability import Durability
 from headway.core.job import Submission
 from headway.core.job_filter import JobFilter
+from headway.core.past_attempt import PastAttempt
 from headway.core.stats import Counts
 from headway.core.status import BatchStatus, Status, TaskStatus
 from headway.core.tasks.result import Result
@@ -183,6 +184,13 @@ class Engine(Protocol):
 
     def result(self, status: Status) -> Soon[Result | None]:
         """Return the result of a finished job, or the error of a failed one, or None if it is not kept."""
+
+    def attempts(self, status: Status) -> Soon[Sequence[PastAttempt]]:
+        """Return the attempts at a job in their order: those that failed, and the last one.
+
+        Not all of them, if they were many, were given up, or were deleted with the result. One that
+        was cut off by the end of the server is made again under the same number.
+        """
 
     def wait(self, status: Status, seconds: float) -> Later[Status]:
         """Return the status of an active job once it has finished, in ``seconds``, or at a drain."""

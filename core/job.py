@@ -59,7 +59,7 @@ MOVES: dict[State, frozenset[State]] = {
     State.EMPTY: frozenset({State.SCHEDULED, State.QUEUED}),
     State.SCHEDULED: frozenset({State.QUEUED, State.FAILED, State.CANCELLED}),
     State.QUEUED: frozenset({State.RUNNING, State.FAILED, State.CANCELLED}),
-    State.RUNNING: frozenset({State.SUCCEEDED, State.RETRYING, State.FAILED, State.CANCELLED}),
+    State.RUNNING: frozenset({State.SCHEDULED, State.RETRYING, State.SUCCEEDED, State.FAILED, State.CANCELLED}),
     State.RETRYING: frozenset({State.QUEUED, State.FAILED, State.CANCELLED}),
     State.SUCCEEDED: frozenset({State.EXPIRED}),
     State.FAILED: frozenset({State.EXPIRED}),
@@ -73,7 +73,7 @@ TERMINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
 
 
 class Reason(IntEnum):
-    """Why a job failed."""
+    """Why a job failed, or an attempt at it."""
 
     NONE = 0
     ERROR = 1
@@ -82,6 +82,8 @@ class Reason(IntEnum):
     DEADLINE = 4
     # The payload waited, and does not fit the task as it is now.
     INVALID_PAYLOAD = 5
+    # Of a cancelled job, and of its last attempt: it ran when a client cancelled it.
+    INTERRUPTED = 6
 
     @property
     def text(self) -> str:

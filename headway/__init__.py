@@ -3,7 +3,8 @@
 Names for a task module: ``task`` declares a task, ``around`` a context manager around each attempt,
 ``lifespan`` one around the life of the process. ``Context`` answers questions about the attempt.
 ``Body`` is a payload, and ``Result`` a return value, that is not JSON. ``Retry`` is the error that
-asks for another attempt. ``Client`` and ``AsyncClient`` submit jobs and wait for them.
+asks for another attempt, and ``Snooze`` the one that asks for a later time. ``Client`` and
+``AsyncClient`` submit jobs and wait for them.
 """
 
 import os
@@ -22,11 +23,11 @@ if TYPE_CHECKING:
     from headway.core.tasks.context import Context
     from headway.core.tasks.registry import around, lifespan, task
     from headway.core.tasks.result import Result
-    from headway.core.tasks.retry import Retry
+    from headway.core.tasks.retry import Retry, Snooze
 
     __version__: str
 
-__all__ = ["AsyncClient", "Body", "Client", "Context", "Result", "Retry", "around", "lifespan", "task"]
+__all__ = ["AsyncClient", "Body", "Client", "Context", "Result", "Retry", "Snooze", "around", "lifespan", "task"]
 
 # The module of each name. A name is imported at its first use: all of them take 25 ms, and neither
 # ``headway --help`` nor the journal's writer uses one.
@@ -37,6 +38,7 @@ HOMES = {
     "Context": "core.tasks.context",
     "Result": "core.tasks.result",
     "Retry": "core.tasks.retry",
+    "Snooze": "core.tasks.retry",
     "around": "core.tasks.registry",
     "lifespan": "core.tasks.registry",
     "task": "core.tasks.registry",

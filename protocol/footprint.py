@@ -26,6 +26,7 @@ def parts(config: Config, counts: Counts) -> dict[str, int]:
     return {
         "board and rings": counts.memory_bytes,
         "results": config.results.max_bytes + config.results.max_result_bytes,
+        "failed attempts": config.attempts.max_bytes,
         "payloads": config.queue.max_bytes,
         f"{jobs} jobs": jobs * JOB_BYTES,
         f"{config.idempotency.keys} keys": config.idempotency.keys * KEY_BYTES,

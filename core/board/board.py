@@ -31,7 +31,8 @@ STRETCH_LOOKS = 100
 
 # Members of an enum cost several times as much to look up (CPython 3.11), and a POST does so twenty
 # times.
-EMPTY, RUNNING, SUCCEEDED, EXPIRED = State.EMPTY, State.RUNNING, State.SUCCEEDED, State.EXPIRED
+EMPTY, SCHEDULED, RUNNING = State.EMPTY, State.SCHEDULED, State.RUNNING
+SUCCEEDED, EXPIRED = State.SUCCEEDED, State.EXPIRED
 NONE = Reason.NONE
 
 # MOVES as a table of bytes: 1 at [before << 4 | after] for a legal move. EMPTY is 0.
@@ -148,6 +149,9 @@ class Board(Rows):
         else:
             # An attempt failed, or its time has come: an earlier promise does not hold.
             self.ask_at[row] = 0.0
+            if before == RUNNING and after == SCHEDULED:
+                # It snoozed, which is no attempt.
+                word -= ATTEMPT_ONE
         self.live[row] = word & ~STATE_MASK | after
         self.count[before] -= 1
         self.count[after] += 1

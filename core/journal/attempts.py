@@ -126,6 +126,12 @@ class Attempts:
         value = (sequence & SEQUENCE_MASK) << ATTEMPT_BITS | min(attempt, ATTEMPT_MASK)
         self._words[slot] = value << CHECK_BITS | value % CHECK_PRIME
 
+    def take_back(self, sequence: int) -> None:
+        """Count the attempt of a job as if it had not begun. Call it before the journal gets that."""
+        slot = self._slot_of.get(sequence)
+        if slot is not None:
+            self._words[slot] = 0
+
     @property
     def full(self) -> bool:
         """Whether ``note`` has no slot for another job."""

@@ -124,10 +124,10 @@ class Journal:
             len(payload),
         )
 
-    def retry(self, sequence: int, state: int, attempt: int, due: float | None, started: float) -> int:
+    def retry(self, sequence: int, state: int, attempt: int, due: float | None, started: float | None) -> int:
         """Record that a job waits for another attempt.
 
-        It is due at ``due``, or now. The last attempt began at ``started``.
+        It is due at ``due``, or now. The last attempt began at ``started``, None if that is unknown.
         """
         return self._append((sequence, None, state, due, None, None, None, attempt, None, started, None, None, None))
 
@@ -150,14 +150,18 @@ class Journal:
             0 if body is None else len(body),
         )
 
-    def cancel(self, sequence: int, attempt: int, started: float | None, ended: float, place: int) -> int:
+    def cancel(
+        self, *, sequence: int, attempt: int, started: float | None, reason: int, ended: float, place: int
+    ) -> int:
         """Record that a client ended a job, the ``place``-th to end. Refused without room."""
         self._send_in(1)
         state = State.CANCELLED
-        return self._append((sequence, None, state, None, None, 0, place, attempt, ended, started, None, ASKED, None))
+        return self._append(
+            (sequence, None, state, None, None, reason, place, attempt, ended, started, None, ASKED, None)
+        )
 
     def forget_result(self, sequence: int) -> int:
-        """Record that the result of a finished job was deleted. Refused without room."""
+        """Record that the result of a finished job and its attempts were deleted. Refused without room."""
         self._send_in(1)
         return self._append((sequence, *[None] * 10, 1, None))
 

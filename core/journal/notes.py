@@ -26,6 +26,8 @@ class Kind(IntEnum):
     TALLY = 3
     # Sequence number, state, priority, due.
     TERMS = 4
+    # Sequence number, number of an attempt that is no longer kept.
+    LEFT_OUT = 5
 
 
 Note = tuple[Any, ...]
@@ -36,6 +38,7 @@ _SQL = {
     Kind.LOG: "INSERT OR REPLACE INTO log SELECT ?1, ?2, ?3, ?4 WHERE EXISTS (SELECT 1 FROM job WHERE sequence = ?1)",
     Kind.HOLD: "INSERT OR REPLACE INTO hold VALUES (?, ?, ?, ?, ?)",
     Kind.TALLY: "INSERT OR REPLACE INTO tally VALUES (?, ?, ?, ?)",
+    Kind.LEFT_OUT: "DELETE FROM attempt WHERE sequence = ? AND number = ?",
     Kind.TERMS: "UPDATE job SET state = ?2, priority = ?3, due = ?4 WHERE sequence = ?1 AND place IS NULL",
 }
 

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import apsw
+import msgspec
 from headway.core.errors import JournalError
 from headway.core.job_filter import mentions
 from headway.core.journal import schema
 from headway.core.journal.schema import CANCELLED, FAILED
+from headway.core.past_attempt import PastAttempt, decode_attempt
 
 
 class Saved(NamedTuple):
@@ -180,6 +182,10 @@ class Reader:
         """
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._read, result, sequence)
 
+    async def attempts(self, sequence: int) -> list[PastAttempt]:
+        """Return the failed attempts at a job that are kept, in their order. Raises JournalError as ``result`` does."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._read, _attempts, sequence)
+
     async def job(self, sequence: int) -> Saved | None:
         """Return all that is kept of a job. Raises JournalError as ``result`` does."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._read, _job, sequence)
@@ -196,7 +202,7 @@ class Reader:
     def _read(self, what: Callable[[apsw.Connection, int], Value], sequence: int) -> Value:
         try:
             return what(self._connection, sequence)
-        except (apsw.Error, UnicodeDecodeError) as error:
+        except (apsw.Error, UnicodeDecodeError, msgspec.DecodeError) as error:
             raise JournalError(f"{self._path}: job {sequence} cannot be read: {error}") from None
 
     def close(self) -> None:
@@ -215,6 +221,12 @@ def _mentioning(sequences: Sequence[int], text: str, connection: apsw.Connection
     sql = f"SELECT sequence, body FROM result WHERE sequence IN ({wanted})"  # noqa: S608
     rows: Any = connection.execute(sql, tuple(sequences))
     return {sequence for sequence, error in rows if mentions(error, text)}
+
+
+def _attempts(connection: apsw.Connection, sequence: int) -> list[PastAttempt]:
+    sql = "SELECT told FROM attempt WHERE sequence = ? ORDER BY number"
+    rows: list[Any] = connection.execute(sql, (sequence,)).fetchall()
+    return [decode_attempt(told) for (told,) in rows]
 
 
 def _job(connection: apsw.Connection, sequence: int) -> Saved | None:

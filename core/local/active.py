@@ -15,12 +15,14 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from math import inf
 from threading import get_ident
 
 from headway.core.board.board import Board
 from headway.core.board.idempotency import Key, Keyed, Keys
 from headway.core.board.outcomes import Outcomes
+from headway.core.board.past_attempts import PastAttempts
 from headway.core.board.results import Results
 from headway.core.board.tags import Tags
 from headway.core.config import Config
@@ -49,7 +51,7 @@ PAST_DEADLINE = "its deadline came before an attempt succeeded"
 log = logging.getLogger(__name__)
 
 # Members of an enum cost several times as much to look up (CPython 3.11).
-RUNNING, FAILED = State.RUNNING, State.FAILED
+SCHEDULED, RUNNING, FAILED = State.SCHEDULED, State.RUNNING, State.FAILED
 
 
 class Active:
@@ -73,6 +75,7 @@ class Active:
         limits = _limits(config, registry, self._process_limit, threads)
         self.queue = Queue(board, config.queue.size, max(config.queue.size, waiting) + config.workers, limits)
         self.results = Results(board, config.results.max_bytes)
+        self.past = PastAttempts(board, config.attempts.max_bytes)
         self.keys = Keys(config.idempotency.seconds, config.idempotency.keys)
         polls_per_second = config.polling.share * config.polling.capacity
         self.estimate = Estimate(config.workers, len(registry.tasks), polls_per_second, self.queue.line_numbers)
@@ -149,8 +152,9 @@ class Active:
             self.queue.push(job.sequence)
 
     def show_forgotten(self, sequence: int) -> None:
-        """Forget the result of a finished job."""
+        """Forget the result of a finished job, and its failed attempts."""
         self.results.forget(sequence)
+        self.past.forget(sequence)
         # It had a result, which is gone. Without this the result would be ``null``.
         self.board.has_result[self.board.at(sequence)] = 1
 
@@ -230,23 +234,57 @@ class Active:
         self.estimate.observe(job.task.index, ran, now, job.sequence)
         if outcome.state is FAILED:
             self._try_again_or_fail(job, outcome, now)
-            return
-        self.end(job, outcome.state, now, outcome.result)
+        elif outcome.state is SCHEDULED:
+            self._snooze(job, outcome.snooze_s, now)
+        else:
+            self.end(job, outcome.state, now, outcome.result)
 
     def _try_again_or_fail(self, job: Job, outcome: Outcome, now: float) -> None:
-        board, row = self.board, self.board.at(job.sequence)
-        attempt = board.attempt(row)
-        outcome.log(self.ids.write(job.sequence, board.tag[row]).decode(), job.task.name, attempt)
+        attempt = self.board.attempt(self.board.at(job.sequence))
         delay = self._backoff(attempt) if outcome.retry_delay is None else outcome.retry_delay
-        if not outcome.may_retry or attempt > job.terms.retries:
-            self._fail(job, outcome.reason, outcome.error, now)
-        elif now + delay >= job.deadline:
-            self._fail(job, Reason.DEADLINE, f"{outcome.error} (and its deadline leaves no time to try again)", now)
-        else:
-            self.board.move(job.sequence, State.RETRYING, now)
-            self._delay(job.sequence, now + delay)
-            self.stats.retries += 1
-            self.changes.retry(job.sequence)
+        with self._keeping(job, outcome, now):
+            if not outcome.may_retry or attempt > job.terms.retries:
+                self._fail(job, outcome.reason, outcome.error, now)
+            elif now + delay >= job.deadline:
+                self._fail(job, Reason.DEADLINE, f"{outcome.error} (and its deadline leaves no time to try again)", now)
+            else:
+                self.board.move(job.sequence, State.RETRYING, now)
+                self._delay(job.sequence, now + delay)
+                self.stats.retries += 1
+                self.changes.retry(job.sequence)
+
+    def _snooze(self, job: Job, seconds: float, now: float) -> None:
+        """Let a job wait as if its attempt had not begun."""
+        if now + seconds >= job.deadline:
+            error = f"snoozed for {seconds:g} s, and its deadline comes before that"
+            outcome = Outcome(FAILED, Reason.DEADLINE, error=error)
+            with self._keeping(job, outcome, now):
+                self._fail(job, Reason.DEADLINE, error, now)
+            return
+        self.board.move(job.sequence, SCHEDULED, now)
+        self._delay(job.sequence, now + seconds)
+        self.changes.snooze(job.sequence)
+
+    @contextmanager
+    def _keeping(self, job: Job, outcome: Outcome, now: float) -> Iterator[None]:
+        """Log a failed attempt and keep it, together with the change of its job that is made within."""
+        board, row, wall = self.board, self.board.at(job.sequence), time.time() - time.monotonic()
+        number, lane = board.attempt(row), job.task.lane or self.workers.default_lane
+        outcome.log(self.id_of(job), job.task.name, number)
+        past = outcome.past(number, board.started[row] + wall, now + wall, lane.value)
+        with self.changes.together():
+            self.changes.failed(job.sequence, past)
+            yield
+
+    def id_of(self, job: Job) -> str:
+        """Return the id under which clients know a job that has its row."""
+        return self.ids.write(job.sequence, self.board.tag[self.board.at(job.sequence)]).decode()
+
+    def fail_waiting(self, job: Job, now: float) -> None:
+        """Fail a job that waits at its deadline."""
+        outcome = Outcome(FAILED, Reason.DEADLINE, error=PAST_DEADLINE)
+        outcome.log_waiting(self.id_of(job), job.task.name, self.board.attempt(self.board.at(job.sequence)))
+        self._fail(job, outcome.reason, outcome.error, now)
 
     def _fail(self, job: Job, reason: Reason, error: str, now: float) -> None:
         self.end(job, FAILED, now, Result(error), reason)
@@ -302,7 +340,7 @@ class Active:
             # The worker stops a job that runs.
             if self.board.state(sequence) != State.RUNNING:
                 self.queue.remove(sequence)
-                self._fail(self.jobs[sequence], Reason.DEADLINE, PAST_DEADLINE, now)
+                self.fail_waiting(self.jobs[sequence], now)
             yield
         while due := self.queue.delayed.take(now, 1):
             sequence = due[0]

@@ -10,6 +10,7 @@ from headway.core.board.idempotency import Key
 from headway.core.job import Job, Reason, State
 from headway.core.local.active import Active
 from headway.core.local.uncommitted import Uncommitted
+from headway.core.past_attempt import PastAttempt
 from headway.core.tasks.result import Result
 from headway.core.work.outcome import Outcome
 
@@ -39,12 +40,13 @@ class AtOnce:
     def cancel(self, sequence: int, now: float) -> None:
         """End the job."""
         active = self._active
-        job = active.jobs[sequence]
+        job, reason = active.jobs[sequence], Reason.NONE
         if active.board.state(sequence) == State.RUNNING:
+            reason = Reason.INTERRUPTED
             active.workers.cancel(job)
         else:
             active.queue.remove(sequence)
-        active.end(job, State.CANCELLED, now)
+        active.end(job, State.CANCELLED, now, reason=reason)
 
     def forget(self, sequence: int) -> None:
         """Forget the result."""
@@ -64,6 +66,13 @@ class AtOnce:
     def keeps_back(self, job: Job, outcome: Outcome, now: float) -> bool:
         """Return False: no change waits."""
         return False
+
+    def failed(self, sequence: int, past: PastAttempt) -> None:
+        """Let clients see the attempt."""
+        self._active.past.add(sequence, past)
+
+    def snooze(self, sequence: int) -> None:
+        """Do nothing: the row says so."""
 
     def retry(self, sequence: int) -> None:
         """Do nothing: the row says so."""

@@ -14,6 +14,7 @@ from typing import Protocol
 from headway.core.board.idempotency import Key
 from headway.core.job import Job, Reason, State
 from headway.core.local.uncommitted import Uncommitted
+from headway.core.past_attempt import PastAttempt
 from headway.core.tasks.result import Result
 from headway.core.work.outcome import Outcome
 
@@ -35,7 +36,7 @@ class Changes(Protocol):
     # Of clients.
 
     def together(self) -> AbstractContextManager[None]:
-        """Have all jobs begun within it accepted, or rejected, as one."""
+        """Have all changes made within it take effect, or none of them."""
 
     def begin(self, job: Job, delay: float, now: float, key: Key | None) -> None:
         """Accept a job that has its row. ``key`` is for clients that submit it again."""
@@ -60,6 +61,12 @@ class Changes(Protocol):
     def keeps_back(self, job: Job, outcome: Outcome, now: float) -> bool:
         """Whether the attempt's outcome waits, because a change of its job is uncommitted."""
 
+    def failed(self, sequence: int, past: PastAttempt) -> None:
+        """Keep an attempt that failed. Call it ``together`` with the change of its job that follows."""
+
+    def snooze(self, sequence: int) -> None:
+        """Keep that a job waits as if its last attempt had not begun: it is SCHEDULED."""
+
     def retry(self, sequence: int) -> None:
         """Keep that a job waits for another attempt: it is RETRYING."""
 
@@ -78,7 +85,7 @@ class Changes(Protocol):
         """Go on after a ``finish`` that failed."""
 
     def put_back(self) -> None:
-        """Keep that the jobs that still run, though the workers have ended, wait again."""
+        """Keep that the jobs that still run, though the workers have ended, wait as if they had not begun."""
 
     async def finish(self, timeout_s: float) -> int:
         """Wait until all jobs that would be lost have finished. Return how many have not."""

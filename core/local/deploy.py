@@ -27,6 +27,7 @@ from headway.core.board.rows import LAYOUT, annex_for, rows_for
 from headway.core.ids import Ids
 from headway.core.job import Job, Terms
 from headway.core.local.active import Active
+from headway.core.past_attempt import PastAttempt
 from headway.core.task import Task
 from headway.core.tasks.result import Result, ResultError
 
@@ -59,6 +60,8 @@ class Document(msgspec.Struct):
     outcomes: dict[int, list[int]] = {}
     # Of the jobs that have any, by number.
     tags: dict[int, tuple[str, ...]] = {}
+    # Failed attempts by the number of their job.
+    attempts: dict[int, list[PastAttempt]] = {}
 
 
 class KeptFrame(msgspec.Struct):
@@ -93,6 +96,7 @@ def write(file: BinaryIO, ids: Ids, board: Board, task_names: list[str], active:
         stretches=board.stretches,
         outcomes=dict(active.outcomes.items()),
         tags=dict(active.tags.items()),
+        attempts={sequence: list(kept) for sequence, kept in active.past.all().items()},
     )
     _put(file, document)
     for sequence, kept in active.results.items():
@@ -165,6 +169,7 @@ class Carried:
             active.outcomes.put(batch, failed, cancelled)
         for sequence, tags in self.document.tags.items():
             active.tags.put(sequence, tags)
+        active.past.put(self.document.attempts)
         try:
             while frame := _get(self._file):
                 kept = msgspec.msgpack.decode(frame, type=KeptFrame)

@@ -4,7 +4,11 @@ A submitted job has a row that is EMPTY until its submission is committed. Then 
 turn, and its client is answered. A job that has ended looks as before until its end is committed.
 Changes between the two are *uncommitted*. An attempt that begins is counted first (``attempts``) and
 not written down: until its end the job is queued on disk. That it is to be made again is written
-down, and nobody waits for it.
+down, and nobody waits for it. Clients see the failed attempt once that is committed.
+
+An attempt that snoozed, or that the end of the server interrupted, is taken back: the job waits as
+if it had not begun. First it goes from the file of attempts, then from the journal, so a kill in
+between does not make it one of which the server died.
 
 A client's request, a DELETE as well as a submission, acts when it is committed: a running job is
 interrupted then, and a result forgotten. So with a full disk it can be refused, and has had no
@@ -24,12 +28,15 @@ from contextlib import AbstractContextManager
 from math import inf
 
 from headway.core.board.idempotency import Key
+from headway.core.board.past_attempts import left_out
 from headway.core.board.rows import ATTEMPT_MAX, ATTEMPT_SHIFT
 from headway.core.job import Job, Reason, State, encode_terms
 from headway.core.journal.attempts import Attempts
 from headway.core.journal.journal import Journal
-from headway.core.local.active import PAST_DEADLINE, Active
+from headway.core.journal.notes import Kind
+from headway.core.local.active import Active
 from headway.core.local.uncommitted import Uncommitted
+from headway.core.past_attempt import PastAttempt, encode_attempt
 from headway.core.slices import in_slices
 from headway.core.tasks.result import Result
 from headway.core.work.outcome import Outcome
@@ -37,6 +44,8 @@ from headway.core.work.outcome import Outcome
 # The server may have died of a job that was running then. Such a job is not tried again if this
 # many more attempts were begun than it may fail.
 DEATHS_MOST = 2
+# The error of an attempt that was running then.
+DIED = "was running when the server died"
 # Seconds between two looks at uncommitted changes, when the server ends.
 LOOK_S = 0.005
 
@@ -57,6 +66,8 @@ class Durable:
         self._uncommitted: dict[int, Uncommitted] = {}
         # (change, job): the change by which an attempt of the job is in the journal.
         self._retried: deque[tuple[int, int]] = deque()
+        # (change, job, attempt) of failed attempts that are not on disk yet.
+        self._failed: deque[tuple[int, int, PastAttempt]] = deque()
         # The last change that is on disk, and whether changes are being shown.
         self._on_disk = 0
         self._is_showing = False
@@ -142,27 +153,33 @@ class Durable:
         if sequence in self._uncommitted:
             return
         board, active = self._board, self._active
-        job, row = active.jobs[sequence], board.at(sequence)
+        job, row, reason = active.jobs[sequence], board.at(sequence), Reason.INTERRUPTED
         if board.state(sequence) != State.RUNNING:
+            reason = Reason.NONE
             active.queue.remove(sequence)
             active.deadlines.remove(sequence)
         self._ended += 1
         started = board.started[row]
         change = self.journal.cancel(
-            sequence, board.attempt(row), started + self._epoch if started else None, now + self._epoch, self._ended
+            sequence=sequence,
+            attempt=board.attempt(row),
+            started=started + self._epoch if started else None,
+            reason=reason,
+            ended=now + self._epoch,
+            place=self._ended,
         )
         self._uncommitted[sequence] = Uncommitted(
-            change, self._show_cancelled, (job, now, self._ended), self._cancel_never
+            change, self._show_cancelled, (job, now, self._ended, reason), self._cancel_never
         )
 
-    def _show_cancelled(self, job: Job, now: float, place: int) -> None:
+    def _show_cancelled(self, job: Job, now: float, place: int, reason: Reason) -> None:
         if self._board.state(job.sequence) == State.RUNNING:
             self._active.deadlines.remove(job.sequence)
             if self._kept_back.pop(job.sequence, None) is None:
                 self._active.workers.cancel(job)
-        self._show_end(place, (job, State.CANCELLED, now, None, Reason.NONE))
+        self._show_end(place, (job, State.CANCELLED, now, None, reason))
 
-    def _cancel_never(self, job: Job, _now: float, _place: int) -> None:
+    def _cancel_never(self, job: Job, _now: float, _place: int, _reason: Reason) -> None:
         """Undo a refused cancellation: the job goes on."""
         sequence, board, active = job.sequence, self._board, self._active
         state = board.state(sequence)
@@ -203,15 +220,28 @@ class Durable:
         self._kept_back[job.sequence] = outcome, now
         return True
 
+    def failed(self, sequence: int, past: PastAttempt) -> None:
+        """Write down an attempt that failed. Clients see it when it is committed."""
+        change = self.journal.note((Kind.ATTEMPT, sequence, past.number, encode_attempt(past)))
+        if number := left_out(past.number):
+            change = self.journal.note((Kind.LEFT_OUT, sequence, number))
+        self._failed.append((change, sequence, past))
+
     def retry(self, sequence: int) -> None:
         """Write down that a job waits for another attempt."""
-        self._write_waiting(sequence, State.RETRYING)
+        self._write_waiting(sequence, State.RETRYING, self._board.attempt(self._board.at(sequence)))
 
-    def _write_waiting(self, sequence: int, state: State) -> None:
+    def snooze(self, sequence: int) -> None:
+        """Write down that a job waits as if its last attempt had not begun."""
+        self.attempts.take_back(sequence)
+        self._write_waiting(sequence, State.SCHEDULED, self._board.attempt(self._board.at(sequence)))
+
+    def _write_waiting(self, sequence: int, state: State, attempt: int) -> None:
         board, row = self._board, self._board.at(sequence)
         # The end that a running job predicts by its progress is no time at which it is due.
-        due = board.due[row] + self._epoch if state == State.RETRYING else None
-        change = self.journal.retry(sequence, state, board.attempt(row), due, board.started[row] + self._epoch)
+        due = None if state == State.QUEUED else board.due[row] + self._epoch
+        started = board.started[row]
+        change = self.journal.retry(sequence, state, attempt, due, started + self._epoch if started else None)
         self._retried.append((change, sequence))
 
     def end(self, job: Job, state: State, now: float, result: Result | None, reason: Reason) -> None:
@@ -256,6 +286,9 @@ class Durable:
             shown = -1
             while shown < self._on_disk:
                 shown = self._on_disk
+                while self._failed and self._failed[0][0] <= shown:
+                    self._active.past.add(*self._failed.popleft()[1:])
+                    yield
                 for sequence in self._committed_up_to(shown):
                     change = self._uncommitted.pop(sequence)
                     change.show(*change.arguments)
@@ -322,21 +355,39 @@ class Durable:
         now = time.monotonic()
         restored, self._restored = self._restored, []
         for job, state, due in restored:
-            attempt = board.attempt(board.at(job.sequence))
-            if now >= job.deadline:
-                active.jobs[job.sequence] = job
-                active.stats.unfinished[job.task.index] += 1
-                active.end(job, State.FAILED, now, Result(PAST_DEADLINE), Reason.DEADLINE)
-            elif state in (State.SCHEDULED, State.RETRYING):
-                active.let_wait(job, max(due - now, 1e-6), now)
-            elif state == State.RUNNING and attempt > job.terms.retries + DEATHS_MOST:
-                text = f"was running when the server died, and {attempt} attempts were begun"
-                active.jobs[job.sequence] = job
-                active.stats.unfinished[job.task.index] += 1
-                active.end(job, State.FAILED, now, Result(text), Reason.CRASHED)
+            if state == State.RUNNING:
+                with self.together():
+                    self._begin_again(job, now)
+            elif now >= job.deadline:
+                self._take_up(job)
+                active.fail_waiting(job, now)
             else:
-                active.let_wait(job, 0.0, now)
+                active.let_wait(job, 0.0 if state == State.QUEUED else max(due - now, 1e-6), now)
         active.workers.wake()
+
+    def _begin_again(self, job: Job, now: float) -> None:
+        """Queue a job that was running when the server died, unless it may be what the server dies of."""
+        active, attempt = self._active, self._board.attempt(self._board.at(job.sequence))
+        lane = job.task.lane or active.workers.default_lane
+        outcome = Outcome(State.FAILED, Reason.CRASHED, error=DIED)
+        outcome.log(active.id_of(job), job.task.name, attempt)
+        self.failed(job.sequence, outcome.past(attempt, 0.0, time.time(), lane.value))
+        if now >= job.deadline:
+            self._take_up(job)
+            active.fail_waiting(job, now)
+        elif attempt > job.terms.retries + DEATHS_MOST:
+            self._take_up(job)
+            error = f"{DIED}, and {attempt} attempts were begun"
+            active.end(job, State.FAILED, now, Result(error), Reason.CRASHED)
+        else:
+            # So that the next start does not find this death again.
+            self._write_waiting(job.sequence, State.QUEUED, attempt)
+            active.let_wait(job, 0.0, now)
+
+    def _take_up(self, job: Job) -> None:
+        """Count a job that is about to end among the active ones."""
+        self._active.jobs[job.sequence] = job
+        self._active.stats.unfinished[job.task.index] += 1
 
     def expire(self, now: float) -> Iterable[object]:
         """Have the journal delete the facts that retention has given up, and keys that are too old."""
@@ -363,13 +414,11 @@ class Durable:
         self._active.workers.wake()
 
     def put_back(self) -> None:
-        """Write down that the jobs that still run wait: the next start begins them again.
-
-        With their attempts, which would otherwise count as the cause of the server's death.
-        """
+        """Write down that the jobs that still run wait: the next start begins them again, at the same attempt."""
         for sequence in self._active.jobs:
             if self._board.state(sequence) == State.RUNNING and sequence not in self._uncommitted:
-                self._write_waiting(sequence, State.QUEUED)
+                self.attempts.take_back(sequence)
+                self._write_waiting(sequence, State.QUEUED, self._board.attempt(self._board.at(sequence)) - 1)
 
     async def close(self) -> None:
         """Commit all changes written down, and close the journal."""

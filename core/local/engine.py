@@ -33,7 +33,7 @@ from headway.core.interface import (
     Submitted,
     SubmittedBatch,
 )
-from headway.core.job import State, Submission
+from headway.core.job import Reason, State, Submission
 from headway.core.job_filter import JobFilter
 from headway.core.local import deploy
 from headway.core.local.active import Active
@@ -44,6 +44,7 @@ from headway.core.local.finding import Finding
 from headway.core.local.reading import Reading
 from headway.core.local.uncommitted import Committed, Read, Then
 from headway.core.local.waiters import BatchFinished, Finished
+from headway.core.past_attempt import PastAttempt
 from headway.core.retry_after.promises import Promises
 from headway.core.slices import in_slices
 from headway.core.stats import Counts, JournalCounts, ProcessCounts, WorkerCounts
@@ -126,6 +127,7 @@ class LocalEngine:
         self.chores: list[tuple[str, Callable[[float], Iterable[object]]]] = [
             ("read the clocks", self.reading.tick),
             ("forget results", self.active.results.trim),
+            ("forget attempts", self.active.past.trim),
             ("forget keys", self.active.keys.trim),
             ("forget tags", self.active.tags.trim),
             ("expire", self.changes.expire),
@@ -191,6 +193,27 @@ class LocalEngine:
     async def _read_result(self, journal: Journal, status: Status) -> Result | None:
         found = await journal.reader.result(status.sequence)
         return None if found is None else Result(found[1], found[0])
+
+    def attempts(self, status: Status) -> Soon[Sequence[PastAttempt]]:
+        """Return the attempts at a job, as Engine says."""
+        ends = status.state in (State.RUNNING, State.SUCCEEDED) or status.reason == Reason.INTERRUPTED
+        last, failed = self._last_attempt(status) if ends else [], status.attempt - ends
+        if failed <= 0:
+            return last
+        kept = self.active.past.whole(status.sequence, failed)
+        if kept is None and self.journal is not None:
+            return Then(
+                Read(asyncio.ensure_future(self.journal.reader.attempts(status.sequence))),
+                # Others may have failed while they were read.
+                lambda found: [past for past in found if past.number <= failed] + last,
+            )
+        return [*(self.active.past.get(status.sequence) if kept is None else kept), *last]
+
+    def _last_attempt(self, status: Status) -> list[PastAttempt]:
+        """Return the last attempt, which runs, succeeded or was interrupted. Its row says all of it."""
+        task = self.registry.by_name.get(status.task)
+        place = "" if task is None else (task.lane or self.active.workers.default_lane).value
+        return [PastAttempt(status.attempt, status.started, status.ended, place, Reason(status.reason))]
 
     def wait(self, status: Status, seconds: float) -> Later[Status]:
         """Return the status of an active job once it has finished, as Engine says."""

@@ -76,6 +76,10 @@ class Recovering:
         """Refuse."""
         self._refuse()
 
+    def attempts(self, status: Status) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
     def wait(self, status: Status, seconds: float) -> NoReturn:
         """Refuse."""
         self._refuse()

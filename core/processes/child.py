@@ -32,7 +32,6 @@ from contextlib import ExitStack, suppress
 from contextvars import Context as Variables
 from io import BufferedReader, TextIOWrapper
 from types import FrameType
-from typing import Literal
 
 from headway.core import forks, records
 from headway.core.errors import ConfigError, InvalidPayloadError
@@ -42,12 +41,11 @@ from headway.core.processes.sender import Sender, ToServer
 from headway.core.task import Task
 from headway.core.tasks.around import enter
 from headway.core.tasks.context import Context
-from headway.core.tasks.failure import failure
+from headway.core.tasks.failure import Failure, cut, failure
 from headway.core.tasks.lifespan import begin_in_thread
 from headway.core.tasks.payloads import decode_at_once
 from headway.core.tasks.registry import REGISTRY, load
 from headway.core.tasks.result import OCTETS, Result, ResultError, encode
-from headway.core.tasks.retry import Retry
 
 # Seconds in which a process has to end or begin to leave by itself once the server has hung up.
 END_S = 0.5
@@ -187,32 +185,10 @@ def _attempt(task: Task, media_type: str, payload: bytes, context: Context, *, m
 
 
 def _failed(number: int, error: BaseException, task: Task | None, memory_bytes: int) -> Failed:
+    if isinstance(error, InvalidPayloadError):
+        return Failed(number, memory_bytes, "payload", Failure("", cut(str(error))))
     told = failure(error, () if task is None else task.retry_on)
-    fault: Literal["task", "retry", "result", "payload"] = "task"
-    if isinstance(error, ResultError):
-        fault = "result"
-    elif isinstance(error, InvalidPayloadError):
-        return Failed(
-            number,
-            memory_bytes,
-            error=str(error),
-            traceback="",
-            fault="payload",
-            may_retry=False,
-            retry_delay=None,
-        )
-    # A Retry with a delay that is no delay is a fault of the task.
-    if isinstance(error, Retry) and told.may_retry:
-        fault = "retry"
-    return Failed(
-        number,
-        memory_bytes,
-        error=told.text,
-        traceback=told.traceback,
-        fault=fault,
-        may_retry=told.may_retry,
-        retry_delay=told.retry_delay,
-    )
+    return Failed(number, memory_bytes, "result" if isinstance(error, ResultError) else "task", told)
 
 
 def _memory() -> Callable[[], int]:

@@ -17,6 +17,7 @@ from typing import Literal
 
 import msgspec
 from headway.core.processes.frames import Message
+from headway.core.tasks.failure import Failure
 
 # The longest body of a result.
 BODY_MOST = 1 << 30
@@ -76,19 +77,16 @@ class Done(Message, frozen=True, tag=True):
 
 
 class Failed(Message, frozen=True, tag=True):
-    """The task of this call raised ``error``: a ``fault`` of its own, a Retry, or a ResultError.
+    """The task of this call raised an error: a ``fault`` of its own, or a ResultError.
 
-    Or it was not called, because its payload does not fit.
+    Or it was not called, because its payload does not fit. ``told`` has the members of a Failure
+    (core/tasks/failure.py).
     """
 
     number: int
     memory_bytes: int
-    error: str
-    traceback: str
-    fault: Literal["task", "retry", "result", "payload"]
-    # Whether the task is retried after such an error, and in how many seconds if it gave a delay.
-    may_retry: bool
-    retry_delay: float | None
+    fault: Literal["task", "result", "payload"]
+    told: Failure
 
 
 class Log(Message, frozen=True, tag=True):

@@ -33,9 +33,9 @@ from headway.core.errors import InvalidPayloadError
 from headway.core.processes.messages import LEAVE_S, Call, Done, Log
 from headway.core.processes.process import CrashedError, Process, Reply
 from headway.core.task import Lane, Task
+from headway.core.tasks.failure import Failure
 from headway.core.tasks.registry import Registry
 from headway.core.tasks.result import Result, ResultError
-from headway.core.tasks.retry import Retry
 
 log = logging.getLogger(__name__)
 
@@ -54,17 +54,11 @@ STOPPING = "is not there: the pool is stopped"
 
 
 class FailedError(Exception):
-    """The task raised: ``str(error)`` is the error, ``traceback`` its place, for the log.
+    """The task raised, a Retry and a Snooze included. ``told`` has the kept parts of its error."""
 
-    ``may_retry``: whether the task is retried after this error.
-    ``retry_delay``: in how many seconds, if the task gave a delay.
-    """
-
-    def __init__(self, error: str, traceback: str, may_retry: bool, retry_delay: float | None = None) -> None:
-        super().__init__(error)
-        self.traceback = traceback
-        self.may_retry = may_retry
-        self.retry_delay = retry_delay
+    def __init__(self, told: Failure) -> None:
+        super().__init__(told.text)
+        self.told = told
 
 
 class Processes:
@@ -166,9 +160,8 @@ class Processes:
         The payload is JSON, or content of ``media_type``.
 
         ``begun`` is called once the run has a process, ``report`` now and then, both on the loop.
-        Raises Retry if the task raised that, FailedError if it raised anything else, ResultError if
-        its return value is no result, InvalidPayloadError if the payload does not fit it, and
-        CrashedError if its process died.
+        Raises FailedError if the task raised, ResultError if its return value is no result,
+        InvalidPayloadError if the payload does not fit it, and CrashedError if its process died.
         """
         self._number = number = self._number + 1
         call = Call(number, task, len(payload), job_id, attempt, media_type=media_type, traceparent=traceparent)
@@ -180,13 +173,11 @@ class Processes:
         said, body = answer
         if isinstance(said, Done):
             return None if body is None else Result(body, said.media_type)
-        if said.fault == "retry":
-            raise Retry(said.retry_delay)
         if said.fault == "payload":
-            raise InvalidPayloadError([("", said.error)])
+            raise InvalidPayloadError([("", said.told.text)])
         if said.fault == "result":
-            raise ResultError(said.error)
-        raise FailedError(said.error, said.traceback, said.may_retry, said.retry_delay)
+            raise ResultError(said.told.text)
+        raise FailedError(said.told)
 
     async def _call(self, process: Process, call: Call, payload: bytes, report: Callable[[int], None]) -> Reply | None:
         if self.max_jobs and not process.leaving and process.calls >= self.max_jobs - 1 - self.max_jobs // 10:

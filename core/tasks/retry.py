@@ -1,4 +1,8 @@
-"""``Retry``: a task raises it to ask for another attempt."""
+"""``Retry`` and ``Snooze``: a task raises one of them to run again later.
+
+A Retry is a failed attempt, and uses one of the job's retries. A Snooze is none: the job waits as
+if it had not begun.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ DELAY_LONGEST_S = 30 * 86_400
 
 
 class DelayError(TypeError, ValueError):
-    """The delay of a Retry is no delay. The job fails: another attempt would ask for the same."""
+    """The delay of a Retry or a Snooze is no delay. The job fails: another attempt would ask for the same."""
 
 
 class Retry(Exception):
@@ -30,18 +34,34 @@ class Retry(Exception):
         self.delay = None if delay is None else seconds(delay)
 
 
-def seconds(delay: object) -> float:
-    """Return the delay of a Retry in seconds. Raises DelayError if it is no delay."""
+class Snooze(Exception):
+    """Raised by a task: it is too early. The job is scheduled again, in ``delay`` seconds.
+
+    The attempt does not count and uses no retry. The deadline of the job stays. Raises DelayError
+    as Retry does.
+    """
+
+    text = "the task snoozed"
+    # In seconds. None, for a subclass that does not call ``__init__``, is no delay.
+    delay: float | None = None
+
+    def __init__(self, delay: Real | Decimal | timedelta | float) -> None:
+        super().__init__(self.text)
+        self.delay = seconds(delay, "Snooze")
+
+
+def seconds(delay: object, of: str = "Retry") -> float:
+    """Return the delay of a Retry or a Snooze in seconds. Raises DelayError if it is no delay."""
     if isinstance(delay, timedelta):
         delay = delay.total_seconds()
     if isinstance(delay, bool) or not isinstance(delay, Real | Decimal):
-        raise DelayError(f"Retry: delay={_short(delay)} is not allowed: expected seconds as a number, or a timedelta")
+        raise DelayError(f"{of}: delay={_short(delay)} is not allowed: expected seconds as a number, or a timedelta")
     try:
         found = float(delay)
     except (OverflowError, ValueError):
         found = nan
     if not 0 <= found <= DELAY_LONGEST_S:
-        raise DelayError(f"Retry: delay={_short(delay)} is not allowed: expected 0 to {DELAY_LONGEST_S} s (30 days)")
+        raise DelayError(f"{of}: delay={_short(delay)} is not allowed: expected 0 to {DELAY_LONGEST_S} s (30 days)")
     return found
 
 

@@ -7,9 +7,10 @@ import logging
 import msgspec
 from headway.core.errors import InvalidPayloadError
 from headway.core.job import Job, Reason, State
+from headway.core.past_attempt import PastAttempt
 from headway.core.processes.pool import FailedError
 from headway.core.processes.process import CrashedError
-from headway.core.tasks.failure import Failure, cut, cut_traceback, failure
+from headway.core.tasks.failure import cut, cut_traceback, failure
 from headway.core.tasks.result import Result
 
 log = logging.getLogger(__name__)
@@ -19,17 +20,24 @@ ONE_LINE = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160
 
 
 class Outcome(msgspec.Struct, gc=False):
-    """How an attempt ended: SUCCEEDED with a result or None, FAILED with a reason and an error, CANCELLED."""
+    """How an attempt ended.
+
+    SUCCEEDED with a result or None, FAILED with a reason and an error, CANCELLED, or SCHEDULED by a
+    Snooze of ``snooze_s`` seconds.
+    """
 
     state: State
     reason: Reason = Reason.NONE
     result: Result | None = None
+    # The name of the error's class, empty if the task raised none.
+    error_type: str = ""
     error: str = ""
     # Whether another attempt may be made, and after how many seconds if the task set them.
     may_retry: bool = True
     retry_delay: float | None = None
-    # The traceback of the error, for the log.
+    # The traceback of the error, with its causes.
     traceback: str = ""
+    snooze_s: float = 0.0
 
     def log(self, job_id: str, task: str, attempt: int) -> None:
         """Write the one line of a failed attempt. Its record has all four values as attributes."""
@@ -49,6 +57,25 @@ class Outcome(msgspec.Struct, gc=False):
         # The exception is gone, so its traceback comes as text.
         record.exc_text = self.traceback or None
         log.handle(record)
+
+    def log_waiting(self, job_id: str, task: str, attempts: int) -> None:
+        """Write the one line of a job that failed while it waited, after so many attempts."""
+        fields = {"job": job_id, "task": task, "attempt": attempts, "reason": self.reason.text}
+        log.warning("job %s of task %s failed while it waited: %s", job_id, task, self.error, extra=fields)
+
+    def past(self, number: int, started: float, ended: float, place: str) -> PastAttempt:
+        """Return the kept parts of a failed attempt. Times are of time.time."""
+        message = self.error.removeprefix(f"{self.error_type}: ") if self.error_type else self.error
+        return PastAttempt(
+            number=number,
+            started=started,
+            ended=ended,
+            place=place,
+            reason=self.reason,
+            error_type=self.error_type,
+            error=message,
+            traceback=self.traceback,
+        )
 
 
 # Members of an enum cost several times as much to look up (CPython 3.11).
@@ -76,14 +103,14 @@ def failed(error: BaseException, retry_on: tuple[type[BaseException], ...]) -> O
         return Outcome(State.FAILED, Reason.CRASHED, error=cut(str(error)), traceback=cut_traceback(error.stack))
     if isinstance(error, InvalidPayloadError):
         return Outcome(State.FAILED, Reason.INVALID_PAYLOAD, error=cut(str(error)), may_retry=False)
-    if isinstance(error, FailedError):
-        # The process has cut its texts.
-        told = Failure(str(error), error.traceback, error.may_retry, error.retry_delay)
-    else:
-        told = failure(error, retry_on)
+    # A process has cut its texts.
+    told = error.told if isinstance(error, FailedError) else failure(error, retry_on)
+    if told.snooze_s is not None:
+        return Outcome(State.SCHEDULED, snooze_s=told.snooze_s)
     return Outcome(
         State.FAILED,
         Reason.ERROR,
+        error_type=told.error_type,
         error=told.text,
         may_retry=told.may_retry,
         retry_delay=told.retry_delay,

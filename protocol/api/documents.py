@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import orjson
-from headway.core.job import State
+from headway.core.job import Reason, State
+from headway.core.past_attempt import PastAttempt
 from headway.core.status import Status
 from headway.protocol.api.headers import ENDED, NAMES, REASONS
 from headway.protocol.http.clock import iso
 from headway.protocol.http.problems import document
 
 
-def status_document(status: Status, jobs: bytes, error: str | None = None) -> bytes:
+def status_document(status: Status, jobs: bytes, error: str | None, attempts: Sequence[PastAttempt]) -> bytes:
     """Return the status document of a job, JSON. ``error`` is the error of a failed one."""
     members = job_members(status, jobs)
     if status.state == State.FAILED:
         members["error"] = error
-    return orjson.dumps(members)
+    return orjson.dumps(members | attempts_members(attempts))
 
 
 def job_members(status: Status, jobs: bytes) -> dict[str, object]:
@@ -48,7 +51,33 @@ def job_members(status: Status, jobs: bytes) -> dict[str, object]:
     return members
 
 
-def ended_document(status: Status, code: int, error: str | None) -> bytes:
+def attempts_members(attempts: Sequence[PastAttempt]) -> dict[str, object]:
+    """Return the members of a document about the attempts at its job; none if there is no attempt."""
+    if not attempts:
+        return {}
+    members: dict[str, object] = {"attempts": [_attempt(past) for past in attempts]}
+    if left_out := attempts[-1].number - len(attempts):
+        members["attempts_left_out"] = left_out
+    return members
+
+
+def _attempt(past: PastAttempt) -> dict[str, object]:
+    members: dict[str, object] = {"attempt": past.number}
+    if past.started:
+        members["started"] = iso(past.started)
+    if past.ended:
+        members["ended"] = iso(past.ended)
+    if past.place:
+        members["place"] = past.place
+    if past.reason is Reason.NONE:
+        return members | {"outcome": "succeeded" if past.ended else "running"}
+    if past.reason is Reason.INTERRUPTED:
+        return members | {"outcome": "interrupted"}
+    error = {"type": past.error_type, "message": past.error, "traceback": past.traceback}
+    return members | {"outcome": "failed", "reason": past.reason.text, "error": error}
+
+
+def ended_document(status: Status, code: int, error: str | None, attempts: Sequence[PastAttempt]) -> bytes:
     """Return the problem document of a job that failed, was cancelled or has expired."""
     job_id = status.id.decode()
     name = NAMES[status.state]
@@ -62,4 +91,5 @@ def ended_document(status: Status, code: int, error: str | None) -> bytes:
         detail = "the job was cancelled"
     else:
         detail = "the job has finished, and its status was kept as long as retention.jobs and retention.seconds say"
+    members |= attempts_members(attempts)
     return document(code, f"job-{name}", f"The job {ENDED[status.state]}", detail, **members)

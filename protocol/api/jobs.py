@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import orjson
 from headway.core import ids
 from headway.core.interface import Cancel, Cancelled, Page
 from headway.core.job import State
+from headway.core.past_attempt import PastAttempt
 from headway.core.status import Status
 from headway.core.tasks.result import Result
 from headway.protocol.api import filters
@@ -97,16 +98,25 @@ def _told(service: Service, request: Request, status: Status, fields: bytes) -> 
 
 def with_document(service: Service, status: Status, head: bytes) -> Answer | Held:
     """Return ``head`` with the document of a job."""
+    attempts = service.engine.attempts(status) if status.attempt else ()
+    return once_known(attempts, lambda attempts: _with_attempts(service, status, head, attempts))
+
+
+def _with_attempts(service: Service, status: Status, head: bytes, attempts: Sequence[PastAttempt]) -> Answer | Held:
     if status.state != State.FAILED:
-        return _documented(service, status, head, None)
-    return once_known(service.engine.result(status), lambda said: _documented(service, status, head, said))
+        return _documented(service, status, head, None, attempts)
+    return once_known(service.engine.result(status), lambda said: _documented(service, status, head, said, attempts))
 
 
-def _documented(service: Service, status: Status, head: bytes, said: Result | None) -> bytes:
+def _documented(
+    service: Service, status: Status, head: bytes, said: Result | None, attempts: Sequence[PastAttempt]
+) -> bytes:
     code = service.heads.codes[status.state]
     error = None if said is None else said.body.decode()
-    ended = code >= 400
-    body = ended_document(status, code, error) if ended else status_document(status, service.jobs, error)
+    if code >= 400:
+        body = ended_document(status, code, error, attempts)
+    else:
+        body = status_document(status, service.jobs, error, attempts)
     # The head has its media type.
     return b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
 

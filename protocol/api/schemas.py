@@ -12,6 +12,7 @@ import msgspec
 from headway.core.faults import member_types
 from headway.core.job import TAGS_MOST, Reason, State, Submission
 from headway.core.status import COUNT_MOST
+from headway.core.task import Lane
 from headway.protocol.api.fields import BATCH_ID, COUNT, JOB_ID, TEXT, Schema
 
 FINISHED = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
@@ -66,8 +67,12 @@ def _problem(members: dict[str, Schema], *optional: str, kinds: tuple[str, ...] 
 
 _ID: Schema = {"type": "string", "pattern": JOB_ID}
 _BATCH_ID: Schema = {"type": "string", "pattern": BATCH_ID}
-_REASON: Schema = {"enum": [reason.text for reason in Reason if reason is not Reason.NONE]}
+_REASON: Schema = {"enum": [reason.text for reason in Reason if reason not in (Reason.NONE, Reason.INTERRUPTED)]}
 _TAGS: Schema = {"type": "array", "items": TEXT, "minItems": 1, "maxItems": TAGS_MOST}
+_ATTEMPTS: dict[str, Schema] = {
+    "attempts": {"type": "array", "items": ref("Attempt"), "description": "Those that failed, and the last."},
+    "attempts_left_out": {**COUNT, "description": "Attempts that are no longer kept, or were never written down."},
+}
 _FAULT = _object({"field": TEXT, "detail": TEXT})
 _BATCH: dict[str, Schema] = {
     "id": _BATCH_ID,
@@ -118,8 +123,22 @@ SCHEMAS: dict[str, Schema] = {
             "result": {"type": "string", "description": "The URL of the result."},
             "reason": _REASON,
             "error": {"type": ["string", "null"]},
+            **_ATTEMPTS,
         },
-        *("tags", "started", "ended", "progress", "position", "retry_after_ms", "result", "reason", "error"),
+        *("tags", "started", "ended", "progress", "position", "retry_after_ms", "result"),
+        *("reason", "error", *_ATTEMPTS),
+    ),
+    "Attempt": _object(
+        {
+            "attempt": COUNT,
+            "started": TIME,
+            "ended": TIME,
+            "place": {"enum": [lane.value for lane in Lane]},
+            "outcome": {"enum": ["running", "succeeded", "failed", "interrupted"]},
+            "reason": _REASON,
+            "error": _object({"type": TEXT, "message": TEXT, "traceback": TEXT}),
+        },
+        *("started", "ended", "place", "reason", "error"),
     ),
     "EndedJob": _problem(
         {
@@ -129,8 +148,9 @@ SCHEMAS: dict[str, Schema] = {
             "reason": _REASON,
             "attempt": COUNT,
             "tags": _TAGS,
+            **_ATTEMPTS,
         },
-        *("task", "reason", "attempt", "tags"),
+        *("task", "reason", "attempt", "tags", *_ATTEMPTS),
         kinds=("job-failed", "job-cancelled", "job-expired"),
     ),
     "GoneResult": _problem({"id": _ID, "state": _names(State.SUCCEEDED)}, kinds=("result-gone",)),

@@ -165,7 +165,7 @@ def test_what_was_asked_for_is_refused_at_once_and_what_has_happened_is_kept(tmp
             begun = monotonic()
             submit(journal, 6)
             await said.until(lambda: said.rejected)
-            journal.cancel(1, 0, None, 5.0, 2)
+            journal.cancel(sequence=1, attempt=0, started=None, reason=0, ended=5.0, place=2)
             journal.forget_result(3)
             journal.retry(4, State.RETRYING, 1, 7.0, 5.0)
             submit(journal, 7)

@@ -27,6 +27,7 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "list_batch": (BATCH,),
     "tasks": (),
     "result": (STATUS,),
+    "attempts": (STATUS,),
     "wait": (STATUS, 1.0),
     "wait_batch": (BATCH, 1.0),
     "check_room": (),

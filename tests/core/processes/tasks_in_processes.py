@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from headway.core.tasks.retry import Retry
+from headway.core.tasks.retry import Retry, Snooze
 
 import headway
 
@@ -156,6 +156,7 @@ def fail(how: str) -> object:
         "base": BaseException("base"),
         "unprintable": UnprintableError(),
         "retry": Retry(2.5),
+        "snooze": Snooze(2.5),
     }
     if how in errors:
         raise errors[how]
@@ -257,3 +258,22 @@ def compute(seconds: float) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         continue
+
+
+@headway.task
+def snooze_twice(path: str, context: headway.Context) -> int:
+    """Add a line to a file, and snooze until it has three. Return the number of the attempt."""
+    with Path(path).open("a") as file:
+        file.write("x\n")
+    if len(Path(path).read_text()) < 6:
+        raise Snooze(0.01)
+    return context.attempt
+
+
+@headway.task(retry_on=ValueError)
+def fail_with_a_cause(_: object) -> None:
+    """Raise an error that has a cause."""
+    try:
+        raise KeyError("the cause")
+    except KeyError as error:
+        raise ValueError("the error") from error

@@ -24,7 +24,6 @@ from headway.core.errors import InvalidPayloadError
 from headway.core.processes.pool import FailedError, Processes
 from headway.core.processes.process import CrashedError
 from headway.core.tasks.result import Result, ResultError
-from headway.core.tasks.retry import Retry
 
 TASKS = "tests.core.processes.tasks_in_processes"
 PATIENCE_S = 15.0
@@ -174,9 +173,9 @@ def test_whatever_is_raised_fails_the_job_and_the_process_lives() -> None:
                     await ask(processes, "fail", how)
                 assert str(failed.value) == text
                 # The task is registered with retry_on=ValueError.
-                assert failed.value.may_retry == (how == "value")
-                assert how == "unprintable" or "tasks_in_processes.py" in failed.value.traceback
-                assert "child.py" not in failed.value.traceback
+                assert failed.value.told.may_retry == (how == "value")
+                assert how == "unprintable" or "tasks_in_processes.py" in failed.value.told.traceback
+                assert "child.py" not in failed.value.told.traceback
                 assert await ask(processes, "pid") == before[0]
 
     run(test)
@@ -189,9 +188,12 @@ def test_what_is_no_result_what_is_to_be_tried_again_and_what_is_no_task() -> No
                 await ask(processes, "fail", "object")
             with pytest.raises(ResultError, match="returned 200000 bytes"):
                 await ask(processes, "fail", "large")
-            with pytest.raises(Retry) as retry:
+            with pytest.raises(FailedError) as failed:
                 await ask(processes, "fail", "retry")
-            assert retry.value.delay == 2.5
+            assert (failed.value.told.may_retry, failed.value.told.retry_delay) == (True, 2.5)
+            with pytest.raises(FailedError) as failed:
+                await ask(processes, "fail", "snooze")
+            assert failed.value.told.snooze_s == 2.5
             with pytest.raises(FailedError, match="has no task 'unheard of'"):
                 await ask(processes, "unheard of")
             assert processes.restarts == 0

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
@@ -108,6 +109,80 @@ def test_a_traceback_has_the_causes_and_not_our_frames() -> None:
     assert "KeyError: 'missing'" in told.traceback
     assert "The above exception was the direct cause" in told.traceback
     assert "in work" in told.traceback
+
+
+class LongError(Exception):
+    """An error whose text is made by a method of its own."""
+
+    def __str__(self) -> str:
+        return "a line\n" * int(self.args[0])
+
+
+def noted(note: str) -> Exception:
+    error = ValueError("noted")
+    error.add_note(note)
+    raised(error)
+    return error
+
+
+def caused_by(cause: BaseException) -> BaseException:
+    error = RuntimeError("above")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("make", "told_last"),
+    [
+        (ValueError, "a line"),
+        (lambda huge: ValueError(huge.encode()), "bytes'"),
+        (KeyError, "a line\\n'"),
+        (noted, "a line"),
+        (lambda huge: caused_by(noted(huge)), "RuntimeError: above"),
+        (lambda huge: ExceptionGroup(huge, [noted(huge), KeyError(huge)]), "a line\\n'"),
+    ],
+    ids=["text", "bytes", "key", "note", "cause", "group"],
+)
+def test_a_hundred_megabytes_of_error_neither_hold_the_loop_nor_are_kept(
+    make: Callable[[str], BaseException], told_last: str
+) -> None:
+    error = raised(make("a line\n" * 14_285_714))
+    begun = time.perf_counter()
+    told = failure(error, (Exception,))
+    # The module traceback takes 16 s for the note. It takes 1 ms here, and this machine may be busy.
+    assert time.perf_counter() - begun < 0.1
+    assert len(told.text) <= ERROR_LONGEST
+    assert len(told.traceback) <= TRACEBACK_BEGIN + TRACEBACK_END + 100
+    assert told.traceback.startswith("Traceback")
+    assert "in raised" in told.traceback
+    assert "characters …" in told.traceback or "bytes" in told.traceback
+    assert told.traceback.endswith(told_last)
+
+
+def test_a_long_error_is_told_much_as_python_does() -> None:
+    def work() -> None:
+        try:
+            {}["missing"]  # type: ignore[index]
+        except KeyError:
+            raise LongError(10_000) from None
+
+    def over() -> None:
+        try:
+            work()
+        except LongError:
+            raise ValueError("b" * 10_000)  # noqa: B904 — the context is wanted
+
+    with pytest.raises(ValueError, match="bbb") as caught:
+        over()
+    told = failure(caught.value, (Exception,)).traceback
+    first, _, second = told.partition("During handling of the above exception, another exception occurred:")
+    # ``from None`` took it out.
+    assert "KeyError" not in told
+    assert "in work" in first
+    assert f"{__name__}.LongError: a line" in first
+    assert "in over" in second
+    assert "ValueError: bbb" in second
+    assert "… 8400 characters …" in second
 
 
 @pytest.mark.parametrize("error", [ValueError("x" * 1_000_000), ValueError("\udcff" * 1_000_000)])
