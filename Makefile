@@ -12,7 +12,7 @@ LINT = s=0; $(BIN)/ruff format --check . || s=1; $(BIN)/ruff check . || s=1; $(B
 CROWD = -n 6
 
 .DEFAULT_GOAL := help
-.PHONY: .venv run-server run-clients test test-long check lint format docs build clean help crash dist \
+.PHONY: .venv run-server run-clients test test-long check lint format promtool docs build clean help crash dist \
   bench bench-floor bench-peers bench-polling bench-memory bench-queues bench-journal bench-waiting bench-crowd bench-start
 
 # `make -j clean test` must not clean under the test's feet.
@@ -41,6 +41,10 @@ lint: .venv  ## the same without the tests
 
 format: .venv  ## format the code and sort its imports
 	@$(BIN)/ruff check --quiet --select I --fix . && $(BIN)/ruff format .
+
+promtool: .venv  ## check the alerts and the metrics by promtool, as Prometheus reads them
+	@command -v promtool >/dev/null || { echo 'promtool is missing: apt-get install prometheus' >&2; exit 1; }
+	@$(BIN)/python -m pytest -n 0 tests/test_monitoring.py $(ARGS)
 
 docs: .venv  ## write the generated pages, and the site into tmp/site; a broken link fails
 	@$(BIN)/python -m pip install -q --group docs

@@ -59,11 +59,13 @@ class ServerSection(Section, frozen=True):
 class QueueSection(Section, frozen=True):
     """The bounds on waiting jobs (scheduled, queued, retrying), and on payloads.
 
-    ``max_bytes`` bounds the payloads of waiting and running jobs together.
+    ``max_bytes`` bounds the payloads of waiting and running jobs together. ``target_wait``, in
+    seconds, is what Workers-Wanted goes by.
     """
 
     size: Annotated[int, Meta(ge=1, le=10_000_000)] = 10_000
     max_bytes: Bytes = 256 * 1024 * 1024
+    target_wait: Annotated[float, Meta(ge=0.001, le=86_400)] = 10.0
 
 
 class RetentionSection(Section, frozen=True):

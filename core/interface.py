@@ -179,6 +179,9 @@ class Engine(Protocol):
     def tasks(self) -> Soon[Sequence[TaskStatus]]:
         """Return the declared tasks, with the counts of their jobs."""
 
+    def task(self, name: str) -> Soon[TaskStatus | None]:
+        """Return a declared task as ``tasks`` does, None for an unknown one."""
+
     def accepts(self, task: str) -> Accepts | None:
         """Return the content that a task accepts, None for an unknown task."""
 

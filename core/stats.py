@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterable
+from operator import add
 
 import msgspec
 from headway.core.job import State
+from headway.core.load import Load
 
 # Upper bounds in seconds. The last bucket is open. As the defaults of Prometheus' client, but
 # further at both ends.
@@ -43,6 +46,15 @@ class Histogram:
         self.buckets[bisect_left(SECONDS_BOUNDS, seconds)] += 1
         self.sum += seconds
 
+    @classmethod
+    def together(cls, histograms: Iterable[Histogram]) -> Histogram:
+        """Return one histogram of the values of all."""
+        found = cls()
+        for histogram in histograms:
+            found.buckets = list(map(add, found.buckets, histogram.buckets))
+            found.sum += histogram.sum
+        return found
+
     @property
     def count(self) -> int:
         """How many values were added."""
@@ -56,10 +68,10 @@ class Stats:
         # By task: its jobs that have not finished, and those that have ended, by State.
         self.unfinished = [0] * tasks
         self.ended = [[0] * len(State) for _ in range(tasks)]
-        # ``wait``: from ready (or submitted) to the start of an attempt. ``run``: from its start to
-        # its end.
-        self.wait = Histogram()
-        self.run = Histogram()
+        # By task. ``wait``: from ready (or submitted) to the start of an attempt. ``run``: from its
+        # start to its end.
+        self.wait = [Histogram() for _ in range(tasks)]
+        self.run = [Histogram() for _ in range(tasks)]
         self.retries = 0
 
 
@@ -75,9 +87,10 @@ class WorkerCounts(msgspec.Struct):
 
 
 class ProcessCounts(msgspec.Struct):
-    """Worker processes: those that serve, and those that ended, by reason."""
+    """Worker processes: those that serve, the ids of all, and those that ended, by reason."""
 
     up: int
+    pids: list[int]
     crashed: int
     killed: int
     recycled: int
@@ -94,6 +107,8 @@ class JournalCounts(msgspec.Struct):
     # Bytes of the file and its log on disk.
     size_bytes: int
     full: bool
+    # Writers that were started after one had died.
+    writer_restarts: int
     commit_seconds: Histogram
 
 
@@ -104,12 +119,13 @@ class Counts(msgspec.Struct):
     jobs: list[int]
     # Jobs that have not finished.
     active: int
+    load: Load
     waiting: int
     queue_size: int
     payload_bytes: int
-    oldest_queued_s: float
     retries: int
-    # ``wait``: from ready to the start of an attempt. ``run``: from its start to its end.
+    # Of all tasks. ``wait``: from ready to the start of an attempt. ``run``: from its start to its
+    # end.
     wait: Histogram
     run: Histogram
     run_mean_s: float

@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 from headway.core.job import Reason, State
+from headway.core.load import Load
+from headway.core.stats import Histogram
 
 
 class Status(msgspec.Struct, gc=False):
@@ -88,6 +90,10 @@ class TaskStatus(msgspec.Struct, gc=False):
     cancelled: int
     # Of its last run times. 0.0: none is known.
     run_median_s: float
+    load: Load
+    # ``wait``: from ready to the start of an attempt. ``run``: from its start to its end.
+    wait: Histogram
+    run: Histogram
 
 
 def bare(state: State, sequence: int, job_id: bytes) -> Status:

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.end_to_end.process import launch
+from tests.end_to_end.process import Server, launch
 
 ROOT = Path(__file__).parent.parent
 RULES = ROOT / "examples/prometheus/headway.rules.yml"
@@ -24,6 +24,8 @@ ALERTS: list[dict[str, Any]] = [
 ]
 PAGE = (ROOT / "docs/monitoring.md").read_text()
 PROTOCOL = (ROOT / "docs/protocol.md").read_text()
+KEDA: dict[str, Any] = yaml.safe_load((ROOT / "examples/keda/headway.yaml").read_text())
+NAME = r"\b(?:headway|process|python)_\w+"
 # The labels of a metric that the alerts choose by, with a value each.
 LABELS = re.compile(r'(headway_\w+)\{[^}]*?(outcome|reason|why)="([\w-]+)"')
 
@@ -37,17 +39,29 @@ def queries() -> Iterator[str]:
 
 
 def asked(query: str) -> set[str]:
-    return set(re.findall(r"\bheadway_\w+", query))
+    return set(re.findall(NAME, query))
 
 
 @pytest.fixture(scope="module")
-def samples(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, dict[str, str], str]]:
-    """Name, labels and help of all in /metrics, on a server that has a journal and worker processes."""
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that has a journal and worker processes."""
     folder = tmp_path_factory.mktemp("monitored")
     settings = {"journal__path": str(folder / "j.db"), "jobs__run_in": "process", "processes": 1, "drain_linger": 0}
     with launch(folder, settings) as server:
         server.run("echo", 1)
-        families = list(text_string_to_metric_families(server.get("/metrics").body.decode()))
+        yield server
+
+
+@pytest.fixture(scope="module")
+def text(server: Server) -> str:
+    """All metrics."""
+    return server.get("/metrics").body.decode()
+
+
+@pytest.fixture(scope="module")
+def samples(text: str) -> list[tuple[str, dict[str, str], str]]:
+    """Name, labels and help of each sample."""
+    families = list(text_string_to_metric_families(text))
     return [(sample.name, sample.labels, family.documentation) for family in families for sample in family.samples]
 
 
@@ -69,7 +83,7 @@ def test_each_metric_is_in_the_dashboard(exposed: dict[str, str]) -> None:
 
 
 def test_each_metric_is_on_the_page(exposed: dict[str, str]) -> None:
-    listed = dict(re.findall(r"^\| `(headway_\w+)` \| (.+?) \|$", PAGE, re.MULTILINE))
+    listed = dict(re.findall(rf"^\| `({NAME})` \| (.+?) \|$", PAGE, re.MULTILINE))
     assert listed == {name.removesuffix("_bucket"): said for name, said in exposed.items()}
 
 
@@ -107,6 +121,51 @@ def test_the_page_has_no_alert_that_there_is_not() -> None:
 def test_promtool_finds_the_alerts_right(command: tuple[str, ...]) -> None:
     ran = subprocess.run(["promtool", *command], cwd=RULES.parent, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed")
+def test_promtool_finds_the_metrics_right(text: str) -> None:
+    ran = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True)
+    # The names of prometheus_client are those that everyone knows.
+    faults = [line for line in (ran.stdout + ran.stderr).splitlines() if not line.startswith(("process_", "python_"))]
+    assert faults == []
+
+
+def test_a_metric_of_a_task_is_there_from_the_start(samples: list[tuple[str, dict[str, str], str]]) -> None:
+    by_task: dict[str, int] = {}
+    for _, labels, _ in samples:
+        if "task" in labels:
+            by_task[labels["task"]] = by_task.get(labels["task"], 0) + 1
+    # The page says so.
+    assert "45 series" in PAGE
+    assert len(by_task) > 5
+    assert set(by_task.values()) == {45}
+
+
+def test_the_names_of_prometheus_client_are_there(samples: list[tuple[str, dict[str, str], str]]) -> None:
+    names = {name for name, _, _ in samples}
+    assert names >= {
+        *("process_cpu_seconds_total", "process_resident_memory_bytes", "process_virtual_memory_bytes"),
+        *("process_start_time_seconds", "process_open_fds", "process_max_fds", "process_threads"),
+        *("python_gc_collections_total", "python_gc_objects_collected_total", "python_info"),
+    }
+
+
+def test_the_memory_of_worker_processes_is_told(text: str) -> None:
+    found = re.search(r"^headway_processes_resident_memory_bytes (\S+)$", text, re.MULTILINE)
+    assert found is not None
+    assert 5e6 < float(found[1]) < 1e9
+
+
+def test_an_autoscaler_reads_plain_numbers(server: Server) -> None:
+    """KEDA's metrics-api takes a number, or a text of one, and nothing else."""
+    triggers = [trigger["metadata"] for trigger in KEDA["spec"]["triggers"]]
+    assert all(isinstance(value, str) for trigger in triggers for value in trigger.values())
+    for trigger in triggers:
+        path = "/" + trigger["url"].split("/", 3)[3]
+        for place in (path, "/tasks/echo"):
+            assert type(server.get(place).json[trigger["valueLocation"]]) is int
+    assert f"valueLocation: {triggers[0]['valueLocation']}" in PAGE
 
 
 def test_the_dashboard_is_whole() -> None:

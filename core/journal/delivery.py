@@ -78,6 +78,8 @@ class Delivery:
         # Writers that have died since the last commit, and since when, of time.monotonic.
         self._deaths = 0
         self._dying_since = 0.0
+        # Writers that were started after one had died.
+        self.restarts = 0
         # Whether the writer has the file open, and our own state.
         self._up = self._closing = self._failed = False
 
@@ -236,6 +238,7 @@ class Delivery:
         except OSError as error:
             self._hung_up(f"cannot be started: {error}")
         else:
+            self.restarts += 1
             self._begin()
 
     def _fail(self, message: Fatal) -> None:

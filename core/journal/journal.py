@@ -94,6 +94,11 @@ class Journal:
         return self.delivery.link.pid
 
     @property
+    def writer_restarts(self) -> int:
+        """Writers that were started after one had died."""
+        return self.delivery.restarts
+
+    @property
     def size_bytes(self) -> int:
         """Bytes of the file and its log on disk."""
         log = self.path.with_name(f"{self.path.name}-wal")

@@ -189,8 +189,9 @@ class Active:
             return None
         board = self.board
         row = board.move(sequence, RUNNING, now)
-        self.stats.wait.add(now - (board.due[row] or board.submitted[row]))
-        self.estimate.began(board.task[row], now, sequence)
+        task = board.task[row]
+        self.stats.wait[task].add(now - (board.due[row] or board.submitted[row]))
+        self.estimate.began(task, now, sequence)
         self.changes.claimed(sequence, row)
         return self.jobs[sequence]
 
@@ -230,7 +231,7 @@ class Active:
         """Try again, or end the job, after an attempt with this outcome."""
         board = self.board
         ran = now - board.started[board.at(job.sequence)]
-        self.stats.run.add(ran)
+        self.stats.run[job.task.index].add(ran)
         self.estimate.observe(job.task.index, ran, now, job.sequence)
         if outcome.state is FAILED:
             self._try_again_or_fail(job, outcome, now)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import time
 
 from headway.core.config import Config
 from headway.core.job import State
 from headway.core.local.active import Active
+from headway.core.local.loads import Loads
 from headway.core.status import TaskStatus
 from headway.core.task import Lane, Task
 from headway.core.tasks.registry import Registry
@@ -14,11 +15,16 @@ from headway.core.tasks.registry import Registry
 
 def catalogue(config: Config, registry: Registry, active: Active) -> list[TaskStatus]:
     """Return the tasks in the order of their declaration."""
-    running = Counter(attempt.job.task.index for attempt in active.workers.attempts if attempt.job is not None)
-    return [_status(config, task, active, running[task.index]) for task in registry.tasks]
+    loads = Loads(active, config.queue.target_wait, time.monotonic())
+    return [_status(config, task, active, loads) for task in registry.tasks]
 
 
-def _status(config: Config, task: Task, active: Active, running: int) -> TaskStatus:
+def catalogued(config: Config, task: Task, active: Active) -> TaskStatus:
+    """Return one of the tasks."""
+    return _status(config, task, active, Loads(active, config.queue.target_wait, time.monotonic()))
+
+
+def _status(config: Config, task: Task, active: Active, loads: Loads) -> TaskStatus:
     ended = active.stats.ended[task.index]
     return TaskStatus(
         name=task.name,
@@ -30,9 +36,12 @@ def _status(config: Config, task: Task, active: Active, running: int) -> TaskSta
         max_concurrent=task.max_concurrent,
         run_in=(task.lane or Lane(config.jobs.run_in)).value,
         unfinished=active.stats.unfinished[task.index],
-        running=running,
+        running=loads.running(task),
         succeeded=ended[State.SUCCEEDED],
         failed=ended[State.FAILED],
         cancelled=ended[State.CANCELLED],
         run_median_s=active.estimate.median(task.index),
+        load=loads.of(task),
+        wait=active.stats.wait[task.index],
+        run=active.stats.run[task.index],
     )

@@ -39,15 +39,16 @@ from headway.core.local import deploy
 from headway.core.local.active import Active
 from headway.core.local.admission import Admission
 from headway.core.local.at_once import AtOnce
-from headway.core.local.catalogue import catalogue
+from headway.core.local.catalogue import catalogue, catalogued
 from headway.core.local.finding import Finding
+from headway.core.local.loads import Loads
 from headway.core.local.reading import Reading
 from headway.core.local.uncommitted import Committed, Read, Then
 from headway.core.local.waiters import BatchFinished, Finished
 from headway.core.past_attempt import PastAttempt
 from headway.core.retry_after.promises import Promises
 from headway.core.slices import in_slices
-from headway.core.stats import Counts, JournalCounts, ProcessCounts, WorkerCounts
+from headway.core.stats import Counts, Histogram, JournalCounts, ProcessCounts, WorkerCounts
 from headway.core.status import BatchStatus, Status, TaskStatus
 from headway.core.tasks.lifespan import Lifespan
 from headway.core.tasks.registry import Registry
@@ -175,6 +176,11 @@ class LocalEngine:
     def tasks(self) -> list[TaskStatus]:
         """Return the declared tasks, as Engine says."""
         return catalogue(self.config, self.registry, self.active)
+
+    def task(self, name: str) -> TaskStatus | None:
+        """Return a declared task, as Engine says."""
+        found = self.registry.by_name.get(name)
+        return None if found is None else catalogued(self.config, found, self.active)
 
     def accepts(self, task: str) -> Accepts | None:
         """Return the content that a task accepts, as Engine says."""
@@ -363,17 +369,17 @@ class LocalEngine:
         """Return all counts."""
         active, board = self.active, self.board
         queue, results, workers, stats = active.queue, active.results, active.workers, active.stats
-        pool, oldest = workers.processes, queue.oldest()
+        pool, loads = workers.processes, Loads(active, self.config.queue.target_wait, time.monotonic())
         return Counts(
             jobs=board.count,
             active=len(active),
+            load=loads.together(self.registry.tasks),
             waiting=len(queue),
             queue_size=queue.size,
             payload_bytes=queue.payload_bytes,
-            oldest_queued_s=time.monotonic() - board.submitted[board.at(oldest)] if oldest else 0.0,
             retries=stats.retries,
-            wait=stats.wait,
-            run=stats.run,
+            wait=Histogram.together(stats.wait),
+            run=Histogram.together(stats.run),
             run_mean_s=active.estimate.mean_so_far,
             results_kept=len(results),
             results_bytes=results.used_bytes,
@@ -383,7 +389,9 @@ class LocalEngine:
             row_bytes=ROW_BYTES,
             memory_bytes=board.size_bytes + queue.size_bytes,
             workers=WorkerCounts(workers.count, workers.idle, workers.replacements, workers.threads.lost),
-            processes=None if pool is None else ProcessCounts(pool.up, pool.restarts, pool.killed, pool.recycled),
+            processes=None
+            if pool is None
+            else ProcessCounts(pool.up, pool.pids, pool.restarts, pool.killed, pool.recycled),
             loop_lag=self.watchdog.lag,
             loop_stalls=self.watchdog.stalls,
             journal=None if self.journal is None else _counts_of(self.journal),
@@ -473,5 +481,6 @@ def _counts_of(journal: Journal) -> JournalCounts:
         expired=journal.expired,
         size_bytes=journal.size_bytes,
         full=journal.full,
+        writer_restarts=journal.writer_restarts,
         commit_seconds=journal.commit_seconds,
     )

@@ -72,6 +72,10 @@ class Recovering:
         """Refuse."""
         self._refuse()
 
+    def task(self, name: str) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
     def result(self, status: Status) -> NoReturn:
         """Refuse."""
         self._refuse()

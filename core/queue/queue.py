@@ -52,6 +52,8 @@ class Queue:
         self.payload_bytes = 0
         # Jobs that stand in lines.
         self.ready = 0
+        # By task, its jobs among these: the one that has been ready longest comes first.
+        self._ready_of: list[dict[int, None]] = [{} for _ in limits]
         self._until_fair = FAIR_EVERY
         # By priority: jobs that became ready so far, their number at ``_rated_at``, and how many
         # become ready in a second of late.
@@ -83,7 +85,8 @@ class Queue:
         """Put a ready job at the end of its line."""
         board = self.board
         row = board.at(sequence)
-        line, priority = self._line_of[board.task[row]], board.priority[row]
+        task, priority = board.task[row], board.priority[row]
+        line = self._line_of[task]
         try:
             board.ticket[row] = line.push(sequence, priority)
         except IndexError:
@@ -91,6 +94,7 @@ class Queue:
                 board.ticket[board.at(moved)] = ticket
             board.ticket[row] = line.push(sequence, priority)
         self.ready += 1
+        self._ready_of[task][sequence] = None
         self._came[priority] += 1
 
     def delay(self, sequence: int, due: float) -> None:
@@ -111,6 +115,8 @@ class Queue:
             sequence = (lines[0] if len(lines) == 1 else max(lines, key=_rank)).pop()
         if sequence:
             self.ready -= 1
+            board = self.board
+            del self._ready_of[board.task[board.at(sequence)]][sequence]
             self._until_fair = self._until_fair - 1 or FAIR_EVERY
         return sequence
 
@@ -128,7 +134,9 @@ class Queue:
         """Take out a job that waits."""
         if not self.delayed.remove(sequence):
             board, row = self.board, self.board.at(sequence)
-            self._line_of[board.task[row]].remove(board.priority[row], board.ticket[row])
+            task = board.task[row]
+            self._line_of[task].remove(board.priority[row], board.ticket[row])
+            del self._ready_of[task][sequence]
             self.ready -= 1
 
     def ahead(self, row: int, delayed: bool = False) -> int:
@@ -197,10 +205,13 @@ class Queue:
             self._rated, self._rated_at = self._came[:], now
         return self._above[priority]
 
-    def oldest(self) -> int:
-        """Return the job submitted first among the first of each ring, 0 if none is ready."""
-        firsts = [ring.first() for line in self.lines for ring in line.rings if len(ring)]
-        return min(firsts, key=lambda sequence: self.board.submitted[self.board.at(sequence)], default=0)
+    def length(self, task: int) -> int:
+        """Return how many jobs of ``task`` are ready."""
+        return len(self._ready_of[task])
+
+    def oldest(self, task: int) -> int:
+        """Return the job of ``task`` that has been ready longest, 0 if none is ready."""
+        return next(iter(self._ready_of[task]), 0)
 
 
 def _rank(line: Line) -> tuple[int, int]:

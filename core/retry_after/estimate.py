@@ -113,6 +113,20 @@ class Estimate:
         """Return the mean run time of the tasks of a line, or of all if none of it has ended."""
         return self._flows[line].mean or self._all.mean
 
+    def mean_of_task(self, task: int) -> float:
+        """Return the mean of the kept run times of a task, of all if none is known, else UNKNOWN_S."""
+        kept = self._runs[task].kept
+        return sum(kept) / len(kept) if kept else self.mean_so_far or UNKNOWN_S
+
+    def run_s(self, line: int, waited: float, now: float) -> float:
+        """Return the mean run time of a line, for the wait of its jobs.
+
+        It is at least half the time in which none of them began or ended, as far as the oldest has
+        ``waited``. It is UNKNOWN_S if none is known.
+        """
+        still = min(now - self._flows[line].moved, waited)
+        return max(self.mean_of(line) or self.mean_so_far or UNKNOWN_S, still / 2)
+
     def median(self, task: int) -> float:
         """Return the median of the kept run times of a task, 0.0 if none is known."""
         kept = self._runs[task].kept

@@ -82,6 +82,8 @@ SUBMITTED_BATCH = (
     ),
 )
 
+# Of the server, or of a task.
+LOAD = ("Queue-Length", "Queue-Oldest-Ms", "Queue-Wait-Ms", "Workers-Busy", "Workers-Wanted")
 # Content that stays the same, with an ETag.
 SAME = Says(304, "The content is that of If-None-Match.", ("ETag",))
 PAGE = ("Content-Security-Policy", "X-Content-Type-Options")

@@ -68,6 +68,9 @@ SENT: dict[str, tuple[str, Schema]] = {
     "Link": ("The next page, or the job that was resubmitted (RFC 8288).", TEXT),
     "Location": ("The URL of the job or batch: ask there.", TEXT),
     "Preference-Applied": ("The preference that was followed, and with which value.", TEXT),
+    "Queue-Length": ("Jobs that are ready and wait for a worker.", COUNT),
+    "Queue-Oldest-Ms": ("Milliseconds that the oldest of them has been ready. 0 if there is none.", COUNT),
+    "Queue-Wait-Ms": ("Milliseconds that a job that comes now and is taken last will wait, estimated.", COUNT),
     "RateLimit": ("How much is left of a quota, and the seconds until it is whole.", TEXT),
     "RateLimit-Policy": ("The quota, and the seconds of its window.", TEXT),
     "Retry-After": ("Seconds until the client asks again.", {"type": "integer", "minimum": 1}),
@@ -75,6 +78,8 @@ SENT: dict[str, tuple[str, Schema]] = {
     "Server-Timing": ("Milliseconds that the job waited, and that it ran.", TEXT),
     "Sunset": ("The same as Expires (RFC 8594).", DATE),
     "Vary": ("The header fields of the request that the answer depends on.", TEXT),
+    "Workers-Busy": ("Workers with an attempt.", COUNT),
+    "Workers-Wanted": ("How many workers bring the wait below queue.target_wait.", COUNT),
     "X-Content-Type-Options": ("nosniff: the media type is what Content-Type says.", TEXT),
 }
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import orjson
+from headway.core.status import TaskStatus
+from headway.protocol.api import load
 from headway.protocol.api.made import once_made
-from headway.protocol.api.service import Service
+from headway.protocol.api.service import Service, once_known
 from headway.protocol.api.stats import summary
 from headway.protocol.http.request import Request
 from headway.protocol.http.responses import JSON, STATUS_LINES, Answer, Held, bodiless, complete
 
-# The module that only a scrape needs.
-METRICS = "headway.protocol.api.metrics"
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
 
 
 def healthz(service: Service, request: Request, _: bytes) -> bytes:
@@ -36,27 +38,38 @@ def _plain(service: Service, request: Request, code: int, body: bytes, fields: b
 
 
 def stats(service: Service, request: Request, _: bytes) -> bytes:
-    """GET /stats: the counts, JSON."""
-    head = STATUS_LINES[200] + service.clock.fields
+    """GET /stats: the counts, JSON. The load is in the header, too."""
+    counts = service.engine.counts()
+    head = STATUS_LINES[200] + service.clock.fields + load.fields_of(counts.load)
     if request.method == b"HEAD":
         return bodiless(head, JSON)
-    body = orjson.dumps(summary(service), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    body = orjson.dumps(summary(service, counts), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     return complete(head, JSON, body, bodiless=False)
 
 
 def exposition(service: Service, request: Request, _: bytes) -> Answer | Held:
     """GET /metrics: the counts and histograms, Prometheus text."""
-    if METRICS not in sys.modules:
-        kept = request.copy()
-        return once_made(lambda: importlib.import_module(METRICS), lambda _: _exposed(service, kept))
-    return _exposed(service, request)
+    pool, head_only = service.engine.counts().processes, request.method == b"HEAD"
+    return once_made(
+        lambda: _of_process(None if pool is None else pool.pids),
+        lambda found: once_known(
+            service.engine.tasks(), lambda tasks: _exposed(service, tasks, found, head_only=head_only)
+        ),
+    )
 
 
-def _exposed(service: Service, request: Request) -> bytes:
+def _of_process(pids: Sequence[int] | None) -> Sequence[Metric]:
     # 14 ms with prometheus_client, which brings an HTTP server of its own, and email. No start needs it.
+    from headway.protocol.api import processes
+
+    return processes.read(pids)
+
+
+def _exposed(service: Service, tasks: Sequence[TaskStatus], found: Sequence[Metric], *, head_only: bool) -> bytes:
     from headway.protocol.api import metrics
 
     head = STATUS_LINES[200] + service.clock.fields
-    if request.method == b"HEAD":
+    if head_only:
         return bodiless(head, metrics.MEDIA_TYPE)
-    return complete(head, metrics.MEDIA_TYPE, metrics.exposition(service), bodiless=False)
+    body = metrics.exposition(service, service.engine.counts(), tasks, found)
+    return complete(head, metrics.MEDIA_TYPE, body, bodiless=False)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from headway.core import errors
 from headway.core.job import State
-from headway.core.stats import SECONDS_BOUNDS, Histogram, JournalCounts
+from headway.core.stats import SECONDS_BOUNDS, Counts, Histogram, JournalCounts
+from headway.core.status import TaskStatus
+from headway.protocol.api.series import by_task
 from headway.protocol.api.service import Service
 from headway.protocol.http.problems import REFUSALS
 from prometheus_client import CollectorRegistry, generate_latest
@@ -14,7 +16,6 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 MEDIA_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
-OUTCOMES = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
 ERRORS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.HeadwayError)]
 ANSWERED = [kind.reason for kind in ERRORS if kind.status != 500 or kind is errors.JournalError]
 # Each reason is there from the start. Of a series that comes later Prometheus cannot see the first
@@ -22,22 +23,24 @@ ANSWERED = [kind.reason for kind in ERRORS if kind.status != 500 or kind is erro
 REASONS = dict.fromkeys((*REFUSALS, *ANSWERED))
 
 
-def exposition(service: Service) -> bytes:
+def exposition(service: Service, counts: Counts, tasks: Sequence[TaskStatus], of_process: Iterable[Metric]) -> bytes:
     """Return all metrics in Prometheus' text format."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Snapshot(service))
-    return generate_latest(registry)
+    registry.register(_Snapshot(service, counts, of_process))
+    return generate_latest(registry) + by_task(tasks).encode()
 
 
 class _Snapshot(Collector):
     """The metrics as of now, for one scrape."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, counts: Counts, of_process: Iterable[Metric]) -> None:
         self._service = service
-        self._counts = service.engine.counts()
+        self._counts = counts
+        self._of_process = of_process
 
     def collect(self) -> Iterator[Metric]:
         """Yield each metric."""
+        yield from self._of_process
         yield from self._jobs()
         yield from self._process()
         if self._counts.journal is not None:
@@ -49,24 +52,13 @@ class _Snapshot(Collector):
 
     def _jobs(self) -> Iterator[Metric]:
         counts, count = self._counts, self._counts.jobs
-        ended = CounterMetricFamily("headway_jobs", "Jobs that ended, by outcome.", labels=["outcome"])
-        for state in OUTCOMES:
-            ended.add_metric([state.name.lower()], count[state])
-        yield ended
         for state, text in (
             (State.SCHEDULED, "Jobs that wait for their delay."),
-            (State.QUEUED, "Jobs that are ready and wait for a worker."),
-            (State.RUNNING, "Jobs that run."),
             (State.RETRYING, "Jobs that wait for their next attempt."),
         ):
             yield GaugeMetricFamily(f"headway_jobs_{state.name.lower()}", text, count[state])
         yield GaugeMetricFamily("headway_payload_bytes", "Memory taken by payloads.", counts.payload_bytes)
-        yield GaugeMetricFamily(
-            "headway_oldest_queued_seconds", "Age of the job that has been ready longest.", counts.oldest_queued_s
-        )
         yield CounterMetricFamily("headway_job_retries", "Attempts that failed and are made again.", counts.retries)
-        yield _histogram("headway_job_wait_seconds", "From ready to the start of an attempt.", counts.wait)
-        yield _histogram("headway_job_run_seconds", "From the start of an attempt to its end.", counts.run)
         rejections = CounterMetricFamily("headway_rejections", "Requests refused, by reason.", labels=["reason"])
         for reason in REASONS:
             rejections.add_metric([reason], self._service.connections.rejections.get(reason, 0))
@@ -110,6 +102,9 @@ class _Snapshot(Collector):
         yield GaugeMetricFamily("headway_journal_pending", "Changes that are not committed yet.", journal.pending)
         yield CounterMetricFamily("headway_journal_expired", "Jobs deleted by retention.", journal.expired)
         yield GaugeMetricFamily("headway_journal_bytes", "The file and its log on disk.", journal.size_bytes)
+        yield CounterMetricFamily(
+            "headway_journal_writer_restarts", "Writers started after one had died.", journal.writer_restarts
+        )
         yield GaugeMetricFamily("headway_journal_full", "1 while there is no room on disk.", int(journal.full))
 
 

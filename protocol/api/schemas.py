@@ -84,6 +84,9 @@ _BATCH: dict[str, Schema] = {
     },
 }
 _SECONDS: Schema = {"type": "number", "minimum": 0}
+_LOAD: dict[str, Schema] = dict.fromkeys(
+    ("queue_length", "queue_oldest_ms", "queue_wait_ms", "workers_busy", "workers_wanted"), COUNT
+)
 _TASK: dict[str, Schema] = {
     "name": TEXT,
     "description": TEXT,
@@ -99,6 +102,7 @@ _TASK: dict[str, Schema] = {
     ),
     "counts": _object(dict.fromkeys(("unfinished", "running", "succeeded", "failed", "cancelled"), COUNT)),
     "run_median_seconds": _SECONDS,
+    **_LOAD,
 }
 
 SCHEMAS: dict[str, Schema] = {
@@ -176,7 +180,12 @@ SCHEMAS: dict[str, Schema] = {
             "routes": {"type": "object", "additionalProperties": {"type": "array", "items": TEXT}},
         }
     ),
-    "Stats": {"type": "object", "description": "Counts. Times in seconds, sizes in bytes."},
+    "Stats": {
+        "type": "object",
+        "description": "Counts. Times in seconds unless the name ends in ms, sizes in bytes.",
+        "properties": _LOAD,
+        "required": list(_LOAD),
+    },
 }
 
 

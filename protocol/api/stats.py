@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from headway.core.job import State
-from headway.core.stats import JournalCounts
+from headway.core.stats import Counts, JournalCounts
+from headway.protocol.api import load
 from headway.protocol.api.service import Service
 
 
-def summary(service: Service) -> dict[str, object]:
+def summary(service: Service, counts: Counts) -> dict[str, object]:
     """Return the counts as /stats shows them; times in seconds, sizes in bytes."""
-    counts, connections = service.engine.counts(), service.connections
+    connections = service.connections
     workers, journal = counts.workers, counts.journal
     return {
+        **load.members_of(counts.load),
         "jobs": {state.name.lower(): counts.jobs[state] for state in State if State.EMPTY < state < State.EXPIRED},
         "waiting": counts.waiting,
         "queue_size": counts.queue_size,
         "payload_bytes": counts.payload_bytes,
-        "oldest_queued_seconds": round(counts.oldest_queued_s, 3),
+        "oldest_queued_seconds": round(counts.load.oldest_s, 3),
         "retries": counts.retries,
         "rejections": dict(connections.rejections),
         "run_mean_seconds": round(counts.run_mean_s, 6),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from urllib.parse import unquote_to_bytes
 
 import orjson
 from headway.core.status import TaskStatus
+from headway.protocol.api import load
 from headway.protocol.api.service import Service, once_known
 from headway.protocol.http.problems import Refusal
 from headway.protocol.http.request import Request
@@ -25,20 +25,19 @@ def listing(service: Service, request: Request, _: bytes) -> Answer | Held:
 
 
 def task(service: Service, request: Request, name: bytes) -> Answer | Held:
-    """GET /tasks/{name}: one of them."""
+    """GET /tasks/{name}: one of them. Its load is in the header, too."""
     wanted = unquote_to_bytes(name).decode(errors="replace")
-    return once_known(service.engine.tasks(), lambda tasks: _answer(service, request, members_of(_find(tasks, wanted))))
+    return once_known(service.engine.task(wanted), lambda found: _one(service, request, found))
 
 
-def _find(tasks: Sequence[TaskStatus], name: str) -> TaskStatus:
-    for found in tasks:
-        if found.name == name:
-            return found
-    raise Refusal("not-found", "no module declares a task of this name: GET /tasks lists them")
+def _one(service: Service, request: Request, found: TaskStatus | None) -> bytes:
+    if found is None:
+        raise Refusal("not-found", "no module declares a task of this name: GET /tasks lists them")
+    return _answer(service, request, members_of(found), load.fields_of(found.load))
 
 
-def _answer(service: Service, request: Request, members: dict[str, object]) -> bytes:
-    head = STATUS_LINES[200] + service.clock.fields
+def _answer(service: Service, request: Request, members: dict[str, object], fields: bytes = b"") -> bytes:
+    head = STATUS_LINES[200] + service.clock.fields + fields
     if request.method == b"HEAD":
         return bodiless(head, JSON)
     return complete(head, JSON, orjson.dumps(members, option=FORM), bodiless=False)
@@ -65,4 +64,5 @@ def members_of(task: TaskStatus) -> dict[str, object]:
             "cancelled": task.cancelled,
         },
         "run_median_seconds": round(task.run_median_s, 6),
+        **load.members_of(task.load),
     }

@@ -61,13 +61,20 @@ def test_metrics_count_jobs(fresh: Server, gate: Gate) -> None:
     fresh.submit("nothing")
     fresh.submit("nothing", delay=1000)
     found = fresh.metrics()
-    ended = [found["headway_jobs_total", outcome] for outcome in ("succeeded", "failed", "cancelled")]
-    active = [found[f"headway_jobs_{state}",] for state in ("running", "queued", "scheduled", "retrying")]
-    assert (ended, active) == ([2, 2, 1], [2, 1, 1, 0])
+    ended = {
+        task: [found["headway_jobs_total", outcome, task] for outcome in ("succeeded", "failed", "cancelled")]
+        for task in ("nothing", "fail", "until_file")
+    }
+    assert ended == {"nothing": [2, 0, 1], "fail": [0, 2, 0], "until_file": [0, 0, 0]}
+    assert [found["headway_jobs_running", task] for task in ("nothing", "until_file")] == [0, 2]
+    assert [found["headway_jobs_queued", task] for task in ("nothing", "until_file")] == [1, 0]
+    assert [found[f"headway_jobs_{state}",] for state in ("scheduled", "retrying")] == [1, 0]
     assert found["headway_job_retries_total",] == 1
-    assert found["headway_job_run_seconds_count",] == found["headway_job_run_seconds_bucket", "+Inf"] == 5
-    assert found["headway_job_wait_seconds_count",] == 7
-    assert 0 < found["headway_oldest_queued_seconds",] < 60
+    runs = {task: found["headway_job_run_seconds_count", task] for task in ended}
+    assert runs == {task: found["headway_job_run_seconds_bucket", "+Inf", task] for task in ended}
+    assert runs == {"nothing": 2, "fail": 3, "until_file": 0}
+    assert sum(found["headway_job_wait_seconds_count", task] for task in ended) == 7
+    assert 0 < found["headway_oldest_queued_seconds", "nothing"] < 60
     fresh.clear()
 
 

@@ -37,7 +37,7 @@ async def test_what_it_counts(start: Start) -> None:
         assert [counts.jobs[state] for state in State if State.EMPTY < state < State.EXPIRED] == [1, 0, 1, 0, 2, 1, 1]
         assert (counts.active, counts.waiting, counts.queue_size, counts.waiting_clients) == (2, 1, 7, 1)
         # "null" and "4".
-        assert (counts.payload_bytes, counts.oldest_queued_s, counts.retries, counts.draining) == (5, 0.0, 0, False)
+        assert (counts.payload_bytes, counts.load.oldest_s, counts.retries, counts.draining) == (5, 0.0, 0, False)
         assert (counts.wait.count, counts.run.count) == (5, 3)
         assert (counts.results_kept, counts.results_evicted) == (3, 0)
         assert 0 < counts.results_bytes < counts.results_max_bytes
@@ -56,7 +56,7 @@ async def test_how_long_the_oldest_job_has_waited_is_counted(start: Start) -> No
         await submit(engine, "forever")
         await submit(engine, "forever", priority=9)
         await asyncio.sleep(0.01)
-        assert 0.01 <= engine.counts().oldest_queued_s <= time.monotonic() - begun + 0.001
+        assert 0.01 <= engine.counts().load.oldest_s <= time.monotonic() - begun + 0.001
 
 
 async def test_who_may_ask_again_is_told_when_there_is_room(start: Start) -> None:

@@ -580,6 +580,9 @@ async def test_a_writer_that_dies_is_followed_by_another_and_signals_of_the_serv
         await said.until(lambda: said.committed == 2)
         if number in (signal.SIGKILL, signal.SIGSEGV):
             assert journal.writer_pid != before
+            assert journal.writer_restarts == 1
+        else:
+            assert journal.writer_restarts == 0
         assert said.fatal == []
     assert [job[0] for job in contents(tmp_path / "j")[0]] == [1, 2]
 

@@ -138,8 +138,8 @@ def test_a_job_that_ends_leaves_its_row_and_its_result() -> None:
             row = engine.board.at(sequence)
             assert (engine.state(sequence), engine.said(sequence)) == (State.SUCCEEDED, b"3")
             assert engine.board.ended[row] - engine.board.started[row] == pytest.approx(3.0)
-            assert engine.active.stats.wait.count == 1
-            assert engine.active.stats.run.sum == pytest.approx(3.0)
+            assert engine.active.stats.wait[0].count == 1
+            assert engine.active.stats.run[0].sum == pytest.approx(3.0)
             engine.check_nothing_is_left()
 
     virtual_time.run(test)
@@ -154,7 +154,7 @@ def test_delayed_jobs_begin_at_their_time_in_the_order_of_it() -> None:
             await engine.ends(*jobs)
             assert [engine.ended(job) for job in jobs] == pytest.approx(delays, abs=1e-6)
             # They are counted as waiting from then on.
-            assert engine.active.stats.wait.sum < 1e-6
+            assert engine.active.stats.wait[0].sum < 1e-6
             engine.check_nothing_is_left()
 
     virtual_time.run(test)

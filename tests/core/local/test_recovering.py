@@ -26,6 +26,7 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "find": (JobFilter(), 0, 10),
     "list_batch": (BATCH,),
     "tasks": (),
+    "task": ("double",),
     "result": (STATUS,),
     "attempts": (STATUS,),
     "wait": (STATUS, 1.0),

@@ -209,12 +209,20 @@ def test_the_rate_above_a_priority_follows_what_comes() -> None:
     assert queue.rate_above(0, NOW + 200) < 0.001
 
 
-def test_the_oldest_is_who_was_submitted_first_of_those_at_the_fronts() -> None:
-    waiting = Waiting((), (Limit(1),))
-    assert waiting.queue.oldest() == 0
-    waiting.push(0, 9, submitted=NOW + 3)
-    waiting.push(0, 0, submitted=NOW + 2)
-    old = waiting.push(1, 5, submitted=NOW + 1)
-    assert waiting.queue.oldest() == old
-    waiting.queue.remove(old)
-    assert waiting.board.submitted[waiting.row(waiting.queue.oldest())] == NOW + 2
+def test_the_oldest_job_of_a_task_is_the_one_that_has_been_ready_longest() -> None:
+    waiting = Waiting((), (), (Limit(1),))
+    queue = waiting.queue
+    assert [(queue.length(task), queue.oldest(task)) for task in range(3)] == [(0, 0)] * 3
+    first = waiting.push(0, 0)
+    second = waiting.push(0, 9)
+    other = waiting.push(1, 5)
+    limited = [waiting.push(2, 5) for _ in range(3)]
+    assert [(queue.length(task), queue.oldest(task)) for task in range(3)] == [(2, first), (1, other), (3, limited[0])]
+    # One of a higher priority is taken first, and the other stays the oldest.
+    assert queue.claim() == second
+    assert (queue.length(0), queue.oldest(0)) == (1, first)
+    queue.remove(first)
+    queue.remove(limited[1])
+    assert (queue.length(0), queue.oldest(0)) == (0, 0)
+    assert {queue.claim(), queue.claim()} == {other, limited[0]}
+    assert [(queue.length(task), queue.oldest(task)) for task in range(3)] == [(0, 0), (0, 0), (1, limited[2])]

@@ -17,8 +17,10 @@ import msgspec
 import pydantic
 import pytest
 from headway.core.config import Config
+from headway.core.load import Load
 from headway.core.local.recovering import Recovering
 from headway.core.payload_type import payload_type
+from headway.core.stats import Histogram
 from headway.core.status import TaskStatus
 from headway.protocol.api import openapi, pages
 from headway.protocol.api.app import Api
@@ -402,6 +404,9 @@ def described_task(name: str) -> TaskStatus:
         failed=0,
         cancelled=0,
         run_median_s=0.0,
+        load=Load(0, 0.0, 0.0, 0, 0),
+        wait=Histogram(),
+        run=Histogram(),
     )
 
 

@@ -46,7 +46,7 @@ def test_queued_and_running(one_worker: Server, gate: Gate) -> None:
     behind = one_worker.submit("nothing")
     assert check_status(one_worker.get(behind), behind, "queued", "position", "retry_after_ms")["position"] == 0
     answer = one_worker.get(path)
-    document = check_status(answer, path, "running", "started", "progress", "retry_after_ms")
+    document = check_status(answer, path, "running", "started", "progress", "retry_after_ms", "attempts")
     assert (document["progress"], document["attempt"]) == (42, 1)
     assert answer["job-progress"] == "42"
 
@@ -61,7 +61,7 @@ def test_retrying(one_worker: Server) -> None:
 
 def test_succeeded(server: Server) -> None:
     path = server.run("nothing")
-    document = check_status(server.get(path), path, "succeeded", "started", "ended", "result")
+    document = check_status(server.get(path), path, "succeeded", "started", "ended", "result", "attempts")
     assert document["result"] == path + "/result"
     assert str(document["submitted"]) <= str(document["started"]) <= str(document["ended"])
 
