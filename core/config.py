@@ -103,6 +103,13 @@ class IdempotencySection(Section, frozen=True):
     keys: Count = 100_000
 
 
+class EventsSection(Section, frozen=True):
+    """How many events are kept for clients that come back, and how many clients read them."""
+
+    streams: Annotated[int, Meta(ge=1, le=1_000_000)] = 1_000
+    kept: Annotated[int, Meta(ge=1, le=10_000_000)] = 10_000
+
+
 class ResultsSection(Section, frozen=True):
     """The byte budget of results."""
 
@@ -226,6 +233,7 @@ class Config(Section, frozen=True):
     retention: RetentionSection = RetentionSection()
     journal: JournalSection = JournalSection()
     idempotency: IdempotencySection = IdempotencySection()
+    events: EventsSection = EventsSection()
     results: ResultsSection = ResultsSection()
     attempts: AttemptsSection = AttemptsSection()
     jobs: JobsSection = JobsSection()

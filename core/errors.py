@@ -179,6 +179,20 @@ class PayloadsFullError(QueueFullError):
     unit = "bytes of payload (queue.max_bytes)"
 
 
+class StreamsFullError(HeadwayError):
+    """As many clients read events as may. One that goes makes room."""
+
+    status = 503
+    reason = "streams"
+    title = "Too many streams of events"
+
+    def __init__(self, most: int, retry_after_s: float) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(
+            f"{most} streams of events are open, which is the limit (events.streams). Retry in {retry_after_s:.1f} s."
+        )
+
+
 class MisdirectedError(HeadwayError):
     """The id comes from another server, from a run that nothing is known of here, or from nobody.
 

@@ -68,7 +68,7 @@ def allowed(kind: type[msgspec.Struct], name: str) -> str:
 def member_types(kind: type[msgspec.Struct]) -> dict[str, Any]:
     """Return the type of each member of ``kind``, with its limits. What its class alone has is no member."""
     types = get_type_hints(kind, include_extras=True)
-    return {name: types[name] for name in kind.__struct_fields__}
+    return {field.encode_name: types[field.name] for field in msgspec.structs.fields(kind)}
 
 
 def _allowed(kind: Any) -> str:

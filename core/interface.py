@@ -13,6 +13,7 @@ from typing import Generic, Protocol, TypeAlias, TypeVar, Union
 import msgspec
 from headway.core.board.idempotency import Key
 from headway.core.durability import Durability
+from headway.core.events import EventFilter, Portion
 from headway.core.job import Submission
 from headway.core.job_filter import JobFilter
 from headway.core.past_attempt import PastAttempt
@@ -41,6 +42,31 @@ class Later(Generic[Value]):
 
     def cancel(self) -> None:
         """Do not wake: the client has gone. The work asked for is done all the same."""
+
+
+class Feed:
+    """Events as they come, for one reader. It holds a place among the events, and no event."""
+
+    __slots__ = ()
+    # Whether it goes on from the event that was asked for, so that no event between is missed.
+    resumed: bool
+
+    @property
+    def place(self) -> int:
+        """The number of the last event that the reader has taken, or that was none for it."""
+        raise NotImplementedError
+
+    def when_more(self, wake: Callable[[], object]) -> None:
+        """Have ``wake`` called when there is something to take, and not again until it was taken."""
+        raise NotImplementedError
+
+    def take(self) -> Portion:
+        """Return the next events that are wanted, some at a time. It may be called at any time."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Do not wake: the reader has gone."""
+        raise NotImplementedError
 
 
 # Known now, or later.
@@ -200,6 +226,13 @@ class Engine(Protocol):
 
     def wait_batch(self, batch: BatchStatus, seconds: float) -> Later[BatchStatus]:
         """Return the status of a pending batch once all its jobs have finished, or as ``wait`` does."""
+
+    def watch(self, wanted: EventFilter, after: int | None = None) -> Feed:
+        """Return the events that fit ``wanted``, from now on, or those after the event ``after``.
+
+        Only the last events are kept, and those of an earlier start are not: see ``Feed.resumed``.
+        Raises UnknownTaskError or StreamsFullError.
+        """
 
     def check_room(self, count: int = 1, payload_bytes: int = 0) -> None:
         """Raise DrainingError, JournalFullError or QueueFullError if ``count`` jobs would be refused now."""

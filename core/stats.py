@@ -146,4 +146,6 @@ class Counts(msgspec.Struct):
     # None without a journal.
     journal: JournalCounts | None
     waiting_clients: int
+    # Of events.
+    readers: int
     draining: bool

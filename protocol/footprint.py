@@ -15,6 +15,8 @@ CONNECTION_BYTES = 24 * 1024
 JOB_BYTES = 1024
 # A key of 200 characters with its digest.
 KEY_BYTES = 512
+# An event, with its id. Its tags are those of its job.
+EVENT_BYTES = 320
 
 
 def parts(config: Config, counts: Counts) -> dict[str, int]:
@@ -30,6 +32,7 @@ def parts(config: Config, counts: Counts) -> dict[str, int]:
         "payloads": config.queue.max_bytes,
         f"{jobs} jobs": jobs * JOB_BYTES,
         f"{config.idempotency.keys} keys": config.idempotency.keys * KEY_BYTES,
+        f"{config.events.kept} events": config.events.kept * EVENT_BYTES,
         "unanswered requests": 2 * config.limits.unanswered_bytes + longest,
         "untaken answers": config.limits.untaken_bytes,
         f"{counted} counted clients": counted * CLIENT_BYTES,

@@ -49,7 +49,7 @@ class Board(Rows):
     They are in the file ``fd`` if one is given: see Rows.
     """
 
-    __slots__ = ("active_most", "kept_jobs", "kept_seconds")
+    __slots__ = ("active_most", "kept_jobs", "kept_seconds", "on_move")
 
     def __init__(
         self,
@@ -65,6 +65,9 @@ class Board(Rows):
         self.kept_jobs = kept_jobs
         self.kept_seconds = kept_seconds
         self.active_most = active_most
+        # Called after each move with the number of the job, its row, and the time. None: nobody
+        # wants to know.
+        self.on_move: Callable[[int, int, float], object] | None = None
 
     def open(self, state: State, tag_of: Callable[[int], int], task: int, priority: int, now: float) -> int:
         """Give the next job a row in ``state`` and return its sequence number.
@@ -155,6 +158,8 @@ class Board(Rows):
         self.live[row] = word & ~STATE_MASK | after
         self.count[before] -= 1
         self.count[after] += 1
+        if self.on_move is not None:
+            self.on_move(sequence, row, now)
         return row
 
     def show(self, sequence: int, state: State) -> None:

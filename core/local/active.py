@@ -140,6 +140,9 @@ class Active:
         """Let a job that has its row wait for its turn. The caller wakes the workers."""
         self.jobs[job.sequence] = job
         self.stats.unfinished[job.task.index] += 1
+        if self.board.on_move is not None:
+            # Its row was opened so, maybe unseen until now.
+            self.board.on_move(job.sequence, self.board.at(job.sequence), now)
         if job.terms.tags:
             self.tags.put(job.sequence, job.terms.tags)
         if job.deadline < inf:

@@ -20,12 +20,14 @@ from headway.core.board.rows import ROW_BYTES, ROWS_LEAST_BY_CLOCK, rows_for
 from headway.core.config import Config
 from headway.core.durability import Durability
 from headway.core.errors import JournalFullError
+from headway.core.events import EventFilter
 from headway.core.ids import Ids
 from headway.core.interface import (
     Accepts,
     Cancel,
     Cancelled,
     CancelledBatch,
+    Feed,
     Later,
     Page,
     Polled,
@@ -40,6 +42,7 @@ from headway.core.local.active import Active
 from headway.core.local.admission import Admission
 from headway.core.local.at_once import AtOnce
 from headway.core.local.catalogue import catalogue, catalogued
+from headway.core.local.feeds import Feeds
 from headway.core.local.finding import Finding
 from headway.core.local.loads import Loads
 from headway.core.local.reading import Reading
@@ -118,6 +121,7 @@ class LocalEngine:
         if before is not None:
             self.promises.learn(time.monotonic())
         self.reading = Reading(self.ids, active, self.promises, names)
+        self.feeds = Feeds(self.reading, self.ids, active.jobs, config.events, self.retry_after_s)
         self.finding = Finding(self.reading, active, None if journal is None else journal.reader)
         self.polled: Polled | None = self.reading
         self.batches = Batches(self.board, self.active.outcomes, self.ids, self.promises.when_all)
@@ -131,6 +135,7 @@ class LocalEngine:
             ("forget attempts", self.active.past.trim),
             ("forget keys", self.active.keys.trim),
             ("forget tags", self.active.tags.trim),
+            ("forget events", self.feeds.tick),
             ("expire", self.changes.expire),
         ]
         self._chores_timer: asyncio.TimerHandle | None = None
@@ -233,6 +238,10 @@ class LocalEngine:
 
     def _batch_again(self, batch: BatchStatus) -> BatchStatus:
         return self.batches.status(batch.first, batch.count, time.monotonic(), batch.id)
+
+    def watch(self, wanted: EventFilter, after: int | None = None) -> Feed:
+        """Return the events that fit ``wanted``, as Engine says."""
+        return self.feeds.watch(wanted, after)
 
     # Submitting.
 
@@ -396,6 +405,7 @@ class LocalEngine:
             loop_stalls=self.watchdog.stalls,
             journal=None if self.journal is None else _counts_of(self.journal),
             waiting_clients=len(active.waiters),
+            readers=len(self.feeds),
             draining=self.admission.draining,
         )
 
@@ -455,6 +465,7 @@ class LocalEngine:
             self._chores_timer.cancel()
         self.watchdog.stop()
         await self.active.stop()
+        self.feeds.stop()
         await self.lifespan.end()
 
     async def close(self) -> None:

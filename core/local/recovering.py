@@ -10,6 +10,7 @@ from headway.core.board.idempotency import Key
 from headway.core.config import Config
 from headway.core.durability import Durability
 from headway.core.errors import RecoveringError
+from headway.core.events import EventFilter
 from headway.core.interface import Polled
 from headway.core.job import Submission
 from headway.core.job_filter import JobFilter
@@ -89,6 +90,10 @@ class Recovering:
         self._refuse()
 
     def wait_batch(self, batch: BatchStatus, seconds: float) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
+    def watch(self, wanted: EventFilter, after: int | None = None) -> NoReturn:
         """Refuse."""
         self._refuse()
 

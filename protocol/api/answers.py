@@ -88,6 +88,7 @@ LOAD = ("Queue-Length", "Queue-Oldest-Ms", "Queue-Wait-Ms", "Workers-Busy", "Wor
 SAME = Says(304, "The content is that of If-None-Match.", ("ETag",))
 PAGE = ("Content-Security-Policy", "X-Content-Type-Options")
 HTML = (("text/html; charset=utf-8", "Text"),)
+EVENTS = (("text/event-stream", "Text"),)
 PLAIN = (("text/plain; charset=utf-8", "Text"),)
 
 # Reasons to refuse any request, a request about jobs, a change of one, a submission.

@@ -31,6 +31,7 @@ ASKED: dict[str, tuple[str, Schema]] = {
         {"type": "string", "pattern": r'^("[A-Za-z0-9._~-]{1,200}"|[A-Za-z0-9._~-]{1,200})$'},
     ),
     "If-None-Match": ("An ETag: 304 if the content is still the same.", TEXT),
+    "Last-Event-ID": ("The id of the last event that the client has: those after it come first.", TEXT),
     "Prefer": (
         "wait=n answers when the job has finished, or after n seconds. return=minimal leaves out the body (RFC 7240).",
         {"type": "string", "examples": ["wait=10", "return=minimal"]},
@@ -80,6 +81,7 @@ SENT: dict[str, tuple[str, Schema]] = {
     "Vary": ("The header fields of the request that the answer depends on.", TEXT),
     "Workers-Busy": ("Workers with an attempt.", COUNT),
     "Workers-Wanted": ("How many workers bring the wait below queue.target_wait.", COUNT),
+    "X-Accel-Buffering": ("no: a proxy passes events on as they come.", TEXT),
     "X-Content-Type-Options": ("nosniff: the media type is what Content-Type says.", TEXT),
 }
 

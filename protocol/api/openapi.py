@@ -28,7 +28,7 @@ EVERYWHERE = ("Date", "Cache-Control")
 # Further header fields of refusals, by reason. Those in the second tuple come if they apply.
 RETRY = ("Retry-After", "Retry-After-Ms")
 REFUSED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    **dict.fromkeys(("draining", "journal-full", "recovering", "connections", "half-sent"), (RETRY, ())),
+    **dict.fromkeys(("draining", "journal-full", "recovering", "connections", "half-sent", "streams"), (RETRY, ())),
     **dict.fromkeys(("queue-full", "rate"), ((*RETRY, "RateLimit", "RateLimit-Policy"), ())),
     "media-type": ((), ("Accept", "Accept-Encoding")),
     "not-implemented": ((), ("Allow",)),

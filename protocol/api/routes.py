@@ -7,7 +7,7 @@ path may have one ``{…}`` in it.
 
 from __future__ import annotations
 
-from headway.protocol.api import answers, batches, contents, description, health, jobs, submissions, tasks
+from headway.protocol.api import answers, batches, contents, description, events, health, jobs, submissions, tasks
 from headway.protocol.api.fields import BATCH, KEY, TASK
 from headway.protocol.api.operation import Answerer, Operation, Route, Says
 from headway.protocol.http.problems import METHODS, Refusal
@@ -144,6 +144,24 @@ ROUTES: tuple[Route, ...] = (
         limited=True,
     ),
     Route(
+        "/jobs/{id}/events",
+        Operation(
+            "GET",
+            events.of_job,
+            name="watchJob",
+            summary="tell its state, and each change until it has ended, as server-sent events",
+            asks=("Last-Event-ID",),
+            query=events.JobEventsQuery,
+            says=(
+                Says(200, "The events.", ("Job-State", "X-Accel-Buffering"), answers.NAMED, answers.EVENTS),
+                Says(204, "The job has ended, and Last-Event-ID is not before that.", ("Job-State",), answers.NAMED),
+                answers.LOST_JOB[-1],
+            ),
+            refuses=(*answers.OF_AN_ID, "invalid", "streams"),
+        ),
+        limited=True,
+    ),
+    Route(
         "/jobs/{id}/retry",
         Operation(
             "POST",
@@ -156,6 +174,20 @@ ROUTES: tuple[Route, ...] = (
                 *(*answers.OF_AN_ID, *answers.CHANGES, "not-failed", "payload-gone", "draining", "queue-full"),
                 *("length-required", "invalid", "unknown-task", "invalid-payload", "key-reused"),
             ),
+        ),
+        limited=True,
+    ),
+    Route(
+        "/events",
+        Operation(
+            "GET",
+            events.events,
+            name="watch",
+            summary="tell each change of the state of a job, as server-sent events",
+            asks=("Last-Event-ID",),
+            query=events.EventsQuery,
+            says=(Says(200, "The events.", ("X-Accel-Buffering",), content=answers.EVENTS),),
+            refuses=(*answers.ABOUT_JOBS, "invalid", "unknown-task", "streams"),
         ),
         limited=True,
     ),

@@ -30,17 +30,17 @@ def members_of(struct: type[msgspec.Struct]) -> dict[str, Schema]:
     """Return the schema of each member of a struct, with its default."""
     found: dict[str, Schema] = {}
     for field in msgspec.structs.fields(struct):
-        kind = member_types(struct)[field.name]
+        kind = member_types(struct)[field.encode_name]
         schema: Schema = {} if kind is msgspec.Raw else msgspec.json.schema(kind)
         if not field.required:
             schema["default"] = msgspec.json.decode(msgspec.json.encode(field.default))
-        found[field.name] = schema
+        found[field.encode_name] = schema
     return found
 
 
 def required_of(struct: type[msgspec.Struct]) -> list[str]:
     """Return the members that a struct must have."""
-    return [field.name for field in msgspec.structs.fields(struct) if field.required]
+    return [field.encode_name for field in msgspec.structs.fields(struct) if field.required]
 
 
 def _object(members: dict[str, Schema], *optional: str, description: str = "") -> Schema:

@@ -40,6 +40,7 @@ def summary(service: Service, counts: Counts) -> dict[str, object]:
         "unanswered_bytes": connections.unanswered.used_bytes,
         "untaken_bytes": connections.untaken.used_bytes,
         "waiting_clients": counts.waiting_clients,
+        "readers": counts.readers,
         "draining": counts.draining,
     }
 

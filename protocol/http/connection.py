@@ -116,7 +116,7 @@ class Connection(Answering):
         """Take ``data`` as far as the client and this turn allow. Have the answers written then."""
         try:
             if self._closing:
-                self._drop_or_send()
+                self._drop_or_send(data)
             elif data is END:
                 self._end_input()
             elif not (self.free and not self.to_flush and self._answer_known(data)):
@@ -126,8 +126,10 @@ class Connection(Answering):
             self._closing = True
             self.transport.abort()
 
-    def _drop_or_send(self) -> None:
-        """The connection ends. Drop further reads, and send the rest of a long last answer."""
+    def _drop_or_send(self, data: bytes) -> None:
+        """The connection ends. Drop further reads, and send the rest of a last answer."""
+        if data is END:
+            self._end_stream()
         if self._body is not None:
             self._go_on()
             self._flush_soon()
@@ -198,10 +200,8 @@ class Connection(Answering):
         if self._eof:
             self.flush()
             self.transport.close()
-        elif self._stopped:
-            self._stopped = False
-            if not self.transport.is_closing():
-                self.transport.resume_reading()
+        else:
+            self._read_on()
         return True
 
     def _wait(self) -> None:

@@ -9,6 +9,8 @@ The rules of this file:
 - An answer can wait, until its job has finished, or until its content is committed.
 - A long answer is not copied. Its body goes out in pieces, the next one when the client has taken
   those before.
+- A stream is the last answer of its connection: ``stream`` has it. Its pieces are written when they
+  come, outside of the round, and not while the client does not read.
 - An invalid or ambiguous message is answered once, and the connection ends. Our side is shut. Bytes
   that still come are read and dropped for LINGER_S, so that the answer is not lost to a reset (RFC
   9112, 9.6).
@@ -32,6 +34,7 @@ from headway.protocol.http.connections import LINGER_S, Connections
 from headway.protocol.http.problems import Refusal
 from headway.protocol.http.request import Request
 from headway.protocol.http.responses import Answer, Held, Hold, Long, with_connection, with_fields
+from headway.protocol.http.stream import BEAT_S, CHUNKED, Stream, Streaming
 
 log = logging.getLogger(__name__)
 access = logging.getLogger("headway.access")
@@ -68,6 +71,7 @@ class Answering(asyncio.Protocol):
         "_paused",
         "_request",
         "_stopped",
+        "_stream",
         "_untaken_bytes",
         "_waiting",
         "_woken",
@@ -107,6 +111,8 @@ class Answering(asyncio.Protocol):
         self._held_answer: tuple[Callable[[], Answer | Held], Request, str] | None = None
         # The rest of a long answer.
         self._body: memoryview | None = None
+        # The answer that has no end yet.
+        self._stream: Streaming | None = None
         # Bytes that the client had not taken when ``taking_until`` was set.
         self._untaken_bytes = 0
         # Per read. The number of requests answered, and the route of the last one, None if it has
@@ -133,6 +139,11 @@ class Answering(asyncio.Protocol):
         self._paused = False
         if self._body is None:
             self.shared.untaken.release(self)
+        if self._stream is not None:
+            self.taking_until = inf
+            self._read_on()
+            self._stream_on()
+            return
         if self._closing and self._body is None:
             # It lingers.
             return
@@ -145,13 +156,20 @@ class Answering(asyncio.Protocol):
     @property
     def _blocked(self) -> bool:
         """Whether the next answer has to wait for the client, or for the answer before it."""
-        return self._paused or self._held is not None or self._body is not None
+        return self._paused or self._held is not None or self._body is not None or self._stream is not None
 
     def stop_reading(self) -> None:
         """Leave further bytes of the client in the kernel until nothing waits."""
         self._stopped = True
         if not self.transport.is_closing():
             self.transport.pause_reading()
+
+    def _read_on(self) -> None:
+        """Read from the client again."""
+        if self._stopped:
+            self._stopped = False
+            if not self.transport.is_closing():
+                self.transport.resume_reading()
 
     def _let_send(self) -> None:
         """The client waited for us: its time to send begins again."""
@@ -242,7 +260,8 @@ class Answering(asyncio.Protocol):
                 self._hold(answer, request, name)
                 return
             self._finish(answer, request, name, not request.keep_alive)
-        self._let_send()
+        if self._stream is None:
+            self._let_send()
 
     def _excuse(self, error: Exception, request: Request, name: str) -> None:
         """Answer a request that raised an error, ours to explain, or a defect."""
@@ -254,12 +273,15 @@ class Answering(asyncio.Protocol):
         self._finish(answer, request, name, problems.closes(error) or not request.keep_alive)
 
     def _finish(self, answer: Answer, request: Request, name: str, close: bool) -> None:
-        head = answer.head if isinstance(answer, Long) else answer
+        head = answer if isinstance(answer, bytes) else answer.head
         if request.allowance and b"\r\nRateLimit: " not in head:
             head = with_fields(head, request.allowance)
         if request.fields:
             head = with_fields(head, request.fields)
-        close = close or self.shared.winding_down
+        is_stream = isinstance(answer, Stream)
+        if is_stream and request.version == "1.1":
+            head = with_fields(head, CHUNKED)
+        close = close or self.shared.winding_down or is_stream
         if close or request.version == "1.0":
             head = with_connection(head, close)
             self._closing = close
@@ -268,6 +290,8 @@ class Answering(asyncio.Protocol):
             self.free = False
             self._body = memoryview(answer.body)
             self.shared.untaken.hold(self, 0, answer.body)
+        elif isinstance(answer, Stream):
+            self._begin(answer, is_chunked=request.version == "1.1")
         if self.shared.access_log:
             self._log_access(head, request.method, request.target)
 
@@ -302,7 +326,7 @@ class Answering(asyncio.Protocol):
             self.transport.write(self._out[0] if len(self._out) == 1 else b"".join(self._out))
             self._out.clear()
             self._out_bytes = 0
-        if self._closing and self._body is None:
+        if self._closing and self._body is None and self._stream is None:
             self._linger()
 
     def _go_on(self) -> None:
@@ -334,6 +358,46 @@ class Answering(asyncio.Protocol):
             if self._paused:
                 self.shared.untaken.hold(self, self.transport.get_write_buffer_size())
 
+    def _begin(self, stream: Stream, *, is_chunked: bool) -> None:
+        """Send the pieces of a stream from now on."""
+        self.free = False
+        self._waiting.clear()
+        self.deadline = time.monotonic() + BEAT_S
+        self._stream = Streaming(stream.source, self.transport, is_chunked=is_chunked)
+        self._out.append(self._stream.framed(stream.first))
+        if self._eof or self.shared.winding_down or self._stream.ended:
+            self._end_stream()
+            return
+        self._stream.begin(self._stream_on, self.shared.config.timeouts.write)
+        # Only the end of the client's side counts from now on.
+        self._read_on()
+
+    def _stream_on(self) -> None:
+        """Write the next piece of the stream, if the client reads. End the connection if it is the last."""
+        stream = self._stream
+        if stream is None or self._paused or self.transport.is_closing():
+            return
+        try:
+            self.flush()
+            stream.send()
+            if stream.ended:
+                self._end_stream()
+        except Exception:
+            log.exception("%r failed in a stream, and is ended", self)
+            self.transport.abort()
+
+    def _end_stream(self) -> None:
+        """Complete the stream with the pieces that there are, and end the connection."""
+        stream = self._stream
+        if stream is None:
+            return
+        self.flush()
+        if not (stream.ended or self._paused):
+            stream.send()
+        stream.end()
+        self._stream = None
+        self.flush()
+
     def _linger(self) -> None:
         """Shut our side. Drop further bytes until the client ends its side, or LINGER_S is over."""
         self._let_go()
@@ -341,9 +405,7 @@ class Answering(asyncio.Protocol):
         self.deadline = inf
         if self.transport.can_write_eof() and not self.transport.is_closing():
             self.transport.write_eof()
-        if self._stopped:
-            self._stopped = False
-            self.transport.resume_reading()
+        self._read_on()
         self._wait_for_client()
         # After its last answer a connection takes no place among limits.connections.
         self.shared.open.discard(self)
@@ -354,6 +416,9 @@ class Answering(asyncio.Protocol):
         self._waiting.clear()
         self._body = None
         self._woken = False
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
         if self._held is not None:
             self._held.cancel()
             self._held = self._held_answer = None
@@ -373,6 +438,7 @@ class Answering(asyncio.Protocol):
     def wind_down(self) -> None:
         """The next answer is the last. ``_finish`` sees to it, the road without a parser does not."""
         self.free = False
+        self._end_stream()
 
     def overdue(self, now: float) -> None:
         """A deadline has passed. End the connection, unless a slow client still takes answers."""
@@ -381,6 +447,10 @@ class Answering(asyncio.Protocol):
                 self._wait_for_client()
             else:
                 self.transport.abort()
+        elif self._stream is not None:
+            self.deadline = now + BEAT_S
+            if not self._paused:
+                self._stream.beat()
         elif self._blocked:
             # The client waits for us.
             self._let_send()
@@ -396,7 +466,9 @@ class Answering(asyncio.Protocol):
 
     def end(self) -> None:
         """The server ends. Let the client have its answers so far, and no more."""
-        if self._body is not None or self._untaken() < self._untaken_bytes:
+        if self._stream is not None and not self._paused:
+            self._end_stream()
+        elif self._body is not None or self._untaken() < self._untaken_bytes:
             self._closing = True
         elif self._paused:
             self.transport.abort()

@@ -17,6 +17,7 @@ from headway.core.errors import (
     PayloadsFullError,
     QueueFullError,
     RecoveringError,
+    StreamsFullError,
 )
 from headway.protocol.http.clock import Clock
 from headway.protocol.http.responses import PROBLEM, STATUS_LINES, complete
@@ -88,7 +89,7 @@ def answer(error: Refusal | HeadwayError, clock: Clock, bodiless: bool) -> bytes
         name, unit = QUOTAS[type(error)]
         fields += b'RateLimit-Policy: "%b";q=%d;qu="%b"\r\n' % (name, error.size, unit)
         fields += b'RateLimit: "%b";r=%d;t=%d\r\n' % (name, error.room, seconds)
-    elif isinstance(error, DrainingError | JournalFullError | RecoveringError):
+    elif isinstance(error, DrainingError | JournalFullError | RecoveringError | StreamsFullError):
         fields += retry_after(error.retry_after_s)
     body = document(error.status, error.reason, error.title, str(error), **members)
     return complete(STATUS_LINES[error.status] + fields, PROBLEM, body, bodiless)

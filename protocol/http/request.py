@@ -36,6 +36,7 @@ KEPT = frozenset(
         b"prefer",
         b"if-none-match",
         b"idempotency-key",
+        b"last-event-id",
         b"traceparent",
         b"origin",
         b"sec-fetch-site",

@@ -11,6 +11,7 @@ from http import HTTPStatus
 from typing import Protocol
 
 import msgspec
+from headway.protocol.http.stream import Stream
 
 STATUS_LINES = {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus
@@ -33,7 +34,7 @@ class Long(msgspec.Struct, gc=False):
 
 
 # The answer of a route that can answer at once.
-Answer = bytes | Long
+Answer = bytes | Long | Stream
 # A longer body is not copied behind its head.
 COPIED_BYTES = 64 * 1024
 

@@ -79,7 +79,11 @@ def _check_fields(status: int, headers: dict[str, str]) -> None:
     """What holds for each answer of the server."""
     if status >= 200:
         assert _DATE.fullmatch(headers["date"]), headers
-        assert "transfer-encoding" not in headers
+        if "transfer-encoding" in headers:
+            # Only of a stream.
+            assert headers["transfer-encoding"] == "chunked"
+            assert headers["content-type"] == "text/event-stream"
+            assert "content-length" not in headers
     if status < 200 or status == 204:
         assert "content-length" not in headers
     if "retry-after-ms" in headers:
@@ -126,6 +130,23 @@ class Wire:
         bodiless = method == "HEAD" or status < 200 or status in {204, 304}
         body = b"" if bodiless else self._exactly(int(headers["content-length"]))
         return Answer(status, headers, body, head + body)
+
+    def read_head(self) -> tuple[int, dict[str, str]]:
+        """Read the head of an answer, and leave its content."""
+        return parse_head(self._until(b"\r\n\r\n")[:-4])
+
+    def read_chunk(self) -> bytes:
+        """Read one chunk (RFC 9112, 7.1), empty if it is the last."""
+        size = self._until(b"\r\n")[:-2]
+        assert re.fullmatch(rb"0|[1-9a-f][0-9a-f]*", size), size
+        chunk = self._exactly(int(size, 16))
+        assert self._exactly(2) == b"\r\n"
+        return chunk
+
+    def read_some(self) -> bytes:
+        """Read what has come, at least something. Empty if the server has closed."""
+        piece, self._buffer = self._buffer or self.socket.recv(1 << 20), b""
+        return piece
 
     def ask(self, data: bytes) -> Answer:
         """Send one request and read its answer."""

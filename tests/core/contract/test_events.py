@@ -1,0 +1,350 @@
+"""Events: each change that clients can see, once, in order, and for those who want it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+import pytest
+from headway.core.errors import StreamsFullError, UnknownTaskError
+from headway.core.events import Event, EventFilter, Portion
+from headway.core.interface import Engine, Feed
+from headway.core.job import TERMINAL, Reason, State
+from headway.core.status import Status
+
+from tests.core.contract.client import asked_for, becomes, cancel, finished, peek, submit, submit_batch, until
+from tests.core.contract.conftest import Start
+from tests.core.engines import broken, double, forever
+
+EVERYTHING = EventFilter()
+WHOLE_LIFE = [State.QUEUED, State.RUNNING, State.SUCCEEDED]
+
+
+class Reader:
+    """Takes the events of a feed as they come."""
+
+    def __init__(self, engine: Engine, wanted: EventFilter = EVERYTHING, after: int | None = None) -> None:
+        self.feed: Feed = engine.watch(wanted, after)
+        self.events: list[Event] = []
+        self.missed = 0
+        # Called after each event.
+        self.looks: Callable[[Event], object] = id
+        self.feed.when_more(self._take)
+
+    def _take(self) -> None:
+        taken = self.feed.take()
+        self.missed += taken.missed
+        for event in taken.events:
+            self.events.append(event)
+            self.looks(event)
+
+    @property
+    def states(self) -> list[int]:
+        """The states that were told."""
+        return [event.state for event in self.events]
+
+    async def has(self, count: int) -> list[Event]:
+        """Wait for ``count`` events, see that no other follows, and end."""
+        await until_true(lambda: len(self.events) >= count)
+        await asyncio.sleep(0.1)
+        self.feed.close()
+        assert len(self.events) == count, self.states
+        assert self.missed == 0
+        return self.events
+
+
+async def test_each_change_is_told_once_and_in_order(engine: Engine) -> None:
+    reader = Reader(engine)
+    job = await finished(engine, await submit(engine, "double", 1))
+    first, second, last = await reader.has(3)
+    assert reader.states == WHOLE_LIFE
+    assert {event.job for event in reader.events} == {job.id}
+    assert {event.task for event in reader.events} == {"double"}
+    assert [event.attempt for event in reader.events] == [0, 1, 1]
+    assert [event.number for event in reader.events] == [first.number, first.number + 1, first.number + 2]
+    assert (first.time, second.time, last.time) == pytest.approx((job.submitted, job.started, job.ended), abs=0.01)
+    assert reader.feed.place == last.number
+
+
+async def test_a_failure_has_its_reason_and_each_attempt_its_number(engine: Engine) -> None:
+    reader = Reader(engine)
+    await finished(engine, await submit(engine, "broken", 1, retries=1))
+    await reader.has(6)
+    queued, running, retrying = State.QUEUED, State.RUNNING, State.RETRYING
+    assert reader.states == [queued, running, retrying, queued, running, State.FAILED]
+    assert [event.attempt for event in reader.events] == [0, 1, 1, 1, 2, 2]
+    assert [event.reason for event in reader.events] == [*[Reason.NONE] * 5, Reason.ERROR]
+
+
+async def test_a_job_that_is_cancelled_says_so_and_nothing_after(engine: Engine) -> None:
+    reader = Reader(engine)
+    waiting = await submit(engine, "double", 1, delay=60)
+    running = await becomes(engine, await submit(engine, "forever"), State.RUNNING)
+    await cancel(engine, waiting)
+    await cancel(engine, running)
+    await reader.has(5)
+    of = {job.id: [event.state for event in reader.events if event.job == job.id] for job in (waiting, running)}
+    assert of[waiting.id] == [State.SCHEDULED, State.CANCELLED]
+    assert of[running.id] == [State.QUEUED, State.RUNNING, State.CANCELLED]
+
+
+async def test_a_delay_that_is_over_and_each_job_of_a_batch_are_told(engine: Engine) -> None:
+    reader = Reader(engine)
+    await finished(engine, await submit(engine, "double", 1, delay=0.01))
+    await submit_batch(engine, "double", "double")
+    await reader.has(4 + 2 * 3)
+    assert reader.states[:4] == [State.SCHEDULED, *WHOLE_LIFE]
+    assert sorted(reader.states[4:]) == sorted(2 * WHOLE_LIFE)
+
+
+async def test_a_reader_gets_what_fits_all_that_it_wants(engine: Engine) -> None:
+    wanted = {
+        "state": EventFilter(states=frozenset({State.FAILED, State.SUCCEEDED})),
+        "task": EventFilter(task="double"),
+        "tag": EventFilter(tag="a"),
+        "tag and state": EventFilter(tag="b", states=frozenset({State.RUNNING})),
+        "task and tag": EventFilter(task="broken", tag="b"),
+        "nothing": EventFilter(tag="no such tag"),
+    }
+    readers = {name: Reader(engine, one) for name, one in wanted.items()}
+    first = await finished(engine, await submit(engine, "double", 1, tags=("a", "b")))
+    second = await finished(engine, await submit(engine, "broken", 1, tags=("b",)))
+    last = await finished(engine, await submit(engine, "double", 1))
+    counts = {"state": 3, "task": 6, "tag": 3, "tag and state": 2, "task and tag": 3, "nothing": 0}
+    for name, reader in readers.items():
+        await reader.has(counts[name])
+    assert [event.job for event in readers["state"].events] == [first.id, second.id, last.id]
+    assert {event.job for event in readers["task"].events} == {first.id, last.id}
+    assert {(event.job, event.tags) for event in readers["tag"].events} == {(first.id, ("a", "b"))}
+    assert [event.job for event in readers["tag and state"].events] == [first.id, second.id]
+    assert {event.job for event in readers["task and tag"].events} == {second.id}
+
+
+async def test_a_job_can_be_watched_alone(engine: Engine) -> None:
+    job = await submit(engine, "forever")
+    other = await submit(engine, "forever")
+    await becomes(engine, other, State.RUNNING)
+    reader = Reader(engine, EventFilter(job=job.id))
+    await cancel(engine, other)
+    await cancel(engine, job)
+    await reader.has(1)
+    assert [(event.job, event.state) for event in reader.events] == [(job.id, State.CANCELLED)]
+
+
+async def test_an_unknown_task_is_named(engine: Engine) -> None:
+    with pytest.raises(UnknownTaskError, match="'no-such-task' is not one of: broken, double, forever"):
+        engine.watch(EventFilter(task="no-such-task"))
+
+
+async def test_no_event_is_ahead_of_the_status(start: Start) -> None:
+    """With a journal a change is told when it is committed."""
+    async with start(double, broken, workers=4) as engine:
+        reader = Reader(engine)
+        order = [State.EMPTY, State.SCHEDULED, State.QUEUED, State.RUNNING, *sorted(TERMINAL)]
+
+        def look(event: Event) -> None:
+            status = engine.peek(event.job)
+            assert isinstance(status, Status), "an event of a job that clients cannot see"
+            assert order.index(State(status.state)) >= order.index(State(event.state))
+
+        reader.looks = look
+        jobs = [await submit(engine, "double", number) for number in range(50)]
+        for job in jobs:
+            await finished(engine, job)
+        await reader.has(150)
+
+
+async def test_a_submission_that_is_not_committed_is_no_event(start: Start) -> None:
+    async with start(double) as engine:
+        reader = Reader(engine)
+        engine.submit(asked_for("double", 1))
+        taken = reader.feed.take()
+        assert len(taken.events) == (1 if engine.durability == "memory" else 0)
+
+
+async def test_who_comes_back_goes_on_after_the_last_event(engine: Engine) -> None:
+    reader = Reader(engine)
+    job = await finished(engine, await submit(engine, "double", 1))
+    events = await reader.has(3)
+    assert not reader.feed.resumed
+    for number, rest in ((events[0].number - 1, 3), (events[0].number, 2), (events[2].number, 0)):
+        again = Reader(engine, EventFilter(job=job.id), after=number)
+        assert again.feed.resumed
+        await again.has(rest)
+        assert again.events == events[3 - rest :]
+
+
+@pytest.mark.parametrize("number", [0, -1, 1, 1 << 200])
+async def test_an_event_of_another_start_is_no_place_to_go_on_from(engine: Engine, number: int) -> None:
+    await finished(engine, await submit(engine, "double", 1))
+    reader = Reader(engine, after=number)
+    assert not reader.feed.resumed
+    await reader.has(0)
+
+
+async def test_an_event_of_an_earlier_start_or_one_to_come_is_none_either(start: Start) -> None:
+    async with start(double) as engine:
+        reader = Reader(engine)
+        await finished(engine, await submit(engine, "double", 1))
+        last = (await reader.has(3))[-1].number
+        assert not engine.watch(EVERYTHING, last + 1).resumed
+    async with start(double) as engine:
+        for number in (last - 3, last, last + 3):
+            assert not engine.watch(EVERYTHING, number).resumed
+
+
+async def test_who_is_slow_hears_how_much_is_missed(start: Start) -> None:
+    async with start(double, events={"kept": 8}) as engine:
+        feed = engine.watch(EVERYTHING)
+        woken: list[int] = []
+        feed.when_more(lambda: woken.append(1))
+        begun = feed.place
+        for number in range(5):
+            await finished(engine, await submit(engine, "double", number))
+        taken = feed.take()
+        assert len(woken) == 1
+        assert taken.missed > 0
+        assert len(taken.events) + taken.missed == 15
+        assert [event.number for event in taken.events] == list(range(begun + taken.missed + 1, begun + 16))
+        assert taken.place == feed.place == begun + 15
+        assert not engine.watch(EVERYTHING, begun).resumed
+        assert engine.watch(EVERYTHING, begun + taken.missed).resumed
+        # From here on nothing is missed.
+        await finished(engine, await submit(engine, "double", 1))
+        await until_true(lambda: len(woken) == 2)
+        assert feed.take().missed == 0
+
+
+async def test_who_has_gone_is_not_woken(engine: Engine) -> None:
+    readers = [Reader(engine), Reader(engine, EventFilter(task="double")), Reader(engine)]
+    assert engine.counts().readers == 3
+    for reader in readers[:2] * 2:
+        reader.feed.close()
+    assert engine.counts().readers == 1
+    await finished(engine, await submit(engine, "double", 1))
+    await readers[2].has(3)
+    assert [len(reader.events) for reader in readers] == [0, 0, 3]
+    assert engine.counts().readers == 0
+
+
+async def test_a_reader_that_ends_others_while_it_is_woken_harms_nobody(engine: Engine) -> None:
+    readers = [Reader(engine) for _ in range(5)]
+
+    def end_all(_: Event) -> None:
+        for reader in readers:
+            reader.feed.close()
+
+    for reader in readers:
+        reader.looks = end_all
+    await finished(engine, await submit(engine, "double", 1))
+    await until_true(lambda: engine.counts().readers == 0)
+    # One was told.
+    assert sorted(len(reader.events) for reader in readers)[:4] == [0] * 4
+
+
+async def until_true(condition: Callable[[], bool]) -> None:
+    async def asked() -> bool:
+        return condition()
+
+    await until(asked)
+
+
+async def test_who_comes_back_again_and_again_under_load_sees_each_event_once(start: Start) -> None:
+    """Readers of all kinds come and go at random while hundreds of jobs run."""
+    wanted = [
+        EVERYTHING,
+        EventFilter(task="broken"),
+        EventFilter(tag="a"),
+        EventFilter(tag="a", states=frozenset({State.FAILED})),
+        EventFilter(states=frozenset({State.RUNNING})),
+    ] * 4
+    async with start(double, broken, workers=4, events={"kept": 100_000}) as engine:
+        whole = Reader(engine)
+        told: list[list[Event]] = [[] for _ in wanted]
+        over = asyncio.Event()
+
+        async def come_and_go(number: int) -> None:
+            chance, place = random.Random(number), whole.feed.place
+            last = False
+            while not last:
+                last = over.is_set()
+                reader = Reader(engine, wanted[number], place)
+                assert reader.feed.resumed
+                await asyncio.sleep(chance.choice([0, 0, 0.001, 0.01, 0.1]) if not last else 0.2)
+                # As a client that got an id by a sign of life, or by the last event.
+                place = reader.feed.place if chance.random() < 0.5 or not reader.events else reader.events[-1].number
+                reader.feed.close()
+                assert reader.missed == 0
+                told[number] += reader.events
+
+        async def load() -> None:
+            chance = random.Random(0)
+            jobs = []
+            for number in range(400):
+                tags = chance.choice([(), ("a",), ("a", "b")])
+                jobs.append(await submit(engine, chance.choice(["double", "broken"]), number, tags=tags))
+                if chance.random() < 0.2:
+                    await asyncio.sleep(0.002)
+            for job in jobs:
+                await finished(engine, job)
+            over.set()
+
+        tasks: list[Awaitable[None]] = [load(), *map(come_and_go, range(len(wanted)))]
+        await asyncio.gather(*tasks)
+        events = await whole.has(1200)
+        numbers = [event.number for event in events]
+        assert numbers == list(range(numbers[0], numbers[0] + 1200))
+        for one, found in zip(wanted, told, strict=True):
+            assert [event.number for event in found] == [event.number for event in events if one.fits(event)]
+
+
+async def test_nothing_is_recorded_for_nobody(start: Start) -> None:
+    """The number of the last event does not grow without a reader since the start."""
+    async with start(double) as engine:
+        for number in range(3):
+            await finished(engine, await submit(engine, "double", number))
+        first = engine.watch(EVERYTHING)
+        assert first.take().events == []
+        second = engine.watch(EVERYTHING)
+        assert second.place == first.place
+
+
+async def test_a_drain_is_told_to_the_end(start: Start) -> None:
+    async with start(double, forever) as engine:
+        reader = Reader(engine)
+        job = await finished(engine, await submit(engine, "double", 1))
+        assert await engine.drain(1) == 0
+        assert (await peek(engine, job)).state == State.SUCCEEDED
+        await reader.has(3)
+
+
+async def test_readers_at_the_same_place_share_what_they_take(engine: Engine) -> None:
+    """So each event is made into text once."""
+    feeds = [engine.watch(EVERYTHING) for _ in range(100)]
+    taken: list[list[Portion]] = [[] for _ in feeds]
+
+    def reads(feed: Feed, own: list[Portion]) -> Callable[[], object]:
+        return lambda: own.append(feed.take())
+
+    for feed, own in zip(feeds, taken, strict=True):
+        feed.when_more(reads(feed, own))
+    job = await finished(engine, await submit(engine, "double", 1))
+    await until_true(lambda: all(own and own[-1].events[-1].state == State.SUCCEEDED for own in taken))
+    assert [event.job for portion in taken[0] for event in portion.events] == [job.id] * 3
+    for own in taken:
+        assert len(own) == len(taken[0])
+        assert all(portion is first for portion, first in zip(own, taken[0], strict=True))
+    for feed in feeds:
+        feed.close()
+
+
+async def test_more_readers_than_there_may_be_are_refused(start: Start) -> None:
+    async with start(double, events={"streams": 2}) as engine:
+        feeds = [engine.watch(EVERYTHING) for _ in range(2)]
+        with pytest.raises(StreamsFullError, match=r"2 streams of events are open, .* \(events.streams\)") as raised:
+            engine.watch(EVERYTHING)
+        assert raised.value.retry_after_s >= 1
+        feeds[0].close()
+        assert engine.counts().readers == 1
+        engine.watch(EVERYTHING).close()
