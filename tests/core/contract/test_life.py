@@ -155,13 +155,14 @@ async def test_a_job_that_never_ran_teaches_nothing_of_how_long_its_task_takes(s
 
 async def test_more_jobs_than_a_shorter_queue_accepts_go_on_after_a_restart(start: Start) -> None:
     async with start(forever, double, workers=1, queue={"size": 30}) as engine:
-        await becomes(engine, await submit(engine, "forever", priority=9, deadline=0.5), State.RUNNING)
+        first = await becomes(engine, await submit(engine, "forever", priority=9), State.RUNNING)
         jobs = [await submit(engine, "double", number) for number in range(30)]
     async with start(forever, double, workers=1, queue={"size": 2}) as engine:
         if engine.durability == "memory":
             return
         with pytest.raises(QueueFullError):
             await submit(engine, "double", 1)
+        await cancel(engine, await becomes(engine, first, State.RUNNING))
         for number, job in enumerate(jobs):
             assert await text_of(engine, await finished(engine, job)) == str(2 * number)
 
