@@ -29,6 +29,8 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "task": ("double",),
     "result": (STATUS,),
     "attempts": (STATUS,),
+    "log": (STATUS,),
+    "wait_log": (STATUS, 0, 1.0),
     "wait": (STATUS, 1.0),
     "wait_batch": (BATCH, 1.0),
     "check_room": (),
