@@ -111,10 +111,12 @@ class EventsSection(Section, frozen=True):
 
 
 class ResultsSection(Section, frozen=True):
-    """The byte budget of results."""
+    """The byte budgets of results and of logs."""
 
     max_bytes: Bytes = 64 * 1024 * 1024
     max_result_bytes: Bytes = 8 * 1024 * 1024
+    log_bytes: Annotated[int, Meta(ge=1024, le=1 << 24)] = 64 * 1024
+    log_max_bytes: Bytes = 32 * 1024 * 1024
 
 
 class AttemptsSection(Section, frozen=True):

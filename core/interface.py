@@ -6,7 +6,7 @@ of a job, returns ``Later``. The call, or ``Later.value``, raises errors: each i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Generic, Protocol, TypeAlias, TypeVar, Union
 
@@ -16,6 +16,7 @@ from headway.core.durability import Durability
 from headway.core.events import EventFilter, Portion
 from headway.core.job import Submission
 from headway.core.job_filter import JobFilter
+from headway.core.job_log import JobLog
 from headway.core.past_attempt import PastAttempt
 from headway.core.stats import Counts
 from headway.core.status import BatchStatus, Status, TaskStatus
@@ -169,6 +170,10 @@ class Polled(Protocol):
     def promises(self) -> PolledPromises:
         """The times of the next polls."""
 
+    @property
+    def messages(self) -> Mapping[int, str]:
+        """The messages beside the progress of running jobs, by sequence number."""
+
 
 class Engine(Protocol):
     """Accepts jobs, runs them, and knows their outcomes. All times in seconds."""
@@ -220,6 +225,12 @@ class Engine(Protocol):
         Not all of them, if they were many, were given up, or were deleted with the result. One that
         was cut off by the end of the server is made again under the same number.
         """
+
+    def log(self, status: Status) -> Soon[JobLog]:
+        """Return the log of a job: empty if it has logged nothing. All that is returned outlives what a job does."""
+
+    def wait_log(self, status: Status, length: int, seconds: float) -> Later[Status]:
+        """Return the status of an active job once its log has more than ``length`` bytes, or as ``wait`` does."""
 
     def wait(self, status: Status, seconds: float) -> Later[Status]:
         """Return the status of an active job once it has finished, in ``seconds``, or at a drain."""

@@ -30,6 +30,8 @@ class Status(msgspec.Struct, gc=False):
     ended: float
     reason: int
     tags: tuple[str, ...] = ()
+    # Beside the progress of a running attempt.
+    message: str = ""
 
 
 COUNT_MOST = 1000

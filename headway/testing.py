@@ -202,13 +202,27 @@ class Server:
 
 
 class RecordedContext(Context):
-    """A context that keeps the reports of its function in ``percents``."""
+    """A context that keeps the reports of its function.
 
-    __slots__ = ("percents",)
+    They are in ``percents`` and ``messages``, and the text of ``context.log("…")`` is in ``logged``.
+    """
+
+    __slots__ = ("_text", "messages", "percents")
 
     def __init__(self, job_id: str, attempt: int, state: Any = None) -> None:
         self.percents: list[int] = []
-        super().__init__(job_id, attempt, self.percents.append, state=state)
+        self.messages: list[str] = []
+        self._text = bytearray()
+        super().__init__(job_id, attempt, self._keep, write=self._text.extend, state=state)
+
+    @property
+    def logged(self) -> str:
+        """The log of the job."""
+        return self._text.decode(errors="replace")
+
+    def _keep(self, percent: int, message: str) -> None:
+        self.percents.append(percent)
+        self.messages.append(message)
 
 
 def context(job_id: str = "0" * 36, attempt: int = 1, state: Any = None) -> RecordedContext:

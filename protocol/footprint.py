@@ -29,6 +29,7 @@ def parts(config: Config, counts: Counts) -> dict[str, int]:
         "board and rings": counts.memory_bytes,
         "results": config.results.max_bytes + config.results.max_result_bytes,
         "failed attempts": config.attempts.max_bytes,
+        "logs": config.results.log_max_bytes,
         "payloads": config.queue.max_bytes,
         f"{jobs} jobs": jobs * JOB_BYTES,
         f"{config.idempotency.keys} keys": config.idempotency.keys * KEY_BYTES,

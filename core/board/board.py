@@ -177,17 +177,19 @@ class Board(Rows):
             if state >= SUCCEEDED and not self.kept(row, now):
                 self.empty(row)
 
-    def report(self, sequence: int, attempt: int, percent: int, when: float) -> None:
+    def report(self, sequence: int, attempt: int, percent: int, when: float) -> bool:
         """Write the progress, 0 to 100, that a running attempt had made at the time ``when``.
 
-        An attempt that is finished is left alone.
+        An attempt that is finished is left alone: False.
         """
         row = self.row(sequence)
-        if row >= 0 and self.live[row] & STATE_MASK == State.RUNNING and self.attempt(row) == attempt:
-            started = self.started[row]
-            self.expected_end[row] = started + (when - started) * 100 / percent if percent else 0.0
-            self.ask_at[row] = 0.0
-            self.live[row] = self.live[row] & ~PROGRESS_MASK | percent << PROGRESS_SHIFT
+        if row < 0 or self.live[row] & STATE_MASK != State.RUNNING or self.attempt(row) != attempt:
+            return False
+        started = self.started[row]
+        self.expected_end[row] = started + (when - started) * 100 / percent if percent else 0.0
+        self.ask_at[row] = 0.0
+        self.live[row] = self.live[row] & ~PROGRESS_MASK | percent << PROGRESS_SHIFT
+        return True
 
     def none_expired(self, first: int, now: float) -> bool:
         """Whether all jobs from ``first`` on are at home, and none can have expired yet.

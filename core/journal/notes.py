@@ -18,7 +18,7 @@ class Kind(IntEnum):
 
     # Sequence number, number of the attempt, a PastAttempt in MessagePack.
     ATTEMPT = 0
-    # Sequence number, beginning and end of the log of a job, bytes written to it so far.
+    # Sequence number, place of a piece of its log, the piece, bytes that are kept of beginning and end.
     LOG = 1
     # Task, dispatch, intake, until, reason.
     HOLD = 2
@@ -35,12 +35,14 @@ Note = tuple[Any, ...]
 _SQL = {
     Kind.ATTEMPT: "INSERT OR REPLACE INTO attempt SELECT ?1, ?2, ?3 WHERE EXISTS "
     "(SELECT 1 FROM job WHERE sequence = ?1)",
-    Kind.LOG: "INSERT OR REPLACE INTO log SELECT ?1, ?2, ?3, ?4 WHERE EXISTS (SELECT 1 FROM job WHERE sequence = ?1)",
+    Kind.LOG: "INSERT OR REPLACE INTO log SELECT ?1, ?2, ?3 WHERE EXISTS (SELECT 1 FROM job WHERE sequence = ?1)",
     Kind.HOLD: "INSERT OR REPLACE INTO hold VALUES (?, ?, ?, ?, ?)",
     Kind.TALLY: "INSERT OR REPLACE INTO tally VALUES (?, ?, ?, ?)",
     Kind.LEFT_OUT: "DELETE FROM attempt WHERE sequence = ? AND number = ?",
     Kind.TERMS: "UPDATE job SET state = ?2, priority = ?3, due = ?4 WHERE sequence = ?1 AND place IS NULL",
 }
+# Between its beginning and its end, no piece of a log is kept.
+_CUT = "DELETE FROM log WHERE sequence = ? AND place >= ? AND place + length(text) <= ?"
 
 
 def is_recallable_note(note: Note) -> bool:
@@ -56,4 +58,9 @@ def body_bytes(note: Note) -> int:
 def put(connection: apsw.Connection, notes: Sequence[Note]) -> None:
     """Write notes in their order. The caller begins and ends the transaction."""
     for kind, *values in notes:
-        connection.execute(_SQL[kind], values)
+        if kind == Kind.LOG:
+            sequence, place, text, kept = values
+            connection.execute(_SQL[kind], (sequence, place, text))
+            connection.execute(_CUT, (sequence, kept, place + len(text) - kept))
+        else:
+            connection.execute(_SQL[kind], values)

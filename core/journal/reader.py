@@ -18,6 +18,7 @@ import apsw
 import msgspec
 from headway.core.errors import JournalError
 from headway.core.job_filter import mentions
+from headway.core.job_log import JobLog, joined
 from headway.core.journal import schema
 from headway.core.journal.schema import CANCELLED, FAILED
 from headway.core.past_attempt import PastAttempt, decode_attempt
@@ -70,6 +71,7 @@ KEY = "sequence, key, digest, submitted, batch"
 RESULT = "sequence, media, body"
 GONE = "batch, failed, cancelled"
 RUN = "first, salt"
+LOG = "sequence, place, text"
 # The columns of KEY.
 KeyRow = tuple[int, str, bytes, float, int | None]
 Value = TypeVar("Value")
@@ -167,6 +169,14 @@ def key_before(connection: apsw.Connection, most: int) -> int:
     return one(connection, sql)
 
 
+def log_ends(connection: apsw.Connection) -> dict[int, tuple[int, bool]]:
+    """Return of each unfinished job that has logged the length of its log, and whether that ends a line."""
+    sql = """SELECT sequence, max(place + length(text)), substr(text, -1) IN (x'0a', x'') FROM log
+        WHERE sequence IN (SELECT sequence FROM job WHERE place IS NULL) GROUP BY sequence"""
+    rows: Any = connection.execute(sql)
+    return {sequence: (end, bool(ends_line)) for sequence, end, ends_line in rows}
+
+
 class Reader:
     """Reads results in a thread of its own: the loop never waits for the disk. Raises JournalError."""
 
@@ -185,6 +195,12 @@ class Reader:
     async def attempts(self, sequence: int) -> list[PastAttempt]:
         """Return the failed attempts at a job that are kept, in their order. Raises JournalError as ``result`` does."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._read, _attempts, sequence)
+
+    async def log(self, sequence: int, kept: int) -> JobLog:
+        """Return the log of a job, and of its end at most ``kept`` bytes. Raises JournalError as ``result`` does."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, self._read, lambda connection, sequence: joined(_log(connection, sequence), kept), sequence
+        )
 
     async def job(self, sequence: int) -> Saved | None:
         """Return all that is kept of a job. Raises JournalError as ``result`` does."""
@@ -227,6 +243,12 @@ def _attempts(connection: apsw.Connection, sequence: int) -> list[PastAttempt]:
     sql = "SELECT told FROM attempt WHERE sequence = ? ORDER BY number"
     rows: list[Any] = connection.execute(sql, (sequence,)).fetchall()
     return [decode_attempt(told) for (told,) in rows]
+
+
+def _log(connection: apsw.Connection, sequence: int) -> list[tuple[int, bytes]]:
+    sql = "SELECT place, text FROM log WHERE sequence = ? ORDER BY place"
+    rows: list[Any] = connection.execute(sql, (sequence,)).fetchall()
+    return rows
 
 
 def _job(connection: apsw.Connection, sequence: int) -> Saved | None:

@@ -15,8 +15,10 @@ import apsw
 from headway.core.errors import CopyError, JournalError
 from headway.core.ids import COUNT_BITS, SEQUENCE_LIMIT
 from headway.core.journal import schema
-from headway.core.journal.reader import GONE, JOB, KEY, RESULT, RUN, one
+from headway.core.journal.reader import GONE, JOB, KEY, LOG, RESULT, RUN, one
 
+# The tables that are saved, with their columns.
+TABLES = (("job", JOB), ("result", RESULT), ("keyed", KEY), ("gone", GONE), ("run", RUN), ("log", LOG))
 # No key of a table can reach this: the number of a batch is the longest.
 WORD_LIMIT = SEQUENCE_LIMIT << COUNT_BITS - 1
 # Numbers tried one by one past an unreadable page. After that each step is twice as long (see
@@ -77,7 +79,7 @@ def _copy(source: apsw.Connection, target: apsw.Connection, checked: bool) -> in
     source.execute(f"PRAGMA checksum_verification = {int(checked)}")
     before = target.total_changes()
     with target:
-        for table, columns in (("job", JOB), ("result", RESULT), ("keyed", KEY), ("gone", GONE), ("run", RUN)):
+        for table, columns in TABLES:
             places = ",".join("?" * (columns.count(",") + 1))
             sql = f"INSERT OR IGNORE INTO {table} ({columns}) VALUES ({places})"  # noqa: S608
             first = columns.partition(",")[0]

@@ -37,12 +37,13 @@ from headway.core.journal import watermark
 
 Sync = Literal["full", "normal"]
 
-# The tables of notes (see notes). ``until``: NULL if a hold has no end. A log has its beginning, its
-# end, and the bytes that were ever written to it.
+# The tables of notes (see notes). ``until``: NULL if a hold has no end. A log has the
+# pieces of its beginning and of its end, and the place of the first byte of each.
 NOTED = """
 CREATE TABLE attempt (sequence INTEGER NOT NULL, number INTEGER NOT NULL, told BLOB NOT NULL,
     PRIMARY KEY (sequence, number)) STRICT;
-CREATE TABLE log (sequence INTEGER PRIMARY KEY, head BLOB NOT NULL, tail BLOB NOT NULL, total INTEGER NOT NULL) STRICT;
+CREATE TABLE log (sequence INTEGER NOT NULL, place INTEGER NOT NULL, text BLOB NOT NULL,
+    PRIMARY KEY (sequence, place)) STRICT;
 CREATE TABLE hold (task TEXT PRIMARY KEY, dispatch TEXT NOT NULL, intake TEXT NOT NULL, until REAL,
     reason TEXT NOT NULL) STRICT;
 CREATE TABLE tally (task TEXT PRIMARY KEY, succeeded INTEGER NOT NULL, failed INTEGER NOT NULL,

@@ -22,6 +22,7 @@ from headway.core.journal.reader import (
     keys,
     last_place,
     latest,
+    log_ends,
     salts,
     unfinished,
     unsuccessful,
@@ -113,6 +114,10 @@ class Found:
     def unfinished(self) -> list[Saved]:
         """Return the jobs that have not finished, in the order of their numbers."""
         return unfinished(self.connection)
+
+    def log_ends(self) -> dict[int, tuple[int, bool]]:
+        """Return of each unfinished job that has logged the length of its log, and whether that ends a line."""
+        return log_ends(self.connection)
 
     def waiting(self) -> int:
         """Return how many jobs have not finished."""

@@ -16,11 +16,13 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import Context as Variables
 from math import inf
-from threading import get_ident
+from typing import TYPE_CHECKING
 
 from headway.core.board.board import Board
 from headway.core.board.idempotency import Key, Keyed, Keys
+from headway.core.board.logs import Logs
 from headway.core.board.outcomes import Outcomes
 from headway.core.board.past_attempts import PastAttempts
 from headway.core.board.results import Results
@@ -29,6 +31,7 @@ from headway.core.config import Config
 from headway.core.ids import COUNT_MASK, Ids
 from headway.core.job import Job, Reason, State
 from headway.core.local.changes import Changes
+from headway.core.local.reports import Reports
 from headway.core.local.waiters import Waiters
 from headway.core.processes.pool import pool_for
 from headway.core.queue.queue import Queue
@@ -44,6 +47,10 @@ from headway.core.tasks.registry import Registry
 from headway.core.tasks.result import Result
 from headway.core.work.outcome import Outcome
 from headway.core.work.workers import Workers
+
+if TYPE_CHECKING:
+    # 12 ms with the journal, which a server in memory mode does not import.
+    from headway.core.local.written_logs import WrittenLogs
 
 # The error of a job that failed at its deadline without running.
 PAST_DEADLINE = "its deadline came before an attempt succeeded"
@@ -86,6 +93,15 @@ class Active:
         self.jobs: dict[int, Job] = {}
         self.outcomes = Outcomes(board)
         self.tags = Tags(board)
+        # The messages beside the progress of running jobs, by sequence number.
+        self.messages: dict[int, str] = {}
+        # The logs of jobs. ``changes`` with a journal put others here.
+        self.log_bytes = config.results.log_bytes
+        self.logs: Logs | WrittenLogs = Logs(board, self.log_bytes, config.results.log_max_bytes, self.log_grown)
+        # Reports of threads that are not taken yet, by sequence number.
+        self.reports: dict[int, Reports] = {}
+        # Jobs whose log has grown, while clients that wait for that are about to be woken.
+        self._grown: set[int] = set()
         self.workers = Workers(
             config.workers,
             config.results.max_result_bytes,
@@ -171,6 +187,10 @@ class Active:
         if job.batch:
             self.outcomes.add(job.batch, state, now)
         del self.jobs[sequence]
+        if self.messages:
+            self.messages.pop(sequence, None)
+        if self.logs:
+            self.logs.ended(sequence)
         self.stats.unfinished[job.task.index] -= 1
         self.stats.ended[job.task.index][state] += 1
         self.queue.payload_bytes -= len(job.payload)
@@ -204,29 +224,65 @@ class Active:
 
     def settle(self, job: Job, outcome: Outcome, now: float) -> None:
         """End an attempt: try again, or end the job."""
+        if self.messages:
+            self.messages.pop(job.sequence, None)
+        if self.reports and (reports := self.reports.pop(job.sequence, None)) is not None:
+            reports.finish()
         if not self.changes.keeps_back(job, outcome, now):
             self.decide(job, outcome, now)
 
     def context(self, job: Job) -> Context:
         """Return the context for an attempt at a job that was claimed."""
-        board, row, loop = self.board, self.board.at(job.sequence), asyncio.get_running_loop()
-        attempt, own_thread = board.attempt(row), get_ident()
-
-        def report(percent: int) -> None:
-            # The board has one writer, the loop. To wake it costs more than to write.
-            if get_ident() == own_thread:
-                board.report(job.sequence, attempt, percent, time.monotonic())
-            else:
-                loop.call_soon_threadsafe(board.report, job.sequence, attempt, percent, time.monotonic())
-
+        board, row = self.board, self.board.at(job.sequence)
+        attempt = board.attempt(row)
+        reports = Reports(self, job.sequence, attempt, asyncio.get_running_loop())
         return Context(
             self.ids.write(job.sequence, board.tag[row]).decode(),
             attempt,
-            report,
+            reports.progress,
+            write=reports.write,
             task=job.task.name,
             state=self.state,
             traceparent=job.terms.traceparent,
         )
+
+    def progressed(self, sequence: int, attempt: int, percent: int, message: str) -> None:
+        """Show the progress of an attempt, unless it has ended."""
+        if self.board.report(sequence, attempt, percent, time.monotonic()):
+            if message:
+                self.messages[sequence] = message
+            elif self.messages:
+                self.messages.pop(sequence, None)
+
+    def write(self, sequence: int, attempt: int, text: bytes, skipped: int = 0) -> None:
+        """Add text of an attempt to the log of its job, after ``skipped`` bytes that were not kept.
+
+        Text that comes after the end of the job is dropped.
+        """
+        if sequence in self.jobs:
+            self.logs.add(sequence, attempt, text, skipped)
+        else:
+            self.reports.pop(sequence, None)
+
+    def log_grown(self, sequence: int) -> None:
+        """Wake the clients that wait for more of a job's log, in the next turn of the loop."""
+        if self.waiters:
+            if not self._grown:
+                # Not in a job, nor in its context.
+                asyncio.get_running_loop().call_soon(self._wake_readers, context=Variables())
+            self._grown.add(sequence)
+
+    def _wake_readers(self) -> None:
+        grown, self._grown = self._grown, set()
+        for sequence in grown:
+            self.waiters.grown(sequence)
+
+    def end_log(self, sequence: int) -> None:
+        """Have the rest of a job's log kept with its end, which is written next."""
+        if self.reports and (reports := self.reports.pop(sequence, None)) is not None:
+            reports.finish()
+        if self.logs:
+            self.logs.ending(sequence)
 
     # Decisions.
 
@@ -297,6 +353,7 @@ class Active:
         self, job: Job, state: State, now: float, result: Result | None = None, reason: Reason = Reason.NONE
     ) -> None:
         """End a job for good."""
+        self.end_log(job.sequence)
         if job.deadline < inf:
             self.deadlines.remove(job.sequence)
         self.changes.end(job, state, now, result, reason)

@@ -22,10 +22,12 @@ from typing import BinaryIO
 import msgspec
 from headway.core.board.board import Board
 from headway.core.board.idempotency import Keyed
+from headway.core.board.logs import Logs
 from headway.core.board.memfile import nameless_file
 from headway.core.board.rows import LAYOUT, annex_for, rows_for
 from headway.core.ids import Ids
 from headway.core.job import Job, Terms
+from headway.core.job_log import JobLog
 from headway.core.local.active import Active
 from headway.core.past_attempt import PastAttempt
 from headway.core.task import Task
@@ -62,6 +64,8 @@ class Document(msgspec.Struct):
     tags: dict[int, tuple[str, ...]] = {}
     # Failed attempts by the number of their job.
     attempts: dict[int, list[PastAttempt]] = {}
+    # Of the finished jobs that have any, the oldest first.
+    logs: dict[int, JobLog] = {}
 
 
 class KeptFrame(msgspec.Struct):
@@ -97,6 +101,7 @@ def write(file: BinaryIO, ids: Ids, board: Board, task_names: list[str], active:
         outcomes=dict(active.outcomes.items()),
         tags=dict(active.tags.items()),
         attempts={sequence: list(kept) for sequence, kept in active.past.all().items()},
+        logs=dict(active.logs.items()) if isinstance(active.logs, Logs) else {},
     )
     _put(file, document)
     for sequence, kept in active.results.items():
@@ -170,6 +175,9 @@ class Carried:
         for sequence, tags in self.document.tags.items():
             active.tags.put(sequence, tags)
         active.past.put(self.document.attempts)
+        if isinstance(active.logs, Logs):
+            for sequence, written in self.document.logs.items():
+                active.logs.put(sequence, written)
         try:
             while frame := _get(self._file):
                 kept = msgspec.msgpack.decode(frame, type=KeptFrame)

@@ -36,6 +36,7 @@ from headway.core.journal.journal import Journal
 from headway.core.journal.notes import Kind
 from headway.core.local.active import Active
 from headway.core.local.uncommitted import Uncommitted
+from headway.core.local.written_logs import WrittenLogs
 from headway.core.past_attempt import PastAttempt, encode_attempt
 from headway.core.slices import in_slices
 from headway.core.tasks.result import Result
@@ -60,6 +61,9 @@ class Durable:
         self._board = active.board
         self.journal = journal
         self.attempts = Attempts(journal.path)
+        results = active.config.results
+        self.logs = WrittenLogs(journal, results.log_bytes, results.log_max_bytes, active.log_grown)
+        active.logs = self.logs
         # The journal's clock when time.monotonic is 0.
         self._epoch = journal.found.epoch
         # By sequence number, in the order of the changes.
@@ -158,6 +162,7 @@ class Durable:
             reason = Reason.NONE
             active.queue.remove(sequence)
             active.deadlines.remove(sequence)
+        active.end_log(sequence)
         self._ended += 1
         started = board.started[row]
         change = self.journal.cancel(
@@ -289,6 +294,7 @@ class Durable:
                 while self._failed and self._failed[0][0] <= shown:
                     self._active.past.add(*self._failed.popleft()[1:])
                     yield
+                yield from self.logs.committed(shown)
                 for sequence in self._committed_up_to(shown):
                     change = self._uncommitted.pop(sequence)
                     change.show(*change.arguments)
@@ -415,6 +421,7 @@ class Durable:
 
     def put_back(self) -> None:
         """Write down that the jobs that still run wait: the next start begins them again, at the same attempt."""
+        self.logs.write_all()
         for sequence in self._active.jobs:
             if self._board.state(sequence) == State.RUNNING and sequence not in self._uncommitted:
                 self.attempts.take_back(sequence)

@@ -37,6 +37,7 @@ from headway.core.interface import (
 )
 from headway.core.job import Reason, State, Submission
 from headway.core.job_filter import JobFilter
+from headway.core.job_log import JobLog
 from headway.core.local import deploy
 from headway.core.local.active import Active
 from headway.core.local.admission import Admission
@@ -47,7 +48,7 @@ from headway.core.local.finding import Finding
 from headway.core.local.loads import Loads
 from headway.core.local.reading import Reading
 from headway.core.local.uncommitted import Committed, Read, Then
-from headway.core.local.waiters import BatchFinished, Finished
+from headway.core.local.waiters import BatchFinished, Finished, LogGrown
 from headway.core.past_attempt import PastAttempt
 from headway.core.retry_after.promises import Promises
 from headway.core.slices import in_slices
@@ -65,6 +66,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# For a default in the class, which has a ``log`` of its own.
+TELL_FATAL = log.critical
 # Seconds between two rounds of the chores.
 CHORES_S = 1.0
 
@@ -136,6 +139,7 @@ class LocalEngine:
             ("forget keys", self.active.keys.trim),
             ("forget tags", self.active.tags.trim),
             ("forget events", self.feeds.tick),
+            ("forget logs", self.active.logs.trim),
             ("expire", self.changes.expire),
         ]
         self._chores_timer: asyncio.TimerHandle | None = None
@@ -225,6 +229,16 @@ class LocalEngine:
         task = self.registry.by_name.get(status.task)
         place = "" if task is None else (task.lane or self.active.workers.default_lane).value
         return [PastAttempt(status.attempt, status.started, status.ended, place, Reason(status.reason))]
+
+    def log(self, status: Status) -> Soon[JobLog]:
+        """Return the log of a job, as Engine says."""
+        return self.active.logs.read(status.sequence)
+
+    def wait_log(self, status: Status, length: int, seconds: float) -> Later[Status]:
+        """Return the status of an active job once its log has grown, as Engine says."""
+        active = self.active
+        seconds = 0.0 if self.admission.draining else seconds
+        return LogGrown(active.waiters, status, seconds, length=length, total=active.logs.total, at=self.reading.at)
 
     def wait(self, status: Status, seconds: float) -> Later[Status]:
         """Return the status of an active job once it has finished, as Engine says."""
@@ -425,7 +439,7 @@ class LocalEngine:
         self.reading.names[:] = restore(self.active, self.changes, self.registry, progress)
         self.promises.learn(time.monotonic())
 
-    async def start(self, on_fatal: Callable[[str], object] = log.critical) -> None:
+    async def start(self, on_fatal: Callable[[str], object] = TELL_FATAL) -> None:
         """Enter the lifespan. Start the workers, the watchdog and the chores, as Engine says."""
         self.active.state = await self.lifespan.begin()
         self.active.start(on_fatal)

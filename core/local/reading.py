@@ -34,6 +34,8 @@ class Reading:
         self._tags = active.tags
         self.promises = promises
         self.names = names
+        # The messages beside the progress of running jobs.
+        self.messages = active.messages
         # The beginning of all ids of this engine.
         self.marker = ids.marker
         # Wall clock minus monotonic clock, in seconds, as of the last ``tick``.
@@ -100,4 +102,5 @@ class Reading:
             ended=board.ended[row] + wall if state >= SUCCEEDED else 0.0,
             reason=board.reason[row],
             tags=self._tags.of(sequence) if self._tags.segments else (),
+            message=self.messages.get(sequence, "") if self.messages else "",
         )

@@ -85,6 +85,14 @@ class Recovering:
         """Refuse."""
         self._refuse()
 
+    def log(self, status: Status) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
+    def wait_log(self, status: Status, length: int, seconds: float) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
     def wait(self, status: Status, seconds: float) -> NoReturn:
         """Refuse."""
         self._refuse()

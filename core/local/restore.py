@@ -47,6 +47,7 @@ def restore(active: Active, durable: Durable, registry: Registry, progress: Call
         _restore_tags(active, over)
         read += len(over.sequence)
         progress(read)
+    durable.logs.before = found.log_ends()
     orphans = Counter(saved.task for saved in waiting if saved.task not in registry.by_name)
     if orphans:
         told = ", ".join(f"{count} of {name!r}" for name, count in orphans.most_common())

@@ -75,6 +75,14 @@ class Waiters:
 
     def ended(self, sequence: int) -> None:
         """Wake the waiters of a job, which has ended."""
+        self._wake_all_of(sequence)
+        self._wake_all_of(-sequence)
+
+    def grown(self, sequence: int) -> None:
+        """Wake those that wait for more of a job's log."""
+        self._wake_all_of(-sequence)
+
+    def _wake_all_of(self, sequence: int) -> None:
         waiters = self._by_job.get(sequence, [])
         if len(waiters) == 1:
             self._wake(waiters[0])
@@ -149,6 +157,43 @@ class Finished(Waiter, Later[Status]):
     def value(self) -> Status:
         """Return the present status of the job."""
         return self._at(self.sequence)
+
+
+class LogGrown(Waiter, Later[Status]):
+    """The status of a job once its log has more than ``length`` bytes, it has finished, or the time is up.
+
+    ``total`` returns the length of a job's log by its number, ``at`` its status. Among the waiters it
+    stands under the negative number of its job, apart from those that wait for the end alone.
+    """
+
+    __slots__ = ("_at", "_length", "_total")
+
+    def __init__(
+        self,
+        waiters: Waiters,
+        status: Status,
+        seconds: float,
+        *,
+        length: int,
+        total: Callable[[int], int],
+        at: Callable[[int], Status],
+    ) -> None:
+        super().__init__(waiters, -status.sequence, slot_of(seconds), int)
+        self._length = length
+        self._total = total
+        self._at = at
+
+    def when_known(self, wake: Callable[[], object]) -> None:
+        """Have ``wake`` called when there is more, when the job ends, when the time is up, or when a drain begins."""
+        self.wake = wake
+        self._waiters.put(self)
+        if self._total(-self.sequence) > self._length or self.value().state >= State.SUCCEEDED:
+            # It came since the log was read.
+            asyncio.get_running_loop().call_soon(self._waiters.grown, -self.sequence)
+
+    def value(self) -> Status:
+        """Return the present status of the job."""
+        return self._at(-self.sequence)
 
 
 class BatchFinished(Later[BatchStatus]):

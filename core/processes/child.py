@@ -2,9 +2,9 @@
 
 The lifespan that a module declares begins before the first job and ends after the last.
 
-Each job runs in the main thread. The two pipes are the process's own: a task may print, or close
-its stdin, as it likes. Any exception of a task is a failure of its job, SystemExit included. Only
-the end of the process itself (os._exit, a signal) is a crash.
+Each job runs in the main thread. The pipes are the process's own: a task may print, which goes to
+the log of its job, or close its stdin, as it likes. Any exception of a task is a failure of its
+job, SystemExit included. Only the end of the process itself (os._exit, a signal) is a crash.
 
 It never outlives the server. On Linux the kernel kills it with the server. Everywhere, a thread
 sees the server's end of the pipe close, which also tells an idle process to leave. The server acts
@@ -37,6 +37,7 @@ from headway.core import forks, records
 from headway.core.errors import ConfigError, InvalidPayloadError
 from headway.core.processes import frames, messages
 from headway.core.processes.messages import LEAVE_S, Broken, Call, Done, Failed, Progress, Ready
+from headway.core.processes.output import Output
 from headway.core.processes.sender import Sender, ToServer
 from headway.core.task import Task
 from headway.core.tasks.around import enter
@@ -58,13 +59,14 @@ _PR_SET_PDEATHSIG = 1
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
-def main(modules: list[str], result_bytes: int, log_level: int, read_fd: int, write_fd: int) -> None:
+def main(modules: list[str], result_bytes: int, log_level: int, *, read_fd: int, write_fd: int, output_fd: int) -> None:
     """Import ``modules``, then answer the calls on ``read_fd`` until it is closed."""
     _leave_signals_to_the_server()
     # Clients that poll are answered first, also while all processes compute.
     os.nice(NICENESS)
     for fd in (read_fd, write_fd):
         os.set_inheritable(forks.keep(fd), False)
+    output = Output(output_fd)
     leaving = threading.Event()
     _end_with_the_server(read_fd, leaving)
     faulthandler.enable(write_fd)
@@ -90,7 +92,16 @@ def main(modules: list[str], result_bytes: int, log_level: int, read_fd: int, wr
     most_bytes = min(result_bytes, messages.BODY_MOST)
     memory_bytes = _memory()
     with open(read_fd, "rb", closefd=False) as calls:
-        while _serve(calls, read_fd, sender, logs, most_bytes=most_bytes, memory_bytes=memory_bytes, state=state):
+        while _serve(
+            calls,
+            sender,
+            logs,
+            output,
+            fd=read_fd,
+            most_bytes=most_bytes,
+            memory_bytes=memory_bytes,
+            state=state,
+        ):
             pass
     leaving.set()
     leave()
@@ -98,10 +109,11 @@ def main(modules: list[str], result_bytes: int, log_level: int, read_fd: int, wr
 
 def _serve(
     calls: BufferedReader,
-    fd: int,
     sender: Sender,
     logs: ToServer,
+    output: Output,
     *,
+    fd: int,
     most_bytes: int,
     memory_bytes: Callable[[], int],
     state: object,
@@ -119,7 +131,9 @@ def _serve(
     if call is None:
         return False
     logs.call, payload = call
-    done, body = _run(logs.call, payload, sender, most_bytes=most_bytes, memory_bytes=memory_bytes, state=state)
+    output.begin()
+    done, body = _run(logs.call, payload, sender, output, most_bytes=most_bytes, memory_bytes=memory_bytes, state=state)
+    output.end()
     logs.call = None
     sender.flush()
     sender.send(done, body)
@@ -141,12 +155,20 @@ def _next(calls: BufferedReader) -> tuple[Call, bytes] | None:
 
 
 def _run(
-    call: Call, payload: bytes, sender: Sender, *, most_bytes: int, memory_bytes: Callable[[], int], state: object
+    call: Call,
+    payload: bytes,
+    sender: Sender,
+    output: Output,
+    *,
+    most_bytes: int,
+    memory_bytes: Callable[[], int],
+    state: object,
 ) -> tuple[Done | Failed, bytes]:
     context = Context(
         call.job_id,
         call.attempt,
-        lambda percent: sender.report(Progress(call.number, percent)),
+        lambda percent, message: sender.report(Progress(call.number, percent, message)),
+        write=output.write,
         task=call.task,
         state=state,
         traceparent=call.traceparent,

@@ -58,10 +58,11 @@ class Broken(Message, frozen=True, tag=True):
 
 
 class Progress(Message, frozen=True, tag=True):
-    """The task of this call reports its progress."""
+    """The task of this call reports its progress, and a message beside it."""
 
     number: int
     percent: int
+    message: str = ""
 
 
 class Done(Message, frozen=True, tag=True):

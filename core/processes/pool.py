@@ -9,7 +9,8 @@ A process is *starting*, *spare* (ready while there is no place) or *serving* (i
 so that a spare stands ready when it goes. One that is over ``max_memory_bytes`` after a job goes at
 once. Neither ends in a job.
 
-Log records of a process are logged here, by the level and in the format of the server.
+Log records of a process are logged here, by the level and in the format of the server. Output of a
+job goes to the log of the job. Both together take LOG_SHARE of the loop's time at most.
 
 Runs that wait for a process are served in the order of coming. Each gets the process itself, so
 that no other run comes between.
@@ -44,8 +45,8 @@ log = logging.getLogger(__name__)
 BACKOFF_S = 0.2
 BACKOFF_MOST_S = 30.0
 AFTER_KILL_S = 0.05
-# The share of the loop's time that logs of processes may take, and by how many seconds they may be
-# ahead of it.
+# The share of the loop's time that logs and output of processes may take, and by how many seconds
+# they may be ahead of it.
 LOG_SHARE = 0.1
 LOG_AHEAD_S = 0.1
 # Seconds in which killed processes have to be gone when the pool stops.
@@ -150,7 +151,8 @@ class Processes:
         job_id: str,
         attempt: int,
         *,
-        report: Callable[[int], None],
+        report: Callable[[int, str], None],
+        write: Callable[[bytes], None] = lambda _: None,
         begun: Callable[[], object] = lambda: None,
         media_type: str = "",
         traceparent: str | None = None,
@@ -159,7 +161,8 @@ class Processes:
 
         The payload is JSON, or content of ``media_type``.
 
-        ``begun`` is called once the run has a process, ``report`` now and then, both on the loop.
+        ``begun`` is called once the run has a process, ``report`` now and then with its progress, and
+        ``write`` with its output, all on the loop.
         Raises FailedError if the task raised, ResultError if its return value is no result,
         InvalidPayloadError if the payload does not fit it, and CrashedError if its process died.
         """
@@ -169,7 +172,7 @@ class Processes:
         while answer is None:
             process = await self._next()
             begun()
-            answer = await self._call(process, call, payload, report)
+            answer = await self._call(process, call, payload, report, write)
         said, body = answer
         if isinstance(said, Done):
             return None if body is None else Result(body, said.media_type)
@@ -179,16 +182,24 @@ class Processes:
             raise ResultError(said.told.text)
         raise FailedError(said.told)
 
-    async def _call(self, process: Process, call: Call, payload: bytes, report: Callable[[int], None]) -> Reply | None:
+    async def _call(
+        self,
+        process: Process,
+        call: Call,
+        payload: bytes,
+        report: Callable[[int, str], None],
+        write: Callable[[bytes], None],
+    ) -> Reply | None:
         if self.max_jobs and not process.leaving and process.calls >= self.max_jobs - 1 - self.max_jobs // 10:
             process.leaving = True
             self._replace()
-        answer = process.call(call, payload, report)
+        answer = process.call(call, payload, report, write)
         try:
             return await answer
         except asyncio.CancelledError:
             if answer.cancelled() and not process.ended:
                 self.killed += 1
+                process.take_output()
                 process.kill()
                 self._dismiss(process)
             raise
@@ -271,9 +282,18 @@ class Processes:
         told.msg, told.exc_text, told.process = record.message, record.stack or None, process.pid
         # By our own logger: tasks can have any number of loggers with names of their own.
         log.handle(told)
+        return self._pay(began)
+
+    def has_read(self, began: float) -> float:
+        """Note that output was read, since ``began``. Return the seconds until more may be."""
+        return self._pay(began)
+
+    def _pay(self, began: float) -> float:
+        """Return the seconds to wait after work since ``began``. Then there is time for more than one piece."""
         now = time.monotonic()
         self._logs_paid_at = max(self._logs_paid_at, now) + (now - began) / LOG_SHARE
-        return max(self._logs_paid_at - now - LOG_AHEAD_S, 0.0)
+        late = self._logs_paid_at - now - LOG_AHEAD_S
+        return late + LOG_AHEAD_S / 2 if late > 0 else 0.0
 
     # Service.
 

@@ -1,6 +1,6 @@
 """One worker process, seen from the loop: its start, its two pipes, its end.
 
-It is a new Python (see spawn) in a session of its own, which inherits two pipe ends. They are read
+It is a new Python (see spawn) in a session of its own, which inherits three pipe ends. They are read
 and written as the loop finds them ready, without a thread.
 
 Answers that a process wrote before it died count: the pipe is read to its end before a call is
@@ -12,6 +12,9 @@ death is seen within DEATH_LOOK_S.
 
 However it ends, the programs that its tasks have started end with it: its whole process group is
 killed. A program that must outlive it needs a session of its own.
+
+What a job prints comes by a third pipe, to the log of the job. All that was written before an answer,
+or before a death, is read before that is heard. Reading takes a share of the loop's time at most.
 
 Logs come by the same pipe as answers. If they take more than their share of the loop's time, the
 pipe is not read for a while: it fills, and the process waits.
@@ -41,6 +44,8 @@ from headway.core.processes.spawn import how_it_ended, start
 
 # Bytes read at once: the size of a pipe.
 READ_BYTES = 1 << 16
+# Reads at the end of a call, which are enough for all that was written before it.
+OUTPUT_READS = 2
 # Seconds between two looks at whether a process has ended, before and after its pipe is closed.
 DEATH_LOOK_S = 0.25
 DEATH_LOOK_SOON_S = 0.002
@@ -80,6 +85,9 @@ class Owner(Protocol):
     def logged(self, process: Process, record: Log) -> float:
         """It has logged. Return after how many seconds it may log more, 0: at once."""
 
+    def has_read(self, began: float) -> float:
+        """Note that its output was read, since ``began``. Return after how many seconds more may be."""
+
 
 class Process:
     """One worker process."""
@@ -91,11 +99,13 @@ class Process:
         self._process: subprocess.Popen[bytes] | None = None
         self._looker: asyncio.Handle | None = None
         self._hung_up = False
-        self._read_fd = self._write_fd = -1
+        self._read_fd = self._write_fd = self._output_fd = -1
         self._most_bytes = result_bytes
         # Frames that are not taken yet, and the timer until they are if it has logged too much.
         self._received = bytearray()
         self._rest: asyncio.TimerHandle | None = None
+        # The timer until its output is read again.
+        self._output_rest: asyncio.TimerHandle | None = None
         # A result that has not come whole yet, which gives its bytes away without a copy, and the
         # message before it.
         self._body = BytesIO()
@@ -104,7 +114,8 @@ class Process:
         self._unsent: deque[memoryview] = deque()
         # The call that runs: its number, the receiver of its progress, and its answer.
         self._number = 0
-        self._report: Callable[[int], None] | None = None
+        self._report: Callable[[int, str], None] | None = None
+        self._write_text: Callable[[bytes], None] | None = None
         self._answer: asyncio.Future[Reply | None] | None = None
         self.was_ready = False
         # Calls that it was given, and its memory after the last one that it answered.
@@ -139,16 +150,19 @@ class Process:
             self._end()
         else:
             self._loop.add_reader(self._read_fd, self._read)
+            self._loop.add_reader(self._output_fd, self._read_output)
             self._looker = self._loop.call_later(DEATH_LOOK_S, self._look)
 
-    def call(self, call: Call, payload: bytes, report: Callable[[int], None]) -> asyncio.Future[Reply | None]:
-        """Send a call to a free process.
+    def call(
+        self, call: Call, payload: bytes, report: Callable[[int, str], None], write: Callable[[bytes], None]
+    ) -> asyncio.Future[Reply | None]:
+        """Send a call to a free process. ``report`` gets its progress, and ``write`` its output.
 
         The answer is None if the process ended before the call began. It raises CrashedError if the
         process died in it.
         """
         self.calls += 1
-        self._number, self._report = call.number, report
+        self._number, self._report, self._write_text = call.number, report, write
         self._answer = self._loop.create_future()
         self._unsent.extend(map(memoryview, frames.parts(call, payload)))
         self._write()
@@ -173,9 +187,12 @@ class Process:
             theirs.callback(forks.close, their_read)
             self._read_fd, their_write = forks.pipe()
             theirs.callback(forks.close, their_write)
-            given = self._given | {"read_fd": their_read, "write_fd": their_write}
-            self._process = start("headway.core.processes.child", given, (their_read, their_write), new_session=True)
+            self._output_fd, their_output = forks.pipe()
+            theirs.callback(forks.close, their_output)
+            fds = {"read_fd": their_read, "write_fd": their_write, "output_fd": their_output}
+            self._process = start("headway.core.processes.child", self._given | fds, fds.values(), new_session=True)
         os.set_blocking(self._read_fd, False)
+        os.set_blocking(self._output_fd, False)
         os.set_blocking(self._write_fd, False)
 
     def _look(self) -> None:
@@ -300,7 +317,7 @@ class Process:
             self._hear_answer(message, None)
         elif isinstance(message, Progress):
             if self._answer is not None and message.number == self._number and self._report is not None:
-                self._report(message.percent)
+                self._report(message.percent, message.message)
         elif isinstance(message, Ready):
             self.was_ready = True
             if not self.leaving:
@@ -312,13 +329,58 @@ class Process:
         """Hear the answer to the call that runs. There is only one call."""
         if self._answer is None or said.number != self._number:
             return
+        self.take_output()
         # An idle process keeps nothing of its last call, neither here nor in the process.
         answer, self._answer, self._report = self._answer, None, None
+        self._write_text = None
         self.memory_bytes = said.memory_bytes
         if not answer.done():
             answer.set_result(Reply(said, body))
         if not self._doomed:
             self._owner.free(self)
+
+    def take_output(self) -> None:
+        """Take the output that the pipe holds. What comes later is of no call, or of the next."""
+        for _ in range(OUTPUT_READS):
+            if not self._take_output():
+                return
+
+    def _take_output(self) -> bool:
+        """Take some output. Return False if there was none."""
+        if self._output_fd < 0:
+            return False
+        try:
+            text = os.read(self._output_fd, READ_BYTES)
+        except BlockingIOError:
+            return False
+        if not text:
+            self._close_output()
+        elif self._write_text is not None:
+            self._write_text(text)
+        return bool(text)
+
+    def _read_output(self) -> None:
+        """Take some output, then rest if that has taken more than its share of the loop's time."""
+        began = time.monotonic()
+        self._take_output()
+        pause_s = self._owner.has_read(began)
+        if pause_s and self._output_fd >= 0:
+            self._loop.remove_reader(self._output_fd)
+            self._output_rest = self._loop.call_later(pause_s, self._read_on)
+
+    def _read_on(self) -> None:
+        self._output_rest = None
+        if self._output_fd >= 0:
+            self._loop.add_reader(self._output_fd, self._read_output)
+
+    def _close_output(self) -> None:
+        if self._output_rest is not None:
+            self._output_rest.cancel()
+            self._output_rest = None
+        if self._output_fd >= 0:
+            self._loop.remove_reader(self._output_fd)
+            forks.close(self._output_fd)
+            self._output_fd = -1
 
     def _go_on(self) -> None:
         """Read again: the rest from logging is finished."""
@@ -364,7 +426,9 @@ class Process:
                 timer.cancel()
         self._looker = self._rest = None
         self.ended = self.leaving = True
-        self._report = None
+        self.take_output()
+        self._close_output()
+        self._report = self._write_text = None
         answer, self._answer = self._answer, None
         if answer is not None and not answer.done():
             if self._began():

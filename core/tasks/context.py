@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Any
 from headway.core import forks
 
 if TYPE_CHECKING:
-    import logging
+    from headway.core.tasks.task_log import TaskLog
 
-# The logger of ``Context.log``.
-LOGGER = "headway.task"
+# Characters of a message beside the progress. More are cut off.
+MESSAGE_MOST = 200
+
+
+def _nowhere(_: bytes) -> None:
+    """Keep no text."""
 
 
 class Context:
@@ -23,8 +27,9 @@ class Context:
     __slots__ = (
         "_log",
         "_open",
-        "_percent",
         "_report",
+        "_reported",
+        "_write",
         "attempt",
         "cancelled",
         "id",
@@ -37,8 +42,9 @@ class Context:
         self,
         job_id: str,
         attempt: int,
-        report: Callable[[int], None],
+        report: Callable[[int, str], None],
         *,
+        write: Callable[[bytes], None] = _nowhere,
         task: str = "",
         state: Any = None,
         traceparent: str | None = None,
@@ -57,29 +63,50 @@ class Context:
         # as well. A plain function should look here now and then, and return.
         self.cancelled = False
         self._report = report
+        self._write = write
         self._open = True
-        self._percent = -1
-        self._log: logging.LoggerAdapter[logging.Logger] | None = None
+        # The last report of progress.
+        self._reported = (-1, "")
+        self._log: TaskLog | None = None
 
     @property
-    def log(self) -> logging.LoggerAdapter[logging.Logger]:
-        """A logger. Each of its lines has the job, the task and the attempt."""
-        if self._log is None:
-            import logging  # 8 ms, and a task module that only declares tasks needs it not
+    def log(self) -> TaskLog:
+        """``log("text")`` adds a line to the log of the job, which clients read.
 
-            extra = {"job": self.id, "task": self.task, "attempt": self.attempt}
-            self._log = logging.LoggerAdapter(logging.getLogger(LOGGER), extra)
+        It is a logger as well: the lines of ``log.info("text")`` go to the log of the server, each
+        with the job, the task and the attempt.
+        """
+        if self._log is None:
+            # 8 ms, and a task module that only declares tasks needs it not.
+            from headway.core.tasks.task_log import TaskLog
+
+            self._log = TaskLog(self._add, {"job": self.id, "task": self.task, "attempt": self.attempt})
         return self._log
 
-    def progress(self, percent: float) -> None:
-        """Report the job's progress to clients, 0 to 100. Raises ValueError outside of that."""
+    def progress(self, percent: float, message: str = "") -> None:
+        """Report the job's progress to clients: 0 to 100, and a message of up to 200 characters.
+
+        Raises ValueError outside of 0 to 100.
+        """
         if not 0 <= percent <= 100:
             raise ValueError(f"progress({percent!r}): expected 0 to 100")
         # A child that the function forks has no part in the job.
-        if self._open and not forks.forked and int(percent) != self._percent:
-            self._percent = int(percent)
-            self._report(self._percent)
+        if self._open and not forks.forked:
+            reported = (int(percent), _shown(message) if message else "")
+            if reported != self._reported:
+                self._reported = reported
+                self._report(*reported)
+
+    def _add(self, text: bytes) -> None:
+        if self._open and not forks.forked:
+            self._write(text)
 
     def close(self) -> None:
         """Ignore reports of the function from now on: its attempt is finished."""
         self._open = False
+
+
+def _shown(message: str) -> str:
+    """Return a message that does no harm in a terminal: on one line, without control characters."""
+    some = str(message)[:MESSAGE_MOST].encode(errors="replace").decode()
+    return "".join(character if character.isprintable() else " " for character in some).strip()

@@ -18,6 +18,9 @@ class Jobs(Protocol):
     def context(self, job: Job) -> Context:
         """Return the context for an attempt at a job that was claimed."""
 
+    def write(self, sequence: int, attempt: int, text: bytes) -> None:
+        """Add the output of a worker process to the log of the job that runs in it."""
+
     def settle(self, job: Job, outcome: Outcome, now: float) -> None:
         """Note the outcome of an attempt. Called once for each, unless its job was cancelled."""
 

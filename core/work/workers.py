@@ -142,6 +142,7 @@ class Workers:
             context.id,
             context.attempt,
             report=context.progress,
+            write=lambda text: self.jobs.write(job.sequence, context.attempt, text),
             begun=lambda: self.begun(attempt, job),
             media_type=job.terms.media_type,
             traceparent=context.traceparent,

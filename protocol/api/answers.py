@@ -25,7 +25,7 @@ def _job(state: State, text: str, fields: tuple[str, ...] = (), maybe: tuple[str
 ACTIVE_JOB = (
     _job(State.SCHEDULED, "The job waits for its delay.", (*AGAIN, "Job-Position")),
     _job(State.QUEUED, "The job waits for a worker.", (*AGAIN, "Job-Position")),
-    _job(State.RUNNING, "The job runs.", (*AGAIN, "Job-Attempt"), maybe=("Job-Progress",)),
+    _job(State.RUNNING, "The job runs.", (*AGAIN, "Job-Attempt"), maybe=("Job-Progress", "Job-Message")),
     _job(State.RETRYING, "The job waits for its next attempt.", (*AGAIN, "Job-Position", "Job-Attempt")),
 )
 SUCCEEDED_JOB = _job(State.SUCCEEDED, "The job succeeded.", ("Expires", "Sunset", "Server-Timing"))
@@ -41,7 +41,7 @@ SUBMITTED = (
         202,
         "The job is accepted: ask at Location.",
         ("Location", "Job-State", "Job-Durability", *AGAIN),
-        ("Job-Position", "Job-Attempt", "Job-Progress", "Idempotency-Replayed", *WAITED),
+        ("Job-Position", "Job-Attempt", "Job-Progress", "Job-Message", "Idempotency-Replayed", *WAITED),
         ((JSON.decode(), "Accepted"),),
         minimal=True,
     ),
@@ -90,6 +90,9 @@ PAGE = ("Content-Security-Policy", "X-Content-Type-Options")
 HTML = (("text/html; charset=utf-8", "Text"),)
 EVENTS = (("text/event-stream", "Text"),)
 PLAIN = (("text/plain; charset=utf-8", "Text"),)
+
+# Of a log.
+OF_A_LOG = ("Job-State", "Log-Length", "Accept-Ranges", *PAGE)
 
 # Reasons to refuse any request, a request about jobs, a change of one, a submission.
 ANY_REQUEST = (

@@ -40,6 +40,8 @@ def job_members(status: Status, jobs: bytes) -> dict[str, object]:
         members["ended"] = iso(status.ended)
     if state == State.RUNNING and status.progress is not None:
         members["progress"] = status.progress
+    if status.message:
+        members["message"] = status.message
     if state in (State.SCHEDULED, State.QUEUED):
         members["position"] = status.position
     if status.retry_after_ms:

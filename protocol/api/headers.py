@@ -8,6 +8,8 @@ rest is one format for each state.
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from headway.core.config import HttpSection
 from headway.core.durability import Durability
 from headway.core.job import Reason, State
@@ -36,6 +38,9 @@ WAITING_FIELDS = b"Retry-After: %d\r\nRetry-After-Ms: %d\r\nJob-Position: %d\r\n
 RUNNING_FIELDS = b"Retry-After: %d\r\nRetry-After-Ms: %d\r\nJob-Attempt: %d\r\n"
 DURABILITY_FIELD = b"Job-Durability: %b\r\n"
 PROGRESS_FIELD = b"Job-Progress: %d\r\n"
+MESSAGE_FIELD = b"Job-Message: %b\r\n"
+# Characters of a message that stay as they are. A percent sign would look like the beginning of another.
+VISIBLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 SUCCEEDED_FIELDS = b"Expires: %b\r\nSunset: %b\r\nServer-Timing: queue;dur=%.1f, run;dur=%.1f\r\n"
 
 
@@ -97,6 +102,8 @@ class Heads:
     def _running(self, status: Status) -> bytes:
         wait = status.retry_after_ms
         fields = RUNNING_FIELDS % ((wait + 999) // 1000, wait, status.attempt)
+        if status.message:
+            fields += message_field(status.message)
         return fields if status.progress is None else fields + PROGRESS_FIELD % status.progress
 
     def _succeeded(self, status: Status) -> bytes:
@@ -122,6 +129,11 @@ class Heads:
     def kept_for(self, status: Status) -> int:
         """Return how many seconds from now a finished job's status is kept, at the longest."""
         return max(int(status.ended + self._kept_seconds - self._clock.now - self._clock.offset), 0)
+
+
+def message_field(message: str) -> bytes:
+    """Return the header line of a message: visible ASCII, with all else percent-encoded."""
+    return MESSAGE_FIELD % quote(message, safe=VISIBLE).encode()
 
 
 def media_type(code: int) -> bytes:

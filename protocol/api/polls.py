@@ -24,7 +24,13 @@ from headway.core.board.rows import (
 )
 from headway.core.interface import Polled
 from headway.core.job import State
-from headway.protocol.api.headers import PROGRESS_FIELD, RUNNING_FIELDS, SUCCEEDED_FIELDS, WAITING_FIELDS
+from headway.protocol.api.headers import (
+    PROGRESS_FIELD,
+    RUNNING_FIELDS,
+    SUCCEEDED_FIELDS,
+    WAITING_FIELDS,
+    message_field,
+)
 from headway.protocol.api.service import Service
 from headway.protocol.http.clock import http_date
 from headway.protocol.http.round import ClientRead, RoundClient
@@ -72,7 +78,7 @@ class Polls:
         service = self._service
         heads, idle_deadline = service.heads, service.connections.idle_deadline
         openings, expiry, polls, answers = heads.openings, heads.expiry, heads.polls, service.connections.round.answers
-        board, promises = polled.board, polled.promises
+        board, promises, messages = polled.board, polled.promises, polled.messages
         rows, live, tag = board.rows, board.live, board.tag
         ours = self._head_job + polled.marker
         # The number stands after the marker, which only this server's ids have.
@@ -102,7 +108,14 @@ class Polls:
                     wait = promises.retry_after_ms(row, word, 0, now)
                     fields = RUNNING_FIELDS % ((wait + 999) // 1000, wait, word >> ATTEMPT_SHIFT & ATTEMPT_MAX)
                     progress = word >> PROGRESS_SHIFT & PROGRESS_NONE
-                    fields += b"\r\n" if progress == PROGRESS_NONE else PROGRESS % progress
+                    # A message comes with progress, or not at all.
+                    fields += (
+                        b"\r\n"
+                        if progress == PROGRESS_NONE
+                        else PROGRESS % progress
+                        if sequence not in messages
+                        else message_field(messages[sequence]) + PROGRESS % progress
+                    )
                 elif state == QUEUED:
                     ahead = promises.ahead(row)
                     wait = promises.retry_after_ms(row, word, ahead, now)

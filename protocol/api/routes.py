@@ -7,7 +7,7 @@ path may have one ``{…}`` in it.
 
 from __future__ import annotations
 
-from headway.protocol.api import answers, batches, contents, description, events, health, jobs, submissions, tasks
+from headway.protocol.api import answers, batches, contents, description, events, health, jobs, logs, submissions, tasks
 from headway.protocol.api.fields import BATCH, KEY, TASK
 from headway.protocol.api.operation import Answerer, Operation, Route, Says
 from headway.protocol.http.problems import METHODS, Refusal
@@ -158,6 +158,42 @@ ROUTES: tuple[Route, ...] = (
                 answers.LOST_JOB[-1],
             ),
             refuses=(*answers.OF_AN_ID, "invalid", "streams"),
+        ),
+        limited=True,
+    ),
+    Route(
+        "/jobs/{id}/log",
+        Operation(
+            "GET",
+            logs.log,
+            name="readLog",
+            summary="read the text that it has logged, or some of it, also while it runs",
+            asks=("Prefer", "Range", "If-Range"),
+            says=(
+                Says(
+                    200,
+                    "The kept text. A line in it counts the bytes that were left out.",
+                    answers.OF_A_LOG,
+                    answers.NAMED,
+                    answers.PLAIN,
+                ),
+                Says(
+                    206,
+                    "The bytes of Content-Range.",
+                    (*answers.OF_A_LOG, "Content-Range"),
+                    (*answers.NAMED, *answers.WAITED),
+                    answers.PLAIN,
+                ),
+                Says(
+                    416,
+                    "The job has not written these bytes, or they were left out. Job-State: whether more may come.",
+                    (*answers.OF_A_LOG[:-1], "Content-Range"),
+                    (*answers.NAMED, *answers.WAITED),
+                    (("application/problem+json", "Problem"),),
+                ),
+                answers.LOST_JOB[-1],
+            ),
+            refuses=answers.OF_AN_ID,
         ),
         limited=True,
     ),

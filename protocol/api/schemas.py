@@ -122,6 +122,7 @@ SCHEMAS: dict[str, Schema] = {
             "started": TIME,
             "ended": TIME,
             "progress": {"type": "integer", "minimum": 0, "maximum": 100, "description": "Per cent."},
+            "message": {"type": "string", "maxLength": 200, "description": "Of the running attempt."},
             "position": COUNT,
             "retry_after_ms": COUNT,
             "result": {"type": "string", "description": "The URL of the result."},
@@ -129,7 +130,7 @@ SCHEMAS: dict[str, Schema] = {
             "error": {"type": ["string", "null"]},
             **_ATTEMPTS,
         },
-        *("tags", "started", "ended", "progress", "position", "retry_after_ms", "result"),
+        *("tags", "started", "ended", "progress", "message", "position", "retry_after_ms", "result"),
         *("reason", "error", *_ATTEMPTS),
     ),
     "Attempt": _object(

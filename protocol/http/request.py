@@ -35,6 +35,8 @@ KEPT = frozenset(
         b"expect",
         b"prefer",
         b"if-none-match",
+        b"if-range",
+        b"range",
         b"idempotency-key",
         b"last-event-id",
         b"traceparent",

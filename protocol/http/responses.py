@@ -19,6 +19,7 @@ STATUS_LINES = {
     # Names of RFC 9110 that Python 3.11 does not have yet.
     413: b"HTTP/1.1 413 Content Too Large\r\n",
     414: b"HTTP/1.1 414 URI Too Long\r\n",
+    416: b"HTTP/1.1 416 Range Not Satisfiable\r\n",
     422: b"HTTP/1.1 422 Unprocessable Content\r\n",
 }
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"

@@ -21,7 +21,7 @@ from typing import Literal
 import orjson
 from headway.core import records
 from headway.core.config import LogSection
-from headway.core.tasks.context import LOGGER
+from headway.core.tasks.task_log import LOGGER
 from headway.protocol.process.lines import Lines
 
 COLOURS = {logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m", logging.CRITICAL: "\x1b[31m"}

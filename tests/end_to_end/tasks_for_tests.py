@@ -76,8 +76,34 @@ def thread_until_file(path: str, context: headway.Context) -> bool:
 @headway.task
 async def report(payload: dict[str, Any], context: headway.Context) -> None:
     """Report progress, then wait for a file."""
-    context.progress(payload["percent"])
+    context.progress(payload["percent"], payload.get("message", ""))
     await until_file(payload["path"])
+
+
+@headway.task
+async def log_texts(payload: dict[str, Any], context: headway.Context) -> None:
+    """Log texts, and with a path wait for that file and log more."""
+    for text in payload["texts"]:
+        context.log(text)
+    if "path" in payload:
+        await until_file(payload["path"])
+        for text in payload["more"]:
+            context.log(text)
+
+
+@headway.task
+async def log_and_fail(_: object, context: headway.Context) -> None:
+    """Log the attempt, and fail."""
+    context.log(f"attempt {context.attempt}")
+    raise ValueError
+
+
+@headway.task
+def log_lines(payload: dict[str, Any], context: headway.Context) -> None:
+    """Log lines in a thread, with a pause after each."""
+    for number in range(payload["count"]):
+        context.log(f"line {number}")
+        time.sleep(payload["pause"])
 
 
 @headway.task

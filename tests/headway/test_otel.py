@@ -31,7 +31,7 @@ def _empty() -> None:
 
 
 def context(traceparent: str | None = TRACE) -> Context:
-    return Context("id", 2, lambda _: None, task="resize", traceparent=traceparent)
+    return Context("id", 2, lambda *_: None, task="resize", traceparent=traceparent)
 
 
 def spans() -> list[ReadableSpan]:

@@ -24,14 +24,14 @@ def connection() -> apsw.Connection:
 
 
 def test_a_note_of_a_job_goes_with_it(connection: apsw.Connection) -> None:
-    put(connection, [(Kind.ATTEMPT, 1, 1, b"told"), (Kind.LOG, 1, b"head", b"tail", 8), (Kind.ATTEMPT, 2, 1, b"other")])
+    put(connection, [(Kind.ATTEMPT, 1, 1, b"told"), (Kind.LOG, 1, 0, b"text", 8), (Kind.ATTEMPT, 2, 1, b"other")])
     connection.execute("DELETE FROM job WHERE sequence = 1")
     assert connection.execute("SELECT * FROM attempt").fetchall() == [(2, 1, b"other")]
     assert connection.execute("SELECT * FROM log").fetchall() == []
 
 
 def test_a_note_of_a_job_that_is_gone_is_nothing(connection: apsw.Connection) -> None:
-    put(connection, [(Kind.ATTEMPT, 9, 1, b"told"), (Kind.LOG, 9, b"", b"", 0)])
+    put(connection, [(Kind.ATTEMPT, 9, 1, b"told"), (Kind.LOG, 9, 0, b"text", 8)])
     counts = connection.execute("SELECT (SELECT count(*) FROM attempt), (SELECT count(*) FROM log)").fetchone()
     assert counts == (0, 0)
 
@@ -56,4 +56,13 @@ def test_wishes_can_be_refused_and_facts_not() -> None:
 
 
 def test_the_bytes_of_a_note_are_those_of_its_content() -> None:
-    assert body_bytes((Kind.LOG, 1, b"head", b"tail", 800)) == 8
+    assert body_bytes((Kind.LOG, 1, 1000, b"text", 800)) == 4
+
+
+def test_of_a_log_the_pieces_at_both_ends_are_kept(connection: apsw.Connection) -> None:
+    for place in range(0, 100, 5):
+        put(connection, [(Kind.LOG, 1, place, b"%05d" % place, 10)])
+        put(connection, [(Kind.LOG, 2, place, b"%05d" % place, 1000)])
+    rows = connection.execute("SELECT place, text FROM log WHERE sequence = 1 ORDER BY place").fetchall()
+    assert rows == [(place, b"%05d" % place) for place in (0, 5, 90, 95)]
+    assert connection.execute("SELECT count(*) FROM log WHERE sequence = 2").fetchone() == (20,)

@@ -9,6 +9,7 @@ import pytest
 from headway.core.board.idempotency import Key
 from headway.core.config import Config
 from headway.core.errors import RecoveringError
+from headway.core.events import EventFilter
 from headway.core.interface import Engine
 from headway.core.job import State, Submission
 from headway.core.job_filter import JobFilter
@@ -29,7 +30,10 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "task": ("double",),
     "result": (STATUS,),
     "attempts": (STATUS,),
+    "log": (STATUS,),
+    "wait_log": (STATUS, 0, 1.0),
     "wait": (STATUS, 1.0),
+    "watch": (EventFilter(),),
     "wait_batch": (BATCH, 1.0),
     "check_room": (),
     "replay": (KEY,),

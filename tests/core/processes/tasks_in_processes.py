@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from contextvars import ContextVar
@@ -192,6 +193,47 @@ def noise(_: object) -> None:
     sys.stdout.flush()
     os.write(1, b"written\n")
     os.close(0)
+
+
+@headway.task
+def speak(_: object, context: headway.Context) -> None:
+    """Write in every way to stdout and stderr."""
+    sys.stdout.write("half")
+    sys.stdout.flush()
+    sys.stdout.buffer.write(b"\xff\x1b[0m ")
+    sys.stdout.flush()
+    subprocess.run(["sh", "-c", "echo program"], check=True)
+    context.log("logged")
+    sys.stderr.write("error")
+    ctypes.CDLL(None).printf(b" in C")
+
+
+@headway.task
+def mute(_: object) -> None:
+    """Close stdout, which then leads nowhere."""
+    os.close(1)
+
+
+@headway.task
+def last_words(how: str) -> None:
+    """Print, and end without an answer."""
+    print("last words", flush=True)
+    if how == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(60)
+
+
+@headway.task
+def flood(megabytes: int) -> None:
+    """Print as fast as it goes."""
+    for _ in range(megabytes):
+        os.write(1, b"x" * (1 << 20))
+
+
+@headway.task
+def leave_a_program(_: object) -> None:
+    """Leave a program that prints without end."""
+    subprocess.Popen(["sh", "-c", "sleep 0.2; yes"])
 
 
 @headway.task

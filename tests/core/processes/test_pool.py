@@ -73,11 +73,13 @@ def alive(pid: int) -> bool:
     return not stat.exists() or stat.read_text().rpartition(") ")[2][0] != "Z"
 
 
-def ignore(_: int) -> None:
+def ignore(_percent: int, _message: str) -> None:
     pass
 
 
-async def ask(processes: Processes, task: str, payload: object = None, report: Callable[[int], None] = ignore) -> Any:
+async def ask(
+    processes: Processes, task: str, payload: object = None, report: Callable[[int, str], None] = ignore
+) -> Any:
     result = await processes.run(task, json.dumps(payload).encode(), "job", 1, report=report)
     return None if result is None else json.loads(result.body)
 
@@ -138,7 +140,9 @@ def test_progress_is_coalesced_and_the_last_is_not_lost(tmp_path: Path) -> None:
         async with pool(1) as processes:
             seen: list[int] = []
             began = time.monotonic()
-            going = asyncio.create_task(ask(processes, "report", str(tmp_path / "gate"), seen.append))
+            going = asyncio.create_task(
+                ask(processes, "report", str(tmp_path / "gate"), lambda percent, _: seen.append(percent))
+            )
             await until(lambda: seen[-1:] == [42])
             # 20,001 were reported. At most 20 a second are sent.
             assert len(seen) <= 3 + 25 * (time.monotonic() - began)
@@ -268,15 +272,76 @@ def test_a_process_with_a_lifespan_that_raises_does_not_start(
     run(test)
 
 
+async def output(processes: Processes, task: str, payload: object = None) -> bytes:
+    """Run a task, and return all that its process has printed meanwhile."""
+    said = bytearray()
+    await processes.run(task, json.dumps(payload).encode(), "job", 1, report=ignore, write=said.extend)
+    return bytes(said)
+
+
 @linux_only
-def test_output_of_tasks_is_output(capfd: pytest.CaptureFixture[str]) -> None:
+def test_output_of_a_job_comes_before_its_end_and_is_of_no_other(capfd: pytest.CaptureFixture[str]) -> None:
     async def test() -> None:
         async with pool(1) as processes:
-            await ask(processes, "noise")
-            assert await ask(processes, "give", 1) == 1
+            for _ in range(20):
+                # Part of a line, bytes that are no text, a program, ``context.log``, stderr, and C.
+                assert await output(processes, "speak") == b"half\xff\x1b[0m program\nlogged\nerror in C"
+                assert await output(processes, "give", 1) == b""
+            assert await output(processes, "noise") == b"printed\nwritten\n"
+            # It has closed its stdout.
+            assert await output(processes, "mute") == b""
+            assert await output(processes, "speak") == b"half\xff\x1b[0m program\nlogged\nerror in C"
 
     run(test)
-    assert capfd.readouterr().out == "printed\nwritten\n"
+    assert capfd.readouterr() == ("", "")
+
+
+@linux_only
+def test_output_of_a_task_that_dies_or_is_killed_is_kept() -> None:
+    async def test() -> None:
+        async with pool(1) as processes:
+            said = bytearray()
+            with pytest.raises(CrashedError):
+                await processes.run("last_words", b'"die"', "job", 1, report=ignore, write=said.extend)
+            assert said == b"last words\n"
+            said.clear()
+            going = asyncio.create_task(
+                processes.run("last_words", b'"hang"', "job", 1, report=ignore, write=said.extend)
+            )
+            await until(lambda: bool(said))
+            going.cancel()
+            await asyncio.wait([going])
+            await asyncio.sleep(0.1)
+            assert said == b"last words\n"
+
+    run(test)
+
+
+@linux_only
+def test_a_task_that_prints_without_end_takes_a_share_of_the_loop() -> None:
+    """And a program that goes on printing after its job disturbs nobody."""
+
+    async def test() -> None:
+        async with pool(1) as processes:
+            count, longest = 0, 0.0
+
+            def write(text: bytes) -> None:
+                nonlocal count
+                count += len(text)
+
+            going = asyncio.create_task(processes.run("flood", b"200", "job", 1, report=ignore, write=write))
+            while not going.done():
+                began = time.monotonic()
+                await asyncio.sleep(0.001)
+                longest = max(longest, time.monotonic() - began)
+            await going
+            assert count == 200 << 20
+            assert longest < 0.1
+            assert await output(processes, "leave_a_program") == b""
+            for _ in range(50):
+                assert await ask(processes, "give", 1) == 1
+
+    run(test)
 
 
 # Processes die, and are replaced.

@@ -47,7 +47,8 @@ class BusyProcesses(Processes):
         job_id: str,
         attempt: int,
         *,
-        report: Callable[[int], None],
+        report: Callable[[int, str], None],
+        write: Callable[[bytes], None] = lambda _: None,
         begun: Callable[[], object] = lambda: None,
         media_type: str = "",
         traceparent: str | None = None,
@@ -105,12 +106,15 @@ class Engine:
         self.settled.append((job.sequence, outcome))
         self.changed.set()
 
+    def write(self, sequence: int, attempt: int, text: bytes) -> None:
+        raise AssertionError("no task writes")
+
     def release(self, job: Job) -> None:
         self.released.append(job.task.index)
         self.changed.set()
 
     def context(self, job: Job) -> Context:
-        return self.contexts.setdefault(job.sequence, Context(str(job.sequence), 1, lambda _: None))
+        return self.contexts.setdefault(job.sequence, Context(str(job.sequence), 1, lambda *_: None))
 
     async def until(self, condition: Callable[[], object]) -> None:
         while not condition():

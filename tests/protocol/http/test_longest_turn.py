@@ -19,9 +19,12 @@ from contextlib import suppress
 import msgspec
 import pytest
 from headway.core.board.idempotency import Keyed
+from headway.core.board.logs import Logs
 from headway.core.config import Config, QueueSection, RetentionSection
 from headway.core.job import Submission
+from headway.core.job_log import JobLog
 from headway.core.local.engine import LocalEngine
+from headway.core.tasks.context import Context
 from headway.core.tasks.registry import Options, Registry
 from headway.core.tasks.result import Result
 from headway.protocol.api.app import Api
@@ -52,6 +55,12 @@ async def nothing(_: object) -> None:
 
 async def forever(_: object) -> None:
     await asyncio.sleep(1000)
+
+
+def logs(count: int, context: Context) -> None:
+    for number in range(count):
+        context.log(f"{number:>1000}")
+        context.progress(1, f"line {number}")
 
 
 class Timed:
@@ -133,7 +142,7 @@ def longest_turn(load: Load, patch: pytest.MonkeyPatch) -> float:
 
     async def main() -> None:
         registry = Registry()
-        for task in (nothing, forever):
+        for task in (nothing, forever, logs):
             registry.add(task, Options())
         engine = LocalEngine(CONFIG, registry)
         await engine.start()
@@ -267,6 +276,38 @@ async def a_large_result(told: Timed) -> None:
     await told.ask(request("GET", f"/jobs/{status.id.decode()}/result") * 2, 2)
 
 
+async def threads_that_log(told: Timed) -> None:
+    await told.submit(4, task="logs", payload=msgspec.Raw(b"5000"))
+    active = told.engine.active
+    await told.until(lambda: not active)
+    assert len(active.logs) == 4
+
+
+async def clients_that_wait_for_more_of_a_log(told: Timed) -> None:
+    (job,) = await told.submit(1, delay=1000)
+    woken = 0
+
+    def wake() -> None:
+        nonlocal woken
+        woken += 1
+
+    status = told.engine.reading.at(job)
+    for _ in range(10_000):
+        told.engine.wait_log(status, 0, 100).when_known(wake)
+    await told.begin()
+    told.engine.active.write(job, 1, b"more")
+    await told.until(lambda: woken == 10_000)
+
+
+async def logs_of_jobs_that_expire(told: Timed) -> None:
+    logs = told.engine.active.logs
+    assert isinstance(logs, Logs)
+    for number in range(50_000):
+        logs.put(-number - 1, JobLog(b"x", b"", 1))
+    await told.begin()
+    await told.until(lambda: not len(logs))
+
+
 def close(clients: list[socket.socket]) -> None:
     for client in clients:
         client.close()
@@ -298,6 +339,9 @@ LOADS: list[Load] = [
     the_end,
     a_cancelled_head,
     a_large_result,
+    threads_that_log,
+    clients_that_wait_for_more_of_a_log,
+    logs_of_jobs_that_expire,
     idle_connections,
 ]
 
