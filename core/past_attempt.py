@@ -18,7 +18,7 @@ class PastAttempt(msgspec.Struct, frozen=True, gc=False):
     started: float
     # 0.0 if it still runs.
     ended: float
-    # "loop", "thread" or "process", empty if its task is unknown now.
+    # "loop", "thread" or "process", empty if it has ended and did not fail.
     place: str
     reason: Reason = Reason.NONE
     # The name of the error's class, empty if the task raised none.

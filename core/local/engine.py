@@ -225,8 +225,11 @@ class LocalEngine:
         return [*(self.active.past.get(status.sequence) if kept is None else kept), *last]
 
     def _last_attempt(self, status: Status) -> list[PastAttempt]:
-        """Return the last attempt, which runs, succeeded or was interrupted. Its row says all of it."""
-        task = self.registry.by_name.get(status.task)
+        """Return the last attempt, which runs, succeeded or was interrupted, as its row has it.
+
+        The row does not have its place: since its end a deploy may have changed that of its task.
+        """
+        task = self.registry.by_name[status.task] if status.state == State.RUNNING else None
         place = "" if task is None else (task.lane or self.active.workers.default_lane).value
         return [PastAttempt(status.attempt, status.started, status.ended, place, Reason(status.reason))]
 

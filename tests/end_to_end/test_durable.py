@@ -146,17 +146,18 @@ def test_jobs_that_wait_are_left_to_the_next_start_and_only_running_ones_waited_
     assert server.head(running)["job-state"] == "succeeded"
 
 
-def test_what_was_running_is_tried_again_and_the_attempt_counts(begin: Begin, gate: Gate) -> None:
+def test_what_was_running_is_tried_again_and_an_attempt_that_a_kill_ended_counts(begin: Begin, gate: Gate) -> None:
     server = begin(drain_timeout=0.1)
     path = server.submit("until_file", gate.path)
-    for attempt, number in enumerate((signal.SIGTERM, signal.SIGKILL), 1):
-        assert server.wait_for(path, "running")["job-attempt"] == str(attempt)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        assert server.wait_for(path, "running")["job-attempt"] == "1"
         end(server, number)
         server = begin(drain_timeout=0.1)
     server.wait_for(path, "running")
     gate.open()
     server.wait_for(path, "succeeded")
-    assert server.get(path).json["attempt"] == 3
+    told = [(past["attempt"], past["outcome"]) for past in server.get(path).json["attempts"]]
+    assert told == [(1, "failed"), (2, "succeeded")]
 
 
 def test_a_job_that_the_server_dies_of_is_not_tried_for_ever(begin: Begin, gate: Gate) -> None:

@@ -32,7 +32,7 @@ def test_one_that_runs_and_one_that_succeeded(server: Server, gate: Gate) -> Non
     gate.open()
     server.wait_for(path, "succeeded")
     (past,) = told(server, path)
-    assert set(past) == {"attempt", "started", "ended", "place", "outcome"}
+    assert set(past) == {"attempt", "started", "ended", "outcome"}
     assert past["outcome"] == "succeeded"
     assert datetime.fromisoformat(past["started"]) <= datetime.fromisoformat(past["ended"])
 
