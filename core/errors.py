@@ -193,6 +193,13 @@ class StreamsFullError(HeadwayError):
         )
 
 
+class OrdersFullError(QueueFullError):
+    """Too many orders about many jobs wait already."""
+
+    setting = "the orders"
+    unit = "orders"
+
+
 class MisdirectedError(HeadwayError):
     """The id comes from another server, from a run that nothing is known of here, or from nobody.
 
@@ -205,6 +212,33 @@ class MisdirectedError(HeadwayError):
 
     def __init__(self) -> None:
         super().__init__("Another server or an earlier run issued this id. Ask there, or submit the job again.")
+
+
+class TaskClosedError(HeadwayError):
+    """A submission names a task that accepts no jobs for now: a person has closed it.
+
+    ``retry_after_s`` is the time until it is open again, or until the next question.
+    """
+
+    status = 503
+    reason = "task-closed"
+    title = "The task is closed"
+
+    def __init__(self, task: str, why: str, retry_after_s: float) -> None:
+        self.retry_after_s = retry_after_s
+        text = f"The task {task!r} accepts no jobs for now{f': {why}' if why else ''}. "
+        super().__init__(f"{text}Retry after the delay in Retry-After, or open it: PATCH /tasks/{task}.")
+
+
+class NotWaitingError(HeadwayError):
+    """A job is to be changed that does not wait any more."""
+
+    status = 409
+    reason = "not-waiting"
+    title = "The job does not wait"
+
+    def __init__(self, state: str) -> None:
+        super().__init__(f"Only a job that waits can be changed. This one is {state}.")
 
 
 class NotFailedError(HeadwayError):

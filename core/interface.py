@@ -14,9 +14,11 @@ import msgspec
 from headway.core.board.idempotency import Key
 from headway.core.durability import Durability
 from headway.core.events import EventFilter, Portion
-from headway.core.job import Submission
+from headway.core.hold import Switches, TaskHold
+from headway.core.job import Revision, Submission
 from headway.core.job_filter import JobFilter
 from headway.core.job_log import JobLog
+from headway.core.order import Action
 from headway.core.past_attempt import PastAttempt
 from headway.core.stats import Counts
 from headway.core.status import BatchStatus, Status, TaskStatus
@@ -141,6 +143,7 @@ class PolledRows(Protocol):
     submitted: memoryview[float]
     started: memoryview[float]
     ended: memoryview[float]
+    task: memoryview[int]
 
     def kept(self, row: int, now: float) -> bool:
         """Whether the finished job in ``row`` can still be read."""
@@ -148,6 +151,9 @@ class PolledRows(Protocol):
 
 class PolledPromises(Protocol):
     """When clients poll again (core/retry_after/promises.py)."""
+
+    # The tasks that are held, by index.
+    held: Mapping[int, TaskHold]
 
     def ahead(self, row: int) -> int:
         """Return how many jobs will be taken before the queued one in ``row``."""
@@ -216,6 +222,19 @@ class Engine(Protocol):
     def accepts(self, task: str) -> Accepts | None:
         """Return the content that a task accepts, None for an unknown task."""
 
+    def switch(self, task: str, switches: Switches) -> Soon[TaskStatus | None]:
+        """Change the switches of a task, and return it. None: no such task is declared.
+
+        While it is held none of its jobs begins, and while it is closed none is accepted. Raises
+        InvalidError or JournalFullError. Then nothing was changed.
+        """
+
+    def revise(self, status: Status, revision: Revision) -> Soon[Status]:
+        """Change the priority or the delay of a job that waits, and return its status.
+
+        Raises NotWaitingError, InvalidError or JournalFullError. Then nothing was changed.
+        """
+
     def result(self, status: Status) -> Soon[Result | None]:
         """Return the result of a finished job, or the error of a failed one, or None if it is not kept."""
 
@@ -257,8 +276,8 @@ class Engine(Protocol):
     def submit(self, submission: Submission, key: Key | None = None) -> Soon[Submitted]:
         """Accept a job, or return the job that was accepted under ``key``.
 
-        Raises UnknownTaskError, InvalidPayloadError, NotDurableError, KeyReusedError, or as
-        ``check_room`` does. Then nothing was changed.
+        Raises UnknownTaskError, InvalidPayloadError, TaskClosedError, NotDurableError,
+        KeyReusedError, or as ``check_room`` does. Then nothing was changed.
         """
 
     def submit_batch(self, submissions: Sequence[Submission], key: Key | None = None) -> Soon[SubmittedBatch]:
@@ -269,6 +288,17 @@ class Engine(Protocol):
 
         So it does if the payload no longer fits the task.
         """
+
+    def order(self, action: Action, wanted: JobFilter, key: Key | None = None) -> Soon[Submitted]:
+        """Accept an order: a job that retries, cancels or deletes all jobs that fit ``wanted`` now.
+
+        Its result is ``{"matched": …, "done": …, "skipped": …}``. Raises InvalidError for a filter
+        of all jobs, or of states that ``action`` is not about, UnknownTaskError, KeyReusedError,
+        DrainingError, JournalFullError or OrdersFullError. Then nothing was changed.
+        """
+
+    def count_meant(self, action: Action, wanted: JobFilter) -> Soon[Mapping[str, int]]:
+        """Return how many jobs such an order would be about, by the name of their task. Raises as ``order`` does."""
 
     def cancel(self, status: Status) -> Soon[Cancelled]:
         """End an active job, or forget the result of a finished one. Raises JournalFullError."""

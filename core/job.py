@@ -12,8 +12,9 @@ from typing import Annotated, ClassVar
 
 import msgspec
 from headway.core.durability import Durability
+from headway.core.errors import InvalidError
 from headway.core.task import DEADLINE_LONGEST_S, RETRIES_MOST, Task
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 # The tags of a job, by which it is found.
 TAGS_MOST, TAG_LONGEST = 8, 100
@@ -58,7 +59,8 @@ class State(IntEnum):
 MOVES: dict[State, frozenset[State]] = {
     State.EMPTY: frozenset({State.SCHEDULED, State.QUEUED}),
     State.SCHEDULED: frozenset({State.QUEUED, State.FAILED, State.CANCELLED}),
-    State.QUEUED: frozenset({State.RUNNING, State.FAILED, State.CANCELLED}),
+    # SCHEDULED: a client puts it off.
+    State.QUEUED: frozenset({State.SCHEDULED, State.RUNNING, State.FAILED, State.CANCELLED}),
     State.RUNNING: frozenset({State.SCHEDULED, State.RETRYING, State.SUCCEEDED, State.FAILED, State.CANCELLED}),
     State.RETRYING: frozenset({State.QUEUED, State.FAILED, State.CANCELLED}),
     State.SUCCEEDED: frozenset({State.EXPIRED}),
@@ -110,6 +112,19 @@ class Submission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     durability: Durability | None = None
     # No member of the JSON: see ContentSubmission.
     media_type: ClassVar[str] = ""
+
+
+class Revision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A change of a job that waits. A member that is not set leaves a term as it is."""
+
+    priority: Annotated[int, Meta(ge=0, le=9)] | UnsetType = UNSET
+    # Seconds from now until it is ready. 0: now.
+    delay: Annotated[float, Meta(ge=0, le=30 * 86_400)] | UnsetType = UNSET
+
+    def check(self) -> None:
+        """Raise InvalidError if it changes nothing."""
+        if self == Revision():
+            raise InvalidError([("", f"expected at least one of {', '.join(Revision.__struct_fields__)}")])
 
 
 class ContentSubmission(Submission, frozen=True):

@@ -121,6 +121,8 @@ class Counts(msgspec.Struct):
     active: int
     load: Load
     waiting: int
+    # Of these, jobs of held tasks.
+    held: int
     queue_size: int
     payload_bytes: int
     retries: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from headway.core.hold import NO_HOLD, TaskHold
 from headway.core.job import Reason, State
 from headway.core.load import Load
 from headway.core.stats import Histogram
@@ -32,6 +33,8 @@ class Status(msgspec.Struct, gc=False):
     tags: tuple[str, ...] = ()
     # Beside the progress of a running attempt.
     message: str = ""
+    # The reason why its task is held, if the job waits for that. None: it does not.
+    held: str | None = None
 
 
 COUNT_MOST = 1000
@@ -96,6 +99,8 @@ class TaskStatus(msgspec.Struct, gc=False):
     # ``wait``: from ready to the start of an attempt. ``run``: from its start to its end.
     wait: Histogram
     run: Histogram
+    # Its switches.
+    hold: TaskHold = NO_HOLD
 
 
 def bare(state: State, sequence: int, job_id: bytes) -> Status:

@@ -10,6 +10,8 @@ import msgspec
 from headway.core.payload_type import BODY, PayloadType
 
 DEADLINE_LONGEST_S = 60 * 86_400
+# The names of the server's own tasks begin so.
+OWN_PREFIX = "headway."
 RETRIES_MOST = 1000
 
 

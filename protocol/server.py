@@ -256,7 +256,11 @@ class Server:
             )
             left = 0
         elif left:
-            log.error("drain_timeout is over: %d jobs are lost", left)
+            held = engine.counts().held
+            if held:
+                log.error("%d jobs of held tasks are lost", held)
+            if left > held:
+                log.error("drain_timeout is over: %d jobs are lost", left - held)
         else:
             log.info("drained")
         await self._acceptor.stop()
@@ -291,6 +295,9 @@ class Server:
         log.info(text, self._engine.counts().active, seconds)
         left = await self._engine.drain(seconds)
         if left and self._engine.durability == "memory":
+            held = self._engine.counts().held
+            if held:
+                return f"{held} jobs of held tasks wait: end the holds with PATCH /tasks/{{name}}, or cancel the jobs"
             return f"{left} jobs did not finish within drain_timeout"
         # The new program begins again the jobs that still run.
         return None

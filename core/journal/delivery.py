@@ -89,14 +89,14 @@ class Delivery:
         begun: bool,
         *,
         on_commit: Callable[[Acknowledged | Opened, int], object],
-        on_full: Callable[[list[int]], object],
+        on_full: Callable[[list[int | str]], object],
         on_expired: Callable[[int], object],
         on_fatal: Callable[[str], object],
     ) -> None:
         """Have the writer begin, or go on if the file has ``begun``. Changes sent earlier wait for it.
 
         ``on_commit`` gets the writer's message and the number up to which all changes are committed
-        or refused. ``on_full`` gets the sequence numbers of the jobs whose changes were refused.
+        or refused. ``on_full`` gets the jobs, by number, and the tasks whose changes were refused.
         """
         self._loop, self._on_commit, self._on_full = loop, on_commit, on_full
         self._on_expired, self._on_fatal = on_expired, on_fatal
@@ -108,7 +108,7 @@ class Delivery:
         """Send changes and notes, the last of which is number ``last``. Without room, refuse those that can be."""
         self._sent = last
         if self.full:
-            refused = [change[0] for change in changes if is_recallable(change)]
+            refused: list[int | str] = [change[0] for change in changes if is_recallable(change)]
             refused += [note[1] for note in notes if is_recallable_note(note)]
             changes = [change for change in changes if not is_recallable(change)]
             notes = [note for note in notes if not is_recallable_note(note)]
@@ -203,7 +203,7 @@ class Delivery:
     def _have_no_room(self, why: str) -> None:
         """Give up the changes that were refused, and send again those that must not be lost."""
         self.lack_room(why)
-        refused: list[int] = []
+        refused: list[int | str] = []
         kept: deque[tuple[int, list[Change], list[Note]]] = deque()
         for last, changes, notes in self._unsettled:
             refused += (change[0] for change in changes if is_recallable(change))

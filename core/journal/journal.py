@@ -250,7 +250,7 @@ class Journal:
         self,
         loop: asyncio.AbstractEventLoop,
         on_commit: Callable[[int], object],
-        on_full: Callable[[list[int]], object],
+        on_full: Callable[[list[int | str]], object],
         on_fatal: Callable[[str], object],
     ) -> None:
         """Have the writer begin. The functions are called on ``loop``, in the order of events."""

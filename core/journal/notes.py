@@ -28,6 +28,8 @@ class Kind(IntEnum):
     TERMS = 4
     # Sequence number, number of an attempt that is no longer kept.
     LEFT_OUT = 5
+    # Sequence number, the order as far as it was carried out (core/order).
+    ORDER = 6
 
 
 Note = tuple[Any, ...]
@@ -39,6 +41,7 @@ _SQL = {
     Kind.HOLD: "INSERT OR REPLACE INTO hold VALUES (?, ?, ?, ?, ?)",
     Kind.TALLY: "INSERT OR REPLACE INTO tally VALUES (?, ?, ?, ?)",
     Kind.LEFT_OUT: "DELETE FROM attempt WHERE sequence = ? AND number = ?",
+    Kind.ORDER: "UPDATE job SET payload = ?2 WHERE sequence = ?1 AND place IS NULL",
     Kind.TERMS: "UPDATE job SET state = ?2, priority = ?3, due = ?4 WHERE sequence = ?1 AND place IS NULL",
 }
 # Between its beginning and its end, no piece of a log is kept.
@@ -46,8 +49,8 @@ _CUT = "DELETE FROM log WHERE sequence = ? AND place >= ? AND place + length(tex
 
 
 def is_recallable_note(note: Note) -> bool:
-    """Whether a note is the wish of a client about a job, which is refused without room."""
-    return bool(note[0] == Kind.TERMS)
+    """Whether a note is the wish of a client about a job or a task, which is refused without room."""
+    return note[0] in (Kind.TERMS, Kind.HOLD, Kind.ORDER)
 
 
 def body_bytes(note: Note) -> int:

@@ -138,6 +138,12 @@ def latest(connection: apsw.Connection) -> float:
     return float(found[0][0])
 
 
+def holds(connection: apsw.Connection) -> list[tuple[str, str, str, float | None, str]]:
+    """Return (task, dispatch, intake, until, reason) of each task whose switches were ever changed."""
+    rows: list[Any] = connection.execute("SELECT task, dispatch, intake, until, reason FROM hold").fetchall()
+    return rows
+
+
 def salts(connection: apsw.Connection) -> list[tuple[int, bytes]]:
     """Return the salt of each start, and the number from which it holds."""
     rows: list[Any] = connection.execute("SELECT first, salt FROM run ORDER BY first").fetchall()

@@ -18,6 +18,7 @@ from headway.core.journal.reader import (
     KeyRow,
     Saved,
     ended,
+    holds,
     key_before,
     keys,
     last_place,
@@ -110,6 +111,10 @@ class Found:
     def unsuccessful(self) -> list[tuple[int, int, int]]:
         """Return (batch, failed, cancelled) of each batch with such jobs."""
         return unsuccessful(self.connection)
+
+    def holds(self) -> list[tuple[str, str, str, float | None, str]]:
+        """Return (task, dispatch, intake, until, reason) of each task whose switches were ever changed."""
+        return holds(self.connection)
 
     def unfinished(self) -> list[Saved]:
         """Return the jobs that have not finished, in the order of their numbers."""

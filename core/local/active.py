@@ -31,8 +31,10 @@ from headway.core.config import Config
 from headway.core.ids import COUNT_MASK, Ids
 from headway.core.job import Job, Reason, State
 from headway.core.local.changes import Changes
+from headway.core.local.holds import Holds
 from headway.core.local.reports import Reports
 from headway.core.local.waiters import Waiters
+from headway.core.order import OWN_TASKS
 from headway.core.processes.pool import pool_for
 from headway.core.queue.queue import Queue
 from headway.core.queue.ready import Limit
@@ -80,14 +82,21 @@ class Active:
         # jobs that it has.
         threads = Limit(config.workers + config.limits.lost_threads + config.workers)
         limits = _limits(config, registry, self._process_limit, threads)
-        self.queue = Queue(board, config.queue.size, max(config.queue.size, waiting) + config.workers, limits)
+        # The index of the first of the server's own tasks, which are carried out by ``clerk``. The
+        # maker sets it: it needs this object to act on.
+        self.own_from = len(registry.tasks)
+        self.clerk: Workers | None = None
+        most = max(config.queue.size, waiting) + config.workers
+        self.queue = Queue(board, config.queue.size, most, limits, len(OWN_TASKS))
         self.results = Results(board, config.results.max_bytes)
         self.past = PastAttempts(board, config.attempts.max_bytes)
         self.keys = Keys(config.idempotency.seconds, config.idempotency.keys)
         polls_per_second = config.polling.share * config.polling.capacity
-        self.estimate = Estimate(config.workers, len(registry.tasks), polls_per_second, self.queue.line_numbers)
+        self.estimate = Estimate(
+            config.workers, len(registry.tasks), polls_per_second, self.queue.line_numbers, len(OWN_TASKS)
+        )
         self.estimate.first = Generation(config.workers)
-        self.stats = Stats(len(registry.tasks))
+        self.stats = Stats(len(registry.tasks) + len(OWN_TASKS))
         # The value of the lifespan, for the tasks.
         self.state: object = None
         self.jobs: dict[int, Job] = {}
@@ -112,13 +121,16 @@ class Active:
         )
         if self.workers.processes is not None:
             self.workers.processes.on_up = self.workers.wake
+        self.holds = Holds(self.queue, registry.by_name, self.wake)
         # The deadlines of waiting jobs, at which these fail.
         self.deadlines = Schedule()
         self.waiters = Waiters()
         # Set by the maker: it needs this object to act on.
         self.changes: Changes
-        # Set when there is no job, while a call waits for that.
+        # Set when there is no job, while a call waits for that, but for those of tasks that are still
+        # held at ``_none_until``, of time.time.
         self._none: asyncio.Event | None = None
+        self._none_until = inf
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
 
@@ -131,19 +143,38 @@ class Active:
         ``on_fatal`` gets a line when no job can be kept any more.
         """
         self.workers.start()
+        self.holds.start()
         self.changes.start(on_fatal)
+        if self.clerk is not None:
+            self.clerk.start()
 
-    async def wait_for_none(self) -> None:
-        """Wait until there is no active job."""
-        self._none = asyncio.Event()
-        if self.jobs:
-            await self._none.wait()
+    async def wait_for_none(self, until: float) -> None:
+        """Wait until there is no active job but those of tasks that are still held at ``until``, of time.time."""
+        self._none, self._none_until = asyncio.Event(), until
+        self.look_for_none()
+        await self._none.wait()
+
+    def look_for_none(self) -> None:
+        """Wake the call that waits for the end of all jobs, if it has come."""
+        if self._none is not None and (not self.jobs or self.held(self._none_until) == len(self.jobs)):
+            self._none.set()
+
+    def held(self, until: float) -> int:
+        """Return how many jobs wait for their task, which is held at ``until``, of time.time."""
+        if not self.holds.held:
+            return 0
+        held = self.holds.lasting(until)
+        running = sum(attempt.job is not None and attempt.job.task.index in held for attempt in self.workers.attempts)
+        return sum(self.stats.unfinished[task] for task in held) - running
 
     async def stop(self) -> None:
         """End the workers and the timer."""
         if self._timer is not None:
             self._timer.cancel()
+        self.holds.stop()
         await self.workers.stop()
+        if self.clerk is not None:
+            await self.clerk.stop()
         self.changes.put_back()
 
     # For the changes: their effects.
@@ -169,6 +200,31 @@ class Active:
             self._delay(job.sequence, now + delay)
         else:
             self.queue.push(job.sequence)
+
+    def wake(self) -> None:
+        """Have the workers look for jobs, and the clerk for orders."""
+        self.workers.wake()
+        if self.clerk is not None:
+            self.clerk.wake()
+
+    def interrupt(self, job: Job) -> None:
+        """Stop the attempt at a job that runs. The caller settles it."""
+        (self.clerk if self.clerk is not None and job.task.index >= self.own_from else self.workers).cancel(job)
+
+    def wait_as(self, sequence: int, state: State, priority: int, due: float, now: float) -> None:
+        """Let a job wait on other terms, as ``Changes.revise`` says, after it was taken out of the queue."""
+        board = self.board
+        row = board.at(sequence)
+        board.priority[row] = priority
+        if board.state(sequence) != state:
+            board.move(sequence, state, now)
+        board.ask_at[row] = 0.0
+        if state == State.QUEUED:
+            board.due[row] = due
+            self.queue.push(sequence)
+            self.workers.wake()
+        else:
+            self._delay(sequence, due)
 
     def show_forgotten(self, sequence: int) -> None:
         """Forget the result of a finished job, and its failed attempts."""
@@ -196,8 +252,8 @@ class Active:
         self.queue.payload_bytes -= len(job.payload)
         if self.waiters:
             self.waiters.ended(sequence)
-        if self._none is not None and not self.jobs:
-            self._none.set()
+        if self._none is not None:
+            self.look_for_none()
 
     # For the workers.
 
@@ -292,6 +348,10 @@ class Active:
         ran = now - board.started[board.at(job.sequence)]
         self.stats.run[job.task.index].add(ran)
         self.estimate.observe(job.task.index, ran, now, job.sequence)
+        self.conclude(job, outcome, now)
+
+    def conclude(self, job: Job, outcome: Outcome, now: float) -> None:
+        """Do so, and learn nothing from the attempt."""
         if outcome.state is FAILED:
             self._try_again_or_fail(job, outcome, now)
         elif outcome.state is SCHEDULED:

@@ -20,14 +20,16 @@ from headway.core.errors import (
     PayloadGoneError,
     PayloadsFullError,
     QueueFullError,
+    TaskClosedError,
     UnknownTaskError,
 )
 from headway.core.faults import few
+from headway.core.hold import OPEN_END_S
 from headway.core.job import Job, State, Submission, Terms, decode_terms
 from headway.core.local.active import Active
 from headway.core.retry_after.estimate import SUCCESSOR_S
 from headway.core.status import Status
-from headway.core.task import Task
+from headway.core.task import RETRIES_MOST, Task
 from headway.core.tasks.payloads import check
 from headway.core.tasks.registry import Registry
 
@@ -67,6 +69,8 @@ class Admission:
         if submission.durability is not None:
             self._check_promise(submission.durability)
         active = self._active
+        if active.holds.closed:
+            self._check_open(task)
         queue, size_bytes = active.queue, len(submission.payload)
         if (
             self.draining
@@ -79,6 +83,21 @@ class Admission:
         sequence = self._board.open(state, self._ids.tag, task.index, submission.priority, now)
         queue.payload_bytes += size_bytes
         active.changes.begin(self._job(sequence, task, submission, now), submission.delay, now, key)
+        return sequence
+
+    def accept_own(self, task: Task, payload: bytes, now: float, key: Key | None) -> int:
+        """Accept a job of one of the server's own ``tasks``, also if the queue is full. Return its number.
+
+        Raises DrainingError or JournalFullError.
+        """
+        active = self._active
+        if self.draining or active.changes.full:
+            self.check_room()
+        state = EMPTY if active.changes.unseen else QUEUED
+        sequence = self._board.open(state, self._ids.tag, task.index, Submission(task.name).priority, now)
+        active.queue.payload_bytes += len(payload)
+        terms = Terms(task.timeout_s or 0.0, RETRIES_MOST)
+        active.changes.begin(Job(sequence, task, payload, terms, inf), 0.0, now, key)
         return sequence
 
     def accept_batch(self, submissions: Sequence[Submission], now: float, key: Key | None = None) -> int:
@@ -100,6 +119,9 @@ class Admission:
             if demanded is not None:
                 self._check_promise(demanded)
         active, count = self._active, len(submissions)
+        if active.holds.closed:
+            for task in dict.fromkeys(tasks):
+                self._check_open(task)
         payload_bytes = sum(len(submission.payload) for submission in submissions)
         self.check_room(count, payload_bytes)
         first = self._board.open_many(
@@ -121,6 +143,13 @@ class Admission:
                 # The key stands for the batch, and is kept with the first of its jobs.
                 key = None
         return first
+
+    def _check_open(self, task: Task) -> None:
+        """Raise TaskClosedError if a person has closed ``task``."""
+        hold = self._active.holds.closed.get(task.index)
+        if hold is not None:
+            seconds = OPEN_END_S if hold.until is None else max(hold.until - time.time(), 0.0)
+            raise TaskClosedError(task.name, hold.reason, self._active.estimate.later(seconds, time.monotonic()))
 
     def _check_promise(self, demanded: Durability) -> None:
         if not keeps(self._promised, demanded):
@@ -163,6 +192,7 @@ class Admission:
         if old.task.payload_type is not None:
             # The task may have changed since.
             check(old.payload, old.task.payload_type, old.terms.media_type)
+        self._check_open(old.task)
         self.check_room(1, len(old.payload))
         active, board = self._active, self._board
         row = board.row(status.sequence)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 
 from headway.core.board.idempotency import Key
+from headway.core.hold import TaskHold
 from headway.core.job import Job, Reason, State
 from headway.core.local.active import Active
 from headway.core.local.uncommitted import Uncommitted
@@ -43,7 +45,7 @@ class AtOnce:
         job, reason = active.jobs[sequence], Reason.NONE
         if active.board.state(sequence) == State.RUNNING:
             reason = Reason.INTERRUPTED
-            active.workers.cancel(job)
+            active.interrupt(job)
         else:
             active.queue.remove(sequence)
         active.end(job, State.CANCELLED, now, reason=reason)
@@ -52,7 +54,19 @@ class AtOnce:
         """Forget the result."""
         self._active.show_forgotten(sequence)
 
-    def uncommitted(self, sequence: int) -> Uncommitted | None:
+    def hold(self, task: str, hold: TaskHold) -> None:
+        """Set the switches."""
+        self._active.holds.show(task, hold)
+
+    def revise(self, sequence: int, state: State, priority: int, due: float, now: float) -> None:
+        """Change the terms."""
+        self._active.queue.remove(sequence)
+        self._active.wait_as(sequence, state, priority, due, now)
+
+    def keep_order(self, job: Job, payload: bytes) -> None:
+        """Do nothing: the order ends with the process."""
+
+    def uncommitted(self, changed: int | str) -> Uncommitted | None:
         """Return None: no change waits."""
         return None
 
@@ -95,10 +109,11 @@ class AtOnce:
         """Do nothing: the jobs end with the process."""
 
     async def finish(self, timeout_s: float) -> int:
-        """Wait until no job is active."""
+        """Wait until no job is active, but for those of tasks that stay held."""
+        active, until = self._active, time.time() + timeout_s
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._active.wait_for_none(), timeout_s)
-        return len(self._active)
+            await asyncio.wait_for(active.wait_for_none(until), timeout_s)
+        return len(active)
 
     async def close(self) -> None:
         """Do nothing: there is no place to close."""

@@ -44,4 +44,5 @@ def _status(config: Config, task: Task, active: Active, loads: Loads) -> TaskSta
         load=loads.of(task),
         wait=active.stats.wait[task.index],
         run=active.stats.run[task.index],
+        hold=active.holds.of(task.name),
     )

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from headway.core.board.idempotency import Key
+from headway.core.hold import TaskHold
 from headway.core.job import Job, Reason, State
 from headway.core.local.uncommitted import Uncommitted
 from headway.core.past_attempt import PastAttempt
@@ -47,8 +48,23 @@ class Changes(Protocol):
     def forget(self, sequence: int) -> None:
         """Forget the result of a finished job."""
 
-    def uncommitted(self, sequence: int) -> Uncommitted | None:
-        """Return the last change of a job while it is not on disk. No client may hear of it before."""
+    def hold(self, task: str, hold: TaskHold) -> None:
+        """Set the switches of a task, which has no uncommitted change."""
+
+    def revise(self, sequence: int, state: State, priority: int, due: float, now: float) -> None:
+        """Have a job that waits and has no uncommitted change wait in ``state`` from then on.
+
+        ``due`` is the time at which it is ready, or was. 0.0: it never had a delay.
+        """
+
+    def keep_order(self, job: Job, payload: bytes) -> None:
+        """Keep an order as far as it was carried out, in the commit of its last changes.
+
+        ``job`` is the order, and runs.
+        """
+
+    def uncommitted(self, changed: int | str) -> Uncommitted | None:
+        """Return the last change of a job, or of a task, while it is not on disk. No client may hear of it before."""
 
     def last_uncommitted(self, sequences: Sequence[int]) -> Uncommitted | None:
         """Return the last of these jobs' changes to be committed, or None if all are."""

@@ -25,6 +25,7 @@ from headway.core.board.idempotency import Keyed
 from headway.core.board.logs import Logs
 from headway.core.board.memfile import nameless_file
 from headway.core.board.rows import LAYOUT, annex_for, rows_for
+from headway.core.hold import TaskHold
 from headway.core.ids import Ids
 from headway.core.job import Job, Terms
 from headway.core.job_log import JobLog
@@ -66,6 +67,8 @@ class Document(msgspec.Struct):
     attempts: dict[int, list[PastAttempt]] = {}
     # Of the finished jobs that have any, the oldest first.
     logs: dict[int, JobLog] = {}
+    # The switches of tasks, by name.
+    holds: dict[str, TaskHold] = {}
 
 
 class KeptFrame(msgspec.Struct):
@@ -102,6 +105,7 @@ def write(file: BinaryIO, ids: Ids, board: Board, task_names: list[str], active:
         tags=dict(active.tags.items()),
         attempts={sequence: list(kept) for sequence, kept in active.past.all().items()},
         logs=dict(active.logs.items()) if isinstance(active.logs, Logs) else {},
+        holds=active.holds.kept(),
     )
     _put(file, document)
     for sequence, kept in active.results.items():
@@ -178,6 +182,7 @@ class Carried:
         if isinstance(active.logs, Logs):
             for sequence, written in self.document.logs.items():
                 active.logs.put(sequence, written)
+        active.holds.restore(self.document.holds)
         try:
             while frame := _get(self._file):
                 kept = msgspec.msgpack.decode(frame, type=KeptFrame)

@@ -30,6 +30,7 @@ from math import inf
 from headway.core.board.idempotency import Key
 from headway.core.board.past_attempts import left_out
 from headway.core.board.rows import ATTEMPT_MAX, ATTEMPT_SHIFT
+from headway.core.hold import TaskHold
 from headway.core.job import Job, Reason, State, encode_terms
 from headway.core.journal.attempts import Attempts
 from headway.core.journal.journal import Journal
@@ -66,8 +67,8 @@ class Durable:
         active.logs = self.logs
         # The journal's clock when time.monotonic is 0.
         self._epoch = journal.found.epoch
-        # By sequence number, in the order of the changes.
-        self._uncommitted: dict[int, Uncommitted] = {}
+        # By the number of the job or the name of the task, in the order of the changes.
+        self._uncommitted: dict[int | str, Uncommitted] = {}
         # (change, job): the change by which an attempt of the job is in the journal.
         self._retried: deque[tuple[int, int]] = deque()
         # (change, job, attempt) of failed attempts that are not on disk yet.
@@ -101,9 +102,9 @@ class Durable:
             return False
         return True
 
-    def uncommitted(self, sequence: int) -> Uncommitted | None:
-        """Return the last change of a job while it is not on disk."""
-        return self._uncommitted.get(sequence)
+    def uncommitted(self, changed: int | str) -> Uncommitted | None:
+        """Return the last change of a job, or of a task, while it is not on disk."""
+        return self._uncommitted.get(changed)
 
     def last_uncommitted(self, sequences: Sequence[int]) -> Uncommitted | None:
         """Return the last of these jobs' changes to be committed, or None if all are."""
@@ -181,7 +182,7 @@ class Durable:
         if self._board.state(job.sequence) == State.RUNNING:
             self._active.deadlines.remove(job.sequence)
             if self._kept_back.pop(job.sequence, None) is None:
-                self._active.workers.cancel(job)
+                self._active.interrupt(job)
         self._show_end(place, (job, State.CANCELLED, now, None, reason))
 
     def _cancel_never(self, job: Job, _now: float, _place: int, _reason: Reason) -> None:
@@ -192,14 +193,24 @@ class Durable:
             if sequence in self._kept_back:
                 active.decide(job, *self._kept_back.pop(sequence))
             return
-        if job.deadline < inf:
-            active.deadlines.add(sequence, job.deadline)
-        if state == State.QUEUED:
+        self._wait_again(job)
+
+    def _wait_again(self, job: Job) -> None:
+        """Put a job back that was taken out of the queue. One that is ready goes to the end of its line."""
+        active, board, sequence = self._active, self._board, job.sequence
+        self._guard(job)
+        if board.state(sequence) == State.QUEUED:
             active.queue.push(sequence)
             active.workers.wake()
         else:
             active.queue.delay(sequence, board.due[board.at(sequence)])
         active.set_timer()
+
+    def _guard(self, job: Job) -> None:
+        """Have a job that waits fail at its deadline."""
+        if job.deadline < inf:
+            self._active.deadlines.add(job.sequence, job.deadline)
+            self._active.set_timer()
 
     def forget(self, sequence: int) -> None:
         """Forget the result of a finished job, once that is committed."""
@@ -211,6 +222,48 @@ class Durable:
 
     def _forget_never(self, _: int) -> None:
         """Do nothing: a deletion was refused, and the result is still there."""
+
+    def hold(self, task: str, hold: TaskHold) -> None:
+        """Set the switches of a task, once that is committed."""
+        change = self.journal.note((Kind.HOLD, task, hold.dispatch, hold.intake, hold.until, hold.reason), soon=True)
+        self._uncommitted[task] = Uncommitted(change, self._active.holds.show, (task, hold), self._hold_never)
+
+    def _hold_never(self, _task: str, _hold: TaskHold) -> None:
+        """Do nothing: the change was refused, and the switches are as before."""
+
+    def revise(self, sequence: int, state: State, priority: int, due: float, now: float) -> None:
+        """Change the terms of a job that waits, once that is committed. Until then it does not begin."""
+        active = self._active
+        job = active.jobs[sequence]
+        active.queue.remove(sequence)
+        active.deadlines.remove(sequence)
+        # Its place, for which it comes back.
+        active.queue.reserved += 1
+        written = due + self._epoch if due else None
+        change = self.journal.note((Kind.TERMS, sequence, int(state), priority, written), soon=True)
+        self._uncommitted[sequence] = Uncommitted(
+            change, self._show_revised, (job, state, priority, due, now), self._revise_never
+        )
+
+    def _show_revised(self, job: Job, state: State, priority: int, due: float, now: float) -> None:
+        self._active.queue.reserved -= 1
+        self._guard(job)
+        self._active.wait_as(job.sequence, state, priority, due, now)
+
+    def _revise_never(self, job: Job, _state: State, _priority: int, _due: float, _now: float) -> None:
+        """Undo a refused change: the job waits as before."""
+        self._active.queue.reserved -= 1
+        self._wait_again(job)
+
+    def keep_order(self, job: Job, payload: bytes) -> None:
+        """Write down an order as far as it was carried out."""
+        change = self.journal.note((Kind.ORDER, job.sequence, payload), soon=True)
+        self._uncommitted[job.sequence] = Uncommitted(change, self._order_kept, (job,), self._order_kept)
+
+    def _order_kept(self, job: Job) -> None:
+        kept = self._kept_back.pop(job.sequence, None)
+        if kept is not None:
+            self._active.conclude(job, *kept)
 
     # Of attempts.
 
@@ -295,8 +348,8 @@ class Durable:
                     self._active.past.add(*self._failed.popleft()[1:])
                     yield
                 yield from self.logs.committed(shown)
-                for sequence in self._committed_up_to(shown):
-                    change = self._uncommitted.pop(sequence)
+                for changed in self._committed_up_to(shown):
+                    change = self._uncommitted.pop(changed)
                     change.show(*change.arguments)
                     if change.wakes:
                         change.wake()
@@ -308,9 +361,9 @@ class Durable:
         finally:
             self._is_showing = False
 
-    def _committed_up_to(self, changes: int) -> list[int]:
-        """Return the jobs with an uncommitted change that is now on disk, in the order of the changes."""
-        found = []
+    def _committed_up_to(self, changes: int) -> list[int | str]:
+        """Return the jobs and tasks with an uncommitted change that is now on disk, in the order of the changes."""
+        found: list[int | str] = []
         for sequence, change in self._uncommitted.items():
             if change.number > changes:
                 break
@@ -327,10 +380,10 @@ class Durable:
         if self._turned_away and not self.journal.full:
             self._turned_away = False
             self.attempts.make()
-            self._active.workers.wake()
+            self._active.wake()
 
-    def _no_room(self, refused: list[int]) -> None:
-        """Undo the requests of clients about the jobs in ``refused``: they were not committed."""
+    def _no_room(self, refused: list[int | str]) -> None:
+        """Undo the requests of clients about the jobs and tasks in ``refused``: they were not committed."""
         for sequence in refused:
             change = self._uncommitted.pop(sequence)
             assert change.undo is not None
@@ -417,7 +470,7 @@ class Durable:
     def resume(self) -> None:
         """Claim jobs again."""
         self._closing = False
-        self._active.workers.wake()
+        self._active.wake()
 
     def put_back(self) -> None:
         """Write down that the jobs that still run wait: the next start begins them again, at the same attempt."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
 from headway.core.board.batches import Batches
@@ -19,8 +19,9 @@ from headway.core.board.memfile import nameless_file
 from headway.core.board.rows import ROW_BYTES, ROWS_LEAST_BY_CLOCK, rows_for
 from headway.core.config import Config
 from headway.core.durability import Durability
-from headway.core.errors import JournalFullError
+from headway.core.errors import JournalFullError, NotWaitingError
 from headway.core.events import EventFilter
+from headway.core.hold import Switches
 from headway.core.ids import Ids
 from headway.core.interface import (
     Accepts,
@@ -35,7 +36,7 @@ from headway.core.interface import (
     Submitted,
     SubmittedBatch,
 )
-from headway.core.job import Reason, State, Submission
+from headway.core.job import WAITING, Reason, Revision, State, Submission
 from headway.core.job_filter import JobFilter
 from headway.core.job_log import JobLog
 from headway.core.local import deploy
@@ -46,10 +47,13 @@ from headway.core.local.catalogue import catalogue, catalogued
 from headway.core.local.feeds import Feeds
 from headway.core.local.finding import Finding
 from headway.core.local.loads import Loads
+from headway.core.local.orders import Orders
 from headway.core.local.reading import Reading
 from headway.core.local.uncommitted import Committed, Read, Then
 from headway.core.local.waiters import BatchFinished, Finished, LogGrown
+from headway.core.order import OWN_TASKS, Action, meant
 from headway.core.past_attempt import PastAttempt
+from headway.core.queue.queue import OWN_MOST
 from headway.core.retry_after.promises import Promises
 from headway.core.slices import in_slices
 from headway.core.stats import Counts, Histogram, JournalCounts, ProcessCounts, WorkerCounts
@@ -59,6 +63,7 @@ from headway.core.tasks.registry import Registry
 from headway.core.tasks.result import JSON, Result
 from headway.core.work.attempt import variables_of
 from headway.core.work.watchdog import Watchdog
+from msgspec import UnsetType
 
 if TYPE_CHECKING:
     from headway.core.journal.journal import Journal
@@ -93,15 +98,15 @@ class LocalEngine:
         self.journal = journal
         self.durability: Durability = "memory" if journal is None else config.journal.durability
         # The tasks by the index that the board has of them.
-        names = [task.name for task in registry.tasks]
+        names = [*(task.name for task in registry.tasks), *OWN_TASKS]
         self.active: Active
-        kept, most = config.retention, config.queue.size + config.workers
+        kept, most = config.retention, config.queue.size + config.workers + OWN_MOST
         if journal is not None:
             # 12 ms with the journal itself, which a server in memory mode does not import.
             from headway.core.local.durable import Durable
 
             waiting = journal.found.waiting()
-            most = max(most, waiting + config.workers)
+            most = max(most, waiting + config.workers + OWN_MOST)
             self.ids = journal.found.ids
             rows = max(rows_for(kept.jobs, most), ROWS_LEAST_BY_CLOCK)
             self.board = Board(kept.jobs, kept.seconds, most, rows=rows)
@@ -121,6 +126,8 @@ class LocalEngine:
         self.changes = self.active.changes
         active = self.active
         self.promises = Promises(self.board, active.queue, active.estimate, active.jobs, active.deadlines)
+        self.promises.held = active.holds.held
+        active.holds.on_change = self._switched
         if before is not None:
             self.promises.learn(time.monotonic())
         self.reading = Reading(self.ids, active, self.promises, names)
@@ -129,6 +136,8 @@ class LocalEngine:
         self.polled: Polled | None = self.reading
         self.batches = Batches(self.board, self.active.outcomes, self.ids, self.promises.when_all)
         self.admission = Admission(active, registry, self.durability)
+        self.orders = Orders(active, self.admission, self.finding, None if journal is None else journal.reader)
+        active.clerk = self.orders.workers
         self.lifespan = Lifespan(registry.lifespan, variables_of("the lifespan"))
         self.watchdog = Watchdog(config.watchdog.stall, self.active.workers.holder)
         # Done every CHORES_S. The names are for the log.
@@ -342,6 +351,73 @@ class LocalEngine:
 
         return Committed(change, confirmed)
 
+    # Acting on tasks and on jobs that wait.
+
+    def switch(self, task: str, switches: Switches) -> Soon[TaskStatus | None]:
+        """Change the switches of a task, as Engine says."""
+        known = self.registry.by_name.get(task)
+        if known is None:
+            return None
+        change = self.changes.uncommitted(task)
+        self._check_disk()
+        if change is not None:
+            # It goes by the switches after that change.
+            return Then(Committed(change, lambda: None), lambda _: self.switch(task, switches))
+        holds = self.active.holds
+        self.changes.hold(task, switches.over(holds.of(task), time.time()))
+        change = self.changes.uncommitted(task)
+        then: Callable[[], TaskStatus | None] = lambda: catalogued(self.config, known, self.active)  # noqa: E731
+        return then() if change is None else Committed(change, then)
+
+    def _switched(self, task: int) -> Iterable[object]:
+        self.active.look_for_none()
+        return self.promises.forget(task)
+
+    def revise(self, status: Status, revision: Revision) -> Soon[Status]:
+        """Change a job that waits, as Engine says."""
+        revision.check()
+        sequence = status.sequence
+        change = self.changes.uncommitted(sequence)
+        if change is not None:
+            # It goes by the state after that change.
+            self._check_disk()
+            return Then(Committed(change, lambda: None), lambda _: self.revise(self.reading.at(sequence), revision))
+        if status.state not in WAITING:
+            raise NotWaitingError(State(status.state).name.lower())
+        self._check_disk()
+        board, now = self.board, time.monotonic()
+        row = board.at(sequence)
+        state, due = State(status.state), board.due[row]
+        priority = board.priority[row] if isinstance(revision.priority, UnsetType) else revision.priority
+        if not isinstance(revision.delay, UnsetType):
+            if revision.delay:
+                due = now + revision.delay
+                state = State.SCHEDULED if state == State.QUEUED else state
+            elif state != State.QUEUED:
+                state, due = State.QUEUED, now
+        if (state, due, priority) == (status.state, board.due[row], board.priority[row]):
+            return status
+        self.changes.revise(sequence, state, priority, due, now)
+        change = self.changes.uncommitted(sequence)
+        if change is None:
+            return self.reading.at(sequence)
+        return Committed(change, lambda: self.reading.at(sequence))
+
+    # Ordering.
+
+    def order(self, action: Action, wanted: JobFilter, key: Key | None = None) -> Soon[Submitted]:
+        """Accept an order about many jobs, as Engine says."""
+        before = None if key is None else self.replay(key)
+        if before is not None:
+            return before
+        return self._submitted(self.orders.accept(action, wanted, time.monotonic(), key))
+
+    def count_meant(self, action: Action, wanted: JobFilter) -> Soon[Mapping[str, int]]:
+        """Return how many jobs an order would be about, as Engine says."""
+        wanted = meant(action, wanted)
+        self.finding.check(wanted)
+        return Read(asyncio.ensure_future(self.orders.count(action, wanted)))
+
     # Cancelling.
 
     def cancel(self, status: Status) -> Soon[Cancelled]:
@@ -369,6 +445,11 @@ class LocalEngine:
         """End the active jobs of a batch, as Engine says."""
         self._check_disk()
         pending = self.batches.pending(batch)
+        # Those that a client is changing are cancelled after that.
+        changing = [sequence for sequence in pending if self.board.state(sequence) in WAITING]
+        revised = self.changes.last_uncommitted(changing)
+        if revised is not None:
+            return Then(Committed(revised, lambda: None), lambda _: self.cancel_batch(self._batch_again(batch)))
         running = any(self.board.state(sequence) == State.RUNNING for sequence in pending)
         now = time.monotonic()
         for sequence in pending:
@@ -401,6 +482,7 @@ class LocalEngine:
             active=len(active),
             load=loads.together(self.registry.tasks),
             waiting=len(queue),
+            held=active.held(time.time()),
             queue_size=queue.size,
             payload_bytes=queue.payload_bytes,
             retries=stats.retries,
@@ -439,7 +521,7 @@ class LocalEngine:
         from headway.core.local.restore import restore
 
         assert isinstance(self.changes, Durable)
-        self.reading.names[:] = restore(self.active, self.changes, self.registry, progress)
+        self.reading.names[:] = restore(self.active, self.changes, self.registry.by_name | self.orders.tasks, progress)
         self.promises.learn(time.monotonic())
 
     async def start(self, on_fatal: Callable[[str], object] = TELL_FATAL) -> None:

@@ -69,13 +69,17 @@ class Finding:
                 return hunt.page()
             await self._slice(hunt)
 
-    async def each(self, wanted: JobFilter) -> AsyncIterator[list[int]]:
+    def check(self, wanted: JobFilter) -> None:
+        """Raise UnknownTaskError if no job can have the task of a filter."""
+        self._columns(wanted)
+
+    async def each(self, wanted: JobFilter, before: int = 0) -> AsyncIterator[list[int]]:
         """Yield the numbers of all jobs that fit, newest first, some at a time.
 
-        No job that comes later is among them. A job is one of them if it fits when the search comes
-        to it. Raises UnknownTaskError.
+        They are below number ``before``, if that is given. No job that comes later is among them. A
+        job is one of them if it fits when the search comes to it. Raises UnknownTaskError.
         """
-        hunt = self._hunt(wanted, 0, sys.maxsize, describe=False)
+        hunt = self._hunt(wanted, before, sys.maxsize, describe=False)
         while hunt.end:
             await self._slice(hunt)
             await self._read(hunt)

@@ -73,11 +73,12 @@ class Loads:
     def _estimated(self, task: int, line: int) -> float:
         queue, runs = self._active.queue, self._runs
         its = queue.lines[line]
+        length = sum(len(other) for other in queue.lines if other.number == line)
         free = queue.free(task, self._active.workers.count)
-        own, all_count, all_s = len(its) + 1 - free, *self._taken
+        own, all_count, all_s = length + 1 - free, *self._taken
         others, others_s = all_count, all_s
         if its.blocking is None:
-            others, others_s = all_count - len(its), all_s - len(its) * runs[line]
+            others, others_s = all_count - length, all_s - length * runs[line]
         if own + others <= 0:
             return 0.0
         at_once, shared = queue.at_once(task, self._active.workers.count)
@@ -88,7 +89,7 @@ class Loads:
     def _runs(self) -> list[float]:
         """The run time by which the jobs of each line count."""
         estimate, lines = self._active.estimate, self._active.queue.line_numbers
-        oldest = [0.0] * len(self._active.queue.lines)
+        oldest = [0.0] * (max(lines) + 1)
         for task, line in enumerate(lines):
             oldest[line] = max(oldest[line], self._oldest_s(task))
         return [estimate.run_s(line, waited, self._now) for line, waited in enumerate(oldest)]
@@ -96,11 +97,8 @@ class Loads:
     @cached_property
     def _taken(self) -> tuple[int, float]:
         """The ready jobs that workers may take now, and their run times together."""
-        lines = [
-            (len(line), run)
-            for line, run in zip(self._active.queue.lines, self._runs, strict=True)
-            if line.blocking is None
-        ]
+        runs = self._runs
+        lines = [(len(line), runs[line.number]) for line in self._active.queue.lines if line.blocking is None]
         return sum(count for count, _ in lines), sum(count * run for count, run in lines)
 
     def _wanted(self, task: Task, length: int, busy: int) -> int:

@@ -87,7 +87,15 @@ class Reading:
         state = word & STATE_MASK
         sequence = (word >> GENERATION_SHIFT) * board.rows + row if row < board.rows else board.sequence(row)
         progress = word >> PROGRESS_SHIFT & PROGRESS_NONE
-        ahead = 0 if state == RUNNING or state >= SUCCEEDED else self._active.queue.ahead(row, state != QUEUED)
+        is_waiting = state != RUNNING and state < SUCCEEDED
+        ahead = self._active.queue.ahead(row, state != QUEUED) if is_waiting else 0
+        held = self.promises.held.get(task) if self.promises.held and is_waiting else None
+        if not promise or state >= SUCCEEDED:
+            wait = 0
+        elif held is None:
+            wait = self.promises.retry_after_ms(row, word, ahead, now)
+        else:
+            wait = self.promises.while_held_ms(row, word, now)
         return Status(
             state=state,
             sequence=sequence,
@@ -96,11 +104,12 @@ class Reading:
             attempt=word >> ATTEMPT_SHIFT & ATTEMPT_MAX,
             progress=None if progress == PROGRESS_NONE else progress,
             position=ahead,
-            retry_after_ms=self.promises.retry_after_ms(row, word, ahead, now) if promise and state < SUCCEEDED else 0,
+            retry_after_ms=wait,
             submitted=board.submitted[row] + wall,
             started=started + wall if started else 0.0,
             ended=board.ended[row] + wall if state >= SUCCEEDED else 0.0,
             reason=board.reason[row],
             tags=self._tags.of(sequence) if self._tags.segments else (),
             message=self.messages.get(sequence, "") if self.messages else "",
+            held=None if held is None else held.reason,
         )

@@ -11,9 +11,11 @@ from headway.core.config import Config
 from headway.core.durability import Durability
 from headway.core.errors import RecoveringError
 from headway.core.events import EventFilter
+from headway.core.hold import Switches
 from headway.core.interface import Polled
-from headway.core.job import Submission
+from headway.core.job import Revision, Submission
 from headway.core.job_filter import JobFilter
+from headway.core.order import Action
 from headway.core.retry_after.pace import Pace
 from headway.core.status import BatchStatus, Status
 
@@ -77,6 +79,14 @@ class Recovering:
         """Refuse."""
         self._refuse()
 
+    def switch(self, task: str, switches: Switches) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
+    def revise(self, status: Status, revision: Revision) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
     def result(self, status: Status) -> NoReturn:
         """Refuse."""
         self._refuse()
@@ -130,6 +140,14 @@ class Recovering:
         self._refuse()
 
     def retry(self, status: Status, key: Key | None = None) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
+    def order(self, action: Action, wanted: JobFilter, key: Key | None = None) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
+    def count_meant(self, action: Action, wanted: JobFilter) -> NoReturn:
         """Refuse."""
         self._refuse()
 

@@ -10,35 +10,39 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import chain
 
+import msgspec
 from headway.core.board.board import Board
 from headway.core.board.idempotency import Keyed
 from headway.core.board.rows import Record
 from headway.core.errors import JournalError
+from headway.core.hold import TaskHold
 from headway.core.ids import COUNT_MASK, Ids
 from headway.core.job import Job, State, decode_terms
 from headway.core.journal.reader import Ended, Saved
 from headway.core.local.active import Active
 from headway.core.local.durable import Durable
 from headway.core.task import Task
-from headway.core.tasks.registry import Registry
 
 # Jobs with an uncommitted attempt or end, besides those that run. With this many, no more are
 # begun.
 IN_HAND_MOST = 1 << 16
 
 
-def restore(active: Active, durable: Durable, registry: Registry, progress: Callable[[int], object]) -> list[str]:
+def restore(
+    active: Active, durable: Durable, tasks: Mapping[str, Task], progress: Callable[[int], object]
+) -> list[str]:
     """Put the jobs of the journal on the board, and the unfinished ones into ``active``.
 
-    ``progress`` gets, now and then, the number of jobs read so far. Returns the names of tasks by
-    the index that the board has of them: the declared ones, then those that only finished jobs
-    know. Raises JournalError if an unfinished job has an unknown task.
+    ``tasks`` are those that there are, by name. ``progress`` gets, now and then, the number of jobs
+    read so far. Returns the names of tasks by the index that the board has of them: those of
+    ``tasks``, then those that only finished jobs know. Raises JournalError if an unfinished job has
+    an unknown task.
     """
     journal, board, ids = durable.journal, active.board, active.ids
-    found, names, epoch = journal.found, _Names(registry), journal.found.epoch
+    found, names, epoch = journal.found, _Names(tasks), journal.found.epoch
     waiting = [_counted(saved, durable.attempts.attempt(saved.sequence)) for saved in found.unfinished()]
     read = len(waiting)
     board.ended_total = found.last_place
@@ -48,7 +52,7 @@ def restore(active: Active, durable: Durable, registry: Registry, progress: Call
         read += len(over.sequence)
         progress(read)
     durable.logs.before = found.log_ends()
-    orphans = Counter(saved.task for saved in waiting if saved.task not in registry.by_name)
+    orphans = Counter(saved.task for saved in waiting if saved.task not in tasks)
     if orphans:
         told = ", ".join(f"{count} of {name!r}" for name, count in orphans.most_common())
         raise JournalError(
@@ -57,13 +61,16 @@ def restore(active: Active, durable: Durable, registry: Registry, progress: Call
         )
     for saved in waiting:
         board.restore(_record(saved, ids.tag(saved.sequence), names[saved.task], epoch))
-        durable.restore(_job(saved, registry.by_name[saved.task], epoch), saved.state, (saved.due or 0.0) - epoch)
+        durable.restore(_job(saved, tasks[saved.task], epoch), saved.state, (saved.due or 0.0) - epoch)
     board.begin_stretch(found.next_sequence)
     progress(read)
     active.keys.given_up = found.key_before(active.keys.most)
     kept_keys = found.keyed(active.keys.given_up, time.monotonic() - active.keys.seconds)
     for sequence, key, digest, submitted, batch in chain.from_iterable(kept_keys):
         active.keys.put(key, Keyed(sequence, digest, submitted - epoch, (batch or 0) & COUNT_MASK))
+    for task, *columns in found.holds():
+        switches = dict(zip(TaskHold.__struct_fields__, columns, strict=True))
+        active.holds.restore({task: msgspec.convert(switches, TaskHold)})
     for batch, failed, cancelled in found.unsuccessful():
         active.outcomes.put(batch, failed, cancelled)
     in_hand = [(saved.sequence, saved.attempt) for saved in waiting if saved.state == State.RUNNING]
@@ -74,8 +81,8 @@ def restore(active: Active, durable: Durable, registry: Registry, progress: Call
 class _Names(dict[str, int]):
     """Tasks by name to the index that the board has of them. An unknown name gets the next index."""
 
-    def __init__(self, registry: Registry) -> None:
-        super().__init__((task.name, task.index) for task in registry.tasks)
+    def __init__(self, tasks: Mapping[str, Task]) -> None:
+        super().__init__((task.name, task.index) for task in tasks.values())
 
     def __missing__(self, name: str) -> int:
         self[name] = len(self)

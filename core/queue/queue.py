@@ -11,11 +11,17 @@ however many jobs of higher priorities come: docs/adr/0011.
 Jobs stand in the line of their task. Most tasks share the first line. A task with a limit on how
 many of its jobs may run at once has a line of its own. A line at its limit is passed over, so that
 no other job waits behind it.
+
+Some jobs stand *aside*, where no worker looks: those of a held task, in a line of its own, and
+those of the server's own tasks. To hold a task is to move its jobs there, 2 µs each, and nothing is
+claimed meanwhile. After the hold its line stands among the others until it is empty, so its jobs
+keep their places. Jobs aside count for the bound, but for those of the server's own tasks, and are
+in nobody's way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import inf
 
 from headway.core.board.board import RUNNING, Board
@@ -24,6 +30,8 @@ from headway.core.queue.schedule import Schedule
 
 # Of so many claims one goes to the oldest job, whatever its priority.
 FAIR_EVERY = 64
+# Jobs of the server's own tasks that may wait or run.
+OWN_MOST = 16
 # The weight of the last second in the rate at which jobs come.
 RATE_WEIGHT = 0.2
 
@@ -33,18 +41,34 @@ class Queue:
 
     ``most`` is how many may stand here in all: ``size`` that are let in, and those that come back
     to be retried. ``limits`` has the limits of each task by its index. Tasks with the same limits
-    share a line.
+    share a line. After these tasks come ``own`` ones of the server, whose jobs stand aside.
     """
 
-    def __init__(self, board: Board, size: int, most: int, limits: Sequence[tuple[Limit, ...]]) -> None:
+    def __init__(self, board: Board, size: int, most: int, limits: Sequence[tuple[Limit, ...]], own: int = 0) -> None:
         self.board = board
         self.size = size
+        self._most = most
         lines = {under: Line(most, under) for under in limits}
         self.lines = list(lines.values())
-        self._line_of = [lines[under] for under in limits]
+        # Jobs of the server's own tasks.
+        self.of_server = Line(OWN_MOST, (Limit(OWN_MOST),))
+        # Called when one of these is ready.
+        self.on_own: Callable[[], object] = int
+        self.of_server.is_aside = True
+        self._usual = [*(lines[under] for under in limits), *[self.of_server] * own]
+        # By task: the line for the next of its jobs.
+        self._line_of = self._usual[:]
+        # By task: the line of one that is held, or was and whose line is not empty yet.
+        self._lines_apart: dict[int, Line] = {}
+        # Calls of ``moves`` that are not exhausted, and how often a ring has closed its holes.
+        self._moving = self._compactions = 0
+        # Jobs that stand aside, without those of the server's own tasks.
+        self.aside = 0
         self._limits = list({limit: None for under in lines for limit in under})
         # By task, the index of its line.
-        self.line_numbers = [self.lines.index(line) for line in self._line_of]
+        for number, line in enumerate(self.lines):
+            line.number = number
+        self.line_numbers = [line.number for line in self._line_of]
         self.delayed = Schedule()
         # Places of jobs that were admitted and do not stand here yet.
         self.reserved = 0
@@ -53,7 +77,7 @@ class Queue:
         # Jobs that stand in lines.
         self.ready = 0
         # By task, its jobs among these: the one that has been ready longest comes first.
-        self._ready_of: list[dict[int, None]] = [{} for _ in limits]
+        self._ready_of: list[dict[int, None]] = [{} for _ in self._usual]
         self._until_fair = FAIR_EVERY
         # By priority: jobs that became ready so far, their number at ``_rated_at``, and how many
         # become ready in a second of late.
@@ -66,20 +90,20 @@ class Queue:
         self._rated_at = 0.0
 
     def __len__(self) -> int:
-        return self.ready + len(self.delayed)
+        return self.ready + self.aside + len(self.of_server) + len(self.delayed)
 
     def __repr__(self) -> str:
-        return f"<Queue {self.ready} ready, {len(self.delayed)} delayed, of {self.size}>"
+        return f"<Queue {self.ready} ready, {self.aside} aside, {len(self.delayed)} delayed, of {self.size}>"
 
     @property
     def size_bytes(self) -> int:
         """Bytes of memory that the rings take once all slots were used."""
-        return sum(ring.slots * 8 for line in self.lines for ring in line.rings)
+        return sum(ring.slots * 8 for line in {*self.lines, *self._lines_apart.values()} for ring in line.rings)
 
     @property
     def room(self) -> int:
         """How many new jobs can be accepted, below 0 if retrying jobs stand past the bound."""
-        return self.size - self.ready - len(self.delayed.when) - self.reserved
+        return self.size - self.ready - self.aside - len(self.delayed.when) - self.reserved
 
     def push(self, sequence: int) -> None:
         """Put a ready job at the end of its line."""
@@ -90,12 +114,18 @@ class Queue:
         try:
             board.ticket[row] = line.push(sequence, priority)
         except IndexError:
+            self._compactions += 1
             for moved, ticket in line.rings[priority].compact():
                 board.ticket[board.at(moved)] = ticket
             board.ticket[row] = line.push(sequence, priority)
-        self.ready += 1
         self._ready_of[task][sequence] = None
-        self._came[priority] += 1
+        if line is self.of_server:
+            self.on_own()
+        elif line.is_aside:
+            self.aside += 1
+        else:
+            self.ready += 1
+            self._came[priority] += 1
 
     def delay(self, sequence: int, due: float) -> None:
         """Keep a job until ``due``, of time.monotonic."""
@@ -104,7 +134,7 @@ class Queue:
 
     def claim(self) -> int:
         """Take the next job and return its sequence number, 0 if none may run now."""
-        if not self.ready:
+        if not self.ready or self._moving:
             return 0
         if self._until_fair == 1:
             sequence = self._claim_oldest()
@@ -118,6 +148,15 @@ class Queue:
             board = self.board
             del self._ready_of[board.task[board.at(sequence)]][sequence]
             self._until_fair = self._until_fair - 1 or FAIR_EVERY
+            if self._lines_apart:
+                self._drop_empty()
+        return sequence
+
+    def claim_own(self) -> int:
+        """Take the next job of the server's own tasks and return its number, 0 if none may run now."""
+        sequence = self.of_server.pop()
+        if sequence:
+            del self._ready_of[self.board.task[self.board.at(sequence)]][sequence]
         return sequence
 
     def _claim_oldest(self) -> int:
@@ -134,29 +173,36 @@ class Queue:
         """Take out a job that waits."""
         if not self.delayed.remove(sequence):
             board, row = self.board, self.board.at(sequence)
-            task = board.task[row]
-            self._line_of[task].remove(board.priority[row], board.ticket[row])
-            del self._ready_of[task][sequence]
-            self.ready -= 1
+            line = self._line_at(row)
+            line.remove(board.priority[row], board.ticket[row])
+            del self._ready_of[board.task[row]][sequence]
+            if line.is_aside:
+                self.aside -= line is not self.of_server
+            else:
+                self.ready -= 1
 
     def ahead(self, row: int, delayed: bool = False) -> int:
         """Return how many ready jobs come before the one in ``row``, for a ``delayed`` one now.
 
-        Jobs of a line that is at its limit count, although they may be overtaken.
+        Jobs of a line that is at its limit count, although they may be overtaken. Those of held
+        tasks do not, but for a job of the same task. For that it is as if the hold ended now.
         """
         board = self.board
         line, priority = self._line_of[board.task[row]], board.priority[row]
+        if self._lines_apart and not delayed:
+            line = self._line_at(row)
         ticket = None if delayed else board.ticket[row]
         ahead = line.ahead(priority, ticket)
-        if len(line) == self.ready:
+        if (len(line) == self.ready and not line.is_aside) or line is self.of_server:
             return ahead
         sequence = None if ticket is None else line.at(priority, ticket)
         return ahead + sum(other.before(priority, sequence) for other in self.lines if other is not line)
 
     def free(self, task: int, workers: int) -> int:
         """Return how many more jobs of the line of ``task`` can begin now."""
-        free = workers - self.board.count[RUNNING]
-        for limit in self._line_of[task].limits:
+        line = self._line_of[task]
+        free = OWN_MOST if line is self.of_server else workers - self.board.count[RUNNING]
+        for limit in line.limits:
             if limit.most - limit.running < free:
                 free = limit.most - limit.running
         return free
@@ -168,7 +214,7 @@ class Queue:
     def own(self, row: int) -> int:
         """Return how many jobs stand before the one in ``row`` in its line."""
         board = self.board
-        return self._line_of[board.task[row]].ahead(board.priority[row], board.ticket[row])
+        return self._line_at(row).ahead(board.priority[row], board.ticket[row])
 
     def others(self, row: int) -> list[tuple[int, int]]:
         """Return (line, count) for each other line with jobs taken before the one in ``row``.
@@ -176,10 +222,10 @@ class Queue:
         Lines at their limit are left out: their jobs do not take the place that comes free next.
         """
         board = self.board
-        line, priority = self._line_of[board.task[row]], board.priority[row]
-        others = [(n, o) for n, o in enumerate(self.lines) if o.ready and o is not line and o.blocking is None]
+        line, priority = self._line_at(row), board.priority[row]
+        others = [other for other in self.lines if other.ready and other is not line and other.blocking is None]
         sequence = line.at(priority, board.ticket[row])
-        return [(number, other.before(priority, sequence)) for number, other in others]
+        return [(other.number, other.before(priority, sequence)) for other in others]
 
     def at_once(self, task: int, workers: int) -> tuple[int, int]:
         """Return how many jobs can run at once: of the line of ``task``, of all not at a limit."""
@@ -192,6 +238,79 @@ class Queue:
             if limit.most < at_once:
                 at_once = max(limit.most, 1)
         return at_once, shared
+
+    # Holding.
+
+    def hold(self, task: int) -> None:
+        """Let no further job of ``task`` begin. Exhaust ``moves`` afterwards: until then none of any task does."""
+        usual, apart = self._usual[task], self._lines_apart.get(task)
+        if apart is None:
+            apart = self._lines_apart[task] = Line(self._most, usual.limits)
+            apart.number = usual.number
+        else:
+            self.lines.remove(apart)
+            self.ready -= len(apart)
+            self.aside += len(apart)
+        apart.is_aside = True
+        self._line_of[task] = apart
+        self._moving += 1
+
+    def moves(self, task: int) -> Iterator[None]:
+        """Move the ready jobs of a task aside that was held, a look at a job a step."""
+        try:
+            before = -1
+            # Closing holes changes the places of jobs.
+            while before != self._compactions:
+                before = self._compactions
+                for priority in range(PRIORITIES):
+                    yield from self._move(task, priority)
+        finally:
+            self._moving -= 1
+
+    def _move(self, task: int, priority: int) -> Iterator[None]:
+        board, usual = self.board, self._usual[task]
+        ring, ticket = usual.rings[priority], 0
+        while (ticket := max(ticket, ring.head)) < ring.tail:
+            apart, sequence = self._line_of[task], ring.at(ticket)
+            if not apart.is_aside:
+                # The hold has ended.
+                return
+            if sequence and board.task[board.at(sequence)] == task:
+                usual.remove(priority, ticket)
+                self.ready -= 1
+                self.push(sequence)
+            ticket += 1
+            yield
+
+    def end_hold(self, task: int) -> None:
+        """Let jobs of a held ``task`` begin again. The caller wakes the workers."""
+        apart = self._lines_apart[task]
+        apart.is_aside = False
+        self._line_of[task] = self._usual[task]
+        self.lines.append(apart)
+        self.aside -= len(apart)
+        self.ready += len(apart)
+        self._drop_empty()
+
+    def is_held(self, task: int) -> bool:
+        """Whether no job of ``task`` may begin."""
+        return self._line_of[task].is_aside and self._line_of[task] is not self.of_server
+
+    def _line_at(self, row: int) -> Line:
+        """Return the line in which the ready job in ``row`` stands."""
+        board = self.board
+        task = board.task[row]
+        apart = self._lines_apart.get(task) if self._lines_apart else None
+        if apart is not None and apart.has(board.priority[row], board.ticket[row], board.sequence(row)):
+            return apart
+        return self._usual[task]
+
+    def _drop_empty(self) -> None:
+        """Drop the lines of tasks that were held, once they are empty."""
+        for task, line in [*self._lines_apart.items()]:
+            if not (line.is_aside or len(line)):
+                del self._lines_apart[task]
+                self.lines.remove(line)
 
     def rate_above(self, priority: int, now: float) -> float:
         """Return how many jobs of higher priorities become ready in a second of late."""
@@ -207,11 +326,11 @@ class Queue:
 
     def length(self, task: int) -> int:
         """Return how many jobs of ``task`` are ready."""
-        return len(self._ready_of[task])
+        return 0 if self._line_of[task].is_aside else len(self._ready_of[task])
 
     def oldest(self, task: int) -> int:
         """Return the job of ``task`` that has been ready longest, 0 if none is ready."""
-        return next(iter(self._ready_of[task]), 0)
+        return 0 if self._line_of[task].is_aside else next(iter(self._ready_of[task]), 0)
 
 
 def _rank(line: Line) -> tuple[int, int]:

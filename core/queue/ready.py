@@ -31,6 +31,10 @@ class Line:
     def __init__(self, most: int, limits: tuple[Limit, ...] = ()) -> None:
         self.rings = [Ring(most) for _ in range(PRIORITIES)]
         self.limits = limits
+        # The number of the tasks' usual line among the queue's: that of what is learnt of them.
+        self.number = 0
+        # Whether no worker looks here.
+        self.is_aside = False
         # Bit p is set while ring p has an entry.
         self.ready = 0
         self._count = 0
@@ -60,6 +64,11 @@ class Line:
     def at(self, priority: int, ticket: int) -> int:
         """Return the job that has ``ticket``."""
         return self.rings[priority].at(ticket)
+
+    def has(self, priority: int, ticket: int, sequence: int) -> bool:
+        """Whether job ``sequence`` stands here with ``ticket``."""
+        ring = self.rings[priority]
+        return ring.head <= ticket < ring.tail and ring.at(ticket) == sequence
 
     def push(self, sequence: int, priority: int) -> int:
         """Put a job at the end and return its ticket. Raises IndexError as ``Ring.push`` does."""

@@ -59,16 +59,18 @@ class Estimate:
     """Known run times, and the answers that follow. Times in seconds unless named otherwise.
 
     ``lines`` has the number of each task's line, by the task's index. Without it each task has a
-    line of its own.
+    line of its own. After these come ``own`` tasks of the server, of which nothing is learnt.
     """
 
-    def __init__(self, workers: int, tasks: int, polls_per_second: float, lines: Sequence[int] | None = None) -> None:
+    def __init__(
+        self, workers: int, tasks: int, polls_per_second: float, lines: Sequence[int] | None = None, own: int = 0
+    ) -> None:
         self.workers = workers
         self.tasks = tasks
         self._polls_per_second = polls_per_second
         self.pace = Pace(polls_per_second)
         # Per task, by its index.
-        self._runs = [Runs() for _ in range(tasks)]
+        self._runs = [Runs() for _ in range(tasks + own)]
         self._all = Flow()
         self._line_of = range(tasks) if lines is None else lines
         count = max(self._line_of, default=0) + 1

@@ -6,10 +6,12 @@ An estimate (``Estimate``) of the rest of the job's life becomes a time with roo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 
 from headway.core.board.board import Board
 from headway.core.board.rows import PROGRESS_MASK, STATE_MASK
+from headway.core.hold import OPEN_END_S, TaskHold
 from headway.core.job import Job, State
 from headway.core.queue.queue import Queue
 from headway.core.queue.schedule import Schedule
@@ -36,6 +38,8 @@ class Promises:
         self._estimate = estimate
         self._jobs = jobs
         self._deadlines = deadlines
+        # The tasks that are held, by index.
+        self.held: Mapping[int, TaskHold] = {}
 
     def expect_end(self, gone_at: float) -> None:
         """While draining, move polls due after shutdown to when a successor should be up.
@@ -43,12 +47,18 @@ class Promises:
         ``gone_at`` is the time of the shutdown.
         """
         self._estimate.expect_end(gone_at)
-        in_slices(map(self._forget_promise, [*self._jobs]))
+        in_slices(self.forget())
 
-    def _forget_promise(self, sequence: int) -> None:
-        """Forget the last hint for a job: it does not hold any more."""
-        row = self.board.row(sequence)
-        if row >= 0 and self.board.live[row] & STATE_MASK < SUCCEEDED:
+    def forget(self, task: int | None = None) -> Iterator[None]:
+        """Forget the hints for all unfinished jobs, or for those of ``task``, a job a step."""
+        for sequence in [*self._jobs]:
+            row = self.board.row(sequence)
+            if row >= 0 and (task is None or self.board.task[row] == task):
+                self._forget_promise(row)
+            yield
+
+    def _forget_promise(self, row: int) -> None:
+        if self.board.live[row] & STATE_MASK < SUCCEEDED:
             self.board.ask_at[row] = 0.0
 
     def expect_no_end(self) -> None:
@@ -68,6 +78,14 @@ class Promises:
         if left > EARLY_S:
             return int(left * 1000)
         return self._promise(row, self._until(row, word, ahead, now), now)
+
+    def while_held_ms(self, row: int, word: int, now: float) -> int:
+        """Return and promise the same for a job that waits and whose task is held: not before its hold ends."""
+        hold = self.held[self.board.task[row]]
+        left, least = self.board.ask_at[row] - now, 0.0 if hold.until is None else hold.until - time.time()
+        if left > max(least, EARLY_S):
+            return int(left * 1000)
+        return self._promise(row, self._until(row, word, 0, now), now)
 
     def _promise(self, row: int, seconds: float, now: float) -> int:
         """Return the milliseconds until the client asks for a job, and promise that poll.
@@ -90,7 +108,9 @@ class Promises:
         if estimate.first is not None and estimate.looks_at_first(now):
             self._look_at_first(now)
         state, task, begun = word & STATE_MASK, board.task[row], 0.0
-        if state == QUEUED:
+        if self.held and task in self.held and state != RUNNING:
+            seconds = self._until_held(row, state, task, now)
+        elif state == QUEUED:
             seconds = self._until_queued(row, task, ahead, now, together)
         elif state == RUNNING:
             begun = board.started[row]
@@ -108,6 +128,14 @@ class Promises:
             return seconds
         # With no time left, the change due then is under way.
         return min(seconds, UNKNOWN_S) if left <= 0 else min(seconds, left + MARGIN_S)
+
+    def _until_held(self, row: int, state: int, task: int, now: float) -> float:
+        """Return the seconds until the client asks for a job that waits, and whose task is held."""
+        until = self.held[task].until
+        due = 0.0 if state == QUEUED else self.board.due[row] - now
+        if until is None:
+            return max(self._estimate.for_delayed(due, task) if due > 0 else 0.0, OPEN_END_S)
+        return self._estimate.for_delayed(max(due, until - time.time()), task)
 
     def _look_at_first(self, now: float) -> None:
         """Tell the estimate the progress of the first jobs, while they run."""

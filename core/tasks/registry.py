@@ -18,14 +18,15 @@ from typing import Annotated, Any, Literal, TypeVar, overload
 import msgspec
 from headway.core.errors import ConfigError, TaskError
 from headway.core.faults import faults
-from headway.core.task import DEADLINE_LONGEST_S, RETRIES_MOST, Task
+from headway.core.task import DEADLINE_LONGEST_S, OWN_PREFIX, RETRIES_MOST, Task
 from headway.core.tasks.around import Around, Arounds, declared
 from headway.core.tasks.signature import place, signature
 from msgspec import Meta
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
-TASKS_MOST = 1 << 16
+# An index has two bytes, and some are those of the server's own tasks.
+TASKS_MOST = (1 << 16) - 16
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +69,8 @@ class Registry:
         where = f"task {name!r} ({place(function)})"
         for field, fault in faults(Options, msgspec.structs.asdict(options) | {"name": name}):
             raise TaskError(f"{where}: {field}={fault}")
+        if name.startswith(OWN_PREFIX):
+            raise TaskError(f"{where}: names that begin with {OWN_PREFIX!r} are those of the server's own tasks")
         if name in self.by_name:
             raise TaskError(f"{where}: the name is taken by {place(self.by_name[name].function)}")
         if len(self.tasks) == TASKS_MOST:

@@ -11,6 +11,7 @@ AGAIN = ("Retry-After", "Retry-After-Ms")
 # Of an answer about a job that a key named, and of one that waited.
 NAMED = ("Content-Location",)
 WAITED = ("Preference-Applied",)
+HELD = ("Job-Held",)
 JOB = ((JSON.decode(), "Job"),)
 BATCH = ((JSON.decode(), "Batch"),)
 ENDED_JOB = ((PROBLEM.decode(), "EndedJob"),)
@@ -23,10 +24,10 @@ def _job(state: State, text: str, fields: tuple[str, ...] = (), maybe: tuple[str
 
 
 ACTIVE_JOB = (
-    _job(State.SCHEDULED, "The job waits for its delay.", (*AGAIN, "Job-Position")),
-    _job(State.QUEUED, "The job waits for a worker.", (*AGAIN, "Job-Position")),
+    _job(State.SCHEDULED, "The job waits for its delay.", (*AGAIN, "Job-Position"), maybe=HELD),
+    _job(State.QUEUED, "The job waits for a worker.", (*AGAIN, "Job-Position"), maybe=HELD),
     _job(State.RUNNING, "The job runs.", (*AGAIN, "Job-Attempt"), maybe=("Job-Progress", "Job-Message")),
-    _job(State.RETRYING, "The job waits for its next attempt.", (*AGAIN, "Job-Position", "Job-Attempt")),
+    _job(State.RETRYING, "The job waits for its next attempt.", (*AGAIN, "Job-Position", "Job-Attempt"), maybe=HELD),
 )
 SUCCEEDED_JOB = _job(State.SUCCEEDED, "The job succeeded.", ("Expires", "Sunset", "Server-Timing"))
 LOST_JOB = (
@@ -41,7 +42,7 @@ SUBMITTED = (
         202,
         "The job is accepted: ask at Location.",
         ("Location", "Job-State", "Job-Durability", *AGAIN),
-        ("Job-Position", "Job-Attempt", "Job-Progress", "Job-Message", "Idempotency-Replayed", *WAITED),
+        ("Job-Position", "Job-Attempt", "Job-Progress", "Job-Message", "Idempotency-Replayed", *HELD, *WAITED),
         ((JSON.decode(), "Accepted"),),
         minimal=True,
     ),
@@ -50,6 +51,8 @@ SUBMITTED = (
         for said in (SUCCEEDED_JOB, *LOST_JOB)
     ),
 )
+
+MATCHES = Says(200, "With dry-run=1: the jobs that fit.", content=((JSON.decode(), "Matches"),))
 
 COUNTS = ("Batch-Pending", "Batch-Failed")
 MORE_COUNTS = ("Batch-Cancelled", "Batch-Expired")
@@ -102,8 +105,9 @@ ANY_REQUEST = (
 ABOUT_JOBS = ("recovering", "journal")
 OF_AN_ID = (*ABOUT_JOBS, "not-found", "misdirected")
 CHANGES = ("journal-full",)
+CONTENT = ("media-type", "malformed-json", "invalid")
 SUBMITS = (
-    *(*ABOUT_JOBS, *CHANGES, "draining", "queue-full"),
+    *(*ABOUT_JOBS, *CHANGES, "draining", "task-closed", "queue-full"),
     *("length-required", "media-type", "malformed-json", "invalid", "unknown-task"),
     *("invalid-payload", "not-durable", "key-reused"),
 )

@@ -1,4 +1,4 @@
-"""The content of submissions, decoded: a submission, or a batch of them.
+"""The content of requests, decoded: a submission, a batch of them, or a change of a task or job.
 
 The decoder stops at the first fault, which suits the fast road. Short content that it refuses is
 looked through once more, for an answer that names more than one fault. Longer content is only
@@ -15,7 +15,8 @@ from typing import Annotated, TypeVar
 import msgspec
 from headway.core.errors import InvalidError, MalformedError
 from headway.core.faults import SHORT_BYTES, allowed, faults, few, is_short
-from headway.core.job import Submission
+from headway.core.hold import Switches
+from headway.core.job import Revision, Submission
 from headway.core.status import COUNT_MOST
 from msgspec import Meta
 
@@ -35,6 +36,8 @@ IN_NUMBERS, BEFORE_NUMBERS = b"-.0123456789", b"[,: \t\r\n"
 LOOKED_AT_MOST = 100
 
 _submission = msgspec.json.Decoder(Submission)
+_switches = msgspec.json.Decoder(Switches)
+_revision = msgspec.json.Decoder(Revision)
 _raw = msgspec.json.Decoder(msgspec.Raw)
 _batch = msgspec.json.Decoder(Annotated[list[Submission], Meta(min_length=1, max_length=COUNT_MOST)])
 
@@ -48,6 +51,16 @@ def payload(body: bytes) -> bytes:
     """Return ``body``, checked to be JSON. Raises MalformedError."""
     _decoded(body, _raw, lambda _: iter(()))
     return body
+
+
+def switches(body: bytes) -> Switches:
+    """Return ``body`` as a change of a task's switches. Raises MalformedError or InvalidError."""
+    return _decoded(body, _switches, lambda members: _wrong(Switches, members))
+
+
+def revision(body: bytes) -> Revision:
+    """Return ``body`` as a change of a job. Raises MalformedError or InvalidError."""
+    return _decoded(body, _revision, lambda members: _wrong(Revision, members))
 
 
 def batch(body: bytes) -> list[Submission]:
@@ -138,14 +151,17 @@ def _fault(error: Exception) -> tuple[str, str]:
     return place, f"{text}: expected {words}" if words else text
 
 
-def _faults(members: object, place: str = "") -> Faults:
+def _wrong(kind: type[msgspec.Struct], members: object, place: str = "") -> Faults:
     if not isinstance(members, dict):
         yield place, f"expected an object, got {type(members).__name__}"
         return
-    prefix = place and f"{place}."
-    yield from faults(Submission, members, prefix)
-    if "task" not in members:
-        yield f"{prefix}task", "is required"
+    yield from faults(kind, members, place and f"{place}.")
+
+
+def _faults(members: object, place: str = "") -> Faults:
+    yield from _wrong(Submission, members, place)
+    if isinstance(members, dict) and "task" not in members:
+        yield f"{place and f'{place}.'}task", "is required"
 
 
 def _batch_faults(items: object) -> Faults:

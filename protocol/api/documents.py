@@ -8,7 +8,7 @@ import orjson
 from headway.core.job import Reason, State
 from headway.core.past_attempt import PastAttempt
 from headway.core.status import Status
-from headway.protocol.api.headers import ENDED, NAMES, REASONS
+from headway.protocol.api.headers import ENDED, HELD, NAMES, REASONS
 from headway.protocol.http.clock import iso
 from headway.protocol.http.problems import document
 
@@ -42,14 +42,23 @@ def job_members(status: Status, jobs: bytes) -> dict[str, object]:
         members["progress"] = status.progress
     if status.message:
         members["message"] = status.message
-    if state in (State.SCHEDULED, State.QUEUED):
-        members["position"] = status.position
+    if state < State.SUCCEEDED:
+        members |= _waiting_members(status)
     if status.retry_after_ms:
         members["retry_after_ms"] = status.retry_after_ms
     if state == State.SUCCEEDED:
         members["result"] = f"{jobs.decode()}{job_id}/result"
     if state == State.FAILED:
         members["reason"] = REASONS[status.reason]
+    return members
+
+
+def _waiting_members(status: Status) -> dict[str, object]:
+    members: dict[str, object] = {}
+    if status.state in (State.SCHEDULED, State.QUEUED):
+        members["position"] = status.position
+    if status.held is not None:
+        members["held"] = status.held or HELD
     return members
 
 

@@ -70,6 +70,10 @@ SENT: dict[str, tuple[str, Schema]] = {
         {"enum": ["disk", "process", "memory"]},
     ),
     "Job-Message": ("The message beside the progress. Other characters than visible ASCII are percent-encoded.", TEXT),
+    "Job-Held": (
+        "Why the task of this waiting job is held, or held. All but visible ASCII is percent-encoded.",
+        TEXT,
+    ),
     "Job-Position": ("The most jobs that will be taken before this one.", COUNT),
     "Job-Progress": ("Per cent, if the task reports it.", {"type": "integer", "minimum": 0, "maximum": 100}),
     "Job-Reason": ("Why the job failed.", TEXT),

@@ -22,6 +22,8 @@ REASONS = [reason.text for reason in Reason]
 # The end of a job or batch without success, as the title of its problem document tells it.
 ENDED: dict[int, str] = {State.FAILED: "failed", State.CANCELLED: "was cancelled", State.EXPIRED: "has expired"}
 
+# Said of a job whose task is held without a reason.
+HELD = "held"
 # The code for each state, which tells a client the next step: see docs/protocol.md.
 CODES = {
     State.SCHEDULED: 202,
@@ -38,8 +40,9 @@ WAITING_FIELDS = b"Retry-After: %d\r\nRetry-After-Ms: %d\r\nJob-Position: %d\r\n
 RUNNING_FIELDS = b"Retry-After: %d\r\nRetry-After-Ms: %d\r\nJob-Attempt: %d\r\n"
 DURABILITY_FIELD = b"Job-Durability: %b\r\n"
 PROGRESS_FIELD = b"Job-Progress: %d\r\n"
+HELD_FIELD = b"Job-Held: %b\r\n"
 MESSAGE_FIELD = b"Job-Message: %b\r\n"
-# Characters of a message that stay as they are. A percent sign would look like the beginning of another.
+# Characters of a message, or a reason, that stay as they are. A percent sign would look like the beginning of another.
 VISIBLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 SUCCEEDED_FIELDS = b"Expires: %b\r\nSunset: %b\r\nServer-Timing: queue;dur=%.1f, run;dur=%.1f\r\n"
 
@@ -94,7 +97,8 @@ class Heads:
 
     def _waiting(self, status: Status) -> bytes:
         wait = status.retry_after_ms
-        return WAITING_FIELDS % ((wait + 999) // 1000, wait, status.position)
+        fields = WAITING_FIELDS % ((wait + 999) // 1000, wait, status.position)
+        return fields if status.held is None else fields + held_field(status.held)
 
     def _retrying(self, status: Status) -> bytes:
         return b"%bJob-Attempt: %d\r\n" % (self._waiting(status), status.attempt)
@@ -129,6 +133,11 @@ class Heads:
     def kept_for(self, status: Status) -> int:
         """Return how many seconds from now a finished job's status is kept, at the longest."""
         return max(int(status.ended + self._kept_seconds - self._clock.now - self._clock.offset), 0)
+
+
+def held_field(reason: str) -> bytes:
+    """Return the header line of a hold, whose reason may be empty."""
+    return HELD_FIELD % (quote(reason.strip(), safe=VISIBLE) or HELD).encode()
 
 
 def message_field(message: str) -> bytes:

@@ -12,13 +12,14 @@ from itertools import groupby
 from typing import Any
 
 from headway.core.errors import HeadwayError
-from headway.core.job import State
+from headway.core.hold import Switches
+from headway.core.job import Revision, State
 from headway.protocol.access.sites import SAFE
 from headway.protocol.api.answers import ANY_REQUEST
 from headway.protocol.api.fields import ASKED, SENT, Schema
 from headway.protocol.api.operation import Operation, Route, Says
 from headway.protocol.api.page import version
-from headway.protocol.api.schemas import SCHEMAS, TYPE, allows_null, members_of, ref, required_of, submission
+from headway.protocol.api.schemas import SCHEMAS, TYPE, allows_null, changing, members_of, ref, required_of, submission
 from headway.protocol.api.service import Service
 from headway.protocol.http.problems import REFUSALS
 from headway.protocol.http.responses import JSON, PROBLEM
@@ -28,7 +29,9 @@ EVERYWHERE = ("Date", "Cache-Control")
 # Further header fields of refusals, by reason. Those in the second tuple come if they apply.
 RETRY = ("Retry-After", "Retry-After-Ms")
 REFUSED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    **dict.fromkeys(("draining", "journal-full", "recovering", "connections", "half-sent", "streams"), (RETRY, ())),
+    **dict.fromkeys(
+        ("draining", "journal-full", "recovering", "task-closed", "connections", "half-sent", "streams"), (RETRY, ())
+    ),
     **dict.fromkeys(("queue-full", "rate"), ((*RETRY, "RateLimit", "RateLimit-Policy"), ())),
     "media-type": ((), ("Accept", "Accept-Encoding")),
     "not-implemented": ((), ("Allow",)),
@@ -93,6 +96,7 @@ class _Builder:
             name = f"task.{task}" if re.fullmatch(r"[A-Za-z0-9._-]+", task) else f"task-{number}"
             names[task] = name
             schemas[name] = _moved(schema, f"#/components/schemas/{name}")
+        schemas |= {name: changing(kind) for name, kind in (("Switches", Switches), ("Revision", Revision))}
         schemas["Submission"] = submission(
             names, [task for task, schema in payloads.items() if not allows_null(schema)]
         )

@@ -84,6 +84,7 @@ class Polls:
         # The number stands after the marker, which only this server's ids have.
         number_at, rest_at = len(ours), self._rest
         submitted, started, ended = board.submitted, board.started, board.ended
+        held, task = promises.held, board.task
         for client, data in reads:
             # The same bytes as before, around another id, need no parser.
             if data[rest_at:] != client.known_rest or data[:number_at] != ours or not client.free or client.to_flush:
@@ -116,7 +117,7 @@ class Polls:
                         if sequence not in messages
                         else message_field(messages[sequence]) + PROGRESS % progress
                     )
-                elif state == QUEUED:
+                elif state == QUEUED and not (held and task[row] in held):
                     ahead = promises.ahead(row)
                     wait = promises.retry_after_ms(row, word, ahead, now)
                     fields = WAITING % ((wait + 999) // 1000, wait, ahead)

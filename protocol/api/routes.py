@@ -7,7 +7,21 @@ path may have one ``{…}`` in it.
 
 from __future__ import annotations
 
-from headway.protocol.api import answers, batches, contents, description, events, health, jobs, logs, submissions, tasks
+from headway.core.order import Action
+from headway.protocol.api import (
+    answers,
+    batches,
+    contents,
+    description,
+    events,
+    health,
+    jobs,
+    logs,
+    orders,
+    revisions,
+    submissions,
+    tasks,
+)
 from headway.protocol.api.fields import BATCH, KEY, TASK
 from headway.protocol.api.operation import Answerer, Operation, Route, Says
 from headway.protocol.http.problems import METHODS, Refusal
@@ -30,6 +44,30 @@ CONTENTS = Route(
         refuses=(*answers.SUBMITS, "not-found"),
     ),
     limited=True,
+)
+ORDERS = tuple(
+    Route(
+        f"/jobs/{action.value}",
+        Operation(
+            "POST",
+            orders.order(action),
+            name=f"{action.value}Jobs",
+            summary=summary,
+            asks=("Idempotency-Key", "Prefer"),
+            query=orders.OrderQuery,
+            says=(*answers.SUBMITTED, answers.MATCHES),
+            refuses=(
+                *(*answers.ABOUT_JOBS, *answers.CHANGES, "draining", "queue-full"),
+                *("length-required", "invalid", "unknown-task", "key-reused"),
+            ),
+        ),
+        limited=True,
+    )
+    for action, summary in (
+        (Action.RETRY, "resubmit all failed jobs that fit a filter"),
+        (Action.CANCEL, "cancel all unfinished jobs that fit a filter"),
+        (Action.DELETE, "forget the results of all finished jobs that fit a filter"),
+    )
 )
 ROUTES: tuple[Route, ...] = (
     Route(
@@ -76,6 +114,7 @@ ROUTES: tuple[Route, ...] = (
         ),
         limited=True,
     ),
+    *ORDERS,
     Route(
         "/jobs/{id}",
         Operation(
@@ -109,6 +148,15 @@ ROUTES: tuple[Route, ...] = (
                 *answers.LOST_JOB[1:],
             ),
             refuses=(*answers.OF_AN_ID, *answers.CHANGES),
+        ),
+        Operation(
+            "PATCH",
+            revisions.revise,
+            name="changeJob",
+            summary="change the priority or the delay of one that waits, or run it now",
+            sends="Revision",
+            says=(*(replace(said, code=200) for said in answers.ACTIVE_JOB), answers.SUCCEEDED_JOB, *answers.LOST_JOB),
+            refuses=(*answers.OF_AN_ID, *answers.CHANGES, *answers.CONTENT, "not-waiting"),
         ),
         limited=True,
     ),
@@ -208,6 +256,7 @@ ROUTES: tuple[Route, ...] = (
             says=tuple(replace(said, maybe=(*said.maybe, "Link")) for said in answers.SUBMITTED),
             refuses=(
                 *(*answers.OF_AN_ID, *answers.CHANGES, "not-failed", "payload-gone", "draining", "queue-full"),
+                "task-closed",
                 *("length-required", "invalid", "unknown-task", "invalid-payload", "key-reused"),
             ),
         ),
@@ -290,6 +339,16 @@ ROUTES: tuple[Route, ...] = (
             place=TASK,
             says=(Says(200, "The task.", answers.LOAD, content=(("application/json", "Task"),)),),
             refuses=(*answers.ABOUT_JOBS, "not-found"),
+        ),
+        Operation(
+            "PATCH",
+            tasks.switch,
+            name="switchTask",
+            summary="hold its jobs or let them run, close it to new ones or open it",
+            place=TASK,
+            sends="Switches",
+            says=(Says(200, "The task.", answers.LOAD, content=(("application/json", "Task"),)),),
+            refuses=(*answers.ABOUT_JOBS, *answers.CHANGES, *answers.CONTENT, "not-found"),
         ),
         limited=True,
     ),

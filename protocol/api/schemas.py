@@ -32,7 +32,7 @@ def members_of(struct: type[msgspec.Struct]) -> dict[str, Schema]:
     for field in msgspec.structs.fields(struct):
         kind = member_types(struct)[field.encode_name]
         schema: Schema = {} if kind is msgspec.Raw else msgspec.json.schema(kind)
-        if not field.required:
+        if not (field.required or field.default is msgspec.UNSET):
             schema["default"] = msgspec.json.decode(msgspec.json.encode(field.default))
         found[field.encode_name] = schema
     return found
@@ -103,6 +103,10 @@ _TASK: dict[str, Schema] = {
     "counts": _object(dict.fromkeys(("unfinished", "running", "succeeded", "failed", "cancelled"), COUNT)),
     "run_median_seconds": _SECONDS,
     **_LOAD,
+    "dispatch": {"enum": ["run", "hold"], "description": "hold: none of its jobs begins."},
+    "intake": {"enum": ["open", "closed"], "description": "closed: no new job is accepted."},
+    "until": {"type": ["string", "null"], "format": "date-time", "description": "When both return by themselves."},
+    "reason": TEXT,
 }
 
 SCHEMAS: dict[str, Schema] = {
@@ -124,13 +128,14 @@ SCHEMAS: dict[str, Schema] = {
             "progress": {"type": "integer", "minimum": 0, "maximum": 100, "description": "Per cent."},
             "message": {"type": "string", "maxLength": 200, "description": "Of the running attempt."},
             "position": COUNT,
+            "held": {"type": "string", "description": "Why its task is held, if the job waits for that."},
             "retry_after_ms": COUNT,
             "result": {"type": "string", "description": "The URL of the result."},
             "reason": _REASON,
             "error": {"type": ["string", "null"]},
             **_ATTEMPTS,
         },
-        *("tags", "started", "ended", "progress", "message", "position", "retry_after_ms", "result"),
+        *("tags", "started", "ended", "progress", "message", "position", "held", "retry_after_ms", "result"),
         *("reason", "error", *_ATTEMPTS),
     ),
     "Attempt": _object(
@@ -169,6 +174,7 @@ SCHEMAS: dict[str, Schema] = {
     "EndedBatch": _problem(_BATCH, kinds=("batch-failed", "batch-cancelled", "batch-expired")),
     "Task": _object(_TASK),
     "Tasks": _object({"tasks": {"type": "array", "items": ref("Task")}}),
+    "Matches": _object({"matches": COUNT, "by_task": {"type": "object", "additionalProperties": COUNT}}),
     "Problem": _problem({}),
     "Faults": _problem(
         {"errors": {"type": "array", "items": _FAULT, "description": "What is wrong, member by member."}}
@@ -205,6 +211,11 @@ def submission(payloads: dict[str, str], needed: Iterable[str]) -> Schema:
             for task, name in payloads.items()
         ]
     return schema
+
+
+def changing(struct: type[msgspec.Struct]) -> Schema:
+    """Return the schema of a change, which has at least one of the members of ``struct``."""
+    return _object(members_of(struct), *struct.__struct_fields__) | {"minProperties": 1}
 
 
 def allows_null(schema: Schema) -> bool:

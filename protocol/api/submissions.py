@@ -11,6 +11,7 @@ from headway.core.board.idempotency import Key
 from headway.core.errors import InvalidError
 from headway.core.interface import Soon, Submitted
 from headway.core.job import TRACEPARENT, State, Submission
+from headway.core.order import Action
 from headway.core.status import Status
 from headway.protocol.api import bodies
 from headway.protocol.api.headers import NAMES
@@ -22,6 +23,8 @@ from headway.protocol.http.responses import JSON, Answer, Held
 
 REPLAYED = b"Idempotency-Replayed: true\r\n"
 _TRACE = re.compile(TRACEPARENT.replace("$", r"\Z").encode())
+# Keys that would be hidden by routes of orders.
+ORDERS = frozenset(action.value.encode() for action in Action)
 _KEY = re.compile(rb"[A-Za-z0-9._~-]{1,200}")
 
 
@@ -102,6 +105,8 @@ def key_of(request: Request) -> str:
 def _checked(key: bytes) -> str:
     if ids.has_form(key):
         raise InvalidError([("key", "has the form of an id; choose another, for instance with a dash in it")])
+    if key in ORDERS:
+        raise InvalidError([("key", "is the name of a route; choose another")])
     if not _KEY.fullmatch(key):
         raise InvalidError([("key", "an idempotency key is 1 to 200 of the characters A-Z a-z 0-9 . _ ~ -")])
     return key.decode()

@@ -1,13 +1,14 @@
-"""The declared tasks: ``GET /tasks`` and ``GET /tasks/{name}``."""
+"""The declared tasks, ``GET /tasks`` and ``GET /tasks/{name}``, and their switches: ``PATCH /tasks/{name}``."""
 
 from __future__ import annotations
 
-from urllib.parse import unquote_to_bytes
-
 import orjson
 from headway.core.status import TaskStatus
-from headway.protocol.api import load
+from headway.protocol.api import bodies, load
+from headway.protocol.api.contents import task_of
 from headway.protocol.api.service import Service, once_known
+from headway.protocol.api.submissions import check_content
+from headway.protocol.http.clock import iso
 from headway.protocol.http.problems import Refusal
 from headway.protocol.http.request import Request
 from headway.protocol.http.responses import JSON, STATUS_LINES, Answer, Held, bodiless, complete
@@ -26,8 +27,15 @@ def listing(service: Service, request: Request, _: bytes) -> Answer | Held:
 
 def task(service: Service, request: Request, name: bytes) -> Answer | Held:
     """GET /tasks/{name}: one of them. Its load is in the header, too."""
-    wanted = unquote_to_bytes(name).decode(errors="replace")
-    return once_known(service.engine.task(wanted), lambda found: _one(service, request, found))
+    found = service.engine.task(task_of(name))
+    return once_known(found, lambda task: _one(service, request, task))
+
+
+def switch(service: Service, request: Request, name: bytes) -> Answer | Held:
+    """PATCH /tasks/{name}: hold or run its jobs, close or open it."""
+    check_content(request)
+    changed = service.engine.switch(task_of(name), bodies.switches(request.body))
+    return once_known(changed, lambda task: _one(service, request, task))
 
 
 def _one(service: Service, request: Request, found: TaskStatus | None) -> bytes:
@@ -65,4 +73,8 @@ def members_of(task: TaskStatus) -> dict[str, object]:
         },
         "run_median_seconds": round(task.run_median_s, 6),
         **load.members_of(task.load),
+        "dispatch": task.hold.dispatch,
+        "intake": task.hold.intake,
+        "until": None if task.hold.until is None else iso(task.hold.until),
+        "reason": task.hold.reason,
     }

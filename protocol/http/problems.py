@@ -14,10 +14,12 @@ from headway.core.errors import (
     HeadwayError,
     InvalidError,
     JournalFullError,
+    OrdersFullError,
     PayloadsFullError,
     QueueFullError,
     RecoveringError,
     StreamsFullError,
+    TaskClosedError,
 )
 from headway.protocol.http.clock import Clock
 from headway.protocol.http.responses import PROBLEM, STATUS_LINES, complete
@@ -46,9 +48,13 @@ REFUSALS: dict[str, tuple[int, str]] = {
 
 
 # Names and units of quotas that may be full (draft-ietf-httpapi-ratelimit-headers).
-QUOTAS = {QueueFullError: (b"queue", b"concurrent-requests"), PayloadsFullError: (b"queue-bytes", b"content-bytes")}
+QUOTAS = {
+    QueueFullError: (b"queue", b"concurrent-requests"),
+    PayloadsFullError: (b"queue-bytes", b"content-bytes"),
+    OrdersFullError: (b"orders", b"concurrent-requests"),
+}
 # Methods that this server has, whatever the route.
-METHODS = b"Allow: DELETE, GET, HEAD, OPTIONS, POST, PUT\r\n"
+METHODS = b"Allow: DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT\r\n"
 
 
 class Refusal(Exception):
@@ -89,7 +95,7 @@ def answer(error: Refusal | HeadwayError, clock: Clock, bodiless: bool) -> bytes
         name, unit = QUOTAS[type(error)]
         fields += b'RateLimit-Policy: "%b";q=%d;qu="%b"\r\n' % (name, error.size, unit)
         fields += b'RateLimit: "%b";r=%d;t=%d\r\n' % (name, error.room, seconds)
-    elif isinstance(error, DrainingError | JournalFullError | RecoveringError | StreamsFullError):
+    elif isinstance(error, DrainingError | JournalFullError | RecoveringError | StreamsFullError | TaskClosedError):
         fields += retry_after(error.retry_after_s)
     body = document(error.status, error.reason, error.title, str(error), **members)
     return complete(STATUS_LINES[error.status] + fields, PROBLEM, body, bodiless)

@@ -74,7 +74,7 @@ class Said:
 
     def __init__(self) -> None:
         self.committed = 0
-        self.rejected: list[int] = []
+        self.rejected: list[int | str] = []
         self.fatal: list[str] = []
         self.turned = asyncio.Event()
         self.has_died = threading.Event()
@@ -84,7 +84,7 @@ class Said:
         self.committed = number
         self.turned.set()
 
-    def full(self, sequences: list[int]) -> None:
+    def full(self, sequences: list[int | str]) -> None:
         self.rejected += sequences
         self.turned.set()
 

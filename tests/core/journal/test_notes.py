@@ -52,7 +52,7 @@ def test_the_terms_of_a_finished_job_stay(connection: apsw.Connection) -> None:
 
 def test_wishes_can_be_refused_and_facts_not() -> None:
     refused = [kind for kind in Kind if is_recallable_note((kind, 1, b"xyz"))]
-    assert refused == [Kind.TERMS]
+    assert refused == [Kind.HOLD, Kind.TERMS, Kind.ORDER]
 
 
 def test_the_bytes_of_a_note_are_those_of_its_content() -> None:

@@ -10,10 +10,12 @@ from headway.core.board.idempotency import Key
 from headway.core.config import Config
 from headway.core.errors import RecoveringError
 from headway.core.events import EventFilter
+from headway.core.hold import Switches
 from headway.core.interface import Engine
-from headway.core.job import State, Submission
+from headway.core.job import Revision, State, Submission
 from headway.core.job_filter import JobFilter
 from headway.core.local.recovering import RETRY_S, Recovering
+from headway.core.order import Action
 from headway.core.status import BatchStatus, bare
 
 STATUS = bare(State.RUNNING, 1, b"1")
@@ -28,6 +30,8 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "list_batch": (BATCH,),
     "tasks": (),
     "task": ("double",),
+    "switch": ("double", Switches(dispatch="hold")),
+    "revise": (STATUS, Revision(priority=1)),
     "result": (STATUS,),
     "attempts": (STATUS,),
     "log": (STATUS,),
@@ -42,6 +46,8 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "submit_batch": ([Submission(task="double")], KEY),
     "retry": (STATUS, KEY),
     "cancel": (STATUS,),
+    "order": (Action.CANCEL, JobFilter(task="double"), KEY),
+    "count_meant": (Action.CANCEL, JobFilter(task="double")),
     "cancel_batch": (BATCH,),
     "counts": (),
     "accepts": ("task",),

@@ -119,7 +119,7 @@ def test_what_waits_is_bounded_whatever_it_waits_for() -> None:
     queue.remove(delayed)
     assert (queue.room, queue.delayed.next) == (0, NOW + 9)
     assert queue.delayed.take(NOW + 5) == []
-    assert repr(queue) == "<Queue 1 ready, 2 delayed, of 4>"
+    assert repr(queue) == "<Queue 1 ready, 0 aside, 2 delayed, of 4>"
     assert queue.size_bytes == 2 * (4 + WORKERS) * 8 * PRIORITIES
 
 

@@ -128,9 +128,9 @@ def test_two_origins_are_none(cors: Server) -> None:
 def test_a_browser_asks_before(cors: Server) -> None:
     answer = cors.ask(request("OPTIONS", "/jobs/some-key", OURS, *PREFLIGHT))
     assert answer.status == 204
-    check_allowed_to_ask(answer, "DELETE, GET, HEAD, OPTIONS, PUT")
+    check_allowed_to_ask(answer, "DELETE, GET, HEAD, OPTIONS, PATCH, PUT")
     star = cors.ask(request("OPTIONS", "*", OURS))
-    check_allowed_to_ask(star, "DELETE, GET, HEAD, OPTIONS, POST, PUT")
+    check_allowed_to_ask(star, "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT")
 
 
 def check_allowed_to_ask(answer: Answer, methods: str) -> None:
@@ -180,7 +180,7 @@ def test_options_names_the_methods(server: Server, route: object) -> None:
 
 def test_options_of_the_server(server: Server) -> None:
     answer = server.ask(request("OPTIONS", "*"))
-    assert (answer.status, answer["allow"]) == (204, "DELETE, GET, HEAD, OPTIONS, POST, PUT")
+    assert (answer.status, answer["allow"]) == (204, "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT")
     assert server.ask(request("OPTIONS", "/nowhere")).status == 404
     assert server.ask(request("GET", "*")).status == 400
 

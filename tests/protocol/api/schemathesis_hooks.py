@@ -9,7 +9,7 @@ from typing import Any
 
 import schemathesis
 from headway.protocol.api.fields import ASKED
-from headway.protocol.api.filters import TEXT_LONGEST, TIMES
+from headway.protocol.api.filters import STATES, TEXT_LONGEST, TIMES
 
 # The tasks that jobs may have: those of the tests do what nobody should ask for twice.
 TASKS = os.environ["SCHEMATHESIS_TASKS"].split(",")
@@ -18,6 +18,8 @@ KEYS = str(ASKED["Idempotency-Key"][1]["pattern"])
 WAITS_MOST = 3
 # These answers have no end.
 STREAMS = ("GET /events", "GET /jobs/{id}/events")
+# Orders about many jobs, each with a state of jobs that it is about.
+ORDERS = {"POST /jobs/retry": "failed", "POST /jobs/cancel": "queued", "POST /jobs/delete": "succeeded"}
 _numbers, _waits = count(), count()
 
 
@@ -42,6 +44,7 @@ def before_call(_: Any, case: Any, __: Any = None) -> None:
     if case.operation.label == "POST /tasks/{name}/jobs":
         # It takes anything.
         case.path_parameters["name"] = "give"
+    _act(case)
     query = case.query or {}
     if isinstance(query.get("task"), str) and 1 <= len(query["task"]) <= TEXT_LONGEST:
         query["task"] = "give"
@@ -66,6 +69,33 @@ def look_at_the_head(_: Any, case: Any, __: Any = None) -> None:
         case.method = "HEAD"
         if case.call().status_code != 200:
             case.method = "GET"
+
+
+def _act(case: Any) -> None:
+    """Have an order, or a change of a task, be one that is accepted, unless it is wrong in itself."""
+    if case.operation.label in ORDERS:
+        case.query = _of_order(case.query or {}, ORDERS[case.operation.label])
+    if case.operation.label == "PATCH /tasks/{name}":
+        # No job of the tests waits for it.
+        case.path_parameters["name"] = "until_file"
+        _to_come(case.body)
+
+
+def _of_order(query: dict[str, Any], state: str) -> dict[str, Any]:
+    """Return a query with a filter, without which nothing is done, of jobs in states that the order is about."""
+    if not query.keys() - {"dry-run"}:
+        query = query | {"task": "give"}
+    if isinstance(query.get("state"), list) and all(one in STATES for one in query["state"]):
+        query["state"] = [state]
+    return query
+
+
+def _to_come(switches: object) -> None:
+    """Have a time come, and something return then. A text that is no time stays so."""
+    if isinstance(switches, dict) and isinstance(switches.get("until"), str):
+        switches["until"] = re.sub(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(?=T)", "2035-01-28", switches["until"])
+        if switches.get("dispatch", "run") == "run":
+            switches["dispatch"] = "hold"
 
 
 def _is_key(text: object) -> bool:

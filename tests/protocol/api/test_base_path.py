@@ -86,7 +86,7 @@ def test_the_limit_of_a_task_holds_below_it(below: Server) -> None:
 
 def test_what_is_said_of_the_routes_is_below_it(below: Server) -> None:
     routes = ask(below, "GET", f"{BASE}/").json["routes"]
-    assert {"GET", "HEAD", "OPTIONS", "PUT", "DELETE"} == set(routes[f"{BASE}/jobs/{{id}}"])
+    assert {"GET", "HEAD", "OPTIONS", "PATCH", "PUT", "DELETE"} == set(routes[f"{BASE}/jobs/{{id}}"])
     assert all(path.startswith(f"{BASE}/") for path in routes)
     described = below.get(f"{BASE}/openapi.json").json
     assert [server["url"] for server in described["servers"]] == [BASE]

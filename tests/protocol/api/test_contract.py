@@ -310,7 +310,7 @@ ORDERS = [
     ("size, then route", request("POST", "/nowhere", JSON, "Content-Length: 9999999"), 413, "too-large"),
     ("length, then media type", request("POST", "/jobs", "Content-Type: a/b"), 411, "length-required"),
     ("route, then method", request("PATCH", "/nowhere", JSON, body=b"{}"), 404, "not-found"),
-    ("method, then job", request("PATCH", "/jobs/none", JSON, body=b"{}"), 405, "method"),
+    ("method, then job", request("POST", "/jobs/none", JSON, body=b"{}"), 405, "method"),
     ("method, then media type", request("DELETE", "/jobs", "Content-Type: a/b", body=b"{"), 405, "method"),
     ("media type, then JSON", request("POST", "/jobs", "Content-Type: a/b", body=b"{"), 415, "media-type"),
     ("media type, then key", request("POST", "/jobs", "Idempotency-Key: a b", body=b"{}"), 415, "media-type"),

@@ -182,8 +182,7 @@ def test_at_the_limit_is_not_over_it(server: Server, sent: bytes, status: int) -
     ("method", "target", "allow"),
     [
         ("PUT", "/jobs", "GET, HEAD, OPTIONS, POST"),
-        ("PATCH", "/jobs/0", "DELETE, GET, HEAD, OPTIONS, PUT"),
-        ("POST", "/jobs/0", "DELETE, GET, HEAD, OPTIONS, PUT"),
+        ("POST", "/jobs/0", "DELETE, GET, HEAD, OPTIONS, PATCH, PUT"),
         ("DELETE", "/jobs/0/result", "GET, HEAD, OPTIONS"),
         ("TRACE", "/readyz", "GET, HEAD, OPTIONS"),
         ("DELETE", "/stats", "GET, HEAD, OPTIONS"),

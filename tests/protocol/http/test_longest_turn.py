@@ -21,9 +21,12 @@ import pytest
 from headway.core.board.idempotency import Keyed
 from headway.core.board.logs import Logs
 from headway.core.config import Config, QueueSection, RetentionSection
-from headway.core.job import Submission
+from headway.core.hold import Switches
+from headway.core.job import State, Submission
+from headway.core.job_filter import JobFilter
 from headway.core.job_log import JobLog
 from headway.core.local.engine import LocalEngine
+from headway.core.order import Action
 from headway.core.tasks.context import Context
 from headway.core.tasks.registry import Options, Registry
 from headway.core.tasks.result import Result
@@ -265,6 +268,43 @@ async def a_cancelled_head(told: Timed) -> None:
         await asyncio.sleep(0)
 
 
+async def a_hold_of_many(told: Timed) -> None:
+    await told.submit(4, task="forever", priority=9)
+    await asyncio.sleep(0.01)
+    await told.submit(30_000)
+    active = told.engine.active
+    for switches in (Switches(dispatch="hold"), Switches(dispatch="run"), Switches(dispatch="hold")):
+        told.engine.switch("nothing", switches)
+        await told.until(lambda held=switches.dispatch == "hold": active.queue.aside == 30_000 * held)  # type: ignore[misc]
+    await asyncio.sleep(0.05)
+
+
+async def orders_to_cancel_many(told: Timed) -> None:
+    active, engine = told.engine.active, told.engine
+    await told.submit(4, task="forever", priority=9)
+    await asyncio.sleep(0.01)
+    await told.submit(15_000, tags=("some",))
+    await told.submit(15_000)
+    for action, wanted in (
+        (Action.CANCEL, JobFilter(tag="some")),
+        (Action.CANCEL, JobFilter(task="nothing")),
+        (Action.DELETE, JobFilter(error="nothing has it")),
+    ):
+        now(engine.order(action, wanted))
+    await told.until(lambda: len(active) == 4)
+
+
+async def an_order_to_retry_many(told: Timed) -> None:
+    active, engine = told.engine.active, told.engine
+    await told.submit(10_000, delay=1000, deadline=0.2)
+    await told.until(lambda: not active)
+    await told.submit(4, task="forever", priority=9)
+    await asyncio.sleep(0.01)
+    await told.begin()
+    order = now(engine.order(Action.RETRY, JobFilter(task="nothing"))).status.sequence
+    await told.until(lambda: engine.reading.at(order).state == State.SUCCEEDED)
+
+
 async def a_large_result(told: Timed) -> None:
     body = b"x" * (8 << 20)
     (job,) = await told.submit(1)
@@ -338,6 +378,9 @@ LOADS: list[Load] = [
     delays_and_deadlines_at_once,
     the_end,
     a_cancelled_head,
+    a_hold_of_many,
+    orders_to_cancel_many,
+    an_order_to_retry_many,
     a_large_result,
     threads_that_log,
     clients_that_wait_for_more_of_a_log,
