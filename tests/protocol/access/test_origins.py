@@ -37,14 +37,18 @@ def check_allowed(answer: Answer, origin: str = APP) -> None:
     assert answer["access-control-expose-headers"] == ", ".join(SENT)
     assert "access-control-allow-credentials" not in answer.headers
     exposed = {name.lower() for name in SENT} | {"content-type", "content-length", "vary"}
-    assert {name for name in answer.headers if not name.startswith(CORS)} <= exposed
+    # A browser reads no Transfer-Encoding: it takes the chunks apart.
+    assert {name for name in answer.headers if not name.startswith(CORS)} <= exposed | {"transfer-encoding"}
 
 
 @pytest.mark.parametrize("path", [route.path for route in ROUTES])
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"])
 def test_every_answer_of_every_route_is_for_the_page(cors: Server, method: str, path: str) -> None:
     for origin in (APP, LOCAL):
-        answer = cors.ask(request(method, path, f"Origin: {origin}", body=b"" if method in {"POST", "PUT"} else None))
+        with cors.wire() as wire:
+            wire.send(request(method, path, f"Origin: {origin}", body=b"" if method in {"POST", "PUT"} else None))
+            # A stream has no end.
+            answer = Answer(*wire.read_head(), b"", b"")
         check_allowed(answer, origin)
         assert answer["vary"] == "Origin"
 
