@@ -141,9 +141,11 @@ class PolledRows(Protocol):
     submitted: memoryview[float]
     started: memoryview[float]
     ended: memoryview[float]
-
-    def kept(self, row: int, now: float) -> bool:
-        """Whether the finished job in ``row`` can still be read."""
+    place: memoryview[int]
+    kept_until: memoryview[float]
+    # By outcome: the place of the job that ended last, and how many are kept.
+    last_place: list[int]
+    kept_jobs: tuple[int, ...]
 
 
 class PolledPromises(Protocol):

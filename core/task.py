@@ -11,6 +11,7 @@ from headway.core.payload_type import BODY, PayloadType
 
 DEADLINE_LONGEST_S = 60 * 86_400
 RETRIES_MOST = 1000
+KEEP_LONGEST_S = 365 * 86_400
 
 
 class Lane(Enum):
@@ -38,6 +39,8 @@ class Task(msgspec.Struct, frozen=True, eq=False):
     retry_on: tuple[type[BaseException], ...] = (Exception,)
     # Seconds from the submission to the end of the last attempt.
     deadline_s: float | None = None
+    # Seconds that a finished job is kept.
+    keep_s: float | None = None
     # The most of its jobs that run at once.
     max_concurrent: int | None = None
     # The type of its payloads. None: they may be anything.

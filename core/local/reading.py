@@ -103,4 +103,5 @@ class Reading:
             reason=board.reason[row],
             tags=self._tags.of(sequence) if self._tags.segments else (),
             message=self.messages.get(sequence, "") if self.messages else "",
+            kept_until=board.kept_until[row] + wall if state >= SUCCEEDED else 0.0,
         )
