@@ -5,8 +5,9 @@ so no second place checks it. An unusable setting raises ConfigError with one li
 key, the value and the values allowed.
 
 A variable overrides the file: section and key joined by two underscores, the value read as YAML
-(``HEADWAY_SERVER__PORT=9001``, ``HEADWAY_TASKS='[my.tasks]'``). A text is taken as it stands,
-unless it is quoted or null: ``HEADWAY_SERVER__HOST=::``. A variable without two underscores that is
+(``HEADWAY_SERVER__PORT=9001``, ``HEADWAY_TASKS='[my.tasks]'``), and so is a section within a section
+(``HEADWAY_RETENTION__FAILED__JOBS=500``). A text is taken as it stands, unless it is quoted or null:
+``HEADWAY_SERVER__HOST=::``. A variable without two underscores that is
 no name of a top-level setting is not ours: beside a Kubernetes service called ``headway`` there is
 ``HEADWAY_PORT=tcp://…``. An option overrides both, its value read in the same way.
 """
@@ -16,7 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, TypeGuard, TypeVar, get_type_hints
 
 import msgspec
 from headway.core.durability import Durability
@@ -48,6 +49,9 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A group of settings."""
 
 
+Of = TypeVar("Of", bound=Section)
+
+
 class ServerSection(Section, frozen=True):
     """The address of the server."""
 
@@ -68,11 +72,27 @@ class QueueSection(Section, frozen=True):
     target_wait: Annotated[float, Meta(ge=0.001, le=86_400)] = 10.0
 
 
-class RetentionSection(Section, frozen=True):
-    """How long the status of a finished job can be read."""
+KeptJobs = Annotated[int, Meta(ge=0, le=100_000_000)]
 
-    jobs: Annotated[int, Meta(ge=0, le=100_000_000)] = 100_000
+
+class OutcomeSection(Section, frozen=True):
+    """How long the status of a job with one outcome can be read. None: as of all outcomes."""
+
+    jobs: KeptJobs | None = None
+    seconds: Duration | None = None
+
+
+class RetentionSection(Section, frozen=True):
+    """How long the status of a finished job can be read: of each outcome that names nothing else.
+
+    Failed jobs are kept for at least a week then (core/retention.py).
+    """
+
+    jobs: KeptJobs = 100_000
     seconds: Duration = 3600.0
+    succeeded: OutcomeSection = OutcomeSection()
+    failed: OutcomeSection = OutcomeSection()
+    cancelled: OutcomeSection = OutcomeSection()
 
 
 class JournalSection(Section, frozen=True):
@@ -267,7 +287,7 @@ def load(
     if path is not None:
         config = _merge(config, _read(path), str(path))
     for name, section, key, text in _variables(environment):
-        config = _merge(config, {section: _set(name, section, key, text)}, name)
+        config = _merge(config, _set(name, Config, section, key, text), name)
     for name, texts in (options or {}).items():
         if texts:
             config = _merge(config, _option(name, texts), name)
@@ -303,18 +323,29 @@ def _variables(environment: Mapping[str, str]) -> Iterator[tuple[str, str, str, 
             yield name, section, key, environment[name]
 
 
-def _set(name: str, section: str, key: str, text: str) -> Any:
-    """Return the new value of a section, or of a top-level setting, from the variable ``name``."""
-    kind = get_type_hints(Config, include_extras=True).get(section)
-    grouped = isinstance(kind, type) and issubclass(kind, Section)
-    if key:
-        types = get_type_hints(kind, include_extras=True) if grouped else {}
-        return {key: _read_variable(name, types.get(key), text)}
-    value = _read_variable(name, None if grouped else kind, text)
-    if grouped and not isinstance(value, dict):
-        names = ", ".join(f"{name}__{field.upper()}" for field in get_type_hints(kind))
-        raise ConfigError(f"{name}: {text!r} is not allowed: {section} is a section; set {names}")
-    return value
+def _set(name: str, within: type[Section], field: str, rest: str, text: str) -> dict[str, Any]:
+    """Return ``field`` of a section with its new value, from the variable ``name``.
+
+    ``rest`` is the place within the field if that is a section itself, else empty.
+    """
+    kind = get_type_hints(within, include_extras=True).get(field)
+    if rest:
+        if not _is_section(kind):
+            # No such setting. The fault names the place as it was written.
+            return {field: {rest: _read_variable(name, None, text)}}
+        inner, joint, more = rest.partition("__")
+        if joint and not _is_section(get_type_hints(kind).get(inner)):
+            inner, more = rest, ""
+        return {field: _set(name, kind, inner, more, text)}
+    value = _read_variable(name, None if _is_section(kind) else kind, text)
+    if _is_section(kind) and not isinstance(value, dict):
+        names = ", ".join(f"{name}__{inner.upper()}" for inner in get_type_hints(kind))
+        raise ConfigError(f"{name}: {text!r} is not allowed: {field} is a section; set {names}")
+    return {field: value}
+
+
+def _is_section(kind: Any) -> TypeGuard[type[Section]]:
+    return isinstance(kind, type) and issubclass(kind, Section)
 
 
 def _option(name: str, texts: Sequence[str]) -> dict[str, Any]:
@@ -327,8 +358,7 @@ def _option(name: str, texts: Sequence[str]) -> dict[str, Any]:
                 f"{name}: {','.join(texts)!r} is not allowed: expected names of modules, with commas between"
             )
         return {section: items}
-    value = _set(name, section, key, texts[-1])
-    return {section: value}
+    return _set(name, Config, section, key, texts[-1])
 
 
 def _read_variable(name: str, kind: Any, text: str) -> Any:
@@ -371,37 +401,33 @@ def _is_text(info: inspect.Type) -> bool:
 
 def _merge(config: Config, settings: dict[str, Any], source: str) -> Config:
     """Return ``config`` with ``settings`` laid over it."""
-    for field, fault in _faults(settings):
+    for field, fault in _faults(Config, settings):
         raise ConfigError(f"{source}: {field}: {fault}")
+    return _laid_over(config, settings)
+
+
+def _faults(kind: type[Section], settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    types = get_type_hints(kind)
+    for name, value in settings.items():
+        inner = types.get(name)
+        if not _is_section(inner):
+            yield from faults(kind, {name: value}, prefix)
+        elif value is None or isinstance(value, dict):
+            yield from _faults(inner, value or {}, f"{prefix}{name}.")
+        else:
+            allowed = ", ".join(get_type_hints(inner))
+            yield f"{prefix}{name}", f"{value!r} is not allowed: expected a section with {allowed}"
+
+
+def _laid_over(section: Of, settings: dict[str, Any]) -> Of:
     changed: dict[str, Any] = {}
     for name, value in settings.items():
-        current = getattr(config, name)
+        current = getattr(section, name)
         if isinstance(current, Section):
-            inner = {key: _convert(type(current), key, item) for key, item in (value or {}).items()}
-            changed[name] = msgspec.structs.replace(current, **inner)
+            changed[name] = _laid_over(current, value or {})
         else:
-            changed[name] = _convert(Config, name, value)
-    return msgspec.structs.replace(config, **changed)
-
-
-def _faults(settings: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    types = get_type_hints(Config)
-    for name, value in settings.items():
-        kind = types.get(name)
-        if isinstance(kind, type) and issubclass(kind, Section):
-            if value is not None and not isinstance(value, dict):
-                yield (
-                    name,
-                    f"{value!r} is not allowed: expected a section with {', '.join(get_type_hints(kind))}",
-                )
-            else:
-                yield from faults(kind, value or {}, f"{name}.")
-        else:
-            yield from faults(Config, {name: value})
-
-
-def _convert(section: type[Section], key: str, value: Any) -> Any:
-    return msgspec.convert(value, member_types(section)[key])
+            changed[name] = msgspec.convert(value, member_types(type(section))[name])
+    return msgspec.structs.replace(section, **changed)
 
 
 def _one_line(error: Exception) -> str:

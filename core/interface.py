@@ -144,9 +144,11 @@ class PolledRows(Protocol):
     started: memoryview[float]
     ended: memoryview[float]
     task: memoryview[int]
-
-    def kept(self, row: int, now: float) -> bool:
-        """Whether the finished job in ``row`` can still be read."""
+    place: memoryview[int]
+    kept_until: memoryview[float]
+    # By outcome: the place of the job that ended last, and how many are kept.
+    last_place: list[int]
+    kept_jobs: tuple[int, ...]
 
 
 class PolledPromises(Protocol):

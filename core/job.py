@@ -13,7 +13,7 @@ from typing import Annotated, ClassVar
 import msgspec
 from headway.core.durability import Durability
 from headway.core.errors import InvalidError
-from headway.core.task import DEADLINE_LONGEST_S, RETRIES_MOST, Task
+from headway.core.task import DEADLINE_LONGEST_S, KEEP_LONGEST_S, RETRIES_MOST, Task
 from msgspec import UNSET, Meta, UnsetType
 
 # The tags of a job, by which it is found.
@@ -104,6 +104,8 @@ class Submission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timeout: Annotated[float, Meta(gt=0, le=86_400)] | None = None
     deadline: Annotated[float, Meta(gt=0, le=DEADLINE_LONGEST_S)] | None = None
     retries: Annotated[int, Meta(ge=0, le=RETRIES_MOST)] | None = None
+    # How long the job is kept once it has finished. None: the task's, else that of its outcome.
+    keep: Annotated[float, Meta(gt=0, le=KEEP_LONGEST_S)] | None = None
     # The trace context of the client. None: that of the request's header.
     traceparent: Annotated[str, Meta(pattern=TRACEPARENT)] | None = None
     # Labels of the client, by which it finds the job. One that is given twice counts once.
@@ -151,6 +153,8 @@ class Terms(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     # The trace context of the submission.
     traceparent: str | None = None
     tags: tuple[str, ...] = ()
+    # How long the job is kept once it has finished. None: as long as others of its outcome.
+    keep_s: float | None = None
 
     @classmethod
     def of(cls, submission: Submission, task: Task, timeout_s: float, retries: int) -> Terms:
@@ -166,6 +170,7 @@ class Terms(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
             media_type=submission.media_type,
             traceparent=submission.traceparent,
             tags=tuple(dict.fromkeys(submission.tags)) if submission.tags else (),
+            keep_s=submission.keep or task.keep_s,
         )
 
     def end(self, submitted: float) -> float:

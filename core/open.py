@@ -12,6 +12,7 @@ from collections.abc import Callable
 from headway.core.config import Config
 from headway.core.local.deploy import Carried
 from headway.core.local.engine import LocalEngine
+from headway.core.retention import Retention
 from headway.core.tasks.registry import Registry
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ def open_engine(
     from headway.core.journal.journal import Journal
 
     # Absolute, so that a task may change the directory.
-    journal = Journal(path.absolute(), config.journal.sync)
+    journal = Journal(path.absolute(), config.journal.sync, Retention.of(config.retention))
     if journal.found.lost:
         log.error(
             "%s: the last %d acknowledged commits are missing, which journal.sync: normal allows after a loss of power",

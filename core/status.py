@@ -35,6 +35,8 @@ class Status(msgspec.Struct, gc=False):
     message: str = ""
     # The reason why its task is held, if the job waits for that. None: it does not.
     held: str | None = None
+    # Until when a finished job is kept, at the longest.
+    kept_until: float = 0.0
 
 
 COUNT_MOST = 1000
@@ -89,7 +91,7 @@ class TaskStatus(msgspec.Struct, gc=False):
     # Its jobs that have not finished, and their attempts that are under way.
     unfinished: int
     running: int
-    # Its jobs that have ended since the process began.
+    # Its jobs that ever ended, with a journal or over deploys. Otherwise since the process began.
     succeeded: int
     failed: int
     cancelled: int

@@ -13,6 +13,7 @@ DEADLINE_LONGEST_S = 60 * 86_400
 # The names of the server's own tasks begin so.
 OWN_PREFIX = "headway."
 RETRIES_MOST = 1000
+KEEP_LONGEST_S = 365 * 86_400
 
 
 class Lane(Enum):
@@ -40,6 +41,8 @@ class Task(msgspec.Struct, frozen=True, eq=False):
     retry_on: tuple[type[BaseException], ...] = (Exception,)
     # Seconds from the submission to the end of the last attempt.
     deadline_s: float | None = None
+    # Seconds that a finished job is kept.
+    keep_s: float | None = None
     # The most of its jobs that run at once.
     max_concurrent: int | None = None
     # The type of its payloads. None: they may be anything.

@@ -38,16 +38,24 @@ def page() -> str:
     for field in msgspec.structs.fields(Config):
         value = getattr(defaults, field.name)
         if isinstance(value, Section):
-            rows = "".join(
-                _row(type(value), inner.name, f"{field.name}.{inner.name}", getattr(value, inner.name), comments)
-                for inner in msgspec.structs.fields(value)
-            )
+            rows = _rows(value, f"{field.name}.", comments)
             note = comments.get(field.name, "")
             sections.append(f"\n## `{field.name}`\n\n{_sentence(note)}{COLUMNS}{rows}")
         else:
             tops.append(_row(Config, field.name, field.name, value, comments))
     top = f"\n## Without a section\n\n{COLUMNS}{''.join(tops)}"
     return HEAD + top + "".join(sections)
+
+
+def _rows(section: Section, prefix: str, comments: dict[str, str]) -> str:
+    rows = ""
+    for field in msgspec.structs.fields(section):
+        name, value = f"{prefix}{field.name}", getattr(section, field.name)
+        if isinstance(value, Section):
+            rows += _rows(value, f"{name}.", comments)
+        else:
+            rows += _row(type(section), field.name, name, value, comments)
+    return rows
 
 
 def _row(kind: type[Section], key: str, name: str, value: object, comments: dict[str, str]) -> str:
@@ -69,13 +77,12 @@ def _sentence(note: str) -> str:
 
 def _comments(text: str) -> Iterator[tuple[str, str]]:
     """Yield the name of each setting, and of a section that has a comment, with the comment."""
-    section = ""
+    path: list[str] = []
     for line in text.splitlines():
         found = re.match(r"( *)(\w+):.*?(?:\s#\s?(.*))?$", line)
         if found is None:
             continue
         indent, key, comment = found.groups()
-        if not indent:
-            section = key
+        path[len(indent) // 2 :] = [key]
         if comment is not None:
-            yield f"{section}.{key}" if indent else key, comment.strip()
+            yield ".".join(path), comment.strip()

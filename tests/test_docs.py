@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -37,18 +38,22 @@ def settings(struct: msgspec.Struct, prefix: str = "") -> Iterator[tuple[str, ob
     for field in msgspec.structs.fields(struct):
         value = getattr(struct, field.name)
         if isinstance(value, msgspec.Struct):
-            yield from settings(value, f"{field.name}.")
+            yield from settings(value, f"{prefix}{field.name}.")
         else:
             yield f"{prefix}{field.name}", list(value) if isinstance(value, tuple) else value
 
 
+def flattened(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for key, value in content.items():
+        if isinstance(value, dict):
+            yield from flattened(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
 def test_config_yaml_has_every_setting_with_its_default_in_order() -> None:
     text = (ROOT / "config.yaml").read_text()
-    flat = {
-        f"{section}.{key}" if key else section: value
-        for section, content in yaml.safe_load(text).items()
-        for key, value in (content.items() if isinstance(content, dict) else [("", content)])
-    }
+    flat = dict(flattened(yaml.safe_load(text)))
     assert list(flat) == [name for name, _ in settings(Config())]
     # The one setting that the file does not leave at its default.
     assert flat.pop("tasks") == ["examples.tasks"]

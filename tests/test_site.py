@@ -33,16 +33,18 @@ def test_a_generated_page_is_that_of_the_code(generated: ModuleType) -> None:
     assert generated.PAGE.read_text() == generated.page()
 
 
+def names(section: msgspec.Struct, prefix: str = "") -> Iterator[str]:
+    for field in msgspec.structs.fields(section):
+        value = getattr(section, field.name)
+        if isinstance(value, msgspec.Struct):
+            yield from names(value, f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}"
+
+
 def test_each_setting_has_a_row_with_meaning_default_and_values() -> None:
     rows = dict(re.findall(r"^\| `([\w.]+)` \| (.+ \| .+ \| .+) \|$", SETTINGS, re.MULTILINE))
-    names = [
-        f"{field.name}.{inner.name}" if inner else field.name
-        for field in msgspec.structs.fields(Config)
-        for inner in (
-            msgspec.structs.fields(type(field.default)) if isinstance(field.default, msgspec.Struct) else [None]
-        )
-    ]
-    assert set(rows) == set(names)
+    assert set(rows) == set(names(Config()))
     assert "`8080` | a whole number from 0 to 65535" in rows["server.port"]
     assert "`full` | one of full, normal" in rows["journal.sync"]
 

@@ -55,9 +55,8 @@ class Batches:
     def status(self, first: int, count: int, now: float, batch_id: bytes = b"") -> BatchStatus:
         """Return the status of the batch of ``count`` jobs from ``first`` on."""
         numbers: Sequence[int] = range(first, first + count)
-        if self.board.none_expired(first, now):
-            states = self.board.states(first, count)
-        else:
+        states = self.board.states(first, count)
+        if not self.board.none_expired(first, states, now):
             kept = list(self._kept(first, count, now))
             numbers, states = [sequence for sequence, _ in kept], bytes(state for _, state in kept)
         pending = sum(map(states.count, PENDING))

@@ -1,8 +1,8 @@
 """The board: every job has a row. The only place where a state changes.
 
 Retention is the ring coming round. A finished job is kept while it is among the last ``kept_jobs``
-that ended and ended less than ``kept_seconds`` ago. Numbers are given without a gap. If the row of
-the next number has a job that is active or kept, that job moves to the annex (see rows).
+that ended as it did, and until a time that is fixed at its end. Numbers are given without a gap. If
+the row of the next number has a job that is active or kept, that job moves to the annex (see rows).
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from headway.core.board.rows import (
     rows_for,
 )
 from headway.core.errors import IllegalMoveError
-from headway.core.job import MOVES, Reason, State
+from headway.core.job import MOVES, TERMINAL, Reason, State
+from headway.core.retention import Retention
 
 # Rows that are searched by their states at once, and how many looks at a job such a search counts
 # for.
@@ -34,6 +35,7 @@ STRETCH_LOOKS = 100
 EMPTY, SCHEDULED, RUNNING = State.EMPTY, State.SCHEDULED, State.RUNNING
 SUCCEEDED, EXPIRED = State.SUCCEEDED, State.EXPIRED
 NONE = Reason.NONE
+OUTCOMES = sorted(map(int, TERMINAL))
 
 # MOVES as a table of bytes: 1 at [before << 4 | after] for a legal move. EMPTY is 0.
 _LEGAL = bytearray(len(State) << 4)
@@ -43,31 +45,37 @@ for _before, _allowed in MOVES.items():
 
 
 class Board(Rows):
-    """Rows for ``kept_jobs`` and ``active_most`` jobs, and the rule of which are kept.
+    """Rows for the jobs of ``retention`` and ``active_most`` others, and the rule of which are kept.
 
     ``rows`` and ``annex`` are their numbers, by default those of ``rows_for`` and ``annex_for``.
     They are in the file ``fd`` if one is given: see Rows.
     """
 
-    __slots__ = ("active_most", "kept_jobs", "kept_seconds", "on_move")
+    __slots__ = ("active_most", "kept_jobs", "kept_seconds", "on_move", "shortest_s")
 
     def __init__(
         self,
-        kept_jobs: int,
-        kept_seconds: float,
+        retention: Retention,
         active_most: int,
         *,
         rows: int = 0,
         annex: int = 0,
         fd: int = -1,
     ) -> None:
+        kept_jobs = retention.jobs
         super().__init__(rows or rows_for(kept_jobs, active_most), annex or annex_for(kept_jobs, active_most), fd)
-        self.kept_jobs = kept_jobs
-        self.kept_seconds = kept_seconds
-        self.active_most = active_most
+        self.keep(retention, active_most)
         # Called after each move with the number of the job, its row, and the time. None: nobody
         # wants to know.
         self.on_move: Callable[[int, int, float], object] | None = None
+
+    def keep(self, retention: Retention, active_most: int) -> None:
+        """Keep as many finished jobs as ``retention`` says. Its seconds hold for jobs that end from now on."""
+        self.kept_jobs = retention.jobs
+        self.kept_seconds = retention.seconds
+        # By outcome: the fewest seconds that a job that came to this board is kept.
+        self.shortest_s = list(retention.seconds)
+        self.active_most = active_most
 
     def open(self, state: State, tag_of: Callable[[int], int], task: int, priority: int, now: float) -> int:
         """Give the next job a row in ``state`` and return its sequence number.
@@ -130,10 +138,11 @@ class Board(Rows):
             self.count[state] += states.count(state)
         return first
 
-    def move(self, sequence: int, after: State, now: float, reason: Reason = NONE) -> int:
+    def move(self, sequence: int, after: State, now: float, reason: Reason = NONE, keep_s: float | None = None) -> int:
         """Move the job to ``after``, for a ``reason`` if that is an end, and return its row.
 
-        Raises IllegalMoveError if MOVES does not have the move.
+        A finished job is kept for ``keep_s``, or as long as others of its outcome. Raises
+        IllegalMoveError if MOVES does not have the move.
         """
         row = self.at(sequence)
         word = self.live[row]
@@ -146,8 +155,10 @@ class Board(Rows):
             word = (word | PROGRESS_MASK) + ATTEMPT_ONE
         elif after >= SUCCEEDED:
             self.ended[row] = now
-            self.ended_total += 1
-            self.place[row] = self.ended_total
+            self.kept_until[row] = now + (
+                self.kept_seconds[after] if keep_s is None else self.seconds_kept(after, keep_s)
+            )
+            self.last_place[after] = self.place[row] = self.last_place[after] + 1
             self.reason[row] = reason
         else:
             # An attempt failed, or its time has come: an earlier promise does not hold.
@@ -161,6 +172,13 @@ class Board(Rows):
         if self.on_move is not None:
             self.on_move(sequence, row, now)
         return row
+
+    def seconds_kept(self, outcome: State, keep_s: float | None) -> float:
+        """Return how long a job that ends now is kept, at the longest. ``keep_s`` is its own wish."""
+        if keep_s is None:
+            return self.kept_seconds[outcome]
+        self.shortest_s[outcome] = min(self.shortest_s[outcome], keep_s)
+        return keep_s
 
     def show(self, sequence: int, state: State) -> None:
         """Show a job with a row that was opened EMPTY as QUEUED or SCHEDULED.
@@ -191,20 +209,20 @@ class Board(Rows):
         self.live[row] = self.live[row] & ~PROGRESS_MASK | percent << PROGRESS_SHIFT
         return True
 
-    def none_expired(self, first: int, now: float) -> bool:
-        """Whether all jobs from ``first`` on are at home, and none can have expired yet.
+    def none_expired(self, first: int, states: bytes, now: float) -> bool:
+        """Whether all jobs from ``first`` on are at home, and those in ``states`` cannot have expired yet.
 
         False says nothing. Since ``first`` was submitted no more jobs can have ended than were
-        active then or came since, and the cursor has not come to as many rows as that.
+        active then or came since. As long as it is at home, so are all that came after it.
         """
         row = self.row(first)
-        ended_most = self.active_most + self.next_sequence - first
-        return (
-            0 <= row < self.rows
-            and first >= self.unchanged_from
-            and ended_most <= self.kept_jobs
-            and now - self.submitted[row] < self.kept_seconds
-        )
+        if not 0 <= row < self.rows or first < self.unchanged_from:
+            return False
+        ended_most, age = self.active_most + self.next_sequence - first, now - self.submitted[row]
+        for state in OUTCOMES:
+            if state in states and (ended_most > self.kept_jobs[state] or age >= self.shortest_s[state]):
+                return False
+        return True
 
     def page(self, state: State, before: int, limit: int, looks: int, now: float) -> tuple[list[int], int]:
         """Return up to ``limit`` readable jobs in ``state`` and before ``before``, newest first.
@@ -282,4 +300,9 @@ class Board(Rows):
 
     def kept(self, row: int, now: float) -> bool:
         """Whether the job in ``row``, which is finished, can still be read."""
-        return self.ended_total - self.place[row] < self.kept_jobs and now - self.ended[row] < self.kept_seconds
+        outcome = self.live[row] & STATE_MASK
+        return self.last_place[outcome] - self.place[row] < self.kept_jobs[outcome] and now < self.kept_until[row]
+
+    def given_up(self) -> list[int]:
+        """Return, by outcome, the place up to which its jobs are not kept any more. Below 1: none."""
+        return [last - kept for last, kept in zip(self.last_place, self.kept_jobs, strict=True)]

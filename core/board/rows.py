@@ -46,7 +46,7 @@ BELOW_GENERATION = (1 << GENERATION_SHIFT) - 1
 # The number of the layout of a row, the bits of the live word included. A change of the layout
 # counts it up: the next process does not read rows of another layout, and their jobs are EXPIRED
 # (core/local/deploy.py).
-LAYOUT = 2
+LAYOUT = 3
 # Bytes of the columns together: seven of 8 bytes, one of 2, three of 1.
 ROW_BYTES = 7 * 8 + 2 + 3 * 1
 # A row of the annex has the number of its job as well.
@@ -80,25 +80,30 @@ class Record(msgspec.Struct, gc=False):
     attempt: int = 0
     # Percent, or None if the last attempt reported none.
     progress: int | None = None
-    # Of a finished job: its number among those that ended. The queue writes the ticket of a waiting
-    # one.
+    # Of a finished job: its number among those that ended so, and until when it is kept. The queue
+    # writes the ticket of a waiting one.
     place: int = 0
+    kept_until: float = 0.0
     reason: int = 0
     has_result: int = 0
 
 
-def rows_for(kept_jobs: int, active_most: int) -> int:
-    """Return how many rows a ring needs for ``kept_jobs`` and ``active_most`` unfinished jobs."""
-    return max(kept_jobs + active_most + 1, ROWS_LEAST)
+def rows_for(kept_jobs: Sequence[int], active_most: int) -> int:
+    """Return how many rows a ring has for ``active_most`` unfinished jobs and the finished ones.
+
+    ``kept_jobs`` are kept of each outcome. Nearly all jobs end with one of them. So the ring has the
+    rows for the largest number, and jobs of the others outlast them in the annex.
+    """
+    return max(max(kept_jobs) + active_most + 1, ROWS_LEAST)
 
 
-def annex_for(kept_jobs: int, active_most: int) -> int:
+def annex_for(kept_jobs: Sequence[int], active_most: int) -> int:
     """Return how many rows the annex has: enough whichever jobs are kept and active.
 
-    At most ``kept_jobs + active_most`` jobs are needed at a time. All rows are swept once while a
-    part of 1/SWEEP of them is taken. So with such a part to spare there is always a free row.
+    At most ``sum(kept_jobs) + active_most`` jobs are needed at a time. All rows are swept once while
+    a part of 1/SWEEP of them is taken. So with such a part to spare there is always a free row.
     """
-    most = kept_jobs + active_most
+    most = sum(kept_jobs) + active_most
     return most + most // (SWEEP - 1) + SWEEP
 
 
@@ -126,10 +131,11 @@ class Rows:
         "count",
         "due",
         "ended",
-        "ended_total",
         "expected_end",
         "fd",
         "has_result",
+        "kept_until",
+        "last_place",
         "live",
         "moved",
         "next_sequence",
@@ -169,13 +175,13 @@ class Rows:
         # Tag of the id, so that reading a status costs no hash.
         self.tag = self._column(8).cast("Q")
         # Of a queued job: its ticket of the ready ring. Of a finished one: its number among those
-        # that ended.
+        # that ended so.
         self.ticket = self.place = self._column(8).cast("Q")
         # Times are of time.monotonic, in seconds.
         self.submitted = self._column(8).cast("d")
         # Of a scheduled or retrying job: when it becomes ready. Of a running one: when it ends if
-        # it goes on as reported, 0.0 if that is open.
-        self.due = self.expected_end = self._column(8).cast("d")
+        # it goes on as reported, 0.0 if that is open. Of a finished one: until when it is kept.
+        self.due = self.expected_end = self.kept_until = self._column(8).cast("d")
         self.started = self._column(8).cast("d")
         # Of a finished job: when it ended. Of any other: the last promise of when to poll again,
         # 0.0 if something is new since.
@@ -204,8 +210,8 @@ class Rows:
         # Stretches of numbers with jobs of an earlier board, ascending: (begin, end), without the
         # end.
         self.stretches: list[tuple[int, int]] = []
-        # Jobs that ever ended.
-        self.ended_total = 0
+        # By outcome: the place of the job that ended last.
+        self.last_place = [0] * len(State)
         # Jobs now in each state. For terminal states: jobs that ever ended so.
         self.count = [0] * len(State)
 
@@ -347,14 +353,14 @@ class Rows:
         self.next_sequence = self.unchanged_from = max(self.next_sequence, sequence + 1)
         self.count[state] += 1
         if state >= SUCCEEDED:
-            self.ended_total = max(self.ended_total, record.place)
+            self.last_place[state] = max(self.last_place[state], record.place)
         moved = self.live[row] & STATE_MASK
         if moved:
             row = self._annex_row(lambda _: True)
         self.tag[row] = record.tag
         self.place[row] = record.place
         self.submitted[row] = record.submitted
-        self.due[row] = record.due
+        self.due[row] = record.kept_until if state >= SUCCEEDED else record.due
         self.started[row] = record.started
         self.ended[row] = record.ended
         self.task[row] = record.task
@@ -379,6 +385,7 @@ class Rows:
         submitted: Iterable[float],
         started: Iterable[float],
         ended: Iterable[float],
+        kept_until: Iterable[float],
         tasks: Iterable[int],
         priorities: Iterable[int],
         reasons: Iterable[int],
@@ -391,7 +398,10 @@ class Rows:
         row, count = first % self.rows, len(states)
         rows = slice(row, row + count)
         self.next_sequence = self.unchanged_from = max(self.next_sequence, first + count)
-        self.ended_total = max(self.ended_total, *places)
+        last_place = self.last_place
+        for state, place in zip(states, places, strict=True):
+            if place > last_place[state]:
+                last_place[state] = place
         for state in TERMINAL:
             self.count[state] += states.count(state)
         self.tag[rows] = array("Q", tags)
@@ -399,6 +409,7 @@ class Rows:
         self.submitted[rows] = array("d", submitted)
         self.started[rows] = array("d", started)
         self.ended[rows] = array("d", ended)
+        self.kept_until[rows] = array("d", kept_until)
         self.task[rows] = array("H", tasks)
         self.priority[rows] = bytes(priorities)
         self.reason[rows] = bytes(reasons)
@@ -458,7 +469,7 @@ class Rows:
                 # It may have a home here.
                 sequence = other.sequence(row)
                 self.stretches.append((sequence, sequence + 1))
-        self.ended_total, self.count = other.ended_total, other.count[:]
+        self.last_place, self.count = other.last_place[:], other.count[:]
         self.begin_stretch(other.next_sequence)
 
     def _copy_rows(self, other: Rows, at: int, row: int, size: int, lap: int) -> None:

@@ -18,11 +18,12 @@ from pathlib import Path
 
 import apsw
 from headway.core.errors import JournalError
+from headway.core.job import TERMINAL
 from headway.core.journal import clock, schema
 from headway.core.journal.expiry import SLICE_LEAST, Expiry
 from headway.core.journal.notes import Note, put
 from headway.core.journal.room import Room, no_room
-from headway.core.journal.statement import APPLY, Change, apply_changes
+from headway.core.journal.statement import APPLY, Change, apply_changes, count_ends, ends_of
 from headway.core.journal.watermark import Mark, beside
 
 # Bytes of the write-ahead log that begin a checkpoint. The log file is cut back to them when it
@@ -112,11 +113,14 @@ class File:
             if not self._begun:
                 self._begin()
             self.room.reserve(changes, notes)
-            if not (self.expiry.left or notes):
+            ends = ends_of(changes)
+            if not (self.expiry.left or notes or ends):
                 self._put(changes, last)
                 return
             self._connection.execute("BEGIN IMMEDIATE")
             self._put(changes, last)
+            if ends:
+                count_ends(self._connection, ends)
             put(self._connection, notes)
             jobs = self.expiry.delete(2 * len(changes) + SLICE_LEAST)[0]
             self._connection.execute("COMMIT")
@@ -204,6 +208,8 @@ class File:
         with self._connection:
             self._connection.execute("UPDATE meta SET boot = ?, epoch = ? WHERE id = 1", (run.boot, run.epoch))
             self._connection.execute("INSERT OR REPLACE INTO run VALUES (?, ?)", (run.first, run.salt))
+            give_up = "UPDATE outcome SET given_up = max(given_up, place - kept), kept = ? WHERE state = ?"
+            self._connection.executemany(give_up, [(run.kept[state], state) for state in TERMINAL])
             self._set_clean(False)
         self._begun = True
         self.room.reserve_log()

@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
+from headway.core.job import State
 from headway.core.journal.messages import (
     Acknowledged,
     Append,
@@ -66,8 +67,9 @@ class Delivery:
         self._full_since = 0.0
         # The highest sequence number that was given.
         self.high = 0
-        # Given up: jobs that ended at this place or earlier, and keys of jobs up to this number.
-        self.place = self.key = 0
+        # Given up: jobs up to the place of their outcome, by State, and keys of jobs up to this number.
+        self.places = [0] * len(State)
+        self.key = 0
         # The number of the last change that was sent.
         self._sent = changes
         # (number of the last change, changes, notes) of each message that is not committed.
@@ -118,10 +120,10 @@ class Delivery:
             if self._up:
                 self._tell(last, changes, notes)
 
-    def expire(self, ended_before: float, keys_before: float) -> None:
-        """Have jobs deleted that ended before a time, and keys older than one, besides those given up."""
+    def expire(self, kept_until: float, keys_before: float) -> None:
+        """Have jobs deleted that are kept no longer than a time, and keys older than one, besides those given up."""
         if self._up:
-            self.link.send(Expire(self.place, self.key, ended_before, keys_before))
+            self.link.send(Expire(self.places, self.key, kept_until, keys_before))
 
     async def close(self) -> None:
         """Have the writer commit all that was sent, and end."""
@@ -142,7 +144,7 @@ class Delivery:
         self._begun = False
 
     def _tell(self, last: int, changes: list[Change], notes: list[Note]) -> None:
-        self.link.send(Append(self._era, last, changes, notes=notes, place=self.place, key=self.key))
+        self.link.send(Append(self._era, last, changes, notes=notes, places=self.places, key=self.key))
 
     def _tell_again(self) -> None:
         """Send again all changes that are not committed."""

@@ -36,6 +36,7 @@ from headway.core.journal.notes import Note, body_bytes
 from headway.core.journal.reader import Reader
 from headway.core.journal.startup import Found
 from headway.core.journal.statement import ASKED, Change
+from headway.core.retention import DEFAULT, Retention
 from headway.core.stats import Histogram
 
 # Turns of the loop after which a change is sent if no client waits for it. Under load it goes with
@@ -48,11 +49,14 @@ SEND_BYTES = 1 << 20
 
 
 class Journal:
-    """The journal at ``path``, made if there is none. Raises JournalError if it is unusable."""
+    """The journal at ``path``, made if there is none, which keeps as many jobs as ``retention`` says.
 
-    def __init__(self, path: Path, sync: schema.Sync = "full") -> None:
+    Raises JournalError if it is unusable.
+    """
+
+    def __init__(self, path: Path, sync: schema.Sync = "full", retention: Retention = DEFAULT) -> None:
         self.path = path
-        self.found = Found(path, sync)
+        self.found = Found(path, sync, retention)
         # The numbers of the last change that was appended, and of the last that is committed.
         self.appended = self.committed = self.found.changes
         # Commits by this process and their seconds. Jobs deleted by retention.
@@ -146,23 +150,35 @@ class Journal:
         reason: int,
         ended: float,
         place: int,
+        until: float,
         media_type: str | None = None,
         body: bytes | None = None,
     ) -> int:
-        """Record the end of a job, the ``place``-th to end, with its result or the text of its error."""
+        """Record the end of a job, the ``place``-th to end so, with its result or the text of its error.
+
+        It is kept until ``until``, at the longest.
+        """
         return self._append(
-            (sequence, None, state, None, body, reason, place, attempt, ended, started, media_type, None, None),
+            (sequence, None, state, until, body, reason, place, attempt, ended, started, media_type, None, None),
             0 if body is None else len(body),
         )
 
     def cancel(
-        self, *, sequence: int, attempt: int, started: float | None, reason: int, ended: float, place: int
+        self,
+        *,
+        sequence: int,
+        attempt: int,
+        started: float | None,
+        reason: int,
+        ended: float,
+        place: int,
+        until: float,
     ) -> int:
-        """Record that a client ended a job, the ``place``-th to end. Refused without room."""
+        """Record that a client ended a job, as ``end`` does. Refused without room."""
         self._send_in(1)
         state = State.CANCELLED
         return self._append(
-            (sequence, None, state, None, None, reason, place, attempt, ended, started, None, ASKED, None)
+            (sequence, None, state, until, None, reason, place, attempt, ended, started, None, ASKED, None)
         )
 
     def forget_result(self, sequence: int) -> int:
@@ -177,19 +193,19 @@ class Journal:
         self._notes.append(note)
         return self._count(body_bytes(note))
 
-    def give_up(self, place: int, key: int) -> None:
-        """Have the next commits delete jobs that ended as the ``place``-th or earlier.
+    def give_up(self, places: list[int], key: int) -> None:
+        """Have the next commits delete jobs up to the place of their outcome, by State.
 
         They also delete the keys of jobs up to number ``key``.
         """
-        self.delivery.place, self.delivery.key = place, key
+        self.delivery.places, self.delivery.key = places, key
 
-    def expire(self, place: int, ended_before: float, key: int, keys_before: float) -> None:
-        """Have deleted: all that ``give_up`` names, jobs that ended before a time, and keys older than one."""
+    def expire(self, places: list[int], kept_until: float, key: int, keys_before: float) -> None:
+        """Have deleted: all that ``give_up`` names, jobs kept no longer than a time, and keys older than one."""
         # After the changes appended before.
         self._send()
-        self.give_up(place, key)
-        self.delivery.expire(ended_before, keys_before)
+        self.give_up(places, key)
+        self.delivery.expire(kept_until, keys_before)
 
     @contextmanager
     def together(self) -> Iterator[None]:

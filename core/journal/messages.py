@@ -36,24 +36,27 @@ class Begin(Message, frozen=True, tag=True):
 class Append(Message, frozen=True, tag=True):
     """All that happened, up to number ``last``: changes, and the notes beside them.
 
-    By now jobs that ended as the ``place``-th or earlier are given up, and keys of jobs up to
-    number ``key``.
+    By now jobs up to the place of their outcome, ``places`` by State, are given up, and keys of jobs
+    up to number ``key``.
     """
 
     era: int
     last: int
     changes: list[Change]
     notes: list[Note]
-    place: int
+    places: list[int]
     key: int
 
 
 class Expire(Message, frozen=True, tag=True):
-    """Delete the jobs and keys given up, as in ``Append``, and those from before a time."""
+    """Delete the jobs and keys given up, as in ``Append``.
 
-    place: int
+    Delete also the jobs that are kept no longer than ``kept_until``, and keys from before a time.
+    """
+
+    places: list[int]
     key: int
-    ended_before: float
+    kept_until: float
     keys_before: float
 
 

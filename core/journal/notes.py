@@ -22,14 +22,12 @@ class Kind(IntEnum):
     LOG = 1
     # Task, dispatch, intake, until, reason.
     HOLD = 2
-    # Task, its jobs that ever succeeded, failed and were cancelled.
-    TALLY = 3
     # Sequence number, state, priority, due.
-    TERMS = 4
+    TERMS = 3
     # Sequence number, number of an attempt that is no longer kept.
-    LEFT_OUT = 5
+    LEFT_OUT = 4
     # Sequence number, the order as far as it was carried out (core/order).
-    ORDER = 6
+    ORDER = 5
 
 
 Note = tuple[Any, ...]
@@ -39,7 +37,6 @@ _SQL = {
     "(SELECT 1 FROM job WHERE sequence = ?1)",
     Kind.LOG: "INSERT OR REPLACE INTO log SELECT ?1, ?2, ?3 WHERE EXISTS (SELECT 1 FROM job WHERE sequence = ?1)",
     Kind.HOLD: "INSERT OR REPLACE INTO hold VALUES (?, ?, ?, ?, ?)",
-    Kind.TALLY: "INSERT OR REPLACE INTO tally VALUES (?, ?, ?, ?)",
     Kind.LEFT_OUT: "DELETE FROM attempt WHERE sequence = ? AND number = ?",
     Kind.ORDER: "UPDATE job SET payload = ?2 WHERE sequence = ?1 AND place IS NULL",
     Kind.TERMS: "UPDATE job SET state = ?2, priority = ?3, due = ?4 WHERE sequence = ?1 AND place IS NULL",

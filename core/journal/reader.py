@@ -17,10 +17,11 @@ from typing import Any, NamedTuple, TypeVar
 import apsw
 import msgspec
 from headway.core.errors import JournalError
+from headway.core.job import State
 from headway.core.job_filter import mentions
 from headway.core.job_log import JobLog, joined
 from headway.core.journal import schema
-from headway.core.journal.schema import CANCELLED, FAILED
+from headway.core.journal.schema import CANCELLED, FAILED, SUCCEEDED
 from headway.core.past_attempt import PastAttempt, decode_attempt
 
 
@@ -43,6 +44,7 @@ class Saved(NamedTuple):
     terms: bytes
     payload: bytes | None
     batch: int | None
+    until: float | None
 
 
 class Ended(NamedTuple):
@@ -60,6 +62,7 @@ class Ended(NamedTuple):
     submitted: tuple[float, ...]
     started: tuple[float, ...]
     ended: tuple[float, ...]
+    kept_until: tuple[float, ...]
     place: tuple[int, ...]
     has_result: tuple[int, ...]
     # None: the job has no tags.
@@ -91,20 +94,22 @@ def jobs(connection: apsw.Connection) -> Iterator[list[Saved]]:
         yield chunk
 
 
-def ended(connection: apsw.Connection, after_place: int, after: float, wall: float) -> Iterator[Ended]:
-    """Return jobs that ended after the ``after_place``-th and after a time, in chunks.
+def ended(connection: apsw.Connection, after: Sequence[int], now: float, wall: float) -> Iterator[Ended]:
+    """Return jobs after the place of their outcome, by State, that are still kept ``now``, in chunks.
 
     ``wall`` is subtracted from their times.
     """
     # JSON has this where there are tags, and within a text its quotes would be escaped. Terms are
     # looked through in place, so that a job without tags costs no copy of them.
-    # The + of +place keeps SQLite from that index: another order is wanted.
-    sql = f"""SELECT sequence, state, attempt, reason, priority, task, submitted - ?3, coalesce(started - ?3, 0.0),
-        ended - ?3, place, size IS NOT NULL,
+    # The + keeps SQLite from the indexes: another order is wanted.
+    after_place = " ".join(f"WHEN {state} THEN {after[state]:d}" for state in (SUCCEEDED, FAILED, CANCELLED))
+    sql = f"""SELECT sequence, state, attempt, reason, priority, task, submitted - ?2, coalesce(started - ?2, 0.0),
+        ended - ?2, until - ?2, place, size IS NOT NULL,
         iif(instr(terms, CAST('"tags":' AS BLOB)), terms, NULL) FROM job
-        WHERE sequence > ?4 AND +place > ?1 AND ended > ?2 ORDER BY sequence LIMIT {CHUNK}"""  # noqa: S608
+        WHERE sequence > ?3 AND +place > CASE state {after_place} END AND +until > ?1
+        ORDER BY sequence LIMIT {CHUNK}"""  # noqa: S608
     last = 0
-    while rows := connection.execute(sql, (after_place, after, wall, last)).fetchall():
+    while rows := connection.execute(sql, (now, wall, last)).fetchall():
         columns: Any = zip(*rows, strict=True)
         chunk = Ended._make(columns)
         last = chunk.sequence[-1]
@@ -122,19 +127,35 @@ def waiting(connection: apsw.Connection) -> int:
     return one(connection, "SELECT count(*) FROM job WHERE place IS NULL")
 
 
-def last_place(connection: apsw.Connection) -> int:
-    """Return the number of the job that ended last, or 0 if none is kept."""
-    return one(connection, "SELECT coalesce(max(place), 0) FROM job WHERE place IS NOT NULL")
+def places(connection: apsw.Connection) -> tuple[list[int], list[int]]:
+    """Return, by State, the place of the job that ended last, and that up to which all were given up."""
+    last, given_up = [0] * len(State), [0] * len(State)
+    for state, place, gone in connection.execute("SELECT state, place, max(given_up, place - kept) FROM outcome"):
+        last[int(str(state))], given_up[int(str(state))] = int(str(place)), int(str(gone))
+    return last, given_up
+
+
+def tally(connection: apsw.Connection) -> dict[str, list[int]]:
+    """Return, by task, its jobs that ever ended, by State."""
+    counts: dict[str, list[int]] = {}
+    rows: Any = connection.execute("SELECT task, succeeded, failed, cancelled FROM tally")
+    for task, *ended in rows:
+        counts[task] = [0] * len(State)
+        for state, count in zip((SUCCEEDED, FAILED, CANCELLED), ended, strict=True):
+            counts[task][state] = count
+    return counts
 
 
 def latest(connection: apsw.Connection) -> float:
     """Return the latest time at which anything happened, or 0.0 if nothing did."""
     # Both are in the order of time.
     submitted = "SELECT submitted FROM job ORDER BY sequence DESC LIMIT 1"
-    ended = "SELECT ended FROM job WHERE place IS NOT NULL ORDER BY place DESC LIMIT 1"
-    found: list[Any] = connection.execute(
-        f"SELECT max(coalesce(({submitted}), 0.0), coalesce(({ended}), 0.0))"
-    ).fetchall()
+    ended = [
+        f"SELECT ended FROM job WHERE state = {state} AND place IS NOT NULL ORDER BY place DESC LIMIT 1"  # noqa: S608
+        for state in (SUCCEEDED, FAILED, CANCELLED)
+    ]
+    latest = ", ".join(f"coalesce(({sql}), 0.0)" for sql in (submitted, *ended))
+    found: list[Any] = connection.execute(f"SELECT max({latest})").fetchall()
     return float(found[0][0])
 
 

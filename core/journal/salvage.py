@@ -7,6 +7,7 @@ as doubtful, those that can be made out on the other pages. Unreadable pages are
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,7 @@ def recover(path: Path, out: Path) -> Recovered:
         doubtful = _copy(source, target, checked=False)
         saved, results, keyed = (one(target, f"SELECT count(*) FROM {name}") for name in ("job", "result", "keyed"))  # noqa: S608
         highest = one(target, "SELECT coalesce(max(sequence), 0) FROM job")
+        _count(source, target)
         # The numbers given since are unknown. No start has ever skipped as many.
         high = max(highest, meta.high if meta else 0) + 16 * schema.SKIP
         target.execute("UPDATE meta SET high = ? WHERE id = 1", (high,))
@@ -90,6 +92,19 @@ def _copy(source: apsw.Connection, target: apsw.Connection, checked: bool) -> in
                     except apsw.Error:
                         continue
     return target.total_changes() - before
+
+
+def _count(source: apsw.Connection, target: apsw.Connection) -> None:
+    """Take over the counts of jobs that ended. Count the saved jobs where those cannot be read."""
+    with target, suppress(apsw.Error, UnicodeDecodeError):
+        rows = source.execute("SELECT task, succeeded, failed, cancelled FROM tally").fetchall()
+        target.executemany("INSERT OR REPLACE INTO tally VALUES (?, ?, ?, ?)", rows)
+    with target:
+        target.execute(schema.COUNT_ENDED).fetchall()
+    with target, suppress(apsw.Error, UnicodeDecodeError):
+        rows = source.execute("SELECT place, kept, given_up, state FROM outcome").fetchall()
+        sql = "UPDATE outcome SET place = max(place, ?), kept = ?, given_up = ? WHERE state = ?"
+        target.executemany(sql, rows)
 
 
 def _plausible(table: str, row: tuple[Any, ...]) -> bool:

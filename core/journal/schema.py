@@ -3,6 +3,9 @@
 ``job`` has a row for each job. ``result`` has the bodies by themselves, so the rows stay small and
 a start need not read them. ``keyed`` has the idempotency keys, which outlive their jobs. ``gone``
 counts the jobs of a batch that did not succeed and whose rows were deleted, while others are kept.
+``tally`` counts the jobs that ever ended, deleted ones too. ``outcome`` has by outcome the place of
+the job that ended last, how many are kept, and the place up to which all were given up under earlier
+settings: they do not come back under a larger number.
 The tables of notes have rare facts (see notes). ``run`` has the salt of each start (see ids).
 ``meta`` is one row. It has the server's secret, three counters and the data of the journal's clock
 (see clock). The counters are the commits, the last change that is in them (see messages), and the
@@ -46,9 +49,18 @@ CREATE TABLE log (sequence INTEGER NOT NULL, place INTEGER NOT NULL, text BLOB N
     PRIMARY KEY (sequence, place)) STRICT;
 CREATE TABLE hold (task TEXT PRIMARY KEY, dispatch TEXT NOT NULL, intake TEXT NOT NULL, until REAL,
     reason TEXT NOT NULL) STRICT;
+"""
+SUCCEEDED, FAILED, CANCELLED = int(State.SUCCEEDED), int(State.FAILED), int(State.CANCELLED)
+# The tables and indexes by which retention is kept, and the counts that outlive it.
+RETAINED = f"""
 CREATE TABLE tally (task TEXT PRIMARY KEY, succeeded INTEGER NOT NULL, failed INTEGER NOT NULL,
     cancelled INTEGER NOT NULL) STRICT;
-"""
+CREATE TABLE outcome (state INTEGER PRIMARY KEY, place INTEGER NOT NULL, kept INTEGER NOT NULL,
+    given_up INTEGER NOT NULL) STRICT;
+INSERT INTO outcome VALUES ({SUCCEEDED}, 0, 0, 0), ({FAILED}, 0, 0, 0), ({CANCELLED}, 0, 0, 0);
+CREATE INDEX ends ON job (state, place) WHERE place IS NOT NULL;
+CREATE INDEX untils ON job (until) WHERE until IS NOT NULL;
+"""  # noqa: S608
 EXPIRE = """
 CREATE TRIGGER expire AFTER DELETE ON job BEGIN
     DELETE FROM result WHERE sequence = old.sequence;
@@ -56,6 +68,13 @@ CREATE TRIGGER expire AFTER DELETE ON job BEGIN
     DELETE FROM log WHERE sequence = old.sequence;
 END;
 """
+# The counts, from the jobs that are kept. Of them none is given up.
+COUNT_ENDED = f"""
+INSERT OR IGNORE INTO tally SELECT task, sum(state = {SUCCEEDED}), sum(state = {FAILED}), sum(state = {CANCELLED})
+    FROM job WHERE place IS NOT NULL GROUP BY task;
+UPDATE outcome SET place = coalesce((SELECT max(place) FROM job WHERE job.state = outcome.state AND place > 0), 0);
+UPDATE outcome SET kept = place
+"""  # noqa: S608
 
 # 1 and 2 had ids of other kinds (before 0.1.0). These look like ids that were never issued.
 VERSION = 5
@@ -65,9 +84,17 @@ MIGRATIONS = {
     UPDATE job SET terms = CAST(json_object('timeout_s', timeout, 'retries', retries,
         'deadline_s', deadline - submitted) AS BLOB);
     ALTER TABLE job DROP COLUMN timeout; ALTER TABLE job DROP COLUMN retries; ALTER TABLE job DROP COLUMN deadline""",
+    # A place was the number among all that ended, and all were kept for as long. Jobs that have ended
+    # are kept as it was said of them.
     4: f"""{NOTED}
     ALTER TABLE job ADD COLUMN until REAL;
-    DROP TRIGGER expire; {EXPIRE}""",
+    DROP INDEX ends;
+    UPDATE job SET place = found.number, until = ended + :seconds FROM (SELECT sequence,
+        row_number() OVER (PARTITION BY state ORDER BY place) AS number FROM job WHERE place IS NOT NULL) AS found
+        WHERE job.sequence = found.sequence;
+    {RETAINED}
+    {COUNT_ENDED};
+    DROP TRIGGER expire; {EXPIRE}""",  # noqa: S608
 }
 # Sequence numbers left out after a kill. At most this many submissions may be uncommitted at once.
 # Seam: tests that list jobs after many kills make it small.
@@ -87,11 +114,10 @@ APPLICATION = int.from_bytes(b"Hdwy", "big")
 PAGE_BYTES = 4096
 # The end of each page, its checksum.
 CHECKSUM_BYTES = 8
-FAILED, CANCELLED = int(State.FAILED), int(State.CANCELLED)
 MAGIC = b"SQLite format 3\0"
 
 # Times are of the journal's clock, in seconds. NULL in ``job``: ``due`` of a job that was never
-# delayed, ``ended`` and ``place`` of an active one, ``payload`` of one that succeeded or was
+# delayed, ``ended``, ``place`` and ``until`` of an active one, ``payload`` of one that succeeded or was
 # cancelled, ``size`` of one that returned nothing, ``batch`` of one that came alone. Otherwise
 # ``batch`` is the number of its batch (core/board/outcomes).
 TABLES = f"""
@@ -107,9 +133,8 @@ CREATE TABLE result (sequence INTEGER PRIMARY KEY, media TEXT NOT NULL, body BLO
 CREATE TABLE keyed (sequence INTEGER PRIMARY KEY, key TEXT NOT NULL, digest BLOB NOT NULL, submitted REAL NOT NULL,
     batch INTEGER) STRICT;
 CREATE TABLE gone (batch INTEGER PRIMARY KEY, failed INTEGER NOT NULL, cancelled INTEGER NOT NULL) STRICT;
-CREATE INDEX ends ON job (place, ended) WHERE place IS NOT NULL;
 CREATE INDEX unsuccessful ON job (batch, state) WHERE batch IS NOT NULL AND state IN ({FAILED}, {CANCELLED});
-{NOTED}{EXPIRE}CREATE TRIGGER expire_of_batch AFTER DELETE ON job WHEN old.batch IS NOT NULL BEGIN
+{NOTED}{RETAINED}{EXPIRE}CREATE TRIGGER expire_of_batch AFTER DELETE ON job WHEN old.batch IS NOT NULL BEGIN
     INSERT INTO gone SELECT old.batch, old.state = {FAILED}, old.state = {CANCELLED}
         WHERE old.state IN ({FAILED}, {CANCELLED}) ON CONFLICT DO UPDATE
         SET failed = failed + excluded.failed, cancelled = cancelled + excluded.cancelled;
@@ -130,12 +155,16 @@ def numbers_by(seconds: float) -> int:
 
 
 class ServerRun(NamedTuple):
-    """A run of the server: the salt of its ids from number ``first`` on, and the journal's clock (see clock)."""
+    """A run of the server: the salt of its ids from number ``first`` on, and the journal's clock (see clock).
+
+    ``kept``: by State, how many jobs of an outcome it keeps.
+    """
 
     first: int
     salt: bytes
     boot: str
     epoch: float
+    kept: tuple[int, ...]
 
 
 class Meta:
@@ -362,9 +391,10 @@ def missing_commits(path: Path, connection: apsw.Connection, meta: Meta, marked:
     return max(marked.commits - meta.commits, 0)
 
 
-def migrate(connection: apsw.Connection, path: Path) -> None:
-    """Take an older file to VERSION."""
+def migrate(connection: apsw.Connection, seconds: float) -> None:
+    """Take an older file to VERSION. ``seconds``: how long jobs are kept that ended before version 5."""
     found = connection.pragma("user_version")
     while found < VERSION:
-        connection.execute(f"BEGIN; {MIGRATIONS[found]}; PRAGMA user_version = {found + 1}; COMMIT").fetchall()
+        sql = f"BEGIN; {MIGRATIONS[found]}; PRAGMA user_version = {found + 1}; COMMIT"
+        connection.execute(sql, {"seconds": seconds}).fetchall()
         found += 1

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import apsw
 from headway.core.errors import WAYS_OUT, JournalError
 from headway.core.ids import SALT_BYTES, TOGETHER, Ids
+from headway.core.job import State
 from headway.core.journal import clock, schema, watermark
 from headway.core.journal.database import File, one_line
 from headway.core.journal.reader import (
@@ -21,15 +22,17 @@ from headway.core.journal.reader import (
     holds,
     key_before,
     keys,
-    last_place,
     latest,
     log_ends,
+    places,
     salts,
+    tally,
     unfinished,
     unsuccessful,
     waiting,
 )
 from headway.core.journal.schema import ServerRun
+from headway.core.retention import DEFAULT, Retention
 
 log = logging.getLogger(__name__)
 
@@ -37,18 +40,18 @@ log = logging.getLogger(__name__)
 class Found:
     """The journal at ``path``, made if there is none. Raises JournalError if it is unusable."""
 
-    def __init__(self, path: Path, sync: schema.Sync) -> None:
+    def __init__(self, path: Path, sync: schema.Sync, retention: Retention = DEFAULT) -> None:
         try:
             self.mark = watermark.Mark(watermark.beside(path))
         except OSError as error:
             raise JournalError(f"{path}: cannot be {_verb(path)}: {error.strerror}. {WAYS_OUT}") from None
         try:
-            self._open(path, sync)
+            self._open(path, sync, retention)
         except BaseException:
             self.mark.close()
             raise
 
-    def _open(self, path: Path, sync: schema.Sync) -> None:
+    def _open(self, path: Path, sync: schema.Sync, retention: Retention) -> None:
         marked = self.mark.read()
         if not path.exists():
             if marked is not None and marked.commits:
@@ -62,7 +65,8 @@ class Found:
                 schema.create(path)
             # ``lost``: missing acknowledged commits. Only ``sync: normal`` makes them possible.
             self.connection, meta, self.lost = schema.open_checked(path, marked, sync)
-            schema.migrate(self.connection, path)
+            # Before there were outcomes, all were kept as long as successes mostly are.
+            schema.migrate(self.connection, retention.seconds[State.SUCCEEDED])
             if meta.copied:
                 log.warning(
                     "%s: is a copy by headway journal backup: ids that were issued since it was made answer 410 or 421",
@@ -78,10 +82,10 @@ class Found:
             boot = clock.boot()
             self.epoch = clock.epoch(meta, latest(self.connection), boot)
             first, salt = self.next_sequence // TOGETHER * TOGETHER, secrets.token_bytes(SALT_BYTES)
-            self.run = ServerRun(first, salt, boot, self.epoch)
+            self.run = ServerRun(first, salt, boot, self.epoch, retention.jobs)
             self.ids = Ids(meta.secret, [*salts(self.connection), (first, salt)], since=first)
-            # The number of the job that ended last.
-            self.last_place = last_place(self.connection)
+            # By State: the place of the job that ended last, and that up to which all were given up.
+            self.last_place, self.given_up = places(self.connection)
             self.mark.begin(
                 (marked or watermark.Marked(0, 0, 0, 0))._replace(journal=meta.journal, commits=meta.commits)
             )
@@ -101,12 +105,16 @@ class Found:
         """The descriptor that has the lock, for the writer to inherit."""
         return self.mark.file
 
-    def ended(self, after_place: int, after: float) -> Iterator[Ended]:
-        """Return jobs that ended after the ``after_place``-th and after a time, in chunks.
+    def ended(self, after: Sequence[int], now: float) -> Iterator[Ended]:
+        """Return jobs after the place of their outcome, by State, that are still kept ``now``, in chunks.
 
         Times are of time.monotonic.
         """
-        return ended(self.connection, after_place, after + self.epoch, self.epoch)
+        return ended(self.connection, after, now + self.epoch, self.epoch)
+
+    def tally(self) -> dict[str, list[int]]:
+        """Return, by task, its jobs that ever ended, by State."""
+        return tally(self.connection)
 
     def unsuccessful(self) -> list[tuple[int, int, int]]:
         """Return (batch, failed, cancelled) of each batch with such jobs."""

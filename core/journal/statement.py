@@ -17,37 +17,44 @@ from itertools import chain
 from typing import Any
 
 import apsw
-from headway.core.job import State
+from headway.core.journal.schema import CANCELLED, FAILED, SUCCEEDED
 
 # Every value costs time to send and to bind, so most columns have two meanings: the first in a row
 # with a task, which is a submission, the second in all others.
 COLUMNS = (
-    *("sequence", "task", "state", "due", "payload_body", "priority_reason", "terms_place", "attempt"),
+    *("sequence", "task", "state", "due_until", "payload_body", "priority_reason", "terms_place", "attempt"),
     *("ended", "submitted_started", "key_media", "digest_forgotten", "batch"),
 )
-TASK, BODY, DIGEST = (COLUMNS.index(name) for name in ("task", "payload_body", "digest_forgotten"))
+TASK, STATE, BODY, PLACE, DIGEST = (
+    COLUMNS.index(name) for name in ("task", "state", "payload_body", "terms_place", "digest_forgotten")
+)
 # In the digest of an end: a client asked for it, so it can be refused. To SQL that is nothing.
 ASKED = 0
 Change = tuple[Any, ...]
 # Rows of one statement. A commit takes the smallest that holds it and leaves the rest NULL, which
 # costs as much to bind. SQL longer than 16 KiB would not stay in apsw's cache of statements.
 SIZES = (1, 2, 4, 6, 8, *range(12, 64, 4), *range(64, 128, 8), *range(128, 256, 16), *range(256, 576, 64), 576)
+_TALLY = f"""INSERT INTO tally SELECT task, sum(state = {SUCCEEDED}), sum(state = {FAILED}), sum(state = {CANCELLED})
+    FROM job WHERE sequence IN (SELECT value FROM json_each(?)) GROUP BY task
+    ON CONFLICT DO UPDATE SET succeeded = succeeded + excluded.succeeded, failed = failed + excluded.failed,
+    cancelled = cancelled + excluded.cancelled"""  # noqa: S608
+_PLACE = "UPDATE outcome SET place = max(place, ?) WHERE state = ?"
 # A failed job can be resubmitted, so its payload stays.
-FAILED = int(State.FAILED)
 # The row that ends a commit has sequence 0. Its attempt is the highest sequence number so far, its
 # start the skew, its due time the number of the last change.
 APPLY = f"""
 CREATE TEMP VIEW change AS SELECT {", ".join(f"NULL AS {name}" for name in COLUMNS)};
 CREATE TEMP TRIGGER apply INSTEAD OF INSERT ON change BEGIN
     INSERT INTO job (sequence, task, state, due, payload, priority, terms, submitted, attempt, reason, batch)
-        SELECT new.sequence, new.task, new.state, new.due, new.payload_body, new.priority_reason, new.terms_place,
+        SELECT new.sequence, new.task, new.state, new.due_until, new.payload_body, new.priority_reason, new.terms_place,
         new.submitted_started, new.attempt, 0, new.batch WHERE new.task IS NOT NULL;
     INSERT INTO keyed SELECT new.sequence, new.key_media, new.digest_forgotten, new.submitted_started, new.batch
         WHERE new.task IS NOT NULL AND new.key_media IS NOT NULL;
     UPDATE job SET state = new.state, attempt = coalesce(new.attempt, attempt),
         reason = coalesce(new.priority_reason, reason), started = coalesce(new.submitted_started, started),
-        due = coalesce(new.due, due), ended = new.ended, place = new.terms_place,
-        size = length(new.payload_body),
+        due = CASE WHEN new.terms_place IS NULL THEN coalesce(new.due_until, due) ELSE due END,
+        until = CASE WHEN new.terms_place IS NOT NULL THEN new.due_until END, ended = new.ended,
+        place = new.terms_place, size = length(new.payload_body),
         payload = CASE WHEN new.terms_place IS NULL OR new.state = {FAILED} THEN payload END
         WHERE new.task IS NULL AND new.state IS NOT NULL AND sequence = new.sequence;
     INSERT OR REPLACE INTO result SELECT sequence, new.key_media, new.payload_body FROM job
@@ -57,7 +64,7 @@ CREATE TEMP TRIGGER apply INSTEAD OF INSERT ON change BEGIN
     UPDATE job SET size = coalesce(size, 0), payload = NULL
         WHERE new.task IS NULL AND new.digest_forgotten AND sequence = new.sequence;
     UPDATE meta SET commits = commits + 1, high = max(high, new.attempt), skew = new.submitted_started,
-        changes = new.due
+        changes = new.due_until
         WHERE new.sequence = 0 AND id = 1;
 END;
 """  # noqa: S608
@@ -88,6 +95,19 @@ def apply_changes(connection: apsw.Connection, changes: list[Change], highest: i
         _insert(connection, rows[at : at + most])
     if alone:
         connection.execute("COMMIT")
+
+
+def ends_of(changes: list[Change]) -> list[Change]:
+    """Return those of ``changes`` that end a job."""
+    return [change for change in changes if change[PLACE] is not None and change[TASK] is None]
+
+
+def count_ends(connection: apsw.Connection, ends: list[Change]) -> None:
+    """Count ends that were just applied, by task and outcome, and note their places."""
+    connection.execute(_TALLY, (f"[{','.join([str(end[0]) for end in ends])}]",))
+    # The places of each outcome ascend.
+    for state, place in {end[STATE]: end[PLACE] for end in ends}.items():
+        connection.execute(_PLACE, (place, state))
 
 
 def _insert(connection: apsw.Connection, rows: list[Change]) -> None:

@@ -143,9 +143,9 @@ class Writer:
             self._closing = True
         else:
             assert self._file is not None
-            self._file.expiry.give_up(message.place, message.key)
+            self._file.expiry.give_up(message.places, message.key)
             if not isinstance(message, Append):
-                self._file.expiry.give_up_before(message.ended_before, message.keys_before)
+                self._file.expiry.give_up_before(message.kept_until, message.keys_before)
             elif message.era == self._era:
                 self._pending += message.changes
                 self._notes += message.notes

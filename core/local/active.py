@@ -238,8 +238,11 @@ class Active:
         board, sequence = self.board, job.sequence
         if result is not None:
             board.has_result[board.at(sequence)] = 1
-            self.results.put(sequence, result, job if state is FAILED else None)
-        board.move(sequence, state, now, reason)
+            if state is FAILED:
+                self.results.put_error(sequence, result, job, job.terms.keep_s)
+            else:
+                self.results.put(sequence, result, job.terms.keep_s)
+        board.move(sequence, state, now, reason, job.terms.keep_s)
         if job.batch:
             self.outcomes.add(job.batch, state, now)
         del self.jobs[sequence]

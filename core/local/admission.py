@@ -161,7 +161,7 @@ class Admission:
     def _job(self, sequence: int, task: Task, submission: Submission, now: float, batch: int = 0) -> Job:
         """Return the job of a submission that has its row."""
         own = submission.retries is not None or submission.timeout is not None or submission.deadline is not None
-        if not (own or submission.media_type or submission.traceparent or submission.tags):
+        if not (own or submission.media_type or submission.traceparent or submission.tags or submission.keep):
             terms = self._terms[task.index]
         else:
             jobs = self._active.config.jobs

@@ -31,6 +31,7 @@ from headway.core.job import Job, Terms
 from headway.core.job_log import JobLog
 from headway.core.local.active import Active
 from headway.core.past_attempt import PastAttempt
+from headway.core.retention import Retention
 from headway.core.task import Task
 from headway.core.tasks.result import Result, ResultError
 
@@ -69,10 +70,19 @@ class Document(msgspec.Struct):
     logs: dict[int, JobLog] = {}
     # The switches of tasks, by name.
     holds: dict[str, TaskHold] = {}
+    # By State: see Board. ``ended_total`` and ``kept_*`` above are for versions that know no outcomes.
+    last_place: list[int] = []
+    kept: Retention = Retention((), ())
+    shortest_s: list[float] = []
+    # By task, its jobs that ever ended, by State.
+    ended: dict[str, list[int]] = {}
 
 
 class KeptFrame(msgspec.Struct):
-    """A ``Kept`` and its job's number. ``task`` is empty if there is no job to resubmit."""
+    """A ``Kept`` and its job's number. ``task`` is empty if there is no job to resubmit.
+
+    ``keep_s`` is the job's own wish how long it is kept.
+    """
 
     sequence: int
     body: bytes
@@ -80,6 +90,8 @@ class KeptFrame(msgspec.Struct):
     task: str = ""
     payload: bytes = b""
     terms: Terms | None = None
+    keep_s: float | None = None
+    is_error: bool = False
 
 
 def write(file: BinaryIO, ids: Ids, board: Board, task_names: list[str], active: Active) -> None:
@@ -87,12 +99,12 @@ def write(file: BinaryIO, ids: Ids, board: Board, task_names: list[str], active:
     document = Document(
         secret=ids.secret,
         next_sequence=board.next_sequence,
-        ended_total=board.ended_total,
+        ended_total=sum(board.last_place),
         count=board.count,
         layout=LAYOUT,
         rows=board.rows,
-        kept_jobs=board.kept_jobs,
-        kept_seconds=board.kept_seconds,
+        kept_jobs=max(board.kept_jobs),
+        kept_seconds=max(board.kept_seconds),
         active_most=board.active_most,
         unchanged_from=board.unchanged_from,
         task_names=task_names,
@@ -106,14 +118,21 @@ def write(file: BinaryIO, ids: Ids, board: Board, task_names: list[str], active:
         attempts={sequence: list(kept) for sequence, kept in active.past.all().items()},
         logs=dict(active.logs.items()) if isinstance(active.logs, Logs) else {},
         holds=active.holds.kept(),
+        last_place=board.last_place,
+        kept=Retention(board.kept_jobs, board.kept_seconds),
+        shortest_s=board.shortest_s,
+        ended=dict(zip(task_names, active.stats.ended, strict=False)),
     )
     _put(file, document)
-    for sequence, kept in active.results.items():
-        frame = KeptFrame(sequence, kept.result.body, kept.result.media_type)
-        if kept.job is not None:
-            job = kept.job
-            frame.task, frame.payload, frame.terms = job.task.name, job.payload, job.terms
-        _put(file, frame)
+    results = active.results
+    for share in (results.results, results.errors):
+        for sequence, kept, keep_s in share.items():
+            frame = KeptFrame(sequence, kept.result.body, kept.result.media_type, keep_s=keep_s)
+            frame.is_error = share is results.errors
+            if kept.job is not None:
+                job = kept.job
+                frame.task, frame.payload, frame.terms = job.task.name, job.payload, job.terms
+            _put(file, frame)
 
 
 class Carried:
@@ -127,12 +146,12 @@ class Carried:
         self._board_fd = board_fd
         self.document = msgspec.msgpack.decode(_get(file), type=Document)
 
-    def board(self, kept_jobs: int, kept_seconds: float, active_most: int, task_names: list[str]) -> Board:
+    def board(self, retention: Retention, active_most: int, task_names: list[str]) -> Board:
         """Return the board that goes on where the previous one ended.
 
         ``task_names`` are the present ones. Names of unknown tasks are appended, for their jobs.
         """
-        left, kept = self.document, (kept_jobs, kept_seconds)
+        left = self.document
         if left.layout != LAYOUT:
             log.warning(
                 "cannot read the previous version's board (layout %d, expected %d): its jobs now answer 410",
@@ -140,30 +159,32 @@ class Carried:
                 LAYOUT,
             )
             os.close(self._board_fd)
-            return self._counting(Board(*kept, active_most, fd=nameless_file("headway-board")))
-        before = left.kept_jobs, left.kept_seconds, left.active_most
+            return self._counting(Board(retention, active_most, fd=nameless_file("headway-board")))
+        before = left.kept, left.active_most
         board = self._counting(Board(*before, rows=left.rows, annex=left.annex, fd=self._board_fd))
+        board.last_place, board.shortest_s = left.last_place, left.shortest_s
         board.find_moved(left.annex_used)
         board.unchanged_from, board.stretches = left.unchanged_from, left.stretches
         _rename(board, left.task_names, task_names)
-        if before == (*kept, active_most):
+        if before == (retention, active_most):
             return board
         # Jobs that have expired stay so under a longer retention. Those that expire by a shorter
         # one need no row.
         board.forget_expired(time.monotonic())
-        board.kept_jobs, board.kept_seconds, board.active_most = *kept, active_most
+        board.keep(retention, active_most)
         board.forget_expired(time.monotonic())
-        if (rows_for(kept_jobs, active_most), annex_for(kept_jobs, active_most)) == (board.rows, board.annex):
+        jobs = retention.jobs
+        if (rows_for(jobs, active_most), annex_for(jobs, active_most)) == (board.rows, board.annex):
             board.begin_stretch(left.next_sequence)
             return board
-        other = Board(*kept, active_most, fd=nameless_file("headway-board"))
+        other = Board(retention, active_most, fd=nameless_file("headway-board"))
         other.copy(board)
         return other
 
     def _counting(self, board: Board) -> Board:
         """Return ``board`` with the counts that came over."""
         left = self.document
-        board.next_sequence, board.ended_total, board.count = left.next_sequence, left.ended_total, left.count
+        board.next_sequence, board.count = left.next_sequence, left.count
         board.unchanged_from = left.next_sequence
         return board
 
@@ -183,6 +204,12 @@ class Carried:
             for sequence, written in self.document.logs.items():
                 active.logs.put(sequence, written)
         active.holds.restore(self.document.holds)
+        for name, ended in self.document.ended.items():
+            if name in tasks:
+                active.stats.ended[tasks[name].index] = ended
+        self._give_results(active, tasks)
+
+    def _give_results(self, active: Active, tasks: Mapping[str, Task]) -> None:
         try:
             while frame := _get(self._file):
                 kept = msgspec.msgpack.decode(frame, type=KeptFrame)
@@ -190,7 +217,11 @@ class Carried:
                 job = None
                 if task is not None and kept.terms is not None:
                     job = Job(kept.sequence, task, kept.payload, kept.terms, inf)
-                active.results.put(kept.sequence, Result(kept.body, kept.media_type), job)
+                result = Result(kept.body, kept.media_type)
+                if kept.is_error:
+                    active.results.put_error(kept.sequence, result, job, kept.keep_s)
+                else:
+                    active.results.put(kept.sequence, result, kept.keep_s)
         except (msgspec.DecodeError, ResultError) as error:
             log.warning("cannot read the previous process's results, which now answer 410: %s", error)
         self._file.close()

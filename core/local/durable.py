@@ -76,8 +76,8 @@ class Durable:
         # The last change that is on disk, and whether changes are being shown.
         self._on_disk = 0
         self._is_showing = False
-        # The place of the job that ended last. Its end may be uncommitted.
-        self._ended = 0
+        # By outcome, the place of the job that ended last. Its end may be uncommitted.
+        self._ended = [0] * len(State)
         # For jobs that are being cancelled: the outcome of an attempt that ended meanwhile, and its
         # time.
         self._kept_back: dict[int, tuple[Outcome, float]] = {}
@@ -164,7 +164,7 @@ class Durable:
             active.queue.remove(sequence)
             active.deadlines.remove(sequence)
         active.end_log(sequence)
-        self._ended += 1
+        place = self._next_place(State.CANCELLED)
         started = board.started[row]
         change = self.journal.cancel(
             sequence=sequence,
@@ -172,10 +172,11 @@ class Durable:
             started=started + self._epoch if started else None,
             reason=reason,
             ended=now + self._epoch,
-            place=self._ended,
+            place=place,
+            until=self._kept_until(job, State.CANCELLED, now),
         )
         self._uncommitted[sequence] = Uncommitted(
-            change, self._show_cancelled, (job, now, self._ended, reason), self._cancel_never
+            change, self._show_cancelled, (job, now, place, reason), self._cancel_never
         )
 
     def _show_cancelled(self, job: Job, now: float, place: int, reason: Reason) -> None:
@@ -305,8 +306,7 @@ class Durable:
     def end(self, job: Job, state: State, now: float, result: Result | None, reason: Reason) -> None:
         """Write down the end of a job. Clients see it when it is committed."""
         board, row = self._board, self._board.at(job.sequence)
-        started = board.started[row]
-        self._ended += 1
+        started, place = board.started[row], self._next_place(state)
         change = self.journal.end(
             sequence=job.sequence,
             state=state,
@@ -315,18 +315,27 @@ class Durable:
             reason=reason,
             ended=now + self._epoch,
             # Ends are committed, and so shown, in this order.
-            place=self._ended,
+            place=place,
+            until=self._kept_until(job, state, now),
             media_type=None if result is None else result.media_type,
             body=None if result is None else result.body,
         )
         self._uncommitted[job.sequence] = Uncommitted(
-            change, self._show_end, (self._ended, (job, state, now, result, reason))
+            change, self._show_end, (place, (job, state, now, result, reason))
         )
+
+    def _next_place(self, outcome: State) -> int:
+        self._ended[outcome] += 1
+        return self._ended[outcome]
+
+    def _kept_until(self, job: Job, outcome: State, ended: float) -> float:
+        """Return until when a job is kept, on the journal's clock."""
+        return ended + self._board.seconds_kept(outcome, job.terms.keep_s) + self._epoch
 
     def _show_end(self, place: int, end: tuple[Job, State, float, Result | None, Reason]) -> None:
         self.attempts.release(end[0].sequence)
         # A refused cancellation has left a gap.
-        self._board.ended_total = place - 1
+        self._board.last_place[end[1]] = place - 1
         self._active.show_end(*end)
 
     # For the journal.
@@ -376,7 +385,7 @@ class Durable:
             sequence = self._retried.popleft()[1]
             if self._board.state(sequence) != State.RUNNING:
                 self.attempts.release(sequence)
-        self.journal.give_up(self._board.ended_total - self._board.kept_jobs, self._active.keys.given_up)
+        self.journal.give_up(self._board.given_up(), self._active.keys.given_up)
         if self._turned_away and not self.journal.full:
             self._turned_away = False
             self.attempts.make()
@@ -410,7 +419,7 @@ class Durable:
         """Start the journal, and go on with the jobs that were restored."""
         active, board = self._active, self._board
         self.journal.run(asyncio.get_running_loop(), self._committed, self._no_room, on_fatal)
-        self._ended = board.ended_total
+        self._ended = board.last_place[:]
         now = time.monotonic()
         restored, self._restored = self._restored, []
         for job, state, due in restored:
@@ -451,9 +460,7 @@ class Durable:
     def expire(self, now: float) -> Iterable[object]:
         """Have the journal delete the facts that retention has given up, and keys that are too old."""
         board, keys, written = self._board, self._active.keys, now + self._epoch
-        self.journal.expire(
-            board.ended_total - board.kept_jobs, written - board.kept_seconds, keys.given_up, written - keys.seconds
-        )
+        self.journal.expire(board.given_up(), written, keys.given_up, written - keys.seconds)
         return ()
 
     async def finish(self, timeout_s: float) -> int:

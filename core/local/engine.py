@@ -54,6 +54,7 @@ from headway.core.local.waiters import BatchFinished, Finished, LogGrown
 from headway.core.order import OWN_TASKS, Action, meant
 from headway.core.past_attempt import PastAttempt
 from headway.core.queue.queue import OWN_MOST
+from headway.core.retention import Retention
 from headway.core.retry_after.promises import Promises
 from headway.core.slices import in_slices
 from headway.core.stats import Counts, Histogram, JournalCounts, ProcessCounts, WorkerCounts
@@ -100,7 +101,7 @@ class LocalEngine:
         # The tasks by the index that the board has of them.
         names = [*(task.name for task in registry.tasks), *OWN_TASKS]
         self.active: Active
-        kept, most = config.retention, config.queue.size + config.workers + OWN_MOST
+        kept, most = Retention.of(config.retention), config.queue.size + config.workers + OWN_MOST
         if journal is not None:
             # 12 ms with the journal itself, which a server in memory mode does not import.
             from headway.core.local.durable import Durable
@@ -109,18 +110,18 @@ class LocalEngine:
             most = max(most, waiting + config.workers + OWN_MOST)
             self.ids = journal.found.ids
             rows = max(rows_for(kept.jobs, most), ROWS_LEAST_BY_CLOCK)
-            self.board = Board(kept.jobs, kept.seconds, most, rows=rows)
+            self.board = Board(kept, most, rows=rows)
             self.active = Active(config, registry, self.ids, self.board, waiting)
             self.active.changes = Durable(self.active, journal)
         elif before is not None:
             self.ids = Ids(before.document.secret, before.document.salts)
-            self.board = before.board(kept.jobs, kept.seconds, most, names)
+            self.board = before.board(kept, most, names)
             self.active = Active(config, registry, self.ids, self.board)
             self.active.changes = AtOnce(self.active)
             before.give(self.active, registry.by_name)
         else:
             self.ids = Ids()
-            self.board = Board(kept.jobs, kept.seconds, most, fd=nameless_file("headway-board"))
+            self.board = Board(kept, most, fd=nameless_file("headway-board"))
             self.active = Active(config, registry, self.ids, self.board)
             self.active.changes = AtOnce(self.active)
         self.changes = self.active.changes

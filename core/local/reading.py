@@ -112,4 +112,5 @@ class Reading:
             tags=self._tags.of(sequence) if self._tags.segments else (),
             message=self.messages.get(sequence, "") if self.messages else "",
             held=None if held is None else held.reason,
+            kept_until=board.kept_until[row] + wall if state >= SUCCEEDED else 0.0,
         )

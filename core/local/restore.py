@@ -20,7 +20,7 @@ from headway.core.board.rows import Record
 from headway.core.errors import JournalError
 from headway.core.hold import TaskHold
 from headway.core.ids import COUNT_MASK, Ids
-from headway.core.job import Job, State, decode_terms
+from headway.core.job import TERMINAL, Job, State, decode_terms
 from headway.core.journal.reader import Ended, Saved
 from headway.core.local.active import Active
 from headway.core.local.durable import Durable
@@ -45,8 +45,10 @@ def restore(
     found, names, epoch = journal.found, _Names(tasks), journal.found.epoch
     waiting = [_counted(saved, durable.attempts.attempt(saved.sequence)) for saved in found.unfinished()]
     read = len(waiting)
-    board.ended_total = found.last_place
-    for over in found.ended(board.ended_total - board.kept_jobs, time.monotonic() - board.kept_seconds):
+    board.last_place = found.last_place[:]
+    # Jobs that were given up under earlier settings do not come back.
+    after = list(map(max, board.given_up(), found.given_up))
+    for over in found.ended(after, time.monotonic()):
         _restore_over(board, over, names, ids)
         _restore_tags(active, over)
         read += len(over.sequence)
@@ -63,6 +65,7 @@ def restore(
         board.restore(_record(saved, ids.tag(saved.sequence), names[saved.task], epoch))
         durable.restore(_job(saved, tasks[saved.task], epoch), saved.state, (saved.due or 0.0) - epoch)
     board.begin_stretch(found.next_sequence)
+    _restore_counts(active, tasks, found.tally())
     progress(read)
     active.keys.given_up = found.key_before(active.keys.most)
     kept_keys = found.keyed(active.keys.given_up, time.monotonic() - active.keys.seconds)
@@ -103,6 +106,7 @@ def _restore_over(board: Board, over: Ended, names: _Names, ids: Ids) -> None:
             submitted=over.submitted,
             started=over.started,
             ended=over.ended,
+            kept_until=over.kept_until,
             tasks=tasks,
             priorities=over.priority,
             reasons=over.reason,
@@ -114,6 +118,7 @@ def _restore_over(board: Board, over: Ended, names: _Names, ids: Ids) -> None:
             sequence, ids.tag(sequence), over.state[at], tasks[at], over.priority[at], submitted=over.submitted[at]
         )
         record.started, record.ended, record.place = over.started[at], over.ended[at], over.place[at]
+        record.kept_until = over.kept_until[at]
         record.attempt, record.reason, record.has_result = over.attempt[at], over.reason[at], over.has_result[at]
         board.restore(record)
 
@@ -122,6 +127,15 @@ def _restore_tags(active: Active, over: Ended) -> None:
     for sequence, terms in zip(over.sequence, over.terms, strict=True):
         if terms is not None:
             active.tags.put(sequence, decode_terms(terms).tags)
+
+
+def _restore_counts(active: Active, tasks: Mapping[str, Task], tally: Mapping[str, list[int]]) -> None:
+    """Count all jobs that ever ended, those too that are not kept."""
+    for state in TERMINAL:
+        active.board.count[state] = sum(ended[state] for ended in tally.values())
+    for name, ended in tally.items():
+        if name in tasks:
+            active.stats.ended[tasks[name].index] = ended
 
 
 def _counted(saved: Saved, begun: int) -> Saved:

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, TypeVar, overload
 import msgspec
 from headway.core.errors import ConfigError, TaskError
 from headway.core.faults import faults
-from headway.core.task import DEADLINE_LONGEST_S, OWN_PREFIX, RETRIES_MOST, Task
+from headway.core.task import DEADLINE_LONGEST_S, KEEP_LONGEST_S, OWN_PREFIX, RETRIES_MOST, Task
 from headway.core.tasks.around import Around, Arounds, declared
 from headway.core.tasks.signature import place, signature
 from msgspec import Meta
@@ -40,6 +40,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     run_in: Literal["thread", "process"] | None = None
     max_concurrent: Annotated[int, Meta(ge=1, le=100_000)] | None = None
     body_bytes: Annotated[int, Meta(ge=0, le=1 << 30)] | None = None
+    keep: Annotated[float, Meta(gt=0, le=KEEP_LONGEST_S)] | None = None
 
 
 class Registry:
@@ -86,6 +87,7 @@ class Registry:
             retries=options.retries,
             retry_on=_exceptions(options.retry_on, where),
             deadline_s=options.deadline,
+            keep_s=options.keep,
             max_concurrent=options.max_concurrent,
             awaits=called.awaits,
             payload_type=called.payload_type,
@@ -130,6 +132,7 @@ def task(
     run_in: Literal["thread", "process"] | None = None,
     max_concurrent: int | None = None,
     body_bytes: int | None = None,
+    keep: float | None = None,
 ) -> Callable[[Function], Function]: ...
 def task(function: Function | None = None, /, **options: Any) -> Function | Callable[[Function], Function]:
     """Declare a function to be a task, and return the function unchanged.
@@ -141,6 +144,7 @@ def task(function: Function | None = None, /, **options: Any) -> Function | Call
     ``run_in``: the place of a plain function, ``"thread"`` or ``"process"``.
     ``max_concurrent``: how many of its jobs may run at once.
     ``body_bytes``: bytes of content that ``POST /tasks/{name}/jobs`` takes for it.
+    ``keep``: seconds that a finished job is kept, among the last ``retention.jobs``.
     A submission may ask for other times and retries.
 
     Raises TaskError if the function cannot be a task or the name is taken.

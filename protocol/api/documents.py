@@ -101,6 +101,6 @@ def ended_document(status: Status, code: int, error: str | None, attempts: Seque
     elif status.state == State.CANCELLED:
         detail = "the job was cancelled"
     else:
-        detail = "the job has finished, and its status was kept as long as retention.jobs and retention.seconds say"
+        detail = "the job has finished, and its status was kept as long as retention and keep say"
     members |= attempts_members(attempts)
     return document(code, f"job-{name}", f"The job {ENDED[status.state]}", detail, **members)

@@ -62,7 +62,7 @@ SENT: dict[str, tuple[str, Schema]] = {
     "Content-Security-Policy": ("What a page may load: nothing from elsewhere.", TEXT),
     "Date": ("The time of the answer.", DATE),
     "ETag": ("Names this content, for If-None-Match.", TEXT),
-    "Expires": ("The latest time until which the status is kept.", DATE),
+    "Expires": ("The latest time until which the status of the finished job is kept.", DATE),
     "Idempotency-Replayed": ("true: the job or batch was accepted before, under the same key.", {"const": "true"}),
     "Job-Attempt": ("The number of the attempt, from 1.", COUNT),
     "Job-Durability": (

@@ -50,9 +50,8 @@ SUCCEEDED_FIELDS = b"Expires: %b\r\nSunset: %b\r\nServer-Timing: queue;dur=%.1f,
 class Heads:
     """Heads of answers about jobs, with the date of the last ``tick``. Ticks come once a second."""
 
-    def __init__(self, clock: Clock, kept_seconds: float, http: HttpSection, durability: Durability) -> None:
+    def __init__(self, clock: Clock, http: HttpSection, durability: Durability) -> None:
         self._clock = clock
-        self._kept_seconds = kept_seconds
         self._base = http.base.encode()
         self.codes = [CODES.get(state, 404) for state in State]
         self.codes[State.FAILED] = http.failed_status
@@ -66,6 +65,7 @@ class Heads:
             State.RETRYING: self._retrying,
             State.SUCCEEDED: self._succeeded,
             State.FAILED: self._failed,
+            State.CANCELLED: self._cancelled,
         }
         self._fields = [writers.get(state, self._nothing) for state in State]
         self.tick(durability)
@@ -73,9 +73,8 @@ class Heads:
     def tick(self, durability: Durability) -> None:
         """Make the openings of this second. ``durability`` is the promise of answers that accept jobs."""
         self.durability = DURABILITY_FIELD % durability.encode()
-        # For the poll loop: added to the monotonic time of a job's end, it gives the wall time of
-        # its status's expiry.
-        self.expiry = self._clock.offset + self._kept_seconds
+        # For the poll loop: added to monotonic time, it gives wall time.
+        self.offset = self._clock.offset
         lines = [b"Job-State: %b\r\n%b" % (name.encode(), self._clock.fields) for name in NAMES]
         # By state. Those of ``accepted`` are formats that take an id. Their Content-Type comes with
         # their body.
@@ -111,28 +110,23 @@ class Heads:
         return fields if status.progress is None else fields + PROGRESS_FIELD % status.progress
 
     def _succeeded(self, status: Status) -> bytes:
-        return SUCCEEDED_FIELDS % self._times(status.submitted, status.started, status.ended)
+        date, started = http_date(int(status.kept_until)), status.started
+        return SUCCEEDED_FIELDS % (date, date, (started - status.submitted) * 1000, (status.ended - started) * 1000)
 
     def _failed(self, status: Status) -> bytes:
-        date = http_date(int(status.ended + self._kept_seconds))
-        return b"Expires: %b\r\nSunset: %b\r\nJob-Reason: %b\r\nJob-Attempt: %d\r\n" % (
-            date,
-            date,
-            REASONS[status.reason].encode(),
-            status.attempt,
-        )
+        reason = REASONS[status.reason].encode()
+        return b"%bJob-Reason: %b\r\nJob-Attempt: %d\r\n" % (self._cancelled(status), reason, status.attempt)
+
+    def _cancelled(self, status: Status) -> bytes:
+        date = http_date(int(status.kept_until))
+        return b"Expires: %b\r\nSunset: %b\r\n" % (date, date)
 
     def _nothing(self, _: Status) -> bytes:
         return b""
 
-    def _times(self, submitted: float, started: float, ended: float) -> tuple[bytes, bytes, float, float]:
-        """Return a job's date of expiry, twice, and its waiting and run time in milliseconds."""
-        date = http_date(int(ended + self._kept_seconds))
-        return date, date, (started - submitted) * 1000, (ended - started) * 1000
-
     def kept_for(self, status: Status) -> int:
         """Return how many seconds from now a finished job's status is kept, at the longest."""
-        return max(int(status.ended + self._kept_seconds - self._clock.now - self._clock.offset), 0)
+        return max(int(status.kept_until - self._clock.now - self._clock.offset), 0)
 
 
 def held_field(reason: str) -> bytes:

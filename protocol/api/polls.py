@@ -77,7 +77,7 @@ class Polls:
     def _answer(self, polled: Polled, reads: Iterator[ClientRead], now: float) -> None:
         service = self._service
         heads, idle_deadline = service.heads, service.connections.idle_deadline
-        openings, expiry, polls, answers = heads.openings, heads.expiry, heads.polls, service.connections.round.answers
+        openings, offset, polls, answers = heads.openings, heads.offset, heads.polls, service.connections.round.answers
         board, promises, messages = polled.board, polled.promises, polled.messages
         rows, live, tag = board.rows, board.live, board.tag
         ours = self._head_job + polled.marker
@@ -85,6 +85,9 @@ class Polls:
         number_at, rest_at = len(ours), self._rest
         submitted, started, ended = board.submitted, board.started, board.ended
         held, task = promises.held, board.task
+        place, kept_until = board.place, board.kept_until
+        # No job succeeds meanwhile.
+        given_up = board.last_place[SUCCEEDED] - board.kept_jobs[SUCCEEDED]
         for client, data in reads:
             # The same bytes as before, around another id, need no parser.
             if data[rest_at:] != client.known_rest or data[:number_at] != ours or not client.free or client.to_flush:
@@ -121,9 +124,9 @@ class Polls:
                     ahead = promises.ahead(row)
                     wait = promises.retry_after_ms(row, word, ahead, now)
                     fields = WAITING % ((wait + 999) // 1000, wait, ahead)
-                elif state == SUCCEEDED and board.kept(row, now):
+                elif state == SUCCEEDED and place[row] > given_up and now < (until := kept_until[row]):
                     end, start = ended[row], started[row]
-                    date = http_date(int(end + expiry))
+                    date = http_date(int(until + offset))
                     fields = DONE % (date, date, (start - submitted[row]) * 1000, (end - start) * 1000)
                 else:
                     client.read(data)

@@ -35,7 +35,7 @@ class Service:
         self.tasks = self.base + b"/tasks/"
         self.engine = engine
         self.clock = Clock()
-        self.heads = Heads(self.clock, config.retention.seconds, config.http, engine.durability)
+        self.heads = Heads(self.clock, config.http, engine.durability)
         # The pages of other origins that may use this, None for none.
         self.origins = Origins(config.http.cors_origins, SENT, ACCEPTED) if config.http.cors_origins else None
         self.pages = CachedPages()

@@ -36,6 +36,11 @@ async def count(_: object) -> int:
     return next(_counted)
 
 
+@headway.task(keep=50)
+async def kept_short(_: object) -> None:
+    """Return nothing, and say how long that is kept."""
+
+
 @headway.task
 async def give(payload: Any) -> Any:
     """Return the payload."""

@@ -74,6 +74,23 @@ SETTINGS: dict[str, Row] = {
     "variable-quoted-badly": ("", {"HEADWAY_SERVER__HOST": "'::"}, ["HEADWAY_SERVER__HOST", "YAML"]),
     "variable-null-for-text": ("", {"HEADWAY_SERVER__HOST": "null"}, ["HEADWAY_SERVER__HOST", "None", "a text"]),
     "variable-choice": ("", {"HEADWAY_LOG__LEVEL": "off"}, ["HEADWAY_LOG__LEVEL", "'off'", "debug"]),
+    "variable-inner-unknown": (
+        "",
+        {"HEADWAY_RETENTION__FAILED__DAYS": "7"},
+        ["HEADWAY_RETENTION__FAILED__DAYS", "retention.failed.days", "jobs, seconds"],
+    ),
+    "variable-inner-out-of-range": (
+        "",
+        {"HEADWAY_RETENTION__FAILED__SECONDS": "0"},
+        ["HEADWAY_RETENTION__FAILED__SECONDS", "retention.failed.seconds", "above 0", "or null"],
+    ),
+    "variable-inner-section": (
+        "",
+        {"HEADWAY_RETENTION__FAILED": "7"},
+        ["HEADWAY_RETENTION__FAILED", "'7'", "HEADWAY_RETENTION__FAILED__JOBS"],
+    ),
+    "inner-no-section": ("retention: {failed: 7}", {}, ["retention.failed", "7", "jobs, seconds"]),
+    "inner-unknown": ("retention: {failed: {days: 7}}", {}, ["retention.failed.days", "jobs, seconds"]),
     "variable-too-deep": ("", {"HEADWAY_SERVER__PORT__X": "1"}, ["HEADWAY_SERVER__PORT__X", "port__x"]),
 }
 # The same where it shows only once modules are imported or the socket is opened, so each needs a process.
@@ -227,6 +244,16 @@ OTHERS = {
     "HEADWAY_HOME": "[",
     "HEADWAY_VERSION": "0.1",
 }
+
+
+def test_a_section_within_a_section_is_laid_over_one_setting_at_a_time(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("retention: {jobs: 5, failed: {jobs: 6, seconds: 7}, cancelled: null}")
+    variables = {"HEADWAY_RETENTION__FAILED__SECONDS": "8", "HEADWAY_RETENTION__SUCCEEDED": "{jobs: 9}"}
+    found = load(tmp_path / "config.yaml", variables).retention
+    assert (found.jobs, found.seconds) == (5, 3600.0)
+    assert (found.failed.jobs, found.failed.seconds) == (6, 8.0)
+    assert (found.succeeded.jobs, found.succeeded.seconds) == (9, None)
+    assert found.cancelled == Config().retention.cancelled
 
 
 def test_variables_that_are_no_settings_are_ignored() -> None:

@@ -442,7 +442,14 @@ async def fill(path: Path, count: int) -> None:
             submitted=now,
         )
         journal.end(
-            sequence=sequence, state=State.SUCCEEDED, attempt=1, started=now, reason=0, ended=now, place=sequence
+            sequence=sequence,
+            state=State.SUCCEEDED,
+            attempt=1,
+            started=now,
+            reason=0,
+            ended=now,
+            place=sequence,
+            until=now + 3600.0,
         )
     await done.wait()
     await journal.close()

@@ -1,5 +1,6 @@
 """Tasks that do what ends a program, or a loop: it ends their own attempt only."""
 
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,8 +1,8 @@
 """Any jobs through any lives: what was acknowledged and is kept is known, whatever was changed between the lives.
 
 A model in a dict goes along: what was acknowledged, how it ended, in which order. After each start, and at the end, all
-is asked for: state, result, key, batch and list. A job may be 410 only where ``retention.jobs`` has allowed it at some
-time since it ended.
+is asked for: state, result, key, batch, list and counts. A job may be 410 only where the number that is kept of its
+outcome has allowed it at some time since it ended. A job that was 410 stays so.
 """
 
 from __future__ import annotations
@@ -41,8 +41,11 @@ KEPT_SECONDS, DELAY_S, DEADLINE_S = 300 * DAY_S, 29 * DAY_S, 59 * DAY_S
 JSON = "Content-Type: application/json"
 # Attempts of a job before it is taken for what the server dies of: so many lives may end while it runs.
 RETRIES = 500
-# What the next life has: how many that are over are kept, how many may wait, and workers.
-SETTINGS = st.tuples(st.sampled_from((3, 10, 40, 1000)), st.integers(1, 40), st.integers(1, 9))
+OUTCOMES = ("succeeded", "failed", "cancelled")
+# What the next life has: how many of each outcome are kept, how many may wait, and workers.
+KEPT = st.sampled_from((1, 3, 10, 40, 1000))
+SETTINGS = st.tuples(st.tuples(KEPT, KEPT, KEPT), st.integers(1, 40), st.integers(1, 9))
+Chosen = tuple[tuple[int, int, int], int, int]
 PICK = st.integers(0, 1 << 20)
 
 
@@ -69,19 +72,23 @@ class Model:
 
     jobs: dict[str, Known] = field(default_factory=dict)
     batches: dict[str, list[str]] = field(default_factory=dict)
-    # Paths in the order in which they have ended, and those that need not be kept any more.
-    ends: list[str] = field(default_factory=list)
+    # By outcome, paths in the order in which they have ended. Those that need not be kept any more, and those of them
+    # that were seen to be gone.
+    ends: dict[str, list[str]] = field(default_factory=lambda: {outcome: [] for outcome in OUTCOMES})
     given_up: set[str] = field(default_factory=set)
-    kept_jobs: int = 0
+    gone: set[str] = field(default_factory=set)
+    kept_jobs: dict[str, int] = field(default_factory=lambda: dict.fromkeys(OUTCOMES, 0))
 
     def end(self, job: Known, state: str) -> None:
         job.ended, job.perhaps = state, ""
-        self.ends.append(job.path)
+        self.ends[state].append(job.path)
         self.expire()
 
     def expire(self, slack: int = 0) -> None:
-        """Those that ended before the last ``kept_jobs`` may be gone from now on."""
-        self.given_up.update(self.ends[: max(len(self.ends) + slack - self.kept_jobs, 0)])
+        """Those that ended before the last ``kept_jobs`` may be gone from now on, with ``slack`` successes unknown."""
+        for outcome, ends in self.ends.items():
+            more = slack if outcome == "succeeded" else 0
+            self.given_up.update(ends[: max(len(ends) + more - self.kept_jobs[outcome], 0)])
 
     @property
     def pending(self) -> list[Known]:
@@ -96,7 +103,7 @@ class AnyLives(RuleBasedStateMachine):
     """
 
     @initialize(chosen=SETTINGS)
-    def begin(self, chosen: tuple[int, int, int]) -> None:
+    def begin(self, chosen: Chosen) -> None:
         self.loop = asyncio.new_event_loop()
         self.folder = Path(mkdtemp(prefix="lives"))
         self.gates = Gates()
@@ -119,17 +126,22 @@ class AnyLives(RuleBasedStateMachine):
 
         return self.loop.run_until_complete(bounded())
 
-    async def start(self, chosen: tuple[int, int, int]) -> None:
+    async def start(self, chosen: Chosen) -> None:
         kept, size, workers = chosen
         # Of those whose end was not acknowledged each may have ended, and pushed out another: of as many as were kept
         # in the life before, or are in this one.
         perhaps = sum(bool(job.perhaps) for job in self.model.jobs.values())
         self.model.expire(perhaps)
-        self.model.kept_jobs, self.size, self.workers = kept, size, workers
+        self.model.kept_jobs = dict(zip(OUTCOMES, kept, strict=True))
+        self.size, self.workers = size, workers
         self.model.expire(perhaps)
         self.gates.forget()
         self.client = await self.lives.start(
-            workers=workers, queue={"size": size}, retention={"jobs": kept, "seconds": KEPT_SECONDS}, **LONG
+            workers=workers,
+            queue={"size": size},
+            retention={"seconds": KEPT_SECONDS}
+            | {outcome: {"jobs": jobs} for outcome, jobs in self.model.kept_jobs.items()},
+            **LONG,
         )
 
     # What clients do.
@@ -216,12 +228,12 @@ class AnyLives(RuleBasedStateMachine):
     # How servers end.
 
     @rule(chosen=SETTINGS)
-    def end_and_start(self, chosen: tuple[int, int, int]) -> None:
+    def end_and_start(self, chosen: Chosen) -> None:
         self.run(self.lives.end())
         self.begin_anew(chosen)
 
     @rule(chosen=SETTINGS, busy=st.booleans(), pause=st.sampled_from((0.0, 0.0, 0.0005, 0.002)))
-    def kill_and_start(self, chosen: tuple[int, int, int], busy: bool, pause: float) -> None:
+    def kill_and_start(self, chosen: Chosen, busy: bool, pause: float) -> None:
         """Kill it, ``busy``: while jobs end and others come, of which nobody has been told."""
         if busy:
             self.run(self.be_busy(self.held()[:2], pause))
@@ -240,7 +252,7 @@ class AnyLives(RuleBasedStateMachine):
     def set_the_clock(self, shift: float) -> None:
         self.clock.shift += shift
 
-    def begin_anew(self, chosen: tuple[int, int, int]) -> None:
+    def begin_anew(self, chosen: Chosen) -> None:
         self.run(self.start(chosen))
         self.run(self.ask_for_all())
 
@@ -253,7 +265,9 @@ class AnyLives(RuleBasedStateMachine):
             await self.ask_for(job)
         for path, jobs in model.batches.items():
             await self.ask_for_batch(path, [model.jobs[job] for job in jobs])
-        for state in ("succeeded", "failed", "cancelled"):
+        counted = (await self.client.ask(request("GET", "/stats"))).json["jobs"]
+        for state in OUTCOMES:
+            assert counted[state] == sum(job.ended == state for job in model.jobs.values()), state
             listed = await self.pages(state)
             assert len(set(listed)) == len(listed), "listed twice"
             must = {job.path for job in model.jobs.values() if job.ended == state} - model.given_up
@@ -266,13 +280,16 @@ class AnyLives(RuleBasedStateMachine):
         answer = await self.client.ask(request("HEAD", job.path))
         state = answer["job-state"]
         if job.path in self.model.given_up:
-            assert state in (job.ended, "expired"), (job, state)
+            self.look_at_a_given_up(job, state)
             return
-        if job.perhaps:
-            if state in (job.perhaps, "expired"):
-                self.model.end(job, job.perhaps)
-                return
-            job.perhaps = ""
+        if job.perhaps and state in (job.perhaps, "expired"):
+            self.model.end(job, job.perhaps)
+            if state == "expired":
+                # Another ended after it, and as many were not kept in the life before.
+                self.model.given_up.add(job.path)
+                self.model.gone.add(job.path)
+            return
+        job.perhaps = ""
         if not job.ended:
             assert state in (("scheduled",) if job.delayed else ("queued", "running", "retrying")), (job, state)
         else:
@@ -287,6 +304,12 @@ class AnyLives(RuleBasedStateMachine):
             assert f"no {job.number}" in (await self.client.ask(request("GET", job.path))).json["detail"], job
         if job.key:
             assert (await self.client.ask(request("HEAD", f"/jobs/{job.key}")))["content-location"] == job.path
+
+    def look_at_a_given_up(self, job: Known, state: str) -> None:
+        assert state in (job.ended, "expired"), (job, state)
+        assert state == "expired" or job.path not in self.model.gone, f"was 410: {job}"
+        if state == "expired":
+            self.model.gone.add(job.path)
 
     async def ask_for_batch(self, path: str, jobs: list[Known]) -> None:
         if any(job.path in self.model.given_up for job in jobs):

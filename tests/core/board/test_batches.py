@@ -9,6 +9,7 @@ from headway.core.board.board import Board
 from headway.core.board.outcomes import Outcomes, batch_number
 from headway.core.ids import Ids
 from headway.core.job import ACTIVE, State
+from headway.core.retention import Retention
 
 
 def test_tags_of_batches_depend_on_both_and_are_not_those_of_jobs() -> None:
@@ -22,7 +23,7 @@ def test_pending_is_what_is_active() -> None:
 
 
 def on_board(kept_jobs: int, active_most: int, rows: int) -> tuple[Board, Outcomes, Batches]:
-    board = Board(kept_jobs, 60.0, active_most, rows=rows)
+    board = Board(Retention.same(kept_jobs, 60.0), active_most, rows=rows)
     outcomes = Outcomes(board)
     return board, outcomes, Batches(board, outcomes, Ids(), lambda some, count, _: some[0])
 
@@ -65,15 +66,23 @@ def test_a_batch_is_known_while_any_of_its_jobs_is_and_then_gone() -> None:
         status = batches.status(members[0], 3, 1.0)
         return status.state, status.failed, status.cancelled, status.succeeded, status.expired
 
+    def end_two_more(state: State) -> None:
+        for sequence in opened(board, 2):
+            board.move(sequence, State.RUNNING, 1.0)
+            board.move(sequence, state, 1.0)
+
+    # The jobs of an outcome are gone by others of that outcome alone.
+    assert seen() == (State.FAILED, 1, 1, 1, 0)
+    end_two_more(State.FAILED)
     assert seen() == (State.FAILED, 1, 1, 1, 1)
-    board.move(opened(board, 1)[0], State.CANCELLED, 1.0)
+    end_two_more(State.SUCCEEDED)
     assert seen() == (State.FAILED, 1, 1, 1, 2)
-    board.move(opened(board, 1)[0], State.CANCELLED, 1.0)
+    end_two_more(State.CANCELLED)
     assert seen() == (State.EXPIRED, 0, 0, 0, 3)
     # Its entry goes when others come.
     assert len(outcomes) == 1
     outcomes.add(batch_number(opened(board, 1)[0], 1), State.FAILED, 1.0)
-    assert [batch for batch, _ in outcomes.items()] == [batch_number(6, 1)]
+    assert [batch for batch, _ in outcomes.items()] == [batch_number(10, 1)]
 
 
 def test_entries_of_batches_that_are_known_stay() -> None:

@@ -23,6 +23,7 @@ import pytest
 from headway.core.board.board import Board
 from headway.core.board.results import ENTRY_BYTES, Results
 from headway.core.job import State
+from headway.core.retention import Retention
 from headway.core.tasks import encoding
 from headway.core.tasks.result import Result, ResultError, encode, encode_on_loop
 from hypothesis import given
@@ -107,7 +108,7 @@ def ended(board: Board, now: float) -> int:
 
 
 def test_the_oldest_is_given_up_when_the_budget_is_spent() -> None:
-    board = Board(100, 60.0, 10)
+    board = Board(Retention.same(100, 60.0), 10)
     results = Results(board, 3 * (ENTRY_BYTES + 10))
     sequences = [ended(board, 1.0) for _ in range(5)]
     for sequence in sequences:
@@ -118,14 +119,14 @@ def test_the_oldest_is_given_up_when_the_budget_is_spent() -> None:
 
 
 def test_a_result_larger_than_the_whole_budget_leaves_nothing_behind() -> None:
-    board = Board(100, 60.0, 10)
+    board = Board(Retention.same(100, 60.0), 10)
     results = Results(board, 10)
     results.put(ended(board, 1.0), Result(b"x" * 11))
     assert (len(results), results.used_bytes, results.evicted) == (0, 0, 1)
 
 
 def test_results_go_with_the_jobs_they_belong_to() -> None:
-    board = Board(2, 60.0, 10)
+    board = Board(Retention.same(2, 60.0), 10)
     results = Results(board, 10_000)
     first, second, third = (ended(board, when) for when in (1.0, 2.0, 3.0))
     for sequence in (first, second, third):
@@ -138,8 +139,50 @@ def test_results_go_with_the_jobs_they_belong_to() -> None:
     assert results.used_bytes == 0
 
 
+def test_a_flood_of_results_gives_up_no_error_within_its_half_and_the_other_way_round() -> None:
+    for errors in (range(1, 6), range(6, 100)):
+        results = Results(Board(Retention.same(1000, 60.0), 10), 10 * ENTRY_BYTES)
+        for sequence in range(1, 100):
+            if sequence in errors:
+                results.put_error(sequence, Result(b""), None)
+            else:
+                results.put(sequence, Result(b""))
+        assert [results.get(sequence) is not None for sequence in range(1, 7)] == [True] * 5 + [False]
+        assert (len(results), results.used_bytes) == (10, results.max_bytes)
+
+
+def test_what_one_part_leaves_the_other_may_take_until_it_is_needed() -> None:
+    results = Results(Board(Retention.same(100, 60.0), 10), 10 * ENTRY_BYTES)
+    for sequence in range(1, 11):
+        results.put(sequence, Result(b""))
+    assert results.evicted == 0
+    results.put_error(11, Result(b""), None)
+    assert (results.get(1), results.evicted) == (None, 1)
+    assert results.get(11) is not None
+
+
+def test_results_go_with_their_jobs_whatever_was_asked_for_the_jobs_before() -> None:
+    board = Board(Retention.same(1000, 60.0), 10)
+    results = Results(board, 10_000_000)
+    until: dict[int, float] = {}
+    for number, keep_s in enumerate([None, 5.0, 900.0, 7.5, None, 1.0, 300.0] * 20):
+        sequence = board.open(State.QUEUED, lambda number: number, 0, 5, 1.0)
+        board.move(sequence, State.CANCELLED, 1.0 + number / 1000, keep_s=keep_s)
+        results.put(sequence, Result(b"x"), keep_s)
+        until[sequence] = 1.0 + number / 1000 + (60.0 if keep_s is None else keep_s)
+    for now in (1.0, 3.0, 6.1, 8.0, 12.0, 70.0, 400.0, 2000.0):
+        deque(results.trim(now), 0)
+        for sequence, end in until.items():
+            if end > now:
+                assert results.get(sequence) is not None
+            # A fifth of its time later at the latest.
+            elif end + (end - 1.0) / 5 < now:
+                assert results.get(sequence) is None
+    assert (len(results), results.used_bytes, results.evicted) == (0, 0, 0)
+
+
 def test_a_forgotten_result_frees_its_bytes_once() -> None:
-    board = Board(2, 60.0, 10)
+    board = Board(Retention.same(2, 60.0), 10)
     results = Results(board, 10_000)
     results.put(ended(board, 1.0), Result(b"x"))
     assert results.forget(1)

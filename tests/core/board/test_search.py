@@ -11,6 +11,7 @@ from headway.core.board.board import Board
 from headway.core.board.search import VISIBLE, Conditions, Search
 from headway.core.board.tags import PASSED_MOST, SEGMENT, SEGMENT_BITS, Tags
 from headway.core.job import TERMINAL, Reason, State
+from headway.core.retention import Retention
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -45,7 +46,9 @@ class World:
     def __init__(self, seed: int, count: int, *, restored: bool) -> None:
         self.random = Random(seed)
         self.now = 0.0
-        self.board = Board(self.random.choice((3, 50, 400)), 1000.0, count, rows=self.random.choice((7, 64, 500)))
+        self.board = Board(
+            Retention.same(self.random.choice((3, 50, 400)), 1000.0), count, rows=self.random.choice((7, 64, 500))
+        )
         self.tags = Tags(self.board)
         self.jobs: dict[int, Known] = {}
         for number in range(count):
@@ -137,7 +140,7 @@ def test_jobs_may_come_and_end_while_a_search_goes_on(seed: int, wanted: Conditi
 
 
 def test_tags_of_jobs_that_have_left_are_forgotten() -> None:
-    board = Board(100, 1000.0, 10)
+    board = Board(Retention.same(100, 1000.0), 10)
     tags = Tags(board)
     for number in range(20 * SEGMENT):
         sequence = board.open(State.QUEUED, lambda number: number, 0, 5, 1.0)
@@ -158,7 +161,7 @@ def test_tags_of_jobs_that_have_left_are_forgotten() -> None:
 
 
 def test_the_tags_of_a_job_stay_as_they_were_put_first() -> None:
-    board = Board(10, 10.0, 10)
+    board = Board(Retention.same(10, 10.0), 10)
     tags = Tags(board)
     numbers = [board.open(State.QUEUED, lambda number: number, 0, 5, 1.0) for _ in range(3)]
     for number in (numbers[2], numbers[0], numbers[0]):

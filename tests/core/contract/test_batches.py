@@ -87,14 +87,13 @@ async def test_what_is_known_of_a_batch_outlasts_what_is_not(start: Start) -> No
 
         await until(has_ended)
         assert await seen() == (State.RUNNING, 1, 0)
-        for _ in range(2):
-            await finished(engine, await submit(engine, "double", 1))
+        await batch_finished(engine, await submit_batch(engine, *["double"] * 3))
         assert await seen() == (State.RUNNING, 1, 1)
         await known(engine.cancel_batch(batch))
+        assert await seen() == (State.FAILED, 1, 1)
+        await batch_finished(engine, await submit_batch(engine, *["broken"] * 3))
         assert await seen() == (State.FAILED, 1, 2)
-        await batch_finished(engine, await submit_batch(engine, "double", "double"))
-        assert await seen() == (State.FAILED, 1, 2)
-        await batch_finished(engine, await submit_batch(engine, "double"))
+        await known(engine.cancel_batch(await submit_batch(engine, *["forever"] * 3)))
         assert await seen() == (State.EXPIRED, 0, 3)
 
 

@@ -71,10 +71,11 @@ def append(path: Path) -> None:
                         reason=0,
                         ended=now,
                         place=over,
+                        until=now + 60.0,
                         media_type="text/plain",
                         body=b"%d" % over,
                     )
-                    journal.expire(over - 5000, 0.0, 0, 0.0)
+                    journal.expire([over - 5000] * len(State), 0.0, 0, 0.0)
             turns.append((number, sequence, max(sequence - 25, 0)))
             await asyncio.sleep(0.002 if len(turns) == 200 else 0)
 

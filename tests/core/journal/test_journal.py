@@ -33,6 +33,7 @@ from headway.core.journal.startup import Found
 from headway.core.journal.statement import Change
 from headway.core.journal.writer_link import WriterLink
 from headway.core.open import open_engine
+from headway.core.retention import Retention
 from headway.core.tasks.registry import Options, Registry
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -140,6 +141,7 @@ def end(journal: Journal, sequence: int, place: int, body: bytes | None = b"done
         reason=Reason.NONE,
         ended=1000.0 + place,
         place=place,
+        until=1000.0 + place,
         media_type=media,
         body=body,
     )
@@ -195,7 +197,7 @@ class Model:
             submit(journal, sequence, payload, "key" if number == 3 else None)
             self.rows[sequence] = [
                 *(sequence, State.QUEUED, 0, 0, 5, "sleep", 1000.0 + sequence, None, None, None, None, None),
-                *(encode_terms(TERMS), payload, None),
+                *(encode_terms(TERMS), payload, None, None),
             ]
             return
         over = what == "forget"
@@ -213,7 +215,7 @@ class Model:
             body = None if number == 0 else b"r" * (number * 1000)
             end(journal, sequence, self.place, body)
             row[1], row[2], row[7], row[9], row[10] = State.SUCCEEDED, 1, 2.0, 1000.0 + self.place, self.place
-            row[11], row[13] = body and len(body), None
+            row[11], row[13], row[15] = body and len(body), None, row[9]
             if body is not None:
                 self.results[sequence] = body
         elif what == "forget":
@@ -248,7 +250,19 @@ def check_changes(path: Path, operations: list[tuple[str, int]]) -> None:
         jobs, _, results = contents(path)
         assert [list(job) for job in jobs] == [model.rows[sequence] for sequence in sorted(model.rows)]
         assert {row[0]: row[2] for row in results} == model.results
+        assert counted(path) == model.place
     shutil.rmtree(path.parent)
+
+
+def counted(path: Path) -> int:
+    """The jobs that ever succeeded. It is their last place, too."""
+    connection = schema.open_reader(path)
+    try:
+        succeeded = reader.tally(connection).get("sleep", [0] * len(State))[State.SUCCEEDED]
+        assert reader.places(connection)[0][State.SUCCEEDED] == succeeded
+    finally:
+        connection.close()
+    return succeeded
 
 
 def runs(operations: list[tuple[str, int]]) -> list[list[tuple[str, int]]]:
@@ -317,6 +331,7 @@ async def test_the_payload_of_a_job_that_failed_is_kept_until_it_is_forgotten(tm
                 reason=Reason.ERROR,
                 ended=3.0,
                 place=sequence,
+                until=9e9,
                 media_type="text/plain",
                 body=b"why",
             )
@@ -339,10 +354,10 @@ async def test_retention_deletes_by_count_and_by_time_and_spares_what_is_active(
             submit(journal, sequence, key=f"k{sequence}")
             if sequence % 10:
                 end(journal, sequence, sequence)
-        journal.expire(2000, 0.0, 0, 0.0)
+        journal.expire([2000] * len(State), 0.0, 0, 0.0)
         await said.until(lambda: said.committed == journal.appended)
         await asyncio.to_thread(expired, journal, 1800)
-        journal.expire(0, 1000.0 + 2501, 0, 1000.0 + 11)
+        journal.expire([0] * len(State), 1000.0 + 2500, 0, 1000.0 + 11)
         await asyncio.to_thread(expired, journal, 2250)
     jobs, keys, results = contents(tmp_path / "j")
     kept = [sequence for sequence in range(1, 3001) if sequence % 10 == 0 or sequence > 2500]
@@ -360,7 +375,7 @@ async def test_the_file_stops_growing(tmp_path: Path) -> None:
             submit(journal, sequence, b"x" * 200)
             end(journal, sequence, sequence, b"r" * 200)
             if sequence % 200 == 0:
-                journal.expire(sequence - 2000, 0.0, 0, 0.0)
+                journal.expire([sequence - 2000] * len(State), 0.0, 0, 0.0)
                 await said.until(lambda: said.committed == journal.appended)
             if sequence % 6000 == 0:
                 sizes.append(path.stat().st_size)
@@ -378,7 +393,7 @@ async def test_a_number_is_not_given_again_when_its_row_is_gone(tmp_path: Path) 
         assert journal.found.next_sequence == 1
         submit(journal, 41)
         end(journal, 41, 1)
-        journal.expire(1, 0.0, 0, 0.0)
+        journal.expire([1] * len(State), 0.0, 0, 0.0)
         await said.until(lambda: said.committed == 2)
         ids = journal.found.ids
     again = Journal(path)
@@ -691,7 +706,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 if sequence % 100 == 0:
                     await said.until(lambda: said.committed == journal.appended)
             if numbers[0] > 1:
-                journal.expire(100, 0.0, 0, 0.0)
+                journal.expire([100] * len(State), 0.0, 0, 0.0)
                 await asyncio.to_thread(expired, journal, 75)
                 submit(journal, 1501)
                 await said.until(lambda: said.committed == journal.appended)
@@ -792,6 +807,10 @@ def test_a_refused_file_stays_as_it_is_and_recover_saves_what_can_be_read(tmp_pa
     assert len(jobs) - 2 <= saved.jobs <= len(jobs)
     assert len(keys) - 2 <= saved.keys <= len(keys)
     assert contents(tmp_path / "new")[0]
+    # The counts are those of before: jobs that retention has deleted are among them.
+    found = Found(tmp_path / "new", "full")
+    assert (found.tally()["sleep"][State.SUCCEEDED], found.last_place[State.SUCCEEDED]) == (1125, 1499)
+    found.close()
     assert len(results) - 2 <= saved.results <= len(results)
     with pytest.raises(JournalError, match="exists"):
         salvage.recover(path, tmp_path / "new")
@@ -865,14 +884,18 @@ def test_a_schema_with_other_ids_is_refused(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-# From the schema of now to that of before the terms of a job were one value.
-BACK_TO_3 = """DROP TRIGGER expire; ALTER TABLE job ADD COLUMN timeout REAL NOT NULL DEFAULT 0;
+# From the schema of now to that of before outcomes were kept by rules of their own.
+BACK_TO_4 = """DROP TRIGGER expire; DROP INDEX ends; DROP INDEX untils; ALTER TABLE job DROP COLUMN until;
+    DROP TABLE attempt; DROP TABLE log; DROP TABLE hold; DROP TABLE tally; DROP TABLE outcome;
+    CREATE TRIGGER expire AFTER DELETE ON job BEGIN DELETE FROM result WHERE sequence = old.sequence; END;
+    CREATE INDEX ends ON job (place, ended) WHERE place IS NOT NULL;
+    PRAGMA user_version = 4;"""
+# From there to that of before the terms of a job were one value.
+BACK_TO_3 = f"""{BACK_TO_4} ALTER TABLE job ADD COLUMN timeout REAL NOT NULL DEFAULT 0;
     ALTER TABLE job ADD COLUMN retries INTEGER NOT NULL DEFAULT 0; ALTER TABLE job ADD COLUMN deadline REAL;
     UPDATE job SET timeout = terms ->> 'timeout_s', retries = terms ->> 'retries',
         deadline = submitted + (terms ->> 'deadline_s');
-    ALTER TABLE job DROP COLUMN terms; ALTER TABLE job DROP COLUMN until;
-    DROP TABLE attempt; DROP TABLE log; DROP TABLE hold; DROP TABLE tally;
-    CREATE TRIGGER expire AFTER DELETE ON job BEGIN DELETE FROM result WHERE sequence = old.sequence; END;
+    ALTER TABLE job DROP COLUMN terms;
     PRAGMA user_version = 3"""
 
 
@@ -896,6 +919,33 @@ def test_terms_of_schema_3_are_migrated(tmp_path: Path) -> None:
     assert journal.found.connection.pragma("user_version") == schema.VERSION
     journal.abandon()
     schema.open_reader(path).close()
+
+
+def test_jobs_of_schema_4_are_numbered_by_outcome_counted_and_kept_as_it_was_said_of_them(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+
+    async def before() -> None:
+        async with opened(path) as (journal, said):
+            for sequence in range(1, 8):
+                submit(journal, sequence)
+                if sequence < 7:
+                    end(journal, sequence, sequence)
+            await said.until(lambda: said.committed == journal.appended)
+
+    asyncio.run(before())
+    connection = schema.connect(path, apsw.SQLITE_OPEN_READWRITE)
+    connection.execute(BACK_TO_4).fetchall()
+    connection.execute("UPDATE job SET state = ? WHERE sequence IN (2, 5)", (State.FAILED,))
+    connection.close()
+    seconds = Retention.same(100, 500.0)
+    journal = Journal(path, retention=seconds)
+    jobs = list(chain.from_iterable(reader.jobs(journal.found.connection)))
+    assert [job.place for job in jobs] == [1, 1, 2, 3, 2, 4, None]
+    assert [job.until and job.until - 1000.0 for job in jobs] == [501.0, 502.0, 503.0, 504.0, 505.0, 506.0, None]
+    assert [journal.found.last_place[state] for state in (State.SUCCEEDED, State.FAILED, State.CANCELLED)] == [4, 2, 0]
+    assert journal.found.given_up == [0] * len(State)
+    assert [journal.found.tally()["sleep"][state] for state in (State.SUCCEEDED, State.FAILED)] == [4, 2]
+    journal.abandon()
 
 
 @pytest.mark.parametrize("content", [b"", b"jobs:\n", b"SQLite format 3\0" + bytes(5000)])

@@ -38,9 +38,8 @@ def test_a_note_of_a_job_that_is_gone_is_nothing(connection: apsw.Connection) ->
 
 def test_the_last_note_counts(connection: apsw.Connection) -> None:
     notes: list[Note] = [(Kind.HOLD, "mail", "hold", "open", until, "") for until in (None, 7.0)]
-    put(connection, [*notes, (Kind.TALLY, "mail", 1, 2, 3), (Kind.TALLY, "mail", 4, 5, 6)])
+    put(connection, notes)
     assert connection.execute("SELECT * FROM hold").fetchall() == [("mail", "hold", "open", 7.0, "")]
-    assert connection.execute("SELECT * FROM tally").fetchall() == [("mail", 4, 5, 6)]
 
 
 def test_the_terms_of_a_finished_job_stay(connection: apsw.Connection) -> None:

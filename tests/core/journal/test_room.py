@@ -140,7 +140,7 @@ def test_retention_makes_room_while_the_disk_is_full(disk: Path) -> None:
             assert os.statvfs(disk).f_bavail * 4096 < MIB
             # Reads go on.
             assert await journal.reader.result(1) == ("text/plain", b"y" * 200_000)
-            journal.expire(sequence - 5, 0.0, 0, 0.0)
+            journal.expire([sequence - 5] * len(State), 0.0, 0, 0.0)
             await said.until(lambda: not journal.full)
             assert journal.expired == sequence - 5
             refused = len(said.rejected)
@@ -165,7 +165,7 @@ def test_what_was_asked_for_is_refused_at_once_and_what_has_happened_is_kept(tmp
             begun = monotonic()
             submit(journal, 6)
             await said.until(lambda: said.rejected)
-            journal.cancel(sequence=1, attempt=0, started=None, reason=0, ended=5.0, place=2)
+            journal.cancel(sequence=1, attempt=0, started=None, reason=0, ended=5.0, place=1, until=9.0)
             journal.forget_result(3)
             journal.retry(4, State.RETRYING, 1, 7.0, 5.0)
             submit(journal, 7)
@@ -263,7 +263,7 @@ async def test_retention_keeps_pace_with_submissions_on_a_slow_disk(tmp_path: Pa
                     sequence += 1
                     submit(journal, sequence, key=f"k{sequence}")
                     end(journal, sequence, sequence)
-                journal.give_up(said.committed // 2 - kept, said.committed // 2 - kept)
+                journal.give_up([said.committed // 2 - kept] * len(State), said.committed // 2 - kept)
                 outstanding = max(outstanding, (journal.appended - said.committed) // 2)
                 await asyncio.sleep(0)
                 await said.until(lambda: journal.appended - said.committed <= 400)
@@ -278,9 +278,9 @@ def test_what_retention_left_over_is_deleted_in_slices(tmp_path: Path) -> None:
     file, connection = found.file, found.connection
     batch = [submitted(sequence, b"x") for sequence in range(1, 5001)]
     assert file.commit(batch, 5000)
-    connection.execute("UPDATE job SET place = sequence, ended = 1000.0 + sequence")
-    file.expiry.give_up(1000, 0)
-    file.expiry.give_up_before(1000.0 + 3001, 0.0)
+    connection.execute("UPDATE job SET place = sequence, state = 5, until = 1000.0 + sequence")
+    file.expiry.give_up([1000] * len(State), 0)
+    file.expiry.give_up_before(1000.0 + 3000, 0.0)
     slices = 0
     while file.expiry.left:
         before = file.expired

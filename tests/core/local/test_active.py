@@ -20,6 +20,7 @@ from headway.core.ids import Ids
 from headway.core.job import TERMINAL, Job, Reason, State, Terms
 from headway.core.local.active import PAST_DEADLINE, Active
 from headway.core.local.at_once import AtOnce
+from headway.core.retention import Retention
 from headway.core.tasks.context import Context
 from headway.core.tasks.registry import Options, Registry
 from headway.core.tasks.result import JSON
@@ -44,7 +45,9 @@ class Engine:
         self.clock = clock
         self.registry = registry
         self.ids = Ids(b"secret")
-        self.board = Board(config.retention.jobs, config.retention.seconds, config.queue.size + config.workers)
+        self.board = Board(
+            Retention.same(config.retention.jobs, config.retention.seconds), config.queue.size + config.workers
+        )
         self.active = Active(config, registry, self.ids, self.board)
         self.active.changes = AtOnce(self.active)
 

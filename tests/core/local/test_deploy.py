@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import time
+from collections import Counter
 from io import BytesIO
 from math import inf
 
@@ -15,6 +16,7 @@ from headway.core.board.board import Board
 from headway.core.board.idempotency import Keyed
 from headway.core.board.memfile import nameless_file
 from headway.core.board.outcomes import batch_number
+from headway.core.board.results import ENTRY_BYTES, Kept, Results
 from headway.core.board.rows import LAYOUT, Rows, rows_for
 from headway.core.config import Config, IdempotencySection
 from headway.core.ids import Ids
@@ -23,6 +25,7 @@ from headway.core.local import deploy
 from headway.core.local.active import Active
 from headway.core.local.at_once import AtOnce
 from headway.core.local.deploy import Carried
+from headway.core.retention import Retention
 from headway.core.tasks.registry import Options, Registry
 from headway.core.tasks.result import JSON, Result
 
@@ -64,7 +67,7 @@ class Before:
     """An image that has come to its end: a board that has gone round, results, three tasks."""
 
     def __init__(self, jobs: int = 1100, long: bool = True) -> None:
-        self.board = Board(KEPT_JOBS, KEPT_SECONDS, ACTIVE, fd=nameless_file("test"))
+        self.board = Board(Retention.same(KEPT_JOBS, KEPT_SECONDS), ACTIVE, fd=nameless_file("test"))
         self.registry = registry("one", "two", "three")
         self.active = active_of(self.registry, self.board, keys=9)
         self.results, self.keys = self.active.results, self.active.keys
@@ -78,13 +81,13 @@ class Before:
             elif number % 3 == 1:
                 task = self.registry.tasks[number % 3]
                 job = Job(sequence, task, b"[1]", Terms(5.0, 2), inf)
-                self.results.put(sequence, Result("it went wrong"), job)
+                self.results.put_error(sequence, Result("it went wrong"), job)
         if late:
             self.board.move(late, State.CANCELLED, BEGIN)
 
-    def told(self, board: Board, names: list[str]) -> dict[int, tuple[object, ...]]:
+    def told(self, board: Board, names: list[str]) -> dict[int, tuple[int, str, int, int, object]]:
         """What ``board`` tells of each job that can be read."""
-        told: dict[int, tuple[object, ...]] = {}
+        told: dict[int, tuple[int, str, int, int, object]] = {}
         for sequence in range(1, self.board.next_sequence):
             row = board.row(sequence)
             if row >= 0 and board.kept(row, BEGIN):
@@ -98,7 +101,7 @@ class Before:
                 )
         return told
 
-    def before(self) -> dict[int, tuple[object, ...]]:
+    def before(self) -> dict[int, tuple[int, str, int, int, object]]:
         """What this image told."""
         return self.told(self.board, [task.name for task in self.registry.tasks])
 
@@ -114,6 +117,11 @@ class Before:
 
 
 Measures = tuple[int, float, int]
+
+
+def measured(measures: Measures) -> tuple[Retention, int]:
+    """The same measures for each outcome, as a board takes them."""
+    return Retention.same(*measures[:2]), measures[2]
 
 
 @pytest.mark.parametrize("long", [False, True], ids=["all-in-a-row", "one-far-off"])
@@ -138,24 +146,24 @@ Measures = tuple[int, float, int]
 def test_what_was_kept_is_told_as_before(measures: Measures, names: list[str], long: bool) -> None:
     left = Before(long=long)
     told = left.before()
-    assert len(told) == KEPT_JOBS
+    assert Counter(said[0] for said in told.values()) == dict.fromkeys(ENDS, KEPT_JOBS)
     # The one that is far off has moved.
     assert bool(left.board.annex_used) == long
     now = list(names)
-    board = left.leave().board(*measures, now)
+    board = left.leave().board(*measured(measures), now)
     expected = {
         sequence: said
         for sequence, said in told.items()
-        if left.board.ended_total - left.board.place[left.board.row(sequence)] < measures[0]
-        and BEGIN - left.board.ended[left.board.row(sequence)] < measures[1]
+        # The number holds at once. The seconds hold for jobs that end from now on.
+        if left.board.last_place[said[0]] - said[3] < measures[0]
     }
     assert left.told(board, now) == expected
     assert now[: len(names)] == names
-    assert (board.next_sequence, board.ended_total) == (left.board.next_sequence, left.board.ended_total)
+    assert (board.next_sequence, board.last_place) == (left.board.next_sequence, left.board.last_place)
     assert board.count == left.board.count
     assert board.count[State.FAILED] > 100
-    assert board.rows == rows_for(measures[0], measures[2])
-    assert (board.kept_jobs, board.kept_seconds) == measures[:2]
+    assert board.rows == rows_for([measures[0]], measures[2])
+    assert (board.kept_jobs, board.kept_seconds) == Retention.same(*measures[:2])
     # It goes on: as many rows as can be needed are free, and no number is given twice.
     for _ in range(3 * board.rows):
         assert ended(board, State.SUCCEEDED, 0) >= left.board.next_sequence
@@ -172,7 +180,9 @@ def test_jobs_are_listed_after_each_of_several_deploys() -> None:
         file = BytesIO()
         deploy.write(file, IDS, board, names, active)
         file.seek(0)
-        board = Carried(file, os.dup(board.fd)).board(KEPT_JOBS, KEPT_SECONDS, board.active_most + more, list(names))
+        board = Carried(file, os.dup(board.fd)).board(
+            Retention.same(KEPT_JOBS, KEPT_SECONDS), board.active_most + more, list(names)
+        )
         active = active_of(left.registry, board)
         for state, jobs in expected.items():
             assert board.page(state, board.next_sequence, 100, 100_000, BEGIN) == (jobs, 0)
@@ -183,43 +193,43 @@ def test_what_had_expired_does_not_come_back() -> None:
     old = ended(left.board, State.SUCCEEDED, 0, ago=KEPT_SECONDS + 1)
     told = left.before()
     assert old not in told
-    board = left.leave().board(KEPT_JOBS, 100 * KEPT_SECONDS, ACTIVE, ["one", "two", "three"])
+    board = left.leave().board(Retention.same(KEPT_JOBS, 100 * KEPT_SECONDS), ACTIVE, ["one", "two", "three"])
     assert left.told(board, ["one", "two", "three"]) == told
-    board = left.leave().board(10 * KEPT_JOBS, KEPT_SECONDS, ACTIVE, ["one", "two", "three"])
+    board = left.leave().board(Retention.same(10 * KEPT_JOBS, KEPT_SECONDS), ACTIVE, ["one", "two", "three"])
     assert left.told(board, ["one", "two", "three"]) == told
 
 
 def test_a_ring_goes_over_into_one_of_far_fewer_rows() -> None:
     many, tasks = 4000, registry("one")
-    board = Board(many, KEPT_SECONDS, ACTIVE, fd=nameless_file("test"))
+    board = Board(Retention.same(many, KEPT_SECONDS), ACTIVE, fd=nameless_file("test"))
     for _ in range(many):
         ended(board, State.SUCCEEDED, 0)
     file = BytesIO()
     deploy.write(file, IDS, board, ["one"], active_of(tasks, board))
     file.seek(0)
-    other = Carried(file, os.dup(board.fd)).board(KEPT_JOBS, KEPT_SECONDS, ACTIVE, ["one"])
+    other = Carried(file, os.dup(board.fd)).board(Retention.same(KEPT_JOBS, KEPT_SECONDS), ACTIVE, ["one"])
     assert other.rows < many / 3
     assert sorted(other.sequences()) == [*range(many - KEPT_JOBS + 1, many + 1)]
 
 
 def test_rows_stay_where_they_are_unless_their_number_changes() -> None:
     left = Before()
-    board = left.leave().board(KEPT_JOBS, KEPT_SECONDS, ACTIVE, ["one", "two", "three"])
+    board = left.leave().board(Retention.same(KEPT_JOBS, KEPT_SECONDS), ACTIVE, ["one", "two", "three"])
     sequence = ended(board, State.FAILED, 2)
     assert left.board.state(sequence) == State.FAILED
 
 
 def test_the_name_of_a_task_goes_with_its_last_job() -> None:
     left, now = Before(), ["two"]
-    board = left.leave().board(KEPT_JOBS, KEPT_SECONDS, ACTIVE, now)
+    board = left.leave().board(Retention.same(KEPT_JOBS, KEPT_SECONDS), ACTIVE, now)
     assert now == ["two", "one", "three"]
-    for _ in range(3 * board.rows):
-        ended(board, State.SUCCEEDED, 0)
+    for number in range(3 * board.rows):
+        ended(board, ENDS[number % 3], 0)
     file = BytesIO()
     deploy.write(file, IDS, board, now, active_of(left.registry, board))
     file.seek(0)
     again = ["two"]
-    Carried(file, os.dup(board.fd)).board(KEPT_JOBS, KEPT_SECONDS, ACTIVE, again)
+    Carried(file, os.dup(board.fd)).board(Retention.same(KEPT_JOBS, KEPT_SECONDS), ACTIVE, again)
     assert again == ["two"]
 
 
@@ -228,7 +238,7 @@ def test_rows_of_another_layout_are_not_read(other: int) -> None:
     left = Before()
     came = left.leave()
     came.document.layout = other
-    board = came.board(KEPT_JOBS, KEPT_SECONDS, ACTIVE, [])
+    board = came.board(Retention.same(KEPT_JOBS, KEPT_SECONDS), ACTIVE, [])
     assert left.told(board, []) == {}
     assert board.next_sequence == left.board.next_sequence
     assert board.count == left.board.count
@@ -236,16 +246,16 @@ def test_rows_of_another_layout_are_not_read(other: int) -> None:
 
 def test_the_layout_is_the_one_that_has_this_number() -> None:
     """Whoever changes the columns of a row counts LAYOUT up, and then this."""
-    board = Board(1, 1.0, 1)
+    board = Board(Retention.same(1, 1.0), 1)
     names = "live tag place submitted due started ended task priority reason has_result"
     columns = {name: getattr(board, name) for name in Rows.__slots__ if name[0] != "_"}
     # The second name of a column is not one more.
     columns = {name: value for name, value in columns.items() if is_column(value, board) and name not in SECOND_NAMES}
-    assert (LAYOUT, names.split()) == (2, sorted(columns, key=lambda name: address(columns[name])))
+    assert (LAYOUT, names.split()) == (3, sorted(columns, key=lambda name: address(columns[name])))
     assert "".join(getattr(board, name).format for name in names.split()) == "QQQddddHBBB"
 
 
-SECOND_NAMES = {"ask_at", "expected_end", "ticket"}
+SECOND_NAMES = {"ask_at", "expected_end", "kept_until", "ticket"}
 
 
 def address(column: memoryview) -> int:
@@ -256,15 +266,19 @@ def is_column(value: object, board: Board) -> bool:
     return isinstance(value, memoryview) and len(value) == board.rows + board.annex and value.contiguous
 
 
+def entries(results: Results) -> dict[int, Kept]:
+    return {sequence: one for share in (results.results, results.errors) for sequence, one, _ in share.items()}
+
+
 def test_results_come_over_in_their_order() -> None:
     left = Before()
-    kept = dict(left.results.items())
+    kept = entries(left.results)
     assert len(kept) > 40
     now = registry("three", "two")
     active = active_of(now, left.board)
     results = active.results
     left.leave().give(active, now.by_name)
-    came = dict(results.items())
+    came = entries(results)
     assert list(came) == list(kept)
     assert results.used_bytes == left.results.used_bytes
     for sequence, one in came.items():
@@ -286,8 +300,8 @@ def test_results_come_over_within_the_budget_of_now() -> None:
     results = active.results
     left.leave().give(active, {})
     assert 0 < results.used_bytes <= 1000
-    assert next(reversed(dict(results.items()))) == next(reversed(dict(left.results.items())))
-    assert all(kept.job is None for _, kept in results.items())
+    assert next(reversed(entries(results))) == next(reversed(entries(left.results)))
+    assert all(one.job is None for one in entries(results).values())
 
 
 def test_results_that_cannot_be_read_are_given_up(caplog: pytest.LogCaptureFixture) -> None:
@@ -322,10 +336,47 @@ def test_batches_of_before_are_looked_at_one_by_one_where_settings_have_changed(
     left = Before(1, long=False)
     first = left.board.next_sequence
     ended(left.board, State.SUCCEEDED, 0)
-    board = left.leave().board(*measures, ["one", "two", "three"])
-    assert board.none_expired(first, BEGIN) == sure
+    board = left.leave().board(*measured(measures), ["one", "two", "three"])
+    assert board.none_expired(first, board.states(first, 1), BEGIN) == sure
     later = ended(board, State.SUCCEEDED, 0)
-    assert board.none_expired(later, BEGIN)
+    assert board.none_expired(later, board.states(later, 1), BEGIN)
+
+
+def test_a_batch_with_a_short_keep_is_looked_at_job_by_job_after_a_deploy_as_before() -> None:
+    left = Before(1, long=False)
+    first = left.board.next_sequence
+    sequence = left.board.open(State.QUEUED, lambda number: number, 0, 5, BEGIN)
+    left.board.move(sequence, State.CANCELLED, BEGIN, keep_s=2.0)
+    board = left.leave().board(*measured((KEPT_JOBS, KEPT_SECONDS, ACTIVE)), ["one", "two", "three"])
+    assert board.none_expired(first, board.states(first, 1), BEGIN + 1.0)
+    assert not board.none_expired(first, board.states(first, 1), BEGIN + 3.0)
+
+
+def test_of_each_outcome_as_many_are_kept_as_the_next_settings_say() -> None:
+    left = Before()
+    jobs = [0] * len(State)
+    jobs[State.SUCCEEDED], jobs[State.FAILED], jobs[State.CANCELLED] = 3, 40, 0
+    board = left.leave().board(Retention(tuple(jobs), Retention.same(0, 9.0).seconds), ACTIVE, ["one", "two", "three"])
+    told = Counter(said[0] for said in left.told(board, ["one", "two", "three"]).values())
+    # None that was not kept before comes back.
+    assert told == {State.SUCCEEDED: 3, State.FAILED: KEPT_JOBS}
+
+
+def test_counts_of_tasks_come_over_by_name() -> None:
+    left = Before(1)
+    left.active.stats.ended[1][State.FAILED] = 7
+    now = registry("three", "two")
+    active = active_of(now, left.board)
+    left.leave().give(active, now.by_name)
+    assert [ended[State.FAILED] for ended in active.stats.ended][:2] == [0, 7]
+
+
+def test_errors_come_over_into_their_own_share() -> None:
+    left = Before()
+    active = active_of(registry(), left.board, result_bytes=20 * (ENTRY_BYTES + 13))
+    left.leave().give(active, {})
+    of = Counter(left.board.state(sequence) for sequence in entries(active.results))
+    assert min(of[State.SUCCEEDED], of[State.FAILED]) >= 9
 
 
 def test_outcomes_of_batches_come_over() -> None:
@@ -363,8 +414,8 @@ def test_a_nameless_file_where_there_is_no_memfd(monkeypatch: pytest.MonkeyPatch
     fd = nameless_file("test")
     assert os.fstat(fd).st_nlink == 0
     assert not os.get_inheritable(fd)
-    board = Board(KEPT_JOBS, KEPT_SECONDS, ACTIVE, fd=fd)
+    board = Board(Retention.same(KEPT_JOBS, KEPT_SECONDS), ACTIVE, fd=fd)
     board.next_sequence = 5
     assert ended(board, State.SUCCEEDED, 0) == 5
-    again = Board(KEPT_JOBS, KEPT_SECONDS, ACTIVE, rows=board.rows, annex=board.annex, fd=os.dup(fd))
+    again = Board(Retention.same(KEPT_JOBS, KEPT_SECONDS), ACTIVE, rows=board.rows, annex=board.annex, fd=os.dup(fd))
     assert again.state(5) == State.SUCCEEDED

@@ -66,6 +66,7 @@ def engine() -> Iterator[LocalEngine]:
             submitted=times,
             started=times,
             ended=[moment + 1 for moment in times],
+            kept_until=[moment + 1 + 10 * JOBS for moment in times],
             tasks=[int(number % RARE_EVERY == 0) for number in numbers],
             priorities=[5] * CHUNK,
             reasons=[Reason.ERROR if bad else Reason.NONE for bad in failed],
@@ -76,7 +77,8 @@ def engine() -> Iterator[LocalEngine]:
                 tags = (f"customer:{number}", "tenth") + (("rare",) if number % RARE_EVERY == 0 else ())
                 engine.active.tags.put(number, tags)
             if number % FAILED_EVERY == 0:
-                engine.active.results.put(number, Result(f"ValueError: paper {number} is jammed" + " in the tray" * 20))
+                error = Result(f"ValueError: paper {number} is jammed" + " in the tray" * 20)
+                engine.active.results.put_error(number, error, None)
     gc.collect()
     gc.freeze()
     yield engine

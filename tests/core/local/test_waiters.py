@@ -11,6 +11,7 @@ from headway.core.board.outcomes import Outcomes
 from headway.core.ids import Ids
 from headway.core.job import State
 from headway.core.local.waiters import SLOT_S, BatchFinished, Finished, Waiter, Waiters
+from headway.core.retention import Retention
 from headway.core.status import BatchStatus, bare
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -174,7 +175,7 @@ class Batch:
     """Three jobs that run, and who waits for them."""
 
     def __init__(self, seconds: float) -> None:
-        self.board = Board(9, 60.0, 9)
+        self.board = Board(Retention.same(9, 60.0), 9)
         self.waiters = Waiters()
         self.batches = Batches(self.board, Outcomes(self.board), Ids(), lambda *_: 1)
         for _ in range(3):

@@ -12,6 +12,7 @@ from headway.core.board.board import Board
 from headway.core.job import State
 from headway.core.queue.queue import FAIR_EVERY, RATE_WEIGHT, Queue
 from headway.core.queue.ready import PRIORITIES, Limit
+from headway.core.retention import Retention
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,7 +24,7 @@ class Waiting:
     """A queue of tasks 0, 1, … that stand under ``limits``, and jobs for it."""
 
     def __init__(self, *limits: tuple[Limit, ...], size: int = SIZE) -> None:
-        self.board = Board(5, 60.0, size + WORKERS)
+        self.board = Board(Retention.same(5, 60.0), size + WORKERS)
         self.queue = Queue(self.board, size, size + WORKERS, limits or [()])
 
     def open(self, task: int = 0, priority: int = 5, submitted: float = NOW) -> int:

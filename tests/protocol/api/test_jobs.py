@@ -18,6 +18,9 @@ RUNNING = {"job-state", "retry-after", "retry-after-ms", "job-attempt", "content
 ACCEPTED = {*WAITING, "location", "content-length", "job-durability"}
 
 
+WEEK_S = 7 * 86_400
+
+
 def seconds_until(date: str) -> float:
     """How far in the future an HTTP date is."""
     return timegm(time.strptime(date, "%a, %d %b %Y %H:%M:%S GMT")) - time.time()
@@ -25,7 +28,8 @@ def seconds_until(date: str) -> float:
 
 def check_gone(answer: Answer, state: str) -> None:
     assert (answer.status, answer["job-state"]) == (410, state)
-    assert answer.names == {"job-state", "content-type"}
+    until = {"expires", "sunset"} if state == "cancelled" else set()
+    assert answer.names == {"job-state", "content-type", *until}
 
 
 def test_accepted(server: Server) -> None:
@@ -172,7 +176,7 @@ def test_failed(server: Server, gate: Gate, task: str, members: dict[str, object
     assert head.names == {"job-state", "job-reason", "job-attempt", "expires", "sunset", "content-type"}
     assert head["sunset"] == head["expires"]
     assert (head["job-reason"], head["job-attempt"]) == (reason, attempt)
-    assert 3590 < seconds_until(head["expires"]) <= 3601
+    assert WEEK_S - 10 < seconds_until(head["expires"]) <= WEEK_S + 1
 
 
 def test_attempts_end_with_the_first_success(server: Server) -> None:
@@ -264,13 +268,38 @@ def test_expired_long_ago_is_told_from_never_issued(start: Start) -> None:
 
 
 def test_expired_by_time(start: Start) -> None:
-    server = start(retention__seconds=1)
+    server = start(retention__seconds=1, retention__failed__seconds=1)
     paths = [server.run(task) for task in ("nothing", "fail")]
     until = seconds_until(server.head(paths[0])["expires"])
     assert until <= math.ceil(1)
     for path in paths:
         check_gone(server.wait_for(path, "expired"), "expired")
         assert server.get(path + "/result").status == 410
+
+
+def test_sunset_tells_until_when_by_outcome_by_task_and_by_the_wish_of_the_job(start: Start) -> None:
+    server = start(retention__seconds=100, retention__failed__seconds=200, retention__cancelled__seconds=300)
+    cancelled = server.submit("nothing", delay=100)
+    server.delete(cancelled)
+    asked = {
+        server.run("nothing"): 100,
+        server.run("fail"): 200,
+        cancelled: 300,
+        server.run("kept_short"): 50,
+        server.run("kept_short", keep=400): 400,
+        server.run("fail", keep=10): 10,
+    }
+    for path, seconds in asked.items():
+        for answer in (server.head(path), server.get(path)):
+            assert seconds - 10 < seconds_until(answer["sunset"]) <= seconds + 1, path
+            assert answer["expires"] == answer["sunset"]
+
+
+@pytest.mark.parametrize("keep", [0, -1, 31_536_001, "week", True])
+def test_a_keep_that_is_not_allowed(server: Server, keep: object) -> None:
+    answer = server.ask(post(submission("nothing", keep=keep)))
+    assert (answer.status, answer.json["errors"][0]["field"]) == (422, "keep")
+    assert "a number above 0 and up to 31536000" in answer.json["detail"]
 
 
 def alterations(job_id: str) -> list[str]:
