@@ -112,16 +112,19 @@ class Results:
 
         If not all fit, the oldest of the larger share are given up.
         """
-        self._put(self.results, sequence, Kept(result, None), keep_s)
+        self.results.put(sequence, Kept(result, None), keep_s)
+        if self.results.used_bytes + self.errors.used_bytes > self.max_bytes:
+            self._give_up()
 
     def put_error(self, sequence: int, error: Result, job: Job | None, keep_s: float | None = None) -> None:
         """Keep the error of a job that has just failed, and the job, to resubmit. Otherwise as ``put``."""
-        self._put(self.errors, sequence, Kept(error, job), keep_s)
+        self.errors.put(sequence, Kept(error, job), keep_s)
+        if self.used_bytes > self.max_bytes:
+            self._give_up()
 
-    def _put(self, share: Share, sequence: int, kept: Kept, keep_s: float | None) -> None:
-        share.put(sequence, kept, keep_s)
+    def _give_up(self) -> None:
         results, errors = self._shares
-        while results.used_bytes + errors.used_bytes > self.max_bytes:
+        while self.used_bytes > self.max_bytes:
             (results if results.used_bytes > errors.used_bytes else errors).pop_first()
             self.evicted += 1
 

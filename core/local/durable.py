@@ -164,7 +164,7 @@ class Durable:
             active.queue.remove(sequence)
             active.deadlines.remove(sequence)
         active.end_log(sequence)
-        place = self._next_place(State.CANCELLED)
+        place = self._ended[State.CANCELLED] = self._ended[State.CANCELLED] + 1
         started = board.started[row]
         change = self.journal.cancel(
             sequence=sequence,
@@ -173,7 +173,7 @@ class Durable:
             reason=reason,
             ended=now + self._epoch,
             place=place,
-            until=self._kept_until(job, State.CANCELLED, now),
+            until=now + self._epoch + board.seconds_kept(State.CANCELLED, job.terms.keep_s),
         )
         self._uncommitted[sequence] = Uncommitted(
             change, self._show_cancelled, (job, now, place, reason), self._cancel_never
@@ -306,7 +306,8 @@ class Durable:
     def end(self, job: Job, state: State, now: float, result: Result | None, reason: Reason) -> None:
         """Write down the end of a job. Clients see it when it is committed."""
         board, row = self._board, self._board.at(job.sequence)
-        started, place = board.started[row], self._next_place(state)
+        started = board.started[row]
+        place = self._ended[state] = self._ended[state] + 1
         change = self.journal.end(
             sequence=job.sequence,
             state=state,
@@ -316,21 +317,13 @@ class Durable:
             ended=now + self._epoch,
             # Ends are committed, and so shown, in this order.
             place=place,
-            until=self._kept_until(job, state, now),
+            until=now + self._epoch + board.seconds_kept(state, job.terms.keep_s),
             media_type=None if result is None else result.media_type,
             body=None if result is None else result.body,
         )
         self._uncommitted[job.sequence] = Uncommitted(
             change, self._show_end, (place, (job, state, now, result, reason))
         )
-
-    def _next_place(self, outcome: State) -> int:
-        self._ended[outcome] += 1
-        return self._ended[outcome]
-
-    def _kept_until(self, job: Job, outcome: State, ended: float) -> float:
-        """Return until when a job is kept, on the journal's clock."""
-        return ended + self._board.seconds_kept(outcome, job.terms.keep_s) + self._epoch
 
     def _show_end(self, place: int, end: tuple[Job, State, float, Result | None, Reason]) -> None:
         self.attempts.release(end[0].sequence)
