@@ -277,6 +277,8 @@ async def a_hold_of_many(told: Timed) -> None:
     await told.begin()
     for switches in (Switches(dispatch="hold"), Switches(dispatch="run"), Switches(dispatch="hold")):
         told.engine.switch("nothing", switches)
+        # The next one comes in a turn of its own.
+        await asyncio.sleep(0)
         await told.until(lambda held=switches.dispatch == "hold": active.queue.aside == 30_000 * held)  # type: ignore[misc]
     await asyncio.sleep(0.05)
 
