@@ -32,7 +32,15 @@ PARTS: list[tuple[ModuleType, str, list[str]]] = [
     (testing, "Tests: `headway.testing`", testing.__all__),
 ]
 # Public for other modules of ours, and no concern of a user.
-HIDDEN = {"Client.run", "AsyncClient.run", "Context.close", "Submission.members", "Submission.options"}
+HIDDEN = {
+    "Client.run",
+    "Client.iterate",
+    "AsyncClient.run",
+    "AsyncClient.iterate",
+    "Context.close",
+    "Submission.members",
+    "Submission.options",
+}
 # Classes whose objects come from a call, not from their constructor.
 GIVEN = {"AsyncBatch", "AsyncJob", "Batch", "Context", "Job", "Response"}
 COLUMNS = 96
@@ -83,19 +91,24 @@ def _class(node: ast.ClassDef, lines: list[str], home: ModuleType) -> Iterator[s
         yield f"\n{_fill(text, '  ')}\n"
     for method in methods:
         name = f"{node.name}.{method.name}"
-        if not method.name.startswith("_") and method not in properties and name not in HIDDEN:
+        shown = not method.name.startswith("_") and method not in properties and name not in HIDDEN
+        if shown and not _has(method, "overload"):
             yield f"\n#### {name}\n"
             yield _code(_signature(method.name, method, home, method=True))
             yield _prose(ast.get_docstring(method))
 
 
 def _is_property(method: Function) -> bool:
-    return any(ast.unparse(decorator) == "property" for decorator in method.decorator_list)
+    return _has(method, "property")
+
+
+def _has(method: Function, name: str) -> bool:
+    return any(ast.unparse(decorator) == name for decorator in method.decorator_list)
 
 
 def _fields(node: ast.ClassDef, lines: list[str]) -> Iterator[tuple[list[str], str]]:
-    """Yield each field of a dataclass with its comment."""
-    if node.decorator_list:
+    """Yield each field of a dataclass, a TypedDict or a str with its comment."""
+    if node.decorator_list or any(ast.unparse(base) in {"TypedDict", "str"} for base in node.bases):
         for item in node.body:
             if isinstance(item, ast.AnnAssign):
                 yield [ast.unparse(item.target)], _comment_above(lines, item.lineno)

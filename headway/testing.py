@@ -153,13 +153,14 @@ class Server:
     ) -> Response:
         """Send a request and return its answer. One with ``Prefer: wait`` moves the clock until it is known.
 
-        ``json`` is content to encode, ``data`` content as it is.
+        ``json`` is content to encode, ``data`` content as it is. Of an event stream that stays open,
+        the answer has the events that there are at this time.
         """
         lines = {"host": "testserver"} | {name.lower(): value for name, value in headers.items()}
         if json is not None:
             data = json_of_python.dumps(json).encode()
             lines.setdefault("content-type", "application/json")
-        if data is not None or method in ("POST", "PUT"):
+        if data is not None or method in ("POST", "PUT", "PATCH"):
             lines["content-length"] = str(len(data or b""))
         head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
         transport = _Transport(self._loop, method)
@@ -171,7 +172,10 @@ class Server:
             transport.connection = connection
 
         self._call(send)
-        self._loop.run_to(inf, lambda: transport.answer is not None)
+        self._loop.run_to(inf, lambda: transport.answer is not None or transport.streams)
+        if transport.answer is None:
+            self._loop.run_to(self._clock.now)
+            transport.cut()
         assert transport.answer is not None
         answer = transport.answer
         self._call(lambda: transport.connection.connection_lost(None))
@@ -192,6 +196,10 @@ class Server:
     def delete(self, path: str, **more: Any) -> Response:
         """Send a DELETE."""
         return self.request("DELETE", path, **more)
+
+    def patch(self, path: str, **more: Any) -> Response:
+        """Send a PATCH."""
+        return self.request("PATCH", path, **more)
 
     def submit(self, task: str, payload: Any = None, **members: Any) -> str:
         """Submit a job and return its path. Raises RuntimeError, with the detail, if it is refused."""
@@ -367,6 +375,8 @@ class _Transport(asyncio.Transport):
         self._headers: dict[str, str] = {}
         self._body = b""
         self.answer: Response | None = None
+        # Whether the answer is an event stream, which may have no end.
+        self.streams = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """The parser has a header line."""
@@ -376,6 +386,9 @@ class _Transport(asyncio.Transport):
         """The parser has the head."""
         if self._is_head:
             self._complete()
+        elif self._headers.get("content-type", "").startswith("text/event-stream"):
+            self.streams = True
+            self._loop.stop()
 
     def on_body(self, body: bytes) -> None:
         """The parser has some of the body."""
@@ -383,6 +396,10 @@ class _Transport(asyncio.Transport):
 
     def on_message_complete(self) -> None:
         """The parser has all."""
+        self._complete()
+
+    def cut(self) -> None:
+        """Take what has come for all of the answer."""
         self._complete()
 
     def _complete(self) -> None:

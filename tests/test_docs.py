@@ -181,6 +181,7 @@ MASKS = (
     (re.compile(r"max-age=\d+"), "max-age=<s>"),
     (re.compile(r"\b[0-9a-f]{36}\b"), "<id>"),
     (re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z"), "<time>"),
+    (re.compile(r"after \d+\.\d{3} s"), "after <s>"),
 )
 # Between what two commands print, with the exit code of the first: the record separator is in no answer.
 END = "\x1e"
@@ -255,9 +256,13 @@ SCRIPTS = {
         ["{'rows': 3}"],
         ["True", *sorted(f"{{'rows': {rows}}} {{'rows': {rows}}}" for rows in range(10))],
         ["100"],
+        # Jobs that failed, and the log of one that logs nothing: there are none.
+        [],
+        [],
+        ["{'matched': 0, 'done': 0, 'skipped': 0}"],
         ["error 1 KeyError: 'rows'"],
     ],
-    ("docs/recipes.md", "python"): [["{'rows': 3}"], ["{'rows': 3}"]],
+    ("docs/recipes.md", "python"): [["{'rows': 3}"], ["{'rows': 3}"], []],
     ("docs/recipes.md", "javascript"): [['{"rows":3}']],
 }
 PROGRAMS = {"python": (sys.executable, "-W", "error"), "javascript": ("node",)}

@@ -6,11 +6,19 @@ needs neither. In reading order:
 - ``main``: all commands, and the ends that they share: Ctrl-C, a closed pipe.
 - ``settings``: the settings of a command that needs those of the server.
 - ``init``, ``serve``, ``simulate``, ``journal``: the server and its surroundings.
+- ``times``: how long, since when, until when.
 - ``server``: the server that a command asks: its address, its errors, the exit codes.
 - ``tries``: the lines of a command whose requests get no useful answer yet.
 - ``output``: lines for people, and JSON for programs.
 - ``payload``: the argument PAYLOAD as content.
-- ``jobs``: submit, status, wait, result, cancel, retry, list.
+- ``each``: a command about several jobs.
+- ``facts``: the facts about a job.
+- ``jobs``: submit, status, wait, result.
+- ``filters``: which jobs are meant.
+- ``listing``, ``log``, ``events``: list, log, events.
+- ``many``: orders about all jobs that fit a filter.
+- ``changes``: cancel, retry, delete, change, run-now.
+- ``hold``: the switches of a task: hold, close, resume.
 - ``wait``, ``bar``: waiting for jobs, and the display of that.
 - ``tasks``: the tasks of the server.
 - ``top``, ``frame``: the server at work, live.

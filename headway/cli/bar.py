@@ -9,12 +9,17 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from headway.cli.output import on_terminal
+from headway.cli.output import on_terminal, one_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from headway.client import Status
+
+
+BAR_WIDTH = 40
+# Of both numbers, the time, and the spaces between.
+OTHERS_WIDTH = 19
 
 
 class Bar:
@@ -29,9 +34,9 @@ class Bar:
     def __enter__(self) -> Bar:
         """Draw it."""
         if self.shown:
-            self._progress = _progress()
             several = len(self._ids) > 1
             label = f"{len(self._ids)} jobs" if several else self._ids[0]
+            self._progress = _progress(len(label))
             self._row = self._progress.add_task(label, total=len(self._ids) if several else None, note="")
             self._progress.start()
         return self
@@ -47,23 +52,29 @@ class Bar:
             self._progress.advance(self._row)
 
     def show(self, status: Status) -> None:
-        """Show the state and the progress of the single job."""
+        """Show the state, the progress and the message of the single job."""
         if self._progress is not None and self._row is not None:
             total = None if status.progress is None else 100
-            self._progress.update(self._row, total=total, completed=status.progress or 0, note=status.state)
+            note = one_line(" ".join([status.state, status.message or ""]))
+            self._progress.update(self._row, total=total, completed=status.progress or 0, note=note)
 
 
-def _progress() -> Progress:
+def _progress(label_width: int) -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.table import Column
 
+    console = Console(stderr=True)
+    room = console.width - label_width - OTHERS_WIDTH
+    bar = max(min(room // 3, BAR_WIDTH), 1)
+    note = Column(no_wrap=True, overflow="ellipsis", max_width=max(room - bar, 1))
     return Progress(
         TextColumn("{task.description}", markup=False),
-        BarColumn(),
+        BarColumn(bar_width=bar),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False, table_column=note),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
+        console=console,
         transient=True,
         # A terminal shows both outputs. An output that goes to a file is not touched.
         redirect_stdout=on_terminal(sys.stdout),

@@ -59,6 +59,16 @@ def failing(now: Sample) -> list[dict[str, Any]]:
     return sorted(failed, key=lambda task: -task["counts"]["failed"])[:SHOWN]
 
 
+def held(now: Sample) -> list[str]:
+    """Return the tasks whose jobs are not started."""
+    return [task["name"] for task in now.tasks if task.get("dispatch") == "hold"]
+
+
+def closed(now: Sample) -> list[str]:
+    """Return the tasks that refuse new jobs."""
+    return [task["name"] for task in now.tasks if task.get("intake") == "closed"]
+
+
 def frame(url: str, now: Sample, before: Sample | None, note: str = "") -> Group:
     """Return a frame for a terminal or a page of text."""
     from rich.console import Group
@@ -74,6 +84,9 @@ def frame(url: str, now: Sample, before: Sample | None, note: str = "") -> Group
     for title, tasks in (("slowest", slowest(now)), ("failing", failing(now))):
         if tasks:
             parts += ["", _table(title, tasks)]
+    for title, names in (("on hold", held(now)), ("closed", closed(now))):
+        if names:
+            parts += ["", Text(one_line(f"{title}: {', '.join(names)}"), style="yellow")]
     if note:
         parts += ["", Text(note, style="bold red")]
     elif now.stats["draining"]:
@@ -91,10 +104,9 @@ def _facts(now: Sample, before: Sample | None) -> Iterator[tuple[str, Renderable
         "queue",
         f"{stats['waiting']:,} of {stats['queue_size']:,}, the oldest ready for {stats['oldest_queued_seconds']:.1f} s",
     )
-    yield (
-        "workers",
-        f"{workers['count'] - workers['idle']:,} of {workers['count']:,} busy",
-    )
+    wanted = stats.get("workers_wanted", 0)
+    more = f", {wanted:,} wanted" if wanted > workers["count"] else ""
+    yield "workers", f"{workers['count'] - workers['idle']:,} of {workers['count']:,} busy{more}"
     if found is None:
         yield "jobs/s", "-"
     else:

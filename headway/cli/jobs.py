@@ -1,15 +1,12 @@
-"""The command line: ``headway submit``, ``status``, ``wait``, ``result``, ``cancel``, ``retry`` and ``list``."""
+"""The command line: ``headway submit``, ``status``, ``wait`` and ``result``."""
 
 from __future__ import annotations
 
 import base64
-import heapq
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
-from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,24 +14,16 @@ import click
 
 from headway.cli import payload as payloads
 from headway.cli import server
-from headway.cli.output import json_line, on_terminal, one_line, say_json
+from headway.cli.each import ID, IDS, command, for_each
+from headway.cli.facts import facts_of, lines_of
+from headway.cli.output import json_line, on_terminal, one_line, plain_text, say_json
 from headway.cli.server import EXITS, SECONDS, asks
 from headway.cli.settings import fail
 
 if TYPE_CHECKING:
     from headway.client import Client, Status
 
-STATES = ("scheduled", "queued", "running", "retrying", "succeeded", "failed", "cancelled")
-PAGE = 1000
-# Members of a status document, as ``headway status`` shows them. ``error`` is added to them.
-MEMBERS = ("id", "state", "task", "attempt", "progress", "position", "submitted", "started", "ended", "reason")
-
-command = partial(click.command, epilog=server.EPILOG)
-ID = click.argument("job_id", metavar="ID")
-IDS = click.argument("ids", metavar="ID...", nargs=-1, required=True)
-TIMEOUT = click.option(
-    "--timeout", type=SECONDS, metavar="SECONDS", help="End with 124 after so long. The job goes on."
-)
+TIMEOUT = click.option("--timeout", type=SECONDS, metavar="TIME", help="End with 124 after so long. The job goes on.")
 
 
 @command()
@@ -42,18 +31,20 @@ TIMEOUT = click.option(
 @click.argument("payload", required=False)
 @click.option("--content-type", metavar="TYPE", help="The media type of content that is sent as it is.")
 @click.option("--priority", type=click.IntRange(0, 9), metavar="0-9", help="9 is taken first.  [default: 5]")
-@click.option("--delay", type=SECONDS, metavar="SECONDS", help="Begin so much later.")
-@click.option("--timeout", type=SECONDS, metavar="SECONDS", help="The time that an attempt may take.")
-@click.option("--deadline", type=SECONDS, metavar="SECONDS", help="The time after which the job fails.")
+@click.option("--delay", type=SECONDS, metavar="TIME", help="Begin so much later.")
+@click.option("--timeout", type=SECONDS, metavar="TIME", help="The time that an attempt may take.")
+@click.option("--deadline", type=SECONDS, metavar="TIME", help="The time after which the job fails.")
 @click.option("--retries", type=click.IntRange(min=0), metavar="N", help="How many attempts may follow the first.")
 @click.option(
     "--durability",
     type=click.Choice(["disk", "process", "memory"]),
     help="Refuse (5) unless the acceptance survives at least this.",
 )
+@click.option("--tag", "tags", metavar="TAG", multiple=True, help="A label to find it by. May be repeated.")
+@click.option("--keep", type=SECONDS, metavar="TIME", help="Keep it for so long when it has finished.")
 @click.option("--idempotency-key", metavar="KEY", help="Submissions with the same key make one job.")
 @click.option("--wait", "waits", is_flag=True, help="Wait for the end, and write the result.")
-@click.option("--wait-timeout", type=SECONDS, metavar="SECONDS", help="--wait, and end with 124 after so long.")
+@click.option("--wait-timeout", type=SECONDS, metavar="TIME", help="--wait, and end with 124 after so long.")
 @asks
 def submit(
     task: str,
@@ -86,22 +77,23 @@ def submit(
 
 @command()
 @IDS
+@click.option("-v", "--traceback", is_flag=True, help="With the traceback of each attempt that failed.")
 @asks
-def status(ids: Sequence[str], as_json: bool, url: str | None, patience: float | None) -> None:
-    """Show the present state of jobs. The exit code of a job that has not finished is 0."""
+def status(ids: Sequence[str], traceback: bool, *, as_json: bool, url: str | None, patience: float | None) -> None:
+    """Show the present state of jobs, and their attempts. The exit code of a job that has not finished is 0."""
 
     def show(client: Client, job_id: str) -> int:
-        members = _status_of(client, job_id)
+        found = client.job(job_id).status()
         if as_json:
-            say_json(members)
+            say_json(facts_of(found))
         else:
-            for name, value in members.items():
-                click.echo(f"{name:<9}  {one_line(str(value))}")
+            for line in lines_of(found, traceback):
+                click.echo(line)
             if job_id != ids[-1]:
                 click.echo()
-        return EXITS.get(members["state"], 0)
+        return EXITS.get(found.state, 0)
 
-    _for_each(ids, show, url, patience)
+    for_each(ids, show, url, patience)
 
 
 @command()
@@ -146,113 +138,6 @@ def result(
     _write_result(job_id, url, patience, timeout=timeout, output=output, as_json=as_json)
 
 
-@command()
-@IDS
-@click.option("--forget", is_flag=True, help="Delete the results of jobs that have finished already.")
-@asks
-def cancel(ids: Sequence[str], forget: bool, as_json: bool, url: str | None, patience: float | None) -> None:
-    """Cancel jobs.
-
-    A job that has succeeded or failed already keeps its result unless --forget is given. The exit
-    code is 5 for it then.
-    """
-
-    def drop(client: Client, job_id: str) -> int:
-        state = client.job(job_id).status().state
-        hint = "--forget deletes its result"
-        if state not in ("cancelled", "expired") and (forget or state not in ("succeeded", "failed")):
-            state, hint = client.job(job_id).cancel().state, "It ended meanwhile, and its result is deleted"
-        if state in ("succeeded", "failed") and not forget:
-            click.echo(f"headway: job {job_id} has {state} already. {hint}", err=True)
-            return server.EXIT_REFUSED
-        say_json({"id": job_id, "state": state}) if as_json else click.echo(f"{job_id} {state}")
-        return EXITS["expired"] if state == "expired" else 0
-
-    _for_each(ids, drop, url, patience)
-
-
-@command()
-@IDS
-@asks
-def retry(ids: Sequence[str], as_json: bool, url: str | None, patience: float | None) -> None:
-    """Resubmit failed jobs as new ones, and write the new ids."""
-
-    def resubmit(client: Client, job_id: str) -> int:
-        job = client.job(job_id).retry()
-        say_json({"id": job.id, "url": job.url, "previous": job_id}) if as_json else click.echo(job.id)
-        return 0
-
-    _for_each(ids, resubmit, url, patience)
-
-
-@command("list")
-@click.option("--state", "states", type=click.Choice(STATES), multiple=True, help="May be repeated.  [default: all]")
-@click.option("--limit", type=click.IntRange(min=1), default=50, metavar="N", help="At most so many.  [default: 50]")
-@click.option("-q", "--quiet", is_flag=True, help="Write the ids alone.")
-@asks
-def list_jobs(
-    states: Sequence[str], limit: int, quiet: bool, *, as_json: bool, url: str | None, patience: float | None
-) -> None:
-    """List jobs, newest first."""
-    with server.errors(), server.client(url, patience) as client:
-        lists = [_listed(client, state, limit) for state in dict.fromkeys(states or STATES)]
-        merged = heapq.merge(*lists, key=lambda job: (job["submitted"], job["id"]), reverse=True)
-        jobs = islice(merged, limit)
-        # The first shows that there is a server.
-        first = list(islice(jobs, 1))
-        if not as_json and not quiet:
-            click.echo(f"{'ID':<36}  {'STATE':<9}  {'SUBMITTED':<24}  TASK")
-        for job in chain(first, jobs):
-            if as_json:
-                say_json(job)
-            elif quiet:
-                click.echo(job["id"])
-            else:
-                click.echo(f"{job['id']}  {job['state']:<9}  {job['submitted']:<24}  {one_line(job['task'])}")
-
-
-def _listed(client: Client, state: str, limit: int) -> Iterator[dict[str, Any]]:
-    """Yield the jobs in a state, newest first. Pages are read as they are needed."""
-    path: str | None = f"/jobs?state={state}&limit={min(limit, PAGE)}"
-    while path is not None:
-        page = server.document(client, path, member="jobs")
-        yield from page["jobs"]
-        following = page["next"]
-        path = following and f"/jobs?{following.partition('?')[2]}"
-
-
-def _for_each(ids: Sequence[str], act: Callable[[Client, str], int], url: str | None, patience: float | None) -> None:
-    """Act on each job, go on after one that is unknown or refused, and end with the exit code."""
-    codes = set()
-    with server.errors(), server.client(url, patience) as client:
-        from headway.client import JobExpired, NotIssued, Refused
-
-        with server.usage():
-            # Before anything is done.
-            for job_id in ids:
-                client.job(job_id)
-        for job_id in ids:
-            try:
-                codes.add(act(client, job_id))
-            except (JobExpired, NotIssued, Refused) as error:
-                about = f"job {job_id}: " if isinstance(error, Refused) else ""
-                click.echo(f"headway: {about}{server.text_of(error)}", err=True)
-                codes.add(server.code_of(error))
-    sys.exit(min(codes - {0}, default=0))
-
-
-def _status_of(client: Client, job_id: str) -> dict[str, Any]:
-    """Return the facts about a job."""
-    from headway.client import answers
-    from headway.client.exchange import Send
-
-    response = client.run(client.roads.exchange(Send("GET", f"/jobs/{client.job(job_id).id}")))
-    status, document = answers.status(response, job_id), answers.document(response)
-    # A job that failed, or is no longer kept, is told by a problem document.
-    members = {name: document[name] for name in MEMBERS if name in document}
-    return members | ({"error": status.detail} if status.state == "failed" else {})
-
-
 def _members_of(status: Status) -> dict[str, Any]:
     """Return the facts that a wait has told."""
     members = {"id": status.id, "state": status.state, "attempt": status.attempt, "reason": status.reason}
@@ -292,6 +177,8 @@ def _write_result(
     if on_terminal(sys.stdout):
         if not as_json and not media_type.startswith(("text/", "application/json")):
             fail(f"the result is {media_type}: name a file with -o", server.EXIT_USAGE)
+        if not as_json:
+            data = plain_text(data.decode(errors="replace")).encode()
         data = data if data.endswith(b"\n") else data + b"\n"
     click.echo(data, nl=False)
 

@@ -15,9 +15,14 @@ from typing import Any, NoReturn
 
 import click
 
+from headway.cli.changes import cancel, change, delete, retry, run_now
+from headway.cli.events import events
+from headway.cli.hold import close, hold, resume
 from headway.cli.init import init
-from headway.cli.jobs import cancel, list_jobs, result, retry, status, submit, wait
+from headway.cli.jobs import result, status, submit, wait
 from headway.cli.journal import journal
+from headway.cli.listing import list_jobs
+from headway.cli.log import log
 from headway.cli.output import one_line
 from headway.cli.serve import serve
 from headway.cli.settings import fail
@@ -31,8 +36,9 @@ EXIT_PIPE_CLOSED = 141
 
 SECTIONS: dict[str, Sequence[click.Command]] = {
     "Server": (init, serve, simulate, journal),
-    "Jobs": (submit, status, wait, result, cancel, retry, list_jobs),
-    "Look": (tasks, top),
+    "Jobs": (submit, status, log, wait, result, cancel, retry, delete, change, run_now),
+    "Look": (list_jobs, tasks, events, top),
+    "Tasks": (hold, close, resume),
 }
 # Of ``headway`` alone, which prints its help. click 8.1 does so without an error.
 NO_COMMAND: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())

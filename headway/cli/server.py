@@ -9,29 +9,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from math import isfinite
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
 from headway.cli.output import one_line
 from headway.cli.settings import fail, usual_address
+from headway.cli.times import TimeSpan
 
 if TYPE_CHECKING:
     from headway.client import AsyncClient, Client, HeadwayError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-class FiniteRange(click.FloatRange):
-    """A time that is a finite number."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the number. Raises BadParameter."""
-        number: float = super().convert(value, param, ctx)
-        if not isfinite(number):
-            self.fail(f"{value!r} is not a finite number.", param, ctx)
-        return number
 
 
 EXIT_USAGE = 2
@@ -52,11 +41,11 @@ URL = click.option(
     "--url", metavar="URL", help="The server.  [default: HEADWAY_URL, else where `server:` of the settings listens]"
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
-SECONDS = FiniteRange(min=0)
+SECONDS = TimeSpan()
 PATIENCE = click.option(
     "--patience",
     type=SECONDS,
-    metavar="SECONDS",
+    metavar="TIME",
     help=f"How long to repeat a request without a useful answer.  [default: {PATIENCE_S:g}, waiting "
     f"{PATIENCE_WAITING_S:g}]",
 )
@@ -67,11 +56,12 @@ def asks(command: Command) -> Command:
     return JSON(URL(PATIENCE(command)))
 
 
-def client(url: str | None, patience: float | None) -> Client:
-    """Return a client of the server, for one thread, of a command that does not wait."""
+def client(url: str | None, patience: float | None, *, waits: bool = False) -> Client:
+    """Return a client of the server, for one thread. One that ``waits`` has more patience."""
     from headway.client import Client
 
-    patience = PATIENCE_S if patience is None else patience
+    if patience is None:
+        patience = PATIENCE_WAITING_S if waits else PATIENCE_S
     _tell_of_tries(patience)
     with usage():
         return Client(_address(url), patience=patience)
@@ -148,12 +138,13 @@ def text_of(error: HeadwayError) -> str:
     hints = {
         client.NotIssued: "Check the id and --url",
         client.Unavailable: "Is a server there? Start one with headway serve, or check --url",
+        client.TaskClosed: "headway tasks shows which tasks are closed, and headway resume opens one",
         client.QueueFull: "Try again later, or with a longer --patience",
     }
     hint = hints.get(type(error), "")
     if isinstance(error, client.Refused) and error.reason == "unknown-task":
         hint = "headway tasks lists the tasks of the server"
-    return one_line(f"{error}. {hint}" if hint else str(error))
+    return one_line(f"{str(error).removesuffix('.')}. {hint}" if hint else str(error))
 
 
 def document(client: Client, path: str, *, member: str) -> dict[str, Any]:

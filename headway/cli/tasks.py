@@ -21,7 +21,7 @@ HEAD = ("NAME", "UNFINISHED", "SUCCEEDED", "FAILED", "MEDIAN", "DESCRIPTION")
 def tasks(name: str | None, as_json: bool, url: str | None, patience: float | None) -> None:
     """List the tasks of the server, or show the one of NAME with the schema of its payload.
 
-    The counts begin when the server starts or deploys.
+    Counts of finished jobs outlive a deploy, and with a journal a restart.
     """
     path = "/tasks" if name is None else f"/tasks/{quote(name, safe='')}"
     with server.errors(), server.client(url, patience) as client:
@@ -39,4 +39,12 @@ def tasks(name: str | None, as_json: bool, url: str | None, patience: float | No
 def _row(task: dict[str, Any]) -> tuple[str, ...]:
     counts, lines = task["counts"], (task["description"] or "").splitlines()
     numbers = (str(counts[name]) for name in ("unfinished", "succeeded", "failed"))
-    return one_line(task["name"]), *numbers, seconds(task["run_median_seconds"]), one_line(lines[0] if lines else "")
+    stands = [*(["on hold"] if task.get("dispatch") == "hold" else [])]
+    stands += ["closed"] if task.get("intake") == "closed" else []
+    note = f" ({', '.join(stands)})" if stands else ""
+    return (
+        one_line(f"{task['name']}{note}"),
+        *numbers,
+        seconds(task["run_median_seconds"]),
+        one_line(lines[0] if lines else ""),
+    )

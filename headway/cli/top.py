@@ -6,12 +6,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from headway.cli import server
 from headway.cli.output import on_terminal, one_line, say_json
+from headway.cli.times import TimeSpan
 
 if TYPE_CHECKING:
     from headway.cli.frame import Sample
@@ -20,13 +21,24 @@ if TYPE_CHECKING:
     Show = Callable[[Sample, Sample | None, str], None]
 
 
+class Interval(TimeSpan):
+    """A time between two frames."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the seconds. Raises BadParameter."""
+        seconds = super().convert(value, param, ctx)
+        if not 0.1 <= seconds <= 3600:
+            self.fail(f"{value!r} is not in the range 0.1 to 3600 seconds.", param, ctx)
+        return seconds
+
+
 @click.command(epilog=server.EPILOG)
 @click.option("--once", is_flag=True, help="Write one frame, with the rates of one interval.")
 @click.option(
     "--interval",
-    type=server.FiniteRange(min=0.1, max=3600),
+    type=Interval(),
     default=1.0,
-    metavar="SECONDS",
+    metavar="TIME",
     help="The time between two frames.  [default: 1]",
 )
 @server.asks

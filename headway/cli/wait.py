@@ -10,8 +10,7 @@ import click
 
 from headway.cli.bar import Bar
 from headway.cli.server import EXIT_TIMED_OUT, EXIT_UNKNOWN, EXITS, text_of, usage, waiting_client
-from headway.client import HeadwayError, NotIssued, Status, TimedOut
-from headway.client.coroutines import AsyncClient, AsyncJob
+from headway.client import AsyncClient, AsyncJob, HeadwayError, NotIssued, Status, TimedOut
 
 # Seconds between two looks at the progress of a single job, for the bar alone.
 LOOK_S = 1.0

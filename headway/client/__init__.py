@@ -5,19 +5,24 @@ decisions are in generators that do no I/O: they yield requests and pauses. Two 
 out. In reading order:
 
 - ``errors``: every error that a caller meets.
-- ``status``: the facts about a job or a batch.
-- ``exchange``: a request, its answer, a pause.
+- ``status``: the facts about a job, a batch, a task, an event.
+- ``exchange``: a request, its answer, a pause, and values on the way.
+- ``facts``: members of documents to facts.
 - ``answers``: answers to facts and errors.
 - ``patience``: when a request is repeated, and when that ends.
 - ``submissions``: tasks, payloads and options to content.
 - ``places``: the jobs that are waited for, and the next step of each.
-- ``roads``: the generators.
+- ``filters``: which jobs are meant.
+- ``roads``: the generators: submitting, asking, waiting.
+- ``finding``, ``logs``, ``stream``: those with many values: lists, logs, events.
+- ``orders``: those of a person: hold a task, change a job, retry many.
 - ``settings``: the address and the token, and the httpx2 client made of them.
-- ``threads``: ``Client``, which blocks.
-- ``coroutines``: ``AsyncClient``, for asyncio.
+- ``threads``: ``Client``, which blocks, and in ``jobs`` its jobs and batches.
+- ``coroutines``: ``AsyncClient``, for asyncio, and in ``async_jobs`` its jobs and batches.
 """
 
-from headway.client.coroutines import AsyncBatch, AsyncClient, AsyncJob
+from headway.client.async_jobs import AsyncBatch, AsyncJob
+from headway.client.coroutines import AsyncClient
 from headway.client.errors import (
     HeadwayError,
     JobCancelled,
@@ -27,25 +32,42 @@ from headway.client.errors import (
     NotIssued,
     QueueFull,
     Refused,
+    TaskClosed,
     TimedOut,
     Unavailable,
 )
-from headway.client.status import BatchStatus, ServerInfo, Status
+from headway.client.filters import Filter
+from headway.client.jobs import Batch, Job
+from headway.client.status import (
+    AttemptStatus,
+    BatchStatus,
+    JobEvent,
+    LogText,
+    Matches,
+    ServerInfo,
+    Status,
+    TaskSwitches,
+)
 from headway.client.submissions import Submission
-from headway.client.threads import Batch, Client, Job
+from headway.client.threads import Client
 
 __all__ = [
     "AsyncBatch",
     "AsyncClient",
     "AsyncJob",
+    "AttemptStatus",
     "Batch",
     "BatchStatus",
     "Client",
+    "Filter",
     "HeadwayError",
     "Job",
     "JobCancelled",
+    "JobEvent",
     "JobExpired",
     "JobFailed",
+    "LogText",
+    "Matches",
     "NotHeadway",
     "NotIssued",
     "QueueFull",
@@ -53,6 +75,8 @@ __all__ = [
     "ServerInfo",
     "Status",
     "Submission",
+    "TaskClosed",
+    "TaskSwitches",
     "TimedOut",
     "Unavailable",
 ]

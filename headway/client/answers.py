@@ -7,8 +7,13 @@ The code alone does not, since a setting of the server changes that of a failed 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import unquote
 
+from headway.client import facts
 from headway.client.errors import HeadwayError, JobCancelled, JobExpired, JobFailed, NotHeadway, NotIssued, Refused
 from headway.client.exchange import Response
 from headway.client.status import BatchStatus, ServerInfo, Status
@@ -81,31 +86,46 @@ def server(response: Response) -> ServerInfo:
     return ServerInfo(version, contract)
 
 
-def status(response: Response, job_id: str) -> Status:
-    """Return the status that an answer tells of a job. Raises HeadwayError if it tells none."""
+def status(response: Response, job_id: str, *, of_result: bool = False) -> Status:
+    """Return the status that an answer tells of a job. Raises HeadwayError if it tells none.
+
+    ``of_result``: the result was asked for, which is no document about the job.
+    """
     state = response.headers.get("job-state")
     if state is None:
         raise error(response, f"job {job_id}")
-    detail = document(response).get("detail") if state != "succeeded" or response.code >= 400 else None
-    return Status(
-        job_id,
-        state,
-        attempt=_number(response, "job-attempt"),
-        progress=_number(response, "job-progress"),
-        position=_number(response, "job-position"),
-        reason=response.headers.get("job-reason"),
-        detail=detail if isinstance(detail, str) else _error_of(response, state),
+    # The content of a succeeded job may be its result, which the task has written.
+    told = document(response) if not of_result or state != "succeeded" or response.code >= 400 else {}
+    known = facts.status({**told, "id": job_id, "state": state})
+    attempt, progress, position = (number(response, f"job-{name}") for name in ("attempt", "progress", "position"))
+    return replace(
+        known,
+        attempt=known.attempt if attempt is None else attempt,
+        progress=known.progress if progress is None else progress,
+        position=known.position if position is None else position,
+        reason=response.headers.get("job-reason") or known.reason,
+        detail=facts.text(told, "detail") or (known.detail if state == "failed" else None),
         retry_after=told_s(response),
+        message=known.message or _text(response, "job-message"),
+        held=known.held or _text(response, "job-held"),
+        kept_until=_date(response, "sunset"),
     )
 
 
-def _error_of(response: Response, state: str) -> str | None:
-    """Return the error of a failed job that is answered with 200."""
-    found = document(response).get("error") if state == "failed" else None
-    return found if isinstance(found, str) else None
+def _text(response: Response, name: str) -> str | None:
+    """Return the text in a header, which has all but visible ASCII percent-encoded."""
+    return unquote(response.headers.get(name, "")) or None
 
 
-def _number(response: Response, name: str) -> int | None:
+def _date(response: Response, name: str) -> datetime | None:
+    try:
+        return parsedate_to_datetime(response.headers[name])
+    except (KeyError, ValueError, IndexError, TypeError):
+        return None
+
+
+def number(response: Response, name: str) -> int | None:
+    """Return the whole number in a header."""
     text = response.headers.get(name, "")
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 15 else None
 
@@ -129,6 +149,12 @@ def states(members: dict[str, Any]) -> dict[str, str]:
     jobs = members.get("jobs")
     pairs = [(job.get("id"), job.get("state")) for job in jobs if isinstance(job, dict)] if jobs else []
     return {job_id: state for job_id, state in pairs if isinstance(job_id, str) and isinstance(state, str)}
+
+
+def next_page(members: dict[str, Any]) -> str | None:
+    """Return the path of the page after a list, which may be below a path of the server. None at the end."""
+    following = members.get("next")
+    return f"/jobs?{following.partition('?')[2]}" if isinstance(following, str) else None
 
 
 def failure(status: Status) -> HeadwayError:

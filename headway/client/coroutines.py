@@ -11,14 +11,18 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import suppress
 from itertools import islice
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Literal, TypeVar, Unpack, overload
 
 import httpx2
 
-from headway.client.exchange import Lost, Pause, Response, Road, Send
-from headway.client.roads import MAP_PART, MAP_WINDOW, BatchHandle, Handle, Roads, media_type_of, value_of
-from headway.client.settings import lost, response, settings, timeout
-from headway.client.status import BatchStatus, ServerInfo, Status
+from headway.client import facts, finding, orders, stream
+from headway.client.async_jobs import AsyncBatch, AsyncJob
+from headway.client.exchange import STREAM, Course, Lost, More, Pause, Response, Road, Send, Told
+from headway.client.filters import Filter
+from headway.client.orders import Until
+from headway.client.roads import MAP_PART, MAP_WINDOW, BatchHandle, Handle, Roads
+from headway.client.settings import headers_of, lost, response, settings, timeout
+from headway.client.status import JobEvent, Matches, ServerInfo, TaskSwitches
 from headway.client.submissions import BATCH_MOST, Durability, Options, Submission, id_in, keys_of_many, parts
 
 T = TypeVar("T")
@@ -81,6 +85,8 @@ class AsyncClient:
         deadline: float | None = None,
         retries: int | None = None,
         durability: Durability | None = None,
+        tags: Sequence[str] = (),
+        keep: float | None = None,
         idempotency_key: str | None = None,
         patience: float | None = None,
     ) -> AsyncJob:
@@ -89,6 +95,8 @@ class AsyncClient:
         The payload is a JSON value. Bytes, and a str with a ``media_type``, are sent as they are.
         Times are in seconds. Each call makes one job, however often it has to be sent. Calls with
         the same ``idempotency_key`` and content make one job together.
+        The job is found by its ``tags``, such as ``["customer:42"]``. It is kept for ``keep`` seconds
+        when it has finished.
         """
         submission = Submission(
             task,
@@ -99,6 +107,8 @@ class AsyncClient:
             deadline=deadline,
             retries=retries,
             durability=durability,
+            tags=tags,
+            keep=keep,
         )
         return AsyncJob(self, await self.run(self.roads.submit(submission, media_type, idempotency_key, patience)))
 
@@ -113,6 +123,8 @@ class AsyncClient:
         deadline: float | None = None,
         retries: int | None = None,
         durability: Durability | None = None,
+        tags: Sequence[str] = (),
+        keep: float | None = None,
         idempotency_key: str | None = None,
         patience: float | None = None,
     ) -> list[AsyncJob]:
@@ -122,7 +134,14 @@ class AsyncClient:
         ``idempotency_key`` submits the others.
         """
         options = Options(
-            priority=priority, delay=delay, timeout=timeout, deadline=deadline, retries=retries, durability=durability
+            priority=priority,
+            delay=delay,
+            timeout=timeout,
+            deadline=deadline,
+            retries=retries,
+            durability=durability,
+            tags=tags,
+            keep=keep,
         )
         jobs: list[AsyncJob] = []
         keys = keys_of_many(idempotency_key)
@@ -154,6 +173,8 @@ class AsyncClient:
         deadline: float | None = None,
         retries: int | None = None,
         durability: Durability | None = None,
+        tags: Sequence[str] = (),
+        keep: float | None = None,
         window: int = MAP_WINDOW,
     ) -> AsyncGenerator[AsyncJob, None]:
         """Submit a job for each payload, and yield the jobs in the order of their completion.
@@ -179,6 +200,8 @@ class AsyncClient:
                         deadline=deadline,
                         retries=retries,
                         durability=durability,
+                        tags=tags,
+                        keep=keep,
                     )
                     for job in jobs:
                         wait = asyncio.create_task(_waited(job))
@@ -205,6 +228,96 @@ class AsyncClient:
         """Ask the server who it is. Raises NotHeadway if it is none, or speaks another contract."""
         return await self.run(self.roads.server())
 
+    # Many jobs, and tasks.
+
+    async def find(self, **wanted: Unpack[Filter]) -> AsyncGenerator[AsyncJob, None]:
+        """Yield the jobs that fit a filter, newest first: ``find(state="failed", ended_after="1d")``.
+
+        Its members are those of ``Filter``. Without any, all jobs fit. Each job has its ``last``
+        status, as of the list.
+        """
+        async for entry in self.iterate(finding.entries(self.roads, wanted)):
+            status = facts.status(entry)
+            job = AsyncJob(self, Handle(status.id))
+            job.last = status
+            yield job
+
+    @overload
+    async def retry_all(self, *, dry_run: Literal[True], **wanted: Unpack[Filter]) -> Matches: ...
+
+    @overload
+    async def retry_all(self, *, dry_run: Literal[False] = False, **wanted: Unpack[Filter]) -> AsyncJob: ...
+
+    async def retry_all(self, *, dry_run: bool = False, **wanted: Unpack[Filter]) -> AsyncJob | Matches:
+        """Resubmit the failed jobs that fit a filter, as that of ``find``, with at least one member.
+
+        Return the job that does it. Its result has the counts ``matched``, ``done`` and
+        ``skipped``. With ``dry_run`` nothing is done, and the number of jobs is returned.
+        """
+        return await self._order("retry", wanted, dry_run)
+
+    @overload
+    async def cancel_all(self, *, dry_run: Literal[True], **wanted: Unpack[Filter]) -> Matches: ...
+
+    @overload
+    async def cancel_all(self, *, dry_run: Literal[False] = False, **wanted: Unpack[Filter]) -> AsyncJob: ...
+
+    async def cancel_all(self, *, dry_run: bool = False, **wanted: Unpack[Filter]) -> AsyncJob | Matches:
+        """Cancel the unfinished jobs that fit a filter. Otherwise like ``retry_all``."""
+        return await self._order("cancel", wanted, dry_run)
+
+    @overload
+    async def delete_all(self, *, dry_run: Literal[True], **wanted: Unpack[Filter]) -> Matches: ...
+
+    @overload
+    async def delete_all(self, *, dry_run: Literal[False] = False, **wanted: Unpack[Filter]) -> AsyncJob: ...
+
+    async def delete_all(self, *, dry_run: bool = False, **wanted: Unpack[Filter]) -> AsyncJob | Matches:
+        """Delete the results of the finished jobs that fit a filter. Otherwise like ``retry_all``."""
+        return await self._order("delete", wanted, dry_run)
+
+    async def _order(self, order: str, wanted: Filter, dry_run: bool) -> AsyncJob | Matches:
+        if dry_run:
+            return await self.run(orders.dry_run(self.roads, order, wanted))
+        return AsyncJob(self, await self.run(orders.of_many(self.roads, order, wanted)))
+
+    async def hold(self, task: object, *, until: Until | None = None, reason: str | None = None) -> TaskSwitches:
+        """Start no more jobs of a task until ``resume``, or ``until``. Jobs that run go on.
+
+        ``until``: a datetime, a timedelta from now, or a text of RFC 3339.
+        ``reason``: a text for those that wait.
+        """
+        return await self.run(orders.switch(self.roads, task, dispatch="hold", until=until, reason=reason))
+
+    async def resume(self, task: object) -> TaskSwitches:
+        """Start the jobs of a task again."""
+        return await self.run(orders.switch(self.roads, task, dispatch="run"))
+
+    async def close_intake(
+        self, task: object, *, until: Until | None = None, reason: str | None = None
+    ) -> TaskSwitches:
+        """Have new jobs of a task refused until ``open_intake``, or ``until``. Those that wait are run."""
+        return await self.run(orders.switch(self.roads, task, intake="closed", until=until, reason=reason))
+
+    async def open_intake(self, task: object) -> TaskSwitches:
+        """Have jobs of a task accepted again."""
+        return await self.run(orders.switch(self.roads, task, intake="open"))
+
+    def events(
+        self,
+        *,
+        task: object = None,
+        state: str | Iterable[str] | None = None,
+        tag: str | None = None,
+        after: str | None = None,
+    ) -> AsyncGenerator[JobEvent, None]:
+        """Yield the moves of all jobs that fit as they happen, for ever, through restarts of the server.
+
+        An event of kind ``reset`` says that events were missed. ``after``: the ``event_id`` of an
+        event, so that those behind it come first.
+        """
+        return self.iterate(stream.of_all(self.roads, task=task, state=state, tag=tag, after=after))
+
     # The driver.
 
     async def run(self, road: Road[T]) -> T:
@@ -212,12 +325,8 @@ class AsyncClient:
         try:
             step = next(road)
             while True:
-                if isinstance(step, Pause):
-                    await _pause(step)
-                    step = road.send(None)
-                    continue
                 try:
-                    answer = await self._send(step)
+                    answer = await self._done(step)
                 except Lost as error:
                     step = road.throw(error)
                 else:
@@ -228,20 +337,79 @@ class AsyncClient:
         finally:
             road.close()
 
-    async def _send(self, send: Send) -> Response:
+    async def iterate(self, course: Course[T]) -> AsyncGenerator[T, None]:
+        """Carry out a course, and yield its values."""
+        opened = AsyncOpenStream()
         try:
-            return response(
-                await self._http.request(
-                    send.method,
-                    self.url + send.path,
-                    headers=self._settings.headers | dict(send.headers),
-                    content=send.content,
-                    timeout=timeout(send),
-                    follow_redirects=False,
-                )
-            )
+            step = next(course)
+            while True:
+                if isinstance(step, Told):
+                    yield step.value
+                    step = course.send(None)
+                    continue
+                try:
+                    answer = await self._done(step, opened)
+                except Lost as error:
+                    step = course.throw(error)
+                else:
+                    step = course.send(answer)
+        except StopIteration:
+            return
+        finally:
+            course.close()
+            await opened.close()
+
+    async def _done(self, step: Send | Pause | More, opened: AsyncOpenStream | None = None) -> Response | None:
+        """Carry out a step, and return the answer. Raises Lost."""
+        if isinstance(step, Pause):
+            await _pause(step)
+            return None
+        try:
+            if opened is None or (isinstance(step, Send) and not step.streams):
+                assert isinstance(step, Send)
+                return response(await self._send(step))
+            if isinstance(step, More):
+                return await opened.more()
+            return await opened.begin(await self._send(step))
         except httpx2.RequestError as error:
             raise lost(error, self.url) from error
+
+    async def _send(self, send: Send) -> httpx2.Response:
+        request = self._http.build_request(
+            send.method,
+            self.url + send.path,
+            headers=self._settings.headers | dict(send.headers),
+            content=send.content,
+            timeout=timeout(send),
+        )
+        return await self._http.send(request, stream=send.streams, follow_redirects=False)
+
+
+class AsyncOpenStream:
+    """The event stream of a course."""
+
+    def __init__(self) -> None:
+        self._answer: httpx2.Response | None = None
+
+    async def begin(self, answer: httpx2.Response) -> Response:
+        """Take an answer whose content has not been read. Only an event stream stays open."""
+        await self.close()
+        self._answer = answer
+        if answer.headers.get("content-type", "").startswith(STREAM):
+            self._parts = answer.aiter_bytes()
+            return Response(answer.status_code, headers_of(answer), b"")
+        await answer.aread()
+        return response(answer)
+
+    async def more(self) -> Response:
+        """Read the next part, empty at the end."""
+        part = await anext(self._parts, b"")
+        return Response(200, {}, part)
+
+    async def close(self) -> None:
+        """Leave the stream."""
+        if self._answer is not None:
+            await self._answer.aclose()
 
 
 async def _waited(job: AsyncJob) -> AsyncJob:
@@ -257,102 +425,3 @@ async def _pause(pause: Pause) -> None:
         pause.event.clear()
     else:
         await asyncio.sleep(pause.seconds)
-
-
-class AsyncJob:
-    """A job on the server of a client."""
-
-    def __init__(self, client: AsyncClient, handle: Handle, payload: object = None) -> None:
-        self._client = client
-        self.handle = handle
-        # The payload, of a job of ``submit_many`` and ``map``.
-        self.payload = payload
-        # The last status that was asked for.
-        self.last: Status | None = None
-
-    def __repr__(self) -> str:
-        return f"<AsyncJob {self.id}{f' {self.last.state}' if self.last else ''}>"
-
-    @property
-    def id(self) -> str:
-        """The id, or the key that it was found by."""
-        return self.handle.job_id
-
-    @property
-    def url(self) -> str:
-        """The URL, for instance for ``curl -I``."""
-        return f"{self._client.url}/jobs/{self.id}"
-
-    @property
-    def progress(self) -> int | None:
-        """The progress in per cent as of the last ``status()``, None if it is not known."""
-        return self.last.progress if self.last else None
-
-    async def status(self) -> Status:
-        """Ask for the present state."""
-        self.last = await self._client.run(self._client.roads.status(self.id))
-        return self.last
-
-    async def wait(self, timeout: float | None = None) -> Status:
-        """Wait for the end and return the status, also of a job that failed or was cancelled.
-
-        Raises TimedOut after ``timeout`` seconds.
-        """
-        self.last = await self._client.run(self._client.roads.wait(self.handle, asyncio.Event(), timeout))
-        return self.last
-
-    async def result(self, timeout: float | None = None) -> Any:
-        """Wait for the end and return the result: a value if it is JSON, else bytes.
-
-        Raises JobFailed, JobCancelled or JobExpired, and TimedOut after ``timeout`` seconds.
-        """
-        return value_of(await self._result(timeout))
-
-    async def raw_result(self, timeout: float | None = None) -> tuple[bytes, str]:
-        """Return the result as it was sent, and its media type. Otherwise like ``result``."""
-        answer = await self._result(timeout)
-        return answer.content, media_type_of(answer)
-
-    async def _result(self, timeout: float | None) -> Response:
-        return await self._client.run(self._client.roads.result(self.handle, asyncio.Event(), timeout))
-
-    async def cancel(self) -> Status:
-        """Cancel the job, or have the result of a finished one forgotten."""
-        self.last = await self._client.run(self._client.roads.cancel(self.id))
-        return self.last
-
-    async def retry(self, *, idempotency_key: str | None = None) -> AsyncJob:
-        """Resubmit a failed job as a new one."""
-        return AsyncJob(
-            self._client, await self._client.run(self._client.roads.retry(self.id, idempotency_key)), self.payload
-        )
-
-
-class AsyncBatch:
-    """A batch on the server of a client."""
-
-    def __init__(self, client: AsyncClient, handle: BatchHandle) -> None:
-        self._client = client
-        self.id = handle.batch_id
-        # The jobs in their order, none if the batch was found by its id.
-        self.jobs = [AsyncJob(client, job) for job in handle.jobs]
-
-    def __repr__(self) -> str:
-        return f"<AsyncBatch {self.id}>"
-
-    @property
-    def url(self) -> str:
-        """The URL."""
-        return f"{self._client.url}/batches/{self.id}"
-
-    async def status(self) -> BatchStatus:
-        """Ask for the present state."""
-        return await self._client.run(self._client.roads.batch_status(self.id))
-
-    async def wait(self, timeout: float | None = None) -> BatchStatus:
-        """Wait until no job is pending. Raises TimedOut after ``timeout`` seconds."""
-        return await self._client.run(self._client.roads.wait_batch(self.id, asyncio.Event(), timeout))
-
-    async def cancel(self) -> None:
-        """Cancel the jobs that have not finished."""
-        await self._client.run(self._client.roads.cancel_batch(self.id))

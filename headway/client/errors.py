@@ -59,6 +59,10 @@ class QueueFull(HeadwayError):
     """The queue stayed full for as long as the client's ``patience``."""
 
 
+class TaskClosed(HeadwayError):
+    """The task refused new jobs for as long as the client's ``patience``."""
+
+
 class Unavailable(HeadwayError):
     """The server gave no useful answer for as long as the client's ``patience``."""
 

@@ -1,14 +1,15 @@
 """What a road asks of its driver: to send a request, or to pause.
 
 A road is a generator. It yields a Send and gets a Response, or has ``Lost`` raised into it. It
-yields a Pause and gets nothing.
+yields a Pause and gets nothing. A course is a road with many values. It yields each of them as
+Told, and gets nothing. It may yield a More, and gets the next part of an event stream.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from headway.client.errors import HeadwayError
 
@@ -16,6 +17,7 @@ T = TypeVar("T")
 
 # Seconds for an answer that the server does not hold back.
 READ_TIMEOUT_S = 30.0
+STREAM = "text/event-stream"
 
 
 class Lost(Exception):
@@ -55,11 +57,18 @@ class Send:
     headers: Mapping[str, str] = field(default_factory=dict)
     content: bytes | None = None
     read_timeout_s: float = READ_TIMEOUT_S
+    # An answer of the media type STREAM has no content. Each More reads a part of it.
+    streams: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class More:
+    """Read the next part of the event stream that was answered last. It is empty at the end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A whole answer. The names of ``headers`` are in lower case."""
+    """A whole answer, or a part of one. The names of ``headers`` are in lower case."""
 
     code: int
     headers: Mapping[str, str]
@@ -74,7 +83,16 @@ class Pause:
     event: Event | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Told(Generic[T]):
+    """A value of a course."""
+
+    value: T
+
+
 Road: TypeAlias = Generator[Send | Pause, Response | None, T]
+Step: TypeAlias = Send | Pause | More | Told[T]
+Course: TypeAlias = Generator[Step[T], Response | None, None]
 
 
 def answer_to(send: Send) -> Road[Response]:
@@ -83,3 +101,9 @@ def answer_to(send: Send) -> Road[Response]:
     if response is None:
         raise RuntimeError("a driver answered a request with nothing")
     return response
+
+
+def part_of_stream() -> Generator[More, Response | None, bytes]:
+    """Return the next part of an event stream, empty at its end. Raises Lost."""
+    response = yield More()
+    return b"" if response is None else response.content

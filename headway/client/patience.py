@@ -8,7 +8,7 @@ import time
 from math import inf
 
 from headway.client import answers
-from headway.client.errors import HeadwayError, QueueFull, TimedOut, Unavailable
+from headway.client.errors import HeadwayError, QueueFull, TaskClosed, TimedOut, Unavailable
 from headway.client.exchange import Pause, Response, Road
 
 log = logging.getLogger("headway.client")
@@ -32,7 +32,7 @@ class Patience:
         self._tries = 0
 
     def pause(self, fault: str, response: Response | None = None) -> Road[None]:
-        """Pause before the next try. Raises Unavailable or QueueFull, at the deadline TimedOut.
+        """Pause before the next try. Raises Unavailable, QueueFull or TaskClosed, at the deadline TimedOut.
 
         ``response``: the answer, None if there was none.
         """
@@ -57,6 +57,9 @@ class Patience:
         return told_s * random.uniform(1, 1 + JITTER)  # noqa: S311
 
     def _given_up(self, fault: str, response: Response | None) -> HeadwayError:
-        if response is not None and answers.reason_of(response) == "queue-full":
+        reason = "" if response is None else answers.reason_of(response)
+        if reason == "task-closed":
+            return TaskClosed(f"the task is closed, and patience={self._seconds:g} allows no further try: {fault}")
+        if reason == "queue-full":
             return QueueFull(f"the queue is full, and patience={self._seconds:g} allows no further try: {fault}")
         return Unavailable(f"no useful answer, and patience={self._seconds:g} allows no further try: {fault}")

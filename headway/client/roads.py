@@ -70,7 +70,7 @@ class Roads:
     ) -> Road[Response]:
         """Send until there is an answer about the request, and return it.
 
-        Raises Unavailable, QueueFull and NotHeadway, and TimedOut at ``deadline``: with the text
+        Raises Unavailable, QueueFull, TaskClosed and NotHeadway, and TimedOut at ``deadline``: with the text
         ``late`` if the server was there and still held its answer back.
         """
         patience = Patience(self.patience_s if patience_s is None else patience_s, deadline)
@@ -95,15 +95,15 @@ class Roads:
     ) -> Road[Handle]:
         """Submit a job."""
         path, kind, data = content(submission, media_type)
-        response = yield from self._post(path, kind, data, key, patience_s)
-        return _handle(response, f"POST {path.partition('?')[0]}")
+        response = yield from self.post(path, kind, data, key, patience_s)
+        return handle(response, f"POST {path.partition('?')[0]}")
 
     def submit_batch(
         self, submissions: Sequence[Submission], key: str | None, patience_s: float | None
     ) -> Road[BatchHandle]:
         """Submit a batch: all of its jobs or none."""
         data = batch_content(submissions)
-        response = yield from self._post("/batches", JSON, data, key, patience_s)
+        response = yield from self.post("/batches", JSON, data, key, patience_s)
         members = answers.document(response)
         batch_id, jobs = members.get("id"), members.get("jobs")
         if "batch-pending" not in response.headers or not isinstance(batch_id, str) or not isinstance(jobs, list):
@@ -117,14 +117,15 @@ class Roads:
 
     def retry(self, job_id: str, key: str | None) -> Road[Handle]:
         """Resubmit a failed job as a new one."""
-        response = yield from self._post(f"/jobs/{job_id}/retry", None, b"", key, None)
+        response = yield from self.post(f"/jobs/{job_id}/retry", None, b"", key, None)
         if response.code == 410 and response.headers.get("job-state") == "expired":
             raise answers.failure(answers.status(response, job_id))
-        return _handle(response, f"job {job_id}")
+        return handle(response, f"job {job_id}")
 
-    def _post(
+    def post(
         self, path: str, media_type: str | None, data: bytes, key: str | None, patience_s: float | None
     ) -> Road[Response]:
+        """Send content once, however often it has to be sent: under a key, a new one by default."""
         headers = {"Idempotency-Key": f'"{new_key() if key is None else checked_key(key)}"'}
         if media_type is not None:
             headers["Content-Type"] = media_type
@@ -176,7 +177,7 @@ class Roads:
         status, response = yield from self._ended(job, event, timeout, path)
         if response is None or not response.content:
             response = yield from self.exchange(Send("GET", path))
-            status = answers.status(response, job.job_id)
+            status = answers.status(response, job.job_id, of_result=True)
         if response.code != 200 or status.state != "succeeded":
             raise answers.failure(status)
         return response
@@ -188,7 +189,7 @@ class Roads:
         deadline = inf if timeout is None else time.monotonic() + timeout
         if timeout is not None and timeout <= 0:
             response = yield from self.exchange(Send("GET", path), deadline)
-            status = answers.status(response, job.job_id)
+            status = answers.status(response, job.job_id, of_result=_is_result(path))
             if status.finished:
                 return status, response
             raise _timed_out(job, timeout)
@@ -228,7 +229,7 @@ class Roads:
         else:
             send = Send("HEAD", f"/jobs/{place.job_id}", read_timeout_s=min(READ_TIMEOUT_S, deadline - began))
         response = yield from self.exchange(send, deadline, late=late)
-        status = answers.status(response, place.job_id)
+        status = answers.status(response, place.job_id, of_result=_is_result(path))
         if status.finished:
             return status, response if hold_s else None
         now, hint_s = time.monotonic(), UNTOLD_S if status.retry_after is None else status.retry_after
@@ -273,9 +274,8 @@ class Roads:
 
         Return how many places are over by that, and the number of pages.
         """
-        found, after = 0, ""
+        found, path = 0, f"/jobs?state={state}&limit={PAGE}"
         for page in range(1, PAGES_MOST + 1):
-            path = f"/jobs?state={state}&limit={PAGE}{after}"
             response = yield from self.exchange(Send("GET", path), deadline)
             members = answers.document(response)
             if response.code != 200 or "jobs" not in members:
@@ -283,10 +283,10 @@ class Roads:
                 return found, page
             states = answers.states(members)
             found += self.places.seen(states, time.monotonic())
-            following = members.get("next")
-            if not isinstance(following, str) or min(states, default=oldest) < oldest:
+            following = answers.next_page(members)
+            if following is None or min(states, default=oldest) < oldest:
                 return found, page
-            after = f"&after={following.rpartition('after=')[2]}"
+            path = following
         if found < PAGES_MOST:
             # The list is mostly other clients' jobs.
             self.places.without_lists(time.monotonic() + WITHOUT_LISTS_S)
@@ -340,6 +340,10 @@ def _holding(path: str, hold_s: int, left_s: float) -> Send:
     return Send("GET", path, {"Prefer": f"wait={hold_s}"}, read_timeout_s=read_timeout_s)
 
 
+def _is_result(path: str) -> bool:
+    return path.endswith("/result")
+
+
 def value_of(response: Response) -> Any:
     """Return the result in an answer: a value if it is JSON, else bytes. Raises NotHeadway for broken JSON."""
     if media_type_of(response).partition(";")[0].strip().lower() == JSON:
@@ -356,7 +360,7 @@ def media_type_of(response: Response) -> str:
     return response.headers.get("content-type", BYTES)
 
 
-def _handle(response: Response, about: str) -> Handle:
+def handle(response: Response, about: str) -> Handle:
     """Return the job that a submission made, or made before under the same key."""
     where = response.headers.get("location") or response.headers.get("content-location") or ""
     _, slash, job_id = where.rpartition("/jobs/")

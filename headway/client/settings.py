@@ -86,12 +86,17 @@ def timeout(send: Send) -> httpx2.Timeout:
 
 def response(answer: httpx2.Response) -> Response:
     """Return an answer without what is httpx2's."""
-    return Response(answer.status_code, {name.lower(): value for name, value in answer.headers.items()}, answer.content)
+    return Response(answer.status_code, headers_of(answer), answer.content)
+
+
+def headers_of(answer: httpx2.Response) -> dict[str, str]:
+    """Return the headers of an answer."""
+    return {name.lower(): value for name, value in answer.headers.items()}
 
 
 def lost(error: httpx2.RequestError, url: str) -> Lost:
     """Return the error for a request that got no answer."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split()).removesuffix(".") or type(error).__name__
     if isinstance(error, httpx2.RemoteProtocolError) and not text.lower().startswith(ENDS):
         return Lost(f"{url} does not speak HTTP ({text}): is this a Headway?", NotHeadway)
     if isinstance(error, httpx2.LocalProtocolError):

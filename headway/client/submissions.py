@@ -39,6 +39,8 @@ class Options(TypedDict, total=False):
     deadline: float | None
     retries: int | None
     durability: Durability | None
+    tags: Sequence[str]
+    keep: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +57,20 @@ class Submission:
     retries: int | None = None
     # The least that the server has to promise when it accepts the job, else the call raises Refused.
     durability: Durability | None = None
+    # At most 8 labels, such as "customer:42", by which the job is found.
+    tags: Sequence[str] = ()
+    # Seconds for which the server keeps the job when it has finished.
+    keep: float | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.tags, str):
+            raise TypeError(f"tags={self.tags!r} is not allowed: expected a list of texts")
 
     def options(self) -> dict[str, object]:
         """Return the options that are set."""
-        names = Options.__annotations__
-        return {name: value for name in names if (value := getattr(self, name)) is not None}
+        found = {name: getattr(self, name) for name in Options.__annotations__}
+        found["tags"] = list(self.tags) or None
+        return {name: value for name, value in found.items() if value is not None}
 
     def members(self) -> dict[str, object]:
         """Return the members of a submission."""
@@ -145,7 +156,7 @@ def content(submission: Submission, media_type: str | None) -> tuple[str, str, b
             raise _no_text("the payload", error) from None
     else:
         raise TypeError(f"media_type={media_type!r} needs bytes or str as the payload, not {type(payload).__name__}")
-    query = urlencode(submission.options())
+    query = urlencode(submission.options(), doseq=True)
     try:
         path = f"/tasks/{quote(name_of(submission.task), safe='')}/jobs"
     except UnicodeEncodeError as error:

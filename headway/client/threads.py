@@ -10,14 +10,18 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Literal, TypeVar, Unpack, overload
 
 import httpx2
 
-from headway.client.exchange import Lost, Pause, Response, Road, Send
-from headway.client.roads import MAP_PART, MAP_WINDOW, BatchHandle, Handle, Roads, media_type_of, value_of
-from headway.client.settings import lost, response, settings, timeout
-from headway.client.status import BatchStatus, ServerInfo, Status
+from headway.client import facts, finding, orders, stream
+from headway.client.exchange import STREAM, Course, Lost, More, Pause, Response, Road, Send, Told
+from headway.client.filters import Filter
+from headway.client.jobs import Batch, Job
+from headway.client.orders import Until
+from headway.client.roads import MAP_PART, MAP_WINDOW, BatchHandle, Handle, Roads
+from headway.client.settings import headers_of, lost, response, settings, timeout
+from headway.client.status import JobEvent, Matches, ServerInfo, TaskSwitches
 from headway.client.submissions import BATCH_MOST, Durability, Options, Submission, id_in, keys_of_many, parts
 
 T = TypeVar("T")
@@ -78,6 +82,8 @@ class Client:
         deadline: float | None = None,
         retries: int | None = None,
         durability: Durability | None = None,
+        tags: Sequence[str] = (),
+        keep: float | None = None,
         idempotency_key: str | None = None,
         patience: float | None = None,
     ) -> Job:
@@ -86,6 +92,8 @@ class Client:
         The payload is a JSON value. Bytes, and a str with a ``media_type``, are sent as they are.
         Times are in seconds. Each call makes one job, however often it has to be sent. Calls with
         the same ``idempotency_key`` and content make one job together.
+        The job is found by its ``tags``, such as ``["customer:42"]``. It is kept for ``keep`` seconds
+        when it has finished.
         """
         submission = Submission(
             task,
@@ -96,6 +104,8 @@ class Client:
             deadline=deadline,
             retries=retries,
             durability=durability,
+            tags=tags,
+            keep=keep,
         )
         return Job(self, self.run(self.roads.submit(submission, media_type, idempotency_key, patience)))
 
@@ -110,6 +120,8 @@ class Client:
         deadline: float | None = None,
         retries: int | None = None,
         durability: Durability | None = None,
+        tags: Sequence[str] = (),
+        keep: float | None = None,
         idempotency_key: str | None = None,
         patience: float | None = None,
     ) -> list[Job]:
@@ -119,7 +131,14 @@ class Client:
         ``idempotency_key`` submits the others.
         """
         options = Options(
-            priority=priority, delay=delay, timeout=timeout, deadline=deadline, retries=retries, durability=durability
+            priority=priority,
+            delay=delay,
+            timeout=timeout,
+            deadline=deadline,
+            retries=retries,
+            durability=durability,
+            tags=tags,
+            keep=keep,
         )
         jobs: list[Job] = []
         keys = keys_of_many(idempotency_key)
@@ -151,6 +170,8 @@ class Client:
         deadline: float | None = None,
         retries: int | None = None,
         durability: Durability | None = None,
+        tags: Sequence[str] = (),
+        keep: float | None = None,
         window: int = MAP_WINDOW,
     ) -> Iterator[Job]:
         """Submit a job for each payload, and yield the jobs in the order of their completion.
@@ -174,6 +195,8 @@ class Client:
                     deadline=deadline,
                     retries=retries,
                     durability=durability,
+                    tags=tags,
+                    keep=keep,
                 )
                 pending.update((job.id, job) for job in jobs)
             if not pending:
@@ -196,6 +219,95 @@ class Client:
         """Ask the server who it is. Raises NotHeadway if it is none, or speaks another contract."""
         return self.run(self.roads.server())
 
+    # Many jobs, and tasks.
+
+    def find(self, **wanted: Unpack[Filter]) -> Iterator[Job]:
+        """Yield the jobs that fit a filter, newest first: ``find(state="failed", ended_after="1d")``.
+
+        Its members are those of ``Filter``. Without any, all jobs fit. Each job has its ``last``
+        status, as of the list.
+        """
+        for entry in self.iterate(finding.entries(self.roads, wanted)):
+            status = facts.status(entry)
+            job = Job(self, Handle(status.id))
+            job.last = status
+            yield job
+
+    @overload
+    def retry_all(self, *, dry_run: Literal[True], **wanted: Unpack[Filter]) -> Matches: ...
+
+    @overload
+    def retry_all(self, *, dry_run: Literal[False] = False, **wanted: Unpack[Filter]) -> Job: ...
+
+    def retry_all(self, *, dry_run: bool = False, **wanted: Unpack[Filter]) -> Job | Matches:
+        """Resubmit the failed jobs that fit a filter, as that of ``find``, with at least one member.
+
+        Return the job that does it. Its result has the counts ``matched``, ``done`` and
+        ``skipped``. With ``dry_run`` nothing is done, and the number of jobs is returned.
+        """
+        return self._order("retry", wanted, dry_run)
+
+    @overload
+    def cancel_all(self, *, dry_run: Literal[True], **wanted: Unpack[Filter]) -> Matches: ...
+
+    @overload
+    def cancel_all(self, *, dry_run: Literal[False] = False, **wanted: Unpack[Filter]) -> Job: ...
+
+    def cancel_all(self, *, dry_run: bool = False, **wanted: Unpack[Filter]) -> Job | Matches:
+        """Cancel the unfinished jobs that fit a filter. Otherwise like ``retry_all``."""
+        return self._order("cancel", wanted, dry_run)
+
+    @overload
+    def delete_all(self, *, dry_run: Literal[True], **wanted: Unpack[Filter]) -> Matches: ...
+
+    @overload
+    def delete_all(self, *, dry_run: Literal[False] = False, **wanted: Unpack[Filter]) -> Job: ...
+
+    def delete_all(self, *, dry_run: bool = False, **wanted: Unpack[Filter]) -> Job | Matches:
+        """Delete the results of the finished jobs that fit a filter. Otherwise like ``retry_all``."""
+        return self._order("delete", wanted, dry_run)
+
+    def _order(self, order: str, wanted: Filter, dry_run: bool) -> Job | Matches:
+        if dry_run:
+            return self.run(orders.dry_run(self.roads, order, wanted))
+        return Job(self, self.run(orders.of_many(self.roads, order, wanted)))
+
+    def hold(self, task: object, *, until: Until | None = None, reason: str | None = None) -> TaskSwitches:
+        """Start no more jobs of a task until ``resume``, or ``until``. Jobs that run go on.
+
+        ``until``: a datetime, a timedelta from now, or a text of RFC 3339.
+        ``reason``: a text for those that wait.
+        """
+        return self.run(orders.switch(self.roads, task, dispatch="hold", until=until, reason=reason))
+
+    def resume(self, task: object) -> TaskSwitches:
+        """Start the jobs of a task again."""
+        return self.run(orders.switch(self.roads, task, dispatch="run"))
+
+    def close_intake(self, task: object, *, until: Until | None = None, reason: str | None = None) -> TaskSwitches:
+        """Have new jobs of a task refused until ``open_intake``, or ``until``. Those that wait are run."""
+        return self.run(orders.switch(self.roads, task, intake="closed", until=until, reason=reason))
+
+    def open_intake(self, task: object) -> TaskSwitches:
+        """Have jobs of a task accepted again."""
+        return self.run(orders.switch(self.roads, task, intake="open"))
+
+    def events(
+        self,
+        *,
+        task: object = None,
+        state: str | Iterable[str] | None = None,
+        tag: str | None = None,
+        after: str | None = None,
+    ) -> Iterator[JobEvent]:
+        """Yield the moves of all jobs that fit as they happen, for ever, through restarts of the server.
+
+        An event of kind ``reset`` says that events were missed. ``after``: the ``event_id`` of an
+        event, so that those behind it come first.
+        """
+        course = stream.of_all(self.roads, task=task, state=state, tag=tag, after=after)
+        return self.iterate(course)
+
     # The driver.
 
     def run(self, road: Road[T]) -> T:
@@ -203,12 +315,8 @@ class Client:
         try:
             step = next(road)
             while True:
-                if isinstance(step, Pause):
-                    _pause(step)
-                    step = road.send(None)
-                    continue
                 try:
-                    answer = self._send(step)
+                    answer = self._done(step)
                 except Lost as error:
                     step = road.throw(error)
                 else:
@@ -219,20 +327,79 @@ class Client:
         finally:
             road.close()
 
-    def _send(self, send: Send) -> Response:
+    def iterate(self, course: Course[T]) -> Iterator[T]:
+        """Carry out a course, and yield its values."""
+        opened = OpenStream()
         try:
-            return response(
-                self._http.request(
-                    send.method,
-                    self.url + send.path,
-                    headers=self._settings.headers | dict(send.headers),
-                    content=send.content,
-                    timeout=timeout(send),
-                    follow_redirects=False,
-                )
-            )
+            step = next(course)
+            while True:
+                if isinstance(step, Told):
+                    yield step.value
+                    step = course.send(None)
+                    continue
+                try:
+                    answer = self._done(step, opened)
+                except Lost as error:
+                    step = course.throw(error)
+                else:
+                    step = course.send(answer)
+        except StopIteration:
+            return
+        finally:
+            course.close()
+            opened.close()
+
+    def _done(self, step: Send | Pause | More, opened: OpenStream | None = None) -> Response | None:
+        """Carry out a step, and return the answer. Raises Lost."""
+        if isinstance(step, Pause):
+            _pause(step)
+            return None
+        try:
+            if opened is None or (isinstance(step, Send) and not step.streams):
+                assert isinstance(step, Send)
+                return response(self._send(step))
+            if isinstance(step, More):
+                return opened.more()
+            return opened.begin(self._send(step))
         except httpx2.RequestError as error:
             raise lost(error, self.url) from error
+
+    def _send(self, send: Send) -> httpx2.Response:
+        request = self._http.build_request(
+            send.method,
+            self.url + send.path,
+            headers=self._settings.headers | dict(send.headers),
+            content=send.content,
+            timeout=timeout(send),
+        )
+        return self._http.send(request, stream=send.streams, follow_redirects=False)
+
+
+class OpenStream:
+    """The event stream of a course."""
+
+    def __init__(self) -> None:
+        self._answer: httpx2.Response | None = None
+
+    def begin(self, answer: httpx2.Response) -> Response:
+        """Take an answer whose content has not been read. Only an event stream stays open."""
+        self.close()
+        self._answer = answer
+        if answer.headers.get("content-type", "").startswith(STREAM):
+            self._parts = answer.iter_bytes()
+            return Response(answer.status_code, headers_of(answer), b"")
+        answer.read()
+        return response(answer)
+
+    def more(self) -> Response:
+        """Read the next part, empty at the end."""
+        part = next(self._parts, b"")
+        return Response(200, {}, part)
+
+    def close(self) -> None:
+        """Leave the stream."""
+        if self._answer is not None:
+            self._answer.close()
 
 
 def _pause(pause: Pause) -> None:
@@ -241,100 +408,3 @@ def _pause(pause: Pause) -> None:
         pause.event.clear()
     else:
         time.sleep(max(pause.seconds, 0.0))
-
-
-class Job:
-    """A job on the server of a client."""
-
-    def __init__(self, client: Client, handle: Handle, payload: object = None) -> None:
-        self._client = client
-        self.handle = handle
-        # The payload, of a job of ``submit_many`` and ``map``.
-        self.payload = payload
-        # The last status that was asked for.
-        self.last: Status | None = None
-
-    def __repr__(self) -> str:
-        return f"<Job {self.id}{f' {self.last.state}' if self.last else ''}>"
-
-    @property
-    def id(self) -> str:
-        """The id, or the key that it was found by."""
-        return self.handle.job_id
-
-    @property
-    def url(self) -> str:
-        """The URL, for instance for ``curl -I``."""
-        return f"{self._client.url}/jobs/{self.id}"
-
-    @property
-    def progress(self) -> int | None:
-        """The progress in per cent as of the last ``status()``, None if it is not known."""
-        return self.last.progress if self.last else None
-
-    def status(self) -> Status:
-        """Ask for the present state."""
-        self.last = self._client.run(self._client.roads.status(self.id))
-        return self.last
-
-    def wait(self, timeout: float | None = None) -> Status:
-        """Wait for the end and return the status, also of a job that failed or was cancelled.
-
-        Raises TimedOut after ``timeout`` seconds.
-        """
-        self.last = self._client.run(self._client.roads.wait(self.handle, threading.Event(), timeout))
-        return self.last
-
-    def result(self, timeout: float | None = None) -> Any:
-        """Wait for the end and return the result: a value if it is JSON, else bytes.
-
-        Raises JobFailed, JobCancelled or JobExpired, and TimedOut after ``timeout`` seconds.
-        """
-        return value_of(self._result(timeout))
-
-    def raw_result(self, timeout: float | None = None) -> tuple[bytes, str]:
-        """Return the result as it was sent, and its media type. Otherwise like ``result``."""
-        answer = self._result(timeout)
-        return answer.content, media_type_of(answer)
-
-    def _result(self, timeout: float | None) -> Response:
-        return self._client.run(self._client.roads.result(self.handle, threading.Event(), timeout))
-
-    def cancel(self) -> Status:
-        """Cancel the job, or have the result of a finished one forgotten."""
-        self.last = self._client.run(self._client.roads.cancel(self.id))
-        return self.last
-
-    def retry(self, *, idempotency_key: str | None = None) -> Job:
-        """Resubmit a failed job as a new one."""
-        return Job(self._client, self._client.run(self._client.roads.retry(self.id, idempotency_key)), self.payload)
-
-
-class Batch:
-    """A batch on the server of a client."""
-
-    def __init__(self, client: Client, handle: BatchHandle) -> None:
-        self._client = client
-        self.id = handle.batch_id
-        # The jobs in their order, none if the batch was found by its id.
-        self.jobs = [Job(client, job) for job in handle.jobs]
-
-    def __repr__(self) -> str:
-        return f"<Batch {self.id}>"
-
-    @property
-    def url(self) -> str:
-        """The URL."""
-        return f"{self._client.url}/batches/{self.id}"
-
-    def status(self) -> BatchStatus:
-        """Ask for the present state."""
-        return self._client.run(self._client.roads.batch_status(self.id))
-
-    def wait(self, timeout: float | None = None) -> BatchStatus:
-        """Wait until no job is pending. Raises TimedOut after ``timeout`` seconds."""
-        return self._client.run(self._client.roads.wait_batch(self.id, threading.Event(), timeout))
-
-    def cancel(self) -> None:
-        """Cancel the jobs that have not finished."""
-        self._client.run(self._client.roads.cancel_batch(self.id))

@@ -34,10 +34,7 @@ def job_members(status: Status, jobs: bytes) -> dict[str, object]:
     }
     if status.tags:
         members["tags"] = status.tags
-    if status.started:
-        members["started"] = iso(status.started)
-    if status.ended:
-        members["ended"] = iso(status.ended)
+    members |= _run_members(status)
     if state == State.RUNNING and status.progress is not None:
         members["progress"] = status.progress
     if status.message:
@@ -60,6 +57,12 @@ def _waiting_members(status: Status) -> dict[str, object]:
     if status.held is not None:
         members["held"] = status.held or HELD
     return members
+
+
+def _run_members(status: Status) -> dict[str, object]:
+    """Return when a job began and ended, as far as it has."""
+    times = (("started", status.started), ("ended", status.ended))
+    return {name: iso(time) for name, time in times if time}
 
 
 def attempts_members(attempts: Sequence[PastAttempt]) -> dict[str, object]:
@@ -95,8 +98,10 @@ def ended_document(status: Status, code: int, error: str | None, attempts: Seque
     members: dict[str, object] = {"id": job_id, "state": name}
     if status.tags:
         members["tags"] = status.tags
+    if status.state != State.EXPIRED:
+        members |= {"task": status.task, "submitted": iso(status.submitted), **_run_members(status)}
     if status.state == State.FAILED:
-        members |= {"task": status.task, "reason": REASONS[status.reason], "attempt": status.attempt}
+        members |= {"reason": REASONS[status.reason], "attempt": status.attempt}
         detail = error or "the job failed, and its error was given up to stay within results.max_bytes"
     elif status.state == State.CANCELLED:
         detail = "the job was cancelled"

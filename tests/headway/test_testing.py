@@ -70,6 +70,20 @@ def test_a_request_that_waits_moves_the_clock() -> None:
         assert server.now == pytest.approx(12, abs=0.1)
 
 
+def test_a_stream_has_the_events_of_this_time() -> None:
+    """It may have no end, which nobody can wait for."""
+    with testing.Server(TASKS) as server:
+        path = server.submit("tested_sleep", 50)
+        server.run_until_idle()
+        answer = server.get(f"{path}/events")
+        assert (answer.status, answer.headers["content-type"]) == (200, "text/event-stream")
+        assert b'"state":"running"' in answer.body
+        assert b"event: state" not in server.get("/events").body
+        assert server.now < 1
+        server.advance(50)
+        assert b'"state":"succeeded"' in server.get(f"{path}/events").body
+
+
 def test_threads_and_processes_are_waited_for() -> None:
     with testing.Server(TASKS) as server:
         paths = [server.submit("tested_in_thread", 0.05), server.submit("tested_in_process", 0.05)]

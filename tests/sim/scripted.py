@@ -21,6 +21,10 @@ BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 0\r\nRetry-After-Ms: 2
 Script = Callable[[bytes, int], bytes | None]
 
 
+class Last(bytes):
+    """An answer after which the connection is closed, whatever its length says."""
+
+
 class Scripted(socketserver.ThreadingTCPServer):
     """Answers each request on any connection with what the script returns."""
 
@@ -56,6 +60,8 @@ class Conversation(socketserver.StreamRequestHandler):
             if answer is None:
                 return
             self.wfile.write(answer)
+            if isinstance(answer, Last):
+                return
 
     def read(self) -> bytes | None:
         """Read a request and return its method; None at the end."""

@@ -136,12 +136,12 @@ def test_status_shows_the_facts(headway: Headway, gate: Gate) -> None:
     assert document["started"].endswith("Z")
     shown = headway("status", running)
     assert shown.code == 0
-    assert {"state      running", "progress   42"} <= set(shown.lines)
+    assert {"state       running", "progress    42"} <= set(shown.lines)
     gate.open()
     broken = failed(headway, "two\nlines\x1b[2J")
     ran = headway("status", broken, running)
     assert ran.code == 1
-    assert "error      RuntimeError: two lines [2J" in ran.lines
+    assert "error       RuntimeError: two lines" in ran.lines
     (document,) = headway("status", broken, "--json").documents
     assert document["error"] == "RuntimeError: two\nlines\x1b[2J"
 

@@ -17,7 +17,10 @@ import pytest
 from tests.conftest import Start
 from tests.end_to_end.process import Gate, Server, wait_until
 from tests.headway.cli.conftest import Spawn, run
+from tests.headway.client.answered import ID, answer
+from tests.headway.client.test_logs import whole
 from tests.protocol.wire import PATIENCE_S
+from tests.sim.scripted import Scripted
 
 pytestmark = pytest.mark.long
 
@@ -29,7 +32,7 @@ class Screen:
     """The other side of a terminal."""
 
     def __init__(self, fd: int) -> None:
-        self._fd = fd
+        self.fd = fd
         self.seen = b""
 
     def wait_for(self, pattern: bytes) -> None:
@@ -37,8 +40,8 @@ class Screen:
         deadline = time.monotonic() + PATIENCE_S
         while not re.search(pattern, self.seen):
             assert time.monotonic() < deadline, self.seen
-            if select.select([self._fd], [], [], 0.1)[0]:
-                self.seen += os.read(self._fd, 65_536)
+            if select.select([self.fd], [], [], 0.1)[0]:
+                self.seen += os.read(self.fd, 65_536)
 
 
 @contextmanager
@@ -109,11 +112,11 @@ def test_top_tells_rates(server: Server, spawn: Spawn) -> None:
 
 
 def test_wait_has_a_bar_on_a_terminal_alone(server: Server, spawn: Spawn, gate: Gate) -> None:
-    path = server.submit("report", {"percent": 42, "path": gate.path})
+    path = server.submit("report", {"percent": 42, "message": "[red]page 12", "path": gate.path})
     job_id = path.rpartition("/")[2]
     with terminal() as (screen, fd):
         wait = spawn(server.port, "wait", job_id, stderr=fd)
-        screen.wait_for(rb"42/100\S* \S*running")
+        screen.wait_for(rb"42/100\S* \S*running \[red\]page")
         gate.open()
         assert wait.wait(PATIENCE_S) == 0
         assert wait.stdout is not None
@@ -142,6 +145,27 @@ def test_bytes_are_not_written_to_a_terminal(server: Server, spawn: Spawn) -> No
         assert result.stderr.read() == b"headway: the result is application/octet-stream: name a file with -o\n"
         assert spawn(server.port, "result", document, stdout=fd).wait(PATIENCE_S) == 0
         screen.wait_for(rb"1\r\n")
+
+
+def test_a_log_reaches_a_terminal_without_what_it_would_obey(spawn: Spawn) -> None:
+    text = b"a \x1b[31mred\x1b[0m\x07\n"
+    with Scripted(lambda *_: whole(text, len(text))) as server, terminal() as (screen, fd):
+        assert spawn(server.port, "log", ID, stdout=fd).wait(PATIENCE_S) == 0
+        screen.wait_for(rb"a red \r\n")
+        # A terminal without abilities is one.
+        assert spawn(server.port, "log", ID, stdout=fd, variables={"TERM": "dumb"}).wait(PATIENCE_S) == 0
+        screen.wait_for(rb"(a red \r\n){2}")
+        assert spawn(server.port, "log", ID, "--raw", stdout=fd).wait(PATIENCE_S) == 0
+        screen.wait_for(rb"a \x1b\[31mred\x1b\[0m\x07\r\n")
+
+
+def test_a_result_reaches_a_terminal_without_what_it_would_obey(spawn: Spawn) -> None:
+    said = answer(200, b"a \x1b[31mred\x07", "Job-State: succeeded", kind="text/plain")
+    with Scripted(lambda *_: said) as server, terminal() as (screen, fd):
+        assert spawn(server.port, "result", ID, stdout=fd).wait(PATIENCE_S) == 0
+        screen.wait_for(rb"a red \r\n")
+    with Scripted(lambda *_: said) as server:
+        assert run(server.port, "result", ID).out == "a \x1b[31mred\x07"
 
 
 @pytest.mark.parametrize("command", ["wait", "result", "submit"])

@@ -29,7 +29,11 @@ def check_problem(answer: Answer, status: int, state: str) -> dict[str, object]:
     assert answer.status == status
     assert answer["content-type"] == "application/problem+json"
     assert (answer.json["status"], answer.json["state"], answer["job-state"]) == (status, state, state)
-    assert {"type", "title", "detail"} <= answer.json.keys()
+    known = {"task", "submitted", "ended"} if state in ("failed", "cancelled") else set()
+    assert {"type", "title", "detail", *known} <= answer.json.keys()
+    times = [answer.json[name] for name in ("submitted", "started", "ended") if name in answer.json]
+    assert all(TIME.fullmatch(time) for time in times)
+    assert times == sorted(times)
     document: dict[str, object] = answer.json
     return document
 

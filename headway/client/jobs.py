@@ -1,0 +1,140 @@
+"""``Job`` and ``Batch``: a job and a batch on the server of a ``Client``."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from headway.client import logs, orders, stream
+from headway.client.exchange import Response
+from headway.client.roads import BatchHandle, Handle, media_type_of, value_of
+from headway.client.status import BatchStatus, JobEvent, LogText, Status
+
+if TYPE_CHECKING:
+    from headway.client.threads import Client
+
+
+class Job:
+    """A job on the server of a client."""
+
+    def __init__(self, client: Client, handle: Handle, payload: object = None) -> None:
+        self._client = client
+        self.handle = handle
+        # The payload, of a job of ``submit_many`` and ``map``.
+        self.payload = payload
+        # The last status that was asked for.
+        self.last: Status | None = None
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id}{f' {self.last.state}' if self.last else ''}>"
+
+    @property
+    def id(self) -> str:
+        """The id, or the key that it was found by."""
+        return self.handle.job_id
+
+    @property
+    def url(self) -> str:
+        """The URL, for instance for ``curl -I``."""
+        return f"{self._client.url}/jobs/{self.id}"
+
+    @property
+    def progress(self) -> int | None:
+        """The progress in per cent as of the last ``status()``, None if it is not known."""
+        return self.last.progress if self.last else None
+
+    def status(self) -> Status:
+        """Ask for the present state."""
+        self.last = self._client.run(self._client.roads.status(self.id))
+        return self.last
+
+    def wait(self, timeout: float | None = None) -> Status:
+        """Wait for the end and return the status, also of a job that failed or was cancelled.
+
+        Raises TimedOut after ``timeout`` seconds.
+        """
+        self.last = self._client.run(self._client.roads.wait(self.handle, threading.Event(), timeout))
+        return self.last
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for the end and return the result: a value if it is JSON, else bytes.
+
+        Raises JobFailed, JobCancelled or JobExpired, and TimedOut after ``timeout`` seconds.
+        """
+        return value_of(self._result(timeout))
+
+    def raw_result(self, timeout: float | None = None) -> tuple[bytes, str]:
+        """Return the result as it was sent, and its media type. Otherwise like ``result``."""
+        answer = self._result(timeout)
+        return answer.content, media_type_of(answer)
+
+    def _result(self, timeout: float | None) -> Response:
+        return self._client.run(self._client.roads.result(self.handle, threading.Event(), timeout))
+
+    def cancel(self) -> Status:
+        """Cancel the job, or have the result of a finished one forgotten."""
+        self.last = self._client.run(self._client.roads.cancel(self.id))
+        return self.last
+
+    def log(self, start: int = 0) -> LogText:
+        """Return the log: text, with a line in place of a part that was left out.
+
+        ``start``: the first byte of the whole log, or below 0 how many bytes of its end.
+        """
+        return self._client.run(logs.read(self._client.roads, self.id, start))
+
+    def follow_log(self, start: int = 0) -> Iterator[LogText]:
+        """Yield the log from ``start`` on as it grows, until the job has ended, through restarts of the server."""
+        return self._client.iterate(logs.follow(self._client.roads, self.id, start))
+
+    def events(self, *, after: str | None = None) -> Iterator[JobEvent]:
+        """Yield the moves of the job as they happen, until it has ended. Otherwise like the events of a client."""
+        return self._client.iterate(stream.of_job(self._client.roads, self.id, after))
+
+    def change(self, *, priority: int | None = None, delay: float | None = None) -> Status:
+        """Change the priority of a job that waits, or begin it in ``delay`` seconds from now.
+
+        Raises Refused with the reason ``not-waiting`` if it does not wait.
+        """
+        road = orders.change(self._client.roads, self.id, priority=priority, delay=delay)
+        self.last = self._client.run(road)
+        return self.last
+
+    def run_now(self) -> Status:
+        """Have a job that is scheduled or between two attempts begin now. Otherwise like ``change``."""
+        return self.change(delay=0)
+
+    def retry(self, *, idempotency_key: str | None = None) -> Job:
+        """Resubmit a failed job as a new one."""
+        return Job(self._client, self._client.run(self._client.roads.retry(self.id, idempotency_key)), self.payload)
+
+
+class Batch:
+    """A batch on the server of a client."""
+
+    def __init__(self, client: Client, handle: BatchHandle) -> None:
+        self._client = client
+        self.id = handle.batch_id
+        # The jobs in their order, none if the batch was found by its id.
+        self.jobs = [Job(client, job) for job in handle.jobs]
+
+    def __repr__(self) -> str:
+        return f"<Batch {self.id}>"
+
+    @property
+    def url(self) -> str:
+        """The URL."""
+        return f"{self._client.url}/batches/{self.id}"
+
+    def status(self) -> BatchStatus:
+        """Ask for the present state."""
+        return self._client.run(self._client.roads.batch_status(self.id))
+
+    def wait(self, timeout: float | None = None) -> BatchStatus:
+        """Wait until no job is pending. Raises TimedOut after ``timeout`` seconds."""
+        return self._client.run(self._client.roads.wait_batch(self.id, threading.Event(), timeout))
+
+    def cancel(self) -> None:
+        """Cancel the jobs that have not finished."""
+        self._client.run(self._client.roads.cancel_batch(self.id))
