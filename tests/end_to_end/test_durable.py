@@ -160,6 +160,7 @@ def test_what_was_running_is_tried_again_and_an_attempt_that_a_kill_ended_counts
     assert told == [(1, "failed"), (2, "succeeded")]
 
 
+@pytest.mark.long
 def test_a_job_that_the_server_dies_of_is_not_tried_for_ever(begin: Begin, gate: Gate) -> None:
     server = begin()
     path = server.submit("until_file", gate.path)
@@ -376,6 +377,7 @@ def test_a_damaged_journal_is_refused(begin: Begin, tmp_path: Path) -> None:
     assert "headway journal recover" in said
 
 
+@pytest.mark.long
 def test_jobs_whose_task_is_not_declared_any_more_keep_the_server_from_starting(begin: Begin, tmp_path: Path) -> None:
     server = begin()
     over, waiting = server.run("give", 1), server.submit("give", 1, delay=1000)

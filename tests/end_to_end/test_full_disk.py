@@ -16,6 +16,9 @@ from tests.end_to_end.process import TASKS, Gate, Server, wait_until, writer_of
 from tests.protocol.wire import Answer, post, request, submission
 from tests.small_disk import small_disk
 
+# Each test waits until a disk has room again.
+pytestmark = pytest.mark.long
+
 Begin = Callable[..., Server]
 JSON = "Content-Type: application/json"
 # Longer than an answer takes, shorter than a try of the writer's: one that waits for room comes later.

@@ -12,6 +12,9 @@ import pytest
 from tests.lives.server import Gates, Lives, linux, run
 from tests.protocol.wire import Answer, request
 
+# Lives take their time.
+pytestmark = pytest.mark.long
+
 JSON = "Content-Type: application/json"
 
 

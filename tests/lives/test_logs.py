@@ -13,6 +13,9 @@ from headway.core.tasks.context import Context
 from tests.lives.server import Lives, linux, run
 from tests.protocol.wire import request
 
+# Lives take their time.
+pytestmark = pytest.mark.long
+
 LOG_BYTES = 2048
 
 

@@ -14,6 +14,9 @@ from headway.core.tasks.retry import Snooze
 from tests.lives.server import Gates, Lives, linux, run
 from tests.protocol.wire import post, request, submission
 
+# Lives take their time.
+pytestmark = pytest.mark.long
+
 DEATHS_MOST = 2
 
 

@@ -12,6 +12,9 @@ from headway.core.tasks.registry import Options
 from tests.lives.server import Lives, echo, run
 from tests.protocol.wire import request
 
+# Lives take their time.
+pytestmark = pytest.mark.long
+
 EITHER = pytest.mark.parametrize("how", ["end", "kill", "deploy"])
 OUTCOMES = ("succeeded", "failed", "cancelled")
 

@@ -248,6 +248,7 @@ async def test_a_writer_that_dies_while_there_is_no_room(tmp_path: Path) -> None
     assert [(job.sequence, job.place) for job in contents(tmp_path / "j")[0]] == [(1, 1), (3, None)]
 
 
+@pytest.mark.long
 @on_a_loop
 async def test_retention_keeps_pace_with_submissions_on_a_slow_disk(tmp_path: Path) -> None:
     path, kept = tmp_path / "j", 100

@@ -463,6 +463,7 @@ def test_a_run_that_is_cancelled_as_it_gets_a_process_gives_it_back(tmp_path: Pa
     run(test)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("most", [50, pytest.param(200, marks=pytest.mark.long)])
 def test_random_kills_under_load(most: int) -> None:
     async def test() -> None:
@@ -581,6 +582,7 @@ def test_a_process_that_is_idle_keeps_nothing_of_its_last_job() -> None:
     run(test)
 
 
+@pytest.mark.long
 def test_a_flood_of_logs_is_read_as_fast_as_it_may_be_and_none_is_lost(caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
         async with pool(2) as processes:

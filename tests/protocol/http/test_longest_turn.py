@@ -40,6 +40,9 @@ from tests.core.engines import now
 from tests.protocol.wire import post, request, submission
 from tests.slowness import slowness
 
+# It loads a core for as long as it runs.
+pytestmark = pytest.mark.long
+
 LONGEST_S = 0.002
 # One scan of one body of a megabyte.
 SCAN_S = 0.005
