@@ -93,6 +93,14 @@ class Logs:
         self.used_bytes += ENTRY_BYTES + len(log.head) + len(log.tail)
         self._keep_to_budget()
 
+    def forget(self, sequence: int) -> None:
+        """Drop the log of a finished job, if it has one."""
+        log = self._kept.pop(sequence, None)
+        if log is not None:
+            self.used_bytes -= ENTRY_BYTES + len(log.head) + len(log.tail)
+        elif self._lengths.pop(sequence, None) is not None:
+            self.used_bytes -= LENGTH_BYTES
+
     def trim(self, now: float) -> Iterator[None]:
         """Drop the logs of jobs that can no longer be read, one a step."""
         for oldest in (self._oldest, self._oldest_length):

@@ -182,7 +182,7 @@ class Journal:
         )
 
     def forget_result(self, sequence: int) -> int:
-        """Record that the result of a finished job and its attempts were deleted. Refused without room."""
+        """Record that the result, the attempts and the log of a finished job were deleted. Refused without room."""
         self._send_in(1)
         return self._append((sequence, *[None] * 10, 1, None))
 

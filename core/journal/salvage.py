@@ -13,13 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import msgspec
 from headway.core.errors import CopyError, JournalError
 from headway.core.ids import COUNT_BITS, SEQUENCE_LIMIT
 from headway.core.journal import schema
-from headway.core.journal.reader import GONE, JOB, KEY, LOG, RESULT, RUN, one
+from headway.core.journal.reader import ATTEMPT, GONE, JOB, KEY, LOG, RESULT, RUN, one
+from headway.core.past_attempt import decode_attempt
 
 # The tables that are saved, with their columns.
-TABLES = (("job", JOB), ("result", RESULT), ("keyed", KEY), ("gone", GONE), ("run", RUN), ("log", LOG))
+TABLES = (
+    *(("job", JOB), ("result", RESULT), ("keyed", KEY), ("gone", GONE), ("run", RUN)),
+    *(("log", LOG), ("attempt", ATTEMPT)),
+)
 # No key of a table can reach this: the number of a batch is the longest.
 WORD_LIMIT = SEQUENCE_LIMIT << COUNT_BITS - 1
 # Numbers tried one by one past an unreadable page. After that each step is twice as long (see
@@ -57,6 +62,7 @@ def recover(path: Path, out: Path) -> Recovered:
         saved, results, keyed = (one(target, f"SELECT count(*) FROM {name}") for name in ("job", "result", "keyed"))  # noqa: S608
         highest = one(target, "SELECT coalesce(max(sequence), 0) FROM job")
         _count(source, target)
+        _copy_holds(source, target)
         # The numbers given since are unknown. No start has ever skipped as many.
         high = max(highest, meta.high if meta else 0) + 16 * schema.SKIP
         target.execute("UPDATE meta SET high = ? WHERE id = 1", (high,))
@@ -107,9 +113,21 @@ def _count(source: apsw.Connection, target: apsw.Connection) -> None:
         target.executemany(sql, rows)
 
 
+def _copy_holds(source: apsw.Connection, target: apsw.Connection) -> None:
+    """Take over the switches of tasks, if they can be read."""
+    with target, suppress(apsw.Error, UnicodeDecodeError):
+        rows = source.execute("SELECT task, dispatch, intake, until, reason FROM hold").fetchall()
+        target.executemany("INSERT OR REPLACE INTO hold VALUES (?, ?, ?, ?, ?)", rows)
+
+
 def _plausible(table: str, row: tuple[Any, ...]) -> bool:
     if table == "gone":
         return True
+    if table == "attempt":
+        try:
+            decode_attempt(row[2])
+        except msgspec.DecodeError:
+            return False
     return 0 < row[0] < SEQUENCE_LIMIT and (table != "job" or row[1] in range(1, 8))
 
 

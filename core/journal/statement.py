@@ -61,6 +61,7 @@ CREATE TEMP TRIGGER apply INSTEAD OF INSERT ON change BEGIN
         WHERE new.task IS NULL AND new.payload_body IS NOT NULL AND sequence = new.sequence;
     DELETE FROM result WHERE new.task IS NULL AND new.digest_forgotten AND sequence = new.sequence;
     DELETE FROM attempt WHERE new.task IS NULL AND new.digest_forgotten AND sequence = new.sequence;
+    DELETE FROM log WHERE new.task IS NULL AND new.digest_forgotten AND sequence = new.sequence;
     UPDATE job SET size = coalesce(size, 0), payload = NULL
         WHERE new.task IS NULL AND new.digest_forgotten AND sequence = new.sequence;
     UPDATE meta SET commits = commits + 1, high = max(high, new.attempt), skew = new.submitted_started,

@@ -227,8 +227,9 @@ class Active:
             self._delay(sequence, due)
 
     def show_forgotten(self, sequence: int) -> None:
-        """Forget the result of a finished job, and its failed attempts."""
+        """Forget the result of a finished job, its failed attempts and its log."""
         self.results.forget(sequence)
+        self.logs.forget(sequence)
         self.past.forget(sequence)
         # It had a result, which is gone. Without this the result would be ``null``.
         self.board.has_result[self.board.at(sequence)] = 1

@@ -126,6 +126,9 @@ class WrittenLogs:
                 self._grown(sequence)
             yield
 
+    def forget(self, sequence: int) -> None:
+        """Do nothing: the journal deletes the log with the result."""
+
     def trim(self, now: float) -> Iterator[None]:
         """Do nothing: no text of a finished job is here."""
         yield from ()

@@ -253,3 +253,14 @@ async def test_a_log_outlives_a_restart_and_goes_on(start: Start) -> None:
         log = await has_logged(engine, job, 30)
         attempt = (await peek(engine, job)).attempt
         assert log.text() == b"first life\n--- attempt %d ---\nfirst life\n" % attempt
+
+
+@pytest.mark.parametrize("fails", [0, 1])
+async def test_a_log_is_deleted_with_the_result(start: Start, fails: int) -> None:
+    async with start(*TASKS) as engine:
+        job = await finished(engine, await submit(engine, "says", {"texts": ["a secret"], "fails": fails}, retries=0))
+        other = await finished(engine, await submit(engine, "says", {"texts": ["done"]}))
+        assert (await log_of(engine, job)).text() == b"a secret\n"
+        await cancel(engine, job)
+        assert (await log_of(engine, job)) == JobLog()
+        assert (await log_of(engine, other)).text() == b"done\n"

@@ -464,7 +464,7 @@ def test_a_run_that_is_cancelled_as_it_gets_a_process_gives_it_back(tmp_path: Pa
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("most", [50, pytest.param(200, marks=pytest.mark.long)])
+@pytest.mark.parametrize("most", [50, 200])
 def test_random_kills_under_load(most: int) -> None:
     async def test() -> None:
         dice = random.Random(4)
