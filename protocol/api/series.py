@@ -1,6 +1,6 @@
 """The metrics with the label ``task``, in Prometheus' text format (version 0.0.4).
 
-prometheus_client takes 4 µs for a sample, and a task has 45 of them: 20 ms of the loop for a hundred
+prometheus_client takes 4 µs for a sample, and a task has 46 of them: 20 ms of the loop for a hundred
 tasks. Written here it is a tenth of that.
 """
 
@@ -12,6 +12,11 @@ from itertools import accumulate
 from headway.core.stats import SECONDS_BOUNDS, Histogram
 from headway.core.status import TaskStatus
 
+
+def _is_held(task: TaskStatus) -> int:
+    return int(task.hold.dispatch == "hold")
+
+
 ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 BOUNDS = (*map(str, SECONDS_BOUNDS), "+Inf")
 GAUGES: tuple[tuple[str, str, Callable[[TaskStatus], float]], ...] = (
@@ -19,6 +24,7 @@ GAUGES: tuple[tuple[str, str, Callable[[TaskStatus], float]], ...] = (
     ("headway_jobs_running", "Jobs with an attempt under way.", lambda task: task.running),
     ("headway_oldest_queued_seconds", "How long the oldest ready job has been ready.", lambda task: task.load.oldest_s),
     ("headway_workers_wanted", "Workers that bring the wait within the target.", lambda task: task.load.workers_wanted),
+    ("headway_task_held", "1 while no job of the task begins, since a person holds it.", _is_held),
 )
 HISTOGRAMS: tuple[tuple[str, str, Callable[[TaskStatus], Histogram]], ...] = (
     ("headway_job_wait_seconds", "From ready to the start of an attempt.", lambda task: task.wait),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
+from headway.core.hold import NO_HOLD, TaskHold
 from headway.core.load import Load
 from headway.core.stats import SECONDS_BOUNDS, Histogram
 from headway.core.status import TaskStatus
@@ -62,6 +64,12 @@ def test_each_count_has_its_place() -> None:
     assert outcomes == [3, 4, 5]
     gauges = ("headway_jobs_running", "headway_jobs_queued", "headway_workers_wanted")
     assert [found[name, "nap", ""] for name in gauges] == [2, 6, 8]
+
+
+def test_a_task_on_hold_is_told() -> None:
+    """Not one that is only closed: its jobs begin."""
+    for hold, held in ((NO_HOLD, 0), (TaskHold(intake="closed"), 0), (TaskHold(dispatch="hold"), 1)):
+        assert read(msgspec.structs.replace(task("nap"), hold=hold))["headway_task_held", "nap", ""] == held
 
 
 def test_the_buckets_of_a_histogram_add_up() -> None:
