@@ -162,7 +162,8 @@ def test_a_kill_in_the_middle_of_a_retry_of_many_retries_none_twice(tmp_path: Pa
         result = await lives.ask(request("GET", f"{answer['location']}/result"))
         assert result.json == {"matched": 150, "done": 150, "skipped": 0}
         for n in range(150):
-            found, after = [], f"/jobs?tag=n{n}"
+            found: list[object] = []
+            after = f"/jobs?tag=n{n}"
             # A page may be short on a busy machine.
             while after:
                 page = (await lives.ask(request("GET", after))).json
