@@ -209,6 +209,7 @@ async def test_who_is_slow_hears_how_much_is_missed(start: Start) -> None:
         assert [event.number for event in taken.events] == list(range(begun + taken.missed + 1, begun + 16))
         assert taken.place == feed.place == begun + 15
         assert not engine.watch(EVERYTHING, begun).resumed
+        assert not engine.watch(EVERYTHING, begun + taken.missed - 1).resumed
         assert engine.watch(EVERYTHING, begun + taken.missed).resumed
         # From here on nothing is missed.
         await finished(engine, await submit(engine, "double", 1))

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 from headway.core.board.idempotency import Key
-from headway.core.errors import InvalidError, TaskClosedError
+from headway.core.errors import InvalidError, QueueFullError, TaskClosedError
 from headway.core.hold import NO_HOLD, OPEN_END_S, Switches, TaskHold
 from headway.core.interface import Engine
 from headway.core.job import State
@@ -217,6 +217,23 @@ async def test_jobs_of_a_held_task_end_at_their_deadline_and_by_a_client(start: 
         assert (await finished(engine, late)).state == State.FAILED
         assert (await known(engine.cancel_batch(batch))).status.cancelled == 2
         assert (engine.counts().held, engine.counts().waiting) == (0, 0)
+
+
+async def test_jobs_of_a_held_task_take_their_room_in_the_queue(start: Start) -> None:
+    async with start(double, forever, workers=1, queue={"size": 3}) as engine:
+        running = await becomes(engine, await submit(engine, "forever"), State.RUNNING)
+        jobs = [await submit(engine, "double", 1)]
+        await switch(engine, "double", HOLD)
+        jobs += [await submit(engine, "double", n) for n in range(2)]
+        for task in ("double", "forever"):
+            with pytest.raises(QueueFullError):
+                await known(engine.submit(asked_for(task, 1)))
+        await switch(engine, "double", RUN)
+        with pytest.raises(QueueFullError):
+            await known(engine.submit(asked_for("double", 1)))
+        await cancel(engine, running)
+        assert [(await finished(engine, job)).state for job in jobs] == [State.SUCCEEDED] * 3
+        assert (await finished(engine, await submit(engine, "double", 1))).state == State.SUCCEEDED
 
 
 async def test_holding_and_running_in_turn_loses_no_job(start: Start) -> None:

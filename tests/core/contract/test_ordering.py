@@ -113,6 +113,61 @@ async def test_the_set_is_fixed_when_the_order_comes(start: Start) -> None:
         assert (await peek(engine, late)).state in ACTIVE
 
 
+async def test_a_job_that_ends_after_the_order_came_is_not_in_it(start: Start) -> None:
+    go = asyncio.Event()
+
+    async def fails_late(_: object) -> None:
+        await go.wait()
+        raise ValueError("late")
+
+    async with start(fails_late) as engine:
+        late = await becomes(engine, await submit(engine, "fails_late", tags=("x",)), State.RUNNING)
+        # With a journal the end of the job is committed with the order, and before that is carried out.
+        soon = engine.order(Action.RETRY, JobFilter(tag="x"))
+        go.set()
+        accepted = (await known(soon)).status
+        assert await result(engine, accepted) == {"matched": 0, "done": 0, "skipped": 0}
+        assert (await finished(engine, late)).state == State.FAILED
+        assert len(await jobs_of(engine, JobFilter(tag="x"))) == 1
+
+
+async def test_orders_are_in_no_set(start: Start) -> None:
+    async with start(broken, forever, workers=1, queue={"size": 4}) as engine:
+        for n in range(10):
+            await finished(engine, await submit(engine, "broken", n))
+        blocking = await becomes(engine, await submit(engine, "forever"), State.RUNNING)
+        first = await becomes(engine, await order(engine, Action.RETRY, states=FAILED), State.RUNNING)
+
+        async def waits_for_room() -> bool:
+            return engine.counts().waiting >= 4
+
+        await until(waits_for_room)
+        own = await cancel(engine, await order(engine, Action.RETRY, states=FAILED))
+        await finished(engine, own)
+        counted = await known(engine.count_meant(Action.CANCEL, JobFilter(ACTIVE)))
+        assert counted == {"forever": 1, "broken": 4}
+        # The order before it is no job that it cancels.
+        accepted = await order(engine, Action.CANCEL, states=frozenset({State.RUNNING}))
+        assert await result(engine, accepted) == {"matched": 1, "done": 1, "skipped": 0}
+        assert (await finished(engine, blocking)).state == State.CANCELLED
+        assert await result(engine, first) == {"matched": 10, "done": 10, "skipped": 0}
+
+
+async def test_jobs_that_have_changed_since_are_skipped(engine: Engine) -> None:
+    await known(engine.submit_batch([asked_for("double", 1, delay=1000, tags=("many",)) for _ in range(600)]))
+    # The order comes to the newest ones last.
+    newest = await jobs_of(engine, JobFilter(tag="many"), 5)
+    accepted = await order(engine, Action.CANCEL, tag="many")
+
+    async def has_begun() -> bool:
+        return (await peek(engine, accepted)).progress is not None
+
+    await until(has_begun)
+    await asyncio.gather(*(known(engine.cancel(job)) for job in newest[:5]))
+    assert await result(engine, accepted) == {"matched": 600, "done": 595, "skipped": 5}
+    assert engine.counts().active == 0
+
+
 async def test_a_retry_waits_for_room(start: Start) -> None:
     async with start(broken, forever, workers=1, queue={"size": 20}) as engine:
         failed = [await finished(engine, await submit(engine, "broken", n)) for n in range(30)]
