@@ -192,6 +192,46 @@ async def test_who_waits_for_more_is_woken_by_more_by_the_end_and_by_time(engine
     assert (await at_last(engine.wait_log(job, 4, PATIENCE_S))).state == State.CANCELLED
 
 
+async def test_who_waits_for_more_is_not_woken_before_there_is_more_to_read(start: Start) -> None:
+    go, gone_on = asyncio.Event(), asyncio.Event()
+
+    async def says_twice(_: object, context: Context) -> None:
+        context.log("one")
+        await go.wait()
+        context.log("two")
+        gone_on.set()
+        await asyncio.Event().wait()
+
+    async with start(says_twice) as engine:
+        job = await submit(engine, "says_twice")
+        await has_logged(engine, job, 4)
+        go.set()
+        await gone_on.wait()
+        # With a journal the second line is in memory alone for up to a second.
+        status = await at_last(engine.wait_log(await peek(engine, job), 4, PATIENCE_S))
+        assert (await log_of(engine, status)).text() == b"one\ntwo\n"
+
+
+async def test_who_waits_for_a_far_place_is_not_woken_by_text_before_it(start: Start) -> None:
+    async def says_slowly(_: object, context: Context) -> None:
+        for number in range(6):
+            context.log(f"{number:>99}")
+            await asyncio.sleep(0.01)
+        await asyncio.Event().wait()
+
+    async with start(says_slowly) as engine:
+        job = await becomes(engine, await submit(engine, "says_slowly"), State.RUNNING)
+        near, far = engine.wait_log(job, 0, PATIENCE_S), engine.wait_log(job, 500, PATIENCE_S)
+        beyond = engine.wait_log(job, 10_000, PATIENCE_S)
+        woken: list[str] = []
+        beyond.when_known(lambda: woken.append("beyond"))
+        await asyncio.gather(*map(at_last, (near, far)))
+        assert (await log_of(engine, job)).total == 600
+        assert (woken, engine.counts().waiting_clients) == ([], 1)
+        await cancel(engine, job)
+        assert woken == ["beyond"]
+
+
 async def test_who_waits_for_more_may_go(engine: Engine) -> None:
     job = await becomes(engine, await submit(engine, "says", {"texts": [], "waits": True}), State.RUNNING)
     later = engine.wait_log(job, 0, PATIENCE_S)
