@@ -266,6 +266,61 @@ async def test_a_bounded_number_of_orders_wait(start: Start) -> None:
         assert (engine.counts().waiting, engine.counts().active) == (0, 0)
 
 
+async def test_as_many_orders_are_carried_out_at_a_time_whatever_the_size_of_the_queue(start: Start) -> None:
+    async with start(broken, double, workers=1, queue={"size": 2}) as engine:
+        for n in range(3):
+            await finished(engine, await submit(engine, "broken", n))
+        await known(engine.switch("broken", Switches(dispatch="hold")))
+        some = [await order(engine, Action.RETRY, states=FAILED) for _ in range(16)]
+        for job in some:
+            running = await becomes(engine, job, State.RUNNING)
+            # As of any job that runs.
+            (attempt,) = await known(engine.attempts(running))
+            assert (attempt.number, attempt.place, attempt.reason) == (1, "loop", Reason.NONE)
+        # They wait for room, and jobs begin beside them and make some.
+        for job in some[1:]:
+            await cancel(engine, job)
+        await known(engine.switch("broken", Switches(dispatch="run")))
+        assert await result(engine, some[0]) == {"matched": 3, "done": 3, "skipped": 0}
+        assert (await finished(engine, await submit(engine, "double", 1))).state == State.SUCCEEDED
+
+
+async def test_jobs_begin_however_many_orders_wait_for_room(start: Start) -> None:
+    async with start(broken, double, workers=1, queue={"size": 2}) as engine:
+        for n in range(3):
+            await finished(engine, await submit(engine, "broken", n))
+        await known(engine.switch("broken", Switches(dispatch="hold")))
+        some = [await order(engine, Action.RETRY, states=FAILED) for _ in range(16)]
+
+        async def is_full() -> bool:
+            return engine.counts().jobs[State.RUNNING] == 16
+
+        await until(is_full)
+        await known(engine.switch("broken", Switches(dispatch="run")))
+        for job in some:
+            assert await result(engine, job) == {"matched": 3, "done": 3, "skipped": 0}
+
+
+async def test_orders_of_before_a_restart_are_among_the_bounded_number(start: Start) -> None:
+    async with start(broken, queue={"size": 2}) as engine:
+        durable = engine.durability != "memory"
+        for n in range(3):
+            await finished(engine, await submit(engine, "broken", n))
+        # So no order finds room for all.
+        await known(engine.switch("broken", Switches(dispatch="hold")))
+        some = [await order(engine, Action.RETRY, states=FAILED) for _ in range(16)]
+    if durable:
+        async with start(broken, queue={"size": 2}) as engine:
+            for job in some:
+                await becomes(engine, job, State.RUNNING)
+            with pytest.raises(OrdersFullError):
+                engine.order(Action.RETRY, JobFilter(FAILED))
+            await cancel(engine, some[0])
+            await order(engine, Action.CANCEL, task="broken")
+            await clear(engine)
+            await clear(engine)
+
+
 async def test_clients_cannot_submit_the_tasks_of_the_server(engine: Engine) -> None:
     for name in OWN_TASKS:
         with pytest.raises(UnknownTaskError):
