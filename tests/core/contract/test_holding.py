@@ -270,6 +270,35 @@ async def test_a_restart_keeps_the_switches(start: Start) -> None:
             assert (await finished(engine, job)).state == State.SUCCEEDED
 
 
+async def test_each_of_several_holds_ends_at_its_own_time(start: Start) -> None:
+    async with start(double, double_too, broken) as engine:
+        durable = engine.durability != "memory"
+        await switch(engine, "double_too", Switches(dispatch="hold", until=at(1000)))
+        await switch(engine, "double", Switches(dispatch="hold", until=at(0.2)))
+        await switch(engine, "broken", Switches(dispatch="hold"))
+        first, second, last = [await submit(engine, task, 1) for task in ("double", "double_too", "broken")]
+        assert (await finished(engine, first)).state == State.SUCCEEDED
+        assert await states(engine, [second, last]) == [State.QUEUED] * 2
+        await switch(engine, "double", Switches(dispatch="hold", until=at(0.7)))
+        first = await submit(engine, "double", 1)
+    if durable:
+        # Also over a restart.
+        async with start(double, double_too, broken) as engine:
+            assert (await finished(engine, first)).state == State.SUCCEEDED
+            assert await states(engine, [second, last]) == [State.QUEUED] * 2
+
+
+async def test_a_drain_waits_for_a_hold_that_ends_in_time(start: Start) -> None:
+    async with start(double, broken) as engine:
+        await switch(engine, "double", Switches(dispatch="hold", until=at(0.2)))
+        await switch(engine, "broken", HOLD)
+        soon, never = await submit(engine, "double", 1), await submit(engine, "broken", 1)
+        left = await engine.drain(5)
+        if engine.durability == "memory":
+            assert left == 1
+            assert await states(engine, [soon, never]) == [State.SUCCEEDED, State.QUEUED]
+
+
 async def test_a_hold_whose_time_passed_meanwhile_is_none(start: Start) -> None:
     async with start(double) as engine:
         durable = engine.durability != "memory"
