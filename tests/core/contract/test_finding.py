@@ -167,7 +167,8 @@ async def test_a_job_that_ends_at_a_start_keeps_its_tags(start: Start) -> None:
     async with start(double) as engine:
         durable = engine.durability != "memory"
         # Its deadline comes while no engine runs.
-        late = await submit(engine, "double", 1, delay=60, deadline=0.1, tags=("late",))
+        late = await submit(engine, "double", 1, delay=60, deadline=0.05, tags=("late",))
+    await asyncio.sleep(0.05)
     if durable:
         async with start(double) as engine:
             status = await finished(engine, late)
