@@ -110,6 +110,40 @@ async def test_a_further_attempt_goes_on_in_the_log(engine: Engine, task: str) -
     assert (await log_of(engine, job)).text() == line + b"--- attempt 2 ---\n" + line + b"--- attempt 3 ---\n" + line
 
 
+async def test_the_last_text_of_a_thread_comes_before_that_of_the_next_attempt(start: Start) -> None:
+    def says_twice(_: object, context: Context) -> None:
+        context.log("one")
+        time.sleep(0.01)
+        # The loop has just looked, and does so again in a while.
+        context.log("two")
+        if context.attempt == 1:
+            raise Retry(0.001)
+
+    async with start(says_twice) as engine:
+        job = await finished(engine, await submit(engine, "says_twice", retries=1))
+        assert (await log_of(engine, job)).text() == b"one\ntwo\n--- attempt 2 ---\none\ntwo\n"
+
+
+async def test_the_last_text_of_a_job_that_is_cancelled_is_there(start: Start) -> None:
+    go, gone_on = asyncio.Event(), asyncio.Event()
+
+    async def says_twice(_: object, context: Context) -> None:
+        context.log("one")
+        await go.wait()
+        context.log("two")
+        gone_on.set()
+        await asyncio.Event().wait()
+
+    async with start(says_twice) as engine:
+        job = await submit(engine, "says_twice")
+        await has_logged(engine, job, 4)
+        go.set()
+        await gone_on.wait()
+        # With a journal the second line is not written yet.
+        await cancel(engine, job)
+        assert (await log_of(engine, job)).text() == b"one\ntwo\n"
+
+
 @pytest.mark.parametrize("threads", [1, 4])
 async def test_a_long_log_keeps_beginning_and_end_and_counts_the_rest(start: Start, threads: int) -> None:
     count = 20_000
