@@ -75,6 +75,7 @@ RESULT = "sequence, media, body"
 GONE = "batch, failed, cancelled"
 RUN = "first, salt"
 LOG = "sequence, place, text"
+ATTEMPT = "sequence, number, told"
 # The columns of KEY.
 KeyRow = tuple[int, str, bytes, float, int | None]
 Value = TypeVar("Value")

@@ -16,10 +16,13 @@ import apsw
 from headway.core.errors import CopyError, JournalError
 from headway.core.ids import COUNT_BITS, SEQUENCE_LIMIT
 from headway.core.journal import schema
-from headway.core.journal.reader import GONE, JOB, KEY, LOG, RESULT, RUN, one
+from headway.core.journal.reader import ATTEMPT, GONE, JOB, KEY, LOG, RESULT, RUN, holds, one
 
 # The tables that are saved, with their columns.
-TABLES = (("job", JOB), ("result", RESULT), ("keyed", KEY), ("gone", GONE), ("run", RUN), ("log", LOG))
+TABLES = (
+    *(("job", JOB), ("result", RESULT), ("keyed", KEY), ("gone", GONE), ("run", RUN)),
+    *(("log", LOG), ("attempt", ATTEMPT)),
+)
 # No key of a table can reach this: the number of a batch is the longest.
 WORD_LIMIT = SEQUENCE_LIMIT << COUNT_BITS - 1
 # Numbers tried one by one past an unreadable page. After that each step is twice as long (see
@@ -57,6 +60,7 @@ def recover(path: Path, out: Path) -> Recovered:
         saved, results, keyed = (one(target, f"SELECT count(*) FROM {name}") for name in ("job", "result", "keyed"))  # noqa: S608
         highest = one(target, "SELECT coalesce(max(sequence), 0) FROM job")
         _count(source, target)
+        _hold(source, target)
         # The numbers given since are unknown. No start has ever skipped as many.
         high = max(highest, meta.high if meta else 0) + 16 * schema.SKIP
         target.execute("UPDATE meta SET high = ? WHERE id = 1", (high,))
@@ -105,6 +109,12 @@ def _count(source: apsw.Connection, target: apsw.Connection) -> None:
         rows = source.execute("SELECT place, kept, given_up, state FROM outcome").fetchall()
         sql = "UPDATE outcome SET place = max(place, ?), kept = ?, given_up = ? WHERE state = ?"
         target.executemany(sql, rows)
+
+
+def _hold(source: apsw.Connection, target: apsw.Connection) -> None:
+    """Take over the switches of tasks: a held task does not begin to run by itself."""
+    with target, suppress(apsw.Error, UnicodeDecodeError):
+        target.executemany("INSERT OR IGNORE INTO hold VALUES (?, ?, ?, ?, ?)", holds(source))
 
 
 def _plausible(table: str, row: tuple[Any, ...]) -> bool:
