@@ -17,7 +17,7 @@ import msgspec
 from headway.core.errors import CopyError, JournalError
 from headway.core.ids import COUNT_BITS, SEQUENCE_LIMIT
 from headway.core.journal import schema
-from headway.core.journal.reader import ATTEMPT, GONE, JOB, KEY, LOG, RESULT, RUN, one
+from headway.core.journal.reader import ATTEMPT, GONE, JOB, KEY, LOG, RESULT, RUN, holds, one
 from headway.core.past_attempt import decode_attempt
 
 # The tables that are saved, with their columns.
@@ -62,7 +62,7 @@ def recover(path: Path, out: Path) -> Recovered:
         saved, results, keyed = (one(target, f"SELECT count(*) FROM {name}") for name in ("job", "result", "keyed"))  # noqa: S608
         highest = one(target, "SELECT coalesce(max(sequence), 0) FROM job")
         _count(source, target)
-        _copy_holds(source, target)
+        _hold(source, target)
         # The numbers given since are unknown. No start has ever skipped as many.
         high = max(highest, meta.high if meta else 0) + 16 * schema.SKIP
         target.execute("UPDATE meta SET high = ? WHERE id = 1", (high,))
@@ -113,11 +113,10 @@ def _count(source: apsw.Connection, target: apsw.Connection) -> None:
         target.executemany(sql, rows)
 
 
-def _copy_holds(source: apsw.Connection, target: apsw.Connection) -> None:
-    """Take over the switches of tasks, if they can be read."""
+def _hold(source: apsw.Connection, target: apsw.Connection) -> None:
+    """Take over the switches of tasks: a held task does not begin to run by itself."""
     with target, suppress(apsw.Error, UnicodeDecodeError):
-        rows = source.execute("SELECT task, dispatch, intake, until, reason FROM hold").fetchall()
-        target.executemany("INSERT OR REPLACE INTO hold VALUES (?, ?, ?, ?, ?)", rows)
+        target.executemany("INSERT OR IGNORE INTO hold VALUES (?, ?, ?, ?, ?)", holds(source))
 
 
 def _plausible(table: str, row: tuple[Any, ...]) -> bool:

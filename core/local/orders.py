@@ -119,6 +119,8 @@ class Orders:
         sequence = active.queue.claim_own()
         if not sequence:
             return None
+        # Those of the previous process count, too.
+        self._open.add(sequence)
         active.changes.claimed(sequence, active.board.move(sequence, State.RUNNING, now))
         return active.jobs[sequence]
 

@@ -24,6 +24,7 @@ from headway.core.job import TERMINAL, Job, State, decode_terms
 from headway.core.journal.reader import Ended, Saved
 from headway.core.local.active import Active
 from headway.core.local.durable import Durable
+from headway.core.queue.queue import OWN_MOST
 from headway.core.task import Task
 
 # Jobs with an uncommitted attempt or end, besides those that run. With this many, no more are
@@ -77,7 +78,9 @@ def restore(
     for batch, failed, cancelled in found.unsuccessful():
         active.outcomes.put(batch, failed, cancelled)
     in_hand = [(saved.sequence, saved.attempt) for saved in waiting if saved.state == State.RUNNING]
-    durable.attempts.begin(min(active.queue.size, IN_HAND_MOST) + 2 * active.workers.count, in_hand)
+    # Orders have places besides, so however many wait for room, jobs begin and make some.
+    places = min(active.queue.size, IN_HAND_MOST) + 2 * (active.workers.count + OWN_MOST)
+    durable.attempts.begin(places, in_hand)
     return list(names)
 
 

@@ -37,6 +37,10 @@ class Waiter:
         self.slot = slot
         self.wake = wake
 
+    def is_due(self) -> bool:
+        """Whether the waiter has something to be woken for when its job has logged."""
+        return True
+
     def cancel(self) -> None:
         """Wait no more."""
         self._waiters.remove(self)
@@ -79,8 +83,10 @@ class Waiters:
         self._wake_all_of(-sequence)
 
     def grown(self, sequence: int) -> None:
-        """Wake those that wait for more of a job's log."""
-        self._wake_all_of(-sequence)
+        """Wake those that wait for more of a job's log, and that have it now."""
+        waiters = self._by_job.get(-sequence)
+        if waiters:
+            in_slices(map(self._wake_if_due, waiters[::-1]))
 
     def _wake_all_of(self, sequence: int) -> None:
         waiters = self._by_job.get(sequence, [])
@@ -127,6 +133,11 @@ class Waiters:
         """Wake one of many, unless it was woken or cancelled while those before it were."""
         if self.remove(waiter):
             waiter.wake()
+
+    def _wake_if_due(self, waiter: Waiter) -> None:
+        """Wake one of many, if there is something that it waits for."""
+        if waiter.is_due():
+            self._wake_if_there(waiter)
 
     def _turn_wheel(self) -> None:
         self._timer = None
@@ -187,9 +198,13 @@ class LogGrown(Waiter, Later[Status]):
         """Have ``wake`` called when there is more, when the job ends, when the time is up, or when a drain begins."""
         self.wake = wake
         self._waiters.put(self)
-        if self._total(-self.sequence) > self._length or self.value().state >= State.SUCCEEDED:
+        if self.is_due():
             # It came since the log was read.
             asyncio.get_running_loop().call_soon(self._waiters.grown, -self.sequence)
+
+    def is_due(self) -> bool:
+        """Whether the log is longer than that, or the job has ended."""
+        return self._total(-self.sequence) > self._length or self.value().state >= State.SUCCEEDED
 
     def value(self) -> Status:
         """Return the present status of the job."""

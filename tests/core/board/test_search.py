@@ -139,6 +139,29 @@ def test_jobs_may_come_and_end_while_a_search_goes_on(seed: int, wanted: Conditi
     assert after <= {*found} <= before
 
 
+def test_a_span_has_its_begin_and_not_its_end() -> None:
+    board = Board(Retention.same(100, 1000.0), 100)
+    tags = Tags(board)
+    jobs = [board.open(State.QUEUED, lambda number: number, 0, 5, float(n)) for n in range(6)]
+    for n, job in enumerate(jobs[:5]):
+        board.move(job, State.CANCELLED, 100.0 + n)
+
+    def found(wanted: Conditions) -> list[int]:
+        looked, numbers = Search(board, tags, wanted, board.next_sequence), list[int]()
+        while looked.end:
+            numbers += looked.step(200.0)
+        return [jobs.index(number) for number in reversed(numbers)]
+
+    assert found(Conditions(submitted=(1.0, 4.0))) == [1, 2, 3]
+    assert found(Conditions(submitted=(-inf, 3.0))) == [0, 1, 2]
+    assert found(Conditions(submitted=(3.0, inf))) == [3, 4, 5]
+    # The last one has not ended.
+    assert found(Conditions(ended=(101.0, 103.0))) == [1, 2]
+    assert found(Conditions(ended=(-inf, 104.0))) == [0, 1, 2, 3]
+    assert found(Conditions(ended=(103.0, inf))) == [3, 4]
+    assert found(Conditions(submitted=(2.0, inf), ended=(-inf, 104.0))) == [2, 3]
+
+
 def test_tags_of_jobs_that_have_left_are_forgotten() -> None:
     board = Board(Retention.same(100, 1000.0), 10)
     tags = Tags(board)

@@ -210,6 +210,18 @@ async def test_a_deadline_that_comes_first_is_logged_and_is_no_attempt(
     assert logged(caplog) == [(job.id.decode(), "double", 0, "deadline")]
 
 
+async def test_a_job_whose_deadline_leaves_no_time_to_try_again_fails_at_once(start: Start) -> None:
+    async with start(gives_up, until_third, jobs={"backoff": 600, "backoff_max": 600}) as engine:
+        job = await finished(engine, await submit(engine, "until_third", "bad", retries=5, deadline=200))
+        assert (job.state, job.reason, job.attempt) == (State.FAILED, Reason.DEADLINE, 1)
+        assert await text_of(engine, job) == "ValueError: bad (and its deadline leaves no time to try again)"
+        (past,) = await all_attempts(engine, job)
+        assert told(past) == (1, Reason.ERROR, "ValueError", "bad")
+        # Its own delay is shorter.
+        job = await finished(engine, await submit(engine, "gives_up", retries=1, deadline=200))
+        assert (job.reason, job.attempt) == (Reason.ERROR, 2)
+
+
 async def test_a_retry_is_kept_as_a_failed_attempt_the_last_one_too(
     engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:

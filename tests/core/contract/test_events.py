@@ -13,7 +13,17 @@ from headway.core.interface import Engine, Feed
 from headway.core.job import TERMINAL, Reason, State
 from headway.core.status import Status
 
-from tests.core.contract.client import asked_for, becomes, cancel, finished, peek, submit, submit_batch, until
+from tests.core.contract.client import (
+    asked_for,
+    batch_finished,
+    becomes,
+    cancel,
+    finished,
+    peek,
+    submit,
+    submit_batch,
+    until,
+)
 from tests.core.contract.conftest import Start
 from tests.core.engines import broken, double, forever
 
@@ -209,11 +219,33 @@ async def test_who_is_slow_hears_how_much_is_missed(start: Start) -> None:
         assert [event.number for event in taken.events] == list(range(begun + taken.missed + 1, begun + 16))
         assert taken.place == feed.place == begun + 15
         assert not engine.watch(EVERYTHING, begun).resumed
+        assert not engine.watch(EVERYTHING, begun + taken.missed - 1).resumed
         assert engine.watch(EVERYTHING, begun + taken.missed).resumed
         # From here on nothing is missed.
         await finished(engine, await submit(engine, "double", 1))
         await until_true(lambda: len(woken) == 2)
         assert feed.take().missed == 0
+
+
+async def test_who_comes_late_takes_many_events_in_parts_and_misses_none(engine: Engine) -> None:
+    for wanted, count in ((EVERYTHING, 900), (EventFilter(states=frozenset({State.SUCCEEDED})), 300)):
+        feed = engine.watch(wanted)
+        begun = feed.place
+        batch = await submit_batch(engine, *["double"] * 300)
+        await batch_finished(engine, batch)
+        events: list[Event] = []
+        more = True
+        while more:
+            taken = feed.take()
+            assert taken.missed == 0
+            assert [event for event in taken.events if event.number > taken.place] == []
+            events += taken.events
+            more = taken.more
+        feed.close()
+        numbers = [event.number for event in events]
+        assert len(numbers) == count
+        if wanted is EVERYTHING:
+            assert numbers == list(range(begun + 1, begun + 901))
 
 
 async def test_who_has_gone_is_not_woken(engine: Engine) -> None:

@@ -163,6 +163,19 @@ async def test_a_restart_keeps_tags(start: Start) -> None:
             assert [job.tags for job in await jobs_in(engine, State.SUCCEEDED)] == [(), done.tags]
 
 
+async def test_a_job_that_ends_at_a_start_keeps_its_tags(start: Start) -> None:
+    async with start(double) as engine:
+        durable = engine.durability != "memory"
+        # Its deadline comes while no engine runs.
+        late = await submit(engine, "double", 1, delay=60, deadline=0.05, tags=("late",))
+    await asyncio.sleep(0.05)
+    if durable:
+        async with start(double) as engine:
+            status = await finished(engine, late)
+            assert (status.state, status.reason, status.tags) == (State.FAILED, Reason.DEADLINE, ("late",))
+            assert await found(engine, tag="late") == [late.id]
+
+
 async def test_many_searches_at_once_end(engine: Engine) -> None:
     for number in range(30):
         await finished(engine, await submit(engine, "broken", f"many {number}"))

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 from headway.core.board.idempotency import Key
-from headway.core.errors import InvalidError, TaskClosedError
+from headway.core.errors import InvalidError, QueueFullError, TaskClosedError
 from headway.core.hold import NO_HOLD, OPEN_END_S, Switches, TaskHold
 from headway.core.interface import Engine
 from headway.core.job import State
@@ -219,6 +219,23 @@ async def test_jobs_of_a_held_task_end_at_their_deadline_and_by_a_client(start: 
         assert (engine.counts().held, engine.counts().waiting) == (0, 0)
 
 
+async def test_jobs_of_a_held_task_take_their_room_in_the_queue(start: Start) -> None:
+    async with start(double, forever, workers=1, queue={"size": 3}) as engine:
+        running = await becomes(engine, await submit(engine, "forever"), State.RUNNING)
+        jobs = [await submit(engine, "double", 1)]
+        await switch(engine, "double", HOLD)
+        jobs += [await submit(engine, "double", n) for n in range(2)]
+        for task in ("double", "forever"):
+            with pytest.raises(QueueFullError):
+                await known(engine.submit(asked_for(task, 1)))
+        await switch(engine, "double", RUN)
+        with pytest.raises(QueueFullError):
+            await known(engine.submit(asked_for("double", 1)))
+        await cancel(engine, running)
+        assert [(await finished(engine, job)).state for job in jobs] == [State.SUCCEEDED] * 3
+        assert (await finished(engine, await submit(engine, "double", 1))).state == State.SUCCEEDED
+
+
 async def test_holding_and_running_in_turn_loses_no_job(start: Start) -> None:
     async with start(double, broken, workers=2) as engine:
         jobs = []
@@ -251,6 +268,35 @@ async def test_a_restart_keeps_the_switches(start: Start) -> None:
             assert (await peek(engine, job)).held == "ünïcode"
             await switch(engine, "double", RUN)
             assert (await finished(engine, job)).state == State.SUCCEEDED
+
+
+async def test_each_of_several_holds_ends_at_its_own_time(start: Start) -> None:
+    async with start(double, double_too, broken) as engine:
+        durable = engine.durability != "memory"
+        await switch(engine, "double_too", Switches(dispatch="hold", until=at(1000)))
+        await switch(engine, "double", Switches(dispatch="hold", until=at(0.2)))
+        await switch(engine, "broken", Switches(dispatch="hold"))
+        first, second, last = [await submit(engine, task, 1) for task in ("double", "double_too", "broken")]
+        assert (await finished(engine, first)).state == State.SUCCEEDED
+        assert await states(engine, [second, last]) == [State.QUEUED] * 2
+        await switch(engine, "double", Switches(dispatch="hold", until=at(0.7)))
+        first = await submit(engine, "double", 1)
+    if durable:
+        # Also over a restart.
+        async with start(double, double_too, broken) as engine:
+            assert (await finished(engine, first)).state == State.SUCCEEDED
+            assert await states(engine, [second, last]) == [State.QUEUED] * 2
+
+
+async def test_a_drain_waits_for_a_hold_that_ends_in_time(start: Start) -> None:
+    async with start(double, broken) as engine:
+        await switch(engine, "double", Switches(dispatch="hold", until=at(0.2)))
+        await switch(engine, "broken", HOLD)
+        soon, never = await submit(engine, "double", 1), await submit(engine, "broken", 1)
+        left = await engine.drain(5)
+        if engine.durability == "memory":
+            assert left == 1
+            assert await states(engine, [soon, never]) == [State.SUCCEEDED, State.QUEUED]
 
 
 async def test_a_hold_whose_time_passed_meanwhile_is_none(start: Start) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 
+from headway.core.hold import Switches
 from headway.core.interface import Engine
 from headway.core.job import State
 from headway.core.load import Load
@@ -65,6 +66,25 @@ async def test_jobs_are_counted_by_task_as_they_move(start: Start) -> None:
             await cancel(engine, job)
         await becomes(engine, await submit(engine, "forever", priority=9), State.RUNNING)
         assert engine.counts().load.workers_busy >= 1
+
+
+async def test_jobs_of_a_held_task_are_no_load(start: Start) -> None:
+    async with start(double, forever, workers=1) as engine:
+        await becomes(engine, await submit(engine, "forever"), State.RUNNING)
+        await submit(engine, "double", 1)
+        await submit(engine, "forever")
+        await known(engine.switch("double", Switches(dispatch="hold")))
+        await submit(engine, "double", 2)
+        held = await of(engine, "double")
+        assert (held.queue_length, held.oldest_s, held.workers_wanted) == (0, 0.0, 0)
+        together = engine.counts().load
+        assert (together.queue_length, together.workers_wanted) == (1, 2)
+        await known(engine.switch("double", Switches(dispatch="run")))
+        ready = await of(engine, "double")
+        assert ready.queue_length == 2
+        assert ready.workers_wanted > 0
+        assert ready.oldest_s > 0
+        assert engine.counts().load.queue_length == 3
 
 
 async def test_the_oldest_counts_from_when_it_was_ready(start: Start) -> None:

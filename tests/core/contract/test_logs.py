@@ -110,6 +110,40 @@ async def test_a_further_attempt_goes_on_in_the_log(engine: Engine, task: str) -
     assert (await log_of(engine, job)).text() == line + b"--- attempt 2 ---\n" + line + b"--- attempt 3 ---\n" + line
 
 
+async def test_the_last_text_of_a_thread_comes_before_that_of_the_next_attempt(start: Start) -> None:
+    def says_twice(_: object, context: Context) -> None:
+        context.log("one")
+        time.sleep(0.01)
+        # The loop has just looked, and does so again in a while.
+        context.log("two")
+        if context.attempt == 1:
+            raise Retry(0.001)
+
+    async with start(says_twice) as engine:
+        job = await finished(engine, await submit(engine, "says_twice", retries=1))
+        assert (await log_of(engine, job)).text() == b"one\ntwo\n--- attempt 2 ---\none\ntwo\n"
+
+
+async def test_the_last_text_of_a_job_that_is_cancelled_is_there(start: Start) -> None:
+    go, gone_on = asyncio.Event(), asyncio.Event()
+
+    async def says_twice(_: object, context: Context) -> None:
+        context.log("one")
+        await go.wait()
+        context.log("two")
+        gone_on.set()
+        await asyncio.Event().wait()
+
+    async with start(says_twice) as engine:
+        job = await submit(engine, "says_twice")
+        await has_logged(engine, job, 4)
+        go.set()
+        await gone_on.wait()
+        # With a journal the second line is not written yet.
+        await cancel(engine, job)
+        assert (await log_of(engine, job)).text() == b"one\ntwo\n"
+
+
 @pytest.mark.parametrize("threads", [1, 4])
 async def test_a_long_log_keeps_beginning_and_end_and_counts_the_rest(start: Start, threads: int) -> None:
     count = 20_000
@@ -190,6 +224,46 @@ async def test_who_waits_for_more_is_woken_by_more_by_the_end_and_by_time(engine
     assert engine.counts().waiting_clients == 0
     # It has ended since.
     assert (await at_last(engine.wait_log(job, 4, PATIENCE_S))).state == State.CANCELLED
+
+
+async def test_who_waits_for_more_is_not_woken_before_there_is_more_to_read(start: Start) -> None:
+    go, gone_on = asyncio.Event(), asyncio.Event()
+
+    async def says_twice(_: object, context: Context) -> None:
+        context.log("one")
+        await go.wait()
+        context.log("two")
+        gone_on.set()
+        await asyncio.Event().wait()
+
+    async with start(says_twice) as engine:
+        job = await submit(engine, "says_twice")
+        await has_logged(engine, job, 4)
+        go.set()
+        await gone_on.wait()
+        # With a journal the second line is in memory alone for up to a second.
+        status = await at_last(engine.wait_log(await peek(engine, job), 4, PATIENCE_S))
+        assert (await log_of(engine, status)).text() == b"one\ntwo\n"
+
+
+async def test_who_waits_for_a_far_place_is_not_woken_by_text_before_it(start: Start) -> None:
+    async def says_slowly(_: object, context: Context) -> None:
+        for number in range(6):
+            context.log(f"{number:>99}")
+            await asyncio.sleep(0.01)
+        await asyncio.Event().wait()
+
+    async with start(says_slowly) as engine:
+        job = await becomes(engine, await submit(engine, "says_slowly"), State.RUNNING)
+        near, far = engine.wait_log(job, 0, PATIENCE_S), engine.wait_log(job, 500, PATIENCE_S)
+        beyond = engine.wait_log(job, 10_000, PATIENCE_S)
+        woken: list[str] = []
+        beyond.when_known(lambda: woken.append("beyond"))
+        await asyncio.gather(*map(at_last, (near, far)))
+        assert (await log_of(engine, job)).total == 600
+        assert (woken, engine.counts().waiting_clients) == ([], 1)
+        await cancel(engine, job)
+        assert woken == ["beyond"]
 
 
 async def test_who_waits_for_more_may_go(engine: Engine) -> None:

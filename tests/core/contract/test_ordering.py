@@ -113,6 +113,61 @@ async def test_the_set_is_fixed_when_the_order_comes(start: Start) -> None:
         assert (await peek(engine, late)).state in ACTIVE
 
 
+async def test_a_job_that_ends_after_the_order_came_is_not_in_it(start: Start) -> None:
+    go = asyncio.Event()
+
+    async def fails_late(_: object) -> None:
+        await go.wait()
+        raise ValueError("late")
+
+    async with start(fails_late) as engine:
+        late = await becomes(engine, await submit(engine, "fails_late", tags=("x",)), State.RUNNING)
+        # With a journal the end of the job is committed with the order, and before that is carried out.
+        soon = engine.order(Action.RETRY, JobFilter(tag="x"))
+        go.set()
+        accepted = (await known(soon)).status
+        assert await result(engine, accepted) == {"matched": 0, "done": 0, "skipped": 0}
+        assert (await finished(engine, late)).state == State.FAILED
+        assert len(await jobs_of(engine, JobFilter(tag="x"))) == 1
+
+
+async def test_orders_are_in_no_set(start: Start) -> None:
+    async with start(broken, forever, workers=1, queue={"size": 4}) as engine:
+        for n in range(10):
+            await finished(engine, await submit(engine, "broken", n))
+        blocking = await becomes(engine, await submit(engine, "forever"), State.RUNNING)
+        first = await becomes(engine, await order(engine, Action.RETRY, states=FAILED), State.RUNNING)
+
+        async def waits_for_room() -> bool:
+            return engine.counts().waiting >= 4
+
+        await until(waits_for_room)
+        own = await cancel(engine, await order(engine, Action.RETRY, states=FAILED))
+        await finished(engine, own)
+        counted = await known(engine.count_meant(Action.CANCEL, JobFilter(ACTIVE)))
+        assert counted == {"forever": 1, "broken": 4}
+        # The order before it is no job that it cancels.
+        accepted = await order(engine, Action.CANCEL, states=frozenset({State.RUNNING}))
+        assert await result(engine, accepted) == {"matched": 1, "done": 1, "skipped": 0}
+        assert (await finished(engine, blocking)).state == State.CANCELLED
+        assert await result(engine, first) == {"matched": 10, "done": 10, "skipped": 0}
+
+
+async def test_jobs_that_have_changed_since_are_skipped(engine: Engine) -> None:
+    await known(engine.submit_batch([asked_for("double", 1, delay=1000, tags=("many",)) for _ in range(600)]))
+    # The order comes to the newest ones last.
+    newest = await jobs_of(engine, JobFilter(tag="many"), 5)
+    accepted = await order(engine, Action.CANCEL, tag="many")
+
+    async def has_begun() -> bool:
+        return (await peek(engine, accepted)).progress is not None
+
+    await until(has_begun)
+    await asyncio.gather(*(known(engine.cancel(job)) for job in newest[:5]))
+    assert await result(engine, accepted) == {"matched": 600, "done": 595, "skipped": 5}
+    assert engine.counts().active == 0
+
+
 async def test_a_retry_waits_for_room(start: Start) -> None:
     async with start(broken, forever, workers=1, queue={"size": 20}) as engine:
         failed = [await finished(engine, await submit(engine, "broken", n)) for n in range(30)]
@@ -209,6 +264,61 @@ async def test_a_bounded_number_of_orders_wait(start: Start) -> None:
         await clear(engine)
         await clear(engine)
         assert (engine.counts().waiting, engine.counts().active) == (0, 0)
+
+
+async def test_as_many_orders_are_carried_out_at_a_time_whatever_the_size_of_the_queue(start: Start) -> None:
+    async with start(broken, double, workers=1, queue={"size": 2}) as engine:
+        for n in range(3):
+            await finished(engine, await submit(engine, "broken", n))
+        await known(engine.switch("broken", Switches(dispatch="hold")))
+        some = [await order(engine, Action.RETRY, states=FAILED) for _ in range(16)]
+        for job in some:
+            running = await becomes(engine, job, State.RUNNING)
+            # As of any job that runs.
+            (attempt,) = await known(engine.attempts(running))
+            assert (attempt.number, attempt.place, attempt.reason) == (1, "loop", Reason.NONE)
+        # They wait for room, and jobs begin beside them and make some.
+        for job in some[1:]:
+            await cancel(engine, job)
+        await known(engine.switch("broken", Switches(dispatch="run")))
+        assert await result(engine, some[0]) == {"matched": 3, "done": 3, "skipped": 0}
+        assert (await finished(engine, await submit(engine, "double", 1))).state == State.SUCCEEDED
+
+
+async def test_jobs_begin_however_many_orders_wait_for_room(start: Start) -> None:
+    async with start(broken, double, workers=1, queue={"size": 2}) as engine:
+        for n in range(3):
+            await finished(engine, await submit(engine, "broken", n))
+        await known(engine.switch("broken", Switches(dispatch="hold")))
+        some = [await order(engine, Action.RETRY, states=FAILED) for _ in range(16)]
+
+        async def is_full() -> bool:
+            return engine.counts().jobs[State.RUNNING] == 16
+
+        await until(is_full)
+        await known(engine.switch("broken", Switches(dispatch="run")))
+        for job in some:
+            assert await result(engine, job) == {"matched": 3, "done": 3, "skipped": 0}
+
+
+async def test_orders_of_before_a_restart_are_among_the_bounded_number(start: Start) -> None:
+    async with start(broken, queue={"size": 2}) as engine:
+        durable = engine.durability != "memory"
+        for n in range(3):
+            await finished(engine, await submit(engine, "broken", n))
+        # So no order finds room for all.
+        await known(engine.switch("broken", Switches(dispatch="hold")))
+        some = [await order(engine, Action.RETRY, states=FAILED) for _ in range(16)]
+    if durable:
+        async with start(broken, queue={"size": 2}) as engine:
+            for job in some:
+                await becomes(engine, job, State.RUNNING)
+            with pytest.raises(OrdersFullError):
+                engine.order(Action.RETRY, JobFilter(FAILED))
+            await cancel(engine, some[0])
+            await order(engine, Action.CANCEL, task="broken")
+            await clear(engine)
+            await clear(engine)
 
 
 async def test_clients_cannot_submit_the_tasks_of_the_server(engine: Engine) -> None:

@@ -140,6 +140,23 @@ async def test_a_job_that_is_resubmitted_is_kept_as_long(start: Start) -> None:
         assert again.kept_until - again.ended == pytest.approx(70.0, abs=0.001)
 
 
+async def test_a_restart_changes_no_time_until_which_a_job_is_kept(start: Start) -> None:
+    bounds = {"seconds": 50.0, "failed": {"seconds": 90}, "cancelled": {"seconds": 30}}
+    async with start(double, (broken, Options(keep=60.0)), retention=bounds) as engine:
+        durable = engine.durability != "memory"
+        jobs = await run(engine, "double") + await run(engine, "double", keep=70.0) + await run(engine, "broken")
+        jobs += await run(engine, "broken", keep=80.0) + await give_up(engine)
+        waiting = await submit(engine, "double", 1, delay=100.0, keep=40.0)
+        jobs.append(await cancel(engine, waiting))
+        kept = [50.0, 70.0, 60.0, 80.0, 30.0, 40.0]
+        assert [job.kept_until - job.ended for job in jobs] == pytest.approx(kept, abs=0.001)
+    if durable:
+        async with start(double, broken, retention={"seconds": 1000}) as engine:
+            again = [await peek(engine, job) for job in jobs]
+            assert [job.state for job in again] == [job.state for job in jobs]
+            assert [job.kept_until for job in again] == pytest.approx([job.kept_until for job in jobs], abs=0.1)
+
+
 async def test_a_flood_of_results_gives_up_no_error(start: Start) -> None:
     async def large(_: object) -> str:
         return "x" * 10_000

@@ -29,10 +29,12 @@ from headway.core.errors import JournalError
 from headway.core.job import Reason, State, Terms, decode_terms, encode_terms
 from headway.core.journal import delivery, reader, report, salvage, schema
 from headway.core.journal.journal import Journal
+from headway.core.journal.notes import Kind
 from headway.core.journal.startup import Found
 from headway.core.journal.statement import Change
 from headway.core.journal.writer_link import WriterLink
 from headway.core.open import open_engine
+from headway.core.past_attempt import PastAttempt, encode_attempt
 from headway.core.retention import Retention
 from headway.core.tasks.registry import Options, Registry
 from hypothesis import given, settings
@@ -814,6 +816,27 @@ def test_a_refused_file_stays_as_it_is_and_recover_saves_what_can_be_read(tmp_pa
     assert len(results) - 2 <= saved.results <= len(results)
     with pytest.raises(JournalError, match="exists"):
         salvage.recover(path, tmp_path / "new")
+
+
+@on_a_loop
+async def test_recover_saves_the_switches_of_tasks_and_the_failed_attempts_and_logs_of_jobs(tmp_path: Path) -> None:
+    async with opened(tmp_path / "j") as (journal, said):
+        submit(journal, 1)
+        held = ("sleep", "hold", "open", None, "the printer burns")
+        attempts = [PastAttempt(number, 1.0, 2.0, "loop", Reason.ERROR, "", "no") for number in (1, 2)]
+        journal.note((Kind.HOLD, *held))
+        for past in attempts:
+            journal.note((Kind.ATTEMPT, 1, past.number, encode_attempt(past)))
+        journal.note((Kind.LOG, 1, 0, b"text", 8))
+        await said.until(lambda: said.committed == journal.appended)
+    salvage.recover(tmp_path / "j", tmp_path / "new")
+    found = Found(tmp_path / "new", "full")
+    assert found.holds() == [held]
+    found.close()
+    reading = reader.Reader(tmp_path / "new")
+    assert await reading.attempts(1) == attempts
+    assert (await reading.log(1, 8)).text() == b"text"
+    reading.close()
 
 
 async def unplugged(folder: Path) -> Path:

@@ -86,13 +86,18 @@ def test_a_job_that_is_cancelled_returned_nothing(connection: apsw.Connection) -
 def test_ends_are_counted_by_task_and_outcome_and_the_places_remembered(connection: apsw.Connection) -> None:
     failed = change(3, state=State.FAILED, ended=1.0, terms_place=1, due_until=9.0, payload_body=b"", key_media="")
     tried = change(4, state=State.RETRYING, due_until=1010.0, attempt=1, submitted_started=1000.5)
+    cancelled = [
+        change(number, state=State.CANCELLED, ended=1.0, terms_place=number - 5, digest_forgotten=ASKED)
+        for number in (6, 7)
+    ]
     for changes in (
-        [*map(submission, range(1, 6)), end(1, 1, b""), tried],
+        [*map(submission, range(1, 8)), end(1, 1, b""), tried],
         [end(2, 2, b""), failed, change(1, digest_forgotten=1)],
-        [end(5, 3, b"")],
+        [end(5, 3, b""), cancelled[0]],
+        [cancelled[1]],
     ):
         apply_changes(connection, changes, 5, 1, 0.0)
         count_ends(connection, ends_of(changes))
-    assert connection.execute("SELECT * FROM tally").fetchall() == [("sleep", 3, 1, 0)]
+    assert connection.execute("SELECT * FROM tally").fetchall() == [("sleep", 3, 1, 2)]
     places = connection.execute("SELECT state, place FROM outcome ORDER BY state").fetchall()
-    assert places == [(State.SUCCEEDED, 3), (State.FAILED, 1), (State.CANCELLED, 0)]
+    assert places == [(State.SUCCEEDED, 3), (State.FAILED, 1), (State.CANCELLED, 2)]

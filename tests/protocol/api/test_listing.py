@@ -110,13 +110,30 @@ def test_odd_tags_and_texts_are_kept_from_page_to_page(server: Server, odd: str)
     assert seen == paths[::-1]
 
 
-def test_an_age_is_a_time_from_the_first_page_on(server: Server) -> None:
+@pytest.mark.parametrize(
+    ("age", "seconds"), [("90s", 90), ("30m", 1800), ("12h", 43_200), ("1d", 86_400), ("2w", 1_209_600)]
+)
+def test_an_age_is_a_time_from_the_first_page_on(server: Server, age: str, seconds: int) -> None:
     for _ in range(2):
         server.run("nothing")
-    following = server.get("/jobs?submitted_after=1d&limit=1").json["next"]
+    following = server.get(f"/jobs?submitted_after={age}&limit=1").json["next"]
     (moment,) = re.findall("submitted_after=([^&]*)&", following)
-    age = time.time() - datetime.fromisoformat(moment).timestamp()
-    assert 86_400 <= age < 86_460
+    assert seconds <= time.time() - datetime.fromisoformat(moment).timestamp() < seconds + 60
+
+
+def test_several_states_are_kept_from_page_to_page(server: Server) -> None:
+    tag = "states of pages"
+    failed = [server.run("fail", tags=[tag]) for _ in range(2)]
+    for _ in range(2):
+        server.run("nothing", tags=[tag])
+    waiting = server.submit("nothing", delay=1000, tags=[tag])
+    path, seen = f"/jobs?state=scheduled,failed&limit=1&{urlencode({'tag': tag})}", list[str]()
+    while path is not None:
+        page = server.get(path)
+        seen += [f"/jobs/{job['id']}" for job in page.json["jobs"]]
+        path = page.json["next"]
+    server.delete(waiting)
+    assert seen == [waiting, *failed[::-1]]
 
 
 @pytest.mark.parametrize("shift", ["Z", "z", "+01:00", "%2B01:00", "-01:00"])

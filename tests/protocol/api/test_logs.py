@@ -175,6 +175,24 @@ def test_the_part_that_was_left_out(start: Start) -> None:
     assert answer.json["detail"] == "these bytes were left out: ask for those from 8976 on"
 
 
+def test_a_range_that_was_left_out_is_not_waited_for(start: Start, gate: Gate) -> None:
+    server = start(results__log_bytes=2048)
+    path = logging(server, gate, ["x" * 999] * 10)
+    began = time.monotonic()
+    answer = server.get(path, "Range: bytes=2000-3000", "Prefer: wait=20")
+    assert (answer.status, answer["job-state"], answer["content-range"]) == (416, "running", "bytes */10000")
+    assert time.monotonic() - began < 5
+
+
+def test_a_range_far_beyond_the_end_waits_until_the_text_comes_to_it(server: Server) -> None:
+    path = server.submit("log_lines", {"count": 50, "pause": 0.01}) + "/log"
+    answer = server.get(path, "Range: bytes=300-", "Prefer: wait=20")
+    assert answer.status == 206
+    assert answer["content-range"].startswith("bytes 300-")
+    assert answer.body
+    assert LINES[300:].startswith(answer.body)
+
+
 def test_a_range_beyond_the_end_waits_for_more(server: Server, gate: Gate) -> None:
     path = logging(server, gate, ["begun"])
     with server.wire() as wire:
