@@ -6,12 +6,13 @@ import asyncio
 from typing import Any
 
 import pytest
-from headway.core.errors import InvalidError, NotWaitingError
+from headway.core.errors import InvalidError, NotWaitingError, QueueFullError
 from headway.core.interface import Engine, Soon
 from headway.core.job import Revision, State
 from headway.core.status import Status
 
 from tests.core.contract.client import (
+    asked_for,
     batch_finished,
     becomes,
     cancel,
@@ -66,6 +67,17 @@ async def test_a_queued_job_is_put_off_and_back(start: Start) -> None:
         assert (await revise(engine, job, NOW)).state == State.QUEUED
         assert (await revise(engine, job, NOW)).state == State.QUEUED
         assert engine.counts().waiting == 1
+
+
+async def test_a_job_that_is_changed_takes_one_place_of_the_queue(start: Start) -> None:
+    async with start(forever, double, workers=1, queue={"size": 2}) as engine:
+        await becomes(engine, await submit(engine, "forever"), State.RUNNING)
+        job = await submit(engine, "double", 1)
+        for revision in (Revision(delay=500), Revision(priority=9), NOW, Revision(priority=1)):
+            await revise(engine, job, revision)
+        await submit(engine, "double", 2)
+        with pytest.raises(QueueFullError):
+            await known(engine.submit(asked_for("double", 3)))
 
 
 async def test_a_priority_is_changed(start: Start) -> None:

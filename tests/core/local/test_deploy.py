@@ -20,11 +20,12 @@ from headway.core.board.results import ENTRY_BYTES, Kept, Results
 from headway.core.board.rows import LAYOUT, Rows, rows_for
 from headway.core.config import Config, IdempotencySection
 from headway.core.ids import Ids
-from headway.core.job import Job, State, Terms
+from headway.core.job import Job, Reason, State, Terms
 from headway.core.local import deploy
 from headway.core.local.active import Active
 from headway.core.local.at_once import AtOnce
 from headway.core.local.deploy import Carried
+from headway.core.past_attempt import PastAttempt
 from headway.core.retention import Retention
 from headway.core.tasks.registry import Options, Registry
 from headway.core.tasks.result import JSON, Result
@@ -396,6 +397,19 @@ def test_tags_come_over() -> None:
     left.leave().give(active, {})
     assert dict(active.tags.items()) == told
     assert active.tags.between("a", 0, 100) == [5, 1]
+
+
+def test_failed_attempts_come_over_in_their_order() -> None:
+    left = Before(10)
+    told = {
+        sequence: [PastAttempt(number, 1.0, 2.0, "loop", Reason.ERROR, "ValueError", "ü", "where") for number in (1, 2)]
+        for sequence in (7, 1, 5)
+    }
+    left.active.past.put(told)
+    active = active_of(registry(), left.board)
+    left.leave().give(active, {})
+    assert list(active.past.all().items()) == list(told.items())
+    assert active.past.used_bytes == left.active.past.used_bytes > 0
 
 
 def test_members_that_one_of_the_two_does_not_know_are_passed_over() -> None:
