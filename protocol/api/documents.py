@@ -97,7 +97,7 @@ def ended_document(status: Status, code: int, error: str | None, attempts: Seque
         members["tags"] = status.tags
     if status.state == State.FAILED:
         members |= {"task": status.task, "reason": REASONS[status.reason], "attempt": status.attempt}
-        detail = error or "the job failed, and its error was given up to stay within results.max_bytes"
+        detail = error or "the job failed, and its error was deleted, or given up to stay within results.max_bytes"
     elif status.state == State.CANCELLED:
         detail = "the job was cancelled"
     else:
