@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from headway.core.journal.schema import Meta
+from headway.core.wall import wall
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -40,4 +41,4 @@ def epoch(meta: Meta, latest: float, this_boot: str) -> float:
 
 def skew(of_epoch: float) -> float:
     """Return how far the time of day is ahead of the journal's clock."""
-    return time.time() - time.monotonic() - of_epoch
+    return wall.read() - of_epoch

@@ -25,6 +25,7 @@ from headway.core.journal.notes import Note, put
 from headway.core.journal.room import Room, no_room
 from headway.core.journal.statement import APPLY, Change, apply_changes, count_ends, ends_of
 from headway.core.journal.watermark import Mark, beside
+from headway.core.wall import wall
 
 # Bytes of the write-ahead log that begin a checkpoint. The log file is cut back to them when it
 # starts over. It grows beyond by the commit under way, and by an eighth each time that a reader
@@ -57,6 +58,8 @@ class File:
         self.expired = 0
         self.expiry = Expiry(connection)
         self._run = run
+        # A writer is a process of its own.
+        wall.keep(run.offset)
         self.mark = mark
         self._connection = connection
         self.room = Room(path, connection)

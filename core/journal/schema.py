@@ -157,7 +157,7 @@ def numbers_by(seconds: float) -> int:
 class ServerRun(NamedTuple):
     """A run of the server: the salt of its ids from number ``first`` on, and the journal's clock (see clock).
 
-    ``kept``: by State, how many jobs of an outcome it keeps.
+    ``kept``: by State, how many jobs of an outcome it keeps. ``offset``: that of core/wall.py.
     """
 
     first: int
@@ -165,6 +165,7 @@ class ServerRun(NamedTuple):
     boot: str
     epoch: float
     kept: tuple[int, ...]
+    offset: float
 
 
 class Meta:

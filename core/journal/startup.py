@@ -33,6 +33,7 @@ from headway.core.journal.reader import (
 )
 from headway.core.journal.schema import ServerRun
 from headway.core.retention import DEFAULT, Retention
+from headway.core.wall import wall
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +83,8 @@ class Found:
             boot = clock.boot()
             self.epoch = clock.epoch(meta, latest(self.connection), boot)
             first, salt = self.next_sequence // TOGETHER * TOGETHER, secrets.token_bytes(SALT_BYTES)
-            self.run = ServerRun(first, salt, boot, self.epoch, retention.jobs)
+            wall.keep(meta.skew + self.epoch)
+            self.run = ServerRun(first, salt, boot, epoch=self.epoch, kept=retention.jobs, offset=wall.offset)
             self.ids = Ids(meta.secret, [*salts(self.connection), (first, salt)], since=first)
             # By State: the place of the job that ended last, and that up to which all were given up.
             self.last_place, self.given_up = places(self.connection)

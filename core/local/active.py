@@ -47,6 +47,7 @@ from headway.core.task import Lane
 from headway.core.tasks.context import Context
 from headway.core.tasks.registry import Registry
 from headway.core.tasks.result import Result
+from headway.core.wall import wall
 from headway.core.work.outcome import Outcome
 from headway.core.work.workers import Workers
 
@@ -392,10 +393,10 @@ class Active:
     @contextmanager
     def _keeping(self, job: Job, outcome: Outcome, now: float) -> Iterator[None]:
         """Log a failed attempt and keep it, together with the change of its job that is made within."""
-        board, row, wall = self.board, self.board.at(job.sequence), time.time() - time.monotonic()
+        board, row, offset = self.board, self.board.at(job.sequence), wall.read()
         number, lane = board.attempt(row), job.task.lane or self.workers.default_lane
         outcome.log(self.id_of(job), job.task.name, number)
-        past = outcome.past(number, board.started[row] + wall, now + wall, lane.value)
+        past = outcome.past(number, board.started[row] + offset, now + offset, lane.value)
         with self.changes.together():
             self.changes.failed(job.sequence, past)
             yield

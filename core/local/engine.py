@@ -239,10 +239,10 @@ class LocalEngine:
 
         The row does not have its place: since its end a deploy may have changed that of its task.
         """
-        task = None
+        place = ""
         if status.state == State.RUNNING:
             task = self.registry.by_name.get(status.task) or self.orders.tasks[status.task]
-        place = "" if task is None else (task.lane or self.active.workers.default_lane).value
+            place = (task.lane or self.active.workers.default_lane).value
         return [PastAttempt(status.attempt, status.started, status.ended, place, Reason(status.reason))]
 
     def log(self, status: Status) -> Soon[JobLog]:

@@ -19,6 +19,7 @@ from headway.core.job import State
 from headway.core.local.active import Active
 from headway.core.retry_after.promises import Promises
 from headway.core.status import Status, bare
+from headway.core.wall import wall
 
 # Plain ints for the road of a poll: a member of an enum costs twice as much to compare.
 QUEUED, RUNNING, SUCCEEDED = int(State.QUEUED), int(State.RUNNING), int(State.SUCCEEDED)
@@ -39,12 +40,11 @@ class Reading:
         # The beginning of all ids of this engine.
         self.marker = ids.marker
         # Wall clock minus monotonic clock, in seconds, as of the last ``tick``.
-        self.wall = 0.0
-        self.tick(time.monotonic())
+        self.wall = wall.read()
 
-    def tick(self, now: float) -> Iterable[object]:
-        """Read the wall clock. ``now`` is of time.monotonic. Ticks come once a second."""
-        self.wall = time.time() - now
+    def tick(self, _: float) -> Iterable[object]:
+        """Read the wall clock. Ticks come once a second."""
+        self.wall = wall.read()
         return ()
 
     def at(self, sequence: int) -> Status:
@@ -83,7 +83,7 @@ class Reading:
         """Return the status of the job in ``row``. Without a ``promise`` it has no hint when to ask again."""
         board = self.board
         # Once: each reading of a column makes an object.
-        word, task, started, wall = board.live[row], board.task[row], board.started[row], self.wall
+        word, task, started, offset = board.live[row], board.task[row], board.started[row], self.wall
         state = word & STATE_MASK
         sequence = (word >> GENERATION_SHIFT) * board.rows + row if row < board.rows else board.sequence(row)
         progress = word >> PROGRESS_SHIFT & PROGRESS_NONE
@@ -105,12 +105,12 @@ class Reading:
             progress=None if progress == PROGRESS_NONE else progress,
             position=ahead,
             retry_after_ms=wait,
-            submitted=board.submitted[row] + wall,
-            started=started + wall if started else 0.0,
-            ended=board.ended[row] + wall if state >= SUCCEEDED else 0.0,
+            submitted=board.submitted[row] + offset,
+            started=started + offset if started else 0.0,
+            ended=board.ended[row] + offset if state >= SUCCEEDED else 0.0,
             reason=board.reason[row],
             tags=self._tags.of(sequence) if self._tags.segments else (),
             message=self.messages.get(sequence, "") if self.messages else "",
             held=None if held is None else held.reason,
-            kept_until=board.kept_until[row] + wall if state >= SUCCEEDED else 0.0,
+            kept_until=board.kept_until[row] + offset if state >= SUCCEEDED else 0.0,
         )

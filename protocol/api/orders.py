@@ -10,6 +10,7 @@ from typing import Literal
 
 import orjson
 from headway.core.board.idempotency import Key
+from headway.core.errors import InvalidError
 from headway.core.order import Action
 from headway.protocol.api import filters
 from headway.protocol.api.operation import Answerer
@@ -32,6 +33,8 @@ def order(action: Action) -> Answerer:
         key = None
         if b"idempotency-key" in request.headers:
             key = Key.of(key_of(request), request.target, b"order")
+        if request.body:
+            raise InvalidError([("", "expected no content: the filter of an order is its query")])
         query = filters.read(request.target, OrderQuery)
         wanted = filters.job_filter(query)
         if query.dry_run:

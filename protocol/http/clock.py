@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from functools import lru_cache
 
+from headway.core.wall import wall
+
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -37,7 +39,7 @@ class Clock:
     def tick(self) -> None:
         """Read both clocks."""
         self.now = time.monotonic()
-        self.offset = time.time() - self.now
+        self.offset = wall.read()
         self.date = b"Date: %b\r\n" % http_date(int(self.now + self.offset))
         self.fields = self.date + b"Cache-Control: no-store\r\n"
 

@@ -191,6 +191,18 @@ async def test_a_retry_waits_for_room(start: Start) -> None:
         assert await result(engine, accepted) == {"matched": 30, "done": 30, "skipped": 0}
 
 
+async def test_an_order_that_is_carried_out_has_its_attempt(start: Start) -> None:
+    async with start(broken, forever, workers=1, queue={"size": 10}) as engine:
+        for n in range(10):
+            await finished(engine, await submit(engine, "broken", n))
+        await becomes(engine, await submit(engine, "forever"), State.RUNNING)
+        running = await becomes(engine, await order(engine, Action.RETRY, states=FAILED), State.RUNNING)
+        (attempt,) = await known(engine.attempts(running))
+        assert (attempt.number, attempt.place, attempt.ended) == (1, "loop", 0)
+        assert [job.id for job in await jobs_of(engine, JobFilter(task="headway.retry"))] == [running.id]
+        await clear(engine)
+
+
 async def test_an_order_is_cancelled_as_any_job(start: Start) -> None:
     async with start(broken, forever, workers=1, queue={"size": 10}) as engine:
         for n in range(30):

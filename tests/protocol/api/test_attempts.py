@@ -75,3 +75,10 @@ def test_those_that_are_left_out_are_counted(start: Start, method: str) -> None:
     if method == "GET":
         assert [past["attempt"] for past in answer.json["attempts"]] == [1, 2, 3, 4, 5, *range(11, 31)]
         assert answer.json["attempts_left_out"] == 5
+
+
+def test_the_error_of_a_failed_job_that_was_deleted_is_not_said_to_be_given_up(server: Server) -> None:
+    path = server.run("fail", "why")
+    assert server.ask(request("DELETE", path)).status == 204
+    detail = server.get(path).json["detail"]
+    assert detail == "the job failed, and its error was deleted, or given up to stay within results.max_bytes"

@@ -98,6 +98,17 @@ def test_nonsense_is_refused_with_what_is_allowed(server: Server, target: str, d
     assert server.get("/stats").json["jobs"] == before
 
 
+@pytest.mark.parametrize("target", ["/jobs/cancel?task=sleep", "/jobs/cancel?task=sleep&dry-run=1", "/jobs/cancel"])
+def test_a_filter_in_the_content_is_refused_not_ignored(server: Server, target: str) -> None:
+    described = Description(server.get("/openapi.json").json)
+    before = server.get("/stats").json["jobs"]
+    answer = server.ask(request("POST", target, JSON, body=b'{"tag": "customer:42"}'))
+    fault = {"field": "", "detail": "expected no content: the filter of an order is its query"}
+    assert (answer.status, answer.json["errors"]) == (422, [fault])
+    assert described.faults("POST", target.partition("?")[0], answer) == []
+    assert server.get("/stats").json["jobs"] == before
+
+
 def test_a_wrong_key_is_refused_in_a_dry_run_too(server: Server) -> None:
     for target in ("/jobs/retry?state=failed&dry-run=1", "/jobs/retry?state=failed", "/jobs/retry"):
         answer = order(server, target, "Idempotency-Key: a b")
