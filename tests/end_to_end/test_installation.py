@@ -339,7 +339,7 @@ def test_type_checkers_see_the_client_alone(client_wheel: Path, tmp_path: Path) 
     mypy = [sys.executable, "-m", "mypy", "--strict", "--python-executable", str(there.bin / "python"), "program.py"]
     done = subprocess.run(mypy, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
-    assert "_headway_client.threads.Job" in done.stdout
+    assert "_headway_client.jobs.Job" in done.stdout
 
 
 # From the package index.
