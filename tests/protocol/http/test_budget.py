@@ -194,7 +194,8 @@ def test_what_was_sent_is_not_kept_with_the_connection(start: Start, lines: tupl
             if not lines:
                 assert wire.read().status == 422
         wait_until(lambda: server.stats()["waiting_clients"], lambda count: count == 40 * len(lines))
-        assert server.resident_bytes - before < 26 * MEBIBYTE
+        # 40 MB were sent. What malloc keeps of those that were given back differs from run to run.
+        assert server.resident_bytes - before < 32 * MEBIBYTE
 
 
 @linux_only
