@@ -223,7 +223,8 @@ def tasks_served(page: str) -> list[str]:
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="the commands use curl, which is not installed")
 @pytest.mark.parametrize(
-    ("name", "examples"), [("README.md", []), ("docs/tasks.md", ["examples.tasks"]), ("docs/cli.md", [])]
+    ("name", "examples"),
+    [("README.md", []), ("docs/tasks.md", ["examples.tasks"]), pytest.param("docs/cli.md", [], marks=pytest.mark.long)],
 )
 def test_the_commands_of_a_page_print_what_it_shows(
     name: str, examples: list[str], start: Start, tmp_path: Path

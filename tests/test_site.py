@@ -104,6 +104,7 @@ def elements(html: str) -> dict[str, int]:
     return {name: len(re.findall(rf"<{name}[ >]", html)) for name in ("h1", "h2", "h3", "h4", "li", "pre", "td", "tr")}
 
 
+@pytest.mark.long
 @pytest.mark.skipif(importlib.util.find_spec("zensical") is None, reason="make docs installs zensical, and CI runs it")
 def test_the_site_is_built_and_shows_what_a_viewer_of_markdown_shows() -> None:
     """Python-Markdown, below Zensical, and CommonMark differ about lists and code in them."""

@@ -88,6 +88,7 @@ def restore(copy: Path, path: Path) -> None:
     shutil.copy(f"{copy}-attempts", f"{path}-attempts")
 
 
+@pytest.mark.long
 def test_a_restored_backup_says_nothing_wrong_of_any_job(tmp_path: Path) -> None:
     """Of jobs before the copy it says what was so then. Of later ones it says that it does not know them."""
     path, key = tmp_path / "j.db", ("Content-Type: application/json", "Idempotency-Key: later")

@@ -74,6 +74,7 @@ def test_a_file_that_cannot_be_made_is_told_with_both_ways_out(
     assert ended.returncode == (2 if arguments else 3)
 
 
+@pytest.mark.long
 def test_a_server_in_memory_stays_there_until_a_restart(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("journal: {path: null}")

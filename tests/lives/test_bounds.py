@@ -13,6 +13,9 @@ from headway.core.tasks.registry import Options
 from tests.lives.server import PATIENCE_S, Gates, Lives, linux, run
 from tests.protocol.wire import Answer, post, request, submission
 
+# Lives take their time.
+pytestmark = pytest.mark.long
+
 # What each entry may take besides its bytes.
 BOOKKEEPING_BYTES = 1000
 EITHER = pytest.mark.parametrize("journal", [True, False], ids=["journal", "memory"])

@@ -113,7 +113,7 @@ CONDITIONS = st.builds(
 
 
 @pytest.mark.parametrize("restored", [False, True])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 1 << 30), st.sampled_from((1, 30, 300, 2500)), st.lists(CONDITIONS, min_size=1, max_size=8))
 def test_a_search_finds_what_a_look_at_each_job_finds(
     restored: bool, seed: int, count: int, several: list[Conditions]

@@ -276,6 +276,7 @@ async def test_a_lifespan_that_raises_at_its_end_is_logged(start: Start, caplog:
     assert record.getMessage().endswith("raised ConnectionError: not closed")
 
 
+@pytest.mark.long
 async def test_a_lifespan_that_does_not_end_is_left_after_three_seconds(
     start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -980,6 +980,7 @@ def test_a_file_that_is_not_ours_is_refused_and_left_alone(tmp_path: Path, conte
     assert path.read_bytes() == content
 
 
+@pytest.mark.long
 def test_one_process_at_a_time(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j")
     with pytest.raises(JournalError, match="another process has this journal open"):

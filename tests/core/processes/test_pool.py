@@ -693,6 +693,7 @@ def test_they_end_with_the_server_however_it_ends(tmp_path: Path) -> None:
         run(test)
 
 
+@pytest.mark.long
 def test_processes_that_cannot_start_are_told_of_once_and_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -338,6 +338,7 @@ BUSY = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After-Ms: 2500\r\nContent-Len
 DONE = b"HTTP/1.1 200 OK\r\nJob-State: succeeded\r\nContent-Type: application/json\r\nContent-Length: 1\r\n\r\n7"
 
 
+@pytest.mark.long
 def test_commands_that_wait_have_more_patience() -> None:
     with Scripted(lambda *_: BUSY) as server:
         for arguments in (("submit", "give"), ("status", "1"), ("cancel", "1"), ("retry", "1"), ("list",), ("tasks",)):

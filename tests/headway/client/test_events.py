@@ -30,6 +30,7 @@ def chunked(*parts: bytes) -> bytes:
     return STREAM + b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts)
 
 
+@pytest.mark.long
 @both
 def test_events_go_on_behind_the_last_one_that_came(serve: Serve, ask: Ask) -> None:
     """A stream that breaks within an event, one that ends, and a server that is away for a moment."""

@@ -78,6 +78,7 @@ def test_events_of_nonsense_are_refused(server: Server, ask: Ask, wanted: dict[s
         ask(server.port, lambda client: client.events(**wanted))
 
 
+@pytest.mark.long
 def test_events_go_on_through_a_deploy(start: Start, tmp_path: Path, gate: Gate) -> None:
     """The events of the next process have other places, so some may be missed, and that is told."""
     server = start(journal__path=str(tmp_path / "journal.db"), drain_timeout=0.1, drain_linger=0)

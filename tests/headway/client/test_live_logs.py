@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import pytest
+
 from headway.client import Client
 from tests.conftest import Start
 from tests.end_to_end.process import Gate, Server
@@ -54,6 +56,7 @@ def test_bytes_that_a_server_leaves_out_are_told_by_the_same_line(start: Start) 
         assert whole.end > len(whole)
 
 
+@pytest.mark.long
 def test_a_log_is_followed_through_a_deploy(start: Start, tmp_path: Path, gate: Gate) -> None:
     server = start(journal__path=str(tmp_path / "journal.db"), drain_timeout=0.1, drain_linger=0)
     with Client(f"http://127.0.0.1:{server.port}") as client:

@@ -198,6 +198,7 @@ def test_what_was_sent_is_not_kept_with_the_connection(start: Start, lines: tupl
         assert server.resident_bytes - before < 32 * MEBIBYTE
 
 
+@pytest.mark.long
 @linux_only
 def test_all_at_once_take_no_more_than_the_log_says(start: Start) -> None:
     """A flood of all that clients can make the server hold, at settings of a few megabytes."""
