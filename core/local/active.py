@@ -83,8 +83,8 @@ class Active:
         # jobs that it has.
         threads = Limit(config.workers + config.limits.lost_threads + config.workers)
         limits = _limits(config, registry, self._process_limit, threads)
-        # The index of the first of the server's own tasks, which are carried out by ``clerk``. The
-        # maker sets it: it needs this object to act on.
+        # The index of the first of the server's own tasks. The clerk carries these out. The maker sets
+        # it: it needs this object to act on.
         self.own_from = len(registry.tasks)
         self.clerk: Workers | None = None
         most = max(config.queue.size, waiting) + config.workers

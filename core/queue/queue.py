@@ -292,10 +292,6 @@ class Queue:
         self.ready += len(apart)
         self._drop_empty()
 
-    def is_held(self, task: int) -> bool:
-        """Whether no job of ``task`` may begin."""
-        return self._line_of[task].is_aside and self._line_of[task] is not self.of_server
-
     def _line_at(self, row: int) -> Line:
         """Return the line in which the ready job in ``row`` stands."""
         board = self.board

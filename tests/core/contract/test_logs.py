@@ -3,6 +3,8 @@
 import asyncio
 import threading
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -80,6 +82,26 @@ async def has_logged(engine: Engine, job: Status, length: int) -> JobLog:
     return log
 
 
+@asynccontextmanager
+async def a_second_line_in_memory(start: Start) -> AsyncIterator[tuple[Engine, Status]]:
+    """Give a running job of which clients have read the first line, and that has just logged the second."""
+    go, gone_on = asyncio.Event(), asyncio.Event()
+
+    async def says_twice(_: object, context: Context) -> None:
+        context.log("one")
+        await go.wait()
+        context.log("two")
+        gone_on.set()
+        await asyncio.Event().wait()
+
+    async with start(says_twice) as engine:
+        job = await submit(engine, "says_twice")
+        await has_logged(engine, job, 4)
+        go.set()
+        await gone_on.wait()
+        yield engine, job
+
+
 async def test_a_job_that_logs_nothing_has_an_empty_log(engine: Engine) -> None:
     job = await finished(engine, await submit(engine, "double", 1))
     assert await log_of(engine, job) == JobLog()
@@ -125,20 +147,7 @@ async def test_the_last_text_of_a_thread_comes_before_that_of_the_next_attempt(s
 
 
 async def test_the_last_text_of_a_job_that_is_cancelled_is_there(start: Start) -> None:
-    go, gone_on = asyncio.Event(), asyncio.Event()
-
-    async def says_twice(_: object, context: Context) -> None:
-        context.log("one")
-        await go.wait()
-        context.log("two")
-        gone_on.set()
-        await asyncio.Event().wait()
-
-    async with start(says_twice) as engine:
-        job = await submit(engine, "says_twice")
-        await has_logged(engine, job, 4)
-        go.set()
-        await gone_on.wait()
+    async with a_second_line_in_memory(start) as (engine, job):
         # With a journal the second line is not written yet.
         await cancel(engine, job)
         assert (await log_of(engine, job)).text() == b"one\ntwo\n"
@@ -236,20 +245,7 @@ async def test_who_waits_for_more_is_woken_by_more_by_the_end_and_by_time(engine
 
 
 async def test_who_waits_for_more_is_not_woken_before_there_is_more_to_read(start: Start) -> None:
-    go, gone_on = asyncio.Event(), asyncio.Event()
-
-    async def says_twice(_: object, context: Context) -> None:
-        context.log("one")
-        await go.wait()
-        context.log("two")
-        gone_on.set()
-        await asyncio.Event().wait()
-
-    async with start(says_twice) as engine:
-        job = await submit(engine, "says_twice")
-        await has_logged(engine, job, 4)
-        go.set()
-        await gone_on.wait()
+    async with a_second_line_in_memory(start) as (engine, job):
         # With a journal the second line is in memory alone for up to a second.
         status = await at_last(engine.wait_log(await peek(engine, job), 4, PATIENCE_S))
         assert (await log_of(engine, status)).text() == b"one\ntwo\n"

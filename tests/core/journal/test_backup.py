@@ -14,15 +14,12 @@ from pathlib import Path
 import pytest
 from headway.core.errors import JournalError, MisdirectedError
 from headway.core.ids import Ids
-from headway.core.job import Reason
 from headway.core.journal import report, schema, startup, watermark
 from headway.core.journal.attempts import Attempts, beside
 from headway.core.journal.backup import backup
 from headway.core.journal.journal import Journal
-from headway.core.journal.notes import Kind
 from headway.core.journal.salvage import recover
 from headway.core.journal.schema import NUMBERS_BY_CLOCK_MOST, numbers_by
-from headway.core.past_attempt import PastAttempt, encode_attempt
 
 from tests.core.journal.journal_child import submit
 
@@ -324,29 +321,6 @@ async def test_of_a_damaged_journal_all_but_the_damaged_page_is_saved(tmp_path: 
         saved = recover(damaged, out)
         assert saved.jobs >= 1200 - 120, page
         assert set(jobs_in(out)) <= {*runs[0], *runs[1]}
-
-
-async def test_rare_facts_of_a_damaged_journal_are_saved(tmp_path: Path) -> None:
-    """Attempts, logs and the switches of tasks."""
-    path = tmp_path / "j"
-    past = encode_attempt(PastAttempt(1, 2.0, 3.0, "loop", Reason.ERROR, "ValueError", "no"))
-    async with opened(path) as (journal, one_more):
-        job = one_more()
-        for note in ((Kind.ATTEMPT, job, 1, past), (Kind.LOG, job, 0, b"some text", 100)):
-            journal.note(note)
-        journal.note((Kind.HOLD, "sleep", "hold", "open", None, "a reason"))
-        await journal_is_quiet(journal)
-    recover(path, tmp_path / "saved")
-    connection = schema.open_reader(tmp_path / "saved")
-    try:
-        for sql, row in (
-            ("SELECT * FROM attempt", (job, 1, past)),
-            ("SELECT * FROM log", (job, 0, b"some text")),
-            ("SELECT * FROM hold", ("sleep", "hold", "open", None, "a reason")),
-        ):
-            assert connection.execute(sql).fetchall() == [row]
-    finally:
-        connection.close()
 
 
 def leaves_of_jobs(path: Path) -> list[int]:
