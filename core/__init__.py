@@ -20,6 +20,6 @@ The packages, each of which imports only packages above it:
 - ``journal``: the facts on disk
 - ``local``: the engine in one process, made of all of these
 
-``interface`` has the calls of every engine. The protocol sees nothing else of one. ``open`` opens
-the engine that the settings ask for.
+``interface`` has the calls of every engine. The protocol sees nothing else of one. ``later`` has the
+values that engines wait for. ``open`` opens the engine that the settings ask for.
 """

@@ -39,6 +39,7 @@ from headway.core.interface import (
 from headway.core.job import WAITING, Reason, Revision, State, Submission
 from headway.core.job_filter import JobFilter
 from headway.core.job_log import JobLog
+from headway.core.later import Read, Then
 from headway.core.local import deploy
 from headway.core.local.active import Active
 from headway.core.local.admission import Admission
@@ -49,7 +50,7 @@ from headway.core.local.finding import Finding
 from headway.core.local.loads import Loads
 from headway.core.local.orders import Orders
 from headway.core.local.reading import Reading
-from headway.core.local.uncommitted import Committed, Read, Then
+from headway.core.local.uncommitted import Committed
 from headway.core.local.waiters import BatchFinished, Finished, LogGrown
 from headway.core.order import OWN_TASKS, Action, meant
 from headway.core.past_attempt import PastAttempt

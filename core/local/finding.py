@@ -25,9 +25,9 @@ from headway.core.faults import printable
 from headway.core.interface import Page, Soon
 from headway.core.job import State
 from headway.core.job_filter import JobFilter, mentions
+from headway.core.later import Read
 from headway.core.local.active import Active
 from headway.core.local.reading import Reading
-from headway.core.local.uncommitted import Read
 from headway.core.slices import SLICE_S
 from headway.core.status import Status
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 from headway.core.errors import JournalError, JournalFullError, PayloadGoneError
 from headway.core.interface import Later, Soon
-from headway.core.local.uncommitted import Committed, Read, Then, Uncommitted
+from headway.core.later import Read, Then
+from headway.core.local.uncommitted import Committed, Uncommitted
 
 
 class Scripted(Later[int]):

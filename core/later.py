@@ -1,0 +1,83 @@
+"""Values that come later: one that is being read, and one that is made of another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from headway.core.interface import Later, Soon
+
+First = TypeVar("First")
+Value = TypeVar("Value")
+
+
+class Read(Later[Value]):
+    """A value that is being read, from a disk or from another machine."""
+
+    __slots__ = ("_future", "_wake")
+
+    def __init__(self, future: asyncio.Future[Value]) -> None:
+        self._future = future
+        self._wake: Callable[[], object] = int
+
+    def when_known(self, wake: Callable[[], object]) -> None:
+        """Have ``wake`` called when the value was read."""
+        self._wake = wake
+        self._future.add_done_callback(self._done)
+
+    def _done(self, _: asyncio.Future[Value]) -> None:
+        self._wake()
+
+    def value(self) -> Value:
+        """Return the value. Raises the HeadwayError that says why it cannot be read."""
+        return self._future.result()
+
+    def cancel(self) -> None:
+        """Read no further."""
+        self._future.remove_done_callback(self._done)
+        self._future.cancel()
+
+
+class Then(Later[Value]):
+    """The value that ``then`` makes of that of ``first``, at once or later again."""
+
+    __slots__ = ("_error", "_found", "_then", "_waits_for", "_wake")
+
+    def __init__(self, first: Later[First], then: Callable[[First], Soon[Value]]) -> None:
+        self._waits_for: Later[Any] = first
+        self._then: Callable[[Any], Soon[Value]] = then
+        self._wake: Callable[[], object] = int
+        self._found: Soon[Value]
+        self._error: Exception | None = None
+
+    def when_known(self, wake: Callable[[], object]) -> None:
+        """Have ``wake`` called when both are known."""
+        self._wake = wake
+        self._waits_for.when_known(self._go_on)
+
+    def _go_on(self) -> None:
+        try:
+            self._found = self._then(self._waits_for.value())
+        except Exception as error:  # noqa: BLE001 — ``value`` raises it
+            self._error = error
+        else:
+            if isinstance(self._found, Later):
+                self._waits_for = self._found
+                self._found.when_known(self._wake)
+                return
+        self._wake()
+
+    def value(self) -> Value:
+        """Return the value that ``then`` made. Raises the error of either."""
+        if self._error is not None:
+            raise self._error
+        return self._found.value() if isinstance(self._found, Later) else self._found
+
+    def hurry(self) -> None:
+        """Hurry the value that is waited for."""
+        self._waits_for.hurry()
+
+    def cancel(self) -> None:
+        """Wait no more."""
+        self._waits_for.cancel()
