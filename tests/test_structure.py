@@ -233,7 +233,6 @@ def names_of_types(path: Path) -> Iterator[str]:
 
 # Types of one name, and why.
 SHARED = {
-    "Server": "the server, and in headway.testing the one of a user's test",
     "Answer": "an answer in HTTP: bytes in the server, and what the simulator reads in them",
 }
 
