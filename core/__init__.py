@@ -19,6 +19,7 @@ The packages, each of which imports only packages above it:
 - ``retry_after``: when a client asks again
 - ``work``: attempts, from start to outcome
 - ``journal``: the facts on disk
+- ``feeds``: events, and those who read them
 - ``local``: the engine in one process, made of all of these
 
 ``interface`` has the calls of every engine. The protocol sees nothing else of one. ``later`` has the

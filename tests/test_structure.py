@@ -26,7 +26,8 @@ PACKAGES: dict[str, set[str]] = {
     "retry_after": {"board", "queue"},
     "work": {"tasks", "processes", "board"},
     "journal": {"processes"},
-    "local": {"tasks", "processes", "board", "queue", "retry_after", "work", "journal"},
+    "feeds": set(),
+    "local": {"tasks", "processes", "board", "queue", "retry_after", "work", "journal", "feeds"},
 }
 PROTOCOL: dict[str, set[str]] = {
     "http": set(),

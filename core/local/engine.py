@@ -45,11 +45,11 @@ from headway.core.local.active import Active
 from headway.core.local.admission import Admission
 from headway.core.local.at_once import AtOnce
 from headway.core.local.catalogue import catalogue, catalogued
-from headway.core.local.feeds import Feeds
 from headway.core.local.finding import Finding
 from headway.core.local.loads import Loads
 from headway.core.local.orders import Orders
 from headway.core.local.reading import Reading
+from headway.core.local.recorder import Recorder
 from headway.core.local.uncommitted import Committed
 from headway.core.local.waiters import BatchFinished, Finished, LogGrown
 from headway.core.order import OWN_TASKS, Action, meant
@@ -132,7 +132,7 @@ class LocalEngine:
         if before is not None:
             self.promises.learn(time.monotonic())
         self.reading = Reading(self.ids, active, self.promises, names)
-        self.feeds = Feeds(self.reading, self.ids, active.jobs, config.events, self.retry_after_s)
+        self.recorder = Recorder(self.reading, self.ids, active.jobs, config.events, self.retry_after_s)
         self.finding = Finding(self.reading, active, None if journal is None else journal.reader)
         self.polled: Polled | None = self.reading
         self.batches = Batches(self.board, self.active.outcomes, self.ids, self.promises.when_all)
@@ -149,7 +149,7 @@ class LocalEngine:
             ("forget attempts", self.active.past.trim),
             ("forget keys", self.active.keys.trim),
             ("forget tags", self.active.tags.trim),
-            ("forget events", self.feeds.tick),
+            ("forget events", self.recorder.tick),
             ("forget logs", self.active.logs.trim),
             ("expire", self.changes.expire),
         ]
@@ -268,7 +268,7 @@ class LocalEngine:
 
     def watch(self, wanted: EventFilter, after: int | None = None) -> Feed:
         """Return the events that fit ``wanted``, as Engine says."""
-        return self.feeds.watch(wanted, after)
+        return self.recorder.watch(wanted, after)
 
     # Submitting.
 
@@ -427,7 +427,7 @@ class LocalEngine:
             loop_stalls=self.watchdog.stalls,
             journal=None if self.journal is None else _counts_of(self.journal),
             waiting_clients=len(active.waiters),
-            readers=len(self.feeds),
+            readers=len(self.recorder),
             draining=self.admission.draining,
         )
 
@@ -487,7 +487,7 @@ class LocalEngine:
             self._chores_timer.cancel()
         self.watchdog.stop()
         await self.active.stop()
-        self.feeds.stop()
+        self.recorder.stop()
         await self.lifespan.end()
 
     async def close(self) -> None:
