@@ -68,9 +68,7 @@ class WrittenLogs:
         """Add text of an attempt at a running job, after ``skipped`` bytes that were not kept."""
         log = self.open.get(sequence)
         if log is None:
-            log = self.open[sequence] = _Unwritten(
-                LogText(self._log_bytes, *self.before.get(sequence, (0, True)))
-            )
+            log = self.open[sequence] = _Unwritten(LogText(self._log_bytes, *self.before.get(sequence, (0, True))))
             self.used_bytes += ENTRY_BYTES
         before = len(log.text)
         log.text.skip(skipped)
