@@ -27,9 +27,11 @@ from headway.core.apart import apart
 from headway.core.config import Config
 from headway.core.durability import SURVIVES
 from headway.core.errors import ConfigError
+from headway.core.later import known
 from headway.core.local.engine import LocalEngine
 from headway.core.local.recovering import Recovering
 from headway.core.open import open_engine
+from headway.core.stats import Counts
 from headway.core.tasks.registry import REGISTRY
 from headway.protocol import check, footprint
 from headway.protocol.front import Front
@@ -98,7 +100,7 @@ class Node:
         gc.set_threshold(*GC_THRESHOLD)
         gc.enable()
         sys.setswitchinterval(SWITCH_S)
-        self._announce(before)
+        await self._announce(before)
         if self._watch is not None:
             loop = asyncio.get_running_loop()
             self._watch.start(lambda: loop.call_soon_threadsafe(self._told.signal, signal.SIGHUP))
@@ -166,7 +168,7 @@ class Node:
         """Drain, and end everything."""
         self._notifier.stopping()
         engine, config = self._engine, self._config
-        active = engine.counts().active
+        active = (await self._counts()).active
         text = "draining: %d jobs, up to %g s for those that have to finish. A second signal ends the server at once."
         log.info(text, active, config.drain_timeout)
         left = await engine.drain(config.drain_timeout)
@@ -174,12 +176,11 @@ class Node:
             # Clients that wait for one of the last jobs can still read how it ended.
             await asyncio.sleep(self._front.linger_s)
         if engine.durability != "memory":
-            log.info(
-                "drained: %d jobs are left to the next start, %d of them still running", engine.counts().active, left
-            )
+            active = (await self._counts()).active
+            log.info("drained: %d jobs are left to the next start, %d of them still running", active, left)
             left = 0
         elif left:
-            held = engine.counts().held
+            held = (await self._counts()).held
             if held:
                 log.error("%d jobs of held tasks are lost", held)
             if left > held:
@@ -213,10 +214,10 @@ class Node:
         """Wait for jobs that have to finish before a deploy. Return the reason if some did not."""
         seconds = self._config.drain_timeout
         text = "deploying: %d jobs, up to %g s for those that have to finish"
-        log.info(text, self._engine.counts().active, seconds)
+        log.info(text, (await self._counts()).active, seconds)
         left = await self._engine.drain(seconds)
         if left and self._engine.durability == "memory":
-            held = self._engine.counts().held
+            held = (await self._counts()).held
             if held:
                 return f"{held} jobs of held tasks wait: end the holds with PATCH /tasks/{{name}}, or cancel the jobs"
             return f"{left} jobs did not finish within drain_timeout"
@@ -234,14 +235,17 @@ class Node:
         await self._told.hold()
         return left
 
+    async def _counts(self) -> Counts:
+        return await known(self._engine.counts())
+
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
             self._front.tick()
             self._notifier.alive()
 
-    def _announce(self, before: Taken | None) -> None:
-        config, counts = self._config, self._engine.counts()
+    async def _announce(self, before: Taken | None) -> None:
+        config, counts = self._config, await self._counts()
         parts = footprint.parts(config, counts)
         told = ", ".join(f"{name} {size_bytes / 2**20:.1f}" for name, size_bytes in parts.items())
         log.info(

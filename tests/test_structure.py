@@ -24,9 +24,10 @@ PACKAGES: dict[str, set[str]] = {
     "board": {"tasks"},
     "queue": {"board"},
     "retry_after": {"board", "queue"},
-    "work": {"tasks", "processes"},
+    "work": {"tasks", "processes", "board"},
     "journal": {"processes"},
-    "local": {"tasks", "processes", "board", "queue", "retry_after", "work", "journal"},
+    "feeds": set(),
+    "local": {"tasks", "processes", "board", "queue", "retry_after", "work", "journal", "feeds"},
 }
 PROTOCOL: dict[str, set[str]] = {
     "http": set(),
