@@ -22,5 +22,6 @@ The packages, each of which imports only packages above it:
 - ``local``: the engine in one process, made of all of these
 
 ``interface`` has the calls of every engine. The protocol sees nothing else of one. ``later`` has the
-values that engines wait for, ``waiters`` the clients that wait for jobs. ``open`` opens the engine that the settings ask for.
+values that engines wait for, and ``waiters`` the clients that wait for jobs. ``open`` opens the
+engine that the settings ask for.
 """
