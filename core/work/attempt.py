@@ -106,7 +106,7 @@ class Attempt:
             _unregister_task(asyncio.Task(run, loop=loop, name=self.name, context=variables, **EAGER))
             return
         begun = _Begun(run)
-        task = asyncio.Task(begun, loop=loop, name=self.name, context=variables)
+        task = self.task = asyncio.Task(begun, loop=loop, name=self.name, context=variables)
         _unregister_task(task)
         _enter_task(loop, task)
         try:
@@ -128,8 +128,8 @@ class Attempt:
         if self.interrupted_by is not None:
             workers.over(self, self.interrupted_by)
             return
-        self.task = asyncio.current_task(workers.loop)
         if sys.version_info >= (3, 12):
+            self.task = asyncio.current_task(workers.loop)
             # An eager task is among all tasks while it takes its first step.
             asyncio.tasks._unregister_eager_task(self.task)
         try:
