@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Coroutine, Generator, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from contextvars import Context as Variables
 from contextvars import ContextVar, copy_context
+from functools import cache
 from math import inf
 from typing import Any, Protocol
 
@@ -291,7 +292,12 @@ class _Begun(Coroutine[Any, Any, None]):
 
 
 def variables_of(name: str) -> Variables:
-    """Make the context in which a function of ``job`` begins. It has nothing of ours but RUNNING."""
+    """Make the context in which a function of task ``name`` begins. It has nothing of ours but RUNNING."""
+    return _first_variables(name).copy()
+
+
+@cache
+def _first_variables(name: str) -> Variables:
     variables = Variables()
     variables.run(RUNNING.set, name)
     return variables
