@@ -49,7 +49,8 @@ class Keys:
         self.nodes = self.prefix + b"nodes"
         self.idle = self.prefix + b"idle"
         self.events = self.prefix + b"ev"
-        # Events are written while it is there. It holds the number of events to keep.
+        # Events are written while it is there. It holds the number of events to keep, and the first part of
+        # their ids.
         self.watched = self.prefix + b"watched"
 
     def __repr__(self) -> str:

@@ -43,3 +43,6 @@ def _bare(text: str) -> str:
 SUBMIT = script("submit")
 STEP = script("step")
 CANCEL = script("cancel")
+WATCH = script("watch")
+SWITCH = script("switch")
+FIND = script("find")

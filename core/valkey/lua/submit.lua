@@ -133,6 +133,11 @@ if total > 0 then
   -- 3. Write, the places in which the jobs are found last.
   local last = call('INCRBY', P .. 'n', total)
   local first = last - total
+  -- For those who look for jobs: how many there are of each thousand.
+  for block = math.floor((first + 1) / 1024), math.floor(last / 1024) do
+    local here = math.min(last, block * 1024 + 1023) - math.max(first + 1, block * 1024) + 1
+    call('HINCRBY', P .. 'blocks', block, here)
+  end
   local partition = tonumber(string.match(KEYS[1], '{(%d+)}'))
   local pushes, fresh, added = {}, {}, 0
   for _, group in ipairs(decided) do
