@@ -132,7 +132,7 @@ class Link:
 
     def look(self, key: bytes, *words: Word) -> asyncio.Future[Any]:
         """Read ``key`` by a command, and have ``on_invalid`` called when it changes, as after ``read``."""
-        return self._send(pack_command(words), key)
+        return self._send(pack(words), key)
 
     def run(self, script: Script, keys: Sequence[bytes], *arguments: Word) -> asyncio.Future[Any]:
         """Run a script. A store that does not know it yet is given its text."""
