@@ -1,7 +1,10 @@
-"""The engine on Valkey.
+"""The engine on Valkey or Redis: many nodes, one store.
 
-In reading order: ``keys`` are the names of the keys. A ``script`` is a change in Lua, and ``scripts``
-are all of them. ``groups`` has the arguments and the reply of ``submit``, ``steps`` those of
-``step``. ``record`` is a job as its keys hold it. ``changes`` has the arguments and replies of all
-other scripts.
+In reading order: ``address`` is the URL of the store. ``reply_error`` has the ways in that a call
+can fail, and ``script`` is a script of the store. ``wire`` is one connection, ``greeting`` the
+first words on it. ``link`` keeps a connection, and ``topology`` finds the store of each partition.
+
+``keys`` are the names of the keys, and ``scripts`` all changes of them, in Lua. ``groups`` has the
+arguments and the reply of ``submit``, ``steps`` those of ``step``. ``record`` is a job as its keys
+hold it. ``changes`` has the arguments and the replies of all other scripts.
 """
