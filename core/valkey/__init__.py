@@ -3,7 +3,11 @@
 In reading order: ``address`` is the URL of the store. ``reply_error`` has the ways in that a call
 can fail, and ``script`` is a script of the store. ``wire`` is one connection, ``greeting`` the
 first words on it. ``link`` keeps a connection, and ``topology`` finds the store of each partition.
-``keys`` are the names of the keys. ``scripts`` are the changes, in Lua, and ``groups`` and
-``steps`` their arguments and replies. ``record`` is a job as its keys hold it. ``shared_events``
-tells events of all nodes, and ``shared_holds`` are the switches of tasks.
+
+``keys`` are the names of the keys, and ``scripts`` all changes of them, in Lua. ``groups`` has the
+arguments and the reply of ``submit``, ``steps`` those of ``step``. ``record`` is a job as its keys
+hold it. ``changes`` has the arguments and the replies of all other scripts.
+
+``shared_events`` tells events of all nodes, ``shared_holds`` are the switches of tasks,
+``shared_finding`` finds jobs by a filter, and ``shared_orders`` are about many jobs at once.
 """

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from math import inf
-from typing import Any
 
 import msgspec
 from headway.core.hold import NO_HOLD, Switches, TaskHold
+from headway.core.valkey.changes import encode_hold, read_switched, switch_arguments
 from headway.core.valkey.reply_error import StoreError
 from headway.core.valkey.scripts import SWITCH
 from headway.core.valkey.store import Store
@@ -39,7 +39,6 @@ class KeptHold(TaskHold, frozen=True, omit_defaults=True):
         return TaskHold(self.dispatch, self.intake, self.until, self.reason)
 
 
-_encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(KeptHold).decode
 
 
@@ -157,12 +156,12 @@ class SharedHolds:
             kept = _decode(before) if before else KeptHold()
             after = switches.over(kept.bare().at(self._now()), self._now())
             text = self._text(after, kept.version + 1)
-            found = await store.run(first, SWITCH, task, before, text, 0)
-            if found == text:
+            words = switch_arguments(b"", task, before=before, after=text)
+            is_done, before = read_switched(await store.run(first, SWITCH, *words[1:]))
+            if is_done:
                 break
-            before = found
-        others = store.keys[1:]
-        await asyncio.gather(*(store.run(keys, SWITCH, task, b"*", text, kept.version + 1) for keys in others))
+        words = switch_arguments(b"", task, before=None, after=text, version=kept.version + 1)
+        await asyncio.gather(*(store.run(keys, SWITCH, *words[1:]) for keys in store.keys[1:]))
         texts = dict(self._texts)
         if text:
             texts[task] = text
@@ -173,6 +172,6 @@ class SharedHolds:
 
     def _text(self, hold: TaskHold, version: int) -> bytes:
         if len(self._store.keys) == 1:
-            return b"" if hold == NO_HOLD else _encode(hold)
+            return b"" if hold == NO_HOLD else encode_hold(hold)
         # Also of a task that nothing is held of: others may still be about to write an older one.
-        return _encode(KeptHold(hold.dispatch, hold.intake, hold.until, hold.reason, version=version))
+        return encode_hold(KeptHold(hold.dispatch, hold.intake, hold.until, hold.reason, version=version))

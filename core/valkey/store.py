@@ -15,10 +15,10 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from headway.core.durability import Durability
-from headway.core.errors import ConfigError, EngineAwayError
+from headway.core.errors import ConfigError, EngineAwayError, HeadwayError
 from headway.core.ids import SECRET_BYTES, Ids
 from headway.core.valkey.address import Address
 from headway.core.valkey.keys import META, Keys
@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 LAYOUT = 1
 # Seconds for which calls wait for a link that was lost.
 PATIENCE_S = 2.0
+# In a moment the node is registered again, and the ids are those of the store.
+PASSING = frozenset(("MISPLACED", "DEAD", "OVERTAKEN"))
 # Return what is there, after writing it if nothing was.
 LAY_OUT = Script(
     "lay_out",
@@ -230,12 +232,26 @@ class Store:
         self._lost_at = self._loop.time()
 
 
-def raise_for_client(error: StoreError) -> None:
+def raise_for_client(error: StoreError) -> NoReturn:
     """Raise the error that a client sees."""
-    if isinstance(error, ReplyError) and error.code in ("MISPLACED", "DEAD", "OVERTAKEN"):
-        # In a moment it is as it should be.
+    if isinstance(error, ReplyError) and error.code in PASSING:
         raise EngineAwayError from error
     raise_for_caller(error)
+
+
+def for_client(error: BaseException) -> HeadwayError:
+    """Return the error that a client sees. A defect, of ours or of the store, is logged."""
+    try:
+        if isinstance(error, StoreError):
+            raise_for_client(error)
+    except HeadwayError as told:
+        return told
+    except StoreError:
+        pass
+    if isinstance(error, HeadwayError):
+        return error
+    log.error("engine: a call of the store failed", exc_info=error)
+    return EngineAwayError()
 
 
 def _look_at(task: asyncio.Task[None]) -> None:

@@ -1,119 +1,77 @@
--- Find jobs below a number, newest first, looking at a bounded number of them. Answer with the
--- number from which on all were looked at, 0 for the last, and with some fields of each that fits.
---
--- Numbers without a job are passed over by ``blocks``: it has how many jobs there are of each
--- thousand, as far as they are not trimmed.
+-- Look for jobs below a number, from the newest on. Return those that fit with their facts, and the
+-- number from which on all were looked at, 0 for the end. A call looks at a bounded number of jobs.
 -- uses: lib
--- flags: no-writes
+-- flags: no-writes allow-oom
 local refused = misplaced()
 if refused then
   return refused
 end
-local BLOCK = 1024
-local partitions, before, most, looks = number(), number(), number(), number()
+local partitions, before, limit, looks = number(), number(), number(), number()
+-- Digits of states, and names. Empty: any. Times in ms, of submission and of end, from and before.
 local states, task, tag, reason = arg(), arg(), arg(), arg()
-local came_from, came_before, ended_from, ended_before = arg(), arg(), arg(), arg()
-local since, with_error = arg(), arg()
-came_from, came_before = tonumber(came_from), tonumber(came_before)
-ended_from, ended_before = tonumber(ended_from), tonumber(ended_before)
-since = tonumber(since)
+local since, til, ended_since, ended_til = number(), number(), number(), number()
+local any_end = ended_since == 0 and ended_til == 0
+local partition = tonumber(string.match(KEYS[1], '{(%d+)}'))
 local fields = {}
 while at < #ARGV do
   fields[#fields + 1] = arg()
 end
-local partition = tonumber(string.match(KEYS[1], '{(%d+)}'))
-local last = (tonumber(call('GET', P .. 'n')) or 0) * partitions + partition
-if before == 0 or before > last then
-  before = last + 1
-end
-local found, done = {before}, false
-
-local function fits(s)
-  local f = try('HMGET', P .. 'j:' .. s, 's', 'k', 'r', 't', 'e', 'b')
-  local state = f[1]
-  if not state then
-    return false
+local found, is_over = {}, false
+local function consider(s)
+  local key = P .. 'j:' .. s
+  local f = try('HMGET', key, 's', 'k', 'r', 't', 'e')
+  if not f[1] or not string.find(states, f[1], 1, true) then
+    return
   end
-  local came, ended, began = tonumber(f[4]) or 0, tonumber(f[5]) or 0, tonumber(f[6]) or 0
-  if came_from and came < came_from then
+  local t, e = tonumber(f[4]), tonumber(f[5])
+  if t < since then
     -- All others came before it.
-    done = true
-    return false
+    is_over = true
+    return
   end
-  if since then
-    local changed = tonumber(state) >= 5 and ended or began
-    if changed > since or came > since or string.sub(f[2], 1, 8) == 'headway.' then
-      return false
-    end
+  if (task ~= '' and f[2] ~= task) or (reason ~= '' and (f[3] or '0') ~= reason)
+    or (til > 0 and t >= til)
+    or (not any_end and (not e or e < ended_since or (ended_til > 0 and e >= ended_til))) then
+    return
   end
-  if not string.find(states, state, 1, true) or (task ~= '' and f[2] ~= task) or (reason ~= '' and f[3] ~= reason)
-    or (came_before and came >= came_before) then
-    return false
-  end
-  if ended_from or ended_before then
-    if ended == 0 or (ended_from and ended < ended_from) or (ended_before and ended >= ended_before) then
-      return false
-    end
-  end
-  return true
+  found[#found + 1] = s
+  found[#found + 1] = call('HMGET', key, unpack(fields))
+  limit = limit - 1
 end
-local count = 0
--- Return whether to look at another one.
-local function look(s)
-  looks = looks - 1
-  if fits(s) then
-    count = count + 1
-    local one = {s, call('HMGET', P .. 'j:' .. s, unpack(fields))}
-    if with_error == '1' then
-      one[3] = try('GET', P .. 'r:' .. s)
-    end
-    found[#found + 1] = one
-  end
-  return looks > 0 and count < most and not done
-end
-
+local looked, upto = 0, before
 if tag ~= '' then
-  local tagged = try('ZREVRANGEBYSCORE', P .. 'g:' .. tag, '(' .. string.format('%.0f', before), '-inf', 'LIMIT', 0, looks)
-  local left = #tagged == looks
-  for index, s in ipairs(tagged) do
-    found[1] = s
-    if not look(s) and not done then
-      left = left or index < #tagged
+  local numbers = call('ZRANGE', P .. 'g:' .. tag, before > 0 and '(' .. string.format('%.0f', before) or '+inf', '-inf',
+    'BYSCORE', 'REV', 'LIMIT', 0, looks)
+  upto = 0
+  for index, s in ipairs(numbers) do
+    consider(s)
+    if is_over then
+      break
+    elseif limit <= 0 or index == looks then
+      upto = tonumber(s)
       break
     end
-    if done then
-      break
-    end
   end
-  if not left or done then
-    found[1] = 0
-  end
-  return found
+  return {string.format('%.0f', upto), found}
 end
-
-local blocks = {}
-for _, block in ipairs(call('HKEYS', P .. 'blocks')) do
-  block = tonumber(block)
-  -- The number of its first job, as n.
-  if block * BLOCK * partitions + partition < before then
-    blocks[#blocks + 1] = block
-  end
+local last = tonumber(call('GET', P .. 'n')) or 0
+local n = last
+if before > 0 then
+  n = math.min(n, math.ceil((before - partition) / partitions) - 1)
 end
-table.sort(blocks, function(one, other) return one > other end)
--- The highest n below ``before``.
-local top = math.ceil((before - partition) / partitions) - 1
-for index, block in ipairs(blocks) do
-  local low = math.max(block * BLOCK, 1)
-  for n = math.min(block * BLOCK + BLOCK - 1, top), low, -1 do
-    local s = string.format('%.0f', n * partitions + partition)
-    found[1] = s
-    if not look(s) then
-      if done or (n == low and index == #blocks) then
-        found[1] = 0
-      end
-      return found
-    end
+while n > 0 and limit > 0 and looked < looks and not is_over do
+  local block = math.floor(n / 256)
+  local at_or_below = call('ZRANGE', P .. 'blocks', block, '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, 1)[1]
+  looked = looked + 1
+  if not at_or_below then
+    n = 0
+    break
+  end
+  n = math.min(n, at_or_below * 256 + 255)
+  while n >= at_or_below * 256 and n > 0 and limit > 0 and looked < looks and not is_over do
+    consider(string.format('%.0f', n * partitions + partition))
+    looked = looked + 1
+    n = n - 1
   end
 end
-found[1] = 0
-return found
+return {n > 0 and not is_over and string.format('%.0f', (n + 1) * partitions + partition) or '0', found}

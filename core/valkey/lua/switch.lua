@@ -1,5 +1,5 @@
--- Change the switches of a task from ``before``, which is the value that the caller knew, empty for
--- none. Answer with the value that is there if that is another. "*": from any older version.
+-- Set the switches of a task, if they are still as they were: TaskHold as JSON, empty for none. With
+-- ``*`` for what they were: if they are of no later version.
 -- uses: lib
 -- flags: allow-oom
 local refused = misplaced()
@@ -10,16 +10,15 @@ local task, before, after, version = arg(), arg(), arg(), number()
 local have = call('HGET', P .. 'hold', task) or ''
 if before == '*' then
   if have ~= '' and (cjson.decode(have).version or 0) > version then
-    return have
+    return {'changed', have}
   end
 elseif have ~= before then
-  return have
+  return {'changed', have}
 end
-call('HDEL', P .. 'hold', '')
 if after == '' then
   call('HDEL', P .. 'hold', task)
 else
   call('HSET', P .. 'hold', task, after)
 end
 wake({[task] = true}, '')
-return after
+return {'done', after}
