@@ -22,12 +22,13 @@ from contextvars import Context as Variables
 from typing import Any, Protocol
 
 from headway.core.valkey.groups import Argument
+from headway.core.valkey.hand import Hand
 from headway.core.valkey.keys import Keys
 from headway.core.valkey.link import Link
 from headway.core.valkey.outbox import Outbox
 from headway.core.valkey.reply_error import AWAY, LinkLostError, ReplyError, StoreError
 from headway.core.valkey.scripts import STEP
-from headway.core.valkey.steps import Finish, Room, StepBounds, StepReply, read_step, step_arguments
+from headway.core.valkey.steps import Finish, FinishPutBack, Room, StepBounds, StepReply, read_step, step_arguments
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +77,9 @@ class Exchange:
         self.outbox = Outbox()
         # The jobs that the step under way may bring.
         self.asked = 0
-        # Whether jobs that this node can begin may be ready.
+        # Whether jobs that this node can begin may be ready, and whether it was told so during a step.
         self.has_more = True
+        self._is_rung = False
         # Whether the last step was answered. Empty, or why not.
         self.why = ""
         self._taker = taker
@@ -112,8 +114,13 @@ class Exchange:
     def ring(self) -> None:
         """Look for jobs: some may be ready."""
         # If no worker is free the step has the store ring another node.
-        self.has_more = self._is_due = True
+        self.has_more = self._is_due = self._is_rung = True
         self.wake()
+
+    def submitted(self) -> None:
+        """Look for the jobs that were submitted in this turn of the loop, in the same write."""
+        self.has_more = self._is_rung = True
+        self.step()
 
     def wake(self) -> None:
         """Step in the next turn of the loop, if there is a reason."""
@@ -154,7 +161,7 @@ class Exchange:
 
     def _send(self) -> None:
         assert self._step is not None
-        self._is_busy = True
+        self._is_busy, self._is_rung = True, False
         self._taker.leaving(self, self._step[0])
         future = self.link.run(STEP, [self.keys.counts], *self._step[1])
         epoch = self._epoch
@@ -173,7 +180,9 @@ class Exchange:
         reply = read_step(future.result())
         self.link.learn_time(reply.now_ms)
         self.outbox.confirm()
-        self.asked, self.why, self.has_more = 0, "", reply.more
+        self.asked, self.why = 0, ""
+        # If all that is left needs room that this node has not, its next release looks again.
+        self.has_more = self._is_rung or (reply.more and bool(reply.claimed))
         pause = POLL_S * random.uniform(0.8, 1.0)  # noqa: S311
         self._set_timer(pause if reply.next_ms is None else min(pause, reply.next_ms / 1000))
         self._taker.taken(self, finishes, reply)
@@ -201,6 +210,23 @@ class Exchange:
         self._timer = None
         self._is_due = True
         self.step()
+
+    def report(self, hand: Hand, percent: int, message: str) -> None:
+        """Send the progress of an attempt."""
+
+    def write_log(self, hand: Hand, skipped: int, text: bytes, most: int) -> asyncio.Future[Any]:
+        """Send text of an attempt for the log of its job, which keeps ``most`` bytes."""
+
+    def put_back(self, sequence: int, attempt: int) -> None:
+        """Put back a job of which only the store knows that it is in this node's hands."""
+        future = self.link.call(b"HGET", self.keys.job(sequence), b"k")
+
+        def put(future: asyncio.Future[Any]) -> None:
+            if future.exception() is None and future.result() is not None:
+                task = future.result().decode()
+                self.put(FinishPutBack(sequence=sequence, attempt=attempt, task=task))
+
+        future.add_done_callback(put, context=Variables())
 
     def up(self) -> None:
         """Go on: the store is there."""
