@@ -27,6 +27,7 @@ PACKAGES: dict[str, set[str]] = {
     "work": {"tasks", "processes"},
     "journal": {"processes"},
     "local": {"tasks", "processes", "board", "queue", "retry_after", "work", "journal"},
+    "valkey": {"tasks", "processes", "board", "queue", "retry_after", "work"},
 }
 PROTOCOL: dict[str, set[str]] = {
     "http": set(),
