@@ -45,12 +45,17 @@ DEAD, MISPLACED = "DEAD", "MISPLACED"
 class Taker(Protocol):
     """The side of ``Hands``."""
 
-    # The name of the node, and the marker of the ids.
-    name: str
-    marker: bytes
     bounds: StepBounds
     # Whether the node is registered, so that steps may leave.
     is_open: bool
+
+    @property
+    def name(self) -> str:
+        """The name of the node."""
+
+    @property
+    def marker(self) -> bytes:
+        """The marker of the ids."""
 
     def room(self, exchange: Exchange) -> Room:
         """Return the jobs that may be claimed now."""
@@ -154,9 +159,7 @@ class Exchange:
         self._call += 1
         self.asked = room.places + room.orders
         self._is_due = False
-        words = step_arguments(
-            taker.marker, taker.name.encode(), self._call, finishes, bounds=taker.bounds, room=room
-        )
+        words = step_arguments(taker.marker, taker.name.encode(), self._call, finishes, bounds=taker.bounds, room=room)
         self._step = finishes, words
 
     def _send(self) -> None:
@@ -198,7 +201,7 @@ class Exchange:
             self._taker.refused(self, code)
             return
         if code not in AWAY and code != "OOM":
-            log.error("engine: the store refused a step of this node: %s", self.why, exc_info=_defect(error))
+            log.error("engine: the store refused a call of this node: %s", self.why, exc_info=_defect(error))
         self._set_timer(AGAIN_S * random.uniform(0.5, 1.0))  # noqa: S311
 
     def _set_timer(self, delay: float) -> None:
@@ -216,6 +219,9 @@ class Exchange:
 
     def write_log(self, hand: Hand, skipped: int, text: bytes, most: int) -> asyncio.Future[Any]:
         """Send text of an attempt for the log of its job, which keeps ``most`` bytes."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+        future.set_result(None)
+        return future
 
     def put_back(self, sequence: int, attempt: int) -> None:
         """Put back a job of which only the store knows that it is in this node's hands."""
@@ -261,11 +267,11 @@ class Exchange:
         if epoch != self._epoch:
             return
         self._is_busy = False
-        if future.exception() is None:
-            run = {int(sequence): int(attempt) for sequence, attempt in future.result().items()}
-            self._taker.looked(self, run)
-        elif not isinstance(future.exception(), StoreError):
-            self._failed(future.exception())
+        error = future.exception()
+        if error is not None:
+            self._failed(error)
+            return
+        self._taker.looked(self, {int(sequence): int(attempt) for sequence, attempt in future.result().items()})
         self.step()
 
 

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from contextvars import Context as Variables
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -137,7 +138,7 @@ class Remarks:
             remarked.upto = place + len(text)
             remarked.sent.append(piece)
             future = exchange.write_log(hand, piece.skipped, text, self.log_bytes)
-            future.add_done_callback(lambda future, piece=piece: self._written(remarked, piece, future))
+            future.add_done_callback(partial(self._written, remarked, piece))
 
     def _written(self, remarked: Remarked, piece: Piece, future: asyncio.Future[Any]) -> None:
         if piece not in remarked.sent:
