@@ -246,7 +246,7 @@ class Active:
         del self.jobs[sequence]
         if self.messages:
             self.messages.pop(sequence, None)
-        if self.logs:
+        if self.logs.open:
             self.logs.ended(sequence)
         self.stats.unfinished[job.task.index] -= 1
         self.stats.ended[job.task.index][state] += 1
@@ -338,7 +338,7 @@ class Active:
         """Have the rest of a job's log kept with its end, which is written next."""
         if self.reports and (reports := self.reports.pop(sequence, None)) is not None:
             reports.finish()
-        if self.logs:
+        if self.logs.open:
             self.logs.ending(sequence)
 
     # Decisions.

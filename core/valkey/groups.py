@@ -123,6 +123,8 @@ class SubmitReply(msgspec.Struct, frozen=True, gc=False):
     now_ms: int
     # Waiting jobs of the partition after them.
     waiting: int
+    # Bytes of payload of its unfinished jobs.
+    payload_bytes: int
     answers: list[GroupAnswer]
 
 
@@ -162,7 +164,7 @@ def order_words(order: OrderStep | None) -> tuple[Argument, ...]:
 
 def read_submitted(reply: Any) -> SubmitReply:
     """Return the reply of a call."""
-    return SubmitReply(int(reply[0]), int(reply[1]), [_answer(one) for one in reply[2:]])
+    return SubmitReply(int(reply[0]), int(reply[1]), int(reply[2]), [_answer(one) for one in reply[3:]])
 
 
 def _answer(reply: Any) -> GroupAnswer:

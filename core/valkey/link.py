@@ -131,7 +131,7 @@ class Link:
         return self._send(pack((b"HMGET", key, *fields)), key)
 
     def look(self, key: bytes, *words: Word) -> asyncio.Future[Any]:
-        """Read ``key`` by a command, and have ``on_invalid`` called when it changes, as after ``read``."""
+        """Read ``key`` by another command, and have ``on_invalid`` called when it changes."""
         return self._send(pack(words), key)
 
     def run(self, script: Script, keys: Sequence[bytes], *arguments: Word) -> asyncio.Future[Any]:

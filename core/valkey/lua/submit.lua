@@ -276,16 +276,16 @@ if total > 0 then
 end
 
 -- 4. Answer, and keep the answer for the same call.
-local reply = {string.format('%.0f', now), waiting}
+local reply = {string.format('%.0f', now), waiting, bytes}
 for index, group in ipairs(decided) do
   local answer = group.answer
   if not answer then
-    reply[index + 2] = group.first
+    reply[index + 3] = group.first
   elseif answer[1] == 'replayed' and type(answer[2]) == 'table' then
     local here = answer[2]
-    reply[index + 2] = {'replayed', here.first, here.kind == 'b' and here.jobs or 0}
+    reply[index + 3] = {'replayed', here.first, here.kind == 'b' and here.jobs or 0}
   else
-    reply[index + 2] = answer
+    reply[index + 3] = answer
   end
 end
 if upto ~= '0' then
