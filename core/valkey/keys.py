@@ -99,6 +99,10 @@ class Keys:
         """The ready jobs of a task and a priority, a list."""
         return b"%bq:%d:%b" % (self.prefix, priority, task.encode())
 
+    def order(self, sequence: int) -> bytes:
+        """How far an order about many jobs came in this partition, a hash."""
+        return b"%bo:%d" % (self.prefix, sequence)
+
     def ended(self, state: int) -> bytes:
         """The jobs with an outcome in the order of their ends, a list."""
         return b"%be:%d" % (self.prefix, state)
