@@ -130,6 +130,10 @@ class Link:
         """
         return self._send(pack((b"HMGET", key, *fields)), key)
 
+    def look(self, key: bytes, *words: Word) -> asyncio.Future[Any]:
+        """Read ``key`` by another command, and have ``on_invalid`` called when it changes."""
+        return self._send(pack(words), key)
+
     def run(self, script: Script, keys: Sequence[bytes], *arguments: Word) -> asyncio.Future[Any]:
         """Run a script. A store that does not know it yet is given its text."""
         return self._send(pack((b"EVALSHA", script.digest, len(keys), *keys, *arguments)), script)
