@@ -21,14 +21,15 @@ import time
 from contextvars import Context as Variables
 from typing import Any, Protocol
 
+from headway.core.retention import Retention
+from headway.core.valkey.changes import Logged, Reported, progress_arguments, write_log_arguments
 from headway.core.valkey.groups import Argument
-from headway.core.valkey.hand import Hand
 from headway.core.valkey.keys import Keys
 from headway.core.valkey.link import Link
 from headway.core.valkey.outbox import Outbox
 from headway.core.valkey.reply_error import AWAY, LinkLostError, ReplyError, StoreError
-from headway.core.valkey.scripts import STEP
-from headway.core.valkey.steps import Finish, FinishPutBack, Room, StepBounds, StepReply, read_step, step_arguments
+from headway.core.valkey.scripts import PROGRESS, STEP, WRITE_LOG
+from headway.core.valkey.steps import Finish, FinishPutBack, Room, StepReply, read_step, step_arguments
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,8 @@ DEAD, MISPLACED = "DEAD", "MISPLACED"
 class Taker(Protocol):
     """The side of ``Hands``."""
 
-    bounds: StepBounds
+    # How long finished jobs of a partition are kept.
+    kept: Retention
     # Whether the node is registered, so that steps may leave.
     is_open: bool
 
@@ -159,7 +161,7 @@ class Exchange:
         self._call += 1
         self.asked = room.places + room.orders
         self._is_due = False
-        words = step_arguments(taker.marker, taker.name.encode(), self._call, finishes, bounds=taker.bounds, room=room)
+        words = step_arguments(taker.marker, taker.name.encode(), self._call, finishes, kept=taker.kept, room=room)
         self._step = finishes, words
 
     def _send(self) -> None:
@@ -210,18 +212,20 @@ class Exchange:
         self._timer = self._loop.call_later(delay, self._ring_timer, context=Variables())
 
     def _ring_timer(self) -> None:
-        self._timer = None
+        # Before the step, which may have nothing to do.
+        self._set_timer(POLL_S)
         self._is_due = True
         self.step()
 
-    def report(self, hand: Hand, percent: int, message: str) -> None:
-        """Send the progress of an attempt."""
+    def report(self, reported: Reported) -> None:
+        """Send the progress of an attempt. It may be lost."""
+        words = progress_arguments(self._taker.marker, self._taker.name.encode(), [reported])
+        self.link.run(PROGRESS, [self.keys.counts], *words).add_done_callback(asyncio.Future.exception)
 
-    def write_log(self, hand: Hand, skipped: int, text: bytes, most: int) -> asyncio.Future[Any]:
+    def write_log(self, logged: Logged, most: int) -> asyncio.Future[Any]:
         """Send text of an attempt for the log of its job, which keeps ``most`` bytes."""
-        future: asyncio.Future[Any] = self._loop.create_future()
-        future.set_result(None)
-        return future
+        words = write_log_arguments(self._taker.marker, self._taker.name.encode(), most, [logged])
+        return self.link.run(WRITE_LOG, [self.keys.counts], *words)
 
     def put_back(self, sequence: int, attempt: int) -> None:
         """Put back a job of which only the store knows that it is in this node's hands."""

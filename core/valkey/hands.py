@@ -24,6 +24,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from math import inf
 
+import msgspec
 from headway.core.config import Config
 from headway.core.errors import HeadwayError
 from headway.core.ids import Ids
@@ -39,7 +40,8 @@ from headway.core.tasks.registry import Registry
 from headway.core.valkey.exchange import DEAD, MISPLACED, Exchange
 from headway.core.valkey.hand import Hand
 from headway.core.valkey.node import Node
-from headway.core.valkey.record import decode_record, encode_result
+from headway.core.valkey.reaper import Reaper
+from headway.core.valkey.record import decode_record, encode_error, encode_result
 from headway.core.valkey.remarks import Remarks
 from headway.core.valkey.reply_error import StoreError
 from headway.core.valkey.steps import (
@@ -52,7 +54,6 @@ from headway.core.valkey.steps import (
     FinishSnooze,
     Overdue,
     Room,
-    StepBounds,
     StepReply,
 )
 from headway.core.work.outcome import Outcome
@@ -71,7 +72,7 @@ JOIN_S, JOIN_MOST_S = 0.1, 2.0
 NO_ROOM = Room(0, loop=0, thread=0, process=0)
 
 # Members of an enum cost several times as much to look up (CPython 3.11).
-FAILED, SUCCEEDED = State.FAILED, State.SUCCEEDED
+FAILED = State.FAILED
 
 
 class Crew:
@@ -145,8 +146,14 @@ class Hands:
         node.learn(registry.by_name, self.crew.workers.default_lane)
         self.exchanges = [Exchange(self, keys, link) for keys, link in node.places]
         self.remarks = Remarks(self.held, config.results.log_bytes, self.exchange_of)
-        kept = Retention.of(config.retention).seconds
-        self.bounds = StepBounds(*(int(kept[state] * 1000) for state in (SUCCEEDED, FAILED, State.CANCELLED)))
+        # Of finished jobs each partition keeps its part.
+        kept, partitions = Retention.of(config.retention), len(node.places)
+        self.kept = kept._replace(jobs=tuple(-(-jobs // partitions) for jobs in kept.jobs))
+        lanes = {name: self._lane(task).value for name, (task, _) in self._tasks.items()}
+        self._reapers = [
+            Reaper(keys, link, self.kept, lanes=lanes, marker=lambda: self.marker, name=self._id)
+            for keys, link in node.places
+        ]
         # By lane: attempts that are not released. In threads those count, too, that were given up.
         self._used = dict.fromkeys(Lane, 0)
         self._threads_most = 2 * config.workers + config.limits.lost_threads
@@ -199,13 +206,15 @@ class Hands:
 
     async def start(self) -> None:
         """Register the node, and begin to claim jobs. Raises StoreError."""
-        await self.node.register()
+        await self.node.register(self.marker)
         for crew in self._crews():
             crew.workers.start()
         processes = self.crew.workers.processes
         if processes is not None:
             processes.on_up = self.ring
         self._open()
+        for reaper in self._reapers:
+            reaper.start()
 
     def _crews(self) -> list[Crew]:
         return [self.crew] if self.clerk is None else [self.crew, self.clerk]
@@ -243,6 +252,8 @@ class Hands:
         self._is_claiming = False
         if self._joining is not None:
             self._joining.cancel()
+        for reaper in self._reapers:
+            await reaper.stop()
         for crew in self._crews():
             await crew.workers.stop()
         for hand in self.held.values():
@@ -255,6 +266,8 @@ class Hands:
         self.is_open = False
         with suppress(StoreError):
             await self.node.leave()
+            for reaper in self._reapers:
+                await reaper.reap(self.name, has_left=True)
 
     def _put_back(self, hands: Iterable[Hand]) -> None:
         """Give jobs back to the store, each to the front of its line."""
@@ -345,15 +358,36 @@ class Hands:
         for overdue in reply.overdue:
             self._tell(overdue)
         if reply.claimed:
-            now = time.monotonic()
-            hands = [self._take(claimed, reply.now_ms, now) for claimed in reply.claimed]
-            if not self._is_claiming:
-                self._put_back(hands)
-            for crew in self._crews():
-                if crew.ready:
-                    crew.workers.wake()
+            self._take_all(reply)
 
-    def _take(self, claimed: Claimed, now_ms: int, now: float) -> Hand:
+    def _take_all(self, reply: StepReply) -> None:
+        now = time.monotonic()
+        for claimed in reply.claimed:
+            try:
+                self._take(claimed, reply.now_ms, now)
+            except (KeyError, ValueError, msgspec.DecodeError) as error:
+                self._cannot(claimed, error)
+        if not self._is_claiming:
+            self._put_back(hand for crew in self._crews() for hand in crew.ready)
+        for crew in self._crews():
+            if crew.ready:
+                crew.workers.wake()
+
+    def _cannot(self, claimed: Claimed, error: Exception) -> None:
+        """End a job whose record cannot be read."""
+        fault = Outcome(FAILED, Reason.CRASHED, error=f"its record in the store cannot be read: {error!r}")
+        fault.log(self._id(claimed.sequence), claimed.task, claimed.attempt)
+        finish = FinishEnd(
+            sequence=claimed.sequence,
+            attempt=claimed.attempt,
+            task=claimed.task,
+            state=FAILED,
+            reason=fault.reason,
+            result=encode_error(fault.error),
+        )
+        self.exchange_of(claimed.sequence).put(finish)
+
+    def _take(self, claimed: Claimed, now_ms: int, now: float) -> None:
         task, crew = self._tasks[claimed.task]
         terms, payload = decode_record(claimed.record)
         deadline = inf if claimed.deadline_ms is None else now + (claimed.deadline_ms - now_ms) / 1000
@@ -372,7 +406,6 @@ class Hands:
         self._used[self._lane(task)] += 1
         self.stats.wait[task.index].add(max(now_ms - claimed.ready_ms, 0) / 1000)
         crew.ready.append(hand)
-        return hand
 
     def _lane(self, task: Task) -> Lane:
         return task.lane or self.crew.workers.default_lane
@@ -407,7 +440,7 @@ class Hands:
             try:
                 if code == MISPLACED:
                     await self.on_misplaced()
-                await self.node.register()
+                await self.node.register(self.marker)
             except (StoreError, HeadwayError):
                 pause = min(2 * pause + JOIN_S, JOIN_MOST_S)
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
@@ -518,8 +551,15 @@ class Hands:
             past=past,
             state=verdict.state,
             reason=verdict.reason,
-            result=encode_result(verdict.result),
+            result=_kept(verdict),
         )
+
+
+def _kept(verdict: Verdict) -> bytes:
+    """Return the result, or the error, as the store keeps it."""
+    if verdict.state is FAILED and verdict.result is not None:
+        return b"\n" + verdict.result.body
+    return encode_result(verdict.result)
 
 
 def _hand(job: Job) -> Hand:

@@ -33,6 +33,7 @@ class Keys:
 
     __slots__ = (
         "counts",
+        "dead",
         "events",
         "hold",
         "idle",
@@ -53,6 +54,8 @@ class Keys:
         self.ready = self.prefix + b"ready"
         self.hold = self.prefix + b"hold"
         self.nodes = self.prefix + b"nodes"
+        # Nodes whose jobs are being taken.
+        self.dead = self.prefix + b"dead"
         self.idle = self.prefix + b"idle"
         self.events = self.prefix + b"ev"
         # Events are written while it is there. It holds the number of events to keep.

@@ -4,8 +4,6 @@ A name is that of one start: ``host:pid:random``. The store fences by it, so a n
 dead comes back under another one. A registered node has, in each partition, its place in ``nodes``,
 a heartbeat, and the tasks that it knows with their lanes and limits. Its catalogue, for the lists of
 tasks of all nodes, stands beside the partitions.
-
-The heartbeat is written before the place: a place without a heartbeat is that of a dead node.
 """
 
 from __future__ import annotations
@@ -16,16 +14,17 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 
 from headway.core.task import Lane, Task
+from headway.core.valkey.changes import join_arguments
 from headway.core.valkey.keys import CATALOGUES, Keys
 from headway.core.valkey.link import Link
-from headway.core.valkey.steps import CLERK, LANES
+from headway.core.valkey.scripts import JOIN
 
 # Milliseconds that a node is taken for alive after its last heartbeat.
 ALIVE_MS = 10_000
 
 
 class Node:
-    """The node of this process. ``places`` are the partitions with their links, ``home`` is the link of the catalogues."""
+    """The node of this process. ``places`` are the partitions with their links, ``home`` is that of the catalogues."""
 
     def __init__(
         self,
@@ -41,8 +40,8 @@ class Node:
         self._home = home
         # JSON of the tasks, for all nodes.
         self._catalogue = catalogue
-        # By the name of a task: lane and limit, as the store keeps them.
-        self._knows: dict[str, str] = {}
+        # By the name of a task: lane, None for the server's own, and limit.
+        self._knows: dict[str, tuple[Lane | None, int | None]] = {}
         # Called with a new name, before the store knows it.
         self.on_name: Callable[[str], object] = id
 
@@ -52,8 +51,7 @@ class Node:
     def learn(self, tasks: Mapping[str, Task], default: Lane, clerk: bool = False) -> None:
         """Know more tasks, from the next registration on. Those of the ``clerk`` are the server's own."""
         for name, task in tasks.items():
-            lane = CLERK if clerk else LANES[task.lane or default]
-            self._knows[name] = f"{lane}:{task.max_concurrent or 0}"
+            self._knows[name] = None if clerk else task.lane or default, task.max_concurrent
 
     def rename(self) -> None:
         """Take another name: what the store has under the old one is no longer ours."""
@@ -62,29 +60,20 @@ class Node:
         for keys, link in self.places:
             link.unsubscribe(keys.channel(old))
 
-    async def register(self) -> None:
+    async def register(self, marker: bytes) -> None:
         """Enter the node, so that it may claim. Raises StoreError; then it can be called again."""
         name = self.name.encode()
-        calls = []
+        calls = [self._home.call(b"HSET", CATALOGUES, name, self._catalogue)]
         for keys, link in self.places:
             calls.append(link.subscribe(keys.channel(self.name)))
-            calls.append(link.call(b"SET", keys.heartbeat(self.name), 1, b"PX", self.alive_ms))
-            if self._knows:
-                words = [word for known in self._knows.items() for word in known]
-                calls.append(link.call(b"HSET", keys.knows(self.name), *words))
-            calls.append(link.call(b"SADD", keys.nodes, name))
-        calls.append(self._home.call(b"HSET", CATALOGUES, name, self._catalogue))
+            calls.append(link.run(JOIN, [keys.counts], *join_arguments(marker, name, self.alive_ms, self._knows)))
         await asyncio.gather(*calls)
 
     async def leave(self) -> None:
-        """Take the node out. Its jobs were put back, or another node takes them up. Raises StoreError."""
-        name = self.name.encode()
-        calls = [self._home.call(b"HDEL", CATALOGUES, name)]
+        """Stop listening, and take the tasks back. Raises StoreError."""
         for keys, link in self.places:
             link.unsubscribe(keys.channel(self.name))
-            calls.append(link.call(b"SREM", keys.idle, name))
-            calls.append(link.call(b"DEL", keys.heartbeat(self.name)))
-        await asyncio.gather(*calls)
+        await self._home.call(b"HDEL", CATALOGUES, self.name)
 
 
 def _new_name() -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 from headway.core.log_text import LogText
+from headway.core.valkey.changes import Logged, Reported
 from headway.core.valkey.exchange import Exchange
 from headway.core.valkey.hand import Hand
 from headway.core.valkey.reply_error import LinkLostError
@@ -23,13 +24,6 @@ from headway.core.work.reports import Reports
 
 # Seconds between two messages about one attempt.
 SEND_S = 0.05
-
-
-class Piece(msgspec.Struct):
-    """Text of a log, after ``skipped`` bytes that are left out."""
-
-    skipped: int
-    text: bytes
 
 
 class Remarked(msgspec.Struct):
@@ -41,7 +35,7 @@ class Remarked(msgspec.Struct):
     text: LogText | None = None
     upto: int = 0
     # Text that is with the store, in order.
-    sent: list[Piece] = msgspec.field(default_factory=list)
+    sent: list[Logged] = msgspec.field(default_factory=list)
 
 
 class Remarks:
@@ -130,25 +124,24 @@ class Remarks:
         if remarked.progress is not None:
             percent, message = remarked.progress
             remarked.progress = None
-            exchange.report(hand, percent, message)
+            exchange.report(Reported(sequence, hand.attempt, percent, message))
         if remarked.text is None:
             return
         for place, text in remarked.text.take():
-            piece = Piece(place - remarked.upto, text)
+            piece = Logged(sequence, hand.attempt, text, place - remarked.upto)
             remarked.upto = place + len(text)
             remarked.sent.append(piece)
-            future = exchange.write_log(hand, piece.skipped, text, self.log_bytes)
-            future.add_done_callback(partial(self._written, remarked, piece))
+            exchange.write_log(piece, self.log_bytes).add_done_callback(partial(self._written, remarked, piece))
 
-    def _written(self, remarked: Remarked, piece: Piece, future: asyncio.Future[Any]) -> None:
-        if piece not in remarked.sent:
+    def _written(self, remarked: Remarked, piece: Logged, future: asyncio.Future[Any]) -> None:
+        if all(one is not piece for one in remarked.sent):
             # It was taken back together with one before it.
             future.exception()
             return
         if isinstance(future.exception(), LinkLostError):
             self._take_back(remarked)
             return
-        remarked.sent.remove(piece)
+        remarked.sent = [one for one in remarked.sent if one is not piece]
         if not remarked.sent and remarked.hand.sequence in self._dirty:
             self._send_soon(remarked.hand.sequence)
 

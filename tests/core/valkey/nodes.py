@@ -14,6 +14,7 @@ from headway.core.ids import Ids
 from headway.core.job import Terms
 from headway.core.tasks.registry import Options, Registry
 from headway.core.valkey.address import Address
+from headway.core.valkey.changes import CancelAnswer, CancelMode, cancel_arguments, read_cancelled
 from headway.core.valkey.groups import Accepted, NewJob, SubmitBounds, SubmitGroup, read_submitted, submit_arguments
 from headway.core.valkey.hands import Hands
 from headway.core.valkey.heartbeat import Heartbeat, client_of
@@ -86,10 +87,10 @@ class Standing:
             found.append(facts)
         return found
 
-    async def cancel(self, sequence: int) -> bytes:
+    async def cancel(self, sequence: int) -> CancelAnswer:
         """Cancel a job, as any node may."""
-        reply = await self.link.run(CANCEL, [KEYS.counts], IDS.marker, 60_000, 0, sequence)
-        return bytes(reply[1])
+        words = cancel_arguments(IDS.marker, CancelMode.CANCEL, [sequence], kept=self.hands.kept)
+        return read_cancelled(await self.link.run(CANCEL, [KEYS.counts], *words))[0]
 
 
 @asynccontextmanager

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 from headway.core.job import State
-from headway.core.tasks.registry import Options
 from headway.core.valkey.record import decode_result
 
-from tests.core.engines import broken, double, triple
-from tests.core.valkey.nodes import KEYS, soon, standing
+from tests.core.engines import double, triple
+from tests.core.valkey.nodes import KEYS, standing
 
 
 async def test_jobs_run_and_end(store_url: str) -> None:
