@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
+from math import ceil
 from typing import Any, Literal
 
 import msgspec
@@ -81,9 +82,14 @@ def read_revised(reply: Any) -> ReviseAnswer:
 encode_hold = msgspec.json.Encoder().encode
 
 
-def switch_arguments(marker: bytes, task: str, *, before: bytes, after: bytes) -> list[Argument]:
-    """Return the arguments that set the switches of a task: ``encode_hold``, or empty for none."""
-    return [marker, task, before, after]
+def switch_arguments(
+    marker: bytes, task: str, *, before: bytes | None, after: bytes, version: int = 0
+) -> list[Argument]:
+    """Return the arguments that set the switches of a task: ``encode_hold``, or empty for none.
+
+    ``before`` is None where those of an earlier version are set, whatever they are.
+    """
+    return [marker, task, b"*" if before is None else before, after, version]
 
 
 def read_switched(reply: Any) -> tuple[bool, bytes]:
@@ -317,7 +323,8 @@ def find_arguments(
     words += ["".join(str(int(state)) for state in sorted(states)), wanted.task or "", wanted.tag or ""]
     words.append("" if wanted.reason is None else int(wanted.reason))
     spans = (wanted.submitted_after, wanted.submitted_before, wanted.ended_after, wanted.ended_before)
-    words += [0 if moment is None else round(moment * 1000) for moment in spans]
+    # A moment is a float: what it lacks of a whole ms, or has beyond it, is no part of it.
+    words += [0 if moment is None else ceil(round(moment * 1000, 3)) for moment in spans]
     return [*words, *FIELDS]
 
 

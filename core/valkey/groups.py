@@ -22,7 +22,8 @@ class NewJob(msgspec.Struct, frozen=True, gc=False):
     """A job to be accepted. Times in ms. None: there is none."""
 
     task: str
-    # ``record.encode_record``. Of a resubmission the number of the failed job, in digits.
+    # ``record.encode_record``. Of a resubmission, or of one that an order skips, the number of the
+    # failed job, in digits.
     record: bytes
     payload_bytes: int
     priority: int = 5
@@ -37,19 +38,22 @@ class SubmitGroup(msgspec.Struct, frozen=True, gc=False):
     """Jobs that are accepted together, under a key if there is one."""
 
     jobs: Sequence[NewJob]
-    kind: Literal["job", "batch", "order", "resubmission"] = "job"
+    kind: Literal["job", "batch", "order", "resubmission", "skip"] = "job"
     key: Key | None = None
 
 
 class OrderStep(msgspec.Struct, frozen=True, gc=False):
     """The order about many jobs of which a call is a step. It counts the jobs.
 
-    FENCED is raised if this attempt at the order is no longer in the hands of the node.
+    FENCED is raised if this attempt at the order is no longer in the hands of the node, and OVERTAKEN
+    if the order has come further.
     """
 
     sequence: int
     attempt: int
     node: bytes
+    # The last job that it has handled in this partition.
+    after: int = 0
 
 
 class SubmitBounds(msgspec.Struct, frozen=True):
@@ -124,7 +128,7 @@ class SubmitReply(msgspec.Struct, frozen=True, gc=False):
     answers: list[GroupAnswer]
 
 
-KINDS = {"job": "j", "batch": "b", "order": "o", "resubmission": "r"}
+KINDS = {"job": "j", "batch": "b", "order": "o", "resubmission": "r", "skip": "s"}
 decode_hold = msgspec.json.Decoder(TaskHold).decode
 
 
@@ -155,7 +159,7 @@ def submit_arguments(
 
 def order_words(order: OrderStep | None) -> tuple[Argument, ...]:
     """Return the arguments that stand for a step of an order, or for none."""
-    return ("", "", "") if order is None else (order.sequence, order.attempt, order.node)
+    return ("", "", "", "") if order is None else (order.sequence, order.attempt, order.node, order.after)
 
 
 def read_submitted(reply: Any) -> SubmitReply:

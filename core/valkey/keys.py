@@ -58,7 +58,8 @@ class Keys:
         self.dead = self.prefix + b"dead"
         self.idle = self.prefix + b"idle"
         self.events = self.prefix + b"ev"
-        # Events are written while it is there. It holds the number of events to keep.
+        # Events are written while it is there. It holds the number of events to keep, and the first part of
+        # their ids.
         self.watched = self.prefix + b"watched"
 
     def __repr__(self) -> str:
@@ -103,6 +104,10 @@ class Keys:
     def line(self, priority: int, task: str) -> bytes:
         """The ready jobs of a task and a priority, a list."""
         return b"%bq:%d:%b" % (self.prefix, priority, task.encode())
+
+    def order(self, sequence: int) -> bytes:
+        """How far an order about many jobs came in this partition, a hash."""
+        return b"%bo:%d" % (self.prefix, sequence)
 
     def ended(self, state: int) -> bytes:
         """The jobs with an outcome in the order of their ends, a list."""
