@@ -20,10 +20,11 @@ from typing import Any, NoReturn
 from headway.core.durability import Durability
 from headway.core.errors import ConfigError, EngineAwayError, HeadwayError
 from headway.core.ids import SECRET_BYTES, Ids
+from headway.core.interface import Later
 from headway.core.valkey.address import Address
 from headway.core.valkey.keys import META, Keys
 from headway.core.valkey.link import Link, Word
-from headway.core.valkey.reply_error import ReplyError, StoreError, raise_for_caller
+from headway.core.valkey.reply_error import LinkLostError, ReplyError, StoreError, raise_for_caller
 from headway.core.valkey.script import Script
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,58 @@ LAY_OUT = Script(
     b"redis.call('HSET', KEYS[1], 'version', ARGV[1], 'secret', ARGV[2], 'partitions', ARGV[3], "
     b"'created', redis.call('TIME')[1]) end return redis.call('HGETALL', KEYS[1])",
 )
+
+
+class Asked(Later[Any]):
+    """The reply to a call that may be repeated: it is, if the link was lost meanwhile."""
+
+    __slots__ = ("_call", "_error", "_reply", "_store", "_wake", "is_known")
+
+    def __init__(self, store: Store, call: Callable[[], asyncio.Future[Any]]) -> None:
+        self._store = store
+        self._call = call
+        self._wake: Callable[[], object] = int
+        self._reply: Any = None
+        self._error: HeadwayError | None = None
+        self.is_known = False
+        self.send()
+
+    def when_known(self, wake: Callable[[], object]) -> None:
+        """Have ``wake`` called when the reply is there."""
+        self._wake = wake
+        if self.is_known:
+            asyncio.get_running_loop().call_soon(wake)
+
+    def value(self) -> Any:
+        """Return the reply. Raises EngineAwayError or EngineFullError."""
+        if self._error is not None:
+            raise self._error
+        return self._reply
+
+    def cancel(self) -> None:
+        """Do not wake."""
+        self._wake = int
+
+    def send(self) -> None:
+        """Send the call, or wait for the link."""
+        if self._store.is_up:
+            self._call().add_done_callback(self._came)
+        else:
+            self._store.park(self)
+
+    def _came(self, call: asyncio.Future[Any]) -> None:
+        error = call.exception()
+        if isinstance(error, LinkLostError):
+            self._store.park(self)
+        else:
+            self.end(None if error else call.result(), error)
+
+    def end(self, reply: Any, error: BaseException | None) -> None:
+        """Take the reply, or the error that came instead."""
+        self._reply, self.is_known = reply, True
+        if error is not None:
+            self._error = for_client(error)
+        self._wake()
 
 
 class Store:
@@ -74,6 +127,9 @@ class Store:
         # When the link was lost, of the loop's time. None: it is there.
         self._lost_at: float | None = None
         self._renewing: asyncio.Task[None] | None = None
+        # Calls that wait for the link, and the end of their patience.
+        self._parked: list[Asked] = []
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def partitions(self) -> int:
@@ -123,6 +179,8 @@ class Store:
         """End all links, after all calls have left."""
         if self._renewing is not None:
             self._renewing.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         await self._link.close()
 
     # Places.
@@ -145,6 +203,11 @@ class Store:
         """Return the link to a partition."""
         return self._link
 
+    @property
+    def home(self) -> Link:
+        """The link to the keys that are of no partition."""
+        return self._link
+
     def call(self, keys: Keys, *words: Word) -> asyncio.Future[Any]:
         """Send a command about keys of a partition."""
         return self._link.call(*words)
@@ -163,12 +226,29 @@ class Store:
         future.add_done_callback(self._check)
         return future
 
-    async def answer(self, call: asyncio.Future[Any]) -> Any:
-        """Return the reply to a call. Raises EngineAwayError or EngineFullError."""
-        try:
-            return await call
-        except StoreError as error:
-            raise_for_client(error)
+    def ask(self, call: Callable[[], asyncio.Future[Any]]) -> Later[Any]:
+        """Return the reply to ``call``, which is repeated if the link is lost meanwhile.
+
+        Raises EngineAwayError while the store is away.
+        """
+        if not self.patience_s:
+            raise EngineAwayError
+        return Asked(self, call)
+
+    def park(self, asked: Asked) -> None:
+        """Send ``asked`` when the link is there again."""
+        self._parked.append(asked)
+        if self._timer is None:
+            self._timer = self._loop.call_later(self.patience_s + 0.01, self._end_parked)
+
+    def _end_parked(self) -> None:
+        self._timer = None
+        parked, self._parked = self._parked, []
+        for asked in parked:
+            if self.patience_s:
+                asked.send()
+            else:
+                asked.end(None, EngineAwayError())
 
     # The layout.
 
@@ -226,6 +306,9 @@ class Store:
         if self._lost_at is not None:
             self._lost_at = None
             self.renew()
+            parked, self._parked = self._parked, []
+            for asked in parked:
+                asked.send()
             self._told_up()
 
     def _was_lost(self) -> None:
