@@ -24,10 +24,11 @@ PACKAGES: dict[str, set[str]] = {
     "board": {"tasks"},
     "queue": {"board"},
     "retry_after": {"board", "queue"},
-    "work": {"tasks", "processes", "board"},
+    "work": {"tasks", "processes"},
     "journal": {"processes"},
     "feeds": set(),
     "local": {"tasks", "processes", "board", "queue", "retry_after", "work", "journal", "feeds"},
+    "valkey": {"tasks", "processes", "board", "queue", "retry_after", "work", "feeds"},
 }
 PROTOCOL: dict[str, set[str]] = {
     "http": set(),
