@@ -1,7 +1,8 @@
 """The arguments and the reply of the script ``submit``: groups of jobs, and an answer to each.
 
-A group is a job, a batch or an order. All of its jobs are accepted or none. A call that is sent
-again under its number is answered as the first time. A node has one call to a partition at a time.
+A group is a job, a batch, an order, or a failed job that is resubmitted. All of its jobs are accepted
+or none. A call that is sent again under its number is answered as the first time. A node has one
+call to a partition at a time.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ class NewJob(msgspec.Struct, frozen=True, gc=False):
     """A job to be accepted. Times in ms. None: there is none."""
 
     task: str
-    # ``record.encode_record``.
+    # ``record.encode_record``. Of a resubmission the number of the failed job, in digits.
     record: bytes
     payload_bytes: int
     priority: int = 5
@@ -36,8 +37,19 @@ class SubmitGroup(msgspec.Struct, frozen=True, gc=False):
     """Jobs that are accepted together, under a key if there is one."""
 
     jobs: Sequence[NewJob]
-    kind: Literal["job", "batch", "order"] = "job"
+    kind: Literal["job", "batch", "order", "resubmission"] = "job"
     key: Key | None = None
+
+
+class OrderStep(msgspec.Struct, frozen=True, gc=False):
+    """The order about many jobs of which a call is a step. It counts the jobs.
+
+    FENCED is raised if this attempt at the order is no longer in the hands of the node.
+    """
+
+    sequence: int
+    attempt: int
+    node: bytes
 
 
 class SubmitBounds(msgspec.Struct, frozen=True):
@@ -82,6 +94,14 @@ class NoOrders(msgspec.Struct, frozen=True):
     """As many orders as may be have not finished."""
 
 
+class NotFailed(msgspec.Struct, frozen=True):
+    """The job to be resubmitted did not fail, or has expired."""
+
+
+class PayloadGone(msgspec.Struct, frozen=True):
+    """The payload of the job to be resubmitted is no longer kept."""
+
+
 class Closed(msgspec.Struct, frozen=True):
     """The group has a job of a task that is closed."""
 
@@ -89,7 +109,7 @@ class Closed(msgspec.Struct, frozen=True):
     hold: TaskHold
 
 
-GroupAnswer = Accepted | Replayed | Reused | NoRoom | NoBytes | NoOrders | Closed
+GroupAnswer = Accepted | Replayed | Reused | NoRoom | NoBytes | NoOrders | NotFailed | PayloadGone | Closed
 
 
 class SubmitReply(msgspec.Struct, frozen=True, gc=False):
@@ -102,7 +122,7 @@ class SubmitReply(msgspec.Struct, frozen=True, gc=False):
     answers: list[GroupAnswer]
 
 
-KINDS = {"job": "j", "batch": "b", "order": "o"}
+KINDS = {"job": "j", "batch": "b", "order": "o", "resubmission": "r"}
 decode_hold = msgspec.json.Decoder(TaskHold).decode
 
 
@@ -115,10 +135,11 @@ def submit_arguments(
     bounds: SubmitBounds,
     partitions: int = 1,
     free: int = 0,
+    order: OrderStep | None = None,
 ) -> list[Argument]:
     """Return the arguments of a call. ``free`` is how many jobs the node can begin at once."""
     words: list[Argument] = [marker, node, call, partitions, bounds.size, bounds.payload_bytes, free]
-    words += [bounds.key_ms, bounds.keys, len(groups)]
+    words += [bounds.key_ms, bounds.keys, len(groups), *order_words(order)]
     for group in groups:
         key = group.key
         words += [KINDS[group.kind], "" if key is None else key.text, b"" if key is None else key.digest]
@@ -128,6 +149,11 @@ def submit_arguments(
             words += ["" if job.deadline_ms is None else job.deadline_ms, "" if job.keep_ms is None else job.keep_ms]
             words += [orjson.dumps(job.tags) if job.tags else b"", job.record, job.payload_bytes]
     return words
+
+
+def order_words(order: OrderStep | None) -> tuple[Argument, ...]:
+    """Return the arguments that stand for a step of an order, or for none."""
+    return ("", "", "") if order is None else (order.sequence, order.attempt, order.node)
 
 
 def read_submitted(reply: Any) -> SubmitReply:
@@ -150,5 +176,9 @@ def _answer(reply: Any) -> GroupAnswer:
             return NoBytes(int(values[0]))
         case b"orders":
             return NoOrders()
+        case b"not failed":
+            return NotFailed()
+        case b"gone":
+            return PayloadGone()
         case _:
             return Closed(bytes(values[0]).decode(), decode_hold(values[1]))

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import click
 
 from headway.cli.changes import cancel, change, delete, retry, run_now
+from headway.cli.engine import engine
 from headway.cli.events import events
 from headway.cli.hold import close, hold, resume
 from headway.cli.init import init
@@ -36,7 +37,7 @@ EXIT_INTERRUPTED = 130
 EXIT_PIPE_CLOSED = 141
 
 SECTIONS: dict[str, Sequence[click.Command]] = {
-    "Server": (init, serve, work, simulate, journal),
+    "Server": (init, serve, work, simulate, journal, engine),
     "Jobs": (submit, status, log, wait, result, cancel, retry, delete, change, run_now),
     "Look": (list_jobs, tasks, events, top),
     "Tasks": (hold, close, resume),

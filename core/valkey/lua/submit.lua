@@ -2,7 +2,9 @@
 --
 -- The first write is one that a full server refuses, and what comes before it are reads. So a full
 -- server accepts nothing, and still answers a call that was accepted before.
--- uses: lib
+-- A resubmission (r) is a job whose record is that of a failed one. For an order that runs here, those
+-- of a call are counted in it, up to the first for which there is no room.
+-- uses: lib ordering
 local refused = misplaced()
 if refused then
   return refused
@@ -22,6 +24,11 @@ if before then
   end
 end
 local size, most, free, key_ms, keys_most, groups = number(), number(), number(), number(), number(), number()
+local order = read_order()
+refused = order_gone(order)
+if refused then
+  return refused
+end
 local have = call('HMGET', KEYS[1], 'waiting', 'bytes', 'own')
 local waiting, bytes, own = tonumber(have[1]) or 0, tonumber(have[2]) or 0, tonumber(have[3]) or 0
 local OWN_MOST, STRIDE = 16, 8
@@ -68,6 +75,14 @@ local function decide(group)
     end
   end
   local size_bytes = 0
+  if group.kind == 'r' then
+    group.source = ARGV[group.at + 7]
+    if try('HGET', P .. 'j:' .. group.source, 's') ~= '6' then
+      return {'not failed'}
+    elseif call('EXISTS', P .. 'p:' .. group.source) == 0 then
+      return {'gone'}
+    end
+  end
   for job = 0, group.jobs - 1 do
     local place = group.at + job * STRIDE
     local task = ARGV[place + 1]
@@ -96,12 +111,21 @@ local function decide(group)
   end
 end
 local decided, total = {}, 0
+local done, skipped, upto, no_room = 0, 0, '0', nil
 local ready_tasks, is_delayed = {}, false
 for index = 1, groups do
   local group = {kind = arg(), key = arg(), digest = arg(), jobs = number()}
   group.at = at
   at = at + group.jobs * STRIDE
-  group.answer = decide(group)
+  group.answer = no_room or decide(group)
+  if order then
+    if group.answer and (group.answer[1] == 'full' or group.answer[1] == 'bytes') then
+      no_room = group.answer
+    else
+      upto = group.source
+      done, skipped = done + (group.answer and 0 or 1), skipped + (group.answer and 1 or 0)
+    end
+  end
   if not group.answer then
     group.index = total
     total = total + group.jobs
@@ -129,10 +153,15 @@ if total > 0 then
   call('ZCARD', P .. 'x')
   call('LLEN', P .. 'ks')
   call('HLEN', P .. 'tags')
+  call('ZCARD', P .. 'blocks')
 
   -- 3. Write, the places in which the jobs are found last.
   local last = call('INCRBY', P .. 'n', total)
   local first = last - total
+  -- Numbers are looked through by blocks of 256.
+  for block = math.floor((first + (first == 0 and 0 or 256)) / 256), math.floor(last / 256) do
+    call('ZADD', P .. 'blocks', block, block)
+  end
   local partition = tonumber(string.match(KEYS[1], '{(%d+)}'))
   local pushes, fresh, added = {}, {}, 0
   for _, group in ipairs(decided) do
@@ -146,7 +175,12 @@ if total > 0 then
         local s = string.format('%.0f', (first + group.index + 1 + job) * partitions + partition)
         local key = P .. 'j:' .. s
         local state = delay > 0 and '1' or '2'
-        call('SET', P .. 'p:' .. s, ARGV[place + 7])
+        if group.source then
+          call('COPY', P .. 'p:' .. group.source, P .. 'p:' .. s)
+          call('PERSIST', P .. 'p:' .. s)
+        else
+          call('SET', P .. 'p:' .. s, ARGV[place + 7])
+        end
         call('HSET', key, 's', state, 'k', task, 'i', priority, 't', now, 'z', ARGV[place + 8])
         if batch then
           call('HSET', key, 'B', batch)
@@ -251,7 +285,10 @@ for index, group in ipairs(decided) do
     reply[index + 2] = answer
   end
 end
-if total > 0 then
+if upto ~= '0' then
+  settle_order(order, done, skipped, upto)
+end
+if total > 0 or upto ~= '0' then
   call('HSET', P .. 'calls', node, sent .. ' ' .. cmsgpack.pack(reply))
 end
 return reply
