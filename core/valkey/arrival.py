@@ -216,7 +216,7 @@ def job_words(job: MovedJob) -> Iterator[bytes | str | int]:
         "s": int(State.QUEUED if was_running else job.state),
         "k": job.task,
         "i": job.priority,
-        "t": _ms(job.submitted),
+        "t": round(job.submitted * 1000),
         "z": 0 if job.payload is None else len(job.payload),
     }
     terms = job.terms
@@ -246,16 +246,25 @@ def job_words(job: MovedJob) -> Iterator[bytes | str | int]:
         media_type, body = job.result
         # That of an error is empty.
         yield b"%b\n%b" % (b"" if job.state is State.FAILED else media_type.encode(), body)
-    yield from (len(attempts), *map(encode_attempt, attempts))
-    log = [] if job.log is None else _log_words(job.log, job.attempt)
-    yield from (len(log), *log)
+    yield len(attempts)
+    yield from map(encode_attempt, attempts)
+    log: list[bytes | str | int] = [] if job.log is None else _log_words(job.log, job.attempt)
+    yield len(log)
+    yield from log
 
 
 def _log_words(log: JobLog, attempt: int) -> list[bytes | str | int]:
     ends_line = (log.tail or log.head).endswith(b"\n")
     # Nothing more is added to the head.
     is_closed = bool(log.left_out or log.tail)
-    words = {"h": log.head, "t": log.tail, "n": log.total, "a": attempt, "e": int(ends_line), "c": int(is_closed)}
+    words: dict[str, bytes | str | int] = {
+        "h": log.head,
+        "t": log.tail,
+        "n": log.total,
+        "a": attempt,
+        "e": int(ends_line),
+        "c": int(is_closed),
+    }
     return [word for name, value in words.items() for word in (name, value)]
 
 

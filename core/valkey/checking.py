@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from headway.core.errors import HeadwayError
-from headway.core.job import ACTIVE, TERMINAL, State
+from headway.core.job import ACTIVE, TERMINAL, WAITING, State
 from headway.core.task import OWN_PREFIX
 from headway.core.valkey.departure import check_idle
 from headway.core.valkey.scripts import script
@@ -154,55 +154,53 @@ def _read(values: Sequence[bytes | None], *, has_record: bool, expires: bool) ->
     )
 
 
+# The place of a job by its state.
+LINE, DELAYED, HANDS = "a line", "the delayed jobs", "the hands of its node"
+PLACES = {State.QUEUED: LINE, State.SCHEDULED: DELAYED, State.RETRYING: DELAYED, State.RUNNING: HANDS}
+
+
 def _places(partition: VisitedPartition, found: dict[int, _Facts]) -> Iterator[str]:
     """Compare the place of each unfinished job with its state."""
-    client, keys = partition.client, partition.keys
     places: dict[int, list[str]] = defaultdict(list)
+    for sequence, place in (*_in_lines(partition, found), *_in_hands(partition, found)):
+        places[sequence].append(place)
+    for sequence in _members(partition, b"d"):
+        places[sequence].append(DELAYED)
+        if sequence not in found:
+            yield f"job {sequence}: is gone and among the delayed jobs"
+    guarded = set(_members(partition, b"x"))
+    for sequence, facts in found.items():
+        if facts.state in ACTIVE and places[sequence] != [PLACES[facts.state]]:
+            there = " and ".join(places[sequence]) or "no place"
+            yield f"job {sequence}: is {facts.state.name.lower()} and in {there}"
+        if facts.deadline and facts.state in WAITING and sequence not in guarded:
+            yield f"job {sequence}: has a deadline that nothing looks at"
+
+
+def _in_lines(partition: VisitedPartition, found: dict[int, _Facts]) -> Iterator[tuple[int, str]]:
+    """Yield the jobs of all lines. Entries of before are passed over by a claim, and here."""
     for name in partition.names(b"q:"):
-        entries: Any = client.lrange((keys.prefix + b"q:" + name).decode(), 0, -1)
         priority, _, task = name.decode().partition(":")
+        entries: Any = partition.client.lrange((partition.keys.prefix + b"q:" + name).decode(), 0, -1)
         for entry in entries:
             number, _, version = entry.decode().partition(":")
             facts = found.get(int(number))
-            # Entries of before are passed over by a claim.
-            if (
-                facts is not None
-                and facts.state is State.QUEUED
-                and (facts.priority, facts.version)
-                == (
-                    priority,
-                    version,
-                )
-            ):
-                places[int(number)].append("a line" if facts.task == task else "a line of another task")
-    delayed: Any = client.zrange((keys.prefix + b"d").decode(), 0, -1)
-    for number in delayed:
-        places[int(number)].append("the delayed jobs")
+            if facts and facts.state is State.QUEUED and (facts.priority, facts.version) == (priority, version):
+                yield int(number), LINE if facts.task == task else "a line of another task"
+
+
+def _in_hands(partition: VisitedPartition, found: dict[int, _Facts]) -> Iterator[tuple[int, str]]:
     for node in partition.names(b"run:"):
         for number, attempt in partition.hash(b"run:" + node).items():
             facts = found.get(int(number))
-            hands = f"the hands of {node.decode()}"
-            if facts is not None and (facts.node, facts.attempt) == (node.decode(), attempt.decode()):
-                hands = "the hands of its node"
-            places[int(number)].append(hands)
-    wanted = {
-        State.QUEUED: ["a line"],
-        State.SCHEDULED: ["the delayed jobs"],
-        State.RETRYING: ["the delayed jobs"],
-        State.RUNNING: ["the hands of its node"],
-    }
-    for sequence, facts in found.items():
-        if facts.state in ACTIVE and places[sequence] != wanted[facts.state]:
-            there = " and ".join(places[sequence]) or "no place"
-            yield f"job {sequence}: is {facts.state.name.lower()} and in {there}"
-    timed: Any = client.zrange((keys.prefix + b"x").decode(), 0, -1)
-    guarded = set(map(int, timed))
-    for sequence, facts in found.items():
-        if facts.deadline and facts.state in ACTIVE - {State.RUNNING} and sequence not in guarded:
-            yield f"job {sequence}: has a deadline that nothing looks at"
-    for sequence in places.keys() - found.keys():
-        if "the delayed jobs" in places[sequence]:
-            yield f"job {sequence}: is gone and among the delayed jobs"
+            is_owner = facts and (facts.node, facts.attempt) == (node.decode(), attempt.decode())
+            yield int(number), HANDS if is_owner else f"the hands of {node.decode()}"
+
+
+def _members(partition: VisitedPartition, name: bytes) -> list[int]:
+    """Return the jobs of a sorted set."""
+    found: Any = partition.client.zrange((partition.keys.prefix + name).decode(), 0, -1)
+    return list(map(int, found))
 
 
 def _counts(partition: VisitedPartition, found: dict[int, _Facts]) -> Iterator[str]:
