@@ -34,6 +34,9 @@ NUMBERS_A_SECOND = 1 << 17
 NUMBERS_BEGIN_S = 1_767_225_600
 DIED = "was running when its server was left"
 
+# Times are shown in ms, cut off. Of a time that had whole ms, none is lost.
+_NEAR = 0.01
+
 ADOPT = script("adopt")
 
 
@@ -216,7 +219,7 @@ def job_words(job: MovedJob) -> Iterator[bytes | str | int]:
         "s": int(State.QUEUED if was_running else job.state),
         "k": job.task,
         "i": job.priority,
-        "t": round(job.submitted * 1000),
+        "t": int(job.submitted * 1000 + _NEAR),
         "z": 0 if job.payload is None else len(job.payload),
     }
     terms = job.terms
@@ -269,4 +272,4 @@ def _log_words(log: JobLog, attempt: int) -> list[bytes | str | int]:
 
 
 def _ms(seconds: float | None) -> int | None:
-    return None if seconds is None else round(seconds * 1000)
+    return None if seconds is None else int(seconds * 1000 + _NEAR)
