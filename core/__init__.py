@@ -21,6 +21,8 @@ The packages, each of which imports only packages above it:
 - ``journal``: the facts on disk
 - ``feeds``: events, and those who read them
 - ``local``: the engine in one process, made of all of these
+- ``valkey``: the engine of many nodes, on a store that they share. It imports neither ``journal``
+  nor ``local``
 
 ``interface`` has the calls of every engine. The protocol sees nothing else of one. ``later`` has the
 values that engines wait for. ``open`` opens the engine that the settings ask for.

@@ -28,6 +28,7 @@ PACKAGES: dict[str, set[str]] = {
     "journal": {"processes"},
     "feeds": set(),
     "local": {"tasks", "processes", "board", "queue", "retry_after", "work", "journal", "feeds"},
+    "valkey": {"tasks", "processes", "board", "queue", "retry_after", "work", "feeds"},
 }
 PROTOCOL: dict[str, set[str]] = {
     "http": set(),
