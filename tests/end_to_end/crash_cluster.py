@@ -192,14 +192,17 @@ class Trial:
 
     def part(self) -> None:
         """Part a node from the store for a while, after which it is as it was."""
-        self._part(random.uniform(0.5, 4.0))
+        self._part(random.choice(self.nodes), random.uniform(0.5, 4.0))
 
     def part_for_long(self) -> None:
         """Part a node from the store until the others take it for dead, and join it again."""
-        self._part(DEAD_AFTER_S + random.uniform(2.0, 4.0))
+        self._part(random.choice(self.nodes), DEAD_AFTER_S + random.uniform(2.0, 4.0))
 
-    def _part(self, seconds: float) -> None:
-        node = random.choice(self.nodes)
+    def part_half_a_minute(self) -> None:
+        """The same for a time in which all that the node held is done elsewhere."""
+        self._part(self.nodes[0], 30.0)
+
+    def _part(self, node: Node, seconds: float) -> None:
         begun = time.monotonic()
         node.way.part()
         time.sleep(seconds)

@@ -13,7 +13,7 @@ from statistics import median
 import pytest
 
 from tests.end_to_end.crash import KINDS, Acknowledged
-from tests.end_to_end.crash_cluster import ALL, RECLAIMED_S, ClusterCounts, Fault, kill_cluster
+from tests.end_to_end.crash_cluster import ALL, RECLAIMED_S, ClusterCounts, Fault, Trial, kill_cluster
 
 ROUNDS = int(os.environ.get("ROUNDS", "0"))
 WHAT = os.environ.get("WHAT", "").split()
@@ -53,6 +53,15 @@ def check(counts: ClusterCounts) -> None:
 @pytest.mark.skipif(bool(ROUNDS), reason="make crash-cluster asks for the other")
 def test_nothing_acknowledged_is_lost_when_nodes_and_their_store_are_killed_and_parted(tmp_path: Path) -> None:
     check(kill_cluster(tmp_path, 5))
+
+
+@pytest.mark.long
+@pytest.mark.skipif(bool(ROUNDS), reason="make crash-cluster asks for the other")
+def test_a_node_that_is_parted_from_the_store_for_half_a_minute_loses_and_spoils_nothing(tmp_path: Path) -> None:
+    counts = kill_cluster(tmp_path, 1, (Trial.part_half_a_minute,))
+    check(counts)
+    # Those that it held ran elsewhere, or it would be no test of that.
+    assert counts.ran_again
 
 
 @pytest.mark.skipif(not ROUNDS, reason="make crash-cluster asks for it")
