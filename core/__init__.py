@@ -25,5 +25,6 @@ The packages, each of which imports only packages above it:
   nor ``local``
 
 ``interface`` has the calls of every engine. The protocol sees nothing else of one. ``later`` has the
-values that engines wait for. ``open`` opens the engine that the settings ask for.
+values that engines wait for, and ``waiters`` the clients that wait for jobs. ``open`` opens the
+engine that the settings ask for.
 """

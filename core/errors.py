@@ -45,6 +45,13 @@ class CopyError(JournalError):
     """The file that a copy of a journal goes to exists, or cannot be written."""
 
 
+class MoveError(HeadwayError):
+    """Jobs cannot be moved from one engine to another. The line says what to do."""
+
+    reason = "move"
+    title = "Cannot be moved"
+
+
 class JournalFullError(HeadwayError):
     """The journal's disk is full, so nothing can be promised. Nothing was changed."""
 

@@ -51,7 +51,7 @@ from headway.core.local.orders import Orders
 from headway.core.local.reading import Reading
 from headway.core.local.recorder import Recorder
 from headway.core.local.uncommitted import Committed
-from headway.core.local.waiters import BatchFinished, Finished, LogGrown
+from headway.core.local.waiting import BatchFinished, Finished, LogGrown
 from headway.core.order import OWN_TASKS, Action, meant
 from headway.core.past_attempt import PastAttempt
 from headway.core.queue.queue import OWN_MOST
