@@ -232,10 +232,10 @@ class Cluster:
 
 
 @contextmanager
-def cluster_of(folder: Path, primaries: int = 3, binary: str = "") -> Iterator[Cluster]:
+def cluster_of(folder: Path, primaries: int = 3, binary: str = "", **more: str) -> Iterator[Cluster]:
     """Run a cluster on the loopback."""
     with ExitStack() as stack:
-        options = {
+        options = more | {
             "cluster_enabled": "yes",
             "cluster_config_file": "nodes.conf",
             "cluster_node_timeout": "2000",
