@@ -94,7 +94,11 @@ class StoreServer:
         with self.client(database) as client:
             return client.execute_command(*words)
 
-    def start(self) -> None:
+    def allow(self, user: str, rules: str) -> None:
+        """Set the rights of a user: ``on >password ~hw:* +@all``."""
+        self.ask("ACL", "SETUSER", user, *rules.split(" "))
+
+    def start(self, *, wait: bool = True) -> None:
         """Start it, at the same address and with the data of before; return when it answers."""
         options = {
             "bind": HOST,
@@ -112,7 +116,8 @@ class StoreServer:
         self.socket.unlink(missing_ok=True)
         words = [word for name, value in options.items() for word in (f"--{name}", *(value.split(" ")))]
         self._process = subprocess.Popen([*GUARDED, self.binary, *words], stdout=subprocess.DEVNULL)
-        self.wait()
+        if wait:
+            self.wait()
 
     def wait(self) -> None:
         """Wait until it answers."""
