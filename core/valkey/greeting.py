@@ -57,6 +57,9 @@ async def greet(wire: Wire, address: Address, name: str) -> Greeting:
     for one, future in zip(words, futures, strict=True):
         wire.send(pack(tuple(one)), future)
     replies: list[Any] = await asyncio.gather(*futures, return_exceptions=True)
+    if isinstance(replies[0], dict):
+        # First of all, since another kind of server refuses the others.
+        _check_kind(replies[0], address)
     for reply in replies:
         if isinstance(reply, BaseException):
             # A member of a cluster need not have this key.
@@ -66,7 +69,6 @@ async def greet(wire: Wire, address: Address, name: str) -> Greeting:
                 raise ConfigError(f"engine: {address} is no store: {wire.why}")
             raise _meaning(reply, address)
     product, version = _product(replies[0])
-    _check_kind(replies[0], address, f"{product} {version}")
     seconds, micros = replies[-2]
     return Greeting(product, version, int(seconds) * 1000 + int(micros) // 1000)
 
@@ -75,11 +77,11 @@ def _product(facts: dict[bytes, Any]) -> tuple[str, str]:
     return facts.get(b"server", b"redis").decode(), facts.get(b"version", b"0").decode()
 
 
-def _check_kind(facts: dict[bytes, Any], address: Address, product: str) -> None:
+def _check_kind(facts: dict[bytes, Any], address: Address) -> None:
     name, version = _product(facts)
     numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
     if numbers < OLDEST.get(name, (7, 0)):
-        raise ConfigError(f"engine: {address} is {product}. Headway needs Redis 7.0 or Valkey 7.2, or newer")
+        raise ConfigError(f"engine: {address} is {name} {version}. Headway needs Redis 7.0 or Valkey 7.2, or newer")
     mode = facts.get(b"mode")
     if mode == b"sentinel":
         raise ConfigError(f"engine: {address} is a Sentinel. Add ?sentinel=NAME with the name of its primary")
