@@ -240,8 +240,6 @@ class StoreCounts(msgspec.Struct, frozen=True, gc=False):
     retries: int
     # Orders that have not finished.
     orders: int
-    # Attempts that ever began.
-    claims: int
     # By priority and task: jobs that are ready.
     ready: dict[tuple[int, str], int]
     # By task: attempts under way, unfinished jobs, and jobs that ever ended, by State.
@@ -279,7 +277,6 @@ def read_counts(reply: Any) -> StoreCounts:
         payload_bytes=counts.get(b"bytes", 0),
         retries=counts.get(b"retries", 0),
         orders=counts.get(b"own", 0),
-        claims=counts.get(b"claims", 0),
         ready={(int(line[:1]), line[2:].decode()): int(count) for line, count in _pairs(reply[2])},
         busy={task.decode(): int(count) for task, count in _pairs(reply[3])},
         unfinished=unfinished,
