@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from asyncio.tasks import _enter_task, _leave_task, _unregister_task
 from collections.abc import Awaitable, Coroutine, Generator, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from contextvars import Context as Variables
@@ -102,16 +103,16 @@ class Attempt:
         loop, run, variables = self._workers.loop, self._run(job), variables_of(job.task.name)
         if EAGER:
             # The same as _hidden does, without the cost of its calls for each job.
-            asyncio.tasks._unregister_task(asyncio.Task(run, loop=loop, name=self.name, context=variables, **EAGER))
+            _unregister_task(asyncio.Task(run, loop=loop, name=self.name, context=variables, **EAGER))
             return
         begun = _Begun(run)
         task = asyncio.Task(begun, loop=loop, name=self.name, context=variables)
-        asyncio.tasks._unregister_task(task)
-        asyncio.tasks._enter_task(loop, task)
+        _unregister_task(task)
+        _enter_task(loop, task)
         try:
             variables.run(begun.take_first)
         finally:
-            asyncio.tasks._leave_task(loop, task)
+            _leave_task(loop, task)
 
     def interrupt(self, outcome: Outcome) -> None:
         """Stop the attempt. It counts as ``outcome``, unless it was settled already."""
@@ -303,5 +304,5 @@ def hide_tasks(loop: asyncio.AbstractEventLoop) -> None:
 
 def _hidden(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **options: Any) -> asyncio.Task[Any]:
     task = asyncio.Task(coroutine, loop=loop, **options)
-    asyncio.tasks._unregister_task(task)
+    _unregister_task(task)
     return task

@@ -41,14 +41,15 @@ local function settle_counts()
 end
 
 -- The first event of a script asks whether anybody reads them.
-local kept
+local kept, stream
 local function tell(s, task, state, attempt, reason, tags)
   if kept == nil then
-    kept = try('GET', P .. 'watched')
-    kept = type(kept) == 'string' and kept
+    local text = try('GET', P .. 'watched')
+    kept, stream = string.match(type(text) == 'string' and text or '', '^(%d+) (%d+)$')
+    kept = kept or false
   end
   if kept then
-    try('XADD', P .. 'ev', 'MAXLEN', '~', kept, '*',
+    try('XADD', P .. 'ev', 'MAXLEN', '~', kept, stream .. '-*',
       's', s, 'k', task, 'S', state, 'a', attempt or 0, 'r', reason or 0, 'T', tags or '', 't', now_text)
   end
 end

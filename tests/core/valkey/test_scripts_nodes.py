@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from headway.core.board.log_text import LogText
 from headway.core.job import Reason, State, Terms
+from headway.core.log_text import LogText
 from headway.core.past_attempt import decode_attempt
 from headway.core.valkey import changes, scripts
 from headway.core.valkey.groups import SubmitGroup
