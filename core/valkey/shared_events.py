@@ -176,7 +176,8 @@ class SharedEvents:
         for stream in self._streams:
             stream.start, _ = await self._say(stream)
             key = stream.keys.events
-            replies = await self._store.look(stream.keys, key, b"XREVRANGE", key, b"+", b"-", b"COUNT", self._kept)
+            words = b"XREVRANGE", key, b"+", b"-", b"COUNT", self._kept
+            replies = await self._store.look(stream.keys, key, *words)
             found = [_entry(stream, *reply) for reply in reversed(replies)]
             stream.place = found[-1].place if found else -1
             entries += found
@@ -233,7 +234,8 @@ class SharedEvents:
 
     def _next(self, stream: Stream) -> asyncio.Future[Any]:
         key, begin = stream.keys.events, b"%d-%d" % (stream.start, stream.place + 1)
-        return self._store.look(stream.keys, key, b"XRANGE", key, begin, b"+", b"COUNT", READ_MOST)
+        words = b"XRANGE", key, begin, b"+", b"COUNT", READ_MOST
+        return self._store.look(stream.keys, key, *words)
 
     # Events.
 

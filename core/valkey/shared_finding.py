@@ -73,14 +73,14 @@ class SharedFinding:
         return Read(asyncio.ensure_future(self._page(wanted, after, min(limit, PAGE_MOST))))
 
     async def _page(self, wanted: JobFilter, after: int, limit: int) -> Page:
-        search = Search(self._store, wanted, self._store.keys, after)
+        descent = Descent(self._store, wanted, self._store.keys, after)
         until = time.monotonic() + PAGE_S
         found: list[Found] = []
-        while not search.is_over and len(found) < limit and time.monotonic() < until:
-            await search.step(limit - len(found))
-            found += search.take(limit - len(found))
+        while not descent.is_over and len(found) < limit and time.monotonic() < until:
+            await descent.step(limit - len(found))
+            found += descent.take(limit - len(found))
         jobs = [self._describe(sequence, facts) for sequence, facts in found]
-        return Page(jobs, search.cursor)
+        return Page(jobs, descent.cursor)
 
     async def each(self, wanted: JobFilter, keys: Keys, order: int, since_ms: int) -> AsyncIterator[list[int]]:
         """Yield the numbers of all jobs of a partition that an order is about, newest first, some at a time.
@@ -89,20 +89,20 @@ class SharedFinding:
         at ``since_ms``. Raises EngineAwayError.
         """
         is_own = order % len(self._store.keys) == keys.partition
-        search = Search(self._store, wanted, [keys], order if is_own else 0)
-        while not search.is_over:
-            await search.step(PAGE_MOST)
-            some = [sequence for sequence, facts in search.take(PAGE_MOST) if _is_meant(facts, since_ms)]
+        descent = Descent(self._store, wanted, [keys], order if is_own else 0)
+        while not descent.is_over:
+            await descent.step(PAGE_MOST)
+            some = [sequence for sequence, facts in descent.take(PAGE_MOST) if _is_meant(facts, since_ms)]
             if some:
                 yield some
 
     async def count(self, wanted: JobFilter) -> dict[str, int]:
         """Return the number of jobs of clients that fit, by the name of their task."""
-        search = Search(self._store, wanted, self._store.keys, 0)
+        descent = Descent(self._store, wanted, self._store.keys, 0)
         counts: dict[str, int] = {}
-        while not search.is_over:
-            await search.step(PAGE_MOST)
-            for _, facts in search.take(PAGE_MOST):
+        while not descent.is_over:
+            await descent.step(PAGE_MOST)
+            for _, facts in descent.take(PAGE_MOST):
                 if not facts.task.startswith(OWN_PREFIX):
                     counts[facts.task] = counts.get(facts.task, 0) + 1
         return counts
@@ -113,7 +113,7 @@ def _is_meant(facts: Facts, since_ms: int) -> bool:
     return max(facts.submitted_ms, changed_ms) <= since_ms and not facts.task.startswith(OWN_PREFIX)
 
 
-class Search:
+class Descent:
     """A search of ``places`` for jobs below the number ``before``, 0 for the newest."""
 
     def __init__(self, store: Store, wanted: JobFilter, places: Sequence[Keys], before: int) -> None:
