@@ -19,36 +19,42 @@ store, so the marker of the ids is looked at, too.
 
 from __future__ import annotations
 
-import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from headway.core.errors import EngineAwayError, HeadwayError, MisdirectedError
 from headway.core.interface import Later, Soon
 from headway.core.job import State
+from headway.core.valkey.keys import number_of
 from headway.core.valkey.record import FIELDS, Facts, read_facts
-from headway.core.valkey.reply_error import LinkLostError
-from headway.core.valkey.store import Store, for_client
+from headway.core.valkey.store import Store
 from headway.core.waiters import Waiters
 
 # Jobs whose facts are kept here.
 MOST = 50_000
 # Plain ints: a member of an enum costs twice as much to compare.
-SUCCEEDED = int(State.SUCCEEDED)
+RUNNING, SUCCEEDED = int(State.RUNNING), int(State.SUCCEEDED)
 
 
 class Known:
     """The facts of a job that were read, None for one that has expired."""
 
-    __slots__ = ("ask_at", "facts", "is_current")
+    __slots__ = ("ask_at", "ends_at", "facts", "is_current")
 
-    def __init__(self, facts: Facts | None) -> None:
+    def __init__(self, facts: Facts | None, server_ms: int = 0) -> None:
         self.facts = facts
         # Whether the store tells us of a change.
         self.is_current = True
         # When a client was told to ask again, of time.monotonic. 0.0: none was told.
         self.ask_at = 0.0
+        # When it ends if it goes on as it has reported, of time.monotonic. 0.0: it has not.
+        self.ends_at = 0.0
+        if facts is not None and facts.progress and facts.state == RUNNING:
+            elapsed = (server_ms - facts.started_ms) / 1000
+            self.ends_at = time.monotonic() + elapsed * (100 - facts.progress) / facts.progress
 
 
 class Reading:
@@ -90,32 +96,28 @@ class Coming(Later[Known]):
 class Cache:
     """The facts of up to ``most`` jobs."""
 
-    def __init__(self, most: int = MOST) -> None:
+    def __init__(self, store: Store, most: int = MOST) -> None:
+        self._store = store
         self._most = most
-        # Set by ``use``.
-        self._store: Store
         # Those read last at the end.
         self._known: OrderedDict[int, Known] = OrderedDict()
         self._readings: dict[int, Reading] = {}
-        # Of these, those that wait for a connection.
-        self._unsent: set[int] = set()
-        self._timer: asyncio.TimerHandle | None = None
         # Clients that wait for the end of a job.
         self.waiters = Waiters()
         # Statuses that were answered from here, and those that were read.
         self.hits = self.misses = 0
+        # Called with the facts of each job that was read and has ended.
+        self.on_end: Callable[[Facts], object] = id
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def use(self, store: Store) -> None:
-        """Read from ``store``."""
-        self._store = store
-
     def get(self, sequence: int) -> Soon[Known]:
         """Return the facts of a job that was issued. Raises EngineAwayError."""
         known = self._known.get(sequence)
-        if known is not None and (known.is_current or not self._store.is_up):
+        if known is not None and (
+            known.is_current or not self._store.is_up_at(self._store.keys_of(sequence).partition)
+        ):
             facts = known.facts
             if facts is None or not facts.kept_until_ms or facts.kept_until_ms > self._store.server_ms():
                 self.hits += 1
@@ -128,7 +130,8 @@ class Cache:
         """Read a job that is waited for, unless its facts are here. Wake its clients if it has ended."""
         known = self._known.get(sequence)
         if known is None or not known.is_current:
-            if self._store.patience_s:
+            with suppress(EngineAwayError):
+                # It is looked at again when the store is there.
                 self._read(sequence)
         elif _is_over(known):
             self.waiters.ended(sequence)
@@ -143,19 +146,13 @@ class Cache:
             self._drop_all()
             return
         for key in keys:
-            _, kind, number = key.rpartition(b":j:")
-            if kind:
-                sequence = int(number)
-                self._known.pop(sequence, None)
-                if sequence in self.waiters:
-                    self.look(sequence)
+            sequence = number_of(key, b"j")
+            self._known.pop(sequence, None)
+            if sequence in self.waiters:
+                self.look(sequence)
 
     def up(self) -> None:
-        """Read what could not be read: the connection is there again."""
-        unsent, self._unsent = self._unsent, set()
-        for sequence in unsent:
-            if sequence in self._readings:
-                self._send(self._readings[sequence])
+        """Look at the jobs that are waited for: the connection is there again."""
         for sequence in self.waiters.jobs():
             self.look(sequence)
 
@@ -180,51 +177,40 @@ class Cache:
     def _read(self, sequence: int) -> Reading:
         reading = self._readings.get(sequence)
         if reading is None:
-            if not self._store.patience_s:
-                raise EngineAwayError
+            keys = self._store.keys_of(sequence)
+            asked = self._store.ask(keys, lambda: self._store.read(keys, keys.job(sequence), *FIELDS))
             reading = self._readings[sequence] = Reading(sequence)
-            self._send(reading)
+            asked.when_known(lambda: self._came(reading, asked))
         return reading
 
-    def _send(self, reading: Reading) -> None:
-        store = self._store
-        if not store.is_up:
-            self._wait_for_link(reading)
-            return
-        keys = store.keys_of(reading.sequence)
-        call = store.read(keys, keys.job(reading.sequence), *FIELDS)
-        call.add_done_callback(lambda call: self._came(reading, call))
-
-    def _came(self, reading: Reading, call: asyncio.Future[Any]) -> None:
-        error = call.exception()
-        if error is not None:
-            self._failed(reading, error)
-            return
-        facts = read_facts(call.result())
-        if facts is None:
+    def _came(self, reading: Reading, asked: Later[Any]) -> None:
+        try:
+            facts = read_facts(asked.value())
+            if facts is not None:
+                self._end(reading, Known(facts, self._store.server_ms()))
+                return
             keys = self._store.keys_of(reading.sequence)
-            marked = self._store.call(keys, "GET", keys.marker)
-            marked.add_done_callback(lambda marked: self._came_marker(reading, marked))
+            marked = self._store.ask(keys, lambda: self._store.call(keys, "GET", keys.marker))
+        except HeadwayError as error:
+            self._fail(reading, error)
             return
-        self._end(reading, Known(facts))
+        marked.when_known(lambda: self._came_marker(reading, marked))
 
-    def _came_marker(self, reading: Reading, call: asyncio.Future[Any]) -> None:
-        error = call.exception()
-        if error is not None:
-            self._failed(reading, error)
-        elif call.result() == self._store.ids.marker:
+    def _came_marker(self, reading: Reading, asked: Later[Any]) -> None:
+        try:
+            marker = asked.value()
+        except HeadwayError as error:
+            self._fail(reading, error)
+            return
+        if marker == self._store.ids.marker:
             self._end(reading, Known(None))
         else:
             # All ids that were issued before are none of this store any more.
             self._store.renew()
-            reading.error = MisdirectedError()
-            self._end(reading, None)
+            self._fail(reading, MisdirectedError())
 
-    def _failed(self, reading: Reading, error: BaseException) -> None:
-        if isinstance(error, LinkLostError):
-            self._wait_for_link(reading)
-            return
-        reading.error = for_client(error)
+    def _fail(self, reading: Reading, error: HeadwayError) -> None:
+        reading.error = error
         self._end(reading, None)
 
     def _end(self, reading: Reading, known: Known | None) -> None:
@@ -235,33 +221,13 @@ class Cache:
             self._known[sequence] = known
             if len(self._known) > self._most:
                 self._known.popitem(last=False)
+            if known.facts is not None and known.facts.state >= SUCCEEDED:
+                self.on_end(known.facts)
             if _is_over(known) and sequence in self.waiters:
                 self.waiters.ended(sequence)
         takers, reading.takers = reading.takers, {}
         for wake in takers.values():
             wake()
-
-    # While the connection is away.
-
-    def _wait_for_link(self, reading: Reading) -> None:
-        self._unsent.add(reading.sequence)
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._store.patience_s + 0.01, self._give_up)
-
-    def _give_up(self) -> None:
-        self._timer = None
-        unsent, self._unsent = self._unsent, set()
-        for sequence in unsent:
-            reading = self._readings.get(sequence)
-            if reading is None:
-                continue
-            if self._store.is_up:
-                self._send(reading)
-            elif self._store.patience_s:
-                self._wait_for_link(reading)
-            else:
-                reading.error = EngineAwayError()
-                self._end(reading, None)
 
 
 def _is_over(known: Known) -> bool:

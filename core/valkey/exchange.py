@@ -35,8 +35,8 @@ log = logging.getLogger(__name__)
 
 # Seconds between two steps at the longest, less up to a fifth at random.
 POLL_S = 1.0
-# Seconds between two looks at the jobs that the store has in this node's hands.
-LOOK_S = 1.0
+# Seconds between two looks at the jobs that the store has in this node's hands, while there are any.
+LOOK_S = 0.8
 # Seconds before a step that was refused is sent again, half of them at random.
 AGAIN_S = 0.5
 # The node was declared dead, and the keys are not those of these ids.
@@ -188,8 +188,7 @@ class Exchange:
         self.asked, self.why = 0, ""
         # If all that is left needs room that this node has not, its next release looks again.
         self.has_more = self._is_rung or (reply.more and bool(reply.claimed))
-        pause = POLL_S * random.uniform(0.8, 1.0)  # noqa: S311
-        self._set_timer(pause if reply.next_ms is None else min(pause, reply.next_ms / 1000))
+        self._set_timer(POLL_S if reply.next_ms is None else min(POLL_S, reply.next_ms / 1000))
         self._taker.taken(self, finishes, reply)
         self.wake()
 
@@ -207,8 +206,11 @@ class Exchange:
         self._set_timer(AGAIN_S * random.uniform(0.5, 1.0))  # noqa: S311
 
     def _set_timer(self, delay: float) -> None:
+        """Step in ``delay`` seconds, or a little earlier than POLL_S, so that not all nodes step at once."""
         if self._timer is not None:
             self._timer.cancel()
+        if delay >= LOOK_S:
+            delay = random.uniform(LOOK_S, delay)  # noqa: S311
         self._timer = self._loop.call_later(delay, self._ring_timer, context=Variables())
 
     def _ring_timer(self) -> None:

@@ -40,7 +40,7 @@ from headway.core.tasks.registry import Registry
 from headway.core.valkey.exchange import DEAD, MISPLACED, Exchange
 from headway.core.valkey.hand import Hand
 from headway.core.valkey.node import Node
-from headway.core.valkey.reaper import Reaper
+from headway.core.valkey.reaper import MISSING_S, Reaper
 from headway.core.valkey.record import decode_record, encode_error, encode_result
 from headway.core.valkey.remarks import Remarks
 from headway.core.valkey.reply_error import StoreError
@@ -121,7 +121,7 @@ async def _nothing() -> None:
 class Hands:
     """The jobs that this node holds. ``node`` must not be registered yet."""
 
-    def __init__(self, config: Config, registry: Registry, ids: Ids, node: Node) -> None:
+    def __init__(self, config: Config, registry: Registry, ids: Ids, node: Node, missing_s: float = MISSING_S) -> None:
         self.config = config
         # Other ones after the store was emptied.
         self.ids = ids
@@ -151,7 +151,7 @@ class Hands:
         self.kept = kept._replace(jobs=tuple(-(-jobs // partitions) for jobs in kept.jobs))
         lanes = {name: self._lane(task).value for name, (task, _) in self._tasks.items()}
         self._reapers = [
-            Reaper(keys, link, self.kept, lanes=lanes, marker=lambda: self.marker, name=self._id)
+            Reaper(keys, link, self.kept, lanes=lanes, marker=lambda: self.marker, name=self._id, missing_s=missing_s)
             for keys, link in node.places
         ]
         # By lane: attempts that are not released. In threads those count, too, that were given up.

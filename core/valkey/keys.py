@@ -22,6 +22,12 @@ def partition_of_name(name: str, partitions: int) -> int:
     return crc32(name.encode()) % partitions
 
 
+def number_of(key: bytes, kind: bytes) -> int:
+    """Return the number in a key of this kind, 0 for another key."""
+    parts = key.split(b":", 3)
+    return int(parts[3]) if len(parts) == 4 and parts[2] == kind else 0
+
+
 class Keys:
     """The keys of one partition."""
 
