@@ -20,7 +20,7 @@ from headway.core.faults import printable
 from headway.core.interface import Page, Soon
 from headway.core.job import TERMINAL, State
 from headway.core.job_filter import JobFilter, mentions
-from headway.core.later import Read
+from headway.core.later import Read, known
 from headway.core.status import Status
 from headway.core.task import OWN_PREFIX
 from headway.core.valkey.changes import find_arguments, read_found
@@ -147,19 +147,23 @@ class Descent:
         store = self._store
         before = 0 if walk.end == BEYOND else walk.end
         words = find_arguments(b"", self._wanted, before, most, partitions=store.partitions, looks=LOOKS)
-        walk.end, found = read_found(await store.answer(store.run(walk.keys, FIND, *words[1:])))
+        walk.end, found = read_found(await known(store.ask(walk.keys, lambda: store.run(walk.keys, FIND, *words[1:]))))
         walk.found += await self._with_text(walk.keys, found) if self._text and found else found
 
     async def _with_text(self, keys: Keys, found: list[Found]) -> list[Found]:
         """Return those of the failed jobs that have the text in their errors."""
         store = self._store
-        calls = [store.call(keys, b"GET", keys.result(sequence)) for sequence, _ in found]
-        errors: list[bytes | None] = await store.answer(asyncio.gather(*calls))
+        errors: list[bytes | None] = await asyncio.gather(
+            *(known(store.ask(keys, self._error(keys, one[0]))) for one in found)
+        )
         return [
             one
             for one, error in zip(found, errors, strict=True)
             if error is not None and mentions(decode_result(error).body, self._text)
         ]
+
+    def _error(self, keys: Keys, sequence: int) -> Callable[[], asyncio.Future[bytes | None]]:
+        return lambda: self._store.call(keys, b"GET", keys.result(sequence))
 
     def take(self, most: int) -> list[Found]:
         """Return up to so many jobs that were found, newest first. The others stay."""

@@ -11,11 +11,13 @@ from headway.core.config import EventsSection
 from headway.core.events import Event, EventFilter
 from headway.core.interface import Feed
 from headway.core.job import Terms
+from headway.core.job_filter import JobFilter
 from headway.core.valkey.address import Address
 from headway.core.valkey.groups import Accepted, NewJob, SubmitBounds, SubmitGroup, read_submitted, submit_arguments
 from headway.core.valkey.record import encode_record
 from headway.core.valkey.scripts import SUBMIT
 from headway.core.valkey.shared_events import SharedEvents
+from headway.core.valkey.shared_finding import SharedFinding
 from headway.core.valkey.shared_holds import SharedHolds
 from headway.core.valkey.store import Store
 
@@ -43,6 +45,7 @@ class Reached:
         self.changed: list[str] = []
         self.events: SharedEvents
         self.holds: SharedHolds
+        self.finding: SharedFinding
         self._calls = 0
 
     async def start(self) -> None:
@@ -51,6 +54,12 @@ class Reached:
             await self.store.call(keys, "SADD", keys.nodes, NODE)
         self.events = SharedEvents(self.store, EventsSection(kept=self._kept), lambda: ["double", "other"], lambda: 1.0)
         self.holds = SharedHolds(self.store, self.changed.append)
+        ids = self.store.ids
+        self.finding = SharedFinding(
+            self.store,
+            lambda: ["double", "other"],
+            lambda sequence, facts: facts.status(sequence, ids.write(sequence, ids.tag(sequence))),
+        )
         await self.holds.start()
 
     def _invalid(self, keys: list[bytes] | None) -> None:
@@ -78,6 +87,18 @@ class Reached:
         (answer,) = read_submitted(await store.run(keys, SUBMIT, *words[1:])).answers
         assert isinstance(answer, Accepted), answer
         return [answer.first + number * store.partitions for number in range(count)]
+
+    async def found(self, limit: int = 50, **wanted: Any) -> list[int]:
+        """Return the numbers of all jobs that fit, page by page. Each page goes on below the one before."""
+        jobs: list[int] = []
+        after: int | None = 0
+        while after is not None:
+            page = await known(self.finding.find(JobFilter(**wanted), after, limit))
+            assert len(page.jobs) <= limit
+            assert page.after is None or not after or page.after < after
+            jobs += [job.sequence for job in page.jobs]
+            after = page.after
+        return jobs
 
     async def reads(self, wanted: EventFilter = EVERYTHING, after: int | None = None) -> Gathered:
         """Read events from now on."""
