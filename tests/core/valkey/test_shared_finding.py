@@ -47,7 +47,7 @@ async def test_jobs_far_apart_are_found_in_a_few_calls(store_url: str, store: St
         first = await one.submit(3)
         for number in range(1, 4):
             # As if millions of jobs had come, ended and expired since.
-            store.ask("SET", "hw:{0}:n", number * 50_000_000, database=database)
+            store.ask("SET", "hw:{0}:n", number * 51_200_000 - 1, database=database)
             first += await one.submit(1)
         begun = time.perf_counter()
         assert await one.found() == first[::-1]
