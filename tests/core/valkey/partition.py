@@ -149,7 +149,7 @@ class Partition:
         found = read_log(self.client.hmget(self.keys.log(sequence), LOG_FIELDS))
         return found.head, found.tail, found.total
 
-    def counts(self) -> changes.StoreCounts:
+    def counts(self) -> changes.PartitionCounts:
         """Return all counts."""
         return changes.read_counts(self.run(scripts.COUNTS, [MARKER]))
 
