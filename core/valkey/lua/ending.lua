@@ -35,11 +35,22 @@ local function read_kept()
     kept_ms[state], kept_jobs[state] = number(), number()
   end
 end
-local function forget_tags(tags, till)
-  for _, tag in ipairs(cjson.decode(tags)) do
+-- By tag: how many of its jobs have just ended, and until when the last of them is kept.
+local tags_of_ends, decoded = {}, {}
+local function end_of_tags(tags, till)
+  local list = decoded[tags] or cjson.decode(tags)
+  decoded[tags] = list
+  for _, tag in ipairs(list) do
+    local have = tags_of_ends[tag] or {0, 0}
+    tags_of_ends[tag] = {have[1] + 1, math.max(have[2], till)}
+  end
+end
+-- The index of a tag expires with the last of its jobs, once all have ended.
+local function settle_tags()
+  for tag, ended in pairs(tags_of_ends) do
     local have = try('HGET', P .. 'tags', tag)
-    local left, last = string.match(type(have) == 'string' and have or '1:0', '^(%d+):(%d+)$')
-    left, last = tonumber(left) - 1, math.max(tonumber(last), till)
+    local left, last = string.match(type(have) == 'string' and have or '0:0', '^(%d+):(%d+)$')
+    left, last = left - ended[1], math.max(tonumber(last), ended[2])
     if left <= 0 then
       try('HDEL', P .. 'tags', tag)
       call('PEXPIREAT', P .. 'g:' .. tag, string.format('%.0f', last))
@@ -94,7 +105,7 @@ local function end_job(s, f, state, reason, result)
     call('PEXPIREAT', P .. 'l:' .. s, till)
   end
   if f.T then
-    forget_tags(f.T, tonumber(till))
+    end_of_tags(f.T, tonumber(till))
   end
   if f.B then
     end_of_batch(f.B, state, tonumber(till))
@@ -120,6 +131,7 @@ local function drop(state, jobs)
   call('LTRIM', P .. 'e:' .. state, jobs, -1)
 end
 local function settle_ends()
+  settle_tags()
   for state, list in pairs(ends) do
     local length
     for from = 1, #list, 1000 do

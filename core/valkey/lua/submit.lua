@@ -167,6 +167,17 @@ if total > 0 then
   end
   local partition = tonumber(string.match(KEYS[1], '{(%d+)}'))
   local pushes, fresh, added = {}, {}, 0
+  -- Scores and members, those with a tag by tag.
+  local delayed, guarded, tagged, decoded = {}, {}, {}, {}
+  local function add(list, score, member)
+    list[#list + 1] = score
+    list[#list + 1] = member
+  end
+  local function put(command, name, list)
+    for from = 1, #list, 1000 do
+      command('ZADD', P .. name, unpack(list, from, math.min(from + 999, #list)))
+    end
+  end
   for _, group in ipairs(decided) do
     if not group.answer then
       group.first = string.format('%.0f', (first + group.index + 1) * partitions + partition)
@@ -184,42 +195,34 @@ if total > 0 then
         else
           call('SET', P .. 'p:' .. s, ARGV[place + 7])
         end
-        call('HSET', key, 's', state, 'k', task, 'i', priority, 't', now_text, 'z', ARGV[place + 8])
+        local facts = {key, 's', state, 'k', task, 'i', priority, 't', now_text, 'z', ARGV[place + 8]}
+        local function fact(name, value)
+          facts[#facts + 1] = name
+          facts[#facts + 1] = value
+        end
         if batch then
-          call('HSET', key, 'B', batch)
+          fact('B', batch)
         end
         if keep ~= '' then
-          call('HSET', key, 'K', keep)
+          fact('K', keep)
         end
         if deadline ~= '' then
           local at_ms = string.format('%.0f', now + tonumber(deadline))
-          call('HSET', key, 'x', at_ms)
-          call('ZADD', P .. 'x', at_ms, s)
+          fact('x', at_ms)
+          add(guarded, at_ms, s)
         end
         if tags ~= '' then
-          call('HSET', key, 'T', tags)
-          for _, tag in ipairs(cjson.decode(tags)) do
-            local index = P .. 'g:' .. tag
-            local had = call('HGET', P .. 'tags', tag)
-            local left, till = string.match(had or '0:0', '^(%d+):(%d+)$')
-            if not had then
-              till = string.format('%.0f', math.max(call('PEXPIRETIME', index), 0))
-              call('PERSIST', index)
-            end
-            call('HSET', P .. 'tags', tag, (left + 1) .. ':' .. till)
-            -- Jobs with this tag that are gone, no more of them than come.
-            for _, old in ipairs(call('ZRANGE', index, 0, 1)) do
-              if call('EXISTS', P .. 'j:' .. old) == 0 then
-                call('ZREM', index, old)
-              end
-            end
-            call('ZADD', index, s, s)
+          fact('T', tags)
+          decoded[tags] = decoded[tags] or cjson.decode(tags)
+          for _, tag in ipairs(decoded[tags]) do
+            tagged[tag] = tagged[tag] or {}
+            add(tagged[tag], s, s)
           end
         end
         if delay > 0 then
           local due = string.format('%.0f', now + delay)
-          call('HSET', key, 'D', due)
-          call('ZADD', P .. 'd', due, s)
+          fact('D', due)
+          add(delayed, due, s)
         else
           local line = line_of(priority, task)
           local list = pushes[line]
@@ -230,8 +233,8 @@ if total > 0 then
           list[#list + 1] = s
           added = added + 1
           fresh[task] = true
-          count_ready(line, 1)
         end
+        call('HSET', unpack(facts))
         count('s:' .. state, 1)
         count('u:' .. task, 1)
         count('bytes', tonumber(ARGV[place + 8]))
@@ -264,7 +267,29 @@ if total > 0 then
       end
     end
   end
+  for tag, list in pairs(tagged) do
+    local index, jobs = P .. 'g:' .. tag, #list / 2
+    local had = call('HGET', P .. 'tags', tag)
+    local left, till = string.match(had or '0:0', '^(%d+):(%d+)$')
+    if not had then
+      -- It has no unfinished job, and expires with the last of the others.
+      till = string.format('%.0f', math.max(call('PEXPIRETIME', index), 0))
+      call('PERSIST', index)
+    end
+    call('HSET', P .. 'tags', tag, string.format('%d:%s', left + jobs, till))
+    -- As many jobs that are gone leave as come, and one more.
+    for _, old in ipairs(try('ZRANGE', index, 0, math.min(jobs, 100))) do
+      if call('EXISTS', P .. 'j:' .. old) == 1 then
+        break
+      end
+      try('ZREM', index, old)
+    end
+    put(try, 'g:' .. tag, list)
+  end
+  put(call, 'x', guarded)
+  put(call, 'd', delayed)
   for line, list in pairs(pushes) do
+    count_ready(line, #list)
     for from = 1, #list, 1000 do
       call('RPUSH', P .. 'q:' .. line, unpack(list, from, math.min(from + 999, #list)))
     end
