@@ -45,6 +45,13 @@ class CopyError(JournalError):
     """The file that a copy of a journal goes to exists, or cannot be written."""
 
 
+class MoveError(HeadwayError):
+    """Jobs cannot be moved from one engine to another. The line says what to do."""
+
+    reason = "move"
+    title = "Cannot be moved"
+
+
 class JournalFullError(HeadwayError):
     """The journal's disk is full, so nothing can be promised. Nothing was changed."""
 
@@ -72,6 +79,17 @@ class EngineAwayError(HeadwayError):
     def __init__(self) -> None:
         self.retry_after_s = random.uniform(1, 3)  # noqa: S311 — no secret
         super().__init__("The store of the jobs cannot be reached for now. Retry after the delay in Retry-After.")
+
+
+class OutcomeUnknownError(EngineAwayError):
+    """The store was lost before it answered, so the submission may have been accepted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.args = (
+            "The store was lost before it answered, so the outcome is unknown. Retry after the delay in Retry-After: "
+            "under the same Idempotency-Key no job is accepted twice.",
+        )
 
 
 class EngineFullError(HeadwayError):

@@ -26,8 +26,9 @@ PACKAGES: dict[str, set[str]] = {
     "retry_after": {"board", "queue"},
     "work": {"tasks", "processes"},
     "journal": {"processes"},
-    "local": {"tasks", "processes", "board", "queue", "retry_after", "work", "journal"},
-    "valkey": {"tasks", "processes", "board", "queue", "retry_after", "work"},
+    "feeds": set(),
+    "local": {"tasks", "processes", "board", "queue", "retry_after", "work", "journal", "feeds"},
+    "valkey": {"tasks", "processes", "board", "queue", "retry_after", "work", "feeds"},
 }
 PROTOCOL: dict[str, set[str]] = {
     "http": set(),
@@ -112,7 +113,7 @@ def test_the_client_imports_nothing_else_of_ours() -> None:
 
 
 # Commands of the server and its surroundings. All others ask a server, as a client does.
-SERVERS = {"main", "init", "serve", "simulate", "journal", "settings"}
+SERVERS = {"main", "init", "serve", "work", "node", "simulate", "journal", "engine", "settings"}
 
 
 def test_commands_that_ask_a_server_import_the_client_alone() -> None:
@@ -234,7 +235,6 @@ def names_of_types(path: Path) -> Iterator[str]:
 
 # Types of one name, and why.
 SHARED = {
-    "Server": "the server, and in headway.testing the one of a user's test",
     "Answer": "an answer in HTTP: bytes in the server, and what the simulator reads in them",
 }
 

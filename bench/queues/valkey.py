@@ -8,6 +8,7 @@ import re
 import shutil
 import socket
 from pathlib import Path
+from typing import IO, Any
 
 from bench.measure import HOST, BenchError
 from bench.process import Process
@@ -30,18 +31,56 @@ def process(port: int, folder: Path) -> Process:
 
 def info(port: int, section: str, name: str) -> str:
     """Return a value of INFO."""
-    with socket.create_connection((HOST, port), 5) as client:
-        client.sendall(f"INFO {section}\r\n".encode())
+    said = ask(port, f"INFO {section}", b"\r\n\r\n")
+    found = re.search(rf"^{name}:(\S+)", said, re.MULTILINE)
+    if found is None:
+        raise BenchError(f"Valkey does not tell its {name}")
+    return found[1]
+
+
+def calls(port: int) -> dict[str, int]:
+    """Return how often each command was called, those within scripts too."""
+    found = re.findall(r"^cmdstat_(\S+?):calls=(\d+)", ask(port, "INFO commandstats", b"\r\n\r\n"), re.MULTILINE)
+    return {name: int(number) for name, number in found}
+
+
+def slow_scripts(port: int) -> list[int]:
+    """Return how long each script took, µs, that was slower than slowlog-log-slower-than says."""
+    with socket.create_connection((HOST, port), 30) as client, client.makefile("rb") as replies:
+        client.sendall(b"SLOWLOG GET -1\r\n")
+        found = _read(replies)
+    assert isinstance(found, list)
+    return [entry[2] for entry in found if entry[3][0].upper() in (b"EVALSHA", b"EVAL")]
+
+
+def _read(replies: IO[bytes]) -> Any:
+    """Read a reply of RESP2."""
+    line = replies.readline().strip()
+    kind, rest = line[:1], line[1:]
+    if kind == b"*":
+        return [_read(replies) for _ in range(int(rest))]
+    if kind == b"$":
+        return replies.read(int(rest) + 2)[:-2]
+    return int(rest) if kind == b":" else rest
+
+
+def flush(port: int) -> None:
+    """Drop all keys."""
+    if not ask(port, "FLUSHALL SYNC", b"\r\n").startswith("+OK"):
+        raise BenchError("Valkey does not drop its keys")
+
+
+def ask(port: int, command: str, end: bytes) -> str:
+    """Send an inline command on a connection of its own, and return what comes until ``end``."""
+    with socket.create_connection((HOST, port), 30) as client:
+        client.sendall(f"{command}\r\n".encode())
         said = b""
-        while not said.endswith(b"\r\n\r\n"):
+        while not said.endswith(end):
             piece = client.recv(65536)
             if not piece:
                 break
             said += piece
-    found = re.search(rf"^{name}:(\S+)", said.decode(), re.MULTILINE)
-    if found is None:
-        raise BenchError(f"Valkey does not tell its {name}")
-    return found[1]
+    return said.decode()
 
 
 def used_bytes(port: int) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
+from math import ceil
 from typing import Any, Literal
 
 import msgspec
@@ -81,9 +82,14 @@ def read_revised(reply: Any) -> ReviseAnswer:
 encode_hold = msgspec.json.Encoder().encode
 
 
-def switch_arguments(marker: bytes, task: str, *, before: bytes, after: bytes) -> list[Argument]:
-    """Return the arguments that set the switches of a task: ``encode_hold``, or empty for none."""
-    return [marker, task, before, after]
+def switch_arguments(
+    marker: bytes, task: str, *, before: bytes | None, after: bytes, version: int = 0
+) -> list[Argument]:
+    """Return the arguments that set the switches of a task: ``encode_hold``, or empty for none.
+
+    ``before`` is None where those of an earlier version are set, whatever they are.
+    """
+    return [marker, task, b"*" if before is None else before, after, version]
 
 
 def read_switched(reply: Any) -> tuple[bool, bytes]:
@@ -234,7 +240,7 @@ def read_batch(reply: Any) -> BatchFacts:
     return BatchFacts(pending, succeeded, failed, cancelled, [digit - 48 for digit in states])
 
 
-class StoreCounts(msgspec.Struct, frozen=True, gc=False):
+class PartitionCounts(msgspec.Struct, frozen=True, gc=False):
     """All counts of a partition. Times in ms of the store's clock."""
 
     now_ms: int
@@ -262,9 +268,11 @@ class StoreCounts(msgspec.Struct, frozen=True, gc=False):
     nodes: list[bytes]
     # Nodes whose jobs are being taken.
     dead: list[bytes]
+    # Of each priority and task: the jobs that stand first, and the last entry.
+    heads: dict[tuple[int, str], tuple[list[int], int]]
 
 
-def read_counts(reply: Any) -> StoreCounts:
+def read_counts(reply: Any) -> PartitionCounts:
     """Return the counts. The one argument is the marker."""
     counts = {bytes(field): int(value) for field, value in _pairs(reply[1])}
     ended: dict[str, list[int]] = {}
@@ -278,7 +286,7 @@ def read_counts(reply: Any) -> StoreCounts:
             ended.setdefault(task, [0] * len(State))[int(state)] = value
     kept = [0] * len(State)
     kept[State.SUCCEEDED : State.CANCELLED + 1] = reply[6]
-    return StoreCounts(
+    return PartitionCounts(
         now_ms=int(reply[0]),
         jobs=[counts.get(b"s:%d" % state, 0) for state in State],
         waiting=counts.get(b"waiting", 0),
@@ -286,7 +294,7 @@ def read_counts(reply: Any) -> StoreCounts:
         retries=counts.get(b"retries", 0),
         orders=counts.get(b"own", 0),
         claims=counts.get(b"claims", 0),
-        ready={(int(line[:1]), line[2:].decode()): int(count) for line, count in _pairs(reply[2])},
+        ready={_line(name): int(count) for name, count in _pairs(reply[2])},
         busy={task.decode(): int(count) for task, count in _pairs(reply[3])},
         unfinished=unfinished,
         ended=ended,
@@ -295,7 +303,16 @@ def read_counts(reply: Any) -> StoreCounts:
         kept=kept,
         nodes=list(reply[7]),
         dead=list(reply[8]),
+        heads={_line(name): ([int(head) for head in heads], _number_of(last)) for name, last, heads in reply[9]},
     )
+
+
+def _line(name: bytes) -> tuple[int, str]:
+    return int(name[:1]), name[2:].decode()
+
+
+def _number_of(entry: bytes) -> int:
+    return int(entry.partition(b":")[0] or 0)
 
 
 def find_arguments(
@@ -312,7 +329,8 @@ def find_arguments(
     words += ["".join(str(int(state)) for state in sorted(states)), wanted.task or "", wanted.tag or ""]
     words.append("" if wanted.reason is None else int(wanted.reason))
     spans = (wanted.submitted_after, wanted.submitted_before, wanted.ended_after, wanted.ended_before)
-    words += [0 if moment is None else round(moment * 1000) for moment in spans]
+    # A moment is a float: what it lacks of a whole ms, or has beyond it, is no part of it.
+    words += [0 if moment is None else ceil(round(moment * 1000, 3)) for moment in spans]
     return [*words, *FIELDS]
 
 

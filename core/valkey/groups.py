@@ -22,7 +22,8 @@ class NewJob(msgspec.Struct, frozen=True, gc=False):
     """A job to be accepted. Times in ms. None: there is none."""
 
     task: str
-    # ``record.encode_record``. Of a resubmission the number of the failed job, in digits.
+    # ``record.encode_record``. Of a resubmission, or of one that an order skips, the number of the
+    # failed job, in digits.
     record: bytes
     payload_bytes: int
     priority: int = 5
@@ -37,19 +38,22 @@ class SubmitGroup(msgspec.Struct, frozen=True, gc=False):
     """Jobs that are accepted together, under a key if there is one."""
 
     jobs: Sequence[NewJob]
-    kind: Literal["job", "batch", "order", "resubmission"] = "job"
+    kind: Literal["job", "batch", "order", "resubmission", "skip"] = "job"
     key: Key | None = None
 
 
 class OrderStep(msgspec.Struct, frozen=True, gc=False):
     """The order about many jobs of which a call is a step. It counts the jobs.
 
-    FENCED is raised if this attempt at the order is no longer in the hands of the node.
+    FENCED is raised if this attempt at the order is no longer in the hands of the node, and OVERTAKEN
+    if the order has come further.
     """
 
     sequence: int
     attempt: int
     node: bytes
+    # The last job that it has handled in this partition.
+    after: int = 0
 
 
 class SubmitBounds(msgspec.Struct, frozen=True):
@@ -119,10 +123,12 @@ class SubmitReply(msgspec.Struct, frozen=True, gc=False):
     now_ms: int
     # Waiting jobs of the partition after them.
     waiting: int
+    # Bytes of payload of its unfinished jobs.
+    payload_bytes: int
     answers: list[GroupAnswer]
 
 
-KINDS = {"job": "j", "batch": "b", "order": "o", "resubmission": "r"}
+KINDS = {"job": "j", "batch": "b", "order": "o", "resubmission": "r", "skip": "s"}
 decode_hold = msgspec.json.Decoder(TaskHold).decode
 
 
@@ -153,12 +159,12 @@ def submit_arguments(
 
 def order_words(order: OrderStep | None) -> tuple[Argument, ...]:
     """Return the arguments that stand for a step of an order, or for none."""
-    return ("", "", "") if order is None else (order.sequence, order.attempt, order.node)
+    return ("", "", "", "") if order is None else (order.sequence, order.attempt, order.node, order.after)
 
 
 def read_submitted(reply: Any) -> SubmitReply:
     """Return the reply of a call."""
-    return SubmitReply(int(reply[0]), int(reply[1]), [_answer(one) for one in reply[2:]])
+    return SubmitReply(int(reply[0]), int(reply[1]), int(reply[2]), [_answer(one) for one in reply[3:]])
 
 
 def _answer(reply: Any) -> GroupAnswer:

@@ -22,6 +22,12 @@ def partition_of_name(name: str, partitions: int) -> int:
     return crc32(name.encode()) % partitions
 
 
+def number_of(key: bytes, kind: bytes) -> int:
+    """Return the number in a key of this kind, 0 for another key."""
+    parts = key.split(b":", 3)
+    return int(parts[3]) if len(parts) == 4 and parts[2] == kind else 0
+
+
 class Keys:
     """The keys of one partition."""
 
@@ -55,7 +61,8 @@ class Keys:
         self.late = self.prefix + b"late"
         self.idle = self.prefix + b"idle"
         self.events = self.prefix + b"ev"
-        # Events are written while it is there. It holds the number of events to keep.
+        # Events are written while it is there. It holds the number of events to keep, and the first part of
+        # their ids.
         self.watched = self.prefix + b"watched"
 
     def __repr__(self) -> str:
@@ -100,6 +107,10 @@ class Keys:
     def line(self, priority: int, task: str) -> bytes:
         """The ready jobs of a task and a priority, a list."""
         return b"%bq:%d:%b" % (self.prefix, priority, task.encode())
+
+    def order(self, sequence: int) -> bytes:
+        """How far an order about many jobs came in this partition, a hash."""
+        return b"%bo:%d" % (self.prefix, sequence)
 
     def ended(self, state: int) -> bytes:
         """The jobs with an outcome in the order of their ends, a list."""

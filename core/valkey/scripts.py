@@ -56,3 +56,5 @@ BATCH = script("batch")
 COUNTS = script("counts")
 FIND = script("find")
 TRIM = script("trim")
+# Of events.
+WATCH = script("watch")

@@ -16,7 +16,7 @@ local fields = {}
 while at < #ARGV do
   fields[#fields + 1] = arg()
 end
-local found = {}
+local found, is_over = {}, false
 local function consider(s)
   local key = P .. 'j:' .. s
   local f = try('HMGET', key, 's', 'k', 'r', 't', 'e')
@@ -24,8 +24,13 @@ local function consider(s)
     return
   end
   local t, e = tonumber(f[4]), tonumber(f[5])
+  if t < since then
+    -- All others came before it.
+    is_over = true
+    return
+  end
   if (task ~= '' and f[2] ~= task) or (reason ~= '' and (f[3] or '0') ~= reason)
-    or t < since or (til > 0 and t >= til)
+    or (til > 0 and t >= til)
     or (not any_end and (not e or e < ended_since or (ended_til > 0 and e >= ended_til))) then
     return
   end
@@ -40,7 +45,9 @@ if tag ~= '' then
   upto = 0
   for index, s in ipairs(numbers) do
     consider(s)
-    if limit <= 0 or index == looks then
+    if is_over then
+      break
+    elseif limit <= 0 or index == looks then
       upto = tonumber(s)
       break
     end
@@ -52,7 +59,7 @@ local n = last
 if before > 0 then
   n = math.min(n, math.ceil((before - partition) / partitions) - 1)
 end
-while n > 0 and limit > 0 and looked < looks do
+while n > 0 and limit > 0 and looked < looks and not is_over do
   local block = math.floor(n / 256)
   local at_or_below = call('ZRANGE', P .. 'blocks', block, '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, 1)[1]
   looked = looked + 1
@@ -61,10 +68,10 @@ while n > 0 and limit > 0 and looked < looks do
     break
   end
   n = math.min(n, at_or_below * 256 + 255)
-  while n >= at_or_below * 256 and n > 0 and limit > 0 and looked < looks do
+  while n >= at_or_below * 256 and n > 0 and limit > 0 and looked < looks and not is_over do
     consider(string.format('%.0f', n * partitions + partition))
     looked = looked + 1
     n = n - 1
   end
 end
-return {n > 0 and string.format('%.0f', (n + 1) * partitions + partition) or '0', found}
+return {n > 0 and not is_over and string.format('%.0f', (n + 1) * partitions + partition) or '0', found}

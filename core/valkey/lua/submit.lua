@@ -2,7 +2,7 @@
 --
 -- The first write is one that a full server refuses, and what comes before it are reads. So a full
 -- server accepts nothing, and still answers a call that was accepted before.
--- A resubmission (r) is a job whose record is that of a failed one. For an order that runs here, those
+-- A resubmission (r) is a job whose record is that of a failed one. (s) is one that the node skips. For an order that runs here, those
 -- of a call are counted in it, up to the first for which there is no room.
 -- uses: lib ordering
 local refused = misplaced()
@@ -14,7 +14,8 @@ refused = dead(node)
 if refused then
   return refused
 end
-local before = call('HGET', P .. 'calls', node)
+-- A step of an order has no number: it names the place after which it goes on.
+local before = sent ~= '0' and call('HGET', P .. 'calls', node)
 if before then
   local last, reply = string.match(before, '^(%d+) (.*)$')
   if last == sent then
@@ -75,9 +76,11 @@ local function decide(group)
     end
   end
   local size_bytes = 0
-  if group.kind == 'r' then
+  if group.kind == 'r' or group.kind == 's' then
     group.source = ARGV[group.at + 7]
-    if try('HGET', P .. 'j:' .. group.source, 's') ~= '6' then
+    if group.kind == 's' then
+      return {'gone'}
+    elseif try('HGET', P .. 'j:' .. group.source, 's') ~= '6' then
       return {'not failed'}
     elseif call('EXISTS', P .. 'p:' .. group.source) == 0 then
       return {'gone'}
@@ -273,22 +276,22 @@ if total > 0 then
 end
 
 -- 4. Answer, and keep the answer for the same call.
-local reply = {string.format('%.0f', now), waiting}
+local reply = {string.format('%.0f', now), waiting, bytes}
 for index, group in ipairs(decided) do
   local answer = group.answer
   if not answer then
-    reply[index + 2] = group.first
+    reply[index + 3] = group.first
   elseif answer[1] == 'replayed' and type(answer[2]) == 'table' then
     local here = answer[2]
-    reply[index + 2] = {'replayed', here.first, here.kind == 'b' and here.jobs or 0}
+    reply[index + 3] = {'replayed', here.first, here.kind == 'b' and here.jobs or 0}
   else
-    reply[index + 2] = answer
+    reply[index + 3] = answer
   end
 end
 if upto ~= '0' then
   settle_order(order, done, skipped, upto)
 end
-if total > 0 or upto ~= '0' then
+if total > 0 and sent ~= '0' then
   call('HSET', P .. 'calls', node, sent .. ' ' .. cmsgpack.pack(reply))
 end
 return reply

@@ -1,13 +1,18 @@
--- Set the switches of a task, if they are still as they were: TaskHold as JSON, empty for none.
+-- Set the switches of a task, if they are still as they were: TaskHold as JSON, empty for none. With
+-- ``*`` for what they were: if they are of no later version.
 -- uses: lib
 -- flags: allow-oom
 local refused = misplaced()
 if refused then
   return refused
 end
-local task, before, after = arg(), arg(), arg()
+local task, before, after, version = arg(), arg(), arg(), number()
 local have = call('HGET', P .. 'hold', task) or ''
-if have ~= before then
+if before == '*' then
+  if have ~= '' and (cjson.decode(have).version or 0) > version then
+    return {'changed', have}
+  end
+elseif have ~= before then
   return {'changed', have}
 end
 if after == '' then

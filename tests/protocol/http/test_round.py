@@ -17,7 +17,7 @@ from headway.core.config import Config, JournalSection, LimitsSection
 from headway.core.job import State, Submission
 from headway.core.local.engine import LocalEngine
 from headway.core.local.recovering import Recovering
-from headway.core.open import open_engine
+from headway.core.open import open_local
 from headway.core.tasks.registry import Options, Registry
 from headway.protocol.api.app import Api
 from headway.protocol.http.connection import Connection
@@ -219,7 +219,7 @@ def with_a_held_post(test: Callable[[HeldPost], Coroutine[None, None, None]], pa
     config = msgspec.structs.replace(Config(), journal=JournalSection(path=str(path)))
 
     async def main() -> None:
-        engine = open_engine(config, registry, bool)
+        engine = open_local(config, registry, bool)
         await engine.start()
         held = HeldPost(engine)
         try:
@@ -347,9 +347,9 @@ def test_who_has_gone_waits_no_more() -> None:
         connection, _ = connect()
         connection.data_received(head.replace(b"\r\n\r\n", b"\r\nPrefer: wait=20\r\n\r\n"))
         api.connections.round.end()
-        assert api.service.engine.counts().waiting_clients == 1
+        assert now(api.service.engine.counts()).waiting_clients == 1
         connection.connection_lost(None)
-        assert api.service.engine.counts().waiting_clients == 0
+        assert now(api.service.engine.counts()).waiting_clients == 0
 
     in_one_turn(test)
 
