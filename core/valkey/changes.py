@@ -252,8 +252,6 @@ class PartitionCounts(msgspec.Struct, frozen=True, gc=False):
     retries: int
     # Orders that have not finished.
     orders: int
-    # Attempts that ever began.
-    claims: int
     # By priority and task: jobs that are ready.
     ready: dict[tuple[int, str], int]
     # By task: attempts under way, unfinished jobs, and jobs that ever ended, by State.
@@ -293,7 +291,6 @@ def read_counts(reply: Any) -> PartitionCounts:
         payload_bytes=counts.get(b"bytes", 0),
         retries=counts.get(b"retries", 0),
         orders=counts.get(b"own", 0),
-        claims=counts.get(b"claims", 0),
         ready={_line(name): int(count) for name, count in _pairs(reply[2])},
         busy={task.decode(): int(count) for task, count in _pairs(reply[3])},
         unfinished=unfinished,

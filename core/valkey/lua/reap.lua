@@ -17,7 +17,7 @@ read_kept()
 local lanes = cjson.decode(arg())
 local DEATHS_MOST, DIED = 2, 'was running when its node died'
 local run, held = P .. 'run:' .. node, P .. 'held:' .. node
-local reply = {string.format('%.0f', now), 'alive', {}}
+local reply = {now_text, 'alive', {}}
 local was_alive = call('SISMEMBER', P .. 'nodes', node) == 1
 if was_alive and has_left == '0' and call('EXISTS', P .. 'hb:' .. node) == 1 then
   return reply
@@ -48,6 +48,8 @@ for index = 1, math.min(#numbers, most) do
   end
 end
 call('HLEN', P .. 'ready')
+call('HLEN', KEYS[1])
+call('ZCARD', P .. 'x')
 call('HLEN', P .. 'busy')
 call('HLEN', held)
 
