@@ -20,9 +20,9 @@ from math import inf
 
 from headway.core.job import Reason, State
 from headway.core.retention import Retention
+from headway.core.valkey.calls import Calls
 from headway.core.valkey.changes import Reaped, read_reaped, reap_arguments
 from headway.core.valkey.keys import Keys
-from headway.core.valkey.link import Link
 from headway.core.valkey.reply_error import StoreError
 from headway.core.valkey.scripts import REAP
 from headway.core.work.outcome import Outcome
@@ -46,7 +46,7 @@ class Reaper:
     def __init__(
         self,
         keys: Keys,
-        link: Link,
+        link: Calls,
         kept: Retention,
         *,
         lanes: Mapping[str, str],
