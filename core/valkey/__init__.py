@@ -1,8 +1,11 @@
 """The engine on Valkey or Redis: many nodes, one store.
 
 In reading order: ``address`` is the URL of the store. ``reply_error`` has the ways in which a call
-can fail, and ``script`` is a script of the store. ``wire`` is one connection, ``greeting`` the
-first words on it. ``link`` keeps a connection, and ``topology`` finds the store of each partition.
+can fail, and ``script`` is a script of the store. ``wire`` is one connection, ``dial`` makes it, and
+``greeting`` has the first words on it. ``kept_wire`` makes it again when it is lost, ``ear`` hears
+messages by it, and ``link`` has the ``calls`` of one server. ``sentinel`` knows the primary of a
+name, ``slots`` are those of a cluster, ``cluster`` has a link to each of its primaries, and
+``topology`` chooses among these.
 
 ``keys`` are the names of the keys, and ``scripts`` all changes of them, in Lua. ``groups`` has the
 arguments and the reply of ``submit``, ``steps`` those of ``step``. ``record`` is a job as its keys
