@@ -1,23 +1,30 @@
 -- The end of a job, and its places before that.
 local function facts(s)
   -- A key of another type counts as no job.
-  local f = try('HMGET', P .. 'j:' .. s, 's', 'w', 'a', 'k', 'i', 'z', 'x', 'B', 'T', 'K', 'F', 'L', 'G', 'v', 'b')
+  local f = try('HMGET', P .. 'j:' .. s, 's', 'w', 'a', 'k', 'i', 'z', 'x', 'B', 'T', 'K', 'F', 'L', 'G', 'v')
   if not f[1] then
     return nil
   end
   return {
     s = f[1], w = f[2], a = tonumber(f[3]) or 0, k = f[4], i = f[5], z = tonumber(f[6]) or 0, x = f[7], B = f[8],
-    T = f[9], K = f[10], F = f[11], L = f[12], G = f[13], v = f[14], b = f[15],
+    T = f[9], K = f[10], F = f[11], L = f[12], G = f[13], v = f[14],
   }
 end
 local OWN = 'headway.'
+local owned = {}
 local function is_own(task)
-  return string.sub(task, 1, 8) == OWN
+  local is = owned[task]
+  if is == nil then
+    is = string.sub(task, 1, 8) == OWN
+    owned[task] = is
+  end
+  return is
 end
 -- Count a job that comes into a state, or leaves it.
+local IN = {['1'] = 's:1', ['2'] = 's:2', ['3'] = 's:3', ['4'] = 's:4', ['5'] = 's:5', ['6'] = 's:6', ['7'] = 's:7'}
 local function moved(f, before, after)
-  count('s:' .. before, -1)
-  count('s:' .. after, 1)
+  count(IN[before], -1)
+  count(IN[after], 1)
   if not is_own(f.k) then
     local was, is = before ~= '3', after ~= '3' and tonumber(after) < 5
     if was ~= is then
@@ -28,6 +35,8 @@ end
 local function entry(s, f)
   return f.v and (s .. ':' .. f.v) or s
 end
+-- By outcome and task: how many jobs have just ended.
+local ended_of = {['5'] = {}, ['6'] = {}, ['7'] = {}}
 -- By outcome: the jobs that have just ended, for e:<outcome>, how long jobs are kept, in ms, and how many.
 local ends, kept_ms, kept_jobs = {}, {}, {}
 local function read_kept()
@@ -111,8 +120,8 @@ local function end_job(s, f, state, reason, result)
     end_of_batch(f.B, state, tonumber(till))
   end
   moved(f, f.s, state)
-  count('u:' .. f.k, -1)
-  count('o:' .. f.k .. ':' .. state, 1)
+  local tasks = ended_of[state]
+  tasks[f.k] = (tasks[f.k] or 0) + 1
   count('bytes', -f.z)
   local list = ends[state]
   if not list then
@@ -132,6 +141,12 @@ local function drop(state, jobs)
 end
 local function settle_ends()
   settle_tags()
+  for state, tasks in pairs(ended_of) do
+    for task, jobs in pairs(tasks) do
+      count('u:' .. task, -jobs)
+      count('o:' .. task .. ':' .. state, jobs)
+    end
+  end
   for state, list in pairs(ends) do
     local length
     for from = 1, #list, 1000 do
