@@ -315,6 +315,8 @@ class Hands:
         """Go on: a link is there again."""
         for exchange in self.exchanges:
             exchange.up()
+        for reaper in self._reapers:
+            reaper.up()
         self.remarks.up()
 
     def ring(self) -> None:
