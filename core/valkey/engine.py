@@ -501,6 +501,7 @@ class ValkeyEngine:
         self.details.up()
         self.submissions.up()
         self.hands.up()
+        self.heartbeat.beat()
         self.holds.look()
         self.events.look()
 
