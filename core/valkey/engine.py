@@ -503,12 +503,14 @@ class ValkeyEngine:
         self.hands.up()
         self.heartbeat.beat()
         self.holds.look()
-        self.events.look()
+        self.events.up()
 
     def _renewed(self) -> None:
         self.hands.ids = self.store_of().ids
         self.cache.renew()
         self.batches.waiters.release()
+        self.events.up()
+        self.holds.look()
 
     async def _repair(self) -> None:
         """Learn or make the ids of a store that was emptied. Raises StoreError or ConfigError."""
