@@ -81,6 +81,17 @@ class EngineAwayError(HeadwayError):
         super().__init__("The store of the jobs cannot be reached for now. Retry after the delay in Retry-After.")
 
 
+class OutcomeUnknownError(EngineAwayError):
+    """The store was lost before it answered, so the submission may have been accepted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.args = (
+            "The store was lost before it answered, so the outcome is unknown. Retry after the delay in Retry-After: "
+            "under the same Idempotency-Key no job is accepted twice.",
+        )
+
+
 class EngineFullError(HeadwayError):
     """The store has no memory for more. Nothing was changed."""
 

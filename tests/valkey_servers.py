@@ -223,6 +223,27 @@ class Cluster:
         facts = said if isinstance(said, dict) else dict(line.split(":") for line in said.decode().split())
         return facts["cluster_state"] == "ok" and int(facts["cluster_known_nodes"]) == len(self.servers)
 
+    def begin_move(self, slot: int, to: StoreServer) -> StoreServer:
+        """Let a slot be moved key by key; return the server that has it."""
+        source = self.owner(slot)
+        to.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", source.ask("CLUSTER", "MYID"))
+        source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", to.ask("CLUSTER", "MYID"))
+        return source
+
+    def move_keys(self, slot: int, to: StoreServer, most: int = 1000) -> int:
+        """Move some keys of a slot; return their number."""
+        source = self.owner(slot)
+        keys = source.ask("CLUSTER", "GETKEYSINSLOT", slot, most)
+        if keys:
+            source.ask("MIGRATE", HOST, to.port, "", 0, 5000, "KEYS", *keys)
+        return len(keys)
+
+    def end_move(self, slot: int, to: StoreServer) -> None:
+        """Give the slot to its new server."""
+        number = to.ask("CLUSTER", "MYID")
+        for server in [to, *(server for server in self.servers if server is not to)]:
+            server.ask("CLUSTER", "SETSLOT", slot, "NODE", number)
+
     def owner(self, slot: int) -> StoreServer:
         """Return the server that has a slot."""
         for begin, end, (_, port, *_), *_ in self.servers[0].ask("CLUSTER", "SLOTS"):

@@ -3,7 +3,17 @@
 In reading order: ``address`` is the URL of the store. ``reply_error`` has the ways in which a call
 can fail, and ``script`` is a script of the store. ``wire`` is one connection, ``greeting`` the
 first words on it. ``link`` keeps a connection, and ``topology`` finds the store of each partition.
-``keys`` are the names of the keys. ``scripts`` are the changes, in Lua: ``groups`` and ``steps``
-have their arguments and replies. ``record`` is a job as its keys hold it. ``shared_events`` are
-those of all nodes.
+
+``keys`` are the names of the keys, and ``scripts`` all changes of them, in Lua. ``groups`` has the
+arguments and the reply of ``submit``, ``steps`` those of ``step``. ``record`` is a job as its keys
+hold it. ``changes`` has the arguments and the replies of all other scripts.
+
+``node`` is this process among the nodes, and ``heartbeat`` its sign of life. A job in its hands is
+a ``hand``, and all of them are ``hands``. An ``exchange`` takes the ends of attempts from its
+``outbox`` to the store and brings jobs, and ``remarks`` are progress and text of attempts.
+
+``engine`` is the facade. ``store`` has the ids and the layout of the keys. ``cache`` has the facts
+of jobs, ``snapshot`` the queue as a whole, ``hints`` when to ask again, ``statuses`` a job as
+clients see it, and ``batches`` a batch. ``catalogue`` has the tasks of all nodes. ``intake`` checks
+submissions, and ``submissions`` takes them to the store. ``shared_events`` are those of all nodes.
 """

@@ -1,50 +1,31 @@
-"""A connection with a store that is made again whenever it is lost.
+"""The calls of one server.
 
 Calls are not repeated here: a call that was lost may have been carried out (``LinkLostError.sent``),
 and only its caller knows whether it can be sent again. A call while the store is away fails at
 once, so nothing is kept in memory for it.
 
-**No storm.** Each try waits for a random part of a bound (full jitter): ``SOON_S`` for the first
-tries, so that a restart of the store is over in a moment, later up to ``LATER_S``. A node has one or
-two of these connections, so a thousand nodes are some hundred tries a second.
-
-When a connection is lost, ``on_invalid(None)`` and ``on_lost()`` are called after the callbacks of
-all calls that it had. ``on_up()`` is called when a new one is there, with its subscriptions made.
+When the connection is lost, ``on_invalid(None)`` and ``on_lost()`` are called after the callbacks of
+all calls that it had. ``on_up()`` is called when a new one is there.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import random
-import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-from headway.core.durability import Durability
-from headway.core.errors import ConfigError
-from headway.core.valkey.address import Address, Host
-from headway.core.valkey.greeting import Greeting, NotPrimaryError, greet, inspect
-from headway.core.valkey.reply_error import NOT_PRIMARY, LinkLostError, ReplyError, StoreError
+from headway.core.valkey.address import Address
+from headway.core.valkey.calls import Calls
+from headway.core.valkey.ear import Ear
+from headway.core.valkey.kept_wire import Find, KeptWire
+from headway.core.valkey.reply_error import LinkLostError, ReplyError
 from headway.core.valkey.script import Script
-from headway.core.valkey.wire import Beside, Subscription, Waiting, Wire, fail, pack
-
-log = logging.getLogger(__name__)
-
-# The bound of the wait before a try, for the first SOON_TRIES and for those later on.
-SOON_S, SOON_TRIES, LATER_S = 0.25, 8, 2.0
-# A connection, with its greeting, is made in so many seconds or not at all.
-CONNECT_S = 3.0
-# A start waits so long for a store that is not there.
-PATIENCE_S = 10.0
-Word = bytes | str | int | float
-# What may go wrong with a try.
-FAILED = (OSError, StoreError, ConfigError)
+from headway.core.valkey.wire import Beside, Waiting, fail
 
 
-class Link:
-    """One connection at a time, for one loop. ``name`` is that of ``CLIENT LIST``.
+class Link(KeptWire, Calls):
+    """Calls of one server, and with the first ``subscribe`` its messages.
 
     ``on_push`` gets messages as they are: ``[b"smessage", channel, data]``. ``on_invalid`` gets the
     keys of tracked reads that have changed, or None for all. ``redirect`` may take a refused call.
@@ -59,93 +40,49 @@ class Link:
         on_invalid: Callable[[list[bytes] | None], object] = id,
         on_up: Callable[[], object] = int,
         on_lost: Callable[[], object] = int,
+        find: Find | None = None,
         redirect: Callable[[ReplyError, Waiting], bool] = lambda *_: False,
     ) -> None:
-        self.address = address
-        self.name = name
-        # Why there is no connection. Empty while there is one.
-        self.why = "not started"
-        # What the store promises, after ``start``.
-        self.durability: Durability = "process"
-        self.greeting: Greeting | None = None
-        # Connections made, ever.
-        self.made = 0
+        super().__init__(address, name, find)
         self._on_push = on_push
         self._on_invalid = on_invalid
         self._on_up = on_up
         self._on_lost = on_lost
         self._redirect = redirect
-        self._loop = asyncio.get_running_loop()
-        self._wire: Wire | None = None
-        self._is_down = asyncio.Event()
-        self._keeper: asyncio.Task[None] | None = None
-        self._channels: set[bytes] = set()
+        self._ear: Ear | None = None
         # The store's clock in milliseconds, less our monotonic one.
         self._ahead_ms = 0.0
-        self._tls: ssl.SSLContext | None = None
 
-    @property
-    def is_up(self) -> bool:
-        """Whether calls can be sent."""
-        return self._wire is not None
+    def send(self, data: bytes, kind: Beside = None) -> asyncio.Future[Any]:
+        """Send the bytes of a command at the end of this turn."""
+        future: asyncio.Future[Any] = self.loop.create_future()
+        if self.wire is None:
+            fail(future, LinkLostError(sent=False))
+        else:
+            self.wire.send(data, future, kind)
+        return future
 
-    async def start(self, patience_s: float = PATIENCE_S) -> None:
-        """Connect. Raises ConfigError if that can never work, or does not within ``patience_s``."""
-        end = self._loop.time() + patience_s
-        tries = 0
-        while True:
-            try:
-                await self._connect()
-                self.durability = await inspect(self.call, self.address)
-                break
-            except NotPrimaryError as error:
-                raise ConfigError(f"engine: {error}") from None
-            except (OSError, StoreError) as error:
-                if self._loop.time() > end:
-                    raise ConfigError(f"engine: {self.address} cannot be reached: {_line(error)}") from None
-            tries += 1
-            await asyncio.sleep(_pause_s(tries))
-        self._keeper = self._loop.create_task(self._keep())
-
-    async def close(self) -> None:
-        """End the connection for good, after all calls have left. Those without a reply fail."""
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.wait([self._keeper])
-        wire, self._wire = self._wire, None
-        self.why = "closed"
-        if wire is not None:
-            wire.close()
-            await wire.ended.wait()
-
-    def call(self, *words: Word) -> asyncio.Future[Any]:
-        """Send a command. The reply raises ReplyError if it is refused, LinkLostError if it does not come."""
-        return self._send(pack(words))
-
-    def read(self, key: bytes, *fields: bytes) -> asyncio.Future[list[bytes | None]]:
-        """Read fields of a hash, and have ``on_invalid`` called when it changes.
-
-        An invalidation is told after the callbacks of the read. So a cache is filled in a callback
-        of this future, not by a task that awaits it together with others.
-        """
-        return self._send(pack((b"HMGET", key, *fields)), key)
-
-    def run(self, script: Script, keys: Sequence[bytes], *arguments: Word) -> asyncio.Future[Any]:
-        """Run a script. A store that does not know it yet is given its text."""
-        return self._send(pack((b"EVALSHA", script.digest, len(keys), *keys, *arguments)), script)
+    def again(self, waiting: Waiting, before: bytes = b"") -> None:
+        """Send a call that was refused, with the command ``before`` it."""
+        future, data, kind = waiting
+        if self.wire is None:
+            fail(future, LinkLostError(sent=False))
+            return
+        if before:
+            self.wire.send(before, None)
+        self.wire.send(data, future, kind)
 
     def subscribe(self, channel: bytes) -> asyncio.Future[Any]:
-        """Get the messages of a channel of SPUBLISH, also over later connections.
-
-        The reply is for those who want to know when it begins. Raises ReplyError if it is forbidden.
-        """
-        self._channels.add(channel)
-        return self._send(pack((b"SSUBSCRIBE", channel)), Subscription(channel))
+        """Get the messages of a channel of SPUBLISH, also over later connections."""
+        if self._ear is None:
+            self._ear = Ear(self.address, f"{self.name}:ear", self._on_push, self.hosts)
+            self._ear.begin()
+        return self._ear.subscribe(channel)
 
     def unsubscribe(self, channel: bytes) -> None:
         """Get the messages of a channel no more."""
-        self._channels.discard(channel)
-        self._send(pack((b"SUNSUBSCRIBE", channel)), Subscription(channel))
+        if self._ear is not None:
+            self._ear.unsubscribe(channel)
 
     def server_ms(self) -> int:
         """Return the time of the store's clock, as well as it is known."""
@@ -155,131 +92,40 @@ class Link:
         """Take the time that the store had a moment ago."""
         self._ahead_ms = server_ms - time.monotonic() * 1000
 
-    def again(self, waiting: Waiting, before: bytes = b"") -> None:
-        """Send a call that was refused elsewhere, with the command ``before`` it."""
-        future, data, kind = waiting
-        if self._wire is None:
-            fail(future, LinkLostError(sent=False))
-            return
-        if before:
-            self._wire.send(before, None)
-        self._wire.send(data, future, kind)
+    async def close(self) -> None:
+        """End the connections for good, after all calls have left. Those without a reply fail."""
+        if self._ear is not None:
+            await self._ear.close()
+        await super().close()
 
-    def _send(self, data: bytes, kind: Beside = None) -> asyncio.Future[Any]:
-        future: asyncio.Future[Any] = self._loop.create_future()
-        if self._wire is None:
-            fail(future, LinkLostError(sent=False))
-        else:
-            self._wire.send(data, future, kind)
-        return future
+    # Called by the kept wire.
 
-    # Called by the connection.
+    def came(self) -> None:
+        """Take a new connection."""
+        assert self.greeting is not None
+        self.learn_time(self.greeting.time_ms)
+        if self._ear is not None and self._ear.host != self.host:
+            self._ear.drop("another server is the primary")
+        # Not called here: an error of it must not end the keeping.
+        self.loop.call_soon(self._on_up)
+
+    def gone(self) -> None:
+        """Take the loss of the connection."""
+        self.loop.call_soon(self._on_invalid, None)
+        self.loop.call_soon(self._on_lost)
 
     def pushed(self, push: list[Any]) -> None:
-        """Take a push."""
+        """Take an invalidation."""
         if push[0] == b"invalidate":
             self._on_invalid(push[1])
-        else:
-            self._on_push(push)
 
     def refused(self, error: ReplyError, waiting: Waiting) -> bool:
         """Take a refusal. Return whether the caller is answered later."""
         future, data, kind = waiting
         if error.code == "NOSCRIPT" and type(kind) is Script:
-            self.again((future, _with_text(data, kind), None))
+            self.again((future, _with_text(data, kind), kind))
             return True
-        if error.code in NOT_PRIMARY and self._wire is not None:
-            self._wire.drop(error)
-            return False
-        return self._redirect(error, waiting)
-
-    def lost(self, wire: Wire, error: Exception | None) -> None:
-        """Take the end of a connection."""
-        if wire is not self._wire:
-            return
-        self._wire = None
-        self.why = _line(error or ConnectionError("the store ended the connection"))
-        self._loop.call_soon(self._on_invalid, None)
-        self._loop.call_soon(self._on_lost)
-        self._is_down.set()
-
-    async def _keep(self) -> None:
-        """Connect whenever the connection is lost."""
-        while True:
-            await self._is_down.wait()
-            self._is_down.clear()
-            began = self._loop.time()
-            log.warning("engine: the store %s is away: %s", self.address, self.why)
-            tries = 0
-            while not self.is_up:
-                tries += 1
-                await asyncio.sleep(_pause_s(tries))
-                try:
-                    await self._connect()
-                except FAILED as error:
-                    self.why = _line(error)
-            log.info("engine: the store %s is back after %.1f s", self.address, self._loop.time() - began)
-
-    async def _connect(self) -> None:
-        """Make a connection with the first host that will do."""
-        problem: Exception | None = None
-        for host in self.address.hosts or (("", 0),):
-            try:
-                async with asyncio.timeout(CONNECT_S):
-                    wire = await self._dial(host)
-                    try:
-                        greeting = await greet(wire, self.address, self.name)
-                    except BaseException as error:
-                        wire.drop(ConnectionError(str(error)))
-                        raise
-                if not wire.is_open:
-                    raise LinkLostError(sent=False)
-            except (*FAILED, TimeoutError) as error:
-                # A store that refuses us says more than one that is away.
-                if problem is None or isinstance(error, ConfigError):
-                    problem = error
-                continue
-            self._begin(wire, greeting)
-            return
-        assert problem is not None
-        raise problem
-
-    def _begin(self, wire: Wire, greeting: Greeting) -> None:
-        self._wire, self.greeting, self.why = wire, greeting, ""
-        self.made += 1
-        self.learn_time(greeting.time_ms)
-        for channel in self._channels:
-            wire.send(pack((b"SSUBSCRIBE", channel)), None, Subscription(channel))
-        self._on_up()
-
-    async def _dial(self, host: Host) -> Wire:
-        address = self.address
-        if address.path:
-            _, wire = await self._loop.create_unix_connection(lambda: Wire(self), address.path)
-            return wire
-        try:
-            tls = self._context() if address.tls else None
-            _, wire = await self._loop.create_connection(lambda: Wire(self), *host, ssl=tls)
-        except ssl.SSLCertVerificationError as error:
-            raise ConfigError(
-                f"engine: the certificate of {address} is refused: {error.verify_message}. "
-                "Name the file of who signed it: ?ca=/path/ca.pem"
-            ) from None
-        except ssl.SSLError as error:
-            raise ConfigError(f"engine: {address} refuses TLS ({error.reason}). Without TLS it is valkey://") from None
-        return wire
-
-    def _context(self) -> ssl.SSLContext:
-        if self._tls is None:
-            address = self.address
-            try:
-                self._tls = ssl.create_default_context(cafile=address.ca or None)
-                if address.certificate:
-                    self._tls.load_cert_chain(address.certificate, address.key)
-            except (OSError, ssl.SSLError) as error:
-                files = ", ".join(filter(None, (address.ca, address.certificate, address.key)))
-                raise ConfigError(f"engine: the certificates cannot be read ({files}): {error}") from None
-        return self._tls
+        return super().refused(error, waiting) or self._redirect(error, waiting)
 
 
 def _with_text(data: bytes, script: Script) -> bytes:
@@ -287,15 +133,3 @@ def _with_text(data: bytes, script: Script) -> bytes:
     count, _, rest = data.partition(b"\r\n")
     arguments = rest[rest.index(script.digest) + len(script.digest) + 2 :]
     return b"%b\r\n$4\r\nEVAL\r\n$%d\r\n%b\r\n%b" % (count, len(script.text), script.text, arguments)
-
-
-def _pause_s(tries: int) -> float:
-    bound = SOON_S if tries <= SOON_TRIES else min(LATER_S, SOON_S * 2 ** (tries - SOON_TRIES))
-    return random.uniform(0, bound)  # noqa: S311 — no secret
-
-
-def _line(error: Exception) -> str:
-    """Return an error in a line."""
-    if type(error) is TimeoutError and not error.args:
-        return f"no answer within {CONNECT_S:.0f} s"
-    return " ".join((str(error) or type(error).__name__).split())

@@ -46,7 +46,7 @@ AGAIN_S = 0.1
 # Entries that are read at once, and recorded in one turn of the loop.
 READ_MOST, RECORDED_MOST = 1000, 250
 # Bits of a place in a number.
-PLACE_BITS = 39
+PLACE_BITS = 38
 # With several partitions: bits of the end of a place, and of the partition.
 END_BITS, PARTITION_BITS = 20, 8
 AGAIN_MS = 1000
