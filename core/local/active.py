@@ -397,7 +397,8 @@ class Active:
         self, job: Job, state: State, now: float, result: Result | None = None, reason: Reason = Reason.NONE
     ) -> None:
         """End a job for good."""
-        self.end_log(job.sequence)
+        if self.reports or self.logs.open:
+            self.end_log(job.sequence)
         if job.deadline < inf:
             self.deadlines.remove(job.sequence)
         self.changes.end(job, state, now, result, reason)

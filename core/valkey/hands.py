@@ -7,19 +7,14 @@ finished job never changes.
 
 No more jobs are claimed than there are free workers, threads and processes. A job that was claimed
 is begun in the same turn of the loop, or after a few others.
-
-``Crew`` is the source of the jobs of one pool of workers: those of the user's tasks, and those of
-the server's own.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import random
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from math import inf
@@ -28,7 +23,7 @@ import msgspec
 from headway.core.config import Config
 from headway.core.errors import HeadwayError
 from headway.core.ids import Ids
-from headway.core.job import Job, Reason, State
+from headway.core.job import Reason, State
 from headway.core.order import OWN_TASKS
 from headway.core.past_attempt import encode_attempt
 from headway.core.processes.pool import pool_for
@@ -37,28 +32,26 @@ from headway.core.stats import Stats
 from headway.core.task import Lane, Task
 from headway.core.tasks.context import Context
 from headway.core.tasks.registry import Registry
+from headway.core.valkey.crew import Crew
+from headway.core.valkey.ends import end_of, put_back, released, unreadable
 from headway.core.valkey.exchange import DEAD, MISPLACED, Exchange
 from headway.core.valkey.hand import Hand
 from headway.core.valkey.node import Node
 from headway.core.valkey.reaper import MISSING_S, Reaper
-from headway.core.valkey.record import decode_record, encode_error, encode_result
+from headway.core.valkey.record import decode_record
 from headway.core.valkey.remarks import Remarks
 from headway.core.valkey.reply_error import StoreError
 from headway.core.valkey.steps import (
     Claimed,
     Finish,
-    FinishEnd,
-    FinishPutBack,
     FinishRelease,
-    FinishRetry,
-    FinishSnooze,
     Overdue,
     Room,
     StepReply,
 )
 from headway.core.work.outcome import Outcome
 from headway.core.work.reports import Reports
-from headway.core.work.verdict import PAST_DEADLINE, Verdict, judge
+from headway.core.work.verdict import PAST_DEADLINE, judge
 from headway.core.work.workers import Workers
 
 log = logging.getLogger(__name__)
@@ -73,45 +66,6 @@ NO_ROOM = Room(0, loop=0, thread=0, process=0)
 
 # Members of an enum cost several times as much to look up (CPython 3.11).
 FAILED = State.FAILED
-
-
-class Crew:
-    """The source of the jobs of one pool of workers, which its maker sets."""
-
-    workers: Workers
-
-    def __init__(self, hands: Hands) -> None:
-        self._hands = hands
-        # Claimed and not begun.
-        self.ready: deque[Hand] = deque()
-
-    @property
-    def free(self) -> int:
-        """Workers without a job."""
-        return max(self.workers.idle - len(self.ready), 0)
-
-    def claim(self, now: float) -> Job | None:
-        """Return a job that begins now, or None."""
-        if self.ready:
-            return self.ready.popleft()
-        self._hands.look()
-        return None
-
-    def context(self, job: Job) -> Context:
-        """Return the context for an attempt."""
-        return self._hands.context(_hand(job))
-
-    def write(self, sequence: int, attempt: int, text: bytes) -> None:
-        """Add text to the log of a job."""
-        self._hands.remarks.write(sequence, attempt, text)
-
-    def settle(self, job: Job, outcome: Outcome, now: float) -> None:
-        """End an attempt."""
-        self._hands.settle(_hand(job), outcome, now)
-
-    def release(self, job: Job) -> None:
-        """Note that an attempt less runs at the task of ``job``."""
-        self._hands.release(_hand(job))
 
 
 async def _nothing() -> None:
@@ -149,9 +103,12 @@ class Hands:
         # Of finished jobs each partition keeps its part.
         kept, partitions = Retention.of(config.retention), len(node.places)
         self.kept = kept._replace(jobs=tuple(-(-jobs // partitions) for jobs in kept.jobs))
-        lanes = {name: self._lane(task).value for name, (task, _) in self._tasks.items()}
+        # The place of each task.
+        self._lanes = {name: self._lane(task).value for name, (task, _) in self._tasks.items()}
         self._reapers = [
-            Reaper(keys, link, self.kept, lanes=lanes, marker=lambda: self.marker, name=self._id, missing_s=missing_s)
+            Reaper(
+                keys, link, self.kept, lanes=self._lanes, marker=lambda: self.marker, name=self._id, missing_s=missing_s
+            )
             for keys, link in node.places
         ]
         # By lane: attempts that are not released. In threads those count, too, that were given up.
@@ -163,8 +120,8 @@ class Hands:
         self._joining: asyncio.Task[None] | None = None
         # Makes the keys of a store that was emptied, and sets ``ids``.
         self.on_misplaced: Callable[[], Awaitable[None]] = _nothing
-        # Called when a step has changed something.
-        self.on_change: Callable[[], object] = int
+        # Called with the number of jobs that were claimed when a step has changed something.
+        self.on_change: Callable[[int], object] = int
         # Called with the name of a task and how long an attempt at it ran.
         self.on_ran: Callable[[str, float], object] = lambda *_: None
         # Ends that were dropped, because the job was no longer this node's.
@@ -199,6 +156,15 @@ class Hands:
         """Workers without a job."""
         return self.crew.free if self._is_claiming else 0
 
+    def submitted(self, partition: int) -> None:
+        """Look for jobs that were submitted here in this turn of the loop, if a worker is free."""
+        if self.free:
+            self.exchanges[partition].submitted()
+
+    def expect(self, partition: int, delay_s: float) -> None:
+        """Step in ``delay_s`` at the latest: a job that was submitted here is due then."""
+        self.exchanges[partition].expect(delay_s)
+
     @property
     def reclaimed(self) -> int:
         """Jobs of dead nodes that this one has put back."""
@@ -218,6 +184,7 @@ class Hands:
         crew = self.clerk = Crew(self)
         crew.workers = Workers(count, self.config.results.max_result_bytes, crew, Lane.LOOP)
         self._tasks |= {name: (task, crew) for name, task in tasks.items()}
+        self._lanes |= dict.fromkeys(tasks, Lane.LOOP.value)
         self.node.learn(tasks, Lane.LOOP, clerk=True)
         return crew
 
@@ -297,8 +264,7 @@ class Hands:
                     crew.ready.remove(hand)
             if not hand.is_released:
                 self._release(hand)
-            finish = FinishPutBack(sequence=hand.sequence, attempt=hand.attempt, task=hand.task.name)
-            self.exchange_of(hand.sequence).put(finish)
+            self.exchange_of(hand.sequence).put(put_back(hand))
 
     # For the store.
 
@@ -306,6 +272,8 @@ class Hands:
         """Go on: a link is there again."""
         for exchange in self.exchanges:
             exchange.up()
+        for reaper in self._reapers:
+            reaper.up()
         self.remarks.up()
 
     def ring(self) -> None:
@@ -375,38 +343,26 @@ class Hands:
                 if not is_done:
                     self._was_fenced(finish)
         if finishes or reply.claimed or reply.overdue:
-            self.on_change()
+            self.on_change(len(reply.claimed))
         for overdue in reply.overdue:
             self._tell(overdue)
         if reply.claimed:
-            self._take_all(reply)
+            self._take_all(exchange, reply)
 
-    def _take_all(self, reply: StepReply) -> None:
+    def _take_all(self, exchange: Exchange, reply: StepReply) -> None:
         now = time.monotonic()
         for claimed in reply.claimed:
             try:
                 self._take(claimed, reply.now_ms, now)
             except (KeyError, ValueError, msgspec.DecodeError) as error:
-                self._cannot(claimed, error)
+                outcome, finish = unreadable(claimed, error)
+                outcome.log(self._id(claimed.sequence), claimed.task, claimed.attempt)
+                exchange.put(finish)
         if not self._is_claiming:
             self._put_back(hand for crew in self._crews() for hand in crew.ready)
         for crew in self._crews():
             if crew.ready:
                 crew.workers.wake()
-
-    def _cannot(self, claimed: Claimed, error: Exception) -> None:
-        """End a job whose record cannot be read."""
-        fault = Outcome(FAILED, Reason.CRASHED, error=f"its record in the store cannot be read: {error!r}")
-        fault.log(self._id(claimed.sequence), claimed.task, claimed.attempt)
-        finish = FinishEnd(
-            sequence=claimed.sequence,
-            attempt=claimed.attempt,
-            task=claimed.task,
-            state=FAILED,
-            reason=fault.reason,
-            result=encode_error(fault.error),
-        )
-        self.exchange_of(claimed.sequence).put(finish)
 
     def _take(self, claimed: Claimed, now_ms: int, now: float) -> None:
         task, crew = self._tasks[claimed.task]
@@ -501,7 +457,11 @@ class Hands:
     def _id(self, sequence: int) -> str:
         return self.ids.write(sequence, self.ids.tag(sequence)).decode()
 
-    # For the workers.
+    # For the crews.
+
+    def write(self, sequence: int, attempt: int, text: bytes) -> None:
+        """Add text to the log of a job."""
+        self.remarks.write(sequence, attempt, text)
 
     def look(self) -> None:
         """Have jobs claimed, if there may be some: a worker is free."""
@@ -528,8 +488,7 @@ class Hands:
             return
         self._release(hand)
         if self.held.get(hand.sequence) is not hand and hand.node == self.name and self.is_open:
-            finish = FinishRelease(sequence=hand.sequence, attempt=hand.attempt, task=hand.task.name)
-            self.exchange_of(hand.sequence).put(finish)
+            self.exchange_of(hand.sequence).put(released(hand))
 
     def _release(self, hand: Hand) -> None:
         hand.is_released = True
@@ -544,46 +503,13 @@ class Hands:
         self.stats.run[hand.task.index].add(now - hand.began)
         self.on_ran(hand.task.name, now - hand.began)
         verdict = judge(outcome, hand.attempt, hand.terms.retries, hand.deadline - now, self.config.jobs)
+        if verdict.state is State.RETRYING:
+            self.stats.retries += 1
         past = b"" if verdict.fault is None else self._past(hand, verdict.fault, now)
-        self.exchange_of(hand.sequence).put(self._finish(hand, verdict, past))
+        self.exchange_of(hand.sequence).put(end_of(hand, verdict, past))
 
     def _past(self, hand: Hand, fault: Outcome, now: float) -> bytes:
         """Log a failed attempt, and return it as the store keeps it."""
         fault.log(self._id(hand.sequence), hand.task.name, hand.attempt)
         lane = self._lane(hand.task).value
         return encode_attempt(fault.past(hand.attempt, hand.began_ms / 1000, hand.ended_s(now), lane))
-
-    def _finish(self, hand: Hand, verdict: Verdict, past: bytes) -> Finish:
-        sequence, attempt, task, releases = hand.sequence, hand.attempt, hand.task.name, hand.is_released
-        delay_ms = math.ceil(verdict.delay_s * 1000)
-        if verdict.state is State.SCHEDULED:
-            return FinishSnooze(
-                sequence=sequence, attempt=attempt, task=task, releases=releases, past=past, delay_ms=delay_ms
-            )
-        if verdict.state is State.RETRYING:
-            self.stats.retries += 1
-            return FinishRetry(
-                sequence=sequence, attempt=attempt, task=task, releases=releases, past=past, delay_ms=delay_ms
-            )
-        return FinishEnd(
-            sequence=sequence,
-            attempt=attempt,
-            task=task,
-            releases=releases,
-            past=past,
-            state=verdict.state,
-            reason=verdict.reason,
-            result=_kept(verdict),
-        )
-
-
-def _kept(verdict: Verdict) -> bytes:
-    """Return the result, or the error, as the store keeps it."""
-    if verdict.state is FAILED and verdict.result is not None:
-        return b"\n" + verdict.result.body
-    return encode_result(verdict.result)
-
-
-def _hand(job: Job) -> Hand:
-    assert isinstance(job, Hand)
-    return job

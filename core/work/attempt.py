@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Coroutine, Generator, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from contextvars import Context as Variables
 from contextvars import ContextVar, copy_context
+from functools import cache
 from math import inf
 from typing import Any, Protocol
 
@@ -106,7 +107,7 @@ class Attempt:
             _unregister_task(asyncio.Task(run, loop=loop, name=self.name, context=variables, **EAGER))
             return
         begun = _Begun(run)
-        task = asyncio.Task(begun, loop=loop, name=self.name, context=variables)
+        task = self.task = asyncio.Task(begun, loop=loop, name=self.name, context=variables)
         _unregister_task(task)
         _enter_task(loop, task)
         try:
@@ -128,8 +129,8 @@ class Attempt:
         if self.interrupted_by is not None:
             workers.over(self, self.interrupted_by)
             return
-        self.task = asyncio.current_task(workers.loop)
         if sys.version_info >= (3, 12):
+            self.task = asyncio.current_task(workers.loop)
             # An eager task is among all tasks while it takes its first step.
             asyncio.tasks._unregister_eager_task(self.task)
         try:
@@ -291,7 +292,12 @@ class _Begun(Coroutine[Any, Any, None]):
 
 
 def variables_of(name: str) -> Variables:
-    """Make the context in which a function of ``job`` begins. It has nothing of ours but RUNNING."""
+    """Make the context in which a function of task ``name`` begins. It has nothing of ours but RUNNING."""
+    return _first_variables(name).copy()
+
+
+@cache
+def _first_variables(name: str) -> Variables:
     variables = Variables()
     variables.run(RUNNING.set, name)
     return variables

@@ -72,6 +72,8 @@ end
 
 -- An error that stops the script before it has written anything, nil for none.
 local function misplaced()
+  -- This key is never there. While the slot is moved key by key, such a read raises: before any write.
+  call('EXISTS', P)
   if call('GET', P .. 'm') ~= arg() then
     return redis.error_reply('MISPLACED the keys are not those of these ids')
   end

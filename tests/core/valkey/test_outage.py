@@ -1,243 +1,272 @@
-"""A store that is away, parted, restarted or emptied: what a node does meanwhile, and afterwards."""
+"""A store that goes away, is frozen, replaced or demoted, and the way back to it."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
-from headway.core.job import State
-from headway.core.tasks.context import Context
-from headway.core.valkey.record import decode_result
-from headway.core.valkey.reply_error import LinkLostError, StoreError
+from headway.core.errors import ConfigError
+from headway.core.valkey.address import Address
+from headway.core.valkey.reply_error import LinkLostError, ReplyError, StoreError
+from headway.core.valkey.topology import Links
 
-from tests.core.engines import double
-from tests.core.valkey.nodes import IDS, KEYS, SHORT, client, soon, standing
-from tests.store_proxy import Way, way_to
-from tests.valkey_servers import StoreServer, serving
-
-ALWAYS = {"appendonly": "yes", "appendfsync": "always"}
+from tests.store_proxy import way_to
+from tests.valkey_servers import HOST, PATIENCE_S, StoreServer, redis_binary, replica_of, sentinel_of, serving
 
 
-@pytest.fixture
-def own(tmp_path: Path) -> Iterator[StoreServer]:
-    """A store that writes all down, and may be killed."""
-    with serving(tmp_path / "store", **ALWAYS) as server:
+@pytest.fixture(params=["valkey", "redis"])
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StoreServer]:
+    binary = redis_binary() if request.param == "redis" else ""
+    with serving(tmp_path / "store", binary, appendonly="yes", appendfsync="always") as server:
         yield server
 
 
 @pytest.fixture
-def way(store: StoreServer) -> Iterator[Way]:
-    with way_to(store.port) as found:
-        yield found
+def valkey(tmp_path: Path) -> Iterator[StoreServer]:
+    with serving(tmp_path / "store") as server:
+        yield server
 
 
-def by(way: Way, store: StoreServer, store_url: str) -> str:
-    """Return the URL of the test's database by ``way``."""
-    return store_url.replace(f":{store.port}/", f":{way.port}/")
+@asynccontextmanager
+async def linked(url: str, **on: Any) -> AsyncIterator[Links]:
+    links = Links(Address.of(url), "test", **on)
+    await links.start()
+    try:
+        yield links
+    finally:
+        await links.close()
 
 
-async def quick(_: object) -> None:
-    """End at once."""
+async def soon(condition: Any, within_s: float = 10) -> None:
+    async with asyncio.timeout(within_s):
+        while not condition():  # noqa: ASYNC110 — seen from outside
+            await asyncio.sleep(0.002)
 
 
-async def test_a_store_that_was_away_gets_the_ends_of_jobs(own: StoreServer) -> None:
-    """V7: it is restarted after three seconds; the node runs jobs within three more, and says why it did not."""
-
-    async def waits(seconds: float) -> float:
-        await asyncio.sleep(seconds)
-        return seconds
-
-    async with standing(own.url, waits, quick) as node:
-        running = await node.submit("waits", 1.0)
-        [stays] = await node.submit("waits", 4.0)
-        await node.running(stays)
-        [due] = await node.submit("quick", delay_ms=1500)
-        assert node.hands.why == ""
-        own.kill()
-        await soon(lambda: node.hands.why.startswith("the store cannot be reached: "))
-        await asyncio.sleep(3)
-        print(node.hands.held, node.hands.exchanges[0].outbox, node.hands.crew.workers.attempts)
-        assert len(node.hands.exchanges[0].outbox) == 1
-        await asyncio.to_thread(own.start)
-        back = time.monotonic()
-        await soon(lambda: node.link.is_up)
-        found = await node.over(*running, due, stays)
-        assert [(facts.state, facts.attempt) for facts in found] == [(State.SUCCEEDED, 1)] * 3
-        assert time.monotonic() - back < 3
-        assert node.hands.why == ""
-        assert decode_result(await node.link.call("GET", KEYS.result(running[0]))).body == b"1.0"
+async def apart(function: Any) -> None:
+    """Do something with a server while the loop goes on."""
+    await asyncio.to_thread(function)
 
 
-async def test_connections_that_were_killed_are_back_within_three_seconds(own: StoreServer) -> None:
-    """V7, and no connection of a heartbeat is missed for long."""
-    async with standing(own.url, quick, times=SHORT) as node:
-        await node.over(*await node.submit("quick"))
-        own.ask("CLIENT", "KILL", "TYPE", "normal")
-        own.ask("CLIENT", "KILL", "TYPE", "pubsub")
-        killed, name = time.monotonic(), node.node.name
-        async with asyncio.timeout(3), client(own.url) as outside:
-            await outside.over(*await outside.submit("quick"))
-        assert time.monotonic() - killed < 3
-        await asyncio.sleep(1)
-        assert node.node.name == name
+async def works(links: Links) -> bool:
+    try:
+        return bool(await links.at(b"x").call("ECHO", "x") == b"x")
+    except StoreError:
+        return False
 
 
-async def test_no_job_is_lost_or_begun_twice_if_replies_are_lost(store: StoreServer, store_url: str, way: Way) -> None:
-    """The step is sent again as it was: the store answers it as the first time."""
-    began: list[int] = []
-
-    async def counts(number: int) -> int:
-        began.append(number)
-        await asyncio.sleep(0.002)
-        return number
-
-    async with standing(by(way, store, store_url), counts, workers=10) as node, client(store_url) as outside:
-        jobs = []
-        for number in range(300):
-            jobs += await outside.submit("counts", number)
-            if number % 20 == 10:
-                way.cut_after(number % 7 * 5)
-            await asyncio.sleep(0.005)
-        found = await outside.over(*jobs)
-        assert {(facts.state, facts.attempt) for facts in found} == {(State.SUCCEEDED, 1)}
-        assert sorted(began) == list(range(300))
-        await soon(lambda: node.hands.exchanges[0].is_settled and node.link.is_up)
-        assert node.hands.fenced == 0
-        assert await outside.link.call("HGETALL", KEYS.prefix + b"busy") == {}
-
-
-async def test_a_parted_node_loses_its_jobs_to_another(
-    store: StoreServer, store_url: str, way: Way, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Its outcome is dropped, with a line in the log; joined again it goes on under another name."""
-    gate = asyncio.Event()
-
-    async def waits(_: object, context: Context) -> int:
-        if context.attempt == 1:
-            await gate.wait()
-        return context.attempt
-
-    async with standing(by(way, store, store_url), waits, times=SHORT) as parted, client(store_url) as outside:
-        [job] = await outside.submit("waits", retries=3)
-        await outside.running(job)
-        name = parted.node.name
-        way.part()
-        await soon(lambda: not parted.link.is_up)
-        async with standing(store_url, waits, times=SHORT):
-            [facts] = await outside.over(job)
-            assert (facts.state, facts.attempt) == (State.SUCCEEDED, 2)
-            gate.set()
-            await soon(lambda: len(parted.hands) == 0)
-            way.heal()
-            await soon(lambda: parted.node.name != name and parted.hands.is_open)
-        job_id = IDS.write(job, IDS.tag(job)).decode()
-        assert [line for line in caplog.messages if job_id in line and "dropped" in line] == [
-            f"job {job_id}: the outcome of attempt 1 was dropped: the job was cancelled, or given to another node"
-        ]
-        assert decode_result(await outside.link.call("GET", KEYS.result(job))).body == b"2"
-        [facts] = await outside.over(*await outside.submit("waits"))
-        assert facts.node.decode() == parted.node.name
-
-
-async def test_an_outage_makes_no_node_dead(own: StoreServer) -> None:
-    """All heartbeats are over when the store is back. Each node has the time to beat again."""
-    times = {"alive_ms": 1000, "beat_s": 0.2, "missing_s": 1.5}
-
-    async def waits(seconds: float) -> None:
-        await asyncio.sleep(seconds)
-
-    async with standing(own.url, waits, times=times) as one, standing(own.url, waits, times=times) as two:
-        names = {one.node.name, two.node.name}
-        jobs = [job for _ in range(4) for job in await one.submit("waits", 4.0)]
-        for job in jobs:
-            await one.running(job)
-        own.kill()
-        await asyncio.sleep(2.5)
-        await asyncio.to_thread(own.start)
-        await soon(lambda: one.link.is_up)
-        found = await one.over(*jobs)
-        assert {(facts.state, facts.attempt) for facts in found} == {(State.SUCCEEDED, 1)}
-        assert {one.node.name, two.node.name} == names
-
-
-async def test_a_store_that_was_emptied_is_begun_anew(own: StoreServer) -> None:
-    """FLUSHALL: attempts are interrupted, and the node registers again once the keys are made."""
-    interrupted = asyncio.Event()
-
-    async def waits(_: object) -> None:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            interrupted.set()
-
-    async with standing(own.url, waits, quick) as node:
-
-        async def make() -> None:
-            await node.link.call("SETNX", KEYS.marker, IDS.marker)
-
-        node.hands.on_misplaced = make
-        await node.running(*await node.submit("waits"))
-        own.ask("FLUSHALL")
-        await asyncio.wait_for(interrupted.wait(), 3)
-        await soon(lambda: node.hands.is_open)
-        await node.over(*await node.submit("quick"))
-
-
-async def test_nothing_acknowledged_is_lost_with_a_killed_store(own: StoreServer) -> None:
-    """With appendfsync always: each job whose submission was answered ends, whatever was on the way."""
-    async with standing(own.url, quick, double, workers=10) as node, client(own.url) as outside:
-        accepted: list[int] = []
-        refused = 0
-        ending = asyncio.Event()
+async def test_a_restarted_store_is_back_within_three_seconds(server: StoreServer) -> None:
+    """V7. Nothing that it acknowledged is lost."""
+    async with linked(server.url) as links:
+        done = 0
 
         async def load() -> None:
-            nonlocal refused
-            while not ending.is_set():
+            nonlocal done
+            while done < 2000:
                 try:
-                    accepted.extend(await outside.submit("double", 21))
-                except LinkLostError:
-                    refused += 1
-                    await asyncio.sleep(0.02)
-                await asyncio.sleep(0)
+                    done = await links.at(b"n").call("INCRBY", "n", 1)
+                except StoreError:
+                    await asyncio.sleep(0.01)
 
-        loading = [asyncio.create_task(load())]
-        for _ in range(5):
-            await asyncio.sleep(0.3)
-            await asyncio.to_thread(own.restart)
-        await asyncio.sleep(0.3)
-        ending.set()
-        await asyncio.gather(*loading)
-        await soon(lambda: node.link.is_up and outside.link.is_up)
-        found = await outside.over(*accepted)
-        assert {(facts.state, facts.attempt) for facts in found} == {(State.SUCCEEDED, 1)}
-        assert refused > 0
+        loads = [asyncio.create_task(load()) for _ in range(8)]
+        for number in range(3):
+            await soon(lambda n=number: done > n * 200)
+            await apart(server.restart)
+            begun = time.monotonic()
+            await soon(lambda: links.is_up, 3)
+            assert await works(links)
+            assert time.monotonic() - begun < 3
+            assert int(await links.at(b"n").call("GET", "n")) >= done
+        await asyncio.gather(*loads)
 
 
-async def test_a_full_outbox_claims_nothing(store_url: str) -> None:
-    """Its bound is on bytes, and on the number."""
-    from headway.core.valkey.outbox import Outbox
-    from headway.core.valkey.steps import FinishEnd
+async def test_an_outage_makes_no_storm_and_two_lines(valkey: StoreServer, caplog: pytest.LogCaptureFixture) -> None:
+    """V7: away for 4 s. Calls fail at once, and the address is tried a few times a second at most."""
+    caplog.set_level(logging.INFO, "headway.core.valkey")
+    with way_to(valkey.port) as way:
+        async with linked(way.url) as links:
+            valkey.kill()
+            await soon(lambda: not links.is_up)
+            made, begun = way.made, time.monotonic()
+            while time.monotonic() < begun + 4:
+                with pytest.raises(LinkLostError) as lost:
+                    await links.at(b"x").call("GET", "x")
+                assert not lost.value.sent
+                await asyncio.sleep(0.05)
+            assert 3 <= way.made - made <= 40
+            assert links.why
+            await apart(valkey.start)
+            begun = time.monotonic()
+            await soon(lambda: links.is_up, 3)
+            assert await works(links)
+    lines = [record.getMessage() for record in caplog.records]
+    assert len([line for line in lines if "is away" in line]) == 1
+    assert len([line for line in lines if "is back after" in line]) == 1
 
-    outbox = Outbox(bytes_most=100, most=3)
-    for sequence in range(3):
-        outbox.put(FinishEnd(sequence=sequence, attempt=1, task="t", state=State.SUCCEEDED, result=b"x" * 20))
-    assert not outbox.is_full
-    outbox.put(FinishEnd(sequence=9, attempt=1, task="t", state=State.SUCCEEDED, result=b"x" * 50))
-    assert outbox.is_full
-    assert [finish.sequence for finish in outbox.send()] == [0, 1, 2, 9]
-    outbox.confirm()
-    assert (outbox.is_full, outbox.bytes, len(outbox)) == (False, 0, 0)
+
+async def test_killed_clients_come_back(server: StoreServer) -> None:
+    """V7: ``CLIENT KILL TYPE normal`` and ``pubsub``, with messages under way."""
+    pushes: list[Any] = []
+    async with linked(server.url, on_push=pushes.append) as links:
+        await links.at(b"x").subscribe(b"x")
+        for kind in ("normal", "pubsub") * 3:
+            made = links.made
+            await apart(lambda kind=kind: server.ask("CLIENT", "KILL", "TYPE", kind))
+            if kind == "normal":
+                await soon(lambda made=made: links.made > made, 3)
+            count = len(pushes)
+
+            async def heard(count: int = count) -> None:
+                while len(pushes) == count:
+                    await asyncio.sleep(0.01)
+                    if await works(links):
+                        await links.at(b"x").call("SPUBLISH", "x", "y")
+
+            await asyncio.wait_for(heard(), 3)
 
 
-async def test_a_step_that_the_store_refuses_is_sent_again(own: StoreServer) -> None:
-    """Such as one whose disk is full: the node says so, and goes on by itself."""
-    async with standing(own.url, quick, times=SHORT) as node:
-        await node.over(*await node.submit("quick"))
-        own.ask("CONFIG", "SET", "maxmemory", "1")
-        with pytest.raises(StoreError):
-            await node.submit("quick")
-        own.ask("CONFIG", "SET", "maxmemory", "0")
-        await node.over(*await node.submit("quick"))
+async def test_a_frozen_store_is_noticed_and_thaws(valkey: StoreServer) -> None:
+    async with linked(valkey.url) as links:
+        valkey.freeze()
+        call = links.at(b"x").call("SET", "x", 1)
+        begun = time.monotonic()
+        with pytest.raises(LinkLostError) as lost:
+            await call
+        assert lost.value.sent
+        assert 2 < time.monotonic() - begun < 6
+        valkey.thaw()
+        await soon(lambda: links.is_up, 5)
+        # It had been sent, and was carried out.
+        assert await links.at(b"x").call("GET", "x") == b"1"
+
+
+async def test_a_blocked_loop_is_no_silent_store(valkey: StoreServer) -> None:
+    async with linked(valkey.url) as links:
+        time.sleep(5)  # noqa: ASYNC251 — a task that computes does the same
+        assert await links.at(b"x").call("ECHO", "x") == b"x"
+        await asyncio.sleep(1.5)
+        assert links.made == 1
+
+
+async def test_a_store_that_does_not_read_bounds_what_waits(valkey: StoreServer) -> None:
+    """Memory is not taken without end for calls that do not leave."""
+    async with linked(valkey.url) as links:
+        valkey.freeze()
+        piece = b"x" * (8 << 20)
+        calls = []
+        for _ in range(20):
+            calls.append(links.at(b"x").call("SET", "x", piece))
+            await asyncio.sleep(0)
+        found = await asyncio.gather(*calls, return_exceptions=True)
+        unsent = [error for error in found if isinstance(error, LinkLostError) and not error.sent]
+        assert 8 <= len(unsent) <= 12
+        valkey.thaw()
+        await soon(lambda: links.is_up)
+
+
+async def test_a_slow_upload_is_no_silence(valkey: StoreServer) -> None:
+    """The store says nothing before it has all of a call, which takes longer here than silence may."""
+    with way_to(valkey.port) as way:
+        way.limit(4 << 20)
+        async with linked(way.url) as links:
+            begun = time.monotonic()
+            assert await links.at(b"x").call("SET", "x", b"x" * (24 << 20)) == b"OK"
+            assert time.monotonic() - begun > 4
+            assert links.made == 1
+
+
+async def test_a_demoted_primary_is_left(server: StoreServer, tmp_path: Path) -> None:
+    """V10: the call fails as away, and the other one of the hosts is found."""
+    with replica_of(server, tmp_path / "replica") as replica:
+        async with linked(f"valkey://{HOST}:{server.port},{HOST}:{replica.port}") as links:
+            assert await links.at(b"x").call("SET", "x", 1) == b"OK"
+            await apart(lambda: server.ask("WAIT", 1, 1000))
+            replica.ask("REPLICAOF", "NO", "ONE")
+            server.ask("REPLICAOF", HOST, replica.port)
+            with pytest.raises(ReplyError) as refused:
+                await links.at(b"x").call("SET", "x", 2)
+            assert refused.value.code == "READONLY"
+            await soon(lambda: links.made == 2)
+            assert await links.at(b"x").call("SET", "x", 3) == b"OK"
+            assert replica.ask("GET", "x") == b"3"
+
+
+async def test_an_emptied_store_makes_all_invalid(server: StoreServer) -> None:
+    """V14: FLUSHALL tells of no key."""
+    invalid: list[Any] = []
+    async with linked(server.url, on_invalid=invalid.append) as links:
+        await links.at(b"h").call("HSET", "h", "a", 1)
+        await links.at(b"h").read(b"h", b"a")
+        server.ask("FLUSHALL")
+        await soon(lambda: None in invalid)
+
+
+async def test_a_full_table_of_tracked_keys_says_so(server: StoreServer) -> None:
+    """V14: the server forgets keys, and tells it of each: no cache stays as it was."""
+    server.ask("CONFIG", "SET", "tracking-table-max-keys", 100)
+    invalid: set[bytes] = set()
+    async with linked(server.url, on_invalid=lambda keys: invalid.update(keys or ())) as links:
+        for number in range(1000):
+            await links.at(b"h").read(b"h%d" % number, b"a")
+        await soon(lambda: len(invalid) >= 890)
+        tracked = server.ask("INFO", "stats")["tracking_total_keys"]
+        assert int(tracked) <= 110
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Iterator[tuple[StoreServer, StoreServer, StoreServer]]:
+    """A primary, its replica and a Sentinel that fails over after half a second."""
+    with ExitStack() as stack:
+        primary = stack.enter_context(serving(tmp_path / "a"))
+        replica = stack.enter_context(replica_of(primary, tmp_path / "b"))
+        yield primary, replica, stack.enter_context(sentinel_of(primary, tmp_path / "c"))
+
+
+async def test_sentinel_names_the_primary(watched: tuple[StoreServer, StoreServer, StoreServer]) -> None:
+    """V10: the primary dies, and its replica takes over. The first Sentinel of the URL is not there."""
+    primary, replica, sentinel = watched
+    async with linked(f"valkey://{HOST}:1,{HOST}:{sentinel.port}/0?sentinel=main") as links:
+        assert await links.at(b"x").call("SET", "x", 1) == b"OK"
+        primary.kill()
+        await soon(lambda: not links.is_up)
+        await soon(lambda: links.is_up, PATIENCE_S)
+        assert await links.at(b"x").call("SET", "x", 2) == b"OK"
+        assert replica.ask("GET", "x") == b"2"
+
+
+async def test_a_primary_that_sentinel_replaced_is_left(watched: tuple[StoreServer, StoreServer, StoreServer]) -> None:
+    """V10: without a call that it could refuse, too. What it has may be old."""
+    _, replica, sentinel = watched
+    heard: list[int] = []
+    async with linked(f"valkey://{HOST}:{sentinel.port}/0?sentinel=main", on_push=lambda _: heard.append(1)) as links:
+        await links.at(b"x").subscribe(b"x")
+        sentinel.ask("SENTINEL", "FAILOVER", "main")
+        await soon(lambda: links.made == 2, PATIENCE_S)
+        await soon(lambda: links.is_up, PATIENCE_S)
+        assert await links.at(b"x").call("SET", "x", 2) == b"OK"
+        assert replica.ask("GET", "x") == b"2"
+
+        async def hear() -> None:
+            while not heard:
+                await links.at(b"x").call("SPUBLISH", "x", "y")
+                await asyncio.sleep(0.01)
+
+        # Messages come from the same server.
+        await asyncio.wait_for(hear(), 5)
+
+
+async def test_a_name_that_no_sentinel_knows(watched: tuple[StoreServer, StoreServer, StoreServer]) -> None:
+    _, replica, sentinel = watched
+    for url, fault in [
+        (f"valkey://{HOST}:{sentinel.port}?sentinel=other", "no Sentinel of .* knows the name 'other'"),
+        (f"valkey://{HOST}:{replica.port}?sentinel=main", "is no Sentinel"),
+        (f"valkey://{HOST}:{sentinel.port}", r"is a Sentinel. Add \?sentinel=NAME"),
+    ]:
+        with pytest.raises(ConfigError, match=fault):
+            await Links(Address.of(url), "test").start(patience_s=0.5)
