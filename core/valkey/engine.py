@@ -411,7 +411,7 @@ class ValkeyEngine:
         self.hands = hands = Hands(config, registry, store.ids, node)
         hands.on_misplaced = self._repair
         hands.on_ran = self._ran
-        hands.on_change = self.snapshots.changed
+        hands.on_change = self.snapshots.claimed
         partitions = store.partitions
         bounds = SubmitBounds(
             size=max(config.queue.size // partitions, 1),
