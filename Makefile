@@ -12,7 +12,7 @@ LINT = s=0; $(BIN)/ruff format --check . || s=1; $(BIN)/ruff check . || s=1; $(B
 CROWD = -n 6
 
 .DEFAULT_GOAL := help
-.PHONY: .venv run-server run-clients test test-long check lint format promtool docs build clean help crash crash-cluster dist \
+.PHONY: .venv run-server run-clients run-cluster test test-long check lint format promtool docs build clean help crash crash-cluster dist \
   bench bench-floor bench-peers bench-polling bench-memory bench-clients bench-queues bench-journal bench-waiting bench-crowd bench-start bench-cluster bench-soak
 
 # `make -j clean test` must not clean under the test's feet.
@@ -25,6 +25,10 @@ run-server: .venv  ## serve on 127.0.0.1:8080 with config.yaml (or CONFIG=other.
 
 run-clients: .venv  ## put a crowd of clients on it (ARGS='--clients 500 --poll 1s --duration 60s')
 	@exec $(BIN)/headway simulate $(if $(CONFIG),--config '$(CONFIG)') $(ARGS)
+
+run-cluster: .venv  ## a Valkey and two nodes on it: submit to one, read from the other (ARGS=--stay)
+	@$(BIN)/python -m pip install -q --group cluster
+	@exec $(BIN)/python -m examples.cluster $(ARGS)
 
 test: .venv  ## run the test suite (ARGS='-k board -x' goes to pytest)
 	@$(BIN)/python -m pytest -m 'not long' $(CROWD) $(ARGS)

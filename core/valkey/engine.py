@@ -327,7 +327,7 @@ class ValkeyEngine:
                 up=store.is_up,
                 step_age_s=hands.step_age_s,
                 reconnects=max(store.made - len(store.keys), 0),
-                round_trips=0,
+                round_trips=store.writes,
                 cache_hits=self.cache.hits,
                 cache_misses=self.cache.misses,
                 outbox=sum(len(exchange.outbox) for exchange in hands.exchanges),

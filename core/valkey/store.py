@@ -163,6 +163,11 @@ class Store:
         """Connections made, ever."""
         return self._links.made
 
+    @property
+    def writes(self) -> int:
+        """Turns whose calls were sent to a server."""
+        return self._links.writes
+
     def is_up_at(self, partition: int) -> bool:
         """Whether the keys of a partition can be reached."""
         return self._of[partition].is_up
