@@ -247,6 +247,7 @@ class ValkeyEngine:
 
     def count_meant(self, action: Action, wanted: JobFilter) -> Soon[Mapping[str, int]]:
         """Return how many jobs an order would be about, as Engine says."""
+        self.orders.check(action, wanted)
         return Read(asyncio.ensure_future(self.orders.count(action, wanted)))
 
     # Acting.
@@ -434,7 +435,7 @@ class ValkeyEngine:
             hints,
             self.submissions,
         )
-        self.acts = Acts(store, self.statuses, self.batches, hands.kept)
+        self.acts = Acts(store, self.statuses, self.batches, hands.kept, hands.remarks.flush)
         self.heartbeat = Heartbeat(
             lambda: client_of(self.address, f"{os.getpid()}:heartbeat"),
             node.name,
@@ -501,6 +502,7 @@ class ValkeyEngine:
         self.details.up()
         self.submissions.up()
         self.hands.up()
+        self.heartbeat.beat()
         self.holds.look()
         self.events.up()
 
