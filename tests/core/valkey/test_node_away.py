@@ -45,7 +45,6 @@ async def quick(_: object) -> None:
 
 async def test_a_store_that_was_away_gets_the_ends_of_jobs(own: StoreServer) -> None:
     """V7: it is restarted after three seconds; the node runs jobs within three more, and says why it did not."""
-
     gates = [asyncio.Event(), asyncio.Event()]
 
     async def waits(number: int) -> int:

@@ -15,7 +15,7 @@ from headway.core.log_text import LogText
 from headway.core.past_attempt import decode_attempt
 from headway.core.valkey import changes, scripts
 from headway.core.valkey.groups import SubmitGroup
-from headway.core.valkey.steps import FinishRetry, Room
+from headway.core.valkey.steps import FinishRetry, FreePlaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -81,7 +81,7 @@ def test_nothing_is_left_of_a_dead_node(partition: Partition) -> None:
     one = partition.node(mail=1)
     one.accept(job("mail"), job("mail"))
     one.claim()
-    one.step(room=Room(1, 0, 0, 0))
+    one.step(room=FreePlaces(1, 0, 0, 0))
     one.die()
     partition.reap(one)
     left = [key for key in partition.dump() if b"one" in key]
@@ -336,4 +336,4 @@ def test_nodes_may_know_other_tasks_after_they_have_joined(partition: Partition)
     node.accept(job("new"))
     assert node.claim() == []
     node.join({"new": (None, None)})
-    assert numbers(node.step(room=Room(0, 0, 0, 0, 1)).claimed) == [1]
+    assert numbers(node.step(room=FreePlaces(0, 0, 0, 0, 1)).claimed) == [1]
