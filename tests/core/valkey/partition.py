@@ -53,6 +53,8 @@ class Node:
         self.partition = partition
         self.name = name.encode()
         self.submits = self.steps = 0
+        # How many jobs it can begin at once.
+        self.free = 0
         self.kept = KEPT
         self.bounds = BOUNDS
 
@@ -65,7 +67,14 @@ class Node:
         """Submit groups, or send the last call again."""
         self.submits += not again
         arguments = groups.submit_arguments(
-            MARKER, self.name, self.submits, of, bounds=self.bounds, partitions=self.partition.of, order=order
+            MARKER,
+            self.name,
+            self.submits,
+            of,
+            bounds=self.bounds,
+            partitions=self.partition.of,
+            free=self.free,
+            order=order,
         )
         return groups.read_submitted(self.partition.run(scripts.SUBMIT, arguments))
 

@@ -13,6 +13,7 @@ import pytest
 from headway.core.job import Reason, State, Terms
 from headway.core.log_text import LogText
 from headway.core.past_attempt import decode_attempt
+from headway.core.task import Lane
 from headway.core.valkey import changes, scripts
 from headway.core.valkey.groups import SubmitGroup
 from headway.core.valkey.steps import FinishRetry, FreePlaces
@@ -205,7 +206,7 @@ def test_an_idle_node_that_knows_the_task_hears_of_work(partition: Partition) ->
     with heard(partition, one, two, other) as messages:
         two.claim()
         other.claim()
-        one.submit(SubmitGroup([job()]))
+        assert one.submit(SubmitGroup([job()])).waiting == 1
         assert messages() == [("two", "work")]
         # It was told, and has not come yet.
         one.submit(SubmitGroup([job()]))
@@ -213,6 +214,31 @@ def test_an_idle_node_that_knows_the_task_hears_of_work(partition: Partition) ->
         assert numbers(two.claim(2)) == [1, 2]
         one.submit(SubmitGroup([job()]))
         assert messages() == []
+
+
+def test_a_node_that_has_room_for_its_own_jobs_wakes_nobody(partition: Partition) -> None:
+    one, two = partition.node("one"), partition.node("two")
+    two.join({"noop": (Lane.THREAD, None), "other": (Lane.LOOP, None)})
+    two.claim()
+    one.free = 2
+    with heard(partition, two) as messages:
+        one.submit(SubmitGroup([job()]), SubmitGroup([job()]))
+        assert messages() == []
+        one.submit(SubmitGroup([job()]), SubmitGroup([job()]), SubmitGroup([job()]))
+        assert messages() == [("two", "work")]
+        two.claim(32)
+        # It does not know this task itself.
+        one.submit(SubmitGroup([job("other")]))
+        assert messages() == [("two", "work")]
+
+
+def test_an_idle_node_that_has_gone_is_passed_over(partition: Partition) -> None:
+    nodes = [partition.node(name) for name in "abcdef"]
+    for node in nodes:
+        node.claim()
+    with heard(partition, nodes[3]) as messages:
+        partition.node("keeper").submit(SubmitGroup([job()]))
+        assert messages() == [("d", "work")]
 
 
 def test_a_node_that_leaves_work_wakes_the_next(partition: Partition) -> None:
