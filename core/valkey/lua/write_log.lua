@@ -21,7 +21,7 @@ while at < #ARGV do
     local key = P .. 'l:' .. s
     local have = call('HMGET', key, 'h', 't', 'n', 'a', 'e', 'c')
     local head, tail, total = have[1] or '', have[2] or '', tonumber(have[3]) or 0
-    local last, ends_line, is_closed = have[4] or '0', have[5] ~= '0', have[6] == '1'
+    local last, ends_line, is_closed = have[4] or '', have[5] ~= '0', have[6] == '1'
     local function add(piece)
       total = total + #piece
       local room = is_closed and 0 or half - #head
@@ -39,11 +39,13 @@ while at < #ARGV do
       total, tail, is_closed = total + skipped, '', true
     end
     if text ~= '' then
-      if attempt ~= last then
-        if tonumber(attempt) > 1 then
+      -- A job that was put back is begun by another node under the same number.
+      local owner = attempt .. ' ' .. node
+      if owner ~= last then
+        if tonumber(attempt) > 1 or last ~= '' then
           add((ends_line and '' or '\n') .. '--- attempt ' .. attempt .. ' ---\n')
         end
-        last = attempt
+        last = owner
       end
       add(text)
       ends_line = string.sub(text, -1) == '\n'
