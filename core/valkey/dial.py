@@ -9,7 +9,7 @@ from typing import Any
 from headway.core.errors import ConfigError
 from headway.core.valkey.address import Address, Host, host_text
 from headway.core.valkey.reply_error import ReplyError
-from headway.core.valkey.wire import Holder, Waiting, Wire, pack
+from headway.core.valkey.wire import WireOwner, Waiting, Wire, pack
 
 # A connection, with the first words on it, is made in so many seconds or not at all.
 CONNECT_S = 3.0
@@ -23,16 +23,16 @@ class Dial:
         self.address = address
         self._tls: ssl.SSLContext | None = None
 
-    async def wire(self, holder: Holder, host: Host | None) -> Wire:
+    async def wire(self, owner: WireOwner, host: Host | None) -> Wire:
         """Connect with ``host``, or with the socket. Raises OSError, and ConfigError where TLS fails."""
         loop = asyncio.get_running_loop()
         if host is None:
-            _, wire = await loop.create_unix_connection(lambda: Wire(holder), self.address.path)
+            _, wire = await loop.create_unix_connection(lambda: Wire(owner), self.address.path)
             return wire
         shown = f"{self.address.at(host)}"
         try:
             tls = self._context() if self.address.tls else None
-            _, wire = await loop.create_connection(lambda: Wire(holder), *host, ssl=tls)
+            _, wire = await loop.create_connection(lambda: Wire(owner), *host, ssl=tls)
         except ssl.SSLCertVerificationError as error:
             raise ConfigError(
                 f"engine: the certificate of {shown} is refused: {error.verify_message}. "
