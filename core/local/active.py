@@ -267,13 +267,12 @@ class Active:
         sequence = self.queue.claim()
         if not sequence:
             return None
-        board = self.board
-        row = board.move(sequence, RUNNING, now)
-        task = board.task[row]
+        board, job = self.board, self.jobs[sequence]
+        row, task = board.move(sequence, RUNNING, now), job.task.index
         self.stats.wait[task].add(now - (board.due[row] or board.submitted[row]))
         self.estimate.began(task, now, sequence)
         self.changes.claimed(sequence, row)
-        return self.jobs[sequence]
+        return job
 
     def release(self, job: Job) -> None:
         """Note that an attempt less runs at the task of ``job``."""
@@ -343,16 +342,17 @@ class Active:
 
     # Decisions.
 
-    def decide(self, job: Job, outcome: Outcome, now: float) -> None:
-        """Try again, or end the job, after an attempt with this outcome."""
-        board = self.board
-        ran = now - board.started[board.at(job.sequence)]
-        self.stats.run[job.task.index].add(ran)
-        self.estimate.observe(job.task.index, ran, now, job.sequence)
-        self.conclude(job, outcome, now)
-
-    def conclude(self, job: Job, outcome: Outcome, now: float) -> None:
-        """Do so, and learn nothing from the attempt."""
+    def decide(self, job: Job, outcome: Outcome, now: float, *, learns: bool = True) -> None:
+        """Try again, or end the job, after an attempt with this outcome. Learn from the time that it took."""
+        if learns:
+            board, task = self.board, job.task.index
+            ran = now - board.started[board.at(job.sequence)]
+            self.stats.run[task].add(ran)
+            self.estimate.observe(task, ran, now, job.sequence)
+        if outcome.state is not FAILED and outcome.state is not SCHEDULED:
+            # As most attempts end: there is nothing to judge.
+            self.end(job, outcome.state, now, outcome.result)
+            return
         attempt = self.board.attempt(self.board.at(job.sequence))
         verdict = judge(outcome, attempt, job.terms.retries, job.deadline - now, self.config.jobs)
         if verdict.fault is None:

@@ -262,7 +262,7 @@ class Durable:
     def _order_kept(self, job: Job) -> None:
         kept = self._kept_back.pop(job.sequence, None)
         if kept is not None:
-            self._active.conclude(job, *kept)
+            self._active.decide(job, *kept, learns=False)
 
     # Of attempts.
 

@@ -42,6 +42,7 @@ from headway.core.valkey.record import decode_record
 from headway.core.valkey.remarks import Remarks
 from headway.core.valkey.reply_error import StoreError
 from headway.core.valkey.steps import (
+    LANES,
     Claimed,
     Finish,
     FinishRelease,
@@ -96,7 +97,10 @@ class Hands:
         )
         # The crew of the server's own tasks, None if nobody carries them out here.
         self.clerk: Crew | None = None
-        self._tasks: dict[str, tuple[Task, Crew]] = {name: (task, self.crew) for name, task in registry.by_name.items()}
+        # Each task with its crew and the digit of its lane.
+        self._tasks: dict[str, tuple[Task, Crew, int]] = {
+            name: (task, self.crew, LANES[self._lane(task)]) for name, task in registry.by_name.items()
+        }
         node.learn(registry.by_name, self.crew.workers.default_lane)
         self.exchanges = [Exchange(self, keys, link) for keys, link in node.places]
         self.remarks = Remarks(self.held, config.results.log_bytes, self.exchange_of)
@@ -104,15 +108,16 @@ class Hands:
         kept, partitions = Retention.of(config.retention), len(node.places)
         self.kept = kept._replace(jobs=tuple(-(-jobs // partitions) for jobs in kept.jobs))
         # The place of each task.
-        self._lanes = {name: self._lane(task).value for name, (task, _) in self._tasks.items()}
+        self._lanes = {name: self._lane(task).value for name, task in registry.by_name.items()}
         self._reapers = [
             Reaper(
                 keys, link, self.kept, lanes=self._lanes, marker=lambda: self.marker, name=self._id, missing_s=missing_s
             )
             for keys, link in node.places
         ]
-        # By lane: attempts that are not released. In threads those count, too, that were given up.
-        self._used = dict.fromkeys(Lane, 0)
+        # By the digit of the lane: attempts that are not released. In threads those count, too, that were
+        # given up.
+        self._used = [0] * len(Lane)
         self._threads_most = 2 * config.workers + config.limits.lost_threads
         # Whether the node is registered, and whether it claims jobs.
         self.is_open = False
@@ -183,7 +188,7 @@ class Hands:
         """Have the server's own ``tasks`` carried out here, ``count`` at once. Call it before ``start``."""
         crew = self.clerk = Crew(self)
         crew.workers = Workers(count, self.config.results.max_result_bytes, crew, Lane.LOOP)
-        self._tasks |= {name: (task, crew) for name, task in tasks.items()}
+        self._tasks |= {name: (task, crew, LANES[Lane.LOOP]) for name, task in tasks.items()}
         self._lanes |= dict.fromkeys(tasks, Lane.LOOP.value)
         self.node.learn(tasks, Lane.LOOP, clerk=True)
         return crew
@@ -320,11 +325,11 @@ class Hands:
             # A part for each partition that has jobs.
             places = -(-places // sum(one.has_more for one in self.exchanges))
         processes = self.crew.workers.processes
-        in_processes = 0 if processes is None else processes.up - self._used[Lane.PROCESS] - asked
+        in_processes = 0 if processes is None else processes.up - self._used[LANES[Lane.PROCESS]] - asked
         return Room(
             places,
             loop=places,
-            thread=min(places, max(self._threads_most - self._used[Lane.THREAD] - asked, 0)),
+            thread=min(places, max(self._threads_most - self._used[LANES[Lane.THREAD]] - asked, 0)),
             process=min(places, max(in_processes, 0)),
             orders=0 if self.clerk is None else max(self.clerk.free - asked, 0),
         )
@@ -365,7 +370,7 @@ class Hands:
                 crew.workers.wake()
 
     def _take(self, claimed: Claimed, now_ms: int, now: float) -> None:
-        task, crew = self._tasks[claimed.task]
+        task, crew, lane = self._tasks[claimed.task]
         terms, payload = decode_record(claimed.record)
         deadline = inf if claimed.deadline_ms is None else now + (claimed.deadline_ms - now_ms) / 1000
         hand = Hand(
@@ -376,11 +381,12 @@ class Hands:
             deadline=deadline,
             attempt=claimed.attempt,
             node=self.name,
+            lane=lane,
             began=now,
             began_ms=now_ms,
         )
         self.held[hand.sequence] = hand
-        self._used[self._lane(task)] += 1
+        self._used[lane] += 1
         self.stats.wait[task.index].add(max(now_ms - claimed.ready_ms, 0) / 1000)
         crew.ready.append(hand)
 
@@ -492,7 +498,7 @@ class Hands:
 
     def _release(self, hand: Hand) -> None:
         hand.is_released = True
-        self._used[self._lane(hand.task)] -= 1
+        self._used[hand.lane] -= 1
 
     def settle(self, hand: Hand, outcome: Outcome, now: float) -> None:
         """End an attempt: have it tried again, or end the job."""

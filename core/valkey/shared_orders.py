@@ -131,10 +131,14 @@ class SharedOrders:
 
     # For clients.
 
+    def check(self, action: Action, wanted: JobFilter) -> None:
+        """Raise InvalidError or UnknownTaskError if there is no such order."""
+        self._finding.check(meant(action, wanted))
+
     def group(self, action: Action, wanted: JobFilter, key: Key | None) -> SubmitGroup:
         """Return an order as it is submitted. Raises InvalidError or UnknownTaskError."""
+        self.check(action, wanted)
         wanted = meant(action, wanted)
-        self._finding.check(wanted)
         name = next(name for name, other in OWN_TASKS.items() if other is action)
         payload = encode_order(Order(action, wanted))
         record = encode_record(Terms(TIMEOUT_S, RETRIES_MOST), payload)
@@ -204,7 +208,8 @@ class SharedOrders:
     async def _read(self, part: Part, sequence: int) -> int | None:
         """Read how far an order came. Return how many jobs it had at first, None if that is not known yet."""
         key = part.keys.order(sequence)
-        values = await self._store.call(part.keys, b"HMGET", key, b"upto", b"done", b"skipped", b"matched")
+        words = b"HMGET", key, b"upto", b"done", b"skipped", b"matched"
+        values = await self._store.call(part.keys, *words)
         part.upto, part.done, part.skipped = (int(value or 0) for value in values[:3])
         while part.left and part.left[-1] <= part.upto:
             part.left.pop()

@@ -15,12 +15,15 @@ from headway.core.valkey.address import Address, host_text
 from headway.core.valkey.keys import CATALOGUES, META, Keys
 from headway.core.valkey.layout import Layout
 from redis.cluster import ClusterNode, RedisCluster
+from redis.exceptions import NoPermissionError
 from redis.sentinel import Sentinel
 
 # Seconds for a connection, and for an answer.
 TIMEOUT_S = 10.0
 # Keys that one SCAN asks for.
 SCAN_MOST = 1000
+WRITE_LAYOUT = """if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+redis.call('HSET', KEYS[1], unpack(ARGV)) return 1"""
 
 
 class VisitError(HeadwayError):
@@ -66,7 +69,7 @@ class Visit:
             self.close()
             raise _refused(address, error) from None
         # None: there is no queue in it.
-        self.layout = Layout.read(found) if found else None
+        self.layout = Layout.read(found, address) if found else None
 
     @property
     def partitions(self) -> list[VisitedPartition]:
@@ -100,12 +103,9 @@ class Visit:
 
     def write_layout(self, layout: Layout) -> bool:
         """Write down what nodes agree on, unless that is there. Return whether it was written."""
-        fields: dict[bytes, bytes] = layout.fields()
-        secret = fields.pop(b"secret")
-        # As a node does: who writes the secret writes the rest.
-        if not self._client.hsetnx(META.decode(), "secret", secret):
+        words = [word for pair in layout.fields().items() for word in pair]
+        if not self._client.eval(WRITE_LAYOUT, 1, META, *words):
             return False
-        self._client.hset(META.decode(), mapping=fields)
         self.layout = layout
         return True
 
@@ -164,7 +164,7 @@ def _primary(address: Address, options: Mapping[str, Any]) -> redis.Redis:
             role: Any = client.execute_command("ROLE")
             if role[0] in (b"master", "master"):
                 return client
-        except redis.NoPermissionError:
+        except NoPermissionError:
             return client
         except redis.RedisError as error:
             why = ConfigError(f"{host_text(host)}: {' '.join(str(error).split())}")
