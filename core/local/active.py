@@ -210,14 +210,8 @@ class Active:
 
     def wait_as(self, sequence: int, state: State, priority: int, due: float, now: float) -> None:
         """Let a job wait on other terms, as ``Changes.revise`` says, after it was taken out of the queue."""
-        board = self.board
-        row = board.at(sequence)
-        board.priority[row] = priority
-        if board.state(sequence) != state:
-            board.move(sequence, state, now)
-        board.ask_at[row] = 0.0
+        self.board.revise(sequence, state, priority, due, now)
         if state == State.QUEUED:
-            board.due[row] = due
             self.queue.push(sequence)
             self.workers.wake()
         else:

@@ -26,15 +26,13 @@ NULL = Result(b"null", JSON)
 
 
 class LogLonger(Waiter, Later[None]):
-    """More of a log than ``length`` bytes, or the end of the job, or the end of the time, or a drain.
-
-    Among the waiters it stands under the negative number of its job.
-    """
+    """More of a log than ``length`` bytes, or the end of the job, or the end of the time, or a drain."""
 
     __slots__ = ("_details", "length")
+    of_log = True
 
     def __init__(self, details: Details, cache: Cache, sequence: int, length: int, seconds: float) -> None:
-        super().__init__(cache.waiters, -sequence, slot_of(seconds), int)
+        super().__init__(cache.waiters, sequence, slot_of(seconds), int)
         self._details = details
         self.length = length
 
@@ -42,11 +40,11 @@ class LogLonger(Waiter, Later[None]):
         """Have ``wake`` called when there is more, at the end of the job, of the time, or at a drain."""
         self.wake = wake
         self._waiters.put(self)
-        self._details.look(-self.sequence)
+        self._details.look(self.sequence)
 
     def is_due(self) -> bool:
         """Whether the log is longer than that."""
-        return self._details.length(-self.sequence) > self.length
+        return self._details.length(self.sequence) > self.length
 
     def value(self) -> None:
         """Return nothing: the job is read then."""
