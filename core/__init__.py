@@ -4,10 +4,11 @@ The modules of this folder are the words. In reading order: ``config`` has the s
 finds wrong members, and ``errors`` has every error. ``misfits`` finds the wrong places in a JSON
 value, for ``payload_type``, the type of a task's payload. ``body`` is a payload that is no JSON.
 ``task`` and its switches, ``hold``, ``job`` with its life-cycle, ``past_attempt``, ``retention``,
-``job_filter``, ``job_log``, ``order``, ``durability``, ``status`` and ``events`` describe jobs.
-Then come ``ids``, ``load`` and ``stats``. ``wall`` has the time of day, and ``records`` makes the
-text of log records. Three are about running code: ``slices`` splits work that is too long for one
-turn of the loop, ``apart`` does it in a thread, and ``forks`` keeps our things from forked children.
+``job_filter``, ``job_log`` with its ``log_text``, ``order``, ``durability``, ``status`` and
+``events`` describe jobs. Then come ``ids``, ``load`` and ``stats``. ``wall`` has the time of day,
+and ``records`` makes the text of log records. Three are about running code: ``slices`` splits work
+that is too long for one turn of the loop, ``apart`` does it in a thread, and ``forks`` keeps our
+things from forked children.
 
 The packages, each of which imports only packages above it:
 
@@ -18,6 +19,7 @@ The packages, each of which imports only packages above it:
 - ``retry_after``: when a client asks again
 - ``work``: attempts, from start to outcome
 - ``journal``: the facts on disk
+- ``feeds``: events, and those who read them
 - ``local``: the engine in one process, made of all of these
 
 ``interface`` has the calls of every engine. The protocol sees nothing else of one. ``later`` has the

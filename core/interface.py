@@ -25,9 +25,11 @@ from headway.core.status import BatchStatus, Status, TaskStatus
 from headway.core.tasks.result import Result
 
 Value = TypeVar("Value")
+# A job that comes later is also a job or None that comes later.
+Coming = TypeVar("Coming", covariant=True)
 
 
-class Later(Generic[Value]):
+class Later(Generic[Coming]):
     """A value that is not known yet."""
 
     __slots__ = ()
@@ -36,7 +38,7 @@ class Later(Generic[Value]):
         """Have ``wake`` called once, when ``value`` has its answer. Call this once, in the turn that made this."""
         raise NotImplementedError
 
-    def value(self) -> Value:
+    def value(self) -> Coming:
         """Return the value, after ``wake`` was called. Raises the HeadwayError that came instead."""
         raise NotImplementedError
 
@@ -259,20 +261,24 @@ class Engine(Protocol):
     def wait_batch(self, batch: BatchStatus, seconds: float) -> Later[BatchStatus]:
         """Return the status of a pending batch once all its jobs have finished, or as ``wait`` does."""
 
-    def watch(self, wanted: EventFilter, after: int | None = None) -> Feed:
+    def watch(self, wanted: EventFilter, after: int | None = None) -> Soon[Feed]:
         """Return the events that fit ``wanted``, from now on, or those after the event ``after``.
 
         Only the last events are kept, and those of an earlier start are not: see ``Feed.resumed``.
+        A status that is read once the feed is known is no older than its place.
         Raises UnknownTaskError or StreamsFullError.
         """
 
     def check_room(self, count: int = 1, payload_bytes: int = 0) -> None:
-        """Raise DrainingError, JournalFullError or QueueFullError if ``count`` jobs would be refused now."""
+        """Raise DrainingError, JournalFullError or QueueFullError if ``count`` jobs would be refused now.
 
-    def replay(self, key: Key) -> Soon[Submitted] | None:
+        An engine that shares its queue with others goes by the last counts that it knows.
+        """
+
+    def replay(self, key: Key) -> Soon[Submitted | None]:
         """Return the job that was accepted under ``key``, or None if none was. Raises KeyReusedError."""
 
-    def replay_batch(self, key: Key) -> Soon[SubmittedBatch] | None:
+    def replay_batch(self, key: Key) -> Soon[SubmittedBatch | None]:
         """Return the batch that was accepted under ``key``, or None if none was. Raises KeyReusedError."""
 
     def submit(self, submission: Submission, key: Key | None = None) -> Soon[Submitted]:
@@ -314,7 +320,7 @@ class Engine(Protocol):
         They are ``seconds`` or a little more.
         """
 
-    def counts(self) -> Counts:
+    def counts(self) -> Soon[Counts]:
         """Return the engine's counts."""
 
     async def start(self, on_fatal: Callable[[str], object]) -> None:

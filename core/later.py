@@ -12,6 +12,16 @@ First = TypeVar("First")
 Value = TypeVar("Value")
 
 
+async def known(soon: Soon[Value]) -> Value:
+    """Return a value once it is known. Raises the HeadwayError that came instead."""
+    if not isinstance(soon, Later):
+        return soon
+    woken = asyncio.Event()
+    soon.when_known(woken.set)
+    await woken.wait()
+    return soon.value()
+
+
 class Read(Later[Value]):
     """A value that is being read, from a disk or from another machine."""
 

@@ -112,6 +112,29 @@ class JournalCounts(msgspec.Struct):
     commit_seconds: Histogram
 
 
+class StoreCounts(msgspec.Struct):
+    """The store that nodes share, as this node sees it. All counts are since the node began."""
+
+    # Whether it answers.
+    up: bool
+    # Seconds since it last did a step of this node: took its results and gave it jobs.
+    step_age_s: float
+    reconnects: int
+    # Requests that were sent together, and whose answers came together.
+    round_trips: int
+    # Statuses that were answered from memory, and those that the store was asked for.
+    cache_hits: int
+    cache_misses: int
+    # Ends of jobs that the store does not have yet.
+    outbox: int
+    # Ends that came too late: the store had given the job to another node.
+    fenced: int
+    # Jobs of dead nodes that this node has put back into their lines.
+    reclaimed: int
+    # Of the queue: nodes that are alive.
+    nodes: int
+
+
 class Counts(msgspec.Struct):
     """All counts of an engine at one moment. Times in seconds."""
 
@@ -151,3 +174,5 @@ class Counts(msgspec.Struct):
     # Of events.
     readers: int
     draining: bool
+    # None for an engine of one process.
+    store: StoreCounts | None = None

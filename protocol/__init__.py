@@ -7,6 +7,7 @@ The packages, each of which imports only packages above it:
 - ``access``: the client of a request, and how much it may ask for.
 - ``api``: the routes and their answers.
 
-``server`` puts them together: serve, drain, deploy. ``check`` looks at the settings before that,
-and ``footprint`` sums the memory that they allow.
+``server`` begins and ends the process of a node. ``node`` is its work: run jobs, drain, deploy.
+``front`` is the side of a node that clients see. ``check`` looks at the settings before that, and
+``footprint`` sums the memory that they allow.
 """

@@ -24,9 +24,10 @@ PACKAGES: dict[str, set[str]] = {
     "board": {"tasks"},
     "queue": {"board"},
     "retry_after": {"board", "queue"},
-    "work": {"tasks", "processes"},
+    "work": {"tasks", "processes", "board"},
     "journal": {"processes"},
-    "local": {"tasks", "processes", "board", "queue", "retry_after", "work", "journal"},
+    "feeds": set(),
+    "local": {"tasks", "processes", "board", "queue", "retry_after", "work", "journal", "feeds"},
 }
 PROTOCOL: dict[str, set[str]] = {
     "http": set(),
@@ -233,7 +234,6 @@ def names_of_types(path: Path) -> Iterator[str]:
 
 # Types of one name, and why.
 SHARED = {
-    "Server": "the server, and in headway.testing the one of a user's test",
     "Answer": "an answer in HTTP: bytes in the server, and what the simulator reads in them",
 }
 

@@ -4,6 +4,6 @@ In reading order: ``rows`` has the columns and the place of each job in them, ``
 of the jobs that moved. ``board`` is the only place where a state changes. ``memfile`` is the file
 that the rows lie in. ``batches`` reads jobs that came together, and ``outcomes`` counts how the
 expired ones ended. ``tags`` are the jobs by their tags, and ``search`` finds jobs by all of this.
-``results``, ``past_attempts``, ``logs`` (each a ``log_text``) and ``idempotency`` keep results,
-failed attempts, logs and keys within their budgets, the ``oldest`` given up first.
+``results``, ``past_attempts``, ``logs`` and ``idempotency`` keep results, failed attempts, logs and
+keys within their budgets, the ``oldest`` given up first.
 """

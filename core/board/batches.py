@@ -8,6 +8,7 @@ is known for as long as any of its jobs is.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
@@ -74,6 +75,10 @@ class Batches:
             expired=count - len(states),
             retry_after_ms=self._when_all(last, pending, now) if last else 0,
         )
+
+    def again(self, batch: BatchStatus) -> BatchStatus:
+        """Return the present status of a batch."""
+        return self.status(batch.first, batch.count, time.monotonic(), batch.id)
 
     def jobs(self, batch: BatchStatus, now: float) -> list[tuple[bytes, int]]:
         """Return (id, state) of each readable job of the batch, in the order of submission."""

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from headway.core.board.board import Board
-from headway.core.board.log_text import LogText
 from headway.core.board.oldest import Oldest
 from headway.core.job_log import JobLog
+from headway.core.log_text import LogText
 
 # The cost of a log on top of its text, so that a flood of tiny logs keeps the budget too.
 ENTRY_BYTES = 600

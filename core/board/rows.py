@@ -228,12 +228,8 @@ class Rows:
 
     def at(self, sequence: int) -> int:
         """Return the row of a job known to be on the board. Valid until the next job comes."""
-        row = sequence % self.rows
-        word = self.live[row]
-        if word >> GENERATION_SHIFT == sequence // self.rows and word & STATE_MASK:
-            return row
-        # A job that nobody sees yet is at home, too.
-        return self._row_of.get(sequence, row)
+        # Row 0 is no row of the annex.
+        return self._row_of.get(sequence) or sequence % self.rows
 
     def row(self, sequence: int) -> int:
         """Return the row of a job, -1 if it has left the board. Valid until the next job comes."""

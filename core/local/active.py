@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from contextvars import Context as Variables
 from math import inf
 from typing import TYPE_CHECKING
@@ -32,7 +30,6 @@ from headway.core.ids import COUNT_MASK, Ids
 from headway.core.job import Job, Reason, State
 from headway.core.local.changes import Changes
 from headway.core.local.holds import Holds
-from headway.core.local.reports import Reports
 from headway.core.local.waiters import Waiters
 from headway.core.order import OWN_TASKS
 from headway.core.processes.pool import pool_for
@@ -49,19 +46,18 @@ from headway.core.tasks.registry import Registry
 from headway.core.tasks.result import Result
 from headway.core.wall import wall
 from headway.core.work.outcome import Outcome
+from headway.core.work.reports import Reports
+from headway.core.work.verdict import PAST_DEADLINE, Verdict, judge
 from headway.core.work.workers import Workers
 
 if TYPE_CHECKING:
     # 12 ms with the journal, which a server in memory mode does not import.
     from headway.core.local.written_logs import WrittenLogs
 
-# The error of a job that failed at its deadline without running.
-PAST_DEADLINE = "its deadline came before an attempt succeeded"
-
 log = logging.getLogger(__name__)
 
 # Members of an enum cost several times as much to look up (CPython 3.11).
-SCHEDULED, RUNNING, FAILED = State.SCHEDULED, State.RUNNING, State.FAILED
+SCHEDULED, RUNNING, RETRYING, FAILED = State.SCHEDULED, State.RUNNING, State.RETRYING, State.FAILED
 
 
 class Active:
@@ -357,49 +353,35 @@ class Active:
 
     def conclude(self, job: Job, outcome: Outcome, now: float) -> None:
         """Do so, and learn nothing from the attempt."""
-        if outcome.state is FAILED:
-            self._try_again_or_fail(job, outcome, now)
-        elif outcome.state is SCHEDULED:
-            self._snooze(job, outcome.snooze_s, now)
-        else:
-            self.end(job, outcome.state, now, outcome.result)
-
-    def _try_again_or_fail(self, job: Job, outcome: Outcome, now: float) -> None:
         attempt = self.board.attempt(self.board.at(job.sequence))
-        delay = self._backoff(attempt) if outcome.retry_delay is None else outcome.retry_delay
-        with self._keeping(job, outcome, now):
-            if not outcome.may_retry or attempt > job.terms.retries:
-                self._fail(job, outcome.reason, outcome.error, now)
-            elif now + delay >= job.deadline:
-                self._fail(job, Reason.DEADLINE, f"{outcome.error} (and its deadline leaves no time to try again)", now)
-            else:
-                self.board.move(job.sequence, State.RETRYING, now)
-                self._delay(job.sequence, now + delay)
-                self.stats.retries += 1
-                self.changes.retry(job.sequence)
-
-    def _snooze(self, job: Job, seconds: float, now: float) -> None:
-        """Let a job wait as if its attempt had not begun."""
-        if now + seconds >= job.deadline:
-            error = f"snoozed for {seconds:g} s, and its deadline comes before that"
-            outcome = Outcome(FAILED, Reason.DEADLINE, error=error)
-            with self._keeping(job, outcome, now):
-                self._fail(job, Reason.DEADLINE, error, now)
+        verdict = judge(outcome, attempt, job.terms.retries, job.deadline - now, self.config.jobs)
+        if verdict.fault is None:
+            self._follow(job, verdict, now)
             return
-        self.board.move(job.sequence, SCHEDULED, now)
-        self._delay(job.sequence, now + seconds)
-        self.changes.snooze(job.sequence)
+        with self.changes.together():
+            self._keep(job, verdict.fault, now)
+            self._follow(job, verdict, now)
 
-    @contextmanager
-    def _keeping(self, job: Job, outcome: Outcome, now: float) -> Iterator[None]:
-        """Log a failed attempt and keep it, together with the change of its job that is made within."""
+    def _follow(self, job: Job, verdict: Verdict, now: float) -> None:
+        sequence = job.sequence
+        if verdict.state is not RETRYING and verdict.state is not SCHEDULED:
+            self.end(job, verdict.state, now, verdict.result, verdict.reason)
+            return
+        self.board.move(sequence, verdict.state, now)
+        self._delay(sequence, now + verdict.delay_s)
+        if verdict.state is SCHEDULED:
+            self.changes.snooze(sequence)
+        else:
+            self.stats.retries += 1
+            self.changes.retry(sequence)
+
+    def _keep(self, job: Job, outcome: Outcome, now: float) -> None:
+        """Log a failed attempt and keep it."""
         board, row, offset = self.board, self.board.at(job.sequence), wall.read()
         number, lane = board.attempt(row), job.task.lane or self.workers.default_lane
         outcome.log(self.id_of(job), job.task.name, number)
         past = outcome.past(number, board.started[row] + offset, now + offset, lane.value)
-        with self.changes.together():
-            self.changes.failed(job.sequence, past)
-            yield
+        self.changes.failed(job.sequence, past)
 
     def id_of(self, job: Job) -> str:
         """Return the id under which clients know a job that has its row."""
@@ -409,10 +391,7 @@ class Active:
         """Fail a job that waits at its deadline."""
         outcome = Outcome(FAILED, Reason.DEADLINE, error=PAST_DEADLINE)
         outcome.log_waiting(self.id_of(job), job.task.name, self.board.attempt(self.board.at(job.sequence)))
-        self._fail(job, outcome.reason, outcome.error, now)
-
-    def _fail(self, job: Job, reason: Reason, error: str, now: float) -> None:
-        self.end(job, FAILED, now, Result(error), reason)
+        self.end(job, FAILED, now, Result(outcome.error), outcome.reason)
 
     def end(
         self, job: Job, state: State, now: float, result: Result | None = None, reason: Reason = Reason.NONE
@@ -422,14 +401,6 @@ class Active:
         if job.deadline < inf:
             self.deadlines.remove(job.sequence)
         self.changes.end(job, state, now, result, reason)
-
-    def _backoff(self, attempt: int) -> float:
-        """Return the seconds before the attempt after ``attempt``.
-
-        They double up to a bound, less up to half of them at random.
-        """
-        jobs = self.config.jobs
-        return min(jobs.backoff * 2.0 ** min(attempt - 1, 60), jobs.backoff_max) * random.uniform(0.5, 1.0)  # noqa: S311
 
     def _delay(self, sequence: int, due: float) -> None:
         self.queue.delay(sequence, due)

@@ -42,10 +42,8 @@ from headway.core.past_attempt import PastAttempt, encode_attempt
 from headway.core.slices import in_slices
 from headway.core.tasks.result import Result
 from headway.core.work.outcome import Outcome
+from headway.core.work.verdict import DEATHS_MOST
 
-# The server may have died of a job that was running then. Such a job is not tried again if this
-# many more attempts were begun than it may fail.
-DEATHS_MOST = 2
 # The error of an attempt that was running then.
 DIED = "was running when the server died"
 # Seconds between two looks at uncommitted changes, when the server ends.

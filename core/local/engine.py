@@ -19,13 +19,12 @@ from headway.core.board.memfile import nameless_file
 from headway.core.board.rows import ROW_BYTES, ROWS_LEAST_BY_CLOCK, rows_for
 from headway.core.config import Config
 from headway.core.durability import Durability
-from headway.core.errors import JournalFullError, NotWaitingError
+from headway.core.errors import JournalFullError
 from headway.core.events import EventFilter
 from headway.core.hold import Switches
 from headway.core.ids import Ids
 from headway.core.interface import (
     Accepts,
-    Cancel,
     Cancelled,
     CancelledBatch,
     Feed,
@@ -36,20 +35,21 @@ from headway.core.interface import (
     Submitted,
     SubmittedBatch,
 )
-from headway.core.job import WAITING, Reason, Revision, State, Submission
+from headway.core.job import Reason, Revision, State, Submission
 from headway.core.job_filter import JobFilter
 from headway.core.job_log import JobLog
 from headway.core.later import Read, Then
 from headway.core.local import deploy
+from headway.core.local.acting import Acting
 from headway.core.local.active import Active
 from headway.core.local.admission import Admission
 from headway.core.local.at_once import AtOnce
 from headway.core.local.catalogue import catalogue, catalogued
-from headway.core.local.feeds import Feeds
 from headway.core.local.finding import Finding
 from headway.core.local.loads import Loads
 from headway.core.local.orders import Orders
 from headway.core.local.reading import Reading
+from headway.core.local.recorder import Recorder
 from headway.core.local.uncommitted import Committed
 from headway.core.local.waiters import BatchFinished, Finished, LogGrown
 from headway.core.order import OWN_TASKS, Action, meant
@@ -65,7 +65,6 @@ from headway.core.tasks.registry import Registry
 from headway.core.tasks.result import JSON, Result
 from headway.core.work.attempt import variables_of
 from headway.core.work.watchdog import Watchdog
-from msgspec import UnsetType
 
 if TYPE_CHECKING:
     from headway.core.journal.journal import Journal
@@ -133,10 +132,11 @@ class LocalEngine:
         if before is not None:
             self.promises.learn(time.monotonic())
         self.reading = Reading(self.ids, active, self.promises, names)
-        self.feeds = Feeds(self.reading, self.ids, active.jobs, config.events, self.retry_after_s)
+        self.recorder = Recorder(self.reading, self.ids, active.jobs, config.events, self.retry_after_s)
         self.finding = Finding(self.reading, active, None if journal is None else journal.reader)
         self.polled: Polled | None = self.reading
         self.batches = Batches(self.board, self.active.outcomes, self.ids, self.promises.when_all)
+        self.acting = Acting(active, registry, self.reading, self.batches)
         self.admission = Admission(active, registry, self.durability)
         self.orders = Orders(active, self.admission, self.finding, None if journal is None else journal.reader)
         active.clerk = self.orders.workers
@@ -149,7 +149,7 @@ class LocalEngine:
             ("forget attempts", self.active.past.trim),
             ("forget keys", self.active.keys.trim),
             ("forget tags", self.active.tags.trim),
-            ("forget events", self.feeds.tick),
+            ("forget events", self.recorder.tick),
             ("forget logs", self.active.logs.trim),
             ("expire", self.changes.expire),
         ]
@@ -264,14 +264,11 @@ class LocalEngine:
     def wait_batch(self, batch: BatchStatus, seconds: float) -> Later[BatchStatus]:
         """Return the status of a pending batch once its jobs have finished, as Engine says."""
         seconds = 0.0 if self.admission.draining else seconds
-        return BatchFinished(self.batches, self.active.waiters, batch, seconds, self._batch_again)
-
-    def _batch_again(self, batch: BatchStatus) -> BatchStatus:
-        return self.batches.status(batch.first, batch.count, time.monotonic(), batch.id)
+        return BatchFinished(self.batches, self.active.waiters, batch, seconds, self.batches.again)
 
     def watch(self, wanted: EventFilter, after: int | None = None) -> Feed:
         """Return the events that fit ``wanted``, as Engine says."""
-        return self.feeds.watch(wanted, after)
+        return self.recorder.watch(wanted, after)
 
     # Submitting.
 
@@ -355,57 +352,27 @@ class LocalEngine:
 
         return Committed(change, confirmed)
 
-    # Acting on tasks and on jobs that wait.
+    # Acting on tasks and on jobs that wait or run.
 
     def switch(self, task: str, switches: Switches) -> Soon[TaskStatus | None]:
         """Change the switches of a task, as Engine says."""
-        known = self.registry.by_name.get(task)
-        if known is None:
-            return None
-        change = self.changes.uncommitted(task)
-        self._check_disk()
-        if change is not None:
-            # It goes by the switches after that change.
-            return Then(Committed(change, lambda: None), lambda _: self.switch(task, switches))
-        holds = self.active.holds
-        self.changes.hold(task, switches.over(holds.of(task), time.time()))
-        change = self.changes.uncommitted(task)
-        then: Callable[[], TaskStatus | None] = lambda: catalogued(self.config, known, self.active)  # noqa: E731
-        return then() if change is None else Committed(change, then)
+        return self.acting.switch(task, switches)
+
+    def revise(self, status: Status, revision: Revision) -> Soon[Status]:
+        """Change a job that waits, as Engine says."""
+        return self.acting.revise(status, revision)
+
+    def cancel(self, status: Status) -> Soon[Cancelled]:
+        """End an active job, or forget the result of a finished one, as Engine says."""
+        return self.acting.cancel(status)
+
+    def cancel_batch(self, batch: BatchStatus) -> Soon[CancelledBatch]:
+        """End the active jobs of a batch, as Engine says."""
+        return self.acting.cancel_batch(batch)
 
     def _switched(self, task: int) -> Iterable[object]:
         self.active.look_for_none()
         return self.promises.forget(task)
-
-    def revise(self, status: Status, revision: Revision) -> Soon[Status]:
-        """Change a job that waits, as Engine says."""
-        revision.check()
-        sequence = status.sequence
-        change = self.changes.uncommitted(sequence)
-        if change is not None:
-            # It goes by the state after that change.
-            self._check_disk()
-            return Then(Committed(change, lambda: None), lambda _: self.revise(self.reading.at(sequence), revision))
-        if status.state not in WAITING:
-            raise NotWaitingError(State(status.state).name.lower())
-        self._check_disk()
-        board, now = self.board, time.monotonic()
-        row = board.at(sequence)
-        state, due = State(status.state), board.due[row]
-        priority = board.priority[row] if isinstance(revision.priority, UnsetType) else revision.priority
-        if not isinstance(revision.delay, UnsetType):
-            if revision.delay:
-                due = now + revision.delay
-                state = State.SCHEDULED if state == State.QUEUED else state
-            elif state != State.QUEUED:
-                state, due = State.QUEUED, now
-        if (state, due, priority) == (status.state, board.due[row], board.priority[row]):
-            return status
-        self.changes.revise(sequence, state, priority, due, now)
-        change = self.changes.uncommitted(sequence)
-        if change is None:
-            return self.reading.at(sequence)
-        return Committed(change, lambda: self.reading.at(sequence))
 
     # Ordering.
 
@@ -421,54 +388,6 @@ class LocalEngine:
         wanted = meant(action, wanted)
         self.finding.check(wanted)
         return Read(asyncio.ensure_future(self.orders.count(action, wanted)))
-
-    # Cancelling.
-
-    def cancel(self, status: Status) -> Soon[Cancelled]:
-        """End an active job, or forget the result of a finished one, as Engine says."""
-        change = self.changes.uncommitted(status.sequence)
-        if change is not None:
-            # A change, such as its end, is being committed. The cancellation goes by the state
-            # after that.
-            self._check_disk()
-            return Then(Committed(change, lambda: None), lambda _: self.cancel(self.reading.at(status.sequence)))
-        if status.state in (State.CANCELLED, State.EXPIRED):
-            return Cancelled(status, Cancel.NOTHING)
-        self._check_disk()
-        if status.state >= State.SUCCEEDED:
-            how = Cancel.FORGOTTEN
-            self.changes.forget(status.sequence)
-        else:
-            how = Cancel.ASKED if status.state == State.RUNNING else Cancel.DROPPED
-            self.changes.cancel(status.sequence, time.monotonic())
-        change = self.changes.uncommitted(status.sequence)
-        then: Callable[[], Cancelled] = lambda: Cancelled(self.reading.at(status.sequence), how)  # noqa: E731
-        return then() if change is None else Committed(change, then)
-
-    def cancel_batch(self, batch: BatchStatus) -> Soon[CancelledBatch]:
-        """End the active jobs of a batch, as Engine says."""
-        self._check_disk()
-        pending = self.batches.pending(batch)
-        # Those that a client is changing are cancelled after that.
-        changing = [sequence for sequence in pending if self.board.state(sequence) in WAITING]
-        revised = self.changes.last_uncommitted(changing)
-        if revised is not None:
-            return Then(Committed(revised, lambda: None), lambda _: self.cancel_batch(self._batch_again(batch)))
-        running = any(self.board.state(sequence) == State.RUNNING for sequence in pending)
-        now = time.monotonic()
-        for sequence in pending:
-            self.changes.cancel(sequence, now)
-        change = self.changes.last_uncommitted(pending)
-        then: Callable[[], CancelledBatch] = lambda: CancelledBatch(self._batch_again(batch), running)  # noqa: E731
-        if change is None:
-            return then()
-        self._check_disk()
-        return Committed(change, then)
-
-    def _check_disk(self) -> None:
-        """Raise JournalFullError if the journal has no room, so nothing can be changed."""
-        if self.changes.full:
-            raise JournalFullError
 
     # Counting.
 
@@ -508,7 +427,7 @@ class LocalEngine:
             loop_stalls=self.watchdog.stalls,
             journal=None if self.journal is None else _counts_of(self.journal),
             waiting_clients=len(active.waiters),
-            readers=len(self.feeds),
+            readers=len(self.recorder),
             draining=self.admission.draining,
         )
 
@@ -568,7 +487,7 @@ class LocalEngine:
             self._chores_timer.cancel()
         self.watchdog.stop()
         await self.active.stop()
-        self.feeds.stop()
+        self.recorder.stop()
         await self.lifespan.end()
 
     async def close(self) -> None:

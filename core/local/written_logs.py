@@ -17,13 +17,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import Context as Variables
 
-from headway.core.board.log_text import LogText
 from headway.core.board.logs import ENTRY_BYTES
 from headway.core.interface import Later
 from headway.core.job_log import JobLog
 from headway.core.journal.journal import Journal
 from headway.core.journal.notes import Kind
 from headway.core.later import Read
+from headway.core.log_text import LogText
 
 # Seconds between two notes of a job that goes on logging.
 WRITE_S = 1.0

@@ -44,14 +44,14 @@ def serve(file: Path | None, check: bool, reload: bool, tasks: Sequence[str], **
         _check(config, remark)
         return
     from headway.core.errors import ConfigError, JournalError
-    from headway.protocol import server as http
+    from headway.protocol import node, server
 
     try:
-        http.run(config if watch is None else _brief(config), remark, watch)
+        server.run(config if watch is None else _brief(config), remark, watch)
     except ConfigError as error:
         fail(error, EXIT_CONFIG)
     except JournalError as error:
-        fail(error, http.EXIT_JOURNAL)
+        fail(error, node.EXIT_JOURNAL)
 
 
 def _watch(file: Path | None) -> Watch:

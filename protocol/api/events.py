@@ -15,17 +15,17 @@ from typing import Annotated, Literal, TypeVar
 
 import msgspec
 import orjson
-from headway.core.errors import InvalidError
+from headway.core.errors import HeadwayError, InvalidError
 from headway.core.events import Event, EventFilter, Portion
 from headway.core.faults import faults, few, member_types
-from headway.core.interface import Feed
+from headway.core.interface import Feed, Later, Soon
 from headway.core.job import TERMINAL, State, Tag
 from headway.core.status import Status
 from headway.protocol.api import queries
 from headway.protocol.api.filters import STATES, TEXT_LONGEST
 from headway.protocol.api.headers import NAMES, REASONS
 from headway.protocol.api.jobs import find, with_document
-from headway.protocol.api.service import Service
+from headway.protocol.api.service import Service, once_known
 from headway.protocol.http.clock import iso
 from headway.protocol.http.request import Request
 from headway.protocol.http.responses import STATUS_LINES, Answer, Held, bodiless
@@ -68,12 +68,17 @@ Query = TypeVar("Query", bound=JobEventsQuery)
 TEXTS = frozenset(member_types(EventsQuery)) - {"state"}
 
 
-def events(service: Service, request: Request, _: bytes) -> Answer:
+def events(service: Service, request: Request, _: bytes) -> Answer | Held:
     """GET /events: the events of all jobs that fit the query, for ever."""
     query = _query(request.target, EventsQuery)
     wanted = EventFilter(states=frozenset(State[name.upper()] for name in query.state), task=query.task, tag=query.tag)
-    feed, opening = _opened(service, request, query, wanted)
-    return _streamed(service, request, b"", opening, EventStream(service, feed))
+    return _opened(
+        service,
+        request,
+        query,
+        wanted,
+        lambda feed, opening: _streamed(service, request, b"", opening, EventStream(service, feed)),
+    )
 
 
 def of_job(service: Service, request: Request, name: bytes) -> Answer | Held:
@@ -86,9 +91,22 @@ def _of_job(service: Service, request: Request, query: JobEventsQuery, status: S
     if status.state == State.EXPIRED:
         head = service.heads.job(status) + fields
         return head + b"\r\n" if request.method == b"HEAD" else with_document(service, status, head)
+
+    def opened(feed: Feed, opening: bytes) -> Answer | Held:
+        # Anew, so no event is between the two.
+        looked = Looked(feed, service.engine.peek(status.id))
+
+        def begun() -> Answer:
+            return _begun(service, request, looked.status() or status, fields, (feed, opening))
+
+        return Held(looked, begun) if looked.is_later else begun()
+
+    return _opened(service, request, query, EventFilter(job=status.id), opened)
+
+
+def _begun(service: Service, request: Request, status: Status, fields: bytes, opened: tuple[Feed, bytes]) -> Answer:
+    feed, first = opened
     fields = b"Job-State: %b\r\n%b" % (NAMES[status.state].encode(), fields)
-    # The status is of this turn of the loop, so no event is between the two.
-    feed, first = _opened(service, request, query, EventFilter(job=status.id))
     stream = EventStream(service, feed, status)
     first += stream.take() if feed.resumed else stream.present(status)
     if stream.has_told_end:
@@ -96,6 +114,43 @@ def _of_job(service: Service, request: Request, query: JobEventsQuery, status: S
         feed.close()
         return STATUS_LINES[204] + fields + service.clock.fields + b"\r\n"
     return _streamed(service, request, fields, first, stream)
+
+
+class Looked:
+    """The status of a job once its events are known. They are closed if it cannot be read, or its client goes."""
+
+    def __init__(self, feed: Feed, found: Soon[Status | None]) -> None:
+        self._feed = feed
+        self._found = found
+
+    @property
+    def is_later(self) -> bool:
+        """Whether it is not known yet."""
+        return isinstance(self._found, Later)
+
+    def status(self) -> Status | None:
+        """Return it. Raises HeadwayError if it cannot be read."""
+        if not isinstance(self._found, Later):
+            return self._found
+        try:
+            return self._found.value()
+        except HeadwayError:
+            self._feed.close()
+            raise
+
+    def when_known(self, wake: Callable[[], object]) -> None:
+        """Have ``wake`` called once it is known, as Hold says."""
+        if isinstance(self._found, Later):
+            self._found.when_known(wake)
+
+    def hurry(self) -> None:
+        """Do nothing: it is known in a moment."""
+
+    def cancel(self) -> None:
+        """Do not wake, as Hold says."""
+        if isinstance(self._found, Later):
+            self._found.cancel()
+        self._feed.close()
 
 
 class EventStream:
@@ -169,13 +224,25 @@ def _query(target: bytes, kind: type[Query]) -> Query:
         raise InvalidError(few(faults(kind, members))) from None
 
 
-def _opened(service: Service, request: Request, query: JobEventsQuery, wanted: EventFilter) -> tuple[Feed, bytes]:
-    """Return the events after the last one that the client has, and the text that comes before them."""
+def _opened(
+    service: Service,
+    request: Request,
+    query: JobEventsQuery,
+    wanted: EventFilter,
+    then: Callable[[Feed, bytes], Answer | Held],
+) -> Answer | Held:
+    """Return the answer that ``then`` makes of the events after the last one that the client has.
+
+    It gets the text that comes before them, too.
+    """
     # The field is newer: a browser sends it when it comes back to the same URL.
     last = request.headers.get(b"last-event-id") or query.last_event_id.encode()
-    feed = service.engine.watch(wanted, int(last, 16) if _is_number(last) else None)
-    opening = b"retry: %d\nid: %b\n\n" % (RETRY_MS, _id(feed.place))
-    return feed, opening if feed.resumed or not last else opening + _reset(feed.place, GONE, None)
+
+    def told(feed: Feed) -> Answer | Held:
+        opening = b"retry: %d\nid: %b\n\n" % (RETRY_MS, _id(feed.place))
+        return then(feed, opening if feed.resumed or not last else opening + _reset(feed.place, GONE, None))
+
+    return once_known(service.engine.watch(wanted, int(last, 16) if _is_number(last) else None), told)
 
 
 def _streamed(service: Service, request: Request, fields: bytes, first: bytes, stream: EventStream) -> Answer:

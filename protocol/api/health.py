@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import orjson
+from headway.core.stats import Counts
 from headway.core.status import TaskStatus
 from headway.protocol.api import load
 from headway.protocol.api.made import once_made
@@ -37,9 +38,12 @@ def _plain(service: Service, request: Request, code: int, body: bytes, fields: b
     return complete(head, b"text/plain; charset=utf-8", body, request.method == b"HEAD")
 
 
-def stats(service: Service, request: Request, _: bytes) -> bytes:
+def stats(service: Service, request: Request, _: bytes) -> Answer | Held:
     """GET /stats: the counts, JSON. The load is in the header, too."""
-    counts = service.engine.counts()
+    return once_known(service.engine.counts(), lambda counts: _stats(service, request, counts))
+
+
+def _stats(service: Service, request: Request, counts: Counts) -> bytes:
     head = STATUS_LINES[200] + service.clock.fields + load.fields_of(counts.load)
     if request.method == b"HEAD":
         return bodiless(head, JSON)
@@ -49,13 +53,22 @@ def stats(service: Service, request: Request, _: bytes) -> bytes:
 
 def exposition(service: Service, request: Request, _: bytes) -> Answer | Held:
     """GET /metrics: the counts and histograms, Prometheus text."""
-    pool, head_only = service.engine.counts().processes, request.method == b"HEAD"
-    return once_made(
-        lambda: _of_process(None if pool is None else pool.pids),
-        lambda found: once_known(
-            service.engine.tasks(), lambda tasks: _exposed(service, tasks, found, head_only=head_only)
-        ),
-    )
+    head_only = request.method == b"HEAD"
+
+    def counted(counts: Counts) -> Answer | Held:
+        pool = counts.processes
+        return once_made(lambda: _of_process(None if pool is None else pool.pids), described)
+
+    def described(found: Sequence[Metric]) -> Answer | Held:
+        return once_known(service.engine.tasks(), lambda tasks: told(tasks, found))
+
+    def told(tasks: Sequence[TaskStatus], found: Sequence[Metric]) -> Answer | Held:
+        # Anew: the tasks were read later.
+        return once_known(
+            service.engine.counts(), lambda counts: _exposed(service, counts, tasks, found, head_only=head_only)
+        )
+
+    return once_known(service.engine.counts(), counted)
 
 
 def _of_process(pids: Sequence[int] | None) -> Sequence[Metric]:
@@ -65,11 +78,13 @@ def _of_process(pids: Sequence[int] | None) -> Sequence[Metric]:
     return processes.read(pids)
 
 
-def _exposed(service: Service, tasks: Sequence[TaskStatus], found: Sequence[Metric], *, head_only: bool) -> bytes:
+def _exposed(
+    service: Service, counts: Counts, tasks: Sequence[TaskStatus], found: Sequence[Metric], *, head_only: bool
+) -> bytes:
     from headway.protocol.api import metrics
 
     head = STATUS_LINES[200] + service.clock.fields
     if head_only:
         return bodiless(head, metrics.MEDIA_TYPE)
-    body = metrics.exposition(service, service.engine.counts(), tasks, found)
+    body = metrics.exposition(service, counts, tasks, found)
     return complete(head, metrics.MEDIA_TYPE, body, bodiless=False)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from headway.core import errors
 from headway.core.job import State
-from headway.core.stats import SECONDS_BOUNDS, Counts, Histogram, JournalCounts
+from headway.core.stats import SECONDS_BOUNDS, Counts, Histogram, JournalCounts, StoreCounts
 from headway.core.status import TaskStatus
 from headway.protocol.api.series import by_task
 from headway.protocol.api.service import Service
@@ -45,6 +45,8 @@ class _Snapshot(Collector):
         yield from self._process()
         if self._counts.journal is not None:
             yield from self._journal(self._counts.journal)
+        if self._counts.store is not None:
+            yield from self._store(self._counts.store)
         requests = CounterMetricFamily("headway_http_requests", "Answers by route and code.", labels=["route", "code"])
         for (route, code), count in self._service.all_requests().items():
             requests.add_metric([route, code.decode()], count)
@@ -107,6 +109,24 @@ class _Snapshot(Collector):
             "headway_journal_writer_restarts", "Writers started after one had died.", journal.writer_restarts
         )
         yield GaugeMetricFamily("headway_journal_full", "1 while there is no room on disk.", int(journal.full))
+
+    def _store(self, store: StoreCounts) -> Iterator[Metric]:
+        for name, text, value in (
+            ("up", "1 while the store answers this node.", int(store.up)),
+            ("step_age_seconds", "Time since the store last did a step of this node.", store.step_age_s),
+            ("outbox", "Ends of jobs that the store does not have yet.", store.outbox),
+            ("nodes", "Nodes of the queue that are alive.", store.nodes),
+        ):
+            yield GaugeMetricFamily(f"headway_store_{name}", text, value)
+        for name, text, value in (
+            ("reconnects", "Connections to the store that were lost and made again.", store.reconnects),
+            ("round_trips", "Requests to the store, each of all that one turn asks for.", store.round_trips),
+            ("cache_hits", "Statuses answered from memory.", store.cache_hits),
+            ("cache_misses", "Statuses that the store was asked for.", store.cache_misses),
+            ("fenced", "Ends dropped, because the job had gone to another node.", store.fenced),
+            ("reclaimed", "Jobs of dead nodes that this node put back.", store.reclaimed),
+        ):
+            yield CounterMetricFamily(f"headway_store_{name}", text, value)
 
 
 def _histogram(name: str, text: str, histogram: Histogram) -> Metric:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from headway.core.job import State
-from headway.core.stats import Counts, JournalCounts
+from headway.core.stats import Counts, JournalCounts, StoreCounts
 from headway.protocol.api import load
 from headway.protocol.api.service import Service
 
@@ -36,6 +36,7 @@ def summary(service: Service, counts: Counts) -> dict[str, object]:
             "lost_threads": workers.lost_threads,
         },
         "journal": None if journal is None else _journal_summary(journal),
+        "store": None if counts.store is None else _store_summary(counts.store),
         "connections": len(connections.open),
         "unanswered_bytes": connections.unanswered.used_bytes,
         "untaken_bytes": connections.untaken.used_bytes,
@@ -52,4 +53,19 @@ def _journal_summary(journal: JournalCounts) -> dict[str, object]:
         "expired": journal.expired,
         "bytes": journal.size_bytes,
         "full": journal.full,
+    }
+
+
+def _store_summary(store: StoreCounts) -> dict[str, object]:
+    return {
+        "up": store.up,
+        "step_age_seconds": round(store.step_age_s, 3),
+        "reconnects": store.reconnects,
+        "round_trips": store.round_trips,
+        "cache_hits": store.cache_hits,
+        "cache_misses": store.cache_misses,
+        "outbox": store.outbox,
+        "fenced": store.fenced,
+        "reclaimed": store.reclaimed,
+        "nodes": store.nodes,
     }

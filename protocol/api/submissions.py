@@ -8,7 +8,7 @@ from collections.abc import Callable
 import msgspec
 from headway.core import ids
 from headway.core.board.idempotency import Key
-from headway.core.errors import InvalidError
+from headway.core.errors import HeadwayError, InvalidError
 from headway.core.interface import Soon, Submitted
 from headway.core.job import TRACEPARENT, State, Submission
 from headway.core.order import Action
@@ -75,9 +75,23 @@ def _keyed(service: Service, request: Request, text: str) -> Answer | Held:
 
 def under_key(service: Service, request: Request, key: Key, submission: Callable[[], Submission]) -> Answer | Held:
     """Take the job that ``submission`` returns, unless one came under ``key`` before."""
-    # Before the content is checked: it was valid when it came first.
-    found = service.engine.replay(key) or service.engine.submit(submission(), key)
-    return once_known(found, lambda found: accepted(service, request, found))
+    try:
+        wanted = submission()
+    except (HeadwayError, Refusal) as error:
+        # It was valid when it came first.
+        return _replayed(service, request, key, error)
+    return once_known(service.engine.submit(wanted, key), lambda found: accepted(service, request, found))
+
+
+def _replayed(service: Service, request: Request, key: Key, fault: HeadwayError | Refusal) -> Answer | Held:
+    """Answer with the job that came under ``key`` before. Raises ``fault`` if none did."""
+
+    def told(found: Submitted | None) -> Answer | Held:
+        if found is None:
+            raise fault
+        return accepted(service, request, found)
+
+    return once_known(service.engine.replay(key), told)
 
 
 def _submission(request: Request) -> Submission:
@@ -114,13 +128,16 @@ def _checked(key: bytes) -> str:
 
 def retry(service: Service, request: Request, name: bytes) -> Answer | Held:
     """POST /jobs/{id}/retry: resubmit a failed job as a new one."""
-    key = None
-    if b"idempotency-key" in request.headers:
-        key = Key.of(key_of(request), name, b"retry")
-        before = service.engine.replay(key)
+    if b"idempotency-key" not in request.headers:
+        return find(service, name, lambda status, _: _retried(service, request, status, None))
+    key = Key.of(key_of(request), name, b"retry")
+
+    def looked(before: Submitted | None) -> Answer | Held:
         if before is not None:
-            return once_known(before, lambda taken: accepted(service, request, taken))
-    return find(service, name, lambda status, _: _retried(service, request, status, key))
+            return accepted(service, request, before)
+        return find(service, name, lambda status, _: _retried(service, request, status, key))
+
+    return once_known(service.engine.replay(key), looked)
 
 
 def _retried(service: Service, request: Request, status: Status, key: Key | None) -> Answer | Held:

@@ -50,7 +50,8 @@ class Left(msgspec.Struct):
 class Taken(NamedTuple):
     """The handover, as the new program has it."""
 
-    listener: Listener
+    # None: clients do not reach it.
+    listener: Listener | None
     # None if the journal has everything.
     carried: Carried | None
     since: float
@@ -131,15 +132,16 @@ def in_memory(config: Config) -> Config:
     return replace(config, journal=replace(config.journal, path=None))
 
 
-def hand_over(listener: Listener, engine: LocalEngine, since: float) -> Left:
+def hand_over(listener: Listener | None, engine: LocalEngine, since: float) -> Left:
     """Prepare the handover. Later changes are lost. With a journal only the socket goes over."""
+    bound, passed = (-1, False) if listener is None else (listener.socket.fileno(), listener.passed)
     if engine.durability != "memory":
-        return Left(listener.socket.fileno(), listener.passed, -1, -1, since)
+        return Left(bound, passed, -1, -1, since)
     state = nameless_file("headway-state")
     with open(state, "wb", closefd=False) as file:
         board = engine.hand_over(file)
     os.lseek(state, 0, os.SEEK_SET)
-    return Left(listener.socket.fileno(), listener.passed, state, board, since)
+    return Left(bound, passed, state, board, since)
 
 
 def take_over(environment: MutableMapping[str, str]) -> Taken | None:
@@ -150,7 +152,7 @@ def take_over(environment: MutableMapping[str, str]) -> Taken | None:
     left = msgspec.json.decode(text, type=Left)
     for fd in left.descriptors():
         os.set_inheritable(fd, False)
-    listener = Listener(socket.socket(fileno=left.listener), left.passed)
+    listener = None if left.listener < 0 else Listener(socket.socket(fileno=left.listener), left.passed)
     if left.state < 0:
         return Taken(listener, None, left.since)
     return Taken(listener, Carried(open(left.state, "rb"), left.board), left.since)

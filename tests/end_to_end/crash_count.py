@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-from headway.core.local.durable import DEATHS_MOST
+from headway.core.work.verdict import DEATHS_MOST
 
 from tests.end_to_end.crash import Acknowledged, Counts, each, keyed
 from tests.protocol.wire import PATIENCE_S, Answer, Wire, request

@@ -11,6 +11,7 @@ from headway.core.board.idempotency import Key
 from headway.core.interface import Engine
 from headway.core.job import ACTIVE, State, Submission
 from headway.core.job_filter import JobFilter
+from headway.core.stats import Counts
 from headway.core.status import BatchStatus, Status
 
 from tests.core.engines import PATIENCE_S, at_last, known
@@ -89,6 +90,11 @@ async def text_of(engine: Engine, job: Status) -> str:
     result = await known(engine.result(job))
     assert result is not None
     return result.body.decode()
+
+
+async def counts(engine: Engine) -> Counts:
+    """Return the counts of an engine."""
+    return await known(engine.counts())
 
 
 async def states(engine: Engine, jobs: Sequence[Status]) -> list[int]:

@@ -11,6 +11,7 @@ from tests.core.contract.client import (
     asked_for,
     batch_finished,
     becomes,
+    counts,
     finished,
     peek_batch,
     submit,
@@ -122,13 +123,13 @@ async def test_a_batch_counts_those_of_its_jobs_that_can_be_read_whoever_ends_me
 
 
 async def test_a_batch_that_is_given_up_twice_at_once_is_given_up_once(engine: Engine) -> None:
-    jobs = engine.counts().jobs[State.CANCELLED]
+    jobs = (await counts(engine)).jobs[State.CANCELLED]
     batch = await submit_batch(engine, *["forever"] * 10)
     first, second = engine.cancel_batch(batch), engine.cancel_batch(batch)
     for cancelled in await asyncio.gather(known(first), known(second)):
         assert (cancelled.status.pending, cancelled.status.cancelled) == (0, 10)
-    assert engine.counts().jobs[State.CANCELLED] == jobs + 10
-    assert (engine.counts().active, engine.counts().waiting) == (0, 0)
+    assert (await counts(engine)).jobs[State.CANCELLED] == jobs + 10
+    assert ((await counts(engine)).active, (await counts(engine)).waiting) == (0, 0)
 
 
 async def test_nothing_is_taken_of_a_batch_that_is_refused(start: Start) -> None:
@@ -136,7 +137,7 @@ async def test_nothing_is_taken_of_a_batch_that_is_refused(start: Start) -> None
         await submit_batch(engine, "forever", "forever")
         # One of them runs.
         await until(lambda: _runs(engine))
-        before = engine.counts().active, engine.counts().waiting, engine.counts().payload_bytes
+        before = (await counts(engine)).active, (await counts(engine)).waiting, (await counts(engine)).payload_bytes
         with pytest.raises(UnknownTaskError) as unknown:
             await submit_batch(engine, "forever", "nobody", "forever", "nothing")
         assert [field for field, _ in unknown.value.faults] == ["[1].task", "[3].task"]
@@ -144,7 +145,11 @@ async def test_nothing_is_taken_of_a_batch_that_is_refused(start: Start) -> None
             await submit_batch(engine, *["forever"] * 5)
         with pytest.raises(QueueFullError, match="6 jobs are more than"):
             await submit_batch(engine, *["forever"] * 6)
-        assert (engine.counts().active, engine.counts().waiting, engine.counts().payload_bytes) == before
+        assert (
+            (await counts(engine)).active,
+            (await counts(engine)).waiting,
+            (await counts(engine)).payload_bytes,
+        ) == before
         await submit_batch(engine, *["forever"] * 4)
         draining = asyncio.create_task(engine.drain(0.0))
         await asyncio.sleep(0)
@@ -154,7 +159,7 @@ async def test_nothing_is_taken_of_a_batch_that_is_refused(start: Start) -> None
 
 
 async def _runs(engine: Engine) -> bool:
-    return engine.counts().jobs[State.RUNNING] == 1
+    return (await counts(engine)).jobs[State.RUNNING] == 1
 
 
 async def test_members_of_a_submission_hold_for_their_job_alone(engine: Engine) -> None:

@@ -9,7 +9,7 @@ from headway.core.status import Status
 from headway.core.tasks.context import Context
 from headway.core.tasks.registry import Options
 
-from tests.core.contract.client import asked_for, finished, text_of
+from tests.core.contract.client import asked_for, counts, finished, text_of
 from tests.core.contract.conftest import Function, Start
 from tests.core.engines import known
 
@@ -93,7 +93,7 @@ async def test_a_payload_of_the_wrong_kind_is_refused(start: Start) -> None:
             await submit(engine, "typed")
         with pytest.raises(InvalidPayloadError, match="takes content as it is"):
             engine.submit(asked_for("on_loop", 1))
-        assert engine.counts().active == 0
+        assert (await counts(engine)).active == 0
 
 
 async def test_content_that_waits_is_there_after_a_restart(start: Start) -> None:

@@ -6,7 +6,7 @@ from headway.core.durability import PROMISES, Durability, keeps
 from headway.core.errors import MisdirectedError, NotDurableError, UnknownTaskError
 from headway.core.interface import Engine, Later
 
-from tests.core.contract.client import asked_for, finished, peek, submit
+from tests.core.contract.client import asked_for, counts, finished, peek, submit
 from tests.core.contract.conftest import Start
 from tests.core.engines import double, forever, known
 
@@ -24,13 +24,13 @@ async def test_a_demand_is_met_or_refused_without_effect(engine: Engine, demande
         assert (await finished(engine, (await known(engine.submit(wanted, key))).status)).task == "double"
         assert (await known(engine.submit_batch([asked_for("double", 1), wanted]))).status.count == 2
         return
-    before = engine.counts().jobs[:]
+    before = (await counts(engine)).jobs[:]
     told = f'demands durability "{demanded}". This server promises "{engine.durability}"'
     with pytest.raises(NotDurableError, match=told):
         engine.submit(wanted, key)
     with pytest.raises(NotDurableError, match=told):
         engine.submit_batch([asked_for("double", 1), wanted])
-    assert engine.counts().jobs == before
+    assert (await counts(engine)).jobs == before
     # The key is not used up.
     assert (await submit(engine, "double", 1, key)).task == "double"
 

@@ -18,6 +18,7 @@ from tests.core.contract.client import (
     batch_finished,
     becomes,
     cancel,
+    counts,
     finished,
     peek,
     submit,
@@ -25,7 +26,7 @@ from tests.core.contract.client import (
     until,
 )
 from tests.core.contract.conftest import Start
-from tests.core.engines import broken, double, forever
+from tests.core.engines import broken, double, forever, known
 
 EVERYTHING = EventFilter()
 WHOLE_LIFE = [State.QUEUED, State.RUNNING, State.SUCCEEDED]
@@ -34,8 +35,8 @@ WHOLE_LIFE = [State.QUEUED, State.RUNNING, State.SUCCEEDED]
 class Reader:
     """Takes the events of a feed as they come."""
 
-    def __init__(self, engine: Engine, wanted: EventFilter = EVERYTHING, after: int | None = None) -> None:
-        self.feed: Feed = engine.watch(wanted, after)
+    def __init__(self, feed: Feed) -> None:
+        self.feed = feed
         self.events: list[Event] = []
         self.missed = 0
         # Called after each event.
@@ -64,8 +65,13 @@ class Reader:
         return self.events
 
 
+async def reads(engine: Engine, wanted: EventFilter = EVERYTHING, after: int | None = None) -> Reader:
+    """Return a reader of the events of ``engine``."""
+    return Reader(await known(engine.watch(wanted, after)))
+
+
 async def test_each_change_is_told_once_and_in_order(engine: Engine) -> None:
-    reader = Reader(engine)
+    reader = await reads(engine)
     job = await finished(engine, await submit(engine, "double", 1))
     first, second, last = await reader.has(3)
     assert reader.states == WHOLE_LIFE
@@ -78,7 +84,7 @@ async def test_each_change_is_told_once_and_in_order(engine: Engine) -> None:
 
 
 async def test_a_failure_has_its_reason_and_each_attempt_its_number(engine: Engine) -> None:
-    reader = Reader(engine)
+    reader = await reads(engine)
     await finished(engine, await submit(engine, "broken", 1, retries=1))
     await reader.has(6)
     queued, running, retrying = State.QUEUED, State.RUNNING, State.RETRYING
@@ -88,7 +94,7 @@ async def test_a_failure_has_its_reason_and_each_attempt_its_number(engine: Engi
 
 
 async def test_a_job_that_is_cancelled_says_so_and_nothing_after(engine: Engine) -> None:
-    reader = Reader(engine)
+    reader = await reads(engine)
     waiting = await submit(engine, "double", 1, delay=60)
     running = await becomes(engine, await submit(engine, "forever"), State.RUNNING)
     await cancel(engine, waiting)
@@ -100,7 +106,7 @@ async def test_a_job_that_is_cancelled_says_so_and_nothing_after(engine: Engine)
 
 
 async def test_a_delay_that_is_over_and_each_job_of_a_batch_are_told(engine: Engine) -> None:
-    reader = Reader(engine)
+    reader = await reads(engine)
     await finished(engine, await submit(engine, "double", 1, delay=0.01))
     await submit_batch(engine, "double", "double")
     await reader.has(4 + 2 * 3)
@@ -117,7 +123,7 @@ async def test_a_reader_gets_what_fits_all_that_it_wants(engine: Engine) -> None
         "task and tag": EventFilter(task="broken", tag="b"),
         "nothing": EventFilter(tag="no such tag"),
     }
-    readers = {name: Reader(engine, one) for name, one in wanted.items()}
+    readers = {name: await reads(engine, one) for name, one in wanted.items()}
     first = await finished(engine, await submit(engine, "double", 1, tags=("a", "b")))
     second = await finished(engine, await submit(engine, "broken", 1, tags=("b",)))
     last = await finished(engine, await submit(engine, "double", 1))
@@ -135,7 +141,7 @@ async def test_a_job_can_be_watched_alone(engine: Engine) -> None:
     job = await submit(engine, "forever")
     other = await submit(engine, "forever")
     await becomes(engine, other, State.RUNNING)
-    reader = Reader(engine, EventFilter(job=job.id))
+    reader = await reads(engine, EventFilter(job=job.id))
     await cancel(engine, other)
     await cancel(engine, job)
     await reader.has(1)
@@ -150,7 +156,7 @@ async def test_an_unknown_task_is_named(engine: Engine) -> None:
 async def test_no_event_is_ahead_of_the_status(start: Start) -> None:
     """With a journal a change is told when it is committed."""
     async with start(double, broken, workers=4) as engine:
-        reader = Reader(engine)
+        reader = await reads(engine)
         order = [State.EMPTY, State.SCHEDULED, State.QUEUED, State.RUNNING, *sorted(TERMINAL)]
 
         def look(event: Event) -> None:
@@ -167,19 +173,19 @@ async def test_no_event_is_ahead_of_the_status(start: Start) -> None:
 
 async def test_a_submission_that_is_not_committed_is_no_event(start: Start) -> None:
     async with start(double) as engine:
-        reader = Reader(engine)
+        reader = await reads(engine)
         engine.submit(asked_for("double", 1))
         taken = reader.feed.take()
         assert len(taken.events) == (1 if engine.durability == "memory" else 0)
 
 
 async def test_who_comes_back_goes_on_after_the_last_event(engine: Engine) -> None:
-    reader = Reader(engine)
+    reader = await reads(engine)
     job = await finished(engine, await submit(engine, "double", 1))
     events = await reader.has(3)
     assert not reader.feed.resumed
     for number, rest in ((events[0].number - 1, 3), (events[0].number, 2), (events[2].number, 0)):
-        again = Reader(engine, EventFilter(job=job.id), after=number)
+        again = await reads(engine, EventFilter(job=job.id), after=number)
         assert again.feed.resumed
         await again.has(rest)
         assert again.events == events[3 - rest :]
@@ -188,25 +194,25 @@ async def test_who_comes_back_goes_on_after_the_last_event(engine: Engine) -> No
 @pytest.mark.parametrize("number", [0, -1, 1, 1 << 200])
 async def test_an_event_of_another_start_is_no_place_to_go_on_from(engine: Engine, number: int) -> None:
     await finished(engine, await submit(engine, "double", 1))
-    reader = Reader(engine, after=number)
+    reader = await reads(engine, after=number)
     assert not reader.feed.resumed
     await reader.has(0)
 
 
 async def test_an_event_of_an_earlier_start_or_one_to_come_is_none_either(start: Start) -> None:
     async with start(double) as engine:
-        reader = Reader(engine)
+        reader = await reads(engine)
         await finished(engine, await submit(engine, "double", 1))
         last = (await reader.has(3))[-1].number
-        assert not engine.watch(EVERYTHING, last + 1).resumed
+        assert not (await known(engine.watch(EVERYTHING, last + 1))).resumed
     async with start(double) as engine:
         for number in (last - 3, last, last + 3):
-            assert not engine.watch(EVERYTHING, number).resumed
+            assert not (await known(engine.watch(EVERYTHING, number))).resumed
 
 
 async def test_who_is_slow_hears_how_much_is_missed(start: Start) -> None:
     async with start(double, events={"kept": 8}) as engine:
-        feed = engine.watch(EVERYTHING)
+        feed = await known(engine.watch(EVERYTHING))
         woken: list[int] = []
         feed.when_more(lambda: woken.append(1))
         begun = feed.place
@@ -218,9 +224,9 @@ async def test_who_is_slow_hears_how_much_is_missed(start: Start) -> None:
         assert len(taken.events) + taken.missed == 15
         assert [event.number for event in taken.events] == list(range(begun + taken.missed + 1, begun + 16))
         assert taken.place == feed.place == begun + 15
-        assert not engine.watch(EVERYTHING, begun).resumed
-        assert not engine.watch(EVERYTHING, begun + taken.missed - 1).resumed
-        assert engine.watch(EVERYTHING, begun + taken.missed).resumed
+        assert not (await known(engine.watch(EVERYTHING, begun))).resumed
+        assert not (await known(engine.watch(EVERYTHING, begun + taken.missed - 1))).resumed
+        assert (await known(engine.watch(EVERYTHING, begun + taken.missed))).resumed
         # From here on nothing is missed.
         await finished(engine, await submit(engine, "double", 1))
         await until_true(lambda: len(woken) == 2)
@@ -229,7 +235,7 @@ async def test_who_is_slow_hears_how_much_is_missed(start: Start) -> None:
 
 async def test_who_comes_late_takes_many_events_in_parts_and_misses_none(engine: Engine) -> None:
     for wanted, count in ((EVERYTHING, 900), (EventFilter(states=frozenset({State.SUCCEEDED})), 300)):
-        feed = engine.watch(wanted)
+        feed = await known(engine.watch(wanted))
         begun = feed.place
         batch = await submit_batch(engine, *["double"] * 300)
         await batch_finished(engine, batch)
@@ -249,19 +255,19 @@ async def test_who_comes_late_takes_many_events_in_parts_and_misses_none(engine:
 
 
 async def test_who_has_gone_is_not_woken(engine: Engine) -> None:
-    readers = [Reader(engine), Reader(engine, EventFilter(task="double")), Reader(engine)]
-    assert engine.counts().readers == 3
+    readers = [await reads(engine), await reads(engine, EventFilter(task="double")), await reads(engine)]
+    assert (await counts(engine)).readers == 3
     for reader in readers[:2] * 2:
         reader.feed.close()
-    assert engine.counts().readers == 1
+    assert (await counts(engine)).readers == 1
     await finished(engine, await submit(engine, "double", 1))
     await readers[2].has(3)
     assert [len(reader.events) for reader in readers] == [0, 0, 3]
-    assert engine.counts().readers == 0
+    assert (await counts(engine)).readers == 0
 
 
 async def test_a_reader_that_ends_others_while_it_is_woken_harms_nobody(engine: Engine) -> None:
-    readers = [Reader(engine) for _ in range(5)]
+    readers = [await reads(engine) for _ in range(5)]
 
     def end_all(_: Event) -> None:
         for reader in readers:
@@ -270,7 +276,11 @@ async def test_a_reader_that_ends_others_while_it_is_woken_harms_nobody(engine: 
     for reader in readers:
         reader.looks = end_all
     await finished(engine, await submit(engine, "double", 1))
-    await until_true(lambda: engine.counts().readers == 0)
+
+    async def have_gone() -> bool:
+        return (await counts(engine)).readers == 0
+
+    await until(have_gone)
     # One was told.
     assert sorted(len(reader.events) for reader in readers)[:4] == [0] * 4
 
@@ -292,7 +302,7 @@ async def test_who_comes_back_again_and_again_under_load_sees_each_event_once(st
         EventFilter(states=frozenset({State.RUNNING})),
     ] * 4
     async with start(double, broken, workers=4, events={"kept": 100_000}) as engine:
-        whole = Reader(engine)
+        whole = await reads(engine)
         told: list[list[Event]] = [[] for _ in wanted]
         over = asyncio.Event()
 
@@ -301,7 +311,7 @@ async def test_who_comes_back_again_and_again_under_load_sees_each_event_once(st
             last = False
             while not last:
                 last = over.is_set()
-                reader = Reader(engine, wanted[number], place)
+                reader = await reads(engine, wanted[number], place)
                 assert reader.feed.resumed
                 await asyncio.sleep(chance.choice([0, 0, 0.001, 0.01, 0.1]) if not last else 0.2)
                 # As a client that got an id by a sign of life, or by the last event.
@@ -336,15 +346,15 @@ async def test_nothing_is_recorded_for_nobody(start: Start) -> None:
     async with start(double) as engine:
         for number in range(3):
             await finished(engine, await submit(engine, "double", number))
-        first = engine.watch(EVERYTHING)
+        first = await known(engine.watch(EVERYTHING))
         assert first.take().events == []
-        second = engine.watch(EVERYTHING)
+        second = await known(engine.watch(EVERYTHING))
         assert second.place == first.place
 
 
 async def test_a_drain_is_told_to_the_end(start: Start) -> None:
     async with start(double, forever) as engine:
-        reader = Reader(engine)
+        reader = await reads(engine)
         job = await finished(engine, await submit(engine, "double", 1))
         assert await engine.drain(1) == 0
         assert (await peek(engine, job)).state == State.SUCCEEDED
@@ -353,14 +363,14 @@ async def test_a_drain_is_told_to_the_end(start: Start) -> None:
 
 async def test_readers_at_the_same_place_share_what_they_take(engine: Engine) -> None:
     """So each event is made into text once."""
-    feeds = [engine.watch(EVERYTHING) for _ in range(100)]
+    feeds = [await known(engine.watch(EVERYTHING)) for _ in range(100)]
     taken: list[list[Portion]] = [[] for _ in feeds]
 
-    def reads(feed: Feed, own: list[Portion]) -> Callable[[], object]:
+    def takes(feed: Feed, own: list[Portion]) -> Callable[[], object]:
         return lambda: own.append(feed.take())
 
     for feed, own in zip(feeds, taken, strict=True):
-        feed.when_more(reads(feed, own))
+        feed.when_more(takes(feed, own))
     job = await finished(engine, await submit(engine, "double", 1))
     await until_true(lambda: all(own and own[-1].events[-1].state == State.SUCCEEDED for own in taken))
     for own in taken:
@@ -373,10 +383,10 @@ async def test_readers_at_the_same_place_share_what_they_take(engine: Engine) ->
 
 async def test_more_readers_than_there_may_be_are_refused(start: Start) -> None:
     async with start(double, events={"streams": 2}) as engine:
-        feeds = [engine.watch(EVERYTHING) for _ in range(2)]
+        feeds = [await known(engine.watch(EVERYTHING)) for _ in range(2)]
         with pytest.raises(StreamsFullError, match=r"2 streams of events are open, .* \(events.streams\)") as raised:
-            engine.watch(EVERYTHING)
+            await known(engine.watch(EVERYTHING))
         assert raised.value.retry_after_s >= 1
         feeds[0].close()
-        assert engine.counts().readers == 1
-        engine.watch(EVERYTHING).close()
+        assert (await counts(engine)).readers == 1
+        (await known(engine.watch(EVERYTHING))).close()

@@ -13,7 +13,7 @@ from headway.core.job import ACTIVE, Reason, State
 from headway.core.job_filter import JobFilter
 from headway.core.status import Status
 
-from tests.core.contract.client import asked_for, becomes, cancel, finished, jobs_in, jobs_of, peek, submit
+from tests.core.contract.client import asked_for, becomes, cancel, counts, finished, jobs_in, jobs_of, peek, submit
 from tests.core.contract.conftest import Start
 from tests.core.engines import broken, double, forever, known
 
@@ -124,13 +124,13 @@ TENS = {1, 11, 13, 15, 17, 19}
 async def test_an_error_that_memory_gave_up_is_found_where_there_is_a_disk(start: Start) -> None:
     async with start(broken, results={"max_bytes": 2000}, retention={"jobs": 1000, "seconds": 3600}) as engine:
         jobs = [await finished(engine, await submit(engine, "broken", f"error {n} of many")) for n in range(250)]
-        assert engine.counts().results_evicted
+        assert (await counts(engine)).results_evicted
         rare = await found(engine, error="ERROR 7 OF")
         assert rare == ([] if engine.durability == "memory" else [jobs[7].id])
         newest = await found(engine, error="error 249 of")
         assert newest == [jobs[249].id]
         everywhere = await jobs_of(engine, JobFilter(error="of many"), 60)
-        assert len(everywhere) == (250 if engine.durability != "memory" else engine.counts().results_kept)
+        assert len(everywhere) == (250 if engine.durability != "memory" else (await counts(engine)).results_kept)
         assert ids(everywhere) == ids(jobs[::-1][: len(everywhere)])
 
 

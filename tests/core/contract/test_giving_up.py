@@ -9,7 +9,7 @@ from headway.core.interface import Cancel, Engine, Later
 from headway.core.job import Reason, State
 from headway.core.tasks.registry import Options
 
-from tests.core.contract.client import becomes, cancel, finished, peek, states, submit, text_of
+from tests.core.contract.client import becomes, cancel, counts, finished, peek, states, submit, text_of
 from tests.core.contract.conftest import Start
 from tests.core.engines import broken, forever, known
 
@@ -30,8 +30,8 @@ async def test_a_running_job_is_interrupted(start: Start) -> None:
         await interrupted.wait()
         status = await peek(engine, job)
         assert (status.state, status.attempt) == (State.CANCELLED, 1)
-        counts = engine.counts()
-        assert (counts.active, counts.jobs[State.CANCELLED], counts.workers.replacements) == (0, 1, 0)
+        counted = await counts(engine)
+        assert (counted.active, counted.jobs[State.CANCELLED], counted.workers.replacements) == (0, 1, 0)
         # Its worker is free.
         await becomes(engine, await submit(engine, "work"), State.RUNNING)
 
@@ -53,7 +53,7 @@ async def test_jobs_that_wait_are_dropped_and_never_run(start: Start) -> None:
         await cancel(engine, blocker)
         await finished(engine, last)
         assert await states(engine, jobs) == [State.CANCELLED] * 2
-        assert (ran, engine.counts().waiting) == (["last"], 0)
+        assert (ran, (await counts(engine)).waiting) == (["last"], 0)
 
 
 async def test_the_result_of_a_job_that_is_over_is_forgotten(engine: Engine) -> None:
@@ -103,8 +103,8 @@ async def test_an_attempt_that_ends_after_the_cancellation_has_no_say(start: Sta
         cancelled = await known(soon)
         assert (cancelled.how, cancelled.status.state) == (Cancel.ASKED, State.CANCELLED)
         assert await known(engine.result(cancelled.status)) is None
-        counts = engine.counts()
-        assert (counts.active, counts.jobs[State.CANCELLED], counts.jobs[State.SUCCEEDED]) == (0, 1, 0)
+        counted = await counts(engine)
+        assert (counted.active, counted.jobs[State.CANCELLED], counted.jobs[State.SUCCEEDED]) == (0, 1, 0)
         assert (await finished(engine, await submit(engine, "work"))).state == State.SUCCEEDED
 
 
@@ -132,7 +132,7 @@ async def test_a_cancelled_job_leaves_its_place_to_the_next_at_once(start: Start
         await cancel(engine, first)
         await becomes(engine, second, State.RUNNING)
         # At once, and not when the first is given up.
-        assert engine.counts().workers.replacements == 0
+        assert (await counts(engine)).workers.replacements == 0
         cleaning.set()
 
 
@@ -178,13 +178,13 @@ async def test_a_job_that_is_sent_again_has_its_priority_and_takes_room_as_befor
         old = await finished(engine, await submit(engine, "broken", "x" * 98, priority=7))
         blocker = await becomes(engine, await submit(engine, "forever"), State.RUNNING)
         others = [await submit(engine, "forever", priority=priority) for priority in (6, 8)]
-        before = engine.counts().payload_bytes
+        before = (await counts(engine)).payload_bytes
         again = (await known(engine.retry(old))).status
         assert [(await peek(engine, job)).position for job in (*others, again)] == [2, 0, 1]
-        assert engine.counts().payload_bytes == before + 100
+        assert (await counts(engine)).payload_bytes == before + 100
         for job in (again, *others, blocker):
             await cancel(engine, job)
-        assert engine.counts().payload_bytes == 0
+        assert (await counts(engine)).payload_bytes == 0
 
 
 async def test_a_job_that_is_sent_again_has_all_its_time_from_then_on(start: Start) -> None:

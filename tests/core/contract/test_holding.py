@@ -14,7 +14,18 @@ from headway.core.interface import Engine
 from headway.core.job import State
 from headway.core.status import TaskStatus
 
-from tests.core.contract.client import asked_for, becomes, cancel, finished, peek, states, submit, submit_batch, until
+from tests.core.contract.client import (
+    asked_for,
+    becomes,
+    cancel,
+    counts,
+    finished,
+    peek,
+    states,
+    submit,
+    submit_batch,
+    until,
+)
 from tests.core.contract.conftest import Start
 from tests.core.engines import broken, double, forever, known
 
@@ -49,11 +60,11 @@ async def test_jobs_of_a_held_task_wait_and_others_run(start: Start) -> None:
             assert (await finished(engine, await submit(engine, "broken", n))).held is None
         assert await states(engine, held) == [State.QUEUED] * 5
         assert (await hold_of(engine, "broken")) == NO_HOLD
-        assert (engine.counts().held, engine.counts().waiting) == (5, 5)
+        assert ((await counts(engine)).held, (await counts(engine)).waiting) == (5, 5)
         assert (await switch(engine, "double", Switches(dispatch="run"))).hold == NO_HOLD
         ended = [await finished(engine, job) for job in held]
         assert [job.state for job in ended] == [State.SUCCEEDED] * 5
-        assert (engine.counts().held, engine.counts().waiting) == (0, 0)
+        assert ((await counts(engine)).held, (await counts(engine)).waiting) == (0, 0)
 
 
 async def test_jobs_that_waited_before_the_hold_wait_and_keep_their_order(start: Start) -> None:
@@ -216,7 +227,7 @@ async def test_jobs_of_a_held_task_end_at_their_deadline_and_by_a_client(start: 
         assert (await cancel(engine, given_up)).state == State.CANCELLED
         assert (await finished(engine, late)).state == State.FAILED
         assert (await known(engine.cancel_batch(batch))).status.cancelled == 2
-        assert (engine.counts().held, engine.counts().waiting) == (0, 0)
+        assert ((await counts(engine)).held, (await counts(engine)).waiting) == (0, 0)
 
 
 async def test_jobs_of_a_held_task_take_their_room_in_the_queue(start: Start) -> None:
@@ -247,7 +258,7 @@ async def test_holding_and_running_in_turn_loses_no_job(start: Start) -> None:
         assert ended == [State.SUCCEEDED, State.FAILED] * 30
 
         async def none() -> bool:
-            return engine.counts().waiting == 0
+            return (await counts(engine)).waiting == 0
 
         await until(none)
 

@@ -14,6 +14,7 @@ from tests.core.contract.client import (
     batch_finished,
     becomes,
     cancel,
+    counts,
     finished,
     peek,
     submit,
@@ -33,20 +34,20 @@ async def test_what_it_counts(start: Start) -> None:
         await cancel(engine, await becomes(engine, await submit(engine, "forever"), State.RUNNING))
         later = engine.wait(running, PATIENCE_S)
         later.when_known(lambda: None)
-        counts = engine.counts()
-        assert [counts.jobs[state] for state in State if State.EMPTY < state < State.EXPIRED] == [1, 0, 1, 0, 2, 1, 1]
-        assert (counts.active, counts.waiting, counts.queue_size, counts.waiting_clients) == (2, 1, 7, 1)
+        counted = await counts(engine)
+        assert [counted.jobs[state] for state in State if State.EMPTY < state < State.EXPIRED] == [1, 0, 1, 0, 2, 1, 1]
+        assert (counted.active, counted.waiting, counted.queue_size, counted.waiting_clients) == (2, 1, 7, 1)
         # "null" and "4".
-        assert (counts.payload_bytes, counts.load.oldest_s, counts.retries, counts.draining) == (5, 0.0, 0, False)
-        assert (counts.wait.count, counts.run.count) == (5, 3)
-        assert (counts.results_kept, counts.results_evicted) == (3, 0)
-        assert 0 < counts.results_bytes < counts.results_max_bytes
-        assert counts.rows > 0
-        assert counts.memory_bytes > 0
-        assert counts.workers.count == 3
-        assert counts.processes is None
+        assert (counted.payload_bytes, counted.load.oldest_s, counted.retries, counted.draining) == (5, 0.0, 0, False)
+        assert (counted.wait.count, counted.run.count) == (5, 3)
+        assert (counted.results_kept, counted.results_evicted) == (3, 0)
+        assert 0 < counted.results_bytes < counted.results_max_bytes
+        assert counted.rows > 0
+        assert counted.memory_bytes > 0
+        assert counted.workers.count == 3
+        assert counted.processes is None
         later.cancel()
-        assert engine.counts().waiting_clients == 0
+        assert (await counts(engine)).waiting_clients == 0
 
 
 async def test_how_long_the_oldest_job_has_waited_is_counted(start: Start) -> None:
@@ -56,7 +57,7 @@ async def test_how_long_the_oldest_job_has_waited_is_counted(start: Start) -> No
         await submit(engine, "forever")
         await submit(engine, "forever", priority=9)
         await asyncio.sleep(0.01)
-        assert 0.01 <= engine.counts().load.oldest_s <= time.monotonic() - begun + 0.001
+        assert 0.01 <= (await counts(engine)).load.oldest_s <= time.monotonic() - begun + 0.001
 
 
 async def test_who_may_ask_again_is_told_when_there_is_room(start: Start) -> None:
@@ -80,7 +81,7 @@ async def test_a_drain_refuses_new_jobs_and_waits_for_those_that_run(start: Star
         draining = asyncio.create_task(engine.drain(PATIENCE_S))
         await asyncio.sleep(0)
         assert engine.not_ready == "draining"
-        assert engine.counts().draining
+        assert (await counts(engine)).draining
         with pytest.raises(DrainingError) as refused:
             await submit(engine, "double", 1)
         assert refused.value.retry_after_s > 0
@@ -126,7 +127,7 @@ async def test_a_drain_that_runs_out_of_time_tells_how_many_are_left(start: Star
         # And may come to nothing.
         engine.resume()
         assert engine.not_ready is None
-        assert not engine.counts().draining
+        assert not (await counts(engine)).draining
         waits = await submit(engine, "double", 1)
         await cancel(engine, jobs[0])
         assert (await finished(engine, waits)).state == State.SUCCEEDED

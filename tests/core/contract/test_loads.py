@@ -9,7 +9,7 @@ from headway.core.job import State
 from headway.core.load import Load
 from headway.core.tasks.registry import Options
 
-from tests.core.contract.client import batch_finished, becomes, cancel, finished, submit, submit_batch
+from tests.core.contract.client import batch_finished, becomes, cancel, counts, finished, submit, submit_batch
 from tests.core.contract.conftest import Start
 from tests.core.engines import broken, double, forever, known
 
@@ -31,10 +31,10 @@ async def test_nothing_waits_where_no_job_is(start: Start) -> None:
     async with start(double, broken) as engine:
         for task in ("double", "broken"):
             assert await of(engine, task) == Load(0, 0.0, 0.0, 0, 0)
-        assert engine.counts().load == Load(0, 0.0, 0.0, 0, 0)
+        assert (await counts(engine)).load == Load(0, 0.0, 0.0, 0, 0)
         await finished(engine, await submit(engine, "double", 1))
         await finished(engine, await submit(engine, "broken", "no"))
-        assert engine.counts().load == Load(0, 0.0, 0.0, 0, 0)
+        assert (await counts(engine)).load == Load(0, 0.0, 0.0, 0, 0)
         assert await known(engine.task("no-such-task")) is None
 
 
@@ -57,7 +57,7 @@ async def test_jobs_are_counted_by_task_as_they_move(start: Start) -> None:
         assert lengths == {"double": 4, "forever": 0, "alone": 1}
         busy = {task: (await of(engine, task)).workers_busy for task in ("double", "forever", "alone")}
         assert busy == {"double": 0, "forever": 2, "alone": 0}
-        together = engine.counts().load
+        together = (await counts(engine)).load
         assert (together.queue_length, together.workers_busy) == (5, 2)
         for job in waits:
             await cancel(engine, job)
@@ -65,7 +65,7 @@ async def test_jobs_are_counted_by_task_as_they_move(start: Start) -> None:
         for job in running:
             await cancel(engine, job)
         await becomes(engine, await submit(engine, "forever", priority=9), State.RUNNING)
-        assert engine.counts().load.workers_busy >= 1
+        assert (await counts(engine)).load.workers_busy >= 1
 
 
 async def test_jobs_of_a_held_task_are_no_load(start: Start) -> None:
@@ -77,14 +77,14 @@ async def test_jobs_of_a_held_task_are_no_load(start: Start) -> None:
         await submit(engine, "double", 2)
         held = await of(engine, "double")
         assert (held.queue_length, held.oldest_s, held.workers_wanted) == (0, 0.0, 0)
-        together = engine.counts().load
+        together = (await counts(engine)).load
         assert (together.queue_length, together.workers_wanted) == (1, 2)
         await known(engine.switch("double", Switches(dispatch="run")))
         ready = await of(engine, "double")
         assert ready.queue_length == 2
         assert ready.workers_wanted > 0
         assert ready.oldest_s > 0
-        assert engine.counts().load.queue_length == 3
+        assert (await counts(engine)).load.queue_length == 3
 
 
 async def test_the_oldest_counts_from_when_it_was_ready(start: Start) -> None:
@@ -100,17 +100,17 @@ async def test_the_oldest_counts_from_when_it_was_ready(start: Start) -> None:
         assert 0.02 <= oldest <= time.monotonic() - ready + 0.1
         await cancel(engine, first)
         assert 0.0 < (await of(engine, "double")).oldest_s <= time.monotonic() - ready
-        assert engine.counts().load.oldest_s > 0
+        assert (await counts(engine)).load.oldest_s > 0
         assert (await of(engine, "forever")).oldest_s == 0.0
         await cancel(engine, second)
-        assert engine.counts().load.oldest_s == 0.0
+        assert (await counts(engine)).load.oldest_s == 0.0
 
 
 async def test_the_wait_is_estimated_from_the_run_times(start: Start) -> None:
     async with start(nap, workers=2) as engine:
         for _ in range(10):
             await finished(engine, await submit(engine, "nap"))
-        assert engine.counts().load.wait_s == 0.0
+        assert (await counts(engine)).load.wait_s == 0.0
         batch = await submit_batch(engine, *["nap"] * 60)
         load = await of(engine, "nap")
         last = await submit(engine, "nap")
@@ -146,7 +146,7 @@ async def test_a_line_at_its_limit_makes_no_other_wait(start: Start) -> None:
         assert (await of(engine, "double")).wait_s == 0.0
         alone = await of(engine, "alone")
         assert alone.wait_s >= 6.0
-        assert engine.counts().load.wait_s == alone.wait_s
+        assert (await counts(engine)).load.wait_s == alone.wait_s
         # More workers would not help.
         assert alone.workers_wanted == 1
 
@@ -162,7 +162,7 @@ async def test_so_many_workers_are_wanted_as_begin_all_jobs_within_the_target(st
         wanted = (await of(engine, "nap")).workers_wanted
         assert 10 <= wanted <= 30
         assert (await of(engine, "forever")).workers_wanted == 2
-        assert engine.counts().load.workers_wanted == wanted + 2
+        assert (await counts(engine)).load.workers_wanted == wanted + 2
         for job in held:
             await cancel(engine, job)
 
@@ -175,7 +175,7 @@ async def test_no_more_workers_are_wanted_than_there_are_jobs(start: Start) -> N
         for _ in range(3):
             await submit(engine, "nap")
         assert (await of(engine, "nap")).workers_wanted == 3
-        assert engine.counts().load.workers_wanted == 4
+        assert (await counts(engine)).load.workers_wanted == 4
 
 
 async def test_jobs_that_wait_are_counted_again_after_a_restart(start: Start) -> None:
@@ -185,7 +185,7 @@ async def test_jobs_that_wait_are_counted_again_after_a_restart(start: Start) ->
             await submit(engine, "double", number)
     async with start(double, forever, workers=1) as engine:
         if engine.durability == "memory":
-            assert engine.counts().load.queue_length == 0
+            assert (await counts(engine)).load.queue_length == 0
             return
         load = await of(engine, "double")
         assert load.queue_length == 3
@@ -204,6 +204,6 @@ async def test_waits_and_runs_are_counted_by_task(start: Start) -> None:
             "forever": (1, 0),
         }
         assert tasks["nap"].run.sum >= 2 * NAP_S
-        counts = engine.counts()
-        assert (counts.wait.count, counts.run.count) == (4, 3)
-        assert counts.run.sum >= 2 * NAP_S
+        counted = await counts(engine)
+        assert (counted.wait.count, counted.run.count) == (4, 3)
+        assert counted.run.sum >= 2 * NAP_S

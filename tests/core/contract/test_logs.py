@@ -15,7 +15,7 @@ from headway.core.status import Status
 from headway.core.tasks.context import Context
 from headway.core.tasks.retry import Retry
 
-from tests.core.contract.client import becomes, cancel, finished, peek, submit, until
+from tests.core.contract.client import becomes, cancel, counts, finished, peek, submit, until
 from tests.core.contract.conftest import Start
 from tests.core.engines import PATIENCE_S, at_last, known
 
@@ -234,12 +234,12 @@ async def test_who_waits_for_more_is_woken_by_more_by_the_end_and_by_time(engine
     later = engine.wait_log(job, 4, PATIENCE_S)
     woken = asyncio.Event()
     later.when_known(woken.set)
-    assert engine.counts().waiting_clients == 1
+    assert (await counts(engine)).waiting_clients == 1
     await cancel(engine, job)
     async with asyncio.timeout(PATIENCE_S):
         await woken.wait()
     assert later.value().state == State.CANCELLED
-    assert engine.counts().waiting_clients == 0
+    assert (await counts(engine)).waiting_clients == 0
     # It has ended since.
     assert (await at_last(engine.wait_log(job, 4, PATIENCE_S))).state == State.CANCELLED
 
@@ -266,7 +266,7 @@ async def test_who_waits_for_a_far_place_is_not_woken_by_text_before_it(start: S
         beyond.when_known(lambda: woken.append("beyond"))
         await asyncio.gather(*map(at_last, (near, far)))
         assert (await log_of(engine, job)).total == 600
-        assert (woken, engine.counts().waiting_clients) == ([], 1)
+        assert (woken, (await counts(engine)).waiting_clients) == ([], 1)
         await cancel(engine, job)
         assert woken == ["beyond"]
 
@@ -276,7 +276,7 @@ async def test_who_waits_for_more_may_go(engine: Engine) -> None:
     later = engine.wait_log(job, 0, PATIENCE_S)
     later.when_known(lambda: pytest.fail("it had gone"))
     later.cancel()
-    assert engine.counts().waiting_clients == 0
+    assert (await counts(engine)).waiting_clients == 0
     await cancel(engine, job)
     await asyncio.sleep(0.01)
 

@@ -21,6 +21,7 @@ from tests.core.contract.client import (
     becomes,
     cancel,
     clear,
+    counts,
     finished,
     jobs_of,
     peek,
@@ -139,7 +140,7 @@ async def test_orders_are_in_no_set(start: Start) -> None:
         first = await becomes(engine, await order(engine, Action.RETRY, states=FAILED), State.RUNNING)
 
         async def waits_for_room() -> bool:
-            return engine.counts().waiting >= 4
+            return (await counts(engine)).waiting >= 4
 
         await until(waits_for_room)
         own = await cancel(engine, await order(engine, Action.RETRY, states=FAILED))
@@ -165,7 +166,7 @@ async def test_jobs_that_have_changed_since_are_skipped(engine: Engine) -> None:
     await until(has_begun)
     await asyncio.gather(*(known(engine.cancel(job)) for job in newest[:5]))
     assert await result(engine, accepted) == {"matched": 600, "done": 595, "skipped": 5}
-    assert engine.counts().active == 0
+    assert (await counts(engine)).active == 0
 
 
 async def test_a_retry_waits_for_room(start: Start) -> None:
@@ -176,12 +177,12 @@ async def test_a_retry_waits_for_room(start: Start) -> None:
         accepted = await order(engine, Action.RETRY, states=FAILED)
 
         async def is_at_the_bound() -> bool:
-            return engine.counts().waiting >= 18
+            return (await counts(engine)).waiting >= 18
 
         await until(is_at_the_bound)
         await asyncio.sleep(0.15)
         # A tenth is left to clients.
-        assert engine.counts().waiting == 18
+        assert (await counts(engine)).waiting == 18
         assert 50 <= ((await peek(engine, accepted)).progress or 0) < 100
         mine = await submit(engine, "forever")
         # The jobs that wait are given up.
@@ -213,10 +214,10 @@ async def test_an_order_is_cancelled_as_any_job(start: Start) -> None:
         for job in (second, first):
             assert (await cancel(engine, job)).state in {State.RUNNING, State.CANCELLED}
             assert (await finished(engine, job)).state == State.CANCELLED
-        waiting = engine.counts().waiting
+        waiting = (await counts(engine)).waiting
         assert waiting <= 9
         await asyncio.sleep(0.1)
-        assert engine.counts().waiting == waiting
+        assert (await counts(engine)).waiting == waiting
         # The next one is carried out.
         assert (await result(engine, await order(engine, Action.CANCEL, task="broken")))["done"] == waiting
 
@@ -241,13 +242,13 @@ async def test_a_retry_skips_jobs_that_cannot_be(engine: Engine) -> None:
 async def test_a_wrong_order_is_refused(
     engine: Engine, action: Action, wanted: JobFilter, field: str, fault: str
 ) -> None:
-    before = engine.counts().jobs[:]
+    before = (await counts(engine)).jobs[:]
     for ask in (engine.order, engine.count_meant):
         with pytest.raises(UnknownTaskError if field == "task" else InvalidError) as caught:
             ask(action, wanted)
         assert [name for name, _ in caught.value.faults] == [field]
         assert fault in caught.value.faults[0][1]
-    assert engine.counts().jobs == before
+    assert (await counts(engine)).jobs == before
 
 
 async def test_the_same_key_is_the_same_order(engine: Engine) -> None:
@@ -275,7 +276,7 @@ async def test_a_bounded_number_of_orders_wait(start: Start) -> None:
         # While orders are given up, others submit.
         await clear(engine)
         await clear(engine)
-        assert (engine.counts().waiting, engine.counts().active) == (0, 0)
+        assert ((await counts(engine)).waiting, (await counts(engine)).active) == (0, 0)
 
 
 async def test_as_many_orders_are_carried_out_at_a_time_whatever_the_size_of_the_queue(start: Start) -> None:
@@ -305,7 +306,7 @@ async def test_jobs_begin_however_many_orders_wait_for_room(start: Start) -> Non
         some = [await order(engine, Action.RETRY, states=FAILED) for _ in range(16)]
 
         async def is_full() -> bool:
-            return engine.counts().jobs[State.RUNNING] == 16
+            return (await counts(engine)).jobs[State.RUNNING] == 16
 
         await until(is_full)
         await known(engine.switch("broken", Switches(dispatch="run")))

@@ -9,7 +9,7 @@ from headway.core.ids import MARKER_LENGTH, SEQUENCE_BITS
 from headway.core.interface import Engine
 from headway.core.job import State
 
-from tests.core.contract.client import becomes, cancel, finished, jobs_in, peek, submit, submit_batch
+from tests.core.contract.client import becomes, cancel, counts, finished, jobs_in, peek, submit, submit_batch
 from tests.core.contract.conftest import Start
 from tests.core.engines import broken, double, known
 
@@ -86,7 +86,7 @@ async def test_the_payload_of_a_job_that_succeeded_takes_no_room_of_results(star
     async with start(short, results={"max_bytes": 5000}) as engine:
         for _ in range(4):
             await finished(engine, await submit(engine, "short", "x" * 4000))
-        assert (engine.counts().results_kept, engine.counts().results_evicted) == (4, 0)
+        assert ((await counts(engine)).results_kept, (await counts(engine)).results_evicted) == (4, 0)
 
 
 async def test_the_result_of_a_job_is_given_up_for_others(start: Start) -> None:
@@ -103,4 +103,4 @@ async def test_the_result_of_a_job_is_given_up_for_others(start: Start) -> None:
         assert (first is None) == (engine.durability == "memory")
         assert first is None or first.body == b'"' + b"a" * 1000 + b'"'
         assert (await peek(engine, jobs[0])).state == State.SUCCEEDED
-        assert engine.counts().results_evicted > 0
+        assert (await counts(engine)).results_evicted > 0

@@ -16,6 +16,7 @@ from tests.core.contract.client import (
     batch_finished,
     becomes,
     cancel,
+    counts,
     finished,
     peek,
     peek_batch,
@@ -165,7 +166,7 @@ async def test_a_flood_of_results_gives_up_no_error(start: Start) -> None:
         failed = await run(engine, "broken", 20)
         await run(engine, "large", 10)
         assert [await text_of(engine, job) for job in failed] == ["ValueError: 1"] * 20
-        assert engine.counts().results_bytes <= 40_000
+        assert (await counts(engine)).results_bytes <= 40_000
 
 
 async def test_finished_jobs_are_counted_by_task_and_outcome_kept_or_not(start: Start) -> None:
@@ -173,7 +174,7 @@ async def test_finished_jobs_are_counted_by_task_and_outcome_kept_or_not(start: 
         await run(engine, "double", 4)
         await run(engine, "broken", 3)
         await give_up(engine, 2)
-        counts = engine.counts().jobs
-        assert [counts[state] for state in (SUCCEEDED, FAILED, CANCELLED)] == [4, 3, 2]
+        counted = (await counts(engine)).jobs
+        assert [counted[state] for state in (SUCCEEDED, FAILED, CANCELLED)] == [4, 3, 2]
         tasks = {task.name: (task.succeeded, task.failed, task.cancelled) for task in await known(engine.tasks())}
         assert tasks == {"double": (4, 0, 2), "broken": (0, 3, 0), "forever": (0, 0, 0)}

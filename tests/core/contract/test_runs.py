@@ -16,7 +16,7 @@ from headway.core.tasks.context import Context
 from headway.core.tasks.registry import Options
 from headway.core.tasks.retry import Retry
 
-from tests.core.contract.client import becomes, cancel, finished, peek, states, submit, text_of, until
+from tests.core.contract.client import becomes, cancel, counts, finished, peek, states, submit, text_of, until
 from tests.core.contract.conftest import Start, Tasks
 from tests.core.engines import UNSTOPPABLE_S, double, forever, known, triple
 
@@ -112,11 +112,11 @@ async def test_a_job_runs_and_its_result_is_kept(engine: Engine, task: str, expe
 
 
 async def test_a_failed_job_says_why_after_all_its_attempts(engine: Engine) -> None:
-    retries = engine.counts().retries
+    retries = (await counts(engine)).retries
     status = await finished(engine, await submit(engine, "broken", "no such luck", retries=2))
     assert (status.state, status.reason, status.attempt) == (State.FAILED, Reason.ERROR, 3)
     assert await text_of(engine, status) == "ValueError: no such luck"
-    assert engine.counts().retries == retries + 2
+    assert (await counts(engine)).retries == retries + 2
 
 
 async def test_a_job_that_did_not_finish_has_no_result(engine: Engine) -> None:
@@ -132,9 +132,9 @@ async def test_whatever_a_task_raises_is_its_own_failure(engine: Engine, task: s
 
 
 async def _all_workers_live(engine: Engine) -> None:
-    counts = engine.counts().workers
-    assert (counts.replacements, counts.lost_threads) == (0, 0)
-    jobs = [await submit(engine, "forever") for _ in range(counts.count)]
+    counted = (await counts(engine)).workers
+    assert (counted.replacements, counted.lost_threads) == (0, 0)
+    jobs = [await submit(engine, "forever") for _ in range(counted.count)]
     for job in jobs:
         await becomes(engine, job, State.RUNNING)
 
@@ -190,7 +190,7 @@ async def test_a_context_tells_the_id_that_clients_know_and_the_attempt(engine: 
 
 async def test_a_delayed_job_starts_when_it_is_due(engine: Engine) -> None:
     await finished(engine, await submit(engine, "double", 1))
-    waited = engine.counts().wait.sum
+    waited = (await counts(engine)).wait.sum
     later = await submit(engine, "double", 1, delay=0.1)
     sooner = await submit(engine, "double", 1, delay=0.05)
     assert later.state == State.SCHEDULED
@@ -201,7 +201,7 @@ async def test_a_delayed_job_starts_when_it_is_due(engine: Engine) -> None:
     status = await finished(engine, later)
     assert status.started - status.submitted >= 0.1
     # From when they were due, not from when they came.
-    assert engine.counts().wait.sum - waited < 0.1
+    assert (await counts(engine)).wait.sum - waited < 0.1
 
 
 async def test_a_task_may_ask_for_another_attempt_with_its_own_delay(engine: Engine) -> None:
@@ -232,7 +232,7 @@ async def test_a_deadline_ends_a_job_wherever_it_stands(engine: Engine) -> None:
         status = await finished(engine, job)
         assert (status.state, status.reason) == (State.FAILED, Reason.DEADLINE)
         assert status.ended - status.submitted < 1
-    assert engine.counts().waiting == 0
+    assert (await counts(engine)).waiting == 0
 
 
 async def test_no_attempt_is_waited_for_that_would_come_after_the_deadline(engine: Engine) -> None:

@@ -16,7 +16,7 @@ from headway.core.interface import Engine
 from headway.core.job import Reason, State
 from headway.core.tasks.registry import Options
 
-from tests.core.contract.client import asked_for, becomes, finished, jobs_in, peek, submit, text_of, until
+from tests.core.contract.client import asked_for, becomes, counts, finished, jobs_in, peek, submit, text_of, until
 from tests.core.contract.conftest import Start
 from tests.core.engines import broken, double, forever, known
 
@@ -121,7 +121,7 @@ async def test_a_payload_that_does_not_fit_is_refused_before_it_is_queued(engine
             await known(engine.submit(asked_for(task, payload), key))
         assert len(refused.value.faults) == len(places)
         assert all(place in str(refused.value) for place in places)
-    assert engine.counts().active == 0
+    assert (await counts(engine)).active == 0
     # It has not used up its key.
     await finished(engine, await submit(engine, "on_loop", {"size": 1}, key))
 
@@ -136,7 +136,7 @@ async def test_of_a_batch_with_a_misfit_none_is_queued(engine: Engine) -> None:
     with pytest.raises(InvalidPayloadError) as refused:
         await known(engine.submit_batch([bad] * 30))
     assert len(refused.value.faults) == 20
-    assert engine.counts().active == 0
+    assert (await counts(engine)).active == 0
 
 
 @pytest.mark.parametrize("payload", [None, 1 << 70, "x", {"a": [1, {}]}, 1.5])

@@ -9,7 +9,7 @@ import pytest
 from headway.core.interface import Engine, Later
 from headway.core.job import State
 
-from tests.core.contract.client import becomes, cancel, finished, peek, peek_batch, submit, submit_batch
+from tests.core.contract.client import becomes, cancel, counts, finished, peek, peek_batch, submit, submit_batch
 from tests.core.engines import PATIENCE_S, at_last, known
 
 # What is waited for; and what ends it.
@@ -52,11 +52,11 @@ async def test_who_waits_is_woken_once_by_the_end(engine: Engine, begin: Begin) 
     later, end = await begin(engine, PATIENCE_S)
     woken = Woken()
     later.when_known(woken)
-    assert (woken.times, engine.counts().waiting_clients) == (0, 1)
+    assert (woken.times, (await counts(engine)).waiting_clients) == (0, 1)
     await end()
     await woken.wait()
     assert later.value().state == State.CANCELLED
-    assert engine.counts().waiting_clients == 0
+    assert (await counts(engine)).waiting_clients == 0
     # Too late, for both.
     later.cancel()
     await asyncio.sleep(0.01)
@@ -71,7 +71,7 @@ async def test_who_waits_is_woken_when_the_time_is_up(engine: Engine, begin: Beg
     await woken.wait()
     assert 0.1 <= time.monotonic() - begun < 1
     assert later.value().state == State.RUNNING
-    assert engine.counts().waiting_clients == 0
+    assert (await counts(engine)).waiting_clients == 0
 
 
 @BOTH
@@ -80,7 +80,7 @@ async def test_who_has_gone_is_not_woken(engine: Engine, begin: Begin) -> None:
     woken = Woken()
     later.when_known(woken)
     later.cancel()
-    assert engine.counts().waiting_clients == 0
+    assert (await counts(engine)).waiting_clients == 0
     await end()
     await asyncio.sleep(0.01)
     assert woken.times == 0
@@ -94,7 +94,7 @@ async def test_who_is_hurried_is_woken_with_what_is_known_by_then(engine: Engine
     later.hurry()
     await woken.wait()
     assert later.value().state == State.RUNNING
-    assert engine.counts().waiting_clients == 0
+    assert (await counts(engine)).waiting_clients == 0
     await end()
     await asyncio.sleep(0.01)
     assert woken.times == 1

@@ -18,13 +18,14 @@ from headway.core.board.outcomes import batch_number
 from headway.core.config import Config
 from headway.core.ids import Ids
 from headway.core.job import TERMINAL, Job, Reason, State, Terms
-from headway.core.local.active import PAST_DEADLINE, Active
+from headway.core.local.active import Active
 from headway.core.local.at_once import AtOnce
 from headway.core.retention import Retention
 from headway.core.tasks.context import Context
 from headway.core.tasks.registry import Options, Registry
 from headway.core.tasks.result import JSON
 from headway.core.tasks.retry import Retry
+from headway.core.work.verdict import PAST_DEADLINE
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

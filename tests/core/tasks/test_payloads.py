@@ -13,7 +13,7 @@ import pytest
 from headway.core.job import State, Submission
 from headway.core.slices import SHORT_SLICE_S
 from headway.core.tasks import payloads
-from headway.protocol.server import GC_THRESHOLD
+from headway.protocol.node import GC_THRESHOLD
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

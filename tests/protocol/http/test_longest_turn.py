@@ -34,7 +34,7 @@ from headway.core.tasks.result import Result
 from headway.protocol.api.app import Api
 from headway.protocol.http.connection import Connection
 from headway.protocol.http.connections import Connections
-from headway.protocol.server import GC_THRESHOLD
+from headway.protocol.node import GC_THRESHOLD
 
 from tests.core.engines import now
 from tests.protocol.wire import post, request, submission

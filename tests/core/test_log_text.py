@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from headway.core.board.log_text import LogText
 from headway.core.job_log import JobLog, joined
+from headway.core.log_text import LogText
 from hypothesis import given
 from hypothesis import strategies as st
 

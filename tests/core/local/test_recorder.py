@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from headway.core.events import EventFilter
-from headway.core.local.feeds import KEPT_S
+from headway.core.local.recorder import KEPT_S
 
 from tests.core.engines import double, engine_with, over, submit
 
@@ -20,16 +20,16 @@ async def test_who_comes_back_after_a_pause_in_the_record_is_told_so() -> None:
         assert len(taken.events) == 3
         feed.close()
         # Within the time, whoever comes back goes on.
-        engine.feeds.tick(time.monotonic() + KEPT_S - 1)
+        engine.recorder.tick(time.monotonic() + KEPT_S - 1)
         await over(engine, submit(engine, "double", 2))
         again = engine.watch(EVERYTHING, taken.place)
         assert again.resumed
         assert len(again.take().events) == 3
         # A reader is there.
-        engine.feeds.tick(time.monotonic() + 2 * KEPT_S)
+        engine.recorder.tick(time.monotonic() + 2 * KEPT_S)
         last = again.place
         again.close()
-        engine.feeds.tick(time.monotonic() + KEPT_S + 1)
+        engine.recorder.tick(time.monotonic() + KEPT_S + 1)
         await over(engine, submit(engine, "double", 3))
         for place in (taken.place, last):
             late = engine.watch(EVERYTHING, place)

@@ -14,7 +14,7 @@ from contextvars import Context as Variables
 from threading import Lock, get_ident
 from typing import Protocol
 
-from headway.core.board.log_text import LogText
+from headway.core.log_text import LogText
 
 # Seconds between two looks of the loop.
 TAKE_S = 0.05

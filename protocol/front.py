@@ -1,0 +1,164 @@
+"""The side of a process that clients see: its socket, and the HTTP API on it.
+
+A node without HTTP has NoFront in its place, with which nobody connects.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import resource
+import time
+from typing import Protocol
+
+from headway.core import forks
+from headway.core.config import Config
+from headway.core.interface import Engine
+from headway.protocol import check
+from headway.protocol.api.app import Api
+from headway.protocol.http.connection import Connection
+from headway.protocol.process.acceptor import Acceptor
+from headway.protocol.process.listener import Listener, close_all_at
+
+log = logging.getLogger(__name__)
+
+# Files that a server needs besides its clients' connections.
+SPARE_FILES = 64
+# Seconds before a deploy. First, connected clients get an answer that says that it is the last.
+# Then nobody is let in any more, and clients that came at the last moment get theirs. Then the last
+# bytes leave.
+LAST_ANSWERS_S = 0.5
+LATE_ANSWERS_S = 0.1
+LAST_BYTES_S = 0.05
+
+
+class Front(Protocol):
+    """The side of a node that clients see."""
+
+    # What the node does, for people.
+    doing: str
+    # Seconds for which clients can still read how the last jobs ended.
+    linger_s: float
+
+    @property
+    def listener(self) -> Listener | None:
+        """The socket, which a deploy hands over; None if there is none."""
+
+    def open(self, engine: Engine) -> None:
+        """Make all that needs a loop, over an engine that may stand in for another."""
+
+    def accept(self) -> None:
+        """Let clients in."""
+
+    def use(self, engine: Engine) -> None:
+        """Ask ``engine`` from now on."""
+
+    def tick(self) -> None:
+        """A second has passed."""
+
+    def warn(self) -> None:
+        """Warn of clients that may come unwanted."""
+
+    async def leave(self) -> float:
+        """Give the last answers before a deploy. Return since when no client gets one, of time.monotonic."""
+
+    async def close(self) -> None:
+        """Let no client in, and end all connections."""
+
+
+class HttpFront:
+    """A socket with the HTTP API on it."""
+
+    def __init__(self, config: Config, listener: Listener) -> None:
+        self._config = config
+        self.listener = listener
+        self.doing = f"serving {listener.url}{config.http.base}"
+        self.linger_s = config.drain_linger
+        _raise_file_limit(config.limits.connections)
+
+    def open(self, engine: Engine) -> None:
+        """Make the API over ``engine``."""
+        port = self.listener.socket.getsockname()[1]
+        forks.in_child(lambda: close_all_at(port))
+        self._api = Api(self._config, engine)
+
+    def accept(self) -> None:
+        """Let clients in."""
+        backlog = self._config.server.backlog
+        self._acceptor = Acceptor(self.listener.socket, backlog, lambda: Connection(self._api.connections))
+
+    def use(self, engine: Engine) -> None:
+        """Ask ``engine`` from now on."""
+        self._api.service.use(engine)
+
+    def tick(self) -> None:
+        """A second has passed."""
+        self._api.connections.tick()
+
+    def warn(self) -> None:
+        """Warn if other machines can reach the socket."""
+        if not check.is_loopback(self.listener.socket.getsockname()[0]):
+            log.warning(check.beyond_loopback(self.listener.url + self._config.http.base))
+
+    async def leave(self) -> float:
+        """Give the last answers before a deploy. Return since when no client gets one."""
+        connections = self._api.connections
+        await connections.wind_down(LAST_ANSWERS_S)
+        await self._acceptor.stop()
+        since = time.monotonic()
+        await connections.wind_down(LATE_ANSWERS_S)
+        await connections.close(LAST_BYTES_S)
+        return since
+
+    async def close(self) -> None:
+        """Let no client in, and end all connections."""
+        await self._acceptor.stop()
+        self.listener.socket.close()
+        await self._api.connections.close()
+
+
+class NoFront:
+    """No socket: the front of a node that only runs jobs."""
+
+    listener = None
+    doing = "running jobs"
+    linger_s = 0.0
+
+    def open(self, engine: Engine) -> None:
+        """Do nothing, as below."""
+
+    def accept(self) -> None:
+        """Nobody comes."""
+
+    def use(self, engine: Engine) -> None:
+        """Nobody asks."""
+
+    def tick(self) -> None:
+        """Nobody waits."""
+
+    def warn(self) -> None:
+        """Nobody can come unwanted."""
+
+    async def leave(self) -> float:
+        """Nobody gets an answer."""
+        return time.monotonic()
+
+    async def close(self) -> None:
+        """Nobody is connected."""
+
+
+def _raise_file_limit(connections: int) -> None:
+    """Raise the soft limit of open files as far as needed. Log a warning if it stays too low."""
+    needed = connections + SPARE_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft >= needed:
+        return
+    most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    if most < needed:
+        log.warning(
+            "limits.connections is %d, but this process may open %d files: raise it with ulimit -n",
+            connections,
+            hard,
+        )

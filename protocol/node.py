@@ -1,0 +1,271 @@
+"""A node at its work: open the engine, run jobs until a signal to end or to deploy, drain.
+
+SIGTERM and SIGINT drain. The node takes no new jobs, and statuses stay readable. It waits for
+running and waiting jobs until ``drain_timeout``. With a journal it waits for the running ones only,
+because the others are on disk. The exit code is 0 if no job was lost, 1 if jobs were lost, and 3 if
+the journal could not be made, read or written.
+
+SIGHUP deploys. Once a check has shown that the new program would start, the node executes it, in
+this process and on the same socket. Before that it waits, as in a drain, for the jobs that have to
+finish. If they have not finished by ``drain_timeout``, the node goes on as before. The reasons are
+in docs/adr/0009.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import sys
+import time
+from typing import NoReturn
+
+from headway.core import forks
+from headway.core.apart import apart
+from headway.core.config import Config
+from headway.core.durability import SURVIVES
+from headway.core.errors import ConfigError
+from headway.core.later import known
+from headway.core.local.engine import LocalEngine
+from headway.core.local.recovering import Recovering
+from headway.core.open import open_engine
+from headway.core.stats import Counts
+from headway.core.tasks.registry import REGISTRY
+from headway.protocol import check, footprint
+from headway.protocol.front import Front
+from headway.protocol.http.connections import TICK_S
+from headway.protocol.process import deploy, signals
+from headway.protocol.process.deploy import Left, Program, Taken
+from headway.protocol.process.reload import Watch
+from headway.protocol.process.signals import Told
+from headway.protocol.process.systemd import Notifier
+
+log = logging.getLogger(__name__)
+
+EXIT_JOBS_LEFT = 1
+EXIT_JOURNAL = 3
+GC_THRESHOLD = (50_000, 20, 50)
+# Seconds for which one thread may keep the GIL while another waits for it. The loop waits for tasks
+# that compute in threads. With CPython's 5 ms each answer beside such a task is that late.
+SWITCH_S = 0.0005
+
+
+class Node:
+    """One program at its work, from its start to its end or to the next deploy. Clients see its ``front``."""
+
+    def __init__(
+        self,
+        config: Config,
+        front: Front,
+        program: Program,
+        told: Told,
+        notifier: Notifier,
+        *,
+        watch: Watch | None = None,
+    ) -> None:
+        self._config = config
+        self._front = front
+        self._program = program
+        self._told = told
+        self._notifier = notifier
+        self._watch = watch
+
+    async def work(self, before: Taken | None) -> int | Left:
+        """Work until a signal to end or to deploy. Return the exit code, or the handover."""
+        self._told.listen()
+        self._keep_from_children()
+        recovering = Recovering(self._config)
+        self._front.open(recovering)
+        if before is None:
+            self._front.accept()
+        self._ticker = asyncio.create_task(self._tick())
+        engine = await self._open(recovering, before)
+        if engine is None:
+            return 0
+        if not await self._begin(engine):
+            return 0
+        self._engine = engine
+        self._front.use(engine)
+        if before is not None:
+            # Clients that came meanwhile wait until now. Earlier they would be told that no job is
+            # known yet.
+            self._front.accept()
+        # The garbage collector need not look at objects that live from here to the end. The road of
+        # a request makes no cycles, so it need not look often. Tasks may make cycles, so it still
+        # looks.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLD)
+        gc.enable()
+        sys.setswitchinterval(SWITCH_S)
+        await self._announce(before)
+        if self._watch is not None:
+            loop = asyncio.get_running_loop()
+            self._watch.start(lambda: loop.call_soon_threadsafe(self._told.signal, signal.SIGHUP))
+        while not self._told.to_end:
+            await self._told.wait()
+            if self._told.take_deploy() and await self._may_deploy():
+                left = await self._leave()
+                return 0 if self._told.to_end else left
+        return await self._end()
+
+    def _keep_from_children(self) -> None:
+        """Keep everything of the server's from processes that tasks fork."""
+        # The loop waits on this descriptor. A child that comes back to the loop ends there.
+        wait_fd = getattr(asyncio.get_running_loop(), "_get_backend_id", int)()
+        if wait_fd > 0:
+            forks.keep(wait_fd)
+
+    async def _open(self, recovering: Recovering, before: Taken | None) -> LocalEngine | None:
+        """Open the engine, off the loop if it reads a journal. None if a signal came first."""
+        path = self._config.journal.file(os.environ)
+        if path is None:
+            return open_engine(self._config, REGISTRY, lambda _: None, before and before.carried)
+        begun = said = time.monotonic()
+
+        def progress(read: int) -> None:
+            nonlocal said
+            recovering.read = read
+            if time.monotonic() - said > TICK_S:
+                said = time.monotonic()
+                log.info("recovering: %d jobs read", read)
+
+        log.info("recovering from %s", path.absolute())
+        engine = await self._told.unless_end(apart(lambda: open_engine(self._config, REGISTRY, progress)))
+        if engine is None:
+            log.info("ended while recovering")
+        else:
+            log.info("recovered %d jobs in %.2f s", recovering.read, time.monotonic() - begun)
+        return engine
+
+    async def _begin(self, engine: LocalEngine) -> bool:
+        """Start the engine, with the lifespan of the tasks. False if a signal came first.
+
+        Raises ConfigError if the lifespan raises.
+        """
+        begun = False
+
+        async def begin() -> None:
+            nonlocal begun
+            await engine.start(_journal_failed)
+            begun = True
+
+        try:
+            await self._told.unless_end(begin())
+        except ConfigError:
+            await engine.close()
+            raise
+        if self._told.to_end:
+            log.info("ended while starting")
+            if begun:
+                await engine.stop()
+            await engine.close()
+        return not self._told.to_end
+
+    async def _end(self) -> int:
+        """Drain, and end everything."""
+        self._notifier.stopping()
+        engine, config = self._engine, self._config
+        active = (await self._counts()).active
+        text = "draining: %d jobs, up to %g s for those that have to finish. A second signal ends the server at once."
+        log.info(text, active, config.drain_timeout)
+        left = await engine.drain(config.drain_timeout)
+        if active:
+            # Clients that wait for one of the last jobs can still read how it ended.
+            await asyncio.sleep(self._front.linger_s)
+        if engine.durability != "memory":
+            active = (await self._counts()).active
+            log.info("drained: %d jobs are left to the next start, %d of them still running", active, left)
+            left = 0
+        elif left:
+            held = (await self._counts()).held
+            if held:
+                log.error("%d jobs of held tasks are lost", held)
+            if left > held:
+                log.error("drain_timeout is over: %d jobs are lost", left - held)
+        else:
+            log.info("drained")
+        await self._front.close()
+        self._ticker.cancel()
+        await engine.stop()
+        await engine.close()
+        return EXIT_JOBS_LEFT if left else 0
+
+    async def _may_deploy(self) -> bool:
+        """Check that the new program would start and no job is active. If not, go on as before."""
+        self._notifier.reloading()
+        fault = await self._told.unless_end(self._program.check())
+        if fault is None and not self._told.to_end:
+            fault = await self._told.unless_end(self._wait_for_jobs())
+            if self._told.take_deploy() and fault is None:
+                # The program has changed again.
+                fault = await self._told.unless_end(self._program.check())
+        if self._told.to_end:
+            return False
+        if fault is not None:
+            log.error("not deployed, still serving as before: %s", fault)
+            self._engine.resume()
+            self._notifier.ready(f"{self._front.doing}; not deployed: {fault}")
+        return fault is None
+
+    async def _wait_for_jobs(self) -> str | None:
+        """Wait for jobs that have to finish before a deploy. Return the reason if some did not."""
+        seconds = self._config.drain_timeout
+        text = "deploying: %d jobs, up to %g s for those that have to finish"
+        log.info(text, (await self._counts()).active, seconds)
+        left = await self._engine.drain(seconds)
+        if left and self._engine.durability == "memory":
+            held = (await self._counts()).held
+            if held:
+                return f"{held} jobs of held tasks wait: end the holds with PATCH /tasks/{{name}}, or cancel the jobs"
+            return f"{left} jobs did not finish within drain_timeout"
+        # The new program begins again the jobs that still run.
+        return None
+
+    async def _leave(self) -> Left:
+        """End everything but the socket and the rows, and return the handover."""
+        await self._engine.stop()
+        since = await self._front.leave()
+        self._ticker.cancel()
+        await self._engine.close()
+        left = deploy.hand_over(self._front.listener, self._engine, since)
+        log.info("executing the new program: %s", " ".join(self._program.command))
+        await self._told.hold()
+        return left
+
+    async def _counts(self) -> Counts:
+        return await known(self._engine.counts())
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self._front.tick()
+            self._notifier.alive()
+
+    async def _announce(self, before: Taken | None) -> None:
+        config, counts = self._config, await self._counts()
+        parts = footprint.parts(config, counts)
+        told = ", ".join(f"{name} {size_bytes / 2**20:.1f}" for name, size_bytes in parts.items())
+        log.info(
+            "board: %d rows of %d bytes; memory in MiB: %s: at most %.1f MiB besides the program and its tasks",
+            counts.rows,
+            counts.row_bytes,
+            told,
+            sum(parts.values()) / 2**20,
+        )
+        if not REGISTRY.tasks:
+            log.warning(check.NO_TASKS)
+        if before is not None:
+            log.info("deployed: no client was answered for %.2f s", time.monotonic() - before.since)
+        self._front.warn()
+        durability = f"{self._engine.durability}: {SURVIVES[self._engine.durability]}"
+        text = "%s with %d workers and %d tasks; durability %s"
+        log.info(text, self._front.doing, config.workers, len(REGISTRY.tasks), durability)
+        self._notifier.ready(self._front.doing)
+
+
+def _journal_failed(line: str) -> NoReturn:
+    log.critical("%s: the server ends, because it can keep nothing any more", line)
+    signals.end(EXIT_JOURNAL)
