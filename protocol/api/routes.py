@@ -12,6 +12,7 @@ from headway.protocol.api import (
     answers,
     batches,
     contents,
+    dashboard,
     description,
     events,
     health,
@@ -22,7 +23,7 @@ from headway.protocol.api import (
     submissions,
     tasks,
 )
-from headway.protocol.api.fields import BATCH, KEY, TASK
+from headway.protocol.api.fields import BATCH, FILE, KEY, TASK
 from headway.protocol.api.operation import Answerer, Operation, Route, Says
 from headway.protocol.http.problems import METHODS, Refusal
 from headway.protocol.http.request import Request
@@ -90,6 +91,22 @@ ROUTES: tuple[Route, ...] = (
             refuses=answers.ABOUT_JOBS,
         ),
         limited=True,
+    ),
+    Route(
+        "/dashboard/{name}",
+        Operation(
+            "GET",
+            lambda service, request, name: dashboard.file(service, request, name),
+            name="dashboardFile",
+            summary="a file of the page at /",
+            place=FILE,
+            asks=("Accept-Encoding", "If-None-Match"),
+            says=(
+                Says(200, "The file.", ("ETag", *answers.OF_THE_DASHBOARD), ("Content-Encoding",), answers.FILES),
+                answers.SAME,
+            ),
+            refuses=(*answers.ABOUT_JOBS, "not-found"),
+        ),
     ),
     Route(
         "/jobs",

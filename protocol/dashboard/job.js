@@ -46,7 +46,8 @@ export class Job extends Live {
       <${Attempts} attempts=${job.attempts ?? []} />
       <${Log} id=${job.id} />
       <${Content} title="Payload" url=${api.path(["jobs", job.id, "payload"])} key=${`payload ${job.id}`} />
-      ${over && job.state !== "cancelled" && html`<${Content} title=${job.state === "failed" ? "Error" : "Result"} url=${api.path(["jobs", job.id, "result"])} key=${`${job.state} ${job.id}`} />`}
+      ${job.state === "succeeded" && html`<${Content} title="Result" url=${api.path(["jobs", job.id, "result"])} key=${`result ${job.id}`} />`}
+      ${job.state === "failed" && !job.attempts?.length && html`<p class="fault">${job.detail}</p>`}
     `;
   }
 }
