@@ -13,7 +13,7 @@ CROWD = -n 6
 
 .DEFAULT_GOAL := help
 .PHONY: .venv run-server run-clients test test-long check lint format promtool docs build clean help crash dist \
-  bench bench-floor bench-peers bench-polling bench-memory bench-queues bench-journal bench-waiting bench-crowd bench-start
+  bench bench-floor bench-peers bench-polling bench-memory bench-queues bench-journal bench-waiting bench-crowd bench-start bench-cluster
 
 # `make -j clean test` must not clean under the test's feet.
 ifneq (,$(filter clean,$(MAKECMDGOALS)))
@@ -82,6 +82,11 @@ bench-queues: .venv  ## jobs end to end, beside seven queues on Valkey
 	@$(BIN)/python -m pip install -q --group bench-queues
 	@test -d tmp/bench-arq || $(BIN)/python -m pip install -q --target tmp/bench-arq --group bench-arq
 	@$(BIN)/python -m bench.queues --rounds $(or $(ROUNDS),1) $(ARGS)
+
+bench-cluster: .venv  ## Headway on Valkey beside six queues, two nodes beside one, reads (QUICK=1: a minute)
+	@$(BIN)/python -m pip install -q --group bench-cluster
+	@test -d tmp/bench-arq || $(BIN)/python -m pip install -q --target tmp/bench-arq --group bench-arq
+	@QUICK='$(QUICK)' $(BIN)/python -m bench.cluster $(ARGS)
 
 bench-journal: .venv  ## cost of keeping jobs on disk
 	@$(BIN)/python -m bench.journal --rounds $(or $(ROUNDS),20) $(ARGS)

@@ -29,7 +29,13 @@ PREFIX = "HEADWAY_"
 # The path of the file. It is no setting: the command line reads it.
 CONFIG_VARIABLE = "HEADWAY_CONFIG"
 # The setting of each option.
-OPTIONS = {"--tasks": "tasks", "--host": "server.host", "--port": "server.port", "--workers": "workers"}
+OPTIONS = {
+    "--tasks": "tasks",
+    "--host": "server.host",
+    "--port": "server.port",
+    "--workers": "workers",
+    "--engine": "engine",
+}
 # The journal of a server whose settings name none. A relative path lies in the folder that systemd
 # gives to the service (StateDirectory=, systemd.exec), else in the current one.
 DEFAULT_JOURNAL = "headway.db"
@@ -253,6 +259,8 @@ class Config(Section, frozen=True):
     workers: Annotated[int, Meta(ge=1, le=100_000)] = 32
     queue: QueueSection = QueueSection()
     retention: RetentionSection = RetentionSection()
+    # The URL of a store that many nodes share. None: jobs stay with this process, and in its journal.
+    engine: Annotated[str, Meta(min_length=1)] | None = None
     journal: JournalSection = JournalSection()
     idempotency: IdempotencySection = IdempotencySection()
     events: EventsSection = EventsSection()
@@ -291,7 +299,20 @@ def load(
     for name, texts in (options or {}).items():
         if texts:
             config = _merge(config, _option(name, texts), name)
-    return config
+    return config if config.engine is None else _shared(config)
+
+
+def _shared(config: Config) -> Config:
+    """Return the settings of a node whose jobs are in a shared store: it has no journal.
+
+    Raises ConfigError if they name one.
+    """
+    if config.journal.path not in (None, DEFAULT_JOURNAL):
+        raise ConfigError(
+            f"journal.path: {config.journal.path!r} is not used beside engine, whose store keeps the jobs: "
+            "leave one of the two out"
+        )
+    return msgspec.structs.replace(config, journal=msgspec.structs.replace(config.journal, path=None))
 
 
 def _read(path: Path) -> dict[str, Any]:

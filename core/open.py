@@ -1,6 +1,7 @@
 """The engine that the settings ask for.
 
-With a journal it takes a while to open. Until then Recovering stands in for it.
+With a journal it takes a while to open. Until then Recovering stands in for it. One with a shared
+store opens at once, and finds its store when it starts.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import os
 from collections.abc import Callable
 
 from headway.core.config import Config
+from headway.core.errors import ConfigError
+from headway.core.interface import Engine
 from headway.core.local.deploy import Carried
 from headway.core.local.engine import LocalEngine
 from headway.core.retention import Retention
@@ -20,10 +23,22 @@ log = logging.getLogger(__name__)
 
 def open_engine(
     config: Config, registry: Registry, progress: Callable[[int], object], before: Carried | None = None
-) -> LocalEngine:
+) -> Engine:
     """Open the engine that ``config`` describes. With a journal, call it outside of the event loop.
 
-    Without one it goes on from ``before``, if there was a previous process. ``progress`` gets, now
+    Raises ConfigError if the URL of a store cannot be used, or as ``open_local`` does.
+    """
+    if config.engine is not None:
+        return _shared(config, registry)
+    return open_local(config, registry, progress, before)
+
+
+def open_local(
+    config: Config, registry: Registry, progress: Callable[[int], object], before: Carried | None = None
+) -> LocalEngine:
+    """Open the engine of a server alone, in memory or with a journal.
+
+    In memory it goes on from ``before``, if there was a previous process. ``progress`` gets, now
     and then, the number of jobs read so far. Raises JournalError if the journal is unusable.
     """
     path = config.journal.file(os.environ)
@@ -46,3 +61,13 @@ def open_engine(
         journal.abandon()
         raise
     return engine
+
+
+def _shared(config: Config, registry: Registry) -> Engine:
+    """Return an engine on the store of ``config.engine``. Raises ConfigError if that cannot be used."""
+    try:
+        # No other engine needs it, nor the libraries that it needs.
+        from headway.core.valkey.engine import ValkeyEngine
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"engine: {error.name} is not installed: pip install 'headway[valkey]'") from None
+    return ValkeyEngine(config, registry)

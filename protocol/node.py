@@ -27,8 +27,8 @@ from headway.core.apart import apart
 from headway.core.config import Config
 from headway.core.durability import SURVIVES
 from headway.core.errors import ConfigError
+from headway.core.interface import Engine
 from headway.core.later import known
-from headway.core.local.engine import LocalEngine
 from headway.core.local.recovering import Recovering
 from headway.core.open import open_engine
 from headway.core.stats import Counts
@@ -118,7 +118,7 @@ class Node:
         if wait_fd > 0:
             forks.keep(wait_fd)
 
-    async def _open(self, recovering: Recovering, before: Taken | None) -> LocalEngine | None:
+    async def _open(self, recovering: Recovering, before: Taken | None) -> Engine | None:
         """Open the engine, off the loop if it reads a journal. None if a signal came first."""
         path = self._config.journal.file(os.environ)
         if path is None:
@@ -140,7 +140,7 @@ class Node:
             log.info("recovered %d jobs in %.2f s", recovering.read, time.monotonic() - begun)
         return engine
 
-    async def _begin(self, engine: LocalEngine) -> bool:
+    async def _begin(self, engine: Engine) -> bool:
         """Start the engine, with the lifespan of the tasks. False if a signal came first.
 
         Raises ConfigError if the lifespan raises.

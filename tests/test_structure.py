@@ -24,7 +24,7 @@ PACKAGES: dict[str, set[str]] = {
     "board": {"tasks"},
     "queue": {"board"},
     "retry_after": {"board", "queue"},
-    "work": {"tasks", "processes", "board"},
+    "work": {"tasks", "processes"},
     "journal": {"processes"},
     "feeds": set(),
     "local": {"tasks", "processes", "board", "queue", "retry_after", "work", "journal", "feeds"},

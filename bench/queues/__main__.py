@@ -8,64 +8,20 @@ each job.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
-import importlib.util
 import json
-import os
 import signal
 import statistics
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from bench import report
 from bench.measure import ROOT, BenchError, cores, machine
 from bench.process import end_cleanly
 from bench.queues import interface, valkey
+from bench.queues.catalogue import QUEUES, Entry
 
-# arq wants an older redis-py than Celery does; it may lie in a folder of its own.
-ARQ_FOLDER = ROOT / "tmp" / "bench-arq"
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A queue: the name of its file less ``_queue``, its packages, and a folder to look for them in."""
-
-    name: str
-    packages: Sequence[str]
-    install: str = "pip install --group bench-queues"
-    folder: Path | None = None
-
-    @property
-    def missing(self) -> str:
-        """What is not installed; empty where nothing is missing."""
-        return ", ".join(package for package in self.packages if not self._has(package.replace("-", "_")))
-
-    def _has(self, module: str) -> bool:
-        in_folder = self.folder is not None and (self.folder / module).is_dir()
-        return in_folder or importlib.util.find_spec(module) is not None
-
-    @property
-    def version(self) -> str:
-        """Name and version of the package."""
-        path = [str(self.folder)] if self.folder else []
-        found = importlib.metadata.distributions(name=self.packages[0], path=[*path, *sys.path])
-        return f"{self.packages[0]} {next(iter(found)).version}"
-
-
-QUEUES = (
-    Entry("headway", ["headway"]),
-    Entry("celery", ["celery", "redis"]),
-    Entry("rq", ["rq"]),
-    Entry("arq", ["arq"], f"pip install --target {ARQ_FOLDER.relative_to(ROOT)} --group bench-arq", ARQ_FOLDER),
-    Entry("dramatiq", ["dramatiq", "redis"]),
-    Entry("huey", ["huey", "redis"]),
-    Entry("saq", ["saq", "redis"]),
-    Entry("taskiq", ["taskiq", "taskiq-redis"]),
-)
 HEAD = (
     "queue", "enqueued/s", "finished/s", "finished and told/s", "10 ms jobs finished/s",
     "latency p50, ms", "latency p99, ms", "memory, MiB", "bytes per finished job", "workers",
@@ -137,9 +93,7 @@ def _run(entry: Entry, options: argparse.Namespace) -> dict[str, Any]:
     """Run ``bench.queues.one`` and return what it found."""
     argv = [sys.executable, "-m", "bench.queues.one", entry.name]
     argv += [f"--{name}={getattr(options, name)}" for name in ("noops", "naps", "port")]
-    path = [str(entry.folder)] if entry.folder else []
-    env = os.environ | {"PYTHONPATH": os.pathsep.join([*path, str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    child = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, cwd=ROOT)
+    child = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=entry.env, cwd=ROOT)
     try:
         said, complaints = child.communicate()
     except KeyboardInterrupt:

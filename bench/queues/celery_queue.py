@@ -1,4 +1,4 @@
-"""Celery: ten processes (its default kind), results in Valkey."""
+"""Celery: processes (its default kind), ten at most: more do no more on few cores; results in Valkey."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ from bench.queues.interface import KEEP_S, WORKERS, Queue, url
 
 app = Celery("bench", broker=url(), backend=url())
 app.conf.update(result_expires=KEEP_S, broker_connection_retry_on_startup=True)
+PROCESSES = min(WORKERS, 10)
 TASKS = {"noop": app.task(name="noop")(record.noop), "nap": app.task(name="nap")(record.nap)}
 
 
 class Adapter(Queue[Any]):
     """``delay`` and ``state``."""
 
-    workers = f"{WORKERS} processes"
+    workers = f"{PROCESSES} processes"
+    blocks = True
 
     def worker_argv(self) -> Sequence[str]:
         """The command of its documentation."""
-        options = ["-c", str(WORKERS), "--loglevel", "ERROR"]
+        options = ["-c", str(PROCESSES), "--loglevel", "ERROR"]
         return [sys.executable, "-m", "celery", "-A", "bench.queues.celery_queue", "worker", *options]
 
     async def enqueue(self, task: str, sent: float) -> Any:

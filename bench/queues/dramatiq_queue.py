@@ -29,6 +29,7 @@ class Adapter(Queue[Any]):
     """``send`` and ``get_result``."""
 
     workers = f"{PROCESSES} processes of {WORKERS // PROCESSES} threads"
+    blocks = True
 
     def worker_argv(self) -> Sequence[str]:
         """The command of its documentation."""

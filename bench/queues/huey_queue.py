@@ -19,6 +19,7 @@ class Adapter(Queue[Any]):
     """A call and a look for the result."""
 
     workers = f"1 process of {WORKERS} threads"
+    blocks = True
 
     def worker_argv(self) -> Sequence[str]:
         """The command of its documentation."""

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from typing import ClassVar, Generic, TypeVar
 
 PORT_VARIABLE = "BENCH_QUEUES_PORT"
-WORKERS = 10
+WORKERS_VARIABLE = "BENCH_QUEUES_WORKERS"
+# Jobs at a time.
+WORKERS = int(os.environ.get(WORKERS_VARIABLE, "10"))
 # Longer than any run: what is over is kept.
 KEEP_S = 86_400
 
@@ -31,6 +33,8 @@ class Queue(Generic[Handle]):
     workers: ClassVar[str]
     # Whether there is a Valkey to it.
     uses_valkey: ClassVar[bool] = True
+    # Whether its client blocks: submitters are threads then.
+    blocks: ClassVar[bool] = False
 
     def worker_argv(self) -> Sequence[str]:
         """Return the command that runs WORKERS jobs at a time."""

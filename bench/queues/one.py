@@ -12,7 +12,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -63,15 +64,27 @@ class Run:
         await asyncio.sleep(SETTLE_S)
         self._read = self._notes.stat().st_size
 
-    async def burst(self, task: str, jobs: int, timeout_s: float) -> dict[str, float]:
-        """Enqueue ``jobs`` one after the other, wait until all have run, then read the status of each."""
+    async def burst(self, task: str, jobs: int, timeout_s: float, submitters: int = 1) -> dict[str, float]:
+        """Enqueue ``jobs``, wait until all have run, then read the status of each.
+
+        Each submitter enqueues its share one after the other, and later reads the statuses of its share.
+        """
+        handles: list[Any] = [None] * jobs
+
+        async def enqueue(place: int) -> None:
+            for number in range(place, jobs, submitters):
+                handles[number] = await self.queue.enqueue(task, time.monotonic())
+
+        async def read(place: int) -> None:
+            for handle in handles[place::submitters]:
+                await self._wait_until_told(handle, begun_reading + timeout_s)
+
         begin = time.monotonic()
-        handles = [await self.queue.enqueue(task, time.monotonic()) for _ in range(jobs)]
+        await self._at_once(enqueue, submitters)
         enqueued = time.monotonic()
         notes = await self._wait_for(jobs, enqueued + timeout_s)
         begun_reading = time.monotonic()
-        for handle in handles:
-            await self._wait_until_told(handle, begun_reading + timeout_s)
+        await self._at_once(read, submitters)
         told = time.monotonic()
         over = max(done for _, done in notes)
         latencies = [done - sent for sent, done in notes]
@@ -83,6 +96,16 @@ class Run:
             "statuses_per_s": jobs / (told - begun_reading),
             **_percentiles(latencies),
         }
+
+    async def _at_once(self, act: Callable[[int], Coroutine[Any, Any, None]], submitters: int) -> None:
+        """Do ``act`` for each submitter."""
+        if submitters == 1 or not self.queue.blocks:
+            await asyncio.gather(*map(act, range(submitters)))
+            return
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(submitters) as pool:
+            threads = [loop.run_in_executor(pool, asyncio.run, act(place)) for place in range(submitters)]
+            await asyncio.gather(*threads)
 
     async def paced(self, jobs: int) -> dict[str, float]:
         """Enqueue a job each PACE_S, so that none waits for another, and return the latencies, s."""

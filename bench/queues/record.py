@@ -13,7 +13,8 @@ import time
 
 FILE_VARIABLE = "BENCH_QUEUES_FILE"
 NOTE = struct.Struct("dd")
-NAP_S = 0.01
+NAP_VARIABLE = "BENCH_QUEUES_NAP_S"
+NAP_S = float(os.environ.get(NAP_VARIABLE, "0.01"))
 
 _file = -1
 
@@ -31,7 +32,7 @@ def noop(sent: float) -> None:
 
 
 def nap(sent: float) -> None:
-    """Wait 10 ms."""
+    """Wait NAP_S."""
     time.sleep(NAP_S)
     _note(sent)
 
@@ -42,6 +43,6 @@ async def noop_async(sent: float) -> None:
 
 
 async def nap_async(sent: float) -> None:
-    """Wait 10 ms."""
+    """Wait NAP_S."""
     await asyncio.sleep(NAP_S)
     _note(sent)

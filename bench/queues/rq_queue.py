@@ -19,6 +19,7 @@ class Adapter(Queue[Any]):
     """``enqueue`` and ``get_status``."""
 
     workers = f"{WORKERS} processes, a fork for each job"
+    blocks = True
 
     def worker_argv(self) -> Sequence[str]:
         """The command of its documentation."""

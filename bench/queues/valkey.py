@@ -30,18 +30,36 @@ def process(port: int, folder: Path) -> Process:
 
 def info(port: int, section: str, name: str) -> str:
     """Return a value of INFO."""
-    with socket.create_connection((HOST, port), 5) as client:
-        client.sendall(f"INFO {section}\r\n".encode())
+    said = ask(port, f"INFO {section}", b"\r\n\r\n")
+    found = re.search(rf"^{name}:(\S+)", said, re.MULTILINE)
+    if found is None:
+        raise BenchError(f"Valkey does not tell its {name}")
+    return found[1]
+
+
+def calls(port: int) -> dict[str, int]:
+    """Return how often each command was called, those within scripts too."""
+    found = re.findall(r"^cmdstat_(\S+?):calls=(\d+)", ask(port, "INFO commandstats", b"\r\n\r\n"), re.MULTILINE)
+    return {name: int(number) for name, number in found}
+
+
+def flush(port: int) -> None:
+    """Drop all keys."""
+    if not ask(port, "FLUSHALL SYNC", b"\r\n").startswith("+OK"):
+        raise BenchError("Valkey does not drop its keys")
+
+
+def ask(port: int, command: str, end: bytes) -> str:
+    """Send an inline command on a connection of its own, and return what comes until ``end``."""
+    with socket.create_connection((HOST, port), 30) as client:
+        client.sendall(f"{command}\r\n".encode())
         said = b""
-        while not said.endswith(b"\r\n\r\n"):
+        while not said.endswith(end):
             piece = client.recv(65536)
             if not piece:
                 break
             said += piece
-    found = re.search(rf"^{name}:(\S+)", said.decode(), re.MULTILINE)
-    if found is None:
-        raise BenchError(f"Valkey does not tell its {name}")
-    return found[1]
+    return said.decode()
 
 
 def used_bytes(port: int) -> int:

@@ -87,11 +87,20 @@ class Feeds:
             return PlacedFeed(self, wanted, self._last, resumed=False)
         return PlacedFeed(self, wanted, self._first - 1 + self._index(after), resumed=True)
 
-    def begin(self, number: int) -> None:
-        """Go on without the events so far: those to come have numbers above ``number``."""
+    def begin(self, number: int, missed: int = 0) -> None:
+        """Go on without the events so far: those to come have numbers above ``number``.
+
+        Readers hear that they missed those that they have not taken, and as many more as ``missed``.
+        """
         self._events.clear()
         self._taken.clear()
+        self._last += missed
         self._first, self._before = self._last + 1, number
+        for group in self._groups.values() if missed else ():
+            if not group.first:
+                group.first = self._last
+                self._fresh.append(group)
+                self._begin_soon()
 
     def tick(self) -> None:
         """Forget what readers have taken, if no round follows. Call this now and then."""

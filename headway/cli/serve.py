@@ -28,8 +28,11 @@ if TYPE_CHECKING:
 @click.option("--host", help="The address to listen on.  [default: 127.0.0.1]")
 @click.option("--port", help="The port, 0 for a free one.  [default: 8080]")
 @click.option("--workers", help="How many jobs run at the same time.  [default: 32]")
+@click.option("--engine", metavar="URL", help="A Valkey or Redis that many nodes share.  [default: this server alone]")
 @click.option("--reload", is_flag=True, help="Deploy when task modules or the settings change. For development.")
-@click.option("--check", is_flag=True, help="Check settings, task modules, journal and port. Print the faults. End.")
+@click.option(
+    "--check", is_flag=True, help="Check settings, task modules, journal or store, and port. Print the faults. End."
+)
 def serve(file: Path | None, check: bool, reload: bool, tasks: Sequence[str], **given: str | None) -> None:
     """Serve jobs over HTTP until SIGTERM or SIGINT. SIGHUP deploys new code and settings.
 

@@ -20,6 +20,7 @@ from headway.core.apart import apart
 from headway.core.board.memfile import nameless_file
 from headway.core.config import DEFAULT_JOURNAL, Config
 from headway.core.errors import ConfigError
+from headway.core.interface import Engine
 from headway.core.local.deploy import Carried
 from headway.core.local.engine import LocalEngine
 from headway.protocol.process.listener import Listener
@@ -27,8 +28,9 @@ from msgspec.structs import replace
 
 # Not HEADWAY_…, which would be a setting.
 VARIABLE = "_HEADWAY_HANDOVER"
-# Names the journal of the running server to a program under check. Empty for none.
-JOURNAL_VARIABLE = "_HEADWAY_JOURNAL"
+# Names the store of the running server, or its journal, to a program under check. Empty for none.
+# Earlier versions know the variable by this name, too.
+STORE_VARIABLE = "_HEADWAY_JOURNAL"
 # Seconds within which the new program must have read its settings and task modules.
 CHECK_S = 60.0
 
@@ -52,7 +54,7 @@ class Taken(NamedTuple):
 
     # None: clients do not reach it.
     listener: Listener | None
-    # None if the journal has everything.
+    # None if a journal or a store has everything.
     carried: Carried | None
     since: float
 
@@ -61,7 +63,7 @@ class Program:
     """The command of this process, to be run again."""
 
     def __init__(self, config: Config) -> None:
-        self.journal = _journal(config)
+        self.store = _store(config)
         self.command = [sys.executable, *sys.orig_argv[1:]]
         # By the name it was entered by. If that is a link to the current release, it is followed
         # again.
@@ -77,7 +79,7 @@ class Program:
             process = subprocess.Popen(  # noqa: S603 ASYNC220 — our own command; vfork takes milliseconds
                 [*self.command, "--check"],
                 cwd=self.directory,
-                env=os.environ | {JOURNAL_VARIABLE: self.journal},
+                env=os.environ | {STORE_VARIABLE: self.store},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -101,7 +103,7 @@ class Program:
 
 def looked_at(environment: MutableMapping[str, str]) -> bool:
     """Whether a running server has this program checked for a deploy."""
-    return JOURNAL_VARIABLE in environment
+    return STORE_VARIABLE in environment
 
 
 def after_deploy(config: Config, environment: MutableMapping[str, str]) -> Config:
@@ -109,12 +111,13 @@ def after_deploy(config: Config, environment: MutableMapping[str, str]) -> Confi
 
     Raises ConfigError if it would not go on with the present jobs.
     """
-    before = environment.pop(JOURNAL_VARIABLE, None)
-    if before is None or before == _journal(config):
+    before = environment.pop(STORE_VARIABLE, None)
+    if before is None or before == _store(config):
         return config
     if not before and is_default(config):
         return in_memory(config)
-    raise ConfigError("journal.path: is another journal now, with other jobs and ids: restart the server")
+    setting, what = ("engine", "store") if config.engine is not None else ("journal.path", "journal")
+    raise ConfigError(f"{setting}: is another {what} now, with other jobs and ids: restart the server")
 
 
 def goes_on_in_memory(config: Config, before: Taken | None) -> bool:
@@ -132,10 +135,10 @@ def in_memory(config: Config) -> Config:
     return replace(config, journal=replace(config.journal, path=None))
 
 
-def hand_over(listener: Listener | None, engine: LocalEngine, since: float) -> Left:
-    """Prepare the handover. Later changes are lost. With a journal only the socket goes over."""
+def hand_over(listener: Listener | None, engine: Engine, since: float) -> Left:
+    """Prepare the handover. Later changes are lost. Of jobs that outlive the process only the socket goes over."""
     bound, passed = (-1, False) if listener is None else (listener.socket.fileno(), listener.passed)
-    if engine.durability != "memory":
+    if not isinstance(engine, LocalEngine) or engine.durability != "memory":
         return Left(bound, passed, -1, -1, since)
     state = nameless_file("headway-state")
     with open(state, "wb", closefd=False) as file:
@@ -158,7 +161,10 @@ def take_over(environment: MutableMapping[str, str]) -> Taken | None:
     return Taken(listener, Carried(open(left.state, "rb"), left.board), left.since)
 
 
-def _journal(config: Config) -> str:
+def _store(config: Config) -> str:
+    if config.engine is not None:
+        # Without user and password, which may change.
+        return config.engine.rpartition("@")[2]
     path = config.journal.file(os.environ)
     return "" if path is None else os.path.realpath(path)
 

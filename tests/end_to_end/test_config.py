@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from headway.core.config import Config, LogSection, ignored, load
+from headway.core.config import DEFAULT_JOURNAL, Config, LogSection, ignored, load
+from headway.core.errors import ConfigError
 from headway.protocol.check import is_loopback
 
 from headway.cli.main import main
@@ -144,6 +145,7 @@ WRONG_OPTIONS: dict[str, tuple[list[str], list[str]]] = {
     "workers": (["--workers", "0"], ["--workers", "0", "from 1 to"]),
     "workers-not-yaml": (["--workers", "[a"], ["--workers", "'[a'", "YAML"]),
     "host": (["--host", "null"], ["--host", "server.host", "None", "a text"]),
+    "engine": (["--engine", "amqp://host"], ["engine", "valkey://"]),
     "tasks": (["--tasks", "a,,b"], ["--tasks", "'a,,b'", "names of modules"]),
     "tasks-empty": (["--tasks", "a", "--tasks", ""], ["--tasks", "names of modules"]),
 }
@@ -164,6 +166,16 @@ def test_options_override_the_file_and_the_variables(tmp_path: Path) -> None:
     assert found.tasks == ("one", "two", "three")
     assert (found.server.host, found.server.port, found.server.backlog, found.workers) == ("::1", 0, 7, 5)
     assert load(None, {"HEADWAY_TASKS": "[kept]"}, {"--tasks": []}).tasks == ("kept",)
+
+
+def test_an_engine_keeps_jobs_in_place_of_the_journal(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(f"engine: valkey://host\njournal: {{path: {DEFAULT_JOURNAL}}}\n")
+    found = load(tmp_path / "config.yaml", {})
+    assert (found.engine, found.journal.path) == ("valkey://host", None)
+    assert load(None, {}, {"--engine": ["valkey://other"]}).engine == "valkey://other"
+    assert load(tmp_path / "config.yaml", {"HEADWAY_ENGINE": "null"}).journal.path == DEFAULT_JOURNAL
+    with pytest.raises(ConfigError, match="journal.path: 'own.db' is not used beside engine.* leave one of the two"):
+        load(tmp_path / "config.yaml", {"HEADWAY_JOURNAL__PATH": "own.db"})
 
 
 def test_a_server_with_options_keeps_them_over_a_deploy(tmp_path: Path) -> None:

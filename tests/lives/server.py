@@ -26,7 +26,7 @@ import pytest
 from headway.core.config import Config
 from headway.core.local.deploy import Carried
 from headway.core.local.engine import LocalEngine
-from headway.core.open import open_engine
+from headway.core.open import open_local
 from headway.core.tasks.registry import Options, Registry
 from headway.protocol.api.app import Api
 from headway.protocol.http.connection import Connection
@@ -177,7 +177,7 @@ class Lives:
         for task in self._tasks:
             function, options = task if isinstance(task, tuple) else (task, Options())
             registry.add(function, options)
-        self.engine = open_engine(self.config, registry, lambda _: None, before)
+        self.engine = open_local(self.config, registry, lambda _: None, before)
         await self.engine.start(self.fatal.append)
         self.connections = Api(self.config, self.engine).connections
         loop = asyncio.get_running_loop()

@@ -17,7 +17,7 @@ from headway.core.config import Config, JournalSection, LimitsSection
 from headway.core.job import State, Submission
 from headway.core.local.engine import LocalEngine
 from headway.core.local.recovering import Recovering
-from headway.core.open import open_engine
+from headway.core.open import open_local
 from headway.core.tasks.registry import Options, Registry
 from headway.protocol.api.app import Api
 from headway.protocol.http.connection import Connection
@@ -219,7 +219,7 @@ def with_a_held_post(test: Callable[[HeldPost], Coroutine[None, None, None]], pa
     config = msgspec.structs.replace(Config(), journal=JournalSection(path=str(path)))
 
     async def main() -> None:
-        engine = open_engine(config, registry, bool)
+        engine = open_local(config, registry, bool)
         await engine.start()
         held = HeldPost(engine)
         try:

@@ -1,0 +1,154 @@
+"""The arguments and the reply of the script ``submit``: groups of jobs, and an answer to each.
+
+A group is a job, a batch or an order. All of its jobs are accepted or none. A call that is sent
+again under its number is answered as the first time. A node has one call to a partition at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import msgspec
+import orjson
+from headway.core.board.idempotency import Key
+from headway.core.hold import TaskHold
+
+Argument = bytes | str | int
+
+
+class NewJob(msgspec.Struct, frozen=True, gc=False):
+    """A job to be accepted. Times in ms. None: there is none."""
+
+    task: str
+    # ``record.encode_record``.
+    record: bytes
+    payload_bytes: int
+    priority: int = 5
+    delay_ms: int = 0
+    # From the submission on.
+    deadline_ms: int | None = None
+    keep_ms: int | None = None
+    tags: tuple[str, ...] = ()
+
+
+class SubmitGroup(msgspec.Struct, frozen=True, gc=False):
+    """Jobs that are accepted together, under a key if there is one."""
+
+    jobs: Sequence[NewJob]
+    kind: Literal["job", "batch", "order"] = "job"
+    key: Key | None = None
+
+
+class SubmitBounds(msgspec.Struct, frozen=True):
+    """The bounds of the settings: on waiting jobs, on bytes of payload, and on idempotency keys."""
+
+    size: int
+    payload_bytes: int
+    key_ms: int
+    keys: int
+
+
+class Accepted(msgspec.Struct, frozen=True, gc=False):
+    """The group was accepted. Its numbers are ``first``, ``first + P`` and so on, with P partitions."""
+
+    first: int
+
+
+class Replayed(msgspec.Struct, frozen=True, gc=False):
+    """The group was accepted before, under its key. ``count`` is 0 for a job alone."""
+
+    first: int
+    count: int
+
+
+class Reused(msgspec.Struct, frozen=True):
+    """The key was used before, with other content."""
+
+
+class NoRoom(msgspec.Struct, frozen=True):
+    """Too many jobs wait. ``room`` is how many more may, below 0 if some stand past the bound."""
+
+    room: int
+
+
+class NoBytes(msgspec.Struct, frozen=True):
+    """The payloads of unfinished jobs leave ``free`` bytes, and the group has more."""
+
+    free: int
+
+
+class NoOrders(msgspec.Struct, frozen=True):
+    """As many orders as may be have not finished."""
+
+
+class Closed(msgspec.Struct, frozen=True):
+    """The group has a job of a task that is closed."""
+
+    task: str
+    hold: TaskHold
+
+
+GroupAnswer = Accepted | Replayed | Reused | NoRoom | NoBytes | NoOrders | Closed
+
+
+class SubmitReply(msgspec.Struct, frozen=True, gc=False):
+    """The answers, one to each group in their order."""
+
+    # When the groups came, in ms of the store's clock.
+    now_ms: int
+    # Waiting jobs of the partition after them.
+    waiting: int
+    answers: list[GroupAnswer]
+
+
+KINDS = {"job": "j", "batch": "b", "order": "o"}
+decode_hold = msgspec.json.Decoder(TaskHold).decode
+
+
+def submit_arguments(
+    marker: bytes,
+    node: bytes,
+    call: int,
+    groups: Sequence[SubmitGroup],
+    *,
+    bounds: SubmitBounds,
+    partitions: int = 1,
+    free: int = 0,
+) -> list[Argument]:
+    """Return the arguments of a call. ``free`` is how many jobs the node can begin at once."""
+    words: list[Argument] = [marker, node, call, partitions, bounds.size, bounds.payload_bytes, free]
+    words += [bounds.key_ms, bounds.keys, len(groups)]
+    for group in groups:
+        key = group.key
+        words += [KINDS[group.kind], "" if key is None else key.text, b"" if key is None else key.digest]
+        words.append(len(group.jobs))
+        for job in group.jobs:
+            words += [job.task, job.priority, job.delay_ms]
+            words += ["" if job.deadline_ms is None else job.deadline_ms, "" if job.keep_ms is None else job.keep_ms]
+            words += [orjson.dumps(job.tags) if job.tags else b"", job.record, job.payload_bytes]
+    return words
+
+
+def read_submitted(reply: Any) -> SubmitReply:
+    """Return the reply of a call."""
+    return SubmitReply(int(reply[0]), int(reply[1]), [_answer(one) for one in reply[2:]])
+
+
+def _answer(reply: Any) -> GroupAnswer:
+    if not isinstance(reply, list):
+        return Accepted(int(reply))
+    what, values = bytes(reply[0]), reply[1:]
+    match what:
+        case b"replayed":
+            return Replayed(int(values[0]), int(values[1]))
+        case b"reused":
+            return Reused()
+        case b"full":
+            return NoRoom(int(values[0]))
+        case b"bytes":
+            return NoBytes(int(values[0]))
+        case b"orders":
+            return NoOrders()
+        case _:
+            return Closed(bytes(values[0]).decode(), decode_hold(values[1]))

@@ -1,0 +1,80 @@
+-- All keys are in the slot of KEYS[1], which is hw:{<partition>}:c. ARGV[1] is the marker of the ids.
+local P = string.sub(KEYS[1], 1, -2)
+local call, try = redis.call, redis.pcall
+local at = 0
+local function arg()
+  at = at + 1
+  return ARGV[at]
+end
+local function number()
+  at = at + 1
+  return tonumber(ARGV[at]) or 0
+end
+local clock = call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+
+-- Changes of counts. They are written together, by settle_counts.
+local counts, lines = {}, {}
+local function count(field, by)
+  counts[field] = (counts[field] or 0) + by
+end
+local function line_of(priority, task)
+  return priority .. ':' .. task
+end
+local function count_ready(line, by)
+  lines[line] = (lines[line] or 0) + by
+end
+local function settle_counts()
+  for field, by in pairs(counts) do
+    if by ~= 0 then
+      call('HINCRBY', KEYS[1], field, string.format('%d', by))
+    end
+  end
+  for line, by in pairs(lines) do
+    if by ~= 0 and call('HINCRBY', P .. 'ready', line, by) <= 0 then
+      -- All entries that are left are out of use.
+      call('HDEL', P .. 'ready', line)
+      call('UNLINK', P .. 'q:' .. line)
+    end
+  end
+end
+
+-- The first event of a script asks whether anybody reads them.
+local kept
+local function tell(s, task, state, attempt, reason, tags)
+  if kept == nil then
+    kept = call('GET', P .. 'watched')
+  end
+  if kept then
+    call('XADD', P .. 'ev', 'MAXLEN', '~', kept, '*',
+      's', s, 'k', task, 'S', state, 'a', attempt or 0, 'r', reason or 0, 'T', tags or '', 't', now)
+  end
+end
+
+-- Tell one idle node that knows one of the tasks that there is work.
+local function wake(tasks, but)
+  local idle = call('SRANDMEMBER', P .. 'idle', 8)
+  for _, node in ipairs(idle) do
+    if node ~= but then
+      for task in pairs(tasks) do
+        if call('HEXISTS', P .. 'knows:' .. node, task) == 1 then
+          call('SREM', P .. 'idle', node)
+          call('SPUBLISH', P .. 'to:' .. node, 'work')
+          return
+        end
+      end
+    end
+  end
+end
+
+-- An error that stops the script before it has written anything, nil for none.
+local function misplaced()
+  if call('GET', P .. 'm') ~= arg() then
+    return redis.error_reply('MISPLACED the keys are not those of these ids')
+  end
+end
+local function dead(node)
+  if call('SISMEMBER', P .. 'nodes', node) == 0 then
+    return redis.error_reply('DEAD the node was declared dead')
+  end
+end

@@ -1,0 +1,257 @@
+-- Accept groups of jobs: a job, a batch or an order each, all or none of a group.
+--
+-- The first write is one that a full server refuses, and what comes before it are reads. So a full
+-- server accepts nothing, and still answers a call that was accepted before.
+-- uses: lib
+local refused = misplaced()
+if refused then
+  return refused
+end
+local node, sent, partitions = arg(), arg(), number()
+refused = dead(node)
+if refused then
+  return refused
+end
+local before = call('HGET', P .. 'calls', node)
+if before then
+  local last, reply = string.match(before, '^(%d+) (.*)$')
+  if last == sent then
+    return cmsgpack.unpack(reply)
+  elseif tonumber(last) > tonumber(sent) then
+    return redis.error_reply('OVERTAKEN a later call of this node was answered')
+  end
+end
+local size, most, free, key_ms, keys_most, groups = number(), number(), number(), number(), number(), number()
+local have = call('HMGET', KEYS[1], 'waiting', 'bytes', 'own')
+local waiting, bytes, own = tonumber(have[1]) or 0, tonumber(have[2]) or 0, tonumber(have[3]) or 0
+local OWN_MOST, STRIDE = 16, 8
+
+-- 1. Decide.
+local holds = {}
+local has_holds = call('EXISTS', P .. 'hold') == 1
+local function closed(task)
+  if not has_holds then
+    return nil
+  end
+  if holds[task] == nil then
+    holds[task] = false
+    local text = call('HGET', P .. 'hold', task)
+    if text then
+      local hold = cjson.decode(text)
+      local over = type(hold['until']) == 'number' and hold['until'] * 1000 <= now
+      if hold.intake == 'closed' and not over then
+        holds[task] = text
+      end
+    end
+  end
+  return holds[task] or nil
+end
+-- By key: the group of this call that has it.
+local keyed = {}
+local function answer_to_key(group)
+  local here = keyed[group.key]
+  if here then
+    return here.digest == group.digest and {'replayed', here} or {'reused'}
+  end
+  local text = call('GET', P .. 'k:' .. group.key)
+  if not text then
+    return nil
+  end
+  local s, jobs, digest = string.match(text, '^(%d+):(%d+):(.*)$')
+  return digest == group.digest and {'replayed', s, jobs} or {'reused'}
+end
+local function decide(group)
+  if group.key ~= '' then
+    local answer = answer_to_key(group)
+    if answer then
+      return answer
+    end
+  end
+  local size_bytes = 0
+  for job = 0, group.jobs - 1 do
+    local place = group.at + job * STRIDE
+    local task = ARGV[place + 1]
+    local hold = closed(task)
+    if hold then
+      return {'closed', task, hold}
+    end
+    size_bytes = size_bytes + tonumber(ARGV[place + 8])
+  end
+  if group.kind == 'o' then
+    if own >= OWN_MOST then
+      return {'orders'}
+    end
+    own = own + 1
+  else
+    if waiting + group.jobs > size then
+      return {'full', size - waiting}
+    elseif bytes + size_bytes > most then
+      return {'bytes', most - bytes}
+    end
+    waiting = waiting + group.jobs
+  end
+  bytes = bytes + size_bytes
+  if group.key ~= '' then
+    keyed[group.key] = group
+  end
+end
+local decided, total = {}, 0
+local ready_tasks, is_delayed = {}, false
+for index = 1, groups do
+  local group = {kind = arg(), key = arg(), digest = arg(), jobs = number()}
+  group.at = at
+  at = at + group.jobs * STRIDE
+  group.answer = decide(group)
+  if not group.answer then
+    group.index = total
+    total = total + group.jobs
+  end
+  decided[index] = group
+end
+
+-- 2. Look at all that will be written, so that no write fails.
+if total > 0 then
+  for _, group in ipairs(decided) do
+    if not group.answer then
+      for job = 0, group.jobs - 1 do
+        local place = group.at + job * STRIDE
+        local task, priority = ARGV[place + 1], ARGV[place + 2]
+        local line = line_of(priority, task)
+        if ready_tasks[line] == nil then
+          ready_tasks[line] = 0
+          call('LLEN', P .. 'q:' .. line)
+        end
+      end
+    end
+  end
+  call('HLEN', P .. 'ready')
+  call('ZCARD', P .. 'd')
+  call('ZCARD', P .. 'x')
+  call('LLEN', P .. 'ks')
+  call('HLEN', P .. 'tags')
+
+  -- 3. Write, the places in which the jobs are found last.
+  local last = call('INCRBY', P .. 'n', total)
+  local first = last - total
+  local partition = tonumber(string.match(KEYS[1], '{(%d+)}'))
+  local pushes, fresh, added = {}, {}, 0
+  for _, group in ipairs(decided) do
+    if not group.answer then
+      group.first = string.format('%.0f', (first + group.index + 1) * partitions + partition)
+      local batch = group.kind == 'b' and (group.first .. ':' .. group.jobs) or nil
+      for job = 0, group.jobs - 1 do
+        local place = group.at + job * STRIDE
+        local task, priority, delay = ARGV[place + 1], ARGV[place + 2], tonumber(ARGV[place + 3])
+        local deadline, keep, tags = ARGV[place + 4], ARGV[place + 5], ARGV[place + 6]
+        local s = string.format('%.0f', (first + group.index + 1 + job) * partitions + partition)
+        local key = P .. 'j:' .. s
+        local state = delay > 0 and '1' or '2'
+        call('SET', P .. 'p:' .. s, ARGV[place + 7])
+        call('HSET', key, 's', state, 'k', task, 'i', priority, 't', now, 'z', ARGV[place + 8])
+        if batch then
+          call('HSET', key, 'B', batch)
+        end
+        if keep ~= '' then
+          call('HSET', key, 'K', keep)
+        end
+        if deadline ~= '' then
+          local at_ms = string.format('%.0f', now + tonumber(deadline))
+          call('HSET', key, 'x', at_ms)
+          call('ZADD', P .. 'x', at_ms, s)
+        end
+        if tags ~= '' then
+          call('HSET', key, 'T', tags)
+          for _, tag in ipairs(cjson.decode(tags)) do
+            local index = P .. 'g:' .. tag
+            local had = call('HGET', P .. 'tags', tag)
+            local left, till = string.match(had or '0:0', '^(%d+):(%d+)$')
+            if not had then
+              till = string.format('%.0f', math.max(call('PEXPIRETIME', index), 0))
+              call('PERSIST', index)
+            end
+            call('HSET', P .. 'tags', tag, (left + 1) .. ':' .. till)
+            -- Jobs with this tag that are gone, no more of them than come.
+            for _, old in ipairs(call('ZRANGE', index, 0, 1)) do
+              if call('EXISTS', P .. 'j:' .. old) == 0 then
+                call('ZREM', index, old)
+              end
+            end
+            call('ZADD', index, s, s)
+          end
+        end
+        if delay > 0 then
+          local due = string.format('%.0f', now + delay)
+          call('HSET', key, 'D', due)
+          call('ZADD', P .. 'd', due, s)
+        else
+          local line = line_of(priority, task)
+          local list = pushes[line]
+          if not list then
+            list = {}
+            pushes[line] = list
+          end
+          list[#list + 1] = s
+          added = added + 1
+          fresh[task] = true
+          count_ready(line, 1)
+        end
+        count('s:' .. state, 1)
+        count('u:' .. task, 1)
+        count('bytes', tonumber(ARGV[place + 8]))
+        tell(s, task, state, 0, 0, tags)
+      end
+      if group.kind == 'o' then
+        count('own', 1)
+      else
+        count('waiting', group.jobs)
+      end
+      if batch then
+        call('HSET', P .. 'b:' .. group.first, 'c', group.jobs, 'p', group.jobs)
+      end
+      if group.key ~= '' then
+        call('SET', P .. 'k:' .. group.key,
+          group.first .. ':' .. (batch and group.jobs or 0) .. ':' .. group.digest, 'PX', key_ms)
+        if call('RPUSH', P .. 'ks', group.first .. ':' .. group.key) > keys_most then
+          for _ = 1, 2 do
+            local text = call('LLEN', P .. 'ks') > keys_most and call('LPOP', P .. 'ks')
+            if text then
+              local s, key = string.match(text, '^(%d+):(.*)$')
+              local held = call('GET', P .. 'k:' .. key)
+              -- The key may have come again since.
+              if held and string.match(held, '^%d+') == s then
+                call('DEL', P .. 'k:' .. key)
+              end
+            end
+          end
+        end
+      end
+    end
+  end
+  for line, list in pairs(pushes) do
+    for from = 1, #list, 1000 do
+      call('RPUSH', P .. 'q:' .. line, unpack(list, from, math.min(from + 999, #list)))
+    end
+  end
+  settle_counts()
+  if added > free then
+    wake(fresh, node)
+  end
+end
+
+-- 4. Answer, and keep the answer for the same call.
+local reply = {string.format('%.0f', now), waiting}
+for index, group in ipairs(decided) do
+  local answer = group.answer
+  if not answer then
+    reply[index + 2] = group.first
+  elseif answer[1] == 'replayed' and type(answer[2]) == 'table' then
+    local here = answer[2]
+    reply[index + 2] = {'replayed', here.first, here.kind == 'b' and here.jobs or 0}
+  else
+    reply[index + 2] = answer
+  end
+end
+if total > 0 then
+  call('HSET', P .. 'calls', node, sent .. ' ' .. cmsgpack.pack(reply))
+end
+return reply

@@ -1,0 +1,54 @@
+"""The bench of Headway on Valkey beside other queues: its limits."""
+
+from typing import Any
+
+import pytest
+
+from bench.cluster import summary
+
+TURN = {"submitters_us": 20.0, "workers_us": 60.0, "store_us": 30.0, "finished_per_s": 600.0, "told_per_s": 9000.0}
+READ = {"at_once": 1000, "heads": 50_000, "reads_of_jobs": 5, "reads_of_jobs_idle": 4}
+
+
+def measured(**changes: float) -> tuple[dict[str, Any], dict[str, Any], list[Any]]:
+    """What keeps all limits, but for the changes."""
+    turns = {"headway": [TURN], "saq": [{"told_per_s": changes.get("best", 2500.0)}], "arq": [{"told_per_s": 200.0}]}
+    nodes = {
+        "noop on one": [TURN],
+        "noop on two": [TURN | {"workers_us": changes.get("two_us", 65.0)}],
+        "nap on one": [TURN],
+        "nap on two": [TURN | {"finished_per_s": changes.get("two_per_s", 1190.0)}],
+    }
+    return turns, nodes, [READ | {"reads_of_jobs": changes.get("reads", 5)}]
+
+
+def test_what_holds_passes() -> None:
+    assert summary.verdicts(*measured()) == (
+        [
+            "PASS: 3.60 times the jobs/s of the best other, saq; at least 3",
+            "PASS: two nodes do 1.98 times the jobs/s of one; at least 1.9",
+            "PASS: a job on two nodes takes 1.06 times the CPU of one; at most 1.15",
+            "PASS: 50,000 HEADs of known jobs, 1,000 at once, cost the store 1 reads",
+        ],
+        True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"best": 3001.0}, "FAIL: 3.00 times the jobs/s of the best other, saq; at least 3"),
+        ({"two_per_s": 1100.0}, "FAIL: two nodes do 1.83 times the jobs/s of one; at least 1.9"),
+        ({"two_us": 80.0}, "FAIL: a job on two nodes takes 1.22 times the CPU of one; at most 1.15"),
+        ({"reads": 50_000}, "FAIL: 50,000 HEADs of known jobs, 1,000 at once, cost the store 49996 reads"),
+    ],
+)
+def test_what_does_not_hold_fails(change: dict[str, float], said: str) -> None:
+    lines, good = summary.verdicts(*measured(**change))
+    assert not good
+    assert [line for line in lines if line.startswith("FAIL")] == [said]
+
+
+def test_what_was_not_measured_is_no_verdict() -> None:
+    assert summary.verdicts({"saq": [TURN]}, {}, []) == ([], True)
+    assert summary.verdicts({}, {}, []) == ([], True)
