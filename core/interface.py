@@ -14,6 +14,7 @@ import msgspec
 from headway.core.board.idempotency import Key
 from headway.core.durability import Durability
 from headway.core.events import EventFilter, Portion
+from headway.core.history import Minute
 from headway.core.hold import Switches, TaskHold
 from headway.core.job import Revision, Submission
 from headway.core.job_filter import JobFilter
@@ -319,6 +320,9 @@ class Engine(Protocol):
 
         They are ``seconds`` or a little more.
         """
+
+    def history(self, minutes: int) -> Soon[Sequence[Minute]]:
+        """Return the last ``minutes``, oldest first, the present one at the end. Some may be missing."""
 
     def counts(self) -> Soon[Counts]:
         """Return the engine's counts."""

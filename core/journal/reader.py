@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 import apsw
 import msgspec
 from headway.core.errors import JournalError
+from headway.core.history import Minute, decode_minute
 from headway.core.job import State
 from headway.core.job_filter import mentions
 from headway.core.job_log import JobLog, joined
@@ -164,6 +165,12 @@ def holds(connection: apsw.Connection) -> list[tuple[str, str, str, float | None
     """Return (task, dispatch, intake, until, reason) of each task whose switches were ever changed."""
     rows: list[Any] = connection.execute("SELECT task, dispatch, intake, until, reason FROM hold").fetchall()
     return rows
+
+
+def minutes(connection: apsw.Connection) -> list[Minute]:
+    """Return the minutes of the history, oldest first."""
+    rows: Any = connection.execute("SELECT told FROM minute ORDER BY number")
+    return [decode_minute(told) for (told,) in rows]
 
 
 def salts(connection: apsw.Connection) -> list[tuple[int, bytes]]:

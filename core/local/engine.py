@@ -21,6 +21,7 @@ from headway.core.config import Config
 from headway.core.durability import Durability
 from headway.core.errors import JournalFullError
 from headway.core.events import EventFilter
+from headway.core.history import KEPT, Minute
 from headway.core.hold import Switches
 from headway.core.ids import Ids
 from headway.core.interface import (
@@ -46,6 +47,7 @@ from headway.core.local.admission import Admission
 from headway.core.local.at_once import AtOnce
 from headway.core.local.catalogue import catalogue, catalogued
 from headway.core.local.finding import Finding
+from headway.core.local.historian import Historian
 from headway.core.local.loads import Loads
 from headway.core.local.orders import Orders
 from headway.core.local.reading import Reading
@@ -140,6 +142,9 @@ class LocalEngine:
         self.admission = Admission(active, registry, self.durability)
         self.orders = Orders(active, self.admission, self.finding, None if journal is None else journal.reader)
         active.clerk = self.orders.workers
+        self.historian = Historian(active, names, self.changes.keep_minute)
+        if before is not None:
+            self.historian.restore(before.document.history)
         self.lifespan = Lifespan(registry.lifespan, variables_of("the lifespan"))
         self.watchdog = Watchdog(config.watchdog.stall, self.active.workers.holder)
         # Done every CHORES_S. The names are for the log.
@@ -152,6 +157,7 @@ class LocalEngine:
             ("forget events", self.recorder.tick),
             ("forget logs", self.active.logs.trim),
             ("expire", self.changes.expire),
+            ("write the history", self.historian.tick),
         ]
         self._chores_timer: asyncio.TimerHandle | None = None
         self._stopped = False
@@ -395,6 +401,10 @@ class LocalEngine:
         """Return when there is room for a request, as Engine says."""
         return self.active.estimate.pace.promise(time.monotonic(), seconds)
 
+    def history(self, minutes: int) -> list[Minute]:
+        """Return the last minutes, as Engine says."""
+        return self.historian.minutes(minutes)
+
     def counts(self) -> Counts:
         """Return all counts."""
         active, board = self.active, self.board
@@ -445,6 +455,7 @@ class LocalEngine:
 
         assert isinstance(self.changes, Durable)
         self.reading.names[:] = restore(self.active, self.changes, self.registry.by_name | self.orders.tasks, progress)
+        self.historian.restore(self.journal.found.minutes())
         self.promises.learn(time.monotonic())
 
     async def start(self, on_fatal: Callable[[str], object] = TELL_FATAL) -> None:
@@ -477,7 +488,7 @@ class LocalEngine:
         """
         if self.active:
             raise RuntimeError(f"{len(self.active)} jobs have not finished")
-        deploy.write(file, self.ids, self.board, self.reading.names, self.active)
+        deploy.write(file, self.ids, self.reading.names, self.active, self.historian.minutes(KEPT))
         return self.board.fd
 
     async def stop(self) -> None:
@@ -488,6 +499,7 @@ class LocalEngine:
         self.watchdog.stop()
         await self.active.stop()
         self.recorder.stop()
+        self.historian.stop()
         await self.lifespan.end()
 
     async def close(self) -> None:

@@ -159,6 +159,10 @@ class Recovering:
         """Refuse."""
         self._refuse()
 
+    def history(self, minutes: int) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
     def counts(self) -> NoReturn:
         """Refuse."""
         self._refuse()

@@ -87,6 +87,18 @@ _SECONDS: Schema = {"type": "number", "minimum": 0}
 _LOAD: dict[str, Schema] = dict.fromkeys(
     ("queue_length", "queue_oldest_ms", "queue_wait_ms", "workers_busy", "workers_wanted"), COUNT
 )
+_COUNTS: Schema = {"type": "array", "items": COUNT}
+_QUANTILES = _object({name: {"type": ["number", "null"], "minimum": 0} for name in ("p50", "p95", "p99")})
+_SPAN = _object(
+    {
+        "begin": TIME,
+        **dict.fromkeys(("succeeded", "failed", "cancelled", "retries", "waiting", "running"), COUNT),
+        "wait": _QUANTILES,
+        "run": _QUANTILES,
+    },
+    *("succeeded", "failed", "cancelled", "retries", "waiting", "running", "wait", "run"),
+    description="Without counts: the server did not run. Quantiles are of attempts, null if there was none.",
+)
 _TASK: dict[str, Schema] = {
     "name": TEXT,
     "description": TEXT,
@@ -188,6 +200,17 @@ SCHEMAS: dict[str, Schema] = {
             "version": TEXT,
             "contract": {"type": "integer", "minimum": 1},
             "routes": {"type": "object", "additionalProperties": {"type": "array", "items": TEXT}},
+        }
+    ),
+    "History": _object(
+        {
+            "seconds": {"type": "integer", "description": "Of a span."},
+            "spans": {"type": "array", "items": _SPAN, "description": "Oldest first. The last one has not ended."},
+            "tasks": {
+                "type": "object",
+                "description": "By task: jobs that ended, and those of them that failed, span by span.",
+                "additionalProperties": _object({"ended": _COUNTS, "failed": _COUNTS}),
+            },
         }
     ),
     "Stats": {

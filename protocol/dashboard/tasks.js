@@ -5,19 +5,22 @@ import { Spark } from "./chart.js";
 import * as api from "./api.js";
 import { count, span } from "./format.js";
 
+const HISTORY_MS = 20_000;
+
 export class Tasks extends Live {
   async load(signal) {
-    const [{ tasks }, { tasks: history }] = await Promise.all([
-      api.get("/tasks", signal),
-      api.get("/history?hours=1&by=task", signal),
-    ]);
-    return { tasks, history };
+    const { tasks } = await api.get("/tasks", signal);
+    if (!this.history || Date.now() - this.readAt > HISTORY_MS) {
+      this.history = await api.get("/history?hours=1", signal);
+      this.readAt = Date.now();
+    }
+    return { tasks, history: this.history.tasks };
   }
 
   show({ tasks, history }) {
     if (!tasks.length) return html`<h1>Tasks</h1><p class="quiet">No task is declared.</p>`;
     return html`<h1>Tasks</h1>
-      <div class="cards">${tasks.map((task) => html`<${Task} key=${task.name} task=${task} ended=${history[task.name] ?? []} />`)}</div>`;
+      <div class="cards">${tasks.map((task) => html`<${Task} key=${task.name} task=${task} ended=${history[task.name]?.ended ?? []} />`)}</div>`;
   }
 }
 
