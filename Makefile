@@ -12,8 +12,8 @@ LINT = s=0; $(BIN)/ruff format --check . || s=1; $(BIN)/ruff check . || s=1; $(B
 CROWD = -n 6
 
 .DEFAULT_GOAL := help
-.PHONY: .venv run-server run-clients test test-long check lint format promtool docs build clean help crash dist \
-  bench bench-floor bench-peers bench-polling bench-memory bench-queues bench-journal bench-waiting bench-crowd bench-start bench-cluster
+.PHONY: .venv run-server run-clients test test-long check lint format promtool docs build clean help crash crash-cluster dist \
+  bench bench-floor bench-peers bench-polling bench-memory bench-queues bench-journal bench-waiting bench-crowd bench-start bench-cluster bench-soak
 
 # `make -j clean test` must not clean under the test's feet.
 ifneq (,$(filter clean,$(MAKECMDGOALS)))
@@ -88,12 +88,19 @@ bench-cluster: .venv  ## Headway on Valkey beside six queues, two nodes beside o
 	@test -d tmp/bench-arq || $(BIN)/python -m pip install -q --target tmp/bench-arq --group bench-arq
 	@QUICK='$(QUICK)' $(BIN)/python -m bench.cluster $(ARGS)
 
+bench-soak: .venv  ## ten million jobs through Headway on Valkey, and its memory (ARGS='--jobs 300000 --kept 100000')
+	@$(BIN)/python -m pip install -q --group bench-queues
+	@$(BIN)/python -m bench.cluster.soak $(ARGS)
+
 bench-journal: .venv  ## cost of keeping jobs on disk
 	@$(BIN)/python -m bench.journal --rounds $(or $(ROUNDS),20) $(ARGS)
 
 crash: .venv  ## kill the server ROUNDS=100 times under load, count acknowledged jobs (WRITER=1: its writer, 30 times)
 	@ROUNDS=$(or $(ROUNDS),$(if $(WRITER),30,100)) WRITER='$(WRITER)' $(BIN)/python -m pytest -s -n 0 \
 	tests/end_to_end/test_crash.py $(ARGS)
+
+crash-cluster: .venv  ## kill and part nodes and their Valkey ROUNDS=30 times (WHAT=kill_node: nodes alone)
+	@ROUNDS=$(or $(ROUNDS),30) WHAT='$(WHAT)' $(BIN)/python -m pytest -s -n 0 tests/end_to_end/test_crash_cluster.py $(ARGS)
 
 build: .venv  ## single-file executables of server and clients in tmp/
 	@$(BIN)/python -m pip install -q --group build

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import ClassVar
 
 from headway.core.durability import SURVIVES, Durability
@@ -44,6 +45,13 @@ class CopyError(JournalError):
     """The file that a copy of a journal goes to exists, or cannot be written."""
 
 
+class MoveError(HeadwayError):
+    """Jobs cannot be moved from one engine to another. The line says what to do."""
+
+    reason = "move"
+    title = "Cannot be moved"
+
+
 class JournalFullError(HeadwayError):
     """The journal's disk is full, so nothing can be promised. Nothing was changed."""
 
@@ -55,6 +63,47 @@ class JournalFullError(HeadwayError):
     def __init__(self) -> None:
         super().__init__(
             "The journal's disk is full, so jobs and changes are refused. They are accepted again once there is room."
+        )
+
+
+class EngineAwayError(HeadwayError):
+    """The store of the engine cannot be reached. Nothing was accepted.
+
+    ``retry_after_s`` differs from call to call, so that not all clients come back at once.
+    """
+
+    status = 503
+    reason = "engine-away"
+    title = "The store cannot be reached"
+
+    def __init__(self) -> None:
+        self.retry_after_s = random.uniform(1, 3)  # noqa: S311 — no secret
+        super().__init__("The store of the jobs cannot be reached for now. Retry after the delay in Retry-After.")
+
+
+class OutcomeUnknownError(EngineAwayError):
+    """The store was lost before it answered, so the submission may have been accepted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.args = (
+            "The store was lost before it answered, so the outcome is unknown. Retry after the delay in Retry-After: "
+            "under the same Idempotency-Key no job is accepted twice.",
+        )
+
+
+class EngineFullError(HeadwayError):
+    """The store has no memory for more. Nothing was changed."""
+
+    status = 503
+    reason = "engine-full"
+    title = "The store is full"
+
+    def __init__(self) -> None:
+        self.retry_after_s = random.uniform(3, 7)  # noqa: S311 — no secret
+        super().__init__(
+            "The store of the jobs has reached its maxmemory, so new jobs are refused. "
+            "They are accepted again once jobs have finished or were deleted."
         )
 
 

@@ -12,6 +12,7 @@ from typing import Generic, Protocol, TypeAlias, TypeVar, Union
 
 import msgspec
 from headway.core.board.idempotency import Key
+from headway.core.body import Body
 from headway.core.durability import Durability
 from headway.core.events import EventFilter, Portion
 from headway.core.history import Minute
@@ -242,6 +243,9 @@ class Engine(Protocol):
 
     def result(self, status: Status) -> Soon[Result | None]:
         """Return the result of a finished job, or the error of a failed one, or None if it is not kept."""
+
+    def payload(self, status: Status) -> Soon[Body | None]:
+        """Return the payload of a job as it was sent, or None if it is not kept, as after a success."""
 
     def attempts(self, status: Status) -> Soon[Sequence[PastAttempt]]:
         """Return the attempts at a job in their order: those that failed, and the last one.

@@ -27,14 +27,14 @@ def usable(config: Config) -> None:
     _tasks(config)
 
 
-def faults(config: Config) -> Iterator[str]:
-    """Yield a line for each reason why a server could not start here with ``config``.
+def faults(config: Config, *, serves: bool = True) -> Iterator[str]:
+    """Yield a line for each reason why a node could not start here with ``config``. It may have no HTTP.
 
     A check for a deploy leaves the port out, because the running server holds it.
     """
-    looks: list[Callable[[Config], None]] = [_networks, _journal, _port, _tasks]
+    looks: list[Callable[[Config], None]] = [_networks, _journal, _port, _tasks] if serves else [shared, _tasks]
     if deploy.looked_at(os.environ):
-        looks = [_networks, _journal, _tasks]
+        looks = [look for look in looks if look is not _port]
         try:
             config = deploy.after_deploy(config, os.environ)
         except ConfigError as error:
@@ -46,11 +46,20 @@ def faults(config: Config) -> Iterator[str]:
             yield str(error)
 
 
-def remarks(config: Config) -> Iterator[str]:
+def shared(config: Config) -> None:
+    """Raise ConfigError if no other node could share the queue, so that jobs come only over HTTP."""
+    if config.engine is None:
+        raise ConfigError(
+            "engine: headway work needs a store that nodes share: headway work --engine valkey://localhost:6379/0. "
+            "A server alone is headway serve"
+        )
+
+
+def remarks(config: Config, *, serves: bool = True) -> Iterator[str]:
     """Yield a line for each thing that allows a start and that nobody is likely to want."""
     if not REGISTRY.tasks:
         yield NO_TASKS
-    if not is_loopback(config.server.host):
+    if serves and not is_loopback(config.server.host):
         yield beyond_loopback(config.server.host)
 
 

@@ -1,6 +1,6 @@
 """The process of a node: logs, signals, settings and socket, then its work, then its end.
 
-``serve`` runs a node that clients reach over HTTP.
+``run`` is for a node that clients reach over HTTP, ``work`` for one that only runs jobs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from headway.core.config import DEFAULT_JOURNAL, Config, ignored
 from headway.protocol import check
-from headway.protocol.front import Front, HttpFront
+from headway.protocol.front import Front, HttpFront, NoFront
 from headway.protocol.node import Node
 from headway.protocol.process import deploy, logs, signals, systemd
 from headway.protocol.process.deploy import Left, Program, Taken
@@ -37,6 +37,12 @@ def run(config: Config, remark: str | None = None, watch: Watch | None = None) -
     Raises ConfigError if ``config`` is unusable.
     """
     _run(config, _http_front, remark, watch)
+
+
+def work(config: Config, remark: str | None = None, watch: Watch | None = None) -> NoReturn:
+    """Run jobs of a queue that nodes share, without HTTP, as ``run`` does. Raises ConfigError if none is shared."""
+    check.shared(config)
+    _run(config, lambda _config, _before, _passed: NoFront(), remark, watch)
 
 
 def _http_front(config: Config, before: Taken | None, passed: socket | None) -> Front:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 
 from headway.sim.answers import Answer
-from headway.sim.link import Link
+from headway.sim.link import CrowdLink
 from headway.sim.policies import PolicyError
 from headway.sim.run import Run
 
@@ -30,7 +30,7 @@ class Client:
 
     __slots__ = ("_errands", "_pending")
 
-    def __init__(self, run: Run, links: Sequence[Link]) -> None:
+    def __init__(self, run: Run, links: Sequence[CrowdLink]) -> None:
         jobs = run.settings.jobs
         errands, each = (1, jobs) if run.policy.batched else (jobs, 1)
         self._errands = [Errand(run, self, links[number % len(links)], each) for number in range(errands)]
@@ -55,7 +55,7 @@ class Errand:
 
     __slots__ = ("_client", "_jobs", "_link", "_polls", "_run", "bodiless", "request", "sent")
 
-    def __init__(self, run: Run, client: Client, link: Link, jobs: int) -> None:
+    def __init__(self, run: Run, client: Client, link: CrowdLink, jobs: int) -> None:
         self._run = run
         self._client = client
         self._link = link

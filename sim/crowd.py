@@ -19,7 +19,7 @@ from math import inf
 
 from headway.sim.client import Client
 from headway.sim.figures import Moment, Pulse
-from headway.sim.link import Link
+from headway.sim.link import CrowdLink
 from headway.sim.run import Run
 from headway.sim.wheel import TICK_S
 
@@ -43,7 +43,7 @@ class Crowd:
     def __init__(self, run: Run) -> None:
         settings = run.settings
         self._run = run
-        self._links = [Link(run) for _ in range(run.links)]
+        self._links = [CrowdLink(run) for _ in range(run.links)]
         each = run.links_per_client
         firsts = (number * each % run.links for number in range(settings.clients))
         self._clients = [Client(run, self._links[first : first + each]) for first in firsts]

@@ -34,7 +34,7 @@ class Question(Protocol):
         """No answer will come."""
 
 
-class Link(asyncio.Protocol):
+class CrowdLink(asyncio.Protocol):
     """A connection to the server."""
 
     __slots__ = ("_asked", "_ending", "_fault", "_opening", "_out", "_reader", "_run", "_transport", "_unsent")
@@ -58,7 +58,9 @@ class Link(asyncio.Protocol):
         self._fault: str | None = None
 
     def __repr__(self) -> str:
-        return f"<Link {'open' if self._transport else 'shut'} asked={len(self._asked)} unsent={len(self._unsent)}>"
+        return (
+            f"<CrowdLink {'open' if self._transport else 'shut'} asked={len(self._asked)} unsent={len(self._unsent)}>"
+        )
 
     @property
     def open(self) -> bool:

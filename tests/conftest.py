@@ -18,6 +18,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from tests.end_to_end.process import BYTECODE, Gate, Server, launch  # noqa: E402
+from tests.valkey_servers import DATABASES, HOST, StoreServer, serving  # noqa: E402
 
 # A test imports or starts the same files hundreds of times, and compiles them once.
 os.environ.update(BYTECODE)
@@ -38,6 +39,23 @@ def pytest_collection() -> Iterator[None]:
         for file in files[int(worker.removeprefix("gw")) :: int(os.environ["PYTEST_XDIST_WORKER_COUNT"])]:
             importlib.import_module(".".join(file.relative_to(ROOT).with_suffix("").parts))
     yield
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreServer]:
+    """A Valkey that many tests share. Each takes a database of its own: see ``store_url``."""
+    with serving(tmp_path_factory.mktemp("store")) as started:
+        yield started
+
+
+# Each database of the shared Valkey is given once.
+FRESH = iter(range(1, DATABASES))
+
+
+@pytest.fixture
+def store_url(store: StoreServer) -> str:
+    """The URL of an empty database. Channels of messages are those of all databases."""
+    return f"valkey://{HOST}:{store.port}/{next(FRESH)}"
 
 
 @pytest.fixture(scope="session")

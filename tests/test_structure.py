@@ -28,6 +28,7 @@ PACKAGES: dict[str, set[str]] = {
     "journal": {"processes"},
     "feeds": set(),
     "local": {"tasks", "processes", "board", "queue", "retry_after", "work", "journal", "feeds"},
+    "valkey": {"tasks", "processes", "board", "queue", "retry_after", "work", "feeds"},
 }
 PROTOCOL: dict[str, set[str]] = {
     "http": set(),
@@ -112,7 +113,7 @@ def test_the_client_imports_nothing_else_of_ours() -> None:
 
 
 # Commands of the server and its surroundings. All others ask a server, as a client does.
-SERVERS = {"main", "init", "serve", "simulate", "journal", "settings"}
+SERVERS = {"main", "init", "serve", "work", "node", "simulate", "journal", "engine", "settings"}
 
 
 def test_commands_that_ask_a_server_import_the_client_alone() -> None:

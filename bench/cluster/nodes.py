@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
 from bench.measure import HOST, ROOT, BenchError
@@ -20,13 +21,16 @@ END = b"\r\n\r\n"
 
 
 @contextlib.contextmanager
-def running_nodes(count: int, store: int, workers: int) -> Iterator[list[Process]]:
-    """Start so many nodes with ``workers`` each, on the Valkey at port ``store``."""
+def running_nodes(
+    count: int, store: int, workers: int, settings: Mapping[str, str] | None = None
+) -> Iterator[list[Process]]:
+    """Start so many nodes with ``workers`` each, on the Valkey at port ``store``; ``settings`` as in variables."""
+    given = {f"HEADWAY_{name}": value for name, value in (settings or {}).items()}
     with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(running(_node(number, store, workers))) for number in range(count)]
+        yield [stack.enter_context(running(_node(number, store, workers, given))) for number in range(count)]
 
 
-def _node(number: int, store: int, workers: int) -> Process:
+def _node(number: int, store: int, workers: int, settings: Mapping[str, str]) -> Process:
     port = free_port()
     environment = {
         "HEADWAY_SERVER__PORT": str(port),
@@ -41,6 +45,7 @@ def _node(number: int, store: int, workers: int) -> Process:
         "HEADWAY_DRAIN_LINGER": "0",
         "HEADWAY_TASKS": "[bench.queues.headway_queue, examples.tasks]",
         "PYTHONPATH": str(ROOT),
+        **settings,
     }
     return Process(f"node {number + 1}", [sys.executable, "-m", "headway", "serve"], port, env=environment)
 
@@ -59,7 +64,7 @@ class Line(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def ask(self, request: bytes) -> asyncio.Future[bytes]:
-        """Send a request, and return its answer when that has come: its head, for none has a body."""
+        """Send a request, and return its answer when that has come: its head, and the content of a refusal."""
         assert self._transport is not None
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(request)
@@ -68,9 +73,18 @@ class Line(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Give the answer to who asked, once it is whole."""
         self._data = data = self._data + data
-        if data.endswith(END) and self._answer is not None and not self._answer.done():
+        if self._is_whole(data) and self._answer is not None and not self._answer.done():
             self._data = b""
             self._answer.set_result(data)
+
+    @staticmethod
+    def _is_whole(data: bytes) -> bool:
+        """Whether an answer is there: a head, but for a refusal of a POST, which tells its length."""
+        if data[9:10] == b"2":
+            return data.endswith(END)
+        head, end, body = data.partition(END)
+        length = re.search(rb"Content-Length: (\d+)", head)
+        return bool(end) and (length is None or len(body) >= int(length[1]))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell who asked."""
@@ -107,10 +121,19 @@ class Adapter(Queue[bytes]):
 
     async def post(self, body: bytes) -> bytes:
         """Submit a job and return its path."""
+        path = await self.try_post(body)
+        if not path:
+            raise BenchError("POST was answered with 429")
+        return path
+
+    async def try_post(self, body: bytes) -> bytes:
+        """Submit a job and return its path; empty where the queue is full."""
         answer = await self.ask(
             b"POST /jobs HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nPrefer: return=minimal\r\n"
             b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
         )
+        if answer[9:12] == b"429":
+            return b""
         if answer[9:12] != b"202":
             raise BenchError(f"POST was answered with {answer[:60]!r}")
         begin = answer.index(b"Location: ") + 10

@@ -8,6 +8,7 @@ import re
 import shutil
 import socket
 from pathlib import Path
+from typing import IO, Any
 
 from bench.measure import HOST, BenchError
 from bench.process import Process
@@ -41,6 +42,26 @@ def calls(port: int) -> dict[str, int]:
     """Return how often each command was called, those within scripts too."""
     found = re.findall(r"^cmdstat_(\S+?):calls=(\d+)", ask(port, "INFO commandstats", b"\r\n\r\n"), re.MULTILINE)
     return {name: int(number) for name, number in found}
+
+
+def slow_scripts(port: int) -> list[int]:
+    """Return how long each script took, µs, that was slower than slowlog-log-slower-than says."""
+    with socket.create_connection((HOST, port), 30) as client, client.makefile("rb") as replies:
+        client.sendall(b"SLOWLOG GET -1\r\n")
+        found = _read(replies)
+    assert isinstance(found, list)
+    return [entry[2] for entry in found if entry[3][0].upper() in (b"EVALSHA", b"EVAL")]
+
+
+def _read(replies: IO[bytes]) -> Any:
+    """Read a reply of RESP2."""
+    line = replies.readline().strip()
+    kind, rest = line[:1], line[1:]
+    if kind == b"*":
+        return [_read(replies) for _ in range(int(rest))]
+    if kind == b"$":
+        return replies.read(int(rest) + 2)[:-2]
+    return int(rest) if kind == b":" else rest
 
 
 def flush(port: int) -> None:

@@ -87,7 +87,8 @@ class Board(Rows):
             raise IllegalMoveError(f"a job cannot begin as {state.name.lower()}")
         sequence = self.next_sequence
         row = sequence % self.rows
-        if self.live[row] & STATE_MASK and self.readable(row, now):
+        before = self.live[row] & STATE_MASK
+        if before and (before < SUCCEEDED or self.kept(row, now)):
             self.move_out(row, lambda other: self.readable(other, now))
         self.next_sequence = sequence + 1
         self.live[row] = 0

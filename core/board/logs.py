@@ -32,8 +32,8 @@ class Logs:
         self.max_bytes = max_bytes
         self.used_bytes = 0
         self._grown = grown
-        # Those of unfinished jobs, and of finished ones in the order of their ends.
-        self._open: dict[int, LogText] = {}
+        # Those of unfinished jobs that have logged, and of finished ones in the order of their ends.
+        self.open: dict[int, LogText] = {}
         self._kept: dict[int, JobLog] = {}
         self._oldest = Oldest(self._kept)
         # The lengths of logs that were given up before their job expired.
@@ -41,13 +41,13 @@ class Logs:
         self._oldest_length = Oldest(self._lengths)
 
     def __len__(self) -> int:
-        return len(self._open) + len(self._kept) + len(self._lengths)
+        return len(self.open) + len(self._kept) + len(self._lengths)
 
     def add(self, sequence: int, attempt: int, text: bytes, skipped: int = 0) -> None:
         """Add text of an attempt at a running job, after ``skipped`` bytes that were not kept."""
-        log = self._open.get(sequence)
+        log = self.open.get(sequence)
         if log is None:
-            log = self._open[sequence] = LogText(self._log_bytes)
+            log = self.open[sequence] = LogText(self._log_bytes)
             self.used_bytes += ENTRY_BYTES
         before = len(log)
         log.skip(skipped)
@@ -65,20 +65,20 @@ class Logs:
 
     def ended(self, sequence: int) -> None:
         """Note that clients see a job as finished."""
-        log = self._open.pop(sequence, None)
+        log = self.open.pop(sequence, None)
         if log is not None:
             self._kept[sequence] = log.read()
 
     def read(self, sequence: int) -> JobLog:
         """Return the log of a job. It is empty if the job has none. If it was given up, all of it is left out."""
-        log = self._open.get(sequence)
+        log = self.open.get(sequence)
         if log is not None:
             return log.read()
         return self._kept.get(sequence) or JobLog(total=self._lengths.get(sequence, 0))
 
     def total(self, sequence: int) -> int:
         """Return how many bytes a job has logged."""
-        log = self._open.get(sequence)
+        log = self.open.get(sequence)
         return self.read(sequence).total if log is None else log.total
 
     def items(self) -> Iterator[tuple[int, JobLog]]:

@@ -49,7 +49,7 @@ class Feeds:
         self._events: list[Event] = []
         self._first, self._last = 1, 0
         # The number of the last event before ``_first``.
-        self._before = 0
+        self.before = 0
         # Readers by the events that they are woken for: those of a job, a tag, a task, or all.
         self._groups: dict[str, Group] = {}
         self._count = 0
@@ -72,7 +72,7 @@ class Feeds:
     @property
     def last(self) -> int:
         """The number of the last event."""
-        return self._events[-1].number if self._events else self._before
+        return self._events[-1].number if self._events else self.before
 
     def check_room(self) -> None:
         """Raise StreamsFullError if there are as many readers as may be."""
@@ -83,7 +83,7 @@ class Feeds:
         """Return the events that fit ``wanted``, as Engine says of ``watch``. Raises StreamsFullError."""
         self.check_room()
         self._count += 1
-        if after is None or not self._before <= after <= self.last:
+        if after is None or not self.before <= after <= self.last:
             return PlacedFeed(self, wanted, self._last, resumed=False)
         return PlacedFeed(self, wanted, self._first - 1 + self._index(after), resumed=True)
 
@@ -95,7 +95,7 @@ class Feeds:
         self._events.clear()
         self._taken.clear()
         self._last += missed
-        self._first, self._before = self._last + 1, number
+        self._first, self.before = self._last + 1, number
         for group in self._groups.values() if missed else ():
             if not group.first:
                 group.first = self._last
@@ -152,7 +152,7 @@ class Feeds:
 
     def number_at(self, place: int) -> int:
         """Return the number of the event at a place, or of the last one that was given up."""
-        return self._events[place - self._first].number if place >= self._first else self._before
+        return self._events[place - self._first].number if place >= self._first else self.before
 
     def _index(self, number: int) -> int:
         """Return how many of the events have a number up to ``number``."""
@@ -184,7 +184,7 @@ class Feeds:
         if len(events) > self._kept:
             # Some at once, since the others move up.
             given_up = 1 + self._kept // 8
-            self._before = events[given_up - 1].number
+            self.before = events[given_up - 1].number
             del events[:given_up]
             self._first += given_up
         for key in (ALL, event.job.decode(), f"task {event.task}", *(f"tag {tag}" for tag in event.tags)):

@@ -8,5 +8,5 @@ beside them, ``room`` is taken before it is needed, and ``expiry`` deletes the r
 has given up. ``schema`` has the tables, and the reasons to refuse a file. ``clock`` dates it, and
 ``watermark`` notices a loss. ``startup`` is the journal as a start finds it, and ``attempts`` counts
 how often each job was begun. ``reader`` reads the journal. For people there are ``report``,
-``backup`` and ``salvage``.
+``backup`` and ``salvage``. ``departure`` and ``arrival`` move a journal to another engine, and back.
 """

@@ -229,12 +229,12 @@ class Reader:
 
     async def attempts(self, sequence: int) -> list[PastAttempt]:
         """Return the failed attempts at a job that are kept, in their order. Raises JournalError as ``result`` does."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._read, _attempts, sequence)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._read, attempts_of, sequence)
 
     async def log(self, sequence: int, kept: int) -> JobLog:
         """Return the log of a job, and of its end at most ``kept`` bytes. Raises JournalError as ``result`` does."""
         return await asyncio.get_running_loop().run_in_executor(
-            self._thread, self._read, lambda connection, sequence: joined(_log(connection, sequence), kept), sequence
+            self._thread, self._read, lambda connection, sequence: joined(log_of(connection, sequence), kept), sequence
         )
 
     async def job(self, sequence: int) -> Saved | None:
@@ -274,13 +274,13 @@ def _mentioning(sequences: Sequence[int], text: str, connection: apsw.Connection
     return {sequence for sequence, error in rows if mentions(error, text)}
 
 
-def _attempts(connection: apsw.Connection, sequence: int) -> list[PastAttempt]:
+def attempts_of(connection: apsw.Connection, sequence: int) -> list[PastAttempt]:
     sql = "SELECT told FROM attempt WHERE sequence = ? ORDER BY number"
     rows: list[Any] = connection.execute(sql, (sequence,)).fetchall()
     return [decode_attempt(told) for (told,) in rows]
 
 
-def _log(connection: apsw.Connection, sequence: int) -> list[tuple[int, bytes]]:
+def log_of(connection: apsw.Connection, sequence: int) -> list[tuple[int, bytes]]:
     sql = "SELECT place, text FROM log WHERE sequence = ? ORDER BY place"
     rows: list[Any] = connection.execute(sql, (sequence,)).fetchall()
     return rows

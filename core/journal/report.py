@@ -15,6 +15,7 @@ from headway.core.errors import JournalError
 from headway.core.job import Reason, State, decode_terms
 from headway.core.journal import schema, watermark
 from headway.core.journal.reader import Saved, jobs, result, salts
+from headway.core.shown import shown_payload, shown_result
 
 
 def check(path: Path) -> list[str]:
@@ -74,7 +75,7 @@ def export(path: Path, out: BinaryIO) -> int:
                 line: dict[str, object] = {"id": job_id} | saved._asdict() | names | _terms(saved)
                 del line["terms"]
                 if saved.payload is not None:
-                    line["payload"] = _content(decode_terms(saved.terms).media_type, saved.payload)
+                    line["payload"] = shown_payload(decode_terms(saved.terms).media_type, saved.payload)
                 if saved.size is not None:
                     line["result"] = _shown(connection, saved.sequence)
                 out.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
@@ -97,19 +98,4 @@ def _shown(connection: apsw.Connection, sequence: int) -> dict[str, object] | No
     found = result(connection, sequence)
     if found is None:
         return None
-    media, body = found
-    if media == "application/json":
-        return {"media_type": media, "json": orjson.Fragment(body)}
-    return _shown_content(media, body)
-
-
-def _content(media_type: str, payload: bytes) -> object:
-    """Return a payload: JSON as it is, and other content by its media type."""
-    return _shown_content(media_type, payload) if media_type else orjson.Fragment(payload)
-
-
-def _shown_content(media_type: str, body: bytes) -> dict[str, object]:
-    try:
-        return {"media_type": media_type, "text": body.decode()}
-    except UnicodeDecodeError:
-        return {"media_type": media_type, "hex": body.hex()}
+    return shown_result(*found)

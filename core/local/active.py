@@ -30,7 +30,6 @@ from headway.core.ids import COUNT_MASK, Ids
 from headway.core.job import Job, Reason, State
 from headway.core.local.changes import Changes
 from headway.core.local.holds import Holds
-from headway.core.local.waiters import Waiters
 from headway.core.order import OWN_TASKS
 from headway.core.processes.pool import pool_for
 from headway.core.queue.queue import Queue
@@ -44,6 +43,7 @@ from headway.core.task import Lane
 from headway.core.tasks.context import Context
 from headway.core.tasks.registry import Registry
 from headway.core.tasks.result import Result
+from headway.core.waiters import Waiters
 from headway.core.wall import wall
 from headway.core.work.outcome import Outcome
 from headway.core.work.reports import Reports
@@ -246,7 +246,7 @@ class Active:
         del self.jobs[sequence]
         if self.messages:
             self.messages.pop(sequence, None)
-        if self.logs:
+        if self.logs.open:
             self.logs.ended(sequence)
         self.stats.unfinished[job.task.index] -= 1
         self.stats.ended[job.task.index][state] += 1
@@ -338,7 +338,7 @@ class Active:
         """Have the rest of a job's log kept with its end, which is written next."""
         if self.reports and (reports := self.reports.pop(sequence, None)) is not None:
             reports.finish()
-        if self.logs:
+        if self.logs.open:
             self.logs.ending(sequence)
 
     # Decisions.
@@ -397,7 +397,8 @@ class Active:
         self, job: Job, state: State, now: float, result: Result | None = None, reason: Reason = Reason.NONE
     ) -> None:
         """End a job for good."""
-        self.end_log(job.sequence)
+        if self.reports or self.logs.open:
+            self.end_log(job.sequence)
         if job.deadline < inf:
             self.deadlines.remove(job.sequence)
         self.changes.end(job, state, now, result, reason)

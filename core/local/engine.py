@@ -17,6 +17,7 @@ from headway.core.board.board import Board
 from headway.core.board.idempotency import Key
 from headway.core.board.memfile import nameless_file
 from headway.core.board.rows import ROW_BYTES, ROWS_LEAST_BY_CLOCK, rows_for
+from headway.core.body import Body
 from headway.core.config import Config
 from headway.core.durability import Durability
 from headway.core.errors import JournalFullError
@@ -36,7 +37,7 @@ from headway.core.interface import (
     Submitted,
     SubmittedBatch,
 )
-from headway.core.job import Reason, Revision, State, Submission
+from headway.core.job import Reason, Revision, State, Submission, decode_terms
 from headway.core.job_filter import JobFilter
 from headway.core.job_log import JobLog
 from headway.core.later import Read, Then
@@ -53,7 +54,7 @@ from headway.core.local.orders import Orders
 from headway.core.local.reading import Reading
 from headway.core.local.recorder import Recorder
 from headway.core.local.uncommitted import Committed
-from headway.core.local.waiters import BatchFinished, Finished, LogGrown
+from headway.core.local.waiting import BatchFinished, Finished, LogGrown
 from headway.core.order import OWN_TASKS, Action, meant
 from headway.core.past_attempt import PastAttempt
 from headway.core.queue.queue import OWN_MOST
@@ -225,6 +226,22 @@ class LocalEngine:
     async def _read_result(self, journal: Journal, status: Status) -> Result | None:
         found = await journal.reader.result(status.sequence)
         return None if found is None else Result(found[1], found[0])
+
+    def payload(self, status: Status) -> Soon[Body | None]:
+        """Return the payload of a job, from the disk if it is only there."""
+        job = self.active.jobs.get(status.sequence)
+        if job is None:
+            kept = self.active.results.get(status.sequence)
+            job = None if kept is None else kept.job
+        if job is not None:
+            return Body(job.payload, job.terms.media_type or JSON)
+        return None if self.journal is None else Read(asyncio.ensure_future(self._read_payload(self.journal, status)))
+
+    async def _read_payload(self, journal: Journal, status: Status) -> Body | None:
+        saved = await journal.reader.job(status.sequence)
+        if saved is None or saved.payload is None:
+            return None
+        return Body(saved.payload, decode_terms(saved.terms).media_type or JSON)
 
     def attempts(self, status: Status) -> Soon[Sequence[PastAttempt]]:
         """Return the attempts at a job, as Engine says."""

@@ -99,6 +99,10 @@ class Recovering:
         """Refuse."""
         self._refuse()
 
+    def payload(self, status: Status) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
     def wait_log(self, status: Status, length: int, seconds: float) -> NoReturn:
         """Refuse."""
         self._refuse()

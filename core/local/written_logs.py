@@ -56,23 +56,19 @@ class WrittenLogs:
         # Of text that is not on disk.
         self.used_bytes = 0
         self._grown = grown
-        self._unwritten: dict[int, _Unwritten] = {}
+        # Those of unfinished jobs that have logged.
+        self.open: dict[int, _Unwritten] = {}
         # Of notes that are not committed: number, job, place after its text, bytes.
         self._notes: deque[tuple[int, int, int, int]] = deque()
         # Of unfinished jobs that have not logged in this process: the place after their text, and
         # whether that ends a line.
         self.before: Mapping[int, tuple[int, bool]] = {}
 
-    def __len__(self) -> int:
-        return len(self._unwritten)
-
     def add(self, sequence: int, attempt: int, text: bytes, skipped: int = 0) -> None:
         """Add text of an attempt at a running job, after ``skipped`` bytes that were not kept."""
-        log = self._unwritten.get(sequence)
+        log = self.open.get(sequence)
         if log is None:
-            log = self._unwritten[sequence] = _Unwritten(
-                LogText(self._log_bytes, *self.before.get(sequence, (0, True)))
-            )
+            log = self.open[sequence] = _Unwritten(LogText(self._log_bytes, *self.before.get(sequence, (0, True))))
             self.used_bytes += ENTRY_BYTES
         before = len(log.text)
         log.text.skip(skipped)
@@ -87,18 +83,18 @@ class WrittenLogs:
 
     def ending(self, sequence: int) -> None:
         """Write down the rest: the end of the job is written next."""
-        log = self._unwritten.get(sequence)
+        log = self.open.get(sequence)
         if log is not None:
             self._write(sequence, log)
 
     def write_all(self) -> None:
         """Write down all text: the process is about to end."""
-        for sequence, log in self._unwritten.items():
+        for sequence, log in self.open.items():
             self._write(sequence, log)
 
     def ended(self, sequence: int) -> None:
         """Forget a job that clients see as finished. Its log is on disk."""
-        log = self._unwritten.pop(sequence, None)
+        log = self.open.pop(sequence, None)
         if log is not None:
             self.used_bytes -= ENTRY_BYTES + len(log.text)
 
@@ -108,7 +104,7 @@ class WrittenLogs:
 
     def total(self, sequence: int) -> int:
         """Return how many bytes of an unfinished job's log are on disk, or were left out."""
-        log = self._unwritten.get(sequence)
+        log = self.open.get(sequence)
         return self.before.get(sequence, (0, True))[0] if log is None else log.shown
 
     def committed(self, changes: int) -> Iterator[None]:
@@ -116,7 +112,7 @@ class WrittenLogs:
         while self._notes and self._notes[0][0] <= changes:
             number, sequence, end, size = self._notes.popleft()
             self.used_bytes -= size
-            log = self._unwritten.get(sequence)
+            log = self.open.get(sequence)
             if log is not None:
                 log.shown = max(end, log.shown)
                 if log.note == number:
@@ -141,7 +137,7 @@ class WrittenLogs:
 
     def _ring(self, sequence: int, log: _Unwritten) -> None:
         log.is_due = False
-        if self._unwritten.get(sequence) is log and not log.note:
+        if self.open.get(sequence) is log and not log.note:
             self._write(sequence, log)
 
     def _write(self, sequence: int, log: _Unwritten) -> None:

@@ -1,7 +1,8 @@
 """The arguments and the reply of the script ``submit``: groups of jobs, and an answer to each.
 
-A group is a job, a batch or an order. All of its jobs are accepted or none. A call that is sent
-again under its number is answered as the first time. A node has one call to a partition at a time.
+A group is a job, a batch, an order, or a failed job that is resubmitted. All of its jobs are accepted
+or none. A call that is sent again under its number is answered as the first time. A node has one
+call to a partition at a time.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ class NewJob(msgspec.Struct, frozen=True, gc=False):
     """A job to be accepted. Times in ms. None: there is none."""
 
     task: str
-    # ``record.encode_record``.
+    # ``record.encode_record``. Of a resubmission, or of one that an order skips, the number of the
+    # failed job, in digits.
     record: bytes
     payload_bytes: int
     priority: int = 5
@@ -36,8 +38,22 @@ class SubmitGroup(msgspec.Struct, frozen=True, gc=False):
     """Jobs that are accepted together, under a key if there is one."""
 
     jobs: Sequence[NewJob]
-    kind: Literal["job", "batch", "order"] = "job"
+    kind: Literal["job", "batch", "order", "resubmission", "skip"] = "job"
     key: Key | None = None
+
+
+class OrderStep(msgspec.Struct, frozen=True, gc=False):
+    """The order about many jobs of which a call is a step. It counts the jobs.
+
+    FENCED is raised if this attempt at the order is no longer in the hands of the node, and OVERTAKEN
+    if the order has come further.
+    """
+
+    sequence: int
+    attempt: int
+    node: bytes
+    # The last job that it has handled in this partition.
+    after: int = 0
 
 
 class SubmitBounds(msgspec.Struct, frozen=True):
@@ -82,6 +98,14 @@ class NoOrders(msgspec.Struct, frozen=True):
     """As many orders as may be have not finished."""
 
 
+class NotFailed(msgspec.Struct, frozen=True):
+    """The job to be resubmitted did not fail, or has expired."""
+
+
+class PayloadGone(msgspec.Struct, frozen=True):
+    """The payload of the job to be resubmitted is no longer kept."""
+
+
 class Closed(msgspec.Struct, frozen=True):
     """The group has a job of a task that is closed."""
 
@@ -89,7 +113,7 @@ class Closed(msgspec.Struct, frozen=True):
     hold: TaskHold
 
 
-GroupAnswer = Accepted | Replayed | Reused | NoRoom | NoBytes | NoOrders | Closed
+GroupAnswer = Accepted | Replayed | Reused | NoRoom | NoBytes | NoOrders | NotFailed | PayloadGone | Closed
 
 
 class SubmitReply(msgspec.Struct, frozen=True, gc=False):
@@ -99,10 +123,12 @@ class SubmitReply(msgspec.Struct, frozen=True, gc=False):
     now_ms: int
     # Waiting jobs of the partition after them.
     waiting: int
+    # Bytes of payload of its unfinished jobs.
+    payload_bytes: int
     answers: list[GroupAnswer]
 
 
-KINDS = {"job": "j", "batch": "b", "order": "o"}
+KINDS = {"job": "j", "batch": "b", "order": "o", "resubmission": "r", "skip": "s"}
 decode_hold = msgspec.json.Decoder(TaskHold).decode
 
 
@@ -115,10 +141,11 @@ def submit_arguments(
     bounds: SubmitBounds,
     partitions: int = 1,
     free: int = 0,
+    order: OrderStep | None = None,
 ) -> list[Argument]:
     """Return the arguments of a call. ``free`` is how many jobs the node can begin at once."""
     words: list[Argument] = [marker, node, call, partitions, bounds.size, bounds.payload_bytes, free]
-    words += [bounds.key_ms, bounds.keys, len(groups)]
+    words += [bounds.key_ms, bounds.keys, len(groups), *order_words(order)]
     for group in groups:
         key = group.key
         words += [KINDS[group.kind], "" if key is None else key.text, b"" if key is None else key.digest]
@@ -130,9 +157,14 @@ def submit_arguments(
     return words
 
 
+def order_words(order: OrderStep | None) -> tuple[Argument, ...]:
+    """Return the arguments that stand for a step of an order, or for none."""
+    return ("", "", "", "") if order is None else (order.sequence, order.attempt, order.node, order.after)
+
+
 def read_submitted(reply: Any) -> SubmitReply:
     """Return the reply of a call."""
-    return SubmitReply(int(reply[0]), int(reply[1]), [_answer(one) for one in reply[2:]])
+    return SubmitReply(int(reply[0]), int(reply[1]), int(reply[2]), [_answer(one) for one in reply[3:]])
 
 
 def _answer(reply: Any) -> GroupAnswer:
@@ -150,5 +182,9 @@ def _answer(reply: Any) -> GroupAnswer:
             return NoBytes(int(values[0]))
         case b"orders":
             return NoOrders()
+        case b"not failed":
+            return NotFailed()
+        case b"gone":
+            return PayloadGone()
         case _:
             return Closed(bytes(values[0]).decode(), decode_hold(values[1]))

@@ -22,11 +22,18 @@ def partition_of_name(name: str, partitions: int) -> int:
     return crc32(name.encode()) % partitions
 
 
+def number_of(key: bytes, kind: bytes) -> int:
+    """Return the number in a key of this kind, 0 for another key."""
+    parts = key.split(b":", 3)
+    return int(parts[3]) if len(parts) == 4 and parts[2] == kind else 0
+
+
 class Keys:
     """The keys of one partition."""
 
     __slots__ = (
         "counts",
+        "dead",
         "events",
         "hold",
         "idle",
@@ -47,9 +54,12 @@ class Keys:
         self.ready = self.prefix + b"ready"
         self.hold = self.prefix + b"hold"
         self.nodes = self.prefix + b"nodes"
+        # Nodes whose jobs are being taken.
+        self.dead = self.prefix + b"dead"
         self.idle = self.prefix + b"idle"
         self.events = self.prefix + b"ev"
-        # Events are written while it is there. It holds the number of events to keep.
+        # Events are written while it is there. It holds the number of events to keep, and the first part of
+        # their ids.
         self.watched = self.prefix + b"watched"
 
     def __repr__(self) -> str:
@@ -94,6 +104,10 @@ class Keys:
     def line(self, priority: int, task: str) -> bytes:
         """The ready jobs of a task and a priority, a list."""
         return b"%bq:%d:%b" % (self.prefix, priority, task.encode())
+
+    def order(self, sequence: int) -> bytes:
+        """How far an order about many jobs came in this partition, a hash."""
+        return b"%bo:%d" % (self.prefix, sequence)
 
     def ended(self, state: int) -> bytes:
         """The jobs with an outcome in the order of their ends, a list."""

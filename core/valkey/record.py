@@ -16,7 +16,27 @@ from headway.core.tasks.result import Result
 from headway.core.valkey.steps import read_batch_place
 
 # The fields of a hash that make a status, in the order of ``read_facts``.
-FIELDS = (b"s", b"k", b"i", b"a", b"t", b"b", b"e", b"r", b"D", b"x", b"g", b"G", b"B", b"T", b"U", b"w", b"y", b"L")
+FIELDS = (
+    b"s",
+    b"k",
+    b"i",
+    b"a",
+    b"t",
+    b"b",
+    b"e",
+    b"r",
+    b"D",
+    b"x",
+    b"g",
+    b"G",
+    b"B",
+    b"T",
+    b"U",
+    b"w",
+    b"y",
+    b"L",
+    b"h",
+)
 LOG_FIELDS = (b"h", b"t", b"n")
 
 decode_tags = msgspec.json.Decoder(tuple[str, ...]).decode
@@ -46,6 +66,8 @@ class Facts(msgspec.Struct, frozen=True, gc=False):
     has_result: bool
     # Bytes of its log, those too that are left out.
     log_bytes: int
+    # When it reported its progress.
+    progress_ms: int
 
     def status(
         self, sequence: int, job_id: bytes, *, position: int = 0, retry_after_ms: int = 0, held: str | None = None
@@ -101,6 +123,7 @@ def read_facts(values: Sequence[bytes | None]) -> Facts | None:
         node=found[b"w"] or b"",
         has_result=found[b"y"] is not None,
         log_bytes=number(b"L"),
+        progress_ms=number(b"h"),
     )
 
 

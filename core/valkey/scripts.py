@@ -43,3 +43,18 @@ def _bare(text: str) -> str:
 SUBMIT = script("submit")
 STEP = script("step")
 CANCEL = script("cancel")
+REVISE = script("revise")
+SWITCH = script("switch")
+# Of nodes and their attempts.
+JOIN = script("join")
+BEAT = script("beat")
+PROGRESS = script("progress")
+WRITE_LOG = script("write_log")
+REAP = script("reap")
+# Reads and chores.
+BATCH = script("batch")
+COUNTS = script("counts")
+FIND = script("find")
+TRIM = script("trim")
+# Of events.
+WATCH = script("watch")

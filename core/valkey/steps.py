@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 from headway.core.job import Reason, State
+from headway.core.retention import Retention
 from headway.core.task import Lane
 from headway.core.valkey.groups import Argument
 
@@ -60,14 +61,6 @@ class FinishPutBack(Finish, frozen=True, gc=False, kw_only=True):
 
 class FinishRelease(Finish, frozen=True, gc=False, kw_only=True):
     """The attempt was over before. Its thread has returned now, or its job was cancelled."""
-
-
-class StepBounds(msgspec.Struct, frozen=True):
-    """How long jobs are kept, by outcome, in ms."""
-
-    succeeded_ms: int
-    failed_ms: int
-    cancelled_ms: int
 
 
 class Room(msgspec.Struct, frozen=True, gc=False):
@@ -130,15 +123,31 @@ def step_arguments(
     call: int,
     finishes: Sequence[Finish],
     *,
-    bounds: StepBounds,
+    kept: Retention,
     room: Room,
 ) -> list[Argument]:
-    """Return the arguments of a step."""
-    words: list[Argument] = [marker, node, call, bounds.succeeded_ms, bounds.failed_ms, bounds.cancelled_ms]
-    words += [room.places, room.loop, room.thread, room.process, room.orders, len(finishes)]
+    """Return the arguments of a step. ``kept`` is what this partition keeps."""
+    words: list[Argument] = [
+        marker,
+        node,
+        call,
+        *kept_words(kept),
+        room.places,
+        room.loop,
+        room.thread,
+        room.process,
+        room.orders,
+    ]
+    words.append(len(finishes))
     for finish in finishes:
         words += [finish.sequence, finish.attempt, *_verb(finish), finish.past]
     return words
+
+
+def kept_words(kept: Retention) -> list[Argument]:
+    """Return the arguments that say for how long finished jobs are kept, in ms, and how many, by outcome."""
+    outcomes = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
+    return [word for state in outcomes for word in (round(kept.seconds[state] * 1000), kept.jobs[state])]
 
 
 def _verb(finish: Finish) -> tuple[Argument, ...]:

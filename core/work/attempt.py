@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from asyncio.tasks import _enter_task, _leave_task, _unregister_task
 from collections.abc import Awaitable, Coroutine, Generator, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from contextvars import Context as Variables
 from contextvars import ContextVar, copy_context
+from functools import cache
 from math import inf
 from typing import Any, Protocol
 
@@ -102,16 +104,16 @@ class Attempt:
         loop, run, variables = self._workers.loop, self._run(job), variables_of(job.task.name)
         if EAGER:
             # The same as _hidden does, without the cost of its calls for each job.
-            asyncio.tasks._unregister_task(asyncio.Task(run, loop=loop, name=self.name, context=variables, **EAGER))
+            _unregister_task(asyncio.Task(run, loop=loop, name=self.name, context=variables, **EAGER))
             return
         begun = _Begun(run)
-        task = asyncio.Task(begun, loop=loop, name=self.name, context=variables)
-        asyncio.tasks._unregister_task(task)
-        asyncio.tasks._enter_task(loop, task)
+        task = self.task = asyncio.Task(begun, loop=loop, name=self.name, context=variables)
+        _unregister_task(task)
+        _enter_task(loop, task)
         try:
             variables.run(begun.take_first)
         finally:
-            asyncio.tasks._leave_task(loop, task)
+            _leave_task(loop, task)
 
     def interrupt(self, outcome: Outcome) -> None:
         """Stop the attempt. It counts as ``outcome``, unless it was settled already."""
@@ -127,8 +129,8 @@ class Attempt:
         if self.interrupted_by is not None:
             workers.over(self, self.interrupted_by)
             return
-        self.task = asyncio.current_task(workers.loop)
         if sys.version_info >= (3, 12):
+            self.task = asyncio.current_task(workers.loop)
             # An eager task is among all tasks while it takes its first step.
             asyncio.tasks._unregister_eager_task(self.task)
         try:
@@ -290,7 +292,12 @@ class _Begun(Coroutine[Any, Any, None]):
 
 
 def variables_of(name: str) -> Variables:
-    """Make the context in which a function of ``job`` begins. It has nothing of ours but RUNNING."""
+    """Make the context in which a function of task ``name`` begins. It has nothing of ours but RUNNING."""
+    return _first_variables(name).copy()
+
+
+@cache
+def _first_variables(name: str) -> Variables:
     variables = Variables()
     variables.run(RUNNING.set, name)
     return variables
@@ -303,5 +310,5 @@ def hide_tasks(loop: asyncio.AbstractEventLoop) -> None:
 
 def _hidden(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **options: Any) -> asyncio.Task[Any]:
     task = asyncio.Task(coroutine, loop=loop, **options)
-    asyncio.tasks._unregister_task(task)
+    _unregister_task(task)
     return task

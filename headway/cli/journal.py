@@ -111,12 +111,27 @@ def backup(paths: tuple[Path, ...]) -> None:
     _say(lambda: click.echo(f"{file}: {backup.backup(path, file)} jobs"))
 
 
+@journal.command("import")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("new", type=click.Path(path_type=Path))
+def import_(file: Path, new: Path) -> None:
+    """Make a NEW journal of FILE, an export by headway engine export --whole. Its ids stay valid."""
+    from headway.core import moved
+    from headway.core.journal import arrival
+
+    def make() -> None:
+        with file.open("rb") as lines:
+            click.echo(f"{new}: {arrival.arrive(moved.read(str(file), lines), new)} jobs")
+
+    _say(make)
+
+
 def _say(what: Callable[[], None]) -> None:
-    from headway.core.errors import CopyError, JournalError
+    from headway.core.errors import CopyError, JournalError, MoveError
 
     try:
         what()
     except CopyError as error:
         fail(error, EXIT_USAGE)
-    except JournalError as error:
+    except (JournalError, MoveError) as error:
         fail(error, EXIT_WRONG)

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import click
 
 from headway.cli.changes import cancel, change, delete, retry, run_now
+from headway.cli.engine import engine
 from headway.cli.events import events
 from headway.cli.hold import close, hold, resume
 from headway.cli.init import init
@@ -29,13 +30,14 @@ from headway.cli.settings import fail
 from headway.cli.simulate import simulate
 from headway.cli.tasks import tasks
 from headway.cli.top import top
+from headway.cli.work import work
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 EXIT_PIPE_CLOSED = 141
 
 SECTIONS: dict[str, Sequence[click.Command]] = {
-    "Server": (init, serve, simulate, journal),
+    "Server": (init, serve, work, simulate, journal, engine),
     "Jobs": (submit, status, log, wait, result, cancel, retry, delete, change, run_now),
     "Look": (list_jobs, tasks, events, top),
     "Tasks": (hold, close, resume),

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from headway.cli.settings import EXIT_CONFIG, FILES, fail, left_out, named_file, settings
-
-if TYPE_CHECKING:
-    from headway.core.config import Config
-    from headway.protocol.process.reload import Watch
+from headway.cli.node import begin
+from headway.cli.settings import named_file
 
 
 @click.command()
@@ -39,52 +34,5 @@ def serve(file: Path | None, check: bool, reload: bool, tasks: Sequence[str], **
     An option overrides the file. Each setting can also be given as a variable, for instance
     HEADWAY_SERVER__PORT=9001 or HEADWAY_LOG__LEVEL=debug.
     """
-    watch = _watch(file) if reload else None
     options = {"--tasks": tasks} | {f"--{name}": [text] for name, text in given.items() if text is not None}
-    config = settings(file, options)
-    remark = left_out(file)
-    if check:
-        _check(config, remark)
-        return
-    from headway.core.errors import ConfigError, JournalError
-    from headway.protocol import node, server
-
-    try:
-        server.run(config if watch is None else _brief(config), remark, watch)
-    except ConfigError as error:
-        fail(error, EXIT_CONFIG)
-    except JournalError as error:
-        fail(error, node.EXIT_JOURNAL)
-
-
-def _watch(file: Path | None) -> Watch:
-    """Return a watch on the settings, and later on the task modules."""
-    if importlib.util.find_spec("watchfiles") is None:
-        fail("--reload: watchfiles is not installed: pip install 'headway[reload]'", EXIT_CONFIG)
-    from headway.protocol.process.reload import Watch
-
-    return Watch(FILES if file is None else [file])
-
-
-def _brief(config: Config) -> Config:
-    """Return settings with which a deploy does not wait for long."""
-    import msgspec
-
-    from headway.protocol.process.reload import DRAIN_S
-
-    return msgspec.structs.replace(config, drain_timeout=min(config.drain_timeout, DRAIN_S))
-
-
-def _check(config: Config, remark: str | None) -> None:
-    """Print each fault, or each remark if there is none. End with EXIT_CONFIG after a fault."""
-    from headway.protocol import check
-    from headway.protocol.process import signals
-
-    wrong = list(check.faults(config))
-    for line in wrong or filter(None, [remark, *check.remarks(config)]):
-        click.echo(f"headway: {line}", err=True)
-    if not wrong:
-        click.echo("the configuration is good")
-    # Neither atexit handlers of task modules nor threads that they have started may delay the end
-    # without limit.
-    signals.leave(lambda: signals.end(EXIT_CONFIG if wrong else 0))
+    begin(file, options, serves=True, check=check, reload=reload)

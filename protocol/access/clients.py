@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 from headway.core.errors import ConfigError
 
-Address = IPv4Address | IPv6Address
+IpAddress = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 # An IPv6 address in brackets, or an IPv4 address, with a port or without (RFC 7239, 6).
@@ -41,10 +41,10 @@ class Clients:
                     break
         return address.packed[:8]
 
-    def _is_trusted(self, address: Address) -> bool:
+    def _is_trusted(self, address: IpAddress) -> bool:
         return any(address in network for network in self._trusted)
 
-    def _named(self, value: str) -> Iterator[Address | None]:
+    def _named(self, value: str) -> Iterator[IpAddress | None]:
         """Yield the addresses that a header names, the last first, and None for anything else."""
         for item in reversed(value.split(",")):
             if self._header == b"forwarded":
@@ -62,7 +62,7 @@ def _network(text: str) -> Network:
 
 
 @lru_cache(maxsize=1024)
-def _address(text: str) -> Address | None:
+def _address(text: str) -> IpAddress | None:
     node = _NODE.fullmatch(text)
     try:
         # An address of a link has its link after a percent sign.

@@ -110,12 +110,12 @@ ANY_REQUEST = (
     *("bad-request", "request-timeout", "too-large", "target-too-long", "head-too-large", "expectation"),
     *("not-implemented", "version", "internal", "connections", "half-sent"),
 )
-ABOUT_JOBS = ("recovering", "journal")
+ABOUT_JOBS = ("recovering", "journal", "engine-away")
 OF_AN_ID = (*ABOUT_JOBS, "not-found", "misdirected")
 CHANGES = ("journal-full",)
 CONTENT = ("media-type", "malformed-json", "invalid")
 SUBMITS = (
-    *(*ABOUT_JOBS, *CHANGES, "draining", "task-closed", "queue-full"),
+    *(*ABOUT_JOBS, *CHANGES, "draining", "task-closed", "queue-full", "engine-full"),
     *("length-required", "media-type", "malformed-json", "invalid", "unknown-task"),
     *("invalid-payload", "not-durable", "key-reused"),
 )

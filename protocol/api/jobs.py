@@ -7,6 +7,8 @@ from typing import Annotated
 
 import orjson
 from headway.core import ids
+from headway.core.body import Body
+from headway.core.errors import PayloadGoneError
 from headway.core.interface import Cancel, Cancelled, Page
 from headway.core.job import State
 from headway.core.past_attempt import PastAttempt
@@ -167,6 +169,24 @@ def _result(service: Service, request: Request, status: Status, fields: bytes) -
         return complete_shared(STATUS_LINES[200] + fields + ISOLATED, found.media_type.encode(), found.body, is_head)
 
     return once_known(service.engine.result(status), answer)
+
+
+def payload(service: Service, request: Request, name: bytes) -> Answer | Held:
+    """GET, HEAD /jobs/{id}/payload: the payload as it was sent."""
+    request = request.copy()
+    return find(service, name, lambda status, fields: _payload(service, request, status, fields))
+
+
+def _payload(service: Service, request: Request, status: Status, fields: bytes) -> Answer | Held:
+    fields = b"Job-State: %b\r\n%b%b" % (NAMES[status.state].encode(), service.clock.fields, fields)
+
+    def answer(found: Body | None) -> Answer:
+        if found is None:
+            raise PayloadGoneError
+        head = STATUS_LINES[200] + fields + ISOLATED
+        return complete_shared(head, found.media_type.encode(), found.data, request.method == b"HEAD")
+
+    return once_known(service.engine.payload(status) if status.state != State.EXPIRED else None, answer)
 
 
 def _given_up(service: Service, status: Status, is_head: bool) -> bytes:

@@ -30,7 +30,11 @@ EVERYWHERE = ("Date", "Cache-Control")
 RETRY = ("Retry-After", "Retry-After-Ms")
 REFUSED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     **dict.fromkeys(
-        ("draining", "journal-full", "recovering", "task-closed", "connections", "half-sent", "streams"), (RETRY, ())
+        (
+            *("draining", "journal-full", "engine-away", "engine-full", "recovering", "task-closed"),
+            *("connections", "half-sent", "streams"),
+        ),
+        (RETRY, ()),
     ),
     **dict.fromkeys(("queue-full", "rate"), ((*RETRY, "RateLimit", "RateLimit-Policy"), ())),
     "media-type": ((), ("Accept", "Accept-Encoding")),

@@ -210,6 +210,26 @@ ROUTES: tuple[Route, ...] = (
         limited=True,
     ),
     Route(
+        "/jobs/{id}/payload",
+        Operation(
+            "GET",
+            jobs.payload,
+            name="readPayload",
+            summary="read its payload, as it was sent",
+            says=(
+                Says(
+                    200,
+                    "The payload, with its own media type.",
+                    ("Job-State", *answers.PAGE),
+                    answers.NAMED,
+                    (("*/*", "Anything"),),
+                ),
+            ),
+            refuses=(*answers.OF_AN_ID, "payload-gone"),
+        ),
+        limited=True,
+    ),
+    Route(
         "/jobs/{id}/events",
         Operation(
             "GET",

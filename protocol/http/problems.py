@@ -11,6 +11,8 @@ import math
 import orjson
 from headway.core.errors import (
     DrainingError,
+    EngineAwayError,
+    EngineFullError,
     HeadwayError,
     InvalidError,
     JournalFullError,
@@ -53,6 +55,16 @@ QUOTAS = {
     PayloadsFullError: (b"queue-bytes", b"content-bytes"),
     OrdersFullError: (b"orders", b"concurrent-requests"),
 }
+# Errors that say when to come again.
+WITH_RETRY_AFTER = (
+    DrainingError,
+    EngineAwayError,
+    EngineFullError,
+    JournalFullError,
+    RecoveringError,
+    StreamsFullError,
+    TaskClosedError,
+)
 # Methods that this server has, whatever the route.
 METHODS = b"Allow: DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT\r\n"
 
@@ -95,7 +107,7 @@ def answer(error: Refusal | HeadwayError, clock: Clock, bodiless: bool) -> bytes
         name, unit = QUOTAS[type(error)]
         fields += b'RateLimit-Policy: "%b";q=%d;qu="%b"\r\n' % (name, error.size, unit)
         fields += b'RateLimit: "%b";r=%d;t=%d\r\n' % (name, error.room, seconds)
-    elif isinstance(error, DrainingError | JournalFullError | RecoveringError | StreamsFullError | TaskClosedError):
+    elif isinstance(error, WITH_RETRY_AFTER):
         fields += retry_after(error.retry_after_s)
     body = document(error.status, error.reason, error.title, str(error), **members)
     return complete(STATUS_LINES[error.status] + fields, PROBLEM, body, bodiless)

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from bench.cluster import summary
+from bench.cluster import soak, summary
+from bench.cluster.soak import Look
 
 TURN = {"submitters_us": 20.0, "workers_us": 60.0, "store_us": 30.0, "finished_per_s": 600.0, "told_per_s": 9000.0}
 READ = {"at_once": 1000, "heads": 50_000, "reads_of_jobs": 5, "reads_of_jobs_idle": 4}
@@ -52,3 +53,46 @@ def test_what_does_not_hold_fails(change: dict[str, float], said: str) -> None:
 def test_what_was_not_measured_is_no_verdict() -> None:
     assert summary.verdicts({"saq": [TURN]}, {}, []) == ([], True)
     assert summary.verdicts({}, {}, []) == ([], True)
+
+
+def look(jobs: int, store: int = 100 << 20, node: int = 50 << 20) -> Look:
+    return Look(jobs=jobs, seconds=1.0, store_bytes=store, node_bytes=node, keys=7)
+
+
+FLAT = [look(0, 1, 1), look(1_200_000), look(5_000_000, 102 << 20), look(10_000_000)]
+
+
+def test_memory_that_stays_flat_passes() -> None:
+    assert soak.verdicts(FLAT, 1_000_000, [6000]) == (
+        [
+            "- PASS: the store takes 100.0 MiB after 1,200,000 jobs, and at most 102.0 until 10,000,000",
+            "- PASS: the node takes 50.0 MiB after 1,200,000 jobs, and at most 50.0 until 10,000,000",
+            "- PASS: 1 scripts took more than 5 ms, the longest 6.0; at most 200",
+        ],
+        True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("looks", "slow", "said"),
+    [
+        ([*FLAT, look(11_000_000, 110 << 20)], [], "- FAIL: the store takes 100.0 MiB"),
+        ([*FLAT, look(11_000_000, node=60 << 20)], [], "- FAIL: the node takes 50.0 MiB"),
+        (FLAT, [6000] * 201, "- FAIL: 201 scripts"),
+    ],
+)
+def test_memory_that_grows_and_long_scripts_fail(looks: list[Look], slow: list[int], said: str) -> None:
+    lines, good = soak.verdicts(looks, 1_000_000, slow)
+    assert not good
+    assert [line for line in lines if line.startswith(said)]
+
+
+@pytest.mark.long
+def test_memory_stays_flat_over_a_few_thousand_jobs() -> None:
+    jobs, kept = 24_000, 4_000
+    looks, _ = soak.measure(jobs, kept)
+    assert looks[-1].jobs == jobs
+    # How long a script took depends on those who have the core besides.
+    lines, _ = soak.verdicts(looks, kept, [])
+    assert [line for line in lines if line.startswith("- FAIL")] == []
+    assert kept <= looks[-1].keys < 2 * kept

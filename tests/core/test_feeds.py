@@ -64,8 +64,8 @@ async def test_readers_are_woken_for_events_that_are_lost_and_hear_of_them() -> 
     feeds = feeds_of(1010)
     all_of_them, other = feeds.open(EVERYTHING, 1000), feeds.open(EventFilter(task="other"), None)
     woken: list[str] = []
-    for name, feed in (("all", all_of_them), ("other", other)):
-        feed.when_more(lambda name=name: woken.append(name))
+    all_of_them.when_more(lambda: woken.append("all"))
+    other.when_more(lambda: woken.append("other"))
     feeds.begin(5000, missed=1)
     await asyncio.sleep(0.01)
     assert sorted(woken) == ["all", "other"]

@@ -52,6 +52,8 @@ class Acknowledged:
     perhaps: bool = False
     # The life in which it was seen to be over; 0 for in none.
     seen_in: int = 0
+    # When that was, where it matters; 0 for never.
+    seen_at: float = 0.0
     # It ran when the server died so often that it was given up (docs/protocol.md).
     crashed: bool = False
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from collections.abc import Sized
 from pathlib import Path
 
 from headway.core.work.verdict import DEATHS_MOST
@@ -16,6 +17,12 @@ CODES = {"succeeded": 200, "failed": 424, "cancelled": 410, "scheduled": 202}
 
 
 def look(folder: Path, port: int, counts: Counts) -> None:
+    """Wait until nothing runs, then ask for all that was acknowledged, and compare it with what the tasks did."""
+    look_by_requests(port, counts)
+    _effects(folder, counts)
+
+
+def look_by_requests(port: int, counts: Counts) -> None:
     """Wait until nothing runs, then ask for all that was acknowledged."""
     with Wire(port) as wire:
         _wait_for_all(wire, len(counts.jobs))
@@ -25,7 +32,6 @@ def look(folder: Path, port: int, counts: Counts) -> None:
         _batches(wire, counts)
         for state in CODES:
             _listed(wire, counts, state)
-    _effects(folder, counts)
 
 
 def _wait_for_all(wire: Wire, jobs: int) -> None:
@@ -112,20 +118,20 @@ def _effects(folder: Path, counts: Counts) -> None:
     """Compare what the tasks did: each at least once, and again only in another life, if nobody saw it end before."""
     lives: dict[int, list[int]] = defaultdict(list)
     for line in (folder / "effects").read_text().splitlines():
-        number, life = map(int, line.split())
+        number, life, _ = map(int, line.split())
         lives[number].append(life)
     counts.no_effect.clear()
     counts.effect_twice.clear()
     counts.ran_again = 0
     for job in counts.jobs.values():
         ran = lives[job.number]
-        if _is_missing(job, ran):
+        if is_missing(job, ran):
             counts.no_effect.append(job.number)
         if len(set(ran)) < len(ran) or (job.seen_in and max(ran, default=0) > job.seen_in):
             counts.effect_twice.append(job.number)
         counts.ran_again += len(ran) > 1
 
 
-def _is_missing(job: Acknowledged, ran: list[int]) -> bool:
+def is_missing(job: Acknowledged, ran: Sized) -> bool:
     """Whether a job that is over has not run, or one that never began has."""
-    return not job.crashed and bool(ran) != (job.state in ("succeeded", "failed"))
+    return not job.crashed and bool(len(ran)) != (job.state in ("succeeded", "failed"))

@@ -1,9 +1,13 @@
-"""Tasks of the kill loop, each of which leaves a line behind: its number, and in which life of the server it began."""
+"""Tasks of the kill loop, each of which leaves a line behind: its number, the life of the server, and when it began.
+
+Times are of CLOCK_MONOTONIC in ns, which on Linux is one for all processes.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import time
 
 import headway
 
@@ -15,7 +19,7 @@ _life = int(os.environ.get(LIFE, "0"))
 
 def leave(number: int) -> None:
     """Leave a line behind: one write, which a kill leaves whole or undone."""
-    os.write(_file, b"%d %d\n" % (number, _life))
+    os.write(_file, b"%d %d %d\n" % (number, _life, time.monotonic_ns()))
 
 
 @headway.task

@@ -174,7 +174,7 @@ def test_an_engine_keeps_jobs_in_place_of_the_journal(tmp_path: Path) -> None:
     assert (found.engine, found.journal.path) == ("valkey://host", None)
     assert load(None, {}, {"--engine": ["valkey://other"]}).engine == "valkey://other"
     assert load(tmp_path / "config.yaml", {"HEADWAY_ENGINE": "null"}).journal.path == DEFAULT_JOURNAL
-    with pytest.raises(ConfigError, match="journal.path: 'own.db' is not used beside engine.* leave one of the two"):
+    with pytest.raises(ConfigError, match=r"journal.path: 'own.db' is not used beside engine.* leave one of the two"):
         load(tmp_path / "config.yaml", {"HEADWAY_JOURNAL__PATH": "own.db"})
 
 

@@ -1,36 +1,54 @@
--- End unfinished jobs. With ``forget``, forget the results of those that have finished.
--- uses: lib ending forgetting
+-- End unfinished jobs (c), forget what finished ones have left (f), or either (d).
+--
+-- For an order that runs here, count the jobs in it.
+-- uses: lib ending ordering
 -- flags: allow-oom
 local refused = misplaced()
 if refused then
   return refused
 end
-local keep, forgets = number(), arg()
-call('LLEN', P .. 'e:7')
+read_kept()
+local mode, order = arg(), read_order()
+refused = order_gone(order)
+if refused then
+  return refused
+end
+-- Forget the result, the failed attempts, the log and the payload of a finished job.
+local function forget(s)
+  call('HDEL', P .. 'j:' .. s, 'F', 'L')
+  call('HSET', P .. 'j:' .. s, 'y', 1)
+  call('UNLINK', P .. 'r:' .. s, P .. 'a:' .. s, P .. 'l:' .. s, P .. 'p:' .. s)
+end
+-- The first write passes on a full server.
 call('HDEL', KEYS[1], '')
-local answers = {string.format('%.0f', now)}
+local answers, done, last = {string.format('%.0f', now)}, 0, '0'
 while at < #ARGV do
   local s = arg()
   local f = facts(s)
   local answer = 'gone'
-  if f and f.s == '3' then
+  if f and f.s == '3' and mode ~= 'f' then
     answer = 'asked'
     local owner, attempt = f.w, f.a
-    end_job(s, f, '7', '6', keep, '')
+    end_job(s, f, '7', '6', '')
     call('HDEL', P .. 'run:' .. owner, s)
     call('SPUBLISH', P .. 'to:' .. owner, 'cancel ' .. s .. ' ' .. attempt)
-  elseif f and tonumber(f.s) < 5 then
+  elseif f and tonumber(f.s) < 5 and mode ~= 'f' then
     answer = 'dropped'
     take_out(s, f)
-    end_job(s, f, '7', '0', keep, '')
-  elseif f and f.s ~= '7' and forgets == '1' then
+    end_job(s, f, '7', '0', '')
+  elseif f and (f.s == '5' or f.s == '6') and mode ~= 'c' then
     answer = 'forgotten'
     forget(s)
   elseif f then
     answer = 'nothing'
   end
+  if answer ~= 'gone' and answer ~= 'nothing' then
+    done = done + 1
+  end
   answers[#answers + 1] = answer
+  last = s
 end
+settle_order(order, done, #answers - 1 - done, last)
 settle_ends()
 settle_counts()
 return answers

@@ -28,8 +28,14 @@ end
 local function entry(s, f)
   return f.v and (s .. ':' .. f.v) or s
 end
--- By outcome: the jobs that have just ended, for e:<outcome>.
-local ends = {}
+-- By outcome: the jobs that have just ended, for e:<outcome>, how long jobs are kept, in ms, and how many.
+local ends, kept_ms, kept_jobs = {}, {}, {}
+local function read_kept()
+  for _, state in ipairs({'5', '6', '7'}) do
+    kept_ms[state], kept_jobs[state] = number(), number()
+    call('LLEN', P .. 'e:' .. state)
+  end
+end
 local function forget_tags(tags, till)
   for _, tag in ipairs(cjson.decode(tags)) do
     local left, last = string.match(call('HGET', P .. 'tags', tag) or '1:0', '^(%d+):(%d+)$')
@@ -55,13 +61,16 @@ local function end_of_batch(batch, state, till)
     call('PEXPIREAT', key, last)
   end
 end
--- End a job for good. ``keep`` is how long jobs of this outcome are kept, in ms. The caller takes it
--- out of the place in which it was.
-local function end_job(s, f, state, reason, keep, result)
-  local till = string.format('%.0f', now + (tonumber(f.K) or keep))
+-- End a job for good. The caller takes it out of the place in which it was.
+local function end_job(s, f, state, reason, result)
+  local till = string.format('%.0f', now + (tonumber(f.K) or kept_ms[state]))
   local key = P .. 'j:' .. s
   if f.G then
     call('HDEL', key, 'G')
+  end
+  if is_own(f.k) then
+    count('own', -1)
+    call('UNLINK', P .. 'o:' .. s)
   end
   if reason ~= '0' then
     call('HSET', key, 'r', reason)
@@ -94,9 +103,6 @@ local function end_job(s, f, state, reason, keep, result)
   count('u:' .. f.k, -1)
   count('o:' .. f.k .. ':' .. state, 1)
   count('bytes', -f.z)
-  if is_own(f.k) then
-    count('own', -1)
-  end
   local list = ends[state]
   if not list then
     list = {}
@@ -105,9 +111,23 @@ local function end_job(s, f, state, reason, keep, result)
   list[#list + 1] = s
   tell(s, f.k, state, f.a, reason, f.T)
 end
+-- Forget the jobs that ended first, beyond the bound: no more of them than came, and a few.
+local function drop(state, jobs)
+  local list = call('LRANGE', P .. 'e:' .. state, 0, jobs - 1)
+  for _, s in ipairs(list) do
+    call('UNLINK', P .. 'j:' .. s, P .. 'r:' .. s, P .. 'p:' .. s, P .. 'a:' .. s, P .. 'l:' .. s)
+  end
+  call('LTRIM', P .. 'e:' .. state, jobs, -1)
+end
 local function settle_ends()
   for state, list in pairs(ends) do
-    call('RPUSH', P .. 'e:' .. state, unpack(list))
+    local length = 0
+    for from = 1, #list, 1000 do
+      length = call('RPUSH', P .. 'e:' .. state, unpack(list, from, math.min(from + 999, #list)))
+    end
+    if length > kept_jobs[state] then
+      drop(state, math.min(length - kept_jobs[state], #list + 20))
+    end
   end
 end
 -- Take a job that waits out of its place. Its entry in a line stays, and is out of use.

@@ -40,13 +40,14 @@ local function settle_counts()
 end
 
 -- The first event of a script asks whether anybody reads them.
-local kept
+local kept, stream
 local function tell(s, task, state, attempt, reason, tags)
   if kept == nil then
-    kept = call('GET', P .. 'watched')
+    kept, stream = string.match(call('GET', P .. 'watched') or '', '^(%d+) (%d+)$')
+    kept = kept or false
   end
   if kept then
-    call('XADD', P .. 'ev', 'MAXLEN', '~', kept, '*',
+    call('XADD', P .. 'ev', 'MAXLEN', '~', kept, stream .. '-*',
       's', s, 'k', task, 'S', state, 'a', attempt or 0, 'r', reason or 0, 'T', tags or '', 't', now)
   end
 end

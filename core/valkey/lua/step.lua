@@ -47,7 +47,7 @@ if before then
     return redis.error_reply('OVERTAKEN a later call of this node was answered')
   end
 end
-local keep = {['5'] = number(), ['6'] = number(), ['7'] = number()}
+read_kept()
 local places = number()
 local lanes = {['0'] = number(), ['1'] = number(), ['2'] = number(), ['3'] = number()}
 local finishes = number()
@@ -83,9 +83,6 @@ for _, s in ipairs(due_at) do
     check(line_of(f.i, f.k))
   end
 end
-for _, state in ipairs({'5', '6', '7'}) do
-  call('LLEN', P .. 'e:' .. state)
-end
 for _, name in ipairs({'run:' .. node, 'held:' .. node, 'busy', 'tags'}) do
   call('HLEN', P .. name)
 end
@@ -106,7 +103,7 @@ local function settle(f, s, attempt, verb, first, second, result, past)
   end
   keep_attempt(s, f, past)
   if verb == 'e' then
-    end_job(s, f, first, second, keep[first], result)
+    end_job(s, f, first, second, result)
     f.s = first
   else
     local state, due, key = '4', string.format('%.0f', now + tonumber(first)), P .. 'j:' .. s
@@ -152,7 +149,7 @@ for _, s in ipairs(overdue_at) do
   local f = facts(s)
   if f and (f.s == '1' or f.s == '2' or f.s == '4') then
     take_out(s, f)
-    end_job(s, f, '6', '4', keep['6'], '\nits deadline came before an attempt succeeded')
+    end_job(s, f, '6', '4', '\nits deadline came before an attempt succeeded')
     overdue[#overdue + 1] = s
     overdue[#overdue + 1] = f.k
     overdue[#overdue + 1] = f.a
@@ -312,7 +309,7 @@ for _, one in ipairs(began) do
   claimed(claims, s, attempt)
   call('HSET', key, 's', '3', 'a', attempt, 'b', now, 'w', node)
   if f[7] then
-    call('HDEL', key, 'g')
+    call('HDEL', key, 'g', 'h')
   end
   if f[6] then
     call('ZREM', P .. 'x', s)

@@ -2,7 +2,9 @@
 --
 -- The first write is one that a full server refuses, and what comes before it are reads. So a full
 -- server accepts nothing, and still answers a call that was accepted before.
--- uses: lib
+-- A resubmission (r) is a job whose record is that of a failed one. (s) is one that the node skips. For an order that runs here, those
+-- of a call are counted in it, up to the first for which there is no room.
+-- uses: lib ordering
 local refused = misplaced()
 if refused then
   return refused
@@ -12,7 +14,8 @@ refused = dead(node)
 if refused then
   return refused
 end
-local before = call('HGET', P .. 'calls', node)
+-- A step of an order has no number: it names the place after which it goes on.
+local before = sent ~= '0' and call('HGET', P .. 'calls', node)
 if before then
   local last, reply = string.match(before, '^(%d+) (.*)$')
   if last == sent then
@@ -22,6 +25,11 @@ if before then
   end
 end
 local size, most, free, key_ms, keys_most, groups = number(), number(), number(), number(), number(), number()
+local order = read_order()
+refused = order_gone(order)
+if refused then
+  return refused
+end
 local have = call('HMGET', KEYS[1], 'waiting', 'bytes', 'own')
 local waiting, bytes, own = tonumber(have[1]) or 0, tonumber(have[2]) or 0, tonumber(have[3]) or 0
 local OWN_MOST, STRIDE = 16, 8
@@ -68,6 +76,16 @@ local function decide(group)
     end
   end
   local size_bytes = 0
+  if group.kind == 'r' or group.kind == 's' then
+    group.source = ARGV[group.at + 7]
+    if group.kind == 's' then
+      return {'gone'}
+    elseif try('HGET', P .. 'j:' .. group.source, 's') ~= '6' then
+      return {'not failed'}
+    elseif call('EXISTS', P .. 'p:' .. group.source) == 0 then
+      return {'gone'}
+    end
+  end
   for job = 0, group.jobs - 1 do
     local place = group.at + job * STRIDE
     local task = ARGV[place + 1]
@@ -96,12 +114,21 @@ local function decide(group)
   end
 end
 local decided, total = {}, 0
+local done, skipped, upto, no_room = 0, 0, '0', nil
 local ready_tasks, is_delayed = {}, false
 for index = 1, groups do
   local group = {kind = arg(), key = arg(), digest = arg(), jobs = number()}
   group.at = at
   at = at + group.jobs * STRIDE
-  group.answer = decide(group)
+  group.answer = no_room or decide(group)
+  if order then
+    if group.answer and (group.answer[1] == 'full' or group.answer[1] == 'bytes') then
+      no_room = group.answer
+    else
+      upto = group.source
+      done, skipped = done + (group.answer and 0 or 1), skipped + (group.answer and 1 or 0)
+    end
+  end
   if not group.answer then
     group.index = total
     total = total + group.jobs
@@ -129,10 +156,15 @@ if total > 0 then
   call('ZCARD', P .. 'x')
   call('LLEN', P .. 'ks')
   call('HLEN', P .. 'tags')
+  call('ZCARD', P .. 'blocks')
 
   -- 3. Write, the places in which the jobs are found last.
   local last = call('INCRBY', P .. 'n', total)
   local first = last - total
+  -- Numbers are looked through by blocks of 256.
+  for block = math.floor((first + (first == 0 and 0 or 256)) / 256), math.floor(last / 256) do
+    call('ZADD', P .. 'blocks', block, block)
+  end
   local partition = tonumber(string.match(KEYS[1], '{(%d+)}'))
   local pushes, fresh, added = {}, {}, 0
   for _, group in ipairs(decided) do
@@ -146,7 +178,12 @@ if total > 0 then
         local s = string.format('%.0f', (first + group.index + 1 + job) * partitions + partition)
         local key = P .. 'j:' .. s
         local state = delay > 0 and '1' or '2'
-        call('SET', P .. 'p:' .. s, ARGV[place + 7])
+        if group.source then
+          call('COPY', P .. 'p:' .. group.source, P .. 'p:' .. s)
+          call('PERSIST', P .. 'p:' .. s)
+        else
+          call('SET', P .. 'p:' .. s, ARGV[place + 7])
+        end
         call('HSET', key, 's', state, 'k', task, 'i', priority, 't', now, 'z', ARGV[place + 8])
         if batch then
           call('HSET', key, 'B', batch)
@@ -239,19 +276,22 @@ if total > 0 then
 end
 
 -- 4. Answer, and keep the answer for the same call.
-local reply = {string.format('%.0f', now), waiting}
+local reply = {string.format('%.0f', now), waiting, bytes}
 for index, group in ipairs(decided) do
   local answer = group.answer
   if not answer then
-    reply[index + 2] = group.first
+    reply[index + 3] = group.first
   elseif answer[1] == 'replayed' and type(answer[2]) == 'table' then
     local here = answer[2]
-    reply[index + 2] = {'replayed', here.first, here.kind == 'b' and here.jobs or 0}
+    reply[index + 3] = {'replayed', here.first, here.kind == 'b' and here.jobs or 0}
   else
-    reply[index + 2] = answer
+    reply[index + 3] = answer
   end
 end
-if total > 0 then
+if upto ~= '0' then
+  settle_order(order, done, skipped, upto)
+end
+if total > 0 and sent ~= '0' then
   call('HSET', P .. 'calls', node, sent .. ' ' .. cmsgpack.pack(reply))
 end
 return reply

@@ -10,9 +10,10 @@ from headway.core.board.board import Board
 from headway.core.board.outcomes import Outcomes
 from headway.core.ids import Ids
 from headway.core.job import State
-from headway.core.local.waiters import SLOT_S, BatchFinished, Finished, Waiter, Waiters
+from headway.core.local.waiting import BatchFinished, Finished
 from headway.core.retention import Retention
 from headway.core.status import BatchStatus, bare
+from headway.core.waiters import SLOT_S, Waiter, Waiters
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

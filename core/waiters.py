@@ -11,11 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 
-from headway.core.board.batches import Batches
-from headway.core.interface import Later
-from headway.core.job import State
 from headway.core.slices import in_slices
-from headway.core.status import BatchStatus, Status
 
 # Seconds of a slot: an answer may be this late when its time is up.
 SLOT_S = 0.1
@@ -62,6 +58,13 @@ class Waiters:
 
     def __len__(self) -> int:
         return self._count
+
+    def __contains__(self, sequence: int) -> bool:
+        return sequence in self._by_job or -sequence in self._by_job
+
+    def jobs(self) -> set[int]:
+        """Return the numbers of the jobs that are waited for."""
+        return set(map(abs, self._by_job))
 
     def add(self, sequence: int, seconds: float, wake: Callable[[], object]) -> Waiter:
         """Have ``wake`` called when the job ends, or in ``seconds``."""
@@ -145,126 +148,3 @@ class Waiters:
         in_slices(self._wake_all([waiters for slot, waiters in self._by_slot.items() if slot <= now]))
         if self._by_slot and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(SLOT_S, self._turn_wheel)
-
-
-class Finished(Waiter, Later[Status]):
-    """The status of a job once it has finished, or once the time is up.
-
-    ``at`` returns the present status of a job by its number. Thousands may wait, so no status is
-    kept meanwhile.
-    """
-
-    __slots__ = ("_at",)
-
-    def __init__(self, waiters: Waiters, sequence: int, seconds: float, at: Callable[[int], Status]) -> None:
-        super().__init__(waiters, sequence, slot_of(seconds), int)
-        self._at = at
-
-    def when_known(self, wake: Callable[[], object]) -> None:
-        """Have ``wake`` called when the job ends, when the time is up, or when a drain begins."""
-        self.wake = wake
-        self._waiters.put(self)
-
-    def value(self) -> Status:
-        """Return the present status of the job."""
-        return self._at(self.sequence)
-
-
-class LogGrown(Waiter, Later[Status]):
-    """The status of a job once its log has more than ``length`` bytes, it has finished, or the time is up.
-
-    ``total`` returns the length of a job's log by its number, ``at`` its status. Among the waiters it
-    stands under the negative number of its job, apart from those that wait for the end alone.
-    """
-
-    __slots__ = ("_at", "_length", "_total")
-
-    def __init__(
-        self,
-        waiters: Waiters,
-        status: Status,
-        seconds: float,
-        *,
-        length: int,
-        total: Callable[[int], int],
-        at: Callable[[int], Status],
-    ) -> None:
-        super().__init__(waiters, -status.sequence, slot_of(seconds), int)
-        self._length = length
-        self._total = total
-        self._at = at
-
-    def when_known(self, wake: Callable[[], object]) -> None:
-        """Have ``wake`` called when there is more, when the job ends, when the time is up, or when a drain begins."""
-        self.wake = wake
-        self._waiters.put(self)
-        if self.is_due():
-            # It came since the log was read.
-            asyncio.get_running_loop().call_soon(self._waiters.grown, -self.sequence)
-
-    def is_due(self) -> bool:
-        """Whether the log is longer than that, or the job has ended."""
-        return self._total(-self.sequence) > self._length or self.value().state >= State.SUCCEEDED
-
-    def value(self) -> Status:
-        """Return the present status of the job."""
-        return self._at(-self.sequence)
-
-
-class BatchFinished(Later[BatchStatus]):
-    """The status of a batch once its jobs have finished, or once the time is up.
-
-    It waits for one pending job after the other, the last first: as a rule that one is the last to
-    end. ``again`` returns the present status of the batch.
-    """
-
-    __slots__ = ("_again", "_batch", "_batches", "_deadline", "_waiter", "_waiters", "_wake")
-
-    def __init__(
-        self,
-        batches: Batches,
-        waiters: Waiters,
-        batch: BatchStatus,
-        seconds: float,
-        again: Callable[[BatchStatus], BatchStatus],
-    ) -> None:
-        self._batches = batches
-        self._waiters = waiters
-        self._batch = batch
-        # Of time.monotonic.
-        self._deadline = time.monotonic() + seconds
-        self._again = again
-        self._waiter: Waiter | None = None
-        self._wake: Callable[[], object] = int
-
-    def when_known(self, wake: Callable[[], object]) -> None:
-        """Have ``wake`` called when no job is pending, when the time is up, or when a drain begins."""
-        self._wake = wake
-        self._wait_for(self._batches.last_pending(self._batch.first, self._batch.count))
-
-    def value(self) -> BatchStatus:
-        """Return the present status of the batch."""
-        return self._again(self._batch)
-
-    def hurry(self) -> None:
-        """Wake now."""
-        self.cancel()
-        self._wake()
-
-    def cancel(self) -> None:
-        """Wait no more."""
-        if self._waiter is not None:
-            self._waiter.cancel()
-
-    def _wait_for(self, sequence: int) -> None:
-        seconds = max(self._deadline - time.monotonic(), 0.0)
-        self._waiter = self._waiters.add(sequence, seconds, self._go_on)
-
-    def _go_on(self) -> None:
-        # If it was woken before its job has finished, its time is up, or a drain has begun.
-        if self._waiter is not None and self._batches.board.state(self._waiter.sequence) >= State.SUCCEEDED:
-            pending = self._batches.last_pending(self._batch.first, self._batch.count)
-            if pending:
-                self._wait_for(pending)
-                return
-        self._wake()

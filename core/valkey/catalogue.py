@@ -1,0 +1,163 @@
+"""The tasks of all nodes: each node writes a card for each task that it knows.
+
+Nodes may know different tasks. A submission may name any that a live node knows, the lists of tasks
+and the schemas have all of them, and ``unknown-task`` is said only after a look at the cards. A
+payload is checked by the type of a task where that is known, so by each node that can run it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import msgspec
+from headway.core.config import Config
+from headway.core.interface import Accepts
+from headway.core.job import Submission, Terms
+from headway.core.later import known
+from headway.core.task import Lane, Task
+from headway.core.tasks.registry import Registry
+from headway.core.valkey.keys import CATALOGUES
+from headway.core.valkey.store import Store
+
+# Seconds after which the cards are read again, and between two looks for a task that is unknown.
+OLD_S, PACE_S = 5.0, 0.25
+
+
+class Card(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A task as a node knows it, with the defaults of that node's settings. Times in seconds."""
+
+    name: str
+    description: str
+    schema: dict[str, Any]
+    timeout_s: float
+    retries: int
+    run_in: str
+    deadline_s: float | None = None
+    keep_s: float | None = None
+    max_concurrent: int | None = None
+    # The content that it accepts.
+    json: bool = True
+    content: bool = True
+    body_bytes: int | None = None
+
+    @classmethod
+    def of(cls, task: Task, config: Config) -> Card:
+        """Return the card of a task of this node."""
+        return cls(
+            name=task.name,
+            description=task.description,
+            schema={} if task.payload_type is None else task.payload_type.schema,
+            timeout_s=task.timeout_s or config.jobs.timeout,
+            retries=config.jobs.retries if task.retries is None else task.retries,
+            run_in=(task.lane or Lane(config.jobs.run_in)).value,
+            deadline_s=task.deadline_s,
+            keep_s=task.keep_s,
+            max_concurrent=task.max_concurrent,
+            json=task.takes_json,
+            content=task.takes_content,
+            body_bytes=task.body_bytes,
+        )
+
+    def terms(self, submission: Submission) -> Terms:
+        """Return the terms of a submission."""
+        return Terms(
+            timeout_s=submission.timeout or self.timeout_s,
+            retries=self.retries if submission.retries is None else submission.retries,
+            deadline_s=submission.deadline or self.deadline_s,
+            media_type=submission.media_type,
+            traceparent=submission.traceparent,
+            tags=tuple(dict.fromkeys(submission.tags)) if submission.tags else (),
+            keep_s=submission.keep or self.keep_s,
+        )
+
+    @property
+    def accepts(self) -> Accepts:
+        """The content that the task accepts."""
+        return Accepts(self.json, self.content, self.body_bytes)
+
+
+class NodeCard(msgspec.Struct, frozen=True):
+    """A node, as the others know it."""
+
+    host: str
+    pid: int
+    workers: int
+    tasks: list[Card]
+
+
+decode_card = msgspec.json.Decoder(NodeCard).decode
+
+
+class Catalogue:
+    """The cards of the tasks of this node, and of others as they were last read."""
+
+    def __init__(self, config: Config, registry: Registry) -> None:
+        # Set by ``use``.
+        self._store: Store
+        self.own = {task.name: Card.of(task, config) for task in registry.tasks}
+        self.workers = self._own_workers = config.workers
+        self.all: Mapping[str, Card] = self.own
+        self._read_at = -OLD_S
+        self._reading: asyncio.Task[None] | None = None
+
+    def use(self, store: Store) -> None:
+        """Read from ``store``."""
+        self._store = store
+
+    def encoded(self) -> bytes:
+        """Return the card of this node, for the others."""
+        node = NodeCard(os.uname().nodename, os.getpid(), self._own_workers, [*self.own.values()])
+        return msgspec.json.encode(node)
+
+    def get(self, task: str) -> Card | None:
+        """Return the card of a task, None if none is known here yet."""
+        return self.all.get(task)
+
+    def tick(self) -> None:
+        """Read the cards again, if it is time."""
+        if time.monotonic() - self._read_at > OLD_S and self._store.is_up:
+            self._begin()
+
+    def look(self) -> asyncio.Future[None] | None:
+        """Read the cards again for a task that is unknown here. None: they were read a moment ago."""
+        if self._reading is None and time.monotonic() - self._read_at < PACE_S:
+            return None
+        return asyncio.shield(self._begin())
+
+    def _begin(self) -> asyncio.Task[None]:
+        if self._reading is None:
+            self._read_at = time.monotonic()
+            self._reading = asyncio.get_running_loop().create_task(self.read())
+            self._reading.add_done_callback(self._seen)
+        return self._reading
+
+    def _seen(self, task: asyncio.Task[None]) -> None:
+        self._reading = None
+        if not task.cancelled():
+            task.exception()
+
+    async def read(self) -> None:
+        """Read the cards of all nodes that are alive. Raises HeadwayError."""
+        store = self._store
+        cards = await known(store.ask(lambda: store.home.call("HGETALL", CATALOGUES)))
+        alive = [await known(store.ask(partial(store.call, keys, "SMEMBERS", keys.nodes))) for keys in store.keys]
+        nodes = set().union(*alive)
+        found: dict[str, Card] = {}
+        workers = 0
+        for name, text in cards.items():
+            if name in nodes:
+                try:
+                    node = decode_card(text)
+                except msgspec.MsgspecError:
+                    # Of another version of Headway.
+                    continue
+                workers += node.workers
+                found |= {card.name: card for card in node.tasks}
+        # Those of this node come last, and count.
+        self.all = found | self.own
+        self.workers = max(workers, self._own_workers)

@@ -1,0 +1,567 @@
+"""The jobs in this node's hands: claimed here, run here, and ended here.
+
+The store owns every job. This node holds one from the step that claimed it to the step that carries
+the end of its attempt, and only as long as the store agrees: each end names the node and the
+attempt, and one that was fenced is dropped. So a node that was taken for dead does no harm, and a
+finished job never changes.
+
+No more jobs are claimed than there are free workers, threads and processes. A job that was claimed
+is begun in the same turn of the loop, or after a few others.
+
+``Crew`` is the source of the jobs of one pool of workers: those of the user's tasks, and those of
+the server's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from math import inf
+
+import msgspec
+from headway.core.config import Config
+from headway.core.errors import HeadwayError
+from headway.core.ids import Ids
+from headway.core.job import Job, Reason, State
+from headway.core.order import OWN_TASKS
+from headway.core.past_attempt import encode_attempt
+from headway.core.processes.pool import pool_for
+from headway.core.retention import Retention
+from headway.core.stats import Stats
+from headway.core.task import Lane, Task
+from headway.core.tasks.context import Context
+from headway.core.tasks.registry import Registry
+from headway.core.valkey.exchange import DEAD, MISPLACED, Exchange
+from headway.core.valkey.hand import Hand
+from headway.core.valkey.node import Node
+from headway.core.valkey.reaper import MISSING_S, Reaper
+from headway.core.valkey.record import decode_record, encode_error, encode_result
+from headway.core.valkey.remarks import Remarks
+from headway.core.valkey.reply_error import StoreError
+from headway.core.valkey.steps import (
+    Claimed,
+    Finish,
+    FinishEnd,
+    FinishPutBack,
+    FinishRelease,
+    FinishRetry,
+    FinishSnooze,
+    Overdue,
+    Room,
+    StepReply,
+)
+from headway.core.work.outcome import Outcome
+from headway.core.work.reports import Reports
+from headway.core.work.verdict import PAST_DEADLINE, Verdict, judge
+from headway.core.work.workers import Workers
+
+log = logging.getLogger(__name__)
+
+# Lines about dropped ends in so many seconds, at most. All are counted.
+FENCED_LINES, FENCED_S = 10, 10.0
+# Seconds between two looks at the jobs that are left, at the end of a node.
+LEFT_S = 0.01
+# Seconds before the node is registered again, at first and at most.
+JOIN_S, JOIN_MOST_S = 0.1, 2.0
+NO_ROOM = Room(0, loop=0, thread=0, process=0)
+
+# Members of an enum cost several times as much to look up (CPython 3.11).
+FAILED = State.FAILED
+
+
+class Crew:
+    """The source of the jobs of one pool of workers, which its maker sets."""
+
+    workers: Workers
+
+    def __init__(self, hands: Hands) -> None:
+        self._hands = hands
+        # Claimed and not begun.
+        self.ready: deque[Hand] = deque()
+
+    @property
+    def free(self) -> int:
+        """Workers without a job."""
+        return max(self.workers.idle - len(self.ready), 0)
+
+    def claim(self, now: float) -> Job | None:
+        """Return a job that begins now, or None."""
+        if self.ready:
+            return self.ready.popleft()
+        self._hands.look()
+        return None
+
+    def context(self, job: Job) -> Context:
+        """Return the context for an attempt."""
+        return self._hands.context(_hand(job))
+
+    def write(self, sequence: int, attempt: int, text: bytes) -> None:
+        """Add text to the log of a job."""
+        self._hands.remarks.write(sequence, attempt, text)
+
+    def settle(self, job: Job, outcome: Outcome, now: float) -> None:
+        """End an attempt."""
+        self._hands.settle(_hand(job), outcome, now)
+
+    def release(self, job: Job) -> None:
+        """Note that an attempt less runs at the task of ``job``."""
+        self._hands.release(_hand(job))
+
+
+async def _nothing() -> None:
+    """Do nothing."""
+
+
+class Hands:
+    """The jobs that this node holds. ``node`` must not be registered yet."""
+
+    def __init__(self, config: Config, registry: Registry, ids: Ids, node: Node, missing_s: float = MISSING_S) -> None:
+        self.config = config
+        # Other ones after the store was emptied.
+        self.ids = ids
+        self.node = node
+        # By sequence number.
+        self.held: dict[int, Hand] = {}
+        self.stats = Stats(len(registry.tasks) + len(OWN_TASKS))
+        # The value of the lifespan, for the tasks.
+        self.state: object = None
+        self.crew = Crew(self)
+        self.crew.workers = Workers(
+            config.workers,
+            config.results.max_result_bytes,
+            self.crew,
+            Lane(config.jobs.run_in),
+            processes=pool_for(config, registry),
+            arounds=registry.arounds,
+        )
+        # The crew of the server's own tasks, None if nobody carries them out here.
+        self.clerk: Crew | None = None
+        self._tasks: dict[str, tuple[Task, Crew]] = {name: (task, self.crew) for name, task in registry.by_name.items()}
+        node.learn(registry.by_name, self.crew.workers.default_lane)
+        self.exchanges = [Exchange(self, keys, link) for keys, link in node.places]
+        self.remarks = Remarks(self.held, config.results.log_bytes, self.exchange_of)
+        # Of finished jobs each partition keeps its part.
+        kept, partitions = Retention.of(config.retention), len(node.places)
+        self.kept = kept._replace(jobs=tuple(-(-jobs // partitions) for jobs in kept.jobs))
+        lanes = {name: self._lane(task).value for name, (task, _) in self._tasks.items()}
+        self._reapers = [
+            Reaper(keys, link, self.kept, lanes=lanes, marker=lambda: self.marker, name=self._id, missing_s=missing_s)
+            for keys, link in node.places
+        ]
+        # By lane: attempts that are not released. In threads those count, too, that were given up.
+        self._used = dict.fromkeys(Lane, 0)
+        self._threads_most = 2 * config.workers + config.limits.lost_threads
+        # Whether the node is registered, and whether it claims jobs.
+        self.is_open = False
+        self._is_claiming = True
+        self._joining: asyncio.Task[None] | None = None
+        # Makes the keys of a store that was emptied, and sets ``ids``.
+        self.on_misplaced: Callable[[], Awaitable[None]] = _nothing
+        # Ends that were dropped, because the job was no longer this node's.
+        self.fenced = 0
+        self._fenced_lines, self._fenced_since = 0, -inf
+
+    def __len__(self) -> int:
+        return len(self.held)
+
+    @property
+    def name(self) -> str:
+        """The name of the node."""
+        return self.node.name
+
+    @property
+    def marker(self) -> bytes:
+        """The marker of the ids."""
+        return self.ids.marker
+
+    @property
+    def why(self) -> str:
+        """Why no jobs are claimed. Empty: they are."""
+        for exchange in self.exchanges:
+            if not exchange.link.is_up:
+                return f"the store cannot be reached: {exchange.link.why}"
+            if exchange.why:
+                return f"the store refuses the steps of this node: {exchange.why}"
+        return "" if self.is_open else "the node is not registered with the store yet"
+
+    def exchange_of(self, sequence: int) -> Exchange:
+        """Return the exchange of the partition of a job."""
+        return self.exchanges[sequence % len(self.exchanges)]
+
+    def employ(self, tasks: Mapping[str, Task], count: int) -> Crew:
+        """Have the server's own ``tasks`` carried out here, ``count`` at once. Call it before ``start``."""
+        crew = self.clerk = Crew(self)
+        crew.workers = Workers(count, self.config.results.max_result_bytes, crew, Lane.LOOP)
+        self._tasks |= {name: (task, crew) for name, task in tasks.items()}
+        self.node.learn(tasks, Lane.LOOP, clerk=True)
+        return crew
+
+    # Life.
+
+    async def start(self) -> None:
+        """Register the node, and begin to claim jobs. Raises StoreError."""
+        await self.node.register(self.marker)
+        for crew in self._crews():
+            crew.workers.start()
+        processes = self.crew.workers.processes
+        if processes is not None:
+            processes.on_up = self.ring
+        self._open()
+        for reaper in self._reapers:
+            reaper.start()
+
+    def _crews(self) -> list[Crew]:
+        return [self.crew] if self.clerk is None else [self.crew, self.clerk]
+
+    def _open(self) -> None:
+        self.is_open = True
+        for exchange in self.exchanges:
+            exchange.up()
+
+    async def drain(self, timeout_s: float) -> int:
+        """Claim no more jobs, and wait for those that run. Return how many still run after ``timeout_s``."""
+        self._is_claiming = False
+        self._put_back(hand for crew in self._crews() for hand in crew.ready)
+        for exchange in self.exchanges:
+            # The store rings this node no more.
+            exchange.ring()
+        await self._wait(timeout_s)
+        return len(self.held)
+
+    async def _wait(self, timeout_s: float) -> None:
+        """Wait until nothing is held, and the store has confirmed all ends."""
+        end = time.monotonic() + timeout_s
+        while time.monotonic() < end:
+            if not self.held and all(exchange.is_settled for exchange in self.exchanges):
+                return
+            await asyncio.sleep(LEFT_S)
+
+    def resume(self) -> None:
+        """Claim jobs again after a drain that did not lead to an end."""
+        self._is_claiming = True
+        self.ring()
+
+    async def stop(self, timeout_s: float = 2.0) -> None:
+        """Interrupt the attempts, and put their jobs back: they do not count as begun. Then leave."""
+        self._is_claiming = False
+        if self._joining is not None:
+            self._joining.cancel()
+        for reaper in self._reapers:
+            await reaper.stop()
+        for crew in self._crews():
+            await crew.workers.stop()
+        for hand in self.held.values():
+            self.remarks.end(hand.sequence)
+        self._put_back(list(self.held.values()))
+        if self.is_open and any(exchange.link.is_up for exchange in self.exchanges):
+            await self._wait(timeout_s)
+        for exchange in self.exchanges:
+            exchange.stop()
+        self.is_open = False
+        with suppress(StoreError):
+            await self.node.leave()
+            for reaper in self._reapers:
+                await reaper.reap(self.name, has_left=True)
+
+    def _put_back(self, hands: Iterable[Hand]) -> None:
+        """Give jobs back to the store, each to the front of its line."""
+        for hand in sorted(hands, key=lambda hand: hand.sequence, reverse=True):
+            self.held.pop(hand.sequence, None)
+            for crew in self._crews():
+                if hand in crew.ready:
+                    crew.ready.remove(hand)
+            if not hand.is_released:
+                self._release(hand)
+            finish = FinishPutBack(sequence=hand.sequence, attempt=hand.attempt, task=hand.task.name)
+            self.exchange_of(hand.sequence).put(finish)
+
+    # For the store.
+
+    def up(self) -> None:
+        """Go on: a link is there again."""
+        for exchange in self.exchanges:
+            exchange.up()
+        self.remarks.up()
+
+    def ring(self) -> None:
+        """Look for jobs in all partitions."""
+        for exchange in self.exchanges:
+            exchange.ring()
+
+    def heard(self, channel: bytes, message: bytes) -> None:
+        """Take a message of the store: there is work, or a job was cancelled."""
+        for exchange in self.exchanges:
+            if channel == exchange.keys.channel(self.name):
+                what, *values = message.split()
+                if what == b"work":
+                    exchange.ring()
+                elif what == b"cancel":
+                    sequence, attempt = map(int, values)
+                    self.cancel(sequence, attempt)
+
+    def cancel(self, sequence: int, attempt: int) -> None:
+        """Interrupt an attempt: its job has ended, or is another node's."""
+        hand = self.held.get(sequence)
+        if hand is not None and hand.attempt == attempt:
+            self._drop(hand)
+
+    def _drop(self, hand: Hand) -> None:
+        del self.held[hand.sequence]
+        self.remarks.forget(hand.sequence)
+        for crew in self._crews():
+            if hand in crew.ready:
+                crew.ready.remove(hand)
+                self.release(hand)
+                return
+        self._tasks[hand.task.name][1].workers.cancel(hand)
+
+    # For the exchanges.
+
+    def room(self, exchange: Exchange) -> Room:
+        """Return the jobs that may be claimed now."""
+        if not self._is_claiming or any(one.outbox.is_full for one in self.exchanges):
+            return NO_ROOM
+        asked = sum(one.asked for one in self.exchanges)
+        places = max(self.crew.free - asked, 0)
+        if exchange.has_more:
+            # A part for each partition that has jobs.
+            places = -(-places // sum(one.has_more for one in self.exchanges))
+        processes = self.crew.workers.processes
+        in_processes = 0 if processes is None else processes.up - self._used[Lane.PROCESS] - asked
+        return Room(
+            places,
+            loop=places,
+            thread=min(places, max(self._threads_most - self._used[Lane.THREAD] - asked, 0)),
+            process=min(places, max(in_processes, 0)),
+            orders=0 if self.clerk is None else max(self.clerk.free - asked, 0),
+        )
+
+    def leaving(self, exchange: Exchange, finishes: Sequence[Finish]) -> None:
+        """Send the remarks that have to come before these ends."""
+        if self.remarks:
+            for finish in finishes:
+                self.remarks.send(finish.sequence)
+
+    def taken(self, exchange: Exchange, finishes: Sequence[Finish], reply: StepReply) -> None:
+        """Take the reply of a step."""
+        for finish, is_done in zip(finishes, reply.done, strict=True):
+            if type(finish) is not FinishRelease:
+                self.remarks.forget(finish.sequence)
+                if not is_done:
+                    self._was_fenced(finish)
+        for overdue in reply.overdue:
+            self._tell(overdue)
+        if reply.claimed:
+            self._take_all(reply)
+
+    def _take_all(self, reply: StepReply) -> None:
+        now = time.monotonic()
+        for claimed in reply.claimed:
+            try:
+                self._take(claimed, reply.now_ms, now)
+            except (KeyError, ValueError, msgspec.DecodeError) as error:
+                self._cannot(claimed, error)
+        if not self._is_claiming:
+            self._put_back(hand for crew in self._crews() for hand in crew.ready)
+        for crew in self._crews():
+            if crew.ready:
+                crew.workers.wake()
+
+    def _cannot(self, claimed: Claimed, error: Exception) -> None:
+        """End a job whose record cannot be read."""
+        fault = Outcome(FAILED, Reason.CRASHED, error=f"its record in the store cannot be read: {error!r}")
+        fault.log(self._id(claimed.sequence), claimed.task, claimed.attempt)
+        finish = FinishEnd(
+            sequence=claimed.sequence,
+            attempt=claimed.attempt,
+            task=claimed.task,
+            state=FAILED,
+            reason=fault.reason,
+            result=encode_error(fault.error),
+        )
+        self.exchange_of(claimed.sequence).put(finish)
+
+    def _take(self, claimed: Claimed, now_ms: int, now: float) -> None:
+        task, crew = self._tasks[claimed.task]
+        terms, payload = decode_record(claimed.record)
+        deadline = inf if claimed.deadline_ms is None else now + (claimed.deadline_ms - now_ms) / 1000
+        hand = Hand(
+            sequence=claimed.sequence,
+            task=task,
+            payload=payload,
+            terms=terms,
+            deadline=deadline,
+            attempt=claimed.attempt,
+            node=self.name,
+            began=now,
+            began_ms=now_ms,
+        )
+        self.held[hand.sequence] = hand
+        self._used[self._lane(task)] += 1
+        self.stats.wait[task.index].add(max(now_ms - claimed.ready_ms, 0) / 1000)
+        crew.ready.append(hand)
+
+    def _lane(self, task: Task) -> Lane:
+        return task.lane or self.crew.workers.default_lane
+
+    def looked(self, exchange: Exchange, run: Mapping[int, int]) -> None:
+        """Interrupt attempts that the store has not, and put back those that only the store has."""
+        for sequence, hand in list(self.held.items()):
+            if self.exchange_of(sequence) is exchange and run.get(sequence) != hand.attempt:
+                self._drop(hand)
+        ends = exchange.outbox.attempts()
+        for sequence, attempt in run.items():
+            if sequence not in self.held and (sequence, attempt) not in ends:
+                # The store has lost the end of an attempt, as a replica may that was promoted.
+                exchange.put_back(sequence, attempt)
+
+    def refused(self, exchange: Exchange, code: str) -> None:
+        """Begin anew under another name: this one was declared dead, or the store was emptied."""
+        self.is_open = False
+        if self._joining is None:
+            self._joining = asyncio.get_running_loop().create_task(self._join_again(code))
+
+    async def _join_again(self, code: str) -> None:
+        before = self.name
+        self.node.rename()
+        interrupted = self._give_up()
+        if code == DEAD:
+            log.warning("engine: this node was declared dead as %s: %d attempts are interrupted", before, interrupted)
+        else:
+            log.error("engine: the store has lost its jobs: %d attempts are interrupted", interrupted)
+        pause = 0.0
+        while not self.is_open:
+            try:
+                if code == MISPLACED:
+                    await self.on_misplaced()
+                await self.node.register(self.marker)
+            except (StoreError, HeadwayError):
+                pause = min(2 * pause + JOIN_S, JOIN_MOST_S)
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
+                continue
+            self._joining = None
+            self._open()
+
+    def _give_up(self) -> int:
+        """Interrupt all attempts, and drop all ends: none of them counts. Return how many attempts."""
+        for exchange in self.exchanges:
+            for finish in exchange.outbox.clear():
+                if type(finish) is not FinishRelease:
+                    self._was_fenced(finish)
+            exchange.reset()
+        hands = list(self.held.values())
+        for hand in hands:
+            self._drop(hand)
+        return len(hands)
+
+    def _was_fenced(self, finish: Finish) -> None:
+        """Tell that the end of an attempt was dropped: FENCED_LINES times in FENCED_S at most."""
+        self.fenced += 1
+        now = time.monotonic()
+        if now - self._fenced_since > FENCED_S:
+            self._fenced_since, self._fenced_lines = now, 0
+        self._fenced_lines += 1
+        if self._fenced_lines <= FENCED_LINES:
+            text = "job %s: the outcome of attempt %d was dropped: the job was cancelled, or given to another node"
+            log.warning(text, self._id(finish.sequence), finish.attempt)
+            if self._fenced_lines == FENCED_LINES:
+                log.warning("engine: further outcomes that are dropped are not logged for %.0f s", FENCED_S)
+
+    def _tell(self, overdue: Overdue) -> None:
+        outcome = Outcome(FAILED, Reason.DEADLINE, error=PAST_DEADLINE)
+        outcome.log_waiting(self._id(overdue.sequence), overdue.task, overdue.attempts)
+
+    def _id(self, sequence: int) -> str:
+        return self.ids.write(sequence, self.ids.tag(sequence)).decode()
+
+    # For the workers.
+
+    def look(self) -> None:
+        """Have jobs claimed, if there may be some: a worker is free."""
+        for exchange in self.exchanges:
+            if exchange.has_more:
+                exchange.wake()
+
+    def context(self, hand: Hand) -> Context:
+        """Return the context for an attempt."""
+        reports = Reports(self.remarks, hand.sequence, hand.attempt, asyncio.get_running_loop())
+        return Context(
+            self._id(hand.sequence),
+            hand.attempt,
+            reports.progress,
+            write=reports.write,
+            task=hand.task.name,
+            state=self.state,
+            traceparent=hand.terms.traceparent,
+        )
+
+    def release(self, hand: Hand) -> None:
+        """Note that an attempt less runs. Its end says so to the store, or did not: then this does."""
+        if hand.is_released:
+            return
+        self._release(hand)
+        if self.held.get(hand.sequence) is not hand and hand.node == self.name and self.is_open:
+            finish = FinishRelease(sequence=hand.sequence, attempt=hand.attempt, task=hand.task.name)
+            self.exchange_of(hand.sequence).put(finish)
+
+    def _release(self, hand: Hand) -> None:
+        hand.is_released = True
+        self._used[self._lane(hand.task)] -= 1
+
+    def settle(self, hand: Hand, outcome: Outcome, now: float) -> None:
+        """End an attempt: have it tried again, or end the job."""
+        if self.held.get(hand.sequence) is not hand:
+            return
+        self.remarks.end(hand.sequence)
+        del self.held[hand.sequence]
+        self.stats.run[hand.task.index].add(now - hand.began)
+        verdict = judge(outcome, hand.attempt, hand.terms.retries, hand.deadline - now, self.config.jobs)
+        past = b"" if verdict.fault is None else self._past(hand, verdict.fault, now)
+        self.exchange_of(hand.sequence).put(self._finish(hand, verdict, past))
+
+    def _past(self, hand: Hand, fault: Outcome, now: float) -> bytes:
+        """Log a failed attempt, and return it as the store keeps it."""
+        fault.log(self._id(hand.sequence), hand.task.name, hand.attempt)
+        lane = self._lane(hand.task).value
+        return encode_attempt(fault.past(hand.attempt, hand.began_ms / 1000, hand.ended_s(now), lane))
+
+    def _finish(self, hand: Hand, verdict: Verdict, past: bytes) -> Finish:
+        sequence, attempt, task, releases = hand.sequence, hand.attempt, hand.task.name, hand.is_released
+        delay_ms = math.ceil(verdict.delay_s * 1000)
+        if verdict.state is State.SCHEDULED:
+            return FinishSnooze(
+                sequence=sequence, attempt=attempt, task=task, releases=releases, past=past, delay_ms=delay_ms
+            )
+        if verdict.state is State.RETRYING:
+            self.stats.retries += 1
+            return FinishRetry(
+                sequence=sequence, attempt=attempt, task=task, releases=releases, past=past, delay_ms=delay_ms
+            )
+        return FinishEnd(
+            sequence=sequence,
+            attempt=attempt,
+            task=task,
+            releases=releases,
+            past=past,
+            state=verdict.state,
+            reason=verdict.reason,
+            result=_kept(verdict),
+        )
+
+
+def _kept(verdict: Verdict) -> bytes:
+    """Return the result, or the error, as the store keeps it."""
+    if verdict.state is FAILED and verdict.result is not None:
+        return b"\n" + verdict.result.body
+    return encode_result(verdict.result)
+
+
+def _hand(job: Job) -> Hand:
+    assert isinstance(job, Hand)
+    return job

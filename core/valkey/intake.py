@@ -1,0 +1,371 @@
+"""Letting jobs in: the checks of this node, the partition of a job, and the answer of the store.
+
+The node checks all that it can know: the task, the payload, the promise. The store checks the rest
+in the script that accepts: the bounds of the queue, the switches of tasks, idempotency keys. A
+submission that this node would refuse may have come before under its key, so that is looked up
+first.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from headway.core.board.idempotency import Key
+from headway.core.config import Config
+from headway.core.durability import keeps
+from headway.core.errors import (
+    DrainingError,
+    HeadwayError,
+    InvalidPayloadError,
+    KeyReusedError,
+    NotDurableError,
+    NotFailedError,
+    OrdersFullError,
+    PayloadGoneError,
+    PayloadsFullError,
+    QueueFullError,
+    TaskClosedError,
+    UnknownTaskError,
+)
+from headway.core.faults import few
+from headway.core.hold import OPEN_END_S
+from headway.core.interface import Soon, Submitted, SubmittedBatch
+from headway.core.job import State, Submission, Terms
+from headway.core.later import Read, Then
+from headway.core.retry_after.estimate import SUCCESSOR_S
+from headway.core.status import Status
+from headway.core.tasks.payloads import check
+from headway.core.tasks.registry import Registry
+from headway.core.valkey.batches import SharedBatches
+from headway.core.valkey.catalogue import Card, Catalogue
+from headway.core.valkey.groups import (
+    Accepted,
+    Closed,
+    GroupAnswer,
+    NewJob,
+    NoBytes,
+    NoOrders,
+    NoRoom,
+    NotFailed,
+    PayloadGone,
+    Replayed,
+    Reused,
+    SubmitGroup,
+)
+from headway.core.valkey.hints import Hints
+from headway.core.valkey.keys import partition_of_name
+from headway.core.valkey.record import decode_record, encode_record
+from headway.core.valkey.snapshot import Snapshots
+from headway.core.valkey.statuses import Statuses, then
+from headway.core.valkey.store import Store
+from headway.core.valkey.submissions import Group, Submissions
+
+Taken = TypeVar("Taken")
+# The partition of all jobs of tasks with ``max_concurrent``: their attempts are counted there.
+LIMITED = 0
+ORDERS_MOST = 16
+
+
+class Intake:
+    """Accepts jobs into the store."""
+
+    def __init__(
+        self,
+        config: Config,
+        registry: Registry,
+        store: Store,
+        catalogue: Catalogue,
+        statuses: Statuses,
+        batches: SharedBatches,
+        snapshots: Snapshots,
+        hints: Hints,
+        submissions: Submissions,
+    ) -> None:
+        self._config = config
+        self._registry = registry
+        self._store = store
+        self._catalogue = catalogue
+        self._statuses = statuses
+        self._batches = batches
+        self._snapshots = snapshots
+        self._hints = hints
+        self._submissions = submissions
+        self.is_draining = False
+
+    # A job.
+
+    def submit(self, submission: Submission, key: Key | None) -> Soon[Submitted]:
+        """Accept a job, as Engine says."""
+        return self._unless_before(
+            key,
+            lambda: self._with_tasks([submission], lambda cards: self._submit(submission, cards[0], key)),
+            lambda before: self._replayed(before),
+        )
+
+    def _submit(self, submission: Submission, card: Card, key: Key | None) -> Soon[Submitted]:
+        self._check(submission)
+        job = self._job(submission, card)
+        group = self._submissions.put(self._partition([card], key), SubmitGroup([job], key=key))
+
+        def answered(answer: GroupAnswer) -> Soon[Submitted]:
+            if isinstance(answer, Accepted):
+                return then(self._statuses.of_new(answer.first, job, group.now_ms), Submitted)
+            if isinstance(answer, Replayed):
+                return self._replayed(answer)
+            raise self._refusal(answer, 1, job.payload_bytes)
+
+        return Then(group, answered)
+
+    def _replayed(self, before: Replayed) -> Soon[Submitted]:
+        return then(self._statuses.at(before.first), lambda status: Submitted(status, replayed=True))
+
+    def replay(self, key: Key) -> Soon[Submitted | None]:
+        """Return the job that was accepted under ``key``, as Engine says."""
+        return then(
+            self._statuses.replay(key), lambda before: None if before is None else self._replayed(before)
+        )
+
+    # A batch.
+
+    def submit_batch(self, submissions: Sequence[Submission], key: Key | None) -> Soon[SubmittedBatch]:
+        """Accept jobs as a batch, as Engine says."""
+        return self._unless_before(
+            key,
+            lambda: self._with_tasks(submissions, lambda cards: self._submit_batch(submissions, cards, key)),
+            self._replayed_batch,
+        )
+
+    def _submit_batch(
+        self, submissions: Sequence[Submission], cards: Sequence[Card], key: Key | None
+    ) -> Soon[SubmittedBatch]:
+        faults = few(
+            (f"[{index}].{place}", fault)
+            for index, submission in enumerate(submissions)
+            for place, fault in self._misfits(submission)
+        )
+        if faults:
+            raise InvalidPayloadError(faults)
+        for submission in submissions:
+            self._check_promise(submission)
+        jobs = [self._job(submission, card) for submission, card in zip(submissions, cards, strict=True)]
+        group = self._submissions.put(self._partition(cards, key), SubmitGroup(jobs, "batch", key))
+
+        def answered(answer: GroupAnswer) -> Soon[SubmittedBatch]:
+            if isinstance(answer, Accepted):
+                return SubmittedBatch(self._batches.of_new(answer.first, len(jobs)))
+            if isinstance(answer, Replayed):
+                return self._replayed_batch(answer)
+            raise self._refusal(answer, len(jobs), sum(job.payload_bytes for job in jobs))
+
+        return Then(group, answered)
+
+    def _replayed_batch(self, before: Replayed) -> Soon[SubmittedBatch]:
+        return then(
+            self._batches.at(before.first, before.count), lambda status: SubmittedBatch(status, replayed=True)
+        )
+
+    def replay_batch(self, key: Key) -> Soon[SubmittedBatch | None]:
+        """Return the batch that was accepted under ``key``, as Engine says."""
+        return then(
+            self._statuses.replay(key), lambda before: None if before is None else self._replayed_batch(before)
+        )
+
+    # A failed job again.
+
+    def retry(self, status: Status, key: Key | None) -> Soon[Submitted]:
+        """Resubmit a failed job, as Engine says."""
+        return self._unless_before(key, lambda: self._retry(status, key), self._replayed)
+
+    def _retry(self, status: Status, key: Key | None) -> Soon[Submitted]:
+        if status.state != State.FAILED:
+            raise NotFailedError
+        store, keys = self._store, self._store.keys_of(status.sequence)
+        record = store.ask(lambda: store.call(keys, "GET", keys.record(status.sequence)))
+        facts = store.ask(lambda: store.call(keys, "HGET", keys.job(status.sequence), "i"))
+        return Then(
+            record,
+            lambda record: Then(facts, lambda priority: self._resubmit(status, record, int(priority or 0), key)),
+        )
+
+    def _resubmit(self, status: Status, record: bytes | None, priority: int, key: Key | None) -> Soon[Submitted]:
+        card = self._catalogue.get(status.task)
+        if record is None or card is None:
+            raise PayloadGoneError
+        terms, payload = decode_record(record)
+        known = self._registry.by_name.get(status.task)
+        if known is not None and known.payload_type is not None:
+            # The task may have changed since.
+            check(payload, known.payload_type, terms.media_type)
+        self.check_draining()
+        job = NewJob(
+            task=status.task,
+            record=b"%d" % status.sequence,
+            payload_bytes=len(payload),
+            priority=priority,
+            deadline_ms=_ms(terms.deadline_s),
+            keep_ms=_ms(terms.keep_s),
+            tags=terms.tags,
+        )
+        partition = self._store.keys_of(status.sequence).partition
+        group = self._submissions.put(partition, SubmitGroup([job], "resubmission", key))
+
+        def answered(answer: GroupAnswer) -> Soon[Submitted]:
+            if isinstance(answer, Accepted):
+                return then(self._statuses.of_new(answer.first, job, group.now_ms), Submitted)
+            if isinstance(answer, Replayed):
+                return self._replayed(answer)
+            raise self._refusal(answer, 1, job.payload_bytes)
+
+        return Then(group, answered)
+
+    # Checks.
+
+    def _unless_before(
+        self, key: Key | None, take: Callable[[], Soon[Taken]], replayed: Callable[[Replayed], Soon[Taken]]
+    ) -> Soon[Taken]:
+        """Return what ``take`` takes. If it refuses, and something came under ``key`` before, return that."""
+        if key is None:
+            self.check_draining()
+            return take()
+        try:
+            self.check_draining()
+            return take()
+        except HeadwayError as error:
+            fault = error
+
+        def looked(before: Replayed | None) -> Soon[Taken]:
+            if before is None:
+                raise fault
+            return replayed(before)
+
+        return then(self._statuses.replay(key), looked)
+
+    def check_draining(self) -> None:
+        """Raise DrainingError if no jobs are accepted here."""
+        if self.is_draining:
+            raise DrainingError(self._hints.estimate.later(SUCCESSOR_S, time.monotonic()))
+
+    def _with_tasks(
+        self, submissions: Sequence[Submission], take: Callable[[Sequence[Card]], Soon[Taken]]
+    ) -> Soon[Taken]:
+        """Return what ``take`` makes of the cards of the tasks. Raises UnknownTaskError if no node has one."""
+        cards = [self._catalogue.get(submission.task) for submission in submissions]
+        if None not in cards:
+            return take([card for card in cards if card is not None])
+        looked = self._catalogue.look()
+        if looked is None:
+            return take(self._known(submissions))
+        return Then(Read(looked), lambda _: take(self._known(submissions)))
+
+    def _known(self, submissions: Sequence[Submission]) -> list[Card]:
+        cards = [self._catalogue.get(submission.task) for submission in submissions]
+        is_one = len(submissions) == 1
+        faults = few(
+            ("task" if is_one else f"[{index}].task", self._unknown(submission.task))
+            for index, (submission, card) in enumerate(zip(submissions, cards, strict=True))
+            if card is None
+        )
+        if faults:
+            raise UnknownTaskError(faults)
+        return [card for card in cards if card is not None]
+
+    def _unknown(self, task: str) -> str:
+        return f"{task!r} is not one of: {', '.join(sorted(self._catalogue.all)) or 'none'}"
+
+    def _check(self, submission: Submission) -> None:
+        task = self._registry.by_name.get(submission.task)
+        if task is not None and task.payload_type is not None:
+            check(submission.payload, task.payload_type, submission.media_type)
+        self._check_promise(submission)
+
+    def _misfits(self, submission: Submission) -> list[tuple[str, str]]:
+        task = self._registry.by_name.get(submission.task)
+        if task is None or task.payload_type is None:
+            return []
+        try:
+            task.payload_type.check(submission.payload)
+        except InvalidPayloadError as error:
+            return error.faults
+        return []
+
+    def _check_promise(self, submission: Submission) -> None:
+        promised = self._store.durability
+        if submission.durability is not None and not keeps(promised, submission.durability):
+            raise NotDurableError(submission.durability, promised)
+
+    def _job(self, submission: Submission, card: Card) -> NewJob:
+        terms: Terms = card.terms(submission)
+        payload = bytes(submission.payload)
+        return NewJob(
+            task=submission.task,
+            record=encode_record(terms, payload),
+            payload_bytes=len(payload),
+            priority=submission.priority,
+            delay_ms=_ms(submission.delay) or 0,
+            deadline_ms=_ms(terms.deadline_s),
+            keep_ms=_ms(terms.keep_s),
+            tags=terms.tags,
+        )
+
+    def _partition(self, cards: Sequence[Card], key: Key | None) -> int:
+        if any(card.max_concurrent is not None for card in cards):
+            return LIMITED
+        if key is not None:
+            return partition_of_name(key.text, self._store.partitions)
+        return self._submissions.next_partition()
+
+    # Refusals.
+
+    def check_room(self, count: int, payload_bytes: int) -> None:
+        """Raise DrainingError or QueueFullError by the last counts, as Engine says."""
+        self.check_draining()
+        last, most = self._snapshots.last, self._config.queue
+        if last.waiting + count > most.size:
+            raise self._no_room(count, most.size - last.waiting)
+        if last.payload_bytes + payload_bytes > most.max_bytes:
+            raise self._no_bytes(payload_bytes, most.max_bytes - last.payload_bytes)
+
+    def _no_room(self, count: int, room: int) -> HeadwayError:
+        size = self._config.queue.size
+        retry_after_s = self._hints.estimate.for_places(min(count, size) - room, time.monotonic())
+        return QueueFullError(size, count, room, retry_after_s)
+
+    def _no_bytes(self, payload_bytes: int, free_bytes: int) -> HeadwayError:
+        most, last = self._config.queue.max_bytes, self._snapshots.last
+        lacking = min(payload_bytes, most) - free_bytes
+        places = min(-(-lacking * max(last.active, 1) // max(last.payload_bytes, 1)), self._config.queue.size)
+        return PayloadsFullError(
+            most, payload_bytes, free_bytes, self._hints.estimate.for_places(max(places, 1), time.monotonic())
+        )
+
+    def _refusal(self, answer: GroupAnswer, count: int, payload_bytes: int) -> HeadwayError:
+        """Return the error for an answer of the store that accepts nothing."""
+        self._snapshots.changed()
+        match answer:
+            case NoRoom():
+                return self._no_room(count, answer.room)
+            case NoBytes():
+                return self._no_bytes(payload_bytes, answer.free)
+            case NoOrders():
+                wait = self._hints.estimate.later(1.0, time.monotonic())
+                return OrdersFullError(ORDERS_MOST, 1, 0, wait)
+            case Closed():
+                until = answer.hold.until
+                seconds = OPEN_END_S if until is None else max(until - time.time(), 0.0)
+                wait = self._hints.estimate.later(seconds, time.monotonic())
+                return TaskClosedError(answer.task, answer.hold.reason, wait)
+            case NotFailed():
+                return NotFailedError()
+            case PayloadGone():
+                return PayloadGoneError()
+            case Reused():
+                return KeyReusedError()
+            case _:
+                raise TypeError(answer)
+
+
+def _ms(seconds: float | None) -> int | None:
+    """Return milliseconds, at least one unless it is 0."""
+    return None if seconds is None else max(round(seconds * 1000), 1 if seconds else 0)

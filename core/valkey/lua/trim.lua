@@ -1,0 +1,75 @@
+-- Forget what is over: jobs beyond the bounds, idempotency keys, holds, and blocks of numbers of
+-- which no job is left. A call looks at a bounded number of each.
+-- uses: lib ending
+-- flags: allow-oom
+local refused = misplaced()
+if refused then
+  return refused
+end
+local LOOKS, BLOCKS = 100, 20
+read_kept()
+local keys_most, partitions, block_after = number(), number(), number()
+local partition = tonumber(string.match(KEYS[1], '{(%d+)}'))
+local dropped, more = 0, 0
+
+for _, state in ipairs({'5', '6', '7'}) do
+  local list = P .. 'e:' .. state
+  local over = call('LLEN', list) - kept_jobs[state]
+  if over > 0 then
+    drop(state, math.min(over, LOOKS))
+    dropped = dropped + math.min(over, LOOKS)
+    more = over > LOOKS and 1 or more
+  end
+  -- Jobs that have expired, as far as they stand first.
+  local gone = 0
+  for _, s in ipairs(call('LRANGE', list, 0, LOOKS - 1)) do
+    if call('EXISTS', P .. 'j:' .. s) == 1 then
+      break
+    end
+    gone = gone + 1
+  end
+  if gone > 0 then
+    call('LTRIM', list, gone, -1)
+    more = gone == LOOKS and 1 or more
+  end
+end
+
+local over = call('LLEN', P .. 'ks') - keys_most
+local gone = 0
+for _, text in ipairs(call('LRANGE', P .. 'ks', 0, LOOKS - 1)) do
+  local s, key = string.match(text, '^(%d+):(.*)$')
+  local held = try('GET', P .. 'k:' .. key)
+  local is_this = type(held) == 'string' and string.match(held, '^%d+') == s
+  if is_this and gone >= over then
+    break
+  elseif is_this then
+    call('DEL', P .. 'k:' .. key)
+  end
+  gone = gone + 1
+end
+if gone > 0 then
+  call('LTRIM', P .. 'ks', gone, -1)
+  more = gone == LOOKS and 1 or more
+end
+
+local holds = call('HGETALL', P .. 'hold')
+for index = 1, #holds, 2 do
+  local hold = cjson.decode(holds[index + 1])
+  if type(hold['until']) == 'number' and hold['until'] * 1000 <= now then
+    call('HDEL', P .. 'hold', holds[index])
+  end
+end
+
+-- The block of the last number is in use. The others are looked at in turn.
+local last = math.floor((tonumber(call('GET', P .. 'n')) or 0) / 256)
+local blocks = call('ZRANGEBYSCORE', P .. 'blocks', '(' .. block_after, '(' .. last, 'LIMIT', 0, BLOCKS)
+for _, block in ipairs(blocks) do
+  local keys = {}
+  for n = block * 256, block * 256 + 255 do
+    keys[#keys + 1] = P .. 'j:' .. string.format('%.0f', n * partitions + partition)
+  end
+  if call('EXISTS', unpack(keys)) == 0 then
+    call('ZREM', P .. 'blocks', block)
+  end
+end
+return {dropped, more, #blocks == BLOCKS and blocks[BLOCKS] or '-1'}

@@ -1,0 +1,215 @@
+"""The queue as a whole at one moment: counts of all partitions, and the beginning of each line.
+
+Positions, hints when to ask again, loads and metrics are estimates that go by it. It is at most
+OLD_S old. After a change of this node it is read again before it is used, at most once in PACE_S.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextvars import Context as Variables
+
+import msgspec
+from headway.core.errors import EngineAwayError
+from headway.core.hold import TaskHold
+from headway.core.interface import Soon
+from headway.core.job import State
+from headway.core.later import Read
+from headway.core.task import OWN_PREFIX
+from headway.core.valkey.changes import PartitionCounts, read_counts
+from headway.core.valkey.reply_error import StoreError
+from headway.core.valkey.scripts import COUNTS
+from headway.core.valkey.store import Store
+
+# Seconds after which it is read again, and between two times at least.
+OLD_S, PACE_S = 1.0, 0.02
+
+
+class LineView(msgspec.Struct, frozen=True, gc=False):
+    """Ready jobs of one task and priority in one partition."""
+
+    task: str
+    priority: int
+    count: int
+    # The numbers of the first of them, in their order, and that of the last.
+    heads: Sequence[int]
+    last: int
+
+    def before(self, sequence: int | None) -> int:
+        """Return how many of these jobs are taken before another one. None: it comes now."""
+        if sequence is None or not self.heads:
+            return self.count
+        if sequence in self.heads:
+            return self.heads.index(sequence)
+        below = sum(head < sequence for head in self.heads)
+        if below < len(self.heads) or self.count <= len(self.heads):
+            return min(below, self.count)
+        first, rest = self.heads[-1], self.count - len(self.heads)
+        part = (sequence - first) / max(self.last - first, 1)
+        return len(self.heads) + min(int(rest * part), rest)
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """The queue at ``now_ms`` of the store's clock."""
+
+    now_ms: int = 0
+    # By State. Of the terminal states: all jobs that ever ended so.
+    jobs: Sequence[int] = (0,) * len(State)
+    # Jobs that count for the bound of the queue, and bytes of payload of unfinished jobs.
+    waiting: int = 0
+    payload_bytes: int = 0
+    retries: int = 0
+    lines: Sequence[LineView] = ()
+    # By task: attempts under way, unfinished jobs, jobs that ever ended, by State, the switches that a
+    # person has changed, and since when its oldest ready job is ready, in ms.
+    busy: Mapping[str, int] = {}
+    unfinished: Mapping[str, int] = {}
+    ended: Mapping[str, Sequence[int]] = {}
+    holds: Mapping[str, TaskHold] = {}
+    oldest_ms: Mapping[str, int] = {}
+    # Finished jobs that are kept.
+    kept: int = 0
+    nodes: frozenset[str] = frozenset()
+
+    @property
+    def active(self) -> int:
+        """Jobs that have not finished."""
+        return sum(self.jobs[State.SCHEDULED : State.SUCCEEDED])
+
+    def hold(self, task: str, now: float) -> TaskHold | None:
+        """Return the switches of a task if its jobs do not begin at ``now``, of time.time."""
+        hold = self.holds.get(task)
+        return hold if hold is not None and hold.at(now).dispatch == "hold" else None
+
+    def held(self, now: float) -> int:
+        """Return how many jobs wait for their task, which is held at ``now``, of time.time."""
+        tasks = [task for task in self.holds if self.hold(task, now) is not None]
+        return sum(max(self.unfinished.get(task, 0) - self.busy.get(task, 0), 0) for task in tasks)
+
+    def ready(self, task: str) -> int:
+        """Return how many jobs of a task are ready."""
+        return sum(line.count for line in self.lines if line.task == task)
+
+    def waited_s(self, task: str) -> float:
+        """Return for how long the oldest ready job of a task has been ready."""
+        since = self.oldest_ms.get(task)
+        return 0.0 if since is None else max(self.now_ms - since, 0) / 1000
+
+    def ahead(self, task: str, priority: int, sequence: int | None, now: float) -> int:
+        """Return how many ready jobs are taken before one of ``task``. No ``sequence``: it is not ready.
+
+        Jobs of held tasks do not count, but for those of the same task. The server's own jobs have
+        workers of their own.
+        """
+        total = 0
+        is_own = task.startswith(OWN_PREFIX)
+        for line in self.lines:
+            if line.task.startswith(OWN_PREFIX) != is_own or line.priority < priority:
+                continue
+            if line.task != task and self.hold(line.task, now) is not None:
+                continue
+            total += line.count if line.priority > priority else line.before(sequence)
+        return total
+
+
+EMPTY = Snapshot()
+
+
+class Snapshots:
+    """The last snapshot, and its renewal."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.last = EMPTY
+        # When it was asked for, of time.monotonic, and whether this node has changed something since.
+        self._asked_at = -OLD_S
+        self._is_dirty = True
+        self._reading: asyncio.Task[Snapshot] | None = None
+
+    def changed(self) -> None:
+        """Note that this node has changed something."""
+        self._is_dirty = True
+
+    def learn(self, waiting: int, payload_bytes: int) -> None:
+        """Take counts of a store with one partition that came with another reply."""
+        if self._store.partitions == 1:
+            self.last = msgspec.structs.replace(self.last, waiting=waiting, payload_bytes=payload_bytes)
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the last one will do."""
+        return time.monotonic() - self._asked_at < (PACE_S if self._is_dirty else OLD_S)
+
+    def get(self) -> Soon[Snapshot]:
+        """Return a snapshot that will do: while the store is away that is the last one."""
+        if (self.is_fresh and self._reading is None) or not self._store.is_up:
+            return self.last
+        return Read(self._renewed())
+
+    def renew(self) -> Soon[Snapshot]:
+        """Return one that is read from now on. Raises EngineAwayError."""
+        if not self._store.is_up:
+            raise EngineAwayError
+        self._is_dirty = True
+        return Read(self._renewed())
+
+    def _renewed(self) -> asyncio.Future[Snapshot]:
+        if self._reading is None or self._is_dirty:
+            self._is_dirty = False
+            self._asked_at = time.monotonic()
+            # Not in the context of the one that asks first.
+            self._reading = asyncio.get_running_loop().create_task(self._read(), context=Variables())
+        # A caller that has gone does not end the reading for others.
+        return asyncio.shield(self._reading)
+
+    async def _read(self) -> Snapshot:
+        this = asyncio.current_task()
+        try:
+            replies = await asyncio.gather(*(self._store.run(keys, COUNTS) for keys in self._store.keys))
+        except StoreError:
+            # It is away, or about to be repaired. The last one has to do.
+            return self.last
+        finally:
+            if self._reading is this:
+                self._reading = None
+        self.last = together([read_counts(reply) for reply in replies])
+        return self.last
+
+
+def together(parts: Sequence[PartitionCounts]) -> Snapshot:
+    """Return the counts of all partitions as those of one queue."""
+    return Snapshot(
+        now_ms=max(part.now_ms for part in parts),
+        jobs=[sum(counts) for counts in zip(*(part.jobs for part in parts), strict=True)],
+        waiting=sum(part.waiting for part in parts),
+        payload_bytes=sum(part.payload_bytes for part in parts),
+        retries=sum(part.retries for part in parts),
+        lines=[
+            LineView(task, priority, max(count, 0), *part.heads.get((priority, task), ((), 0)))
+            for part in parts
+            for (priority, task), count in part.ready.items()
+        ],
+        busy=_sums(part.busy for part in parts),
+        unfinished=_sums(part.unfinished for part in parts),
+        ended={
+            task: [sum(part.ended[task][state] for part in parts if task in part.ended) for state in State]
+            for task in {task for part in parts for task in part.ended}
+        },
+        holds={task: hold for part in parts for task, hold in part.holds.items()},
+        oldest_ms={
+            task: min(part.oldest_ms[task] for part in parts if task in part.oldest_ms)
+            for task in {task for part in parts for task in part.oldest_ms}
+        },
+        kept=sum(sum(part.kept) for part in parts),
+        nodes=frozenset(node.decode() for part in parts for node in part.nodes),
+    )
+
+
+def _sums(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for part in parts:
+        for task, count in part.items():
+            total[task] = total.get(task, 0) + count
+    return total

@@ -1,0 +1,342 @@
+"""The store as a node reaches it: a link for each partition, the ids, and the layout of the keys.
+
+``hw:meta`` is the truth about the keys: the version of their layout, the secret of the ids and the
+number of partitions. The first node writes it. Each partition has the marker of the ids, and each
+script that writes compares it. If somebody has emptied the store, the first node that notices
+writes another secret: numbers begin again, and ids of before are known as issued elsewhere.
+
+A link that is lost is made again by itself. Calls wait for that up to PATIENCE_S after the loss, so
+a restart of the store is seen by nobody. After that the store is *away*, and calls fail at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from headway.core.durability import Durability
+from headway.core.errors import ConfigError, EngineAwayError, HeadwayError
+from headway.core.ids import SECRET_BYTES, Ids
+from headway.core.interface import Later
+from headway.core.valkey.address import Address
+from headway.core.valkey.keys import META, Keys
+from headway.core.valkey.link import Link, Word
+from headway.core.valkey.reply_error import LinkLostError, ReplyError, StoreError, raise_for_caller
+from headway.core.valkey.script import Script
+
+log = logging.getLogger(__name__)
+
+# Of the keys, see docs/adr/0026. Another version of Headway may know another one.
+LAYOUT = 1
+# Seconds for which calls wait for a link that was lost.
+PATIENCE_S = 2.0
+# In a moment the node is registered again, and the ids are those of the store.
+PASSING = frozenset(("MISPLACED", "DEAD", "OVERTAKEN"))
+# Return what is there, after writing it if nothing was.
+LAY_OUT = Script(
+    "lay_out",
+    b"if redis.call('EXISTS', KEYS[1]) == 0 then "
+    b"redis.call('HSET', KEYS[1], 'version', ARGV[1], 'secret', ARGV[2], 'partitions', ARGV[3], "
+    b"'created', redis.call('TIME')[1]) end return redis.call('HGETALL', KEYS[1])",
+)
+
+
+class Asked(Later[Any]):
+    """The reply to a call that may be repeated: it is, if the link was lost meanwhile."""
+
+    __slots__ = ("_call", "_error", "_reply", "_store", "_wake", "is_known")
+
+    def __init__(self, store: Store, call: Callable[[], asyncio.Future[Any]]) -> None:
+        self._store = store
+        self._call = call
+        self._wake: Callable[[], object] = int
+        self._reply: Any = None
+        self._error: HeadwayError | None = None
+        self.is_known = False
+        self.send()
+
+    def when_known(self, wake: Callable[[], object]) -> None:
+        """Have ``wake`` called when the reply is there."""
+        self._wake = wake
+        if self.is_known:
+            asyncio.get_running_loop().call_soon(wake)
+
+    def value(self) -> Any:
+        """Return the reply. Raises EngineAwayError or EngineFullError."""
+        if self._error is not None:
+            raise self._error
+        return self._reply
+
+    def cancel(self) -> None:
+        """Do not wake."""
+        self._wake = int
+
+    def send(self) -> None:
+        """Send the call, or wait for the link."""
+        if self._store.is_up:
+            self._call().add_done_callback(self._came)
+        else:
+            self._store.park(self)
+
+    def _came(self, call: asyncio.Future[Any]) -> None:
+        error = call.exception()
+        if isinstance(error, LinkLostError):
+            self._store.park(self)
+        else:
+            self.end(None if error else call.result(), error)
+
+    def end(self, reply: Any, error: BaseException | None) -> None:
+        """Take the reply, or the error that came instead."""
+        self._reply, self.is_known = reply, True
+        if error is not None:
+            self._error = for_client(error)
+        self._wake()
+
+
+class Store:
+    """The keys of one queue. Made on the loop that uses it.
+
+    ``on_invalid`` gets the keys of reads that have changed, None for all. ``on_up`` is called when a
+    link is there again, and ``on_renewed`` when the store was emptied and has other ids now.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        name: str,
+        *,
+        on_push: Callable[[list[Any]], object],
+        on_invalid: Callable[[list[bytes] | None], object],
+        on_up: Callable[[], object],
+        on_renewed: Callable[[], object],
+    ) -> None:
+        self.address = address
+        self._told_up = on_up
+        self._told_invalid = on_invalid
+        self._told_renewed = on_renewed
+        self._loop = asyncio.get_running_loop()
+        self._link = Link(
+            address, name, on_push=on_push, on_invalid=self._invalid, on_up=self._up, on_lost=self._was_lost
+        )
+        # Set by ``start``.
+        self.ids: Ids
+        self.keys: Sequence[Keys] = ()
+        # When the link was lost, of the loop's time. None: it is there.
+        self._lost_at: float | None = None
+        self._renewing: asyncio.Task[None] | None = None
+        # Calls that wait for the link, and the end of their patience.
+        self._parked: list[Asked] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def partitions(self) -> int:
+        """How many there are."""
+        return len(self.keys)
+
+    @property
+    def durability(self) -> Durability:
+        """What an accepted job survives."""
+        return self._link.durability
+
+    @property
+    def is_up(self) -> bool:
+        """Whether calls can be sent."""
+        return self._link.is_up
+
+    @property
+    def patience_s(self) -> float:
+        """Seconds for which a call may wait for the store. 0.0: it is away."""
+        if self._lost_at is None:
+            return PATIENCE_S
+        return max(PATIENCE_S - (self._loop.time() - self._lost_at), 0.0)
+
+    @property
+    def why(self) -> str:
+        """Why it is away. Empty: it is not."""
+        return "" if self._link.is_up else self._link.why
+
+    @property
+    def reconnects(self) -> int:
+        """Links that were made after one was lost."""
+        return max(self._link.made - 1, 0)
+
+    async def start(self) -> None:
+        """Connect, and learn or make the layout. Raises ConfigError if that can never work."""
+        await self._link.start()
+        try:
+            await self._lay_out()
+        except StoreError as error:
+            await self._link.close()
+            raise ConfigError(f"engine: {self.address}: {error}") from None
+        except ConfigError:
+            await self._link.close()
+            raise
+
+    async def close(self) -> None:
+        """End all links, after all calls have left."""
+        if self._renewing is not None:
+            self._renewing.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._link.close()
+
+    # Places.
+
+    def keys_of(self, sequence: int) -> Keys:
+        """Return the keys of the partition that has a job."""
+        return self.keys[sequence % len(self.keys)]
+
+    def server_ms(self) -> int:
+        """Return the time of the store's clock."""
+        return self._link.server_ms()
+
+    def learn_time(self, keys: Keys, server_ms: int) -> None:
+        """Take the time that a partition had a moment ago."""
+        self._link.learn_time(server_ms)
+
+    # Calls. Each fails with StoreError.
+
+    def link(self, keys: Keys) -> Link:
+        """Return the link to a partition."""
+        return self._link
+
+    @property
+    def home(self) -> Link:
+        """The link to the keys that are of no partition."""
+        return self._link
+
+    def call(self, keys: Keys, *words: Word) -> asyncio.Future[Any]:
+        """Send a command about keys of a partition."""
+        return self._link.call(*words)
+
+    def read(self, keys: Keys, key: bytes, *fields: bytes) -> asyncio.Future[list[bytes | None]]:
+        """Read fields of a hash, and have its change told."""
+        return self._link.read(key, *fields)
+
+    def look(self, keys: Keys, key: bytes, *words: Word) -> asyncio.Future[Any]:
+        """Read ``key`` of a partition by a command, and have its change told."""
+        return self._link.look(key, *words)
+
+    def run(self, keys: Keys, script: Script, *words: Word) -> asyncio.Future[Any]:
+        """Run a script in a partition, with the marker of the ids as its first argument."""
+        future = self._link.run(script, (keys.counts,), self.ids.marker, *words)
+        future.add_done_callback(self._check)
+        return future
+
+    def ask(self, call: Callable[[], asyncio.Future[Any]]) -> Later[Any]:
+        """Return the reply to ``call``, which is repeated if the link is lost meanwhile.
+
+        Raises EngineAwayError while the store is away.
+        """
+        if not self.patience_s:
+            raise EngineAwayError
+        return Asked(self, call)
+
+    def park(self, asked: Asked) -> None:
+        """Send ``asked`` when the link is there again."""
+        self._parked.append(asked)
+        if self._timer is None:
+            self._timer = self._loop.call_later(self.patience_s + 0.01, self._end_parked)
+
+    def _end_parked(self) -> None:
+        self._timer = None
+        parked, self._parked = self._parked, []
+        for asked in parked:
+            if self.patience_s:
+                asked.send()
+            else:
+                asked.end(None, EngineAwayError())
+
+    # The layout.
+
+    async def _lay_out(self) -> None:
+        address = self.address
+        words = (LAYOUT, secrets.token_bytes(SECRET_BYTES), address.partitions)
+        flat = await self._link.run(LAY_OUT, (META,), *words)
+        meta = dict(zip(flat[::2], flat[1::2], strict=True))
+        layout = int(meta.get(b"version", 0))
+        if layout != LAYOUT:
+            raise ConfigError(
+                f"engine: the keys of {address} have layout {layout}, and this version of Headway knows layout "
+                f"{LAYOUT}. Start the version that wrote them, or name another database"
+            )
+        self.ids = Ids(meta[b"secret"])
+        self.keys = tuple(map(Keys, range(int(meta[b"partitions"]))))
+        await asyncio.gather(*map(self._mark, self.keys))
+
+    async def _mark(self, keys: Keys) -> None:
+        """Give a partition the marker of the ids."""
+        marker = self.ids.marker
+        before = await self.call(keys, "SET", keys.marker, marker, "NX", "GET")
+        if before not in (None, marker):
+            # ``hw:meta`` was lost and these keys were not. Their jobs go on under other ids.
+            log.error("engine: the ids of partition %d have changed: ids of before are answered by 421", keys.partition)
+            await self.call(keys, "SET", keys.marker, marker)
+
+    def renew(self) -> asyncio.Task[None]:
+        """Learn or make the layout again. The task raises StoreError or ConfigError."""
+        if self._renewing is None or self._renewing.done():
+            self._renewing = self._loop.create_task(self._renew())
+            self._renewing.add_done_callback(_look_at)
+        return self._renewing
+
+    async def _renew(self) -> None:
+        before = self.ids.marker
+        await self._lay_out()
+        if self.ids.marker != before:
+            log.error("engine: the store was emptied: all jobs are lost, and ids of before are answered by 421")
+            self._told_renewed()
+
+    def _check(self, call: asyncio.Future[Any]) -> None:
+        if not call.cancelled() and isinstance(error := call.exception(), ReplyError) and error.code == "MISPLACED":
+            self.renew()
+
+    # Called by the link.
+
+    def _invalid(self, keys: list[bytes] | None) -> None:
+        self._told_invalid(keys)
+        if keys is None and self._link.is_up:
+            # Somebody has emptied the store.
+            self.renew()
+
+    def _up(self) -> None:
+        if self._lost_at is not None:
+            self._lost_at = None
+            self.renew()
+            parked, self._parked = self._parked, []
+            for asked in parked:
+                asked.send()
+            self._told_up()
+
+    def _was_lost(self) -> None:
+        self._lost_at = self._loop.time()
+
+
+def raise_for_client(error: StoreError) -> NoReturn:
+    """Raise the error that a client sees."""
+    if isinstance(error, ReplyError) and error.code in PASSING:
+        raise EngineAwayError from error
+    raise_for_caller(error)
+
+
+def for_client(error: BaseException) -> HeadwayError:
+    """Return the error that a client sees. A defect, of ours or of the store, is logged."""
+    try:
+        if isinstance(error, StoreError):
+            raise_for_client(error)
+    except HeadwayError as told:
+        return told
+    except StoreError:
+        pass
+    if isinstance(error, HeadwayError):
+        return error
+    log.error("engine: a call of the store failed", exc_info=error)
+    return EngineAwayError()
+
+
+def _look_at(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.warning("engine: the layout of the store cannot be read: %s", error)

@@ -1,0 +1,136 @@
+"""From a journal to a store that nodes share, and back: everything says the same before and after."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.process import Server, environment, launch, wait_until
+from tests.protocol.wire import request, submission
+
+# Headers that tell of the moment of the answer, and one that has tenths of a ms. A store has ms.
+OF_THE_MOMENT = {"date", "retry-after", "job-position", "expires", "etag", "server-timing"}
+TIMES = {"started", "ended"}
+JSON = "Content-Type: application/json"
+
+
+def headway(folder: Path, *arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "headway", *map(str, arguments)]
+    ended = subprocess.run(command, cwd=folder, env=environment({}), capture_output=True, text=True)
+    assert ended.returncode == code, ended
+    return ended
+
+
+class Crowd:
+    """Jobs of every state, a batch, keys, tags, a log, attempts and a hold, at one server."""
+
+    def __init__(self, server: Server) -> None:
+        self.jobs = [
+            server.run("give", {"a": [1, 2.5, "ä"]}),
+            server.run("give", None),
+            server.run("fail", {"message": "why not"}),
+            server.submit("give", 1, delay=1000, priority=7, deadline=5000, tags=["blue"]),
+            server.submit("fail", {"message": "again"}, retries=1, keep=5000, tags=["blue", "red"]),
+            server.run("log_lines", {"count": 3, "pause": 0}),
+        ]
+        server.wait_for(self.jobs[4], "failed")
+        cancelled = server.submit("give", 2, delay=1000)
+        server.delete(cancelled)
+        forgotten = server.run("give", 3)
+        server.delete(forgotten)
+        self.jobs += [cancelled, forgotten, server.run("give", 4, tags=["blue"])]
+        keyed = server.ask(request("POST", "/jobs", JSON, "Idempotency-Key: k.1", body=submission("give", 5)))
+        self.jobs.append(keyed["location"])
+        body = b"[%b,%b,%b]" % (submission("give", 6), submission("fail", {}), submission("give", 7, delay=1000))
+        batch = server.ask(request("POST", "/batches", JSON, "Idempotency-Key: k.2", body=body))
+        self.batch = batch["location"]
+        wait_until(lambda: server.get(self.batch).json["pending"], lambda pending: pending == 1)
+        server.ask(
+            request("PATCH", "/tasks/sleep", "Content-Type: application/merge-patch+json", body=b'{"dispatch": "hold"}')
+        )
+        self.jobs.append(server.submit("sleep", {"seconds": 0}))
+
+    def seen(self, server: Server) -> dict[str, Any]:
+        """All that a client can read of them."""
+        seen: dict[str, Any] = {}
+        for job in self.jobs:
+            head = server.head(job)
+            seen[job] = head.status, {name: value for name, value in head.headers.items() if name not in OF_THE_MOMENT}
+            attempts = server.get(f"{job}?attempts").json.get("attempts", [])
+            seen[f"{job} attempts"] = [{name: one[name] for name in one.keys() - TIMES} for one in attempts]
+            for part in ("result", "log"):
+                answer = server.get(f"{job}/{part}")
+                seen[f"{job}/{part}"] = answer.status, answer.body
+        seen["batch"] = server.get(self.batch).json
+        seen["tags"] = [job["id"] for job in server.get("/jobs?tag=blue").json["jobs"]]
+        seen["list"] = [(job["id"], job["state"]) for job in server.get("/jobs?limit=100").json["jobs"]]
+        seen["hold"] = server.get("/tasks/sleep").json["dispatch"]
+        for key, body in (("k.1", submission("give", 5)), ("k.1", submission("give", 6))):
+            answer = server.ask(request("POST", "/jobs", JSON, f"Idempotency-Key: {key}", body=body))
+            seen[f"{key} {body!r}"] = answer.status, answer.headers.get("location")
+        seen["k.2"] = server.head("/jobs/k.2").status
+        return seen
+
+
+@pytest.fixture
+def crowd(tmp_path: Path) -> tuple[Crowd, dict[str, Any]]:
+    """A crowd whose server has ended, with the journal ``j.db``."""
+    with launch(tmp_path, {"journal__path": str(tmp_path / "j.db")}) as server:
+        crowd = Crowd(server)
+        return crowd, crowd.seen(server)
+
+
+def test_a_journal_that_went_through_a_store_says_the_same(
+    tmp_path: Path, crowd: tuple[Crowd, dict[str, Any]], store_url: str
+) -> None:
+    jobs, before = crowd
+    assert "14 jobs, 2 keys" in headway(tmp_path, "engine", "import", "--engine", store_url, "j.db").stdout
+    assert headway(tmp_path, "engine", "check", "--engine", store_url).stdout.endswith(": good\n")
+    headway(tmp_path, "engine", "export", "--engine", store_url, "--whole", "--out", "all.jsonl")
+    assert (tmp_path / "all.jsonl").stat().st_mode & 0o777 == 0o600
+    assert headway(tmp_path, "journal", "import", "all.jsonl", "new.db").stdout == "new.db: 14 jobs\n"
+    assert headway(tmp_path, "journal", "check", "new.db").stdout.endswith(": good\n")
+    with launch(tmp_path, {"journal__path": str(tmp_path / "new.db")}) as server:
+        assert jobs.seen(server) == before
+
+
+def test_an_export_of_a_store_is_as_that_of_its_journal(
+    tmp_path: Path, crowd: tuple[Crowd, dict[str, Any]], store_url: str
+) -> None:
+    headway(tmp_path, "engine", "import", "--engine", store_url, "j.db")
+    ours, theirs = (
+        {line["id"]: line for line in map(json.loads, headway(tmp_path, *words).stdout.splitlines())}
+        for words in (("engine", "export", "--engine", store_url), ("journal", "export", "j.db"))
+    )
+    assert ours.keys() == theirs.keys()
+    for job_id, line in ours.items():
+        for name in ("sequence", "state", "reason", "attempt", "priority", "task", "payload", "result"):
+            assert line.get(name) == theirs[job_id].get(name), name
+
+
+def test_an_import_needs_an_empty_store(tmp_path: Path, crowd: tuple[Crowd, dict[str, Any]], store_url: str) -> None:
+    headway(tmp_path, "engine", "import", "--engine", store_url, "j.db")
+    (line,) = headway(tmp_path, "engine", "import", "--engine", store_url, "j.db", code=1).stderr.splitlines()
+    assert "is not empty" in line
+
+
+def test_a_journal_in_use_is_not_moved(tmp_path: Path, store_url: str) -> None:
+    with launch(tmp_path, {"journal__path": str(tmp_path / "j.db")}):
+        (line,) = headway(tmp_path, "engine", "import", "--engine", store_url, "j.db", code=1).stderr.splitlines()
+    assert "another process has this journal open" in line
+
+
+@pytest.mark.parametrize(
+    "lines", [b"", b"no lines\n", b'{"line":"key","text":"a","sequence":1,"digest":"","submitted":1}\n']
+)
+def test_a_file_that_is_no_export_is_said_in_one_line(tmp_path: Path, store_url: str, lines: bytes) -> None:
+    (tmp_path / "file").write_bytes(lines)
+    (line,) = headway(tmp_path, "engine", "import", "--engine", store_url, "file", code=1).stderr.splitlines()
+    assert line.startswith("headway: file: ")
+    (line,) = headway(tmp_path, "journal", "import", "file", "new.db", code=1).stderr.splitlines()
+    assert line.startswith("headway: file: ")
