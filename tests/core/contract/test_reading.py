@@ -111,11 +111,11 @@ async def test_the_payload_can_be_read_until_its_job_succeeds(start: Start) -> N
         failed = await finished(engine, await submit(engine, "broken", {"a": [1, 2.50]}))
         done = await finished(engine, await submit(engine, "double", 3))
         running = await becomes(engine, await submit(engine, "forever", "x"), State.RUNNING)
-        waiting = await submit(engine, "double", [4])
+        waiting = await submit(engine, "double", 4)
         bodies = [await known(engine.payload(job)) for job in (failed, running, waiting)]
         assert [(body.data, body.media_type) for body in bodies if body is not None] == [
             (b'{"a":[1,2.5]}', "application/json"),
             (b'"x"', "application/json"),
-            (b"[4]", "application/json"),
+            (b"4", "application/json"),
         ]
         assert await known(engine.payload(done)) is None
