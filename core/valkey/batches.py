@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
-from headway.core.errors import HeadwayError
+from headway.core.errors import EngineAwayError, HeadwayError
 from headway.core.interface import Later, Soon
 from headway.core.later import Then
 from headway.core.status import BatchStatus
@@ -58,7 +59,7 @@ class SharedBatches:
         keys = store.keys_of(first)
         # The store puts the marker before them.
         words = batch_arguments(b"", first, count, store.partitions)[1:]
-        return Then(store.ask(lambda: store.run(keys, BATCH, *words)), read_batch)
+        return Then(store.ask(keys, lambda: store.run(keys, BATCH, *words)), read_batch)
 
     def _status(self, first: int, count: int, facts: BatchFacts) -> BatchStatus:
         return BatchStatus(
@@ -95,10 +96,10 @@ class SharedBatches:
 
     def look(self, first: int) -> None:
         """Read how many jobs are pending, and have the next change told. Wake the clients if none is."""
-        store = self._store
-        if store.patience_s:
-            keys = store.keys_of(first)
-            pending = store.ask(lambda: store.read(keys, keys.batch(first), b"p"))
+        store, keys = self._store, self._store.keys_of(first)
+        with suppress(EngineAwayError):
+            # It is looked at again when the store is there.
+            pending = store.ask(keys, lambda: store.read(keys, keys.batch(first), b"p"))
             pending.when_known(lambda: self._came(first, pending))
 
     def _came(self, first: int, asked: Later[Any]) -> None:

@@ -22,6 +22,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from headway.core.errors import EngineAwayError, HeadwayError, MisdirectedError
@@ -114,7 +115,9 @@ class Cache:
     def get(self, sequence: int) -> Soon[Known]:
         """Return the facts of a job that was issued. Raises EngineAwayError."""
         known = self._known.get(sequence)
-        if known is not None and (known.is_current or not self._store.is_up):
+        if known is not None and (
+            known.is_current or not self._store.is_up_at(self._store.keys_of(sequence).partition)
+        ):
             facts = known.facts
             if facts is None or not facts.kept_until_ms or facts.kept_until_ms > self._store.server_ms():
                 self.hits += 1
@@ -127,7 +130,8 @@ class Cache:
         """Read a job that is waited for, unless its facts are here. Wake its clients if it has ended."""
         known = self._known.get(sequence)
         if known is None or not known.is_current:
-            if self._store.patience_s:
+            with suppress(EngineAwayError):
+                # It is looked at again when the store is there.
                 self._read(sequence)
         elif _is_over(known):
             self.waiters.ended(sequence)
@@ -174,7 +178,7 @@ class Cache:
         reading = self._readings.get(sequence)
         if reading is None:
             keys = self._store.keys_of(sequence)
-            asked = self._store.ask(lambda: self._store.read(keys, keys.job(sequence), *FIELDS))
+            asked = self._store.ask(keys, lambda: self._store.read(keys, keys.job(sequence), *FIELDS))
             reading = self._readings[sequence] = Reading(sequence)
             asked.when_known(lambda: self._came(reading, asked))
         return reading
@@ -186,7 +190,7 @@ class Cache:
                 self._end(reading, Known(facts, self._store.server_ms()))
                 return
             keys = self._store.keys_of(reading.sequence)
-            marked = self._store.ask(lambda: self._store.call(keys, "GET", keys.marker))
+            marked = self._store.ask(keys, lambda: self._store.call(keys, "GET", keys.marker))
         except HeadwayError as error:
             self._fail(reading, error)
             return

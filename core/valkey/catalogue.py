@@ -144,8 +144,8 @@ class Catalogue:
     async def read(self) -> None:
         """Read the cards of all nodes that are alive. Raises HeadwayError."""
         store = self._store
-        cards = await known(store.ask(lambda: store.home.call("HGETALL", CATALOGUES)))
-        alive = [await known(store.ask(partial(store.call, keys, "SMEMBERS", keys.nodes))) for keys in store.keys]
+        cards = await known(store.ask(store.keys[0], lambda: store.home.call("HGETALL", CATALOGUES)))
+        alive = [await known(store.ask(keys, partial(store.call, keys, "SMEMBERS", keys.nodes))) for keys in store.keys]
         nodes = set().union(*alive)
         found: dict[str, Card] = {}
         workers = 0

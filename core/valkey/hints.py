@@ -65,9 +65,7 @@ class Hints:
         known.ask_at = now + milliseconds / 1000
         return milliseconds
 
-    def _until(
-        self, facts: Facts, known: Known, ahead: int, server_ms: int, snapshot: Snapshot, now: float
-    ) -> float:
+    def _until(self, facts: Facts, known: Known, ahead: int, server_ms: int, snapshot: Snapshot, now: float) -> float:
         task = self.index(facts.task)
         if facts.state == State.RUNNING:
             elapsed = max(server_ms - facts.started_ms, 0) / 1000
@@ -135,8 +133,10 @@ class Hints:
         own_run = self._run_s(task, snapshot)
         others, others_s = 0, 0.0
         for name in {line.task for line in snapshot.lines} - {task}:
-            if name.startswith(OWN_PREFIX) or snapshot.hold(name, now) or self._free(name, snapshot) <= 0 < (
-                self._limit(name) or 0
+            if (
+                name.startswith(OWN_PREFIX)
+                or snapshot.hold(name, now)
+                or self._free(name, snapshot) <= 0 < (self._limit(name) or 0)
             ):
                 continue
             others += snapshot.ready(name)

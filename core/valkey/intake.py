@@ -60,7 +60,7 @@ from headway.core.valkey.record import decode_record, encode_record
 from headway.core.valkey.snapshot import Snapshots
 from headway.core.valkey.statuses import Statuses, then
 from headway.core.valkey.store import Store
-from headway.core.valkey.submissions import Group, Submissions
+from headway.core.valkey.submissions import Submissions
 
 Taken = TypeVar("Taken")
 # The partition of all jobs of tasks with ``max_concurrent``: their attempts are counted there.
@@ -123,9 +123,7 @@ class Intake:
 
     def replay(self, key: Key) -> Soon[Submitted | None]:
         """Return the job that was accepted under ``key``, as Engine says."""
-        return then(
-            self._statuses.replay(key), lambda before: None if before is None else self._replayed(before)
-        )
+        return then(self._statuses.replay(key), lambda before: None if before is None else self._replayed(before))
 
     # A batch.
 
@@ -162,15 +160,11 @@ class Intake:
         return Then(group, answered)
 
     def _replayed_batch(self, before: Replayed) -> Soon[SubmittedBatch]:
-        return then(
-            self._batches.at(before.first, before.count), lambda status: SubmittedBatch(status, replayed=True)
-        )
+        return then(self._batches.at(before.first, before.count), lambda status: SubmittedBatch(status, replayed=True))
 
     def replay_batch(self, key: Key) -> Soon[SubmittedBatch | None]:
         """Return the batch that was accepted under ``key``, as Engine says."""
-        return then(
-            self._statuses.replay(key), lambda before: None if before is None else self._replayed_batch(before)
-        )
+        return then(self._statuses.replay(key), lambda before: None if before is None else self._replayed_batch(before))
 
     # A failed job again.
 
@@ -182,8 +176,8 @@ class Intake:
         if status.state != State.FAILED:
             raise NotFailedError
         store, keys = self._store, self._store.keys_of(status.sequence)
-        record = store.ask(lambda: store.call(keys, "GET", keys.record(status.sequence)))
-        facts = store.ask(lambda: store.call(keys, "HGET", keys.job(status.sequence), "i"))
+        record = store.ask(keys, lambda: store.call(keys, "GET", keys.record(status.sequence)))
+        facts = store.ask(keys, lambda: store.call(keys, "HGET", keys.job(status.sequence), "i"))
         return Then(
             record,
             lambda record: Then(facts, lambda priority: self._resubmit(status, record, int(priority or 0), key)),

@@ -137,7 +137,7 @@ class Statuses:
         """Return the job or batch that a key stands for, with the digest of its content. None: none does."""
         store = self._store
         keys = store.keys[partition_of_name(text, store.partitions)]
-        return Then(store.ask(lambda: store.call(keys, "GET", keys.key(text))), _keyed)
+        return Then(store.ask(keys, lambda: store.call(keys, "GET", keys.key(text))), _keyed)
 
     def peek_key(self, text: str) -> Soon[Status | None]:
         """Return the status of the job under a key, None if it has none."""

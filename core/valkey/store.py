@@ -22,10 +22,11 @@ from headway.core.errors import ConfigError, EngineAwayError, HeadwayError
 from headway.core.ids import SECRET_BYTES, Ids
 from headway.core.interface import Later
 from headway.core.valkey.address import Address
+from headway.core.valkey.calls import Calls, Word
 from headway.core.valkey.keys import META, Keys
-from headway.core.valkey.link import Link, Word
 from headway.core.valkey.reply_error import LinkLostError, ReplyError, StoreError, raise_for_caller
 from headway.core.valkey.script import Script
+from headway.core.valkey.topology import Links
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +48,11 @@ LAY_OUT = Script(
 class Asked(Later[Any]):
     """The reply to a call that may be repeated: it is, if the link was lost meanwhile."""
 
-    __slots__ = ("_call", "_error", "_reply", "_store", "_wake", "is_known")
+    __slots__ = ("_call", "_error", "_reply", "_store", "_wake", "is_known", "partition")
 
-    def __init__(self, store: Store, call: Callable[[], asyncio.Future[Any]]) -> None:
+    def __init__(self, store: Store, partition: int, call: Callable[[], asyncio.Future[Any]]) -> None:
         self._store = store
+        self.partition = partition
         self._call = call
         self._wake: Callable[[], object] = int
         self._reply: Any = None
@@ -76,7 +78,7 @@ class Asked(Later[Any]):
 
     def send(self) -> None:
         """Send the call, or wait for the link."""
-        if self._store.is_up:
+        if self._store.is_up_at(self.partition):
             self._call().add_done_callback(self._came)
         else:
             self._store.park(self)
@@ -118,14 +120,17 @@ class Store:
         self._told_invalid = on_invalid
         self._told_renewed = on_renewed
         self._loop = asyncio.get_running_loop()
-        self._link = Link(
+        self._links = Links(
             address, name, on_push=on_push, on_invalid=self._invalid, on_up=self._up, on_lost=self._was_lost
         )
+        # The link to the keys that are of no partition.
+        self.home: Calls = self._links.at(META)
         # Set by ``start``.
         self.ids: Ids
         self.keys: Sequence[Keys] = ()
-        # When the link was lost, of the loop's time. None: it is there.
-        self._lost_at: float | None = None
+        self._of: Sequence[Calls] = ()
+        # By partition: when its link was lost, of the loop's time. None: it is there.
+        self._lost_at: list[float | None] = []
         self._renewing: asyncio.Task[None] | None = None
         # Calls that wait for the link, and the end of their patience.
         self._parked: list[Asked] = []
@@ -139,40 +144,44 @@ class Store:
     @property
     def durability(self) -> Durability:
         """What an accepted job survives."""
-        return self._link.durability
+        return self._links.durability
 
     @property
     def is_up(self) -> bool:
-        """Whether calls can be sent."""
-        return self._link.is_up
-
-    @property
-    def patience_s(self) -> float:
-        """Seconds for which a call may wait for the store. 0.0: it is away."""
-        if self._lost_at is None:
-            return PATIENCE_S
-        return max(PATIENCE_S - (self._loop.time() - self._lost_at), 0.0)
+        """Whether all keys can be reached."""
+        return self._links.is_up
 
     @property
     def why(self) -> str:
-        """Why it is away. Empty: it is not."""
-        return "" if self._link.is_up else self._link.why
+        """Why some keys cannot be reached. Empty: all can."""
+        return "" if self._links.is_up else self._links.why
 
     @property
-    def reconnects(self) -> int:
-        """Links that were made after one was lost."""
-        return max(self._link.made - 1, 0)
+    def made(self) -> int:
+        """Connections made, ever."""
+        return self._links.made
+
+    def is_up_at(self, partition: int) -> bool:
+        """Whether the keys of a partition can be reached."""
+        return self._of[partition].is_up
+
+    def patience_s(self, partition: int) -> float:
+        """Return for how many seconds a call may wait for a partition. 0.0: it is away."""
+        lost_at = self._lost_at[partition]
+        if lost_at is None:
+            return PATIENCE_S
+        return max(PATIENCE_S - (self._loop.time() - lost_at), 0.0)
 
     async def start(self) -> None:
         """Connect, and learn or make the layout. Raises ConfigError if that can never work."""
-        await self._link.start()
+        await self._links.start()
         try:
             await self._lay_out()
         except StoreError as error:
-            await self._link.close()
+            await self._links.close()
             raise ConfigError(f"engine: {self.address}: {error}") from None
         except ConfigError:
-            await self._link.close()
+            await self._links.close()
             raise
 
     async def close(self) -> None:
@@ -181,7 +190,7 @@ class Store:
             self._renewing.cancel()
         if self._timer is not None:
             self._timer.cancel()
-        await self._link.close()
+        await self._links.close()
 
     # Places.
 
@@ -189,63 +198,58 @@ class Store:
         """Return the keys of the partition that has a job."""
         return self.keys[sequence % len(self.keys)]
 
-    def server_ms(self) -> int:
+    def server_ms(self, partition: int = 0) -> int:
         """Return the time of the store's clock."""
-        return self._link.server_ms()
+        return self._of[partition].server_ms()
 
     def learn_time(self, keys: Keys, server_ms: int) -> None:
         """Take the time that a partition had a moment ago."""
-        self._link.learn_time(server_ms)
+        self.link(keys).learn_time(server_ms)
 
     # Calls. Each fails with StoreError.
 
-    def link(self, keys: Keys) -> Link:
+    def link(self, keys: Keys) -> Calls:
         """Return the link to a partition."""
-        return self._link
-
-    @property
-    def home(self) -> Link:
-        """The link to the keys that are of no partition."""
-        return self._link
+        return self._of[keys.partition]
 
     def call(self, keys: Keys, *words: Word) -> asyncio.Future[Any]:
         """Send a command about keys of a partition."""
-        return self._link.call(*words)
+        return self.link(keys).call(*words)
 
     def read(self, keys: Keys, key: bytes, *fields: bytes) -> asyncio.Future[list[bytes | None]]:
         """Read fields of a hash, and have its change told."""
-        return self._link.read(key, *fields)
+        return self.link(keys).read(key, *fields)
 
     def look(self, keys: Keys, key: bytes, *words: Word) -> asyncio.Future[Any]:
         """Read ``key`` of a partition by a command, and have its change told."""
-        return self._link.look(key, *words)
+        return self.link(keys).look(key, *words)
 
     def run(self, keys: Keys, script: Script, *words: Word) -> asyncio.Future[Any]:
         """Run a script in a partition, with the marker of the ids as its first argument."""
-        future = self._link.run(script, (keys.counts,), self.ids.marker, *words)
+        future = self.link(keys).run(script, (keys.counts,), self.ids.marker, *words)
         future.add_done_callback(self._check)
         return future
 
-    def ask(self, call: Callable[[], asyncio.Future[Any]]) -> Later[Any]:
-        """Return the reply to ``call``, which is repeated if the link is lost meanwhile.
+    def ask(self, keys: Keys, call: Callable[[], asyncio.Future[Any]]) -> Later[Any]:
+        """Return the reply to ``call`` of a partition, which is repeated if the link is lost meanwhile.
 
         Raises EngineAwayError while the store is away.
         """
-        if not self.patience_s:
+        if not self.patience_s(keys.partition):
             raise EngineAwayError
-        return Asked(self, call)
+        return Asked(self, keys.partition, call)
 
     def park(self, asked: Asked) -> None:
         """Send ``asked`` when the link is there again."""
         self._parked.append(asked)
         if self._timer is None:
-            self._timer = self._loop.call_later(self.patience_s + 0.01, self._end_parked)
+            self._timer = self._loop.call_later(self.patience_s(asked.partition) + 0.01, self._end_parked)
 
     def _end_parked(self) -> None:
         self._timer = None
         parked, self._parked = self._parked, []
         for asked in parked:
-            if self.patience_s:
+            if self.patience_s(asked.partition):
                 asked.send()
             else:
                 asked.end(None, EngineAwayError())
@@ -255,7 +259,7 @@ class Store:
     async def _lay_out(self) -> None:
         address = self.address
         words = (LAYOUT, secrets.token_bytes(SECRET_BYTES), address.partitions)
-        flat = await self._link.run(LAY_OUT, (META,), *words)
+        flat = await self.home.run(LAY_OUT, (META,), *words)
         meta = dict(zip(flat[::2], flat[1::2], strict=True))
         layout = int(meta.get(b"version", 0))
         if layout != LAYOUT:
@@ -265,6 +269,8 @@ class Store:
             )
         self.ids = Ids(meta[b"secret"])
         self.keys = tuple(map(Keys, range(int(meta[b"partitions"]))))
+        self._of = [self._links.of(keys.partition) for keys in self.keys]
+        self._lost_at = self._lost_at or [None] * len(self.keys)
         await asyncio.gather(*map(self._mark, self.keys))
 
     async def _mark(self, keys: Keys) -> None:
@@ -298,21 +304,30 @@ class Store:
 
     def _invalid(self, keys: list[bytes] | None) -> None:
         self._told_invalid(keys)
-        if keys is None and self._link.is_up:
+        if keys is None and self._links.is_up:
             # Somebody has emptied the store.
             self.renew()
 
     def _up(self) -> None:
-        if self._lost_at is not None:
-            self._lost_at = None
-            self.renew()
-            parked, self._parked = self._parked, []
-            for asked in parked:
-                asked.send()
-            self._told_up()
+        if not self._lost_at:
+            # The first one.
+            return
+        self._look_at_links()
+        self.renew()
+        parked, self._parked = self._parked, []
+        for asked in parked:
+            asked.send()
+        self._told_up()
 
     def _was_lost(self) -> None:
-        self._lost_at = self._loop.time()
+        self._look_at_links()
+
+    def _look_at_links(self) -> None:
+        for partition, link in enumerate(self._of):
+            if link.is_up:
+                self._lost_at[partition] = None
+            elif self._lost_at[partition] is None:
+                self._lost_at[partition] = self._loop.time()
 
 
 def raise_for_client(error: StoreError) -> NoReturn:

@@ -116,7 +116,15 @@ class Line:
         self._is_woken = False
         self._timer: asyncio.TimerHandle | None = None
         # Called with each reply.
-        self.on_reply: Callable[[Keys, SubmitReply], object] = id
+        self.on_reply: Callable[[Keys, SubmitReply], object] = lambda *_: None
+
+    @property
+    def _is_up(self) -> bool:
+        return self._store.is_up_at(self._keys.partition)
+
+    @property
+    def _patience_s(self) -> float:
+        return self._store.patience_s(self._keys.partition)
 
     def put(self, group: Group) -> None:
         """Submit a group."""
@@ -137,7 +145,8 @@ class Line:
         self._is_woken = False
         if self._call is not None or not self._waiting:
             return
-        groups, jobs, size_bytes = [], 0, 0
+        groups: list[Group] = []
+        jobs = size_bytes = 0
         for group in self._waiting:
             jobs += len(group.jobs.jobs)
             size_bytes += sum(job.payload_bytes for job in group.jobs.jobs)
@@ -177,7 +186,7 @@ class Line:
             self._end(call, read_submitted(sent.result()))
         elif isinstance(error, LinkLostError):
             call.was_sent = call.was_sent or error.sent
-            self._try_again(call, self._store.patience_s)
+            self._try_again(call, self._patience_s)
         elif isinstance(error, ReplyError) and error.code in REPAIRED and not call.was_sent:
             # Nothing was done. In a moment the node is there again, or the ids are.
             self._try_again(call, AGAIN_S)
@@ -186,10 +195,10 @@ class Line:
 
     def _try_again(self, call: Call, seconds: float) -> None:
         now = self._loop.time()
-        call.until = call.until or now + self._store.patience_s
+        call.until = call.until or now + self._patience_s
         if now >= call.until:
             self._fail(call, EngineAwayError())
-        elif self._store.is_up and seconds > AGAIN_S:
+        elif self._is_up and seconds > AGAIN_S:
             self._send(call)
         else:
             self._timer = self._loop.call_later(min(seconds, call.until - now) + 0.001, self._ring)
@@ -198,7 +207,7 @@ class Line:
         self._timer = None
         if self._call is None:
             return
-        if self._store.is_up:
+        if self._is_up:
             self._send(self._call)
         else:
             self._try_again(self._call, self._store.patience_s)
@@ -215,7 +224,7 @@ class Line:
         self._next()
         for group in call.groups:
             group.end(None, OutcomeUnknownError() if call.was_sent else for_client(error))
-        if not self._store.patience_s:
+        if not self._patience_s:
             # Those that came meanwhile never left.
             waiting, self._waiting = self._waiting, []
             for group in waiting:
@@ -248,7 +257,7 @@ class Submissions:
 
     def put(self, partition: int, jobs: SubmitGroup) -> Group:
         """Submit a group. Raises EngineAwayError, and takes nothing, while the store is away."""
-        if not self._store.patience_s:
+        if not self._store.patience_s(partition):
             raise EngineAwayError
         group = Group(jobs)
         self._lines[partition].put(group)
