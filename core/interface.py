@@ -76,6 +76,10 @@ class Feed:
         raise NotImplementedError
 
 
+# The most batches of a list, and the most characters of an error in a list of jobs.
+LISTED_MOST = 200
+ERROR_LONGEST = 300
+
 # Known now, or later.
 Soon: TypeAlias = Union[Value, Later[Value]]  # noqa: UP007 — a type alias over a variable
 
@@ -216,6 +220,12 @@ class Engine(Protocol):
         although more follow: a call looks for a bounded time. Raises UnknownTaskError.
         """
 
+    def recent_batches(self) -> Soon[Sequence[BatchStatus]]:
+        """Return the last batches of which a job can still be read, newest first, at most LISTED_MOST.
+
+        Those that had finished when the engine began may be missing.
+        """
+
     def list_batch(self, batch: BatchStatus) -> Soon[Sequence[tuple[bytes, int]]]:
         """Return (id, state) of each job of a batch that can still be read, in the order of their submission."""
 
@@ -239,6 +249,12 @@ class Engine(Protocol):
         """Change the priority or the delay of a job that waits, and return its status.
 
         Raises NotWaitingError, InvalidError or JournalFullError. Then nothing was changed.
+        """
+
+    def errors(self, jobs: Sequence[Status]) -> Soon[Mapping[int, str]]:
+        """Return the errors of those of ``jobs`` that failed and whose error is kept, by their number.
+
+        Each is cut to ERROR_LONGEST characters.
         """
 
     def result(self, status: Status) -> Soon[Result | None]:

@@ -241,6 +241,12 @@ class Reader:
         """Return all that is kept of a job. Raises JournalError as ``result`` does."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._read, _job, sequence)
 
+    async def errors(self, sequences: Sequence[int]) -> dict[int, bytes]:
+        """Return the errors of some failed jobs, at most FEW at a time. Raises JournalError as ``result`` does."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, partial(self._read, partial(_errors, sequences), sequences[0])
+        )
+
     async def mentioning(self, sequences: Sequence[int], text: str) -> set[int]:
         """Return those of some failed jobs whose error has ``text`` within it. At most FEW at a time.
 
@@ -267,11 +273,15 @@ def result(connection: apsw.Connection, sequence: int) -> tuple[str, bytes] | No
     return rows[0] if rows else None
 
 
-def _mentioning(sequences: Sequence[int], text: str, connection: apsw.Connection, _: int) -> set[int]:
+def _errors(sequences: Sequence[int], connection: apsw.Connection, _: int) -> dict[int, bytes]:
     wanted = ", ".join("?" * len(sequences))
     sql = f"SELECT sequence, body FROM result WHERE sequence IN ({wanted})"  # noqa: S608
     rows: Any = connection.execute(sql, tuple(sequences))
-    return {sequence for sequence, error in rows if mentions(error, text)}
+    return dict(rows)
+
+
+def _mentioning(sequences: Sequence[int], text: str, connection: apsw.Connection, _: int) -> set[int]:
+    return {sequence for sequence, error in _errors(sequences, connection, _).items() if mentions(error, text)}
 
 
 def attempts_of(connection: apsw.Connection, sequence: int) -> list[PastAttempt]:

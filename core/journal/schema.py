@@ -4,11 +4,11 @@
 a start need not read them. ``keyed`` has the idempotency keys, which outlive their jobs. ``gone``
 counts the jobs of a batch that did not succeed and whose rows were deleted, while others are kept.
 ``tally`` counts the jobs that ever ended, deleted ones too. ``outcome`` has by outcome the place of
-the job that ended last, how many are kept, and the place up to which all were given up under earlier
-settings: they do not come back under a larger number.
-The tables of notes have rare facts (see notes), and ``minute`` is the history. ``run`` has the salt of each start (see ids).
-``meta`` is one row. It has the server's secret, three counters and the data of the journal's clock
-(see clock). The counters are the commits, the last change that is in them (see messages), and the
+the job that ended last, how many are kept, and the place up to which all were given up under
+earlier settings: they do not come back under a larger number. The tables of notes have rare facts
+(see notes), and ``minute`` is the history. ``run`` has the salt of each start (see ids). ``meta``
+is one row. It has the server's secret, three counters and the data of the journal's clock (see
+clock). The counters are the commits, the last change that is in them (see messages), and the
 highest sequence number ever committed, which deleting rows does not lower.
 
 Every page bears a checksum (SQLite's own cksumvfs, part of apsw), checked at each read. SQLite

@@ -24,8 +24,9 @@ from headway.core.errors import JournalFullError
 from headway.core.events import EventFilter
 from headway.core.history import KEPT, Minute
 from headway.core.hold import Switches
-from headway.core.ids import Ids
+from headway.core.ids import COUNT_BITS, COUNT_MASK, Ids
 from headway.core.interface import (
+    ERROR_LONGEST,
     Accepts,
     Cancelled,
     CancelledBatch,
@@ -82,6 +83,8 @@ CHORES_S = 1.0
 
 # The result of a job that returned nothing.
 NULL = Result(b"null", JSON)
+# Errors that are read from the disk at once.
+FEW = 100
 
 
 class LocalEngine:
@@ -196,6 +199,12 @@ class LocalEngine:
         """Return the jobs of a page that there is time for, as Engine says."""
         return self.finding.find(wanted, after, limit)
 
+    def recent_batches(self) -> list[BatchStatus]:
+        """Return the last batches, as Engine says."""
+        now, recent = time.monotonic(), reversed(self.active.last_batches)
+        found = [self.batches.status(word >> COUNT_BITS, word & COUNT_MASK, now) for word in recent]
+        return [batch for batch in found if batch.expired < batch.count]
+
     def list_batch(self, batch: BatchStatus) -> Sequence[tuple[bytes, int]]:
         """Return (id, state) of the jobs of a batch, as Engine says."""
         return self.batches.jobs(batch, time.monotonic())
@@ -226,6 +235,25 @@ class LocalEngine:
     async def _read_result(self, journal: Journal, status: Status) -> Result | None:
         found = await journal.reader.result(status.sequence)
         return None if found is None else Result(found[1], found[0])
+
+    def errors(self, jobs: Sequence[Status]) -> Soon[Mapping[int, str]]:
+        """Return the errors of failed jobs, from the disk if they are only there."""
+        found, unread = {}, []
+        for status in jobs:
+            kept = self.active.results.get(status.sequence) if status.state == State.FAILED else None
+            if kept is not None:
+                found[status.sequence] = _cut(kept.result.body)
+            elif status.state == State.FAILED:
+                unread.append(status.sequence)
+        if not unread or self.journal is None:
+            return found
+        return Read(asyncio.ensure_future(self._read_errors(self.journal, found, unread)))
+
+    async def _read_errors(self, journal: Journal, found: dict[int, str], unread: list[int]) -> dict[int, str]:
+        for at in range(0, len(unread), FEW):
+            errors = await journal.reader.errors(unread[at : at + FEW])
+            found |= {sequence: _cut(error) for sequence, error in errors.items()}
+        return found
 
     def payload(self, status: Status) -> Soon[Body | None]:
         """Return the payload of a job, from the disk if it is only there."""
@@ -534,6 +562,10 @@ class LocalEngine:
                 log.exception("the chore %r failed, it is tried again in %g s", name, CHORES_S)
         if not self._stopped:
             self._chores_timer = asyncio.get_running_loop().call_later(CHORES_S, self._do_chores)
+
+
+def _cut(error: bytes) -> str:
+    return error[: 4 * ERROR_LONGEST].decode(errors="replace")[:ERROR_LONGEST]
 
 
 def _counts_of(journal: Journal) -> JournalCounts:

@@ -99,6 +99,14 @@ class Recovering:
         """Refuse."""
         self._refuse()
 
+    def errors(self, jobs: Sequence[Status]) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
+    def recent_batches(self) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
     def payload(self, status: Status) -> NoReturn:
         """Refuse."""
         self._refuse()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated
 
 import orjson
@@ -134,10 +134,17 @@ def listing(service: Service, request: Request, _: bytes) -> Answer | Held:
     """GET /jobs?state=failed: the jobs that fit a filter, newest first, some at a time."""
     query = filters.read(request.target, Query)
     page = service.engine.find(filters.job_filter(query), query.after, query.limit)
-    return once_known(page, lambda page: _listed(service, request, query, page))
+    return once_known(page, lambda page: _with_errors(service, request, query, page))
 
 
-def _listed(service: Service, request: Request, query: Query, page: Page) -> bytes:
+def _with_errors(service: Service, request: Request, query: Query, page: Page) -> Answer | Held:
+    if request.method == b"HEAD":
+        return _listed(service, request, query, page, {})
+    errors = service.engine.errors(page.jobs)
+    return once_known(errors, lambda errors: _listed(service, request, query, page, errors))
+
+
+def _listed(service: Service, request: Request, query: Query, page: Page, errors: Mapping[int, str]) -> bytes:
     head, after = STATUS_LINES[200] + service.clock.fields, None
     if page.after is not None:
         where = f"{service.config.http.base}/jobs"
@@ -146,6 +153,9 @@ def _listed(service: Service, request: Request, query: Query, page: Page) -> byt
     if request.method == b"HEAD":
         return bodiless(head, JSON)
     jobs = [job_members(status, service.jobs) for status in page.jobs]
+    for status, members in zip(page.jobs, jobs, strict=True):
+        if status.sequence in errors:
+            members["error"] = errors[status.sequence]
     return complete(head, JSON, orjson.dumps({"jobs": jobs, "next": after}), bodiless=False)
 
 

@@ -79,15 +79,16 @@ ROUTES: tuple[Route, ...] = (
             lambda service, request, _: description.index(service, request, ROUTES),
             name="index",
             summary="tell what this is: a page for a person, JSON for a program",
-            asks=("Accept",),
+            asks=("Accept", "Accept-Encoding", "If-None-Match"),
             says=(
                 Says(
                     200,
                     "The server, its version, the version of the contract, and its routes.",
                     ("X-Content-Type-Options",),
-                    ("Content-Security-Policy",),
+                    ("Content-Security-Policy", "Referrer-Policy", "Vary", "ETag", "Content-Encoding"),
                     (("application/json", "Index"), *answers.HTML),
                 ),
+                answers.SAME,
             ),
             refuses=answers.ABOUT_JOBS,
         ),
@@ -316,6 +317,14 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "/batches",
+        Operation(
+            "GET",
+            batches.recent,
+            name="listBatches",
+            summary="list the last batches, newest first",
+            says=(Says(200, "At most 200 batches.", content=(("application/json", "Batches"),)),),
+            refuses=answers.ABOUT_JOBS,
+        ),
         Operation(
             "POST",
             batches.submit,

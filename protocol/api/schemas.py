@@ -83,6 +83,9 @@ _BATCH: dict[str, Schema] = {
         "description": "The jobs that are still kept.",
     },
 }
+_LISTED_BATCH = {name: schema for name, schema in _BATCH.items() if name != "jobs"} | {
+    "state": _names(State.RUNNING, *FINISHED)
+}
 _SECONDS: Schema = {"type": "number", "minimum": 0}
 _LOAD: dict[str, Schema] = dict.fromkeys(
     ("queue_length", "queue_oldest_ms", "queue_wait_ms", "workers_busy", "workers_wanted"), COUNT
@@ -186,6 +189,7 @@ SCHEMAS: dict[str, Schema] = {
         }
     ),
     "Batch": _object(_BATCH),
+    "Batches": _object({"batches": {"type": "array", "items": _object(_LISTED_BATCH)}}),
     "EndedBatch": _problem(_BATCH, kinds=("batch-failed", "batch-cancelled", "batch-expired")),
     "Task": _object(_TASK),
     "Tasks": _object({"tasks": {"type": "array", "items": ref("Task")}}),
