@@ -194,11 +194,15 @@ class Polled(Protocol):
 class Engine(Protocol):
     """Accepts jobs, runs them, and knows their outcomes. All times in seconds."""
 
-    # What the answer to a submission promises. It leaves once that is so. Unless it is "memory", a
-    # job outlives this process.
-    durability: Durability
     # None if no rows are in this process.
     polled: Polled | None
+
+    @property
+    def durability(self) -> Durability:
+        """The promise of the answer to a submission, which leaves once that is so.
+
+        Unless it is "memory", a job outlives this process.
+        """
 
     @property
     def not_ready(self) -> str | None:

@@ -52,10 +52,15 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreServer]:
 FRESH = iter(range(1, DATABASES))
 
 
+def fresh_database(store: StoreServer) -> str:
+    """Return the URL of an empty database. Channels of messages are those of all databases."""
+    return f"valkey://{HOST}:{store.port}/{next(FRESH)}"
+
+
 @pytest.fixture
 def store_url(store: StoreServer) -> str:
-    """The URL of an empty database. Channels of messages are those of all databases."""
-    return f"valkey://{HOST}:{store.port}/{next(FRESH)}"
+    """The URL of an empty database."""
+    return fresh_database(store)
 
 
 @pytest.fixture(scope="session")

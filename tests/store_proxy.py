@@ -32,8 +32,15 @@ class Side(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         loop = asyncio.get_running_loop()
+        if self.way.bytes_a_second and self.transport:
+            self.transport.pause_reading()
+            loop.call_later(len(data) / self.way.bytes_a_second, self._read_on)
         self._pieces.append((loop.time() + self.way.delay_s, data))
         loop.call_later(self.way.delay_s, self.hand_on)
+
+    def _read_on(self) -> None:
+        if self.transport and not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def connection_lost(self, _: Exception | None) -> None:
         self.way.sides.discard(self)
@@ -64,6 +71,8 @@ class Way:
         # The last reply that may pass has passed.
         self.ending = False
         self.delay_s = 0.0
+        # Of each direction. Without a bound it is zero.
+        self.bytes_a_second = 0
         # Connections made by clients, ever.
         self.made = 0
         self._to = port
@@ -104,6 +113,14 @@ class Way:
             self.delay_s = seconds
 
         self._do(delay)
+
+    def limit(self, bytes_a_second: int) -> None:
+        """Let so much pass in a second, in each direction of each connection."""
+
+        def limit() -> None:
+            self.bytes_a_second = bytes_a_second
+
+        self._do(limit)
 
     def cut(self) -> None:
         """End all connections by a reset. New ones are taken."""

@@ -94,8 +94,20 @@ class StoreServer:
         with self.client(database) as client:
             return client.execute_command(*words)
 
-    def start(self) -> None:
+    def allow(self, user: str, rules: str) -> None:
+        """Set the rights of a user: ``on >password ~hw:* +@all``."""
+        self.ask("ACL", "SETUSER", user, *rules.split(" "))
+
+    def start(self, *, wait: bool = True) -> None:
         """Start it, at the same address and with the data of before; return when it answers."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.socket.unlink(missing_ok=True)
+        self._process = subprocess.Popen([*GUARDED, self.binary, *self.words()], stdout=subprocess.DEVNULL)
+        if wait:
+            self.wait()
+
+    def words(self) -> list[str]:
+        """Return the arguments of the server."""
         options = {
             "bind": HOST,
             "port": str(self.port),
@@ -104,15 +116,13 @@ class StoreServer:
             "save": "",
             "appendonly": "no",
             "maxmemory-policy": "noeviction",
+            # A replica need not wait for others that want the same.
+            "repl-diskless-sync-delay": "0",
             "databases": "1" if self.cluster else str(DATABASES),
             "logfile": str(self.folder / "log"),
             "daemonize": "no",
         } | self.options
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.socket.unlink(missing_ok=True)
-        words = [word for name, value in options.items() for word in (f"--{name}", *(value.split(" ")))]
-        self._process = subprocess.Popen([*GUARDED, self.binary, *words], stdout=subprocess.DEVNULL)
-        self.wait()
+        return [word for name, value in options.items() for word in (f"--{name}", *(value.split(" ")))]
 
     def wait(self) -> None:
         """Wait until it answers."""
@@ -178,9 +188,45 @@ def serving(folder: Path, binary: str = "", **options: str) -> Iterator[StoreSer
 @contextmanager
 def replica_of(primary: StoreServer, folder: Path) -> Iterator[StoreServer]:
     """Run a replica, which has all data of ``primary`` when it is given."""
-    with serving(folder, primary.binary, replicaof=f"{HOST} {primary.port}", repl_diskless_sync_delay="0") as replica:
+    with serving(folder, primary.binary, replicaof=f"{HOST} {primary.port}") as replica:
         until(lambda: _info(replica, "replication").get("master_link_status") == "up")
         yield replica
+
+
+class Sentinel(StoreServer):
+    """A Sentinel that watches ``primary`` under the name ``main``, and decides alone."""
+
+    def __init__(self, folder: Path, primary: StoreServer) -> None:
+        super().__init__(folder, primary.binary)
+        self.primary = primary
+
+    def words(self) -> list[str]:
+        """Write the file of its settings, which is also that of its state."""
+        lines = [
+            f"port {self.port}",
+            f"bind {HOST}",
+            f"dir {self.folder}",
+            f"unixsocket {self.socket}",
+            f"logfile {self.folder}/log",
+            f"sentinel monitor main {HOST} {self.primary.port} 1",
+            "sentinel down-after-milliseconds main 500",
+            "sentinel failover-timeout main 3000",
+        ]
+        file = self.folder / "sentinel.conf"
+        file.write_text("\n".join(lines) + "\n")
+        return [str(file), "--sentinel"]
+
+
+@contextmanager
+def sentinel_of(primary: StoreServer, folder: Path) -> Iterator[Sentinel]:
+    """Run a Sentinel that knows the primary and its one replica."""
+    sentinel = Sentinel(folder, primary)
+    try:
+        sentinel.start()
+        until(lambda: len(sentinel.ask("SENTINEL", "REPLICAS", "main")) == 1)
+        yield sentinel
+    finally:
+        sentinel.kill()
 
 
 def _info(server: StoreServer, section: str) -> dict[str, str]:

@@ -94,11 +94,12 @@ class Feeds:
         """
         self._events.clear()
         self._taken.clear()
+        first_missed = self._last + 1
         self._last += missed
         self._first, self.before = self._last + 1, number
         for group in self._groups.values() if missed else ():
             if not group.first:
-                group.first = self._last
+                group.first = first_missed
                 self._fresh.append(group)
                 self._begin_soon()
 

@@ -273,13 +273,12 @@ class Active:
         sequence = self.queue.claim()
         if not sequence:
             return None
-        board = self.board
-        row = board.move(sequence, RUNNING, now)
-        task = board.task[row]
+        board, job = self.board, self.jobs[sequence]
+        row, task = board.move(sequence, RUNNING, now), job.task.index
         self.stats.wait[task].add(now - (board.due[row] or board.submitted[row]))
         self.estimate.began(task, now, sequence)
         self.changes.claimed(sequence, row)
-        return self.jobs[sequence]
+        return job
 
     def release(self, job: Job) -> None:
         """Note that an attempt less runs at the task of ``job``."""

@@ -18,5 +18,8 @@ a ``hand``, and all of them are ``hands``. An ``exchange`` takes the ends of att
 ``engine`` is the facade. ``store`` has the ids and the layout of the keys. ``cache`` has the facts
 of jobs, ``snapshot`` the queue as a whole, ``hints`` when to ask again, ``statuses`` a job as
 clients see it, and ``batches`` a batch. ``catalogue`` has the tasks of all nodes. ``intake`` checks
-submissions, and ``submissions`` takes them to the store. ``shared_events`` are those of all nodes.
+submissions, and ``submissions`` takes them to the store.
+
+``shared_events`` tells events of all nodes, ``shared_holds`` are the switches of tasks,
+``shared_finding`` finds jobs by a filter, and ``shared_orders`` are about many jobs at once.
 """

@@ -53,8 +53,8 @@ class Known:
         # When it ends if it goes on as it has reported, of time.monotonic. 0.0: it has not.
         self.ends_at = 0.0
         if facts is not None and facts.progress and facts.state == RUNNING:
-            elapsed = (server_ms - facts.started_ms) / 1000
-            self.ends_at = time.monotonic() + elapsed * (100 - facts.progress) / facts.progress
+            total_ms = (facts.progress_ms - facts.started_ms) * 100 / facts.progress
+            self.ends_at = time.monotonic() + (facts.started_ms + total_ms - server_ms) / 1000
 
 
 class Reading:
@@ -114,12 +114,10 @@ class Cache:
 
     def get(self, sequence: int) -> Soon[Known]:
         """Return the facts of a job that was issued. Raises EngineAwayError."""
-        known = self._known.get(sequence)
-        if known is not None and (
-            known.is_current or not self._store.is_up_at(self._store.keys_of(sequence).partition)
-        ):
+        known, store = self._known.get(sequence), self._store
+        if known is not None and (known.is_current or not store.is_up_at(sequence % store.partitions)):
             facts = known.facts
-            if facts is None or not facts.kept_until_ms or facts.kept_until_ms > self._store.server_ms():
+            if facts is None or not facts.kept_until_ms or facts.kept_until_ms > store.server_ms():
                 self.hits += 1
                 self._known.move_to_end(sequence)
                 return known
@@ -139,6 +137,12 @@ class Cache:
     def forget(self, sequence: int) -> None:
         """Read a job anew before it is told of: this node has changed it."""
         self._known.pop(sequence, None)
+
+    def forget_hints(self, task: str) -> None:
+        """Forget when clients ask again for jobs of a task, whose switches have changed."""
+        for known in self._known.values():
+            if known.facts is not None and known.facts.task == task:
+                known.ask_at = 0.0
 
     def invalid(self, keys: list[bytes] | None) -> None:
         """Drop the facts of these keys, which have changed. None: all."""

@@ -144,9 +144,11 @@ class Catalogue:
     async def read(self) -> None:
         """Read the cards of all nodes that are alive. Raises HeadwayError."""
         store = self._store
+        cards: dict[bytes, bytes]
         cards = await known(store.ask(store.keys[0], lambda: store.home.call("HGETALL", CATALOGUES)))
-        alive = [await known(store.ask(keys, partial(store.call, keys, "SMEMBERS", keys.nodes))) for keys in store.keys]
-        nodes = set().union(*alive)
+        nodes: set[bytes] = set()
+        for keys in store.keys:
+            nodes |= await known(store.ask(keys, partial(store.call, keys, "SMEMBERS", keys.nodes)))
         found: dict[str, Card] = {}
         workers = 0
         for name, text in cards.items():

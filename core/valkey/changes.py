@@ -170,21 +170,27 @@ class Reaped(msgspec.Struct, frozen=True, gc=False):
 
 
 class ReapReply(msgspec.Struct, frozen=True, gc=False):
-    """``how``: the node is alive, has more jobs, or is done with."""
+    """``how``: the node is alive, its heartbeat is missing for too short a time, it has more jobs, or is done with."""
 
-    how: Literal["alive", "more", "done"]
+    how: Literal["alive", "late", "more", "done"]
     jobs: list[Reaped]
 
 
 def reap_arguments(
-    marker: bytes, node: bytes, *, kept: Retention, lanes: Mapping[str, str], has_left: bool = False
+    marker: bytes,
+    node: bytes,
+    *,
+    kept: Retention,
+    lanes: Mapping[str, str],
+    missing_ms: int = 0,
+    has_left: bool = False,
 ) -> list[Argument]:
-    """Return the arguments that take up to REAPED_MOST jobs from a node without a heartbeat.
+    """Return the arguments that take up to REAPED_MOST jobs from a node without a heartbeat for ``missing_ms``.
 
     ``has_left``: the node itself says that it is gone. ``lanes`` has the places of tasks, such as
     "thread", for the attempts that failed so.
     """
-    return [marker, node, int(has_left), REAPED_MOST, *kept_words(kept), orjson.dumps(dict(lanes))]
+    return [marker, node, int(has_left), REAPED_MOST, missing_ms, *kept_words(kept), orjson.dumps(dict(lanes))]
 
 
 def read_reaped(reply: Any) -> ReapReply:
@@ -246,8 +252,6 @@ class PartitionCounts(msgspec.Struct, frozen=True, gc=False):
     retries: int
     # Orders that have not finished.
     orders: int
-    # Attempts that ever began.
-    claims: int
     # By priority and task: jobs that are ready.
     ready: dict[tuple[int, str], int]
     # By task: attempts under way, unfinished jobs, and jobs that ever ended, by State.
@@ -287,7 +291,6 @@ def read_counts(reply: Any) -> PartitionCounts:
         payload_bytes=counts.get(b"bytes", 0),
         retries=counts.get(b"retries", 0),
         orders=counts.get(b"own", 0),
-        claims=counts.get(b"claims", 0),
         ready={_line(name): int(count) for name, count in _pairs(reply[2])},
         busy={task.decode(): int(count) for task, count in _pairs(reply[3])},
         unfinished=unfinished,

@@ -18,6 +18,7 @@ from headway.core.job import State, Terms, decode_terms
 from headway.core.job_log import JobLog
 from headway.core.moved import Moved, MovedBatch, MovedJob, MovedKey, MovedQueue
 from headway.core.past_attempt import decode_attempt
+from headway.core.shown import OCTETS
 from headway.core.valkey.visit import Visit, VisitedPartition
 
 # Jobs that are read at one moment.
@@ -94,7 +95,7 @@ def _job(sequence: int, facts: dict[bytes, bytes], rest: tuple[Any, Any, Any, An
         batch=(int(first), int(count)) if batch else None,
         payload=payload,
         has_result=b"y" in facts,
-        result=(media.decode(), body) if result is not None else None,
+        result=(media.decode() or OCTETS, body) if result is not None else None,
         attempts=[decode_attempt(one) for one in attempts],
         log=JobLog(log.get(b"h", b""), log.get(b"t", b""), int(log.get(b"n", 0))) if log else None,
     )

@@ -22,10 +22,10 @@ from contextvars import Context as Variables
 from typing import Any, Protocol
 
 from headway.core.retention import Retention
+from headway.core.valkey.calls import Calls
 from headway.core.valkey.changes import Logged, Reported, progress_arguments, write_log_arguments
 from headway.core.valkey.groups import Argument
 from headway.core.valkey.keys import Keys
-from headway.core.valkey.link import Link
 from headway.core.valkey.outbox import Outbox
 from headway.core.valkey.reply_error import AWAY, LinkLostError, ReplyError, StoreError
 from headway.core.valkey.scripts import PROGRESS, STEP, WRITE_LOG
@@ -78,12 +78,14 @@ class Taker(Protocol):
 class Exchange:
     """The steps of ``partition``."""
 
-    def __init__(self, taker: Taker, keys: Keys, link: Link) -> None:
+    def __init__(self, taker: Taker, keys: Keys, link: Calls) -> None:
         self.keys = keys
         self.link = link
         self.outbox = Outbox()
         # The jobs that the step under way may bring.
         self.asked = 0
+        # When a step was answered last, of time.monotonic.
+        self.answered_at = time.monotonic()
         # Whether jobs that this node can begin may be ready, and whether it was told so during a step.
         self.has_more = True
         self._is_rung = False
@@ -185,7 +187,7 @@ class Exchange:
         reply = read_step(future.result())
         self.link.learn_time(reply.now_ms)
         self.outbox.confirm()
-        self.asked, self.why = 0, ""
+        self.asked, self.why, self.answered_at = 0, "", time.monotonic()
         # If all that is left needs room that this node has not, its next release looks again.
         self.has_more = self._is_rung or (reply.more and bool(reply.claimed))
         self._set_timer(POLL_S if reply.next_ms is None else min(POLL_S, reply.next_ms / 1000))

@@ -17,7 +17,7 @@ from typing import Any
 from headway.core.durability import Durability
 from headway.core.errors import ConfigError
 from headway.core.valkey.address import Address
-from headway.core.valkey.reply_error import AWAY, LinkLostError, ReplyError, StoreError
+from headway.core.valkey.reply_error import AWAY, LinkLostError, NoStoreError, ReplyError, StoreError
 from headway.core.valkey.wire import Wire, pack
 
 log = logging.getLogger(__name__)
@@ -57,34 +57,38 @@ async def greet(wire: Wire, address: Address, name: str) -> Greeting:
     for one, future in zip(words, futures, strict=True):
         wire.send(pack(tuple(one)), future)
     replies: list[Any] = await asyncio.gather(*futures, return_exceptions=True)
+    if isinstance(replies[0], dict):
+        # First of all, since another kind of server refuses the others.
+        _check_kind(replies[0], address)
     for reply in replies:
         if isinstance(reply, BaseException):
             # A member of a cluster need not have this key.
             if reply is replies[-1] and isinstance(reply, ReplyError) and reply.code == "MOVED":
                 continue
+            if isinstance(wire.why, NoStoreError):
+                raise ConfigError(f"engine: {address} is no store: {wire.why}")
             raise _meaning(reply, address)
     product, version = _product(replies[0])
-    _check_kind(replies[0], address, f"{product} {version}")
     seconds, micros = replies[-2]
     return Greeting(product, version, int(seconds) * 1000 + int(micros) // 1000)
 
 
 def _product(facts: dict[bytes, Any]) -> tuple[str, str]:
-    return facts[b"server"].decode(), facts[b"version"].decode()
+    return facts.get(b"server", b"redis").decode(), facts.get(b"version", b"0").decode()
 
 
-def _check_kind(facts: dict[bytes, Any], address: Address, product: str) -> None:
+def _check_kind(facts: dict[bytes, Any], address: Address) -> None:
     name, version = _product(facts)
     numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
     if numbers < OLDEST.get(name, (7, 0)):
-        raise ConfigError(f"engine: {address} is {product}. Headway needs Redis 7.0 or Valkey 7.2, or newer")
-    mode = facts[b"mode"]
+        raise ConfigError(f"engine: {address} is {name} {version}. Headway needs Redis 7.0 or Valkey 7.2, or newer")
+    mode = facts.get(b"mode")
     if mode == b"sentinel":
         raise ConfigError(f"engine: {address} is a Sentinel. Add ?sentinel=NAME with the name of its primary")
     if (mode == b"cluster") != address.cluster:
         way = "is no cluster. Leave cluster=true out" if address.cluster else "is a cluster. Add ?cluster=true"
         raise ConfigError(f"engine: {address} {way}")
-    if facts[b"role"] != b"master":
+    if facts.get(b"role", b"master") != b"master":
         raise NotPrimaryError(f"{address} is a read-only replica. Name its primary, or use ?sentinel=NAME")
 
 

@@ -163,6 +163,10 @@ class Hands:
         self._joining: asyncio.Task[None] | None = None
         # Makes the keys of a store that was emptied, and sets ``ids``.
         self.on_misplaced: Callable[[], Awaitable[None]] = _nothing
+        # Called when a step has changed something.
+        self.on_change: Callable[[], object] = int
+        # Called with the name of a task and how long an attempt at it ran.
+        self.on_ran: Callable[[str, float], object] = lambda *_: None
         # Ends that were dropped, because the job was no longer this node's.
         self.fenced = 0
         self._fenced_lines, self._fenced_since = 0, -inf
@@ -189,6 +193,21 @@ class Hands:
             if exchange.why:
                 return f"the store refuses the steps of this node: {exchange.why}"
         return "" if self.is_open else "the node is not registered with the store yet"
+
+    @property
+    def free(self) -> int:
+        """Workers without a job."""
+        return self.crew.free if self._is_claiming else 0
+
+    @property
+    def reclaimed(self) -> int:
+        """Jobs of dead nodes that this one has put back."""
+        return sum(reaper.taken for reaper in self._reapers)
+
+    @property
+    def step_age_s(self) -> float:
+        """Seconds since each partition has done a step of this node."""
+        return time.monotonic() - min(exchange.answered_at for exchange in self.exchanges)
 
     def exchange_of(self, sequence: int) -> Exchange:
         """Return the exchange of the partition of a job."""
@@ -355,6 +374,8 @@ class Hands:
                 self.remarks.forget(finish.sequence)
                 if not is_done:
                     self._was_fenced(finish)
+        if finishes or reply.claimed or reply.overdue:
+            self.on_change()
         for overdue in reply.overdue:
             self._tell(overdue)
         if reply.claimed:
@@ -521,6 +542,7 @@ class Hands:
         self.remarks.end(hand.sequence)
         del self.held[hand.sequence]
         self.stats.run[hand.task.index].add(now - hand.began)
+        self.on_ran(hand.task.name, now - hand.began)
         verdict = judge(outcome, hand.attempt, hand.terms.retries, hand.deadline - now, self.config.jobs)
         past = b"" if verdict.fault is None else self._past(hand, verdict.fault, now)
         self.exchange_of(hand.sequence).put(self._finish(hand, verdict, past))

@@ -72,11 +72,12 @@ class Hints:
             ends_in = known.ends_at - now if known.ends_at else None
             return self.estimate.for_running(elapsed, ends_in, task)
         until_due = max(facts.due_ms - server_ms, 0) / 1000 if facts.state != State.QUEUED else 0.0
-        hold = snapshot.hold(facts.task, time.time())
+        server_s = server_ms / 1000
+        hold = snapshot.hold(facts.task, server_s)
         if hold is not None:
             if hold.until is None:
                 return max(self.estimate.for_delayed(until_due, task) if until_due else 0.0, OPEN_END_S)
-            return self.estimate.for_delayed(max(until_due, hold.until - time.time()), task)
+            return self.estimate.for_delayed(max(until_due, hold.until - server_s), task)
         if facts.state != State.QUEUED:
             return self.estimate.for_delayed(until_due, task)
         waited = max(server_ms - facts.submitted_ms, 0) / 1000
@@ -129,7 +130,7 @@ class Hints:
 
     def _wait_s(self, task: str, snapshot: Snapshot) -> float:
         """Return the wait of a job that comes now and is taken after all that are ready."""
-        now = time.time()
+        now = snapshot.now_ms / 1000
         own_run = self._run_s(task, snapshot)
         others, others_s = 0, 0.0
         for name in {line.task for line in snapshot.lines} - {task}:

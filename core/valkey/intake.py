@@ -60,7 +60,7 @@ from headway.core.valkey.record import decode_record, encode_record
 from headway.core.valkey.snapshot import Snapshots
 from headway.core.valkey.statuses import Statuses, then
 from headway.core.valkey.store import Store
-from headway.core.valkey.submissions import Submissions
+from headway.core.valkey.submissions import Group, Submissions
 
 Taken = TypeVar("Taken")
 # The partition of all jobs of tasks with ``max_concurrent``: their attempts are counted there.
@@ -107,7 +107,10 @@ class Intake:
     def _submit(self, submission: Submission, card: Card, key: Key | None) -> Soon[Submitted]:
         self._check(submission)
         job = self._job(submission, card)
-        group = self._submissions.put(self._partition([card], key), SubmitGroup([job], key=key))
+        return self._answered(self._submissions.put(self._partition([card], key), SubmitGroup([job], key=key)), job)
+
+    def _answered(self, group: Group, job: NewJob) -> Soon[Submitted]:
+        """Return a job that was submitted alone, once the store has answered."""
 
         def answered(answer: GroupAnswer) -> Soon[Submitted]:
             if isinstance(answer, Accepted):
@@ -160,7 +163,7 @@ class Intake:
         return Then(group, answered)
 
     def _replayed_batch(self, before: Replayed) -> Soon[SubmittedBatch]:
-        return then(self._batches.at(before.first, before.count), lambda status: SubmittedBatch(status, replayed=True))
+        return Then(self._batches.at(before.first, before.count), lambda status: SubmittedBatch(status, replayed=True))
 
     def replay_batch(self, key: Key) -> Soon[SubmittedBatch | None]:
         """Return the batch that was accepted under ``key``, as Engine says."""
@@ -203,16 +206,17 @@ class Intake:
             tags=terms.tags,
         )
         partition = self._store.keys_of(status.sequence).partition
-        group = self._submissions.put(partition, SubmitGroup([job], "resubmission", key))
+        return self._answered(self._submissions.put(partition, SubmitGroup([job], "resubmission", key)), job)
 
-        def answered(answer: GroupAnswer) -> Soon[Submitted]:
-            if isinstance(answer, Accepted):
-                return then(self._statuses.of_new(answer.first, job, group.now_ms), Submitted)
-            if isinstance(answer, Replayed):
-                return self._replayed(answer)
-            raise self._refusal(answer, 1, job.payload_bytes)
+    # An order.
 
-        return Then(group, answered)
+    def order(self, jobs: SubmitGroup) -> Soon[Submitted]:
+        """Accept an order about many jobs."""
+        return self._unless_before(jobs.key, lambda: self._order(jobs), self._replayed)
+
+    def _order(self, jobs: SubmitGroup) -> Soon[Submitted]:
+        group = self._submissions.put(self._partition([], jobs.key), jobs)
+        return self._answered(group, jobs.jobs[0])
 
     # Checks.
 
@@ -347,7 +351,7 @@ class Intake:
                 return OrdersFullError(ORDERS_MOST, 1, 0, wait)
             case Closed():
                 until = answer.hold.until
-                seconds = OPEN_END_S if until is None else max(until - time.time(), 0.0)
+                seconds = OPEN_END_S if until is None else max(until - self._store.server_ms() / 1000, 0.0)
                 wait = self._hints.estimate.later(seconds, time.monotonic())
                 return TaskClosedError(answer.task, answer.hold.reason, wait)
             case NotFailed():

@@ -87,7 +87,10 @@ class KeptWire:
         return self.address.hosts or (None,)
 
     async def start(self, patience_s: float = PATIENCE_S) -> None:
-        """Connect. Raises ConfigError if that can never work, UnreachableError if not within ``patience_s``."""
+        """Connect. Raises ConfigError if that can never work, UnreachableError if not within ``patience_s``.
+
+        A store that reads its data is waited for as long as that takes.
+        """
         end = self.loop.time() + patience_s
         tries = 0
         while True:
@@ -101,6 +104,9 @@ class KeptWire:
                 await self.close()
                 raise
             except (OSError, StoreError) as error:
+                if isinstance(error, ReplyError) and error.code == "LOADING":
+                    # It is there, and as soon as its data is, all is well.
+                    end = self.loop.time() + patience_s
                 if self.loop.time() > end:
                     await self.close()
                     raise UnreachableError(f"engine: {self.address} cannot be reached: {line_of(error)}") from None

@@ -37,6 +37,7 @@ class Keys:
         "events",
         "hold",
         "idle",
+        "late",
         "marker",
         "nodes",
         "partition",
@@ -56,6 +57,8 @@ class Keys:
         self.nodes = self.prefix + b"nodes"
         # Nodes whose jobs are being taken.
         self.dead = self.prefix + b"dead"
+        # Since when the heartbeats of nodes are missing.
+        self.late = self.prefix + b"late"
         self.idle = self.prefix + b"idle"
         self.events = self.prefix + b"ev"
         # Events are written while it is there. It holds the number of events to keep, and the first part of

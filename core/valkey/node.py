@@ -14,9 +14,9 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 
 from headway.core.task import Lane, Task
+from headway.core.valkey.calls import Calls
 from headway.core.valkey.changes import join_arguments
 from headway.core.valkey.keys import CATALOGUES, Keys
-from headway.core.valkey.link import Link
 from headway.core.valkey.scripts import JOIN
 
 # Milliseconds that a node is taken for alive after its last heartbeat.
@@ -28,8 +28,8 @@ class Node:
 
     def __init__(
         self,
-        places: Sequence[tuple[Keys, Link]],
-        home: Link,
+        places: Sequence[tuple[Keys, Calls]],
+        home: Calls,
         catalogue: bytes = b"{}",
         *,
         alive_ms: int = ALIVE_MS,

@@ -1,9 +1,9 @@
 """Takes jobs from dead nodes: those without a heartbeat. Each node does so, all the time, without locks.
 
-A heartbeat ends 10 s after its node was killed. The reaper must have missed it for MISSING_S, since
-after an outage, or a pause of the whole machine, all heartbeats are gone until their nodes are back.
-Then the jobs are taken by a script that looks again, so of many reapers each job goes to one. All of
-this is over within 15 s of the death.
+A heartbeat ends 10 s after its node was killed. It must be missing for MISSING_S then, since after an
+outage, or a pause of the whole machine, all heartbeats are gone until their nodes are back. The
+script that takes the jobs looks itself, so of many reapers each job goes to one. All of this is over
+within 15 s of the death.
 
 A node that dies while it reaps leaves the rest to the others: the dead stay listed until the last of
 their jobs is taken.
@@ -14,22 +14,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import time
 from collections.abc import Callable, Mapping
 
 from headway.core.job import Reason, State
 from headway.core.retention import Retention
+from headway.core.valkey.calls import Calls
 from headway.core.valkey.changes import Reaped, read_reaped, reap_arguments
 from headway.core.valkey.keys import Keys
-from headway.core.valkey.link import Link
 from headway.core.valkey.reply_error import StoreError
 from headway.core.valkey.scripts import REAP
 from headway.core.work.outcome import Outcome
 
 log = logging.getLogger(__name__)
 
-# Seconds between two looks, less up to a fifth at random.
-LOOK_S = 1.0
+# Seconds between two looks, less up to a fifth at random, and while a heartbeat is missing.
+LOOK_S, SOON_S = 1.0, 0.5
 # Seconds that a heartbeat must be missing.
 MISSING_S = 2.5
 # The error of an attempt that its node did not survive, as the script has it.
@@ -42,7 +41,7 @@ class Reaper:
     def __init__(
         self,
         keys: Keys,
-        link: Link,
+        link: Calls,
         kept: Retention,
         *,
         lanes: Mapping[str, str],
@@ -58,9 +57,8 @@ class Reaper:
         self._lanes = lanes
         self._marker = marker
         self._name = name
-        self._missing_s = missing_s
-        # By node: since when its heartbeat is missing, of time.monotonic.
-        self._missing: dict[str, float] = {}
+        self._missing_ms = round(missing_s * 1000)
+        self._is_late = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -78,34 +76,27 @@ class Reaper:
             try:
                 await self._look()
             except StoreError:
-                # After an outage all heartbeats may be missing for a moment.
-                self._missing.clear()
+                # It looks again when the store is back.
+                pass
             except Exception:
                 log.exception("the reaper failed, it looks again in %g s", LOOK_S)
-            await asyncio.sleep(self._pause_s())
-
-    def _pause_s(self) -> float:
-        """Return the seconds until the next look: at the latest when a missing node is taken for dead."""
-        pause = LOOK_S * random.uniform(0.8, 1.0)  # noqa: S311
-        soonest = min(self._missing.values(), default=None)
-        if soonest is None:
-            return pause
-        return max(min(pause, soonest + self._missing_s - time.monotonic()), 0.01)
+            pause = SOON_S if self._is_late else LOOK_S
+            await asyncio.sleep(min(pause, self._missing_ms / 1000) * random.uniform(0.8, 1.0))  # noqa: S311
 
     async def _look(self) -> None:
-        keys = self._keys
-        nodes, dead = await asyncio.gather(
-            self._link.call(b"SMEMBERS", keys.nodes), self._link.call(b"SMEMBERS", keys.dead)
+        keys, link = self._keys, self._link
+        self._is_late = False
+        nodes, dead, late = await asyncio.gather(
+            link.call(b"SMEMBERS", keys.nodes), link.call(b"SMEMBERS", keys.dead), link.call(b"HKEYS", keys.late)
         )
-        names = sorted(name.decode() for name in nodes)
-        beats = await self._link.call(b"MGET", *map(keys.heartbeat, names)) if names else []
-        now = time.monotonic()
-        absent = {name for name, beat in zip(names, beats, strict=True) if beat is None}
-        self._missing = {name: self._missing.get(name, now) for name in absent}
-        late = [name for name, since in self._missing.items() if now - since >= self._missing_s]
-        for name in [*late, *(name.decode() for name in dead)]:
+        names = [name.decode() for name in nodes]
+        beats = await link.call(b"MGET", *map(keys.heartbeat, names)) if names else []
+        missing = {name for name, beat in zip(names, beats, strict=True) if beat is None}
+        back = [name for name in late if name.decode() not in missing]
+        if back:
+            await link.call(b"HDEL", keys.late, *back)
+        for name in sorted({*missing, *(name.decode() for name in dead)}):
             await self.reap(name)
-            self._missing.pop(name, None)
 
     async def reap(self, node: str, has_left: bool = False) -> None:
         """Take the jobs of a node that has no heartbeat, or that says itself that it is gone."""
@@ -118,6 +109,7 @@ class Reaper:
             for job in reply.jobs:
                 self._tell(job)
             if reply.how != "more":
+                self._is_late = self._is_late or reply.how == "late"
                 break
         if taken:
             log.warning("engine: node %s is dead: %d jobs were taken from it", node, taken)

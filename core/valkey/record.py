@@ -67,7 +67,7 @@ class Facts(msgspec.Struct, frozen=True, gc=False):
     # Bytes of its log, those too that are left out.
     log_bytes: int
     # When it reported its progress.
-    progress_ms: int
+    progress_ms: int = 0
 
     def status(
         self, sequence: int, job_id: bytes, *, position: int = 0, retry_after_ms: int = 0, held: str | None = None

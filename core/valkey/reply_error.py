@@ -26,6 +26,10 @@ class StoreError(Exception):
     """A call of the store failed."""
 
 
+class NoStoreError(StoreError):
+    """The other side does not speak the protocol of a store."""
+
+
 class LinkLostError(StoreError):
     """The connection was lost. ``sent`` is whether the call may have been carried out."""
 

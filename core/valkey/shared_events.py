@@ -19,6 +19,7 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
+from math import inf
 from typing import Any
 
 import msgspec
@@ -94,6 +95,8 @@ class SharedEvents:
         self._task: asyncio.Task[None] | None = None
         self._begun: asyncio.Future[None] | None = None
         self._grown = asyncio.Event()
+        # When the store heard last that there are readers, of time.monotonic.
+        self._said_at = -inf
         # The number of the last event.
         self._number = 0
 
@@ -123,6 +126,11 @@ class SharedEvents:
 
     def look(self) -> None:
         """Look for events soon: a stream may have grown."""
+        self._grown.set()
+
+    def up(self) -> None:
+        """Look whether the store has lost any: the connection is there again, or somebody has emptied it."""
+        self._said_at = -inf
         self._grown.set()
 
     def tick(self) -> None:
@@ -168,7 +176,8 @@ class SharedEvents:
         for stream in self._streams:
             stream.start, _ = await self._say(stream)
             key = stream.keys.events
-            replies = await self._store.look(stream.keys, key, b"XREVRANGE", key, b"+", b"-", b"COUNT", self._kept)
+            words = b"XREVRANGE", key, b"+", b"-", b"COUNT", self._kept
+            replies = await self._store.look(stream.keys, key, *words)
             found = [_entry(stream, *reply) for reply in reversed(replies)]
             stream.place = found[-1].place if found else -1
             entries += found
@@ -184,14 +193,14 @@ class SharedEvents:
 
     async def _read_on(self) -> None:
         """Say that there are readers, and record events until it is time to say it again."""
+        self._said_at = time.monotonic()
         for stream in self._streams:
             start, last = await self._say(stream)
             if start != stream.start or last < stream.place:
                 # The store has lost some, or nobody said it for too long.
                 stream.start, stream.place = start, last
                 self._feeds.begin(self._number, missed=1)
-        until = time.monotonic() + SAY_S
-        while time.monotonic() < until and self._is_wanted:
+        while time.monotonic() - self._said_at < SAY_S and self._is_wanted:
             self._grown.clear()
             if not await self._read():
                 with suppress(TimeoutError):
@@ -225,7 +234,8 @@ class SharedEvents:
 
     def _next(self, stream: Stream) -> asyncio.Future[Any]:
         key, begin = stream.keys.events, b"%d-%d" % (stream.start, stream.place + 1)
-        return self._store.look(stream.keys, key, b"XRANGE", key, begin, b"+", b"COUNT", READ_MOST)
+        words = b"XRANGE", key, begin, b"+", b"COUNT", READ_MOST
+        return self._store.look(stream.keys, key, *words)
 
     # Events.
 

@@ -20,7 +20,7 @@ from headway.core.faults import printable
 from headway.core.interface import Page, Soon
 from headway.core.job import TERMINAL, State
 from headway.core.job_filter import JobFilter, mentions
-from headway.core.later import Read
+from headway.core.later import Read, known
 from headway.core.status import Status
 from headway.core.task import OWN_PREFIX
 from headway.core.valkey.changes import find_arguments, read_found
@@ -73,14 +73,14 @@ class SharedFinding:
         return Read(asyncio.ensure_future(self._page(wanted, after, min(limit, PAGE_MOST))))
 
     async def _page(self, wanted: JobFilter, after: int, limit: int) -> Page:
-        search = Search(self._store, wanted, self._store.keys, after)
+        descent = Descent(self._store, wanted, self._store.keys, after)
         until = time.monotonic() + PAGE_S
         found: list[Found] = []
-        while not search.is_over and len(found) < limit and time.monotonic() < until:
-            await search.step(limit - len(found))
-            found += search.take(limit - len(found))
+        while not descent.is_over and len(found) < limit and time.monotonic() < until:
+            await descent.step(limit - len(found))
+            found += descent.take(limit - len(found))
         jobs = [self._describe(sequence, facts) for sequence, facts in found]
-        return Page(jobs, search.cursor)
+        return Page(jobs, descent.cursor)
 
     async def each(self, wanted: JobFilter, keys: Keys, order: int, since_ms: int) -> AsyncIterator[list[int]]:
         """Yield the numbers of all jobs of a partition that an order is about, newest first, some at a time.
@@ -89,20 +89,20 @@ class SharedFinding:
         at ``since_ms``. Raises EngineAwayError.
         """
         is_own = order % len(self._store.keys) == keys.partition
-        search = Search(self._store, wanted, [keys], order if is_own else 0)
-        while not search.is_over:
-            await search.step(PAGE_MOST)
-            some = [sequence for sequence, facts in search.take(PAGE_MOST) if _is_meant(facts, since_ms)]
+        descent = Descent(self._store, wanted, [keys], order if is_own else 0)
+        while not descent.is_over:
+            await descent.step(PAGE_MOST)
+            some = [sequence for sequence, facts in descent.take(PAGE_MOST) if _is_meant(facts, since_ms)]
             if some:
                 yield some
 
     async def count(self, wanted: JobFilter) -> dict[str, int]:
         """Return the number of jobs of clients that fit, by the name of their task."""
-        search = Search(self._store, wanted, self._store.keys, 0)
+        descent = Descent(self._store, wanted, self._store.keys, 0)
         counts: dict[str, int] = {}
-        while not search.is_over:
-            await search.step(PAGE_MOST)
-            for _, facts in search.take(PAGE_MOST):
+        while not descent.is_over:
+            await descent.step(PAGE_MOST)
+            for _, facts in descent.take(PAGE_MOST):
                 if not facts.task.startswith(OWN_PREFIX):
                     counts[facts.task] = counts.get(facts.task, 0) + 1
         return counts
@@ -113,7 +113,7 @@ def _is_meant(facts: Facts, since_ms: int) -> bool:
     return max(facts.submitted_ms, changed_ms) <= since_ms and not facts.task.startswith(OWN_PREFIX)
 
 
-class Search:
+class Descent:
     """A search of ``places`` for jobs below the number ``before``, 0 for the newest."""
 
     def __init__(self, store: Store, wanted: JobFilter, places: Sequence[Keys], before: int) -> None:
@@ -147,19 +147,23 @@ class Search:
         store = self._store
         before = 0 if walk.end == BEYOND else walk.end
         words = find_arguments(b"", self._wanted, before, most, partitions=store.partitions, looks=LOOKS)
-        walk.end, found = read_found(await store.answer(store.run(walk.keys, FIND, *words[1:])))
+        walk.end, found = read_found(await known(store.ask(walk.keys, lambda: store.run(walk.keys, FIND, *words[1:]))))
         walk.found += await self._with_text(walk.keys, found) if self._text and found else found
 
     async def _with_text(self, keys: Keys, found: list[Found]) -> list[Found]:
         """Return those of the failed jobs that have the text in their errors."""
         store = self._store
-        calls = [store.call(keys, b"GET", keys.result(sequence)) for sequence, _ in found]
-        errors: list[bytes | None] = await store.answer(asyncio.gather(*calls))
+        errors: list[bytes | None] = await asyncio.gather(
+            *(known(store.ask(keys, self._error(keys, one[0]))) for one in found)
+        )
         return [
             one
             for one, error in zip(found, errors, strict=True)
             if error is not None and mentions(decode_result(error).body, self._text)
         ]
+
+    def _error(self, keys: Keys, sequence: int) -> Callable[[], asyncio.Future[bytes | None]]:
+        return lambda: self._store.call(keys, b"GET", keys.result(sequence))
 
     def take(self, most: int) -> list[Found]:
         """Return up to so many jobs that were found, newest first. The others stay."""

@@ -108,9 +108,12 @@ class SharedHolds:
                 continue
 
     async def _read(self) -> None:
-        keys = self._store.keys[0]
+        keys, before = self._store.keys[0], self._texts
         found: dict[bytes, bytes] = await self._store.look(keys, keys.hold, b"HGETALL", keys.hold)
-        self._take({name.decode(): text for name, text in found.items()})
+        texts = {name.decode(): text for name, text in found.items()}
+        self._take(texts)
+        # The node that made a change may have died before all partitions had it.
+        await self._spread({task: text for task, text in texts.items() if before.get(task) != text})
 
     def _take(self, texts: dict[str, bytes]) -> None:
         if texts != self._texts:
@@ -160,15 +163,18 @@ class SharedHolds:
             is_done, before = read_switched(await store.run(first, SWITCH, *words[1:]))
             if is_done:
                 break
-        words = switch_arguments(b"", task, before=None, after=text, version=kept.version + 1)
-        await asyncio.gather(*(store.run(keys, SWITCH, *words[1:]) for keys in store.keys[1:]))
-        texts = dict(self._texts)
-        if text:
-            texts[task] = text
-        else:
-            texts.pop(task, None)
-        self._take(texts)
+        # Before anything else is read.
+        self._take({name: one for name, one in (self._texts | {task: text}).items() if one})
+        await self._spread({task: text})
         return after
+
+    async def _spread(self, texts: Mapping[str, bytes]) -> None:
+        """Have the other partitions know the switches, unless they know later ones."""
+        store, calls = self._store, []
+        for task, text in texts.items():
+            words = switch_arguments(b"", task, before=None, after=text, version=_decode(text).version if text else 0)
+            calls += [store.run(keys, SWITCH, *words[1:]) for keys in store.keys[1:]]
+        await asyncio.gather(*calls)
 
     def _text(self, hold: TaskHold, version: int) -> bytes:
         if len(self._store.keys) == 1:

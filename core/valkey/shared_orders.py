@@ -204,7 +204,8 @@ class SharedOrders:
     async def _read(self, part: Part, sequence: int) -> int | None:
         """Read how far an order came. Return how many jobs it had at first, None if that is not known yet."""
         key = part.keys.order(sequence)
-        values = await self._store.call(part.keys, b"HMGET", key, b"upto", b"done", b"skipped", b"matched")
+        words = b"HMGET", key, b"upto", b"done", b"skipped", b"matched"
+        values = await self._store.call(part.keys, *words)
         part.upto, part.done, part.skipped = (int(value or 0) for value in values[:3])
         while part.left and part.left[-1] <= part.upto:
             part.left.pop()

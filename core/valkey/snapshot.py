@@ -1,14 +1,15 @@
 """The queue as a whole at one moment: counts of all partitions, and the beginning of each line.
 
 Positions, hints when to ask again, loads and metrics are estimates that go by it. It is at most
-OLD_S old. After a change of this node it is read again before it is used, at most once in PACE_S.
+OLD_S old. After a change of this node it is read again before it is used, unless that has been done
+READINGS_PER_S times a second.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import Context as Variables
 
 import msgspec
@@ -23,8 +24,10 @@ from headway.core.valkey.reply_error import StoreError
 from headway.core.valkey.scripts import COUNTS
 from headway.core.valkey.store import Store
 
-# Seconds after which it is read again, and between two times at least.
-OLD_S, PACE_S = 1.0, 0.02
+# Seconds after which it is read again.
+OLD_S = 1.0
+# Readings in a row because this node has changed something, and how many more a second.
+READINGS, READINGS_PER_S = 20.0, 50.0
 
 
 class LineView(msgspec.Struct, frozen=True, gc=False):
@@ -79,12 +82,12 @@ class Snapshot(msgspec.Struct, frozen=True):
         return sum(self.jobs[State.SCHEDULED : State.SUCCEEDED])
 
     def hold(self, task: str, now: float) -> TaskHold | None:
-        """Return the switches of a task if its jobs do not begin at ``now``, of time.time."""
+        """Return the switches of a task if its jobs do not begin at ``now``, in s of the store's clock."""
         hold = self.holds.get(task)
         return hold if hold is not None and hold.at(now).dispatch == "hold" else None
 
     def held(self, now: float) -> int:
-        """Return how many jobs wait for their task, which is held at ``now``, of time.time."""
+        """Return how many jobs wait for their task, which is held at ``now``, in s of that clock."""
         tasks = [task for task in self.holds if self.hold(task, now) is not None]
         return sum(max(self.unfinished.get(task, 0) - self.busy.get(task, 0), 0) for task in tasks)
 
@@ -120,17 +123,24 @@ EMPTY = Snapshot()
 class Snapshots:
     """The last snapshot, and its renewal."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, held: Callable[[], Mapping[str, TaskHold]]) -> None:
         self._store = store
+        # Returns the tasks that are held now. That is known before the next snapshot.
+        self._held = held
         self.last = EMPTY
         # When it was asked for, of time.monotonic, and whether this node has changed something since.
         self._asked_at = -OLD_S
         self._is_dirty = True
         self._reading: asyncio.Task[Snapshot] | None = None
+        self._readings = READINGS
 
     def changed(self) -> None:
         """Note that this node has changed something."""
         self._is_dirty = True
+
+    def held(self) -> None:
+        """Take the tasks that are held."""
+        self.last = msgspec.structs.replace(self.last, holds=self._held())
 
     def learn(self, waiting: int, payload_bytes: int) -> None:
         """Take counts of a store with one partition that came with another reply."""
@@ -140,7 +150,10 @@ class Snapshots:
     @property
     def is_fresh(self) -> bool:
         """Whether the last one will do."""
-        return time.monotonic() - self._asked_at < (PACE_S if self._is_dirty else OLD_S)
+        age = time.monotonic() - self._asked_at
+        if not self._is_dirty or age > OLD_S:
+            return age < OLD_S
+        return self._readings + age * READINGS_PER_S < 1
 
     def get(self) -> Soon[Snapshot]:
         """Return a snapshot that will do: while the store is away that is the last one."""
@@ -158,7 +171,9 @@ class Snapshots:
     def _renewed(self) -> asyncio.Future[Snapshot]:
         if self._reading is None or self._is_dirty:
             self._is_dirty = False
-            self._asked_at = time.monotonic()
+            now = time.monotonic()
+            self._readings = min(self._readings + (now - self._asked_at) * READINGS_PER_S, READINGS) - 1
+            self._asked_at = now
             # Not in the context of the one that asks first.
             self._reading = asyncio.get_running_loop().create_task(self._read(), context=Variables())
         # A caller that has gone does not end the reading for others.
@@ -175,6 +190,7 @@ class Snapshots:
             if self._reading is this:
                 self._reading = None
         self.last = together([read_counts(reply) for reply in replies])
+        self.held()
         return self.last
 
 

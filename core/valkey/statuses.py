@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -74,10 +73,14 @@ class Statuses:
     def _read(self, sequence: int, job_id: bytes) -> Soon[Status]:
         return then(self._cache.get(sequence), lambda known: self._status(sequence, job_id, known))
 
-    def anew(self, sequence: int) -> Soon[Status]:
-        """Return the status of a job that this node has changed."""
+    def changed(self, sequence: int) -> None:
+        """Note that this node has changed a job."""
         self._cache.forget(sequence)
         self._snapshots.changed()
+
+    def anew(self, sequence: int) -> Soon[Status]:
+        """Return the status of a job that this node has changed."""
+        self.changed(sequence)
         return self.at(sequence)
 
     def wait(self, status: Status, seconds: float) -> Later[Status]:
@@ -97,13 +100,24 @@ class Statuses:
     def _unfinished(self, sequence: int, job_id: bytes, known: Known, snapshot: Snapshot) -> Status:
         facts = known.facts
         assert facts is not None
-        ahead, held, now = 0, None, time.time()
+        ahead, held, now = 0, None, self._store.server_ms() / 1000
         if facts.state != RUNNING:
             ahead = snapshot.ahead(facts.task, facts.priority, sequence if facts.state == QUEUED else None, now)
             hold = snapshot.hold(facts.task, now)
             held = None if hold is None else hold.reason
         hint = self._hints.retry_after_ms(known, ahead, self._store.server_ms(), snapshot)
         return facts.status(sequence, job_id, position=ahead, retry_after_ms=hint, held=held)
+
+    def describe(self, sequence: int, facts: Facts) -> Status:
+        """Return the status of a job whose facts were read elsewhere, without a hint when to ask again."""
+        ids, snapshot = self._store.ids, self._snapshots.last
+        job_id = ids.write(sequence, ids.tag(sequence))
+        if facts.state >= SUCCEEDED or facts.state == RUNNING:
+            return facts.status(sequence, job_id)
+        now = self._store.server_ms() / 1000
+        hold = snapshot.hold(facts.task, now)
+        ahead = snapshot.ahead(facts.task, facts.priority, sequence if facts.state == QUEUED else None, now)
+        return facts.status(sequence, job_id, position=ahead, held=None if hold is None else hold.reason)
 
     def of_new(self, sequence: int, job: NewJob, now_ms: int) -> Soon[Status]:
         """Return the status of a job that the store has just accepted."""
@@ -127,6 +141,7 @@ class Statuses:
             node=b"",
             has_result=False,
             log_bytes=0,
+            progress_ms=0,
         )
         # The last snapshot has to do: a submission does not wait for an estimate.
         return self._unfinished(sequence, ids.write(sequence, ids.tag(sequence)), Known(facts), self._snapshots.last)

@@ -168,8 +168,8 @@ def _verb(finish: Finish) -> tuple[Argument, ...]:
 
 def read_step(reply: Any) -> StepReply:
     """Return the reply of a step."""
-    now, done, soonest, more, overdue = reply[:5]
-    claims = reply[5]
+    now, done, soonest, more, count = reply[:5]
+    overdue, claims = reply[5 : 5 + count], reply[5 + count :]
     return StepReply(
         now_ms=int(now),
         done=[digit == 49 for digit in done],

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NoReturn
 
 from headway.core.durability import Durability
@@ -238,6 +238,13 @@ class Store:
         if not self.patience_s(keys.partition):
             raise EngineAwayError
         return Asked(self, keys.partition, call)
+
+    async def answer(self, call: Awaitable[Any]) -> Any:
+        """Return the reply to a call that is not repeated. Raises EngineAwayError or EngineFullError."""
+        try:
+            return await call
+        except StoreError as error:
+            raise_for_client(error)
 
     def park(self, asked: Asked) -> None:
         """Send ``asked`` when the link is there again."""

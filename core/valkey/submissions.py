@@ -45,8 +45,9 @@ REPAIRED = frozenset(("DEAD", "MISPLACED"))
 class Submitter(Protocol):
     """The node, as far as its submissions need it."""
 
-    # Its name in the store.
-    name: str
+    @property
+    def name(self) -> str:
+        """Its name in the store."""
 
     @property
     def free(self) -> int:
@@ -210,7 +211,7 @@ class Line:
         if self._is_up:
             self._send(self._call)
         else:
-            self._try_again(self._call, self._store.patience_s)
+            self._try_again(self._call, self._patience_s)
 
     def _end(self, call: Call, reply: SubmitReply) -> None:
         self._store.learn_time(self._keys, reply.now_ms)

@@ -15,6 +15,7 @@ from headway.core.valkey.address import Address, host_text
 from headway.core.valkey.keys import CATALOGUES, META, Keys
 from headway.core.valkey.layout import Layout
 from redis.cluster import ClusterNode, RedisCluster
+from redis.exceptions import NoPermissionError
 from redis.sentinel import Sentinel
 
 # Seconds for a connection, and for an answer.
@@ -164,7 +165,7 @@ def _primary(address: Address, options: Mapping[str, Any]) -> redis.Redis:
             role: Any = client.execute_command("ROLE")
             if role[0] in (b"master", "master"):
                 return client
-        except redis.NoPermissionError:
+        except NoPermissionError:
             return client
         except redis.RedisError as error:
             why = ConfigError(f"{host_text(host)}: {' '.join(str(error).split())}")

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 import hiredis
-from headway.core.valkey.reply_error import LinkLostError, ReplyError
+from headway.core.valkey.reply_error import LinkLostError, NoStoreError, ReplyError
 from headway.core.valkey.script import Script
 
 # Seconds without a sign of the store after which the connection is given up.
@@ -77,7 +77,8 @@ class Wire(asyncio.Protocol):
         self._backlog = 0
         self._silent_s = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._why: Exception | None = None
+        # Why it was dropped.
+        self.why: Exception | None = None
         # Set when the connection has ended.
         self.ended = asyncio.Event()
 
@@ -132,7 +133,7 @@ class Wire(asyncio.Protocol):
                 elif (future := call[0]) is not None and not future.done():
                     future.set_result(reply)
         except (hiredis.ProtocolError, IndexError) as error:
-            self.drop(ConnectionError(f"it does not speak the protocol of Valkey: {error}"))
+            self.drop(NoStoreError(f"it does not speak the protocol of Valkey: {error}"))
 
     def _push(self, push: list[Any]) -> None:
         if push[0] in CONFIRMED and self._waiting:
@@ -174,7 +175,7 @@ class Wire(asyncio.Protocol):
     def drop(self, why: Exception) -> None:
         """End the connection at once."""
         if self._transport is not None:
-            self._why = why
+            self.why = why
             self._transport.abort()
             self._transport = None
 
@@ -195,7 +196,7 @@ class Wire(asyncio.Protocol):
             fail(future, LinkLostError(sent=number < sent))
         self._waiting.clear()
         self._out.clear()
-        self._holder.lost(self, self._why or exc)
+        self._holder.lost(self, self.why or exc)
         self.ended.set()
 
 

@@ -46,4 +46,6 @@ class Clock:
 
 def iso(moment: float) -> str:
     """Return ``moment``, of time.time, as RFC 3339 in UTC with milliseconds."""
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment)) + f".{int(moment % 1 * 1000):03}Z"
+    # A time of whole milliseconds is mostly not quite that as a float.
+    seconds, ms = divmod(int(moment * 1000 + 0.001), 1000)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + f".{ms:03}Z"

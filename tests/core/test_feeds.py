@@ -66,10 +66,10 @@ async def test_readers_are_woken_for_events_that_are_lost_and_hear_of_them() -> 
     woken: list[str] = []
     all_of_them.when_more(lambda: woken.append("all"))
     other.when_more(lambda: woken.append("other"))
-    feeds.begin(5000, missed=1)
+    feeds.begin(5000, missed=7)
     await asyncio.sleep(0.01)
     assert sorted(woken) == ["all", "other"]
-    for feed, missed in ((all_of_them, 2), (other, 1)):
+    for feed, missed in ((all_of_them, 8), (other, 7)):
         taken = feed.take()
         assert (taken.events, taken.missed, taken.place, feed.place) == ([], missed, 5000, 5000)
         assert feed.take().missed == 0

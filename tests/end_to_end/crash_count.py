@@ -75,7 +75,7 @@ def _results(wire: Wire, counts: Counts) -> None:
     for path, answer in each(failed, wire):
         job, detail = counts.jobs[path], answer.json.get("detail", "")
         told = (
-            detail.startswith("was running when the server died")
+            detail.startswith(("was running when the server died", "was running when its node died"))
             if job.crashed
             else detail == f"ValueError: no {job.number}"
         )

@@ -11,4 +11,4 @@ if refused then
   return refused
 end
 call('SET', P .. 'hb:' .. node, 1, 'PX', beat_ms)
-return {string.format('%.0f', now), call('HGETALL', P .. 'run:' .. node)}
+return {now_text, call('HGETALL', P .. 'run:' .. node)}

@@ -19,9 +19,12 @@ local function forget(s)
   call('HSET', P .. 'j:' .. s, 'y', 1)
   call('UNLINK', P .. 'r:' .. s, P .. 'a:' .. s, P .. 'l:' .. s, P .. 'p:' .. s)
 end
--- The first write passes on a full server.
-call('HDEL', KEYS[1], '')
-local answers, done, last = {string.format('%.0f', now)}, 0, '0'
+-- What may be written is read first, so that no write fails.
+call('HLEN', KEYS[1])
+call('HLEN', P .. 'ready')
+call('ZCARD', P .. 'd')
+call('ZCARD', P .. 'x')
+local answers, done, last = {now_text}, 0, '0'
 while at < #ARGV do
   local s = arg()
   local f = facts(s)
@@ -30,7 +33,7 @@ while at < #ARGV do
     answer = 'asked'
     local owner, attempt = f.w, f.a
     end_job(s, f, '7', '6', '')
-    call('HDEL', P .. 'run:' .. owner, s)
+    try('HDEL', P .. 'run:' .. owner, s)
     call('SPUBLISH', P .. 'to:' .. owner, 'cancel ' .. s .. ' ' .. attempt)
   elseif f and tonumber(f.s) < 5 and mode ~= 'f' then
     answer = 'dropped'

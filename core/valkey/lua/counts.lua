@@ -35,7 +35,7 @@ for task, since in pairs(by_task) do
   oldest[#oldest + 1] = string.format('%.0f', since)
 end
 return {
-  string.format('%.0f', now), call('HGETALL', KEYS[1]), ready, call('HGETALL', P .. 'busy'), call('HGETALL', P .. 'hold'),
+  now_text, call('HGETALL', KEYS[1]), ready, call('HGETALL', P .. 'busy'), call('HGETALL', P .. 'hold'),
   oldest, {call('LLEN', P .. 'e:5'), call('LLEN', P .. 'e:6'), call('LLEN', P .. 'e:7')},
   call('SMEMBERS', P .. 'nodes'), call('SMEMBERS', P .. 'dead'), views,
 }

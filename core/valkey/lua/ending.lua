@@ -33,18 +33,18 @@ local ends, kept_ms, kept_jobs = {}, {}, {}
 local function read_kept()
   for _, state in ipairs({'5', '6', '7'}) do
     kept_ms[state], kept_jobs[state] = number(), number()
-    call('LLEN', P .. 'e:' .. state)
   end
 end
 local function forget_tags(tags, till)
   for _, tag in ipairs(cjson.decode(tags)) do
-    local left, last = string.match(call('HGET', P .. 'tags', tag) or '1:0', '^(%d+):(%d+)$')
+    local have = try('HGET', P .. 'tags', tag)
+    local left, last = string.match(type(have) == 'string' and have or '1:0', '^(%d+):(%d+)$')
     left, last = tonumber(left) - 1, math.max(tonumber(last), till)
     if left <= 0 then
-      call('HDEL', P .. 'tags', tag)
+      try('HDEL', P .. 'tags', tag)
       call('PEXPIREAT', P .. 'g:' .. tag, string.format('%.0f', last))
     else
-      call('HSET', P .. 'tags', tag, string.format('%d:%.0f', left, last))
+      try('HSET', P .. 'tags', tag, string.format('%d:%.0f', left, last))
     end
   end
 end
@@ -77,9 +77,9 @@ local function end_job(s, f, state, reason, result)
   end
   if result ~= '' then
     call('SET', P .. 'r:' .. s, result, 'PXAT', till)
-    call('HSET', key, 's', state, 'e', now, 'U', till, 'y', 1)
+    call('HSET', key, 's', state, 'e', now_text, 'U', till, 'y', 1)
   else
-    call('HSET', key, 's', state, 'e', now, 'U', till)
+    call('HSET', key, 's', state, 'e', now_text, 'U', till)
   end
   call('PEXPIREAT', key, till)
   if state == '6' then
@@ -113,7 +113,7 @@ local function end_job(s, f, state, reason, result)
 end
 -- Forget the jobs that ended first, beyond the bound: no more of them than came, and a few.
 local function drop(state, jobs)
-  local list = call('LRANGE', P .. 'e:' .. state, 0, jobs - 1)
+  local list = try('LRANGE', P .. 'e:' .. state, 0, jobs - 1)
   for _, s in ipairs(list) do
     call('UNLINK', P .. 'j:' .. s, P .. 'r:' .. s, P .. 'p:' .. s, P .. 'a:' .. s, P .. 'l:' .. s)
   end
@@ -121,11 +121,11 @@ local function drop(state, jobs)
 end
 local function settle_ends()
   for state, list in pairs(ends) do
-    local length = 0
+    local length
     for from = 1, #list, 1000 do
-      length = call('RPUSH', P .. 'e:' .. state, unpack(list, from, math.min(from + 999, #list)))
+      length = try('RPUSH', P .. 'e:' .. state, unpack(list, from, math.min(from + 999, #list)))
     end
-    if length > kept_jobs[state] then
+    if type(length) == 'number' and length > kept_jobs[state] then
       drop(state, math.min(length - kept_jobs[state], #list + 20))
     end
   end

@@ -13,4 +13,4 @@ call('DEL', knows)
 while at < #ARGV do
   call('HSET', knows, arg(), arg())
 end
-return string.format('%.0f', now)
+return now_text

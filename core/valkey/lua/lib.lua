@@ -12,6 +12,7 @@ local function number()
 end
 local clock = call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local now_text = string.format('%.0f', now)
 
 -- Changes of counts. They are written together, by settle_counts.
 local counts, lines = {}, {}
@@ -43,12 +44,13 @@ end
 local kept, stream
 local function tell(s, task, state, attempt, reason, tags)
   if kept == nil then
-    kept, stream = string.match(call('GET', P .. 'watched') or '', '^(%d+) (%d+)$')
+    local text = try('GET', P .. 'watched')
+    kept, stream = string.match(type(text) == 'string' and text or '', '^(%d+) (%d+)$')
     kept = kept or false
   end
   if kept then
-    call('XADD', P .. 'ev', 'MAXLEN', '~', kept, stream .. '-*',
-      's', s, 'k', task, 'S', state, 'a', attempt or 0, 'r', reason or 0, 'T', tags or '', 't', now)
+    try('XADD', P .. 'ev', 'MAXLEN', '~', kept, stream .. '-*',
+      's', s, 'k', task, 'S', state, 'a', attempt or 0, 'r', reason or 0, 'T', tags or '', 't', now_text)
   end
 end
 
@@ -70,6 +72,8 @@ end
 
 -- An error that stops the script before it has written anything, nil for none.
 local function misplaced()
+  -- This key is never there. While the slot is moved key by key, such a read raises: before any write.
+  call('EXISTS', P)
   if call('GET', P .. 'm') ~= arg() then
     return redis.error_reply('MISPLACED the keys are not those of these ids')
   end

@@ -1,6 +1,9 @@
 -- Take jobs from a node that has left, or whose heartbeat is missing. They go to the front of their
 -- lines, or fail if they were begun too often. The check and the taking are one step.
 --
+-- A heartbeat must have been missing for a while: after an outage all of them are, until their nodes
+-- are back. Since when it is stands in the store, so that it counts though the one who saw it died.
+--
 -- The node is among the dead until the last of them was taken, so any node can go on with it.
 -- uses: lib ending
 -- flags: allow-oom
@@ -8,16 +11,23 @@ local refused = misplaced()
 if refused then
   return refused
 end
-local node, has_left, most = arg(), arg(), number()
+local node, has_left, most, missing_ms = arg(), arg(), number(), number()
 read_kept()
 -- The lane of each task.
 local lanes = cjson.decode(arg())
 local DEATHS_MOST, DIED = 2, 'was running when its node died'
 local run, held = P .. 'run:' .. node, P .. 'held:' .. node
-local reply = {string.format('%.0f', now), 'alive', {}}
+local reply = {now_text, 'alive', {}}
 local was_alive = call('SISMEMBER', P .. 'nodes', node) == 1
 if was_alive and has_left == '0' and call('EXISTS', P .. 'hb:' .. node) == 1 then
   return reply
+end
+if was_alive and has_left == '0' then
+  call('HSETNX', P .. 'late', node, now)
+  if now - call('HGET', P .. 'late', node) < missing_ms then
+    reply[2] = 'late'
+    return reply
+  end
 end
 if not was_alive and call('SISMEMBER', P .. 'dead', node) == 0 then
   reply[2] = 'done'
@@ -38,6 +48,8 @@ for index = 1, math.min(#numbers, most) do
   end
 end
 call('HLEN', P .. 'ready')
+call('HLEN', KEYS[1])
+call('ZCARD', P .. 'x')
 call('HLEN', P .. 'busy')
 call('HLEN', held)
 
@@ -95,6 +107,7 @@ if #taken == #numbers then
   end
   call('HDEL', P .. 'calls', node)
   call('HDEL', P .. 'steps', node)
+  call('HDEL', P .. 'late', node)
   call('SREM', P .. 'idle', node)
   call('UNLINK', held, run, P .. 'knows:' .. node, P .. 'hb:' .. node)
   call('SREM', P .. 'dead', node)

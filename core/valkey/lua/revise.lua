@@ -8,10 +8,10 @@ end
 local s, priority, delay = arg(), arg(), arg()
 local f = facts(s)
 if not f then
-  return {string.format('%.0f', now), 'gone', '8'}
+  return {now_text, 'gone', '8'}
 end
 if f.s ~= '1' and f.s ~= '2' and f.s ~= '4' then
-  return {string.format('%.0f', now), 'late', f.s}
+  return {now_text, 'late', f.s}
 end
 local key = P .. 'j:' .. s
 local due = call('HGET', key, 'D')
@@ -24,14 +24,16 @@ if delay ~= '' and tonumber(delay) > 0 then
   new_due = string.format('%.0f', now + tonumber(delay))
   state = before == '2' and '1' or before
 elseif delay ~= '' and before ~= '2' then
-  new_due = string.format('%.0f', now)
+  new_due = now_text
   state = '2'
 end
 if state == before and new_due == due and priority == f.i then
-  return {string.format('%.0f', now), 'same', before}
+  return {now_text, 'same', before}
 end
 call('ZCARD', P .. 'd')
 call('HLEN', P .. 'ready')
+call('HLEN', KEYS[1])
+call('ZCARD', P .. 'x')
 call('LLEN', P .. 'q:' .. line_of(priority, f.k))
 
 call('HSET', key, 's', state, 'i', priority)
@@ -61,4 +63,4 @@ settle_counts()
 if state == '2' then
   wake({[f.k] = true}, '')
 end
-return {string.format('%.0f', now), 'done', state}
+return {now_text, 'done', state}

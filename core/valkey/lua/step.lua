@@ -15,34 +15,35 @@ if refused then
 end
 local run = P .. 'run:' .. node
 
-local function claimed(list, s, attempt)
-  local f = try('HMGET', P .. 'j:' .. s, 'k', 't', 'D', 'x', 'B')
-  local record = try('GET', P .. 'p:' .. s)
-  if f[1] and type(record) == 'string' then
-    local last = #list
-    list[last + 1] = s
-    list[last + 2] = attempt
-    list[last + 3] = f[1]
-    list[last + 4] = record
-    list[last + 5] = f[2]
-    list[last + 6] = f[3] or ''
-    list[last + 7] = f[4] or ''
-    list[last + 8] = f[5] or ''
-  end
+local claims = {}
+local function give(s, attempt, f, record)
+  local last = #claims
+  claims[last + 1] = s
+  claims[last + 2] = attempt
+  claims[last + 3] = f[1]
+  claims[last + 4] = record
+  claims[last + 5] = f[2]
+  claims[last + 6] = f[3] or ''
+  claims[last + 7] = f[4] or ''
+  claims[last + 8] = f[5] or ''
 end
 
+-- The number of attempts that the node began ever.
+local served = 0
 local before = call('HGET', P .. 'steps', node)
 if before then
-  local last, answers, list = string.match(before, '^(%d+) ([01]*) (.*)$')
+  local last, answers, so_far, list = string.match(before, '^(%d+) ([01]*) (%d+) (.*)$')
+  served = tonumber(so_far)
   if last == sent then
-    local claims = {}
     for s in string.gmatch(list, '%d+') do
       local attempt = call('HGET', run, s)
-      if attempt then
-        claimed(claims, s, attempt)
+      local f = try('HMGET', P .. 'j:' .. s, 'k', 't', 'D', 'x', 'B')
+      local record = try('GET', P .. 'p:' .. s)
+      if attempt and f[1] and type(record) == 'string' then
+        give(s, attempt, f, record)
       end
     end
-    return {string.format('%.0f', now), answers, 0, 1, {}, claims}
+    return {now_text, answers, 0, 1, 0, unpack(claims)}
   elseif tonumber(last) > tonumber(sent) then
     return redis.error_reply('OVERTAKEN a later call of this node was answered')
   end
@@ -51,45 +52,44 @@ read_kept()
 local places = number()
 local lanes = {['0'] = number(), ['1'] = number(), ['2'] = number(), ['3'] = number()}
 local finishes = number()
--- All that is read of what may be written, so that no write fails.
+-- What may be written is read first, so that no write fails. An error of what only counts, or is an
+-- index, stops nothing.
 local have = call('HGETALL', P .. 'ready')
-local served = tonumber(call('HGET', KEYS[1], 'claims')) or 0
+local has_holds = call('HLEN', P .. 'hold') > 0
+call('HLEN', run)
+call('HLEN', KEYS[1])
+local soonest_of, changed = {}, {}
+local function soonest_in(key)
+  local first = call('ZRANGE', P .. key, 0, 0, 'WITHSCORES')
+  soonest_of[key] = tonumber(first[2])
+  return soonest_of[key] and soonest_of[key] <= now and call('ZRANGE', P .. key, '-inf', now_text, 'BYSCORE', 'LIMIT', 0, 100) or {}
+end
+local overdue_at, due_at = soonest_in('x'), soonest_in('d')
 local is_sound = {}
-local function check(line)
+local function check(f)
+  local line = line_of(f.i, f.k)
   if not is_sound[line] then
     call('LLEN', P .. 'q:' .. line)
     is_sound[line] = true
   end
 end
-for index = 1, #have, 2 do
-  check(have[index])
-end
 local ended = {}
 for index = 1, finishes do
-  local s = ARGV[at + index * 8 - 7]
+  local place = at + index * 8 - 7
+  local s = ARGV[place]
   if ended[s] == nil then
-    local f = facts(s)
-    ended[s] = f or false
-    if f then
-      check(line_of(f.i, f.k))
+    ended[s] = facts(s) or false
+    if ended[s] and ARGV[place + 2] == 'b' then
+      check(ended[s])
     end
   end
 end
-local overdue_at = call('ZRANGEBYSCORE', P .. 'x', '-inf', now, 'LIMIT', 0, 100)
-local due_at = call('ZRANGEBYSCORE', P .. 'd', '-inf', now, 'LIMIT', 0, 100)
 for _, s in ipairs(due_at) do
   local f = facts(s)
   if f then
-    check(line_of(f.i, f.k))
+    check(f)
   end
 end
-for _, name in ipairs({'run:' .. node, 'held:' .. node, 'busy', 'tags'}) do
-  call('HLEN', P .. name)
-end
-call('SCARD', P .. 'idle')
-
--- The first write passes on a full server.
-call('HDEL', run, '')
 
 -- 1. Ends of attempts.
 local answers, gone, busy = {}, {}, {}
@@ -115,15 +115,18 @@ local function settle(f, s, attempt, verb, first, second, result, past)
       state = '1'
       call('HSET', key, 's', state, 'a', f.a - 1, 'D', due)
       call('ZADD', P .. 'd', due, s)
+      changed.d = true
     else
       call('HSET', key, 's', state, 'D', due)
       call('ZADD', P .. 'd', due, s)
+      changed.d = true
       count('retries', 1)
     end
     if f.G then
       call('HDEL', key, 'G')
     end
     guard(s, f)
+    changed.x = changed.x or f.x
     moved(f, '3', state)
     tell(s, f.k, state, verb == 'r' and f.a or f.a - 1, 0, f.T)
     f.s = state
@@ -170,7 +173,9 @@ for _, s in ipairs(due_at) do
 end
 if #promoted > 0 then
   call('ZREM', P .. 'd', unpack(promoted))
+  changed.d = true
 end
+changed.x = changed.x or #overdue_at > 0
 
 -- 3. Jobs to begin. A line is a list of the jobs of one task and priority. The entries of each are
 -- taken from its head on.
@@ -184,7 +189,6 @@ end
 local CHUNK, SKIPPED_MOST, FAIR_EVERY = 50, 500, 64
 local skipped = 0
 local holds, known = {}, {}
-local has_holds = call('EXISTS', P .. 'hold') == 1
 local function is_held(task)
   if not has_holds then
     return false
@@ -206,7 +210,7 @@ local function knowledge(task)
       local lane, most = string.match(text, '^(%d):(%d+)$')
       info = {lane = lane, most = tonumber(most), room = math.huge}
       if info.most > 0 then
-        info.room = info.most - (tonumber(call('HGET', P .. 'busy', task)) or 0) - (busy[task] or 0)
+        info.room = info.most - (tonumber(try('HGET', P .. 'busy', task)) or 0) - (busy[task] or 0)
       end
     end
     known[task] = info
@@ -239,15 +243,15 @@ local function look(line)
     line.place = line.place + 1
     local text = line.chunk[line.place]
     if not text then
-      line.chunk = call('LRANGE', line.key, line.read, line.read + CHUNK - 1)
+      line.chunk = try('LRANGE', line.key, line.read, line.read + CHUNK - 1)
       line.read = line.read + #line.chunk
       line.place = 0
       line.is_empty = #line.chunk == 0
       line.is_over = line.is_empty
     else
       local s, version = string.match(text, '^(%d+):?(%d*)$')
-      local f = try('HMGET', P .. 'j:' .. s, 's', 'i', 'a', 'v', 'k', 'x', 'g', 'T')
-      if f[1] == '2' and f[2] == tostring(line.priority) and (f[4] or '') == version and not line.taken[s] then
+      local f = try('HMGET', P .. 'j:' .. s, 'k', 't', 'D', 'x', 'B', 's', 'i', 'a', 'v', 'g', 'T')
+      if f[6] == '2' and f[7] == tostring(line.priority) and (f[9] or '') == version and not line.taken[s] then
         line.head, line.facts, line.rank = s, f, tonumber(s)
       else
         line.used = line.used + 1
@@ -271,7 +275,7 @@ local function first_of(list)
   end
   return found
 end
-local claims, running, began, names = {}, {}, {}, {}
+local running, began, names = {}, {}, {}
 while #names < 1000 do
   local line
   if (served + #names + 1) % FAIR_EVERY == 0 then
@@ -304,14 +308,16 @@ while #names < 1000 do
 end
 for _, one in ipairs(began) do
   local s, f, line = one.s, one.facts, one.line
-  local attempt = (tonumber(f[3]) or 0) + 1
+  local attempt = (tonumber(f[8]) or 0) + 1
   local key = P .. 'j:' .. s
-  claimed(claims, s, attempt)
-  call('HSET', key, 's', '3', 'a', attempt, 'b', now, 'w', node)
-  if f[7] then
+  local record = try('GET', P .. 'p:' .. s)
+  give(s, attempt, f, type(record) == 'string' and record or '')
+  call('HSET', key, 's', '3', 'a', attempt, 'b', now_text, 'w', node)
+  if f[10] then
     call('HDEL', key, 'g', 'h')
   end
-  if f[6] then
+  if f[4] then
+    changed.x = true
     call('ZREM', P .. 'x', s)
   end
   running[#running + 1] = s
@@ -319,29 +325,30 @@ for _, one in ipairs(began) do
   busy[line.task] = (busy[line.task] or 0) + 1
   count_ready(line.name, -1)
   moved({k = line.task}, '2', '3')
-  tell(s, line.task, '3', attempt, 0, f[8])
+  tell(s, line.task, '3', attempt, 0, f[11])
 end
 if #running > 0 then
   call('HSET', run, unpack(running))
-  count('claims', #names)
 end
 for task, by in pairs(busy) do
   if by ~= 0 then
-    if call('HINCRBY', P .. 'busy', task, by) <= 0 then
-      call('HDEL', P .. 'busy', task)
-    end
-    if call('HINCRBY', P .. 'held:' .. node, task, by) <= 0 then
-      call('HDEL', P .. 'held:' .. node, task)
+    for _, key in ipairs({P .. 'busy', P .. 'held:' .. node}) do
+      local left = try('HINCRBY', key, task, by)
+      if type(left) == 'number' and left <= 0 then
+        call('HDEL', key, task)
+      end
     end
   end
 end
 if finishes > 0 or #names > 0 then
-  call('HSET', P .. 'steps', node, sent .. ' ' .. table.concat(answers) .. ' ' .. table.concat(names, ' '))
+  call('HSET', P .. 'steps', node,
+    sent .. ' ' .. table.concat(answers) .. ' ' .. (served + #names) .. ' ' .. table.concat(names, ' '))
 end
 settle_ends()
 local more, tasks = 0, {}
 for _, line in ipairs(all) do
   if line.used > 0 then
+    -- Last of all that gives a job: an error before would give it again.
     call('LTRIM', line.key, line.used, -1)
   end
   local left = ready[line.name] - line.began
@@ -359,22 +366,25 @@ settle_counts()
 if #overdue_at == 100 or #promoted == 100 or skipped > SKIPPED_MOST then
   more = 1
 end
-if places > 0 then
-  call('SADD', P .. 'idle', node)
-else
-  call('SREM', P .. 'idle', node)
-end
+try(places > 0 and 'SADD' or 'SREM', P .. 'idle', node)
 if next(tasks) then
   wake(tasks, node)
 end
 local soonest = -1
 for _, key in ipairs({'d', 'x'}) do
-  local first = call('ZRANGE', P .. key, 0, 0, 'WITHSCORES')
-  if first[2] then
-    local ms = math.max(tonumber(first[2]) - now, 0)
-    if soonest < 0 or ms < soonest then
-      soonest = ms
-    end
+  if changed[key] then
+    soonest_of[key] = tonumber(call('ZRANGE', P .. key, 0, 0, 'WITHSCORES')[2])
+  end
+  if soonest_of[key] then
+    local ms = math.max(soonest_of[key] - now, 0)
+    soonest = soonest < 0 and ms or math.min(ms, soonest)
   end
 end
-return {string.format('%.0f', now), table.concat(answers), soonest, more, overdue, claims}
+local reply = {now_text, table.concat(answers), soonest, more, #overdue}
+for _, value in ipairs(overdue) do
+  reply[#reply + 1] = value
+end
+for _, value in ipairs(claims) do
+  reply[#reply + 1] = value
+end
+return reply

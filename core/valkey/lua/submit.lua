@@ -184,7 +184,7 @@ if total > 0 then
         else
           call('SET', P .. 'p:' .. s, ARGV[place + 7])
         end
-        call('HSET', key, 's', state, 'k', task, 'i', priority, 't', now, 'z', ARGV[place + 8])
+        call('HSET', key, 's', state, 'k', task, 'i', priority, 't', now_text, 'z', ARGV[place + 8])
         if batch then
           call('HSET', key, 'B', batch)
         end
@@ -276,7 +276,7 @@ if total > 0 then
 end
 
 -- 4. Answer, and keep the answer for the same call.
-local reply = {string.format('%.0f', now), waiting, bytes}
+local reply = {now_text, waiting, bytes}
 for index, group in ipairs(decided) do
   local answer = group.answer
   if not answer then

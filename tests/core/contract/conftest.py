@@ -19,13 +19,15 @@ from headway.core.interface import Engine
 from headway.core.open import open_engine
 from headway.core.tasks.registry import Options, Registry
 
+from tests.conftest import fresh_database
 from tests.core.contract.client import clear
 from tests.core.engines import broken, double, forever, settings
 
-# By name, the settings that ask for an engine. ``folder`` is its own.
-ENGINES: dict[str, Callable[[Path], dict[str, Any]]] = {
-    "memory": lambda folder: {},
-    "journal": lambda folder: {"journal": {"path": str(folder / "jobs")}},
+# By name, the settings that ask for an engine. ``folder`` is its own, and ``database`` makes an empty one of a store.
+ENGINES: dict[str, Callable[[Path, Callable[[], str]], dict[str, Any]]] = {
+    "memory": lambda folder, database: {},
+    "journal": lambda folder, database: {"journal": {"path": str(folder / "jobs")}},
+    "valkey": lambda folder, database: {"engine": database()},
 }
 
 Function = Callable[..., Any]
@@ -47,9 +49,9 @@ class Start(Protocol):
 
 @asynccontextmanager
 async def started(
-    chosen: dict[str, Any], *tasks: Function | tuple[Function, Options], **changed: Any
+    own: dict[str, Any], *tasks: Function | tuple[Function, Options], **changed: Any
 ) -> AsyncIterator[Engine]:
-    """Start the engine that the settings ``chosen`` ask for; it ends with the block."""
+    """Start the engine that the settings ``own`` ask for; it ends with the block."""
     registry = Registry()
     for task in tasks:
         registry.add(*task if isinstance(task, tuple) else (task, Options()))
@@ -57,7 +59,7 @@ async def started(
         registry.arounds.add(around)
     if "lifespan" in changed:
         registry.set_lifespan(changed.pop("lifespan"))
-    engine: Engine = await asyncio.to_thread(open_engine, settings(**chosen, **changed), registry, lambda _: None)
+    engine: Engine = await asyncio.to_thread(open_engine, settings(**own, **changed), registry, lambda _: None)
     fatal: list[str] = []
     try:
         await engine.start(fatal.append)
@@ -72,18 +74,24 @@ async def started(
     assert fatal == []
 
 
+def chosen(request: pytest.FixtureRequest, folder: Path) -> dict[str, Any]:
+    """Return the settings of the engine that a fixture is for."""
+    made = ENGINES[request.param]
+    return made(folder, lambda: fresh_database(request.getfixturevalue("store")))
+
+
 @pytest.fixture(params=ENGINES)
 def start(request: pytest.FixtureRequest, tmp_path: Path) -> Start:
     """Start the engine that the test runs for."""
-    return partial(started, ENGINES[request.param](tmp_path))
+    return partial(started, chosen(request, tmp_path))
 
 
 @pytest.fixture(scope="module", params=ENGINES)
 def _shared(
     request: pytest.FixtureRequest, runner: asyncio.Runner, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Engine]:
-    chosen = ENGINES[request.param](tmp_path_factory.mktemp(request.param))
-    running = started(chosen, double, broken, forever, *getattr(request.module, "TASKS", ()), workers=8)
+    own = chosen(request, tmp_path_factory.mktemp(request.param))
+    running = started(own, double, broken, forever, *getattr(request.module, "TASKS", ()), workers=8)
     yield runner.run(running.__aenter__())
     runner.run(running.__aexit__(None, None, None))
 

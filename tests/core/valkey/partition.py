@@ -149,7 +149,7 @@ class Partition:
         found = read_log(self.client.hmget(self.keys.log(sequence), LOG_FIELDS))
         return found.head, found.tail, found.total
 
-    def counts(self) -> changes.StoreCounts:
+    def counts(self) -> changes.PartitionCounts:
         """Return all counts."""
         return changes.read_counts(self.run(scripts.COUNTS, [MARKER]))
 
@@ -183,7 +183,7 @@ class Partition:
             b"zset": lambda key: self.client.zrange(key, 0, -1, withscores=True),
             b"stream": self.client.xrange,
         }
-        return {key: read[self.client.type(key)](key) for key in self.client.keys()}
+        return {key: read[self.client.type(key)](key) for key in self.client.scan_iter()}
 
 
 def numbers(claimed: Iterable[steps.Claimed]) -> list[int]:

@@ -1,0 +1,580 @@
+"""The engine on Valkey: many nodes, each of which accepts jobs, runs jobs and knows all jobs.
+
+Each call asks the store, or goes by what the store has said of a change. So what a client is told
+at one node holds at all of them. The store decides: a script accepts jobs, claims them and ends
+them, each in one step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from headway.core.board.idempotency import Key
+from headway.core.config import Config
+from headway.core.durability import Durability
+from headway.core.errors import ConfigError, EngineAwayError
+from headway.core.events import EventFilter
+from headway.core.hold import Switches
+from headway.core.interface import (
+    Accepts,
+    Cancelled,
+    CancelledBatch,
+    Feed,
+    Later,
+    Page,
+    Polled,
+    Soon,
+    Submitted,
+    SubmittedBatch,
+)
+from headway.core.job import Revision, State, Submission
+from headway.core.job_filter import JobFilter
+from headway.core.job_log import JobLog
+from headway.core.later import Read, Then
+from headway.core.order import Action
+from headway.core.past_attempt import PastAttempt
+from headway.core.stats import Counts, Histogram, ProcessCounts, StoreCounts, WorkerCounts
+from headway.core.status import BatchStatus, Status, TaskStatus
+from headway.core.task import Lane
+from headway.core.tasks.lifespan import Lifespan
+from headway.core.tasks.registry import Registry
+from headway.core.tasks.result import Result
+from headway.core.valkey.acts import Acts
+from headway.core.valkey.address import Address
+from headway.core.valkey.batches import SharedBatches
+from headway.core.valkey.cache import Cache
+from headway.core.valkey.catalogue import Card, Catalogue
+from headway.core.valkey.changes import read_trimmed, trim_arguments
+from headway.core.valkey.details import Details
+from headway.core.valkey.groups import SubmitBounds, SubmitReply
+from headway.core.valkey.hands import Hands
+from headway.core.valkey.heartbeat import Heartbeat, client_of
+from headway.core.valkey.hints import Hints
+from headway.core.valkey.intake import Intake
+from headway.core.valkey.keys import Keys
+from headway.core.valkey.node import Node
+from headway.core.valkey.record import Facts
+from headway.core.valkey.reply_error import StoreError
+from headway.core.valkey.scripts import TRIM
+from headway.core.valkey.shared_events import SharedEvents
+from headway.core.valkey.shared_finding import SharedFinding
+from headway.core.valkey.shared_holds import SharedHolds
+from headway.core.valkey.shared_orders import SharedOrders
+from headway.core.valkey.snapshot import Snapshot, Snapshots
+from headway.core.valkey.statuses import Statuses, then
+from headway.core.valkey.store import Store
+from headway.core.valkey.submissions import Submissions
+from headway.core.work.attempt import variables_of
+from headway.core.work.watchdog import Watchdog
+
+log = logging.getLogger(__name__)
+
+# For a default in the class, which has a ``log`` of its own.
+TELL_FATAL = log.critical
+# Seconds between two rounds of the chores, less up to a fifth at random.
+CHORES_S = 1.0
+# Orders that a node carries out at once.
+ORDERS_AT_ONCE = 16
+# Bytes of the facts of a job that are kept here.
+KNOWN_BYTES = 700
+
+
+class ValkeyEngine:
+    """A node of the queue in the store of ``config.engine``. Raises ConfigError if that is no URL of one."""
+
+    def __init__(self, config: Config, registry: Registry) -> None:
+        self.config = config
+        self.registry = registry
+        self.address = Address.of(config.engine or "")
+        # No rows of jobs are in this process.
+        self.polled: Polled | None = None
+        self.catalogue = Catalogue(config, registry)
+        self.hints = Hints(config, registry, self._limit)
+        self.lifespan = Lifespan(registry.lifespan, variables_of("the lifespan"))
+        # Set by ``start``, in the order of their making.
+        self.store: Store | None = None
+        self.holds: SharedHolds
+        self.cache: Cache
+        self.snapshots: Snapshots
+        self.statuses: Statuses
+        self.batches: SharedBatches
+        self.details: Details
+        self.events: SharedEvents
+        self.finding: SharedFinding
+        self.submissions: Submissions
+        self.hands: Hands
+        self.heartbeat: Heartbeat
+        self.orders: SharedOrders
+        self.intake: Intake
+        self.acts: Acts
+        self.watchdog: Watchdog
+        self._chores: asyncio.Task[None] | None = None
+        # Partitions to the place at which ``trim`` goes on.
+        self._trimmed: dict[int, int] = {}
+
+    @property
+    def durability(self) -> Durability:
+        """What an accepted job survives."""
+        return "process" if self.store is None else self.store.durability
+
+    @property
+    def not_ready(self) -> str | None:
+        """Why no new jobs are wanted here; None if they are."""
+        if self.store is None or not self.store.keys:
+            return "the store is not reached yet"
+        if self.intake.is_draining:
+            return "draining"
+        if self.hands.why:
+            return self.hands.why
+        if self.heartbeat.is_missed:
+            return f"the heartbeat does not reach the store: {self.heartbeat.why}"
+        workers = self.hands.crew.workers
+        if workers.threads.lost > self.config.limits.lost_threads:
+            return f"{workers.threads.lost} threads are lost to tasks that do not return. Restart the server."
+        if workers.processes is not None and not workers.processes.up:
+            return "no worker process is up"
+        return None
+
+    # Reading.
+
+    def peek(self, job_id: bytes) -> Soon[Status | None]:
+        """Return the status of a job, as Engine says."""
+        return self.statuses.peek(job_id)
+
+    def peek_key(self, key: str) -> Soon[Status | None]:
+        """Return the status of the job under a key, as Engine says."""
+        return self.statuses.peek_key(key)
+
+    def peek_batch(self, batch_id: bytes) -> Soon[BatchStatus | None]:
+        """Return the status of a batch, as Engine says."""
+        return self.batches.peek(batch_id)
+
+    def find(self, wanted: JobFilter, after: int, limit: int) -> Soon[Page]:
+        """Return a page of jobs, as Engine says."""
+        return self.finding.find(wanted, after, limit)
+
+    def list_batch(self, batch: BatchStatus) -> Soon[Sequence[tuple[bytes, int]]]:
+        """Return (id, state) of the jobs of a batch, as Engine says."""
+        return self.batches.jobs(batch)
+
+    def tasks(self) -> Soon[Sequence[TaskStatus]]:
+        """Return the tasks of all nodes, as Engine says."""
+        return then(
+            self._counted(), lambda snapshot: [self._task(card, snapshot) for card in self.catalogue.all.values()]
+        )
+
+    def task(self, name: str) -> Soon[TaskStatus | None]:
+        """Return a task of any node, as Engine says."""
+        card = self.catalogue.get(name)
+        if card is not None:
+            return then(self._counted(), lambda snapshot: self._task(card, snapshot))
+        looked = self.catalogue.look()
+        if looked is None:
+            return None
+        return Then(Read(looked), lambda _: self.task(name) if self.catalogue.get(name) else None)
+
+    def accepts(self, task: str) -> Accepts | None:
+        """Return the content that a task accepts, as Engine says."""
+        card = self.catalogue.get(task)
+        return None if card is None else card.accepts
+
+    def result(self, status: Status) -> Soon[Result | None]:
+        """Return the result of a finished job, as Engine says."""
+        return self.details.result(status)
+
+    def attempts(self, status: Status) -> Soon[Sequence[PastAttempt]]:
+        """Return the attempts at a job, as Engine says."""
+        return self.details.attempts(status)
+
+    def log(self, status: Status) -> Soon[JobLog]:
+        """Return the log of a job, as Engine says."""
+        return self.details.log(status)
+
+    def wait_log(self, status: Status, length: int, seconds: float) -> Later[Status]:
+        """Return the status of an active job once its log has grown, as Engine says."""
+        return self.details.wait_log(status, length, self._patience(seconds))
+
+    def wait(self, status: Status, seconds: float) -> Later[Status]:
+        """Return the status of an active job once it has finished, as Engine says."""
+        return self.statuses.wait(status, self._patience(seconds))
+
+    def wait_batch(self, batch: BatchStatus, seconds: float) -> Later[BatchStatus]:
+        """Return the status of a pending batch once its jobs have finished, as Engine says."""
+        return self.batches.wait(batch, self._patience(seconds))
+
+    def _patience(self, seconds: float) -> float:
+        return 0.0 if self.intake.is_draining else seconds
+
+    def watch(self, wanted: EventFilter, after: int | None = None) -> Soon[Feed]:
+        """Return the events that fit ``wanted``, as Engine says."""
+        return self.events.watch(wanted, after)
+
+    # Submitting.
+
+    def check_room(self, count: int = 1, payload_bytes: int = 0) -> None:
+        """Raise if ``count`` jobs would be refused now, as Engine says."""
+        self.intake.check_room(count, payload_bytes)
+
+    def replay(self, key: Key) -> Soon[Submitted | None]:
+        """Return the job that was accepted under ``key``, as Engine says."""
+        return self.intake.replay(key)
+
+    def replay_batch(self, key: Key) -> Soon[SubmittedBatch | None]:
+        """Return the batch that was accepted under ``key``, as Engine says."""
+        return self.intake.replay_batch(key)
+
+    def submit(self, submission: Submission, key: Key | None = None) -> Soon[Submitted]:
+        """Accept a job, as Engine says."""
+        return self.intake.submit(submission, key)
+
+    def submit_batch(self, submissions: Sequence[Submission], key: Key | None = None) -> Soon[SubmittedBatch]:
+        """Accept jobs as a batch, as Engine says."""
+        return self.intake.submit_batch(submissions, key)
+
+    def retry(self, status: Status, key: Key | None = None) -> Soon[Submitted]:
+        """Resubmit a failed job, as Engine says."""
+        return self.intake.retry(status, key)
+
+    def order(self, action: Action, wanted: JobFilter, key: Key | None = None) -> Soon[Submitted]:
+        """Accept an order about many jobs, as Engine says."""
+        return self.intake.order(self.orders.group(action, wanted, key))
+
+    def count_meant(self, action: Action, wanted: JobFilter) -> Soon[Mapping[str, int]]:
+        """Return how many jobs an order would be about, as Engine says."""
+        return Read(asyncio.ensure_future(self.orders.count(action, wanted)))
+
+    # Acting.
+
+    def switch(self, task: str, switches: Switches) -> Soon[TaskStatus | None]:
+        """Change the switches of a task, as Engine says."""
+        if self.catalogue.get(task) is None:
+            return then(self.task(task), lambda found: None if found is None else self.switch(task, switches))
+        self.holds.check(task, switches)
+        changed = self.store_of().answer(self.holds.switch(task, switches))
+        return Then(Read(asyncio.ensure_future(changed)), lambda _: self.task(task))
+
+    def revise(self, status: Status, revision: Revision) -> Soon[Status]:
+        """Change a job that waits, as Engine says."""
+        return self.acts.revise(status, revision)
+
+    def cancel(self, status: Status) -> Soon[Cancelled]:
+        """End an active job, or forget the result of a finished one, as Engine says."""
+        return self.acts.cancel(status)
+
+    def cancel_batch(self, batch: BatchStatus) -> Soon[CancelledBatch]:
+        """End the active jobs of a batch, as Engine says."""
+        return self.acts.cancel_batch(batch)
+
+    # Counting.
+
+    def retry_after_s(self, seconds: float = 1.0) -> float:
+        """Return when there is room for a request, as Engine says."""
+        return self.hints.estimate.pace.promise(time.monotonic(), seconds)
+
+    def counts(self) -> Soon[Counts]:
+        """Return all counts: of the queue those of all nodes, of workers and clients those of this one."""
+        return then(self._counted(), self._counts)
+
+    def _counted(self) -> Soon[Snapshot]:
+        """Return the present counts. While the store is away they are those of before."""
+        try:
+            return self.snapshots.renew()
+        except EngineAwayError:
+            return self.snapshots.last
+
+    def _counts(self, snapshot: Snapshot) -> Counts:
+        hands, store = self.hands, self.store_of()
+        workers, stats = hands.crew.workers, hands.stats
+        pool, size_bytes = workers.processes, len(self.cache) * KNOWN_BYTES
+        return Counts(
+            jobs=[*snapshot.jobs],
+            active=snapshot.active,
+            load=self.hints.together([*self.catalogue.all], snapshot),
+            waiting=snapshot.waiting,
+            held=snapshot.held(snapshot.now_ms / 1000),
+            queue_size=self.config.queue.size,
+            payload_bytes=snapshot.payload_bytes,
+            retries=snapshot.retries,
+            wait=Histogram.together(stats.wait),
+            run=Histogram.together(stats.run),
+            run_mean_s=self.hints.estimate.mean_so_far,
+            # Results stay as long as their jobs.
+            results_kept=snapshot.kept,
+            results_bytes=0,
+            results_max_bytes=0,
+            results_evicted=0,
+            rows=0,
+            row_bytes=0,
+            memory_bytes=size_bytes,
+            workers=WorkerCounts(workers.count, workers.idle, workers.replacements, workers.threads.lost),
+            processes=None
+            if pool is None
+            else ProcessCounts(pool.up, pool.pids, pool.restarts, pool.killed, pool.recycled),
+            loop_lag=self.watchdog.lag,
+            loop_stalls=self.watchdog.stalls,
+            journal=None,
+            waiting_clients=len(self.cache.waiters) + len(self.batches.waiters),
+            readers=len(self.events),
+            draining=self.intake.is_draining,
+            store=StoreCounts(
+                up=store.is_up,
+                step_age_s=hands.step_age_s,
+                reconnects=max(store.made - len(store.keys), 0),
+                round_trips=0,
+                cache_hits=self.cache.hits,
+                cache_misses=self.cache.misses,
+                outbox=sum(len(exchange.outbox) for exchange in hands.exchanges),
+                fenced=hands.fenced,
+                reclaimed=hands.reclaimed,
+                nodes=len(snapshot.nodes),
+            ),
+        )
+
+    def _task(self, card: Card, snapshot: Snapshot) -> TaskStatus:
+        ended = snapshot.ended.get(card.name, [0] * len(State))
+        known, stats = self.registry.by_name.get(card.name), self.hands.stats
+        return TaskStatus(
+            name=card.name,
+            description=card.description,
+            schema=card.schema,
+            timeout_s=card.timeout_s,
+            deadline_s=card.deadline_s,
+            retries=card.retries,
+            max_concurrent=card.max_concurrent,
+            run_in=card.run_in,
+            unfinished=snapshot.unfinished.get(card.name, 0),
+            running=snapshot.busy.get(card.name, 0),
+            succeeded=ended[State.SUCCEEDED],
+            failed=ended[State.FAILED],
+            cancelled=ended[State.CANCELLED],
+            run_median_s=self.hints.estimate.median(self.hints.index(card.name)),
+            load=self.hints.load(card.name, snapshot),
+            # Of the attempts of this node.
+            wait=Histogram() if known is None else stats.wait[known.index],
+            run=Histogram() if known is None else stats.run[known.index],
+            hold=self.holds.of(card.name),
+        )
+
+    # Life.
+
+    async def start(self, on_fatal: Callable[[str], object] = TELL_FATAL) -> None:
+        """Reach the store, enter the lifespan, register the node and begin to run jobs, as Engine says."""
+        name = f"headway:{os.getpid()}"
+        self.store = store = Store(
+            self.address,
+            name,
+            on_push=self._pushed,
+            on_invalid=self._invalid,
+            on_up=self._up,
+            on_renewed=self._renewed,
+        )
+        try:
+            await store.start()
+        except ConfigError:
+            self.store = None
+            raise
+        self._make(store)
+        self.hands.state = await self.lifespan.begin()
+        try:
+            await self.holds.start()
+            await self.hands.start()
+            await self.catalogue.read()
+        except StoreError as error:
+            raise ConfigError(f"engine: {self.address}: {error}") from None
+        self._count_workers()
+        self.heartbeat.start()
+        self.watchdog.start()
+        self._chores = asyncio.get_running_loop().create_task(self._do_chores())
+
+    def _make(self, store: Store) -> None:
+        """Make all that needs the store."""
+        config, registry, hints = self.config, self.registry, self.hints
+        self.holds = SharedHolds(store, self._switched)
+        self.cache = Cache(store)
+        self.cache.on_end = self._saw
+        self.snapshots = Snapshots(store, lambda: self.holds.held)
+        self.catalogue.use(store)
+        self.statuses = Statuses(store, self.cache, self.snapshots, hints)
+        self.batches = SharedBatches(store, hints)
+        self.details = Details(store, self.cache, self.statuses, self._place)
+        names = lambda: self.catalogue.all.keys() | self.orders.tasks.keys()  # noqa: E731
+        self.events = SharedEvents(store, config.events, names, self.retry_after_s)
+        self.finding = SharedFinding(store, names, self._describe)
+        places = [(keys, store.link(keys)) for keys in store.keys]
+        node = Node(places, store.home, self.catalogue.encoded())
+        self.hands = hands = Hands(config, registry, store.ids, node)
+        hands.on_misplaced = self._repair
+        hands.on_ran = self._ran
+        hands.on_change = self.snapshots.changed
+        partitions = store.partitions
+        bounds = SubmitBounds(
+            size=max(config.queue.size // partitions, 1),
+            payload_bytes=config.queue.max_bytes // partitions,
+            key_ms=round(config.idempotency.seconds * 1000),
+            keys=-(-config.idempotency.keys // partitions),
+        )
+        self.orders = SharedOrders(store, self.finding, hands, registry.by_name, bounds=bounds, kept=hands.kept)
+        hands.employ(self.orders.tasks, ORDERS_AT_ONCE)
+        self.submissions = Submissions(store, hands, bounds)
+        self.submissions.on_reply(self._submitted)
+        self.intake = Intake(
+            config,
+            registry,
+            store,
+            self.catalogue,
+            self.statuses,
+            self.batches,
+            self.snapshots,
+            hints,
+            self.submissions,
+        )
+        self.acts = Acts(store, self.statuses, self.batches, hands.kept)
+        self.heartbeat = Heartbeat(
+            lambda: client_of(self.address, f"{os.getpid()}:heartbeat"),
+            node.name,
+            [(exchange.keys, lambda exchange=exchange: exchange.is_fit) for exchange in hands.exchanges],  # type: ignore[misc]
+            alive_ms=node.alive_ms,
+        )
+        node.on_name = self._named
+        self.watchdog = Watchdog(config.watchdog.stall, hands.crew.workers.holder)
+
+    async def drain(self, timeout_s: float) -> int:
+        """Accept no more jobs here and claim none. Wait for those that run here, as Engine says."""
+        self.intake.is_draining = self.orders.is_draining = True
+        self.hints.estimate.expect_end(time.monotonic())
+        self.cache.waiters.release()
+        self.batches.waiters.release()
+        return await self.hands.drain(timeout_s)
+
+    def resume(self) -> None:
+        """Accept jobs again after a drain that did not lead to an end."""
+        self.intake.is_draining = self.orders.is_draining = False
+        self.hints.estimate.expect_no_end()
+        self.hands.resume()
+
+    async def stop(self) -> None:
+        """Put the jobs back that run, and leave the nodes. All facts can still be read."""
+        if self._chores is not None:
+            self._chores.cancel()
+        self.watchdog.stop()
+        await self.hands.stop()
+        # In a thread: a beat that is under way is waited for.
+        await asyncio.get_running_loop().run_in_executor(None, self.heartbeat.stop)
+        await self.events.stop()
+        await self.holds.stop()
+        await self.lifespan.end()
+
+    async def close(self) -> None:
+        """End the connections with the store."""
+        if self.store is not None:
+            await self.store.close()
+
+    def store_of(self) -> Store:
+        """Return the store, once the engine has started."""
+        assert self.store is not None
+        return self.store
+
+    # Called by its parts.
+
+    def _pushed(self, push: list[Any]) -> None:
+        if push[0] == b"smessage":
+            self.hands.heard(push[1], push[2])
+
+    def _invalid(self, keys: list[bytes] | None) -> None:
+        if self.store_of().keys and hasattr(self, "cache"):
+            self.cache.invalid(keys)
+            self.batches.invalid(keys)
+            self.details.invalid(keys)
+            if keys is None or any(key.endswith((b"}:hold", b"}:ev")) for key in keys):
+                self.holds.look()
+                self.events.look()
+
+    def _up(self) -> None:
+        self.cache.up()
+        self.batches.up()
+        self.details.up()
+        self.submissions.up()
+        self.hands.up()
+        self.holds.look()
+        self.events.look()
+
+    def _renewed(self) -> None:
+        self.hands.ids = self.store_of().ids
+        self.cache.renew()
+        self.batches.waiters.release()
+
+    async def _repair(self) -> None:
+        """Learn or make the ids of a store that was emptied. Raises StoreError or ConfigError."""
+        await asyncio.shield(self.store_of().renew())
+        self.hands.ids = self.store_of().ids
+
+    def _named(self, name: str) -> None:
+        self.heartbeat.name = name
+
+    def _switched(self, task: str) -> None:
+        self.snapshots.held()
+        self.snapshots.changed()
+        self.cache.forget_hints(task)
+
+    def _submitted(self, keys: Keys, reply: SubmitReply) -> None:
+        self.snapshots.learn(reply.waiting, reply.payload_bytes)
+        self.snapshots.changed()
+
+    def _saw(self, facts: Facts) -> None:
+        if facts.node.decode() != self.hands.name:
+            self.hints.saw(facts)
+
+    def _ran(self, task: str, seconds: float) -> None:
+        if task in self.registry.by_name:
+            self.hints.estimate.observe(self.hints.index(task), seconds, time.monotonic())
+
+    def _describe(self, sequence: int, facts: Facts) -> Status:
+        return self.statuses.describe(sequence, facts)
+
+    def _limit(self, task: str) -> int | None:
+        card = self.catalogue.get(task)
+        return None if card is None else card.max_concurrent
+
+    def _place(self, task: str) -> str:
+        card = self.catalogue.get(task)
+        return Lane.LOOP.value if card is None else card.run_in
+
+    def _count_workers(self) -> None:
+        self.hints.estimate.workers = self.catalogue.workers
+
+    # Chores.
+
+    async def _do_chores(self) -> None:
+        while True:
+            await asyncio.sleep(CHORES_S * random.uniform(0.8, 1.0))  # noqa: S311
+            try:
+                self.catalogue.tick()
+                self._count_workers()
+                self.events.tick()
+                await self._trim()
+            except StoreError as error:
+                log.debug("engine: chores have to wait: %s", error)
+            except Exception:
+                log.exception("engine: a chore failed, it is tried again in %g s", CHORES_S)
+
+    async def _trim(self) -> None:
+        """Have the store forget the facts that are over, as far as it does not by itself."""
+        store = self.store_of()
+        for keys in store.keys:
+            if not store.is_up_at(keys.partition):
+                continue
+            cursor = self._trimmed.get(keys.partition, -1)
+            words = trim_arguments(
+                b"",
+                kept=self.hands.kept,
+                keys=-(-self.config.idempotency.keys // store.partitions),
+                partitions=store.partitions,
+                cursor=cursor,
+            )[1:]
+            self._trimmed[keys.partition] = read_trimmed(await store.run(keys, TRIM, *words)).cursor
