@@ -115,6 +115,10 @@ _TASK: dict[str, Schema] = {
             "run_in": {"enum": ["loop", "thread", "process"]},
         }
     ),
+    "accepts": _object(
+        {"json": {"type": "boolean"}, "content": {"type": "boolean"}, "body_bytes": COUNT},
+        description="content: it takes what is no JSON, at POST /tasks/{name}/jobs.",
+    ),
     "counts": _object(dict.fromkeys(("unfinished", "running", "succeeded", "failed", "cancelled"), COUNT)),
     "run_median_seconds": _SECONDS,
     **_LOAD,

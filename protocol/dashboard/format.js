@@ -6,6 +6,9 @@ const COMPACT = new Intl.NumberFormat(undefined, { notation: "compact", maximumF
 export const count = (value) => (value === undefined ? "–" : NUMBER.format(value));
 export const short = (value) => (value < 10_000 ? NUMBER.format(Math.round(value * 10) / 10) : COMPACT.format(value));
 
+// Return a description without the marks of code in it.
+export const plain = (text) => text.replaceAll("``", "");
+
 // Return a time span in its two largest units, such as "3 m 20 s".
 export function span(seconds) {
   if (seconds === undefined || seconds === null || Number.isNaN(seconds)) return "–";

@@ -2,6 +2,7 @@
 
 import { Component, Live, html } from "./view.js";
 import * as api from "./api.js";
+import { bytes, plain } from "./format.js";
 
 export class Submit extends Live {
   // The form is not made anew at each beat.
@@ -20,7 +21,7 @@ export class Submit extends Live {
       <p><label>Task <select value=${task.name} onChange=${(event) => (location.hash = `#/submit/${encodeURIComponent(event.target.value)}`)}>
         ${tasks.map(({ name }) => html`<option value=${name} selected=${name === task.name}>${name}</option>`)}
       </select></label></p>
-      <p class="quiet">${task.description}</p>
+      <p class="quiet">${plain(task.description)}</p>
       <${Form} key=${task.name} task=${task} />`;
   }
 }
@@ -87,6 +88,7 @@ class Form extends Component {
     const form = event.target;
     this.setState({ faults: [], fault: undefined });
     try {
+      if (!this.state.file && !this.props.task.accepts.json) throw new Error("this task takes a file: drop one or choose it");
       const made = await (this.state.file ? this.raw(form) : this.json(form));
       location.hash = `#/job/${made.id}`;
     } catch (error) {
@@ -139,17 +141,18 @@ class Form extends Component {
 
   render({ task }, { faults, fault, file, over }) {
     const fields = members(task.schema);
-    const takesContent = !Object.keys(task.schema).length || task.accepts?.includes("content");
     const rest = faults.filter(({ field }) => !fields?.some(({ name }) => field === `payload.${name}` || field.startsWith(`payload.${name}.`)));
     return html`<form class="submit" onSubmit=${this.submit}>
       ${file
-        ? html`<p>Content: <b>${file.name}</b> (${file.type || "application/octet-stream"}, ${file.size} bytes) <button type="button" onClick=${() => this.setState({ file: null })}>Remove</button></p>`
-        : fields
+        ? html`<p>Content: <b>${file.name}</b> (${file.type || "application/octet-stream"}, ${bytes(file.size)}) <button type="button" onClick=${() => this.setState({ file: null })}>Remove</button></p>`
+        : !task.accepts.json
+          ? ""
+          : fields
           ? fields.map((member) => this.field(member))
           : html`<p class="field"><label for="payload">Payload, JSON</label><textarea id="payload" name="payload" rows="6" placeholder="null"></textarea></p>`}
-      ${takesContent &&
+      ${task.accepts.content &&
       html`<label class=${over ? "drop over" : "drop"} onDrop=${this.drop} onDragOver=${(event) => (event.preventDefault(), this.setState({ over: true }))} onDragLeave=${() => this.setState({ over: false })}>
-        Drop a file here as the payload, or choose one <input type="file" onChange=${this.drop} />
+        Drop a file here as the payload, or choose one, up to ${bytes(task.accepts.body_bytes)} <input type="file" onChange=${this.drop} />
       </label>`}
       <details><summary>Options</summary>
         <p class="field"><label for="priority">Priority, 0 to 9</label><input id="priority" name="priority" inputmode="numeric" placeholder="5" /></p>

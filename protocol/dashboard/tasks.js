@@ -3,7 +3,7 @@
 import { Act, Component, Live, html } from "./view.js";
 import { Spark } from "./chart.js";
 import * as api from "./api.js";
-import { count, span } from "./format.js";
+import { count, plain, span } from "./format.js";
 
 const HISTORY_MS = 20_000;
 
@@ -34,7 +34,7 @@ class Task extends Component {
     const jobs = (query) => `#${api.path(["jobs"], { task: task.name, ...query })}`;
     return html`<article class=${held || closed ? "card held" : "card"}>
       <h2>${task.name}</h2>
-      <p class="quiet">${task.description || " "}</p>
+      <p class="quiet">${plain(task.description) || " "}</p>
       ${(held || closed) && html`<p class="banner">${held ? "Its jobs wait. " : ""}${closed ? "It accepts no jobs. " : ""}${task.reason}</p>`}
       <${Spark} values=${ended} label=${`Jobs of ${task.name} that ended, by minute of the last hour`} />
       <dl class="facts">
