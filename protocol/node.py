@@ -52,7 +52,7 @@ GC_THRESHOLD = (50_000, 20, 50)
 SWITCH_S = 0.0005
 
 
-class Node:
+class NodeLife:
     """One program at its work, from its start to its end or to the next deploy. Clients see its ``front``."""
 
     def __init__(

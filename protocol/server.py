@@ -15,7 +15,7 @@ from typing import NoReturn
 from headway.core.config import DEFAULT_JOURNAL, Config, ignored
 from headway.protocol import check
 from headway.protocol.front import Front, HttpFront, NoFront
-from headway.protocol.node import Node
+from headway.protocol.node import NodeLife
 from headway.protocol.process import deploy, logs, signals, systemd
 from headway.protocol.process.deploy import Left, Program, Taken
 from headway.protocol.process.listener import open_listener, warn_of_port
@@ -79,7 +79,7 @@ def _run(
         config = deploy.in_memory(config)
     program = Program(config)
     check.usable(config)
-    node = Node(config, front(config, before, passed), program, told, notifier, watch=watch)
+    node = NodeLife(config, front(config, before, passed), program, told, notifier, watch=watch)
     ended = run_to_its_end(node.work(before))
     if isinstance(ended, int):
         # The loop has ended, and with it its handlers of a second signal.

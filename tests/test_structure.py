@@ -36,7 +36,7 @@ PROTOCOL: dict[str, set[str]] = {
     "access": {"http"},
     "api": {"http", "access"},
 }
-OPEN = {"local", "journal", "tasks"}
+OPEN = {"local", "journal", "valkey", "tasks"}
 
 
 def imports(path: Path) -> Iterator[str]:

@@ -348,16 +348,17 @@ class Active:
 
     # Decisions.
 
-    def decide(self, job: Job, outcome: Outcome, now: float) -> None:
-        """Try again, or end the job, after an attempt with this outcome."""
-        board = self.board
-        ran = now - board.started[board.at(job.sequence)]
-        self.stats.run[job.task.index].add(ran)
-        self.estimate.observe(job.task.index, ran, now, job.sequence)
-        self.conclude(job, outcome, now)
-
-    def conclude(self, job: Job, outcome: Outcome, now: float) -> None:
-        """Do so, and learn nothing from the attempt."""
+    def decide(self, job: Job, outcome: Outcome, now: float, *, learns: bool = True) -> None:
+        """Try again, or end the job, after an attempt with this outcome. Learn from the time that it took."""
+        if learns:
+            board, task = self.board, job.task.index
+            ran = now - board.started[board.at(job.sequence)]
+            self.stats.run[task].add(ran)
+            self.estimate.observe(task, ran, now, job.sequence)
+        if outcome.state is not FAILED and outcome.state is not SCHEDULED:
+            # As most attempts end: there is nothing to judge.
+            self.end(job, outcome.state, now, outcome.result)
+            return
         attempt = self.board.attempt(self.board.at(job.sequence))
         verdict = judge(outcome, attempt, job.terms.retries, job.deadline - now, self.config.jobs)
         if verdict.fault is None:

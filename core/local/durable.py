@@ -263,7 +263,7 @@ class Durable:
     def _order_kept(self, job: Job) -> None:
         kept = self._kept_back.pop(job.sequence, None)
         if kept is not None:
-            self._active.conclude(job, *kept)
+            self._active.decide(job, *kept, learns=False)
 
     def keep_minute(self, minute: Minute) -> None:
         """Write down a minute of the history, and give up the one that is a day old."""

@@ -139,7 +139,7 @@ class Orders:
     def settle(self, job: Job, outcome: Outcome, now: float) -> None:
         """End an attempt. Nothing is learnt from its time."""
         if not self._active.changes.keeps_back(job, outcome, now):
-            self._active.conclude(job, outcome, now)
+            self._active.decide(job, outcome, now, learns=False)
 
     # Carrying out.
 

@@ -22,4 +22,7 @@ submissions, and ``submissions`` takes them to the store.
 
 ``shared_events`` tells events of all nodes, ``shared_holds`` are the switches of tasks,
 ``shared_finding`` finds jobs by a filter, and ``shared_orders`` are about many jobs at once.
+
+``layout`` is the agreement of all nodes. For people there are ``visit``, by which a store is asked,
+``report`` and ``checking``. ``departure`` and ``arrival`` move a store to another engine, and back.
 """

@@ -148,7 +148,7 @@ class Catalogue:
         cards = await known(store.ask(store.keys[0], lambda: store.home.call("HGETALL", CATALOGUES)))
         nodes: set[bytes] = set()
         for keys in store.keys:
-            nodes |= await known(store.ask(keys, partial(store.call, keys, "SMEMBERS", keys.nodes)))
+            nodes |= set(await known(store.ask(keys, partial(store.call, keys, "SMEMBERS", keys.nodes))))
         found: dict[str, Card] = {}
         workers = 0
         for name, text in cards.items():

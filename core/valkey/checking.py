@@ -137,18 +137,17 @@ def _facts(partition: VisitedPartition) -> Iterator[tuple[int, _Facts]]:
 
 
 def _read(values: Sequence[bytes | None], *, has_record: bool, expires: bool) -> _Facts:
-    state, task, priority, attempt, node, version, *rest = [(value or b"").decode() for value in values]
-    deadline, payload_bytes, batch = rest
+    found = {name.decode(): (value or b"").decode() for name, value in zip(FIELDS, values, strict=True)}
     return _Facts(
-        State(int(state)),
-        task,
-        priority,
-        attempt,
-        node,
-        version,
-        deadline=bool(deadline),
-        payload_bytes=int(payload_bytes or 0),
-        batch=int(batch.partition(":")[0] or 0),
+        state=State(int(found["s"])),
+        task=found["k"],
+        priority=found["i"],
+        attempt=found["a"],
+        node=found["w"],
+        version=found["v"],
+        deadline=bool(found["x"]),
+        payload_bytes=int(found["z"] or 0),
+        batch=int(found["B"].partition(":")[0] or 0),
         has_record=has_record,
         expires=expires,
     )

@@ -411,7 +411,7 @@ class ValkeyEngine:
         self.hands = hands = Hands(config, registry, store.ids, node)
         hands.on_misplaced = self._repair
         hands.on_ran = self._ran
-        hands.on_change = self.snapshots.changed
+        hands.on_change = self.snapshots.claimed
         partitions = store.partitions
         bounds = SubmitBounds(
             size=max(config.queue.size // partitions, 1),
@@ -502,12 +502,14 @@ class ValkeyEngine:
         self.submissions.up()
         self.hands.up()
         self.holds.look()
-        self.events.look()
+        self.events.up()
 
     def _renewed(self) -> None:
         self.hands.ids = self.store_of().ids
         self.cache.renew()
         self.batches.waiters.release()
+        self.events.up()
+        self.holds.look()
 
     async def _repair(self) -> None:
         """Learn or make the ids of a store that was emptied. Raises StoreError or ConfigError."""

@@ -19,6 +19,7 @@ import logging
 import random
 import time
 from contextvars import Context as Variables
+from math import inf
 from typing import Any, Protocol
 
 from headway.core.retention import Retention
@@ -101,6 +102,7 @@ class Exchange:
         self._is_busy = self._is_woken = False
         self._is_due = True
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = inf
         self._look_at = 0.0
         # Grows when all that is under way is given up.
         self._epoch = 0
@@ -130,6 +132,11 @@ class Exchange:
         """Look for the jobs that were submitted in this turn of the loop, in the same write."""
         self.has_more = self._is_rung = True
         self.step()
+
+    def expect(self, delay_s: float) -> None:
+        """Step in ``delay_s`` at the latest: a job that was submitted here is due then."""
+        if self._loop.time() + delay_s < self._timer_at:
+            self._set_timer(delay_s)
 
     def wake(self) -> None:
         """Step in the next turn of the loop, if there is a reason."""
@@ -213,6 +220,7 @@ class Exchange:
             self._timer.cancel()
         if delay >= LOOK_S:
             delay = random.uniform(LOOK_S, delay)  # noqa: S311
+        self._timer_at = self._loop.time() + delay
         self._timer = self._loop.call_later(delay, self._ring_timer, context=Variables())
 
     def _ring_timer(self) -> None:

@@ -41,6 +41,12 @@ class SubmitGroup(msgspec.Struct, frozen=True, gc=False):
     kind: Literal["job", "batch", "order", "resubmission", "skip"] = "job"
     key: Key | None = None
 
+    @property
+    def due_ms(self) -> int:
+        """In how many ms the first of them has a delay or a deadline that ends. 0: none has one."""
+        times = (time for job in self.jobs for time in (job.delay_ms, job.deadline_ms) if time)
+        return min(times, default=0)
+
 
 class OrderStep(msgspec.Struct, frozen=True, gc=False):
     """The order about many jobs of which a call is a step. It counts the jobs.

@@ -163,8 +163,8 @@ class Hands:
         self._joining: asyncio.Task[None] | None = None
         # Makes the keys of a store that was emptied, and sets ``ids``.
         self.on_misplaced: Callable[[], Awaitable[None]] = _nothing
-        # Called when a step has changed something.
-        self.on_change: Callable[[], object] = int
+        # Called with the number of jobs that were claimed when a step has changed something.
+        self.on_change: Callable[[int], object] = int
         # Called with the name of a task and how long an attempt at it ran.
         self.on_ran: Callable[[str, float], object] = lambda *_: None
         # Ends that were dropped, because the job was no longer this node's.
@@ -198,6 +198,15 @@ class Hands:
     def free(self) -> int:
         """Workers without a job."""
         return self.crew.free if self._is_claiming else 0
+
+    def submitted(self, partition: int) -> None:
+        """Look for jobs that were submitted here in this turn of the loop, if a worker is free."""
+        if self.free:
+            self.exchanges[partition].submitted()
+
+    def expect(self, partition: int, delay_s: float) -> None:
+        """Step in ``delay_s`` at the latest: a job that was submitted here is due then."""
+        self.exchanges[partition].expect(delay_s)
 
     @property
     def reclaimed(self) -> int:
@@ -375,7 +384,7 @@ class Hands:
                 if not is_done:
                     self._was_fenced(finish)
         if finishes or reply.claimed or reply.overdue:
-            self.on_change()
+            self.on_change(len(reply.claimed))
         for overdue in reply.overdue:
             self._tell(overdue)
         if reply.claimed:

@@ -6,17 +6,17 @@ their ids stay valid (core/ids.py).
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
 from headway.core.errors import ConfigError
-from headway.core.ids import SECRET_BYTES, Ids, Salts
+from headway.core.ids import Ids, Salts
+from headway.core.valkey.address import Address
 
-# Of the keys and their contents. A change that nodes of two versions could not share raises it.
-VERSION = b"1"
+# Of the keys, see docs/adr/0026. Another version of Headway may know another one.
+LAYOUT = 1
 
 _salts = msgspec.json.Decoder(list[tuple[int, bytes]]).decode
 
@@ -31,36 +31,33 @@ class Layout(NamedTuple):
     since: int = 0
 
     @classmethod
-    def new(cls, partitions: int) -> Layout:
-        """Return what an empty store begins with."""
-        return cls(secrets.token_bytes(SECRET_BYTES), partitions)
-
-    @classmethod
-    def read(cls, fields: Mapping[bytes, bytes]) -> Layout:
-        """Read the hash. Raises ConfigError if it is of another version."""
-        version = fields.get(b"version", b"none")
-        if version != VERSION:
-            raise ConfigError(
-                f"engine: the keys hw:* are of version {version.decode(errors='replace')} and this program knows "
-                f"{VERSION.decode()}. Start the program that wrote them, or name another database or server"
-            )
+    def read(cls, fields: Mapping[bytes, bytes], address: Address) -> Layout:
+        """Read the hash of the store at ``address``. Raises ConfigError if it is of another version."""
         try:
-            return cls(
-                fields[b"secret"],
-                int(fields[b"partitions"]),
-                _salts(fields.get(b"salts", b"[]")),
-                int(fields.get(b"since", 0)),
-            )
+            layout = int(fields.get(b"version", 0))
+            if layout == LAYOUT:
+                return cls(
+                    fields[b"secret"],
+                    int(fields[b"partitions"]),
+                    _salts(fields.get(b"salts", b"[]")),
+                    int(fields.get(b"since", 0)),
+                )
         except (KeyError, ValueError, msgspec.DecodeError) as error:
-            raise ConfigError(f"engine: hw:meta is damaged ({error}). Put back a backup of the store") from None
+            raise ConfigError(
+                f"engine: hw:meta of {address} is damaged ({error}). Put back a backup of the store"
+            ) from None
+        raise ConfigError(
+            f"engine: the keys of {address} have layout {layout}, and this version of Headway knows layout "
+            f"{LAYOUT}. Start the version that wrote them, or name another database"
+        )
 
     def fields(self) -> dict[bytes, bytes]:
         """Return the hash."""
         fields = {
-            b"version": VERSION,
+            b"version": b"%d" % LAYOUT,
             b"secret": self.secret,
             b"partitions": b"%d" % self.partitions,
-            b"created": b"%d" % (time.time() * 1000),
+            b"created": b"%d" % time.time(),
         }
         if self.salts:
             fields |= {b"salts": msgspec.json.encode(list(self.salts)), b"since": b"%d" % self.since}

@@ -138,6 +138,12 @@ class Snapshots:
         """Note that this node has changed something."""
         self._is_dirty = True
 
+    def claimed(self, count: int) -> None:
+        """Note that a step of this node has changed something, and that so many jobs wait no more."""
+        self._is_dirty = True
+        if count:
+            self.last = msgspec.structs.replace(self.last, waiting=max(self.last.waiting - count, 0))
+
     def held(self) -> None:
         """Take the tasks that are held."""
         self.last = msgspec.structs.replace(self.last, holds=self._held())

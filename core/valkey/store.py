@@ -24,14 +24,13 @@ from headway.core.interface import Later
 from headway.core.valkey.address import Address
 from headway.core.valkey.calls import Calls, Word
 from headway.core.valkey.keys import META, Keys
+from headway.core.valkey.layout import LAYOUT, Layout
 from headway.core.valkey.reply_error import LinkLostError, ReplyError, StoreError, raise_for_caller
 from headway.core.valkey.script import Script
 from headway.core.valkey.topology import Links
 
 log = logging.getLogger(__name__)
 
-# Of the keys, see docs/adr/0026. Another version of Headway may know another one.
-LAYOUT = 1
 # Seconds for which calls wait for a link that was lost.
 PATIENCE_S = 2.0
 # In a moment the node is registered again, and the ids are those of the store.
@@ -268,14 +267,9 @@ class Store:
         words = (LAYOUT, secrets.token_bytes(SECRET_BYTES), address.partitions)
         flat = await self.home.run(LAY_OUT, (META,), *words)
         meta = dict(zip(flat[::2], flat[1::2], strict=True))
-        layout = int(meta.get(b"version", 0))
-        if layout != LAYOUT:
-            raise ConfigError(
-                f"engine: the keys of {address} have layout {layout}, and this version of Headway knows layout "
-                f"{LAYOUT}. Start the version that wrote them, or name another database"
-            )
-        self.ids = Ids(meta[b"secret"])
-        self.keys = tuple(map(Keys, range(int(meta[b"partitions"]))))
+        layout = Layout.read(meta, address)
+        self.ids = layout.ids()
+        self.keys = tuple(map(Keys, range(layout.partitions)))
         self._of = [self._links.of(keys.partition) for keys in self.keys]
         self._lost_at = self._lost_at or [None] * len(self.keys)
         await asyncio.gather(*map(self._mark, self.keys))

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from headway.core.errors import EngineAwayError, HeadwayError, OutcomeUnknownError
 from headway.core.interface import Later
 from headway.core.valkey.groups import (
+    Accepted,
     Argument,
     GroupAnswer,
     SubmitBounds,
@@ -52,6 +53,12 @@ class Submitter(Protocol):
     @property
     def free(self) -> int:
         """How many jobs it can begin at once."""
+
+    def submitted(self, partition: int) -> None:
+        """Look for jobs: some were submitted in this turn of the loop."""
+
+    def expect(self, partition: int, delay_s: float) -> None:
+        """Look for jobs that are due in ``delay_s``."""
 
 
 class Group(Later[GroupAnswer]):
@@ -165,6 +172,8 @@ class Line:
             call.node = self._node.name
         sent = self._store.run(self._keys, SUBMIT, *self._words(call))
         sent.add_done_callback(lambda sent: self._came(call, sent))
+        # In the same write.
+        self._node.submitted(self._keys.partition)
 
     def _words(self, call: Call) -> Sequence[Argument]:
         words = submit_arguments(
@@ -216,6 +225,13 @@ class Line:
     def _end(self, call: Call, reply: SubmitReply) -> None:
         self._store.learn_time(self._keys, reply.now_ms)
         self.on_reply(self._keys, reply)
+        due = [
+            group.jobs.due_ms
+            for group, answer in zip(call.groups, reply.answers, strict=True)
+            if type(answer) is Accepted
+        ]
+        if (soonest := min(filter(None, due), default=0)) > 0:
+            self._node.expect(self._keys.partition, soonest / 1000)
         self._next()
         for group, answer in zip(call.groups, reply.answers, strict=True):
             group.now_ms, group.waiting = reply.now_ms, reply.waiting

@@ -22,6 +22,8 @@ from redis.sentinel import Sentinel
 TIMEOUT_S = 10.0
 # Keys that one SCAN asks for.
 SCAN_MOST = 1000
+WRITE_LAYOUT = """if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+redis.call('HSET', KEYS[1], unpack(ARGV)) return 1"""
 
 
 class VisitError(HeadwayError):
@@ -67,7 +69,7 @@ class Visit:
             self.close()
             raise _refused(address, error) from None
         # None: there is no queue in it.
-        self.layout = Layout.read(found) if found else None
+        self.layout = Layout.read(found, address) if found else None
 
     @property
     def partitions(self) -> list[VisitedPartition]:
@@ -101,12 +103,9 @@ class Visit:
 
     def write_layout(self, layout: Layout) -> bool:
         """Write down what nodes agree on, unless that is there. Return whether it was written."""
-        fields: dict[bytes, bytes] = layout.fields()
-        secret = fields.pop(b"secret")
-        # As a node does: who writes the secret writes the rest.
-        if not self._client.hsetnx(META.decode(), "secret", secret):
+        words = [word for pair in layout.fields().items() for word in pair]
+        if not self._client.eval(WRITE_LAYOUT, 1, META, *words):
             return False
-        self._client.hset(META.decode(), mapping=fields)
         self.layout = layout
         return True
 

@@ -101,6 +101,28 @@ def test_a_journal_that_went_through_a_store_says_the_same(
         assert jobs.seen(server) == before
 
 
+def test_a_node_on_a_store_says_the_same_as_the_server_of_the_journal(
+    tmp_path: Path, crowd: tuple[Crowd, dict[str, Any]], store_url: str
+) -> None:
+    jobs, before = crowd
+    headway(tmp_path, "engine", "import", "--engine", store_url, "j.db")
+    with launch(tmp_path, {"engine": store_url}) as server:
+        assert jobs.seen(server) == before
+        new = server.run("give", 8)
+        assert new not in jobs.jobs
+        assert server.head(f"/jobs/{jobs.jobs[0][6:14]}{1:012x}{0:016x}").status == 421
+    # And back, with the job that came since.
+    headway(tmp_path, "engine", "export", "--engine", store_url, "--whole", "--out", "all.jsonl")
+    headway(tmp_path, "journal", "import", "all.jsonl", "new.db")
+    with launch(tmp_path, {"journal__path": str(tmp_path / "new.db")}) as server:
+        assert server.get(f"{new}/result").json == 8
+        server.delete(new)
+        after = jobs.seen(server)
+        assert {name: said for name, said in after.items() if name != "list"} == {
+            name: said for name, said in before.items() if name != "list"
+        }
+
+
 def test_an_export_of_a_store_is_as_that_of_its_journal(
     tmp_path: Path, crowd: tuple[Crowd, dict[str, Any]], store_url: str
 ) -> None:

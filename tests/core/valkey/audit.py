@@ -19,6 +19,8 @@ def faults(partition: Partition) -> list[str]:
         int(key.rpartition(b":")[2]): {field.decode(): value.decode() for field, value in client.hgetall(key).items()}
         for key in client.scan_iter(match=prefix + b"j:*")
     }
+    # Some expire while they are read.
+    jobs = {number: job for number, job in jobs.items() if job}
     states = Counter(State(int(job["s"])) for job in jobs.values())
     found: list[str] = []
 

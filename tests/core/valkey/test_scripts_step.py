@@ -415,7 +415,8 @@ def test_a_long_run_of_entries_out_of_use_is_passed_over_in_parts(partition: Par
     node = partition.node()
     node.accept(*[job()] * 1600)
     partition.cancel(*range(1, 1600))
-    found, looks = [], 0
+    found: list[int] = []
+    looks = 0
     while not found:
         reply = node.step()
         found, looks = numbers(reply.claimed), looks + 1

@@ -49,8 +49,12 @@ def test_partitions_share_the_numbers(client: redis.Redis) -> None:
 
 def test_all_facts_are_kept(partition: Partition) -> None:
     node = partition.node()
-    options = {"priority": 7, "delay_ms": 60_000, "deadline_ms": 90_000, "keep_ms": 5, "tags": ("a", "ü")}
-    reply = node.submit(SubmitGroup([job("sum", b"[1]", **options), job()], "batch"))
+    reply = node.submit(
+        SubmitGroup(
+            [job("sum", b"[1]", priority=7, delay_ms=60_000, deadline_ms=90_000, keep_ms=5, tags=("a", "ü")), job()],
+            "batch",
+        )
+    )
     facts = partition.facts(1)
     assert facts is not None
     assert (facts.state, facts.task, facts.priority, facts.tags, facts.batch) == (1, "sum", 7, ("a", "ü"), (1, 2))
