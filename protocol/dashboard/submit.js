@@ -46,6 +46,9 @@ function members(root) {
   });
 }
 
+// Whether the place of a fault is a field, or within its value.
+const isIn = (place, id) => place === id || place.startsWith(`${id}.`) || place.startsWith(`${id}[`);
+
 const bad = (place, detail) => Object.assign(new Error(detail), { problem: { errors: [{ field: place, detail }] } });
 
 class Form extends Component {
@@ -94,8 +97,8 @@ class Form extends Component {
     } catch (error) {
       const faults = error.problem?.errors ?? [];
       this.setState({ faults, fault: error.message });
-      const first = faults[0] && form.elements[faults[0].field];
-      first?.focus?.();
+      const first = [...form.elements].find((input) => input.name && faults.some(({ field }) => isIn(field, input.name)));
+      first?.focus();
     }
   };
 
@@ -124,7 +127,7 @@ class Form extends Component {
 
   field({ name, own, kind, required }) {
     const id = `payload.${name}`;
-    const fault = this.state.faults.find(({ field }) => field === id || field.startsWith(`${id}.`));
+    const fault = this.state.faults.find(({ field }) => isIn(field, id));
     const described = { id, name: id, "aria-invalid": !!fault, "aria-describedby": `${id}-hint` };
     return html`<p class=${fault ? "field bad" : "field"}>
       <label for=${id}>${own.title && own.title.toLowerCase() !== name.toLowerCase() ? `${own.title} (${name})` : name}${required ? " *" : ""}</label>
@@ -141,7 +144,7 @@ class Form extends Component {
 
   render({ task }, { faults, fault, file, over }) {
     const fields = members(task.schema);
-    const rest = faults.filter(({ field }) => !fields?.some(({ name }) => field === `payload.${name}` || field.startsWith(`payload.${name}.`)));
+    const rest = faults.filter(({ field }) => !fields?.some(({ name }) => isIn(field, `payload.${name}`)));
     return html`<form class="submit" onSubmit=${this.submit}>
       ${file
         ? html`<p>Content: <b>${file.name}</b> (${file.type || "application/octet-stream"}, ${bytes(file.size)}) <button type="button" onClick=${() => this.setState({ file: null })}>Remove</button></p>`
