@@ -6,6 +6,14 @@ import { count } from "./format.js";
 
 const PARTS = ["succeeded", "failed", "cancelled", "expired", "pending"];
 
+// The state of a batch follows from those of its jobs.
+function stateOf(batch) {
+  const jobs = PARTS.reduce((sum, part) => sum + (batch[part] ?? 0), 0);
+  if (batch.pending) return "running";
+  if (batch.expired && batch.expired === jobs) return "expired";
+  return batch.failed ? "failed" : batch.cancelled ? "cancelled" : "succeeded";
+}
+
 const Parts = ({ batch }) =>
   html`<${Bar} label=${PARTS.map((part) => `${part} ${batch[part] ?? 0}`).join(", ")} parts=${PARTS.map((part) => [part, batch[part] ?? 0])} />
     <p class="quiet">${PARTS.filter((part) => batch[part]).map((part) => `${count(batch[part])} ${part}`).join(", ")}</p>`;
@@ -33,8 +41,9 @@ export class Batch extends Live {
   }
 
   show(batch) {
-    return html`<h1><${State} state=${batch.state} /> Batch</h1>
-      <p class="mono wrap">${batch.id ?? this.props.id}</p>
+    if (!batch.id) return html`<h1>Batch</h1><p class="fault">${batch.detail}</p>`;
+    return html`<h1><${State} state=${stateOf(batch)} /> Batch</h1>
+      <p class="mono wrap">${batch.id}</p>
       ${batch.detail && html`<p>${batch.detail}</p>`}
       <${Parts} batch=${batch} />
       ${batch.pending > 0 && html`<p class="acts"><${Act} kind="danger" confirm=${`Cancel ${batch.pending} jobs?`} act=${() => api.send("DELETE", api.path(["batches", this.props.id]))}>Cancel<//></p>`}

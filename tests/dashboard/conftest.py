@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 from tests.dashboard.watched import Watched
 from tests.end_to_end.process import Server, launch
+from tests.protocol.wire import request
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -34,7 +35,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server whose jobs the screens show."""
     with launch(tmp_path_factory.mktemp("shown"), {"workers": 4}) as started:
         yield started
-        started.clear()
+        started.ask(request("POST", "/jobs/cancel?state=scheduled,queued,running,retrying", body=b""))
 
 
 @pytest.fixture(params=[1280, 390])
