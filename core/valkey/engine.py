@@ -247,6 +247,7 @@ class ValkeyEngine:
 
     def count_meant(self, action: Action, wanted: JobFilter) -> Soon[Mapping[str, int]]:
         """Return how many jobs an order would be about, as Engine says."""
+        self.orders.check(action, wanted)
         return Read(asyncio.ensure_future(self.orders.count(action, wanted)))
 
     # Acting.
@@ -326,7 +327,7 @@ class ValkeyEngine:
                 up=store.is_up,
                 step_age_s=hands.step_age_s,
                 reconnects=max(store.made - len(store.keys), 0),
-                round_trips=0,
+                round_trips=store.writes,
                 cache_hits=self.cache.hits,
                 cache_misses=self.cache.misses,
                 outbox=sum(len(exchange.outbox) for exchange in hands.exchanges),
@@ -434,7 +435,7 @@ class ValkeyEngine:
             hints,
             self.submissions,
         )
-        self.acts = Acts(store, self.statuses, self.batches, hands.kept)
+        self.acts = Acts(store, self.statuses, self.batches, hands.kept, hands.remarks.flush)
         self.heartbeat = Heartbeat(
             lambda: client_of(self.address, f"{os.getpid()}:heartbeat"),
             node.name,
@@ -501,6 +502,7 @@ class ValkeyEngine:
         self.details.up()
         self.submissions.up()
         self.hands.up()
+        self.heartbeat.beat()
         self.holds.look()
         self.events.up()
 

@@ -14,7 +14,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable, Mapping
+from math import inf
 
 from headway.core.job import Reason, State
 from headway.core.retention import Retention
@@ -31,6 +33,9 @@ log = logging.getLogger(__name__)
 LOOK_S, SOON_S = 1.0, 0.5
 # Seconds that a heartbeat must be missing.
 MISSING_S = 2.5
+# Of these, the part in which a reaper whose link is there again does not look yet: the links of the
+# others may take two seconds more.
+QUIET = 0.6
 # The error of an attempt that its node did not survive, as the script has it.
 DIED = "was running when its node died"
 
@@ -59,6 +64,7 @@ class Reaper:
         self._name = name
         self._missing_ms = round(missing_s * 1000)
         self._is_late = False
+        self._quiet_until = -inf
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -71,10 +77,15 @@ class Reaper:
             self._task.cancel()
             await asyncio.wait([self._task])
 
+    def up(self) -> None:
+        """Note that the link is there again."""
+        self._quiet_until = time.monotonic() + QUIET * self._missing_ms / 1000
+
     async def _look_on(self) -> None:
         while True:
             try:
-                await self._look()
+                if time.monotonic() >= self._quiet_until:
+                    await self._look()
             except StoreError:
                 # It looks again when the store is back.
                 pass

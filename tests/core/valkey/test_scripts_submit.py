@@ -216,7 +216,7 @@ def test_a_dead_node_submits_nothing(partition: Partition) -> None:
     assert partition.counts().waiting == 0
 
 
-@pytest.mark.parametrize("key", ["q:5:noop", "ready", "d", "x", "c", "n", "ks", "calls", "hold", "tags", "blocks"])
+@pytest.mark.parametrize("key", ["q:5:noop", "ready", "d", "x", "c", "n", "ks", "calls", "hold", "tags"])
 def test_a_key_of_a_wrong_type_refuses_all_of_a_call(partition: Partition, key: str) -> None:
     node = partition.node()
     partition.client.set(partition.keys.prefix + key.encode(), "nonsense") if key != "n" else partition.client.rpush(
