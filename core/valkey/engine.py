@@ -57,7 +57,7 @@ from headway.core.valkey.hands import Hands
 from headway.core.valkey.heartbeat import Heartbeat, client_of
 from headway.core.valkey.hints import Hints
 from headway.core.valkey.intake import Intake
-from headway.core.valkey.keys import Keys
+from headway.core.valkey.keys import Keyspace
 from headway.core.valkey.node import Node
 from headway.core.valkey.record import Facts
 from headway.core.valkey.reply_error import StoreError
@@ -526,7 +526,7 @@ class ValkeyEngine:
         self.snapshots.changed()
         self.cache.forget_hints(task)
 
-    def _submitted(self, keys: Keys, reply: SubmitReply) -> None:
+    def _submitted(self, keys: Keyspace, reply: SubmitReply) -> None:
         self.snapshots.learn(reply.waiting, reply.payload_bytes)
         self.snapshots.changed()
 

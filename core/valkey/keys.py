@@ -28,7 +28,7 @@ def number_of(key: bytes, kind: bytes) -> int:
     return int(parts[3]) if len(parts) == 4 and parts[2] == kind else 0
 
 
-class Keys:
+class Keyspace:
     """The keys of one partition."""
 
     __slots__ = (
@@ -66,7 +66,7 @@ class Keys:
         self.watched = self.prefix + b"watched"
 
     def __repr__(self) -> str:
-        return f"<Keys {self.prefix.decode()}>"
+        return f"<Keyspace {self.prefix.decode()}>"
 
     def job(self, sequence: int) -> bytes:
         """The hash of a job's facts."""

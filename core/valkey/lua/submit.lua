@@ -308,7 +308,13 @@ if total > 0 then
     end
   end
   settle_counts()
-  if added > free then
+  -- Its node looks for them itself, as far as it has room and knows their tasks.
+  for task in pairs(fresh) do
+    if added <= free and try('HEXISTS', P .. 'knows:' .. node, task) == 1 then
+      fresh[task] = nil
+    end
+  end
+  if next(fresh) then
     wake(fresh, node)
   end
 end
