@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import redis
@@ -76,7 +77,7 @@ class StoreServer:
     @property
     def url(self) -> str:
         """The URL of its first database, by TCP."""
-        secret = f"{self.user}:{self.password}@" if self.password else ""
+        secret = f"{self.user}:{quote(self.password, safe='')}@" if self.password else ""
         return f"{'rediss' if self.tls else 'valkey'}://{secret}{HOST}:{self.port}/0"
 
     @property
@@ -99,7 +100,10 @@ class StoreServer:
         self.ask("ACL", "SETUSER", user, *rules.split(" "))
 
     def start(self, *, wait: bool = True) -> None:
-        """Start it, at the same address and with the data of before; return when it answers."""
+        """Start it, at the same address and with the data of before; return when it answers.
+
+        It ends with the thread that calls this, too: the kernel takes that for its parent.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         self.socket.unlink(missing_ok=True)
         self._process = subprocess.Popen([*GUARDED, self.binary, *self.words()], stdout=subprocess.DEVNULL)
