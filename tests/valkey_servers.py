@@ -292,6 +292,18 @@ class Cluster:
         facts = said if isinstance(said, dict) else dict(line.split(":") for line in said.decode().split())
         return facts["cluster_state"] == "ok" and int(facts["cluster_known_nodes"]) == len(self.servers)
 
+    def follow(self, primary: StoreServer, replica: StoreServer) -> None:
+        """Have a server that is not in the cluster join it as a replica of ``primary``."""
+        self.servers[0].ask("CLUSTER", "MEET", HOST, replica.port)
+        number = primary.ask("CLUSTER", "MYID").decode()
+        until(lambda: number in str(replica.ask("CLUSTER", "NODES")))
+        replica.ask("CLUSTER", "REPLICATE", number)
+        until(lambda: _info(replica, "replication").get("master_link_status") == "up")
+        until(lambda: all(self._knows(server, replica) for server in self.servers))
+
+    def _knows(self, server: StoreServer, replica: StoreServer) -> bool:
+        return replica.ask("CLUSTER", "MYID").decode() in str(server.ask("CLUSTER", "SLOTS"))
+
     def begin_move(self, slot: int, to: StoreServer) -> StoreServer:
         """Let a slot be moved key by key; return the server that has it."""
         source = self.owner(slot)
@@ -325,16 +337,20 @@ class Cluster:
         raise AssertionError(f"slot {slot} has no owner")
 
 
+# Of a server that may join a cluster.
+CLUSTERED = {
+    "cluster_enabled": "yes",
+    "cluster_config_file": "nodes.conf",
+    "cluster_node_timeout": "2000",
+    "cluster_require_full_coverage": "no",
+}
+
+
 @contextmanager
 def cluster_of(folder: Path, primaries: int = 3, binary: str = "", **more: str) -> Iterator[Cluster]:
     """Run a cluster on the loopback."""
     with ExitStack() as stack:
-        options = more | {
-            "cluster_enabled": "yes",
-            "cluster_config_file": "nodes.conf",
-            "cluster_node_timeout": "2000",
-            "cluster_require_full_coverage": "no",
-        }
+        options = CLUSTERED | more
         servers = [stack.enter_context(serving(folder / str(number), binary, **options)) for number in range(primaries)]
         cluster = Cluster(servers)
         cluster.join()

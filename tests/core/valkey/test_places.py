@@ -8,12 +8,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from headway.core.errors import EngineAwayError
 from headway.core.interface import Engine
 from headway.core.job import State
+from headway.core.status import Status
 
 from tests.core.contract.client import finished, submit
 from tests.core.contract.conftest import started
-from tests.core.engines import double
+from tests.core.engines import double, known
 from tests.valkey_servers import (
     HOST,
     cluster_of,
@@ -81,3 +83,30 @@ async def test_jobs_run(place: object, stack: ExitStack, tmp_path: Path) -> None
 
 async def doubled(engine: Engine, payload: int) -> State:
     return State((await finished(engine, await submit(engine, "double", payload))).state)
+
+
+async def test_jobs_go_on_after_a_failover(stack: ExitStack, tmp_path: Path) -> None:
+    """V10: the primary dies, and the replica takes over. Meanwhile the store is away, and nothing else goes wrong."""
+    primary = stack.enter_context(serving(tmp_path / "a"))
+    replica = stack.enter_context(replica_of(primary, tmp_path / "b"))
+    sentinel = stack.enter_context(sentinel_of(primary, tmp_path / "c"))
+    async with started({"engine": f"valkey://{HOST}:{sentinel.port}/0?sentinel=main"}, double) as engine:
+        before = await submit(engine, "double", 1)
+        assert (await finished(engine, before)).state == State.SUCCEEDED
+        await asyncio.to_thread(primary.ask, "WAIT", 1, 1000)
+        primary.kill()
+        after = await submitted_at_last(engine, 2)
+        assert (await finished(engine, after)).state == State.SUCCEEDED
+        status = await known(engine.peek(before.id))
+        assert status is not None
+        assert status.state == State.SUCCEEDED
+        assert int(replica.ask("DBSIZE")) > 0
+
+
+async def submitted_at_last(engine: Engine, payload: int) -> Status:
+    """Submit again for as long as the store is away."""
+    while True:
+        try:
+            return await submit(engine, "double", payload)
+        except EngineAwayError:
+            await asyncio.sleep(0.05)
