@@ -42,7 +42,7 @@ def with_password(stack: ExitStack, folder: Path) -> str:
 
 
 def with_few_rights(stack: ExitStack, folder: Path) -> str:
-    """Those of docs/cluster.md."""
+    """None that are for administrators."""
     server = stack.enter_context(serving(folder))
     server.allow("node", "on >secret ~hw:* &hw:* +@all -@admin -@dangerous +info")
     server.ask("CONFIG", "SET", "requirepass", "other")
