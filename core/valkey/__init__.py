@@ -12,8 +12,9 @@ arguments and the reply of ``submit``, ``steps`` those of ``step``. ``record`` i
 hold it. ``changes`` has the arguments and the replies of all other scripts.
 
 ``node`` is this process among the nodes, and ``heartbeat`` its sign of life. A job in its hands is
-a ``hand``, and all of them are ``hands``. An ``exchange`` takes the ends of attempts from its
-``outbox`` to the store and brings jobs, and ``remarks`` are progress and text of attempts.
+a ``hand``, all of them are ``hands``, and a ``crew`` has those of one pool of workers. The ``ends`` of
+attempts wait in an ``outbox``, and an ``exchange`` takes them to the store and brings jobs.
+``remarks`` are progress and text of attempts. The ``reaper`` takes jobs from dead nodes.
 
 ``engine`` is the facade. ``store`` has the ids and the layout of the keys. ``cache`` has the facts
 of jobs, ``snapshot`` the queue as a whole, ``hints`` when to ask again, ``statuses`` a job as

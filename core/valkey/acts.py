@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from headway.core.errors import NotWaitingError
 from headway.core.interface import Cancel, Cancelled, CancelledBatch, Soon
@@ -38,7 +39,16 @@ EFFECTS = {
 class Acts:
     """Carries out the wishes of clients. ``kept`` is how long finished jobs are kept, in one partition."""
 
-    def __init__(self, store: Store, statuses: Statuses, batches: SharedBatches, kept: Retention) -> None:
+    def __init__(
+        self,
+        store: Store,
+        statuses: Statuses,
+        batches: SharedBatches,
+        kept: Retention,
+        ending: Callable[[int], object],
+    ) -> None:
+        # Sends what an attempt in this node's hands has said, before its job ends.
+        self._ending = ending
         self._store = store
         self._statuses = statuses
         self._batches = batches
@@ -49,6 +59,7 @@ class Acts:
         if status.state in (State.CANCELLED, State.EXPIRED):
             return Cancelled(status, Cancel.NOTHING)
         store, keys = self._store, self._store.keys_of(status.sequence)
+        self._ending(status.sequence)
         words = cancel_arguments(b"", CancelMode.DELETE, [status.sequence], kept=self._kept)[1:]
 
         def done(answers: list[CancelAnswer]) -> Soon[Cancelled]:
@@ -67,6 +78,8 @@ class Acts:
         running = False
         for begin in range(0, batch.count, CANCELLED_MOST):
             some = numbers[begin : begin + CANCELLED_MOST]
+            for sequence in some:
+                self._ending(sequence)
             words = cancel_arguments(b"", CancelMode.CANCEL, some, kept=self._kept)[1:]
             reply = await known(store.ask(keys, lambda words=words: store.run(keys, CANCEL, *words)))  # type: ignore[misc]
             running |= CancelAnswer.ASKED in read_cancelled(reply)

@@ -62,6 +62,9 @@ class SharedBatches:
         return Then(store.ask(keys, lambda: store.run(keys, BATCH, *words)), read_batch)
 
     def _status(self, first: int, count: int, facts: BatchFacts) -> BatchStatus:
+        if facts.expired == count:
+            # Whatever is known of it, none of its jobs is any more.
+            facts = BatchFacts(0, 0, 0, 0, facts.states)
         return BatchStatus(
             id=self._store.ids.write_batch(first, count),
             first=first,

@@ -83,6 +83,9 @@ async def _said(wire: Wire, words: tuple[str, ...]) -> Any:
 class _Nobody:
     """Holds a connection that is asked once."""
 
+    def wrote(self) -> None:
+        """Nobody counts."""
+
     def pushed(self, push: list[Any]) -> None:
         """Nothing is pushed."""
 

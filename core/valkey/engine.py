@@ -79,6 +79,8 @@ log = logging.getLogger(__name__)
 TELL_FATAL = log.critical
 # Seconds between two rounds of the chores, less up to a fifth at random.
 CHORES_S = 1.0
+# Calls of a round that forget facts that are over, at most, in each partition.
+TRIMS = 20
 # Orders that a node carries out at once.
 ORDERS_AT_ONCE = 16
 # Bytes of the facts of a job that are kept here.
@@ -247,6 +249,7 @@ class ValkeyEngine:
 
     def count_meant(self, action: Action, wanted: JobFilter) -> Soon[Mapping[str, int]]:
         """Return how many jobs an order would be about, as Engine says."""
+        self.orders.check(action, wanted)
         return Read(asyncio.ensure_future(self.orders.count(action, wanted)))
 
     # Acting.
@@ -326,7 +329,7 @@ class ValkeyEngine:
                 up=store.is_up,
                 step_age_s=hands.step_age_s,
                 reconnects=max(store.made - len(store.keys), 0),
-                round_trips=0,
+                round_trips=store.writes,
                 cache_hits=self.cache.hits,
                 cache_misses=self.cache.misses,
                 outbox=sum(len(exchange.outbox) for exchange in hands.exchanges),
@@ -434,7 +437,7 @@ class ValkeyEngine:
             hints,
             self.submissions,
         )
-        self.acts = Acts(store, self.statuses, self.batches, hands.kept)
+        self.acts = Acts(store, self.statuses, self.batches, hands.kept, hands.remarks.flush)
         self.heartbeat = Heartbeat(
             lambda: client_of(self.address, f"{os.getpid()}:heartbeat"),
             node.name,
@@ -501,6 +504,7 @@ class ValkeyEngine:
         self.details.up()
         self.submissions.up()
         self.hands.up()
+        self.heartbeat.beat()
         self.holds.look()
         self.events.up()
 
@@ -569,14 +573,17 @@ class ValkeyEngine:
         """Have the store forget the facts that are over, as far as it does not by itself."""
         store = self.store_of()
         for keys in store.keys:
-            if not store.is_up_at(keys.partition):
-                continue
-            cursor = self._trimmed.get(keys.partition, -1)
-            words = trim_arguments(
-                b"",
-                kept=self.hands.kept,
-                keys=-(-self.config.idempotency.keys // store.partitions),
-                partitions=store.partitions,
-                cursor=cursor,
-            )[1:]
-            self._trimmed[keys.partition] = read_trimmed(await store.run(keys, TRIM, *words)).cursor
+            for _ in range(TRIMS):
+                if not store.is_up_at(keys.partition):
+                    break
+                words = trim_arguments(
+                    b"",
+                    kept=self.hands.kept,
+                    keys=-(-self.config.idempotency.keys // store.partitions),
+                    partitions=store.partitions,
+                    cursor=self._trimmed.get(keys.partition, -1),
+                )[1:]
+                trimmed = read_trimmed(await store.run(keys, TRIM, *words))
+                self._trimmed[keys.partition] = trimmed.cursor
+                if not trimmed.more:
+                    break

@@ -10,8 +10,9 @@ class Hand(Job, kw_only=True, gc=False):
 
     # The number of the attempt, 1 for the first.
     attempt: int
-    # The name of the node then.
+    # The name of the node then, and the lane of the task: a digit of ``steps``.
     node: str
+    lane: int
     # When it was claimed: of time.monotonic, and in ms of the store's clock.
     began: float
     began_ms: int

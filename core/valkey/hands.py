@@ -7,19 +7,14 @@ finished job never changes.
 
 No more jobs are claimed than there are free workers, threads and processes. A job that was claimed
 is begun in the same turn of the loop, or after a few others.
-
-``Crew`` is the source of the jobs of one pool of workers: those of the user's tasks, and those of
-the server's own.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import random
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from math import inf
@@ -28,7 +23,7 @@ import msgspec
 from headway.core.config import Config
 from headway.core.errors import HeadwayError
 from headway.core.ids import Ids
-from headway.core.job import Job, Reason, State
+from headway.core.job import Reason, State
 from headway.core.order import OWN_TASKS
 from headway.core.past_attempt import encode_attempt
 from headway.core.processes.pool import pool_for
@@ -37,28 +32,27 @@ from headway.core.stats import Stats
 from headway.core.task import Lane, Task
 from headway.core.tasks.context import Context
 from headway.core.tasks.registry import Registry
+from headway.core.valkey.crew import Crew
+from headway.core.valkey.ends import end_of, put_back, released, unreadable
 from headway.core.valkey.exchange import DEAD, MISPLACED, Exchange
 from headway.core.valkey.hand import Hand
 from headway.core.valkey.node import Node
 from headway.core.valkey.reaper import MISSING_S, Reaper
-from headway.core.valkey.record import decode_record, encode_error, encode_result
+from headway.core.valkey.record import decode_record
 from headway.core.valkey.remarks import Remarks
 from headway.core.valkey.reply_error import StoreError
 from headway.core.valkey.steps import (
+    LANES,
     Claimed,
     Finish,
-    FinishEnd,
-    FinishPutBack,
     FinishRelease,
-    FinishRetry,
-    FinishSnooze,
-    FreePlaces,
     Overdue,
+    FreePlaces,
     StepReply,
 )
 from headway.core.work.outcome import Outcome
 from headway.core.work.reports import Reports
-from headway.core.work.verdict import PAST_DEADLINE, Verdict, judge
+from headway.core.work.verdict import PAST_DEADLINE, judge
 from headway.core.work.workers import Workers
 
 log = logging.getLogger(__name__)
@@ -73,45 +67,6 @@ NO_ROOM = FreePlaces(0, loop=0, thread=0, process=0)
 
 # Members of an enum cost several times as much to look up (CPython 3.11).
 FAILED = State.FAILED
-
-
-class Crew:
-    """The source of the jobs of one pool of workers, which its maker sets."""
-
-    workers: Workers
-
-    def __init__(self, hands: Hands) -> None:
-        self._hands = hands
-        # Claimed and not begun.
-        self.ready: deque[Hand] = deque()
-
-    @property
-    def free(self) -> int:
-        """Workers without a job."""
-        return max(self.workers.idle - len(self.ready), 0)
-
-    def claim(self, now: float) -> Job | None:
-        """Return a job that begins now, or None."""
-        if self.ready:
-            return self.ready.popleft()
-        self._hands.look()
-        return None
-
-    def context(self, job: Job) -> Context:
-        """Return the context for an attempt."""
-        return self._hands.context(_hand(job))
-
-    def write(self, sequence: int, attempt: int, text: bytes) -> None:
-        """Add text to the log of a job."""
-        self._hands.remarks.write(sequence, attempt, text)
-
-    def settle(self, job: Job, outcome: Outcome, now: float) -> None:
-        """End an attempt."""
-        self._hands.settle(_hand(job), outcome, now)
-
-    def release(self, job: Job) -> None:
-        """Note that an attempt less runs at the task of ``job``."""
-        self._hands.release(_hand(job))
 
 
 async def _nothing() -> None:
@@ -142,20 +97,27 @@ class Hands:
         )
         # The crew of the server's own tasks, None if nobody carries them out here.
         self.clerk: Crew | None = None
-        self._tasks: dict[str, tuple[Task, Crew]] = {name: (task, self.crew) for name, task in registry.by_name.items()}
+        # Each task with its crew and the digit of its lane.
+        self._tasks: dict[str, tuple[Task, Crew, int]] = {
+            name: (task, self.crew, LANES[self._lane(task)]) for name, task in registry.by_name.items()
+        }
         node.learn(registry.by_name, self.crew.workers.default_lane)
         self.exchanges = [Exchange(self, keys, link) for keys, link in node.places]
         self.remarks = Remarks(self.held, config.results.log_bytes, self.exchange_of)
         # Of finished jobs each partition keeps its part.
         kept, partitions = Retention.of(config.retention), len(node.places)
         self.kept = kept._replace(jobs=tuple(-(-jobs // partitions) for jobs in kept.jobs))
-        lanes = {name: self._lane(task).value for name, (task, _) in self._tasks.items()}
+        # The place of each task.
+        self._lanes = {name: self._lane(task).value for name, task in registry.by_name.items()}
         self._reapers = [
-            Reaper(keys, link, self.kept, lanes=lanes, marker=lambda: self.marker, name=self._id, missing_s=missing_s)
+            Reaper(
+                keys, link, self.kept, lanes=self._lanes, marker=lambda: self.marker, name=self._id, missing_s=missing_s
+            )
             for keys, link in node.places
         ]
-        # By lane: attempts that are not released. In threads those count, too, that were given up.
-        self._used = dict.fromkeys(Lane, 0)
+        # By the digit of the lane: attempts that are not released. In threads those count, too, that were
+        # given up.
+        self._used = [0] * len(Lane)
         self._threads_most = 2 * config.workers + config.limits.lost_threads
         # Whether the node is registered, and whether it claims jobs.
         self.is_open = False
@@ -226,7 +188,8 @@ class Hands:
         """Have the server's own ``tasks`` carried out here, ``count`` at once. Call it before ``start``."""
         crew = self.clerk = Crew(self)
         crew.workers = Workers(count, self.config.results.max_result_bytes, crew, Lane.LOOP)
-        self._tasks |= {name: (task, crew) for name, task in tasks.items()}
+        self._tasks |= {name: (task, crew, LANES[Lane.LOOP]) for name, task in tasks.items()}
+        self._lanes |= dict.fromkeys(tasks, Lane.LOOP.value)
         self.node.learn(tasks, Lane.LOOP, clerk=True)
         return crew
 
@@ -306,8 +269,7 @@ class Hands:
                     crew.ready.remove(hand)
             if not hand.is_released:
                 self._release(hand)
-            finish = FinishPutBack(sequence=hand.sequence, attempt=hand.attempt, task=hand.task.name)
-            self.exchange_of(hand.sequence).put(finish)
+            self.exchange_of(hand.sequence).put(put_back(hand))
 
     # For the store.
 
@@ -363,11 +325,11 @@ class Hands:
             # A part for each partition that has jobs.
             places = -(-places // sum(one.has_more for one in self.exchanges))
         processes = self.crew.workers.processes
-        in_processes = 0 if processes is None else processes.up - self._used[Lane.PROCESS] - asked
+        in_processes = 0 if processes is None else processes.up - self._used[LANES[Lane.PROCESS]] - asked
         return FreePlaces(
             places,
             loop=places,
-            thread=min(places, max(self._threads_most - self._used[Lane.THREAD] - asked, 0)),
+            thread=min(places, max(self._threads_most - self._used[LANES[Lane.THREAD]] - asked, 0)),
             process=min(places, max(in_processes, 0)),
             orders=0 if self.clerk is None else max(self.clerk.free - asked, 0),
         )
@@ -390,37 +352,25 @@ class Hands:
         for overdue in reply.overdue:
             self._tell(overdue)
         if reply.claimed:
-            self._take_all(reply)
+            self._take_all(exchange, reply)
 
-    def _take_all(self, reply: StepReply) -> None:
+    def _take_all(self, exchange: Exchange, reply: StepReply) -> None:
         now = time.monotonic()
         for claimed in reply.claimed:
             try:
                 self._take(claimed, reply.now_ms, now)
             except (KeyError, ValueError, msgspec.DecodeError) as error:
-                self._cannot(claimed, error)
+                outcome, finish = unreadable(claimed, error)
+                outcome.log(self._id(claimed.sequence), claimed.task, claimed.attempt)
+                exchange.put(finish)
         if not self._is_claiming:
             self._put_back(hand for crew in self._crews() for hand in crew.ready)
         for crew in self._crews():
             if crew.ready:
                 crew.workers.wake()
 
-    def _cannot(self, claimed: Claimed, error: Exception) -> None:
-        """End a job whose record cannot be read."""
-        fault = Outcome(FAILED, Reason.CRASHED, error=f"its record in the store cannot be read: {error!r}")
-        fault.log(self._id(claimed.sequence), claimed.task, claimed.attempt)
-        finish = FinishEnd(
-            sequence=claimed.sequence,
-            attempt=claimed.attempt,
-            task=claimed.task,
-            state=FAILED,
-            reason=fault.reason,
-            result=encode_error(fault.error),
-        )
-        self.exchange_of(claimed.sequence).put(finish)
-
     def _take(self, claimed: Claimed, now_ms: int, now: float) -> None:
-        task, crew = self._tasks[claimed.task]
+        task, crew, lane = self._tasks[claimed.task]
         terms, payload = decode_record(claimed.record)
         deadline = inf if claimed.deadline_ms is None else now + (claimed.deadline_ms - now_ms) / 1000
         hand = Hand(
@@ -431,11 +381,12 @@ class Hands:
             deadline=deadline,
             attempt=claimed.attempt,
             node=self.name,
+            lane=lane,
             began=now,
             began_ms=now_ms,
         )
         self.held[hand.sequence] = hand
-        self._used[self._lane(task)] += 1
+        self._used[lane] += 1
         self.stats.wait[task.index].add(max(now_ms - claimed.ready_ms, 0) / 1000)
         crew.ready.append(hand)
 
@@ -512,7 +463,11 @@ class Hands:
     def _id(self, sequence: int) -> str:
         return self.ids.write(sequence, self.ids.tag(sequence)).decode()
 
-    # For the workers.
+    # For the crews.
+
+    def write(self, sequence: int, attempt: int, text: bytes) -> None:
+        """Add text to the log of a job."""
+        self.remarks.write(sequence, attempt, text)
 
     def look(self) -> None:
         """Have jobs claimed, if there may be some: a worker is free."""
@@ -539,12 +494,11 @@ class Hands:
             return
         self._release(hand)
         if self.held.get(hand.sequence) is not hand and hand.node == self.name and self.is_open:
-            finish = FinishRelease(sequence=hand.sequence, attempt=hand.attempt, task=hand.task.name)
-            self.exchange_of(hand.sequence).put(finish)
+            self.exchange_of(hand.sequence).put(released(hand))
 
     def _release(self, hand: Hand) -> None:
         hand.is_released = True
-        self._used[self._lane(hand.task)] -= 1
+        self._used[hand.lane] -= 1
 
     def settle(self, hand: Hand, outcome: Outcome, now: float) -> None:
         """End an attempt: have it tried again, or end the job."""
@@ -555,46 +509,13 @@ class Hands:
         self.stats.run[hand.task.index].add(now - hand.began)
         self.on_ran(hand.task.name, now - hand.began)
         verdict = judge(outcome, hand.attempt, hand.terms.retries, hand.deadline - now, self.config.jobs)
+        if verdict.state is State.RETRYING:
+            self.stats.retries += 1
         past = b"" if verdict.fault is None else self._past(hand, verdict.fault, now)
-        self.exchange_of(hand.sequence).put(self._finish(hand, verdict, past))
+        self.exchange_of(hand.sequence).put(end_of(hand, verdict, past))
 
     def _past(self, hand: Hand, fault: Outcome, now: float) -> bytes:
         """Log a failed attempt, and return it as the store keeps it."""
         fault.log(self._id(hand.sequence), hand.task.name, hand.attempt)
         lane = self._lane(hand.task).value
         return encode_attempt(fault.past(hand.attempt, hand.began_ms / 1000, hand.ended_s(now), lane))
-
-    def _finish(self, hand: Hand, verdict: Verdict, past: bytes) -> Finish:
-        sequence, attempt, task, releases = hand.sequence, hand.attempt, hand.task.name, hand.is_released
-        delay_ms = math.ceil(verdict.delay_s * 1000)
-        if verdict.state is State.SCHEDULED:
-            return FinishSnooze(
-                sequence=sequence, attempt=attempt, task=task, releases=releases, past=past, delay_ms=delay_ms
-            )
-        if verdict.state is State.RETRYING:
-            self.stats.retries += 1
-            return FinishRetry(
-                sequence=sequence, attempt=attempt, task=task, releases=releases, past=past, delay_ms=delay_ms
-            )
-        return FinishEnd(
-            sequence=sequence,
-            attempt=attempt,
-            task=task,
-            releases=releases,
-            past=past,
-            state=verdict.state,
-            reason=verdict.reason,
-            result=_kept(verdict),
-        )
-
-
-def _kept(verdict: Verdict) -> bytes:
-    """Return the result, or the error, as the store keeps it."""
-    if verdict.state is FAILED and verdict.result is not None:
-        return b"\n" + verdict.result.body
-    return encode_result(verdict.result)
-
-
-def _hand(job: Job) -> Hand:
-    assert isinstance(job, Hand)
-    return job

@@ -60,6 +60,8 @@ class KeptWire:
         self.greeting: Greeting | None = None
         # Connections made, ever.
         self.made = 0
+        # Turns whose calls were sent.
+        self.writes = 0
         self.loop = asyncio.get_running_loop()
         self.wire: Wire | None = None
         self._dial = Dial(address)
@@ -153,6 +155,10 @@ class KeptWire:
 
     def pushed(self, push: list[Any]) -> None:
         """Take a push."""
+
+    def wrote(self) -> None:
+        """Count the calls of a turn."""
+        self.writes += 1
 
     def refused(self, error: ReplyError, waiting: Waiting) -> bool:
         """Take a refusal. Return whether the caller is answered later."""

@@ -89,6 +89,12 @@ class Remarks:
         if self.reports and (reports := self.reports.pop(sequence, None)) is not None:
             reports.finish()
 
+    def flush(self, sequence: int) -> None:
+        """Send all that an attempt has said: its job is about to be ended."""
+        if sequence in self._held:
+            self.end(sequence)
+            self.send(sequence)
+
     def forget(self, sequence: int) -> None:
         """Drop the remarks of an attempt: its end is confirmed, or it counts no more."""
         if self._of:

@@ -24,7 +24,7 @@ from typing import Any
 
 import msgspec
 from headway.core.config import EventsSection
-from headway.core.errors import UnknownTaskError
+from headway.core.errors import EngineAwayError, UnknownTaskError
 from headway.core.events import Event, EventFilter
 from headway.core.faults import printable
 from headway.core.feeds.feeds import Feeds
@@ -44,6 +44,8 @@ LASTS_MS = 120_000
 SAY_S, LOOK_S, PACE_S = 20.0, 1.0, 0.01
 # Seconds until the streams are looked at again after the connection was lost.
 AGAIN_S = 0.1
+# Seconds after which the store is away for a client that wants to read.
+AWAY_S = 3.0
 # Entries that are read at once, and recorded in one turn of the loop.
 READ_MOST, RECORDED_MOST = 1000, 250
 # Bits of a place in a number.
@@ -95,6 +97,8 @@ class SharedEvents:
         self._task: asyncio.Task[None] | None = None
         self._begun: asyncio.Future[None] | None = None
         self._grown = asyncio.Event()
+        # Those that wait for a look that begins after they came.
+        self._behind: list[asyncio.Future[None]] = []
         # When the store heard last that there are readers, of time.monotonic.
         self._said_at = -inf
         # The number of the last event.
@@ -114,10 +118,24 @@ class SharedEvents:
         if self._task is None or self._begun is None:
             self._begun = loop.create_future()
             self._task = loop.create_task(self._follow(self._begun))
-        if self._begun.done():
-            return self._open(wanted, after)
         # It is opened when its reader is there to take it: one that has gone leaves none.
-        return Then(Read(loop.create_task(_once(self._begun))), lambda _: self._open(wanted, after))
+        return Then(Read(loop.create_task(self._catch_up(self._begun))), lambda _: self._open(wanted, after))
+
+    async def _catch_up(self, begun: asyncio.Future[None]) -> None:
+        """Wait until all events that were written before this call are here. Raises EngineAwayError."""
+        try:
+            # Others wait for it as well.
+            await asyncio.shield(begun)
+        except StoreError as error:
+            raise_for_client(error)
+        caught_up = asyncio.get_running_loop().create_future()
+        self._behind.append(caught_up)
+        self._grown.set()
+        try:
+            async with asyncio.timeout(AWAY_S):
+                await caught_up
+        except TimeoutError:
+            raise EngineAwayError from None
 
     def _open(self, wanted: EventFilter, after: int | None) -> Feed:
         if after is not None and len(self._streams) > 1:
@@ -202,11 +220,23 @@ class SharedEvents:
                 self._feeds.begin(self._number, missed=1)
         while time.monotonic() - self._said_at < SAY_S and self._is_wanted:
             self._grown.clear()
-            if not await self._read():
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_S):
-                        await self._grown.wait()
-            await asyncio.sleep(PACE_S)
+            behind, self._behind = self._behind, []
+            try:
+                has_more = await self._read()
+            except StoreError:
+                self._behind += behind
+                raise
+            if has_more:
+                self._behind += behind
+                continue
+            for caught_up in behind:
+                if not caught_up.done():
+                    caught_up.set_result(None)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await self._grown.wait()
+            if not self._behind:
+                await asyncio.sleep(PACE_S)
 
     async def _say(self, stream: Stream) -> tuple[int, int]:
         """Say that there are readers. Return the start of the stream, and its last place."""
@@ -274,11 +304,3 @@ def _entry(stream: Stream, name: bytes, values: Sequence[bytes]) -> Entry:
     facts = dict(zip(values[::2], values[1::2], strict=True))
     start, place = name.split(b"-")
     return Entry(int(facts[b"t"]), stream.keys.partition, int(start), int(place), facts)
-
-
-async def _once(begun: asyncio.Future[None]) -> None:
-    """Wait for ``begun``, which others wait for as well."""
-    try:
-        await asyncio.shield(begun)
-    except StoreError as error:
-        raise_for_client(error)

@@ -131,10 +131,14 @@ class SharedOrders:
 
     # For clients.
 
+    def check(self, action: Action, wanted: JobFilter) -> None:
+        """Raise InvalidError or UnknownTaskError if there is no such order."""
+        self._finding.check(meant(action, wanted))
+
     def group(self, action: Action, wanted: JobFilter, key: Key | None) -> SubmitGroup:
         """Return an order as it is submitted. Raises InvalidError or UnknownTaskError."""
+        self.check(action, wanted)
         wanted = meant(action, wanted)
-        self._finding.check(wanted)
         name = next(name for name, other in OWN_TASKS.items() if other is action)
         payload = encode_order(Order(action, wanted))
         record = encode_record(Terms(TIMEOUT_S, RETRIES_MOST), payload)

@@ -2,7 +2,7 @@
 
 Positions, hints when to ask again, loads and metrics are estimates that go by it. It is at most
 OLD_S old. After a change of this node it is read again before it is used, unless that has been done
-READINGS_PER_S times a second.
+often.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from headway.core.valkey.store import Store
 
 # Seconds after which it is read again.
 OLD_S = 1.0
-# Readings in a row because this node has changed something, and how many more a second.
-READINGS, READINGS_PER_S = 20.0, 50.0
+# Readings in a row because this node has changed something, how many more a second, and the part of
+# the time that these take at most.
+READINGS, READINGS_PER_S, SHARE = 20.0, 50.0, 0.02
 
 
 class LineView(msgspec.Struct, frozen=True, gc=False):
@@ -72,7 +73,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     ended: Mapping[str, Sequence[int]] = {}
     holds: Mapping[str, TaskHold] = {}
     oldest_ms: Mapping[str, int] = {}
-    # Finished jobs that are kept.
+    # Jobs that succeeded or failed and are kept.
     kept: int = 0
     nodes: frozenset[str] = frozenset()
 
@@ -92,13 +93,15 @@ class Snapshot(msgspec.Struct, frozen=True):
         return sum(max(self.unfinished.get(task, 0) - self.busy.get(task, 0), 0) for task in tasks)
 
     def ready(self, task: str) -> int:
-        """Return how many jobs of a task are ready."""
+        """Return how many jobs of a task are ready, none of a task that is held."""
+        if self.hold(task, self.now_ms / 1000) is not None:
+            return 0
         return sum(line.count for line in self.lines if line.task == task)
 
     def waited_s(self, task: str) -> float:
         """Return for how long the oldest ready job of a task has been ready."""
         since = self.oldest_ms.get(task)
-        return 0.0 if since is None else max(self.now_ms - since, 0) / 1000
+        return 0.0 if since is None or not self.ready(task) else max(self.now_ms - since, 0) / 1000
 
     def ahead(self, task: str, priority: int, sequence: int | None, now: float) -> int:
         """Return how many ready jobs are taken before one of ``task``. No ``sequence``: it is not ready.
@@ -133,6 +136,7 @@ class Snapshots:
         self._is_dirty = True
         self._reading: asyncio.Task[Snapshot] | None = None
         self._readings = READINGS
+        self._readings_per_s = READINGS_PER_S
 
     def changed(self) -> None:
         """Note that this node has changed something."""
@@ -159,7 +163,7 @@ class Snapshots:
         age = time.monotonic() - self._asked_at
         if not self._is_dirty or age > OLD_S:
             return age < OLD_S
-        return self._readings + age * READINGS_PER_S < 1
+        return self._readings + age * self._readings_per_s < 1
 
     def get(self) -> Soon[Snapshot]:
         """Return a snapshot that will do: while the store is away that is the last one."""
@@ -178,7 +182,7 @@ class Snapshots:
         if self._reading is None or self._is_dirty:
             self._is_dirty = False
             now = time.monotonic()
-            self._readings = min(self._readings + (now - self._asked_at) * READINGS_PER_S, READINGS) - 1
+            self._readings = min(self._readings + (now - self._asked_at) * self._readings_per_s, READINGS) - 1
             self._asked_at = now
             # Not in the context of the one that asks first.
             self._reading = asyncio.get_running_loop().create_task(self._read(), context=Variables())
@@ -186,7 +190,7 @@ class Snapshots:
         return asyncio.shield(self._reading)
 
     async def _read(self) -> Snapshot:
-        this = asyncio.current_task()
+        this, began = asyncio.current_task(), time.monotonic()
         try:
             replies = await asyncio.gather(*(self._store.run(keys, COUNTS) for keys in self._store.keys))
         except StoreError:
@@ -197,6 +201,7 @@ class Snapshots:
                 self._reading = None
         self.last = together([read_counts(reply) for reply in replies])
         self.held()
+        self._readings_per_s = min(READINGS_PER_S, SHARE / max(time.monotonic() - began, 1e-6))
         return self.last
 
 
@@ -224,7 +229,7 @@ def together(parts: Sequence[PartitionCounts]) -> Snapshot:
             task: min(part.oldest_ms[task] for part in parts if task in part.oldest_ms)
             for task in {task for part in parts for task in part.oldest_ms}
         },
-        kept=sum(sum(part.kept) for part in parts),
+        kept=sum(part.kept[State.SUCCEEDED] + part.kept[State.FAILED] for part in parts),
         nodes=frozenset(node.decode() for part in parts for node in part.nodes),
     )
 

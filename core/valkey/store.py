@@ -27,6 +27,7 @@ from headway.core.valkey.keys import META, Keyspace
 from headway.core.valkey.layout import LAYOUT, Layout
 from headway.core.valkey.reply_error import LinkLostError, ReplyError, StoreError, raise_for_caller
 from headway.core.valkey.script import Script
+from headway.core.valkey.scripts import PROGRESS, WRITE_LOG
 from headway.core.valkey.topology import Links
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 PATIENCE_S = 2.0
 # In a moment the node is registered again, and the ids are those of the store.
 PASSING = frozenset(("MISPLACED", "DEAD", "OVERTAKEN"))
+# What is said of an attempt comes before its end. A script that the store does not know is sent again.
+FIRST = (PROGRESS, WRITE_LOG)
 # Return what is there, after writing it if nothing was.
 LAY_OUT = Script(
     "lay_out",
@@ -160,6 +163,11 @@ class Store:
         """Connections made, ever."""
         return self._links.made
 
+    @property
+    def writes(self) -> int:
+        """Turns whose calls were sent to a server."""
+        return self._links.writes
+
     def is_up_at(self, partition: int) -> bool:
         """Whether the keys of a partition can be reached."""
         return self._of[partition].is_up
@@ -272,7 +280,15 @@ class Store:
         self.keys = tuple(map(Keyspace, range(layout.partitions)))
         self._of = [self._links.of(keys.partition) for keys in self.keys]
         self._lost_at = self._lost_at or [None] * len(self.keys)
+        self._load_scripts()
         await asyncio.gather(*map(self._mark, self.keys))
+
+    def _load_scripts(self) -> None:
+        """Have the store know the scripts that a step must not overtake, before any of them is called."""
+        for link in self._of:
+            for script in FIRST:
+                if link.is_up:
+                    link.call("SCRIPT", "LOAD", script.text).add_done_callback(asyncio.Future.exception)
 
     async def _mark(self, keys: Keyspace) -> None:
         """Give a partition the marker of the ids."""
@@ -314,6 +330,7 @@ class Store:
             # The first one.
             return
         self._look_at_links()
+        self._load_scripts()
         self.renew()
         parked, self._parked = self._parked, []
         for asked in parked:

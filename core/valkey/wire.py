@@ -49,6 +49,9 @@ Waiting = tuple["asyncio.Future[Any] | None", bytes, Beside]
 class Holder(Protocol):
     """The one that a connection is for."""
 
+    def wrote(self) -> None:
+        """Count the calls of a turn, which leave now."""
+
     def pushed(self, push: list[Any]) -> None:
         """Take a push."""
 
@@ -113,6 +116,7 @@ class Wire(asyncio.Protocol):
         if self._transport is None:
             return
         self._transport.write(b"".join(self._out))
+        self._holder.wrote()
         self._backlog = self._transport.get_write_buffer_size()
         self._out.clear()
         self._out_bytes = self._out_calls = 0

@@ -39,11 +39,13 @@ while at < #ARGV do
       total, tail, is_closed = total + skipped, '', true
     end
     if text ~= '' then
-      if attempt ~= last then
-        if tonumber(attempt) > 1 then
+      -- An attempt that was cut off may be made again under its number, by another node.
+      local this = attempt .. '@' .. node
+      if this ~= last then
+        if tonumber(attempt) > 1 or last ~= '0' then
           add((ends_line and '' or '\n') .. '--- attempt ' .. attempt .. ' ---\n')
         end
-        last = attempt
+        last = this
       end
       add(text)
       ends_line = string.sub(text, -1) == '\n'

@@ -78,6 +78,21 @@ async def becomes(engine: Engine, job: Status, state: State) -> Status:
     return status
 
 
+async def are_at(engine: Engine, jobs: Sequence[Status], positions: Sequence[int]) -> None:
+    """See that jobs are at these positions: at once, or soon where positions are estimates."""
+
+    async def found() -> list[int]:
+        return [(await peek(engine, job)).position for job in jobs]
+
+    if engine.polled is not None:
+        assert await found() == [*positions]
+
+    async def are() -> bool:
+        return await found() == [*positions]
+
+    await until(are)
+
+
 async def until(condition: Callable[[], Awaitable[object]]) -> None:
     """Look until ``condition`` holds."""
     async with asyncio.timeout(PATIENCE_S):

@@ -27,9 +27,9 @@ async def test_a_demand_is_met_or_refused_without_effect(engine: Engine, demande
     before = (await counts(engine)).jobs[:]
     told = f'demands durability "{demanded}". This server promises "{engine.durability}"'
     with pytest.raises(NotDurableError, match=told):
-        engine.submit(wanted, key)
+        await known(engine.submit(wanted, key))
     with pytest.raises(NotDurableError, match=told):
-        engine.submit_batch([asked_for("double", 1), wanted])
+        await known(engine.submit_batch([asked_for("double", 1), wanted]))
     assert (await counts(engine)).jobs == before
     # The key is not used up.
     assert (await submit(engine, "double", 1, key)).task == "double"
@@ -37,7 +37,7 @@ async def test_a_demand_is_met_or_refused_without_effect(engine: Engine, demande
 
 async def test_an_unknown_task_is_told_before_a_demand(engine: Engine) -> None:
     with pytest.raises(UnknownTaskError, match="is not one of"):
-        engine.submit(asked_for("dubble", durability="disk"))
+        await known(engine.submit(asked_for("dubble", durability="disk")))
 
 
 async def test_an_engine_that_promises_more_than_memory_keeps_its_jobs(start: Start) -> None:

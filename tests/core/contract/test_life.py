@@ -41,9 +41,12 @@ async def test_what_it_counts(start: Start) -> None:
         assert (counted.payload_bytes, counted.load.oldest_s, counted.retries, counted.draining) == (5, 0.0, 0, False)
         assert (counted.wait.count, counted.run.count) == (5, 3)
         assert (counted.results_kept, counted.results_evicted) == (3, 0)
-        assert 0 < counted.results_bytes < counted.results_max_bytes
-        assert counted.rows > 0
         assert counted.memory_bytes > 0
+        if counted.store is None:
+            assert 0 < counted.results_bytes < counted.results_max_bytes
+            assert counted.rows > 0
+        else:
+            assert (counted.store.up, counted.store.nodes, counted.store.fenced) == (True, 1, 0)
         assert counted.workers.count == 3
         assert counted.processes is None
         later.cancel()
@@ -143,7 +146,8 @@ async def test_what_is_known_can_be_read_when_it_has_stopped(start: Start) -> No
         assert (await peek(engine, job)).state == State.SUCCEEDED
         assert await text_of(engine, job) == "8"
         assert (await known(engine.peek_batch(batch.id))) == batch
-        assert (await peek(engine, interrupted)).state == State.RUNNING
+        # A store has given it back to the other nodes.
+        assert (await peek(engine, interrupted)).state in (State.RUNNING, State.QUEUED)
 
 
 async def test_a_job_that_never_ran_teaches_nothing_of_how_long_its_task_takes(start: Start) -> None:

@@ -281,14 +281,22 @@ async def test_who_waits_for_more_may_go(engine: Engine) -> None:
     await asyncio.sleep(0.01)
 
 
+async def reported(engine: Engine, job: Status, progress: int, message: str) -> None:
+    """See the report of a job: with a store it is there in a moment."""
+
+    async def is_there() -> bool:
+        status = await peek(engine, job)
+        return (status.progress, status.message) == (progress, message)
+
+    await until(is_there)
+
+
 async def test_a_message_is_shown_while_its_attempt_runs(engine: Engine) -> None:
     job = await becomes(engine, await submit(engine, "reports", [(10, "one"), (40, "page 12 of 30")]), State.RUNNING)
-    status = await peek(engine, job)
-    assert (status.progress, status.message) == (40, "page 12 of 30")
+    await reported(engine, job, 40, "page 12 of 30")
     assert (await cancel(engine, job)).message == ""
     job = await becomes(engine, await submit(engine, "reports", [(10, "one"), (40, "")]), State.RUNNING)
-    status = await peek(engine, job)
-    assert (status.progress, status.message) == (40, "")
+    await reported(engine, job, 40, "")
 
 
 async def test_the_last_of_many_messages_of_a_thread_is_shown(engine: Engine) -> None:

@@ -268,7 +268,7 @@ async def test_a_bounded_number_of_orders_wait(start: Start) -> None:
         await becomes(engine, await submit(engine, "forever"), State.RUNNING)
         some = [await order(engine, Action.RETRY, states=FAILED) for _ in range(16)]
         with pytest.raises(OrdersFullError, match="16 orders are waiting, which is the limit"):
-            engine.order(Action.RETRY, JobFilter(FAILED))
+            await known(engine.order(Action.RETRY, JobFilter(FAILED)))
         found = await jobs_of(engine, JobFilter(task="headway.retry"))
         assert [job.id for job in found] == [job.id for job in some[::-1]]
         await cancel(engine, some[5])
@@ -327,7 +327,7 @@ async def test_orders_of_before_a_restart_are_among_the_bounded_number(start: St
             for job in some:
                 await becomes(engine, job, State.RUNNING)
             with pytest.raises(OrdersFullError):
-                engine.order(Action.RETRY, JobFilter(FAILED))
+                await known(engine.order(Action.RETRY, JobFilter(FAILED)))
             await cancel(engine, some[0])
             await order(engine, Action.CANCEL, task="broken")
             await clear(engine)
@@ -337,7 +337,7 @@ async def test_orders_of_before_a_restart_are_among_the_bounded_number(start: St
 async def test_clients_cannot_submit_the_tasks_of_the_server(engine: Engine) -> None:
     for name in OWN_TASKS:
         with pytest.raises(UnknownTaskError):
-            engine.submit(asked_for(name))
+            await known(engine.submit(asked_for(name)))
         assert name not in [task.name for task in await known(engine.tasks())]
         assert await known(engine.switch(name, Switches(dispatch="hold"))) is None
 

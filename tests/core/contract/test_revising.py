@@ -146,7 +146,8 @@ async def test_a_restart_keeps_the_terms(start: Start) -> None:
     async with start(forever, broken, double, workers=1, jobs={"backoff": 600, "backoff_max": 600}) as engine:
         durable = engine.durability != "memory"
         retrying = await becomes(engine, await submit(engine, "broken", retries=1), State.RETRYING)
-        await becomes(engine, await submit(engine, "forever"), State.RUNNING)
+        # As urgent as any, so that it is the first again.
+        await becomes(engine, await submit(engine, "forever", priority=9), State.RUNNING)
         first, urgent = await submit(engine, "double", 1), await submit(engine, "double", 2)
         put_off, soon = await submit(engine, "double", 3), await submit(engine, "double", 4, delay=1000)
         await revise(engine, urgent, Revision(priority=9))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -216,3 +216,10 @@ async def soon(condition: Callable[[], object], patience_s: float = PATIENCE_S) 
     async with asyncio.timeout(patience_s):
         while not condition():  # noqa: ASYNC110 — seen from outside
             await asyncio.sleep(0.005)
+
+
+async def told(ask: Callable[[], Awaitable[object]], patience_s: float = PATIENCE_S) -> None:
+    """Wait until the store says so."""
+    async with asyncio.timeout(patience_s):
+        while not await ask():  # noqa: ASYNC110 — seen from outside
+            await asyncio.sleep(0.01)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from typing import Any
 
 import pytest
 from headway.core.job import Reason, State
@@ -17,7 +16,7 @@ from headway.core.valkey.changes import CancelAnswer
 from headway.core.valkey.record import LOG_FIELDS, decode_result, read_log
 
 from tests.core.engines import broken, double, triple
-from tests.core.valkey.nodes import IDS, KEYS, Client, client, soon, standing
+from tests.core.valkey.nodes import IDS, KEYS, Client, client, soon, standing, told
 
 MINUTE = 60_000
 
@@ -102,8 +101,8 @@ async def test_a_failed_attempt_is_kept_and_logged_once(store_url: str, caplog: 
         # By the clock of the store, as all other times of the job.
         assert facts.submitted_ms / 1000 <= past[0].started <= past[0].ended <= past[1].started
         job_id = IDS.write(job, IDS.tag(job)).decode()
-        told = [record.getMessage() for record in caplog.records if record.name == "headway.core.work.outcome"]
-        assert told == [
+        lines = [record.getMessage() for record in caplog.records if record.name == "headway.core.work.outcome"]
+        assert lines == [
             f"job {job_id}: attempt {number} at task broken failed (error): ValueError: why" for number in (1, 2, 3)
         ]
 
@@ -159,13 +158,11 @@ async def test_progress_and_text_are_there_before_the_end(store_url: str) -> Non
     async with standing(store_url, tells) as node:
         [job] = await node.submit("tells")
 
-        async def facts_of() -> tuple[Any, ...]:
+        async def is_half() -> bool:
             facts = await node.facts(job)
-            return facts.progress, facts.message
+            return (facts.progress, facts.message) == (40, "half")
 
-        async with asyncio.timeout(2):
-            while await facts_of() != (40, "half"):  # noqa: ASYNC110 — seen from outside
-                await asyncio.sleep(0.005)
+        await told(is_half, 2)
         gate.set()
         await node.over(job)
         kept = read_log(await node.link.call("HMGET", KEYS.log(job), *LOG_FIELDS))
@@ -222,10 +219,6 @@ async def test_a_node_claims_only_tasks_that_it_knows(store_url: str) -> None:
             await node.over(other)
 
 
-async def cancelled(_: object) -> None:
-    await asyncio.Event().wait()
-
-
 @pytest.mark.parametrize("is_pushed", [True, False])
 async def test_a_job_that_runs_elsewhere_is_interrupted(store_url: str, is_pushed: bool) -> None:
     """Within a second, and soon after it if the push was lost."""
@@ -250,9 +243,11 @@ async def test_a_job_that_runs_elsewhere_is_interrupted(store_url: str, is_pushe
         assert ended[0] - asked < (0.2 if is_pushed else 1.5)
         # Its worker is free, and its limits are given back.
         await soon(lambda: node.hands.crew.free == 2)
-        async with asyncio.timeout(2):
-            while await outside.link.call("HGETALL", KEYS.prefix + b"busy"):  # noqa: ASYNC110 — seen from outside
-                await asyncio.sleep(0.01)
+
+        async def is_free() -> bool:
+            return not await outside.link.call("HGETALL", KEYS.prefix + b"busy")
+
+        await told(is_free, 2)
         assert len(node.hands) == 0
 
 

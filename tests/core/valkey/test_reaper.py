@@ -1,0 +1,145 @@
+"""Dead nodes: each of their jobs is taken up once, and nothing of a living one."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+from headway.core.job import State
+from headway.core.retention import DEFAULT
+from headway.core.task import Lane
+from headway.core.valkey.changes import join_arguments
+from headway.core.valkey.heartbeat import Heartbeat, client_of
+from headway.core.valkey.reaper import Reaper
+from headway.core.valkey.scripts import JOIN, STEP
+from headway.core.valkey.steps import FreePlaces, read_step, step_arguments
+
+from tests.core.valkey.nodes import IDS, KEYS, Client, client, soon, told
+
+MISSING_S = 0.3
+
+
+@asynccontextmanager
+async def reaping(url: str) -> AsyncIterator[Reaper]:
+    """Reap with a link of its own."""
+    async with client(url) as own:
+        reaper = Reaper(
+            KEYS,
+            own.link,
+            DEFAULT,
+            lanes={"task": "loop"},
+            marker=lambda: IDS.marker,
+            name=lambda sequence: f"job-{sequence}",
+            missing_s=MISSING_S,
+        )
+        reaper.start()
+        try:
+            yield reaper
+        finally:
+            await reaper.stop()
+
+
+async def claim(outside: Client, node: str, count: int, alive_ms: int) -> list[int]:
+    """Have a node claim new jobs, and return their numbers."""
+    jobs = await outside.submit("task", count=count)
+    words = join_arguments(IDS.marker, node.encode(), alive_ms, {"task": (Lane.LOOP, None)})
+    await outside.link.run(JOIN, [KEYS.counts], *words)
+    room = FreePlaces(count, loop=count, thread=0, process=0)
+    step = step_arguments(IDS.marker, node.encode(), 1, [], kept=DEFAULT, room=room)
+    reply = read_step(await outside.link.run(STEP, [KEYS.counts], *step))
+    assert len(reply.claimed) == count
+    return jobs
+
+
+async def test_eight_reapers_take_each_job_once(store_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """V2: a thousand orphans."""
+    async with client(store_url) as outside, AsyncExitStack() as stack:
+        jobs = await claim(outside, "dead", 1000, alive_ms=200)
+        reapers = [await stack.enter_async_context(reaping(store_url)) for _ in range(8)]
+        await soon(lambda: sum(reaper.taken for reaper in reapers) >= 1000)
+        # Another round of each.
+        await asyncio.sleep(2 * MISSING_S)
+        assert sum(reaper.taken for reaper in reapers) == 1000
+        line = await outside.link.call("LRANGE", KEYS.line(5, "task"), 0, -1)
+        # At the front of their line, in the order of before.
+        assert [int(entry) for entry in line] == jobs
+        assert {await outside.state(job) for job in jobs} == {State.QUEUED}
+        lines = [
+            message for message in caplog.messages if "failed (crashed): was running when its node died" in message
+        ]
+        assert len(lines) == len(set(lines)) == 1000
+        assert await outside.link.call("KEYS", "*dead*") == []
+
+
+async def test_nothing_is_taken_from_a_node_that_beats(store_url: str) -> None:
+    async with client(store_url) as outside, reaping(store_url) as reaper:
+        jobs = await claim(outside, "alive", 5, alive_ms=200)
+        beats = Heartbeat(
+            lambda: client_of(outside.address, "beats"), "alive", [(KEYS, lambda: True)], alive_ms=200, beat_s=0.05
+        )
+        beats.start()
+        await asyncio.sleep(1.5)
+        assert (reaper.taken, {await outside.state(job) for job in jobs}) == (0, {State.RUNNING})
+        beats.stop()
+        await soon(lambda: reaper.taken == 5)
+
+
+async def test_a_heartbeat_that_is_missing_for_a_moment_is_none(store_url: str) -> None:
+    """As after an outage. The next time the count begins anew."""
+    async with client(store_url) as outside, reaping(store_url) as reaper:
+        await claim(outside, "late", 5, alive_ms=1)
+        for _ in range(4):
+            await asyncio.sleep(MISSING_S / 2)
+            await outside.link.call("SET", KEYS.heartbeat("late"), 1, "PX", 400)
+            await asyncio.sleep(0.4)
+            assert reaper.taken == 0
+        await soon(lambda: reaper.taken == 5)
+
+
+async def test_a_heartbeat_is_that_of_a_node_that_can_claim(store_url: str) -> None:
+    """Not one whose link is lost, though the heartbeat has a connection of its own."""
+    is_fit = True
+    async with client(store_url) as outside:
+        beats = Heartbeat(
+            lambda: client_of(outside.address, "beats"), "node", [(KEYS, lambda: is_fit)], alive_ms=300, beat_s=0.05
+        )
+        beats.start()
+
+        async def is_there() -> bool:
+            return bool(await outside.link.call("EXISTS", KEYS.heartbeat("node")))
+
+        async def is_gone() -> bool:
+            return not await is_there()
+
+        await told(is_there)
+        await asyncio.sleep(0.5)
+        assert await is_there()
+        is_fit = False
+        began = time.monotonic()
+        await told(is_gone)
+        assert time.monotonic() - began < 1
+        is_fit = True
+        beats.beat()
+        await told(is_there)
+        beats.stop()
+
+
+async def test_a_heartbeat_goes_on_after_its_connection_was_lost(store_url: str) -> None:
+    async with client(store_url) as outside:
+        beats = Heartbeat(
+            lambda: client_of(outside.address, "beats"), "node", [(KEYS, lambda: True)], alive_ms=2000, beat_s=0.05
+        )
+        beats.start()
+        for _ in range(3):
+            await asyncio.sleep(0.2)
+            found = await outside.link.call("CLIENT", "LIST")
+            [own] = [line for line in found.decode().splitlines() if "name=beats" in line]
+            await outside.link.call("CLIENT", "KILL", "ID", own.split()[0].removeprefix("id="))
+            await outside.link.call("DEL", KEYS.heartbeat("node"))
+        await asyncio.sleep(0.3)
+        assert await outside.link.call("EXISTS", KEYS.heartbeat("node"))
+        assert (beats.is_missed, beats.why) == (False, "")
+        beats.stop()
