@@ -46,8 +46,8 @@ from headway.core.valkey.steps import (
     Claimed,
     Finish,
     FinishRelease,
-    Overdue,
     FreePlaces,
+    Overdue,
     StepReply,
 )
 from headway.core.work.outcome import Outcome

@@ -57,7 +57,7 @@ local finishes = number()
 local have = call('HGETALL', P .. 'ready')
 local has_holds = call('HLEN', P .. 'hold') > 0
 call('HLEN', run)
-call('HLEN', KEYS[1])
+follow(call('HGET', KEYS[1], 'ordered'))
 local soonest_of, changed = {}, {}
 local function soonest_in(key)
   local first = call('ZRANGE', P .. key, 0, 0, 'WITHSCORES')
