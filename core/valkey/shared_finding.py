@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from typing import Any
 
 import msgspec
 from headway.core.errors import UnknownTaskError
@@ -153,9 +154,8 @@ class Descent:
     async def _with_text(self, keys: Keyspace, found: list[Found]) -> list[Found]:
         """Return those of the failed jobs that have the text in their errors."""
         store = self._store
-        errors: list[bytes | None] = await asyncio.gather(
-            *(known(store.ask(keys, self._error(keys, one[0]))) for one in found)
-        )
+        asked = [known(store.ask(keys, self._error(keys, sequence))) for sequence, _ in found]
+        errors: list[Any] = await asyncio.gather(*asked)
         return [
             one
             for one, error in zip(found, errors, strict=True)
