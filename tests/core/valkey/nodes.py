@@ -68,7 +68,7 @@ class Client:
         payload: object = None,
         count: int = 1,
         *,
-        keys: Keys = KEYS,
+        keys: Keyspace = KEYS,
         partitions: int = 1,
         **members: Any,
     ) -> list[int]:
