@@ -83,6 +83,8 @@ log = logging.getLogger(__name__)
 TELL_FATAL = log.critical
 # Seconds between two rounds of the chores, less up to a fifth at random.
 CHORES_S = 1.0
+# Calls of a round that forget facts that are over, at most, in each partition.
+TRIMS = 20
 # Orders that a node carries out at once.
 ORDERS_AT_ONCE = 16
 # Bytes of the facts of a job that are kept here.
@@ -597,14 +599,17 @@ class ValkeyEngine:
         """Have the store forget the facts that are over, as far as it does not by itself."""
         store = self.store_of()
         for keys in store.keys:
-            if not store.is_up_at(keys.partition):
-                continue
-            cursor = self._trimmed.get(keys.partition, -1)
-            words = trim_arguments(
-                b"",
-                kept=self.hands.kept,
-                keys=-(-self.config.idempotency.keys // store.partitions),
-                partitions=store.partitions,
-                cursor=cursor,
-            )[1:]
-            self._trimmed[keys.partition] = read_trimmed(await store.run(keys, TRIM, *words)).cursor
+            for _ in range(TRIMS):
+                if not store.is_up_at(keys.partition):
+                    break
+                words = trim_arguments(
+                    b"",
+                    kept=self.hands.kept,
+                    keys=-(-self.config.idempotency.keys // store.partitions),
+                    partitions=store.partitions,
+                    cursor=self._trimmed.get(keys.partition, -1),
+                )[1:]
+                trimmed = read_trimmed(await store.run(keys, TRIM, *words))
+                self._trimmed[keys.partition] = trimmed.cursor
+                if not trimmed.more:
+                    break
