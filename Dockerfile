@@ -4,7 +4,7 @@
 FROM python:3.14-slim AS build
 WORKDIR /src
 COPY . .
-RUN python -m venv /opt/headway && /opt/headway/bin/pip install --no-cache-dir .
+RUN python -m venv /opt/headway && /opt/headway/bin/pip install --no-cache-dir '.[valkey]'
 
 FROM python:3.14-slim
 COPY --from=build /opt/headway /opt/headway

@@ -12,8 +12,8 @@ LINT = s=0; $(BIN)/ruff format --check . || s=1; $(BIN)/ruff check . || s=1; $(B
 CROWD = -n 6
 
 .DEFAULT_GOAL := help
-.PHONY: .venv run-server run-clients test test-long check lint format promtool docs build clean help crash crash-cluster kill-nodes dist \
-  bench bench-floor bench-peers bench-polling bench-memory bench-queues bench-journal bench-waiting bench-crowd bench-start bench-cluster bench-soak
+.PHONY: .venv run-server run-clients run-cluster test test-long test-dashboard check lint format promtool docs build clean help crash crash-cluster kill-nodes dist \
+  bench bench-floor bench-peers bench-polling bench-memory bench-clients bench-queues bench-journal bench-waiting bench-crowd bench-start bench-cluster bench-soak
 
 # `make -j clean test` must not clean under the test's feet.
 ifneq (,$(filter clean,$(MAKECMDGOALS)))
@@ -26,12 +26,21 @@ run-server: .venv  ## serve on 127.0.0.1:8080 with config.yaml (or CONFIG=other.
 run-clients: .venv  ## put a crowd of clients on it (ARGS='--clients 500 --poll 1s --duration 60s')
 	@exec $(BIN)/headway simulate $(if $(CONFIG),--config '$(CONFIG)') $(ARGS)
 
+run-cluster: .venv  ## a Valkey and two nodes on it: submit to one, read from the other (ARGS=--stay)
+	@$(BIN)/python -m pip install -q --group cluster
+	@exec $(BIN)/python -m examples.cluster $(ARGS)
+
 test: .venv  ## run the test suite (ARGS='-k board -x' goes to pytest)
 	@$(BIN)/python -m pytest -m 'not long' $(CROWD) $(ARGS)
 
 test-long: .venv  ## tests that take long by nature, and the protocol's tests with a journal
 	@s=0; $(BIN)/python -m pytest -m long $(ARGS) || s=1; \
 	TEST_JOURNAL=1 $(BIN)/python -m pytest -m 'not long' tests/protocol $(ARGS) || s=1; exit $$s
+
+test-dashboard: .venv  ## tests of the dashboard in a browser (SCREENSHOTS=1 keeps docs/img)
+	@command -v chromium >/dev/null || { echo 'chromium is missing: apt-get install chromium' >&2; exit 1; }
+	@$(BIN)/python -m pip install -q --group dashboard
+	@$(BIN)/python -m pytest -n 2 tests/dashboard $(ARGS)
 
 check: .venv  ## format, lint, types and tests (CI runs test-long too)
 	@$(LINT); $(BIN)/python -m pytest -m 'not long' $(CROWD) $(ARGS) || s=1; exit $$s
@@ -91,6 +100,10 @@ bench-cluster: .venv  ## Headway on Valkey beside six queues, two nodes beside o
 bench-soak: .venv  ## ten million jobs through Headway on Valkey, and its memory (ARGS='--jobs 300000 --kept 100000')
 	@$(BIN)/python -m pip install -q --group bench-queues
 	@$(BIN)/python -m bench.cluster.soak $(ARGS)
+
+bench-clients: .venv  ## clients of Valkey side by side: CPU of a call, TLS, a slow network, a cluster
+	@$(BIN)/python -m pip install -q --group bench-clients
+	@$(BIN)/python -m bench.clients --rounds $(or $(ROUNDS),5) $(ARGS)
 
 bench-journal: .venv  ## cost of keeping jobs on disk
 	@$(BIN)/python -m bench.journal --rounds $(or $(ROUNDS),20) $(ARGS)

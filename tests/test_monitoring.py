@@ -14,7 +14,9 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.conftest import FRESH
 from tests.end_to_end.process import Server, launch
+from tests.valkey_servers import HOST, StoreServer
 
 ROOT = Path(__file__).parent.parent
 RULES = ROOT / "examples/prometheus/headway.rules.yml"
@@ -53,16 +55,33 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory, store: StoreServer) -> Iterator[Server]:
+    """A node on a store."""
+    with launch(tmp_path_factory.mktemp("node"), {"engine": f"valkey://{HOST}:{store.port}/{next(FRESH)}"}) as node:
+        node.run("echo", 1)
+        yield node
+
+
+@pytest.fixture(scope="module")
 def text(server: Server) -> str:
-    """All metrics."""
+    """All metrics of a server with a journal."""
     return server.get("/metrics").body.decode()
 
 
 @pytest.fixture(scope="module")
-def samples(text: str) -> list[tuple[str, dict[str, str], str]]:
-    """Name, labels and help of each sample."""
-    families = list(text_string_to_metric_families(text))
-    return [(sample.name, sample.labels, family.documentation) for family in families for sample in family.samples]
+def text_of_node(node: Server) -> str:
+    """All metrics of a node."""
+    return node.get("/metrics").body.decode()
+
+
+@pytest.fixture(scope="module")
+def samples(text: str, text_of_node: str) -> list[tuple[str, dict[str, str], str]]:
+    """Name, labels and help of each sample of a server, and of those that only a node has."""
+    families = {family.name: family for family in text_string_to_metric_families(text_of_node)}
+    families |= {family.name: family for family in text_string_to_metric_families(text)}
+    return [
+        (sample.name, sample.labels, family.documentation) for family in families.values() for sample in family.samples
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +143,9 @@ def test_promtool_finds_the_alerts_right(command: tuple[str, ...]) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed")
-def test_promtool_finds_the_metrics_right(text: str) -> None:
+@pytest.mark.parametrize("whose", ["text", "text_of_node"])
+def test_promtool_finds_the_metrics_right(request: pytest.FixtureRequest, whose: str) -> None:
+    text = request.getfixturevalue(whose)
     ran = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True)
     # The names of prometheus_client are those that everyone knows.
     faults = [line for line in (ran.stdout + ran.stderr).splitlines() if not line.startswith(("process_", "python_"))]

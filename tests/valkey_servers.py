@@ -185,6 +185,25 @@ def serving(folder: Path, binary: str = "", **options: str) -> Iterator[StoreSer
         server.kill()
 
 
+def tls_options(folder: Path) -> dict[str, str]:
+    """Make a certificate that is signed by itself; return the options of a Redis that speaks TLS alone."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    folder.mkdir(parents=True, exist_ok=True)
+    key, certificate = folder / "key.pem", folder / "ca.pem"
+    words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    words += ["-keyout", str(key), "-out", str(certificate), "-days", "2", "-subj", "/CN=store"]
+    subprocess.run([*words, "-addext", f"subjectAltName=IP:{HOST}"], check=True, capture_output=True)
+    return {
+        "port": "0",
+        "tls_port": str(free_port()),
+        "tls_cert_file": str(certificate),
+        "tls_key_file": str(key),
+        "tls_ca_cert_file": str(certificate),
+        "tls_auth_clients": "no",
+    }
+
+
 @contextmanager
 def replica_of(primary: StoreServer, folder: Path) -> Iterator[StoreServer]:
     """Run a replica, which has all data of ``primary`` when it is given."""
@@ -289,6 +308,10 @@ class Cluster:
         number = to.ask("CLUSTER", "MYID")
         for server in [to, *(server for server in self.servers if server is not to)]:
             server.ask("CLUSTER", "SETSLOT", slot, "NODE", number)
+
+    def of(self, key: bytes) -> StoreServer:
+        """Return the server that has a key."""
+        return self.owner(int(self.servers[0].ask("CLUSTER", "KEYSLOT", key)))
 
     def owner(self, slot: int) -> StoreServer:
         """Return the server that has a slot."""

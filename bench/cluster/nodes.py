@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import socket
 import sys
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
@@ -17,6 +19,7 @@ from bench.queues.interface import Queue
 # Of no bench: nothing is refused, and nothing that is over is dropped.
 MOST = 1_000_000
 OCCUPIED_S = 600
+READY_S = 20.0
 END = b"\r\n\r\n"
 
 
@@ -27,7 +30,24 @@ def running_nodes(
     """Start so many nodes with ``workers`` each, on the Valkey at port ``store``; ``settings`` as in variables."""
     given = {f"HEADWAY_{name}": value for name, value in (settings or {}).items()}
     with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(running(_node(number, store, workers, given))) for number in range(count)]
+        started = [stack.enter_context(running(_node(number, store, workers, given))) for number in range(count)]
+        for node in started:
+            _wait_until_ready(node)
+        yield started
+
+
+def _wait_until_ready(node: Process) -> None:
+    """Return once it is at work; it listens before."""
+    deadline = time.monotonic() + READY_S
+    said = b"nothing"
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection((HOST, node.port), READY_S) as client:
+            client.sendall(b"GET /readyz HTTP/1.1\r\nHost: bench\r\n\r\n")
+            said = client.recv(4096)
+        if said.startswith(b"HTTP/1.1 200"):
+            return
+        node.check(0.05)
+    raise BenchError(f"{node.name} is not ready after {READY_S:g} s: {said.rpartition(END)[2]!r}")
 
 
 def _node(number: int, store: int, workers: int, settings: Mapping[str, str]) -> Process:
@@ -135,7 +155,7 @@ class Adapter(Queue[bytes]):
         if answer[9:12] == b"429":
             return b""
         if answer[9:12] != b"202":
-            raise BenchError(f"POST was answered with {answer[:60]!r}")
+            raise BenchError(f"POST was answered with {answer[:12]!r}: {answer.rpartition(END)[2]!r}")
         begin = answer.index(b"Location: ") + 10
         return answer[begin : answer.index(b"\r", begin)]
 

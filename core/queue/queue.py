@@ -119,13 +119,13 @@ class Queue:
                 board.ticket[board.at(moved)] = ticket
             board.ticket[row] = line.push(sequence, priority)
         self._ready_of[task][sequence] = None
-        if line is self.of_server:
-            self.on_own()
-        elif line.is_aside:
-            self.aside += 1
-        else:
+        if not line.is_aside:
             self.ready += 1
             self._came[priority] += 1
+        elif line is self.of_server:
+            self.on_own()
+        else:
+            self.aside += 1
 
     def delay(self, sequence: int, due: float) -> None:
         """Keep a job until ``due``, of time.monotonic."""

@@ -116,6 +116,7 @@ class Cluster:
         self._watch: asyncio.Task[None] | None = None
         # Connections of links that were closed.
         self._made = 0
+        self._writes = 0
 
     @property
     def links(self) -> list[Link]:
@@ -136,6 +137,11 @@ class Cluster:
     def made(self) -> int:
         """Connections made, ever."""
         return self._made + sum(link.made for link in self._links.values())
+
+    @property
+    def writes(self) -> int:
+        """Turns whose calls were sent, of each link."""
+        return self._writes + sum(link.writes for link in self._links.values())
 
     @property
     def durability(self) -> Durability:
@@ -345,6 +351,7 @@ class Cluster:
         for host in idle & self._idle:
             link = self._links.pop(host)
             self._made += link.made
+            self._writes += link.writes
             task = self._loop.create_task(link.close())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)

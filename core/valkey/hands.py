@@ -46,8 +46,8 @@ from headway.core.valkey.steps import (
     Claimed,
     Finish,
     FinishRelease,
+    FreePlaces,
     Overdue,
-    Room,
     StepReply,
 )
 from headway.core.work.outcome import Outcome
@@ -63,7 +63,7 @@ FENCED_LINES, FENCED_S = 10, 10.0
 LEFT_S = 0.01
 # Seconds before the node is registered again, at first and at most.
 JOIN_S, JOIN_MOST_S = 0.1, 2.0
-NO_ROOM = Room(0, loop=0, thread=0, process=0)
+NO_ROOM = FreePlaces(0, loop=0, thread=0, process=0)
 
 # Members of an enum cost several times as much to look up (CPython 3.11).
 FAILED = State.FAILED
@@ -321,7 +321,7 @@ class Hands:
 
     # For the exchanges.
 
-    def room(self, exchange: Exchange) -> Room:
+    def room(self, exchange: Exchange) -> FreePlaces:
         """Return the jobs that may be claimed now."""
         if not self._is_claiming or any(one.outbox.is_full for one in self.exchanges):
             return NO_ROOM
@@ -332,7 +332,7 @@ class Hands:
             places = -(-places // sum(one.has_more for one in self.exchanges))
         processes = self.crew.workers.processes
         in_processes = 0 if processes is None else processes.up - self._used[LANES[Lane.PROCESS]] - asked
-        return Room(
+        return FreePlaces(
             places,
             loop=places,
             thread=min(places, max(self._threads_most - self._used[LANES[Lane.THREAD]] - asked, 0)),

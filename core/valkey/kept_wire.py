@@ -1,9 +1,9 @@
 """A connection that is made again whenever it is lost.
 
 **No storm.** Each try waits for a random part of a bound (full jitter): ``SOON_S`` for the first
-tries, so that a restart of the store is over in a moment, later up to ``LATER_S``. A node has one or
-two of these connections, so a thousand nodes are some hundred tries a second. A connection that
-was lost soon counts as a try, so one that never lasts is no storm either.
+tries, so that a restart of the store is over in a moment, later up to ``LATER_S``. A node has two of
+these connections, so a hundred nodes make some two hundred tries a second at a store that stays
+away. A connection that was lost soon counts as a try, so one that never lasts is no storm either.
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ class KeptWire:
         self.greeting: Greeting | None = None
         # Connections made, ever.
         self.made = 0
+        # Turns whose calls were sent.
+        self.writes = 0
         self.loop = asyncio.get_running_loop()
         self.wire: Wire | None = None
         self._dial = Dial(address)
@@ -153,6 +155,10 @@ class KeptWire:
 
     def pushed(self, push: list[Any]) -> None:
         """Take a push."""
+
+    def wrote(self) -> None:
+        """Count the calls of a turn."""
+        self.writes += 1
 
     def refused(self, error: ReplyError, waiting: Waiting) -> bool:
         """Take a refusal. Return whether the caller is answered later."""

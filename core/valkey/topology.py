@@ -70,6 +70,11 @@ class Links:
         """Connections made, ever. Those of messages do not count."""
         return self._to.made
 
+    @property
+    def writes(self) -> int:
+        """Turns whose calls were sent. Those of messages do not count."""
+        return self._to.writes
+
     async def start(self, patience_s: float = PATIENCE_S) -> None:
         """Connect. Raises ConfigError if that can never work, UnreachableError if not within ``patience_s``."""
         await self._to.start(patience_s)

@@ -20,12 +20,12 @@ from pathlib import Path
 from tests.end_to_end.crash import KEPT_JOBS, KINDS, Counts, MixedClient, Victim, free_port, states
 from tests.end_to_end.crash_count import is_missing, look_by_requests
 from tests.end_to_end.process import AS_SHIPPED, wait_until
-from tests.protocol.wire import Wire
+from tests.protocol.wire import Wire, post, submission
 from tests.store_proxy import Way, way_to
 from tests.valkey_servers import StoreServer, serving
 
 NODES, CLIENTS_EACH = 2, 3
-WORKERS = (4, 16, 32)
+WORKERS = (16, 32, 64)
 # Between two submissions of a client: the store syncs for each, and what is submitted is counted in the end.
 PAUSE_S = 0.01
 # A node that was not heard for 10 s is dead. It is heard each 2 s, so one that is parted for less than this is not.
@@ -112,6 +112,10 @@ class SteadyClient(MixedClient):
                 # A kill may cut an answer off.
                 if not str(error).startswith("the server closed"):
                     self.wrong.append(f"{error}")
+
+    def slow(self, wire: Wire, number: int) -> None:
+        """Submit one that takes a while."""
+        self.take(wire.ask(post(submission("long_effect", number))), number)
 
     def look(self, wire: Wire, number: int) -> None:
         """Ask for some, and note when they were seen to be over."""

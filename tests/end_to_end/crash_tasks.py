@@ -39,6 +39,14 @@ async def slow_effect(number: int) -> int:
 
 
 @headway.task
+async def long_effect(number: int) -> int:
+    """The same, so slowly that a node has some in its hands at each moment."""
+    leave(number)
+    await asyncio.sleep(0.25)
+    return number
+
+
+@headway.task
 async def failing_effect(number: int) -> None:
     """Leave a line behind and fail."""
     leave(number)

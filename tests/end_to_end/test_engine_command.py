@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import redis
-
 from headway.core import moved
 from headway.core.ids import Ids
 from headway.core.job import State, Terms
 from headway.core.moved import MovedBatch, MovedJob, MovedQueue
+
 from tests.end_to_end.process import environment
 from tests.valkey_servers import StoreServer
 

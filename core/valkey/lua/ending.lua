@@ -1,23 +1,30 @@
 -- The end of a job, and its places before that.
 local function facts(s)
   -- A key of another type counts as no job.
-  local f = try('HMGET', P .. 'j:' .. s, 's', 'w', 'a', 'k', 'i', 'z', 'x', 'B', 'T', 'K', 'F', 'L', 'G', 'v', 'b')
+  local f = try('HMGET', P .. 'j:' .. s, 's', 'w', 'a', 'k', 'i', 'z', 'x', 'B', 'T', 'K', 'F', 'L', 'G', 'v')
   if not f[1] then
     return nil
   end
   return {
     s = f[1], w = f[2], a = tonumber(f[3]) or 0, k = f[4], i = f[5], z = tonumber(f[6]) or 0, x = f[7], B = f[8],
-    T = f[9], K = f[10], F = f[11], L = f[12], G = f[13], v = f[14], b = f[15],
+    T = f[9], K = f[10], F = f[11], L = f[12], G = f[13], v = f[14],
   }
 end
 local OWN = 'headway.'
+local owned = {}
 local function is_own(task)
-  return string.sub(task, 1, 8) == OWN
+  local is = owned[task]
+  if is == nil then
+    is = string.sub(task, 1, 8) == OWN
+    owned[task] = is
+  end
+  return is
 end
 -- Count a job that comes into a state, or leaves it.
+local IN = {['1'] = 's:1', ['2'] = 's:2', ['3'] = 's:3', ['4'] = 's:4', ['5'] = 's:5', ['6'] = 's:6', ['7'] = 's:7'}
 local function moved(f, before, after)
-  count('s:' .. before, -1)
-  count('s:' .. after, 1)
+  count(IN[before], -1)
+  count(IN[after], 1)
   if not is_own(f.k) then
     local was, is = before ~= '3', after ~= '3' and tonumber(after) < 5
     if was ~= is then
@@ -28,6 +35,8 @@ end
 local function entry(s, f)
   return f.v and (s .. ':' .. f.v) or s
 end
+-- By outcome and task: how many jobs have just ended.
+local ended_of = {['5'] = {}, ['6'] = {}, ['7'] = {}}
 -- By outcome: the jobs that have just ended, for e:<outcome>, how long jobs are kept, in ms, and how many.
 local ends, kept_ms, kept_jobs = {}, {}, {}
 local function read_kept()
@@ -35,11 +44,22 @@ local function read_kept()
     kept_ms[state], kept_jobs[state] = number(), number()
   end
 end
-local function forget_tags(tags, till)
-  for _, tag in ipairs(cjson.decode(tags)) do
+-- By tag: how many of its jobs have just ended, and until when the last of them is kept.
+local tags_of_ends, decoded = {}, {}
+local function end_of_tags(tags, till)
+  local list = decoded[tags] or cjson.decode(tags)
+  decoded[tags] = list
+  for _, tag in ipairs(list) do
+    local have = tags_of_ends[tag] or {0, 0}
+    tags_of_ends[tag] = {have[1] + 1, math.max(have[2], till)}
+  end
+end
+-- The index of a tag expires with the last of its jobs, once all have ended.
+local function settle_tags()
+  for tag, ended in pairs(tags_of_ends) do
     local have = try('HGET', P .. 'tags', tag)
-    local left, last = string.match(type(have) == 'string' and have or '1:0', '^(%d+):(%d+)$')
-    left, last = tonumber(left) - 1, math.max(tonumber(last), till)
+    local left, last = string.match(type(have) == 'string' and have or '0:0', '^(%d+):(%d+)$')
+    left, last = left - ended[1], math.max(tonumber(last), ended[2])
     if left <= 0 then
       try('HDEL', P .. 'tags', tag)
       call('PEXPIREAT', P .. 'g:' .. tag, string.format('%.0f', last))
@@ -94,14 +114,14 @@ local function end_job(s, f, state, reason, result)
     call('PEXPIREAT', P .. 'l:' .. s, till)
   end
   if f.T then
-    forget_tags(f.T, tonumber(till))
+    end_of_tags(f.T, tonumber(till))
   end
   if f.B then
     end_of_batch(f.B, state, tonumber(till))
   end
   moved(f, f.s, state)
-  count('u:' .. f.k, -1)
-  count('o:' .. f.k .. ':' .. state, 1)
+  local tasks = ended_of[state]
+  tasks[f.k] = (tasks[f.k] or 0) + 1
   count('bytes', -f.z)
   local list = ends[state]
   if not list then
@@ -120,6 +140,13 @@ local function drop(state, jobs)
   call('LTRIM', P .. 'e:' .. state, jobs, -1)
 end
 local function settle_ends()
+  settle_tags()
+  for state, tasks in pairs(ended_of) do
+    for task, jobs in pairs(tasks) do
+      count('u:' .. task, -jobs)
+      count('o:' .. task .. ':' .. state, jobs)
+    end
+  end
   for state, list in pairs(ends) do
     local length
     for from = 1, #list, 1000 do

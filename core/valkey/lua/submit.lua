@@ -32,7 +32,7 @@ if refused then
 end
 local have = call('HMGET', KEYS[1], 'waiting', 'bytes', 'own')
 local waiting, bytes, own = tonumber(have[1]) or 0, tonumber(have[2]) or 0, tonumber(have[3]) or 0
-local OWN_MOST, STRIDE = 16, 8
+local OWN_MOST, STRIDE, LISTED_MOST = 16, 8, 200
 
 -- 1. Decide.
 local holds = {}
@@ -115,7 +115,6 @@ local function decide(group)
 end
 local decided, total = {}, 0
 local done, skipped, upto, no_room = 0, 0, '0', nil
-local ready_tasks, is_delayed = {}, false
 for index = 1, groups do
   local group = {kind = arg(), key = arg(), digest = arg(), jobs = number()}
   group.at = at
@@ -138,35 +137,61 @@ end
 
 -- 2. Look at all that will be written, so that no write fails.
 if total > 0 then
+  local seen = {}
+  local function look(command, name)
+    if not seen[name] then
+      seen[name] = true
+      call(command, P .. name)
+    end
+  end
   for _, group in ipairs(decided) do
     if not group.answer then
+      if group.key ~= '' then
+        look('LLEN', 'ks')
+      end
+      if group.kind == 'b' then
+        look('LLEN', 'bs')
+      end
       for job = 0, group.jobs - 1 do
         local place = group.at + job * STRIDE
-        local task, priority = ARGV[place + 1], ARGV[place + 2]
-        local line = line_of(priority, task)
-        if ready_tasks[line] == nil then
-          ready_tasks[line] = 0
-          call('LLEN', P .. 'q:' .. line)
+        if ARGV[place + 3] == '0' then
+          look('LLEN', 'q:' .. line_of(ARGV[place + 2], ARGV[place + 1]))
+          look('HLEN', 'ready')
+        else
+          look('ZCARD', 'd')
+        end
+        if ARGV[place + 4] ~= '' then
+          look('ZCARD', 'x')
+        end
+        if ARGV[place + 6] ~= '' then
+          look('HLEN', 'tags')
         end
       end
     end
   end
-  call('HLEN', P .. 'ready')
-  call('ZCARD', P .. 'd')
-  call('ZCARD', P .. 'x')
-  call('LLEN', P .. 'ks')
-  call('HLEN', P .. 'tags')
-  call('ZCARD', P .. 'blocks')
 
   -- 3. Write, the places in which the jobs are found last.
   local last = call('INCRBY', P .. 'n', total)
   local first = last - total
   -- Numbers are looked through by blocks of 256.
   for block = math.floor((first + (first == 0 and 0 or 256)) / 256), math.floor(last / 256) do
-    call('ZADD', P .. 'blocks', block, block)
+    try('ZADD', P .. 'blocks', block, block)
   end
   local partition = tonumber(string.match(KEYS[1], '{(%d+)}'))
   local pushes, fresh, added = {}, {}, 0
+  local states, tasks = {['1'] = 0, ['2'] = 0}, {}
+  -- Scores and members, those with a tag by tag.
+  local delayed, guarded, tagged, decoded = {}, {}, {}, {}
+  local function add(list, one, other)
+    local last = #list
+    list[last + 1] = one
+    list[last + 2] = other
+  end
+  local function put(command, name, list)
+    for from = 1, #list, 1000 do
+      command('ZADD', P .. name, unpack(list, from, math.min(from + 999, #list)))
+    end
+  end
   for _, group in ipairs(decided) do
     if not group.answer then
       group.first = string.format('%.0f', (first + group.index + 1) * partitions + partition)
@@ -184,42 +209,30 @@ if total > 0 then
         else
           call('SET', P .. 'p:' .. s, ARGV[place + 7])
         end
-        call('HSET', key, 's', state, 'k', task, 'i', priority, 't', now_text, 'z', ARGV[place + 8])
+        local facts = {key, 's', state, 'k', task, 'i', priority, 't', now_text, 'z', ARGV[place + 8]}
         if batch then
-          call('HSET', key, 'B', batch)
+          add(facts, 'B', batch)
         end
         if keep ~= '' then
-          call('HSET', key, 'K', keep)
+          add(facts, 'K', keep)
         end
         if deadline ~= '' then
           local at_ms = string.format('%.0f', now + tonumber(deadline))
-          call('HSET', key, 'x', at_ms)
-          call('ZADD', P .. 'x', at_ms, s)
+          add(facts, 'x', at_ms)
+          add(guarded, at_ms, s)
         end
         if tags ~= '' then
-          call('HSET', key, 'T', tags)
-          for _, tag in ipairs(cjson.decode(tags)) do
-            local index = P .. 'g:' .. tag
-            local had = call('HGET', P .. 'tags', tag)
-            local left, till = string.match(had or '0:0', '^(%d+):(%d+)$')
-            if not had then
-              till = string.format('%.0f', math.max(call('PEXPIRETIME', index), 0))
-              call('PERSIST', index)
-            end
-            call('HSET', P .. 'tags', tag, (left + 1) .. ':' .. till)
-            -- Jobs with this tag that are gone, no more of them than come.
-            for _, old in ipairs(call('ZRANGE', index, 0, 1)) do
-              if call('EXISTS', P .. 'j:' .. old) == 0 then
-                call('ZREM', index, old)
-              end
-            end
-            call('ZADD', index, s, s)
+          add(facts, 'T', tags)
+          decoded[tags] = decoded[tags] or cjson.decode(tags)
+          for _, tag in ipairs(decoded[tags]) do
+            tagged[tag] = tagged[tag] or {}
+            add(tagged[tag], s, s)
           end
         end
         if delay > 0 then
           local due = string.format('%.0f', now + delay)
-          call('HSET', key, 'D', due)
-          call('ZADD', P .. 'd', due, s)
+          add(facts, 'D', due)
+          add(delayed, due, s)
         else
           local line = line_of(priority, task)
           local list = pushes[line]
@@ -230,11 +243,10 @@ if total > 0 then
           list[#list + 1] = s
           added = added + 1
           fresh[task] = true
-          count_ready(line, 1)
         end
-        count('s:' .. state, 1)
-        count('u:' .. task, 1)
-        count('bytes', tonumber(ARGV[place + 8]))
+        call('HSET', unpack(facts))
+        states[state] = states[state] + 1
+        tasks[task] = (tasks[task] or 0) + 1
         tell(s, task, state, 0, 0, tags)
       end
       if group.kind == 'o' then
@@ -244,6 +256,8 @@ if total > 0 then
       end
       if batch then
         call('HSET', P .. 'b:' .. group.first, 'c', group.jobs, 'p', group.jobs)
+        call('LPUSH', P .. 'bs', batch)
+        call('LTRIM', P .. 'bs', 0, LISTED_MOST - 1)
       end
       if group.key ~= '' then
         call('SET', P .. 'k:' .. group.key,
@@ -264,13 +278,48 @@ if total > 0 then
       end
     end
   end
+  for state, jobs in pairs(states) do
+    count('s:' .. state, jobs)
+  end
+  for task, jobs in pairs(tasks) do
+    count('u:' .. task, jobs)
+  end
+  count('bytes', bytes - (tonumber(have[2]) or 0))
+  for tag, list in pairs(tagged) do
+    local index, jobs = P .. 'g:' .. tag, #list / 2
+    local had = call('HGET', P .. 'tags', tag)
+    local left, till = string.match(had or '0:0', '^(%d+):(%d+)$')
+    if not had then
+      -- It has no unfinished job, and expires with the last of the others.
+      till = string.format('%.0f', math.max(call('PEXPIRETIME', index), 0))
+      call('PERSIST', index)
+    end
+    call('HSET', P .. 'tags', tag, string.format('%d:%s', left + jobs, till))
+    -- As many jobs that are gone leave as come, and one more.
+    for _, old in ipairs(try('ZRANGE', index, 0, math.min(jobs, 100))) do
+      if call('EXISTS', P .. 'j:' .. old) == 1 then
+        break
+      end
+      try('ZREM', index, old)
+    end
+    put(try, 'g:' .. tag, list)
+  end
+  put(call, 'x', guarded)
+  put(call, 'd', delayed)
   for line, list in pairs(pushes) do
+    count_ready(line, #list)
     for from = 1, #list, 1000 do
       call('RPUSH', P .. 'q:' .. line, unpack(list, from, math.min(from + 999, #list)))
     end
   end
   settle_counts()
-  if added > free then
+  -- Its node looks for them itself, as far as it has room and knows their tasks.
+  for task in pairs(fresh) do
+    if added <= free and try('HEXISTS', P .. 'knows:' .. node, task) == 1 then
+      fresh[task] = nil
+    end
+  end
+  if next(fresh) then
     wake(fresh, node)
   end
 end

@@ -8,7 +8,7 @@ import time
 import pytest
 from headway.core.board.idempotency import Key
 from headway.core.errors import UnknownTaskError
-from headway.core.interface import Engine
+from headway.core.interface import ERROR_LONGEST, Engine
 from headway.core.job import ACTIVE, Reason, State
 from headway.core.job_filter import JobFilter
 from headway.core.status import Status
@@ -124,7 +124,9 @@ TENS = {1, 11, 13, 15, 17, 19}
 async def test_an_error_that_memory_gave_up_is_found_where_there_is_a_disk(start: Start) -> None:
     async with start(broken, results={"max_bytes": 2000}, retention={"jobs": 1000, "seconds": 3600}) as engine:
         jobs = [await finished(engine, await submit(engine, "broken", f"error {n} of many")) for n in range(250)]
-        assert (await counts(engine)).results_evicted
+        counted = await counts(engine)
+        # A store keeps results for as long as their jobs.
+        assert (counted.results_evicted > 0) == (counted.store is None)
         rare = await found(engine, error="ERROR 7 OF")
         assert rare == ([] if engine.durability == "memory" else [jobs[7].id])
         newest = await found(engine, error="error 249 of")
@@ -181,3 +183,22 @@ async def test_many_searches_at_once_end(engine: Engine) -> None:
         await finished(engine, await submit(engine, "broken", f"many {number}"))
     pages = await asyncio.gather(*(found(engine, error=f"many {number}") for number in range(10, 30)))
     assert [len(page) for page in pages] == [1] * 20
+
+
+async def test_failed_jobs_have_the_beginning_of_their_errors(start: Start) -> None:
+    async with start(broken, double, results={"max_bytes": 1_000_000}) as engine:
+        short = await finished(engine, await submit(engine, "broken", "short"))
+        long = await finished(engine, await submit(engine, "broken", "x" * 5000))
+        good = await finished(engine, await submit(engine, "double", 1))
+        errors = await known(engine.errors([short, long, good]))
+        assert errors[short.sequence] == "ValueError: short"
+        assert errors[long.sequence] == "ValueError: " + "x" * (ERROR_LONGEST - 12)
+        assert good.sequence not in errors
+
+
+async def test_errors_that_memory_gave_up_are_read_where_there_is_a_disk(start: Start) -> None:
+    async with start(broken, results={"max_bytes": 2000}) as engine:
+        jobs = [await finished(engine, await submit(engine, "broken", f"error {n}")) for n in range(150)]
+        errors = await known(engine.errors(jobs))
+        assert errors[jobs[-1].sequence] == "ValueError: error 149"
+        assert (errors.get(jobs[0].sequence) == "ValueError: error 0") == (engine.durability != "memory")

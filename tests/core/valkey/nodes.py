@@ -19,7 +19,7 @@ from headway.core.valkey.changes import CancelAnswer, CancelMode, cancel_argumen
 from headway.core.valkey.groups import Accepted, NewJob, SubmitBounds, SubmitGroup, read_submitted, submit_arguments
 from headway.core.valkey.hands import Hands
 from headway.core.valkey.heartbeat import Heartbeat, client_of
-from headway.core.valkey.keys import Keys
+from headway.core.valkey.keys import Keyspace
 from headway.core.valkey.link import Link
 from headway.core.valkey.node import Node
 from headway.core.valkey.reaper import MISSING_S
@@ -31,7 +31,7 @@ from tests.core.engines import settings
 
 # All nodes of a test have the ids of one store.
 IDS = Ids(b"s" * 32)
-KEYS = Keys(0)
+KEYS = Keyspace(0)
 BOUNDS = SubmitBounds(size=1_000_000, payload_bytes=1 << 40, key_ms=60_000, keys=1000)
 PATIENCE_S = 15.0
 # Times of nodes that are dead soon.

@@ -18,7 +18,7 @@ from headway.core.valkey.heartbeat import Heartbeat, client_of
 from headway.core.valkey.keys import Keys
 from headway.core.valkey.reaper import Reaper
 from headway.core.valkey.scripts import JOIN, REAP, STEP
-from headway.core.valkey.steps import Room, read_step, step_arguments
+from headway.core.valkey.steps import FreePlaces, read_step, step_arguments
 from redis.crc import key_slot
 from redis.exceptions import ClusterDownError
 
@@ -53,7 +53,7 @@ async def claim(outside: Client, node: str, count: int, alive_ms: int) -> list[i
     jobs = await outside.submit("task", count=count)
     words = join_arguments(IDS.marker, node.encode(), alive_ms, {"task": (Lane.LOOP, None)})
     await outside.link.run(JOIN, [KEYS.counts], *words)
-    room = Room(count, loop=count, thread=0, process=0)
+    room = FreePlaces(count, loop=count, thread=0, process=0)
     step = step_arguments(IDS.marker, node.encode(), 1, [], kept=DEFAULT, room=room)
     reply = read_step(await outside.link.run(STEP, [KEYS.counts], *step))
     assert len(reply.claimed) == count

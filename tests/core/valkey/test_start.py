@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 import socket
-import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
@@ -17,7 +15,7 @@ from headway.core.errors import ConfigError
 from headway.core.valkey.address import Address
 from headway.core.valkey.topology import Links
 
-from tests.valkey_servers import HOST, StoreServer, free_port, redis_binary, replica_of, serving
+from tests.valkey_servers import HOST, StoreServer, redis_binary, replica_of, serving, tls_options
 
 Run = Callable[..., StoreServer]
 
@@ -174,6 +172,22 @@ def saying(text: bytes) -> Iterator[int]:
         server.result().close()
 
 
+async def test_a_server_in_protected_mode() -> None:
+    with saying(b"-DENIED Redis is running in protected mode because protected mode is enabled. ...\r\n") as port:
+        assert "is in protected mode" in await refusal(f"valkey://{HOST}:{port}")
+
+
+async def test_a_server_with_too_many_clients(run: Run) -> None:
+    """It may have room in a moment, so that is tried again."""
+    server = run(maxclients="4")
+    with ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(server.client()).ping()
+        assert "max number of clients reached" in await refusal(f"valkey://{HOST}:{server.port}")
+    async with linked(server.url) as links:
+        assert links.is_up
+
+
 async def test_another_kind_of_server() -> None:
     with saying(b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
         assert "does not speak the protocol of Valkey" in await refusal(f"valkey://{HOST}:{port}")
@@ -192,24 +206,9 @@ async def test_a_server_that_is_too_old() -> None:
 @pytest.fixture
 def tls(tmp_path: Path) -> Iterator[tuple[StoreServer, Path]]:
     """A redis-server with TLS alone. Its certificate is signed by itself."""
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed")
-    binary = redis_binary()
-    key, certificate = tmp_path / "key.pem", tmp_path / "ca.pem"
-    words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    words += ["-keyout", str(key), "-out", str(certificate), "-days", "2", "-subj", "/CN=store"]
-    words += ["-addext", f"subjectAltName=IP:{HOST}"]
-    subprocess.run(words, check=True, capture_output=True)
-    options = {
-        "port": "0",
-        "tls_port": str(free_port()),
-        "tls_cert_file": str(certificate),
-        "tls_key_file": str(key),
-        "tls_ca_cert_file": str(certificate),
-        "tls_auth_clients": "no",
-    }
-    with serving(tmp_path / "tls", binary, **options) as server:
-        yield server, certificate
+    options = tls_options(tmp_path)
+    with serving(tmp_path / "tls", redis_binary(), **options) as server:
+        yield server, Path(options["tls_ca_cert_file"])
 
 
 async def test_tls(tls: tuple[StoreServer, Path]) -> None:
