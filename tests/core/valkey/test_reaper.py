@@ -15,7 +15,7 @@ from headway.core.task import Lane
 from headway.core.valkey.address import Address
 from headway.core.valkey.changes import REAPED_MOST, join_arguments, read_reaped, reap_arguments
 from headway.core.valkey.heartbeat import Heartbeat, client_of
-from headway.core.valkey.keys import Keys
+from headway.core.valkey.keys import Keyspace
 from headway.core.valkey.reaper import Reaper
 from headway.core.valkey.scripts import JOIN, REAP, STEP
 from headway.core.valkey.steps import FreePlaces, read_step, step_arguments
@@ -170,7 +170,7 @@ async def test_a_heartbeat_goes_on_after_its_connection_was_lost(store_url: str)
 async def test_a_heartbeat_goes_to_each_partition_of_a_cluster(tmp_path: Path) -> None:
     """Also to those that are left while a primary is away."""
     with cluster_of(tmp_path) as cluster:
-        places = [Keys(partition) for partition in range(6)]
+        places = [Keyspace(partition) for partition in range(6)]
         address = Address.of(cluster.url)
         beats = Heartbeat(
             lambda: client_of(address, "beats"),
@@ -182,7 +182,7 @@ async def test_a_heartbeat_goes_to_each_partition_of_a_cluster(tmp_path: Path) -
         beats.start()
         owners = {keys: cluster.owner(key_slot(keys.counts)) for keys in places}
 
-        def beaten(keys: Keys) -> bool:
+        def beaten(keys: Keyspace) -> bool:
             try:
                 return bool(owners[keys].ask("EXISTS", keys.heartbeat("node")))
             except ClusterDownError:
