@@ -107,7 +107,7 @@ crash: .venv  ## kill the server ROUNDS=100 times under load, count acknowledged
 	@ROUNDS=$(or $(ROUNDS),$(if $(WRITER),30,100)) WRITER='$(WRITER)' $(BIN)/python -m pytest -s -n 0 \
 	tests/end_to_end/test_crash.py $(ARGS)
 
-crash-cluster: .venv  ## kill and part nodes and their Valkey ROUNDS=30 times (WHAT=kill_node: nodes alone)
+crash-cluster: .venv  ## kill, stop and part nodes and their Valkey ROUNDS=30 times (WHAT=kill_node: nodes alone)
 	@ROUNDS=$(or $(ROUNDS),30) WHAT='$(WHAT)' $(BIN)/python -m pytest -s -n 0 tests/end_to_end/test_crash_cluster.py $(ARGS)
 
 build: .venv  ## single-file executables of server and clients in tmp/
