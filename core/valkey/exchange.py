@@ -26,11 +26,11 @@ from headway.core.retention import Retention
 from headway.core.valkey.calls import Calls
 from headway.core.valkey.changes import Logged, Reported, progress_arguments, write_log_arguments
 from headway.core.valkey.groups import Argument
-from headway.core.valkey.keys import Keys
+from headway.core.valkey.keys import Keyspace
 from headway.core.valkey.outbox import Outbox
 from headway.core.valkey.reply_error import AWAY, LinkLostError, ReplyError, StoreError
 from headway.core.valkey.scripts import PROGRESS, STEP, WRITE_LOG
-from headway.core.valkey.steps import Finish, FinishPutBack, Room, StepReply, read_step, step_arguments
+from headway.core.valkey.steps import Finish, FinishPutBack, FreePlaces, StepReply, read_step, step_arguments
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class Taker(Protocol):
     def marker(self) -> bytes:
         """The marker of the ids."""
 
-    def room(self, exchange: Exchange) -> Room:
+    def room(self, exchange: Exchange) -> FreePlaces:
         """Return the jobs that may be claimed now."""
 
     def taken(self, exchange: Exchange, finishes: list[Finish], reply: StepReply) -> None:
@@ -79,7 +79,7 @@ class Taker(Protocol):
 class Exchange:
     """The steps of ``partition``."""
 
-    def __init__(self, taker: Taker, keys: Keys, link: Calls) -> None:
+    def __init__(self, taker: Taker, keys: Keyspace, link: Calls) -> None:
         self.keys = keys
         self.link = link
         self.outbox = Outbox()
@@ -114,8 +114,8 @@ class Exchange:
 
     @property
     def is_fit(self) -> bool:
-        """Whether jobs can be claimed."""
-        return self.link.is_up and not self.why
+        """Whether jobs can be claimed. Any thread may ask."""
+        return self._taker.is_open and self.link.is_up and not self.why
 
     def put(self, finish: Finish) -> None:
         """Send the end of an attempt with the next step."""
@@ -165,7 +165,7 @@ class Exchange:
             self._prepare(room)
         self._send()
 
-    def _prepare(self, room: Room) -> None:
+    def _prepare(self, room: FreePlaces) -> None:
         taker, finishes = self._taker, self.outbox.send()
         self._call += 1
         self.asked = room.places + room.orders

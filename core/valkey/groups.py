@@ -88,7 +88,7 @@ class Reused(msgspec.Struct, frozen=True):
     """The key was used before, with other content."""
 
 
-class NoRoom(msgspec.Struct, frozen=True):
+class NoPlaces(msgspec.Struct, frozen=True):
     """Too many jobs wait. ``room`` is how many more may, below 0 if some stand past the bound."""
 
     room: int
@@ -119,7 +119,7 @@ class Closed(msgspec.Struct, frozen=True):
     hold: TaskHold
 
 
-GroupAnswer = Accepted | Replayed | Reused | NoRoom | NoBytes | NoOrders | NotFailed | PayloadGone | Closed
+GroupAnswer = Accepted | Replayed | Reused | NoPlaces | NoBytes | NoOrders | NotFailed | PayloadGone | Closed
 
 
 class SubmitReply(msgspec.Struct, frozen=True, gc=False):
@@ -183,7 +183,7 @@ def _answer(reply: Any) -> GroupAnswer:
         case b"reused":
             return Reused()
         case b"full":
-            return NoRoom(int(values[0]))
+            return NoPlaces(int(values[0]))
         case b"bytes":
             return NoBytes(int(values[0]))
         case b"orders":

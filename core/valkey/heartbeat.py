@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from headway.core.valkey.address import Address
-from headway.core.valkey.keys import Keys
+from headway.core.valkey.keys import Keyspace
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class Heartbeat:
         self,
         connect: Callable[[], Any],
         name: str,
-        places: Sequence[tuple[Keys, Callable[[], bool]]],
+        places: Sequence[tuple[Keyspace, Callable[[], bool]]],
         *,
         alive_ms: int,
         beat_s: float = BEAT_S,

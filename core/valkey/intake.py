@@ -47,7 +47,7 @@ from headway.core.valkey.groups import (
     NewJob,
     NoBytes,
     NoOrders,
-    NoRoom,
+    NoPlaces,
     NotFailed,
     PayloadGone,
     Replayed,
@@ -342,7 +342,7 @@ class Intake:
         """Return the error for an answer of the store that accepts nothing."""
         self._snapshots.changed()
         match answer:
-            case NoRoom():
+            case NoPlaces():
                 return self._no_room(count, answer.room)
             case NoBytes():
                 return self._no_bytes(payload_bytes, answer.free)

@@ -28,7 +28,7 @@ def number_of(key: bytes, kind: bytes) -> int:
     return int(parts[3]) if len(parts) == 4 and parts[2] == kind else 0
 
 
-class Keys:
+class Keyspace:
     """The keys of one partition."""
 
     __slots__ = (
@@ -66,7 +66,7 @@ class Keys:
         self.watched = self.prefix + b"watched"
 
     def __repr__(self) -> str:
-        return f"<Keys {self.prefix.decode()}>"
+        return f"<Keyspace {self.prefix.decode()}>"
 
     def job(self, sequence: int) -> bytes:
         """The hash of a job's facts."""
@@ -111,6 +111,15 @@ class Keys:
     def order(self, sequence: int) -> bytes:
         """How far an order about many jobs came in this partition, a hash."""
         return b"%bo:%d" % (self.prefix, sequence)
+
+    def minute(self, number: int) -> bytes:
+        """The counts of a minute of the history, a hash."""
+        return b"%by:%d" % (self.prefix, number)
+
+    @property
+    def batches(self) -> bytes:
+        """The last batches, a list."""
+        return self.prefix + b"bs"
 
     def ended(self, state: int) -> bytes:
         """The jobs with an outcome in the order of their ends, a list."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from headway.core.task import Lane, Task
 from headway.core.valkey.calls import Calls
 from headway.core.valkey.changes import join_arguments
-from headway.core.valkey.keys import CATALOGUES, Keys
+from headway.core.valkey.keys import CATALOGUES, Keyspace
 from headway.core.valkey.scripts import JOIN
 
 # Milliseconds that a node is taken for alive after its last heartbeat.
@@ -28,7 +28,7 @@ class Node:
 
     def __init__(
         self,
-        places: Sequence[tuple[Keys, Calls]],
+        places: Sequence[tuple[Keyspace, Calls]],
         home: Calls,
         catalogue: bytes = b"{}",
         *,

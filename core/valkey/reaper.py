@@ -22,7 +22,7 @@ from headway.core.job import Reason, State
 from headway.core.retention import Retention
 from headway.core.valkey.calls import Calls
 from headway.core.valkey.changes import Reaped, read_reaped, reap_arguments
-from headway.core.valkey.keys import Keys
+from headway.core.valkey.keys import Keyspace
 from headway.core.valkey.reply_error import StoreError
 from headway.core.valkey.scripts import REAP
 from headway.core.work.outcome import Outcome
@@ -45,7 +45,7 @@ class Reaper:
 
     def __init__(
         self,
-        keys: Keys,
+        keys: Keyspace,
         link: Calls,
         kept: Retention,
         *,

@@ -1,7 +1,7 @@
 """The scripts of the store, in ``lua``: each makes one change, of many jobs at once, or none of it.
 
 A script is its file, after the files that its line ``-- uses:`` names. ``-- flags:`` has its flags.
-One that may run on a full store has ``allow-oom``. All declare one key, ``Keys.counts``, derive the
+One that may run on a full store has ``allow-oom``. All declare one key, ``Keyspace.counts``, derive the
 others from it, and take the marker of the ids first: they raise MISPLACED if the keys are not those
 of these ids. Scripts of a node raise DEAD once it was declared dead.
 

@@ -30,7 +30,7 @@ from headway.core.faults import printable
 from headway.core.feeds.feeds import Feeds
 from headway.core.interface import Feed, Soon
 from headway.core.later import Read, Then
-from headway.core.valkey.keys import Keys
+from headway.core.valkey.keys import Keyspace
 from headway.core.valkey.record import decode_tags
 from headway.core.valkey.reply_error import StoreError
 from headway.core.valkey.scripts import WATCH
@@ -60,7 +60,7 @@ class Stream:
 
     __slots__ = ("keys", "place", "start")
 
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, keys: Keyspace) -> None:
         self.keys = keys
         # The first part of its ids, in ms. 0: it is not followed.
         self.start = 0

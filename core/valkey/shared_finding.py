@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from typing import Any
 
 import msgspec
 from headway.core.errors import UnknownTaskError
@@ -24,7 +25,7 @@ from headway.core.later import Read, known
 from headway.core.status import Status
 from headway.core.task import OWN_PREFIX
 from headway.core.valkey.changes import find_arguments, read_found
-from headway.core.valkey.keys import Keys
+from headway.core.valkey.keys import Keyspace
 from headway.core.valkey.record import Facts, decode_result
 from headway.core.valkey.scripts import FIND
 from headway.core.valkey.store import Store
@@ -44,7 +45,7 @@ Found = tuple[int, Facts]
 class Walk(msgspec.Struct):
     """The search of one partition."""
 
-    keys: Keys
+    keys: Keyspace
     # All jobs from this number on were looked at. 0: all jobs.
     end: int
     found: list[Found] = msgspec.field(default_factory=list)
@@ -82,7 +83,7 @@ class SharedFinding:
         jobs = [self._describe(sequence, facts) for sequence, facts in found]
         return Page(jobs, descent.cursor)
 
-    async def each(self, wanted: JobFilter, keys: Keys, order: int, since_ms: int) -> AsyncIterator[list[int]]:
+    async def each(self, wanted: JobFilter, keys: Keyspace, order: int, since_ms: int) -> AsyncIterator[list[int]]:
         """Yield the numbers of all jobs of a partition that an order is about, newest first, some at a time.
 
         Those are jobs of clients that came, began and ended no later than the job ``order``, which came
@@ -116,7 +117,7 @@ def _is_meant(facts: Facts, since_ms: int) -> bool:
 class Descent:
     """A search of ``places`` for jobs below the number ``before``, 0 for the newest."""
 
-    def __init__(self, store: Store, wanted: JobFilter, places: Sequence[Keys], before: int) -> None:
+    def __init__(self, store: Store, wanted: JobFilter, places: Sequence[Keyspace], before: int) -> None:
         self._store = store
         self._wanted = wanted
         self._text = (wanted.error or "").casefold()
@@ -150,18 +151,18 @@ class Descent:
         walk.end, found = read_found(await known(store.ask(walk.keys, lambda: store.run(walk.keys, FIND, *words[1:]))))
         walk.found += await self._with_text(walk.keys, found) if self._text and found else found
 
-    async def _with_text(self, keys: Keys, found: list[Found]) -> list[Found]:
+    async def _with_text(self, keys: Keyspace, found: list[Found]) -> list[Found]:
         """Return those of the failed jobs that have the text in their errors."""
         store = self._store
         asked = [known(store.ask(keys, self._error(keys, sequence))) for sequence, _ in found]
-        errors: list[bytes | None] = [*await asyncio.gather(*asked)]
+        errors: list[Any] = await asyncio.gather(*asked)
         return [
             one
             for one, error in zip(found, errors, strict=True)
             if error is not None and mentions(decode_result(error).body, self._text)
         ]
 
-    def _error(self, keys: Keys, sequence: int) -> Callable[[], asyncio.Future[bytes | None]]:
+    def _error(self, keys: Keyspace, sequence: int) -> Callable[[], asyncio.Future[bytes | None]]:
         return lambda: self._store.call(keys, b"GET", keys.result(sequence))
 
     def take(self, most: int) -> list[Found]:

@@ -39,14 +39,14 @@ from headway.core.valkey.groups import (
     Accepted,
     NewJob,
     NoBytes,
-    NoRoom,
+    NoPlaces,
     OrderStep,
     SubmitBounds,
     SubmitGroup,
     read_submitted,
     submit_arguments,
 )
-from headway.core.valkey.keys import Keys
+from headway.core.valkey.keys import Keyspace
 from headway.core.valkey.record import decode_record, encode_record
 from headway.core.valkey.reply_error import AWAY, ReplyError, StoreError
 from headway.core.valkey.scripts import CANCEL, SUBMIT
@@ -88,7 +88,7 @@ class Clerk(Protocol):
 class Part(msgspec.Struct):
     """An order in one partition: its jobs that are left, the oldest last, and how far it came."""
 
-    keys: Keys
+    keys: Keyspace
     upto: int = 0
     done: int = 0
     skipped: int = 0
@@ -251,7 +251,7 @@ class SharedOrders:
         if isinstance(error, ReplyError) and error.code not in PASSING:
             raise error
 
-    async def _resubmit(self, keys: Keys, some: list[int], step: OrderStep) -> tuple[int, int]:
+    async def _resubmit(self, keys: Keyspace, some: list[int], step: OrderStep) -> tuple[int, int]:
         """Resubmit failed jobs up to the first for which there is no room. Return how many were, and were handled."""
         store = self._store
         calls = []
@@ -268,7 +268,7 @@ class SharedOrders:
         )
         done = handled = 0
         for answer in read_submitted(await store.run(keys, SUBMIT, *words[1:])).answers:
-            if isinstance(answer, NoRoom | NoBytes):
+            if isinstance(answer, NoPlaces | NoBytes):
                 break
             done += isinstance(answer, Accepted)
             handled += 1

@@ -63,7 +63,7 @@ class FinishRelease(Finish, frozen=True, gc=False, kw_only=True):
     """The attempt was over before. Its thread has returned now, or its job was cancelled."""
 
 
-class Room(msgspec.Struct, frozen=True, gc=False):
+class FreePlaces(msgspec.Struct, frozen=True, gc=False):
     """The jobs that a node can begin: in all, by lane, and orders."""
 
     places: int
@@ -124,7 +124,7 @@ def step_arguments(
     finishes: Sequence[Finish],
     *,
     kept: Retention,
-    room: Room,
+    room: FreePlaces,
 ) -> list[Argument]:
     """Return the arguments of a step. ``kept`` is what this partition keeps."""
     words: list[Argument] = [

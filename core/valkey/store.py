@@ -23,7 +23,7 @@ from headway.core.ids import SECRET_BYTES, Ids
 from headway.core.interface import Later
 from headway.core.valkey.address import Address
 from headway.core.valkey.calls import Calls, Word
-from headway.core.valkey.keys import META, Keys
+from headway.core.valkey.keys import META, Keyspace
 from headway.core.valkey.layout import LAYOUT, Layout
 from headway.core.valkey.reply_error import LinkLostError, ReplyError, StoreError, raise_for_caller
 from headway.core.valkey.script import Script
@@ -129,7 +129,7 @@ class Store:
         self.home: Calls = self._links.at(META)
         # Set by ``start``.
         self.ids: Ids
-        self.keys: Sequence[Keys] = ()
+        self.keys: Sequence[Keyspace] = ()
         self._of: Sequence[Calls] = ()
         # By partition: when its link was lost, of the loop's time. None: it is there.
         self._lost_at: list[float | None] = []
@@ -201,7 +201,7 @@ class Store:
 
     # Places.
 
-    def keys_of(self, sequence: int) -> Keys:
+    def keys_of(self, sequence: int) -> Keyspace:
         """Return the keys of the partition that has a job."""
         return self.keys[sequence % len(self.keys)]
 
@@ -209,35 +209,35 @@ class Store:
         """Return the time of the store's clock."""
         return self._of[partition].server_ms()
 
-    def learn_time(self, keys: Keys, server_ms: int) -> None:
+    def learn_time(self, keys: Keyspace, server_ms: int) -> None:
         """Take the time that a partition had a moment ago."""
         self.link(keys).learn_time(server_ms)
 
     # Calls. Each fails with StoreError.
 
-    def link(self, keys: Keys) -> Calls:
+    def link(self, keys: Keyspace) -> Calls:
         """Return the link to a partition."""
         return self._of[keys.partition]
 
-    def call(self, keys: Keys, *words: Word) -> asyncio.Future[Any]:
+    def call(self, keys: Keyspace, *words: Word) -> asyncio.Future[Any]:
         """Send a command about keys of a partition."""
         return self.link(keys).call(*words)
 
-    def read(self, keys: Keys, key: bytes, *fields: bytes) -> asyncio.Future[list[bytes | None]]:
+    def read(self, keys: Keyspace, key: bytes, *fields: bytes) -> asyncio.Future[list[bytes | None]]:
         """Read fields of a hash, and have its change told."""
         return self.link(keys).read(key, *fields)
 
-    def look(self, keys: Keys, key: bytes, *words: Word) -> asyncio.Future[Any]:
+    def look(self, keys: Keyspace, key: bytes, *words: Word) -> asyncio.Future[Any]:
         """Read ``key`` of a partition by a command, and have its change told."""
         return self.link(keys).look(key, *words)
 
-    def run(self, keys: Keys, script: Script, *words: Word) -> asyncio.Future[Any]:
+    def run(self, keys: Keyspace, script: Script, *words: Word) -> asyncio.Future[Any]:
         """Run a script in a partition, with the marker of the ids as its first argument."""
         future = self.link(keys).run(script, (keys.counts,), self.ids.marker, *words)
         future.add_done_callback(self._check)
         return future
 
-    def ask(self, keys: Keys, call: Callable[[], asyncio.Future[Any]]) -> Later[Any]:
+    def ask(self, keys: Keyspace, call: Callable[[], asyncio.Future[Any]]) -> Later[Any]:
         """Return the reply to ``call`` of a partition, which is repeated if the link is lost meanwhile.
 
         Raises EngineAwayError while the store is away.
@@ -277,7 +277,7 @@ class Store:
         meta = dict(zip(flat[::2], flat[1::2], strict=True))
         layout = Layout.read(meta, address)
         self.ids = layout.ids()
-        self.keys = tuple(map(Keys, range(layout.partitions)))
+        self.keys = tuple(map(Keyspace, range(layout.partitions)))
         self._of = [self._links.of(keys.partition) for keys in self.keys]
         self._lost_at = self._lost_at or [None] * len(self.keys)
         self._load_scripts()
@@ -290,7 +290,7 @@ class Store:
                 if link.is_up:
                     link.call("SCRIPT", "LOAD", script.text).add_done_callback(asyncio.Future.exception)
 
-    async def _mark(self, keys: Keys) -> None:
+    async def _mark(self, keys: Keyspace) -> None:
         """Give a partition the marker of the ids."""
         marker = self.ids.marker
         before = await self.call(keys, "SET", keys.marker, marker, "NX", "GET")

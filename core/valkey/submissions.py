@@ -28,7 +28,7 @@ from headway.core.valkey.groups import (
     read_submitted,
     submit_arguments,
 )
-from headway.core.valkey.keys import Keys
+from headway.core.valkey.keys import Keyspace
 from headway.core.valkey.reply_error import LinkLostError, ReplyError
 from headway.core.valkey.scripts import SUBMIT
 from headway.core.valkey.store import Store, for_client
@@ -112,7 +112,7 @@ class Call:
 class Line:
     """The submissions of one partition."""
 
-    def __init__(self, store: Store, keys: Keys, node: Submitter, bounds: SubmitBounds) -> None:
+    def __init__(self, store: Store, keys: Keyspace, node: Submitter, bounds: SubmitBounds) -> None:
         self._store = store
         self._keys = keys
         self._node = node
@@ -124,7 +124,7 @@ class Line:
         self._is_woken = False
         self._timer: asyncio.TimerHandle | None = None
         # Called with each reply.
-        self.on_reply: Callable[[Keys, SubmitReply], object] = lambda *_: None
+        self.on_reply: Callable[[Keyspace, SubmitReply], object] = lambda *_: None
 
     @property
     def _is_up(self) -> bool:
@@ -262,7 +262,7 @@ class Submissions:
         self._lines = [Line(store, keys, node, bounds) for keys in store.keys]
         self._turn = 0
 
-    def on_reply(self, told: Callable[[Keys, SubmitReply], object]) -> None:
+    def on_reply(self, told: Callable[[Keyspace, SubmitReply], object]) -> None:
         """Have ``told`` called with each reply."""
         for line in self._lines:
             line.on_reply = told

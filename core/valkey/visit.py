@@ -12,7 +12,7 @@ from typing import Any
 import redis
 from headway.core.errors import ConfigError, HeadwayError
 from headway.core.valkey.address import Address, host_text
-from headway.core.valkey.keys import CATALOGUES, META, Keys
+from headway.core.valkey.keys import CATALOGUES, META, Keyspace
 from headway.core.valkey.layout import Layout
 from redis.cluster import ClusterNode, RedisCluster
 from redis.exceptions import NoPermissionError
@@ -38,7 +38,7 @@ class VisitedPartition:
 
     def __init__(self, number: int, client: redis.Redis) -> None:
         self.number = number
-        self.keys = Keys(number)
+        self.keys = Keyspace(number)
         self.client = client
 
     def names(self, pattern: bytes) -> Iterator[bytes]:
@@ -87,7 +87,7 @@ class Visit:
         """Return a partition, there or not."""
         if self._cluster is None:
             return VisitedPartition(number, self._client)
-        node = self._cluster.get_node_from_key(Keys(number).counts.decode())
+        node = self._cluster.get_node_from_key(Keyspace(number).counts.decode())
         return VisitedPartition(number, self._cluster.get_redis_connection(node))
 
     def servers(self) -> list[redis.Redis]:

@@ -56,14 +56,17 @@ end
 
 -- Tell one idle node that knows one of the tasks that there is work.
 local function wake(tasks, but)
-  local idle = call('SRANDMEMBER', P .. 'idle', 8)
+  local idle = try('SRANDMEMBER', P .. 'idle', 8)
   for _, node in ipairs(idle) do
     if node ~= but then
       for task in pairs(tasks) do
-        if call('HEXISTS', P .. 'knows:' .. node, task) == 1 then
-          call('SREM', P .. 'idle', node)
-          call('SPUBLISH', P .. 'to:' .. node, 'work')
-          return
+        if try('HEXISTS', P .. 'knows:' .. node, task) == 1 then
+          try('SREM', P .. 'idle', node)
+          if call('SPUBLISH', P .. 'to:' .. node, 'work') > 0 then
+            return
+          end
+          -- It has died, or its connection was lost.
+          break
         end
       end
     end

@@ -13,16 +13,16 @@ from headway.core.task import Lane
 from headway.core.valkey import changes, groups, scripts, steps
 from headway.core.valkey.changes import CancelAnswer, CancelMode
 from headway.core.valkey.groups import NewJob, OrderStep, SubmitBounds, SubmitGroup
-from headway.core.valkey.keys import Keys
+from headway.core.valkey.keys import Keyspace
 from headway.core.valkey.record import FIELDS, LOG_FIELDS, Facts, encode_record, read_facts, read_log
 from headway.core.valkey.script import Script
-from headway.core.valkey.steps import Finish, FinishEnd, Room
+from headway.core.valkey.steps import Finish, FinishEnd, FreePlaces
 
 MARKER = b"0badcafe"
 TERMS = Terms(timeout_s=5.0, retries=1)
 KEPT = Retention.same(1000, 60.0)
 BOUNDS = SubmitBounds(size=10_000, payload_bytes=1 << 30, key_ms=60_000, keys=1000)
-ROOM = Room(places=32, loop=32, thread=32, process=32, orders=16)
+ROOM = FreePlaces(places=32, loop=32, thread=32, process=32, orders=16)
 BEAT_MS = 10_000
 
 
@@ -53,6 +53,8 @@ class Node:
         self.partition = partition
         self.name = name.encode()
         self.submits = self.steps = 0
+        # How many jobs it can begin at once.
+        self.free = 0
         self.kept = KEPT
         self.bounds = BOUNDS
 
@@ -65,7 +67,14 @@ class Node:
         """Submit groups, or send the last call again."""
         self.submits += not again
         arguments = groups.submit_arguments(
-            MARKER, self.name, self.submits, of, bounds=self.bounds, partitions=self.partition.of, order=order
+            MARKER,
+            self.name,
+            self.submits,
+            of,
+            bounds=self.bounds,
+            partitions=self.partition.of,
+            free=self.free,
+            order=order,
         )
         return groups.read_submitted(self.partition.run(scripts.SUBMIT, arguments))
 
@@ -75,7 +84,7 @@ class Node:
         assert all(isinstance(answer, groups.Accepted) for answer in answers), answers
         return [answer.first for answer in answers if isinstance(answer, groups.Accepted)]
 
-    def step(self, *finishes: Finish, room: Room = ROOM, again: bool = False) -> steps.StepReply:
+    def step(self, *finishes: Finish, room: FreePlaces = ROOM, again: bool = False) -> steps.StepReply:
         """Take a step, or send the last one again."""
         self.steps += not again
         arguments = steps.step_arguments(MARKER, self.name, self.steps, finishes, kept=self.kept, room=room)
@@ -83,11 +92,11 @@ class Node:
 
     def claim(self, most: int = 32) -> list[steps.Claimed]:
         """Claim jobs."""
-        return self.step(room=Room(places=most, loop=32, thread=32, process=32, orders=16)).claimed
+        return self.step(room=FreePlaces(places=most, loop=32, thread=32, process=32, orders=16)).claimed
 
     def finish(self, *finishes: Finish) -> list[bool]:
         """Finish attempts and claim nothing."""
-        return self.step(*finishes, room=Room(0, 0, 0, 0)).done
+        return self.step(*finishes, room=FreePlaces(0, 0, 0, 0)).done
 
     def beat(self) -> dict[int, int]:
         """Beat, and return the attempts in hand."""
@@ -115,7 +124,7 @@ class Partition:
 
     def __init__(self, client: redis.Redis, number: int = 0, of: int = 1) -> None:
         self.client = client
-        self.keys = Keys(number)
+        self.keys = Keyspace(number)
         self.of = of
         client.set(self.keys.marker, MARKER)
 

@@ -13,9 +13,10 @@ import pytest
 from headway.core.job import Reason, State, Terms
 from headway.core.log_text import LogText
 from headway.core.past_attempt import decode_attempt
+from headway.core.task import Lane
 from headway.core.valkey import changes, scripts
 from headway.core.valkey.groups import SubmitGroup
-from headway.core.valkey.steps import FinishRetry, Room
+from headway.core.valkey.steps import FinishRetry, FreePlaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -81,7 +82,7 @@ def test_nothing_is_left_of_a_dead_node(partition: Partition) -> None:
     one = partition.node(mail=1)
     one.accept(job("mail"), job("mail"))
     one.claim()
-    one.step(room=Room(1, 0, 0, 0))
+    one.step(room=FreePlaces(1, 0, 0, 0))
     one.die()
     partition.reap(one)
     left = [key for key in partition.dump() if b"one" in key]
@@ -205,7 +206,7 @@ def test_an_idle_node_that_knows_the_task_hears_of_work(partition: Partition) ->
     with heard(partition, one, two, other) as messages:
         two.claim()
         other.claim()
-        one.submit(SubmitGroup([job()]))
+        assert one.submit(SubmitGroup([job()])).waiting == 1
         assert messages() == [("two", "work")]
         # It was told, and has not come yet.
         one.submit(SubmitGroup([job()]))
@@ -213,6 +214,31 @@ def test_an_idle_node_that_knows_the_task_hears_of_work(partition: Partition) ->
         assert numbers(two.claim(2)) == [1, 2]
         one.submit(SubmitGroup([job()]))
         assert messages() == []
+
+
+def test_a_node_that_has_room_for_its_own_jobs_wakes_nobody(partition: Partition) -> None:
+    one, two = partition.node("one"), partition.node("two")
+    two.join({"noop": (Lane.THREAD, None), "other": (Lane.LOOP, None)})
+    two.claim()
+    one.free = 2
+    with heard(partition, two) as messages:
+        one.submit(SubmitGroup([job()]), SubmitGroup([job()]))
+        assert messages() == []
+        one.submit(SubmitGroup([job()]), SubmitGroup([job()]), SubmitGroup([job()]))
+        assert messages() == [("two", "work")]
+        two.claim(32)
+        # It does not know this task itself.
+        one.submit(SubmitGroup([job("other")]))
+        assert messages() == [("two", "work")]
+
+
+def test_an_idle_node_that_has_gone_is_passed_over(partition: Partition) -> None:
+    nodes = [partition.node(name) for name in "abcdef"]
+    for node in nodes:
+        node.claim()
+    with heard(partition, nodes[3]) as messages:
+        partition.node("keeper").submit(SubmitGroup([job()]))
+        assert messages() == [("d", "work")]
 
 
 def test_a_node_that_leaves_work_wakes_the_next(partition: Partition) -> None:
@@ -336,4 +362,4 @@ def test_nodes_may_know_other_tasks_after_they_have_joined(partition: Partition)
     node.accept(job("new"))
     assert node.claim() == []
     node.join({"new": (None, None)})
-    assert numbers(node.step(room=Room(0, 0, 0, 0, 1)).claimed) == [1]
+    assert numbers(node.step(room=FreePlaces(0, 0, 0, 0, 1)).claimed) == [1]

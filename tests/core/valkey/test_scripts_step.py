@@ -13,7 +13,15 @@ from headway.core.retention import Retention
 from headway.core.valkey import changes, scripts
 from headway.core.valkey.groups import SubmitGroup
 from headway.core.valkey.record import decode_record, decode_result
-from headway.core.valkey.steps import Finish, FinishPutBack, FinishRelease, FinishRetry, FinishSnooze, Overdue, Room
+from headway.core.valkey.steps import (
+    Finish,
+    FinishPutBack,
+    FinishRelease,
+    FinishRetry,
+    FinishSnooze,
+    FreePlaces,
+    Overdue,
+)
 
 from tests.core.valkey.audit import faults
 from tests.core.valkey.partition import MARKER, TERMS, Node, Partition, ended, failed, job, numbers
@@ -59,13 +67,13 @@ def test_a_claim_has_all_that_is_needed_to_run_a_job(partition: Partition) -> No
 def test_a_step_that_is_repeated_gives_the_same_jobs_and_nothing_more(partition: Partition) -> None:
     node = partition.node()
     node.accept(*[job()] * 10)
-    first = node.step(room=Room(3, 9, 9, 9))
+    first = node.step(room=FreePlaces(3, 9, 9, 9))
     before = partition.dump()
-    assert node.step(room=Room(3, 9, 9, 9), again=True).claimed == first.claimed
+    assert node.step(room=FreePlaces(3, 9, 9, 9), again=True).claimed == first.claimed
     assert partition.dump() == before
     ends = [ended(one) for one in first.claimed]
-    second = node.step(*ends, room=Room(3, 9, 9, 9))
-    again = node.step(*ends, room=Room(3, 9, 9, 9), again=True)
+    second = node.step(*ends, room=FreePlaces(3, 9, 9, 9))
+    again = node.step(*ends, room=FreePlaces(3, 9, 9, 9), again=True)
     assert again.done == second.done == [True] * 3
     assert again.claimed == second.claimed
     assert numbers(second.claimed) == [4, 5, 6]
@@ -75,9 +83,9 @@ def test_a_step_that_is_repeated_gives_the_same_jobs_and_nothing_more(partition:
 def test_a_node_gets_only_tasks_and_lanes_that_it_has_room_for(partition: Partition) -> None:
     node = partition.node()
     node.accept(job("slow"), job("unknown"), job(), job("slow"), job(), job("sum"))
-    assert numbers(node.step(room=Room(9, 9, 2, 1)).claimed) == [1, 3, 5]
-    assert numbers(node.step(room=Room(9, 9, 0, 1)).claimed) == [4]
-    assert numbers(node.step(room=Room(1, 9, 9, 9)).claimed) == [6]
+    assert numbers(node.step(room=FreePlaces(9, 9, 2, 1)).claimed) == [1, 3, 5]
+    assert numbers(node.step(room=FreePlaces(9, 9, 0, 1)).claimed) == [4]
+    assert numbers(node.step(room=FreePlaces(1, 9, 9, 9)).claimed) == [6]
     other = partition.node("two")
     assert other.claim() == []
     assert faults(partition) == []
@@ -87,8 +95,8 @@ def test_orders_take_no_place_of_other_jobs(partition: Partition) -> None:
     node = partition.node()
     node.accept(job(), job())
     node.submit(*[SubmitGroup([job("headway.retry")], "order")] * 2)
-    assert numbers(node.step(room=Room(1, 9, 9, 9, 1)).claimed) == [1, 3]
-    assert numbers(node.step(room=Room(0, 9, 9, 9, 9)).claimed) == [4]
+    assert numbers(node.step(room=FreePlaces(1, 9, 9, 9, 1)).claimed) == [1, 3]
+    assert numbers(node.step(room=FreePlaces(0, 9, 9, 9, 9)).claimed) == [4]
 
 
 def test_max_concurrent_holds_over_all_nodes(partition: Partition) -> None:
@@ -113,7 +121,7 @@ def test_a_release_that_is_repeated_counts_once(partition: Partition) -> None:
     node.accept(*[job("mail")] * 5)
     first, second = node.claim()
     node.finish(ended(first))
-    node.step(ended(first), room=Room(0, 0, 0, 0), again=True)
+    node.step(ended(first), room=FreePlaces(0, 0, 0, 0), again=True)
     assert partition.counts().busy == {"mail": 1}
     assert numbers(node.claim()) == [3]
     node.finish(ended(second))
@@ -450,7 +458,7 @@ def test_attempts_end_and_begin_on_a_full_store(partition: Partition) -> None:
         FinishPutBack(sequence=3, attempt=1, task="noop"),
         failed(claims[3], past=b"failed"),
     ]
-    reply = node.step(*finishes, room=Room(1, 9, 9, 9))
+    reply = node.step(*finishes, room=FreePlaces(1, 9, 9, 9))
     assert (reply.done, numbers(reply.claimed)) == ([True] * 4, [3])
     assert node.report(3, 1, 50, "half")
     assert node.write(3, 1, b"text")
@@ -514,7 +522,7 @@ def test_jobs_of_two_nodes_run_once_each(partition: Partition) -> None:
     ends: dict[Node, list[Finish]] = {node: [] for node in nodes}
     while sum(ran.values()) < 300:
         for node in nodes:
-            reply = node.step(*ends[node], room=Room(7, 7, 7, 7))
+            reply = node.step(*ends[node], room=FreePlaces(7, 7, 7, 7))
             assert all(reply.done)
             ran.update(numbers(reply.claimed))
             ends[node] = [ended(one) for one in reply.claimed]

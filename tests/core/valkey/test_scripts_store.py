@@ -17,7 +17,7 @@ from headway.core.valkey import changes, scripts
 from headway.core.valkey.changes import Trimmed
 from headway.core.valkey.groups import SubmitBounds, SubmitGroup
 from headway.core.valkey.script import Script
-from headway.core.valkey.steps import Claimed, Finish, FinishPutBack, FinishRetry, FinishSnooze, Room
+from headway.core.valkey.steps import Claimed, Finish, FinishPutBack, FinishRetry, FinishSnooze, FreePlaces
 
 from tests.core.valkey.audit import faults
 from tests.core.valkey.partition import KEPT, MARKER, Partition, alone, ended, failed, job, numbers
@@ -240,7 +240,7 @@ def walk(partition: Partition, chance: random.Random) -> None:
                 )
                 for one in ends
             ]
-            room = Room(chance.randint(0, 5), 9, 9, 9)
+            room = FreePlaces(chance.randint(0, 5), 9, 9, 9)
             hands[name] += node.step(*finishes, room=room).claimed
             if chance.random() < 0.2:
                 node.step(*finishes, room=room, again=True)

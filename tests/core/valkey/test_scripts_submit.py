@@ -14,7 +14,7 @@ from headway.core.valkey.groups import (
     NewJob,
     NoBytes,
     NoOrders,
-    NoRoom,
+    NoPlaces,
     NotFailed,
     OrderStep,
     PayloadGone,
@@ -89,7 +89,7 @@ def test_a_group_is_accepted_whole_or_not_at_all(partition: Partition) -> None:
     node = partition.node()
     node.bounds = SubmitBounds(size=3, payload_bytes=100, key_ms=60_000, keys=10)
     batch = SubmitGroup([job(), job()], "batch")
-    assert node.submit(batch, batch, alone(), alone()).answers == [Accepted(1), NoRoom(1), Accepted(3), NoRoom(0)]
+    assert node.submit(batch, batch, alone(), alone()).answers == [Accepted(1), NoPlaces(1), Accepted(3), NoPlaces(0)]
     assert partition.counts().waiting == 3
     node.claim()
     assert node.submit(alone(payload=b"x" * 88), alone(payload=b"y" * 89)).answers == [Accepted(4), NoBytes(0)]
@@ -122,7 +122,7 @@ def test_a_known_key_is_answered_whatever_else_would_refuse_it(partition: Partit
 def test_a_refused_group_does_not_take_its_key(partition: Partition) -> None:
     node = partition.node()
     node.bounds = SubmitBounds(size=0, payload_bytes=1, key_ms=60_000, keys=10)
-    assert node.submit(alone(key=HERE)).answers == [NoRoom(0)]
+    assert node.submit(alone(key=HERE)).answers == [NoPlaces(0)]
     node.bounds = SubmitBounds(size=1, payload_bytes=10, key_ms=60_000, keys=10)
     assert node.submit(alone(key=THERE)).answers == [Accepted(1)]
 
@@ -299,8 +299,8 @@ def test_an_order_counts_what_it_has_resubmitted_in_the_same_step(partition: Par
     node.bounds = SubmitBounds(size=2, payload_bytes=100, key_ms=1, keys=1)
     step = OrderStep(order.sequence, order.attempt, node.name)
     groups = [resubmission(number) for number in (2, 3, 4, 5)]
-    assert node.submit(*groups, order=step).answers == [Accepted(6), NotFailed(), Accepted(7), NoRoom(0)]
-    assert node.submit(*groups, order=step, again=True).answers[-1] == NoRoom(0)
+    assert node.submit(*groups, order=step).answers == [Accepted(6), NotFailed(), Accepted(7), NoPlaces(0)]
+    assert node.submit(*groups, order=step, again=True).answers[-1] == NoPlaces(0)
     progress = partition.client.hgetall(partition.keys.prefix + b"o:1")
     assert progress == {b"done": b"2", b"skipped": b"1", b"upto": b"4"}
     node.die()
