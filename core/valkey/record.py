@@ -36,6 +36,7 @@ FIELDS = (
     b"y",
     b"L",
     b"h",
+    b"O",
 )
 LOG_FIELDS = (b"h", b"t", b"n")
 
@@ -68,6 +69,8 @@ class Facts(msgspec.Struct, frozen=True, gc=False):
     log_bytes: int
     # When it reported its progress.
     progress_ms: int = 0
+    # The last ``n`` that was given before it began or ended, if orders were open then.
+    mark: int = 0
 
     def status(
         self, sequence: int, job_id: bytes, *, position: int = 0, retry_after_ms: int = 0, held: str | None = None
@@ -124,6 +127,7 @@ def read_facts(values: Sequence[bytes | None]) -> Facts | None:
         has_result=found[b"y"] is not None,
         log_bytes=number(b"L"),
         progress_ms=number(b"h"),
+        mark=number(b"O"),
     )
 
 

@@ -313,6 +313,7 @@ for _, one in ipairs(began) do
   local record = try('GET', P .. 'p:' .. s)
   give(s, attempt, f, type(record) == 'string' and record or '')
   call('HSET', key, 's', '3', 'a', attempt, 'b', now_text, 'w', node)
+  mark(key)
   if f[10] then
     call('HDEL', key, 'g', 'h')
   end
