@@ -81,8 +81,8 @@ class Clerk(Protocol):
     def name(self) -> str:
         """Its name in the store."""
 
-    def ring(self) -> None:
-        """Look for jobs: some may be ready."""
+    def ring(self, partition: int) -> None:
+        """Look for jobs there: some may be ready."""
 
 
 class Part(msgspec.Struct):
@@ -273,7 +273,7 @@ class SharedOrders:
             done += isinstance(answer, Accepted)
             handled += 1
         if done:
-            self._clerk.ring()
+            self._clerk.ring(keys.partition)
         return done, handled
 
     def _resubmission(self, sequence: int, facts: list[Any], record: bytes | None) -> SubmitGroup:
