@@ -16,7 +16,6 @@ nothing, and after a SIGKILL another node goes on with the next job.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from array import array
 from collections.abc import Mapping
@@ -53,7 +52,6 @@ from headway.core.valkey.scripts import CANCEL, SUBMIT
 from headway.core.valkey.shared_finding import SharedFinding
 from headway.core.valkey.store import Store
 
-log = logging.getLogger(__name__)
 
 # Jobs of a step, at most.
 STEP_MOST = 32
