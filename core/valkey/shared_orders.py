@@ -52,7 +52,6 @@ from headway.core.valkey.scripts import CANCEL, SUBMIT
 from headway.core.valkey.shared_finding import SharedFinding
 from headway.core.valkey.store import Store
 
-
 # Jobs of a step, at most.
 STEP_MOST = 32
 # Seconds between two looks for room, or for the store.
