@@ -78,7 +78,7 @@ async def test_others_go_on_with_what_a_reaper_has_left(store_url: str) -> None:
     """V3: it died after its first call."""
     async with client(store_url) as outside:
         jobs = await claim(outside, "dead", 500, alive_ms=1)
-        words = reap_arguments(IDS.marker, b"dead", kept=DEFAULT, lanes={})
+        words = reap_arguments(IDS.marker, b"dead", kept=DEFAULT, lanes={}, missing_ms=0)
         reply = read_reaped(await outside.link.run(REAP, [KEYS.counts], *words))
         assert (reply.how, len(reply.jobs)) == ("more", REAPED_MOST)
         async with reaping(store_url) as reaper:
@@ -106,7 +106,9 @@ async def test_a_heartbeat_that_is_missing_for_a_moment_is_none(store_url: str) 
     async with client(store_url) as outside, reaping(store_url) as reaper:
         await claim(outside, "late", 5, alive_ms=1)
         for _ in range(4):
+            await reaper.reap("late")
             await asyncio.sleep(MISSING_S / 2)
+            await reaper.reap("late")
             await outside.link.call("SET", KEYS.heartbeat("late"), 1, "PX", 400)
             await asyncio.sleep(0.4)
             assert reaper.taken == 0
