@@ -168,6 +168,28 @@ def test_a_bound_that_is_lowered_is_reached_in_bounded_calls(partition: Partitio
     assert kept == list(range(396, 401))
 
 
+def test_as_many_blocks_of_numbers_leave_as_come(partition: Partition) -> None:
+    """V11: also behind a job that waits for a month."""
+    node = partition.node()
+    node.kept = Retention.same(100, 60.0)
+    node.accept(job(delay_ms=2_592_000_000))
+    for _ in range(30):
+        node.submit(SubmitGroup([job()] * 1000, "batch"))
+        while claims := node.claim(200):
+            node.finish(*map(ended, claims))
+    blocks = partition.keys.prefix + b"blocks"
+    assert partition.client.zcard(blocks) == 118
+    rounds, cursor, more = 0, -1, True
+    while more:
+        trimmed = trim(partition, node.kept, cursor=cursor)
+        rounds, cursor, more = rounds + 1, trimmed.cursor, trimmed.more
+    assert rounds < 10
+    # Those of the first job, of the last hundred, and of the last number.
+    assert partition.client.zcard(blocks) <= 4
+    assert len(find(partition, JobFilter())) == 101
+    assert faults(partition) == []
+
+
 @pytest.mark.parametrize("of", [1, 16])
 def test_nothing_is_left_of_jobs_and_keys_that_are_over(client: redis.Redis, of: int) -> None:
     """V11, V20: what is kept of 10,000 jobs that are over is nothing."""
