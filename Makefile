@@ -12,7 +12,7 @@ LINT = s=0; $(BIN)/ruff format --check . || s=1; $(BIN)/ruff check . || s=1; $(B
 CROWD = -n 6
 
 .DEFAULT_GOAL := help
-.PHONY: .venv run-server run-clients run-cluster test test-long check lint format promtool docs build clean help crash crash-cluster dist \
+.PHONY: .venv run-server run-clients run-cluster test test-long test-dashboard check lint format promtool docs build clean help crash crash-cluster kill-nodes dist \
   bench bench-floor bench-peers bench-polling bench-memory bench-clients bench-queues bench-journal bench-waiting bench-crowd bench-start bench-cluster bench-soak
 
 # `make -j clean test` must not clean under the test's feet.
@@ -36,6 +36,11 @@ test: .venv  ## run the test suite (ARGS='-k board -x' goes to pytest)
 test-long: .venv  ## tests that take long by nature, and the protocol's tests with a journal
 	@s=0; $(BIN)/python -m pytest -m long $(ARGS) || s=1; \
 	TEST_JOURNAL=1 $(BIN)/python -m pytest -m 'not long' tests/protocol $(ARGS) || s=1; exit $$s
+
+test-dashboard: .venv  ## tests of the dashboard in a browser (SCREENSHOTS=1 keeps docs/img)
+	@command -v chromium >/dev/null || { echo 'chromium is missing: apt-get install chromium' >&2; exit 1; }
+	@$(BIN)/python -m pip install -q --group dashboard
+	@$(BIN)/python -m pytest -n 2 tests/dashboard $(ARGS)
 
 check: .venv  ## format, lint, types and tests (CI runs test-long too)
 	@$(LINT); $(BIN)/python -m pytest -m 'not long' $(CROWD) $(ARGS) || s=1; exit $$s
@@ -106,6 +111,9 @@ bench-journal: .venv  ## cost of keeping jobs on disk
 crash: .venv  ## kill the server ROUNDS=100 times under load, count acknowledged jobs (WRITER=1: its writer, 30 times)
 	@ROUNDS=$(or $(ROUNDS),$(if $(WRITER),30,100)) WRITER='$(WRITER)' $(BIN)/python -m pytest -s -n 0 \
 	tests/end_to_end/test_crash.py $(ARGS)
+
+kill-nodes: .venv  ## kill nodes of a Valkey ROUNDS=30 times under load: what begins again, and how late
+	@KILLS=$(or $(ROUNDS),30) $(BIN)/python -m pytest -s -n 0 tests/core/valkey/test_node.py -k under_load $(ARGS)
 
 crash-cluster: .venv  ## kill and part nodes and their Valkey ROUNDS=30 times (WHAT=kill_node: nodes alone)
 	@ROUNDS=$(or $(ROUNDS),30) WHAT='$(WHAT)' $(BIN)/python -m pytest -s -n 0 tests/end_to_end/test_crash_cluster.py $(ARGS)

@@ -12,8 +12,10 @@ from typing import Generic, Protocol, TypeAlias, TypeVar, Union
 
 import msgspec
 from headway.core.board.idempotency import Key
+from headway.core.body import Body
 from headway.core.durability import Durability
 from headway.core.events import EventFilter, Portion
+from headway.core.history import Minute
 from headway.core.hold import Switches, TaskHold
 from headway.core.job import Revision, Submission
 from headway.core.job_filter import JobFilter
@@ -73,6 +75,10 @@ class Feed:
         """Do not wake: the reader has gone."""
         raise NotImplementedError
 
+
+# The most batches of a list, and the most characters of an error in a list of jobs.
+LISTED_MOST = 200
+ERROR_LONGEST = 300
 
 # Known now, or later.
 Soon: TypeAlias = Union[Value, Later[Value]]  # noqa: UP007 — a type alias over a variable
@@ -218,6 +224,12 @@ class Engine(Protocol):
         although more follow: a call looks for a bounded time. Raises UnknownTaskError.
         """
 
+    def recent_batches(self) -> Soon[Sequence[BatchStatus]]:
+        """Return the last batches of which a job can still be read, newest first, at most LISTED_MOST.
+
+        Those that had finished when the engine began may be missing.
+        """
+
     def list_batch(self, batch: BatchStatus) -> Soon[Sequence[tuple[bytes, int]]]:
         """Return (id, state) of each job of a batch that can still be read, in the order of their submission."""
 
@@ -243,8 +255,17 @@ class Engine(Protocol):
         Raises NotWaitingError, InvalidError or JournalFullError. Then nothing was changed.
         """
 
+    def errors(self, jobs: Sequence[Status]) -> Soon[Mapping[int, str]]:
+        """Return the errors of those of ``jobs`` that failed and whose error is kept, by their number.
+
+        Each is cut to ERROR_LONGEST characters.
+        """
+
     def result(self, status: Status) -> Soon[Result | None]:
         """Return the result of a finished job, or the error of a failed one, or None if it is not kept."""
+
+    def payload(self, status: Status) -> Soon[Body | None]:
+        """Return the payload of a job as it was sent, or None if it is not kept, as after a success."""
 
     def attempts(self, status: Status) -> Soon[Sequence[PastAttempt]]:
         """Return the attempts at a job in their order: those that failed, and the last one.
@@ -323,6 +344,9 @@ class Engine(Protocol):
 
         They are ``seconds`` or a little more.
         """
+
+    def history(self, minutes: int) -> Soon[Sequence[Minute]]:
+        """Return the last ``minutes``, oldest first, the present one at the end. Some may be missing."""
 
     def counts(self) -> Soon[Counts]:
         """Return the engine's counts."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from typing import ClassVar
 
 from headway.core.slices import in_slices
 
@@ -26,6 +27,9 @@ class Waiter:
     """Waits for one job. ``wake`` is called once, unless the waiter is cancelled before."""
 
     __slots__ = ("_waiters", "sequence", "slot", "wake")
+
+    # Whether it waits for more of the job's log, too.
+    of_log: ClassVar[bool] = False
 
     def __init__(self, waiters: Waiters, sequence: int, slot: int, wake: Callable[[], object]) -> None:
         self._waiters = waiters
@@ -51,7 +55,10 @@ class Waiters:
     """All waiters."""
 
     def __init__(self) -> None:
+        # By the number of their job: those that wait for its end alone, and those that wait for more of
+        # its log, too.
         self._by_job: dict[int, list[Waiter]] = {}
+        self._by_log: dict[int, list[Waiter]] = {}
         self._by_slot: dict[int, set[Waiter]] = {}
         self._count = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -60,11 +67,11 @@ class Waiters:
         return self._count
 
     def __contains__(self, sequence: int) -> bool:
-        return sequence in self._by_job or -sequence in self._by_job
+        return sequence in self._by_job or sequence in self._by_log
 
     def jobs(self) -> set[int]:
         """Return the numbers of the jobs that are waited for."""
-        return set(map(abs, self._by_job))
+        return {*self._by_job, *self._by_log}
 
     def add(self, sequence: int, seconds: float, wake: Callable[[], object]) -> Waiter:
         """Have ``wake`` called when the job ends, or in ``seconds``."""
@@ -74,7 +81,7 @@ class Waiters:
 
     def put(self, waiter: Waiter) -> None:
         """Have ``waiter`` woken when its job ends, or when its slot is due."""
-        self._by_job.setdefault(waiter.sequence, []).append(waiter)
+        self._beside(waiter).setdefault(waiter.sequence, []).append(waiter)
         self._by_slot.setdefault(waiter.slot, set()).add(waiter)
         self._count += 1
         if self._timer is None:
@@ -82,22 +89,19 @@ class Waiters:
 
     def ended(self, sequence: int) -> None:
         """Wake the waiters of a job, which has ended."""
-        self._wake_all_of(sequence)
-        self._wake_all_of(-sequence)
+        for by_job in (self._by_job, self._by_log):
+            waiters = by_job.get(sequence, [])
+            if len(waiters) == 1:
+                self._wake(waiters[0])
+            elif waiters:
+                # The last first, so that taking one out moves no other.
+                in_slices(map(self._wake_if_there, waiters[::-1]))
 
     def grown(self, sequence: int) -> None:
         """Wake those that wait for more of a job's log, and that have it now."""
-        waiters = self._by_job.get(-sequence)
+        waiters = self._by_log.get(sequence)
         if waiters:
             in_slices(map(self._wake_if_due, waiters[::-1]))
-
-    def _wake_all_of(self, sequence: int) -> None:
-        waiters = self._by_job.get(sequence, [])
-        if len(waiters) == 1:
-            self._wake(waiters[0])
-        elif waiters:
-            # The last first, so that taking one out moves no other.
-            in_slices(map(self._wake_if_there, waiters[::-1]))
 
     def release(self) -> None:
         """Wake all."""
@@ -111,15 +115,20 @@ class Waiters:
         in_slot.remove(waiter)
         if not in_slot:
             del self._by_slot[waiter.slot]
-        of_job = self._by_job[waiter.sequence]
+        by_job = self._beside(waiter)
+        of_job = by_job[waiter.sequence]
         if of_job[-1] is waiter:
             del of_job[-1]
         else:
             of_job.remove(waiter)
         if not of_job:
-            del self._by_job[waiter.sequence]
+            del by_job[waiter.sequence]
         self._count -= 1
         return True
+
+    def _beside(self, waiter: Waiter) -> dict[int, list[Waiter]]:
+        """Return those that wait for the same as ``waiter``."""
+        return self._by_log if waiter.of_log else self._by_job
 
     def _wake(self, waiter: Waiter) -> None:
         self.remove(waiter)

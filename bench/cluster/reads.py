@@ -17,14 +17,12 @@ from bench.queues import valkey
 
 CLIENTS = 1000
 CONNECTIONS = 64
-# Commands by which jobs are read and written; a node that does nothing calls others, to show that it is alive.
-OF_JOBS = ("hmget", "hgetall", "hget", "hexists", "get", "mget", "lrange", "strlen")
 NOOP = b'{"task":"noop","payload":null}'
 PATIENCE_S = 60.0
 
 
 def measure(store: int, seconds: float) -> dict[str, Any]:
-    """Read for so long from one node on the Valkey at port ``store``; half of the jobs have ended, half wait."""
+    """Read from one node on the Valkey at port ``store``: first jobs that have ended, then jobs that wait."""
     allow_files(2 * CLIENTS)
     with nodes.running_nodes(1, store, workers=1) as (node,):
         found, path = uvloop.run(_at_once(store, node, seconds))
@@ -41,27 +39,29 @@ async def _at_once(store: int, node: Process, seconds: float) -> tuple[dict[str,
     queue = nodes.Adapter([node], CLIENTS)
     await queue.open()
     try:
-        ended = await asyncio.gather(*(queue.post(NOOP) for _ in range(CLIENTS // 2)))
+        ended = await asyncio.gather(*(queue.post(NOOP) for _ in range(CLIENTS)))
         await _wait_until_over(queue, ended)
+        found = {"of_ended": await _read(store, _Reading(queue, ended, seconds / 2))}
         await queue.occupy()
-        waiting = await asyncio.gather(*(queue.post(NOOP) for _ in range(CLIENTS // 2)))
-        jobs = [*ended, *waiting]
-        for _ in range(2):
-            await asyncio.gather(*map(queue.state, jobs))
-        idle = await _calls_while(store, asyncio.sleep(seconds))
-        reading = _Reading(queue, jobs, seconds)
-        busy = await _calls_while(store, reading.run())
+        waiting = await asyncio.gather(*(queue.post(NOOP) for _ in range(CLIENTS)))
+        found["of_waiting"] = await _read(store, _Reading(queue, waiting, seconds / 2))
     finally:
         await queue.close()
+    return {"at_once": CLIENTS} | found, ended[0]
+
+
+async def _read(store: int, reading: _Reading) -> dict[str, Any]:
+    """Read, then wait for as long; return what the store was asked in both times."""
+    await reading.once()
+    busy = await _calls_while(store, reading.run())
+    idle = await _calls_while(store, asyncio.sleep(reading.took_s))
     return {
-        "at_once": CLIENTS,
-        "times": reading.times,
         "heads": reading.times * CLIENTS,
-        "store_calls": sum(busy.values()),
-        "store_calls_idle": sum(idle.values()),
-        "reads_of_jobs": sum(busy.get(name, 0) for name in OF_JOBS),
-        "reads_of_jobs_idle": sum(idle.get(name, 0) for name in OF_JOBS),
-    }, ended[0]
+        "seconds": reading.took_s,
+        "calls": sum(busy.values()),
+        "calls_idle": sum(idle.values()),
+        "by_command": {name: [count, idle.get(name, 0)] for name, count in busy.items() if count},
+    }
 
 
 async def _wait_until_over(queue: nodes.Adapter, paths: list[bytes]) -> None:
@@ -79,13 +79,19 @@ class _Reading:
         self._jobs = jobs
         self._seconds = seconds
         self.times = 0
+        self.took_s = 0.0
+
+    async def once(self) -> None:
+        """Read each job, all at once."""
+        await asyncio.gather(*map(self._queue.state, self._jobs))
 
     async def run(self) -> None:
         """Read until the time is over."""
-        end = time.monotonic() + self._seconds
-        while time.monotonic() < end:
-            await asyncio.gather(*map(self._queue.state, self._jobs))
+        begun = time.monotonic()
+        while self.took_s < self._seconds:
+            await self.once()
             self.times += 1
+            self.took_s = time.monotonic() - begun
 
 
 async def _calls_while(store: int, work: Any) -> dict[str, int]:

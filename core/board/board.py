@@ -156,9 +156,7 @@ class Board(Rows):
             word = (word | PROGRESS_MASK) + ATTEMPT_ONE
         elif after >= SUCCEEDED:
             self.ended[row] = now
-            self.kept_until[row] = now + (
-                self.kept_seconds[after] if keep_s is None else self.seconds_kept(after, keep_s)
-            )
+            self.kept_until[row] = now + self.seconds_kept(after, keep_s)
             self.last_place[after] = self.place[row] = self.last_place[after] + 1
             self.reason[row] = reason
         else:
@@ -173,6 +171,18 @@ class Board(Rows):
         if self.on_move is not None:
             self.on_move(sequence, row, now)
         return row
+
+    def revise(self, sequence: int, state: State, priority: int, due: float, now: float) -> None:
+        """Have a job that waits wait in ``state``, with ``priority``, until ``due``.
+
+        0.0: it was ready from the start. Raises IllegalMoveError as ``move`` does.
+        """
+        row = self.at(sequence)
+        if self.live[row] & STATE_MASK != state:
+            self.move(sequence, state, now)
+        self.priority[row] = priority
+        self.due[row] = due
+        self.ask_at[row] = 0.0
 
     def seconds_kept(self, outcome: State, keep_s: float | None) -> float:
         """Return how long a job that ends now is kept, at the longest. ``keep_s`` is its own wish."""

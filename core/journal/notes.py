@@ -28,6 +28,8 @@ class Kind(IntEnum):
     LEFT_OUT = 4
     # Sequence number, the order as far as it was carried out (core/order).
     ORDER = 5
+    # Number of a minute, a history.Minute in MessagePack, number of the last one that is given up.
+    MINUTE = 6
 
 
 Note = tuple[Any, ...]
@@ -41,6 +43,7 @@ _SQL = {
     Kind.ORDER: "UPDATE job SET payload = ?2 WHERE sequence = ?1 AND place IS NULL",
     Kind.TERMS: "UPDATE job SET state = ?2, priority = ?3, due = ?4 WHERE sequence = ?1 AND place IS NULL",
 }
+_MINUTE = "INSERT OR REPLACE INTO minute VALUES (?, ?)", "DELETE FROM minute WHERE number <= ?"
 # Between its beginning and its end, no piece of a log is kept.
 _CUT = "DELETE FROM log WHERE sequence = ? AND place >= ? AND place + length(text) <= ?"
 
@@ -62,5 +65,9 @@ def put(connection: apsw.Connection, notes: Sequence[Note]) -> None:
             sequence, place, text, kept = values
             connection.execute(_SQL[kind], (sequence, place, text))
             connection.execute(_CUT, (sequence, kept, place + len(text) - kept))
+        elif kind == Kind.MINUTE:
+            number, minute, given_up = values
+            connection.execute(_MINUTE[0], (number, minute))
+            connection.execute(_MINUTE[1], (given_up,))
         else:
             connection.execute(_SQL[kind], values)

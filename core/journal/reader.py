@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 import apsw
 import msgspec
 from headway.core.errors import JournalError
+from headway.core.history import Minute, decode_minute
 from headway.core.job import State
 from headway.core.job_filter import mentions
 from headway.core.job_log import JobLog, joined
@@ -166,6 +167,12 @@ def holds(connection: apsw.Connection) -> list[tuple[str, str, str, float | None
     return rows
 
 
+def minutes(connection: apsw.Connection) -> list[Minute]:
+    """Return the minutes of the history, oldest first."""
+    rows: Any = connection.execute("SELECT told FROM minute ORDER BY number")
+    return [decode_minute(told) for (told,) in rows]
+
+
 def salts(connection: apsw.Connection) -> list[tuple[int, bytes]]:
     """Return the salt of each start, and the number from which it holds."""
     rows: list[Any] = connection.execute("SELECT first, salt FROM run ORDER BY first").fetchall()
@@ -234,6 +241,12 @@ class Reader:
         """Return all that is kept of a job. Raises JournalError as ``result`` does."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._read, _job, sequence)
 
+    async def errors(self, sequences: Sequence[int]) -> dict[int, bytes]:
+        """Return the errors of some failed jobs, at most FEW at a time. Raises JournalError as ``result`` does."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, partial(self._read, partial(_errors, sequences), sequences[0])
+        )
+
     async def mentioning(self, sequences: Sequence[int], text: str) -> set[int]:
         """Return those of some failed jobs whose error has ``text`` within it. At most FEW at a time.
 
@@ -260,11 +273,15 @@ def result(connection: apsw.Connection, sequence: int) -> tuple[str, bytes] | No
     return rows[0] if rows else None
 
 
-def _mentioning(sequences: Sequence[int], text: str, connection: apsw.Connection, _: int) -> set[int]:
+def _errors(sequences: Sequence[int], connection: apsw.Connection, _: int) -> dict[int, bytes]:
     wanted = ", ".join("?" * len(sequences))
     sql = f"SELECT sequence, body FROM result WHERE sequence IN ({wanted})"  # noqa: S608
     rows: Any = connection.execute(sql, tuple(sequences))
-    return {sequence for sequence, error in rows if mentions(error, text)}
+    return dict(rows)
+
+
+def _mentioning(sequences: Sequence[int], text: str, connection: apsw.Connection, _: int) -> set[int]:
+    return {sequence for sequence, error in _errors(sequences, connection, _).items() if mentions(error, text)}
 
 
 def attempts_of(connection: apsw.Connection, sequence: int) -> list[PastAttempt]:

@@ -63,6 +63,7 @@ def recover(path: Path, out: Path) -> Recovered:
         highest = one(target, "SELECT coalesce(max(sequence), 0) FROM job")
         _count(source, target)
         _hold(source, target)
+        _recall(source, target)
         # The numbers given since are unknown. No start has ever skipped as many.
         high = max(highest, meta.high if meta else 0) + 16 * schema.SKIP
         target.execute("UPDATE meta SET high = ? WHERE id = 1", (high,))
@@ -111,6 +112,14 @@ def _count(source: apsw.Connection, target: apsw.Connection) -> None:
         rows = source.execute("SELECT place, kept, given_up, state FROM outcome").fetchall()
         sql = "UPDATE outcome SET place = max(place, ?), kept = ?, given_up = ? WHERE state = ?"
         target.executemany(sql, rows)
+
+
+def _recall(source: apsw.Connection, target: apsw.Connection) -> None:
+    """Take over the history, as far as it can be read."""
+    with target, suppress(apsw.Error, UnicodeDecodeError):
+        target.executemany(
+            "INSERT OR IGNORE INTO minute VALUES (?, ?)", source.execute("SELECT number, told FROM minute")
+        )
 
 
 def _hold(source: apsw.Connection, target: apsw.Connection) -> None:

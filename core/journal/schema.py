@@ -4,11 +4,11 @@
 a start need not read them. ``keyed`` has the idempotency keys, which outlive their jobs. ``gone``
 counts the jobs of a batch that did not succeed and whose rows were deleted, while others are kept.
 ``tally`` counts the jobs that ever ended, deleted ones too. ``outcome`` has by outcome the place of
-the job that ended last, how many are kept, and the place up to which all were given up under earlier
-settings: they do not come back under a larger number.
-The tables of notes have rare facts (see notes). ``run`` has the salt of each start (see ids).
-``meta`` is one row. It has the server's secret, three counters and the data of the journal's clock
-(see clock). The counters are the commits, the last change that is in them (see messages), and the
+the job that ended last, how many are kept, and the place up to which all were given up under
+earlier settings: they do not come back under a larger number. The tables of notes have rare facts
+(see notes), and ``minute`` is the history. ``run`` has the salt of each start (see ids). ``meta``
+is one row. It has the server's secret, three counters and the data of the journal's clock (see
+clock). The counters are the commits, the last change that is in them (see messages), and the
 highest sequence number ever committed, which deleting rows does not lower.
 
 Every page bears a checksum (SQLite's own cksumvfs, part of apsw), checked at each read. SQLite
@@ -50,6 +50,8 @@ CREATE TABLE log (sequence INTEGER NOT NULL, place INTEGER NOT NULL, text BLOB N
 CREATE TABLE hold (task TEXT PRIMARY KEY, dispatch TEXT NOT NULL, intake TEXT NOT NULL, until REAL,
     reason TEXT NOT NULL) STRICT;
 """
+# The minutes of the history (core/history).
+MINUTES = "CREATE TABLE minute (number INTEGER PRIMARY KEY, told BLOB NOT NULL) STRICT;\n"
 SUCCEEDED, FAILED, CANCELLED = int(State.SUCCEEDED), int(State.FAILED), int(State.CANCELLED)
 # The tables and indexes by which retention is kept, and the counts that outlive it.
 RETAINED = f"""
@@ -77,7 +79,7 @@ UPDATE outcome SET kept = place
 """  # noqa: S608
 
 # 1 and 2 had ids of other kinds (before 0.1.0). These look like ids that were never issued.
-VERSION = 5
+VERSION = 6
 # From a version → the SQL that leads to the next.
 MIGRATIONS = {
     3: """ALTER TABLE job ADD COLUMN terms BLOB NOT NULL DEFAULT x'';
@@ -95,6 +97,7 @@ MIGRATIONS = {
     {RETAINED}
     {COUNT_ENDED};
     DROP TRIGGER expire; {EXPIRE}""",  # noqa: S608
+    5: MINUTES,
 }
 # Sequence numbers left out after a kill. At most this many submissions may be uncommitted at once.
 # Seam: tests that list jobs after many kills make it small.
@@ -134,7 +137,7 @@ CREATE TABLE keyed (sequence INTEGER PRIMARY KEY, key TEXT NOT NULL, digest BLOB
     batch INTEGER) STRICT;
 CREATE TABLE gone (batch INTEGER PRIMARY KEY, failed INTEGER NOT NULL, cancelled INTEGER NOT NULL) STRICT;
 CREATE INDEX unsuccessful ON job (batch, state) WHERE batch IS NOT NULL AND state IN ({FAILED}, {CANCELLED});
-{NOTED}{RETAINED}{EXPIRE}CREATE TRIGGER expire_of_batch AFTER DELETE ON job WHEN old.batch IS NOT NULL BEGIN
+{NOTED}{MINUTES}{RETAINED}{EXPIRE}CREATE TRIGGER expire_of_batch AFTER DELETE ON job WHEN old.batch IS NOT NULL BEGIN
     INSERT INTO gone SELECT old.batch, old.state = {FAILED}, old.state = {CANCELLED}
         WHERE old.state IN ({FAILED}, {CANCELLED}) ON CONFLICT DO UPDATE
         SET failed = failed + excluded.failed, cancelled = cancelled + excluded.cancelled;

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import apsw
 from headway.core.errors import WAYS_OUT, JournalError
+from headway.core.history import Minute
 from headway.core.ids import SALT_BYTES, TOGETHER, Ids
 from headway.core.job import State
 from headway.core.journal import clock, schema, watermark
@@ -24,6 +25,7 @@ from headway.core.journal.reader import (
     keys,
     latest,
     log_ends,
+    minutes,
     places,
     salts,
     tally,
@@ -125,6 +127,10 @@ class Found:
     def holds(self) -> list[tuple[str, str, str, float | None, str]]:
         """Return (task, dispatch, intake, until, reason) of each task whose switches were ever changed."""
         return holds(self.connection)
+
+    def minutes(self) -> list[Minute]:
+        """Return the minutes of the history, oldest first."""
+        return minutes(self.connection)
 
     def unfinished(self) -> list[Saved]:
         """Return the jobs that have not finished, in the order of their numbers."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextvars import Context as Variables
 from math import inf
@@ -27,6 +28,7 @@ from headway.core.board.results import Results
 from headway.core.board.tags import Tags
 from headway.core.config import Config
 from headway.core.ids import COUNT_MASK, Ids
+from headway.core.interface import LISTED_MOST
 from headway.core.job import Job, Reason, State
 from headway.core.local.changes import Changes
 from headway.core.local.holds import Holds
@@ -98,6 +100,8 @@ class Active:
         self.state: object = None
         self.jobs: dict[int, Job] = {}
         self.outcomes = Outcomes(board)
+        # The last batches, as ``batch_number`` makes them.
+        self.last_batches: deque[int] = deque(maxlen=LISTED_MOST)
         self.tags = Tags(board)
         # The messages beside the progress of running jobs, by sequence number.
         self.messages: dict[int, str] = {}
@@ -189,6 +193,8 @@ class Active:
             self.board.on_move(job.sequence, self.board.at(job.sequence), now)
         if job.terms.tags:
             self.tags.put(job.sequence, job.terms.tags)
+        if job.batch and (not self.last_batches or job.batch != self.last_batches[-1]):
+            self.last_batches.append(job.batch)
         if job.deadline < inf:
             self.deadlines.add(job.sequence, job.deadline)
             if job.deadline < self._timer_at:
@@ -210,14 +216,8 @@ class Active:
 
     def wait_as(self, sequence: int, state: State, priority: int, due: float, now: float) -> None:
         """Let a job wait on other terms, as ``Changes.revise`` says, after it was taken out of the queue."""
-        board = self.board
-        row = board.at(sequence)
-        board.priority[row] = priority
-        if board.state(sequence) != state:
-            board.move(sequence, state, now)
-        board.ask_at[row] = 0.0
+        self.board.revise(sequence, state, priority, due, now)
         if state == State.QUEUED:
-            board.due[row] = due
             self.queue.push(sequence)
             self.workers.wake()
         else:

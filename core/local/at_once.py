@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 
 from headway.core.board.idempotency import Key
+from headway.core.history import Minute
 from headway.core.hold import TaskHold
 from headway.core.job import Job, Reason, State
 from headway.core.local.active import Active
@@ -65,6 +66,9 @@ class AtOnce:
 
     def keep_order(self, job: Job, payload: bytes) -> None:
         """Do nothing: the order ends with the process."""
+
+    def keep_minute(self, minute: Minute) -> None:
+        """Do nothing: a deploy hands the history over."""
 
     def uncommitted(self, changed: int | str) -> Uncommitted | None:
         """Return None: no change waits."""

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from headway.core.board.idempotency import Key
+from headway.core.history import Minute
 from headway.core.hold import TaskHold
 from headway.core.job import Job, Reason, State
 from headway.core.local.uncommitted import Uncommitted
@@ -62,6 +63,9 @@ class Changes(Protocol):
 
         ``job`` is the order, and runs.
         """
+
+    def keep_minute(self, minute: Minute) -> None:
+        """Keep a minute of the history."""
 
     def uncommitted(self, changed: int | str) -> Uncommitted | None:
         """Return the last change of a job, or of a task, while it is not on disk. No client may hear of it before."""

@@ -25,6 +25,7 @@ from headway.core.board.idempotency import Keyed
 from headway.core.board.logs import Logs
 from headway.core.board.memfile import nameless_file
 from headway.core.board.rows import LAYOUT, annex_for, rows_for
+from headway.core.history import Minute
 from headway.core.hold import TaskHold
 from headway.core.ids import Ids
 from headway.core.job import Job, Terms
@@ -76,6 +77,8 @@ class Document(msgspec.Struct):
     shortest_s: list[float] = []
     # By task, its jobs that ever ended, by State.
     ended: dict[str, list[int]] = {}
+    # The minutes of the history.
+    history: list[Minute] = []
 
 
 class KeptFrame(msgspec.Struct):
@@ -94,8 +97,9 @@ class KeptFrame(msgspec.Struct):
     is_error: bool = False
 
 
-def write(file: BinaryIO, ids: Ids, board: Board, task_names: list[str], active: Active) -> None:
+def write(file: BinaryIO, ids: Ids, task_names: list[str], active: Active, history: list[Minute]) -> None:
     """Write to ``file`` all that goes over besides the rows. Later changes are lost."""
+    board = active.board
     document = Document(
         secret=ids.secret,
         next_sequence=board.next_sequence,
@@ -122,6 +126,7 @@ def write(file: BinaryIO, ids: Ids, board: Board, task_names: list[str], active:
         kept=Retention(board.kept_jobs, board.kept_seconds),
         shortest_s=board.shortest_s,
         ended=dict(zip(task_names, active.stats.ended, strict=False)),
+        history=history,
     )
     _put(file, document)
     results = active.results

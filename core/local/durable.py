@@ -30,6 +30,7 @@ from math import inf
 from headway.core.board.idempotency import Key
 from headway.core.board.past_attempts import left_out
 from headway.core.board.rows import ATTEMPT_MAX, ATTEMPT_SHIFT
+from headway.core.history import KEPT, Minute, encode_minute
 from headway.core.hold import TaskHold
 from headway.core.job import Job, Reason, State, encode_terms
 from headway.core.journal.attempts import Attempts
@@ -263,6 +264,10 @@ class Durable:
         kept = self._kept_back.pop(job.sequence, None)
         if kept is not None:
             self._active.decide(job, *kept, learns=False)
+
+    def keep_minute(self, minute: Minute) -> None:
+        """Write down a minute of the history, and give up the one that is a day old."""
+        self.journal.note((Kind.MINUTE, minute.number, encode_minute(minute), minute.number - KEPT))
 
     # Of attempts.
 

@@ -17,13 +17,16 @@ from headway.core.board.board import Board
 from headway.core.board.idempotency import Key
 from headway.core.board.memfile import nameless_file
 from headway.core.board.rows import ROW_BYTES, ROWS_LEAST_BY_CLOCK, rows_for
+from headway.core.body import Body
 from headway.core.config import Config
 from headway.core.durability import Durability
 from headway.core.errors import JournalFullError
 from headway.core.events import EventFilter
+from headway.core.history import KEPT, Minute
 from headway.core.hold import Switches
-from headway.core.ids import Ids
+from headway.core.ids import COUNT_BITS, COUNT_MASK, Ids
 from headway.core.interface import (
+    ERROR_LONGEST,
     Accepts,
     Cancelled,
     CancelledBatch,
@@ -35,7 +38,7 @@ from headway.core.interface import (
     Submitted,
     SubmittedBatch,
 )
-from headway.core.job import Reason, Revision, State, Submission
+from headway.core.job import Reason, Revision, State, Submission, decode_terms
 from headway.core.job_filter import JobFilter
 from headway.core.job_log import JobLog
 from headway.core.later import Read, Then
@@ -46,6 +49,7 @@ from headway.core.local.admission import Admission
 from headway.core.local.at_once import AtOnce
 from headway.core.local.catalogue import catalogue, catalogued
 from headway.core.local.finding import Finding
+from headway.core.local.historian import Historian
 from headway.core.local.loads import Loads
 from headway.core.local.orders import Orders
 from headway.core.local.reading import Reading
@@ -79,6 +83,8 @@ CHORES_S = 1.0
 
 # The result of a job that returned nothing.
 NULL = Result(b"null", JSON)
+# Errors that are read from the disk at once.
+FEW = 100
 
 
 class LocalEngine:
@@ -140,6 +146,9 @@ class LocalEngine:
         self.admission = Admission(active, registry, self.durability)
         self.orders = Orders(active, self.admission, self.finding, None if journal is None else journal.reader)
         active.clerk = self.orders.workers
+        self.historian = Historian(active, names, self.changes.keep_minute)
+        if before is not None:
+            self.historian.restore(before.document.history)
         self.lifespan = Lifespan(registry.lifespan, variables_of("the lifespan"))
         self.watchdog = Watchdog(config.watchdog.stall, self.active.workers.holder)
         # Done every CHORES_S. The names are for the log.
@@ -152,6 +161,7 @@ class LocalEngine:
             ("forget events", self.recorder.tick),
             ("forget logs", self.active.logs.trim),
             ("expire", self.changes.expire),
+            ("write the history", self.historian.tick),
         ]
         self._chores_timer: asyncio.TimerHandle | None = None
         self._stopped = False
@@ -189,6 +199,12 @@ class LocalEngine:
         """Return the jobs of a page that there is time for, as Engine says."""
         return self.finding.find(wanted, after, limit)
 
+    def recent_batches(self) -> list[BatchStatus]:
+        """Return the last batches, as Engine says."""
+        now, recent = time.monotonic(), reversed(self.active.last_batches)
+        found = [self.batches.status(word >> COUNT_BITS, word & COUNT_MASK, now) for word in recent]
+        return [batch for batch in found if batch.expired < batch.count]
+
     def list_batch(self, batch: BatchStatus) -> Sequence[tuple[bytes, int]]:
         """Return (id, state) of the jobs of a batch, as Engine says."""
         return self.batches.jobs(batch, time.monotonic())
@@ -219,6 +235,41 @@ class LocalEngine:
     async def _read_result(self, journal: Journal, status: Status) -> Result | None:
         found = await journal.reader.result(status.sequence)
         return None if found is None else Result(found[1], found[0])
+
+    def errors(self, jobs: Sequence[Status]) -> Soon[Mapping[int, str]]:
+        """Return the errors of failed jobs, from the disk if they are only there."""
+        found, unread = {}, []
+        for status in jobs:
+            kept = self.active.results.get(status.sequence) if status.state == State.FAILED else None
+            if kept is not None:
+                found[status.sequence] = _cut(kept.result.body)
+            elif status.state == State.FAILED:
+                unread.append(status.sequence)
+        if not unread or self.journal is None:
+            return found
+        return Read(asyncio.ensure_future(self._read_errors(self.journal, found, unread)))
+
+    async def _read_errors(self, journal: Journal, found: dict[int, str], unread: list[int]) -> dict[int, str]:
+        for at in range(0, len(unread), FEW):
+            errors = await journal.reader.errors(unread[at : at + FEW])
+            found |= {sequence: _cut(error) for sequence, error in errors.items()}
+        return found
+
+    def payload(self, status: Status) -> Soon[Body | None]:
+        """Return the payload of a job, from the disk if it is only there."""
+        job = self.active.jobs.get(status.sequence)
+        if job is None:
+            kept = self.active.results.get(status.sequence)
+            job = None if kept is None else kept.job
+        if job is not None:
+            return Body(job.payload, job.terms.media_type or JSON)
+        return None if self.journal is None else Read(asyncio.ensure_future(self._read_payload(self.journal, status)))
+
+    async def _read_payload(self, journal: Journal, status: Status) -> Body | None:
+        saved = await journal.reader.job(status.sequence)
+        if saved is None or saved.payload is None:
+            return None
+        return Body(saved.payload, decode_terms(saved.terms).media_type or JSON)
 
     def attempts(self, status: Status) -> Soon[Sequence[PastAttempt]]:
         """Return the attempts at a job, as Engine says."""
@@ -395,6 +446,10 @@ class LocalEngine:
         """Return when there is room for a request, as Engine says."""
         return self.active.estimate.pace.promise(time.monotonic(), seconds)
 
+    def history(self, minutes: int) -> list[Minute]:
+        """Return the last minutes, as Engine says."""
+        return self.historian.minutes(minutes)
+
     def counts(self) -> Counts:
         """Return all counts."""
         active, board = self.active, self.board
@@ -445,6 +500,7 @@ class LocalEngine:
 
         assert isinstance(self.changes, Durable)
         self.reading.names[:] = restore(self.active, self.changes, self.registry.by_name | self.orders.tasks, progress)
+        self.historian.restore(self.journal.found.minutes())
         self.promises.learn(time.monotonic())
 
     async def start(self, on_fatal: Callable[[str], object] = TELL_FATAL) -> None:
@@ -477,7 +533,7 @@ class LocalEngine:
         """
         if self.active:
             raise RuntimeError(f"{len(self.active)} jobs have not finished")
-        deploy.write(file, self.ids, self.board, self.reading.names, self.active)
+        deploy.write(file, self.ids, self.reading.names, self.active, self.historian.minutes(KEPT))
         return self.board.fd
 
     async def stop(self) -> None:
@@ -488,6 +544,7 @@ class LocalEngine:
         self.watchdog.stop()
         await self.active.stop()
         self.recorder.stop()
+        self.historian.stop()
         await self.lifespan.end()
 
     async def close(self) -> None:
@@ -505,6 +562,10 @@ class LocalEngine:
                 log.exception("the chore %r failed, it is tried again in %g s", name, CHORES_S)
         if not self._stopped:
             self._chores_timer = asyncio.get_running_loop().call_later(CHORES_S, self._do_chores)
+
+
+def _cut(error: bytes) -> str:
+    return error[: 4 * ERROR_LONGEST].decode(errors="replace")[:ERROR_LONGEST]
 
 
 def _counts_of(journal: Journal) -> JournalCounts:

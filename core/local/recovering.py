@@ -99,6 +99,18 @@ class Recovering:
         """Refuse."""
         self._refuse()
 
+    def errors(self, jobs: Sequence[Status]) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
+    def recent_batches(self) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
+    def payload(self, status: Status) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
     def wait_log(self, status: Status, length: int, seconds: float) -> NoReturn:
         """Refuse."""
         self._refuse()
@@ -156,6 +168,10 @@ class Recovering:
         self._refuse()
 
     def cancel_batch(self, batch: BatchStatus) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
+    def history(self, minutes: int) -> NoReturn:
         """Refuse."""
         self._refuse()
 

@@ -39,11 +39,11 @@ class Finished(Waiter, Later[Status]):
 class LogGrown(Waiter, Later[Status]):
     """The status of a job once its log has more than ``length`` bytes, it has finished, or the time is up.
 
-    ``total`` returns the length of a job's log by its number, ``at`` its status. Among the waiters it
-    stands under the negative number of its job, apart from those that wait for the end alone.
+    ``total`` returns the length of a job's log by its number, ``at`` its status.
     """
 
     __slots__ = ("_at", "_length", "_total")
+    of_log = True
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class LogGrown(Waiter, Later[Status]):
         total: Callable[[int], int],
         at: Callable[[int], Status],
     ) -> None:
-        super().__init__(waiters, -status.sequence, slot_of(seconds), int)
+        super().__init__(waiters, status.sequence, slot_of(seconds), int)
         self._length = length
         self._total = total
         self._at = at
@@ -66,15 +66,15 @@ class LogGrown(Waiter, Later[Status]):
         self._waiters.put(self)
         if self.is_due():
             # It came since the log was read.
-            asyncio.get_running_loop().call_soon(self._waiters.grown, -self.sequence)
+            asyncio.get_running_loop().call_soon(self._waiters.grown, self.sequence)
 
     def is_due(self) -> bool:
         """Whether the log is longer than that, or the job has ended."""
-        return self._total(-self.sequence) > self._length or self.value().state >= State.SUCCEEDED
+        return self._total(self.sequence) > self._length or self.value().state >= State.SUCCEEDED
 
     def value(self) -> Status:
         """Return the present status of the job."""
-        return self._at(-self.sequence)
+        return self._at(self.sequence)
 
 
 class BatchFinished(Later[BatchStatus]):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 from headway.core.errors import EngineAwayError, HeadwayError
-from headway.core.interface import Later, Soon
-from headway.core.later import Then
+from headway.core.interface import LISTED_MOST, Later, Soon
+from headway.core.later import Read, Then
 from headway.core.status import BatchStatus
 from headway.core.valkey.changes import BatchFacts, batch_arguments, read_batch
 from headway.core.valkey.hints import Hints
 from headway.core.valkey.keys import number_of
 from headway.core.valkey.scripts import BATCH
+from headway.core.valkey.steps import read_batch_place
 from headway.core.valkey.store import Store
 from headway.core.waiters import Waiter, Waiters, slot_of
 
@@ -76,6 +79,24 @@ class SharedBatches:
             expired=facts.expired,
             retry_after_ms=self._hints.for_batch_ms(facts.pending) if facts.pending else 0,
         )
+
+    def recent(self) -> Later[Sequence[BatchStatus]]:
+        """Return the last batches of which a job can still be read, newest first."""
+        return Read(asyncio.ensure_future(self._recent()))
+
+    async def _recent(self) -> list[BatchStatus]:
+        store = self._store
+        lists = await store.answer(
+            asyncio.gather(*(store.call(keys, "LRANGE", keys.batches, 0, LISTED_MOST - 1) for keys in store.keys))
+        )
+        places = sorted((read_batch_place(place) for places in lists for place in places), reverse=True)[:LISTED_MOST]
+        calls = [
+            store.run(store.keys_of(first), BATCH, *batch_arguments(b"", first, count, store.partitions)[1:])
+            for first, count in places
+        ]
+        facts = map(read_batch, await store.answer(asyncio.gather(*calls)))
+        found = [self._status(first, count, known) for (first, count), known in zip(places, facts, strict=True)]
+        return [batch for batch in found if batch.expired < batch.count]
 
     def jobs(self, batch: BatchStatus) -> Later[list[tuple[bytes, int]]]:
         """Return (id, state) of each job of a batch that can be read, in the order of their submission."""

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from headway.core.body import Body
 from headway.core.errors import EngineAwayError, HeadwayError
-from headway.core.interface import Later, Soon
+from headway.core.interface import ERROR_LONGEST, Later, Soon
 from headway.core.job import Reason, State
 from headway.core.job_log import JobLog
-from headway.core.later import Then
+from headway.core.later import Read, Then
 from headway.core.past_attempt import PastAttempt, decode_attempt
 from headway.core.status import Status
 from headway.core.tasks.result import JSON, Result
 from headway.core.valkey.cache import Cache
 from headway.core.valkey.keys import number_of
-from headway.core.valkey.record import LOG_FIELDS, decode_result, read_log
+from headway.core.valkey.record import LOG_FIELDS, decode_record, decode_result, read_log
 from headway.core.valkey.statuses import Statuses
 from headway.core.valkey.store import Store
 from headway.core.waiters import Waiter, slot_of
@@ -26,15 +28,13 @@ NULL = Result(b"null", JSON)
 
 
 class LogLonger(Waiter, Later[None]):
-    """More of a log than ``length`` bytes, or the end of the job, or the end of the time, or a drain.
-
-    Among the waiters it stands under the negative number of its job.
-    """
+    """More of a log than ``length`` bytes, or the end of the job, or the end of the time, or a drain."""
 
     __slots__ = ("_details", "length")
+    of_log = True
 
     def __init__(self, details: Details, cache: Cache, sequence: int, length: int, seconds: float) -> None:
-        super().__init__(cache.waiters, -sequence, slot_of(seconds), int)
+        super().__init__(cache.waiters, sequence, slot_of(seconds), int)
         self._details = details
         self.length = length
 
@@ -42,11 +42,11 @@ class LogLonger(Waiter, Later[None]):
         """Have ``wake`` called when there is more, at the end of the job, of the time, or at a drain."""
         self.wake = wake
         self._waiters.put(self)
-        self._details.look(-self.sequence)
+        self._details.look(self.sequence)
 
     def is_due(self) -> bool:
         """Whether the log is longer than that."""
-        return self._details.length(-self.sequence) > self.length
+        return self._details.length(self.sequence) > self.length
 
     def value(self) -> None:
         """Return nothing: the job is read then."""
@@ -78,6 +78,28 @@ class Details:
             return Then(mark, _unless_gone)
 
         return Then(kept, made)
+
+    def payload(self, status: Status) -> Soon[Body | None]:
+        """Return the payload of a job as it was sent, or None if it is not kept."""
+        if status.state in (State.SUCCEEDED, State.CANCELLED, State.EXPIRED):
+            return None
+        store, keys = self._store, self._store.keys_of(status.sequence)
+        kept = store.ask(keys, lambda: store.call(keys, "GET", keys.record(status.sequence)))
+        return Then(kept, _body)
+
+    def errors(self, jobs: Sequence[Status]) -> Soon[Mapping[int, str]]:
+        """Return the errors of failed jobs by their number, the beginning of each."""
+        failed = [status.sequence for status in jobs if status.state == State.FAILED]
+        return Read(asyncio.ensure_future(self._errors(failed))) if failed else {}
+
+    async def _errors(self, sequences: Sequence[int]) -> dict[int, str]:
+        store, most = self._store, 4 * ERROR_LONGEST
+        places = [(store.keys_of(sequence), sequence) for sequence in sequences]
+        calls = [store.call(keys, "GETRANGE", keys.result(sequence), 0, most) for keys, sequence in places]
+        found = await store.answer(asyncio.gather(*calls))
+        # The media type of an error is empty.
+        texts = [kept[1:].decode(errors="replace")[:ERROR_LONGEST] for kept in found]
+        return {sequence: text for sequence, text in zip(sequences, texts, strict=True) if text}
 
     def attempts(self, status: Status) -> Soon[Sequence[PastAttempt]]:
         """Return the attempts at a job in their order, as Engine says."""
@@ -147,6 +169,13 @@ class Details:
                 self.look(sequence)
             else:
                 del self._lengths[sequence]
+
+
+def _body(record: bytes | None) -> Body | None:
+    if record is None:
+        return None
+    terms, payload = decode_record(record)
+    return Body(payload, terms.media_type or JSON)
 
 
 def _unless_gone(values: list[bytes | None]) -> Result | None:

@@ -9,7 +9,7 @@ from typing import Any
 from headway.core.errors import ConfigError
 from headway.core.valkey.address import Address, Host, host_text
 from headway.core.valkey.reply_error import ReplyError
-from headway.core.valkey.wire import Holder, Waiting, Wire, pack
+from headway.core.valkey.wire import Waiting, Wire, WireOwner, pack
 
 # A connection, with the first words on it, is made in so many seconds or not at all.
 CONNECT_S = 3.0
@@ -23,23 +23,20 @@ class Dial:
         self.address = address
         self._tls: ssl.SSLContext | None = None
 
-    async def wire(self, holder: Holder, host: Host | None) -> Wire:
+    async def wire(self, owner: WireOwner, host: Host | None) -> Wire:
         """Connect with ``host``, or with the socket. Raises OSError, and ConfigError where TLS fails."""
         loop = asyncio.get_running_loop()
         if host is None:
-            _, wire = await loop.create_unix_connection(lambda: Wire(holder), self.address.path)
+            _, wire = await loop.create_unix_connection(lambda: Wire(owner), self.address.path)
             return wire
         shown = f"{self.address.at(host)}"
         try:
             tls = self._context() if self.address.tls else None
-            _, wire = await loop.create_connection(lambda: Wire(holder), *host, ssl=tls)
-        except ssl.SSLCertVerificationError as error:
-            raise ConfigError(
-                f"engine: the certificate of {shown} is refused: {error.verify_message}. "
-                "Name the file of who signed it: ?ca=/path/ca.pem"
-            ) from None
+            _, wire = await loop.create_connection(lambda: Wire(owner), *host, ssl=tls)
         except ssl.SSLError as error:
-            raise ConfigError(f"engine: {shown} refuses TLS ({error.reason}). Without TLS it is valkey://") from None
+            # The files may be new ones by the next try.
+            self._tls = None
+            raise _meaning(error, shown) from None
         return wire
 
     async def ask(self, host: Host, *words: str) -> Any:
@@ -68,6 +65,16 @@ class Dial:
                 files = ", ".join(filter(None, (address.ca, address.certificate, address.key)))
                 raise ConfigError(f"engine: the certificates cannot be read ({files}): {error}") from None
         return self._tls
+
+
+def _meaning(error: ssl.SSLError, shown: str) -> ConfigError:
+    """Return what a failure of TLS says to a person."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return ConfigError(
+            f"engine: the certificate of {shown} is refused: {error.verify_message}. "
+            "Name the file of who signed it: ?ca=/path/ca.pem"
+        )
+    return ConfigError(f"engine: {shown} refuses TLS ({error.reason}). Without TLS it is valkey://")
 
 
 async def _said(wire: Wire, words: tuple[str, ...]) -> Any:

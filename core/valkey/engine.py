@@ -13,13 +13,16 @@ import os
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from headway.core.board.idempotency import Key
+from headway.core.body import Body
 from headway.core.config import Config
 from headway.core.durability import Durability
 from headway.core.errors import ConfigError, EngineAwayError
 from headway.core.events import EventFilter
+from headway.core.history import Minute
 from headway.core.hold import Switches
 from headway.core.interface import (
     Accepts,
@@ -64,6 +67,7 @@ from headway.core.valkey.reply_error import StoreError
 from headway.core.valkey.scripts import TRIM
 from headway.core.valkey.shared_events import SharedEvents
 from headway.core.valkey.shared_finding import SharedFinding
+from headway.core.valkey.shared_history import SharedHistory
 from headway.core.valkey.shared_holds import SharedHolds
 from headway.core.valkey.shared_orders import SharedOrders
 from headway.core.valkey.snapshot import Snapshot, Snapshots
@@ -113,6 +117,7 @@ class ValkeyEngine:
         self.orders: SharedOrders
         self.intake: Intake
         self.acts: Acts
+        self.past: SharedHistory
         self.watchdog: Watchdog
         self._chores: asyncio.Task[None] | None = None
         # Partitions to the place at which ``trim`` goes on.
@@ -159,6 +164,10 @@ class ValkeyEngine:
         """Return a page of jobs, as Engine says."""
         return self.finding.find(wanted, after, limit)
 
+    def recent_batches(self) -> Soon[Sequence[BatchStatus]]:
+        """Return the last batches, as Engine says."""
+        return self.batches.recent()
+
     def list_batch(self, batch: BatchStatus) -> Soon[Sequence[tuple[bytes, int]]]:
         """Return (id, state) of the jobs of a batch, as Engine says."""
         return self.batches.jobs(batch)
@@ -187,6 +196,14 @@ class ValkeyEngine:
     def result(self, status: Status) -> Soon[Result | None]:
         """Return the result of a finished job, as Engine says."""
         return self.details.result(status)
+
+    def errors(self, jobs: Sequence[Status]) -> Soon[Mapping[int, str]]:
+        """Return the errors of failed jobs, as Engine says."""
+        return self.details.errors(jobs)
+
+    def payload(self, status: Status) -> Soon[Body | None]:
+        """Return the payload of a job, as Engine says."""
+        return self.details.payload(status)
 
     def attempts(self, status: Status) -> Soon[Sequence[PastAttempt]]:
         """Return the attempts at a job, as Engine says."""
@@ -277,6 +294,10 @@ class ValkeyEngine:
     def retry_after_s(self, seconds: float = 1.0) -> float:
         """Return when there is room for a request, as Engine says."""
         return self.hints.estimate.pace.promise(time.monotonic(), seconds)
+
+    def history(self, minutes: int) -> Soon[Sequence[Minute]]:
+        """Return the last minutes of all nodes, as Engine says."""
+        return self.past.minutes(minutes)
 
     def counts(self) -> Soon[Counts]:
         """Return all counts: of the queue those of all nodes, of workers and clients those of this one."""
@@ -386,6 +407,7 @@ class ValkeyEngine:
             await self.holds.start()
             await self.hands.start()
             await self.catalogue.read()
+            await self.past.start()
         except StoreError as error:
             raise ConfigError(f"engine: {self.address}: {error}") from None
         self._count_workers()
@@ -413,6 +435,7 @@ class ValkeyEngine:
         hands.on_misplaced = self._repair
         hands.on_ran = self._ran
         hands.on_change = self.snapshots.claimed
+        self.past = SharedHistory(store, hands.stats, lambda: node.name, self.snapshots.anew)
         partitions = store.partitions
         bounds = SubmitBounds(
             size=max(config.queue.size // partitions, 1),
@@ -465,6 +488,8 @@ class ValkeyEngine:
             self._chores.cancel()
         self.watchdog.stop()
         await self.hands.stop()
+        with suppress(StoreError):
+            await self.past.stop()
         # In a thread: a beat that is under way is waited for.
         await asyncio.get_running_loop().run_in_executor(None, self.heartbeat.stop)
         await self.events.stop()
@@ -561,6 +586,7 @@ class ValkeyEngine:
                 self.catalogue.tick()
                 self._count_workers()
                 self.events.tick()
+                await self.past.tick()
                 await self._trim()
             except StoreError as error:
                 log.debug("engine: chores have to wait: %s", error)

@@ -114,8 +114,8 @@ class Exchange:
 
     @property
     def is_fit(self) -> bool:
-        """Whether jobs can be claimed."""
-        return self.link.is_up and not self.why
+        """Whether jobs can be claimed. Any thread may ask."""
+        return self._taker.is_open and self.link.is_up and not self.why
 
     def put(self, finish: Finish) -> None:
         """Send the end of an attempt with the next step."""

@@ -108,6 +108,9 @@ def _meaning(error: BaseException, address: Address) -> BaseException:
         return ConfigError(f"engine: {address} refuses the user or the password. In a URL @ is %40, : is %3A, / is %2F")
     if error.code == "NOPERM":
         return ConfigError(f"engine: {address}: {text}. docs/cluster.md has the ACL that Headway needs")
+    if error.code == "DENIED":
+        # Its own text is a page.
+        return ConfigError(f"engine: {address} is in protected mode: give it a password, or a bind address")
     if "DB index" in text:
         return ConfigError(f"engine: {address} has no database {address.database}. See its setting databases")
     if "SELECT is not allowed" in text:

@@ -40,7 +40,7 @@ from headway.core.valkey.node import Node
 from headway.core.valkey.reaper import MISSING_S, Reaper
 from headway.core.valkey.record import decode_record
 from headway.core.valkey.remarks import Remarks
-from headway.core.valkey.reply_error import StoreError
+from headway.core.valkey.reply_error import ReplyError, StoreError
 from headway.core.valkey.steps import (
     LANES,
     Claimed,
@@ -252,6 +252,9 @@ class Hands:
         self._put_back(list(self.held.values()))
         if self.is_open and any(exchange.link.is_up for exchange in self.exchanges):
             await self._wait(timeout_s)
+        left = sum(len(exchange.outbox) for exchange in self.exchanges)
+        if left:
+            log.error("engine: the store did not take %d ends of attempts: other nodes begin these jobs again", left)
         for exchange in self.exchanges:
             exchange.stop()
         self.is_open = False
@@ -419,17 +422,26 @@ class Hands:
         else:
             log.error("engine: the store has lost its jobs: %d attempts are interrupted", interrupted)
         pause = 0.0
-        while not self.is_open:
-            try:
-                if code == MISPLACED:
-                    await self.on_misplaced()
-                await self.node.register(self.marker)
-            except (StoreError, HeadwayError):
-                pause = min(2 * pause + JOIN_S, JOIN_MOST_S)
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
-                continue
-            self._joining = None
-            self._open()
+        while not await self._joined(code == MISPLACED):
+            pause = min(2 * pause + JOIN_S, JOIN_MOST_S)
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
+        self._joining = None
+        self._open()
+
+    async def _joined(self, is_misplaced: bool) -> bool:
+        """Register the node, and return whether that worked."""
+        try:
+            if is_misplaced:
+                await self.on_misplaced()
+            await self.node.register(self.marker)
+        except ReplyError as error:
+            return error.code == MISPLACED and not is_misplaced and await self._joined(True)
+        except (StoreError, HeadwayError):
+            return False
+        except Exception:
+            log.exception("the node could not be registered, it is tried again")
+            return False
+        return True
 
     def _give_up(self) -> int:
         """Interrupt all attempts, and drop all ends: none of them counts. Return how many attempts."""

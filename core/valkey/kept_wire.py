@@ -1,9 +1,9 @@
 """A connection that is made again whenever it is lost.
 
 **No storm.** Each try waits for a random part of a bound (full jitter): ``SOON_S`` for the first
-tries, so that a restart of the store is over in a moment, later up to ``LATER_S``. A node has one or
-two of these connections, so a thousand nodes are some hundred tries a second. A connection that
-was lost soon counts as a try, so one that never lasts is no storm either.
+tries, so that a restart of the store is over in a moment, later up to ``LATER_S``. A node has two of
+these connections, so a hundred nodes make some two hundred tries a second at a store that stays
+away. A connection that was lost soon counts as a try, so one that never lasts is no storm either.
 """
 
 from __future__ import annotations

@@ -112,6 +112,15 @@ class Keyspace:
         """How far an order about many jobs came in this partition, a hash."""
         return b"%bo:%d" % (self.prefix, sequence)
 
+    def minute(self, number: int) -> bytes:
+        """The counts of a minute of the history, a hash."""
+        return b"%by:%d" % (self.prefix, number)
+
+    @property
+    def batches(self) -> bytes:
+        """The last batches, a list."""
+        return self.prefix + b"bs"
+
     def ended(self, state: int) -> bytes:
         """The jobs with an outcome in the order of their ends, a list."""
         return b"%be:%d" % (self.prefix, state)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from typing import Any
 
 import msgspec
 from headway.core.errors import UnknownTaskError
@@ -154,7 +155,7 @@ class Descent:
         """Return those of the failed jobs that have the text in their errors."""
         store = self._store
         asked = [known(store.ask(keys, self._error(keys, sequence))) for sequence, _ in found]
-        errors: list[bytes | None] = [*await asyncio.gather(*asked)]
+        errors: list[Any] = await asyncio.gather(*asked)
         return [
             one
             for one, error in zip(found, errors, strict=True)

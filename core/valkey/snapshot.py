@@ -178,6 +178,11 @@ class Snapshots:
         self._is_dirty = True
         return Read(self._renewed())
 
+    async def anew(self) -> Snapshot:
+        """Return one that is read from now on, or the last one while the store is away."""
+        self._is_dirty = True
+        return await self._renewed()
+
     def _renewed(self) -> asyncio.Future[Snapshot]:
         if self._reading is None or self._is_dirty:
             self._is_dirty = False

@@ -46,7 +46,7 @@ Beside = bytes | Script | Subscription | None
 Waiting = tuple["asyncio.Future[Any] | None", bytes, Beside]
 
 
-class Holder(Protocol):
+class WireOwner(Protocol):
     """The one that a connection is for."""
 
     def wrote(self) -> None:
@@ -63,10 +63,10 @@ class Holder(Protocol):
 
 
 class Wire(asyncio.Protocol):
-    """A connection. ``lost`` of the holder is called once, if it was made."""
+    """A connection. ``lost`` of the owner is called once, if it was made."""
 
-    def __init__(self, holder: Holder) -> None:
-        self._holder = holder
+    def __init__(self, owner: WireOwner) -> None:
+        self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._reader = hiredis.Reader(replyError=ReplyError, notEnoughData=NOT_YET)
@@ -116,7 +116,7 @@ class Wire(asyncio.Protocol):
         if self._transport is None:
             return
         self._transport.write(b"".join(self._out))
-        self._holder.wrote()
+        self._owner.wrote()
         self._backlog = self._transport.get_write_buffer_size()
         self._out.clear()
         self._out_bytes = self._out_calls = 0
@@ -147,14 +147,14 @@ class Wire(asyncio.Protocol):
                 if future is not None and not future.done():
                     future.set_result(push[2])
                 return
-        self._loop.call_soon(self._holder.pushed, push)
+        self._loop.call_soon(self._owner.pushed, push)
 
     def _refuse(self, error: ReplyError, call: Waiting) -> None:
         future, data, _ = call
         if data is CACHING:
             # The read behind it would be kept, and no push would ever correct it.
             self.drop(error)
-        elif not self._holder.refused(error, call) and future is not None and not future.done():
+        elif not self._owner.refused(error, call) and future is not None and not future.done():
             future.set_exception(error)
 
     def _tick(self) -> None:
@@ -200,7 +200,7 @@ class Wire(asyncio.Protocol):
             fail(future, LinkLostError(sent=number < sent))
         self._waiting.clear()
         self._out.clear()
-        self._holder.lost(self, self.why or exc)
+        self._owner.lost(self, self.why or exc)
         self.ended.set()
 
 

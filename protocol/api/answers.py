@@ -91,6 +91,14 @@ LOAD = ("Queue-Length", "Queue-Oldest-Ms", "Queue-Wait-Ms", "Workers-Busy", "Wor
 SAME = Says(304, "The content is that of If-None-Match.", ("ETag",))
 PAGE = ("Content-Security-Policy", "X-Content-Type-Options")
 HTML = (("text/html; charset=utf-8", "Text"),)
+# Of the page for a person, and its files.
+OF_THE_DASHBOARD = (*PAGE, "Referrer-Policy", "Vary")
+FILES = (
+    ("text/javascript; charset=utf-8", "Text"),
+    ("text/css; charset=utf-8", "Text"),
+    ("image/svg+xml", "Text"),
+    ("text/html; charset=utf-8", "Text"),
+)
 EVENTS = (("text/event-stream", "Text"),)
 PLAIN = (("text/plain; charset=utf-8", "Text"),)
 

@@ -38,6 +38,20 @@ ENDINGS = {
 }
 
 
+def recent(service: Service, request: Request, _: bytes) -> Answer | Held:
+    """GET /batches: the last batches."""
+    request = request.copy()
+
+    def told(found: Sequence[BatchStatus]) -> bytes:
+        head = STATUS_LINES[200] + service.clock.fields
+        if request.method == b"HEAD":
+            return bodiless(head, JSON)
+        listed = [{**_told_of(batch), "state": NAMES[batch.state]} for batch in found]
+        return complete(head, JSON, orjson.dumps({"batches": listed}), bodiless=False)
+
+    return once_known(service.engine.recent_batches(), told)
+
+
 def submit(service: Service, request: Request, _: bytes) -> Answer | Held:
     """POST /batches: take 1 to 1,000 jobs, all or none. ``Prefer: wait`` waits for all to finish."""
     check_content(request)
@@ -126,6 +140,17 @@ def _find(service: Service, batch_id: bytes, then: Callable[[BatchStatus], Answe
     return once_known(service.engine.peek_batch(batch_id), told)
 
 
+def _told_of(batch: BatchStatus) -> dict[str, object]:
+    return {
+        "id": batch.id.decode(),
+        "pending": batch.pending,
+        "succeeded": batch.succeeded,
+        "failed": batch.failed,
+        "cancelled": batch.cancelled,
+        "expired": batch.expired,
+    }
+
+
 def _created(service: Service, request: Request, batch: BatchStatus, fields: bytes) -> Answer | Held:
     where = b"Location: %b%b\r\n" % (service.batches, batch.id)
     head = STATUS_LINES[202] + where + _fields(service, batch) + service.heads.durability + fields
@@ -173,15 +198,8 @@ def _with_document(service: Service, batch: BatchStatus, head: bytes) -> Answer 
 
 
 def _documented(service: Service, batch: BatchStatus, head: bytes, jobs: Sequence[tuple[bytes, int]]) -> bytes:
-    members: dict[str, object] = {
-        "id": batch.id.decode(),
-        "pending": batch.pending,
-        "succeeded": batch.succeeded,
-        "failed": batch.failed,
-        "cancelled": batch.cancelled,
-        "expired": batch.expired,
-        "jobs": [{"id": job_id.decode(), "state": NAMES[state]} for job_id, state in jobs],
-    }
+    members = _told_of(batch)
+    members["jobs"] = [{"id": job_id.decode(), "state": NAMES[state]} for job_id, state in jobs]
     code = service.heads.codes[batch.state]
     if code < 400:
         return complete(head, JSON, orjson.dumps(members), bodiless=False)

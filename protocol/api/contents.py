@@ -14,8 +14,6 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 from headway.core.board.idempotency import Key
 from headway.core.body import is_media_type
-from headway.core.errors import InvalidError
-from headway.core.faults import faults, few
 from headway.core.job import ContentSubmission, Submission
 from headway.protocol.api import bodies, queries
 from headway.protocol.api.service import Service
@@ -120,9 +118,5 @@ def task_of(name: bytes) -> str:
 
 
 def _options(target: bytes) -> dict[str, Any]:
-    members = queries.members(target, lists={"tags"})
-    try:
-        options = msgspec.convert(members, ContentOptions)
-    except (msgspec.ValidationError, OverflowError):
-        raise InvalidError(few(faults(ContentOptions, members))) from None
+    options = queries.read(target, ContentOptions, lists={"tags"})
     return msgspec.structs.asdict(options)

@@ -1,6 +1,7 @@
-"""The API describes itself: ``/openapi.json`` to programs, ``/docs`` and ``/`` to persons.
+"""The API describes itself: ``/openapi.json`` and ``/`` to programs, ``/docs`` to persons.
 
-All three are made of the table of routes, each once, by its first request.
+All are made of the table of routes, each once, by its first request. A person gets the dashboard at
+``/``.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 import orjson
 from headway.core.status import TaskStatus
+from headway.protocol.api import dashboard
 from headway.protocol.api.operation import Route
 from headway.protocol.api.page import NOSNIFF, CachedPage, version
 from headway.protocol.api.service import Service, once_known
@@ -46,7 +48,7 @@ def docs(service: Service, request: Request, routes: Sequence[Route]) -> Answer 
 def index(service: Service, request: Request, routes: Sequence[Route]) -> Answer | Held:
     """GET /: what this is and what it can do, as a page if the client prefers HTML."""
     if prefers_html(request.headers.get(b"accept", b"").decode("latin-1")):
-        return _first_page(service, request)
+        return dashboard.page(service, request)
 
     def tell(page: CachedPage) -> Answer:
         return _uncached(service, request, page, page.body)
@@ -57,21 +59,6 @@ def index(service: Service, request: Request, routes: Sequence[Route]) -> Answer
     request = request.copy()
     # A program learns at any time what this is, also while no task is known.
     return service.pages.once_made("index", lambda: CachedPage(JSON, _index(service, routes)), tell)
-
-
-def _first_page(service: Service, request: Request) -> Answer | Held:
-    def make(tasks: Sequence[TaskStatus]) -> CachedPage:
-        from headway.protocol.api import pages
-
-        return CachedPage(HTML, pages.index(service, version(), tasks), NOSNIFF + pages.POLICY)
-
-    def tell(page: CachedPage, request: Request) -> Answer:
-        from headway.protocol.api import pages
-
-        body = pages.with_host(page.body, request.headers.get(b"host", b""))
-        return _uncached(service, request, page, body)
-
-    return _of_tasks(service, request, "first", make, tell)
 
 
 def _uncached(service: Service, request: Request, page: CachedPage, body: bytes) -> Answer:

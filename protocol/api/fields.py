@@ -21,6 +21,7 @@ BATCH_ID = f"^[0-9a-f]{{{ids.BATCH_LENGTH}}}$"
 # The part of a path in braces.
 ID_OR_KEY: Schema = {"type": "string", "minLength": 1, "description": "The id of a job, or its idempotency key."}
 BATCH: Schema = {"type": "string", "minLength": 1, "description": "The id of a batch."}
+FILE: Schema = {"type": "string", "minLength": 1, "description": "The name of a file of the dashboard."}
 TASK: Schema = {"type": "string", "minLength": 1, "description": "The name of a task."}
 KEY: Schema = {"type": "string", "pattern": r"^[A-Za-z0-9._~-]{1,200}$", "description": "A key that is no id."}
 
@@ -42,6 +43,7 @@ ASKED: dict[str, tuple[str, Schema]] = {
         {"type": "string", "examples": ["bytes=1000-"]},
     ),
     "Accept": ("text/html asks for a page.", TEXT),
+    "Accept-Encoding": ("gzip is used for the files of the dashboard.", TEXT),
     "Traceparent": ("The trace that the job belongs to (W3C Trace Context).", TEXT),
 }
 
@@ -57,6 +59,7 @@ SENT: dict[str, tuple[str, Schema]] = {
     "Batch-Pending": ("Jobs of the batch that have not finished.", COUNT),
     "Cache-Control": ("no-store, but for results and for the description.", TEXT),
     "Connection": ("close: this answer is the last of its connection.", TEXT),
+    "Content-Encoding": ("gzip, if the client takes it.", TEXT),
     "Content-Location": ("The URL of the job or batch that the content describes.", TEXT),
     "Content-Range": ("The bytes of a log that the content has, and the length of the log.", TEXT),
     "Content-Security-Policy": ("What a page may load: nothing from elsewhere.", TEXT),
@@ -87,6 +90,7 @@ SENT: dict[str, tuple[str, Schema]] = {
     "Queue-Wait-Ms": ("Milliseconds that a job that comes now and is taken last will wait, estimated.", COUNT),
     "RateLimit": ("How much is left of a quota, and the seconds until it is whole.", TEXT),
     "RateLimit-Policy": ("The quota, and the seconds of its window.", TEXT),
+    "Referrer-Policy": ("no-referrer: no other site learns the address of the page.", TEXT),
     "Retry-After": ("Seconds until the client asks again.", {"type": "integer", "minimum": 1}),
     "Retry-After-Ms": ("The same in milliseconds.", COUNT),
     "Server-Timing": ("Milliseconds that the job waited, and that it ran.", TEXT),

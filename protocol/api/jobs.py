@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated
 
 import orjson
 from headway.core import ids
+from headway.core.body import Body
+from headway.core.errors import PayloadGoneError
 from headway.core.interface import Cancel, Cancelled, Page
 from headway.core.job import State
 from headway.core.past_attempt import PastAttempt
@@ -132,10 +134,17 @@ def listing(service: Service, request: Request, _: bytes) -> Answer | Held:
     """GET /jobs?state=failed: the jobs that fit a filter, newest first, some at a time."""
     query = filters.read(request.target, Query)
     page = service.engine.find(filters.job_filter(query), query.after, query.limit)
-    return once_known(page, lambda page: _listed(service, request, query, page))
+    return once_known(page, lambda page: _with_errors(service, request, query, page))
 
 
-def _listed(service: Service, request: Request, query: Query, page: Page) -> bytes:
+def _with_errors(service: Service, request: Request, query: Query, page: Page) -> Answer | Held:
+    if request.method == b"HEAD":
+        return _listed(service, request, query, page, {})
+    errors = service.engine.errors(page.jobs)
+    return once_known(errors, lambda errors: _listed(service, request, query, page, errors))
+
+
+def _listed(service: Service, request: Request, query: Query, page: Page, errors: Mapping[int, str]) -> bytes:
     head, after = STATUS_LINES[200] + service.clock.fields, None
     if page.after is not None:
         where = f"{service.config.http.base}/jobs"
@@ -144,6 +153,9 @@ def _listed(service: Service, request: Request, query: Query, page: Page) -> byt
     if request.method == b"HEAD":
         return bodiless(head, JSON)
     jobs = [job_members(status, service.jobs) for status in page.jobs]
+    for status, members in zip(page.jobs, jobs, strict=True):
+        if status.sequence in errors:
+            members["error"] = errors[status.sequence]
     return complete(head, JSON, orjson.dumps({"jobs": jobs, "next": after}), bodiless=False)
 
 
@@ -167,6 +179,24 @@ def _result(service: Service, request: Request, status: Status, fields: bytes) -
         return complete_shared(STATUS_LINES[200] + fields + ISOLATED, found.media_type.encode(), found.body, is_head)
 
     return once_known(service.engine.result(status), answer)
+
+
+def payload(service: Service, request: Request, name: bytes) -> Answer | Held:
+    """GET, HEAD /jobs/{id}/payload: the payload as it was sent."""
+    request = request.copy()
+    return find(service, name, lambda status, fields: _payload(service, request, status, fields))
+
+
+def _payload(service: Service, request: Request, status: Status, fields: bytes) -> Answer | Held:
+    fields = b"Job-State: %b\r\n%b%b" % (NAMES[status.state].encode(), service.clock.fields, fields)
+
+    def answer(found: Body | None) -> Answer:
+        if found is None:
+            raise PayloadGoneError
+        head = STATUS_LINES[200] + fields + ISOLATED
+        return complete_shared(head, found.media_type.encode(), found.data, request.method == b"HEAD")
+
+    return once_known(service.engine.payload(status) if status.state != State.EXPIRED else None, answer)
 
 
 def _given_up(service: Service, status: Status, is_head: bool) -> bytes:

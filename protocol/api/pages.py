@@ -1,4 +1,4 @@
-"""Pages for a person: ``/docs`` and ``/``, of the table of routes.
+"""The page of the routes for a person, ``/docs``.
 
 Plain HTML without scripts, forms, images or requests to anywhere. ``POLICY`` has browsers hold to
 that, whatever the name of a task may be.
@@ -12,7 +12,6 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
-from urllib.parse import quote
 
 from headway.core.job import Submission
 from headway.core.status import TaskStatus
@@ -39,55 +38,7 @@ POLICY = (
     b"frame-ancestors 'none'\r\n"
 ) % _STYLE_HASH
 
-# In the place of the host. No text of others has it in a page: there ``&`` is ``&amp;``.
-HOST = "&host;"
-# Tasks that the first page names. /tasks and /openapi.json have all.
-NAMED_MOST = 50
-JSON_LINE = "-H 'Content-Type: application/json'"
 WORDS = "POST a job, get 202 and a URL, read its state off a HEAD."
-LINKS = {
-    "/docs": "the routes, described",
-    "/openapi.json": "the same for programs",
-    "/tasks": "the tasks of this server",
-    "/stats": "counts",
-    "/metrics": "counts and histograms, for Prometheus",
-    "/readyz": "whether new jobs are wanted here",
-}
-
-
-def index(service: Service, version: str, tasks: Sequence[TaskStatus]) -> bytes:
-    """Return the page at ``/``, for ``with_host``."""
-    base = service.config.http.base
-    url = f"http://\0{base}/jobs"
-    names = [task.name for task in tasks]
-    task = "sleep" if "sleep" in names or not names else names[0]
-    submission = json.dumps({"task": task, "payload": {"seconds": 2} if task == "sleep" else None})
-    example = f"curl -i {url} {JSON_LINE} -d {_quoted(submission)}\ncurl -I {url}/the-id-in-Location"
-    links = [f"{_link(base + path)} {escape(text)}" for path, text in LINKS.items()]
-    return _page(
-        "Headway",
-        [
-            f"<h1>Headway {escape(version)}</h1><p>{escape(WORDS)}</p>",
-            _list(links),
-            f"<h2>A first job</h2>{_pre(example).replace(chr(0), HOST)}",
-            *_tasks(base, tasks),
-        ],
-    )
-
-
-def with_host(page: bytes, host: bytes) -> bytes:
-    """Return the page at ``/`` with the Host of a request."""
-    return page.replace(HOST.encode(), escape(host.decode("latin-1")).encode() or b"localhost:8080")
-
-
-def _tasks(base: str, tasks: Sequence[TaskStatus]) -> Iterator[str]:
-    if tasks:
-        named = [
-            f'<a href="{base}/tasks/{quote(task.name, safe="")}">{_code(task.name)}</a> {escape(task.description)}'
-            for task in tasks[:NAMED_MOST]
-        ]
-        more = [f"and {len(tasks) - NAMED_MOST} more"] if len(tasks) > NAMED_MOST else []
-        yield f"<h2>Tasks</h2>{_list([*named, *more])}"
 
 
 def docs(routes: Sequence[Route], service: Service, tasks: Sequence[TaskStatus]) -> bytes:
@@ -188,8 +139,3 @@ def _code(text: str) -> str:
 
 def _pre(text: str) -> str:
     return f"<pre><code>{escape(text)}</code></pre>"
-
-
-def _quoted(text: str) -> str:
-    """Return ``text`` as one word of a shell."""
-    return "'" + text.replace("'", "'\\''") + "'"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from typing import TypeVar
 from urllib.parse import unquote_to_bytes
 
+import msgspec
 from headway.core.errors import InvalidError
-from headway.core.faults import few
+from headway.core.faults import faults, few
 
 # More than any route knows.
 MEMBERS_MOST = 64
@@ -16,6 +18,7 @@ _whole = re.compile(r"[0-9]{1,20}", re.ASCII).fullmatch
 # As JSON writes them: clients print small and large numbers with an exponent.
 _decimal = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?", re.ASCII).fullmatch
 
+Query = TypeVar("Query", bound=msgspec.Struct)
 Given = int | float | str | list[str]
 
 
@@ -46,6 +49,15 @@ def members(target: bytes, lists: Collection[str] = (), texts: Collection[str] =
     if twice:
         raise InvalidError(few((name, "is given more than once") for name in twice))
     return found
+
+
+def read(target: bytes, kind: type[Query], lists: Collection[str] = ()) -> Query:
+    """Return the query of a request target as the struct ``kind``. Raises InvalidError."""
+    found = members(target, lists)
+    try:
+        return msgspec.convert(found, kind)
+    except (msgspec.ValidationError, OverflowError):
+        raise InvalidError(few(faults(kind, found))) from None
 
 
 def _text(coded: bytes) -> str:

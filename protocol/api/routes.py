@@ -12,9 +12,11 @@ from headway.protocol.api import (
     answers,
     batches,
     contents,
+    dashboard,
     description,
     events,
     health,
+    history,
     jobs,
     logs,
     orders,
@@ -22,7 +24,7 @@ from headway.protocol.api import (
     submissions,
     tasks,
 )
-from headway.protocol.api.fields import BATCH, KEY, TASK
+from headway.protocol.api.fields import BATCH, FILE, KEY, TASK
 from headway.protocol.api.operation import Answerer, Operation, Route, Says
 from headway.protocol.http.problems import METHODS, Refusal
 from headway.protocol.http.request import Request
@@ -77,19 +79,36 @@ ROUTES: tuple[Route, ...] = (
             lambda service, request, _: description.index(service, request, ROUTES),
             name="index",
             summary="tell what this is: a page for a person, JSON for a program",
-            asks=("Accept",),
+            asks=("Accept", "Accept-Encoding", "If-None-Match"),
             says=(
                 Says(
                     200,
                     "The server, its version, the version of the contract, and its routes.",
                     ("X-Content-Type-Options",),
-                    ("Content-Security-Policy",),
+                    ("Content-Security-Policy", "Referrer-Policy", "Vary", "ETag", "Content-Encoding"),
                     (("application/json", "Index"), *answers.HTML),
                 ),
+                answers.SAME,
             ),
             refuses=answers.ABOUT_JOBS,
         ),
         limited=True,
+    ),
+    Route(
+        "/dashboard/{name}",
+        Operation(
+            "GET",
+            lambda service, request, name: dashboard.file(service, request, name),
+            name="dashboardFile",
+            summary="a file of the page at /",
+            place=FILE,
+            asks=("Accept-Encoding", "If-None-Match"),
+            says=(
+                Says(200, "The file.", ("ETag", *answers.OF_THE_DASHBOARD), ("Content-Encoding",), answers.FILES),
+                answers.SAME,
+            ),
+            refuses=(*answers.ABOUT_JOBS, "not-found"),
+        ),
     ),
     Route(
         "/jobs",
@@ -192,6 +211,26 @@ ROUTES: tuple[Route, ...] = (
         limited=True,
     ),
     Route(
+        "/jobs/{id}/payload",
+        Operation(
+            "GET",
+            jobs.payload,
+            name="readPayload",
+            summary="read its payload, as it was sent",
+            says=(
+                Says(
+                    200,
+                    "The payload, with its own media type.",
+                    ("Job-State", *answers.PAGE),
+                    answers.NAMED,
+                    (("*/*", "Anything"),),
+                ),
+            ),
+            refuses=(*answers.OF_AN_ID, "payload-gone"),
+        ),
+        limited=True,
+    ),
+    Route(
         "/jobs/{id}/events",
         Operation(
             "GET",
@@ -278,6 +317,14 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "/batches",
+        Operation(
+            "GET",
+            batches.recent,
+            name="listBatches",
+            summary="list the last batches, newest first",
+            says=(Says(200, "At most 200 batches.", content=(("application/json", "Batches"),)),),
+            refuses=answers.ABOUT_JOBS,
+        ),
         Operation(
             "POST",
             batches.submit,
@@ -385,6 +432,19 @@ ROUTES: tuple[Route, ...] = (
             summary="the counts, JSON",
             says=(Says(200, "The counts.", answers.LOAD, content=(("application/json", "Stats"),)),),
             refuses=answers.ABOUT_JOBS,
+        ),
+        limited=True,
+    ),
+    Route(
+        "/history",
+        Operation(
+            "GET",
+            history.history,
+            name="history",
+            summary="tell what was done in the last hours, for charts",
+            query=history.HistoryQuery,
+            says=(Says(200, "Counts of equal spans of time.", content=(("application/json", "History"),)),),
+            refuses=(*answers.ABOUT_JOBS, "invalid"),
         ),
         limited=True,
     ),

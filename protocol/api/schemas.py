@@ -83,9 +83,24 @@ _BATCH: dict[str, Schema] = {
         "description": "The jobs that are still kept.",
     },
 }
+_LISTED_BATCH = {name: schema for name, schema in _BATCH.items() if name != "jobs"} | {
+    "state": _names(State.RUNNING, *FINISHED)
+}
 _SECONDS: Schema = {"type": "number", "minimum": 0}
 _LOAD: dict[str, Schema] = dict.fromkeys(
     ("queue_length", "queue_oldest_ms", "queue_wait_ms", "workers_busy", "workers_wanted"), COUNT
+)
+_COUNTS: Schema = {"type": "array", "items": COUNT}
+_QUANTILES = _object({name: {"type": ["number", "null"], "minimum": 0} for name in ("p50", "p95", "p99")})
+_SPAN = _object(
+    {
+        "begin": TIME,
+        **dict.fromkeys(("succeeded", "failed", "cancelled", "retries", "waiting", "running"), COUNT),
+        "wait": _QUANTILES,
+        "run": _QUANTILES,
+    },
+    *("succeeded", "failed", "cancelled", "retries", "waiting", "running", "wait", "run"),
+    description="Without counts: the server did not run. Quantiles are of attempts, null if there was none.",
 )
 _TASK: dict[str, Schema] = {
     "name": TEXT,
@@ -99,6 +114,10 @@ _TASK: dict[str, Schema] = {
             "max_concurrent": {"type": ["integer", "null"]},
             "run_in": {"enum": ["loop", "thread", "process"]},
         }
+    ),
+    "accepts": _object(
+        {"json": {"type": "boolean"}, "content": {"type": "boolean"}, "body_bytes": COUNT},
+        description="content: it takes what is no JSON, at POST /tasks/{name}/jobs.",
     ),
     "counts": _object(dict.fromkeys(("unfinished", "running", "succeeded", "failed", "cancelled"), COUNT)),
     "run_median_seconds": _SECONDS,
@@ -174,6 +193,7 @@ SCHEMAS: dict[str, Schema] = {
         }
     ),
     "Batch": _object(_BATCH),
+    "Batches": _object({"batches": {"type": "array", "items": _object(_LISTED_BATCH)}}),
     "EndedBatch": _problem(_BATCH, kinds=("batch-failed", "batch-cancelled", "batch-expired")),
     "Task": _object(_TASK),
     "Tasks": _object({"tasks": {"type": "array", "items": ref("Task")}}),
@@ -188,6 +208,17 @@ SCHEMAS: dict[str, Schema] = {
             "version": TEXT,
             "contract": {"type": "integer", "minimum": 1},
             "routes": {"type": "object", "additionalProperties": {"type": "array", "items": TEXT}},
+        }
+    ),
+    "History": _object(
+        {
+            "seconds": {"type": "integer", "description": "Of a span."},
+            "spans": {"type": "array", "items": _SPAN, "description": "Oldest first. The last one has not ended."},
+            "tasks": {
+                "type": "object",
+                "description": "By task: jobs that ended, and those of them that failed, span by span.",
+                "additionalProperties": _object({"ended": _COUNTS, "failed": _COUNTS}),
+            },
         }
     ),
     "Stats": {

@@ -21,7 +21,7 @@ def listing(service: Service, request: Request, _: bytes) -> Answer | Held:
     """GET /tasks: all tasks, with what each takes and how its jobs have ended."""
     return once_known(
         service.engine.tasks(),
-        lambda tasks: _answer(service, request, {"tasks": [members_of(task) for task in tasks]}),
+        lambda tasks: _answer(service, request, {"tasks": [_members_of(service, task) for task in tasks]}),
     )
 
 
@@ -41,7 +41,7 @@ def switch(service: Service, request: Request, name: bytes) -> Answer | Held:
 def _one(service: Service, request: Request, found: TaskStatus | None) -> bytes:
     if found is None:
         raise Refusal("not-found", "no module declares a task of this name: GET /tasks lists them")
-    return _answer(service, request, members_of(found), load.fields_of(found.load))
+    return _answer(service, request, _members_of(service, found), load.fields_of(found.load))
 
 
 def _answer(service: Service, request: Request, members: dict[str, object], fields: bytes = b"") -> bytes:
@@ -51,8 +51,8 @@ def _answer(service: Service, request: Request, members: dict[str, object], fiel
     return complete(head, JSON, orjson.dumps(members, option=FORM), bodiless=False)
 
 
-def members_of(task: TaskStatus) -> dict[str, object]:
-    """Return the members of a task's document. Times in seconds."""
+def _members_of(service: Service, task: TaskStatus) -> dict[str, object]:
+    accepts = service.engine.accepts(task.name)
     return {
         "name": task.name,
         "description": task.description,
@@ -63,6 +63,13 @@ def members_of(task: TaskStatus) -> dict[str, object]:
             "retries": task.retries,
             "max_concurrent": task.max_concurrent,
             "run_in": task.run_in,
+        },
+        "accepts": {
+            "json": accepts is None or accepts.json,
+            "content": accepts is not None and accepts.content,
+            "body_bytes": service.config.limits.body_bytes
+            if accepts is None or accepts.body_bytes is None
+            else accepts.body_bytes,
         },
         "counts": {
             "unfinished": task.unfinished,

@@ -25,6 +25,7 @@ from httptools import HttpParserError, HttpParserInvalidMethodError, HttpRequest
 KEPT = frozenset(
     {
         b"accept",
+        b"accept-encoding",
         b"host",
         b"content-length",
         b"transfer-encoding",

@@ -32,7 +32,7 @@ if refused then
 end
 local have = call('HMGET', KEYS[1], 'waiting', 'bytes', 'own')
 local waiting, bytes, own = tonumber(have[1]) or 0, tonumber(have[2]) or 0, tonumber(have[3]) or 0
-local OWN_MOST, STRIDE = 16, 8
+local OWN_MOST, STRIDE, LISTED_MOST = 16, 8, 200
 
 -- 1. Decide.
 local holds = {}
@@ -149,6 +149,9 @@ if total > 0 then
       if group.key ~= '' then
         look('LLEN', 'ks')
       end
+      if group.kind == 'b' then
+        look('LLEN', 'bs')
+      end
       for job = 0, group.jobs - 1 do
         local place = group.at + job * STRIDE
         if ARGV[place + 3] == '0' then
@@ -253,6 +256,8 @@ if total > 0 then
       end
       if batch then
         call('HSET', P .. 'b:' .. group.first, 'c', group.jobs, 'p', group.jobs)
+        call('LPUSH', P .. 'bs', batch)
+        call('LTRIM', P .. 'bs', 0, LISTED_MOST - 1)
       end
       if group.key ~= '' then
         call('SET', P .. 'k:' .. group.key,

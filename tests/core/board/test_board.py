@@ -649,3 +649,20 @@ def test_a_job_that_is_shown_is_as_if_it_had_been_opened_so(state: State) -> Non
     row = shown.row(sequence)
     assert row == opened.row(sequence)
     assert (shown.live[row], shown.count) == (opened.live[row], opened.count)
+
+
+def test_a_job_that_waits_is_revised_as_a_whole() -> None:
+    board = Board(Retention.same(4, 10.0), 2)
+    sequence = opened(board)
+    row = board.row(sequence)
+    for state, priority, due in ((State.SCHEDULED, 9, 30.0), (State.SCHEDULED, 1, 40.0), (State.QUEUED, 1, 2.0)):
+        board.ask_at[row] = 8.0
+        board.revise(sequence, state, priority, due, 2.0)
+        assert (board.state(sequence), board.priority[row], board.due[row]) == (state, priority, due)
+        # The last promise does not hold any more.
+        assert board.ask_at[row] == 0.0
+    assert (board.count[State.QUEUED], board.count[State.SCHEDULED]) == (1, 0)
+    board.move(sequence, State.RUNNING, 3.0)
+    with pytest.raises(IllegalMoveError):
+        board.revise(sequence, State.QUEUED, 9, 0.0, 4.0)
+    assert board.priority[row] == 1

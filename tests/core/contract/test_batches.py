@@ -176,3 +176,25 @@ async def test_members_of_a_submission_hold_for_their_job_alone(engine: Engine) 
         (State.FAILED, 2),
         (State.SUCCEEDED, 1),
     ]
+
+
+async def test_the_last_batches_are_listed_newest_first(start: Start) -> None:
+    async with start(double, broken, forever, retention={"jobs": 4, "seconds": 3600}) as engine:
+        first = await submit_batch(engine, "double", "broken")
+        await batch_finished(engine, first)
+        second = await submit_batch(engine, "forever", "double", "double")
+        found = await known(engine.recent_batches())
+        assert [batch.id for batch in found] == [second.id, first.id]
+        assert (found[0].pending > 0, found[1].succeeded, found[1].failed) == (True, 1, 1)
+        # One of which no job is kept any more is left out.
+        for _ in range(5):
+            await finished(engine, await submit(engine, "double", 1))
+            await finished(engine, await submit(engine, "broken", 1))
+        await until_listed(engine, [second.id])
+
+
+async def until_listed(engine: Engine, wanted: list[bytes]) -> None:
+    async def listed() -> bool:
+        return [batch.id for batch in await known(engine.recent_batches())] == wanted
+
+    await until(listed)

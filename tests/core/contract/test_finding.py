@@ -8,7 +8,7 @@ import time
 import pytest
 from headway.core.board.idempotency import Key
 from headway.core.errors import UnknownTaskError
-from headway.core.interface import Engine
+from headway.core.interface import ERROR_LONGEST, Engine
 from headway.core.job import ACTIVE, Reason, State
 from headway.core.job_filter import JobFilter
 from headway.core.status import Status
@@ -183,3 +183,22 @@ async def test_many_searches_at_once_end(engine: Engine) -> None:
         await finished(engine, await submit(engine, "broken", f"many {number}"))
     pages = await asyncio.gather(*(found(engine, error=f"many {number}") for number in range(10, 30)))
     assert [len(page) for page in pages] == [1] * 20
+
+
+async def test_failed_jobs_have_the_beginning_of_their_errors(start: Start) -> None:
+    async with start(broken, double, results={"max_bytes": 1_000_000}) as engine:
+        short = await finished(engine, await submit(engine, "broken", "short"))
+        long = await finished(engine, await submit(engine, "broken", "x" * 5000))
+        good = await finished(engine, await submit(engine, "double", 1))
+        errors = await known(engine.errors([short, long, good]))
+        assert errors[short.sequence] == "ValueError: short"
+        assert errors[long.sequence] == "ValueError: " + "x" * (ERROR_LONGEST - 12)
+        assert good.sequence not in errors
+
+
+async def test_errors_that_memory_gave_up_are_read_where_there_is_a_disk(start: Start) -> None:
+    async with start(broken, results={"max_bytes": 2000}) as engine:
+        jobs = [await finished(engine, await submit(engine, "broken", f"error {n}")) for n in range(150)]
+        errors = await known(engine.errors(jobs))
+        assert errors[jobs[-1].sequence] == "ValueError: error 149"
+        assert (errors.get(jobs[0].sequence) == "ValueError: error 0") == (engine.durability != "memory")

@@ -11,7 +11,7 @@ from headway.core.job import State
 
 from tests.core.contract.client import becomes, cancel, counts, finished, jobs_in, peek, submit, submit_batch
 from tests.core.contract.conftest import Start
-from tests.core.engines import broken, double, known
+from tests.core.engines import broken, double, forever, known
 
 
 def changed(job_id: bytes) -> list[bytes]:
@@ -106,3 +106,18 @@ async def test_the_result_of_a_job_is_given_up_for_others(start: Start) -> None:
         counted = await counts(engine)
         # A store keeps results for as long as their jobs.
         assert (counted.results_evicted > 0) == (counted.store is None)
+
+
+async def test_the_payload_can_be_read_until_its_job_succeeds(start: Start) -> None:
+    async with start(forever, broken, double, workers=1) as engine:
+        failed = await finished(engine, await submit(engine, "broken", {"a": [1, 2.50]}))
+        done = await finished(engine, await submit(engine, "double", 3))
+        running = await becomes(engine, await submit(engine, "forever", "x"), State.RUNNING)
+        waiting = await submit(engine, "double", 4)
+        bodies = [await known(engine.payload(job)) for job in (failed, running, waiting)]
+        assert [(body.data, body.media_type) for body in bodies if body is not None] == [
+            (b'{"a":[1,2.5]}', "application/json"),
+            (b'"x"', "application/json"),
+            (b"4", "application/json"),
+        ]
+        assert await known(engine.payload(done)) is None

@@ -109,7 +109,7 @@ class Before:
     def left(self) -> bytes:
         """What it leaves besides the rows."""
         file = BytesIO()
-        deploy.write(file, IDS, self.board, [task.name for task in self.registry.tasks], self.active)
+        deploy.write(file, IDS, [task.name for task in self.registry.tasks], self.active, [])
         return file.getvalue()
 
     def leave(self) -> Carried:
@@ -179,7 +179,7 @@ def test_jobs_are_listed_after_each_of_several_deploys() -> None:
     board, active = left.board, left.active
     for more in (0, 1, 0, 7, 0):
         file = BytesIO()
-        deploy.write(file, IDS, board, names, active)
+        deploy.write(file, IDS, names, active, [])
         file.seek(0)
         board = Carried(file, os.dup(board.fd)).board(
             Retention.same(KEPT_JOBS, KEPT_SECONDS), board.active_most + more, list(names)
@@ -206,7 +206,7 @@ def test_a_ring_goes_over_into_one_of_far_fewer_rows() -> None:
     for _ in range(many):
         ended(board, State.SUCCEEDED, 0)
     file = BytesIO()
-    deploy.write(file, IDS, board, ["one"], active_of(tasks, board))
+    deploy.write(file, IDS, ["one"], active_of(tasks, board), [])
     file.seek(0)
     other = Carried(file, os.dup(board.fd)).board(Retention.same(KEPT_JOBS, KEPT_SECONDS), ACTIVE, ["one"])
     assert other.rows < many / 3
@@ -227,7 +227,7 @@ def test_the_name_of_a_task_goes_with_its_last_job() -> None:
     for number in range(3 * board.rows):
         ended(board, ENDS[number % 3], 0)
     file = BytesIO()
-    deploy.write(file, IDS, board, now, active_of(left.registry, board))
+    deploy.write(file, IDS, now, active_of(left.registry, board), [])
     file.seek(0)
     again = ["two"]
     Carried(file, os.dup(board.fd)).board(Retention.same(KEPT_JOBS, KEPT_SECONDS), ACTIVE, again)

@@ -62,7 +62,16 @@ class Client:
     def lost(self) -> None:
         """The link is lost."""
 
-    async def submit(self, task: str, payload: object = None, count: int = 1, **members: Any) -> list[int]:
+    async def submit(
+        self,
+        task: str,
+        payload: object = None,
+        count: int = 1,
+        *,
+        keys: Keys = KEYS,
+        partitions: int = 1,
+        **members: Any,
+    ) -> list[int]:
         """Submit jobs, and return their numbers."""
         deadline = members.get("deadline_ms")
         terms = Terms(
@@ -73,10 +82,13 @@ class Client:
         record = encode_record(terms, msgspec.json.encode(payload))
         group = SubmitGroup([NewJob(task, record, len(record), **members)] * count, "batch" if count > 1 else "job")
         self._calls += 1
-        words = submit_arguments(IDS.marker, self.name.encode(), self._calls, [group], bounds=BOUNDS)
-        reply = read_submitted(await self.link.run(SUBMIT, [KEYS.counts], *words))
+        words = submit_arguments(
+            IDS.marker, self.name.encode(), self._calls, [group], bounds=BOUNDS, partitions=partitions
+        )
+        reply = read_submitted(await self.link.run(SUBMIT, [keys.counts], *words))
         assert isinstance(reply.answers[0], Accepted), reply.answers
-        return list(range(reply.answers[0].first, reply.answers[0].first + count))
+        first = reply.answers[0].first
+        return list(range(first, first + count * partitions, partitions))
 
     async def facts(self, sequence: int) -> Facts:
         """Return the facts of a job."""
@@ -124,15 +136,16 @@ class Standing(Client):
         alive_ms: int = 10_000,
         beat_s: float = 2.0,
         missing_s: float = MISSING_S,
+        partitions: int = 1,
     ) -> None:
         super().__init__(url)
-        self.node = Node([(KEYS, self.link)], self.link, alive_ms=alive_ms)
+        self.places = [Keys(partition) for partition in range(partitions)]
+        self.node = Node([(keys, self.link) for keys in self.places], self.link, alive_ms=alive_ms)
         self.hands = Hands(config, registry, IDS, self.node, missing_s)
-        exchange = self.hands.exchanges[0]
         self.heartbeat = Heartbeat(
             lambda: client_of(self.address, "heartbeat"),
             self.node.name,
-            [(KEYS, lambda: exchange.is_fit)],
+            [(exchange.keys, lambda exchange=exchange: exchange.is_fit) for exchange in self.hands.exchanges],  # type: ignore[misc]
             alive_ms=alive_ms,
             beat_s=beat_s,
         )
@@ -160,7 +173,8 @@ class Standing(Client):
     async def start(self) -> None:
         """Begin to run jobs."""
         await self.link.start()
-        await self.link.call("SETNX", KEYS.marker, IDS.marker)
+        for keys in self.places:
+            await self.link.call("SETNX", keys.marker, IDS.marker)
         await self.hands.start()
         self.heartbeat.start()
 

@@ -251,6 +251,34 @@ async def test_a_job_that_runs_elsewhere_is_interrupted(store_url: str, is_pushe
         assert len(node.hands) == 0
 
 
+async def test_the_workers_are_for_all_partitions(store_url: str) -> None:
+    """No more jobs are claimed than there are workers, and no partition is left out."""
+    running: set[int] = set()
+    most = 0
+
+    async def counts(number: int) -> None:
+        nonlocal most
+        running.add(number)
+        most = max(most, len(node.hands))
+        await asyncio.sleep(0.001)
+        running.discard(number)
+
+    async with standing(store_url, counts, times={"partitions": 4}, workers=5) as node:
+        jobs = []
+        for number in range(40):
+            jobs += await node.submit("counts", number, count=5, keys=node.places[number % 4], partitions=4)
+        assert {job % 4 for job in jobs} == {0, 1, 2, 3}
+
+        async def is_over() -> bool:
+            counted = [await node.link.call("HGET", keys.counts, "s:5") for keys in node.places]
+            return sum(map(int, filter(None, counted))) == 200
+
+        await told(is_over)
+        assert most <= 5
+        for keys in node.places:
+            assert await node.link.call("HLEN", keys.run(node.node.name)) == 0
+
+
 async def test_nothing_is_kept_of_jobs_that_have_ended(store_url: str) -> None:
     """Of ten thousand jobs nothing is left in the node (V20)."""
 

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+import uvloop
 from headway.core.errors import ConfigError
 from headway.core.valkey.address import Address
 from headway.core.valkey.link import Link
@@ -134,6 +135,25 @@ async def test_messages_come_again_after_the_connection_was_lost(store_url: str)
         await other.call("SPUBLISH", "test:messages", "three")
         await link.call("PING")
         assert len(heard.pushes) == 2
+
+
+async def test_long_replies_do_not_cut_a_link_that_hears_messages(store_url: str) -> None:
+    """A server cuts a connection with subscriptions once 32 MB of replies wait on it."""
+    async with linked(store_url) as link:
+        await link.subscribe(b"test:long")
+        await link.call("SET", "long", b"x" * (40 << 20))
+        assert len(await link.call("GET", "long")) == 40 << 20
+        await link.call("DEL", "long")
+        assert link.made == 1
+
+
+def test_all_of_it_runs_on_uvloop(store_url: str, store: StoreServer) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, way_to(store.port) as way:
+        runner.run(test_calls_of_a_turn_leave_in_one_write(store_url))
+        runner.run(test_messages_come_again_after_the_connection_was_lost(store_url))
+        runner.run(test_a_lost_call_says_whether_it_was_sent(store_url))
+        runner.run(test_a_reply_that_is_cut_goes_to_nobody(way))
+        runner.run(test_a_parted_network_is_noticed_and_joined_again(way))
 
 
 async def test_a_lost_call_says_whether_it_was_sent(store_url: str) -> None:

@@ -110,6 +110,25 @@ async def test_an_outage_makes_no_storm_and_two_lines(valkey: StoreServer, caplo
     assert len([line for line in lines if "is back after" in line]) == 1
 
 
+@pytest.mark.long
+def test_a_store_that_was_away_for_a_minute_is_back_within_three_seconds(valkey: StoreServer) -> None:
+    """V7, with tries that have become rare."""
+
+    async def away() -> None:
+        with way_to(valkey.port) as way:
+            async with linked(way.url) as links:
+                valkey.kill()
+                await asyncio.sleep(50)
+                made = way.made
+                await asyncio.sleep(10)
+                assert way.made - made <= 25
+                await apart(valkey.start)
+                await soon(lambda: links.is_up, 3)
+                assert await works(links)
+
+    asyncio.run(away())
+
+
 async def test_killed_clients_come_back(server: StoreServer) -> None:
     """V7: ``CLIENT KILL TYPE normal`` and ``pubsub``, with messages under way."""
     pushes: list[Any] = []

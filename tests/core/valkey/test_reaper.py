@@ -11,10 +11,10 @@ import pytest
 from headway.core.job import State
 from headway.core.retention import DEFAULT
 from headway.core.task import Lane
-from headway.core.valkey.changes import join_arguments
+from headway.core.valkey.changes import REAPED_MOST, join_arguments, read_reaped, reap_arguments
 from headway.core.valkey.heartbeat import Heartbeat, client_of
 from headway.core.valkey.reaper import Reaper
-from headway.core.valkey.scripts import JOIN, STEP
+from headway.core.valkey.scripts import JOIN, REAP, STEP
 from headway.core.valkey.steps import FreePlaces, read_step, step_arguments
 
 from tests.core.valkey.nodes import IDS, KEYS, Client, client, soon, told
@@ -71,6 +71,20 @@ async def test_eight_reapers_take_each_job_once(store_url: str, caplog: pytest.L
             message for message in caplog.messages if "failed (crashed): was running when its node died" in message
         ]
         assert len(lines) == len(set(lines)) == 1000
+        assert await outside.link.call("KEYS", "*dead*") == []
+
+
+async def test_others_go_on_with_what_a_reaper_has_left(store_url: str) -> None:
+    """V3: it died after its first call."""
+    async with client(store_url) as outside:
+        jobs = await claim(outside, "dead", 500, alive_ms=1)
+        words = reap_arguments(IDS.marker, b"dead", kept=DEFAULT, lanes={})
+        reply = read_reaped(await outside.link.run(REAP, [KEYS.counts], *words))
+        assert (reply.how, len(reply.jobs)) == ("more", REAPED_MOST)
+        async with reaping(store_url) as reaper:
+            await soon(lambda: reaper.taken == 500 - REAPED_MOST)
+        line = await outside.link.call("LRANGE", KEYS.line(5, "task"), 0, -1)
+        assert sorted(map(int, line)) == jobs
         assert await outside.link.call("KEYS", "*dead*") == []
 
 

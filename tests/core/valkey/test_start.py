@@ -172,6 +172,22 @@ def saying(text: bytes) -> Iterator[int]:
         server.result().close()
 
 
+async def test_a_server_in_protected_mode() -> None:
+    with saying(b"-DENIED Redis is running in protected mode because protected mode is enabled. ...\r\n") as port:
+        assert "is in protected mode" in await refusal(f"valkey://{HOST}:{port}")
+
+
+async def test_a_server_with_too_many_clients(run: Run) -> None:
+    """It may have room in a moment, so that is tried again."""
+    server = run(maxclients="4")
+    with ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(server.client()).ping()
+        assert "max number of clients reached" in await refusal(f"valkey://{HOST}:{server.port}")
+    async with linked(server.url) as links:
+        assert links.is_up
+
+
 async def test_another_kind_of_server() -> None:
     with saying(b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
         assert "does not speak the protocol of Valkey" in await refusal(f"valkey://{HOST}:{port}")

@@ -327,6 +327,7 @@ async def threads_that_log(told: Timed) -> None:
     await told.submit(4, task="logs", payload=msgspec.Raw(b"5000"))
     active = told.engine.active
     await told.until(lambda: not active)
+    assert isinstance(active.logs, Logs)
     assert len(active.logs) == 4
 
 

@@ -1,0 +1,45 @@
+// What runs now, in which place, and since when.
+
+import { Bar, Figure, Live, Took, html } from "./view.js";
+import * as api from "./api.js";
+import { count } from "./format.js";
+
+export class Workers extends Live {
+  async load(signal) {
+    const [stats, { jobs }] = await Promise.all([
+      api.get("/stats", signal),
+      api.get("/jobs?state=running&limit=250", signal),
+    ]);
+    return { stats, jobs };
+  }
+
+  show({ stats, jobs }) {
+    const { workers, processes, nodes } = stats;
+    return html`<h1>Workers</h1>
+      <dl class="figures">
+        <${Figure} name="Busy" value=${`${count(workers.count - workers.idle)} / ${count(workers.count)}`} />
+        <${Figure} name="Wanted" value=${count(stats.workers_wanted)} hint="so that all jobs begin in time" />
+        <${Figure} name="Lost threads" value=${count(workers.lost_threads)} tone=${workers.lost_threads ? "bad" : ""} />
+        ${processes && html`<${Figure} name="Processes" value=${count(processes.up)} hint=${`ids ${processes.pids.join(", ")}`} />
+          <${Figure} name="Crashed" value=${count(processes.crashed)} tone=${processes.crashed ? "bad" : ""} />`}
+      </dl>
+      <${Bar} label="Busy and idle workers" parts=${[["running", workers.count - workers.idle], ["idle", workers.idle]]} />
+      ${nodes && html`<h2>Nodes</h2><ul>${nodes.map((node) => html`<li class="mono">${node}</li>`)}</ul>`}
+      <h2>Running now</h2>
+      ${jobs.length === 0 && html`<p class="quiet">Nothing runs.</p>`}
+      <table>
+        ${jobs.length > 0 && html`<thead><tr><th>Task</th><th>Job</th><th>Attempt</th><th>Since</th><th>Progress</th></tr></thead>`}
+        <tbody>
+          ${jobs.map(
+            (job) => html`<tr key=${job.id}>
+              <td>${job.task}</td>
+              <td><a class="mono" href=${`#/job/${job.id}`}>${job.id.slice(-20)}</a></td>
+              <td>${job.attempt}</td>
+              <td><${Took} from=${job.started} /></td>
+              <td>${job.progress === undefined ? "" : `${job.progress} %`} ${job.message ?? ""}</td>
+            </tr>`,
+          )}
+        </tbody>
+      </table>`;
+  }
+}
