@@ -27,7 +27,7 @@ from headway.core.valkey.keys import META, Keyspace
 from headway.core.valkey.layout import LAYOUT, Layout
 from headway.core.valkey.reply_error import LinkLostError, ReplyError, StoreError, raise_for_caller
 from headway.core.valkey.script import Script
-from headway.core.valkey.scripts import PROGRESS, WRITE_LOG
+from headway.core.valkey.scripts import PROGRESS, SUBMIT, WRITE_LOG
 from headway.core.valkey.topology import Links
 
 log = logging.getLogger(__name__)
@@ -233,7 +233,11 @@ class Store:
 
     def run(self, keys: Keyspace, script: Script, *words: Word) -> asyncio.Future[Any]:
         """Run a script in a partition, with the marker of the ids as its first argument."""
-        future = self.link(keys).run(script, (keys.counts,), self.ids.marker, *words)
+        link = self.link(keys)
+        if script is SUBMIT:
+            # Numbers that another process gave may be unknown to this one.
+            words = (*words, link.run_id)
+        future = link.run(script, (keys.counts,), self.ids.marker, *words)
         future.add_done_callback(self._check)
         return future
 
