@@ -83,6 +83,10 @@ log = logging.getLogger(__name__)
 TELL_FATAL = log.critical
 # Seconds between two rounds of the chores, less up to a fifth at random.
 CHORES_S = 1.0
+# Calls of a round that forget facts that are over, at most, in each partition.
+TRIMS = 20
+# Seconds for which a check waits for a store that is not there.
+CHECK_S = 2.0
 # Orders that a node carries out at once.
 ORDERS_AT_ONCE = 16
 # Bytes of the facts of a job that are kept here.
@@ -368,6 +372,7 @@ class ValkeyEngine:
             timeout_s=card.timeout_s,
             deadline_s=card.deadline_s,
             retries=card.retries,
+            keep_s=card.keep_s,
             max_concurrent=card.max_concurrent,
             run_in=card.run_in,
             unfinished=snapshot.unfinished.get(card.name, 0),
@@ -387,15 +392,7 @@ class ValkeyEngine:
 
     async def start(self, on_fatal: Callable[[str], object] = TELL_FATAL) -> None:
         """Reach the store, enter the lifespan, register the node and begin to run jobs, as Engine says."""
-        name = f"headway:{os.getpid()}"
-        self.store = store = Store(
-            self.address,
-            name,
-            on_push=self._pushed,
-            on_invalid=self._invalid,
-            on_up=self._up,
-            on_renewed=self._renewed,
-        )
+        self.store = store = self._at_store()
         try:
             await store.start()
         except ConfigError:
@@ -414,6 +411,20 @@ class ValkeyEngine:
         self.heartbeat.start()
         self.watchdog.start()
         self._chores = asyncio.get_running_loop().create_task(self._do_chores())
+
+    def _at_store(self) -> Store:
+        return Store(
+            self.address,
+            f"headway:{os.getpid()}",
+            on_push=self._pushed,
+            on_invalid=self._invalid,
+            on_up=self._up,
+            on_renewed=self._renewed,
+        )
+
+    async def check(self) -> None:
+        """Reach the store, and look at its layout. Raises ConfigError if a start would fail."""
+        await self._at_store().check(CHECK_S)
 
     def _make(self, store: Store) -> None:
         """Make all that needs the store."""
@@ -597,14 +608,17 @@ class ValkeyEngine:
         """Have the store forget the facts that are over, as far as it does not by itself."""
         store = self.store_of()
         for keys in store.keys:
-            if not store.is_up_at(keys.partition):
-                continue
-            cursor = self._trimmed.get(keys.partition, -1)
-            words = trim_arguments(
-                b"",
-                kept=self.hands.kept,
-                keys=-(-self.config.idempotency.keys // store.partitions),
-                partitions=store.partitions,
-                cursor=cursor,
-            )[1:]
-            self._trimmed[keys.partition] = read_trimmed(await store.run(keys, TRIM, *words)).cursor
+            for _ in range(TRIMS):
+                if not store.is_up_at(keys.partition):
+                    break
+                words = trim_arguments(
+                    b"",
+                    kept=self.hands.kept,
+                    keys=-(-self.config.idempotency.keys // store.partitions),
+                    partitions=store.partitions,
+                    cursor=self._trimmed.get(keys.partition, -1),
+                )[1:]
+                trimmed = read_trimmed(await store.run(keys, TRIM, *words))
+                self._trimmed[keys.partition] = trimmed.cursor
+                if not trimmed.more:
+                    break

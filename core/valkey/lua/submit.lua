@@ -30,7 +30,8 @@ refused = order_gone(order)
 if refused then
   return refused
 end
-local have = call('HMGET', KEYS[1], 'waiting', 'bytes', 'own')
+local have = call('HMGET', KEYS[1], 'waiting', 'bytes', 'own', 'ordered')
+follow(have[4])
 local waiting, bytes, own = tonumber(have[1]) or 0, tonumber(have[2]) or 0, tonumber(have[3]) or 0
 local OWN_MOST, STRIDE, LISTED_MOST = 16, 8, 200
 
@@ -264,6 +265,7 @@ if total > 0 then
       end
       if group.kind == 'o' then
         count('own', 1)
+        call('HSET', KEYS[1], 'ordered', now_text)
       else
         count('waiting', group.jobs)
       end

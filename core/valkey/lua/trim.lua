@@ -63,6 +63,7 @@ end
 -- The block of the last number is in use. The others are looked at in turn.
 local last = math.floor((tonumber(call('GET', P .. 'n')) or 0) / 256)
 local blocks = call('ZRANGEBYSCORE', P .. 'blocks', '(' .. block_after, '(' .. last, 'LIMIT', 0, BLOCKS)
+local empty = 0
 for _, block in ipairs(blocks) do
   local keys = {}
   for n = block * 256, block * 256 + 255 do
@@ -70,6 +71,11 @@ for _, block in ipairs(blocks) do
   end
   if call('EXISTS', unpack(keys)) == 0 then
     call('ZREM', P .. 'blocks', block)
+    empty = empty + 1
   end
+end
+-- Where most are empty there are more of them.
+if 2 * empty >= BLOCKS then
+  more = 1
 end
 return {dropped, more, #blocks == BLOCKS and blocks[BLOCKS] or '-1'}

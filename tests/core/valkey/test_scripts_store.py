@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,6 +73,22 @@ def test_a_user_of_the_keys_and_channels_alone_can_run_all(own_store: StoreServe
                 return limited.evalsha(script.digest.decode(), 1, self.keys.counts, *arguments)
 
         all_that_there_is(Limited(client, 5, of=16))
+
+
+def test_the_page_of_the_data_model_has_each_key(partition: Partition) -> None:
+    page = (Path(__file__).parents[3] / "docs/adr/0026-the-data-model-on-valkey.md").read_text()
+    named = {
+        name.split(":")[0]
+        for row in re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
+        for name in re.findall(r"`(\S+)`", row)
+    }
+    all_that_there_is(partition)
+    there = {key.removeprefix(partition.keys.prefix).decode().split(":")[0] for key in partition.client.scan_iter()}
+    assert there <= named
+    assert len(there) > 20
+    fields = {name.decode() for key in partition.client.scan_iter("*:j:*") for name in partition.client.hkeys(key)}
+    told = page.partition("A job has these fields")[2].partition("\n\n")[0]
+    assert [field for field in sorted(fields) if f"`{field}`" not in told] == []
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +185,28 @@ def test_a_bound_that_is_lowered_is_reached_in_bounded_calls(partition: Partitio
     assert kept == list(range(396, 401))
 
 
+def test_as_many_blocks_of_numbers_leave_as_come(partition: Partition) -> None:
+    """V11: also behind a job that waits for a month."""
+    node = partition.node()
+    node.kept = Retention.same(100, 60.0)
+    node.accept(job(delay_ms=2_592_000_000))
+    for _ in range(30):
+        node.submit(SubmitGroup([job()] * 1000, "batch"))
+        while claims := node.claim(200):
+            node.finish(*map(ended, claims))
+    blocks = partition.keys.prefix + b"blocks"
+    assert partition.client.zcard(blocks) == 118
+    rounds, cursor, more = 0, -1, True
+    while more:
+        trimmed = trim(partition, node.kept, cursor=cursor)
+        rounds, cursor, more = rounds + 1, trimmed.cursor, trimmed.more
+    assert rounds < 10
+    # Those of the first job, of the last hundred, and of the last number.
+    assert partition.client.zcard(blocks) <= 4
+    assert len(find(partition, JobFilter())) == 101
+    assert faults(partition) == []
+
+
 @pytest.mark.parametrize("of", [1, 16])
 def test_nothing_is_left_of_jobs_and_keys_that_are_over(client: redis.Redis, of: int) -> None:
     """V11, V20: what is kept of 10,000 jobs that are over is nothing."""
@@ -187,8 +226,9 @@ def test_nothing_is_left_of_jobs_and_keys_that_are_over(client: redis.Redis, of:
         cursor = trim(partition, cursor=cursor).cursor
     left = {key for key in client.scan_iter() if client.pttl(key) < 0} - before
     names = {key.decode().removeprefix(partition.keys.prefix.decode()) for key in left}
-    assert names <= {"n", "c", "calls", "steps", "blocks", "idle"}
+    assert names <= {"n", "c", "calls", "steps", "blocks", "bs", "idle"}
     assert client.zcard(partition.keys.prefix + b"blocks") <= 1
+    assert client.llen(partition.keys.prefix + b"bs") == 100
     assert client.hlen(partition.keys.counts) < 20
     assert faults(partition) == []
 
