@@ -6,9 +6,11 @@ store opens at once, and finds its store when it starts.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from headway.core.config import Config
 from headway.core.errors import ConfigError
@@ -17,6 +19,9 @@ from headway.core.local.deploy import Carried
 from headway.core.local.engine import LocalEngine
 from headway.core.retention import Retention
 from headway.core.tasks.registry import Registry
+
+if TYPE_CHECKING:
+    from headway.core.valkey.engine import ValkeyEngine
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +68,13 @@ def open_local(
     return engine
 
 
-def _shared(config: Config, registry: Registry) -> Engine:
+def check_store(config: Config) -> None:
+    """Reach the store of ``config.engine``, and look at its layout. Raises ConfigError if it cannot be used."""
+    engine = _shared(config, Registry())
+    asyncio.run(engine.check())
+
+
+def _shared(config: Config, registry: Registry) -> ValkeyEngine:
     """Return an engine on the store of ``config.engine``. Raises ConfigError if that cannot be used."""
     try:
         # No other engine needs it, nor the libraries that it needs.

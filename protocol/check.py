@@ -12,6 +12,7 @@ from ipaddress import ip_address
 
 from headway.core.config import Config
 from headway.core.errors import WAYS_OUT, ConfigError, JournalError
+from headway.core.open import check_store
 from headway.core.task import Lane
 from headway.core.tasks.registry import REGISTRY, add_working_directory, load
 from headway.protocol.access.clients import Clients
@@ -32,7 +33,9 @@ def faults(config: Config, *, serves: bool = True) -> Iterator[str]:
 
     A check for a deploy leaves the port out, because the running server holds it.
     """
-    looks: list[Callable[[Config], None]] = [_networks, _journal, _port, _tasks] if serves else [shared, _tasks]
+    looks: list[Callable[[Config], None]] = (
+        [_networks, _journal, _store, _port, _tasks] if serves else [shared, _store, _tasks]
+    )
     if deploy.looked_at(os.environ):
         looks = [look for look in looks if look is not _port]
         try:
@@ -90,6 +93,12 @@ def _tasks(config: Config) -> None:
 
 def _port(config: Config) -> None:
     listener.open_listener(config, None).socket.close()
+
+
+def _store(config: Config) -> None:
+    """Reach the store, if there is one, and look at its layout."""
+    if config.engine is not None:
+        check_store(config)
 
 
 def _journal(config: Config) -> None:

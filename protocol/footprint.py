@@ -15,6 +15,8 @@ CONNECTION_BYTES = 24 * 1024
 JOB_BYTES = 1024
 # A key of 200 characters with its digest.
 KEY_BYTES = 512
+# Results that wait for a store that is away (core/valkey/outbox.py).
+OUTBOX_BYTES = 64 * 1024 * 1024
 # An event, with its id. Its tags are those of its job.
 EVENT_BYTES = 320
 
@@ -25,14 +27,24 @@ def parts(config: Config, counts: Counts) -> dict[str, int]:
     jobs = config.queue.size + config.workers
     longest = max([config.limits.body_bytes, *(task.body_bytes or 0 for task in REGISTRY.tasks)])
     counted = CLIENTS_MOST * (bool(config.rates.submits) + bool(config.rates.polls))
-    return {
-        "board and rings": counts.memory_bytes,
-        "results": config.results.max_bytes + config.results.max_result_bytes,
-        "failed attempts": config.attempts.max_bytes,
-        "logs": config.results.log_max_bytes,
-        "payloads": config.queue.max_bytes,
-        f"{jobs} jobs": jobs * JOB_BYTES,
-        f"{config.idempotency.keys} keys": config.idempotency.keys * KEY_BYTES,
+    if counts.store is None:
+        kept = {
+            "board and rings": counts.memory_bytes,
+            "results": config.results.max_bytes + config.results.max_result_bytes,
+            "failed attempts": config.attempts.max_bytes,
+            "logs": config.results.log_max_bytes,
+            "payloads": config.queue.max_bytes,
+            f"{jobs} jobs": jobs * JOB_BYTES,
+            f"{config.idempotency.keys} keys": config.idempotency.keys * KEY_BYTES,
+        }
+    else:
+        # The store has all jobs. Those that run here are here too, with the results on their way.
+        kept = {
+            "statuses": counts.memory_bytes,
+            f"{config.workers} jobs that run": config.workers * (longest + config.results.max_result_bytes),
+            "results on their way": OUTBOX_BYTES,
+        }
+    return kept | {
         f"{config.events.kept} events": config.events.kept * EVENT_BYTES,
         "unanswered requests": 2 * config.limits.unanswered_bytes + longest,
         "untaken answers": config.limits.untaken_bytes,

@@ -248,13 +248,9 @@ class NodeLife:
         config, counts = self._config, await self._counts()
         parts = footprint.parts(config, counts)
         told = ", ".join(f"{name} {size_bytes / 2**20:.1f}" for name, size_bytes in parts.items())
-        log.info(
-            "board: %d rows of %d bytes; memory in MiB: %s: at most %.1f MiB besides the program and its tasks",
-            counts.rows,
-            counts.row_bytes,
-            told,
-            sum(parts.values()) / 2**20,
-        )
+        rows = f"board: {counts.rows} rows of {counts.row_bytes} bytes; " if counts.rows else ""
+        text = "%smemory in MiB: %s: at most %.1f MiB besides the program and its tasks"
+        log.info(text, rows, told, sum(parts.values()) / 2**20)
         if not REGISTRY.tasks:
             log.warning(check.NO_TASKS)
         if before is not None:

@@ -33,12 +33,15 @@ class Recovering:
         self.durability: Durability = config.journal.durability
         # All clients that come now come back: those of the previous server wait for this one.
         self._pace = Pace(config.polling.share * config.polling.capacity)
+        self._is_shared = config.engine is not None
         # Jobs read so far.
         self.read = 0
 
     @property
     def not_ready(self) -> str:
         """Why no jobs are wanted yet."""
+        if self._is_shared:
+            return "starting: the store is not reached yet"
         return f"recovering: {self.read} jobs read"
 
     def retry_after_s(self, seconds: float = RETRY_S) -> float:

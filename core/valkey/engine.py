@@ -85,6 +85,8 @@ TELL_FATAL = log.critical
 CHORES_S = 1.0
 # Calls of a round that forget facts that are over, at most, in each partition.
 TRIMS = 20
+# Seconds for which a check waits for a store that is not there.
+CHECK_S = 2.0
 # Orders that a node carries out at once.
 ORDERS_AT_ONCE = 16
 # Bytes of the facts of a job that are kept here.
@@ -370,6 +372,7 @@ class ValkeyEngine:
             timeout_s=card.timeout_s,
             deadline_s=card.deadline_s,
             retries=card.retries,
+            keep_s=card.keep_s,
             max_concurrent=card.max_concurrent,
             run_in=card.run_in,
             unfinished=snapshot.unfinished.get(card.name, 0),
@@ -389,15 +392,7 @@ class ValkeyEngine:
 
     async def start(self, on_fatal: Callable[[str], object] = TELL_FATAL) -> None:
         """Reach the store, enter the lifespan, register the node and begin to run jobs, as Engine says."""
-        name = f"headway:{os.getpid()}"
-        self.store = store = Store(
-            self.address,
-            name,
-            on_push=self._pushed,
-            on_invalid=self._invalid,
-            on_up=self._up,
-            on_renewed=self._renewed,
-        )
+        self.store = store = self._at_store()
         try:
             await store.start()
         except ConfigError:
@@ -416,6 +411,20 @@ class ValkeyEngine:
         self.heartbeat.start()
         self.watchdog.start()
         self._chores = asyncio.get_running_loop().create_task(self._do_chores())
+
+    def _at_store(self) -> Store:
+        return Store(
+            self.address,
+            f"headway:{os.getpid()}",
+            on_push=self._pushed,
+            on_invalid=self._invalid,
+            on_up=self._up,
+            on_renewed=self._renewed,
+        )
+
+    async def check(self) -> None:
+        """Reach the store, and look at its layout. Raises ConfigError if a start would fail."""
+        await self._at_store().check(CHECK_S)
 
     def _make(self, store: Store) -> None:
         """Make all that needs the store."""

@@ -23,11 +23,12 @@ from headway.core.ids import SECRET_BYTES, Ids
 from headway.core.interface import Later
 from headway.core.valkey.address import Address
 from headway.core.valkey.calls import Calls, Word
+from headway.core.valkey.kept_wire import PATIENCE_S as START_S
 from headway.core.valkey.keys import META, Keyspace
 from headway.core.valkey.layout import LAYOUT, Layout
 from headway.core.valkey.reply_error import LinkLostError, ReplyError, StoreError, raise_for_caller
 from headway.core.valkey.script import Script
-from headway.core.valkey.scripts import PROGRESS, WRITE_LOG
+from headway.core.valkey.scripts import PROGRESS, STEP, SUBMIT, WRITE_LOG
 from headway.core.valkey.topology import Links
 
 log = logging.getLogger(__name__)
@@ -36,8 +37,9 @@ log = logging.getLogger(__name__)
 PATIENCE_S = 2.0
 # In a moment the node is registered again, and the ids are those of the store.
 PASSING = frozenset(("MISPLACED", "DEAD", "OVERTAKEN"))
-# What is said of an attempt comes before its end. A script that the store does not know is sent again.
-FIRST = (PROGRESS, WRITE_LOG)
+# These follow one another: a step looks for jobs that were submitted in the same write, and what is
+# said of an attempt comes before its end. One that the store does not know comes a way later.
+FIRST = (SUBMIT, PROGRESS, WRITE_LOG, STEP)
 # Return what is there, after writing it if nothing was.
 LAY_OUT = Script(
     "lay_out",
@@ -179,9 +181,9 @@ class Store:
             return PATIENCE_S
         return max(PATIENCE_S - (self._loop.time() - lost_at), 0.0)
 
-    async def start(self) -> None:
-        """Connect, and learn or make the layout. Raises ConfigError if that can never work."""
-        await self._links.start()
+    async def start(self, patience_s: float = START_S) -> None:
+        """Connect, and learn or make the layout. Raises ConfigError if that can never work, or not in time."""
+        await self._links.start(patience_s)
         try:
             await self._lay_out()
         except StoreError as error:
@@ -190,6 +192,18 @@ class Store:
         except ConfigError:
             await self._links.close()
             raise
+
+    async def check(self, patience_s: float) -> None:
+        """Connect, look at the layout, and end. Nothing is written. Raises ConfigError if ``start`` would."""
+        await self._links.start(patience_s)
+        try:
+            meta = await self.home.call("HGETALL", META)
+            if meta:
+                Layout.read(meta, self.address)
+        except StoreError as error:
+            raise ConfigError(f"engine: {self.address}: {error}") from None
+        finally:
+            await self._links.close()
 
     async def close(self) -> None:
         """End all links, after all calls have left."""
@@ -284,7 +298,7 @@ class Store:
         await asyncio.gather(*map(self._mark, self.keys))
 
     def _load_scripts(self) -> None:
-        """Have the store know the scripts that a step must not overtake, before any of them is called."""
+        """Have the store know the scripts that follow one another, before any of them is called."""
         for link in self._of:
             for script in FIRST:
                 if link.is_up:

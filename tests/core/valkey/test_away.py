@@ -1,0 +1,242 @@
+"""A node whose store is away: nothing wrong is told, nothing is taken, and nobody is left waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
+from pathlib import Path
+
+import pytest
+from headway.core.board.idempotency import Key
+from headway.core.errors import EngineAwayError, HeadwayError, MisdirectedError, OutcomeUnknownError
+from headway.core.interface import Engine
+from headway.core.job import State
+from headway.core.later import known
+from headway.core.status import Status
+from headway.core.valkey.wire import SILENT_S
+
+from tests.core.contract.client import asked_for, becomes, counts, finished, peek, states, submit
+from tests.core.contract.conftest import started
+from tests.core.engines import double, forever
+from tests.store_proxy import Way, way_to
+from tests.valkey_servers import StoreServer, serving
+
+# Longer than a call waits for the store.
+LONG_S = 2.3
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[StoreServer]:
+    """A store that keeps all that it has acknowledged over a SIGKILL."""
+    with serving(tmp_path / "store", appendonly="yes", appendfsync="always") as server:
+        yield server
+
+
+@pytest.fixture
+def way(server: StoreServer) -> Iterator[Way]:
+    """The way of a node to the store."""
+    with way_to(server.port) as way:
+        yield way
+
+
+def node(url: str) -> AbstractAsyncContextManager[Engine]:
+    """Run a node."""
+    return started({"engine": url}, double, forever, workers=4)
+
+
+async def is_ready(engine: Engine) -> None:
+    """Wait until the node serves again."""
+    async with asyncio.timeout(10):
+        while engine.not_ready is not None:  # noqa: ASYNC110 — as a load balancer does
+            await asyncio.sleep(0.01)
+
+
+async def test_a_store_that_is_away_takes_nothing_and_nothing_waits_in_memory(server: StoreServer) -> None:
+    async with node(server.url) as engine:
+        assert engine.durability == "disk"
+        job = await finished(engine, await submit(engine, "double", 1))
+        server.kill()
+        await asyncio.sleep(LONG_S)
+        waits = set()
+        for number in range(20):
+            begun = time.monotonic()
+            with pytest.raises(EngineAwayError) as refused:
+                await known(engine.submit(asked_for("double", number)))
+            assert time.monotonic() - begun < 0.1
+            assert 1 <= refused.value.retry_after_s <= 3
+            waits.add(round(refused.value.retry_after_s, 2))
+        # Not all clients come back at the same time.
+        assert len(waits) > 5
+        with pytest.raises(EngineAwayError):
+            await known(engine.submit_batch([asked_for("double", 1)]))
+        assert engine.not_ready is not None
+        assert "the store cannot be reached" in engine.not_ready
+        server.start()
+        await is_ready(engine)
+        assert (await peek(engine, job)).state == State.SUCCEEDED
+        assert sum((await counts(engine)).jobs) == 1
+        assert (await finished(engine, await submit(engine, "double", 2))).state == State.SUCCEEDED
+
+
+async def test_what_has_finished_is_told_while_the_store_is_away_and_nothing_else_is(server: StoreServer) -> None:
+    async with node(server.url) as engine:
+        done = await finished(engine, await submit(engine, "double", 1))
+        runs = await becomes(engine, await submit(engine, "forever"), State.RUNNING)
+        unread = await submit(engine, "double", 2)
+        await asyncio.sleep(0.1)
+        server.kill()
+        await asyncio.sleep(LONG_S)
+        assert await peek(engine, done) == done
+        for job in (runs, unread):
+            with pytest.raises(EngineAwayError):
+                await known(engine.peek(job.id))
+        for asked in (
+            lambda: engine.peek_key("key"),
+            lambda: engine.result(done),
+            lambda: engine.cancel(runs),
+            lambda: engine.log(runs),
+            lambda: engine.retry(done, Key.of("key", b"")),
+            lambda: engine.replay(Key.of("key", b"")),
+        ):
+            with pytest.raises(EngineAwayError):
+                await known(asked())
+        # What was never issued is not known to be a job of anybody.
+        assert await known(engine.peek(done.id[:-1] + (b"0" if done.id[-1:] != b"0" else b"1"))) is None
+        server.start()
+        await is_ready(engine)
+        assert await states(engine, [done, unread]) == [State.SUCCEEDED] * 2
+        assert (await peek(engine, runs)).state == State.RUNNING
+
+
+@pytest.mark.parametrize("bytes_after", [0, 1, 40, 200])
+async def test_a_lost_connection_loses_and_doubles_nothing(way: Way, bytes_after: int) -> None:
+    """Submissions go on while the connection is cut in the middle of replies. None is refused or accepted twice."""
+    async with node(way.url) as engine:
+
+        async def submitted(number: int) -> Status:
+            await asyncio.sleep(number % 10 * 0.02)
+            return (await known(engine.submit(asked_for("double", number)))).status
+
+        async def cut() -> None:
+            for _ in range(4):
+                await asyncio.sleep(0.05)
+                way.cut_after(bytes_after)
+
+        jobs, _ = await asyncio.gather(asyncio.gather(*map(submitted, range(300))), cut())
+        assert len({job.id for job in jobs}) == 300
+        for job in jobs:
+            assert (await finished(engine, job)).state == State.SUCCEEDED
+        assert sum((await counts(engine)).jobs) == 300
+
+
+async def test_an_outcome_that_is_unknown_is_said_to_be_and_the_key_makes_a_retry_safe(way: Way) -> None:
+    async with node(way.url) as engine:
+        await finished(engine, await submit(engine, "double", 0))
+        key = Key.of("safe", b"content")
+        way.part()
+        pending = engine.submit(asked_for("double", 1), key)
+        with pytest.raises(OutcomeUnknownError, match="same Idempotency-Key"):
+            async with asyncio.timeout(SILENT_S + 2 * LONG_S + 1):
+                await known(pending)
+        way.heal()
+        await is_ready(engine)
+        one = await known(engine.submit(asked_for("double", 1), key))
+        two = await known(engine.submit(asked_for("double", 1), key))
+        assert one.status.id == two.status.id
+        assert (await finished(engine, one.status)).state == State.SUCCEEDED
+        assert sum((await counts(engine)).jobs) == 2
+
+
+async def test_who_waits_is_woken_by_an_end_that_nobody_heard(server: StoreServer, way: Way) -> None:
+    """The job ends at another node while the connection of this one is lost."""
+    async with node(server.url) as other, node(way.url) as engine:
+        job = await submit(other, "double", 1, delay=0.5)
+        later = engine.wait(await peek(engine, job), 8.0)
+        woken = asyncio.Event()
+        later.when_known(woken.set)
+        await asyncio.sleep(0.1)
+        way.part()
+        await asyncio.sleep(0.8)
+        assert not woken.is_set()
+        way.cut()
+        way.heal()
+        async with asyncio.timeout(3):
+            await woken.wait()
+        assert (await known(engine.peek(job.id)) or job).state == State.SUCCEEDED
+
+
+async def test_who_waits_is_answered_when_the_time_is_up(server: StoreServer) -> None:
+    async with node(server.url) as engine:
+        runs = await becomes(engine, await submit(engine, "forever"), State.RUNNING)
+        later = engine.wait(runs, LONG_S + 0.5)
+        server.kill()
+        with pytest.raises(EngineAwayError):
+            async with asyncio.timeout(LONG_S + 2):
+                await known(later)
+        server.start()
+        await is_ready(engine)
+
+
+async def test_ids_of_a_store_that_was_emptied_are_of_another_one(server: StoreServer) -> None:
+    async with node(server.url) as engine, node(server.url) as other:
+        job = await finished(engine, await submit(engine, "double", 1))
+        runs = await becomes(engine, await submit(engine, "forever"), State.RUNNING)
+        server.ask("FLUSHALL")
+        for one in (engine, other):
+            for lost in (job, runs):
+                await is_elsewhere(one, lost)
+        for one in (engine, other):
+            await is_ready(one)
+            again = await submit_at_last(one)
+            assert (await finished(one, again)).state == State.SUCCEEDED
+            assert (await finished(other, again)).state == State.SUCCEEDED
+        # The attempt of a job that is no more was interrupted.
+        assert (await counts(engine)).workers.idle == 4
+
+
+async def is_elsewhere(engine: Engine, job: Status) -> None:
+    """See that a job is never said to be gone, and soon to be of another store."""
+    async with asyncio.timeout(5):
+        while True:
+            try:
+                status = await known(engine.peek(job.id))
+            except MisdirectedError:
+                return
+            except EngineAwayError:
+                status = job
+            assert status is not None
+            assert status.state != State.EXPIRED
+            await asyncio.sleep(0.005)
+
+
+async def submit_at_last(engine: Engine) -> Status:
+    """Submit as a client does that comes back."""
+    async with asyncio.timeout(5):
+        while True:
+            with suppress(HeadwayError):
+                return await submit(engine, "double", 1)
+            await asyncio.sleep(0.05)
+
+
+async def test_two_nodes_tell_the_same_and_wake_each_others_clients(store_url: str) -> None:
+    run = partial(started, {"engine": store_url}, double, forever, workers=2)
+    async with run() as one, run() as two:
+        for _ in range(20):
+            job = await submit(one, "double", 1, delay=0.05)
+            later = two.wait(await peek(two, job), 5.0)
+            ended = await known(later)
+            assert ended.state == State.SUCCEEDED
+            assert time.time() - ended.ended < 0.1
+            assert await peek(one, job) == ended
+        # Facts that were read are not read again.
+        asked = (await counts(two)).store
+        for _ in range(1000):
+            assert await known(two.peek(job.id)) == ended
+        told = (await counts(two)).store
+        assert asked is not None
+        assert told is not None
+        assert told.cache_misses == asked.cache_misses
+        assert told.cache_hits >= asked.cache_hits + 1000
