@@ -287,9 +287,9 @@ class Hands:
             reaper.up()
         self.remarks.up()
 
-    def ring(self) -> None:
-        """Look for jobs in all partitions."""
-        for exchange in self.exchanges:
+    def ring(self, partition: int | None = None) -> None:
+        """Look for jobs in a partition, None for all."""
+        for exchange in self.exchanges if partition is None else [self.exchanges[partition]]:
             exchange.ring()
 
     def heard(self, channel: bytes, message: bytes) -> None:
