@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 # The bound of the wait before a try, for the first SOON_TRIES and for those later on.
 SOON_S, SOON_TRIES, LATER_S = 0.25, 8, 2.0
 # A connection that lasted so long was a good one.
-LASTED_S = 5.0
+LASTED_S = 2.0
 # A start waits so long for a store that is not there.
 PATIENCE_S = 10.0
 # What may go wrong with a try.

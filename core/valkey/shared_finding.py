@@ -85,11 +85,10 @@ class SharedFinding:
     async def each(self, wanted: JobFilter, keys: Keyspace, order: int, since_ms: int) -> AsyncIterator[list[int]]:
         """Yield the numbers of all jobs of a partition that an order is about, newest first, some at a time.
 
-        Those are jobs of clients that came, began and ended before the job ``order``, which came at
-        ``since_ms``. In its own partition numbers say so, in others the time. Raises EngineAwayError.
+        Those are jobs of clients that came, began and ended no later than the job ``order``, which came
+        at ``since_ms``. Raises EngineAwayError.
         """
-        given, partition = divmod(order, len(self._store.keys))
-        is_own = partition == keys.partition
+        is_own = order % len(self._store.keys) == keys.partition
         descent = Descent(self._store, wanted, [keys], order if is_own else 0)
         while not descent.is_over:
             await descent.step(PAGE_MOST)
@@ -97,7 +96,7 @@ class SharedFinding:
                 sequence
                 for sequence, facts in descent.take(PAGE_MOST)
                 if not facts.task.startswith(OWN_PREFIX)
-                and (facts.mark < given if is_own else _last_change_ms(facts) <= since_ms)
+                and _last_change_ms(facts) <= since_ms
             ]
             if some:
                 yield some

@@ -81,18 +81,6 @@ local function end_of_batch(batch, state, till)
     call('PEXPIREAT', key, last)
   end
 end
--- While orders are open, note the last number that was given before a job began or ended. So an order
--- tells what was before it, also within a millisecond.
-local last_given
-local function mark(key)
-  if last_given == nil then
-    local open = tonumber(call('HGET', KEYS[1], 'own')) or 0
-    last_given = open > 0 and call('GET', P .. 'n') or false
-  end
-  if last_given then
-    call('HSET', key, 'O', last_given)
-  end
-end
 -- End a job for good. The caller takes it out of the place in which it was.
 local function end_job(s, f, state, reason, result)
   local till = string.format('%.0f', now + (tonumber(f.K) or kept_ms[state]))
@@ -113,7 +101,6 @@ local function end_job(s, f, state, reason, result)
   else
     call('HSET', key, 's', state, 'e', now_text, 'U', till)
   end
-  mark(key)
   call('PEXPIREAT', key, till)
   if state == '6' then
     call('PEXPIREAT', P .. 'p:' .. s, till)

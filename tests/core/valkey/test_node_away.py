@@ -109,6 +109,9 @@ async def test_no_job_is_lost_or_begun_twice_if_replies_are_lost(store: StoreSer
         assert sorted(began) == list(range(300))
         await soon(lambda: node.hands.exchanges[0].is_settled and node.link.is_up)
         assert node.hands.fenced == 0
+        # Nothing was claimed and not begun: the store counts what it gave to the node.
+        _, _, given, *_ = (await outside.link.call("HGET", KEYS.prefix + b"steps", node.node.name)).split(b" ")
+        assert int(given) == 300
         assert await outside.link.call("HGETALL", KEYS.prefix + b"busy") == {}
 
 
