@@ -230,6 +230,13 @@ async def test_a_parted_network_is_noticed_and_joined_again(way: Way) -> None:
         assert await link.call("ECHO", "x") == b"x"
 
 
+async def test_an_idle_link_stays(store_url: str) -> None:
+    """It asks for a sign of the store, and takes no silence of its own for one of the network."""
+    async with linked(store_url) as link:
+        await asyncio.sleep(5.5)
+        assert link.made == 1
+
+
 async def test_a_slow_network_is_not_a_parted_one(way: Way) -> None:
     way.delay(0.4)
     heard = Heard()
