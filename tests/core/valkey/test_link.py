@@ -175,6 +175,13 @@ async def test_a_lost_call_says_whether_it_was_sent(store_url: str) -> None:
         await soon(lambda: link.is_up)
         assert await link.call("ECHO", "x") == b"x"
         assert link.made == 2
+        # Calls of a turn leave at its end. This one is lost before, the other one had left.
+        calls = [link.call("SET", "left", 1)]
+        await asyncio.sleep(0)
+        calls.append(link.call("SET", "stayed", 1))
+        link.drop("a test")
+        found = await asyncio.gather(*calls, return_exceptions=True)
+        assert [error.sent for error in found if isinstance(error, LinkLostError)] == [True, False]
 
 
 async def test_cancelled_callers_never_shift_replies(store_url: str) -> None:
