@@ -19,10 +19,12 @@ attempts wait in an ``outbox``, and an ``exchange`` takes them to the store and 
 ``engine`` is the facade. ``store`` has the ids and the layout of the keys. ``cache`` has the facts
 of jobs, ``snapshot`` the queue as a whole, ``hints`` when to ask again, ``statuses`` a job as
 clients see it, and ``batches`` a batch. ``catalogue`` has the tasks of all nodes. ``intake`` checks
-submissions, and ``submissions`` takes them to the store.
+submissions, and ``submissions`` takes them to the store. ``details`` has what is kept of a job
+beside its status, and ``acts`` ends jobs and batches and turns switches.
 
 ``shared_events`` tells events of all nodes, ``shared_holds`` are the switches of tasks,
-``shared_finding`` finds jobs by a filter, and ``shared_orders`` are about many jobs at once.
+``shared_finding`` finds jobs by a filter, ``shared_orders`` are about many jobs at once, and
+``shared_history`` has what was done in each minute.
 
 ``layout`` is the agreement of all nodes. For people there are ``visit``, by which a store is asked,
 ``report`` and ``checking``. ``departure`` and ``arrival`` move a store to another engine, and back.
