@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.dashboard.watched import Watched, batch
+from tests.dashboard.watched import Watched, batch, keep
 from tests.end_to_end.process import Gate, Server
 
 
@@ -26,13 +26,15 @@ def test_a_job_is_submitted_seen_running_and_its_result_is_read(watched: Watched
 
 def test_an_image_is_dropped_and_its_thumbnail_is_shown(desk: Watched, tmp_path: Path) -> None:
     photo = tmp_path / "photo.png"
-    Image.new("RGB", (400, 200), "navy").save(photo)
+    fade = Image.linear_gradient("L").resize((400, 200))
+    Image.merge("RGB", [fade, Image.radial_gradient("L").resize((400, 200)), fade.rotate(180)]).save(photo)
     page = desk.open("submit/thumbnail")
     page.locator("input[type=file]").set_input_files(photo)
     page.get_by_role("button", name="Submit").click()
     image = page.locator("section", has_text="Result").locator("img")
     image.wait_for()
     assert image.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [128, 64]
+    keep(page, "first-minute")
 
 
 def test_a_file_is_asked_for_where_a_task_takes_one(desk: Watched) -> None:

@@ -50,7 +50,10 @@ def test_a_large_result_is_not_loaded(desk: Watched, shown: Server) -> None:
 
 @pytest.mark.long
 def test_a_result_of_100_megabytes_is_not_loaded(browser: Browser, tmp_path: Path) -> None:
-    with launch(tmp_path, {"results__max_bytes": 400_000_000, "results__max_result_bytes": 200_000_000}) as server, looking(browser, server, 1280) as watched:
+    with (
+        launch(tmp_path, {"results__max_bytes": 400_000_000, "results__max_result_bytes": 200_000_000}) as server,
+        looking(browser, server, 1280) as watched,
+    ):
         job = server.run("octets", 100_000_000).removeprefix("/jobs/")
         page = watched.open(f"job/{job}")
         result = page.locator("section", has_text="Result")
