@@ -119,9 +119,7 @@ class RecoveringError(HeadwayError):
 
     def __init__(self, retry_after_s: float) -> None:
         self.retry_after_s = retry_after_s
-        super().__init__(
-            "The server is starting and knows no jobs yet. Retry after the delay in Retry-After."
-        )
+        super().__init__("The server is starting and knows no jobs yet. Retry after the delay in Retry-After.")
 
 
 class KeyReusedError(HeadwayError):

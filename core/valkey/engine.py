@@ -461,12 +461,12 @@ class ValkeyEngine:
             config,
             registry,
             store,
-            self.catalogue,
-            self.statuses,
-            self.batches,
-            self.snapshots,
-            hints,
-            self.submissions,
+            catalogue=self.catalogue,
+            statuses=self.statuses,
+            batches=self.batches,
+            snapshots=self.snapshots,
+            hints=hints,
+            submissions=self.submissions,
         )
         self.acts = Acts(store, self.statuses, self.batches, hands.kept, hands.remarks.flush)
         self.heartbeat = Heartbeat(

@@ -60,7 +60,7 @@ from headway.core.valkey.record import decode_record, encode_record
 from headway.core.valkey.snapshot import Snapshots
 from headway.core.valkey.statuses import Statuses, then
 from headway.core.valkey.store import Store
-from headway.core.valkey.submissions import Group, Submissions
+from headway.core.valkey.submissions import Submissions, Submitting
 
 Taken = TypeVar("Taken")
 # The partition of all jobs of tasks with ``max_concurrent``: their attempts are counted there.
@@ -76,6 +76,7 @@ class Intake:
         config: Config,
         registry: Registry,
         store: Store,
+        *,
         catalogue: Catalogue,
         statuses: Statuses,
         batches: SharedBatches,
@@ -109,7 +110,7 @@ class Intake:
         job = self._job(submission, card)
         return self._answered(self._submissions.put(self._partition([card], key), SubmitGroup([job], key=key)), job)
 
-    def _answered(self, group: Group, job: NewJob) -> Soon[Submitted]:
+    def _answered(self, group: Submitting, job: NewJob) -> Soon[Submitted]:
         """Return a job that was submitted alone, once the store has answered."""
 
         def answered(answer: GroupAnswer) -> Soon[Submitted]:

@@ -55,7 +55,7 @@ END_BITS, PARTITION_BITS = 20, 8
 AGAIN_MS = 1000
 
 
-class Stream:
+class NodeStream:
     """The stream of one partition, as far as it was read."""
 
     __slots__ = ("keys", "place", "start")
@@ -92,7 +92,7 @@ class SharedEvents:
         self._kept = most.kept
         self._names = names
         self._feeds = Feeds(most, retry_after_s)
-        self._streams = [Stream(keys) for keys in store.keys]
+        self._streams = [NodeStream(keys) for keys in store.keys]
         # The task that reads events while there are readers. These wait for ``_begun``.
         self._task: asyncio.Task[None] | None = None
         self._begun: asyncio.Future[None] | None = None
@@ -238,7 +238,7 @@ class SharedEvents:
             if not self._behind:
                 await asyncio.sleep(PACE_S)
 
-    async def _say(self, stream: Stream) -> tuple[int, int]:
+    async def _say(self, stream: NodeStream) -> tuple[int, int]:
         """Say that there are readers. Return the start of the stream, and its last place."""
         start, last = await self._store.run(stream.keys, WATCH, self._kept, LASTS_MS)
         return int(start), int(last)
@@ -262,14 +262,14 @@ class SharedEvents:
             self._record(entry)
         return any(len(found) == READ_MOST for found in replies)
 
-    def _next(self, stream: Stream) -> asyncio.Future[Any]:
+    def _next(self, stream: NodeStream) -> asyncio.Future[Any]:
         key, begin = stream.keys.events, b"%d-%d" % (stream.start, stream.place + 1)
         words = b"XRANGE", key, begin, b"+", b"COUNT", READ_MOST
         return self._store.look(stream.keys, key, *words)
 
     # Events.
 
-    def _first(self, stream: Stream) -> int:
+    def _first(self, stream: NodeStream) -> int:
         """Return the number before that of the first entry of a stream."""
         if len(self._streams) == 1:
             return stream.start << PLACE_BITS
@@ -300,7 +300,7 @@ class SharedEvents:
         )
 
 
-def _entry(stream: Stream, name: bytes, values: Sequence[bytes]) -> Entry:
+def _entry(stream: NodeStream, name: bytes, values: Sequence[bytes]) -> Entry:
     facts = dict(zip(values[::2], values[1::2], strict=True))
     start, place = name.split(b"-")
     return Entry(int(facts[b"t"]), stream.keys.partition, int(start), int(place), facts)

@@ -39,7 +39,7 @@ PAGE_MOST = 250
 # No number reaches this, see core/ids.py.
 BEYOND = 1 << 48
 
-Found = tuple[int, Facts]
+FoundJob = tuple[int, Facts]
 
 
 class Walk(msgspec.Struct):
@@ -48,7 +48,7 @@ class Walk(msgspec.Struct):
     keys: Keyspace
     # All jobs from this number on were looked at. 0: all jobs.
     end: int
-    found: list[Found] = msgspec.field(default_factory=list)
+    found: list[FoundJob] = msgspec.field(default_factory=list)
 
 
 class SharedFinding:
@@ -76,7 +76,7 @@ class SharedFinding:
     async def _page(self, wanted: JobFilter, after: int, limit: int) -> Page:
         descent = Descent(self._store, wanted, self._store.keys, after)
         until = time.monotonic() + PAGE_S
-        found: list[Found] = []
+        found: list[FoundJob] = []
         while not descent.is_over and len(found) < limit and time.monotonic() < until:
             await descent.step(limit - len(found))
             found += descent.take(limit - len(found))
@@ -151,7 +151,7 @@ class Descent:
         walk.end, found = read_found(await known(store.ask(walk.keys, lambda: store.run(walk.keys, FIND, *words[1:]))))
         walk.found += await self._with_text(walk.keys, found) if self._text and found else found
 
-    async def _with_text(self, keys: Keyspace, found: list[Found]) -> list[Found]:
+    async def _with_text(self, keys: Keyspace, found: list[FoundJob]) -> list[FoundJob]:
         """Return those of the failed jobs that have the text in their errors."""
         store = self._store
         asked = [known(store.ask(keys, self._error(keys, sequence))) for sequence, _ in found]
@@ -165,7 +165,7 @@ class Descent:
     def _error(self, keys: Keyspace, sequence: int) -> Callable[[], asyncio.Future[bytes | None]]:
         return lambda: self._store.call(keys, b"GET", keys.result(sequence))
 
-    def take(self, most: int) -> list[Found]:
+    def take(self, most: int) -> list[FoundJob]:
         """Return up to so many jobs that were found, newest first. The others stay."""
         down_to = max(walk.end for walk in self._walks)
         ready = [one for walk in self._walks for one in walk.found if one[0] >= down_to]
@@ -178,7 +178,7 @@ class Descent:
         return taken
 
 
-def _number(one: Found) -> int:
+def _number(one: FoundJob) -> int:
     return one[0]
 
 

@@ -31,7 +31,7 @@ OLD_S = 1.0
 READINGS, READINGS_PER_S, SHARE = 20.0, 50.0, 0.02
 
 
-class LineView(msgspec.Struct, frozen=True, gc=False):
+class ReadyLine(msgspec.Struct, frozen=True, gc=False):
     """Ready jobs of one task and priority in one partition."""
 
     task: str
@@ -65,7 +65,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     waiting: int = 0
     payload_bytes: int = 0
     retries: int = 0
-    lines: Sequence[LineView] = ()
+    lines: Sequence[ReadyLine] = ()
     # By task: attempts under way, unfinished jobs, jobs that ever ended, by State, the switches that a
     # person has changed, and since when its oldest ready job is ready, in ms.
     busy: Mapping[str, int] = {}
@@ -219,7 +219,7 @@ def together(parts: Sequence[PartitionCounts]) -> Snapshot:
         payload_bytes=sum(part.payload_bytes for part in parts),
         retries=sum(part.retries for part in parts),
         lines=[
-            LineView(task, priority, max(count, 0), *part.heads.get((priority, task), ((), 0)))
+            ReadyLine(task, priority, max(count, 0), *part.heads.get((priority, task), ((), 0)))
             for part in parts
             for (priority, task), count in part.ready.items()
         ],

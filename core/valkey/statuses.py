@@ -31,7 +31,7 @@ def then(soon: Soon[Value], make: Callable[[Value], Soon[Made]]) -> Soon[Made]:
     return Then(soon, make) if isinstance(soon, Later) else make(soon)
 
 
-class Ended(Waiter, Later[None]):
+class EndAwaited(Waiter, Later[None]):
     """The end of a job, or the end of the time, or a drain. The job is looked at once the client is registered."""
 
     __slots__ = ("_look",)
@@ -85,7 +85,7 @@ class Statuses:
 
     def wait(self, status: Status, seconds: float) -> Later[Status]:
         """Return the status of a job once it has finished, or in ``seconds``, or at a drain."""
-        return Then(Ended(self._cache, status.sequence, seconds), lambda _: self._read(status.sequence, status.id))
+        return Then(EndAwaited(self._cache, status.sequence, seconds), lambda _: self._read(status.sequence, status.id))
 
     def _status(self, sequence: int, job_id: bytes, known: Known) -> Soon[Status]:
         facts = known.facts

@@ -68,7 +68,7 @@ class Client:
         payload: object = None,
         count: int = 1,
         *,
-        keys: Keys = KEYS,
+        keys: Keyspace = KEYS,
         partitions: int = 1,
         **members: Any,
     ) -> list[int]:
@@ -139,7 +139,7 @@ class Standing(Client):
         partitions: int = 1,
     ) -> None:
         super().__init__(url)
-        self.places = [Keys(partition) for partition in range(partitions)]
+        self.places = [Keyspace(partition) for partition in range(partitions)]
         self.node = Node([(keys, self.link) for keys in self.places], self.link, alive_ms=alive_ms)
         self.hands = Hands(config, registry, IDS, self.node, missing_s)
         self.heartbeat = Heartbeat(

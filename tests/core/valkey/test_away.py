@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from headway.core.board.idempotency import Key
 from headway.core.errors import EngineAwayError, HeadwayError, MisdirectedError, OutcomeUnknownError
-from headway.core.interface import Engine
+from headway.core.interface import Engine, Soon
 from headway.core.job import State
 from headway.core.later import known
 from headway.core.status import Status
@@ -20,7 +20,7 @@ from headway.core.valkey.wire import SILENT_S
 
 from tests.core.contract.client import asked_for, becomes, counts, finished, peek, states, submit
 from tests.core.contract.conftest import started
-from tests.core.engines import double, forever
+from tests.core.engines import at_last, double, forever
 from tests.store_proxy import Way, way_to
 from tests.valkey_servers import StoreServer, serving
 
@@ -171,7 +171,7 @@ async def test_who_waits_is_woken_by_an_end_that_nobody_heard(server: StoreServe
 async def test_who_waits_is_answered_when_the_time_is_up(server: StoreServer) -> None:
     async with node(server.url) as engine:
         runs = await becomes(engine, await submit(engine, "forever"), State.RUNNING)
-        later = engine.wait(runs, LONG_S + 0.5)
+        later: Soon[Status] = engine.wait(runs, LONG_S + 0.5)
         server.kill()
         with pytest.raises(EngineAwayError):
             async with asyncio.timeout(LONG_S + 2):
@@ -226,8 +226,7 @@ async def test_two_nodes_tell_the_same_and_wake_each_others_clients(store_url: s
     async with run() as one, run() as two:
         for _ in range(20):
             job = await submit(one, "double", 1, delay=0.05)
-            later = two.wait(await peek(two, job), 5.0)
-            ended = await known(later)
+            ended = await at_last(two.wait(await peek(two, job), 5.0))
             assert ended.state == State.SUCCEEDED
             assert time.time() - ended.ended < 0.1
             assert await peek(one, job) == ended
