@@ -448,8 +448,9 @@ class ValkeyEngine:
         self.past = SharedHistory(store, hands.stats, lambda: node.name, self.snapshots.anew)
         partitions = store.partitions
         bounds = SubmitBounds(
-            size=max(config.queue.size // partitions, 1),
-            payload_bytes=config.queue.max_bytes // partitions,
+            # Of each partition. If there are several, a node looks at their sum, too.
+            size=config.queue.size,
+            payload_bytes=config.queue.max_bytes,
             key_ms=round(config.idempotency.seconds * 1000),
             keys=-(-config.idempotency.keys // partitions),
         )

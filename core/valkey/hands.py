@@ -150,6 +150,9 @@ class Hands:
     def why(self) -> str:
         """Why no jobs are claimed. Empty: they are."""
         for exchange in self.exchanges:
+            if any(one.is_fit for one in self.exchanges):
+                # A part of a cluster that is away stops only its jobs.
+                break
             if not exchange.link.is_up:
                 return f"the store cannot be reached: {exchange.link.why}"
             if exchange.why:

@@ -142,6 +142,15 @@ class Snapshots:
         """Note that this node has changed something."""
         self._is_dirty = True
 
+    def accepted(self, jobs: int, payload_bytes: int) -> None:
+        """Note that a store with several partitions has accepted jobs of this node. The others do so, too."""
+        self._is_dirty = True
+        if self._store.partitions > 1:
+            waiting, size_bytes = self.last.waiting + jobs, self.last.payload_bytes + payload_bytes
+            self.last = msgspec.structs.replace(self.last, waiting=waiting, payload_bytes=size_bytes)
+            if not self.is_fresh and self._reading is None and self._store.is_up:
+                self._renewed()
+
     def claimed(self, count: int) -> None:
         """Note that a step of this node has changed something, and that so many jobs wait no more."""
         self._is_dirty = True

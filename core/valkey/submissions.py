@@ -268,8 +268,11 @@ class Submissions:
             line.on_reply = told
 
     def next_partition(self) -> int:
-        """Return the partition of the next group that may lie in any."""
-        self._turn = (self._turn + 1) % len(self._lines)
+        """Return the partition of the next group that may lie in any: one that can be reached."""
+        for _ in self._lines:
+            self._turn = (self._turn + 1) % len(self._lines)
+            if self._store.is_up_at(self._turn):
+                break
         return self._turn
 
     def put(self, partition: int, jobs: SubmitGroup) -> Submitting:
