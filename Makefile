@@ -115,7 +115,7 @@ crash: .venv  ## kill the server ROUNDS=100 times under load, count acknowledged
 kill-nodes: .venv  ## kill nodes of a Valkey ROUNDS=30 times under load: what begins again, and how late
 	@KILLS=$(or $(ROUNDS),30) $(BIN)/python -m pytest -s -n 0 tests/core/valkey/test_node.py -k under_load $(ARGS)
 
-crash-cluster: .venv  ## kill and part nodes and their Valkey ROUNDS=30 times (WHAT=kill_node: nodes alone)
+crash-cluster: .venv  ## kill, stop and part nodes and their Valkey ROUNDS=30 times (WHAT=kill_node: nodes alone)
 	@ROUNDS=$(or $(ROUNDS),30) WHAT='$(WHAT)' $(BIN)/python -m pytest -s -n 0 tests/end_to_end/test_crash_cluster.py $(ARGS)
 
 build: .venv  ## single-file executables of server and clients in tmp/

@@ -85,6 +85,8 @@ class TaskStatus(msgspec.Struct, gc=False):
     timeout_s: float
     deadline_s: float | None
     retries: int
+    # None: as long as others of their outcome.
+    keep_s: float | None
     max_concurrent: int | None
     # "loop", "thread" or "process".
     run_in: str

@@ -21,8 +21,8 @@ OUTBOX_BYTES = 64 * 1024 * 1024
 EVENT_BYTES = 320
 
 
-def parts(config: Config, counts: Counts) -> dict[str, int]:
-    """Return the most bytes that each part of the server takes, besides program and tasks."""
+def parts(config: Config, counts: Counts, *, serves: bool = True) -> dict[str, int]:
+    """Return the most bytes that each part of the server takes, besides program and tasks. It may have no HTTP."""
     # As many bytes of unanswered requests again may wait for their turn of the loop.
     jobs = config.queue.size + config.workers
     longest = max([config.limits.body_bytes, *(task.body_bytes or 0 for task in REGISTRY.tasks)])
@@ -44,6 +44,8 @@ def parts(config: Config, counts: Counts) -> dict[str, int]:
             f"{config.workers} jobs that run": config.workers * (longest + config.results.max_result_bytes),
             "results on their way": OUTBOX_BYTES,
         }
+    if not serves:
+        return kept | {"lines of the log": BYTES_MOST}
     return kept | {
         f"{config.events.kept} events": config.events.kept * EVENT_BYTES,
         "unanswered requests": 2 * config.limits.unanswered_bytes + longest,

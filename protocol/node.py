@@ -168,14 +168,19 @@ class NodeLife:
         """Drain, and end everything."""
         self._notifier.stopping()
         engine, config = self._engine, self._config
-        active = (await self._counts()).active
+        counts = await self._counts()
+        # Of a queue that nodes share only those that run here.
+        active = counts.active if counts.store is None else counts.workers.count - counts.workers.idle
         text = "draining: %d jobs, up to %g s for those that have to finish. A second signal ends the server at once."
         log.info(text, active, config.drain_timeout)
         left = await engine.drain(config.drain_timeout)
         if active:
             # Clients that wait for one of the last jobs can still read how it ended.
             await asyncio.sleep(self._front.linger_s)
-        if engine.durability != "memory":
+        if self._config.engine is not None:
+            log.info("drained: %d jobs that still run are left to other nodes", left)
+            left = 0
+        elif engine.durability != "memory":
             active = (await self._counts()).active
             log.info("drained: %d jobs are left to the next start, %d of them still running", active, left)
             left = 0
@@ -246,15 +251,16 @@ class NodeLife:
 
     async def _announce(self, before: Taken | None) -> None:
         config, counts = self._config, await self._counts()
-        parts = footprint.parts(config, counts)
+        parts = footprint.parts(config, counts, serves=self._front.listener is not None)
         told = ", ".join(f"{name} {size_bytes / 2**20:.1f}" for name, size_bytes in parts.items())
-        rows = f"board: {counts.rows} rows of {counts.row_bytes} bytes; " if counts.rows else ""
-        text = "%smemory in MiB: %s: at most %.1f MiB besides the program and its tasks"
-        log.info(text, rows, told, sum(parts.values()) / 2**20)
+        total = sum(parts.values()) / 2**20
+        board = f"board: {counts.rows} rows of {counts.row_bytes} bytes; " if counts.store is None else ""
+        log.info("%smemory in MiB: %s: at most %.1f MiB besides the program and its tasks", board, told, total)
         if not REGISTRY.tasks:
             log.warning(check.NO_TASKS)
         if before is not None:
-            log.info("deployed: no client was answered for %.2f s", time.monotonic() - before.since)
+            missed = "client was answered" if self._front.listener else "job was begun here"
+            log.info("deployed: no %s for %.2f s", missed, time.monotonic() - before.since)
         self._front.warn()
         durability = f"{self._engine.durability}: {SURVIVES[self._engine.durability]}"
         text = "%s with %d workers and %d tasks; durability %s"

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import redis
@@ -76,7 +77,7 @@ class StoreServer:
     @property
     def url(self) -> str:
         """The URL of its first database, by TCP."""
-        secret = f"{self.user}:{self.password}@" if self.password else ""
+        secret = f"{self.user}:{quote(self.password, safe='')}@" if self.password else ""
         return f"{'rediss' if self.tls else 'valkey'}://{secret}{HOST}:{self.port}/0"
 
     @property
@@ -99,7 +100,10 @@ class StoreServer:
         self.ask("ACL", "SETUSER", user, *rules.split(" "))
 
     def start(self, *, wait: bool = True) -> None:
-        """Start it, at the same address and with the data of before; return when it answers."""
+        """Start it, at the same address and with the data of before; return when it answers.
+
+        It ends with the thread that calls this, too: the kernel takes that for its parent.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         self.socket.unlink(missing_ok=True)
         self._process = subprocess.Popen([*GUARDED, self.binary, *self.words()], stdout=subprocess.DEVNULL)
@@ -288,6 +292,18 @@ class Cluster:
         facts = said if isinstance(said, dict) else dict(line.split(":") for line in said.decode().split())
         return facts["cluster_state"] == "ok" and int(facts["cluster_known_nodes"]) == len(self.servers)
 
+    def follow(self, primary: StoreServer, replica: StoreServer) -> None:
+        """Have a server that is not in the cluster join it as a replica of ``primary``."""
+        self.servers[0].ask("CLUSTER", "MEET", HOST, replica.port)
+        number = primary.ask("CLUSTER", "MYID").decode()
+        until(lambda: number in str(replica.ask("CLUSTER", "NODES")))
+        replica.ask("CLUSTER", "REPLICATE", number)
+        until(lambda: _info(replica, "replication").get("master_link_status") == "up")
+        until(lambda: all(self._knows(server, replica) for server in self.servers))
+
+    def _knows(self, server: StoreServer, replica: StoreServer) -> bool:
+        return replica.ask("CLUSTER", "MYID").decode() in str(server.ask("CLUSTER", "SLOTS"))
+
     def begin_move(self, slot: int, to: StoreServer) -> StoreServer:
         """Let a slot be moved key by key; return the server that has it."""
         source = self.owner(slot)
@@ -321,16 +337,20 @@ class Cluster:
         raise AssertionError(f"slot {slot} has no owner")
 
 
+# Of a server that may join a cluster.
+CLUSTERED = {
+    "cluster_enabled": "yes",
+    "cluster_config_file": "nodes.conf",
+    "cluster_node_timeout": "2000",
+    "cluster_require_full_coverage": "no",
+}
+
+
 @contextmanager
 def cluster_of(folder: Path, primaries: int = 3, binary: str = "", **more: str) -> Iterator[Cluster]:
     """Run a cluster on the loopback."""
     with ExitStack() as stack:
-        options = more | {
-            "cluster_enabled": "yes",
-            "cluster_config_file": "nodes.conf",
-            "cluster_node_timeout": "2000",
-            "cluster_require_full_coverage": "no",
-        }
+        options = CLUSTERED | more
         servers = [stack.enter_context(serving(folder / str(number), binary, **options)) for number in range(primaries)]
         cluster = Cluster(servers)
         cluster.join()

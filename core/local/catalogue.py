@@ -33,6 +33,7 @@ def _status(config: Config, task: Task, active: Active, loads: Loads) -> TaskSta
         timeout_s=task.timeout_s or config.jobs.timeout,
         deadline_s=task.deadline_s,
         retries=config.jobs.retries if task.retries is None else task.retries,
+        keep_s=task.keep_s,
         max_concurrent=task.max_concurrent,
         run_in=(task.lane or Lane(config.jobs.run_in)).value,
         unfinished=active.stats.unfinished[task.index],

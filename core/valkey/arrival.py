@@ -34,6 +34,8 @@ NUMBERS_A_SECOND = 1 << 17
 NUMBERS_BEGIN_S = 1_767_225_600
 DIED = "was running when its server was left"
 
+# Batches that are listed, as the script submit has it.
+LISTED_MOST = 200
 # Times are shown in ms, cut off. Of a time that had whole ms, none is lost.
 _NEAR = 0.01
 
@@ -98,7 +100,7 @@ class _Arrival:
         self._adopt(self._unfinished(lines, batches))
         self._over.sort(key=lambda one: one[:2])
         self._adopt(job for _, _, job in self._over)
-        for batch in batches:
+        for batch in sorted(batches, key=lambda batch: batch.first):
             self._put_batch(batch)
         self._put_queue()
         return self._arrived
@@ -174,6 +176,8 @@ class _Arrival:
         facts |= {name: count for name, count in of_state.items() if count}
         name = partition.keys.batch(batch.first)
         partition.client.hset(name, mapping=facts)
+        partition.client.lpush(partition.keys.batches, f"{batch.first}:{batch.count}")
+        partition.client.ltrim(partition.keys.batches, 0, LISTED_MOST - 1)
         if not pending and until is not None:
             partition.client.pexpireat(name, round(until * 1000))
 
@@ -194,7 +198,8 @@ class _Arrival:
         for partition in self._partitions:
             for task, hold in queue.holds.items():
                 partition.client.hset(partition.keys.hold.decode(), task, msgspec.json.encode(hold).decode())
-            last = (first + queue.partitions - 1 - partition.number) // queue.partitions
+            # The next number begins a block of them.
+            last = -(-first // queue.partitions // 256) * 256 - 1
             partition.client.set(partition.keys.prefix + b"n", last)
             partition.client.set(partition.keys.marker, layout.ids().marker)
         if not self._store.write_layout(layout):

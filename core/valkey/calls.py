@@ -52,6 +52,11 @@ class Calls:
         """Run a script. A store that does not know it yet is given its text."""
         return self.send(pack((b"EVALSHA", script.digest, len(keys), *keys, *arguments)), script)
 
+    @property
+    def run_id(self) -> str:
+        """The process of the server, as that names itself. Empty: it is not known."""
+        raise NotImplementedError
+
     def subscribe(self, channel: bytes) -> asyncio.Future[Any]:
         """Get the messages of a channel of SPUBLISH, also over later connections.
 

@@ -182,7 +182,7 @@ def reap_arguments(
     *,
     kept: Retention,
     lanes: Mapping[str, str],
-    missing_ms: int = 0,
+    missing_ms: int,
     has_left: bool = False,
 ) -> list[Argument]:
     """Return the arguments that take up to REAPED_MOST jobs from a node without a heartbeat for ``missing_ms``.

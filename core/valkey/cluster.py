@@ -71,6 +71,11 @@ class Slot(Calls):
         """Get the messages of a channel no more."""
         self._cluster.unsubscribe(channel)
 
+    @property
+    def run_id(self) -> str:
+        """The process of the server that has the slot."""
+        return self._cluster.owner(self.slot).run_id
+
     def server_ms(self) -> int:
         """Return the time of the clock of the server that has the slot."""
         return self._cluster.owner(self.slot).server_ms()

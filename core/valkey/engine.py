@@ -372,6 +372,7 @@ class ValkeyEngine:
             timeout_s=card.timeout_s,
             deadline_s=card.deadline_s,
             retries=card.retries,
+            keep_s=card.keep_s,
             max_concurrent=card.max_concurrent,
             run_in=card.run_in,
             unfinished=snapshot.unfinished.get(card.name, 0),

@@ -39,6 +39,8 @@ class Greeting:
     version: str
     # Milliseconds of its clock.
     time_ms: int
+    # Of its process. Empty: it does not tell.
+    run_id: str
 
 
 async def greet(wire: Wire, address: Address, name: str) -> Greeting:
@@ -49,7 +51,13 @@ async def greet(wire: Wire, address: Address, name: str) -> Greeting:
     hello += ["SETNAME", name]
     words: list[Any] = [hello, ["SELECT", address.database]]
     # The last one tells whether it serves: the others are answered by a store that loads its data.
-    words += [["CLIENT", "TRACKING", "ON", "OPTIN"], ["CLIENT", "CACHING", "YES"], ["TIME"], ["EXISTS", "hw:meta"]]
+    words += [
+        ["INFO", "server"],
+        ["CLIENT", "TRACKING", "ON", "OPTIN"],
+        ["CLIENT", "CACHING", "YES"],
+        ["TIME"],
+        ["EXISTS", "hw:meta"],
+    ]
     if address.cluster or not address.database:
         words.pop(1)
     loop = asyncio.get_running_loop()
@@ -60,6 +68,7 @@ async def greet(wire: Wire, address: Address, name: str) -> Greeting:
     if isinstance(replies[0], dict):
         # First of all, since another kind of server refuses the others.
         _check_kind(replies[0], address)
+    facts = replies.pop(-5)
     for reply in replies:
         if isinstance(reply, BaseException):
             # A member of a cluster need not have this key.
@@ -70,7 +79,8 @@ async def greet(wire: Wire, address: Address, name: str) -> Greeting:
             raise _meaning(reply, address)
     product, version = _product(replies[0])
     seconds, micros = replies[-2]
-    return Greeting(product, version, int(seconds) * 1000 + int(micros) // 1000)
+    run_id = "" if isinstance(facts, BaseException) else _fact(facts, "run_id")
+    return Greeting(product, version, int(seconds) * 1000 + int(micros) // 1000, run_id)
 
 
 def _product(facts: dict[bytes, Any]) -> tuple[str, str]:

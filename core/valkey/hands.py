@@ -148,16 +148,16 @@ class Hands:
 
     @property
     def why(self) -> str:
-        """Why no jobs are claimed. Empty: they are."""
-        for exchange in self.exchanges:
-            if any(one.is_fit for one in self.exchanges):
-                # A part of a cluster that is away stops only its jobs.
-                break
-            if not exchange.link.is_up:
-                return f"the store cannot be reached: {exchange.link.why}"
-            if exchange.why:
-                return f"the store refuses the steps of this node: {exchange.why}"
-        return "" if self.is_open else "the node is not registered with the store yet"
+        """Why no jobs are claimed from any partition. Empty: they are from one at least."""
+        if not self.is_open:
+            return self._lost() or "the node is not registered with the store yet"
+        if any(exchange.is_fit for exchange in self.exchanges):
+            return ""
+        return self._lost() or f"the store refuses the steps of this node: {self.exchanges[0].why}"
+
+    def _lost(self) -> str:
+        lost = [exchange.link.why for exchange in self.exchanges if not exchange.link.is_up]
+        return f"the store cannot be reached: {lost[0]}" if lost else ""
 
     @property
     def free(self) -> int:
@@ -287,9 +287,9 @@ class Hands:
             reaper.up()
         self.remarks.up()
 
-    def ring(self) -> None:
-        """Look for jobs in all partitions."""
-        for exchange in self.exchanges:
+    def ring(self, partition: int | None = None) -> None:
+        """Look for jobs in a partition, None for all."""
+        for exchange in self.exchanges if partition is None else [self.exchanges[partition]]:
             exchange.ring()
 
     def heard(self, channel: bytes, message: bytes) -> None:

@@ -75,15 +75,17 @@ class Heartbeat:
         client: Any = None
         while not self._is_stopped:
             self._now.clear()
-            try:
-                for keys, is_fit in self._places:
+            why = ""
+            for keys, is_fit in self._places:
+                # A part of a cluster that is away keeps no other from its beat.
+                try:
                     if is_fit():
                         client = client or self._connect()
                         client.set(keys.heartbeat(self.name), 1, px=self._alive_ms)
                         self._beaten_at = time.monotonic()
-                self.why = ""
-            except Exception as error:  # noqa: BLE001 — a thread that ended would be the end of the node
-                self.why = " ".join(str(error).split()) or type(error).__name__
+                except Exception as error:  # noqa: BLE001 — a thread that ended would be the end of the node
+                    why = " ".join(str(error).split()) or type(error).__name__
+            self.why = why
             self._now.wait(self._beat_s)
         if client is not None:
             client.close()

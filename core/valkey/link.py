@@ -98,6 +98,11 @@ class Link(KeptWire, Calls):
             await self._ear.close()
         await super().close()
 
+    @property
+    def run_id(self) -> str:
+        """The process of the server, as that names itself. Empty: it is not known."""
+        return "" if self.greeting is None else self.greeting.run_id
+
     # Called by the kept wire.
 
     def came(self) -> None:

@@ -79,7 +79,8 @@ class Reaper:
 
     def up(self) -> None:
         """Note that the link is there again."""
-        self._quiet_until = time.monotonic() + QUIET * self._missing_ms / 1000
+        if self._task is not None:
+            self._quiet_until = time.monotonic() + QUIET * self._missing_ms / 1000
 
     async def _look_on(self) -> None:
         while True:
@@ -113,7 +114,14 @@ class Reaper:
         """Take the jobs of a node that has no heartbeat, or that says itself that it is gone."""
         taken = 0
         while True:
-            words = reap_arguments(self._marker(), node.encode(), kept=self._kept, lanes=self._lanes, has_left=has_left)
+            words = reap_arguments(
+                self._marker(),
+                node.encode(),
+                kept=self._kept,
+                lanes=self._lanes,
+                missing_ms=self._missing_ms,
+                has_left=has_left,
+            )
             reply = read_reaped(await self._link.run(REAP, [self._keys.counts], *words))
             taken += len(reply.jobs)
             self.taken += len(reply.jobs)

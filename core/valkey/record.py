@@ -15,28 +15,10 @@ from headway.core.status import Status
 from headway.core.tasks.result import Result
 from headway.core.valkey.steps import read_batch_place
 
-# The fields of a hash that make a status, in the order of ``read_facts``.
-FIELDS = (
-    b"s",
-    b"k",
-    b"i",
-    b"a",
-    b"t",
-    b"b",
-    b"e",
-    b"r",
-    b"D",
-    b"x",
-    b"g",
-    b"G",
-    b"B",
-    b"T",
-    b"U",
-    b"w",
-    b"y",
-    b"L",
-    b"h",
-)
+# The fields of a hash that make a status, in the order of ``read_facts``: the numbers first.
+NUMBERS = (b"s", b"i", b"a", b"t", b"b", b"e", b"r", b"D", b"x", b"U", b"L", b"h")
+FIELDS = (*NUMBERS, b"k", b"g", b"G", b"B", b"T", b"w", b"y")
+TEXTS = len(NUMBERS)
 LOG_FIELDS = (b"h", b"t", b"n")
 
 decode_tags = msgspec.json.Decoder(tuple[str, ...]).decode
@@ -46,7 +28,6 @@ class Facts(msgspec.Struct, frozen=True, gc=False):
     """All facts of a job. Times in ms of the store's clock. 0: not yet, or none."""
 
     state: int
-    task: str
     priority: int
     attempt: int
     submitted_ms: int
@@ -55,19 +36,20 @@ class Facts(msgspec.Struct, frozen=True, gc=False):
     reason: int
     due_ms: int
     deadline_ms: int
-    progress: int | None
-    message: str
-    batch: tuple[int, int] | None
-    tags: tuple[str, ...]
     kept_until_ms: int
-    # The node that runs it, or ran it last.
-    node: bytes
-    # Whether it has, or had, a result or an error. False of a job that succeeded: it returned None.
-    has_result: bool
     # Bytes of its log, those too that are left out.
     log_bytes: int
     # When it reported its progress.
-    progress_ms: int = 0
+    progress_ms: int
+    task: str
+    progress: int | None = None
+    message: str = ""
+    batch: tuple[int, int] | None = None
+    tags: tuple[str, ...] = ()
+    # The node that runs it, or ran it last.
+    node: bytes = b""
+    # Whether it has, or had, a result or an error. False of a job that succeeded: it returned None.
+    has_result: bool = False
 
     def status(
         self, sequence: int, job_id: bytes, *, position: int = 0, retry_after_ms: int = 0, held: str | None = None
@@ -95,35 +77,31 @@ class Facts(msgspec.Struct, frozen=True, gc=False):
 
 def read_facts(values: Sequence[bytes | None]) -> Facts | None:
     """Return the facts of the values of ``FIELDS``, None for a job that is not there any more."""
-    found = dict(zip(FIELDS, values, strict=True))
-    state, task = found[b"s"], found[b"k"]
+    state, task = values[0], values[TEXTS]
     if state is None or task is None:
         return None
-    progress, batch, tags = found[b"g"], found[b"B"], found[b"T"]
-
-    def number(field: bytes) -> int:
-        return int(found[field] or 0)
-
+    numbers = [int(value) if value else 0 for value in values[:TEXTS]]
+    progress, message, batch, tags = values[TEXTS + 1 : TEXTS + 5]
     return Facts(
-        state=int(state),
+        state=numbers[0],
+        priority=numbers[1],
+        attempt=numbers[2],
+        submitted_ms=numbers[3],
+        started_ms=numbers[4],
+        ended_ms=numbers[5],
+        reason=numbers[6],
+        due_ms=numbers[7],
+        deadline_ms=numbers[8],
+        kept_until_ms=numbers[9],
+        log_bytes=numbers[10],
+        progress_ms=numbers[11],
         task=task.decode(),
-        priority=number(b"i"),
-        attempt=number(b"a"),
-        submitted_ms=number(b"t"),
-        started_ms=number(b"b"),
-        ended_ms=number(b"e"),
-        reason=number(b"r"),
-        due_ms=number(b"D"),
-        deadline_ms=number(b"x"),
         progress=None if progress is None else int(progress),
-        message=(found[b"G"] or b"").decode(errors="replace"),
+        message="" if message is None else message.decode(errors="replace"),
         batch=None if batch is None else read_batch_place(batch),
         tags=() if tags is None else decode_tags(tags),
-        kept_until_ms=number(b"U"),
-        node=found[b"w"] or b"",
-        has_result=found[b"y"] is not None,
-        log_bytes=number(b"L"),
-        progress_ms=number(b"h"),
+        node=values[TEXTS + 5] or b"",
+        has_result=values[TEXTS + 6] is not None,
     )
 
 

@@ -55,7 +55,7 @@ END_BITS, PARTITION_BITS = 20, 8
 AGAIN_MS = 1000
 
 
-class NodeStream:
+class Followed:
     """The stream of one partition, as far as it was read."""
 
     __slots__ = ("keys", "place", "start")
@@ -92,7 +92,7 @@ class SharedEvents:
         self._kept = most.kept
         self._names = names
         self._feeds = Feeds(most, retry_after_s)
-        self._streams = [NodeStream(keys) for keys in store.keys]
+        self._streams = [Followed(keys) for keys in store.keys]
         # The task that reads events while there are readers. These wait for ``_begun``.
         self._task: asyncio.Task[None] | None = None
         self._begun: asyncio.Future[None] | None = None
@@ -166,7 +166,8 @@ class SharedEvents:
 
     @property
     def _is_wanted(self) -> bool:
-        return len(self._feeds) > 0 or time.monotonic() - self._feeds.left_at < KEPT_S
+        is_kept = time.monotonic() - self._feeds.left_at < KEPT_S
+        return is_kept or len(self._feeds) > 0 or len(self._behind) > 0
 
     async def _follow(self, begun: asyncio.Future[None]) -> None:
         """Read events until KEPT_S after the last reader has gone."""
@@ -232,13 +233,15 @@ class SharedEvents:
             for caught_up in behind:
                 if not caught_up.done():
                     caught_up.set_result(None)
+                    # Its reader has not come yet.
+                    self._feeds.left_at = time.monotonic()
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S):
                     await self._grown.wait()
             if not self._behind:
                 await asyncio.sleep(PACE_S)
 
-    async def _say(self, stream: NodeStream) -> tuple[int, int]:
+    async def _say(self, stream: Followed) -> tuple[int, int]:
         """Say that there are readers. Return the start of the stream, and its last place."""
         start, last = await self._store.run(stream.keys, WATCH, self._kept, LASTS_MS)
         return int(start), int(last)
@@ -262,14 +265,14 @@ class SharedEvents:
             self._record(entry)
         return any(len(found) == READ_MOST for found in replies)
 
-    def _next(self, stream: NodeStream) -> asyncio.Future[Any]:
+    def _next(self, stream: Followed) -> asyncio.Future[Any]:
         key, begin = stream.keys.events, b"%d-%d" % (stream.start, stream.place + 1)
         words = b"XRANGE", key, begin, b"+", b"COUNT", READ_MOST
         return self._store.look(stream.keys, key, *words)
 
     # Events.
 
-    def _first(self, stream: NodeStream) -> int:
+    def _first(self, stream: Followed) -> int:
         """Return the number before that of the first entry of a stream."""
         if len(self._streams) == 1:
             return stream.start << PLACE_BITS
@@ -300,7 +303,7 @@ class SharedEvents:
         )
 
 
-def _entry(stream: NodeStream, name: bytes, values: Sequence[bytes]) -> Entry:
+def _entry(stream: Followed, name: bytes, values: Sequence[bytes]) -> Entry:
     facts = dict(zip(values[::2], values[1::2], strict=True))
     start, place = name.split(b"-")
     return Entry(int(facts[b"t"]), stream.keys.partition, int(start), int(place), facts)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from typing import Any
 
 import msgspec
 from headway.core.errors import UnknownTaskError
@@ -93,7 +92,11 @@ class SharedFinding:
         descent = Descent(self._store, wanted, [keys], order if is_own else 0)
         while not descent.is_over:
             await descent.step(PAGE_MOST)
-            some = [sequence for sequence, facts in descent.take(PAGE_MOST) if _is_meant(facts, since_ms)]
+            some = [
+                sequence
+                for sequence, facts in descent.take(PAGE_MOST)
+                if not facts.task.startswith(OWN_PREFIX) and _last_change_ms(facts) <= since_ms
+            ]
             if some:
                 yield some
 
@@ -109,9 +112,9 @@ class SharedFinding:
         return counts
 
 
-def _is_meant(facts: Facts, since_ms: int) -> bool:
+def _last_change_ms(facts: Facts) -> int:
     changed_ms = facts.ended_ms if facts.state >= State.SUCCEEDED else facts.started_ms
-    return max(facts.submitted_ms, changed_ms) <= since_ms and not facts.task.startswith(OWN_PREFIX)
+    return max(facts.submitted_ms, changed_ms)
 
 
 class Descent:
@@ -153,17 +156,13 @@ class Descent:
 
     async def _with_text(self, keys: Keyspace, found: list[FoundJob]) -> list[FoundJob]:
         """Return those of the failed jobs that have the text in their errors."""
-        store = self._store
-        asked = [known(store.ask(keys, self._error(keys, sequence))) for sequence, _ in found]
-        errors: list[Any] = await asyncio.gather(*asked)
-        return [
-            one
-            for one, error in zip(found, errors, strict=True)
-            if error is not None and mentions(decode_result(error).body, self._text)
-        ]
+        fits = await asyncio.gather(*(self._mentions(keys, sequence) for sequence, _ in found))
+        return [one for one, has_text in zip(found, fits, strict=True) if has_text]
 
-    def _error(self, keys: Keyspace, sequence: int) -> Callable[[], asyncio.Future[bytes | None]]:
-        return lambda: self._store.call(keys, b"GET", keys.result(sequence))
+    async def _mentions(self, keys: Keyspace, sequence: int) -> bool:
+        store = self._store
+        error = await known(store.ask(keys, lambda: store.call(keys, b"GET", keys.result(sequence))))
+        return isinstance(error, bytes) and mentions(decode_result(error).body, self._text)
 
     def take(self, most: int) -> list[FoundJob]:
         """Return up to so many jobs that were found, newest first. The others stay."""

@@ -16,7 +16,6 @@ nothing, and after a SIGKILL another node goes on with the next job.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from array import array
 from collections.abc import Mapping
@@ -53,8 +52,6 @@ from headway.core.valkey.scripts import CANCEL, SUBMIT
 from headway.core.valkey.shared_finding import SharedFinding
 from headway.core.valkey.store import Store
 
-log = logging.getLogger(__name__)
-
 # Jobs of a step, at most.
 STEP_MOST = 32
 # Seconds between two looks for room, or for the store.
@@ -81,8 +78,8 @@ class Clerk(Protocol):
     def name(self) -> str:
         """Its name in the store."""
 
-    def ring(self) -> None:
-        """Look for jobs: some may be ready."""
+    def ring(self, partition: int) -> None:
+        """Look for jobs there: some may be ready."""
 
 
 class Part(msgspec.Struct):
@@ -273,7 +270,7 @@ class SharedOrders:
             done += isinstance(answer, Accepted)
             handled += 1
         if done:
-            self._clerk.ring()
+            self._clerk.ring(keys.partition)
         return done, handled
 
     def _resubmission(self, sequence: int, facts: list[Any], record: bytes | None) -> SubmitGroup:

@@ -247,7 +247,11 @@ class Store:
 
     def run(self, keys: Keyspace, script: Script, *words: Word) -> asyncio.Future[Any]:
         """Run a script in a partition, with the marker of the ids as its first argument."""
-        future = self.link(keys).run(script, (keys.counts,), self.ids.marker, *words)
+        link = self.link(keys)
+        if script is SUBMIT:
+            # Numbers that another process gave may be unknown to this one.
+            words = (*words, link.run_id)
+        future = link.run(script, (keys.counts,), self.ids.marker, *words)
         future.add_done_callback(self._check)
         return future
 

@@ -111,6 +111,7 @@ _TASK: dict[str, Schema] = {
             "timeout": _SECONDS,
             "deadline": {"type": ["number", "null"]},
             "retries": COUNT,
+            "keep": {"type": ["number", "null"]},
             "max_concurrent": {"type": ["integer", "null"]},
             "run_in": {"enum": ["loop", "thread", "process"]},
         }

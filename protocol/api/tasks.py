@@ -61,6 +61,7 @@ def _members_of(service: Service, task: TaskStatus) -> dict[str, object]:
             "timeout": task.timeout_s,
             "deadline": task.deadline_s,
             "retries": task.retries,
+            "keep": task.keep_s,
             "max_concurrent": task.max_concurrent,
             "run_in": task.run_in,
         },

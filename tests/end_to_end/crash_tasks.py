@@ -46,6 +46,15 @@ async def long_effect(number: int) -> int:
     return number
 
 
+@headway.task(max_concurrent=1)
+async def lone_effect(number: int) -> int:
+    """The same, never two at once: the number below zero is left at the end."""
+    leave(number)
+    await asyncio.sleep(0.01)
+    leave(-number)
+    return number
+
+
 @headway.task
 async def failing_effect(number: int) -> None:
     """Leave a line behind and fail."""

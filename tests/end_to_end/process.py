@@ -84,9 +84,10 @@ class Server:
         pass_fds: Sequence[int] = (),
         command: Sequence[str] | None = None,
         path: str = str(ROOT),
+        does: str = "serve",
     ) -> None:
         self.process = subprocess.Popen(
-            [*before, *(command or [sys.executable, "-m", "headway"]), "serve", *arguments],
+            [*before, *(command or [sys.executable, "-m", "headway"]), does, *arguments],
             cwd=folder,
             env=environment(settings) | {"PYTHONPATH": path},
             pass_fds=pass_fds,

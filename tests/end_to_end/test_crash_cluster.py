@@ -26,11 +26,13 @@ def told(counts: ClusterCounts) -> str:
     kinds = Counter(job.state for job in jobs)
     refused = ", ".join(f"{number} times {status}" for status, number in counts.refusals.items()) or "nobody refused"
     reclaimed = counts.seconds_to_reclaim
+    alone = f"{len(counts.overlapping)} of {len(counts.lone)} of the task that runs once at a time were not alone"
     return (
         f"{done}; {len(jobs)} jobs acknowledged ({dict(kinds)}), {sum(bool(job.key) for job in jobs)} by key, "
         f"{len(counts.batches)} batches; {refused}; {counts.lost} forgotten, {len(counts.stuck)} stuck, "
-        f"{len(counts.twice)} ids given twice; {len(counts.no_effect)} without their effect, {counts.ran_again} began "
-        f"again after a death, {len(counts.wrongly_again)} without one, {sum(job.crashed for job in jobs)} given up"
+        f"{len(counts.twice)} ids given twice; {alone}; {len(counts.no_effect)} without their effect, "
+        f"{counts.ran_again} began again after a death, {len(counts.wrongly_again)} without one, "
+        f"{sum(job.crashed for job in jobs)} given up"
         + (f"; reclaimed after {median(reclaimed):.1f} s (at most {max(reclaimed):.1f})" if reclaimed else "")
     )
 
@@ -43,7 +45,8 @@ def check(counts: ClusterCounts) -> None:
     assert counts.batches
     first = {what: paths[:3] for what, paths in counts.forgotten.items()}
     assert (first, counts.stuck[:3], counts.twice[:3]) == ({}, [], [])
-    assert counts.wrong_answers[:3] == []
+    assert (counts.wrong_answers[:3], counts.overlapping[:3]) == ([], [])
+    assert counts.lone
     assert (counts.no_effect[:3], counts.wrongly_again[:3]) == ([], [])
     assert max(counts.seconds_to_reclaim, default=0.0) < RECLAIMED_S
     assert set(counts.refusals) <= {429, 503}
@@ -82,19 +85,19 @@ TWICE = f"{ONCE}7 2 16000000000\n"
 
 
 def test_a_job_may_begin_again_after_the_death_of_its_node() -> None:
-    counts = counted(TWICE, Fault(1, 5.5, 5.6, was_killed=True))
+    counts = counted(TWICE, Fault(1, 5.5, 5.6, "killed"))
     assert (counts.wrongly_again, counts.ran_again, counts.seconds_to_reclaim) == ([], 1, [10.5])
-    assert counted(TWICE, Fault(1, 5.5, 17.0, was_killed=False)).wrongly_again == []
+    assert counted(TWICE, Fault(1, 5.5, 17.0, "parted")).wrongly_again == []
 
 
 @pytest.mark.parametrize(
     "fault",
     [
         # Of another node, before, after, and too short.
-        Fault(2, 5.5, 5.6, was_killed=True),
-        Fault(1, 4.0, 4.1, was_killed=True),
-        Fault(1, 17.0, 17.1, was_killed=True),
-        Fault(1, 5.5, 9.5, was_killed=False),
+        Fault(2, 5.5, 5.6, "killed"),
+        Fault(1, 4.0, 4.1, "killed"),
+        Fault(1, 17.0, 17.1, "killed"),
+        Fault(1, 5.5, 9.5, "parted"),
     ],
 )
 def test_a_job_that_began_again_for_no_reason_is_found(fault: Fault) -> None:
@@ -102,7 +105,7 @@ def test_a_job_that_began_again_for_no_reason_is_found(fault: Fault) -> None:
 
 
 def test_a_job_that_began_after_it_was_seen_to_be_over_is_found() -> None:
-    killed = Fault(1, 5.5, 5.6, was_killed=True)
+    killed = Fault(1, 5.5, 5.6, "killed")
     assert len(counted(TWICE, killed, seen_at=5.3).wrongly_again) == 1
     assert counted(ONCE, seen_at=5.3).wrongly_again == []
 
@@ -111,3 +114,21 @@ def test_a_job_without_its_effect_is_found() -> None:
     assert counted("").no_effect == [7]
     assert counted(ONCE, state="cancelled").no_effect == [7]
     assert counted("", state="scheduled").no_effect == []
+
+
+@pytest.mark.parametrize(
+    ("second", "faults", "found"),
+    [
+        # After it, in it, and in it where the first ended with its node.
+        (5.3, [], 0),
+        (5.1, [], 1),
+        (5.1, [Fault(1, 5.05, 5.06, "killed")], 0),
+        (5.1, [Fault(1, 5.05, 15.06, "stopped")], 0),
+        (5.1, [Fault(1, 5.05, 15.06, "parted")], 1),
+    ],
+)
+def test_two_at_once_are_found(second: float, faults: list[Fault], found: int) -> None:
+    counts = ClusterCounts(faults=faults, lone={7, 8})
+    ends = [] if faults and faults[0].what == "killed" else ["-7 1 5200000000"]
+    counts.compare("\n".join(["7 1 5000000000", *ends, f"8 2 {second * 1e9:.0f}", "-8 2 6000000000"]))
+    assert len(counts.overlapping) == found

@@ -20,7 +20,7 @@ local function forget(s)
   call('UNLINK', P .. 'r:' .. s, P .. 'a:' .. s, P .. 'l:' .. s, P .. 'p:' .. s)
 end
 -- What may be written is read first, so that no write fails.
-call('HLEN', KEYS[1])
+follow(call('HGET', KEYS[1], 'ordered'))
 call('HLEN', P .. 'ready')
 call('ZCARD', P .. 'd')
 call('ZCARD', P .. 'x')

@@ -14,6 +14,15 @@ local clock = call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local now_text = string.format('%.0f', now)
 
+-- What comes after an order, in the same ms too, has a later time than that: the set of an order is
+-- the jobs that have not changed since.
+local function follow(ordered)
+  if ordered and tonumber(ordered) >= now then
+    now = ordered + 1
+    now_text = string.format('%.0f', now)
+  end
+end
+
 -- Changes of counts. They are written together, by settle_counts.
 local counts, lines = {}, {}
 local function count(field, by)

@@ -48,7 +48,7 @@ for index = 1, math.min(#numbers, most) do
   end
 end
 call('HLEN', P .. 'ready')
-call('HLEN', KEYS[1])
+follow(call('HGET', KEYS[1], 'ordered'))
 call('ZCARD', P .. 'x')
 call('HLEN', P .. 'busy')
 call('HLEN', held)

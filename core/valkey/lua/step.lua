@@ -28,6 +28,13 @@ local function give(s, attempt, f, record)
   claims[last + 8] = f[5] or ''
 end
 
+local function reply_with(reply, values)
+  for _, value in ipairs(values) do
+    reply[#reply + 1] = value
+  end
+  return reply
+end
+
 -- The number of attempts that the node began ever.
 local served = 0
 local before = call('HGET', P .. 'steps', node)
@@ -43,7 +50,7 @@ if before then
         give(s, attempt, f, record)
       end
     end
-    return {now_text, answers, 0, 1, 0, unpack(claims)}
+    return reply_with({now_text, answers, 0, 1, 0}, claims)
   elseif tonumber(last) > tonumber(sent) then
     return redis.error_reply('OVERTAKEN a later call of this node was answered')
   end
@@ -57,7 +64,7 @@ local finishes = number()
 local have = call('HGETALL', P .. 'ready')
 local has_holds = call('HLEN', P .. 'hold') > 0
 call('HLEN', run)
-call('HLEN', KEYS[1])
+follow(call('HGET', KEYS[1], 'ordered'))
 local soonest_of, changed = {}, {}
 local function soonest_in(key)
   local first = call('ZRANGE', P .. key, 0, 0, 'WITHSCORES')
@@ -142,8 +149,8 @@ for index = 1, finishes do
   end
   answers[index] = (verb == 'l' or settle(ended[s], s, attempt, verb, first, second, result, past)) and '1' or '0'
 end
-if #gone > 0 then
-  call('HDEL', run, unpack(gone))
+for from = 1, #gone, 1000 do
+  call('HDEL', run, unpack(gone, from, math.min(from + 999, #gone)))
 end
 
 -- 2. Jobs at their deadline, and jobs that are due.
@@ -275,8 +282,11 @@ local function first_of(list)
   end
   return found
 end
-local running, began, names = {}, {}, {}
-while #names < 1000 do
+-- Jobs and bytes of a step, at most.
+local JOBS_MOST, BYTES_MOST = 256, 4194304
+-- A job whose payload somebody has deleted can never run.
+local running, began, bare, names, size = {}, {}, {}, {}, 0
+while #names + #bare < JOBS_MOST and size < BYTES_MOST do
   local line
   if (served + #names + 1) % FAIR_EVERY == 0 then
     line = first_of(all)
@@ -298,20 +308,31 @@ while #names < 1000 do
   line.used = line.used + 1
   line.taken[s] = true
   line.began = line.began + 1
-  info.room = info.room - 1
-  lanes[info.lane] = lanes[info.lane] - 1
-  if info.lane ~= '3' then
-    places = places - 1
+  local record = try('GET', P .. 'p:' .. s)
+  if type(record) == 'string' then
+    info.room = info.room - 1
+    lanes[info.lane] = lanes[info.lane] - 1
+    if info.lane ~= '3' then
+      places = places - 1
+    end
+    names[#names + 1] = s
+    size = size + #record
+    began[#began + 1] = {s = s, facts = f, line = line, record = record}
+  else
+    bare[#bare + 1] = s
   end
-  names[#names + 1] = s
-  began[#began + 1] = {s = s, facts = f, line = line}
+end
+for _, s in ipairs(bare) do
+  local f = facts(s)
+  take_out(s, f)
+  changed.x = changed.x or f.x
+  end_job(s, f, '6', '5', '\nits payload is no longer in the store')
 end
 for _, one in ipairs(began) do
   local s, f, line = one.s, one.facts, one.line
   local attempt = (tonumber(f[8]) or 0) + 1
   local key = P .. 'j:' .. s
-  local record = try('GET', P .. 'p:' .. s)
-  give(s, attempt, f, type(record) == 'string' and record or '')
+  give(s, attempt, f, one.record)
   call('HSET', key, 's', '3', 'a', attempt, 'b', now_text, 'w', node)
   if f[10] then
     call('HDEL', key, 'g', 'h')
@@ -380,11 +401,4 @@ for _, key in ipairs({'d', 'x'}) do
     soonest = soonest < 0 and ms or math.min(ms, soonest)
   end
 end
-local reply = {now_text, table.concat(answers), soonest, more, #overdue}
-for _, value in ipairs(overdue) do
-  reply[#reply + 1] = value
-end
-for _, value in ipairs(claims) do
-  reply[#reply + 1] = value
-end
-return reply
+return reply_with(reply_with({now_text, table.concat(answers), soonest, more, #overdue}, overdue), claims)

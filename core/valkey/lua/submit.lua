@@ -30,7 +30,8 @@ refused = order_gone(order)
 if refused then
   return refused
 end
-local have = call('HMGET', KEYS[1], 'waiting', 'bytes', 'own')
+local have = call('HMGET', KEYS[1], 'waiting', 'bytes', 'own', 'ordered')
+follow(have[4])
 local waiting, bytes, own = tonumber(have[1]) or 0, tonumber(have[2]) or 0, tonumber(have[3]) or 0
 local OWN_MOST, STRIDE, LISTED_MOST = 16, 8, 200
 
@@ -171,6 +172,19 @@ if total > 0 then
   end
 
   -- 3. Write, the places in which the jobs are found last.
+  --
+  -- A server that has lost its last writes (a restart, a failover, an old backup) has lost numbers,
+  -- and must not give them to other jobs. So a process that did not give the last ones goes on from
+  -- a number by the clock: 2^17 a second, more than are ever given. It begins a block of numbers.
+  local process = arg()
+  if process and (process == '' or call('GET', P .. 'at') ~= process) then
+    local n = tonumber(call('GET', P .. 'n')) or 0
+    local block = math.floor(math.max(now - 1767225600000, 0) * 131.072 / partitions / 256)
+    if n > 0 and n < block * 256 - 1 then
+      call('SET', P .. 'n', string.format('%.0f', block * 256 - 1))
+    end
+    call('SET', P .. 'at', process)
+  end
   local last = call('INCRBY', P .. 'n', total)
   local first = last - total
   -- Numbers are looked through by blocks of 256.
@@ -251,6 +265,7 @@ if total > 0 then
       end
       if group.kind == 'o' then
         count('own', 1)
+        call('HSET', KEYS[1], 'ordered', now_text)
       else
         count('waiting', group.jobs)
       end

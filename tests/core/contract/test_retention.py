@@ -102,6 +102,7 @@ async def test_a_finished_job_says_until_when_it_is_kept(
 async def test_a_job_is_kept_as_long_as_it_asked_for_or_its_task(start: Start) -> None:
     tasks = (double, (broken, Options(keep=50)))
     async with start(*tasks, retention={"seconds": 0.3}) as engine:
+        assert {task.name: task.keep_s for task in await known(engine.tasks())} == {"double": None, "broken": 50}
         [long], [short] = await run(engine, "double", keep=60.0), await run(engine, "broken", keep=0.2)
         [of_task], [default] = await run(engine, "broken"), await run(engine, "double")
         kept = [job.kept_until - job.ended for job in (long, short, of_task, default)]

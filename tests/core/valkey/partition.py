@@ -169,7 +169,8 @@ class Partition:
 
     def reap(self, node: Node, *, has_left: bool = False) -> changes.ReapReply:
         """Reap a node."""
-        arguments = changes.reap_arguments(MARKER, node.name, kept=KEPT, lanes={"noop": "thread"}, has_left=has_left)
+        lanes = {"noop": "thread"}
+        arguments = changes.reap_arguments(MARKER, node.name, kept=KEPT, lanes=lanes, missing_ms=0, has_left=has_left)
         return changes.read_reaped(self.run(scripts.REAP, arguments))
 
     def revise(self, sequence: int, priority: int | None = None, delay_ms: int | None = None) -> changes.ReviseAnswer:

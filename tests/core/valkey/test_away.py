@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from headway.core.board.idempotency import Key
 from headway.core.errors import EngineAwayError, HeadwayError, MisdirectedError, OutcomeUnknownError
-from headway.core.interface import Engine, Soon
+from headway.core.interface import Engine
 from headway.core.job import State
 from headway.core.later import known
 from headway.core.status import Status
@@ -171,11 +171,11 @@ async def test_who_waits_is_woken_by_an_end_that_nobody_heard(server: StoreServe
 async def test_who_waits_is_answered_when_the_time_is_up(server: StoreServer) -> None:
     async with node(server.url) as engine:
         runs = await becomes(engine, await submit(engine, "forever"), State.RUNNING)
-        later: Soon[Status] = engine.wait(runs, LONG_S + 0.5)
+        later = engine.wait(runs, LONG_S + 0.5)
         server.kill()
         with pytest.raises(EngineAwayError):
             async with asyncio.timeout(LONG_S + 2):
-                await known(later)
+                await at_last(later)
         server.start()
         await is_ready(engine)
 
@@ -226,7 +226,8 @@ async def test_two_nodes_tell_the_same_and_wake_each_others_clients(store_url: s
     async with run() as one, run() as two:
         for _ in range(20):
             job = await submit(one, "double", 1, delay=0.05)
-            ended = await at_last(two.wait(await peek(two, job), 5.0))
+            later = two.wait(await peek(two, job), 5.0)
+            ended = await at_last(later)
             assert ended.state == State.SUCCEEDED
             assert time.time() - ended.ended < 0.1
             assert await peek(one, job) == ended

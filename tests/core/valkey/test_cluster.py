@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from headway.core.valkey.script import Script
 from headway.core.valkey.slots import slot_of
 from headway.core.valkey.topology import Links
 
-from tests.valkey_servers import Cluster, StoreServer, cluster_of
+from tests.valkey_servers import CLUSTERED, Cluster, StoreServer, cluster_of, serving
 
 PARTITIONS = range(16)
 # Counts in one key, and makes another one whose name it derives.
@@ -188,3 +189,27 @@ async def test_other_refusals_are_for_the_caller(cluster: Cluster) -> None:
     async with linked(cluster) as links:
         with pytest.raises(ReplyError):
             await links.of(0).call("HGET", key(0))
+
+
+async def test_a_replica_takes_over(tmp_path: Path) -> None:
+    """V10: the primary dies. Its slots are reached again, and so are their messages."""
+    pushes: list[Any] = []
+    with cluster_of(tmp_path / "cluster") as cluster, serving(tmp_path / "replica", **CLUSTERED) as replica:
+        lost = cluster.owner(slot_of(key(11)))
+        cluster.follow(lost, replica)
+        async with linked(cluster, on_push=pushes.append) as links:
+            await links.of(11).subscribe(key(11, b"to:node"))
+            assert await links.of(11).run(COUNT, [key(11)], "x") == 1
+            await asyncio.to_thread(lost.ask, "WAIT", 1, 1000)
+            lost.kill()
+            await soon(lambda: not links.of(11).is_up)
+            await soon(lambda: links.is_up)
+            assert await links.of(11).run(COUNT, [key(11)], "x") == 2
+            assert replica.ask("HGET", key(11), "n") == b"2"
+
+            async def heard() -> None:
+                while not pushes:
+                    await links.of(11).call("SPUBLISH", key(11, b"to:node"), "one")
+                    await asyncio.sleep(0.02)
+
+            await asyncio.wait_for(heard(), 5)

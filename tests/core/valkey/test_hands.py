@@ -264,10 +264,13 @@ async def test_the_workers_are_for_all_partitions(store_url: str) -> None:
         running.discard(number)
 
     async with standing(store_url, counts, times={"partitions": 4}, workers=5) as node:
+        # All of them stand there when it begins.
+        await node.hands.drain(0.1)
         jobs = []
         for number in range(40):
             jobs += await node.submit("counts", number, count=5, keys=node.places[number % 4], partitions=4)
         assert {job % 4 for job in jobs} == {0, 1, 2, 3}
+        node.hands.resume()
 
         async def is_over() -> bool:
             counted = [await node.link.call("HGET", keys.counts, "s:5") for keys in node.places]

@@ -6,18 +6,24 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import pytest
 from headway.core.job import State
 from headway.core.retention import DEFAULT
 from headway.core.task import Lane
+from headway.core.valkey.address import Address
 from headway.core.valkey.changes import REAPED_MOST, join_arguments, read_reaped, reap_arguments
 from headway.core.valkey.heartbeat import Heartbeat, client_of
+from headway.core.valkey.keys import Keyspace
 from headway.core.valkey.reaper import Reaper
 from headway.core.valkey.scripts import JOIN, REAP, STEP
 from headway.core.valkey.steps import FreePlaces, read_step, step_arguments
+from redis.crc import key_slot
+from redis.exceptions import ClusterDownError
 
 from tests.core.valkey.nodes import IDS, KEYS, Client, client, soon, told
+from tests.valkey_servers import cluster_of
 
 MISSING_S = 0.3
 
@@ -47,10 +53,15 @@ async def claim(outside: Client, node: str, count: int, alive_ms: int) -> list[i
     jobs = await outside.submit("task", count=count)
     words = join_arguments(IDS.marker, node.encode(), alive_ms, {"task": (Lane.LOOP, None)})
     await outside.link.run(JOIN, [KEYS.counts], *words)
-    room = FreePlaces(count, loop=count, thread=0, process=0)
-    step = step_arguments(IDS.marker, node.encode(), 1, [], kept=DEFAULT, room=room)
-    reply = read_step(await outside.link.run(STEP, [KEYS.counts], *step))
-    assert len(reply.claimed) == count
+    call = claimed = 0
+    while claimed < count:
+        # A step begins so many jobs at the most.
+        call, left = call + 1, count - claimed
+        room = FreePlaces(left, loop=left, thread=0, process=0)
+        step = step_arguments(IDS.marker, node.encode(), call, [], kept=DEFAULT, room=room)
+        reply = read_step(await outside.link.run(STEP, [KEYS.counts], *step))
+        assert reply.claimed
+        claimed += len(reply.claimed)
     return jobs
 
 
@@ -78,7 +89,7 @@ async def test_others_go_on_with_what_a_reaper_has_left(store_url: str) -> None:
     """V3: it died after its first call."""
     async with client(store_url) as outside:
         jobs = await claim(outside, "dead", 500, alive_ms=1)
-        words = reap_arguments(IDS.marker, b"dead", kept=DEFAULT, lanes={})
+        words = reap_arguments(IDS.marker, b"dead", kept=DEFAULT, lanes={}, missing_ms=0)
         reply = read_reaped(await outside.link.run(REAP, [KEYS.counts], *words))
         assert (reply.how, len(reply.jobs)) == ("more", REAPED_MOST)
         async with reaping(store_url) as reaper:
@@ -106,7 +117,9 @@ async def test_a_heartbeat_that_is_missing_for_a_moment_is_none(store_url: str) 
     async with client(store_url) as outside, reaping(store_url) as reaper:
         await claim(outside, "late", 5, alive_ms=1)
         for _ in range(4):
+            await reaper.reap("late")
             await asyncio.sleep(MISSING_S / 2)
+            await reaper.reap("late")
             await outside.link.call("SET", KEYS.heartbeat("late"), 1, "PX", 400)
             await asyncio.sleep(0.4)
             assert reaper.taken == 0
@@ -156,4 +169,39 @@ async def test_a_heartbeat_goes_on_after_its_connection_was_lost(store_url: str)
         await asyncio.sleep(0.3)
         assert await outside.link.call("EXISTS", KEYS.heartbeat("node"))
         assert (beats.is_missed, beats.why) == (False, "")
+        beats.stop()
+
+
+async def test_a_heartbeat_goes_to_each_partition_of_a_cluster(tmp_path: Path) -> None:
+    """Also to those that are left while a primary is away."""
+    with cluster_of(tmp_path) as cluster:
+        places = [Keyspace(partition) for partition in range(6)]
+        address = Address.of(cluster.url)
+        beats = Heartbeat(
+            lambda: client_of(address, "beats"),
+            "node",
+            [(keys, lambda: True) for keys in places],
+            alive_ms=4000,
+            beat_s=0.05,
+        )
+        beats.start()
+        owners = {keys: cluster.owner(key_slot(keys.counts)) for keys in places}
+
+        def beaten(keys: Keyspace) -> bool:
+            try:
+                return bool(owners[keys].ask("EXISTS", keys.heartbeat("node")))
+            except ClusterDownError:
+                # It has just begun again.
+                return False
+
+        await soon(lambda: all(map(beaten, places)))
+        assert beats.why == ""
+        killed = owners[places[0]]
+        left = [keys for keys in places if owners[keys] is not killed]
+        assert left
+        killed.kill()
+        await asyncio.sleep(5)
+        assert (all(map(beaten, left)), beats.why != "") == (True, True)
+        await asyncio.to_thread(killed.start)
+        await soon(lambda: all(map(beaten, places)))
         beats.stop()

@@ -443,6 +443,18 @@ def test_a_count_that_is_wrong_mends_itself(partition: Partition) -> None:
     assert faults(partition) == []
 
 
+def test_a_job_whose_payload_is_gone_fails_and_the_others_go_on(partition: Partition) -> None:
+    node = partition.node()
+    node.accept(job(), job(deadline_ms=60_000), job())
+    partition.client.delete(partition.keys.record(2))
+    assert numbers(node.claim()) == [1, 3]
+    facts = partition.facts(2)
+    assert facts is not None
+    assert (facts.state, facts.reason) == (State.FAILED, Reason.INVALID_PAYLOAD)
+    assert partition.client.get(partition.keys.result(2)) == b"\nits payload is no longer in the store"
+    assert faults(partition) == []
+
+
 # A full store, and keys of a wrong type.
 
 
@@ -498,6 +510,23 @@ def test_a_key_of_a_wrong_type_stops_a_step_before_it_changes_anything(partition
     assert faults(partition) == []
 
 
+def test_a_promotion_that_fails_midway_loses_and_doubles_nothing(partition: Partition) -> None:
+    """V6."""
+    node = partition.node()
+    tasks = ["noop", "sum", "mail", "noop", "sum"]
+    node.accept(*[job(task, delay_ms=1) for task in tasks])
+    time.sleep(0.002)
+    partition.client.set(partition.keys.line(5, "mail"), "x")
+    before = partition.dump()
+    for _ in range(3):
+        with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+            node.step()
+    assert partition.dump() == before
+    partition.client.delete(partition.keys.line(5, "mail"))
+    assert sorted(numbers(node.claim())) == [1, 2, 3, 4, 5]
+    assert faults(partition) == []
+
+
 @pytest.mark.parametrize("key", ["e:5", "busy", "held:one", "idle", "tags", "b:1", "a:2", "g:a", "ev"])
 def test_an_index_of_a_wrong_type_stops_no_attempt(partition: Partition, key: str) -> None:
     node = partition.node()
@@ -510,6 +539,47 @@ def test_an_index_of_a_wrong_type_stops_no_attempt(partition: Partition, key: st
     assert node.step(ended(claims[0]), retry).done == [True, True]
     assert numbers(node.claim()) == [2]
     assert [partition.state(1), partition.state(2)] == [State.SUCCEEDED, State.RUNNING]
+
+
+# Bounds of a step.
+
+
+def test_a_step_gives_so_many_jobs_and_bytes_at_most(partition: Partition) -> None:
+    node = partition.node()
+    node.accept(*[job()] * 1500)
+    room = FreePlaces(5000, 5000, 5000, 5000)
+    found = []
+    while claimed := node.step(room=room).claimed:
+        found.append(len(claimed))
+        assert numbers(node.step(room=room, again=True).claimed) == numbers(claimed)
+    assert found == [256] * 5 + [220]
+    partition.cancel(*range(1, 1501))
+    node.accept(*[job(payload=b"x" * 1_500_000)] * 7)
+    replies = [node.step(room=room) for _ in range(3)]
+    assert [(len(reply.claimed), reply.more) for reply in replies] == [(3, True), (3, True), (1, False)]
+
+
+def test_a_step_takes_thousands_of_ends(partition: Partition) -> None:
+    node = partition.node()
+    node.accept(*[job()] * 2500)
+    claims = []
+    while some := node.claim(5000):
+        claims += some
+    assert node.finish(*map(ended, claims)) == [True] * 2500
+    assert partition.counts().jobs[State.SUCCEEDED] == 2500
+    assert faults(partition) == []
+
+
+def test_a_step_with_nothing_to_do_writes_nothing(partition: Partition) -> None:
+    node = partition.node()
+    node.accept(job("unknown"), job(delay_ms=60_000))
+    node.step()
+    changes_before = partition.client.info("persistence")["rdb_changes_since_last_save"]
+    for _ in range(3):
+        node.step()
+        partition.counts()
+        partition.batch(1, 1)
+    assert partition.client.info("persistence")["rdb_changes_since_last_save"] == changes_before
 
 
 # Nodes side by side.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,6 +73,22 @@ def test_a_user_of_the_keys_and_channels_alone_can_run_all(own_store: StoreServe
                 return limited.evalsha(script.digest.decode(), 1, self.keys.counts, *arguments)
 
         all_that_there_is(Limited(client, 5, of=16))
+
+
+def test_the_page_of_the_data_model_has_each_key(partition: Partition) -> None:
+    page = (Path(__file__).parents[3] / "docs/adr/0026-the-data-model-on-valkey.md").read_text()
+    named = {
+        name.split(":")[0]
+        for row in re.findall(r"^\| (`.*?) \|", page, re.MULTILINE)
+        for name in re.findall(r"`(\S+)`", row)
+    }
+    all_that_there_is(partition)
+    there = {key.removeprefix(partition.keys.prefix).decode().split(":")[0] for key in partition.client.scan_iter()}
+    assert there <= named
+    assert len(there) > 20
+    fields = {name.decode() for key in partition.client.scan_iter("*:j:*") for name in partition.client.hkeys(key)}
+    told = page.partition("A job has these fields")[2].partition("\n\n")[0]
+    assert [field for field in sorted(fields) if f"`{field}`" not in told] == []
 
 
 @pytest.fixture(scope="module")
@@ -209,8 +226,9 @@ def test_nothing_is_left_of_jobs_and_keys_that_are_over(client: redis.Redis, of:
         cursor = trim(partition, cursor=cursor).cursor
     left = {key for key in client.scan_iter() if client.pttl(key) < 0} - before
     names = {key.decode().removeprefix(partition.keys.prefix.decode()) for key in left}
-    assert names <= {"n", "c", "calls", "steps", "blocks", "idle"}
+    assert names <= {"n", "c", "calls", "steps", "blocks", "bs", "idle"}
     assert client.zcard(partition.keys.prefix + b"blocks") <= 1
+    assert client.llen(partition.keys.prefix + b"bs") == 100
     assert client.hlen(partition.keys.counts) < 20
     assert faults(partition) == []
 

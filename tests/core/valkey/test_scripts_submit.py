@@ -308,3 +308,20 @@ def test_an_order_counts_what_it_has_resubmitted_in_the_same_step(partition: Par
     with pytest.raises(redis.ResponseError, match="FENCED"):
         partition.node("two").submit(resubmission(5), order=step)
     assert faults(partition) == []
+
+
+def test_what_comes_after_an_order_has_a_later_time(partition: Partition) -> None:
+    node = partition.node()
+    for _ in range(30):
+        first, second, third = node.accept(job(), job(), job())
+        claims = node.claim()
+        node.finish(ended(claims[0]))
+        (accepted,) = node.submit(SubmitGroup([job("headway.retry")], "order")).answers
+        assert isinstance(accepted, Accepted)
+        node.finish(ended(claims[1]))
+        partition.cancel(third)
+        order, *ends = map(partition.facts, (accepted.first, first, second, third))
+        assert order is not None
+        times = [0 if facts is None else facts.ended_ms - order.submitted_ms for facts in ends]
+        assert times[0] <= 0 < min(times[1:])
+        node.finish(*map(ended, node.claim(0)))

@@ -57,7 +57,7 @@ async def test_a_password_is_asked_for(run: Run) -> None:
 
 
 async def test_a_user_has_rights(run: Run) -> None:
-    """Those of docs/cluster.md are enough, and a user without them is told which is missing."""
+    """All that are not dangerous are enough, and a user without them is told so."""
     server = run()
     server.allow("node", "on >secret ~hw:* &hw:* +@all -@admin -@dangerous +info")
     server.allow("half", "on >secret ~hw:* &hw:* +@all -client")

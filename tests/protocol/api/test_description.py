@@ -396,6 +396,7 @@ def described_task(name: str) -> TaskStatus:
         timeout_s=1.0,
         deadline_s=None,
         retries=0,
+        keep_s=None,
         max_concurrent=None,
         run_in="loop",
         unfinished=0,

@@ -24,6 +24,7 @@ def task(name: str, *seconds: float) -> TaskStatus:
         timeout_s=1.0,
         deadline_s=None,
         retries=0,
+        keep_s=None,
         max_concurrent=None,
         run_in="loop",
         unfinished=0,

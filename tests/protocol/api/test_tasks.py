@@ -54,9 +54,11 @@ def test_a_task_is_described(server: Server) -> None:
         "timeout": 300.0,
         "deadline": None,
         "retries": 0,
+        "keep": None,
         "max_concurrent": 7,
         "run_in": "loop",
     }
+    assert server.get("/tasks/kept_short").json["options"]["keep"] == 50
     assert set(task["counts"]) == {"unfinished", "running", "succeeded", "failed", "cancelled"}
     assert task["counts"]["succeeded"] >= 1
     assert task["run_median_seconds"] >= 0
