@@ -46,10 +46,11 @@ async def claim(outside: Client, node: str, count: int, alive_ms: int) -> list[i
     jobs = await outside.submit("task", count=count)
     words = join_arguments(IDS.marker, node.encode(), alive_ms, {"task": (Lane.LOOP, None)})
     await outside.link.run(JOIN, [KEYS.counts], *words)
-    room = FreePlaces(count, loop=count, thread=0, process=0)
-    step = step_arguments(IDS.marker, node.encode(), 1, [], kept=DEFAULT, room=room)
-    reply = read_step(await outside.link.run(STEP, [KEYS.counts], *step))
-    assert len(reply.claimed) == count
+    claimed = 0
+    while claimed < count:
+        room = FreePlaces(count, loop=count, thread=0, process=0)
+        step = step_arguments(IDS.marker, node.encode(), claimed + 1, [], kept=DEFAULT, room=room)
+        claimed += len(read_step(await outside.link.run(STEP, [KEYS.counts], *step)).claimed)
     return jobs
 
 
