@@ -166,7 +166,8 @@ class SharedEvents:
 
     @property
     def _is_wanted(self) -> bool:
-        return len(self._feeds) > 0 or time.monotonic() - self._feeds.left_at < KEPT_S
+        is_kept = time.monotonic() - self._feeds.left_at < KEPT_S
+        return is_kept or len(self._feeds) > 0 or len(self._behind) > 0
 
     async def _follow(self, begun: asyncio.Future[None]) -> None:
         """Read events until KEPT_S after the last reader has gone."""
@@ -232,6 +233,8 @@ class SharedEvents:
             for caught_up in behind:
                 if not caught_up.done():
                     caught_up.set_result(None)
+                    # Its reader has not come yet.
+                    self._feeds.left_at = time.monotonic()
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_S):
                     await self._grown.wait()
