@@ -95,8 +95,7 @@ class SharedFinding:
             some = [
                 sequence
                 for sequence, facts in descent.take(PAGE_MOST)
-                if not facts.task.startswith(OWN_PREFIX)
-                and _last_change_ms(facts) <= since_ms
+                if not facts.task.startswith(OWN_PREFIX) and _last_change_ms(facts) <= since_ms
             ]
             if some:
                 yield some
