@@ -53,10 +53,15 @@ async def claim(outside: Client, node: str, count: int, alive_ms: int) -> list[i
     jobs = await outside.submit("task", count=count)
     words = join_arguments(IDS.marker, node.encode(), alive_ms, {"task": (Lane.LOOP, None)})
     await outside.link.run(JOIN, [KEYS.counts], *words)
-    room = FreePlaces(count, loop=count, thread=0, process=0)
-    step = step_arguments(IDS.marker, node.encode(), 1, [], kept=DEFAULT, room=room)
-    reply = read_step(await outside.link.run(STEP, [KEYS.counts], *step))
-    assert len(reply.claimed) == count
+    call = claimed = 0
+    while claimed < count:
+        # A step begins so many jobs at the most.
+        call, left = call + 1, count - claimed
+        room = FreePlaces(left, loop=left, thread=0, process=0)
+        step = step_arguments(IDS.marker, node.encode(), call, [], kept=DEFAULT, room=room)
+        reply = read_step(await outside.link.run(STEP, [KEYS.counts], *step))
+        assert reply.claimed
+        claimed += len(reply.claimed)
     return jobs
 
 
