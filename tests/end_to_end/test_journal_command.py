@@ -7,28 +7,20 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import chdir
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
-from headway.cli.main import main
 from tests.conftest import Start
+from tests.end_to_end.command import run
 from tests.end_to_end.process import Server, environment, launch
 from tests.protocol.wire import request, submission
 
 
 def journal(folder: Path, *arguments: object, code: int = 0) -> Result:
-    """Run ``headway journal`` with the journal of ``folder`` as its default.
-
-    In this process, which saves a sixth of a second each: ``test_the_program_does_the_same`` starts one.
-    """
-    settings = {"HEADWAY_JOURNAL__PATH": str(folder / "j.db")}
-    with chdir(folder):
-        ended = CliRunner().invoke(main, ["journal", *map(str, arguments)], env=settings, catch_exceptions=False)
-    assert ended.exit_code == code, ended.output
-    return ended
+    """Run ``headway journal`` with the journal of ``folder`` as its default."""
+    return run(folder, "journal", *arguments, code=code, HEADWAY_JOURNAL__PATH=str(folder / "j.db"))
 
 
 @pytest.fixture
