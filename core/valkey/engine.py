@@ -20,7 +20,7 @@ from headway.core.board.idempotency import Key
 from headway.core.body import Body
 from headway.core.config import Config
 from headway.core.durability import Durability
-from headway.core.errors import ConfigError, EngineAwayError
+from headway.core.errors import ConfigError, EngineAwayError, HeadwayError
 from headway.core.events import EventFilter
 from headway.core.history import Minute
 from headway.core.hold import Switches
@@ -405,8 +405,9 @@ class ValkeyEngine:
             await self.hands.start()
             await self.catalogue.read()
             await self.past.start()
-        except StoreError as error:
-            raise ConfigError(f"engine: {self.address}: {error}") from None
+        except (StoreError, HeadwayError) as error:
+            await self.lifespan.end()
+            raise ConfigError(f"engine: {self.address} was lost while the node started: {error}") from None
         self._count_workers()
         self.heartbeat.start()
         self.watchdog.start()
@@ -525,13 +526,12 @@ class ValkeyEngine:
             self.hands.heard(push[1], push[2])
 
     def _invalid(self, keys: list[bytes] | None) -> None:
-        if self.store_of().keys and hasattr(self, "cache"):
-            self.cache.invalid(keys)
-            self.batches.invalid(keys)
-            self.details.invalid(keys)
-            if keys is None or any(key.endswith((b"}:hold", b"}:ev")) for key in keys):
-                self.holds.look()
-                self.events.look()
+        self.cache.invalid(keys)
+        self.batches.invalid(keys)
+        self.details.invalid(keys)
+        if keys is None or any(key.endswith((b"}:hold", b"}:ev")) for key in keys):
+            self.holds.look()
+            self.events.look()
 
     def _up(self) -> None:
         self.cache.up()

@@ -129,6 +129,8 @@ class Store:
         )
         # The link to the keys that are of no partition.
         self.home: Calls = self._links.at(META)
+        # Whether those that are called back are there.
+        self._is_started = False
         # Set by ``start``.
         self.ids: Ids
         self.keys: Sequence[Keyspace] = ()
@@ -192,6 +194,7 @@ class Store:
         except ConfigError:
             await self._links.close()
             raise
+        self._is_started = True
 
     async def check(self, patience_s: float) -> None:
         """Connect, look at the layout, and end. Nothing is written. Raises ConfigError if ``start`` would."""
@@ -339,16 +342,18 @@ class Store:
     # Called by the link.
 
     def _invalid(self, keys: list[bytes] | None) -> None:
+        if not self._is_started:
+            return
         self._told_invalid(keys)
         if keys is None and self._links.is_up:
             # Somebody has emptied the store.
             self.renew()
 
     def _up(self) -> None:
-        if not self._lost_at:
+        self._look_at_links()
+        if not self._is_started:
             # The first one.
             return
-        self._look_at_links()
         self._load_scripts()
         self.renew()
         parked, self._parked = self._parked, []
