@@ -41,7 +41,9 @@ def text_of(node: ast.AST) -> str:
 
 def name_of(call: ast.Call) -> str:
     """Return the last name of the function that is called."""
-    return ast.unparse(call.func).rpartition(".")[2]
+    if isinstance(call.func, ast.Attribute):
+        return call.func.attr
+    return call.func.id if isinstance(call.func, ast.Name) else ""
 
 
 def private(tree: ast.AST) -> Iterator[str]:

@@ -51,13 +51,13 @@ class Feeds:
         # The number of the last event before ``_first``.
         self.before = 0
         # Readers by the events that they are woken for: those of a job, a tag, a task, or all.
-        self._groups: dict[str, Group] = {}
+        self._groups: dict[str, Readers] = {}
         self._count = 0
         # When the last reader has gone, of time.monotonic.
         self.left_at = 0.0
         # The groups with events that their readers were not woken for, and the readers that have
         # more to take.
-        self._fresh: list[Group] = []
+        self._fresh: list[Readers] = []
         self._behind: list[PlacedFeed] = []
         # What readers have taken in this round, by filter and place.
         self._taken: dict[tuple[EventFilter, int], Portion] = {}
@@ -118,7 +118,7 @@ class Feeds:
 
     def add(self, feed: PlacedFeed) -> None:
         """Wake ``feed`` from now on."""
-        feed.group = self._groups.setdefault(feed.key, Group())
+        feed.group = self._groups.setdefault(feed.key, Readers())
         feed.group.feeds.add(feed)
         if feed.at < self._last:
             self._wake_again(feed)
@@ -209,7 +209,7 @@ class Feeds:
         self._taken.clear()
         self._wake_some(self._due(behind, fresh), 0.0)
 
-    def _due(self, behind: list[PlacedFeed], fresh: list[Group]) -> Iterator[PlacedFeed]:
+    def _due(self, behind: list[PlacedFeed], fresh: list[Readers]) -> Iterator[PlacedFeed]:
         """Yield the readers to be woken in a round."""
         yield from (feed for feed in behind if feed.is_open)
         for group in fresh:
@@ -244,7 +244,7 @@ ALL = ""
 NUMBER = attrgetter("number")
 
 
-class Group:
+class Readers:
     """Readers that are woken for the same events."""
 
     __slots__ = ("feeds", "first")
@@ -267,7 +267,7 @@ class PlacedFeed(Feed):
         self.at, self._number = at, feeds.number_at(at)
         self.resumed = resumed
         # None until it is woken for any.
-        self.group: Group | None = None
+        self.group: Readers | None = None
         # Whether it was woken, or will be, and has not taken anything since.
         self.is_woken = False
         self.is_open = True

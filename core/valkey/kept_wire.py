@@ -100,8 +100,6 @@ class KeptWire:
                 await self._connect()
                 self.durability = await inspect(self._say, self.address)
                 break
-            except NotPrimaryError as error:
-                raise ConfigError(f"engine: {error}") from None
             except ConfigError:
                 await self.close()
                 raise
@@ -109,12 +107,21 @@ class KeptWire:
                 if isinstance(error, ReplyError) and error.code == "LOADING":
                     # It is there, and as soon as its data is, all is well.
                     end = self.loop.time() + patience_s
-                if self.loop.time() > end:
+                    if not tries:
+                        log.info("engine: the store %s reads its data", self.address)
+                # Of several servers, one may be about to become the primary.
+                is_alone = len(self.address.hosts) < 2 and not self.address.sentinel
+                if self.loop.time() > end or (isinstance(error, NotPrimaryError) and is_alone):
                     await self.close()
-                    raise UnreachableError(f"engine: {self.address} cannot be reached: {line_of(error)}") from None
+                    raise self._unusable(error) from None
             tries += 1
             await asyncio.sleep(_pause_s(tries))
         self._keeper = self.loop.create_task(self._keep())
+
+    def _unusable(self, error: Exception) -> ConfigError:
+        if isinstance(error, NotPrimaryError):
+            return ConfigError(f"engine: {error}")
+        return UnreachableError(f"engine: {self.address} cannot be reached: {line_of(error)}")
 
     def begin(self) -> None:
         """Connect as soon as it can be done, and wait for nothing."""

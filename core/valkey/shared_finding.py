@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from typing import Any
 
 import msgspec
 from headway.core.errors import UnknownTaskError
@@ -39,7 +38,7 @@ PAGE_MOST = 250
 # No number reaches this, see core/ids.py.
 BEYOND = 1 << 48
 
-Found = tuple[int, Facts]
+FoundJob = tuple[int, Facts]
 
 
 class Walk(msgspec.Struct):
@@ -48,7 +47,7 @@ class Walk(msgspec.Struct):
     keys: Keyspace
     # All jobs from this number on were looked at. 0: all jobs.
     end: int
-    found: list[Found] = msgspec.field(default_factory=list)
+    found: list[FoundJob] = msgspec.field(default_factory=list)
 
 
 class SharedFinding:
@@ -60,6 +59,10 @@ class SharedFinding:
         self._store = store
         self._names = names
         self._describe = describe
+
+    def knows(self, task: str) -> bool:
+        """Whether a node declares a task."""
+        return task in self._names()
 
     def check(self, wanted: JobFilter) -> None:
         """Raise UnknownTaskError if no job can have the task of a filter."""
@@ -76,7 +79,7 @@ class SharedFinding:
     async def _page(self, wanted: JobFilter, after: int, limit: int) -> Page:
         descent = Descent(self._store, wanted, self._store.keys, after)
         until = time.monotonic() + PAGE_S
-        found: list[Found] = []
+        found: list[FoundJob] = []
         while not descent.is_over and len(found) < limit and time.monotonic() < until:
             await descent.step(limit - len(found))
             found += descent.take(limit - len(found))
@@ -93,7 +96,11 @@ class SharedFinding:
         descent = Descent(self._store, wanted, [keys], order if is_own else 0)
         while not descent.is_over:
             await descent.step(PAGE_MOST)
-            some = [sequence for sequence, facts in descent.take(PAGE_MOST) if _is_meant(facts, since_ms)]
+            some = [
+                sequence
+                for sequence, facts in descent.take(PAGE_MOST)
+                if not facts.task.startswith(OWN_PREFIX) and _last_change_ms(facts) <= since_ms
+            ]
             if some:
                 yield some
 
@@ -109,9 +116,9 @@ class SharedFinding:
         return counts
 
 
-def _is_meant(facts: Facts, since_ms: int) -> bool:
+def _last_change_ms(facts: Facts) -> int:
     changed_ms = facts.ended_ms if facts.state >= State.SUCCEEDED else facts.started_ms
-    return max(facts.submitted_ms, changed_ms) <= since_ms and not facts.task.startswith(OWN_PREFIX)
+    return max(facts.submitted_ms, changed_ms)
 
 
 class Descent:
@@ -151,21 +158,17 @@ class Descent:
         walk.end, found = read_found(await known(store.ask(walk.keys, lambda: store.run(walk.keys, FIND, *words[1:]))))
         walk.found += await self._with_text(walk.keys, found) if self._text and found else found
 
-    async def _with_text(self, keys: Keyspace, found: list[Found]) -> list[Found]:
+    async def _with_text(self, keys: Keyspace, found: list[FoundJob]) -> list[FoundJob]:
         """Return those of the failed jobs that have the text in their errors."""
+        fits = await asyncio.gather(*(self._mentions(keys, sequence) for sequence, _ in found))
+        return [one for one, has_text in zip(found, fits, strict=True) if has_text]
+
+    async def _mentions(self, keys: Keyspace, sequence: int) -> bool:
         store = self._store
-        asked = [known(store.ask(keys, self._error(keys, sequence))) for sequence, _ in found]
-        errors: list[Any] = await asyncio.gather(*asked)
-        return [
-            one
-            for one, error in zip(found, errors, strict=True)
-            if error is not None and mentions(decode_result(error).body, self._text)
-        ]
+        error = await known(store.ask(keys, lambda: store.call(keys, b"GET", keys.result(sequence))))
+        return isinstance(error, bytes) and mentions(decode_result(error).body, self._text)
 
-    def _error(self, keys: Keyspace, sequence: int) -> Callable[[], asyncio.Future[bytes | None]]:
-        return lambda: self._store.call(keys, b"GET", keys.result(sequence))
-
-    def take(self, most: int) -> list[Found]:
+    def take(self, most: int) -> list[FoundJob]:
         """Return up to so many jobs that were found, newest first. The others stay."""
         down_to = max(walk.end for walk in self._walks)
         ready = [one for walk in self._walks for one in walk.found if one[0] >= down_to]
@@ -178,7 +181,7 @@ class Descent:
         return taken
 
 
-def _number(one: Found) -> int:
+def _number(one: FoundJob) -> int:
     return one[0]
 
 

@@ -16,7 +16,6 @@ nothing, and after a SIGKILL another node goes on with the next job.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from array import array
 from collections.abc import Mapping
@@ -53,8 +52,6 @@ from headway.core.valkey.scripts import CANCEL, SUBMIT
 from headway.core.valkey.shared_finding import SharedFinding
 from headway.core.valkey.store import Store
 
-log = logging.getLogger(__name__)
-
 # Jobs of a step, at most.
 STEP_MOST = 32
 # Seconds between two looks for room, or for the store.
@@ -81,8 +78,8 @@ class Clerk(Protocol):
     def name(self) -> str:
         """Its name in the store."""
 
-    def ring(self) -> None:
-        """Look for jobs: some may be ready."""
+    def ring(self, partition: int) -> None:
+        """Look for jobs there: some may be ready."""
 
 
 class Part(msgspec.Struct):
@@ -273,16 +270,15 @@ class SharedOrders:
             done += isinstance(answer, Accepted)
             handled += 1
         if done:
-            self._clerk.ring()
+            self._clerk.ring(keys.partition)
         return done, handled
 
     def _resubmission(self, sequence: int, facts: list[Any], record: bytes | None) -> SubmitGroup:
         """Return a failed job as it is submitted again, or as one to be skipped."""
-        source = b"%d" % sequence
-        skipped = SubmitGroup([NewJob("", source, 0)], "skip")
-        if record is None or facts[0] is None:
+        skipped = SubmitGroup([NewJob("", b"%d" % sequence, 0)], "skip")
+        name = (facts[0] or b"").decode()
+        if record is None or not self._finding.knows(name):
             return skipped
-        name = facts[0].decode()
         terms, payload = decode_record(record)
         task = self._declared.get(name)
         if task is not None and task.payload_type is not None:
@@ -291,20 +287,8 @@ class SharedOrders:
                 check(payload, task.payload_type, terms.media_type)
             except InvalidPayloadError:
                 return skipped
-        return SubmitGroup([again(name, terms, source, len(payload), int(facts[1] or 0))], "resubmission")
-
-
-def again(task: str, terms: Terms, source: bytes, payload_bytes: int, priority: int) -> NewJob:
-    """Return the failed job ``source`` as it is submitted again, on the same terms."""
-    return NewJob(
-        task=task,
-        record=source,
-        payload_bytes=payload_bytes,
-        priority=priority,
-        deadline_ms=None if terms.deadline_s is None else round(terms.deadline_s * 1000),
-        keep_ms=None if terms.keep_s is None else round(terms.keep_s * 1000),
-        tags=terms.tags,
-    )
+        job = NewJob.again(sequence, name, terms, len(payload), int(facts[1] or 0))
+        return SubmitGroup([job], "resubmission")
 
 
 def _look_at(call: asyncio.Future[Any]) -> None:

@@ -67,7 +67,18 @@ def test_each_right_is_of_use() -> None:
         for path in (ROOT / folder).iterdir()
         if path.is_file()
     )
-    by_library = {"client|setname", "client|setinfo", "multi", "exec", "scan", "dbsize", "pttl", "select", "eval", "script|load"}
+    by_library = {
+        "client|setname",
+        "client|setinfo",
+        "multi",
+        "exec",
+        "scan",
+        "dbsize",
+        "pttl",
+        "select",
+        "eval",
+        "script|load",
+    }
     commands = {rule[1:] for rule in rights() if rule.startswith("+")}
     unused = [
         name

@@ -3,6 +3,7 @@
 --
 -- ``watched`` is "<events to keep> <start>": the ids of the entries are <start>-0, <start>-1 and so on.
 -- uses: lib
+-- flags: allow-oom
 local refused = misplaced()
 if refused then
   return refused

@@ -20,7 +20,7 @@ from headway.core.valkey.wire import SILENT_S
 
 from tests.core.contract.client import asked_for, becomes, counts, finished, peek, states, submit
 from tests.core.contract.conftest import started
-from tests.core.engines import double, forever
+from tests.core.engines import at_last, double, forever
 from tests.store_proxy import Way, way_to
 from tests.valkey_servers import StoreServer, serving
 
@@ -175,7 +175,7 @@ async def test_who_waits_is_answered_when_the_time_is_up(server: StoreServer) ->
         server.kill()
         with pytest.raises(EngineAwayError):
             async with asyncio.timeout(LONG_S + 2):
-                await known(later)
+                await at_last(later)
         server.start()
         await is_ready(engine)
 
@@ -227,7 +227,7 @@ async def test_two_nodes_tell_the_same_and_wake_each_others_clients(store_url: s
         for _ in range(20):
             job = await submit(one, "double", 1, delay=0.05)
             later = two.wait(await peek(two, job), 5.0)
-            ended = await known(later)
+            ended = await at_last(later)
             assert ended.state == State.SUCCEEDED
             assert time.time() - ended.ended < 0.1
             assert await peek(one, job) == ended

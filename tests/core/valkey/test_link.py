@@ -175,6 +175,13 @@ async def test_a_lost_call_says_whether_it_was_sent(store_url: str) -> None:
         await soon(lambda: link.is_up)
         assert await link.call("ECHO", "x") == b"x"
         assert link.made == 2
+        # Calls of a turn leave at its end. This one is lost before, the other one had left.
+        calls = [link.call("SET", "left", 1)]
+        await asyncio.sleep(0)
+        calls.append(link.call("SET", "stayed", 1))
+        link.drop("a test")
+        found = await asyncio.gather(*calls, return_exceptions=True)
+        assert [error.sent for error in found if isinstance(error, LinkLostError)] == [True, False]
 
 
 async def test_cancelled_callers_never_shift_replies(store_url: str) -> None:
@@ -228,6 +235,13 @@ async def test_a_parted_network_is_noticed_and_joined_again(way: Way) -> None:
         async with asyncio.timeout(6):
             await heard.up.wait()
         assert await link.call("ECHO", "x") == b"x"
+
+
+async def test_an_idle_link_stays(store_url: str) -> None:
+    """It asks for a sign of the store, and takes no silence of its own for one of the network."""
+    async with linked(store_url) as link:
+        await asyncio.sleep(5.5)
+        assert link.made == 1
 
 
 async def test_a_slow_network_is_not_a_parted_one(way: Way) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -248,3 +249,45 @@ async def test_a_step_that_the_store_refuses_is_sent_again(own: StoreServer) -> 
             await node.submit("quick")
         own.ask("CONFIG", "SET", "maxmemory", "0")
         await node.over(*await node.submit("quick"))
+
+
+@pytest.mark.long
+def test_a_node_that_is_parted_for_half_a_minute(store: StoreServer, store_url: str, way: Way) -> None:
+    """With the times that nodes have, under load: no job is stuck, and none ends wrongly."""
+    asyncio.run(_parted_for(30, store_url, by(way, store, store_url), way))
+
+
+async def _parted_for(seconds: float, store_url: str, url: str, way: Way) -> None:
+    async def waits(payload: float) -> float:
+        await asyncio.sleep(payload)
+        return payload
+
+    jobs: dict[int, float] = {}
+    async with (
+        standing(url, waits, workers=10) as parted,
+        standing(store_url, waits, workers=10) as other,
+        client(store_url) as outside,
+    ):
+        name = parted.node.name
+
+        async def load(until: float) -> None:
+            while time.monotonic() < until:
+                payload = random.choice([0.0, 0.05, 0.5])
+                jobs.update(dict.fromkeys(await outside.submit("waits", payload, count=5), payload))
+                await asyncio.sleep(0.1)
+
+        await load(time.monotonic() + 2)
+        way.part()
+        await load(time.monotonic() + seconds)
+        way.heal()
+        await load(time.monotonic() + 3)
+        found = await outside.over(*jobs)
+        assert {facts.state for facts in found} == {State.SUCCEEDED}
+        assert max(facts.attempt for facts in found) == 2
+        results = [decode_result(await outside.link.call("GET", KEYS.result(job))).body for job in jobs]
+        assert list(map(float, results)) == list(jobs.values())
+        await soon(lambda: parted.hands.is_open and parted.node.name != name)
+        assert len(parted.hands) == len(other.hands) == 0
+        assert await outside.link.call("HGETALL", KEYS.prefix + b"busy") == {}
+        # Both run jobs again.
+        assert {facts.node.decode() for facts in found[-50:]} == {parted.node.name, other.node.name}

@@ -510,6 +510,23 @@ def test_a_key_of_a_wrong_type_stops_a_step_before_it_changes_anything(partition
     assert faults(partition) == []
 
 
+def test_a_promotion_that_fails_midway_loses_and_doubles_nothing(partition: Partition) -> None:
+    """V6."""
+    node = partition.node()
+    tasks = ["noop", "sum", "mail", "noop", "sum"]
+    node.accept(*[job(task, delay_ms=1) for task in tasks])
+    time.sleep(0.002)
+    partition.client.set(partition.keys.line(5, "mail"), "x")
+    before = partition.dump()
+    for _ in range(3):
+        with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+            node.step()
+    assert partition.dump() == before
+    partition.client.delete(partition.keys.line(5, "mail"))
+    assert sorted(numbers(node.claim())) == [1, 2, 3, 4, 5]
+    assert faults(partition) == []
+
+
 @pytest.mark.parametrize("key", ["e:5", "busy", "held:one", "idle", "tags", "b:1", "a:2", "g:a", "ev"])
 def test_an_index_of_a_wrong_type_stops_no_attempt(partition: Partition, key: str) -> None:
     node = partition.node()
@@ -551,6 +568,18 @@ def test_a_step_takes_thousands_of_ends(partition: Partition) -> None:
     assert node.finish(*map(ended, claims)) == [True] * 2500
     assert partition.counts().jobs[State.SUCCEEDED] == 2500
     assert faults(partition) == []
+
+
+def test_a_step_with_nothing_to_do_writes_nothing(partition: Partition) -> None:
+    node = partition.node()
+    node.accept(job("unknown"), job(delay_ms=60_000))
+    node.step()
+    changes_before = partition.client.info("persistence")["rdb_changes_since_last_save"]
+    for _ in range(3):
+        node.step()
+        partition.counts()
+        partition.batch(1, 1)
+    assert partition.client.info("persistence")["rdb_changes_since_last_save"] == changes_before
 
 
 # Nodes side by side.

@@ -10,7 +10,7 @@ from headway.core.errors import EngineAwayError
 from headway.core.events import EventFilter
 
 from tests.core.engines import known
-from tests.core.valkey.stores import EVERYTHING, reached
+from tests.core.valkey.stores import EVERYTHING, NODE, reached
 from tests.valkey_servers import StoreServer, serving
 
 
@@ -113,12 +113,52 @@ async def test_readers_hear_of_events_that_the_store_has_lost(tmp_path: Path) ->
                 while not reader.missed:  # noqa: ASYNC110 — as a client sees it
                     await asyncio.sleep(0.01)
             keys = one.store.keys[0]
-            await one.store.call(keys, "SADD", keys.nodes, b"node")
+            await one.store.call(keys, "SADD", keys.nodes, NODE)
             await one.submit(1)
             async with asyncio.timeout(5):
                 while len(reader.events) < 3:  # noqa: ASYNC110 — as a client sees it
                     await asyncio.sleep(0.01)
             assert reader.numbers == sorted(set(reader.numbers))
+
+
+async def test_who_reads_hears_that_somebody_has_emptied_the_store(store_url: str, store: StoreServer) -> None:
+    database = int(store_url.rpartition("/")[2])
+    async with reached(store_url) as one:
+        reader = await one.reads()
+        await reader.has(*await one.submit(2))
+        store.ask("FLUSHDB", database=database)
+        async with asyncio.timeout(5):
+            while not reader.missed:  # noqa: ASYNC110 — as a client sees it
+                await asyncio.sleep(0.01)
+        keys = one.store.keys[0]
+        await one.store.call(keys, "SADD", keys.nodes, NODE)
+        events = len(reader.events)
+        await one.submit(1)
+        async with asyncio.timeout(5):
+            while len(reader.events) == events:  # noqa: ASYNC110 — as a client sees it
+                await asyncio.sleep(0.01)
+        assert reader.numbers == sorted(set(reader.numbers))
+
+
+async def test_who_reads_hears_that_a_replica_has_not_all_events(store_url: str) -> None:
+    """It became the primary before it had the last ones, and gives their places to others."""
+    async with reached(store_url) as one:
+        reader = await one.reads()
+        await reader.has(*await one.submit(3))
+        keys, call = one.store.keys[0], one.store.call
+        name, values = (await call(keys, "XRANGE", keys.events, "-", "+"))[0]
+        await call(keys, "DEL", keys.events)
+        await call(keys, "XADD", keys.events, name, *values)
+        # As after a new connection.
+        one.events.up()
+        async with asyncio.timeout(5):
+            while not reader.missed:  # noqa: ASYNC110 — as a client sees it
+                await asyncio.sleep(0.01)
+        (late,) = await one.submit(1)
+        async with asyncio.timeout(5):
+            while reader.jobs[-1] != late:  # noqa: ASYNC110 — as a client sees it
+                await asyncio.sleep(0.01)
+        assert reader.numbers == sorted(set(reader.numbers))
 
 
 async def test_of_several_partitions_each_event_is_told_once(store_url: str) -> None:
