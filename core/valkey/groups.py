@@ -14,6 +14,7 @@ import msgspec
 import orjson
 from headway.core.board.idempotency import Key
 from headway.core.hold import TaskHold
+from headway.core.job import Terms
 
 Argument = bytes | str | int
 
@@ -32,6 +33,19 @@ class NewJob(msgspec.Struct, frozen=True, gc=False):
     deadline_ms: int | None = None
     keep_ms: int | None = None
     tags: tuple[str, ...] = ()
+
+    @classmethod
+    def again(cls, sequence: int, task: str, terms: Terms, payload_bytes: int, priority: int) -> NewJob:
+        """Return a failed job as it is submitted again, on the same terms."""
+        return cls(
+            task=task,
+            record=b"%d" % sequence,
+            payload_bytes=payload_bytes,
+            priority=priority,
+            deadline_ms=None if terms.deadline_s is None else round(terms.deadline_s * 1000),
+            keep_ms=None if terms.keep_s is None else round(terms.keep_s * 1000),
+            tags=terms.tags,
+        )
 
 
 class SubmitGroup(msgspec.Struct, frozen=True, gc=False):

@@ -63,6 +63,8 @@ FENCED_LINES, FENCED_S = 10, 10.0
 LEFT_S = 0.01
 # Seconds before the node is registered again, at first and at most.
 JOIN_S, JOIN_MOST_S = 0.1, 2.0
+# Seconds in which the other partitions take back the jobs of a node that one has declared dead.
+HAND_IN_S = 2.0
 NO_ROOM = FreePlaces(0, loop=0, thread=0, process=0)
 
 # Members of an enum cost several times as much to look up (CPython 3.11).
@@ -225,14 +227,14 @@ class Hands:
         for exchange in self.exchanges:
             # The store rings this node no more.
             exchange.ring()
-        await self._wait(timeout_s)
+        await self._wait(timeout_s, self.exchanges)
         return len(self.held)
 
-    async def _wait(self, timeout_s: float) -> None:
-        """Wait until nothing is held, and the store has confirmed all ends."""
+    async def _wait(self, timeout_s: float, exchanges: Sequence[Exchange]) -> None:
+        """Wait until nothing is held, and these partitions have confirmed all ends."""
         end = time.monotonic() + timeout_s
         while time.monotonic() < end:
-            if not self.held and all(exchange.is_settled for exchange in self.exchanges):
+            if not self.held and all(exchange.is_settled for exchange in exchanges):
                 return
             await asyncio.sleep(LEFT_S)
 
@@ -254,7 +256,7 @@ class Hands:
             self.remarks.end(hand.sequence)
         self._put_back(list(self.held.values()))
         if self.is_open and any(exchange.link.is_up for exchange in self.exchanges):
-            await self._wait(timeout_s)
+            await self._wait(timeout_s, self.exchanges)
         left = sum(len(exchange.outbox) for exchange in self.exchanges)
         if left:
             log.error("engine: the store did not take %d ends of attempts: other nodes begin these jobs again", left)
@@ -412,18 +414,21 @@ class Hands:
 
     def refused(self, exchange: Exchange, code: str) -> None:
         """Begin anew under another name: this one was declared dead, or the store was emptied."""
-        self.is_open = False
         if self._joining is None:
-            self._joining = asyncio.get_running_loop().create_task(self._join_again(code))
+            self._joining = asyncio.get_running_loop().create_task(self._join_again(exchange, code))
 
-    async def _join_again(self, code: str) -> None:
-        before = self.name
-        self.node.rename()
-        interrupted = self._give_up()
+    async def _join_again(self, exchange: Exchange, code: str) -> None:
+        before, interrupted = self.name, len(self.held)
         if code == DEAD:
             log.warning("engine: this node was declared dead as %s: %d attempts are interrupted", before, interrupted)
         else:
             log.error("engine: the store has lost its jobs: %d attempts are interrupted", interrupted)
+        self._give_up([exchange] if code == DEAD else self.exchanges)
+        if self.held or not all(one.is_settled for one in self.exchanges if one is not exchange):
+            await self._hand_in(exchange)
+        self.is_open = False
+        self.node.rename()
+        self._give_up(self.exchanges)
         pause = 0.0
         while not await self._joined(code == MISPLACED):
             pause = min(2 * pause + JOIN_S, JOIN_MOST_S)
@@ -446,17 +451,27 @@ class Hands:
             return False
         return True
 
-    def _give_up(self) -> int:
-        """Interrupt all attempts, and drop all ends: none of them counts. Return how many attempts."""
-        for exchange in self.exchanges:
+    def _give_up(self, exchanges: Sequence[Exchange]) -> None:
+        """Interrupt the attempts of these partitions, and drop their ends: none of them counts."""
+        for exchange in exchanges:
             for finish in exchange.outbox.clear():
                 if type(finish) is not FinishRelease:
                     self._was_fenced(finish)
             exchange.reset()
-        hands = list(self.held.values())
-        for hand in hands:
-            self._drop(hand)
-        return len(hands)
+        for hand in list(self.held.values()):
+            if self.exchange_of(hand.sequence) in exchanges:
+                self._drop(hand)
+
+    async def _hand_in(self, but: Exchange) -> None:
+        """Interrupt all attempts that are left and put their jobs back: other partitions still take that."""
+        was_claiming, self._is_claiming = self._is_claiming, False
+        begun = [hand for hand in self.held.values() if all(hand not in crew.ready for crew in self._crews())]
+        self._put_back(list(self.held.values()))
+        for hand in begun:
+            self._tasks[hand.task.name][1].workers.cancel(hand)
+        others = [exchange for exchange in self.exchanges if exchange is not but and exchange.link.is_up]
+        await self._wait(HAND_IN_S, others)
+        self._is_claiming = was_claiming
 
     def _was_fenced(self, finish: Finish) -> None:
         """Tell that the end of an attempt was dropped: FENCED_LINES times in FENCED_S at most."""

@@ -86,6 +86,10 @@ class Heartbeat:
                 except Exception as error:  # noqa: BLE001 — a thread that ended would be the end of the node
                     why = " ".join(str(error).split()) or type(error).__name__
             self.why = why
+            if why and client is not None:
+                # The next beat looks for the way anew: another host may be the primary now.
+                client.close()
+                client = None
             self._now.wait(self._beat_s)
         if client is not None:
             client.close()
@@ -96,7 +100,6 @@ def client_of(address: Address, name: str) -> Any:
     import redis
     from redis.backoff import NoBackoff
     from redis.retry import Retry
-    from redis.sentinel import Sentinel
 
     options: dict[str, Any] = {
         "username": address.user or None,
@@ -112,10 +115,35 @@ def client_of(address: Address, name: str) -> Any:
         nodes = [redis.cluster.ClusterNode(host, port) for host, port in address.hosts]
         return redis.RedisCluster(startup_nodes=nodes, require_full_coverage=False, **options)
     options |= {"db": address.database, "retry": Retry(NoBackoff(), 0)}
-    if address.sentinel:
-        sentinel = Sentinel(address.hosts, sentinel_kwargs={"socket_timeout": CALL_S}, **options)
-        return sentinel.master_for(address.sentinel)
     if address.path:
         return redis.Redis(unix_socket_path=address.path, **options)
-    host, port = address.hosts[0]
-    return redis.Redis(host=host, port=port, **options)
+    if address.sentinel:
+        return _by_sentinel(address, options)
+    found = redis.ConnectionError("it has no host")
+    for host, port in address.hosts:
+        client = redis.Redis(host=host, port=port, **options)
+        try:
+            if len(address.hosts) == 1 or client.execute_command("ROLE")[0] in (b"master", "master"):
+                return client
+        except redis.RedisError as error:
+            found = error
+        client.close()
+    raise found
+
+
+def _by_sentinel(address: Address, options: dict[str, Any]) -> Any:
+    """Return a client of the primary. A Sentinel may want the password of the store, or none."""
+    from redis.sentinel import MasterNotFoundError, Sentinel
+
+    secret = {"username": address.user or None, "password": address.password or None}
+    asked: list[dict[str, Any]] = [{}, secret] if address.password else [{}]
+    for number, credentials in enumerate(asked, 1):
+        sentinel = Sentinel(address.hosts, sentinel_kwargs={"socket_timeout": CALL_S, **credentials}, **options)
+        try:
+            sentinel.discover_master(address.sentinel)
+        except MasterNotFoundError:
+            if number == len(asked):
+                raise
+            continue
+        return sentinel.master_for(address.sentinel)
+    raise AssertionError

@@ -202,15 +202,7 @@ class Intake:
             # The task may have changed since.
             check(payload, known.payload_type, terms.media_type)
         self.check_draining()
-        job = NewJob(
-            task=status.task,
-            record=b"%d" % status.sequence,
-            payload_bytes=len(payload),
-            priority=priority,
-            deadline_ms=_ms(terms.deadline_s),
-            keep_ms=_ms(terms.keep_s),
-            tags=terms.tags,
-        )
+        job = NewJob.again(status.sequence, status.task, terms, len(payload), priority)
         partition = self._store.keys_of(status.sequence).partition
         return self._answered(self._submissions.put(partition, SubmitGroup([job], "resubmission", key)), job)
 

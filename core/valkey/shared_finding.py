@@ -60,6 +60,10 @@ class SharedFinding:
         self._names = names
         self._describe = describe
 
+    def knows(self, task: str) -> bool:
+        """Whether a node declares a task."""
+        return task in self._names()
+
     def check(self, wanted: JobFilter) -> None:
         """Raise UnknownTaskError if no job can have the task of a filter."""
         names = self._names()

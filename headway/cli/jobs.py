@@ -1,4 +1,4 @@
-"""The command line: ``headway submit``, ``status``, ``wait`` and ``result``."""
+"""The command line: ``headway submit``, ``status``, ``wait``, ``result`` and ``payload``."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ from headway.cli.settings import fail
 if TYPE_CHECKING:
     from headway.client import Client, Status
 
+OUTPUT = click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write it there."
+)
 TIMEOUT = click.option("--timeout", type=SECONDS, metavar="TIME", help="End with 124 after so long. The job goes on.")
 
 
@@ -119,7 +122,7 @@ def wait(ids: Sequence[str], timeout: float | None, as_json: bool, url: str | No
 
 @command()
 @ID
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write it there.")
+@OUTPUT
 @TIMEOUT
 @asks
 def result(
@@ -136,6 +139,23 @@ def result(
     With --json the result is a member of a document, in base64 if it is not JSON.
     """
     _write_result(job_id, url, patience, timeout=timeout, output=output, as_json=as_json)
+
+
+@command()
+@ID
+@OUTPUT
+@asks
+def payload(job_id: str, output: Path | None, *, as_json: bool, url: str | None, patience: float | None) -> None:
+    """Write the payload of a job as it was sent.
+
+    The server keeps it until the job has succeeded. With --json it is a member of a document, in
+    base64 if it is not JSON.
+    """
+    with server.errors(), server.client(url, patience) as client, server.usage():
+        data, media_type = client.job(job_id).raw_payload()
+    if as_json:
+        data = json_line({"id": job_id, **_content_members("payload", data, media_type)}).encode() + b"\n"
+    _write("payload", data, media_type, output=output, as_json=as_json)
 
 
 def _members_of(status: Status) -> dict[str, Any]:
@@ -166,8 +186,13 @@ def _write_result(
         with server.client(url, patience) as client:
             data, media_type = client.job(job_id).raw_result(timeout=0)
     if as_json:
-        members = {**_members_of(ended[0]), **_result_members(data, media_type)}
+        members = {**_members_of(ended[0]), **_content_members("result", data, media_type)}
         data = json_line(members).encode() + b"\n"
+    _write("result", data, media_type, output=output, as_json=as_json)
+
+
+def _write(name: str, data: bytes, media_type: str, *, output: Path | None, as_json: bool) -> None:
+    """Write content to a file or to standard output."""
     if output is not None:
         try:
             output.write_bytes(data)
@@ -176,17 +201,17 @@ def _write_result(
         return
     if on_terminal(sys.stdout):
         if not as_json and not media_type.startswith(("text/", "application/json")):
-            fail(f"the result is {media_type}: name a file with -o", server.EXIT_USAGE)
+            fail(f"the {name} is {media_type}: name a file with -o", server.EXIT_USAGE)
         if not as_json:
             data = plain_text(data.decode(errors="replace")).encode()
         data = data if data.endswith(b"\n") else data + b"\n"
     click.echo(data, nl=False)
 
 
-def _result_members(data: bytes, media_type: str) -> dict[str, Any]:
-    """Return a result as members of a document."""
+def _content_members(name: str, data: bytes, media_type: str) -> dict[str, Any]:
+    """Return content as members of a document."""
     if media_type.partition(";")[0].strip() == "application/json":
         # A task may send bytes as JSON that are none.
         with suppress(ValueError, RecursionError):
-            return {"media_type": media_type, "result": json.loads(data)}
+            return {"media_type": media_type, name: json.loads(data)}
     return {"media_type": media_type, "base64": base64.b64encode(data).decode()}

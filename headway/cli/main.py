@@ -20,7 +20,7 @@ from headway.cli.engine import engine
 from headway.cli.events import events
 from headway.cli.hold import close, hold, resume
 from headway.cli.init import init
-from headway.cli.jobs import result, status, submit, wait
+from headway.cli.jobs import payload, result, status, submit, wait
 from headway.cli.journal import journal
 from headway.cli.listing import list_jobs
 from headway.cli.log import log
@@ -38,7 +38,7 @@ EXIT_PIPE_CLOSED = 141
 
 SECTIONS: dict[str, Sequence[click.Command]] = {
     "Server": (init, serve, work, simulate, journal, engine),
-    "Jobs": (submit, status, log, wait, result, cancel, retry, delete, change, run_now),
+    "Jobs": (submit, status, log, wait, result, payload, cancel, retry, delete, change, run_now),
     "Look": (list_jobs, tasks, events, top),
     "Tasks": (hold, close, resume),
 }

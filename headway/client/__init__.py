@@ -41,10 +41,12 @@ from headway.client.jobs import Batch, Job
 from headway.client.status import (
     AttemptStatus,
     BatchStatus,
+    History,
     JobEvent,
     LogText,
     Matches,
     ServerInfo,
+    Span,
     Status,
     TaskSwitches,
 )
@@ -61,6 +63,7 @@ __all__ = [
     "Client",
     "Filter",
     "HeadwayError",
+    "History",
     "Job",
     "JobCancelled",
     "JobEvent",
@@ -73,6 +76,7 @@ __all__ = [
     "QueueFull",
     "Refused",
     "ServerInfo",
+    "Span",
     "Status",
     "Submission",
     "TaskClosed",

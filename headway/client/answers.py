@@ -16,7 +16,7 @@ from urllib.parse import unquote
 from headway.client import facts
 from headway.client.errors import HeadwayError, JobCancelled, JobExpired, JobFailed, NotHeadway, NotIssued, Refused
 from headway.client.exchange import Response
-from headway.client.status import BatchStatus, ServerInfo, Status
+from headway.client.status import BatchStatus, History, ServerInfo, Status
 
 PROBLEM_TYPE = "urn:headway:problem:"
 # Answers of 5xx that stay so.
@@ -24,6 +24,7 @@ LASTING = frozenset({501, 505})
 SHOWN = 200
 # The version of the contract that this client keeps: docs/compatibility.md.
 CONTRACT = 1
+BATCH_COUNTS = ("pending", "succeeded", "failed", "cancelled", "expired")
 
 
 def document(response: Response) -> dict[str, Any]:
@@ -135,8 +136,28 @@ def batch(response: Response, batch_id: str) -> BatchStatus:
     members = document(response)
     if "batch-pending" not in response.headers or not isinstance(members.get("jobs"), list):
         raise error(response, f"batch {batch_id}")
-    counts = {name: _count(members, name) for name in ("pending", "succeeded", "failed", "cancelled", "expired")}
+    counts = {name: _count(members, name) for name in BATCH_COUNTS}
     return BatchStatus(batch_id, **counts, jobs=states(members))
+
+
+def batches(response: Response) -> list[BatchStatus]:
+    """Return the batches of a list, without their jobs."""
+    found = document(response).get("batches")
+    if response.code != 200 or not isinstance(found, list):
+        raise error(response, "GET /batches")
+    return [
+        BatchStatus(str(members.get("id")), **{name: _count(members, name) for name in BATCH_COUNTS})
+        for members in found
+        if isinstance(members, dict)
+    ]
+
+
+def history(response: Response) -> History:
+    """Return the history that an answer tells."""
+    members = document(response)
+    if response.code != 200 or "spans" not in members:
+        raise error(response, "GET /history")
+    return facts.history(members)
 
 
 def _count(members: dict[str, Any], name: str) -> int:

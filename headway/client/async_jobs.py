@@ -72,6 +72,15 @@ class AsyncJob:
     async def _result(self, timeout: float | None) -> Response:
         return await self._client.run(self._client.roads.result(self.handle, asyncio.Event(), timeout))
 
+    async def read_payload(self) -> Any:
+        """Return the kept payload: a value if it is JSON, else bytes. Raises JobExpired without one."""
+        return value_of(await self._client.run(self._client.roads.payload(self.id)))
+
+    async def raw_payload(self) -> tuple[bytes, str]:
+        """Return the payload as it was sent, and its media type. Otherwise like ``read_payload``."""
+        answer = await self._client.run(self._client.roads.payload(self.id))
+        return answer.content, media_type_of(answer)
+
     async def cancel(self) -> Status:
         """Cancel the job, or have the result of a finished one forgotten."""
         self.last = await self._client.run(self._client.roads.cancel(self.id))

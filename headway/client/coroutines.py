@@ -22,7 +22,7 @@ from headway.client.filters import Filter
 from headway.client.orders import Until
 from headway.client.roads import MAP_PART, MAP_WINDOW, BatchHandle, Handle, Roads
 from headway.client.settings import headers_of, lost, response, settings, timeout
-from headway.client.status import JobEvent, Matches, ServerInfo, TaskSwitches
+from headway.client.status import BatchStatus, History, JobEvent, Matches, ServerInfo, TaskSwitches
 from headway.client.submissions import BATCH_MOST, Durability, Options, Submission, id_in, keys_of_many, parts
 
 T = TypeVar("T")
@@ -223,6 +223,14 @@ class AsyncClient:
     def batch(self, id_or_url: str) -> AsyncBatch:
         """Return a batch by its id or its URL. Nothing is asked."""
         return AsyncBatch(self, BatchHandle(id_in(id_or_url, "batches", self.url), []))
+
+    async def batches(self) -> list[BatchStatus]:
+        """Return the last batches that the server keeps, newest first, without their jobs."""
+        return await self.run(self.roads.batches())
+
+    async def history(self, hours: float = 3.0) -> History:
+        """Return what was done in the last ``hours``, 24 at most."""
+        return await self.run(self.roads.history(hours))
 
     async def server(self) -> ServerInfo:
         """Ask the server who it is. Raises NotHeadway if it is none, or speaks another contract."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from headway.client.status import AttemptStatus, JobEvent, Matches, Status, TaskSwitches
+from headway.client.status import AttemptStatus, History, JobEvent, Matches, Span, Status, TaskSwitches
 
 Members = Mapping[str, Any]
 
@@ -86,6 +86,33 @@ def matches(members: Members) -> Matches:
     by_task = members.get("by_task")
     counts = by_task if isinstance(by_task, dict) else {}
     return Matches(number(members, "matches") or 0, {str(name): number(counts, name) or 0 for name in counts})
+
+
+def history(members: Members) -> History:
+    """Return the history of the last hours."""
+    found, tasks = members.get("spans"), members.get("tasks")
+    spans = tuple(_span(span) for span in found if isinstance(span, dict)) if isinstance(found, list) else ()
+    by_task = {str(name): told for name, told in tasks.items() if isinstance(told, dict)} if tasks else {}
+    ended, failed = ({name: numbers(told, kind) for name, told in by_task.items()} for kind in ("ended", "failed"))
+    return History(number(members, "seconds") or 0, spans, ended, failed)
+
+
+def _span(members: Members) -> Span:
+    counts = ("succeeded", "failed", "cancelled", "retries", "waiting", "running")
+    known = {name: number(members, name) for name in counts}
+    return Span(moment(members, "begin"), **known, wait=_seconds(members, "wait"), run=_seconds(members, "run"))
+
+
+def _seconds(members: Members, name: str) -> dict[str, float | None]:
+    found = members.get(name)
+    pairs = found.items() if isinstance(found, dict) else ()
+    return {str(part): float(value) if isinstance(value, int | float) else None for part, value in pairs}
+
+
+def numbers(members: Members, name: str) -> tuple[int, ...]:
+    """Return a list of whole numbers."""
+    value = members.get(name)
+    return tuple(item for item in value if isinstance(item, int)) if isinstance(value, list) else ()
 
 
 def text(members: Members, name: str) -> str | None:

@@ -19,7 +19,7 @@ from headway.client.errors import JobExpired, NotHeadway, TimedOut, Unavailable
 from headway.client.exchange import READ_TIMEOUT_S, Event, Lost, Pause, Response, Road, Send, answer_to
 from headway.client.patience import Patience
 from headway.client.places import GROWTH, HOLD_S, LOOK_S, PAGES_MOST, WITHOUT_LISTS_S, Kind, Place, Places
-from headway.client.status import BatchStatus, ServerInfo, Status
+from headway.client.status import BatchStatus, History, ServerInfo, Status
 from headway.client.submissions import BYTES, JSON, Submission, batch_content, checked_key, content, new_key
 
 # An answer may be so much earlier than the server's wait, in seconds, and yet be in time.
@@ -142,6 +142,25 @@ class Roads:
         """Ask for the state of a batch."""
         response = yield from self.exchange(Send("GET", f"/batches/{batch_id}"))
         return answers.batch(response, batch_id)
+
+    def payload(self, job_id: str) -> Road[Response]:
+        """Ask for the payload of a job. Raises JobExpired if it is not kept."""
+        response = yield from self.exchange(Send("GET", f"/jobs/{job_id}/payload"))
+        if response.code == 200 and "job-state" in response.headers:
+            return response
+        if answers.reason_of(response) == "payload-gone" or response.headers.get("job-state") == "expired":
+            raise JobExpired(f"the payload of job {job_id} is no longer kept")
+        raise answers.error(response, f"job {job_id}")
+
+    def batches(self) -> Road[list[BatchStatus]]:
+        """Ask for the last batches."""
+        response = yield from self.exchange(Send("GET", "/batches"))
+        return answers.batches(response)
+
+    def history(self, hours: float) -> Road[History]:
+        """Ask for the counts of the last hours."""
+        response = yield from self.exchange(Send("GET", f"/history?hours={hours:g}"))
+        return answers.history(response)
 
     def cancel(self, job_id: str) -> Road[Status]:
         """Cancel a job, or forget the result of a finished one. Return its state after that."""
@@ -345,13 +364,13 @@ def _is_result(path: str) -> bool:
 
 
 def value_of(response: Response) -> Any:
-    """Return the result in an answer: a value if it is JSON, else bytes. Raises NotHeadway for broken JSON."""
+    """Return the value in an answer: decoded if it is JSON, else bytes. Raises NotHeadway for broken JSON."""
     if media_type_of(response).partition(";")[0].strip().lower() == JSON:
         try:
             return json.loads(response.content)
         except (ValueError, RecursionError) as error:
-            fault = f"the result is sent as JSON and cannot be read as such ({error})"
-            raise NotHeadway(f"{fault}: raw_result() returns its bytes") from None
+            fault = f"the value is sent as JSON and cannot be read as such ({error})"
+            raise NotHeadway(f"{fault}: raw_result() and raw_payload() return its bytes") from None
     return response.content
 
 

@@ -95,6 +95,36 @@ class BatchStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """What was done in a span of time. A count is None if the server did not run, a time if nothing began or ended."""
+
+    begin: datetime | None
+    # Jobs that ended in it, and attempts that were made again.
+    succeeded: int | None = None
+    failed: int | None = None
+    cancelled: int | None = None
+    retries: int | None = None
+    # Jobs at its end.
+    waiting: int | None = None
+    running: int | None = None
+    # Seconds by p50, p95 and p99: attempts that began had been ready for so long, and that ended took so long.
+    wait: Mapping[str, float | None] = field(default_factory=dict)
+    run: Mapping[str, float | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The last hours in equal spans of time. The last one is not over."""
+
+    # Of a span.
+    seconds: int
+    spans: tuple[Span, ...]
+    # By the name of a task, span by span: the jobs that ended, and those of them that failed.
+    ended: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    failed: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class TaskSwitches:
     """The switches of a task, which ``hold``, ``resume``, ``close_intake`` and ``open_intake`` turn."""
 

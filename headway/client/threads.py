@@ -21,7 +21,7 @@ from headway.client.jobs import Batch, Job
 from headway.client.orders import Until
 from headway.client.roads import MAP_PART, MAP_WINDOW, BatchHandle, Handle, Roads
 from headway.client.settings import headers_of, lost, response, settings, timeout
-from headway.client.status import JobEvent, Matches, ServerInfo, TaskSwitches
+from headway.client.status import BatchStatus, History, JobEvent, Matches, ServerInfo, TaskSwitches
 from headway.client.submissions import BATCH_MOST, Durability, Options, Submission, id_in, keys_of_many, parts
 
 T = TypeVar("T")
@@ -214,6 +214,14 @@ class Client:
     def batch(self, id_or_url: str) -> Batch:
         """Return a batch by its id or its URL. Nothing is asked."""
         return Batch(self, BatchHandle(id_in(id_or_url, "batches", self.url), []))
+
+    def batches(self) -> list[BatchStatus]:
+        """Return the last batches that the server keeps, newest first, without their jobs."""
+        return self.run(self.roads.batches())
+
+    def history(self, hours: float = 3.0) -> History:
+        """Return what was done in the last ``hours``, 24 at most."""
+        return self.run(self.roads.history(hours))
 
     def server(self) -> ServerInfo:
         """Ask the server who it is. Raises NotHeadway if it is none, or speaks another contract."""

@@ -9,11 +9,13 @@ import time
 import pytest
 from headway.core.job import Reason, State
 from headway.core.past_attempt import decode_attempt
+from headway.core.retention import DEFAULT
 from headway.core.tasks.context import Context
 from headway.core.tasks.registry import Options
 from headway.core.tasks.retry import Snooze
-from headway.core.valkey.changes import CancelAnswer
+from headway.core.valkey.changes import CancelAnswer, reap_arguments
 from headway.core.valkey.record import LOG_FIELDS, decode_result, read_log
+from headway.core.valkey.scripts import REAP
 
 from tests.core.engines import broken, double, triple
 from tests.core.valkey.nodes import IDS, KEYS, Client, client, soon, standing, told
@@ -280,6 +282,33 @@ async def test_the_workers_are_for_all_partitions(store_url: str) -> None:
         assert most <= 5
         for keys in node.places:
             assert await node.link.call("HLEN", keys.run(node.node.name)) == 0
+
+
+async def test_a_node_that_is_dead_for_one_partition_puts_the_jobs_of_the_others_back(store_url: str) -> None:
+    """They have cost no attempt. It takes another name for all of them."""
+    began: list[tuple[int, int]] = []
+    gate = asyncio.Event()
+
+    async def waits(number: int, context: Context) -> None:
+        began.append((number, context.attempt))
+        await gate.wait()
+
+    async with standing(store_url, waits, times={"partitions": 2}, workers=2) as node:
+        name = node.node.name
+        for number, keys in enumerate(node.places):
+            await node.submit("waits", number, keys=keys, partitions=2)
+        await soon(lambda: len(began) == 2)
+        words = reap_arguments(IDS.marker, name.encode(), kept=DEFAULT, lanes={}, missing_ms=0, has_left=True)
+        await node.link.run(REAP, [node.places[0].counts], *words)
+        await soon(lambda: len(began) == 4)
+        assert sorted(began) == [(0, 1), (0, 2), (1, 1), (1, 1)]
+        assert node.node.name != name
+        assert (node.hands.fenced, await node.link.call("HLEN", node.places[1].run(name))) == (0, 0)
+        gate.set()
+        await soon(lambda: not node.hands.held and all(one.is_settled for one in node.hands.exchanges))
+        for keys in node.places:
+            assert await node.link.call("HGET", keys.counts, "s:5") == b"1"
+            assert await node.link.call("HGETALL", keys.prefix + b"busy") == {}
 
 
 async def test_nothing_is_kept_of_jobs_that_have_ended(store_url: str) -> None:

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 
 import pytest
 from headway.core.job import State
 from headway.core.retention import DEFAULT
 from headway.core.task import Lane
-from headway.core.valkey.address import Address
 from headway.core.valkey.changes import REAPED_MOST, join_arguments, read_reaped, reap_arguments
 from headway.core.valkey.heartbeat import Heartbeat, client_of
-from headway.core.valkey.keys import Keyspace
 from headway.core.valkey.reaper import Reaper
 from headway.core.valkey.scripts import JOIN, REAP, STEP
 from headway.core.valkey.steps import FreePlaces, read_step, step_arguments
-from redis.crc import key_slot
-from redis.exceptions import ClusterDownError
 
-from tests.core.valkey.nodes import IDS, KEYS, Client, client, soon, told
-from tests.valkey_servers import cluster_of
+from tests.core.valkey.nodes import IDS, KEYS, Client, client, soon
 
 MISSING_S = 0.3
 
@@ -124,84 +117,3 @@ async def test_a_heartbeat_that_is_missing_for_a_moment_is_none(store_url: str) 
             await asyncio.sleep(0.4)
             assert reaper.taken == 0
         await soon(lambda: reaper.taken == 5)
-
-
-async def test_a_heartbeat_is_that_of_a_node_that_can_claim(store_url: str) -> None:
-    """Not one whose link is lost, though the heartbeat has a connection of its own."""
-    is_fit = True
-    async with client(store_url) as outside:
-        beats = Heartbeat(
-            lambda: client_of(outside.address, "beats"), "node", [(KEYS, lambda: is_fit)], alive_ms=300, beat_s=0.05
-        )
-        beats.start()
-
-        async def is_there() -> bool:
-            return bool(await outside.link.call("EXISTS", KEYS.heartbeat("node")))
-
-        async def is_gone() -> bool:
-            return not await is_there()
-
-        await told(is_there)
-        await asyncio.sleep(0.5)
-        assert await is_there()
-        is_fit = False
-        began = time.monotonic()
-        await told(is_gone)
-        assert time.monotonic() - began < 1
-        is_fit = True
-        beats.beat()
-        await told(is_there)
-        beats.stop()
-
-
-async def test_a_heartbeat_goes_on_after_its_connection_was_lost(store_url: str) -> None:
-    async with client(store_url) as outside:
-        beats = Heartbeat(
-            lambda: client_of(outside.address, "beats"), "node", [(KEYS, lambda: True)], alive_ms=2000, beat_s=0.05
-        )
-        beats.start()
-        for _ in range(3):
-            await asyncio.sleep(0.2)
-            found = await outside.link.call("CLIENT", "LIST")
-            [own] = [line for line in found.decode().splitlines() if "name=beats" in line]
-            await outside.link.call("CLIENT", "KILL", "ID", own.split()[0].removeprefix("id="))
-            await outside.link.call("DEL", KEYS.heartbeat("node"))
-        await asyncio.sleep(0.3)
-        assert await outside.link.call("EXISTS", KEYS.heartbeat("node"))
-        assert (beats.is_missed, beats.why) == (False, "")
-        beats.stop()
-
-
-async def test_a_heartbeat_goes_to_each_partition_of_a_cluster(tmp_path: Path) -> None:
-    """Also to those that are left while a primary is away."""
-    with cluster_of(tmp_path) as cluster:
-        places = [Keyspace(partition) for partition in range(6)]
-        address = Address.of(cluster.url)
-        beats = Heartbeat(
-            lambda: client_of(address, "beats"),
-            "node",
-            [(keys, lambda: True) for keys in places],
-            alive_ms=4000,
-            beat_s=0.05,
-        )
-        beats.start()
-        owners = {keys: cluster.owner(key_slot(keys.counts)) for keys in places}
-
-        def beaten(keys: Keyspace) -> bool:
-            try:
-                return bool(owners[keys].ask("EXISTS", keys.heartbeat("node")))
-            except ClusterDownError:
-                # It has just begun again.
-                return False
-
-        await soon(lambda: all(map(beaten, places)))
-        assert beats.why == ""
-        killed = owners[places[0]]
-        left = [keys for keys in places if owners[keys] is not killed]
-        assert left
-        killed.kill()
-        await asyncio.sleep(5)
-        assert (all(map(beaten, left)), beats.why != "") == (True, True)
-        await asyncio.to_thread(killed.start)
-        await soon(lambda: all(map(beaten, places)))
-        beats.stop()
