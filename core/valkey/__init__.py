@@ -18,11 +18,13 @@ attempts wait in an ``outbox``, and an ``exchange`` takes them to the store and 
 
 ``engine`` is the facade. ``store`` has the ids and the layout of the keys. ``cache`` has the facts
 of jobs, ``snapshot`` the queue as a whole, ``hints`` when to ask again, ``statuses`` a job as
-clients see it, and ``batches`` a batch. ``catalogue`` has the tasks of all nodes. ``intake`` checks
-submissions, and ``submissions`` takes them to the store.
+clients see it, ``details`` all else that is kept of it, and ``batches`` a batch. ``catalogue`` has
+the tasks of all nodes. ``intake`` checks submissions, and ``submissions`` takes them to the store.
+``acts`` ends jobs and changes those that wait.
 
 ``shared_events`` tells events of all nodes, ``shared_holds`` are the switches of tasks,
-``shared_finding`` finds jobs by a filter, and ``shared_orders`` are about many jobs at once.
+``shared_finding`` finds jobs by a filter, ``shared_orders`` are about many jobs at once, and
+``shared_history`` counts what was.
 
 ``layout`` is the agreement of all nodes. For people there are ``visit``, by which a store is asked,
 ``report`` and ``checking``. ``departure`` and ``arrival`` move a store to another engine, and back.

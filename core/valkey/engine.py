@@ -449,8 +449,9 @@ class ValkeyEngine:
         self.past = SharedHistory(store, hands.stats, lambda: node.name, self.snapshots.anew)
         partitions = store.partitions
         bounds = SubmitBounds(
-            size=max(config.queue.size // partitions, 1),
-            payload_bytes=config.queue.max_bytes // partitions,
+            # Of each partition. If there are several, a node looks at their sum, too.
+            size=config.queue.size,
+            payload_bytes=config.queue.max_bytes,
             key_ms=round(config.idempotency.seconds * 1000),
             keys=-(-config.idempotency.keys // partitions),
         )
@@ -462,12 +463,12 @@ class ValkeyEngine:
             config,
             registry,
             store,
-            self.catalogue,
-            self.statuses,
-            self.batches,
-            self.snapshots,
-            hints,
-            self.submissions,
+            catalogue=self.catalogue,
+            statuses=self.statuses,
+            batches=self.batches,
+            snapshots=self.snapshots,
+            hints=hints,
+            submissions=self.submissions,
         )
         self.acts = Acts(store, self.statuses, self.batches, hands.kept, hands.remarks.flush)
         self.heartbeat = Heartbeat(

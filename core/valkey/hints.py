@@ -57,7 +57,7 @@ class Hints:
         left = known.ask_at - now
         if left > EARLY_S:
             return int(left * 1000)
-        seconds = self._until(facts, known, ahead, server_ms, snapshot, now)
+        seconds = self._until(known, ahead, now, server_ms=server_ms, snapshot=snapshot)
         if facts.deadline_ms:
             left = (facts.deadline_ms - server_ms) / 1000
             seconds = min(seconds, max(left, 0.0) + MARGIN_S)
@@ -65,7 +65,9 @@ class Hints:
         known.ask_at = now + milliseconds / 1000
         return milliseconds
 
-    def _until(self, facts: Facts, known: Known, ahead: int, server_ms: int, snapshot: Snapshot, now: float) -> float:
+    def _until(self, known: Known, ahead: int, now: float, *, server_ms: int, snapshot: Snapshot) -> float:
+        facts = known.facts
+        assert facts is not None
         task = self.index(facts.task)
         if facts.state == State.RUNNING:
             elapsed = max(server_ms - facts.started_ms, 0) / 1000

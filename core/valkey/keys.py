@@ -22,6 +22,10 @@ def partition_of_name(name: str, partitions: int) -> int:
     return crc32(name.encode()) % partitions
 
 
+# The partition of all jobs of tasks with ``max_concurrent``: their attempts are counted there.
+LIMITED = 0
+
+
 def number_of(key: bytes, kind: bytes) -> int:
     """Return the number in a key of this kind, 0 for another key."""
     parts = key.split(b":", 3)

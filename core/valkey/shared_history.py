@@ -68,7 +68,7 @@ class Times(msgspec.Struct, array_like=True, frozen=True):
     run: tuple[int, ...]
 
 
-class Kept(msgspec.Struct, frozen=True):
+class KeptMinute(msgspec.Struct, frozen=True):
     """A minute as the store has it."""
 
     totals: Totals | None
@@ -100,7 +100,7 @@ class SharedHistory:
         self._before = self._counters()
         self._shared_at = 0.0
         # Minutes that do not change any more, by their numbers.
-        self._known: dict[int, Kept] = {}
+        self._known: dict[int, KeptMinute] = {}
 
     def _now(self) -> int:
         return self._store.server_ms() // (MINUTE_S * 1000)
@@ -180,10 +180,10 @@ class SharedHistory:
         return [minute for minute in together(minutes) if minute.number > last - count]
 
 
-def _kept(fields: Mapping[bytes, bytes], but: bytes) -> Kept:
+def _kept(fields: Mapping[bytes, bytes], but: bytes) -> KeptMinute:
     totals = fields.get(TOTALS)
     times = [decode_times(value) for field, value in fields.items() if field not in (TOTALS, but)]
-    return Kept(None if totals is None else decode_totals(totals), times)
+    return KeptMinute(None if totals is None else decode_totals(totals), times)
 
 
 def _grown(before: Sequence[int], now: Sequence[int]) -> tuple[int, ...]:

@@ -311,11 +311,12 @@ class Store:
     async def _mark(self, keys: Keyspace) -> None:
         """Give a partition the marker of the ids."""
         marker = self.ids.marker
-        before = await self.call(keys, "SET", keys.marker, marker, "NX", "GET")
+        words = ("SET", keys.marker, marker)
+        before = await self.call(keys, *words, "NX", "GET")
         if before not in (None, marker):
             # ``hw:meta`` was lost and these keys were not. Their jobs go on under other ids.
             log.error("engine: the ids of partition %d have changed: ids of before are answered by 421", keys.partition)
-            await self.call(keys, "SET", keys.marker, marker)
+            await self.call(keys, *words)
 
     def renew(self) -> asyncio.Task[None]:
         """Learn or make the layout again. The task raises StoreError or ConfigError."""
