@@ -19,6 +19,9 @@ from tests.core.valkey.nodes import IDS, KEYS, SHORT, client, soon, standing
 from tests.store_proxy import Way, way_to
 from tests.valkey_servers import StoreServer, serving
 
+# Servers that die, part and come back take their time.
+pytestmark = pytest.mark.long
+
 ALWAYS = {"appendonly": "yes", "appendfsync": "always"}
 
 
