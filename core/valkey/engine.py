@@ -187,15 +187,18 @@ class ValkeyEngine:
         card = self.catalogue.get(name)
         if card is not None:
             return then(self._counted(), lambda snapshot: self._task(card, snapshot))
-        looked = self.catalogue.look()
-        if looked is None:
-            return None
-        return Then(Read(looked), lambda _: self.task(name) if self.catalogue.get(name) else None)
+        return Then(
+            Read(self.catalogue.look()), lambda _: self.task(name) if self.catalogue.get(name) is not None else None
+        )
 
     def accepts(self, task: str) -> Accepts | None:
         """Return the content that a task accepts, as Engine says."""
         card = self.catalogue.get(task)
-        return None if card is None else card.accepts
+        if card is None:
+            # Another node may know it by the next question.
+            self.catalogue.look()
+            return None
+        return card.accepts
 
     def result(self, status: Status) -> Soon[Result | None]:
         """Return the result of a finished job, as Engine says."""

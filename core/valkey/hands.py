@@ -259,7 +259,9 @@ class Hands:
             await self._wait(timeout_s, self.exchanges)
         left = sum(len(exchange.outbox) for exchange in self.exchanges)
         if left:
-            log.error("engine: the store did not take %d ends of attempts: other nodes begin these jobs again", left)
+            log.error(
+                "engine: ends of attempts that the store did not take: %d. Other nodes begin these jobs again", left
+            )
         for exchange in self.exchanges:
             exchange.stop()
         self.is_open = False

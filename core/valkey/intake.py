@@ -261,10 +261,7 @@ class Intake:
         cards = [self._catalogue.get(submission.task) for submission in submissions]
         if None not in cards:
             return take([card for card in cards if card is not None])
-        looked = self._catalogue.look()
-        if looked is None:
-            return take(self._known(submissions))
-        return Then(Read(looked), lambda _: take(self._known(submissions)))
+        return Then(Read(self._catalogue.look()), lambda _: take(self._known(submissions)))
 
     def _known(self, submissions: Sequence[Submission]) -> list[Card]:
         cards = [self._catalogue.get(submission.task) for submission in submissions]

@@ -24,6 +24,9 @@ from tests.core.engines import at_last, double, forever
 from tests.store_proxy import Way, way_to
 from tests.valkey_servers import StoreServer, serving
 
+# Servers that die, part and come back take their time.
+pytestmark = pytest.mark.long
+
 # Longer than a call waits for the store.
 LONG_S = 2.3
 

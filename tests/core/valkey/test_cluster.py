@@ -18,6 +18,9 @@ from headway.core.valkey.topology import Links
 
 from tests.valkey_servers import CLUSTERED, Cluster, StoreServer, cluster_of, serving
 
+# Servers that die, part and come back take their time.
+pytestmark = pytest.mark.long
+
 PARTITIONS = range(16)
 # Counts in one key, and makes another one whose name it derives.
 COUNT = Script(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from headway.core.board.idempotency import Key
-from headway.core.errors import EngineAwayError, KeyReusedError, QueueFullError
+from headway.core.errors import EngineAwayError, KeyReusedError, QueueFullError, UnknownTaskError
 from headway.core.interface import Engine
 from headway.core.job import State
 from headway.core.later import known
@@ -91,6 +91,31 @@ async def becomes_or_waits(engine: Engine, job: object) -> int:
     """Return the state of a job after there was time to begin it."""
     await asyncio.sleep(0.2)
     return (await peek(engine, job)).state  # type: ignore[arg-type]
+
+
+async def test_a_node_takes_the_tasks_of_others_and_runs_its_own(store_url: str) -> None:
+    chosen = {"engine": store_url}
+    async with started(chosen, double) as one:
+        with pytest.raises(UnknownTaskError, match="'broken' is not one of: double"):
+            await known(one.submit(asked_for("broken", 1)))
+        async with started(chosen, broken) as two:
+            jobs = [await submit(engine, task, 1) for engine in (one, two) for task in ("double", "broken")]
+            assert [(await finished(one, job)).state for job in jobs] == [State.SUCCEEDED, State.FAILED] * 2
+            for engine in (one, two):
+                assert sorted(task.name for task in await known(engine.tasks())) == ["broken", "double"]
+                found = await known(engine.task("broken"))
+                assert found is not None
+                assert (found.failed, found.run_in) == (2, "loop")
+                with pytest.raises(UnknownTaskError, match="'none' is not one of: broken, double"):
+                    await known(engine.submit_batch([asked_for("double", 1), asked_for("none")]))
+            ran = await counts(one)
+            assert (ran.run.count, (await counts(two)).run.count) == (2, 2)
+        # Its last node has gone.
+        async with asyncio.timeout(10):
+            while await known(one.task("broken")) is not None:  # noqa: ASYNC110 — as a client does
+                await asyncio.sleep(0.1)
+        with pytest.raises(UnknownTaskError):
+            await known(one.submit(asked_for("broken", 1)))
 
 
 @pytest.mark.parametrize("task", ["double", "forever"])

@@ -25,6 +25,9 @@ from tests.core.engines import known
 from tests.core.valkey.partition import Partition, ended, failed, job
 from tests.valkey_servers import Cluster, StoreServer, cluster_of
 
+# Servers that die, part and come back take their time.
+pytestmark = pytest.mark.long
+
 Move = Callable[[Cluster, int, StoreServer], None]
 
 

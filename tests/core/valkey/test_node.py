@@ -23,6 +23,9 @@ from headway.core.valkey.record import LOG_FIELDS, read_log
 
 from tests.core.valkey.nodes import KEYS, SHORT, client, soon
 
+# Servers that die, part and come back take their time.
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[3]
 # Kills of a node under load. Many are made with the times that nodes have, and few with short ones.
 KILLS = int(os.environ.get("KILLS", "5"))

@@ -19,6 +19,9 @@ from tests.core.valkey.nodes import IDS, KEYS, SHORT, client, soon, standing
 from tests.store_proxy import Way, way_to
 from tests.valkey_servers import StoreServer, serving
 
+# Servers that die, part and come back take their time.
+pytestmark = pytest.mark.long
+
 ALWAYS = {"appendonly": "yes", "appendfsync": "always"}
 
 
@@ -168,6 +171,32 @@ async def test_an_outage_makes_no_node_dead(own: StoreServer) -> None:
         found = await one.over(*jobs)
         assert {(facts.state, facts.attempt) for facts in found} == {(State.SUCCEEDED, 1)}
         assert {one.node.name, two.node.name} == names
+
+
+async def test_an_end_that_the_store_did_not_take_is_made_again_elsewhere(
+    own: StoreServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The node says so when it ends while the store is away."""
+    gate = asyncio.Event()
+
+    async def waits(_: object, context: Context) -> int:
+        await gate.wait()
+        return context.attempt
+
+    async with standing(own.url, waits, times=SHORT) as node:
+        [job] = await node.submit("waits")
+        await node.running(job)
+        own.kill()
+        await soon(lambda: not node.link.is_up)
+        gate.set()
+        await soon(lambda: len(node.hands.exchanges[0].outbox) == 1)
+    assert caplog.messages[-1] == (
+        "engine: ends of attempts that the store did not take: 1. Other nodes begin these jobs again"
+    )
+    own.start()
+    async with standing(own.url, waits, times=SHORT) as node:
+        [facts] = await node.over(job)
+        assert (facts.state, facts.attempt) == (State.SUCCEEDED, 2)
 
 
 async def test_a_store_that_was_emptied_is_begun_anew(own: StoreServer) -> None:

@@ -19,6 +19,9 @@ from headway.core.valkey.topology import Links
 from tests.store_proxy import way_to
 from tests.valkey_servers import HOST, PATIENCE_S, StoreServer, redis_binary, replica_of, sentinel_of, serving
 
+# Servers that die, part and come back take their time.
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(params=["valkey", "redis"])
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StoreServer]:

@@ -17,6 +17,9 @@ from headway.core.valkey.topology import Links
 
 from tests.valkey_servers import HOST, StoreServer, redis_binary, replica_of, serving, tls_options
 
+# Servers that die, part and come back take their time.
+pytestmark = pytest.mark.long
+
 Run = Callable[..., StoreServer]
 
 
