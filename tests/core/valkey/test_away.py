@@ -15,8 +15,8 @@ from headway.core.errors import EngineAwayError, HeadwayError, MisdirectedError,
 from headway.core.interface import Engine
 from headway.core.job import State
 from headway.core.later import known
+from headway.core.link.wire import SILENT_S
 from headway.core.status import Status
-from headway.core.valkey.wire import SILENT_S
 
 from tests.core.contract.client import asked_for, becomes, counts, finished, peek, states, submit
 from tests.core.contract.conftest import started
