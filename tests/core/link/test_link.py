@@ -147,6 +147,7 @@ async def test_long_replies_do_not_cut_a_link_that_hears_messages(store_url: str
         assert link.made == 1
 
 
+@pytest.mark.long
 def test_all_of_it_runs_on_uvloop(store_url: str, store: StoreServer) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, way_to(store.port) as way:
         runner.run(test_calls_of_a_turn_leave_in_one_write(store_url))
@@ -237,6 +238,7 @@ async def test_a_parted_network_is_noticed_and_joined_again(way: Way) -> None:
         assert await link.call("ECHO", "x") == b"x"
 
 
+@pytest.mark.long
 async def test_an_idle_link_stays(store_url: str) -> None:
     """It asks for a sign of the store, and takes no silence of its own for one of the network."""
     async with linked(store_url) as link:

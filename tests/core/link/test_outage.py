@@ -168,6 +168,7 @@ async def test_a_frozen_store_is_noticed_and_thaws(valkey: StoreServer) -> None:
         assert await links.at(b"x").call("GET", "x") == b"1"
 
 
+@pytest.mark.long
 async def test_a_blocked_loop_is_no_silent_store(valkey: StoreServer) -> None:
     async with linked(valkey.url) as links:
         time.sleep(5)  # noqa: ASYNC251 — a task that computes does the same
@@ -192,6 +193,7 @@ async def test_a_store_that_does_not_read_bounds_what_waits(valkey: StoreServer)
         await soon(lambda: links.is_up)
 
 
+@pytest.mark.long
 async def test_a_slow_upload_is_no_silence(valkey: StoreServer) -> None:
     """The store says nothing before it has all of a call, which takes longer here than silence may."""
     with way_to(valkey.port) as way:
