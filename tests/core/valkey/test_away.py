@@ -53,7 +53,12 @@ def node(url: str) -> AbstractAsyncContextManager[Engine]:
 async def is_ready(engine: Engine) -> None:
     """Wait until the node serves again."""
     async with asyncio.timeout(10):
-        while engine.not_ready is not None:  # noqa: ASYNC110 — as a load balancer does
+        while True:
+            if engine.not_ready is None:
+                # A store that has just begun may drop a connection once more.
+                with suppress(EngineAwayError):
+                    await known(engine.peek_key("nobody"))
+                    return
             await asyncio.sleep(0.01)
 
 
