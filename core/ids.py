@@ -23,7 +23,7 @@ so neither kind of id can be made out of the other.
 
 from __future__ import annotations
 
-import secrets
+import os
 from binascii import Error as HexError
 from binascii import unhexlify
 from bisect import bisect_right
@@ -63,7 +63,7 @@ class Ids:
 
     def __init__(self, secret: bytes = b"", salts: Salts = (), since: int = 0) -> None:
         self._since = since
-        self.secret = secret or secrets.token_bytes(SECRET_BYTES)
+        self.secret = secret or os.urandom(SECRET_BYTES)
         self.salts = list(salts) or [(0, b"")]
         self.marker = blake2b(key=self.secret, digest_size=4, person=b"marker").hexdigest().encode()
         self._from = [first for first, _ in self.salts]

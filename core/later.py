@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from headway.core.errors import HeadwayError
 from headway.core.interface import Later, Soon
 
 First = TypeVar("First")
@@ -68,7 +69,7 @@ class Then(Later[Value]):
 
     def _go_on(self) -> None:
         try:
-            self._found = self._then(self._waits_for.value())
+            self._found = self._take()
         except Exception as error:  # noqa: BLE001 — ``value`` raises it
             self._error = error
         else:
@@ -77,6 +78,9 @@ class Then(Later[Value]):
                 self._found.when_known(self._wake)
                 return
         self._wake()
+
+    def _take(self) -> Soon[Value]:
+        return self._then(self._waits_for.value())
 
     def value(self) -> Value:
         """Return the value that ``then`` made. Raises the error of either."""
@@ -91,3 +95,19 @@ class Then(Later[Value]):
     def cancel(self) -> None:
         """Wait no more."""
         self._waits_for.cancel()
+
+
+class Otherwise(Then[Value]):
+    """The value of ``first``, or the one that ``other`` makes of the HeadwayError that came instead."""
+
+    __slots__ = ("_other",)
+
+    def __init__(self, first: Later[Value], other: Callable[[HeadwayError], Soon[Value]]) -> None:
+        super().__init__(first, lambda found: found)
+        self._other = other
+
+    def _take(self) -> Soon[Value]:
+        try:
+            return super()._take()
+        except HeadwayError as error:
+            return self._other(error)

@@ -60,11 +60,12 @@ class Waiters:
         self._by_job: dict[int, list[Waiter]] = {}
         self._by_log: dict[int, list[Waiter]] = {}
         self._by_slot: dict[int, set[Waiter]] = {}
-        self._count = 0
+        # Of all waiters.
+        self.count = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
-        return self._count
+        return self.count
 
     def __contains__(self, sequence: int) -> bool:
         return sequence in self._by_job or sequence in self._by_log
@@ -83,7 +84,7 @@ class Waiters:
         """Have ``waiter`` woken when its job ends, or when its slot is due."""
         self._beside(waiter).setdefault(waiter.sequence, []).append(waiter)
         self._by_slot.setdefault(waiter.slot, set()).add(waiter)
-        self._count += 1
+        self.count += 1
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(SLOT_S, self._turn_wheel)
 
@@ -123,7 +124,7 @@ class Waiters:
             of_job.remove(waiter)
         if not of_job:
             del by_job[waiter.sequence]
-        self._count -= 1
+        self.count -= 1
         return True
 
     def _beside(self, waiter: Waiter) -> dict[int, list[Waiter]]:

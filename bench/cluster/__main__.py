@@ -85,7 +85,10 @@ class Bench:
         headway, noops = ENTRIES["headway"], self.found.turns["headway"][0]["jobs"]
         naps = round(WORKERS / NAP_S * self._options.seconds)
         turns = {
-            "noop on two": ["--nodes=2", f"--jobs={noops}"],
+            # As many submitters for each node as the one node has, and the same ones shared by two: then calls of the
+            # store carry half as many jobs each.
+            "noop on two": ["--nodes=2", f"--jobs={2 * noops}", f"--submitters={2 * self._options.submitters}"],
+            "noop on two, submitters shared": ["--nodes=2", f"--jobs={noops}"],
             "nap on one": ["--task=nap", f"--jobs={naps}"],
             "nap on two": ["--task=nap", "--nodes=2", f"--jobs={2 * naps}"],
         }

@@ -47,6 +47,8 @@ class Look:
     store_bytes: int
     node_bytes: int
     keys: int
+    # Scripts that were slow until then.
+    slow: int
 
 
 def main() -> int:
@@ -67,7 +69,7 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     lines, good = verdicts(looks, options.kept, slow_us)
-    head = ["jobs", "seconds", "store, MiB", "node, MiB", "keys"]
+    head = ["jobs", "seconds", "store, MiB", "node, MiB", "keys", f"scripts of more than {SLOW_US / 1000:g} ms"]
     text = "\n\n".join([report.table(head, [_row(look) for look in looks]), "\n".join(lines), report.facts(how)])
     print(text)
     target = report.folder("soak")
@@ -121,6 +123,7 @@ def _look(jobs: int, begun: float, store: Process, node: Process) -> Look:
         store_bytes=valkey.used_bytes(store.port),
         node_bytes=rss_bytes(node.pids),
         keys=int(valkey.ask(store.port, "DBSIZE", b"\r\n")[1:]),
+        slow=int(valkey.ask(store.port, "SLOWLOG LEN", b"\r\n")[1:]),
     )
     print(f"{jobs:,} jobs: store {look.store_bytes >> 20} MiB, node {look.node_bytes >> 20} MiB", flush=True)
     return look
@@ -153,7 +156,7 @@ def verdicts(looks: Sequence[Look], kept: int, slow_us: Sequence[int]) -> tuple[
 
 def _row(look: Look) -> list[str]:
     sizes = [f"{size / 2**20:,.1f}" for size in (look.store_bytes, look.node_bytes)]
-    return [f"{look.jobs:,}", f"{look.seconds:.0f}", *sizes, f"{look.keys:,}"]
+    return [f"{look.jobs:,}", f"{look.seconds:.0f}", *sizes, f"{look.keys:,}", f"{look.slow:,}"]
 
 
 if __name__ == "__main__":

@@ -25,7 +25,6 @@ SQL leads here. Another older one is migrated in one transaction.
 from __future__ import annotations
 
 import os
-import secrets
 from contextlib import closing
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -251,7 +250,7 @@ def create(path: Path, secret: bytes | None = None, high: int = 0) -> None:
     ).fetchall()
     connection.execute(
         "INSERT INTO meta VALUES (1, ?, ?, 0, ?, 1, '', 0, 0, 0)",
-        (secrets.randbits(62), secret or secrets.token_bytes(SECRET_BYTES), high),
+        (int.from_bytes(os.urandom(8)) >> 2, secret or os.urandom(SECRET_BYTES), high),
     )
     connection.execute("COMMIT")
     connection.close()

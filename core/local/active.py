@@ -251,7 +251,7 @@ class Active:
         self.stats.unfinished[job.task.index] -= 1
         self.stats.ended[job.task.index][state] += 1
         self.queue.payload_bytes -= len(job.payload)
-        if self.waiters:
+        if self.waiters.count:
             self.waiters.ended(sequence)
         if self._none is not None:
             self.look_for_none()

@@ -28,9 +28,9 @@ from typing import Any
 from headway.core.errors import EngineAwayError, HeadwayError, MisdirectedError
 from headway.core.interface import Later, Soon
 from headway.core.job import State
-from headway.core.valkey.keys import number_of
-from headway.core.valkey.record import FIELDS, Facts, read_facts
-from headway.core.valkey.store import Store
+from headway.core.store.keys import number_of
+from headway.core.store.record import FIELDS, Facts, read_facts
+from headway.core.store.store import Store
 from headway.core.waiters import Waiters
 
 # Jobs whose facts are kept here.
@@ -57,7 +57,7 @@ class Known:
             self.ends_at = time.monotonic() + (facts.started_ms + total_ms - server_ms) / 1000
 
 
-class Reading:
+class FactsOnTheWay:
     """The facts of a job on their way."""
 
     __slots__ = ("error", "known", "sequence", "takers")
@@ -75,7 +75,7 @@ class Coming(Later[Known]):
 
     __slots__ = ("_reading",)
 
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, reading: FactsOnTheWay) -> None:
         self._reading = reading
 
     def when_known(self, wake: Callable[[], object]) -> None:
@@ -101,7 +101,7 @@ class Cache:
         self._most = most
         # Those read last at the end.
         self._known: OrderedDict[int, Known] = OrderedDict()
-        self._readings: dict[int, Reading] = {}
+        self._readings: dict[int, FactsOnTheWay] = {}
         # Clients that wait for the end of a job.
         self.waiters = Waiters()
         # Statuses that were answered from here, and those that were read.
@@ -176,18 +176,18 @@ class Cache:
             for sequence in self.waiters.jobs():
                 self.look(sequence)
 
-    # Reading.
+    # FactsOnTheWay.
 
-    def _read(self, sequence: int) -> Reading:
+    def _read(self, sequence: int) -> FactsOnTheWay:
         reading = self._readings.get(sequence)
         if reading is None:
             keys = self._store.keys_of(sequence)
             asked = self._store.ask(keys, lambda: self._store.read(keys, keys.job(sequence), *FIELDS))
-            reading = self._readings[sequence] = Reading(sequence)
+            reading = self._readings[sequence] = FactsOnTheWay(sequence)
             asked.when_known(lambda: self._came(reading, asked))
         return reading
 
-    def _came(self, reading: Reading, asked: Later[Any]) -> None:
+    def _came(self, reading: FactsOnTheWay, asked: Later[Any]) -> None:
         try:
             facts = read_facts(asked.value())
             if facts is not None:
@@ -200,7 +200,7 @@ class Cache:
             return
         marked.when_known(lambda: self._came_marker(reading, marked))
 
-    def _came_marker(self, reading: Reading, asked: Later[Any]) -> None:
+    def _came_marker(self, reading: FactsOnTheWay, asked: Later[Any]) -> None:
         try:
             marker = asked.value()
         except HeadwayError as error:
@@ -213,11 +213,11 @@ class Cache:
             self._store.renew()
             self._fail(reading, MisdirectedError())
 
-    def _fail(self, reading: Reading, error: HeadwayError) -> None:
+    def _fail(self, reading: FactsOnTheWay, error: HeadwayError) -> None:
         reading.error = error
         self._end(reading, None)
 
-    def _end(self, reading: Reading, known: Known | None) -> None:
+    def _end(self, reading: FactsOnTheWay, known: Known | None) -> None:
         sequence = reading.sequence
         del self._readings[sequence]
         reading.known = known

@@ -11,6 +11,7 @@ import asyncio
 import os
 import time
 from collections.abc import Mapping
+from contextvars import Context as Variables
 from functools import partial
 from typing import Any
 
@@ -19,13 +20,13 @@ from headway.core.config import Config
 from headway.core.interface import Accepts
 from headway.core.job import Submission, Terms
 from headway.core.later import known
+from headway.core.store.keys import CATALOGUES
+from headway.core.store.store import Store
 from headway.core.task import Lane, Task
 from headway.core.tasks.registry import Registry
-from headway.core.valkey.keys import CATALOGUES
-from headway.core.valkey.store import Store
 
-# Seconds after which the cards are read again, and between two looks for a task that is unknown.
-OLD_S, PACE_S = 5.0, 0.25
+# Seconds after which the cards are read again, and between two looks for tasks that are unknown.
+OLD_S, PACE_S = 5.0, 0.05
 
 
 class Card(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -103,7 +104,9 @@ class Catalogue:
         self.workers = self._own_workers = config.workers
         self.all: Mapping[str, Card] = self.own
         self._read_at = -OLD_S
+        # The reading that is under way, and the one after it.
         self._reading: asyncio.Task[None] | None = None
+        self._next: asyncio.Task[None] | None = None
 
     def use(self, store: Store) -> None:
         """Read from ``store``."""
@@ -121,25 +124,27 @@ class Catalogue:
     def tick(self) -> None:
         """Read the cards again, if it is time."""
         if time.monotonic() - self._read_at > OLD_S and self._store.is_up:
-            self._begin()
+            self.look()
 
-    def look(self) -> asyncio.Future[None] | None:
-        """Read the cards again for a task that is unknown here. None: they were read a moment ago."""
-        if self._reading is None and time.monotonic() - self._read_at < PACE_S:
-            return None
-        return asyncio.shield(self._begin())
+    def look(self) -> asyncio.Future[None]:
+        """Read the cards from now on, at most once in PACE_S: a task is unknown here."""
+        if self._next is None:
+            self._next = asyncio.get_running_loop().create_task(self._read_next(), context=Variables())
+            self._next.add_done_callback(_seen)
+        # Others wait for it as well.
+        return asyncio.shield(self._next)
 
-    def _begin(self) -> asyncio.Task[None]:
-        if self._reading is None:
-            self._read_at = time.monotonic()
-            self._reading = asyncio.get_running_loop().create_task(self.read())
-            self._reading.add_done_callback(self._seen)
-        return self._reading
-
-    def _seen(self, task: asyncio.Task[None]) -> None:
-        self._reading = None
-        if not task.cancelled():
-            task.exception()
+    async def _read_next(self) -> None:
+        if self._reading is not None:
+            await asyncio.wait([self._reading])
+        await asyncio.sleep(self._read_at + PACE_S - time.monotonic())
+        # Whoever asks from now on waits for the one after this.
+        self._reading, self._next = self._next, None
+        self._read_at = time.monotonic()
+        try:
+            await self.read()
+        finally:
+            self._reading = None
 
     async def read(self) -> None:
         """Read the cards of all nodes that are alive. Raises HeadwayError."""
@@ -163,3 +168,9 @@ class Catalogue:
         # Those of this node come last, and count.
         self.all = found | self.own
         self.workers = max(workers, self._own_workers)
+
+
+def _seen(task: asyncio.Task[None]) -> None:
+    # Nobody may wait for it any more.
+    if not task.cancelled():
+        task.exception()

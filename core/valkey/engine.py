@@ -20,7 +20,7 @@ from headway.core.board.idempotency import Key
 from headway.core.body import Body
 from headway.core.config import Config
 from headway.core.durability import Durability
-from headway.core.errors import ConfigError, EngineAwayError
+from headway.core.errors import ConfigError, EngineAwayError, HeadwayError
 from headway.core.events import EventFilter
 from headway.core.history import Minute
 from headway.core.hold import Switches
@@ -40,31 +40,32 @@ from headway.core.job import Revision, State, Submission
 from headway.core.job_filter import JobFilter
 from headway.core.job_log import JobLog
 from headway.core.later import Read, Then
+from headway.core.link.address import Address
+from headway.core.link.reply_error import StoreError
+from headway.core.nodes.hands import Hands
+from headway.core.nodes.heartbeat import Heartbeat, client_of
+from headway.core.nodes.node import Node
 from headway.core.order import Action
 from headway.core.past_attempt import PastAttempt
 from headway.core.stats import Counts, Histogram, ProcessCounts, StoreCounts, WorkerCounts
 from headway.core.status import BatchStatus, Status, TaskStatus
+from headway.core.store.changes import read_trimmed, trim_arguments
+from headway.core.store.groups import SubmitBounds, SubmitReply
+from headway.core.store.keys import Keyspace
+from headway.core.store.record import Facts
+from headway.core.store.scripts import TRIM
+from headway.core.store.store import Store
 from headway.core.task import Lane
 from headway.core.tasks.lifespan import Lifespan
 from headway.core.tasks.registry import Registry
 from headway.core.tasks.result import Result
 from headway.core.valkey.acts import Acts
-from headway.core.valkey.address import Address
 from headway.core.valkey.batches import SharedBatches
 from headway.core.valkey.cache import Cache
 from headway.core.valkey.catalogue import Card, Catalogue
-from headway.core.valkey.changes import read_trimmed, trim_arguments
 from headway.core.valkey.details import Details
-from headway.core.valkey.groups import SubmitBounds, SubmitReply
-from headway.core.valkey.hands import Hands
-from headway.core.valkey.heartbeat import Heartbeat, client_of
 from headway.core.valkey.hints import Hints
 from headway.core.valkey.intake import Intake
-from headway.core.valkey.keys import Keyspace
-from headway.core.valkey.node import Node
-from headway.core.valkey.record import Facts
-from headway.core.valkey.reply_error import StoreError
-from headway.core.valkey.scripts import TRIM
 from headway.core.valkey.shared_events import SharedEvents
 from headway.core.valkey.shared_finding import SharedFinding
 from headway.core.valkey.shared_history import SharedHistory
@@ -72,7 +73,6 @@ from headway.core.valkey.shared_holds import SharedHolds
 from headway.core.valkey.shared_orders import SharedOrders
 from headway.core.valkey.snapshot import Snapshot, Snapshots
 from headway.core.valkey.statuses import Statuses, then
-from headway.core.valkey.store import Store
 from headway.core.valkey.submissions import Submissions
 from headway.core.work.attempt import variables_of
 from headway.core.work.watchdog import Watchdog
@@ -187,15 +187,18 @@ class ValkeyEngine:
         card = self.catalogue.get(name)
         if card is not None:
             return then(self._counted(), lambda snapshot: self._task(card, snapshot))
-        looked = self.catalogue.look()
-        if looked is None:
-            return None
-        return Then(Read(looked), lambda _: self.task(name) if self.catalogue.get(name) else None)
+        return Then(
+            Read(self.catalogue.look()), lambda _: self.task(name) if self.catalogue.get(name) is not None else None
+        )
 
     def accepts(self, task: str) -> Accepts | None:
         """Return the content that a task accepts, as Engine says."""
         card = self.catalogue.get(task)
-        return None if card is None else card.accepts
+        if card is None:
+            # Another node may know it by the next question.
+            self.catalogue.look()
+            return None
+        return card.accepts
 
     def result(self, status: Status) -> Soon[Result | None]:
         """Return the result of a finished job, as Engine says."""
@@ -405,8 +408,9 @@ class ValkeyEngine:
             await self.hands.start()
             await self.catalogue.read()
             await self.past.start()
-        except StoreError as error:
-            raise ConfigError(f"engine: {self.address}: {error}") from None
+        except (StoreError, HeadwayError) as error:
+            await self.lifespan.end()
+            raise ConfigError(f"engine: {self.address} was lost while the node started: {error}") from None
         self._count_workers()
         self.heartbeat.start()
         self.watchdog.start()
@@ -449,8 +453,9 @@ class ValkeyEngine:
         self.past = SharedHistory(store, hands.stats, lambda: node.name, self.snapshots.anew)
         partitions = store.partitions
         bounds = SubmitBounds(
-            size=max(config.queue.size // partitions, 1),
-            payload_bytes=config.queue.max_bytes // partitions,
+            # Of each partition. If there are several, a node looks at their sum, too.
+            size=config.queue.size,
+            payload_bytes=config.queue.max_bytes,
             key_ms=round(config.idempotency.seconds * 1000),
             keys=-(-config.idempotency.keys // partitions),
         )
@@ -462,12 +467,12 @@ class ValkeyEngine:
             config,
             registry,
             store,
-            self.catalogue,
-            self.statuses,
-            self.batches,
-            self.snapshots,
-            hints,
-            self.submissions,
+            catalogue=self.catalogue,
+            statuses=self.statuses,
+            batches=self.batches,
+            snapshots=self.snapshots,
+            hints=hints,
+            submissions=self.submissions,
         )
         self.acts = Acts(store, self.statuses, self.batches, hands.kept, hands.remarks.flush)
         self.heartbeat = Heartbeat(
@@ -524,13 +529,12 @@ class ValkeyEngine:
             self.hands.heard(push[1], push[2])
 
     def _invalid(self, keys: list[bytes] | None) -> None:
-        if self.store_of().keys and hasattr(self, "cache"):
-            self.cache.invalid(keys)
-            self.batches.invalid(keys)
-            self.details.invalid(keys)
-            if keys is None or any(key.endswith((b"}:hold", b"}:ev")) for key in keys):
-                self.holds.look()
-                self.events.look()
+        self.cache.invalid(keys)
+        self.batches.invalid(keys)
+        self.details.invalid(keys)
+        if keys is None or any(key.endswith((b"}:hold", b"}:ev")) for key in keys):
+            self.holds.look()
+            self.events.look()
 
     def _up(self) -> None:
         self.cache.up()

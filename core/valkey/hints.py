@@ -15,10 +15,10 @@ from headway.core.hold import OPEN_END_S
 from headway.core.job import State
 from headway.core.load import Load
 from headway.core.retry_after.estimate import MARGIN_S, Estimate
+from headway.core.store.record import Facts
 from headway.core.task import OWN_PREFIX
 from headway.core.tasks.registry import Registry
 from headway.core.valkey.cache import Known
-from headway.core.valkey.record import Facts
 from headway.core.valkey.snapshot import Snapshot
 
 # A client that asks this much before its time gets the same answer again.
@@ -57,7 +57,7 @@ class Hints:
         left = known.ask_at - now
         if left > EARLY_S:
             return int(left * 1000)
-        seconds = self._until(facts, known, ahead, server_ms, snapshot, now)
+        seconds = self._until(known, ahead, now, server_ms=server_ms, snapshot=snapshot)
         if facts.deadline_ms:
             left = (facts.deadline_ms - server_ms) / 1000
             seconds = min(seconds, max(left, 0.0) + MARGIN_S)
@@ -65,7 +65,9 @@ class Hints:
         known.ask_at = now + milliseconds / 1000
         return milliseconds
 
-    def _until(self, facts: Facts, known: Known, ahead: int, server_ms: int, snapshot: Snapshot, now: float) -> float:
+    def _until(self, known: Known, ahead: int, now: float, *, server_ms: int, snapshot: Snapshot) -> float:
+        facts = known.facts
+        assert facts is not None
         task = self.index(facts.task)
         if facts.state == State.RUNNING:
             elapsed = max(server_ms - facts.started_ms, 0) / 1000

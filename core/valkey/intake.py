@@ -18,6 +18,7 @@ from headway.core.durability import keeps
 from headway.core.errors import (
     DrainingError,
     HeadwayError,
+    InvalidError,
     InvalidPayloadError,
     KeyReusedError,
     NotDurableError,
@@ -31,16 +32,12 @@ from headway.core.errors import (
 )
 from headway.core.faults import few
 from headway.core.hold import OPEN_END_S
-from headway.core.interface import Soon, Submitted, SubmittedBatch
+from headway.core.interface import Later, Soon, Submitted, SubmittedBatch
 from headway.core.job import State, Submission, Terms
-from headway.core.later import Read, Then
+from headway.core.later import Otherwise, Read, Then
 from headway.core.retry_after.estimate import SUCCESSOR_S
 from headway.core.status import Status
-from headway.core.tasks.payloads import check
-from headway.core.tasks.registry import Registry
-from headway.core.valkey.batches import SharedBatches
-from headway.core.valkey.catalogue import Card, Catalogue
-from headway.core.valkey.groups import (
+from headway.core.store.groups import (
     Accepted,
     Closed,
     GroupAnswer,
@@ -54,18 +51,22 @@ from headway.core.valkey.groups import (
     Reused,
     SubmitGroup,
 )
+from headway.core.store.keys import LIMITED, partition_of_name
+from headway.core.store.record import decode_record, encode_record
+from headway.core.store.store import Store
+from headway.core.tasks.payloads import check
+from headway.core.tasks.registry import Registry
+from headway.core.valkey.batches import SharedBatches
+from headway.core.valkey.catalogue import Card, Catalogue
 from headway.core.valkey.hints import Hints
-from headway.core.valkey.keys import partition_of_name
-from headway.core.valkey.record import decode_record, encode_record
 from headway.core.valkey.snapshot import Snapshots
 from headway.core.valkey.statuses import Statuses, then
-from headway.core.valkey.store import Store
-from headway.core.valkey.submissions import Group, Submissions
+from headway.core.valkey.submissions import Submissions, Submitting
 
 Taken = TypeVar("Taken")
-# The partition of all jobs of tasks with ``max_concurrent``: their attempts are counted there.
-LIMITED = 0
 ORDERS_MOST = 16
+# Refusals of this node, before the store has looked at the key.
+REFUSED_HERE = (DrainingError, InvalidError, NotDurableError, NotFailedError, PayloadGoneError)
 
 
 class Intake:
@@ -76,6 +77,7 @@ class Intake:
         config: Config,
         registry: Registry,
         store: Store,
+        *,
         catalogue: Catalogue,
         statuses: Statuses,
         batches: SharedBatches,
@@ -107,13 +109,15 @@ class Intake:
     def _submit(self, submission: Submission, card: Card, key: Key | None) -> Soon[Submitted]:
         self._check(submission)
         job = self._job(submission, card)
+        self._check_sum(key, 1, job.payload_bytes)
         return self._answered(self._submissions.put(self._partition([card], key), SubmitGroup([job], key=key)), job)
 
-    def _answered(self, group: Group, job: NewJob) -> Soon[Submitted]:
+    def _answered(self, group: Submitting, job: NewJob) -> Soon[Submitted]:
         """Return a job that was submitted alone, once the store has answered."""
 
         def answered(answer: GroupAnswer) -> Soon[Submitted]:
             if isinstance(answer, Accepted):
+                self._snapshots.accepted(1, job.payload_bytes)
                 return then(self._statuses.of_new(answer.first, job, group.now_ms), Submitted)
             if isinstance(answer, Replayed):
                 return self._replayed(answer)
@@ -151,10 +155,12 @@ class Intake:
         for submission in submissions:
             self._check_promise(submission)
         jobs = [self._job(submission, card) for submission, card in zip(submissions, cards, strict=True)]
+        self._check_sum(key, len(jobs), sum(job.payload_bytes for job in jobs))
         group = self._submissions.put(self._partition(cards, key), SubmitGroup(jobs, "batch", key))
 
         def answered(answer: GroupAnswer) -> Soon[SubmittedBatch]:
             if isinstance(answer, Accepted):
+                self._snapshots.accepted(len(jobs), sum(job.payload_bytes for job in jobs))
                 return SubmittedBatch(self._batches.of_new(answer.first, len(jobs)))
             if isinstance(answer, Replayed):
                 return self._replayed_batch(answer)
@@ -196,15 +202,7 @@ class Intake:
             # The task may have changed since.
             check(payload, known.payload_type, terms.media_type)
         self.check_draining()
-        job = NewJob(
-            task=status.task,
-            record=b"%d" % status.sequence,
-            payload_bytes=len(payload),
-            priority=priority,
-            deadline_ms=_ms(terms.deadline_s),
-            keep_ms=_ms(terms.keep_s),
-            tags=terms.tags,
-        )
+        job = NewJob.again(status.sequence, status.task, terms, len(payload), priority)
         partition = self._store.keys_of(status.sequence).partition
         return self._answered(self._submissions.put(partition, SubmitGroup([job], "resubmission", key)), job)
 
@@ -224,21 +222,32 @@ class Intake:
         self, key: Key | None, take: Callable[[], Soon[Taken]], replayed: Callable[[Replayed], Soon[Taken]]
     ) -> Soon[Taken]:
         """Return what ``take`` takes. If it refuses, and something came under ``key`` before, return that."""
-        if key is None:
-            self.check_draining()
-            return take()
-        try:
-            self.check_draining()
-            return take()
-        except HeadwayError as error:
-            fault = error
 
-        def looked(before: Replayed | None) -> Soon[Taken]:
+        def taken() -> Soon[Taken]:
+            self.check_draining()
+            return take()
+
+        if key is None:
+            return taken()
+        if self._store.partitions > 1:
+            # A key may lie in one of two partitions.
+            return then(self._statuses.replay(key), lambda before: taken() if before is None else replayed(before))
+
+        def refused(fault: HeadwayError) -> Soon[Taken]:
+            if not isinstance(fault, REFUSED_HERE):
+                raise fault
+            return then(self._statuses.replay(key), lambda before: looked(before, fault))
+
+        def looked(before: Replayed | None, fault: HeadwayError) -> Soon[Taken]:
             if before is None:
                 raise fault
             return replayed(before)
 
-        return then(self._statuses.replay(key), looked)
+        try:
+            soon = taken()
+        except HeadwayError as error:
+            return refused(error)
+        return Otherwise(soon, refused) if isinstance(soon, Later) else soon
 
     def check_draining(self) -> None:
         """Raise DrainingError if no jobs are accepted here."""
@@ -252,10 +261,7 @@ class Intake:
         cards = [self._catalogue.get(submission.task) for submission in submissions]
         if None not in cards:
             return take([card for card in cards if card is not None])
-        looked = self._catalogue.look()
-        if looked is None:
-            return take(self._known(submissions))
-        return Then(Read(looked), lambda _: take(self._known(submissions)))
+        return Then(Read(self._catalogue.look()), lambda _: take(self._known(submissions)))
 
     def _known(self, submissions: Sequence[Submission]) -> list[Card]:
         cards = [self._catalogue.get(submission.task) for submission in submissions]
@@ -324,6 +330,14 @@ class Intake:
             raise self._no_room(count, most.size - last.waiting)
         if last.payload_bytes + payload_bytes > most.max_bytes:
             raise self._no_bytes(payload_bytes, most.max_bytes - last.payload_bytes)
+
+    def _check_sum(self, key: Key | None, count: int, payload_bytes: int) -> None:
+        """Raise QueueFullError if several partitions have no room together, by the last counts.
+
+        Something that came before under ``key`` is found by the caller then.
+        """
+        if self._store.partitions > 1:
+            self.check_room(count, payload_bytes)
 
     def _no_room(self, count: int, room: int) -> HeadwayError:
         size = self._config.queue.size

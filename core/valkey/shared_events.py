@@ -24,17 +24,17 @@ from typing import Any
 
 import msgspec
 from headway.core.config import EventsSection
-from headway.core.errors import EngineAwayError, UnknownTaskError
+from headway.core.errors import EngineAwayError, EngineFullError, HeadwayError, UnknownTaskError
 from headway.core.events import Event, EventFilter
 from headway.core.faults import printable
 from headway.core.feeds.feeds import Feeds
 from headway.core.interface import Feed, Soon
-from headway.core.later import Read, Then
-from headway.core.valkey.keys import Keyspace
-from headway.core.valkey.record import decode_tags
-from headway.core.valkey.reply_error import StoreError
-from headway.core.valkey.scripts import WATCH
-from headway.core.valkey.store import Store, raise_for_client
+from headway.core.later import Read, Then, known
+from headway.core.link.reply_error import StoreError
+from headway.core.store.keys import Keyspace
+from headway.core.store.record import decode_tags
+from headway.core.store.scripts import WATCH
+from headway.core.store.store import Store
 
 # Seconds after the last reader has gone in which events are still written, and ms in which they are
 # without a word of a node.
@@ -123,11 +123,8 @@ class SharedEvents:
 
     async def _catch_up(self, begun: asyncio.Future[None]) -> None:
         """Wait until all events that were written before this call are here. Raises EngineAwayError."""
-        try:
-            # Others wait for it as well.
-            await asyncio.shield(begun)
-        except StoreError as error:
-            raise_for_client(error)
+        # Others wait for it as well.
+        await asyncio.shield(begun)
         caught_up = asyncio.get_running_loop().create_future()
         self._behind.append(caught_up)
         self._grown.set()
@@ -179,11 +176,13 @@ class SharedEvents:
             while self._is_wanted:
                 try:
                     await self._read_on()
-                except StoreError:
+                except (StoreError, EngineAwayError, EngineFullError):
                     # Nothing is missed by that: the streams are read from the same places.
                     await asyncio.sleep(AGAIN_S)
-        except StoreError as error:
+        except HeadwayError as error:
             begun.set_exception(error)
+            # Those who asked may have gone.
+            begun.exception()
         finally:
             begun.cancel()
             self._task = None
@@ -194,10 +193,7 @@ class SharedEvents:
         before = 0
         for stream in self._streams:
             stream.start, _ = await self._say(stream)
-            key = stream.keys.events
-            words = b"XREVRANGE", key, b"+", b"-", b"COUNT", self._kept
-            replies = await self._store.look(stream.keys, key, *words)
-            found = [_entry(stream, *reply) for reply in reversed(replies)]
+            found = await self._held_by(stream)
             stream.place = found[-1].place if found else -1
             entries += found
             # Whatever was given up came before this number.
@@ -209,6 +205,12 @@ class SharedEvents:
             self._record(entry)
             if count % RECORDED_MOST == 0:
                 await asyncio.sleep(0)
+
+    async def _held_by(self, stream: Followed) -> list[Entry]:
+        """Return the last entries of a stream."""
+        words = b"XREVRANGE", stream.keys.events, b"+", b"-", b"COUNT", self._kept
+        replies = await self._asked(stream, lambda: self._store.call(stream.keys, *words))
+        return [_entry(stream, *reply) for reply in reversed(replies)]
 
     async def _read_on(self) -> None:
         """Say that there are readers, and record events until it is time to say it again."""
@@ -243,8 +245,13 @@ class SharedEvents:
 
     async def _say(self, stream: Followed) -> tuple[int, int]:
         """Say that there are readers. Return the start of the stream, and its last place."""
-        start, last = await self._store.run(stream.keys, WATCH, self._kept, LASTS_MS)
+        words = self._kept, LASTS_MS
+        start, last = await self._asked(stream, lambda: self._store.run(stream.keys, WATCH, *words))
         return int(start), int(last)
+
+    async def _asked(self, stream: Followed, call: Callable[[], asyncio.Future[Any]]) -> Any:
+        """Return a reply, also if the store restarts meanwhile. Raises EngineAwayError."""
+        return await known(self._store.ask(stream.keys, call))
 
     async def _read(self) -> bool:
         """Record the next entries. Return whether there may be more already."""

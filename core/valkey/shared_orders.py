@@ -26,15 +26,12 @@ from headway.core.board.idempotency import Key
 from headway.core.errors import HeadwayError, InvalidPayloadError
 from headway.core.job import Terms
 from headway.core.job_filter import JobFilter
+from headway.core.link.reply_error import AWAY, ReplyError, StoreError
 from headway.core.order import OWN_TASKS, Action, Order, encode_order, meant
 from headway.core.retention import Retention
 from headway.core.slices import SHORT_SLICE_S
-from headway.core.task import RETRIES_MOST, Lane, Task
-from headway.core.tasks.context import Context
-from headway.core.tasks.payloads import check
-from headway.core.tasks.retry import Snooze
-from headway.core.valkey.changes import CancelAnswer, CancelMode, cancel_arguments, read_cancelled
-from headway.core.valkey.groups import (
+from headway.core.store.changes import CancelAnswer, CancelMode, cancel_arguments, read_cancelled
+from headway.core.store.groups import (
     Accepted,
     NewJob,
     NoBytes,
@@ -45,12 +42,15 @@ from headway.core.valkey.groups import (
     read_submitted,
     submit_arguments,
 )
-from headway.core.valkey.keys import Keyspace
-from headway.core.valkey.record import decode_record, encode_record
-from headway.core.valkey.reply_error import AWAY, ReplyError, StoreError
-from headway.core.valkey.scripts import CANCEL, SUBMIT
+from headway.core.store.keys import Keyspace
+from headway.core.store.record import decode_record, encode_record
+from headway.core.store.scripts import CANCEL, SUBMIT
+from headway.core.store.store import Store
+from headway.core.task import RETRIES_MOST, Lane, Task
+from headway.core.tasks.context import Context
+from headway.core.tasks.payloads import check
+from headway.core.tasks.retry import Snooze
 from headway.core.valkey.shared_finding import SharedFinding
-from headway.core.valkey.store import Store
 
 # Jobs of a step, at most.
 STEP_MOST = 32
@@ -275,11 +275,10 @@ class SharedOrders:
 
     def _resubmission(self, sequence: int, facts: list[Any], record: bytes | None) -> SubmitGroup:
         """Return a failed job as it is submitted again, or as one to be skipped."""
-        source = b"%d" % sequence
-        skipped = SubmitGroup([NewJob("", source, 0)], "skip")
-        if record is None or facts[0] is None:
+        skipped = SubmitGroup([NewJob("", b"%d" % sequence, 0)], "skip")
+        name = (facts[0] or b"").decode()
+        if record is None or not self._finding.knows(name):
             return skipped
-        name = facts[0].decode()
         terms, payload = decode_record(record)
         task = self._declared.get(name)
         if task is not None and task.payload_type is not None:
@@ -288,20 +287,8 @@ class SharedOrders:
                 check(payload, task.payload_type, terms.media_type)
             except InvalidPayloadError:
                 return skipped
-        return SubmitGroup([again(name, terms, source, len(payload), int(facts[1] or 0))], "resubmission")
-
-
-def again(task: str, terms: Terms, source: bytes, payload_bytes: int, priority: int) -> NewJob:
-    """Return the failed job ``source`` as it is submitted again, on the same terms."""
-    return NewJob(
-        task=task,
-        record=source,
-        payload_bytes=payload_bytes,
-        priority=priority,
-        deadline_ms=None if terms.deadline_s is None else round(terms.deadline_s * 1000),
-        keep_ms=None if terms.keep_s is None else round(terms.keep_s * 1000),
-        tags=terms.tags,
-    )
+        job = NewJob.again(sequence, name, terms, len(payload), int(facts[1] or 0))
+        return SubmitGroup([job], "resubmission")
 
 
 def _look_at(call: asyncio.Future[Any]) -> None:

@@ -18,11 +18,11 @@ from headway.core.hold import TaskHold
 from headway.core.interface import Soon
 from headway.core.job import State
 from headway.core.later import Read
+from headway.core.link.reply_error import StoreError
+from headway.core.store.changes import PartitionCounts, read_counts
+from headway.core.store.scripts import COUNTS
+from headway.core.store.store import Store
 from headway.core.task import OWN_PREFIX
-from headway.core.valkey.changes import PartitionCounts, read_counts
-from headway.core.valkey.reply_error import StoreError
-from headway.core.valkey.scripts import COUNTS
-from headway.core.valkey.store import Store
 
 # Seconds after which it is read again.
 OLD_S = 1.0
@@ -31,7 +31,7 @@ OLD_S = 1.0
 READINGS, READINGS_PER_S, SHARE = 20.0, 50.0, 0.02
 
 
-class LineView(msgspec.Struct, frozen=True, gc=False):
+class ReadyLine(msgspec.Struct, frozen=True, gc=False):
     """Ready jobs of one task and priority in one partition."""
 
     task: str
@@ -65,7 +65,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     waiting: int = 0
     payload_bytes: int = 0
     retries: int = 0
-    lines: Sequence[LineView] = ()
+    lines: Sequence[ReadyLine] = ()
     # By task: attempts under way, unfinished jobs, jobs that ever ended, by State, the switches that a
     # person has changed, and since when its oldest ready job is ready, in ms.
     busy: Mapping[str, int] = {}
@@ -141,6 +141,15 @@ class Snapshots:
     def changed(self) -> None:
         """Note that this node has changed something."""
         self._is_dirty = True
+
+    def accepted(self, jobs: int, payload_bytes: int) -> None:
+        """Note that a store with several partitions has accepted jobs of this node. The others do so, too."""
+        self._is_dirty = True
+        if self._store.partitions > 1:
+            waiting, size_bytes = self.last.waiting + jobs, self.last.payload_bytes + payload_bytes
+            self.last = msgspec.structs.replace(self.last, waiting=waiting, payload_bytes=size_bytes)
+            if not self.is_fresh and self._reading is None and self._store.is_up:
+                self._renewed()
 
     def claimed(self, count: int) -> None:
         """Note that a step of this node has changed something, and that so many jobs wait no more."""
@@ -219,7 +228,7 @@ def together(parts: Sequence[PartitionCounts]) -> Snapshot:
         payload_bytes=sum(part.payload_bytes for part in parts),
         retries=sum(part.retries for part in parts),
         lines=[
-            LineView(task, priority, max(count, 0), *part.heads.get((priority, task), ((), 0)))
+            ReadyLine(task, priority, max(count, 0), *part.heads.get((priority, task), ((), 0)))
             for part in parts
             for (priority, task), count in part.ready.items()
         ],

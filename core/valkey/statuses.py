@@ -11,13 +11,13 @@ from headway.core.interface import Later, Soon
 from headway.core.job import State
 from headway.core.later import Then
 from headway.core.status import Status, bare
+from headway.core.store.groups import NewJob, Replayed
+from headway.core.store.keys import LIMITED, partition_of_name
+from headway.core.store.record import Facts
+from headway.core.store.store import Store
 from headway.core.valkey.cache import Cache, Known
-from headway.core.valkey.groups import NewJob, Replayed
 from headway.core.valkey.hints import Hints
-from headway.core.valkey.keys import partition_of_name
-from headway.core.valkey.record import Facts
 from headway.core.valkey.snapshot import Snapshot, Snapshots
-from headway.core.valkey.store import Store
 from headway.core.waiters import Waiter, slot_of
 
 Value = TypeVar("Value")
@@ -31,7 +31,7 @@ def then(soon: Soon[Value], make: Callable[[Value], Soon[Made]]) -> Soon[Made]:
     return Then(soon, make) if isinstance(soon, Later) else make(soon)
 
 
-class Ended(Waiter, Later[None]):
+class EndAwaited(Waiter, Later[None]):
     """The end of a job, or the end of the time, or a drain. The job is looked at once the client is registered."""
 
     __slots__ = ("_look",)
@@ -85,7 +85,7 @@ class Statuses:
 
     def wait(self, status: Status, seconds: float) -> Later[Status]:
         """Return the status of a job once it has finished, or in ``seconds``, or at a drain."""
-        return Then(Ended(self._cache, status.sequence, seconds), lambda _: self._read(status.sequence, status.id))
+        return Then(EndAwaited(self._cache, status.sequence, seconds), lambda _: self._read(status.sequence, status.id))
 
     def _status(self, sequence: int, job_id: bytes, known: Known) -> Soon[Status]:
         facts = known.facts
@@ -150,8 +150,15 @@ class Statuses:
 
     def under_key(self, text: str) -> Soon[tuple[Replayed, bytes] | None]:
         """Return the job or batch that a key stands for, with the digest of its content. None: none does."""
-        store = self._store
-        keys = store.keys[partition_of_name(text, store.partitions)]
+        home = partition_of_name(text, self._store.partitions)
+        found = self._key_in(home, text)
+        if home == LIMITED:
+            return found
+        # A job of a task with a limit lies there, with its key.
+        return Then(found, lambda keyed: self._key_in(LIMITED, text) if keyed is None else keyed)
+
+    def _key_in(self, partition: int, text: str) -> Later[tuple[Replayed, bytes] | None]:
+        store, keys = self._store, self._store.keys[partition]
         return Then(store.ask(keys, lambda: store.call(keys, "GET", keys.key(text))), _keyed)
 
     def peek_key(self, text: str) -> Soon[Status | None]:

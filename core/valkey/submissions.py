@@ -18,7 +18,8 @@ from typing import Any, Protocol
 
 from headway.core.errors import EngineAwayError, HeadwayError, OutcomeUnknownError
 from headway.core.interface import Later
-from headway.core.valkey.groups import (
+from headway.core.link.reply_error import LinkLostError, ReplyError
+from headway.core.store.groups import (
     Accepted,
     Argument,
     GroupAnswer,
@@ -28,10 +29,9 @@ from headway.core.valkey.groups import (
     read_submitted,
     submit_arguments,
 )
-from headway.core.valkey.keys import Keyspace
-from headway.core.valkey.reply_error import LinkLostError, ReplyError
-from headway.core.valkey.scripts import SUBMIT
-from headway.core.valkey.store import Store, for_client
+from headway.core.store.keys import Keyspace
+from headway.core.store.scripts import SUBMIT
+from headway.core.store.store import Store, for_client
 
 # Jobs, and bytes of them, above which the groups of a turn take more than one call.
 JOBS_MOST = 1000
@@ -61,7 +61,7 @@ class Submitter(Protocol):
         """Look for jobs that are due in ``delay_s``."""
 
 
-class Group(Later[GroupAnswer]):
+class Submitting(Later[GroupAnswer]):
     """Jobs that are submitted together, and the answer to them once it is there."""
 
     __slots__ = ("_wake", "answer", "error", "jobs", "now_ms", "waiting")
@@ -94,12 +94,12 @@ class Group(Later[GroupAnswer]):
         self._wake()
 
 
-class Call:
+class SubmitCall:
     """A call that is under way."""
 
     __slots__ = ("groups", "node", "number", "until", "was_sent")
 
-    def __init__(self, number: int, groups: Sequence[Group], node: str) -> None:
+    def __init__(self, number: int, groups: Sequence[Submitting], node: str) -> None:
         self.number = number
         self.groups = groups
         self.node = node
@@ -109,7 +109,7 @@ class Call:
         self.was_sent = False
 
 
-class Line:
+class SubmitLine:
     """The submissions of one partition."""
 
     def __init__(self, store: Store, keys: Keyspace, node: Submitter, bounds: SubmitBounds) -> None:
@@ -118,8 +118,8 @@ class Line:
         self._node = node
         self._bounds = bounds
         self._loop = asyncio.get_running_loop()
-        self._waiting: list[Group] = []
-        self._call: Call | None = None
+        self._waiting: list[Submitting] = []
+        self._call: SubmitCall | None = None
         self._number = 0
         self._is_woken = False
         self._timer: asyncio.TimerHandle | None = None
@@ -134,7 +134,7 @@ class Line:
     def _patience_s(self) -> float:
         return self._store.patience_s(self._keys.partition)
 
-    def put(self, group: Group) -> None:
+    def put(self, group: Submitting) -> None:
         """Submit a group."""
         self._waiting.append(group)
         if not self._is_woken and self._call is None:
@@ -153,7 +153,7 @@ class Line:
         self._is_woken = False
         if self._call is not None or not self._waiting:
             return
-        groups: list[Group] = []
+        groups: list[Submitting] = []
         jobs = size_bytes = 0
         for group in self._waiting:
             jobs += len(group.jobs.jobs)
@@ -163,10 +163,10 @@ class Line:
             groups.append(group)
         del self._waiting[: len(groups)]
         self._number += 1
-        self._call = Call(self._number, groups, self._node.name)
+        self._call = SubmitCall(self._number, groups, self._node.name)
         self._send(self._call)
 
-    def _send(self, call: Call) -> None:
+    def _send(self, call: SubmitCall) -> None:
         if call.node != self._node.name and not call.was_sent:
             # The node has another name now, and under the former one nothing was done.
             call.node = self._node.name
@@ -175,7 +175,7 @@ class Line:
         # In the same write.
         self._node.submitted(self._keys.partition)
 
-    def _words(self, call: Call) -> Sequence[Argument]:
+    def _words(self, call: SubmitCall) -> Sequence[Argument]:
         words = submit_arguments(
             b"",
             call.node.encode(),
@@ -188,7 +188,7 @@ class Line:
         # The store puts the marker before them.
         return words[1:]
 
-    def _came(self, call: Call, sent: asyncio.Future[Any]) -> None:
+    def _came(self, call: SubmitCall, sent: asyncio.Future[Any]) -> None:
         if call is not self._call:
             return
         error = sent.exception()
@@ -203,7 +203,7 @@ class Line:
         else:
             self._fail(call, error)
 
-    def _try_again(self, call: Call, seconds: float) -> None:
+    def _try_again(self, call: SubmitCall, seconds: float) -> None:
         now = self._loop.time()
         call.until = call.until or now + self._patience_s
         if now >= call.until:
@@ -222,7 +222,7 @@ class Line:
         else:
             self._try_again(self._call, self._patience_s)
 
-    def _end(self, call: Call, reply: SubmitReply) -> None:
+    def _end(self, call: SubmitCall, reply: SubmitReply) -> None:
         self._store.learn_time(self._keys, reply.now_ms)
         self.on_reply(self._keys, reply)
         due = [
@@ -237,7 +237,7 @@ class Line:
             group.now_ms, group.waiting = reply.now_ms, reply.waiting
             group.end(answer)
 
-    def _fail(self, call: Call, error: BaseException) -> None:
+    def _fail(self, call: SubmitCall, error: BaseException) -> None:
         self._next()
         for group in call.groups:
             group.end(None, OutcomeUnknownError() if call.was_sent else for_client(error))
@@ -259,7 +259,7 @@ class Submissions:
 
     def __init__(self, store: Store, node: Submitter, bounds: SubmitBounds) -> None:
         self._store = store
-        self._lines = [Line(store, keys, node, bounds) for keys in store.keys]
+        self._lines = [SubmitLine(store, keys, node, bounds) for keys in store.keys]
         self._turn = 0
 
     def on_reply(self, told: Callable[[Keyspace, SubmitReply], object]) -> None:
@@ -268,15 +268,18 @@ class Submissions:
             line.on_reply = told
 
     def next_partition(self) -> int:
-        """Return the partition of the next group that may lie in any."""
-        self._turn = (self._turn + 1) % len(self._lines)
+        """Return the partition of the next group that may lie in any: one that can be reached."""
+        for _ in self._lines:
+            self._turn = (self._turn + 1) % len(self._lines)
+            if self._store.is_up_at(self._turn):
+                break
         return self._turn
 
-    def put(self, partition: int, jobs: SubmitGroup) -> Group:
+    def put(self, partition: int, jobs: SubmitGroup) -> Submitting:
         """Submit a group. Raises EngineAwayError, and takes nothing, while the store is away."""
         if not self._store.patience_s(partition):
             raise EngineAwayError
-        group = Group(jobs)
+        group = Submitting(jobs)
         self._lines[partition].put(group)
         return group
 

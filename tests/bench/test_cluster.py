@@ -62,7 +62,7 @@ def test_what_was_not_measured_is_no_verdict() -> None:
 
 
 def look(jobs: int, store: int = 100 << 20, node: int = 50 << 20) -> Look:
-    return Look(jobs=jobs, seconds=1.0, store_bytes=store, node_bytes=node, keys=7)
+    return Look(jobs=jobs, seconds=1.0, store_bytes=store, node_bytes=node, keys=7, slow=0)
 
 
 FLAT = [look(0, 1, 1), look(1_200_000), look(5_000_000, 102 << 20), look(10_000_000)]

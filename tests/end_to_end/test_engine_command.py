@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 import redis
+from click.testing import Result
 from headway.core import moved
 from headway.core.ids import Ids
 from headway.core.job import State, Terms
 from headway.core.moved import MovedBatch, MovedJob, MovedQueue
 
+from tests.end_to_end.command import run
 from tests.end_to_end.process import environment
 from tests.valkey_servers import StoreServer
 
@@ -22,11 +24,8 @@ TERMS = Terms(timeout_s=60, retries=0, deadline_s=5000, tags=("blue",))
 NOW = 1_900_000_000.0
 
 
-def engine(folder: Path, url: str, *arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "headway", "engine", *map(str, arguments), "--engine", url]
-    ended = subprocess.run(command, cwd=folder, env=environment({}), capture_output=True, text=True)
-    assert ended.returncode == code, ended
-    return ended
+def engine(folder: Path, url: str, *arguments: object, code: int = 0) -> Result:
+    return run(folder, "engine", *arguments, "--engine", url, code=code)
 
 
 def jobs() -> Iterator[MovedJob]:

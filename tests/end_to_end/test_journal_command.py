@@ -10,19 +10,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import Result
 
 from tests.conftest import Start
+from tests.end_to_end.command import run
 from tests.end_to_end.process import Server, environment, launch
 from tests.protocol.wire import request, submission
 
 
-def journal(folder: Path, *arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+def journal(folder: Path, *arguments: object, code: int = 0) -> Result:
     """Run ``headway journal`` with the journal of ``folder`` as its default."""
-    command = [sys.executable, "-m", "headway", "journal", *map(str, arguments)]
-    settings = environment({"journal__path": str(folder / "j.db")})
-    ended = subprocess.run(command, cwd=folder, env=settings, capture_output=True, text=True)
-    assert ended.returncode == code, ended
-    return ended
+    return run(folder, "journal", *arguments, code=code, HEADWAY_JOURNAL__PATH=str(folder / "j.db"))
 
 
 @pytest.fixture
@@ -45,6 +43,17 @@ def test_a_journal_in_use_can_be_looked_at(folder: Path) -> None:
     assert len(jobs[2]["id"]) == 36
     journal(folder, "export", "--out", folder / "jobs.jsonl")
     assert len((folder / "jobs.jsonl").read_text().splitlines()) == 3
+
+
+def test_the_program_does_the_same(folder: Path) -> None:
+    for arguments, code in ((["check"], 0), (["stats"], 0), (["backup", "j.db"], 2)):
+        command = [sys.executable, "-m", "headway", "journal", *arguments]
+        settings = environment({"journal__path": str(folder / "j.db")})
+        ended = subprocess.run(command, cwd=folder, env=settings, capture_output=True, text=True)
+        here = journal(folder, *arguments, code=code)
+        assert (ended.returncode, ended.stderr) == (code, here.stderr)
+        # The file may have grown.
+        assert ended.stdout.split(":")[0] == here.stdout.split(":")[0]
 
 
 def test_what_can_be_read_is_recovered(folder: Path) -> None:

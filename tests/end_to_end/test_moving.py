@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.end_to_end.process import Server, environment, launch, wait_until
+from tests.conftest import FRESH
+from tests.end_to_end.command import run
+from tests.end_to_end.process import Server, launch, wait_until
 from tests.protocol.wire import request, submission
+from tests.valkey_servers import HOST, StoreServer
 
 # Headers that tell of the moment of the answer, and one that has tenths of a ms. A store has ms.
 OF_THE_MOMENT = {"date", "retry-after", "job-position", "expires", "etag", "server-timing", "retry-after-ms"}
 TIMES = {"started", "ended"}
 MOMENT = re.compile(rb'"(?:retry_after|retry_after_ms|position|started|ended)":[^,}]+')
 JSON = "Content-Type: application/json"
-
-
-def headway(folder: Path, *arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "headway", *map(str, arguments)]
-    ended = subprocess.run(command, cwd=folder, env=environment({}), capture_output=True, text=True)
-    assert ended.returncode == code, ended
-    return ended
 
 
 class Crowd:
@@ -80,6 +74,12 @@ class Crowd:
 
 
 @pytest.fixture
+def other_url(store: StoreServer) -> str:
+    """The URL of another empty database."""
+    return f"valkey://{HOST}:{store.port}/{next(FRESH)}"
+
+
+@pytest.fixture
 def crowd(tmp_path: Path) -> tuple[Crowd, dict[str, Any]]:
     """A crowd whose server has ended, with the journal ``j.db``."""
     with launch(tmp_path, {"journal__path": str(tmp_path / "j.db")}) as server:
@@ -91,12 +91,12 @@ def test_a_journal_that_went_through_a_store_says_the_same(
     tmp_path: Path, crowd: tuple[Crowd, dict[str, Any]], store_url: str
 ) -> None:
     jobs, before = crowd
-    assert "14 jobs, 2 keys" in headway(tmp_path, "engine", "import", "--engine", store_url, "j.db").stdout
-    assert headway(tmp_path, "engine", "check", "--engine", store_url).stdout.endswith(": good\n")
-    headway(tmp_path, "engine", "export", "--engine", store_url, "--whole", "--out", "all.jsonl")
+    assert "14 jobs, 2 keys" in run(tmp_path, "engine", "import", "--engine", store_url, "j.db").stdout
+    assert run(tmp_path, "engine", "check", "--engine", store_url).stdout.endswith(": good\n")
+    run(tmp_path, "engine", "export", "--engine", store_url, "--whole", "--out", "all.jsonl")
     assert (tmp_path / "all.jsonl").stat().st_mode & 0o777 == 0o600
-    assert headway(tmp_path, "journal", "import", "all.jsonl", "new.db").stdout == "new.db: 14 jobs\n"
-    assert headway(tmp_path, "journal", "check", "new.db").stdout.endswith(": good\n")
+    assert run(tmp_path, "journal", "import", "all.jsonl", "new.db").stdout == "new.db: 14 jobs\n"
+    assert run(tmp_path, "journal", "check", "new.db").stdout.endswith(": good\n")
     with launch(tmp_path, {"journal__path": str(tmp_path / "new.db")}) as server:
         assert jobs.seen(server) == before
 
@@ -105,15 +105,15 @@ def test_a_node_on_a_store_says_the_same_as_the_server_of_the_journal(
     tmp_path: Path, crowd: tuple[Crowd, dict[str, Any]], store_url: str
 ) -> None:
     jobs, before = crowd
-    headway(tmp_path, "engine", "import", "--engine", store_url, "j.db")
+    run(tmp_path, "engine", "import", "--engine", store_url, "j.db")
     with launch(tmp_path, {"engine": store_url}) as server:
         assert jobs.seen(server) == before
         new = server.run("give", 8)
         assert new not in jobs.jobs
         assert server.head(f"/jobs/{jobs.jobs[0][6:14]}{1:012x}{0:016x}").status == 421
     # And back, with the job that came since.
-    headway(tmp_path, "engine", "export", "--engine", store_url, "--whole", "--out", "all.jsonl")
-    headway(tmp_path, "journal", "import", "all.jsonl", "new.db")
+    run(tmp_path, "engine", "export", "--engine", store_url, "--whole", "--out", "all.jsonl")
+    run(tmp_path, "journal", "import", "all.jsonl", "new.db")
     with launch(tmp_path, {"journal__path": str(tmp_path / "new.db")}) as server:
         assert server.get(f"{new}/result").json == 8
         server.delete(new)
@@ -126,9 +126,9 @@ def test_a_node_on_a_store_says_the_same_as_the_server_of_the_journal(
 def test_an_export_of_a_store_is_as_that_of_its_journal(
     tmp_path: Path, crowd: tuple[Crowd, dict[str, Any]], store_url: str
 ) -> None:
-    headway(tmp_path, "engine", "import", "--engine", store_url, "j.db")
+    run(tmp_path, "engine", "import", "--engine", store_url, "j.db")
     ours, theirs = (
-        {line["id"]: line for line in map(json.loads, headway(tmp_path, *words).stdout.splitlines())}
+        {line["id"]: line for line in map(json.loads, run(tmp_path, *words).stdout.splitlines())}
         for words in (("engine", "export", "--engine", store_url), ("journal", "export", "j.db"))
     )
     assert ours.keys() == theirs.keys()
@@ -138,14 +138,42 @@ def test_an_export_of_a_store_is_as_that_of_its_journal(
 
 
 def test_an_import_needs_an_empty_store(tmp_path: Path, crowd: tuple[Crowd, dict[str, Any]], store_url: str) -> None:
-    headway(tmp_path, "engine", "import", "--engine", store_url, "j.db")
-    (line,) = headway(tmp_path, "engine", "import", "--engine", store_url, "j.db", code=1).stderr.splitlines()
+    run(tmp_path, "engine", "import", "--engine", store_url, "j.db")
+    (line,) = run(tmp_path, "engine", "import", "--engine", store_url, "j.db", code=1).stderr.splitlines()
     assert "is not empty" in line
+
+
+def test_a_journal_moves_to_one_partition_alone(
+    tmp_path: Path, crowd: tuple[Crowd, dict[str, Any]], store_url: str
+) -> None:
+    url = f"{store_url}?partitions=16"
+    (line,) = run(tmp_path, "engine", "import", "--engine", url, "j.db", code=1).stderr.splitlines()
+    assert "their ids would not be valid" in line
+
+
+def test_partitions_move_to_as_many(tmp_path: Path, store_url: str, other_url: str) -> None:
+    one, other = f"{store_url}?partitions=16", f"{other_url}?partitions=16"
+    with launch(tmp_path, {"engine": one}) as server:
+        jobs = [server.run("give", number, tags=["blue"]) for number in range(20)]
+        jobs.append(server.submit("give", 20, delay=1000))
+        body = b"[%b,%b]" % (submission("give", 6), submission("give", 7, delay=1000))
+        batch = server.ask(request("POST", "/batches", JSON, body=body))["location"]
+        wait_until(lambda: server.get(batch).json["pending"], lambda pending: pending == 1)
+        before = [server.head(job)["job-state"] for job in jobs], server.get(batch).json
+    run(tmp_path, "engine", "export", "--engine", one, "--whole", "--out", "all.jsonl")
+    run(tmp_path, "engine", "import", "--engine", other, "all.jsonl")
+    assert run(tmp_path, "engine", "check", "--engine", other).stdout.endswith(": good\n")
+    with launch(tmp_path, {"engine": other}) as server:
+        assert ([server.head(job)["job-state"] for job in jobs], server.get(batch).json) == before
+        assert [server.get(f"{job}/result").json for job in jobs[:20]] == [*range(20)]
+        assert server.run("give", 21) not in jobs
+    (line,) = run(tmp_path, "journal", "import", "all.jsonl", "new.db", code=1).stderr.splitlines()
+    assert "16 partitions" in line
 
 
 def test_a_journal_in_use_is_not_moved(tmp_path: Path, store_url: str) -> None:
     with launch(tmp_path, {"journal__path": str(tmp_path / "j.db")}):
-        (line,) = headway(tmp_path, "engine", "import", "--engine", store_url, "j.db", code=1).stderr.splitlines()
+        (line,) = run(tmp_path, "engine", "import", "--engine", store_url, "j.db", code=1).stderr.splitlines()
     assert "another process has this journal open" in line
 
 
@@ -154,7 +182,7 @@ def test_a_journal_in_use_is_not_moved(tmp_path: Path, store_url: str) -> None:
 )
 def test_a_file_that_is_no_export_is_said_in_one_line(tmp_path: Path, store_url: str, lines: bytes) -> None:
     (tmp_path / "file").write_bytes(lines)
-    (line,) = headway(tmp_path, "engine", "import", "--engine", store_url, "file", code=1).stderr.splitlines()
+    (line,) = run(tmp_path, "engine", "import", "--engine", store_url, "file", code=1).stderr.splitlines()
     assert line.startswith("headway: file: ")
-    (line,) = headway(tmp_path, "journal", "import", "file", "new.db", code=1).stderr.splitlines()
+    (line,) = run(tmp_path, "journal", "import", "file", "new.db", code=1).stderr.splitlines()
     assert line.startswith("headway: file: ")

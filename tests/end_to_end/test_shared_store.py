@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import fresh_database
 from tests.end_to_end.process import AS_SHIPPED, TASKS, Gate, Server, launch, wait_until
 from tests.protocol.wire import post, request, submission
 from tests.valkey_servers import StoreServer, serving
@@ -127,6 +128,20 @@ def test_a_node_is_deployed_without_its_jobs(tmp_path: Path, store_url: str, gat
         assert one.get(runs).json["attempt"] == 1
         gate.open()
         one.wait_for(runs, "succeeded")
+
+
+def test_a_deploy_to_another_store_is_refused(tmp_path: Path, store: StoreServer) -> None:
+    settings = tmp_path / "headway.yaml"
+    settings.write_text(f"engine: {fresh_database(store)}\n")
+    with launch(tmp_path, {"journal__path": AS_SHIPPED}) as one:
+        done = one.run("give", 1)
+        for other in (f"engine: {fresh_database(store)}\n", ""):
+            settings.write_text(other)
+            said = one.deploy()
+            assert "not deployed" in said
+            assert "is another" in said
+        assert one.head(done).status == 200
+        one.expected_errors.append("not deployed")
 
 
 @pytest.mark.parametrize(

@@ -229,6 +229,17 @@ async def test_a_retry_skips_jobs_that_cannot_be(engine: Engine) -> None:
     assert await result(engine, accepted) == {"matched": 4, "done": 3, "skipped": 1}
 
 
+async def test_a_retry_skips_jobs_of_tasks_that_are_no_longer_declared(start: Start) -> None:
+    async with start(broken) as engine:
+        durable = engine.durability != "memory"
+        for n in range(3):
+            await finished(engine, await submit(engine, "broken", n))
+    if durable:
+        async with start(double) as engine:
+            accepted = await order(engine, Action.RETRY, states=FAILED)
+            assert await result(engine, accepted) == {"matched": 3, "done": 0, "skipped": 3}
+
+
 @pytest.mark.parametrize(
     ("action", "wanted", "field", "fault"),
     [

@@ -91,7 +91,9 @@ def test_what_is_said_of_the_routes_is_below_it(below: Server) -> None:
     described = below.get(f"{BASE}/openapi.json").json
     assert [server["url"] for server in described["servers"]] == [BASE]
     assert "/jobs/{id}" in described["paths"]
-    for path in ("/", "/docs"):
+    # The dashboard's links are relative to this.
+    assert f'<base href="{BASE}/" />' in below.get(f"{BASE}/", "Accept: text/html").body.decode()
+    for path in ("/docs",):
         page = below.get(f"{BASE}{path}", "Accept: text/html").body.decode()
         links = re.findall(r'href="([^"#]+)"', page)
         assert links

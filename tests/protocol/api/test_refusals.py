@@ -139,7 +139,7 @@ def test_refusal_closes(server: Server, sent: bytes, status: int) -> None:
     [
         pytest.param(request("HEAD", "/jobs/0"), id="404"),
         pytest.param(request("HEAD", "/jobs?limit=0"), id="422"),
-        pytest.param(request("HEAD", "/batches"), id="405"),
+        pytest.param(request("HEAD", "/jobs/retry"), id="405"),
         pytest.param(b"HEAD /healthz HTTP/1.1\r\n\r\n", id="no-host"),
         pytest.param(request("HEAD", "/healthz", "Content-Length: 1") + b"x", id="content"),
         pytest.param(request("HEAD", LONG), id="414"),
