@@ -64,16 +64,16 @@ def test_a_result_of_100_megabytes_is_not_loaded(browser: Browser, tmp_path: Pat
 
 
 def test_tasks_with_hostile_names_are_shown_and_run(browser: Browser, tmp_path: Path) -> None:
-    with launch(tmp_path, {"tasks": ["tests.dashboard.hostile_tasks"]}) as server:
-        with looking(browser, server, 1280) as watched:
-            for name in NAMES:
-                page = watched.open("tasks")
-                card = page.locator("article", has=page.get_by_role("heading", name=name, exact=True))
-                card.get_by_role("link", name="Submit").click()
-                page.get_by_role("button", name="Submit").click()
-                expect(page.locator("main h1")).to_contain_text("succeeded")
-                expect(page.locator("main h1")).to_contain_text(name)
-            assert page.evaluate("window.ran") is None
+    settings = {"tasks": ["tests.dashboard.hostile_tasks"]}
+    with launch(tmp_path, settings) as server, looking(browser, server, 1280) as watched:
+        for name in NAMES:
+            page = watched.open("tasks")
+            card = page.locator("article", has=page.get_by_role("heading", name=name, exact=True))
+            card.get_by_role("link", name="Submit").click()
+            page.get_by_role("button", name="Submit").click()
+            expect(page.locator("main h1")).to_contain_text("succeeded")
+            expect(page.locator("main h1")).to_contain_text(name)
+        assert page.evaluate("window.ran") is None
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
