@@ -113,7 +113,7 @@ crash: .venv  ## kill the server ROUNDS=100 times under load, count acknowledged
 	tests/end_to_end/test_crash.py $(ARGS)
 
 kill-nodes: .venv  ## kill nodes of a Valkey ROUNDS=30 times under load: what begins again, and how late
-	@KILLS=$(or $(ROUNDS),30) $(BIN)/python -m pytest -s -n 0 tests/core/valkey/test_node.py -k under_load $(ARGS)
+	@KILLS=$(or $(ROUNDS),30) $(BIN)/python -m pytest -s -n 0 tests/core/nodes/test_node.py -k under_load $(ARGS)
 
 crash-cluster: .venv  ## kill, stop and part nodes and their Valkey ROUNDS=30 times (WHAT=kill_node: nodes alone)
 	@ROUNDS=$(or $(ROUNDS),30) WHAT='$(WHAT)' $(BIN)/python -m pytest -s -n 0 tests/end_to_end/test_crash_cluster.py $(ARGS)

@@ -22,8 +22,11 @@ The packages, each of which imports only packages above it:
 - ``journal``: the facts on disk
 - ``feeds``: events, and those who read them
 - ``local``: the engine in one process, made of all of these
-- ``valkey``: the engine of many nodes, on a store that they share. It imports neither ``journal``
-  nor ``local``
+- ``link``: how a server of Valkey or Redis is reached
+- ``store``: the keys that hold the jobs of all nodes, and the scripts that change them
+- ``nodes``: the processes that run these jobs
+- ``visit``: people who look at a store, check it, and move jobs to it or from it
+- ``valkey``: the engine of many nodes, made of these. It imports neither ``journal`` nor ``local``
 
 ``interface`` has the calls of every engine. The protocol sees nothing else of one. ``later`` has the
 values that engines wait for, and ``waiters`` the clients that wait for jobs. ``open`` opens the

@@ -15,7 +15,7 @@ CONNECTION_BYTES = 24 * 1024
 JOB_BYTES = 1024
 # A key of 200 characters with its digest.
 KEY_BYTES = 512
-# Results that wait for a store that is away (core/valkey/outbox.py).
+# Results that wait for a store that is away (core/nodes/outbox.py).
 OUTBOX_BYTES = 64 * 1024 * 1024
 # An event, with its id. Its tags are those of its job.
 EVENT_BYTES = 320

@@ -29,7 +29,11 @@ PACKAGES: dict[str, set[str]] = {
     "journal": {"processes"},
     "feeds": set(),
     "local": {"tasks", "processes", "board", "queue", "retry_after", "work", "journal", "feeds"},
-    "valkey": {"tasks", "processes", "board", "queue", "retry_after", "work", "feeds"},
+    "link": set(),
+    "store": {"tasks", "board", "link"},
+    "nodes": {"tasks", "processes", "work", "link", "store"},
+    "visit": {"tasks", "board", "link", "store"},
+    "valkey": {"tasks", "processes", "board", "queue", "retry_after", "work", "feeds", "link", "store", "nodes"},
 }
 PROTOCOL: dict[str, set[str]] = {
     "http": set(),

@@ -30,7 +30,7 @@ OURS = "multiplexer"
 POOL, PIPELINES = "redis-py, pool of 64", "redis-py, pipelines of a batcher"
 DELAY_S = 0.005
 MODULES = {
-    OURS: "headway.core.valkey.topology",
+    OURS: "headway.core.link.topology",
     POOL: "redis.asyncio",
     "valkey-glide": "glide",
     "coredis": "coredis",

@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import uvloop
-from headway.core.valkey.address import Address
+from headway.core.link.address import Address
 
 TASKS = 1000
 FIELDS = ("s", "k", "t", "e", "g")
@@ -33,7 +33,7 @@ def key_of(number: int) -> str:
 @asynccontextmanager
 async def multiplexer(address: Address) -> AsyncIterator[Read]:
     """Headway's own, as an engine uses it."""
-    from headway.core.valkey.topology import Links
+    from headway.core.link.topology import Links
 
     links = Links(address, "bench")
     await links.start()
@@ -50,7 +50,7 @@ async def multiplexer(address: Address) -> AsyncIterator[Read]:
 @asynccontextmanager
 async def tracked(address: Address) -> AsyncIterator[Read]:
     """The same with reads that the server remembers, so that it tells of a change."""
-    from headway.core.valkey.topology import Links
+    from headway.core.link.topology import Links
 
     links = Links(address, "bench")
     await links.start()

@@ -11,8 +11,7 @@ from headway.core.job import Revision, State
 from headway.core.later import Read, Then, known
 from headway.core.retention import Retention
 from headway.core.status import BatchStatus, Status
-from headway.core.valkey.batches import SharedBatches
-from headway.core.valkey.changes import (
+from headway.core.store.changes import (
     CANCELLED_MOST,
     CancelAnswer,
     CancelMode,
@@ -22,9 +21,10 @@ from headway.core.valkey.changes import (
     read_revised,
     revise_arguments,
 )
-from headway.core.valkey.scripts import CANCEL, REVISE
+from headway.core.store.scripts import CANCEL, REVISE
+from headway.core.store.store import Store
+from headway.core.valkey.batches import SharedBatches
 from headway.core.valkey.statuses import Statuses, then
-from headway.core.valkey.store import Store
 from msgspec import UNSET
 
 EFFECTS = {

@@ -11,12 +11,12 @@ from headway.core.errors import EngineAwayError, HeadwayError
 from headway.core.interface import LISTED_MOST, Later, Soon
 from headway.core.later import Read, Then
 from headway.core.status import BatchStatus
-from headway.core.valkey.changes import BatchFacts, batch_arguments, read_batch
+from headway.core.store.changes import BatchFacts, batch_arguments, read_batch
+from headway.core.store.keys import number_of
+from headway.core.store.scripts import BATCH
+from headway.core.store.steps import read_batch_place
+from headway.core.store.store import Store
 from headway.core.valkey.hints import Hints
-from headway.core.valkey.keys import number_of
-from headway.core.valkey.scripts import BATCH
-from headway.core.valkey.steps import read_batch_place
-from headway.core.valkey.store import Store
 from headway.core.waiters import Waiter, Waiters, slot_of
 
 

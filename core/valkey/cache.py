@@ -28,9 +28,9 @@ from typing import Any
 from headway.core.errors import EngineAwayError, HeadwayError, MisdirectedError
 from headway.core.interface import Later, Soon
 from headway.core.job import State
-from headway.core.valkey.keys import number_of
-from headway.core.valkey.record import FIELDS, Facts, read_facts
-from headway.core.valkey.store import Store
+from headway.core.store.keys import number_of
+from headway.core.store.record import FIELDS, Facts, read_facts
+from headway.core.store.store import Store
 from headway.core.waiters import Waiters
 
 # Jobs whose facts are kept here.

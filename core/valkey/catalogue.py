@@ -20,10 +20,10 @@ from headway.core.config import Config
 from headway.core.interface import Accepts
 from headway.core.job import Submission, Terms
 from headway.core.later import known
+from headway.core.store.keys import CATALOGUES
+from headway.core.store.store import Store
 from headway.core.task import Lane, Task
 from headway.core.tasks.registry import Registry
-from headway.core.valkey.keys import CATALOGUES
-from headway.core.valkey.store import Store
 
 # Seconds after which the cards are read again, and between two looks for tasks that are unknown.
 OLD_S, PACE_S = 5.0, 0.05

@@ -15,12 +15,12 @@ from headway.core.job_log import JobLog
 from headway.core.later import Read, Then
 from headway.core.past_attempt import PastAttempt, decode_attempt
 from headway.core.status import Status
+from headway.core.store.keys import number_of
+from headway.core.store.record import LOG_FIELDS, decode_record, decode_result, read_log
+from headway.core.store.store import Store
 from headway.core.tasks.result import JSON, Result
 from headway.core.valkey.cache import Cache
-from headway.core.valkey.keys import number_of
-from headway.core.valkey.record import LOG_FIELDS, decode_record, decode_result, read_log
 from headway.core.valkey.statuses import Statuses
-from headway.core.valkey.store import Store
 from headway.core.waiters import Waiter, slot_of
 
 # The result of a job that returned nothing.

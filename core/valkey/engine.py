@@ -40,31 +40,32 @@ from headway.core.job import Revision, State, Submission
 from headway.core.job_filter import JobFilter
 from headway.core.job_log import JobLog
 from headway.core.later import Read, Then
+from headway.core.link.address import Address
+from headway.core.link.reply_error import StoreError
+from headway.core.nodes.hands import Hands
+from headway.core.nodes.heartbeat import Heartbeat, client_of
+from headway.core.nodes.node import Node
 from headway.core.order import Action
 from headway.core.past_attempt import PastAttempt
 from headway.core.stats import Counts, Histogram, ProcessCounts, StoreCounts, WorkerCounts
 from headway.core.status import BatchStatus, Status, TaskStatus
+from headway.core.store.changes import read_trimmed, trim_arguments
+from headway.core.store.groups import SubmitBounds, SubmitReply
+from headway.core.store.keys import Keyspace
+from headway.core.store.record import Facts
+from headway.core.store.scripts import TRIM
+from headway.core.store.store import Store
 from headway.core.task import Lane
 from headway.core.tasks.lifespan import Lifespan
 from headway.core.tasks.registry import Registry
 from headway.core.tasks.result import Result
 from headway.core.valkey.acts import Acts
-from headway.core.valkey.address import Address
 from headway.core.valkey.batches import SharedBatches
 from headway.core.valkey.cache import Cache
 from headway.core.valkey.catalogue import Card, Catalogue
-from headway.core.valkey.changes import read_trimmed, trim_arguments
 from headway.core.valkey.details import Details
-from headway.core.valkey.groups import SubmitBounds, SubmitReply
-from headway.core.valkey.hands import Hands
-from headway.core.valkey.heartbeat import Heartbeat, client_of
 from headway.core.valkey.hints import Hints
 from headway.core.valkey.intake import Intake
-from headway.core.valkey.keys import Keyspace
-from headway.core.valkey.node import Node
-from headway.core.valkey.record import Facts
-from headway.core.valkey.reply_error import StoreError
-from headway.core.valkey.scripts import TRIM
 from headway.core.valkey.shared_events import SharedEvents
 from headway.core.valkey.shared_finding import SharedFinding
 from headway.core.valkey.shared_history import SharedHistory
@@ -72,7 +73,6 @@ from headway.core.valkey.shared_holds import SharedHolds
 from headway.core.valkey.shared_orders import SharedOrders
 from headway.core.valkey.snapshot import Snapshot, Snapshots
 from headway.core.valkey.statuses import Statuses, then
-from headway.core.valkey.store import Store
 from headway.core.valkey.submissions import Submissions
 from headway.core.work.attempt import variables_of
 from headway.core.work.watchdog import Watchdog

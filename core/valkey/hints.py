@@ -15,10 +15,10 @@ from headway.core.hold import OPEN_END_S
 from headway.core.job import State
 from headway.core.load import Load
 from headway.core.retry_after.estimate import MARGIN_S, Estimate
+from headway.core.store.record import Facts
 from headway.core.task import OWN_PREFIX
 from headway.core.tasks.registry import Registry
 from headway.core.valkey.cache import Known
-from headway.core.valkey.record import Facts
 from headway.core.valkey.snapshot import Snapshot
 
 # A client that asks this much before its time gets the same answer again.

@@ -37,11 +37,7 @@ from headway.core.job import State, Submission, Terms
 from headway.core.later import Otherwise, Read, Then
 from headway.core.retry_after.estimate import SUCCESSOR_S
 from headway.core.status import Status
-from headway.core.tasks.payloads import check
-from headway.core.tasks.registry import Registry
-from headway.core.valkey.batches import SharedBatches
-from headway.core.valkey.catalogue import Card, Catalogue
-from headway.core.valkey.groups import (
+from headway.core.store.groups import (
     Accepted,
     Closed,
     GroupAnswer,
@@ -55,12 +51,16 @@ from headway.core.valkey.groups import (
     Reused,
     SubmitGroup,
 )
+from headway.core.store.keys import LIMITED, partition_of_name
+from headway.core.store.record import decode_record, encode_record
+from headway.core.store.store import Store
+from headway.core.tasks.payloads import check
+from headway.core.tasks.registry import Registry
+from headway.core.valkey.batches import SharedBatches
+from headway.core.valkey.catalogue import Card, Catalogue
 from headway.core.valkey.hints import Hints
-from headway.core.valkey.keys import LIMITED, partition_of_name
-from headway.core.valkey.record import decode_record, encode_record
 from headway.core.valkey.snapshot import Snapshots
 from headway.core.valkey.statuses import Statuses, then
-from headway.core.valkey.store import Store
 from headway.core.valkey.submissions import Submissions, Submitting
 
 Taken = TypeVar("Taken")

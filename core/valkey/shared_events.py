@@ -30,11 +30,11 @@ from headway.core.faults import printable
 from headway.core.feeds.feeds import Feeds
 from headway.core.interface import Feed, Soon
 from headway.core.later import Read, Then, known
-from headway.core.valkey.keys import Keyspace
-from headway.core.valkey.record import decode_tags
-from headway.core.valkey.reply_error import StoreError
-from headway.core.valkey.scripts import WATCH
-from headway.core.valkey.store import Store
+from headway.core.link.reply_error import StoreError
+from headway.core.store.keys import Keyspace
+from headway.core.store.record import decode_tags
+from headway.core.store.scripts import WATCH
+from headway.core.store.store import Store
 
 # Seconds after the last reader has gone in which events are still written, and ms in which they are
 # without a word of a node.

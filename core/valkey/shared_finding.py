@@ -22,12 +22,12 @@ from headway.core.job import TERMINAL, State
 from headway.core.job_filter import JobFilter, mentions
 from headway.core.later import Read, known
 from headway.core.status import Status
+from headway.core.store.changes import find_arguments, read_found
+from headway.core.store.keys import Keyspace
+from headway.core.store.record import Facts, decode_result
+from headway.core.store.scripts import FIND
+from headway.core.store.store import Store
 from headway.core.task import OWN_PREFIX
-from headway.core.valkey.changes import find_arguments, read_found
-from headway.core.valkey.keys import Keyspace
-from headway.core.valkey.record import Facts, decode_result
-from headway.core.valkey.scripts import FIND
-from headway.core.valkey.store import Store
 
 # Jobs that a call looks at.
 LOOKS = 500

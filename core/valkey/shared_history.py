@@ -19,8 +19,8 @@ from headway.core.interface import Later
 from headway.core.job import State
 from headway.core.later import Read
 from headway.core.stats import Histogram, Stats
+from headway.core.store.store import Store
 from headway.core.valkey.snapshot import Snapshot
-from headway.core.valkey.store import Store
 
 # The field of the counts. A node's name has a colon in it.
 TOTALS = b"totals"

@@ -17,10 +17,10 @@ from math import inf
 
 import msgspec
 from headway.core.hold import NO_HOLD, Switches, TaskHold
-from headway.core.valkey.changes import encode_hold, read_switched, switch_arguments
-from headway.core.valkey.reply_error import StoreError
-from headway.core.valkey.scripts import SWITCH
-from headway.core.valkey.store import Store
+from headway.core.link.reply_error import StoreError
+from headway.core.store.changes import encode_hold, read_switched, switch_arguments
+from headway.core.store.scripts import SWITCH
+from headway.core.store.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -26,15 +26,12 @@ from headway.core.board.idempotency import Key
 from headway.core.errors import HeadwayError, InvalidPayloadError
 from headway.core.job import Terms
 from headway.core.job_filter import JobFilter
+from headway.core.link.reply_error import AWAY, ReplyError, StoreError
 from headway.core.order import OWN_TASKS, Action, Order, encode_order, meant
 from headway.core.retention import Retention
 from headway.core.slices import SHORT_SLICE_S
-from headway.core.task import RETRIES_MOST, Lane, Task
-from headway.core.tasks.context import Context
-from headway.core.tasks.payloads import check
-from headway.core.tasks.retry import Snooze
-from headway.core.valkey.changes import CancelAnswer, CancelMode, cancel_arguments, read_cancelled
-from headway.core.valkey.groups import (
+from headway.core.store.changes import CancelAnswer, CancelMode, cancel_arguments, read_cancelled
+from headway.core.store.groups import (
     Accepted,
     NewJob,
     NoBytes,
@@ -45,12 +42,15 @@ from headway.core.valkey.groups import (
     read_submitted,
     submit_arguments,
 )
-from headway.core.valkey.keys import Keyspace
-from headway.core.valkey.record import decode_record, encode_record
-from headway.core.valkey.reply_error import AWAY, ReplyError, StoreError
-from headway.core.valkey.scripts import CANCEL, SUBMIT
+from headway.core.store.keys import Keyspace
+from headway.core.store.record import decode_record, encode_record
+from headway.core.store.scripts import CANCEL, SUBMIT
+from headway.core.store.store import Store
+from headway.core.task import RETRIES_MOST, Lane, Task
+from headway.core.tasks.context import Context
+from headway.core.tasks.payloads import check
+from headway.core.tasks.retry import Snooze
 from headway.core.valkey.shared_finding import SharedFinding
-from headway.core.valkey.store import Store
 
 # Jobs of a step, at most.
 STEP_MOST = 32

@@ -18,11 +18,11 @@ from headway.core.hold import TaskHold
 from headway.core.interface import Soon
 from headway.core.job import State
 from headway.core.later import Read
+from headway.core.link.reply_error import StoreError
+from headway.core.store.changes import PartitionCounts, read_counts
+from headway.core.store.scripts import COUNTS
+from headway.core.store.store import Store
 from headway.core.task import OWN_PREFIX
-from headway.core.valkey.changes import PartitionCounts, read_counts
-from headway.core.valkey.reply_error import StoreError
-from headway.core.valkey.scripts import COUNTS
-from headway.core.valkey.store import Store
 
 # Seconds after which it is read again.
 OLD_S = 1.0

@@ -11,13 +11,13 @@ from headway.core.interface import Later, Soon
 from headway.core.job import State
 from headway.core.later import Then
 from headway.core.status import Status, bare
+from headway.core.store.groups import NewJob, Replayed
+from headway.core.store.keys import LIMITED, partition_of_name
+from headway.core.store.record import Facts
+from headway.core.store.store import Store
 from headway.core.valkey.cache import Cache, Known
-from headway.core.valkey.groups import NewJob, Replayed
 from headway.core.valkey.hints import Hints
-from headway.core.valkey.keys import LIMITED, partition_of_name
-from headway.core.valkey.record import Facts
 from headway.core.valkey.snapshot import Snapshot, Snapshots
-from headway.core.valkey.store import Store
 from headway.core.waiters import Waiter, slot_of
 
 Value = TypeVar("Value")

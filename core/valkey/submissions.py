@@ -18,7 +18,8 @@ from typing import Any, Protocol
 
 from headway.core.errors import EngineAwayError, HeadwayError, OutcomeUnknownError
 from headway.core.interface import Later
-from headway.core.valkey.groups import (
+from headway.core.link.reply_error import LinkLostError, ReplyError
+from headway.core.store.groups import (
     Accepted,
     Argument,
     GroupAnswer,
@@ -28,10 +29,9 @@ from headway.core.valkey.groups import (
     read_submitted,
     submit_arguments,
 )
-from headway.core.valkey.keys import Keyspace
-from headway.core.valkey.reply_error import LinkLostError, ReplyError
-from headway.core.valkey.scripts import SUBMIT
-from headway.core.valkey.store import Store, for_client
+from headway.core.store.keys import Keyspace
+from headway.core.store.scripts import SUBMIT
+from headway.core.store.store import Store, for_client
 
 # Jobs, and bytes of them, above which the groups of a turn take more than one call.
 JOBS_MOST = 1000

@@ -19,7 +19,7 @@ from headway.cli.settings import EXIT_CONFIG, fail, settings
 
 if TYPE_CHECKING:
     from headway.core.config import Config
-    from headway.core.valkey.visit import Visit
+    from headway.core.visit.visit import Visit
 
 EXIT_WRONG = 1
 EXIT_USAGE = 2
@@ -42,7 +42,7 @@ def stats(url: str | None) -> None:
     import orjson
 
     with _visit(url) as (_, store):
-        from headway.core.valkey import report
+        from headway.core.visit import report
 
         click.echo(orjson.dumps(report.stats(store), option=orjson.OPT_INDENT_2))
 
@@ -55,7 +55,7 @@ def stats(url: str | None) -> None:
 def check(url: str | None, repair: bool) -> None:
     """Look at each job and print each fault."""
     with _visit(url) as (_, store):
-        from headway.core.valkey import checking
+        from headway.core.visit import checking
 
         wrong = checking.repair(store) if repair else checking.faults(store)
         for line in wrong:
@@ -76,7 +76,7 @@ def export(url: str | None, jsonl: bool, whole: bool, out: Path | None) -> None:
     """Write each job, with its payload and its result, as a line of JSON."""
     with _visit(url) as (config, store), _output(out) as lines:
         from headway.core import moved
-        from headway.core.valkey import departure, report
+        from headway.core.visit import departure, report
 
         if whole:
             departure.check_idle(store)
@@ -97,7 +97,7 @@ def import_(url: str | None, file: Path) -> None:
     with _visit(url) as (config, store):
         from headway.core import moved
         from headway.core.journal import departure
-        from headway.core.valkey import arrival
+        from headway.core.visit import arrival
 
         with file.open("rb") as lines:
             found = departure.leaving(file) if departure.is_journal(file) else moved.read(str(file), lines)
@@ -131,8 +131,8 @@ def _visit(url: str | None) -> Iterator[tuple[Config, Visit]]:
     from headway.core.errors import ConfigError, HeadwayError
 
     try:
-        from headway.core.valkey.address import Address
-        from headway.core.valkey.visit import opened
+        from headway.core.link.address import Address
+        from headway.core.visit.visit import opened
 
         with opened(Address.of(config.engine)) as store:
             yield config, store

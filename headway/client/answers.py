@@ -146,7 +146,7 @@ def batches(response: Response) -> list[BatchStatus]:
     if response.code != 200 or not isinstance(found, list):
         raise error(response, "GET /batches")
     return [
-        BatchStatus(str(members.get("id")), **{name: _count(members, name) for name in BATCH_COUNTS})
+        BatchStatus(str(members.get("id")), **{name: _count(members, name) for name in BATCH_COUNTS}, jobs={})
         for members in found
         if isinstance(members, dict)
     ]

@@ -71,13 +71,17 @@ def _span(begin: int, minutes: Sequence[Minute]) -> dict[str, object]:
         "retries": sum(minute.retries for minute in minutes),
         "waiting": last.waiting,
         "running": last.running,
-        "wait": _quantiles([minute.wait for minute in minutes]),
-        "run": _quantiles([minute.run for minute in minutes]),
+        "wait": quantiles(_sum([minute.wait for minute in minutes])),
+        "run": quantiles(_sum([minute.run for minute in minutes])),
     }
 
 
-def _quantiles(found: Sequence[tuple[int, ...]]) -> dict[str, float | None]:
-    buckets = [sum(column) for column in zip(*filter(None, found), strict=True)]
+def _sum(found: Sequence[tuple[int, ...]]) -> list[int]:
+    return [sum(column) for column in zip(*filter(None, found), strict=True)]
+
+
+def quantiles(buckets: Sequence[int]) -> dict[str, float | None]:
+    """Return the quantiles of values by the buckets of their histogram, in seconds, None without values."""
     seconds = {name: quantile(buckets, part) for name, part in QUANTILES.items()}
     return {name: None if value is None else round(value, 6) for name, value in seconds.items()}
 

@@ -122,6 +122,8 @@ _TASK: dict[str, Schema] = {
     ),
     "counts": _object(dict.fromkeys(("unfinished", "running", "succeeded", "failed", "cancelled"), COUNT)),
     "run_median_seconds": _SECONDS,
+    "wait": {**_QUANTILES, "description": "Seconds for which attempts had been ready, since the process began."},
+    "run": {**_QUANTILES, "description": "Seconds that attempts took, since the process began."},
     **_LOAD,
     "dispatch": {"enum": ["run", "hold"], "description": "hold: none of its jobs begins."},
     "intake": {"enum": ["open", "closed"], "description": "closed: no new job is accepted."},

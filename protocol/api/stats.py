@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from headway.core.job import State
-from headway.core.stats import Counts, JournalCounts, StoreCounts
+from headway.core.stats import Counts, JournalCounts, ProcessCounts, StoreCounts
 from headway.protocol.api import load
 from headway.protocol.api.service import Service
 
@@ -35,6 +35,7 @@ def summary(service: Service, counts: Counts) -> dict[str, object]:
             "replacements": workers.replacements,
             "lost_threads": workers.lost_threads,
         },
+        "processes": None if counts.processes is None else _processes_summary(counts.processes),
         "journal": None if journal is None else _journal_summary(journal),
         "store": None if counts.store is None else _store_summary(counts.store),
         "connections": len(connections.open),
@@ -43,6 +44,16 @@ def summary(service: Service, counts: Counts) -> dict[str, object]:
         "waiting_clients": counts.waiting_clients,
         "readers": counts.readers,
         "draining": counts.draining,
+    }
+
+
+def _processes_summary(processes: ProcessCounts) -> dict[str, object]:
+    return {
+        "up": processes.up,
+        "pids": processes.pids,
+        "crashed": processes.crashed,
+        "killed": processes.killed,
+        "recycled": processes.recycled,
     }
 
 

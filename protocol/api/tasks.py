@@ -6,6 +6,7 @@ import orjson
 from headway.core.status import TaskStatus
 from headway.protocol.api import bodies, load
 from headway.protocol.api.contents import task_of
+from headway.protocol.api.history import quantiles
 from headway.protocol.api.service import Service, once_known
 from headway.protocol.api.submissions import check_content
 from headway.protocol.http.clock import iso
@@ -80,6 +81,8 @@ def _members_of(service: Service, task: TaskStatus) -> dict[str, object]:
             "cancelled": task.cancelled,
         },
         "run_median_seconds": round(task.run_median_s, 6),
+        "wait": quantiles(task.wait.buckets),
+        "run": quantiles(task.run.buckets),
         **load.members_of(task.load),
         "dispatch": task.hold.dispatch,
         "intake": task.hold.intake,

@@ -1,5 +1,7 @@
 // The API of the server that sent this page: the same that curl has. The page has no other way in.
 
+import { setClock } from "./format.js";
+
 // The page may stand under a path of its own (http.base_path).
 export const base = new URL("./", document.baseURI).pathname.replace(/\/$/, "");
 
@@ -34,6 +36,7 @@ export async function send(method, path, { body, headers = {}, signal, allow = [
     if (error.name === "AbortError") throw error;
     throw new Away("the server does not answer");
   }
+  setClock(response.headers.get("Date"));
   if (response.status < 400 || allow.includes(response.status)) return response;
   let problem = {};
   try {

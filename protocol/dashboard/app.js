@@ -1,9 +1,9 @@
 // The page: its frame, and the screen that the part of the URL behind # names.
 
-import { Component, Fault, Live, html, render } from "./view.js";
+import { Component, html, render } from "./view.js";
 import * as api from "./api.js";
 import * as pulse from "./pulse.js";
-import { count, setClock, span } from "./format.js";
+import { span } from "./format.js";
 import { Overview } from "./overview.js";
 import { Jobs } from "./jobs.js";
 import { Job } from "./job.js";
@@ -72,6 +72,13 @@ class App extends Component {
       <main id="main" tabindex="-1">
         <${Screen} key=${segments[0]} id=${segments[1]} query=${query} />
       </main>
+      <dialog id="keys" aria-label="Keys">
+        <h2>Keys</h2>
+        <dl class="facts">
+          ${KEYS.map(([key, does]) => html`<dt><kbd>${key}</kbd></dt><dd>${does}</dd>`)}
+        </dl>
+        <form method="dialog"><button>Close</button></form>
+      </dialog>
       <dialog id="ask" aria-label="Are you sure?">
         <form method="dialog">
           <p></p>
@@ -113,20 +120,28 @@ class Health extends Component {
 
 // Find a job by its id, its own key, or a tag.
 class Find extends Component {
-  find = (event) => {
+  find = async (event) => {
     event.preventDefault();
     const text = event.target.elements.text.value.trim();
     if (!text) return;
     event.target.reset();
     if (/^[0-9a-f]{40}$/i.test(text)) location.hash = `#/batch/${text}`;
-    else location.hash = `#/job/${encodeURIComponent(text)}`;
+    else if (/^[0-9a-f]{36}$/i.test(text) || !(await isTag(text))) location.hash = `#/job/${encodeURIComponent(text)}`;
+    else location.hash = `#${api.path(["jobs"], { tag: text })}`;
   };
 
   render() {
     return html`<form class="find" role="search" onSubmit=${this.find}>
-      <input id="find" name="text" aria-label="Find a job by id or key, or a batch by id" placeholder="id or key  ( / )" />
+      <input id="find" name="text" aria-label="Find jobs by id, key or tag, or a batch by id" placeholder="id, key or tag ( / )" />
     </form>`;
   }
+}
+
+// Whether a text is the tag of a job. One that is no key of a job can be nothing else.
+async function isTag(text) {
+  if (!/^[\w.~-]{1,200}$/.test(text)) return true;
+  const { jobs, next } = await api.get(api.path(["jobs"], { tag: text, limit: 1 })).catch(() => ({ jobs: [] }));
+  return jobs.length > 0 || !!next;
 }
 
 // Light or dark: as the system has it, until a person chooses.
@@ -147,13 +162,28 @@ class Theme extends Component {
 // Keys as mail programs and code hosts have them.
 let first = "";
 const GOES = { o: "", j: "jobs", e: "errors", t: "tasks", w: "workers", b: "batches", s: "submit" };
+const KEYS = [
+  ["/", "find jobs by id, key or tag"],
+  ["j, k", "the next job of a list, the one before"],
+  ...Object.entries(GOES).map(([key, path]) => [`g ${key}`, SCREENS[path][1]]),
+  ["?", "these keys"],
+];
 function keys(event) {
   if (event.target.closest("input, textarea, select, dialog") || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "/") {
     event.preventDefault();
     document.getElementById("find").focus();
   } else if (first === "g" && event.key in GOES) location.hash = `#/${GOES[event.key]}`;
+  else if (event.key === "?") document.getElementById("keys").showModal();
+  else if (event.key === "j" || event.key === "k") step(event.key === "j" ? 1 : -1);
   first = event.key;
+}
+
+// Go to the row after the one that has the focus, or before it.
+function step(by) {
+  const rows = [...document.querySelectorAll("a.row")];
+  const at = rows.indexOf(document.activeElement);
+  rows[at < 0 ? 0 : Math.min(Math.max(at + by, 0), rows.length - 1)]?.focus();
 }
 
 const theme = localStorage.getItem("headway-theme");

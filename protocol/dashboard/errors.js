@@ -7,6 +7,9 @@ import { count } from "./format.js";
 
 const PAGE = 250;
 const PAGES = 4;
+// Milliseconds between two looks at all of them, at least and at most.
+const REST_MS = 20_000;
+const LONGEST_MS = 120_000;
 
 // Return the groups of failed jobs, the largest first.
 function grouped(jobs) {
@@ -27,15 +30,24 @@ function common(error) {
 }
 
 export class Errors extends Live {
+  // All are read when another one has failed, and now and then, since some may have been forgotten.
   async load(signal) {
+    const filter = { state: "failed", task: this.props.query.task };
+    const had = this.state.data;
+    if (had && performance.now() - this.readAt < REST_MS) return had;
+    if (had && performance.now() - this.readAt < LONGEST_MS) {
+      const { jobs } = await api.get(api.path(["jobs"], { ...filter, limit: 1 }), signal);
+      if (jobs[0]?.id === had.last) return had;
+    }
     let jobs = [];
-    let url = api.path(["jobs"], { state: "failed", task: this.props.query.task, limit: PAGE });
+    let url = api.path(["jobs"], { ...filter, limit: PAGE });
     for (let page = 0; url && page < PAGES; page += 1) {
       const found = await api.get(url, signal);
       jobs = jobs.concat(found.jobs);
       url = found.next?.slice(api.base.length);
     }
-    return { groups: grouped(jobs), looked: jobs.length, more: !!url };
+    this.readAt = performance.now();
+    return { groups: grouped(jobs), looked: jobs.length, more: !!url, last: jobs[0]?.id };
   }
 
   show({ groups, looked, more }) {

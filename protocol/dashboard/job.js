@@ -2,14 +2,47 @@
 
 import { Act, Component, Copy, Live, Moment, State, Took, html } from "./view.js";
 import * as api from "./api.js";
+import * as pulse from "./pulse.js";
+import { follow } from "./events.js";
+import { Machine, steps } from "./machine.js";
 import { bytes, count, isOver, pretty, span, unfinished } from "./format.js";
 
 // Of a log or a result no more than this is shown. The rest can be saved.
 const SHOWN_BYTES = 256 * 1024;
 const NOT_HERE = [404, 410, 421, 424];
 
+// A job that has ended changes only if it is forgotten.
+const OVER_MS = 10_000;
+
 export class Job extends Live {
+  // An event tells that the job has moved: what it is now is asked at once.
+  componentDidUpdate(before) {
+    super.componentDidUpdate(before);
+    const { id } = this.props;
+    if (before.id !== id) {
+      this.unlisten?.();
+      this.unlisten = undefined;
+    } else if (!this.unlisten && this.state.data && !isOver(this.state.data.state)) {
+      const url = api.path(["jobs", id, "events"]);
+      this.unlisten = pulse.whileShown(() => follow(url, this.now));
+    }
+  }
+
+  componentWillUnmount() {
+    this.unlisten?.();
+    super.componentWillUnmount();
+  }
+
+  forget = async (job) => {
+    await remove(job);
+    this.askedAt = -OVER_MS;
+    this.setState(({ forgotten = 0 }) => ({ forgotten: forgotten + 1 }));
+  };
+
   async load(signal) {
+    const had = this.state.data;
+    if (had && isOver(had.state) && performance.now() - this.askedAt < OVER_MS) return had;
+    this.askedAt = performance.now();
     const response = await api.send("GET", api.path(["jobs", this.props.id]), { signal, allow: NOT_HERE });
     const job = await response.json();
     if (!job.id) throw new api.Refused(response.status, job);
@@ -20,7 +53,7 @@ export class Job extends Live {
     const over = isOver(job.state);
     return html`
       <h1><${State} state=${job.state} /> <a href=${`#${api.path(["jobs"], { task: job.task })}`}>${job.task}</a></h1>
-      <p class="mono wrap">${job.id} <${Copy} text=${curlOf(job)}>Copy as curl<//></p>
+      <p class="mono wrap">${job.id} <${Copy} text=${() => curlOf(job)}>Copy as curl<//></p>
       <p class="acts">
         ${job.state === "failed" && html`<${Act} act=${() => retry(job)}>Retry<//>`}
         ${unfinished.includes(job.state) && html`<${Act} kind="danger" confirm="Cancel this job?" act=${() => remove(job)}>Cancel<//>`}
@@ -29,7 +62,7 @@ export class Job extends Live {
         html`<label>Priority <select onChange=${(event) => revise(job, { priority: Number(event.target.value) })}>
           ${["", ..."9876543210"].map((choice) => html`<option value=${choice}>${choice || "change…"}</option>`)}
         </select></label>`}
-        ${over && job.state !== "cancelled" && html`<${Act} kind="danger" confirm="Forget the result of this job?" act=${() => remove(job)}>Forget the result<//>`}
+        ${over && job.state !== "cancelled" && html`<${Act} kind="danger" confirm="Forget the result of this job?" act=${() => this.forget(job)}>Forget the result<//>`}
       </p>
       ${job.state === "running" && html`<${Progress} job=${job} />`}
       ${job.held !== undefined && html`<p class="banner">Its task is held: ${job.held}</p>`}
@@ -46,7 +79,7 @@ export class Job extends Live {
       <${Attempts} attempts=${job.attempts ?? []} />
       <${Log} id=${job.id} />
       <${Content} title="Payload" url=${api.path(["jobs", job.id, "payload"])} key=${`payload ${job.id}`} />
-      ${job.state === "succeeded" && html`<${Content} title="Result" url=${api.path(["jobs", job.id, "result"])} key=${`result ${job.id}`} />`}
+      ${job.state === "succeeded" && html`<${Content} title="Result" url=${api.path(["jobs", job.id, "result"])} key=${`result ${job.id} ${this.state.forgotten}`} />`}
       ${job.state === "failed" && !job.attempts?.length && html`<p class="fault">${job.detail}</p>`}
     `;
   }
@@ -71,20 +104,14 @@ const Progress = ({ job }) => html`<p>
   <progress max="100" value=${job.progress} aria-label="Progress"></progress> ${job.progress === undefined ? "" : `${job.progress} %`} ${job.message ?? ""}
 </p>`;
 
-// The road of the job through the state machine.
-function Timeline({ job }) {
-  const steps = [["submitted", job.submitted]];
-  for (const attempt of job.attempts ?? []) {
-    if (attempt.started) steps.push(["running", attempt.started]);
-    if (attempt.ended && attempt.outcome === "failed") steps.push(["retrying", attempt.ended]);
-  }
-  if (job.attempts?.at(-1)?.outcome === "failed" && isOver(job.state)) steps.pop();
-  if (job.ended) steps.push([job.state, job.ended]);
-  else if (job.state !== "running" && job.state !== steps.at(-1)[0]) steps.push([job.state, ""]);
-  return html`<ol class="timeline" aria-label="Its life">
-    ${steps.map(([state, at]) => html`<li class=${state}><b>${state}</b> <${Moment} at=${at} /></li>`)}
-  </ol>`;
-}
+// The road of the job through the state machine, and when it came where.
+const Timeline = ({ job }) =>
+  html`<div class="life">
+    <${Machine} job=${job} />
+    <ol class="timeline" aria-label="Its life">
+      ${steps(job).map(([state, at]) => html`<li class=${state}><b>${state}</b> <${Moment} at=${at} /></li>`)}
+    </ol>
+  </div>`;
 
 const Attempts = ({ attempts }) =>
   attempts.length > 0 &&
@@ -105,15 +132,17 @@ const Attempts = ({ attempts }) =>
 // The log grows: each beat asks for what came since.
 class Log extends Live {
   async load(signal) {
-    const had = this.state.data ?? { text: "", from: 0, length: 0 };
+    const had = this.state.data ?? { text: "", length: 0 };
+    if (had.isWhole) return had;
     const headers = had.length ? { Range: `bytes=${had.length}-` } : { Range: `bytes=-${SHOWN_BYTES}` };
     const response = await api.send("GET", api.path(["jobs", this.props.id, "log"]), { signal, headers, allow: [404, 410, 416, 424] });
-    const length = Number(response.headers.get("Log-Length") ?? had.length);
-    if (response.status !== 206 && response.status !== 200) return had;
     const text = await response.text();
+    const isWhole = isOver(response.headers.get("Job-State") ?? "expired");
+    if (response.status !== 206 && response.status !== 200) return { ...had, isWhole };
+    const length = Number(response.headers.get("Log-Length") ?? had.length);
     const begin = /^bytes (\d+)-/.exec(response.headers.get("Content-Range") ?? "")?.[1];
     const goesOn = had.length && Number(begin) === had.length;
-    return { text: (goesOn ? had.text + text : text).slice(-SHOWN_BYTES), length };
+    return { text: (goesOn ? had.text + text : text).slice(-SHOWN_BYTES), length, isWhole };
   }
 
   show({ text, length }) {

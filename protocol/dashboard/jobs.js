@@ -1,11 +1,12 @@
 // The list of jobs. Its filters stand in the URL. Only the rows that can be seen are in the page.
 
-import { Act, Ago, Component, Fault, Live, State, Took, html } from "./view.js";
+import { Act, Ago, Component, Live, State, Took, ask, html } from "./view.js";
 import * as api from "./api.js";
-import * as pulse from "./pulse.js";
-import { count, states } from "./format.js";
+import { count, states, unfinished } from "./format.js";
 
-const PAGE = 100;
+// A page has the rows of the window.
+const page = () => Math.max(50, Math.ceil(innerHeight / ROW_PX) + 25);
+const NEXT_PAGE = 250;
 const ROW_PX = 36;
 const MOST = 200_000;
 const FIELDS = ["state", "task", "tag", "reason", "error", "submitted_after", "ended_after"];
@@ -13,40 +14,98 @@ const FIELDS = ["state", "task", "tag", "reason", "error", "submitted_after", "e
 // Return the part of a query that is a filter.
 export const filterOf = (query) => Object.fromEntries(FIELDS.map((name) => [name, query[name]]).filter(([, value]) => value));
 
+// The jobs that were read, newest first. At each beat the first page is read again, and those in the window that go on.
+class Found {
+  ids = [];
+  jobs = new Map();
+  // Pages after the first: their URL, and the place of their first job.
+  pages = [];
+  next = undefined;
+  // Whether there are newer jobs than these, with others between.
+  isBehind = false;
+
+  first({ jobs, next }) {
+    if (!this.pages.length) {
+      // The reader has not scrolled: jobs that do not fit any more go.
+      this.ids = jobs.map(({ id }) => id);
+      this.jobs = new Map(jobs.map((job) => [job.id, job]));
+      this.next = next;
+      return;
+    }
+    const fresh = jobs.filter(({ id }) => !this.jobs.has(id));
+    if (fresh.length === jobs.length && next) {
+      this.isBehind = true;
+      return;
+    }
+    this.set(jobs);
+    this.ids.unshift(...fresh.map(({ id }) => id));
+    for (const page of this.pages) page.at += fresh.length;
+  }
+
+  after(url, { jobs, next }) {
+    const fresh = jobs.filter(({ id }) => !this.jobs.has(id));
+    this.set(jobs);
+    this.pages.push({ url, at: this.ids.length });
+    this.ids.push(...fresh.map(({ id }) => id));
+    this.next = next;
+  }
+
+  set(jobs) {
+    for (const job of jobs) this.jobs.set(job.id, job);
+  }
+
+  // Return the URLs of the pages of which a job between two places has not ended.
+  unfinished(from, to) {
+    const seen = ({ at }, index) => at < to && (this.pages[index + 1]?.at ?? this.ids.length) > from;
+    const goesOn = this.ids.slice(from, to).some((id) => unfinished.includes(this.jobs.get(id).state));
+    return goesOn ? this.pages.filter(seen).map(({ url }) => url) : [];
+  }
+}
+
 export class Jobs extends Live {
-  state = { more: [], next: undefined };
+  found = new Found();
+  window = [0, 0];
 
   asksFor({ query }) {
     return JSON.stringify(filterOf(query));
   }
 
   componentDidUpdate(before) {
-    if (this.asksFor(before) !== this.asksFor(this.props)) this.setState({ more: [], next: undefined, over: false });
+    if (this.asksFor(before) !== this.asksFor(this.props)) this.found = new Found();
     super.componentDidUpdate(before);
   }
 
   async load(signal) {
-    const filter = filterOf(this.props.query);
-    const page = await api.get(api.path(["jobs"], { ...filter, limit: PAGE }), signal);
-    return page;
+    const { found } = this;
+    const first = api.path(["jobs"], { ...filterOf(this.props.query), limit: page() });
+    const urls = found.unfinished(...this.window);
+    const [newest, ...others] = await Promise.all([first, ...urls].map((url) => api.get(url, signal)));
+    for (const { jobs } of others) found.set(jobs.filter(({ id }) => found.jobs.has(id)));
+    found.first(newest);
+    return { found };
   }
 
   // The next page, when the reader comes near the end of what is there.
-  more = async () => {
-    if (this.reading) return;
-    const { data, more, next, over } = this.state;
-    const url = next ?? data?.next;
-    if (over || !url || more.length >= MOST) return;
+  more = async (from, to) => {
+    const { found } = this;
+    this.window = [from, to];
+    if (this.reading || !found.next || to < found.ids.length || found.ids.length >= MOST) return;
     this.reading = true;
-    const asked = this.asksFor(this.props);
+    const url = found.next.slice(api.base.length).replace(/([?&])limit=\d+/, `$1limit=${NEXT_PAGE}`);
     try {
-      const page = await (await api.send("GET", url.slice(api.base.length))).json();
-      if (asked === this.asksFor(this.props)) {
-        this.setState(({ more }) => ({ more: more.concat(page.jobs), next: page.next, over: !page.next }));
-      }
+      found.after(url, await api.get(url));
+      this.setState({});
+    } catch {
+      // The pulse says it. It is read when the reader scrolls on.
     } finally {
       this.reading = false;
     }
+  };
+
+  renew = () => {
+    this.found = new Found();
+    scrollTo(0, 0);
+    this.now();
   };
 
   set = (name, value) => {
@@ -54,19 +113,18 @@ export class Jobs extends Live {
     location.hash = `#${api.path(["jobs"], query)}`;
   };
 
-  show(data) {
-    const { more, over } = this.state;
-    const seen = new Set();
-    const jobs = data.jobs.concat(more).filter((job) => !seen.has(job.id) && seen.add(job.id));
+  show({ found }) {
     const filter = filterOf(this.props.query);
+    const isFiltered = Object.keys(filter).length > 0;
     return html`
       <h1>Jobs</h1>
       <${Filters} filter=${filter} set=${this.set} />
-      ${Object.keys(filter).length > 0 && html`<${Bulk} filter=${filter} />`}
-      ${jobs.length === 0 && !data.next
-        ? html`<p class="quiet">No jobs fit. ${Object.keys(filter).length ? html`<a href="#/jobs">Show all</a>` : html`<a href="#/submit">Submit one</a>`}</p>`
-        : html`<${Rows} jobs=${jobs} end=${this.more} />`}
-      <p class="quiet" role="status">${count(jobs.length)} shown${over || !data.next ? "" : ", more as you scroll"}</p>
+      ${isFiltered && html`<${Bulk} filter=${filter} />`}
+      ${found.isBehind && html`<p><button type="button" onClick=${this.renew}>There are newer jobs: show them</button></p>`}
+      ${found.ids.length === 0 && !found.next
+        ? html`<p class="quiet">No jobs fit. ${isFiltered ? html`<a href="#/jobs">Show all</a>` : html`<a href="#/submit">Submit one</a>`}</p>`
+        : html`<${Rows} found=${found} seen=${this.more} />`}
+      <p class="quiet" role="status">${count(found.ids.length)} shown${found.next ? ", more as you scroll" : ""}</p>
     `;
   }
 }
@@ -100,7 +158,7 @@ export class Bulk extends Component {
     const dry = await (await api.send("POST", api.path(["jobs", action], { ...filter, "dry-run": 1 }))).json();
     if (!dry.matches) return "no job fits";
     const told = Object.entries(dry.by_task).map(([task, n]) => `${count(n)} of ${task}`).join(", ");
-    if (!(await (await import("./view.js")).ask(`${action} ${count(dry.matches)} jobs: ${told}?`))) return "not done";
+    if (!(await ask(`${action} ${count(dry.matches)} jobs: ${told}?`))) return "not done";
     const made = await (await api.send("POST", api.path(["jobs", action], filter))).json();
     location.hash = `#/job/${made.id}`;
     return "begun";
@@ -137,17 +195,23 @@ export class Rows extends Component {
     const from = Math.max(Math.floor(-top / ROW_PX) - 10, 0);
     const to = from + Math.ceil(innerHeight / ROW_PX) + 20;
     if (from !== this.state.from || to !== this.state.to) this.setState({ from, to });
-    if (to >= this.props.jobs.length) this.props.end?.();
+    this.props.seen(from, to);
   };
 
-  render({ jobs }, { from, to }) {
-    const last = Math.min(to, jobs.length);
-    return html`<div class="rows" role="table" aria-label="Jobs" aria-rowcount=${jobs.length}>
+  // More may have come, and the window is still beyond them.
+  componentDidUpdate() {
+    this.look();
+  }
+
+  render({ found }, { from, to }) {
+    const length = found.ids.length;
+    const last = Math.min(to, length);
+    return html`<div class="rows" role="table" aria-label="Jobs" aria-rowcount=${length}>
       <div role="row" class="row head">
         ${["State", "Task", "Job", "Submitted", "Took", "Tags"].map((name) => html`<span role="columnheader">${name}</span>`)}
       </div>
       <div style=${{ height: `${from * ROW_PX}px` }}></div>
-      ${jobs.slice(from, last).map(
+      ${found.ids.slice(from, last).map((id) => found.jobs.get(id)).map(
         (job) => html`<a role="row" class="row" key=${job.id} href=${`#/job/${job.id}`}>
           <span role="cell"><${State} state=${job.state} />${job.state === "running" && job.progress !== undefined ? ` ${job.progress} %` : ""}</span>
           <span role="cell">${job.task}</span>
@@ -157,7 +221,7 @@ export class Rows extends Component {
           <span role="cell" class="tags">${job.reason ? html`<em>${job.reason}</em> ` : ""}${(job.tags ?? []).join(", ")}</span>
         </a>`,
       )}
-      <div style=${{ height: `${(jobs.length - last) * ROW_PX}px` }}></div>
+      <div style=${{ height: `${Math.max(length - last, 0) * ROW_PX}px` }}></div>
     </div>`;
   }
 }

@@ -1,6 +1,6 @@
 // Submit a job by a form that is made of the task's JSON Schema.
 
-import { Component, Live, html } from "./view.js";
+import { Component, Copy, Live, html } from "./view.js";
 import * as api from "./api.js";
 import { bytes, plain } from "./format.js";
 
@@ -51,6 +51,11 @@ const isIn = (place, id) => place === id || place.startsWith(`${id}.`) || place.
 
 const bad = (place, detail) => Object.assign(new Error(detail), { problem: { errors: [{ field: place, detail }] } });
 
+const listed = (text) => text.split(",").map((tag) => tag.trim()).filter(Boolean);
+
+// Return a text as one word of a shell.
+const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+
 class Form extends Component {
   state = { faults: [], file: null };
 
@@ -95,29 +100,58 @@ class Form extends Component {
       const made = await (this.state.file ? this.raw(form) : this.json(form));
       location.hash = `#/job/${made.id}`;
     } catch (error) {
-      const faults = error.problem?.errors ?? [];
-      this.setState({ faults, fault: error.message });
-      const first = [...form.elements].find((input) => input.name && faults.some(({ field }) => isIn(field, input.name)));
-      first?.focus();
+      this.fail(form, error);
     }
   };
 
-  async json(form) {
+  fail(form, error) {
+    const faults = error.problem?.errors ?? [];
+    this.setState({ faults, fault: error.message });
+    const first = [...form.elements].find((input) => input.name && faults.some(({ field }) => isIn(field, input.name)));
+    first?.focus();
+  }
+
+  // Return the body of POST /jobs.
+  body(form) {
     const { priority, delay, tags } = form.elements;
     const options = [`"task":${JSON.stringify(this.props.task.name)}`, `"payload":${this.payload(form)}`];
     if (priority.value !== "") options.push(`"priority":${priority.value}`);
     if (delay.value !== "") options.push(`"delay":${delay.value}`);
-    const list = tags.value.split(",").map((tag) => tag.trim()).filter(Boolean);
+    const list = listed(tags.value);
     if (list.length) options.push(`"tags":${JSON.stringify(list)}`);
-    return (await api.sendJson("POST", "/jobs", `{${options.join(",")}}`)).json();
+    return `{${options.join(",")}}`;
   }
+
+  async json(form) {
+    return (await api.sendJson("POST", "/jobs", this.body(form))).json();
+  }
+
+  url(form) {
+    const { priority, delay, tags } = form.elements;
+    const list = listed(tags.value).map(encodeURIComponent).join(",");
+    const url = api.path(["tasks", this.props.task.name, "jobs"], { priority: priority.value, delay: delay.value });
+    return list ? `${url}${url.includes("?") ? "&" : "?"}tags=${list}` : url;
+  }
+
+  // Return the same submission as a command, undefined if there is a fault.
+  curl = () => {
+    const form = this.base;
+    const { file } = this.state;
+    this.setState({ faults: [], fault: undefined });
+    try {
+      if (!file) return `curl ${quoted(location.origin + api.base)}/jobs --json ${quoted(this.body(form))}`;
+      const type = quoted(`Content-Type: ${file.type || "application/octet-stream"}`);
+      return `curl ${quoted(location.origin + api.base + this.url(form))} -H ${type} --data-binary ${quoted(`@${file.name}`)}`;
+    } catch (error) {
+      this.fail(form, error);
+      return undefined;
+    }
+  };
 
   async raw(form) {
     const { file } = this.state;
-    const { priority, delay } = form.elements;
-    const url = api.path(["tasks", this.props.task.name, "jobs"], { priority: priority.value, delay: delay.value });
     const headers = { "Content-Type": file.type || "application/octet-stream" };
-    return (await api.send("POST", url, { body: file, headers })).json();
+    return (await api.send("POST", this.url(form), { body: file, headers })).json();
   }
 
   drop = (event) => {
@@ -163,7 +197,7 @@ class Form extends Component {
         <p class="field"><label for="tags">Tags, with commas between</label><input id="tags" name="tags" /></p>
       </details>
       ${fault && html`<p class="fault" role="alert">${fault}${rest.map(({ field, detail }) => html`<br />${field}: ${detail}`)}</p>`}
-      <p><button class="primary">Submit</button></p>
+      <p><button class="primary">Submit</button> <${Copy} text=${this.curl}>Copy as curl<//></p>
     </form>`;
   }
 }

@@ -3,7 +3,7 @@
 import { Act, Component, Live, html } from "./view.js";
 import { Spark } from "./chart.js";
 import * as api from "./api.js";
-import { count, plain, span } from "./format.js";
+import { count, plain, short, span } from "./format.js";
 
 const HISTORY_MS = 20_000;
 
@@ -24,6 +24,15 @@ export class Tasks extends Live {
   }
 }
 
+const Quantiles = ({ of }) =>
+  of.p50 === null ? "–" : html`${span(of.p50)}, p95 ${span(of.p95)}, p99 ${span(of.p99)}`;
+
+// The jobs that ended in the last minutes that are over.
+function rate(ended) {
+  const last = ended.slice(-6, -1);
+  return last.length ? `${short(last.reduce((sum, n) => sum + n, 0) / last.length)} a minute` : "–";
+}
+
 class Task extends Component {
   set = (change) => api.sendJson("PATCH", api.path(["tasks", this.props.task.name]), change);
 
@@ -42,7 +51,9 @@ class Task extends Component {
         <dt>Running</dt><dd>${count(counts.running)}${options.max_concurrent ? ` of ${options.max_concurrent}` : ""}</dd>
         <dt>Succeeded</dt><dd><a href=${jobs({ state: "succeeded" })}>${count(counts.succeeded)}</a></dd>
         <dt>Failed</dt><dd><a href=${jobs({ state: "failed" })}>${count(counts.failed)}</a></dd>
-        <dt>Run (median)</dt><dd>${counts.succeeded + counts.failed ? span(task.run_median_seconds) : "–"}</dd>
+        <dt>Runs for</dt><dd><${Quantiles} of=${task.run} /></dd>
+        <dt>Waits for</dt><dd><${Quantiles} of=${task.wait} /></dd>
+        <dt>Rate</dt><dd>${rate(ended)}</dd>
         <dt>Wait now</dt><dd>${span(task.queue_wait_ms / 1000)}</dd>
         <dt>Runs in</dt><dd>${options.run_in}, timeout ${span(options.timeout)}, ${count(options.retries)} retries</dd>
       </dl>

@@ -10,8 +10,10 @@ export { Component, Fragment, render };
 
 // A part of a screen that asks the server at each beat. `load(signal)` returns what it then has as `state.data`.
 export class Live extends Component {
+  ask = (signal) => this.answer(signal);
+
   componentDidMount() {
-    this.end = pulse.at((signal) => this.ask(signal));
+    this.end = pulse.at(this.ask);
   }
 
   componentWillUnmount() {
@@ -21,7 +23,7 @@ export class Live extends Component {
   componentDidUpdate(before) {
     if (this.asksFor(before) !== this.asksFor(this.props)) {
       this.setState({ data: undefined, fault: undefined });
-      pulse.beat();
+      this.now();
     }
   }
 
@@ -30,7 +32,10 @@ export class Live extends Component {
     return JSON.stringify(props);
   }
 
-  async ask(signal) {
+  // Ask now, and not only at the next beat.
+  now = () => pulse.round([this.ask]);
+
+  async answer(signal) {
     const asked = this.asksFor(this.props);
     try {
       const data = await this.load(signal);
@@ -114,10 +119,22 @@ export function ask(question) {
   });
 }
 
-// Copy text, and say so on the button.
+// Browsers have a clipboard for pages of https and of this machine alone.
+async function copied(text) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text);
+  const area = Object.assign(document.createElement("textarea"), { value: text });
+  document.body.append(area);
+  area.select();
+  document.execCommand("copy");
+  area.remove();
+}
+
+// Copy text, and say so on the button. `text`: a function that returns it, or undefined if there is none.
 export class Copy extends Component {
   copy = async () => {
-    await navigator.clipboard.writeText(this.props.text);
+    const text = this.props.text();
+    if (text === undefined) return;
+    await copied(text);
     this.setState({ copied: true });
     setTimeout(() => this.setState({ copied: false }), 1500);
   };

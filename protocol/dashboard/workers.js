@@ -14,7 +14,7 @@ export class Workers extends Live {
   }
 
   show({ stats, jobs }) {
-    const { workers, processes, nodes } = stats;
+    const { workers, processes, store } = stats;
     return html`<h1>Workers</h1>
       <dl class="figures">
         <${Figure} name="Busy" value=${`${count(workers.count - workers.idle)} / ${count(workers.count)}`} />
@@ -22,9 +22,10 @@ export class Workers extends Live {
         <${Figure} name="Lost threads" value=${count(workers.lost_threads)} tone=${workers.lost_threads ? "bad" : ""} />
         ${processes && html`<${Figure} name="Processes" value=${count(processes.up)} hint=${`ids ${processes.pids.join(", ")}`} />
           <${Figure} name="Crashed" value=${count(processes.crashed)} tone=${processes.crashed ? "bad" : ""} />`}
+        ${store && html`<${Figure} name="Nodes" value=${count(store.nodes)} hint="that share the queue; workers and processes are of this one" />`}
       </dl>
       <${Bar} label="Busy and idle workers" parts=${[["running", workers.count - workers.idle], ["idle", workers.idle]]} />
-      ${nodes && html`<h2>Nodes</h2><ul>${nodes.map((node) => html`<li class="mono">${node}</li>`)}</ul>`}
+      ${processes?.pids.length > 0 && html`<p class="quiet">Processes ${processes.pids.join(", ")}. ${count(processes.recycled)} were replaced in order, ${count(processes.killed)} were killed.</p>`}
       <h2>Running now</h2>
       ${jobs.length === 0 && html`<p class="quiet">Nothing runs.</p>`}
       <table>

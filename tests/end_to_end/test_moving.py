@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import FRESH
 from tests.end_to_end.command import run
 from tests.end_to_end.process import Server, launch, wait_until
 from tests.protocol.wire import request, submission
+from tests.valkey_servers import HOST, StoreServer
 
 # Headers that tell of the moment of the answer, and one that has tenths of a ms. A store has ms.
 OF_THE_MOMENT = {"date", "retry-after", "job-position", "expires", "etag", "server-timing", "retry-after-ms"}
@@ -69,6 +71,12 @@ class Crowd:
             seen[f"{key} {body!r}"] = answer.status, answer.headers.get("location")
         seen["k.2"] = server.head("/jobs/k.2").status
         return seen
+
+
+@pytest.fixture
+def other_url(store: StoreServer) -> str:
+    """The URL of another empty database."""
+    return f"valkey://{HOST}:{store.port}/{next(FRESH)}"
 
 
 @pytest.fixture
@@ -133,6 +141,34 @@ def test_an_import_needs_an_empty_store(tmp_path: Path, crowd: tuple[Crowd, dict
     run(tmp_path, "engine", "import", "--engine", store_url, "j.db")
     (line,) = run(tmp_path, "engine", "import", "--engine", store_url, "j.db", code=1).stderr.splitlines()
     assert "is not empty" in line
+
+
+def test_a_journal_moves_to_one_partition_alone(
+    tmp_path: Path, crowd: tuple[Crowd, dict[str, Any]], store_url: str
+) -> None:
+    url = f"{store_url}?partitions=16"
+    (line,) = run(tmp_path, "engine", "import", "--engine", url, "j.db", code=1).stderr.splitlines()
+    assert "their ids would not be valid" in line
+
+
+def test_partitions_move_to_as_many(tmp_path: Path, store_url: str, other_url: str) -> None:
+    one, other = f"{store_url}?partitions=16", f"{other_url}?partitions=16"
+    with launch(tmp_path, {"engine": one}) as server:
+        jobs = [server.run("give", number, tags=["blue"]) for number in range(20)]
+        jobs.append(server.submit("give", 20, delay=1000))
+        body = b"[%b,%b]" % (submission("give", 6), submission("give", 7, delay=1000))
+        batch = server.ask(request("POST", "/batches", JSON, body=body))["location"]
+        wait_until(lambda: server.get(batch).json["pending"], lambda pending: pending == 1)
+        before = [server.head(job)["job-state"] for job in jobs], server.get(batch).json
+    run(tmp_path, "engine", "export", "--engine", one, "--whole", "--out", "all.jsonl")
+    run(tmp_path, "engine", "import", "--engine", other, "all.jsonl")
+    assert run(tmp_path, "engine", "check", "--engine", other).stdout.endswith(": good\n")
+    with launch(tmp_path, {"engine": other}) as server:
+        assert ([server.head(job)["job-state"] for job in jobs], server.get(batch).json) == before
+        assert [server.get(f"{job}/result").json for job in jobs[:20]] == [*range(20)]
+        assert server.run("give", 21) not in jobs
+    (line,) = run(tmp_path, "journal", "import", "all.jsonl", "new.db", code=1).stderr.splitlines()
+    assert "16 partitions" in line
 
 
 def test_a_journal_in_use_is_not_moved(tmp_path: Path, store_url: str) -> None:

@@ -80,7 +80,11 @@ def chosen(request: pytest.FixtureRequest, folder: Path) -> dict[str, Any]:
     return made(folder, lambda: fresh_database(request.getfixturevalue("store")))
 
 
-@pytest.fixture(params=ENGINES)
+# With an engine of its own for each test, those on a store take long. Those of the shared one do not.
+OWN = [pytest.param(name, marks=pytest.mark.long) if name == "valkey" else name for name in ENGINES]
+
+
+@pytest.fixture(params=OWN)
 def start(request: pytest.FixtureRequest, tmp_path: Path) -> Start:
     """Start the engine that the test runs for."""
     return partial(started, chosen(request, tmp_path))

@@ -12,14 +12,14 @@ from headway.core.events import Event, EventFilter
 from headway.core.interface import Feed
 from headway.core.job import Terms
 from headway.core.job_filter import JobFilter
-from headway.core.valkey.address import Address
-from headway.core.valkey.groups import Accepted, NewJob, SubmitBounds, SubmitGroup, read_submitted, submit_arguments
-from headway.core.valkey.record import encode_record
-from headway.core.valkey.scripts import SUBMIT
+from headway.core.link.address import Address
+from headway.core.store.groups import Accepted, NewJob, SubmitBounds, SubmitGroup, read_submitted, submit_arguments
+from headway.core.store.record import encode_record
+from headway.core.store.scripts import SUBMIT
+from headway.core.store.store import Store
 from headway.core.valkey.shared_events import SharedEvents
 from headway.core.valkey.shared_finding import SharedFinding
 from headway.core.valkey.shared_holds import SharedHolds
-from headway.core.valkey.store import Store
 
 from tests.core.engines import known
 

@@ -14,16 +14,19 @@ from headway.core.board.idempotency import Key
 from headway.core.errors import EngineAwayError
 from headway.core.interface import Engine
 from headway.core.job import State
-from headway.core.valkey.address import Address
-from headway.core.valkey.checking import faults
-from headway.core.valkey.slots import slot_of
-from headway.core.valkey.visit import opened
+from headway.core.link.address import Address
+from headway.core.link.slots import slot_of
+from headway.core.visit.checking import faults
+from headway.core.visit.visit import opened
 
 from tests.core.contract.client import asked_for
 from tests.core.contract.conftest import started
 from tests.core.engines import known
-from tests.core.valkey.partition import Partition, ended, failed, job
+from tests.core.store.partition import Partition, ended, failed, job
 from tests.valkey_servers import Cluster, StoreServer, cluster_of
+
+# Servers that die, part and come back take their time.
+pytestmark = pytest.mark.long
 
 Move = Callable[[Cluster, int, StoreServer], None]
 

@@ -26,6 +26,9 @@ from tests.valkey_servers import (
     tls_options,
 )
 
+# Servers that die, part and come back take their time.
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def stack() -> Iterator[ExitStack]:

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 import pytest
 from headway.core.errors import InvalidError
 from headway.core.hold import NO_HOLD, Switches, TaskHold
-from headway.core.valkey.changes import read_switched, switch_arguments
-from headway.core.valkey.scripts import SWITCH
+from headway.core.store.changes import read_switched, switch_arguments
+from headway.core.store.scripts import SWITCH
 
 from tests.core.valkey.stores import Reached, reached
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 from pathlib import Path
 
+import pytest
 from headway.core.events import EventFilter
 from headway.core.hold import Switches
 from headway.core.job import State
@@ -16,6 +17,9 @@ from tests.core.contract.client import finished, jobs_of, submit, text_of, until
 from tests.core.contract.conftest import started
 from tests.core.engines import broken, double, known
 from tests.valkey_servers import cluster_of
+
+# Servers that die, part and come back take their time.
+pytestmark = pytest.mark.long
 
 COUNT = 40
 

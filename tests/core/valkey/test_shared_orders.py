@@ -11,13 +11,13 @@ from headway.core.hold import Switches
 from headway.core.interface import Engine
 from headway.core.job import State
 from headway.core.job_filter import JobFilter
+from headway.core.link.reply_error import ReplyError
 from headway.core.order import Action
 from headway.core.retention import DEFAULT
 from headway.core.status import Status
-from headway.core.valkey.changes import CancelMode, cancel_arguments
-from headway.core.valkey.groups import OrderStep
-from headway.core.valkey.reply_error import ReplyError
-from headway.core.valkey.scripts import CANCEL
+from headway.core.store.changes import CancelMode, cancel_arguments
+from headway.core.store.groups import OrderStep
+from headway.core.store.scripts import CANCEL
 
 from tests.core.contract.client import asked_for, batch_finished, finished, jobs_of, submit, text_of
 from tests.core.contract.conftest import started

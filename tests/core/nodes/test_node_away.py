@@ -1,0 +1,322 @@
+"""A store that is away, parted, restarted or emptied: what a node does meanwhile, and afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from headway.core.job import State
+from headway.core.link.reply_error import LinkLostError, StoreError
+from headway.core.store.record import decode_result
+from headway.core.tasks.context import Context
+
+from tests.core.engines import double
+from tests.core.nodes.nodes import IDS, KEYS, SHORT, client, soon, standing
+from tests.store_proxy import Way, way_to
+from tests.valkey_servers import StoreServer, serving
+
+# Servers that die, part and come back take their time.
+pytestmark = pytest.mark.long
+
+ALWAYS = {"appendonly": "yes", "appendfsync": "always"}
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[StoreServer]:
+    """A store that writes all down, and may be killed."""
+    with serving(tmp_path / "store", **ALWAYS) as server:
+        yield server
+
+
+@pytest.fixture
+def way(store: StoreServer) -> Iterator[Way]:
+    with way_to(store.port) as found:
+        yield found
+
+
+def by(way: Way, store: StoreServer, store_url: str) -> str:
+    """Return the URL of the test's database by ``way``."""
+    return store_url.replace(f":{store.port}/", f":{way.port}/")
+
+
+async def quick(_: object) -> None:
+    """End at once."""
+
+
+async def test_a_store_that_was_away_gets_the_ends_of_jobs(own: StoreServer) -> None:
+    """V7: it is restarted after three seconds; the node runs jobs within three more, and says why it did not."""
+    gates = [asyncio.Event(), asyncio.Event()]
+
+    async def waits(number: int) -> int:
+        await gates[number].wait()
+        return number
+
+    async with standing(own.url, waits, quick) as node:
+        running = await node.submit("waits", 0)
+        [stays] = await node.submit("waits", 1)
+        await node.running(stays)
+        [due] = await node.submit("quick", delay_ms=1500)
+        assert node.hands.why == ""
+        own.kill()
+        await soon(lambda: node.hands.why.startswith("the store cannot be reached: "))
+        gates[0].set()
+        await asyncio.sleep(3)
+        # The end of the first waits here.
+        assert len(node.hands.exchanges[0].outbox) == 1
+        await asyncio.to_thread(own.start)
+        back = time.monotonic()
+        await soon(lambda: node.link.is_up)
+        gates[1].set()
+        found = await node.over(*running, due, stays)
+        assert [(facts.state, facts.attempt) for facts in found] == [(State.SUCCEEDED, 1)] * 3
+        assert time.monotonic() - back < 3
+        assert node.hands.why == ""
+        assert decode_result(await node.link.call("GET", KEYS.result(running[0]))).body == b"0"
+
+
+async def test_connections_that_were_killed_are_back_within_three_seconds(own: StoreServer) -> None:
+    """V7, and no connection of a heartbeat is missed for long."""
+    async with standing(own.url, quick, times=SHORT) as node:
+        await node.over(*await node.submit("quick"))
+        own.ask("CLIENT", "KILL", "TYPE", "normal")
+        own.ask("CLIENT", "KILL", "TYPE", "pubsub")
+        killed, name = time.monotonic(), node.node.name
+        async with asyncio.timeout(3), client(own.url) as outside:
+            await outside.over(*await outside.submit("quick"))
+        assert time.monotonic() - killed < 3
+        await asyncio.sleep(1)
+        assert node.node.name == name
+
+
+async def test_no_job_is_lost_or_begun_twice_if_replies_are_lost(store: StoreServer, store_url: str, way: Way) -> None:
+    """The step is sent again as it was: the store answers it as the first time."""
+    began: list[int] = []
+
+    async def counts(number: int) -> int:
+        began.append(number)
+        await asyncio.sleep(0.002)
+        return number
+
+    async with standing(by(way, store, store_url), counts, workers=10) as node, client(store_url) as outside:
+        jobs = []
+        for number in range(300):
+            jobs += await outside.submit("counts", number)
+            if number % 20 == 10:
+                way.cut_after(number % 7 * 5)
+            await asyncio.sleep(0.005)
+        found = await outside.over(*jobs)
+        assert {(facts.state, facts.attempt) for facts in found} == {(State.SUCCEEDED, 1)}
+        assert sorted(began) == list(range(300))
+        await soon(lambda: node.hands.exchanges[0].is_settled and node.link.is_up)
+        assert node.hands.fenced == 0
+        # Nothing was claimed and not begun: the store counts what it gave to the node.
+        _, _, given, *_ = (await outside.link.call("HGET", KEYS.prefix + b"steps", node.node.name)).split(b" ")
+        assert int(given) == 300
+        assert await outside.link.call("HGETALL", KEYS.prefix + b"busy") == {}
+
+
+async def test_a_parted_node_loses_its_jobs_to_another(
+    store: StoreServer, store_url: str, way: Way, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its outcome is dropped, with a line in the log; joined again it goes on under another name."""
+    gate = asyncio.Event()
+
+    async def waits(_: object, context: Context) -> int:
+        if context.attempt == 1:
+            await gate.wait()
+        return context.attempt
+
+    async with standing(by(way, store, store_url), waits, times=SHORT) as parted, client(store_url) as outside:
+        [job] = await outside.submit("waits", retries=3)
+        await outside.running(job)
+        name = parted.node.name
+        way.part()
+        await soon(lambda: not parted.link.is_up)
+        async with standing(store_url, waits, times=SHORT):
+            [facts] = await outside.over(job)
+            assert (facts.state, facts.attempt) == (State.SUCCEEDED, 2)
+            gate.set()
+            await soon(lambda: len(parted.hands) == 0)
+            way.heal()
+            await soon(lambda: parted.node.name != name and parted.hands.is_open)
+        job_id = IDS.write(job, IDS.tag(job)).decode()
+        assert [line for line in caplog.messages if job_id in line and "dropped" in line] == [
+            f"job {job_id}: the outcome of attempt 1 was dropped: the job was cancelled, or given to another node"
+        ]
+        assert decode_result(await outside.link.call("GET", KEYS.result(job))).body == b"2"
+        [facts] = await outside.over(*await outside.submit("waits"))
+        assert facts.node.decode() == parted.node.name
+
+
+async def test_an_outage_makes_no_node_dead(own: StoreServer) -> None:
+    """All heartbeats are over when the store is back. Each node has the time to beat again."""
+    times = {"alive_ms": 1000, "beat_s": 0.2, "missing_s": 2.0}
+
+    async def waits(seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async with standing(own.url, waits, times=times) as one, standing(own.url, waits, times=times) as two:
+        names = {one.node.name, two.node.name}
+        jobs = [job for _ in range(4) for job in await one.submit("waits", 4.0)]
+        for job in jobs:
+            await one.running(job)
+        own.kill()
+        await asyncio.sleep(2.5)
+        await asyncio.to_thread(own.start)
+        await soon(lambda: one.link.is_up)
+        found = await one.over(*jobs)
+        assert {(facts.state, facts.attempt) for facts in found} == {(State.SUCCEEDED, 1)}
+        assert {one.node.name, two.node.name} == names
+
+
+async def test_an_end_that_the_store_did_not_take_is_made_again_elsewhere(
+    own: StoreServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The node says so when it ends while the store is away."""
+    gate = asyncio.Event()
+
+    async def waits(_: object, context: Context) -> int:
+        await gate.wait()
+        return context.attempt
+
+    async with standing(own.url, waits, times=SHORT) as node:
+        [job] = await node.submit("waits")
+        await node.running(job)
+        own.kill()
+        await soon(lambda: not node.link.is_up)
+        gate.set()
+        await soon(lambda: len(node.hands.exchanges[0].outbox) == 1)
+    assert caplog.messages[-1] == (
+        "engine: ends of attempts that the store did not take: 1. Other nodes begin these jobs again"
+    )
+    own.start()
+    async with standing(own.url, waits, times=SHORT) as node:
+        [facts] = await node.over(job)
+        assert (facts.state, facts.attempt) == (State.SUCCEEDED, 2)
+
+
+async def test_a_store_that_was_emptied_is_begun_anew(own: StoreServer) -> None:
+    """FLUSHALL: attempts are interrupted, and the node registers again once the keys are made."""
+    interrupted = asyncio.Event()
+
+    async def waits(_: object) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            interrupted.set()
+
+    async with standing(own.url, waits, quick) as node:
+
+        async def make() -> None:
+            await node.link.call("SETNX", KEYS.marker, IDS.marker)
+
+        node.hands.on_misplaced = make
+        await node.running(*await node.submit("waits"))
+        name = node.node.name
+        own.ask("FLUSHALL")
+        await asyncio.wait_for(interrupted.wait(), 3)
+        await soon(lambda: node.node.name != name and node.hands.is_open)
+        await node.over(*await node.submit("quick"))
+
+
+async def test_nothing_acknowledged_is_lost_with_a_killed_store(own: StoreServer) -> None:
+    """With appendfsync always: each job whose submission was answered ends, whatever was on the way."""
+    async with standing(own.url, quick, double, workers=10) as node, client(own.url) as outside:
+        accepted: list[int] = []
+        refused = 0
+        ending = asyncio.Event()
+
+        async def load() -> None:
+            nonlocal refused
+            while not ending.is_set():
+                try:
+                    accepted.extend(await outside.submit("double", 21))
+                except LinkLostError:
+                    refused += 1
+                    await asyncio.sleep(0.02)
+                await asyncio.sleep(0)
+
+        loading = [asyncio.create_task(load())]
+        for _ in range(5):
+            await asyncio.sleep(0.3)
+            await asyncio.to_thread(own.restart)
+        await asyncio.sleep(0.3)
+        ending.set()
+        await asyncio.gather(*loading)
+        await soon(lambda: node.link.is_up and outside.link.is_up)
+        found = await outside.over(*accepted)
+        assert {(facts.state, facts.attempt) for facts in found} == {(State.SUCCEEDED, 1)}
+        assert refused > 0
+
+
+async def test_a_full_outbox_claims_nothing(store_url: str) -> None:
+    """Its bound is on bytes, and on the number."""
+    from headway.core.nodes.outbox import Outbox
+    from headway.core.store.steps import FinishEnd
+
+    outbox = Outbox(bytes_most=100, most=3)
+    for sequence in range(3):
+        outbox.put(FinishEnd(sequence=sequence, attempt=1, task="t", state=State.SUCCEEDED, result=b"x" * 20))
+    assert not outbox.is_full
+    outbox.put(FinishEnd(sequence=9, attempt=1, task="t", state=State.SUCCEEDED, result=b"x" * 50))
+    assert outbox.is_full
+    assert [finish.sequence for finish in outbox.send()] == [0, 1, 2, 9]
+    outbox.confirm()
+    assert (outbox.is_full, outbox.bytes, len(outbox)) == (False, 0, 0)
+
+
+async def test_a_step_that_the_store_refuses_is_sent_again(own: StoreServer) -> None:
+    """Such as one whose disk is full: the node says so, and goes on by itself."""
+    async with standing(own.url, quick, times=SHORT) as node:
+        await node.over(*await node.submit("quick"))
+        own.ask("CONFIG", "SET", "maxmemory", "1")
+        with pytest.raises(StoreError):
+            await node.submit("quick")
+        own.ask("CONFIG", "SET", "maxmemory", "0")
+        await node.over(*await node.submit("quick"))
+
+
+@pytest.mark.long
+def test_a_node_that_is_parted_for_half_a_minute(store: StoreServer, store_url: str, way: Way) -> None:
+    """With the times that nodes have, under load: no job is stuck, and none ends wrongly."""
+    asyncio.run(_parted_for(30, store_url, by(way, store, store_url), way))
+
+
+async def _parted_for(seconds: float, store_url: str, url: str, way: Way) -> None:
+    async def waits(payload: float) -> float:
+        await asyncio.sleep(payload)
+        return payload
+
+    jobs: dict[int, float] = {}
+    async with (
+        standing(url, waits, workers=10) as parted,
+        standing(store_url, waits, workers=10) as other,
+        client(store_url) as outside,
+    ):
+        name = parted.node.name
+
+        async def load(until: float) -> None:
+            while time.monotonic() < until:
+                payload = random.choice([0.0, 0.05, 0.5])
+                jobs.update(dict.fromkeys(await outside.submit("waits", payload, count=5), payload))
+                await asyncio.sleep(0.1)
+
+        await load(time.monotonic() + 2)
+        way.part()
+        await load(time.monotonic() + seconds)
+        way.heal()
+        await load(time.monotonic() + 3)
+        found = await outside.over(*jobs)
+        assert {facts.state for facts in found} == {State.SUCCEEDED}
+        assert max(facts.attempt for facts in found) == 2
+        results = [decode_result(await outside.link.call("GET", KEYS.result(job))).body for job in jobs]
+        assert list(map(float, results)) == list(jobs.values())
+        await soon(lambda: parted.hands.is_open and parted.node.name != name)
+        assert len(parted.hands) == len(other.hands) == 0
+        assert await outside.link.call("HGETALL", KEYS.prefix + b"busy") == {}
+        # Both run jobs again.
+        assert {facts.node.decode() for facts in found[-50:]} == {parted.node.name, other.node.name}
