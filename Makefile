@@ -13,7 +13,7 @@ CROWD = -n 6
 
 .DEFAULT_GOAL := help
 .PHONY: .venv run-server run-clients run-cluster test test-long test-dashboard check lint format promtool docs build clean help crash crash-cluster kill-nodes dist \
-  bench bench-floor bench-peers bench-polling bench-memory bench-clients bench-queues bench-journal bench-waiting bench-crowd bench-start bench-cluster bench-soak
+  bench bench-floor bench-peers bench-polling bench-memory bench-clients bench-queues bench-journal bench-waiting bench-crowd bench-start bench-dashboard bench-cluster bench-soak
 
 # `make -j clean test` must not clean under the test's feet.
 ifneq (,$(filter clean,$(MAKECMDGOALS)))
@@ -86,6 +86,9 @@ bench-waiting: .venv  ## memory per waiting client
 
 bench-start: .venv  ## from exec to ready, and the imports behind it
 	@$(BIN)/python -m bench.start --rounds $(or $(ROUNDS),20) $(ARGS)
+
+bench-dashboard: .venv  ## CPU of the server for 100 open pages of each screen
+	@$(BIN)/python -m bench.dashboard $(ARGS)
 
 bench-queues: .venv  ## jobs end to end, beside seven queues on Valkey
 	@$(BIN)/python -m pip install -q --group bench-queues

@@ -14,6 +14,8 @@ function line(values, most, width, height) {
     if (value === null || value === undefined) pen = "M";
     else {
       path += `${pen}${(index * step).toFixed(1)},${(height - (value / most) * height).toFixed(1)}`;
+      // A value with a gap on either side is a point.
+      if (pen === "M") path += "h0";
       pen = "L";
     }
   });

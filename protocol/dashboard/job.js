@@ -78,8 +78,8 @@ export class Job extends Live {
       </dl>
       <${Attempts} attempts=${job.attempts ?? []} />
       <${Log} id=${job.id} />
-      <${Content} title="Payload" url=${api.path(["jobs", job.id, "payload"])} key=${`payload ${job.id}`} />
       ${job.state === "succeeded" && html`<${Content} title="Result" url=${api.path(["jobs", job.id, "result"])} key=${`result ${job.id} ${this.state.forgotten}`} />`}
+      <${Content} title="Payload" url=${api.path(["jobs", job.id, "payload"])} key=${`payload ${job.id}`} />
       ${job.state === "failed" && !job.attempts?.length && html`<p class="fault">${job.detail}</p>`}
     `;
   }

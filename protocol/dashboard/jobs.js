@@ -5,7 +5,7 @@ import * as api from "./api.js";
 import { count, states, unfinished } from "./format.js";
 
 // A page has the rows of the window.
-const page = () => Math.max(50, Math.ceil(innerHeight / ROW_PX) + 25);
+const page = () => Math.ceil(innerHeight / ROW_PX) + 12;
 const NEXT_PAGE = 250;
 const ROW_PX = 36;
 const MOST = 200_000;
@@ -191,9 +191,9 @@ export class Rows extends Component {
   }
 
   look = () => {
-    const top = this.base?.getBoundingClientRect?.().top ?? 0;
+    const top = this.table?.getBoundingClientRect().top ?? 0;
     const from = Math.max(Math.floor(-top / ROW_PX) - 10, 0);
-    const to = from + Math.ceil(innerHeight / ROW_PX) + 20;
+    const to = Math.max(Math.floor(-top / ROW_PX), 0) + Math.ceil(innerHeight / ROW_PX) + 10;
     if (from !== this.state.from || to !== this.state.to) this.setState({ from, to });
     this.props.seen(from, to);
   };
@@ -206,7 +206,7 @@ export class Rows extends Component {
   render({ found }, { from, to }) {
     const length = found.ids.length;
     const last = Math.min(to, length);
-    return html`<div class="rows" role="table" aria-label="Jobs" aria-rowcount=${length}>
+    return html`<div class="rows" role="table" ref=${(table) => (this.table = table)} aria-label="Jobs" aria-rowcount=${length}>
       <div role="row" class="row head">
         ${["State", "Task", "Job", "Submitted", "Took", "Tags"].map((name) => html`<span role="columnheader">${name}</span>`)}
       </div>

@@ -8,6 +8,14 @@ import { bytes, count, short, span as duration } from "./format.js";
 const HOURS = [1, 3, 12, 24];
 const HISTORY_MS = 20_000;
 
+const SPANS_LEAST = 15;
+
+// Return the spans from the first one on of which the server knows something.
+function known(spans) {
+  const first = spans.findIndex((span) => span.succeeded !== undefined);
+  return spans.slice(Math.max(Math.min(first - 1, spans.length - SPANS_LEAST), 0));
+}
+
 export class Overview extends Live {
   async load(signal) {
     const hours = this.props.query.hours ?? 3;
@@ -18,7 +26,7 @@ export class Overview extends Live {
       this.readAt = Date.now();
       this.hours = hours;
     }
-    return { stats, history: this.history.spans, width_s: this.history.seconds };
+    return { stats, history: known(this.history.spans), width_s: this.history.seconds };
   }
 
   show({ stats, history, width_s }) {

@@ -134,8 +134,8 @@ class Form extends Component {
   }
 
   // Return the same submission as a command, undefined if there is a fault.
-  curl = () => {
-    const form = this.base;
+  curl = (event) => {
+    const { form } = event.currentTarget;
     const { file } = this.state;
     this.setState({ faults: [], fault: undefined });
     try {

@@ -131,8 +131,8 @@ async function copied(text) {
 
 // Copy text, and say so on the button. `text`: a function that returns it, or undefined if there is none.
 export class Copy extends Component {
-  copy = async () => {
-    const text = this.props.text();
+  copy = async (event) => {
+    const text = this.props.text(event);
     if (text === undefined) return;
     await copied(text);
     this.setState({ copied: true });

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from tests.dashboard.watched import Watched, batch
+from tests.dashboard.watched import Watched, batch, keep
 from tests.end_to_end.process import Gate, Server
 
 
@@ -25,13 +26,15 @@ def test_a_job_is_submitted_seen_running_and_its_result_is_read(watched: Watched
 
 def test_an_image_is_dropped_and_its_thumbnail_is_shown(desk: Watched, tmp_path: Path) -> None:
     photo = tmp_path / "photo.png"
-    Image.new("RGB", (400, 200), "navy").save(photo)
+    fade = Image.linear_gradient("L").resize((400, 200))
+    Image.merge("RGB", [fade, Image.radial_gradient("L").resize((400, 200)), fade.rotate(180)]).save(photo)
     page = desk.open("submit/thumbnail")
     page.locator("input[type=file]").set_input_files(photo)
     page.get_by_role("button", name="Submit").click()
     image = page.locator("section", has_text="Result").locator("img")
     image.wait_for()
     assert image.evaluate("image => [image.naturalWidth, image.naturalHeight]") == [128, 64]
+    keep(page, "first-minute")
 
 
 def test_a_file_is_asked_for_where_a_task_takes_one(desk: Watched) -> None:
@@ -83,7 +86,7 @@ def test_all_like_this_are_retried_after_a_dry_run(desk: Watched, shown: Server)
     page = desk.open("errors")
     group = page.locator("article", has_text="is empty")
     group.get_by_role("button", name="Retry all that fit").click()
-    expect(page.locator("dialog")).to_contain_text("retry 3 jobs: 3 of fail?")
+    expect(page.locator("#ask")).to_contain_text("retry 3 jobs: 3 of fail?")
     page.get_by_role("button", name="Yes").click()
     expect(page.locator("main h1")).to_contain_text("headway.retry")
     expect(page.locator("section", has_text="Result")).to_contain_text('"done": 3')
@@ -109,6 +112,56 @@ def test_a_batch_is_a_bar_and_is_cancelled(desk: Watched, shown: Server, gate: G
     page.get_by_role("button", name="Cancel").click()
     page.get_by_role("button", name="Yes").click()
     expect(page.locator("main h1")).to_contain_text("cancelled")
+
+
+def test_an_end_is_shown_at_once(desk: Watched, shown: Server, gate: Gate) -> None:
+    job = shown.submit("until_file", gate.path).removeprefix("/jobs/")
+    page = desk.open(f"job/{job}")
+    expect(page.locator("main h1")).to_contain_text("running")
+    page.wait_for_timeout(300)
+    gate.open()
+    shown.wait_for(f"/jobs/{job}", "succeeded")
+    # A beat is two seconds. An event is there before.
+    expect(page.locator("main h1")).to_contain_text("succeeded", timeout=700)
+
+
+def test_a_submission_is_copied_as_a_command(desk: Watched) -> None:
+    page = desk.open("submit/echo")
+    page.get_by_label("Payload, JSON").fill('{"it": "isn\'t"}')
+    page.get_by_role("button", name="Copy as curl").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    command = page.evaluate("navigator.clipboard.readText()")
+    said = subprocess.run(["sh", "-c", f"{command} -s"], capture_output=True, text=True, check=True)
+    assert json.loads(said.stdout)["state"] == "queued"
+
+
+def test_jobs_are_found_by_a_tag_from_the_header(desk: Watched, shown: Server) -> None:
+    shown.run("echo", 1, tags=["order:4711"])
+    shown.run("echo", 1, tags=["plain"])
+    for tag in ("order:4711", "plain"):
+        page = desk.open()
+        page.get_by_role("search").get_by_role("textbox").fill(tag)
+        page.keyboard.press("Enter")
+        expect(page.locator("main h1")).to_have_text("Jobs")
+        expect(page.get_by_label("Tag", exact=True)).to_have_value(tag)
+        expect(page.locator("a.row")).to_have_count(1)
+
+
+def test_keys_are_told_and_move_through_a_list(desk: Watched, shown: Server) -> None:
+    for number in range(3):
+        shown.run("echo", number, tags=["keys"])
+    page = desk.open("jobs?tag=keys")
+    expect(page.locator("a.row")).to_have_count(3)
+    page.locator("main").focus()
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog", name="Keys")).to_contain_text("find jobs by id, key or tag")
+    page.keyboard.press("Escape")
+    page.locator("main").focus()
+    for key in ("j", "j", "k", "j"):
+        page.keyboard.press(key)
+    expect(page.locator("a.row").nth(1)).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("main h1")).to_contain_text("succeeded")
 
 
 def test_a_log_grows_while_it_is_read(desk: Watched, gate: Gate) -> None:

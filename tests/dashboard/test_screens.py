@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,12 +9,10 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from tests.dashboard.conftest import looking
-from tests.dashboard.watched import Watched, batch
-from tests.end_to_end.process import ROOT, Server
+from tests.dashboard.watched import Watched, batch, keep
+from tests.end_to_end.process import Server
 
 SCREENS = ["", "jobs", "errors", "tasks", "workers", "batches", "submit"]
-# ``make screenshots`` has them kept.
-IMAGES = ROOT / "docs" / "img" if "SCREENSHOTS" in os.environ else None
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +53,7 @@ def test_a_screen_shows_something_and_can_be_used_by_all(
         page.wait_for_load_state("networkidle")
         assert serious(page) == []
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        if IMAGES is not None:
-            IMAGES.mkdir(exist_ok=True)
-            name = f"{screen or 'overview'}-{'wide' if width > 1000 else 'narrow'}-{scheme}.png"
-            page.screenshot(path=Path(IMAGES, name))
+        keep(page, f"{screen or 'overview'}-{'wide' if width > 1000 else 'narrow'}-{scheme}")
 
 
 def test_the_overview_has_the_counts(desk: Watched, busy: Server) -> None:
@@ -75,8 +68,8 @@ def test_a_filter_stands_in_the_url_and_is_there_again(desk: Watched, busy: Serv
     page = desk.open("jobs")
     page.get_by_label("State").select_option("failed")
     expect(page).to_have_url(f"{desk.base}/#/jobs?state=failed")
-    page.get_by_label("Tag").fill("customer:42")
-    page.get_by_label("Tag").press("Enter")
+    page.get_by_label("Tag", exact=True).fill("customer:42")
+    page.get_by_label("Tag", exact=True).press("Enter")
     expect(page.locator("a.row")).to_have_count(6)
     page.reload()
     expect(page.locator("a.row")).to_have_count(6)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import re
+from io import BytesIO
 from types import TracebackType
 from typing import Literal
 from urllib.parse import urlsplit
 
+from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request
 
-from tests.end_to_end.process import Server
+from tests.end_to_end.process import ROOT, Server
 from tests.protocol.wire import request
 
 # The browser writes a line for each answer over 399, and some of them tell of a job.
 TELLS_OF_JOBS = re.compile(r"Failed to load resource: the server responded with a status of (410|416|422|424) ")
 AWAY = re.compile(r"Failed to load resource: net::ERR_(CONNECTION_REFUSED|CONNECTION_RESET|EMPTY_RESPONSE)")
+
+
+IMAGES = ROOT / "docs" / "img" if "SCREENSHOTS" in os.environ else None
 
 
 class Watched:
@@ -65,6 +71,13 @@ class Watched:
             return
         if not (self.is_alone and AWAY.match(message.text)):
             self.faults.append(message.text)
+
+
+def keep(page: Page, name: str) -> None:
+    """Keep a picture of the page in docs/img, with ``SCREENSHOTS=1``. A palette keeps it small."""
+    if IMAGES is not None:
+        picture = Image.open(BytesIO(page.screenshot()))
+        picture.quantize(128, dither=Image.Dither.NONE).save(IMAGES / f"{name}.png", optimize=True)
 
 
 def batch(body: bytes) -> bytes:
