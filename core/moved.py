@@ -1,7 +1,8 @@
 """All that an engine has, as values and as lines of JSON: the way from one engine to another.
 
 The first line is the queue: the secret of its ids, its counts, its switches. So whoever has the
-lines can make ids. The others are its jobs, its batches and its keys, in any order. Times are of
+lines can make ids. The others are its jobs, its batches and its keys, in any order. The last line
+counts those before it: lines that were cut off would be jobs that nobody misses. Times are of
 time.time, in seconds. Bytes are in base64.
 """
 
@@ -87,24 +88,32 @@ class MovedKey(msgspec.Struct, tag="key", tag_field="line", kw_only=True):
     count: int = 0
 
 
+class MovedEnd(msgspec.Struct, tag="end", tag_field="line"):
+    """The last line: how many are before it."""
+
+    lines: int
+
+
 Moved = MovedQueue | MovedJob | MovedBatch | MovedKey
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Moved).decode
+_decode = msgspec.json.Decoder(Moved | MovedEnd).decode
 
 
 def write(moved: Iterable[Moved], out: BinaryIO) -> int:
     """Write lines. Return how many of them are jobs."""
-    jobs = 0
+    lines = jobs = 0
     for one in moved:
         out.write(_encode(one) + b"\n")
+        lines += 1
         jobs += isinstance(one, MovedJob)
+    out.write(_encode(MovedEnd(lines)) + b"\n")
     return jobs
 
 
 def read(name: str, lines: Iterable[bytes]) -> Iterator[Moved]:
     """Yield what lines have, the queue first. Raises MoveError with the ``name`` of the file."""
-    at = 0
+    at, end = 0, None
     for at, line in enumerate(lines, 1):
         try:
             one = _decode(line)
@@ -118,6 +127,13 @@ def read(name: str, lines: Iterable[bytes]) -> Iterator[Moved]:
                 f"{name}: has version {one.version} and this program knows {VERSION}. Import it with the program "
                 "that wrote it"
             )
-        yield one
+        if end is not None:
+            raise MoveError(f"{name}: line {at}: there is more after the last line")
+        if isinstance(one, MovedEnd):
+            end = one
+        else:
+            yield one
     if not at:
         raise MoveError(f"{name}: is empty")
+    if end is None or end.lines != at - 1:
+        raise MoveError(f"{name}: has not all lines of its export: copy or export it again")

@@ -182,10 +182,11 @@ class Exchange:
         future.add_done_callback(lambda future: self._answered(future, epoch), context=Variables())
 
     def _answered(self, future: asyncio.Future[Any], epoch: int) -> None:
+        # Looked at even if it comes too late: asyncio logs an error that nobody saw.
+        error = future.exception()
         if epoch != self._epoch:
             return
         self._is_busy = False
-        error = future.exception()
         if error is not None:
             self._failed(error)
             return
@@ -280,10 +281,10 @@ class Exchange:
         future.add_done_callback(lambda future: self._seen(future, epoch), context=Variables())
 
     def _seen(self, future: asyncio.Future[Any], epoch: int) -> None:
+        error = future.exception()
         if epoch != self._epoch:
             return
         self._is_busy = False
-        error = future.exception()
         if error is not None:
             self._failed(error)
             return

@@ -12,9 +12,9 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from headway.core.board.idempotency import Key
 from headway.core.body import Body
@@ -78,6 +78,9 @@ from headway.core.work.attempt import variables_of
 from headway.core.work.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
+
+# What comes of a look.
+Found = TypeVar("Found")
 
 # For a default in the class, which has a ``log`` of its own.
 TELL_FATAL = log.critical
@@ -166,7 +169,7 @@ class ValkeyEngine:
 
     def find(self, wanted: JobFilter, after: int, limit: int) -> Soon[Page]:
         """Return a page of jobs, as Engine says."""
-        return self.finding.find(wanted, after, limit)
+        return self._once_known(wanted.task, lambda: self.finding.find(wanted, after, limit))
 
     def recent_batches(self) -> Soon[Sequence[BatchStatus]]:
         """Return the last batches, as Engine says."""
@@ -237,7 +240,18 @@ class ValkeyEngine:
 
     def watch(self, wanted: EventFilter, after: int | None = None) -> Soon[Feed]:
         """Return the events that fit ``wanted``, as Engine says."""
-        return self.events.watch(wanted, after)
+        return self._once_known(wanted.task, lambda: self.events.watch(wanted, after))
+
+    def _names(self) -> Collection[str]:
+        """The tasks that a job may have: those of live nodes, and those of jobs that were ever submitted."""
+        last = self.snapshots.last
+        return self.catalogue.all.keys() | self.orders.tasks.keys() | last.unfinished.keys() | last.ended.keys()
+
+    def _once_known(self, task: str | None, act: Callable[[], Soon[Found]]) -> Soon[Found]:
+        """Act on the jobs of a task. If this node does not know it, jobs may be left that no node can run."""
+        if task is None or task in self._names():
+            return act()
+        return then(self.snapshots.renew(), lambda _: act())
 
     # Submitting.
 
@@ -267,12 +281,16 @@ class ValkeyEngine:
 
     def order(self, action: Action, wanted: JobFilter, key: Key | None = None) -> Soon[Submitted]:
         """Accept an order about many jobs, as Engine says."""
-        return self.intake.order(self.orders.group(action, wanted, key))
+        return self._once_known(wanted.task, lambda: self.intake.order(self.orders.group(action, wanted, key)))
 
     def count_meant(self, action: Action, wanted: JobFilter) -> Soon[Mapping[str, int]]:
         """Return how many jobs an order would be about, as Engine says."""
-        self.orders.check(action, wanted)
-        return Read(asyncio.ensure_future(self.orders.count(action, wanted)))
+
+        def count() -> Soon[Mapping[str, int]]:
+            self.orders.check(action, wanted)
+            return Read(asyncio.ensure_future(self.orders.count(action, wanted)))
+
+        return self._once_known(wanted.task, count)
 
     # Acting.
 
@@ -441,9 +459,8 @@ class ValkeyEngine:
         self.statuses = Statuses(store, self.cache, self.snapshots, hints)
         self.batches = SharedBatches(store, hints)
         self.details = Details(store, self.cache, self.statuses, self._place)
-        names = lambda: self.catalogue.all.keys() | self.orders.tasks.keys()  # noqa: E731
-        self.events = SharedEvents(store, config.events, names, self.retry_after_s)
-        self.finding = SharedFinding(store, names, self._describe)
+        self.events = SharedEvents(store, config.events, self._names, self.retry_after_s)
+        self.finding = SharedFinding(store, self._names, lambda: self.catalogue.all, self._describe)
         places = [(keys, store.link(keys)) for keys in store.keys]
         node = Node(places, store.home, self.catalogue.encoded())
         self.hands = hands = Hands(config, registry, store.ids, node)

@@ -54,15 +54,21 @@ class SharedFinding:
     """Finds jobs. ``names`` returns the tasks that a job may have, and ``describe`` makes a status."""
 
     def __init__(
-        self, store: Store, names: Callable[[], Collection[str]], describe: Callable[[int, Facts], Status]
+        self,
+        store: Store,
+        names: Callable[[], Collection[str]],
+        declared: Callable[[], Collection[str]],
+        describe: Callable[[int, Facts], Status],
     ) -> None:
         self._store = store
+        # The tasks that jobs may have, and those that a live node declares.
         self._names = names
+        self._declared = declared
         self._describe = describe
 
     def knows(self, task: str) -> bool:
         """Whether a node declares a task."""
-        return task in self._names()
+        return task in self._declared()
 
     def check(self, wanted: JobFilter) -> None:
         """Raise UnknownTaskError if no job can have the task of a filter."""

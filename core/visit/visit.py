@@ -14,12 +14,17 @@ from headway.core.errors import ConfigError, HeadwayError
 from headway.core.link.address import Address, host_text
 from headway.core.store.keys import CATALOGUES, META, Keyspace
 from headway.core.store.layout import Layout
+from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
-from redis.exceptions import NoPermissionError
+from redis.exceptions import MovedError, NoPermissionError, RedisClusterException
+from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-# Seconds for a connection, and for an answer.
+# Seconds for a connection, and for an answer. One that is lost is made again once.
 TIMEOUT_S = 10.0
+RETRIES = 1
+# What redis-py raises. The second is no RedisError.
+ERRORS = (redis.RedisError, RedisClusterException)
 # Keys that one SCAN asks for.
 SCAN_MOST = 1000
 WRITE_LAYOUT = """if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
@@ -65,7 +70,7 @@ class Visit:
         self._client, self._cluster = _connect(address)
         try:
             found: Any = self._client.hgetall(META)
-        except redis.RedisError as error:
+        except ERRORS as error:
             self.close()
             raise _refused(address, error) from None
         # None: there is no queue in it.
@@ -120,13 +125,17 @@ def opened(address: Address) -> Iterator[Visit]:
     store = Visit(address)
     try:
         yield store
-    except redis.RedisError as error:
+    except ERRORS as error:
         raise _refused(address, error) from None
     finally:
         store.close()
 
 
-def _refused(address: Address, error: redis.RedisError) -> VisitError:
+def _refused(address: Address, error: Exception) -> VisitError:
+    if isinstance(error, MovedError):
+        return VisitError(f"{address}: is a cluster. Add ?cluster=true")
+    if isinstance(error, RedisClusterException) and "cluster mode is not enabled" in str(error).casefold():
+        return VisitError(f"{address}: is no cluster. Leave cluster=true out")
     return VisitError(f"{address}: {' '.join(str(error).split())}")
 
 
@@ -137,6 +146,8 @@ def _connect(address: Address) -> tuple[Any, RedisCluster | None]:
         "password": address.password or None,
         "socket_timeout": TIMEOUT_S,
         "socket_connect_timeout": TIMEOUT_S,
+        # By default redis-py connects again for minutes, as to a store that takes TLS for a slow command.
+        "retry": Retry(NoBackoff(), RETRIES),
         **_tls(address),
     }
     try:
@@ -151,7 +162,7 @@ def _connect(address: Address) -> tuple[Any, RedisCluster | None]:
         if address.path:
             return redis.Redis(unix_socket_path=address.path, db=address.database, **options), None
         return _primary(address, options), None
-    except redis.RedisError as error:
+    except ERRORS as error:
         raise _refused(address, error) from None
 
 
@@ -166,7 +177,7 @@ def _primary(address: Address, options: Mapping[str, Any]) -> redis.Redis:
                 return client
         except NoPermissionError:
             return client
-        except redis.RedisError as error:
+        except ERRORS as error:
             why = ConfigError(f"{host_text(host)}: {' '.join(str(error).split())}")
         client.close()
     raise VisitError(f"{address}: {why}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -100,7 +101,13 @@ def import_(url: str | None, file: Path) -> None:
         from headway.core.visit import arrival
 
         with file.open("rb") as lines:
-            found = departure.leaving(file) if departure.is_journal(file) else moved.read(str(file), lines)
+            if departure.is_journal(file):
+                found = departure.leaving(file)
+            else:
+                # All of it is looked at before the store has any: a part of an export would stay there.
+                deque(moved.read(str(file), lines), maxlen=0)
+                lines.seek(0)
+                found = moved.read(str(file), lines)
             arrived = arrival.arrive(found, store, config.idempotency.seconds)
         expired = f". {arrived.expired} finished jobs had expired" if arrived.expired else ""
         click.echo(f"{store.address}: {arrived.jobs} jobs, {arrived.keys} keys{expired}")

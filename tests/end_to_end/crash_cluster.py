@@ -37,6 +37,8 @@ DEAD_AFTER_S = 10.0
 ALIVE_BEFORE_S = 7.0
 # A node that goes on after SIGSTOP learns that it was taken for dead with its next step.
 LATE_S = 1.0
+# The life of a fault of the store: that of no node.
+NO_LIFE = 0
 # From the death of a node until its jobs run elsewhere.
 RECLAIMED_S = 15.0
 
@@ -74,7 +76,7 @@ class ClusterCounts(Counts):
     overlapping: list[str] = field(default_factory=list)
     # What clients were answered that is no answer.
     wrong_answers: list[str] = field(default_factory=list)
-    # From the death of a node to the next begin of a job that it had begun.
+    # From the death of a node to the next begin of a job that it had begun, where nothing else was amiss.
     seconds_to_reclaim: list[float] = field(default_factory=list)
 
     def compare(self, effects: str) -> None:
@@ -113,11 +115,15 @@ class ClusterCounts(Counts):
             for fault in self.faults
         )
 
+    def _was_hindered(self, since: float, until: float) -> bool:
+        """Whether the store or a node that could have taken over was away meanwhile."""
+        return any(fault.what != "killed" and fault.begun < until and since < fault.ended for fault in self.faults)
+
     def _judge(self, path: str, life: int, first: float, again: float) -> None:
         found = [fault for fault in self.faults if fault.life == life and fault.excuses(first, again)]
         if not found:
             self.wrongly_again.append(f"{path} began at {first:.3f} in life {life}, and at {again:.3f}")
-        elif found[0].what == "killed":
+        elif found[0].what == "killed" and not self._was_hindered(found[0].begun, again):
             self.seconds_to_reclaim.append(again - found[0].begun)
 
 
@@ -229,16 +235,22 @@ class Trial:
 
     def kill_store(self) -> None:
         """Kill the store and start it again. No node dies of it."""
+        begun = time.monotonic()
         self.store.kill()
         time.sleep(random.uniform(0.05, 1.5))
         self.store.start()
+        self._was_away(begun)
+
+    def _was_away(self, begun: float) -> None:
+        self.counts.faults.append(Fault(NO_LIFE, begun, time.monotonic(), "parted"))
 
     def kill_both(self) -> None:
         """Kill the store and a node at once."""
-        node = random.choice(self.nodes)
+        node, begun = random.choice(self.nodes), time.monotonic()
         self.store.kill()
         self._kill(node)
         self.store.start()
+        self._was_away(begun)
         node.start()
         node.wait()
 

@@ -13,7 +13,7 @@ from statistics import median
 import pytest
 
 from tests.end_to_end.crash import KINDS, Acknowledged
-from tests.end_to_end.crash_cluster import ALL, RECLAIMED_S, ClusterCounts, Fault, Trial, kill_cluster
+from tests.end_to_end.crash_cluster import ALL, NO_LIFE, RECLAIMED_S, ClusterCounts, Fault, Trial, kill_cluster
 
 ROUNDS = int(os.environ.get("ROUNDS", "0"))
 WHAT = os.environ.get("WHAT", "").split()
@@ -88,6 +88,8 @@ def test_a_job_may_begin_again_after_the_death_of_its_node() -> None:
     counts = counted(TWICE, Fault(1, 5.5, 5.6, "killed"))
     assert (counts.wrongly_again, counts.ran_again, counts.seconds_to_reclaim) == ([], 1, [10.5])
     assert counted(TWICE, Fault(1, 5.5, 17.0, "parted")).wrongly_again == []
+    store_away = Fault(NO_LIFE, 7.0, 8.0, "parted")
+    assert counted(TWICE, Fault(1, 5.5, 5.6, "killed"), store_away).seconds_to_reclaim == []
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,12 @@ def test_a_store_that_cannot_be_asked_is_said_in_one_line(tmp_path: Path, url: s
     assert line in said
 
 
+def test_a_store_that_is_no_cluster_is_said_in_one_line(tmp_path: Path, store: StoreServer) -> None:
+    url = f"valkey://127.0.0.1:{store.port}/0?cluster=true"
+    (line,) = engine(tmp_path, url, "stats", code=1).stderr.splitlines()
+    assert line.endswith("is no cluster. Leave cluster=true out")
+
+
 def test_an_empty_store_has_no_queue(tmp_path: Path, store_url: str) -> None:
     (line,) = engine(tmp_path, store_url, "stats", code=1).stderr.splitlines()
     assert "has no keys of Headway" in line

@@ -186,3 +186,23 @@ def test_a_file_that_is_no_export_is_said_in_one_line(tmp_path: Path, store_url:
     assert line.startswith("headway: file: ")
     (line,) = run(tmp_path, "journal", "import", "file", "new.db", code=1).stderr.splitlines()
     assert line.startswith("headway: file: ")
+
+
+@pytest.mark.parametrize("missing", [1, 2, 9])
+def test_a_part_of_an_export_is_refused(
+    tmp_path: Path, crowd: tuple[Crowd, dict[str, Any]], store_url: str, other_url: str, missing: int
+) -> None:
+    """A copy that ends at the end of a line, as on a full disk, would lose jobs without a word."""
+    run(tmp_path, "engine", "import", "--engine", store_url, "j.db")
+    run(tmp_path, "engine", "export", "--engine", store_url, "--whole", "--out", "all.jsonl")
+    lines = (tmp_path / "all.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "part.jsonl").write_bytes(b"".join(lines[:-missing]))
+    for words in (
+        ("engine", "import", "--engine", other_url, "part.jsonl"),
+        ("journal", "import", "part.jsonl", "new.db"),
+    ):
+        (line,) = run(tmp_path, *words, code=1).stderr.splitlines()
+        assert "has not all lines of its export" in line
+    # Nothing of it stays.
+    assert "14 jobs, 2 keys" in run(tmp_path, "engine", "import", "--engine", other_url, "all.jsonl").stdout
+    assert run(tmp_path, "journal", "import", "all.jsonl", "new.db").stdout == "new.db: 14 jobs\n"

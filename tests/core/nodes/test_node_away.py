@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import time
 from collections.abc import Iterator
@@ -221,6 +222,28 @@ async def test_a_store_that_was_emptied_is_begun_anew(own: StoreServer) -> None:
         await asyncio.wait_for(interrupted.wait(), 3)
         await soon(lambda: node.node.name != name and node.hands.is_open)
         await node.over(*await node.submit("quick"))
+
+
+async def test_a_refusal_that_comes_too_late_is_not_logged(own: StoreServer, caplog: pytest.LogCaptureFixture) -> None:
+    """A step was given up, since another call had heard first that the store was emptied."""
+    async with standing(own.url, quick) as node:
+
+        async def make() -> None:
+            await node.link.call("SETNX", KEYS.marker, IDS.marker)
+
+        node.hands.on_misplaced = make
+        await node.over(*await node.submit("quick"))
+        (exchange,) = node.hands.exchanges
+        await soon(lambda: exchange.is_settled)
+        own.ask("FLUSHALL")
+        exchange.ring()
+        exchange.step()
+        assert not exchange.is_settled
+        exchange.reset()
+        await node.link.call("PING")
+        gc.collect()
+        await asyncio.sleep(0)
+        assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
 
 
 async def test_nothing_acknowledged_is_lost_with_a_killed_store(own: StoreServer) -> None:

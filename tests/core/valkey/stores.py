@@ -58,6 +58,7 @@ class Reached:
         self.finding = SharedFinding(
             self.store,
             lambda: ["double", "other"],
+            lambda: ["double", "other"],
             lambda sequence, facts: facts.status(sequence, ids.write(sequence, ids.tag(sequence))),
         )
         await self.holds.start()

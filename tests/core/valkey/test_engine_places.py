@@ -12,8 +12,11 @@ from headway.core.board.idempotency import Key
 from headway.core.errors import EngineAwayError, KeyReusedError, QueueFullError, UnknownTaskError
 from headway.core.interface import Engine
 from headway.core.job import State
+from headway.core.job_filter import JobFilter
 from headway.core.later import known
+from headway.core.order import Action
 from headway.core.tasks.registry import Options
+from headway.core.valkey.engine import ValkeyEngine
 
 from tests.core.contract.client import (
     asked_for,
@@ -166,3 +169,21 @@ async def test_a_killed_primary_stops_only_its_jobs(cluster: Cluster) -> None:
         assert 4 < away < 28
         assert [(await peek(engine, job)).state for job in jobs] == [State.SUCCEEDED] * 32
         assert engine.not_ready is None
+
+
+async def test_jobs_of_a_task_that_no_live_node_knows_are_found_and_cancelled(url: str) -> None:
+    async with started({"engine": url}, double, broken) as one:
+        async with node(url) as two:
+            waiting = await submit(two, "forever", 1, delay=60)
+        assert isinstance(one, ValkeyEngine)
+        # ``two`` has gone, and with it the task.
+        await one.catalogue.look()
+        assert "forever" not in one.catalogue.all
+        wanted = JobFilter(task="forever")
+        page = await known(one.find(wanted, 0, 50))
+        assert [job.id for job in page.jobs] == [waiting.id]
+        assert await known(one.count_meant(Action.CANCEL, wanted)) == {"forever": 1}
+        await finished(one, (await known(one.order(Action.CANCEL, wanted))).status)
+        assert (await peek(one, waiting)).state == State.CANCELLED
+        with pytest.raises(UnknownTaskError):
+            await known(one.find(JobFilter(task="never"), 0, 50))
