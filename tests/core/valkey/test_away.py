@@ -16,6 +16,7 @@ from headway.core.interface import Engine
 from headway.core.job import State
 from headway.core.later import known
 from headway.core.status import Status
+from headway.core.valkey.keys import Keyspace
 from headway.core.valkey.wire import SILENT_S
 
 from tests.core.contract.client import asked_for, becomes, counts, finished, peek, states, submit
@@ -27,6 +28,7 @@ from tests.valkey_servers import StoreServer, serving
 # Servers that die, part and come back take their time.
 pytestmark = pytest.mark.long
 
+KEYS = Keyspace(0)
 # Longer than a call waits for the store.
 LONG_S = 2.3
 
@@ -114,6 +116,19 @@ async def test_what_has_finished_is_told_while_the_store_is_away_and_nothing_els
         assert (await peek(engine, runs)).state == State.RUNNING
 
 
+async def test_a_read_that_waits_for_the_store_in_vain_says_that_it_is_away(server: StoreServer) -> None:
+    """Nobody is told that the job is gone."""
+    async with node(server.url) as engine:
+        job = await submit(engine, "double", 1)
+        server.kill()
+        with pytest.raises(EngineAwayError):
+            async with asyncio.timeout(LONG_S + 2):
+                await known(engine.peek(job.id))
+        server.start()
+        await is_ready(engine)
+        assert (await finished(engine, job)).state == State.SUCCEEDED
+
+
 @pytest.mark.parametrize("bytes_after", [0, 1, 40, 200])
 async def test_a_lost_connection_loses_and_doubles_nothing(way: Way, bytes_after: int) -> None:
     """Submissions go on while the connection is cut in the middle of replies. None is refused or accepted twice."""
@@ -198,6 +213,22 @@ async def test_ids_of_a_store_that_was_emptied_are_of_another_one(server: StoreS
             assert (await finished(other, again)).state == State.SUCCEEDED
         # The attempt of a job that is no more was interrupted.
         assert (await counts(engine)).workers.idle == 4
+
+
+async def test_a_number_that_the_store_has_lost_is_given_to_no_other_job(server: StoreServer) -> None:
+    async with node(server.url) as engine:
+        jobs = [await finished(engine, await submit(engine, "double", number)) for number in range(3)]
+        server.kill()
+        server.start()
+        await is_ready(engine)
+        # As if the last writes had not been on the disk.
+        server.ask("SET", KEYS.prefix + b"n", 1)
+        server.ask("UNLINK", *(KEYS.job(job.sequence) for job in jobs[1:]))
+        again = [await submit(engine, "double", number) for number in range(2)]
+        assert not {job.id for job in jobs} & {job.id for job in again}
+        assert await states(engine, jobs) == [State.SUCCEEDED, State.EXPIRED, State.EXPIRED]
+        for job in again:
+            assert (await finished(engine, job)).state == State.SUCCEEDED
 
 
 async def is_elsewhere(engine: Engine, job: Status) -> None:

@@ -120,6 +120,8 @@ async def test_a_slot_that_was_moved_is_found(cluster: Cluster) -> None:
     async with linked(cluster, on_invalid=invalid.append) as links:
         for number in range(20):
             assert await links.of(5).run(COUNT, [key(5)], "x") == number + 1
+        # The first map makes all invalid, too.
+        invalid.clear()
         source = cluster.owner(slot)
         there = next(server for server in cluster.servers if server is not source)
         cluster.begin_move(slot, there)
@@ -130,6 +132,21 @@ async def test_a_slot_that_was_moved_is_found(cluster: Cluster) -> None:
         # What was kept of the keys may have changed, and nobody tells.
         assert None in invalid
         assert there.ask("HGET", key(5), "n") == b"40"
+
+
+async def test_a_slot_that_was_moved_while_nobody_asked_makes_all_invalid(cluster: Cluster) -> None:
+    """The next map tells."""
+    slot = slot_of(key(6))
+    invalid: list[Any] = []
+    async with linked(cluster, on_invalid=invalid.append) as links:
+        # A key that is not there is tracked as well, and no server deletes it.
+        assert await links.of(6).read(key(6), b"n") == [None]
+        invalid.clear()
+        there = next(server for server in cluster.servers if server is not cluster.owner(slot))
+        cluster.begin_move(slot, there)
+        cluster.end_move(slot, there)
+        await soon(lambda: None in invalid)
+        assert await links.of(6).run(COUNT, [key(6)], "x") == 1
 
 
 async def test_a_script_waits_while_its_slot_is_moved_and_loses_nothing(cluster: Cluster) -> None:

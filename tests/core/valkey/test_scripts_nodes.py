@@ -168,6 +168,19 @@ def test_eight_reapers_at_once_take_each_of_a_thousand_orphans_once(own_store: S
         assert claimed == list(range(1, 1001))
 
 
+def test_a_job_that_another_node_runs_is_not_taken_from_it(partition: Partition) -> None:
+    """The dead node may still have an entry, of a script that failed midway."""
+    one, two = partition.node(), partition.node("two")
+    one.accept(job())
+    (claimed,) = two.claim()
+    partition.client.hset(partition.keys.run("one"), "1", 1)
+    one.die()
+    assert partition.reap(one) == changes.ReapReply("done", [])
+    assert partition.state(1) == State.RUNNING
+    assert faults(partition) == []
+    assert two.finish(ended(claimed)) == [True]
+
+
 def test_a_reaper_that_dies_midway_is_followed_by_another(partition: Partition) -> None:
     """V3: the node is fenced from the first call on, and no lock is left."""
     one = partition.node()

@@ -408,6 +408,19 @@ def test_a_job_that_changes_its_priority_stands_once_and_last(partition: Partiti
     assert faults(partition) == []
 
 
+def test_a_job_that_comes_back_into_its_line_again_and_again_stands_last(partition: Partition) -> None:
+    """None of its entries of before is in use again."""
+    node = partition.node()
+    node.accept(job(), job())
+    for number in (3, 4):
+        assert partition.revise(1, priority=7).how == "done"
+        assert partition.revise(1, priority=5).how == "done"
+        assert faults(partition) == []
+        assert node.accept(job()) == [number]
+    assert numbers(node.claim()) == [2, 3, 1, 4]
+    assert faults(partition) == []
+
+
 def test_entries_out_of_use_leave_with_the_last_job(partition: Partition) -> None:
     node = partition.node()
     node.accept(*[job()] * 2000)

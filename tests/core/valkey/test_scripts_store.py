@@ -207,6 +207,18 @@ def test_as_many_blocks_of_numbers_leave_as_come(partition: Partition) -> None:
     assert faults(partition) == []
 
 
+def test_jobs_that_come_after_a_trim_are_found(partition: Partition) -> None:
+    """The block of the last number stays, though no job of it is left: the next jobs are in it."""
+    node = partition.node()
+    node.accept(job())
+    partition.cancel(1, kept=Retention.same(1000, 0.001))
+    time.sleep(0.01)
+    assert partition.state(1) == State.EXPIRED
+    trim(partition)
+    assert node.accept(job()) == [2]
+    assert find(partition, JobFilter()) == [2]
+
+
 @pytest.mark.parametrize("of", [1, 16])
 def test_nothing_is_left_of_jobs_and_keys_that_are_over(client: redis.Redis, of: int) -> None:
     """V11, V20: what is kept of 10,000 jobs that are over is nothing."""
