@@ -12,14 +12,27 @@ from pathlib import Path
 import pytest
 from headway.core.board.idempotency import Key
 from headway.core.errors import EngineAwayError, HeadwayError, MisdirectedError, OutcomeUnknownError
-from headway.core.interface import Engine
+from headway.core.interface import Engine, Later
 from headway.core.job import State
+from headway.core.job_filter import JobFilter
 from headway.core.later import known
 from headway.core.status import Status
+from headway.core.tasks.context import Context
 from headway.core.valkey.keys import Keyspace
 from headway.core.valkey.wire import SILENT_S
 
-from tests.core.contract.client import asked_for, becomes, counts, finished, peek, states, submit
+from tests.core.contract.client import (
+    asked_for,
+    becomes,
+    cancel,
+    counts,
+    finished,
+    jobs_of,
+    peek,
+    states,
+    submit,
+    submit_batch,
+)
 from tests.core.contract.conftest import started
 from tests.core.engines import at_last, double, forever
 from tests.store_proxy import Way, way_to
@@ -184,6 +197,40 @@ async def test_who_waits_is_woken_by_an_end_that_nobody_heard(server: StoreServe
         async with asyncio.timeout(3):
             await woken.wait()
         assert (await known(engine.peek(job.id)) or job).state == State.SUCCEEDED
+
+
+@pytest.mark.parametrize("wanted", ["batch", "log"])
+async def test_who_waits_for_more_than_a_job_is_woken_by_what_nobody_heard(
+    server: StoreServer, way: Way, wanted: str
+) -> None:
+    async def talks(_: object, context: Context) -> None:
+        await asyncio.sleep(0.5)
+        context.log("more")
+        await asyncio.sleep(60)
+
+    async with (
+        started({"engine": server.url}, double, talks) as other,
+        started({"engine": way.url}, workers=1) as engine,
+    ):
+        if wanted == "batch":
+            batch = await submit_batch(other, "double", "talks")
+            job = (await jobs_of(other, JobFilter(task="talks")))[0]
+            later: Later[object] = engine.wait_batch(batch, 20.0)
+        else:
+            job = await becomes(other, await submit(other, "talks"), State.RUNNING)
+            later = engine.wait_log(job, 0, 20.0)
+        woken = asyncio.Event()
+        later.when_known(woken.set)
+        await asyncio.sleep(0.1)
+        way.part()
+        await asyncio.sleep(0.8)
+        if wanted == "batch":
+            await cancel(other, job)
+        assert not woken.is_set()
+        way.cut()
+        way.heal()
+        async with asyncio.timeout(3):
+            await woken.wait()
 
 
 async def test_who_waits_is_answered_when_the_time_is_up(server: StoreServer) -> None:

@@ -174,6 +174,22 @@ async def test_a_script_waits_while_its_slot_is_moved_and_loses_nothing(cluster:
         assert there.ask("EXISTS", *(key(7, b"j:%d" % number) for number in done)) == len(done)
 
 
+async def test_nothing_is_kept_of_a_read_while_its_slot_is_moved(cluster: Cluster) -> None:
+    """The receiving server tells of no change, so the read itself is the last word on it."""
+    slot = slot_of(key(9))
+    invalid: list[Any] = []
+    async with linked(cluster, on_invalid=invalid.append) as links:
+        assert await links.of(9).run(COUNT, [key(9)], "x") == 1
+        there = next(server for server in cluster.servers if server is not cluster.owner(slot))
+        cluster.begin_move(slot, there)
+        cluster.move_keys(slot, there)
+        for _ in range(2):
+            invalid.clear()
+            assert await links.of(9).read(key(9), b"n") == [b"1"]
+            await soon(lambda: [key(9)] in invalid)
+        cluster.end_move(slot, there)
+
+
 async def test_messages_follow_their_slot(cluster: Cluster) -> None:
     slot = slot_of(key(3))
     pushes: list[list[Any]] = []
