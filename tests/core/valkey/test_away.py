@@ -129,6 +129,20 @@ async def test_what_has_finished_is_told_while_the_store_is_away_and_nothing_els
         assert (await peek(engine, runs)).state == State.RUNNING
 
 
+async def test_what_is_no_longer_kept_is_not_told_while_the_store_is_away(server: StoreServer) -> None:
+    async with started({"engine": server.url}, double, retention={"seconds": LONG_S + 2}) as engine:
+        done = await finished(engine, await submit(engine, "double", 1))
+        server.kill()
+        await asyncio.sleep(LONG_S)
+        assert await peek(engine, done) == done
+        await asyncio.sleep(max(done.kept_until - time.time(), 0) + 0.1)
+        with pytest.raises(EngineAwayError):
+            await known(engine.peek(done.id))
+        server.start()
+        await is_ready(engine)
+        assert (await peek(engine, done)).state == State.EXPIRED
+
+
 async def test_a_read_that_waits_for_the_store_in_vain_says_that_it_is_away(server: StoreServer) -> None:
     """Nobody is told that the job is gone."""
     async with node(server.url) as engine:

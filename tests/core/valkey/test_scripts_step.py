@@ -170,13 +170,15 @@ def test_as_many_finished_jobs_are_kept_as_may_be(partition: Partition) -> None:
     node.kept = Retention((0,) * 5 + (3, 1, 0, 0), (0.0,) * 5 + (60.0,) * 3 + (0.0,))
     node.accept(*[job()] * 10)
     claims = node.claim()
+    node.write(5, 1, b"text")
     node.finish(*map(ended, claims[:4]), *map(failed, claims[4:7]))
     node.finish(ended(claims[9], result=b"text/plain\nx"), ended(claims[8]))
     partition.cancel(8, kept=node.kept)
     states = [partition.state(number) for number in range(1, 11)]
     gone, done = State.EXPIRED, State.SUCCEEDED
     assert states == [gone, gone, gone, done, gone, gone, State.FAILED, gone, done, done]
-    assert not partition.client.exists(partition.keys.record(5), partition.keys.attempts(5), partition.keys.result(5))
+    keys = partition.keys
+    assert not partition.client.exists(keys.record(5), keys.attempts(5), keys.result(5), keys.log(5))
     assert [partition.client.llen(partition.keys.ended(state)) for state in (5, 6, 7)] == [3, 1, 0]
     assert partition.counts().jobs[5:8] == [6, 3, 1]
 

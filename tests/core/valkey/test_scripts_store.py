@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 import redis
 from headway.core.board.idempotency import Key
+from headway.core.hold import TaskHold
 from headway.core.job import Reason, State
 from headway.core.job_filter import JobFilter
 from headway.core.retention import Retention
 from headway.core.valkey import changes, scripts
 from headway.core.valkey.changes import Trimmed
-from headway.core.valkey.groups import SubmitBounds, SubmitGroup
+from headway.core.valkey.groups import Accepted, Replayed, SubmitBounds, SubmitGroup
 from headway.core.valkey.script import Script
 from headway.core.valkey.steps import Claimed, Finish, FinishPutBack, FinishRetry, FinishSnooze, FreePlaces
 
@@ -183,6 +184,28 @@ def test_a_bound_that_is_lowered_is_reached_in_bounded_calls(partition: Partitio
     assert rounds == [(100, True), (100, True), (100, True), (95, False)]
     kept = [number for number in range(1, 401) if partition.state(number) == State.SUCCEEDED]
     assert kept == list(range(396, 401))
+
+
+def test_a_bound_on_keys_that_is_lowered_is_reached_the_oldest_first(partition: Partition) -> None:
+    node, keys = partition.node(), [Key.of(f"key {number}", b"") for number in range(5)]
+    node.submit(*(alone(key=key) for key in keys))
+    trim(partition, keys=2)
+    trim(partition, keys=2)
+    answers = node.submit(*(alone(key=key) for key in keys)).answers
+    assert answers == [Accepted(6), Accepted(7), Accepted(8), Replayed(4, 0), Replayed(5, 0)]
+
+
+def test_only_holds_that_are_over_leave(partition: Partition) -> None:
+    now = time.time()
+    holds = {
+        "over": TaskHold("hold", until=now - 1),
+        "later": TaskHold("hold", until=now + 60),
+        "open": TaskHold("hold"),
+    }
+    for task, hold in holds.items():
+        partition.client.hset(partition.keys.hold, task, changes.encode_hold(hold))
+    trim(partition)
+    assert set(partition.client.hkeys(partition.keys.hold)) == {b"later", b"open"}
 
 
 def test_as_many_blocks_of_numbers_leave_as_come(partition: Partition) -> None:
