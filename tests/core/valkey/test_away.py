@@ -247,6 +247,21 @@ async def test_who_waits_for_more_than_a_job_is_woken_by_what_nobody_heard(
             await woken.wait()
 
 
+async def test_a_job_that_was_forgotten_meanwhile_is_told_as_gone(server: StoreServer, way: Way) -> None:
+    """A finished job does not change, but it is kept no longer. Nobody tells of that over a lost connection."""
+    kept = {"retention": {"jobs": 1}}
+    async with started({"engine": server.url}, double, **kept) as other, started({"engine": way.url}, **kept) as engine:
+        done = await finished(other, await submit(other, "double", 1))
+        assert await peek(engine, done) == done
+        way.part()
+        await finished(other, await submit(other, "double", 2))
+        assert (await peek(other, done)).state == State.EXPIRED
+        assert await peek(engine, done) == done
+        way.cut()
+        way.heal()
+        await becomes(engine, done, State.EXPIRED)
+
+
 async def test_who_waits_is_answered_when_the_time_is_up(server: StoreServer) -> None:
     async with node(server.url) as engine:
         runs = await becomes(engine, await submit(engine, "forever"), State.RUNNING)

@@ -145,6 +145,7 @@ async def test_a_parted_node_loses_its_jobs_to_another(
             await soon(lambda: len(parted.hands) == 0)
             way.heal()
             await soon(lambda: parted.node.name != name and parted.hands.is_open)
+        assert parted.hands.fenced == 1
         job_id = IDS.write(job, IDS.tag(job)).decode()
         assert [line for line in caplog.messages if job_id in line and "dropped" in line] == [
             f"job {job_id}: the outcome of attempt 1 was dropped: the job was cancelled, or given to another node"
