@@ -213,7 +213,7 @@ async def test_who_waits_is_woken_by_an_end_that_nobody_heard(server: StoreServe
         assert (await known(engine.peek(job.id)) or job).state == State.SUCCEEDED
 
 
-@pytest.mark.parametrize("wanted", ["batch", "log"])
+@pytest.mark.parametrize("wanted", ["batch", "batch that is gone", "log"])
 async def test_who_waits_for_more_than_a_job_is_woken_by_what_nobody_heard(
     server: StoreServer, way: Way, wanted: str
 ) -> None:
@@ -222,11 +222,10 @@ async def test_who_waits_for_more_than_a_job_is_woken_by_what_nobody_heard(
         context.log("more")
         await asyncio.sleep(60)
 
-    async with (
-        started({"engine": server.url}, double, talks) as other,
-        started({"engine": way.url}, workers=1) as engine,
-    ):
-        if wanted == "batch":
+    kept = {"seconds": 0.2 if wanted == "batch that is gone" else 60}
+    run = partial(started, {"engine": server.url}, double, talks, retention=kept)
+    async with run() as other, started({"engine": way.url}, workers=1) as engine:
+        if wanted != "log":
             batch = await submit_batch(other, "double", "talks")
             job = (await jobs_of(other, JobFilter(task="talks")))[0]
             later: Later[object] = engine.wait_batch(batch, 20.0)
@@ -238,8 +237,10 @@ async def test_who_waits_for_more_than_a_job_is_woken_by_what_nobody_heard(
         await asyncio.sleep(0.1)
         way.part()
         await asyncio.sleep(0.8)
-        if wanted == "batch":
+        if wanted != "log":
             await cancel(other, job)
+        if wanted == "batch that is gone":
+            await asyncio.sleep(0.4)
         assert not woken.is_set()
         way.cut()
         way.heal()

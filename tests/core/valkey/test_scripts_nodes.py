@@ -16,7 +16,7 @@ from headway.core.past_attempt import decode_attempt
 from headway.core.task import Lane
 from headway.core.valkey import changes, scripts
 from headway.core.valkey.groups import SubmitGroup
-from headway.core.valkey.steps import FinishRetry, FreePlaces
+from headway.core.valkey.steps import FinishPutBack, FinishRetry, FreePlaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -342,6 +342,18 @@ def test_a_log_is_written_by_the_node_that_has_the_job(partition: Partition) -> 
     assert not two.write(1, 2, b"late")
     assert not one.finish(ended(claimed))[0]
     assert 0 < partition.client.pttl(partition.keys.log(1)) <= 60_000
+
+
+def test_an_attempt_that_is_made_again_under_its_number_is_told_apart_in_the_log(partition: Partition) -> None:
+    one, two = partition.node("one"), partition.node("two")
+    one.accept(job())
+    one.claim()
+    one.write(1, 1, b"cut off")
+    one.finish(FinishPutBack(sequence=1, attempt=1, task="noop"))
+    two.claim()
+    two.write(1, 1, b"begun ")
+    two.write(1, 1, b"anew")
+    assert partition.log(1)[0] == b"cut off\n--- attempt 1 ---\nbegun anew"
 
 
 pieces = st.lists(

@@ -294,6 +294,19 @@ def test_the_ends_of_a_batch_are_counted_for_as_long_as_its_jobs(partition: Part
     assert faults(partition) == []
 
 
+def test_the_index_of_a_tag_is_kept_as_long_as_its_last_job(partition: Partition) -> None:
+    node, index = partition.node(), partition.keys.prefix + b"g:red"
+    node.accept(job(tags=("red",), keep_ms=40_000))
+    node.finish(*map(ended, node.claim()))
+    assert 39_000 < partition.client.pttl(index) <= 40_000
+    # A job that waits is found by its tag, however long that is.
+    node.accept(job(tags=("red",), keep_ms=20_000))
+    assert partition.client.pttl(index) == -1
+    node.finish(*map(ended, node.claim()))
+    assert 39_000 < partition.client.pttl(index) <= 40_000
+    assert faults(partition) == []
+
+
 # Fences.
 
 

@@ -26,6 +26,7 @@ from headway.core.valkey.groups import (
     SubmitBounds,
     SubmitGroup,
 )
+from headway.core.valkey.shared_orders import KEPT_MS
 
 from tests.core.valkey.audit import faults
 from tests.core.valkey.partition import MARKER, Partition, alone, ended, failed, job, numbers
@@ -338,6 +339,8 @@ def test_an_order_counts_what_it_has_resubmitted_in_the_same_step(partition: Par
     assert node.submit(*groups, order=step, again=True).answers[-1] == NoPlaces(0)
     progress = partition.client.hgetall(partition.keys.prefix + b"o:1")
     assert progress == {b"done": b"2", b"skipped": b"1", b"upto": b"4"}
+    # Nothing is left of an order that nobody goes on with.
+    assert 0 < partition.client.pttl(partition.keys.order(1)) <= KEPT_MS
     node.die()
     partition.reap(node)
     with pytest.raises(redis.ResponseError, match="FENCED"):
