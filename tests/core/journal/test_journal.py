@@ -887,7 +887,10 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     connection.pragma("user_version", schema.VERSION + 1)
     connection.close()
     before = path.read_bytes()
-    with pytest.raises(JournalError, match=rf"j: has schema {schema.VERSION + 1} and this program knows {schema.VERSION}\. Start the newer"):
+    with pytest.raises(
+        JournalError,
+        match=rf"j: has schema {schema.VERSION + 1} and this program knows {schema.VERSION}\. Start the newer",
+    ):
         Journal(path)
     assert path.read_bytes() == before
 
@@ -937,7 +940,9 @@ def test_terms_of_schema_3_are_migrated(tmp_path: Path) -> None:
     connection = schema.connect(path, apsw.SQLITE_OPEN_READWRITE)
     connection.execute(BACK_TO_3).fetchall()
     connection.close()
-    with pytest.raises(JournalError, match=rf"has schema 3, not {schema.VERSION}\. Start the server on it once to migrate it"):
+    with pytest.raises(
+        JournalError, match=rf"has schema 3, not {schema.VERSION}\. Start the server on it once to migrate it"
+    ):
         schema.open_reader(path)
     journal = Journal(path)
     assert [decode_terms(saved.terms) for saved in journal.found.unfinished()] == terms

@@ -12,15 +12,13 @@ from pathlib import Path
 import pytest
 from headway.core.job import State
 from headway.core.link.reply_error import LinkLostError, StoreError
+from headway.core.nodes.outbox import Outbox
 from headway.core.store.record import decode_result
+from headway.core.store.steps import FinishEnd
 from headway.core.tasks.context import Context
-from headway.core.valkey.outbox import Outbox
-from headway.core.valkey.record import decode_result
-from headway.core.valkey.reply_error import LinkLostError, StoreError
-from headway.core.valkey.steps import FinishEnd
 
 from tests.core.engines import double
-from tests.core.valkey.nodes import IDS, KEYS, SHORT, client, soon, standing, told
+from tests.core.nodes.nodes import IDS, KEYS, SHORT, client, soon, standing, told
 from tests.store_proxy import Way, way_to
 from tests.valkey_servers import StoreServer, serving
 

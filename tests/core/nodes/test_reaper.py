@@ -16,7 +16,7 @@ from headway.core.store.scripts import JOIN, REAP, STEP
 from headway.core.store.steps import FreePlaces, read_step, step_arguments
 from headway.core.task import Lane
 
-from tests.core.valkey.nodes import IDS, KEYS, Client, client, soon, told
+from tests.core.nodes.nodes import IDS, KEYS, Client, client, soon, told
 
 MISSING_S = 0.3
 

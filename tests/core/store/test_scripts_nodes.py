@@ -15,11 +15,8 @@ from headway.core.log_text import LogText
 from headway.core.past_attempt import decode_attempt
 from headway.core.store import changes, scripts
 from headway.core.store.groups import SubmitGroup
-from headway.core.store.steps import FinishRetry, FreePlaces
+from headway.core.store.steps import FinishPutBack, FinishRetry, FreePlaces
 from headway.core.task import Lane
-from headway.core.valkey import changes, scripts
-from headway.core.valkey.groups import SubmitGroup
-from headway.core.valkey.steps import FinishPutBack, FinishRetry, FreePlaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -16,11 +16,10 @@ from headway.core.job import Reason, State
 from headway.core.job_filter import JobFilter
 from headway.core.link.script import Script
 from headway.core.retention import Retention
-from headway.core.valkey import changes, scripts
-from headway.core.valkey.changes import Trimmed
-from headway.core.valkey.groups import Accepted, Replayed, SubmitBounds, SubmitGroup
-from headway.core.valkey.script import Script
-from headway.core.valkey.steps import Claimed, Finish, FinishPutBack, FinishRetry, FinishSnooze, FreePlaces
+from headway.core.store import changes, scripts
+from headway.core.store.changes import Trimmed
+from headway.core.store.groups import Accepted, Replayed, SubmitBounds, SubmitGroup
+from headway.core.store.steps import Claimed, Finish, FinishPutBack, FinishRetry, FinishSnooze, FreePlaces
 
 from tests.core.store.audit import faults
 from tests.core.store.partition import KEPT, MARKER, Partition, alone, ended, failed, job, numbers

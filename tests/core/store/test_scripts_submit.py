@@ -10,8 +10,8 @@ import redis
 from headway.core.board.idempotency import Key
 from headway.core.hold import TaskHold
 from headway.core.job import State
-from headway.core.valkey import changes, groups, scripts
-from headway.core.valkey.groups import (
+from headway.core.store import changes, groups, scripts
+from headway.core.store.groups import (
     Accepted,
     Closed,
     NewJob,

@@ -18,9 +18,8 @@ from headway.core.job_filter import JobFilter
 from headway.core.later import known
 from headway.core.link.wire import SILENT_S
 from headway.core.status import Status
+from headway.core.store.keys import Keyspace
 from headway.core.tasks.context import Context
-from headway.core.valkey.keys import Keyspace
-from headway.core.valkey.wire import SILENT_S
 
 from tests.core.contract.client import (
     asked_for,

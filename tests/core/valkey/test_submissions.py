@@ -7,13 +7,13 @@ from typing import Any, cast
 
 import pytest
 from headway.core.errors import OutcomeUnknownError
-from headway.core.valkey.groups import Accepted
-from headway.core.valkey.keys import Keyspace
-from headway.core.valkey.reply_error import LinkLostError, ReplyError
-from headway.core.valkey.store import Store
+from headway.core.link.reply_error import LinkLostError, ReplyError
+from headway.core.store.groups import Accepted
+from headway.core.store.keys import Keyspace
+from headway.core.store.store import Store
 from headway.core.valkey.submissions import AGAIN_S, SubmitLine, Submitting
 
-from tests.core.valkey.partition import BOUNDS, alone
+from tests.core.store.partition import BOUNDS, alone
 
 DEAD = ReplyError("DEAD the node was declared dead")
 
