@@ -61,7 +61,7 @@ export class Errors extends Live {
           <h2><a href=${`#${api.path(["jobs"], filter)}`}>${count(times)} × ${task}</a> <em>${reason}</em></h2>
           ${error && html`<pre tabindex="0">${error}</pre>`}
           <p>The last one <${Ago} at=${last} />: <a class="mono wrap" href=${`#/job/${example}`}>${example}</a></p>
-          <${Bulk} filter=${filter} actions=${["retry", "delete"]} />
+          <${Bulk} filter=${filter} actions=${["retry", "delete"]} which="all like this" />
         </article>`;
       })}`;
   }

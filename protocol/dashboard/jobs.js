@@ -164,13 +164,13 @@ export class Bulk extends Component {
     return "begun";
   }
 
-  render({ filter, actions }) {
+  render({ filter, actions, which = "all that fit" }) {
     const only = filter.state?.split(",");
     const fits = { retry: ["failed"], cancel: states.slice(0, 4), delete: ["succeeded", "failed"] };
     return html`<p class="acts">
       ${(actions ?? ["retry", "cancel", "delete"])
         .filter((action) => !only || only.every((state) => fits[action].includes(state)))
-        .map((action) => html`<${Act} kind=${action === "retry" ? "" : "danger"} act=${() => this.order(action)}>${action[0].toUpperCase() + action.slice(1)} all that fit…<//> `)}
+        .map((action) => html`<${Act} kind=${action === "retry" ? "" : "danger"} act=${() => this.order(action)}>${action[0].toUpperCase() + action.slice(1)} ${which}…<//> `)}
     </p>`;
   }
 }

@@ -6,10 +6,11 @@ import json
 import re
 import subprocess
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from PIL import Image
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.dashboard.watched import Watched, batch, keep
 from tests.end_to_end.process import Gate, Server
@@ -85,7 +86,7 @@ def test_all_like_this_are_retried_after_a_dry_run(desk: Watched, shown: Server)
         shown.run("fail", {"message": f"shelf {number} is empty"})
     page = desk.open("errors")
     group = page.locator("article", has_text="is empty")
-    group.get_by_role("button", name="Retry all that fit").click()
+    group.get_by_role("button", name="Retry all like this").click()
     expect(page.locator("#ask")).to_contain_text("retry 3 jobs: 3 of fail?")
     page.get_by_role("button", name="Yes").click()
     expect(page.locator("main h1")).to_contain_text("headway.retry")
@@ -162,6 +163,27 @@ def test_keys_are_told_and_move_through_a_list(desk: Watched, shown: Server) -> 
     expect(page.locator("a.row").nth(1)).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.locator("main h1")).to_contain_text("succeeded")
+
+
+def test_a_token_is_asked_for_and_sent(desk: Watched) -> None:
+    """A proxy in front of the server wants one."""
+
+    def guard(route: Route) -> None:
+        if route.request.headers.get("authorization") == "Bearer secret":
+            route.continue_()
+        else:
+            route.fulfill(status=401)
+
+    page = desk.page
+    page.route(lambda url: urlsplit(url).path in {"/tasks", "/history"}, guard)
+    page.goto(f"{desk.base}/#/tasks")
+    page.get_by_label("The server asks for a token").fill("secret")
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.locator("main h1")).to_have_text("Tasks")
+    expect(page.get_by_role("alert")).to_have_count(0)
+    assert "secret" not in page.url
+    # The browser has told of the answer 401.
+    desk.faults.clear()
 
 
 def test_a_log_grows_while_it_is_read(desk: Watched, gate: Gate) -> None:
