@@ -313,6 +313,20 @@ async def test_a_number_that_the_store_has_lost_is_given_to_no_other_job(server:
             assert (await finished(engine, job)).state == State.SUCCEEDED
 
 
+async def test_who_waits_hears_that_the_store_was_emptied(server: StoreServer) -> None:
+    """Not that the job is gone, nor of another job with its number."""
+    async with node(server.url) as engine:
+        runs = await becomes(engine, await submit(engine, "forever"), State.RUNNING)
+        waits = [engine.wait(runs, 60.0), engine.wait_log(runs, 0, 60.0)]
+        ended = [asyncio.create_task(at_last(later)) for later in waits]
+        await asyncio.sleep(0.1)
+        server.ask("FLUSHALL")
+        for one in ended:
+            with pytest.raises(MisdirectedError):
+                async with asyncio.timeout(5):
+                    await one
+
+
 async def is_elsewhere(engine: Engine, job: Status) -> None:
     """See that a job is never said to be gone, and soon to be of another store."""
     async with asyncio.timeout(5):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from headway.core.board.idempotency import Key
-from headway.core.errors import EngineAwayError, KeyReusedError, QueueFullError, UnknownTaskError
+from headway.core.errors import EngineAwayError, KeyReusedError, PayloadGoneError, QueueFullError, UnknownTaskError
 from headway.core.interface import Engine
 from headway.core.job import State
 from headway.core.job_filter import JobFilter
@@ -119,6 +119,9 @@ async def test_a_node_takes_the_tasks_of_others_and_runs_its_own(store_url: str)
                 await asyncio.sleep(0.1)
         with pytest.raises(UnknownTaskError):
             await known(one.submit(asked_for("broken", 1)))
+        # Nobody would run it.
+        with pytest.raises(PayloadGoneError):
+            await known(one.retry(await peek(one, jobs[1]), None))
 
 
 @pytest.mark.parametrize("task", ["double", "forever"])
