@@ -2,7 +2,7 @@
 
 import { Away } from "./api.js";
 
-const BEAT_MS = 2000;
+const BEAT_MS = 2500;
 const AWAY_MOST_MS = 10_000;
 
 // What asks at each beat, and what ends its present request.

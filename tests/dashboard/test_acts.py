@@ -122,7 +122,7 @@ def test_an_end_is_shown_at_once(desk: Watched, shown: Server, gate: Gate) -> No
     page.wait_for_timeout(300)
     gate.open()
     shown.wait_for(f"/jobs/{job}", "succeeded")
-    # A beat is two seconds. An event is there before.
+    # A beat is 2.5 seconds. An event is there before.
     expect(page.locator("main h1")).to_contain_text("succeeded", timeout=700)
 
 
