@@ -116,7 +116,7 @@ class SharedBatches:
 
     def wait(self, batch: BatchStatus, seconds: float) -> Later[BatchStatus]:
         """Return the status of a batch once none of its jobs is pending, or in ``seconds``, or at a drain."""
-        return Then(BatchEnded(self, batch.first, seconds), lambda _: self.at(batch.first, batch.count))
+        return Then(BatchEnded(self, batch.first, seconds), lambda _: self.at(*self._store.ids.read_batch(batch.id)))
 
     def look(self, first: int) -> None:
         """Read how many jobs are pending, and have the next change told. Wake the clients if none is."""

@@ -128,7 +128,7 @@ class Details:
     def wait_log(self, status: Status, length: int, seconds: float) -> Later[Status]:
         """Return the status of a job once its log has more than ``length`` bytes, as Engine says."""
         longer = LogLonger(self, self._cache, status.sequence, length, seconds)
-        return Then(longer, lambda _: self._statuses.at(status.sequence))
+        return Then(longer, lambda _: self._statuses.again(status))
 
     def length(self, sequence: int) -> int:
         """Return the length of a log, as far as it is known here."""

@@ -85,7 +85,12 @@ class Statuses:
 
     def wait(self, status: Status, seconds: float) -> Later[Status]:
         """Return the status of a job once it has finished, or in ``seconds``, or at a drain."""
-        return Then(EndAwaited(self._cache, status.sequence, seconds), lambda _: self._read(status.sequence, status.id))
+        return Then(EndAwaited(self._cache, status.sequence, seconds), lambda _: self.again(status))
+
+    def again(self, status: Status) -> Soon[Status]:
+        """Return the present status of a job. Raises MisdirectedError if the store was emptied meanwhile."""
+        sequence, _ = self._store.ids.read(status.id)
+        return self._read(sequence, status.id)
 
     def _status(self, sequence: int, job_id: bytes, known: Known) -> Soon[Status]:
         facts = known.facts

@@ -6,14 +6,16 @@ from collections.abc import Callable, Sequence
 
 import orjson
 from headway.core.board.idempotency import Key
-from headway.core.interface import CancelledBatch, SubmittedBatch
+from headway.core.errors import EngineAwayError
+from headway.core.interface import CancelledBatch, Later, SubmittedBatch
 from headway.core.job import State
+from headway.core.later import Otherwise
 from headway.core.status import BatchStatus
 from headway.protocol.api import bodies
 from headway.protocol.api.headers import ENDED, NAMES, media_type
 from headway.protocol.api.jobs import patience
 from headway.protocol.api.service import Service, later, once_known
-from headway.protocol.api.submissions import REPLAYED, check_content, key_of, traced
+from headway.protocol.api.submissions import REPLAYED, as_taken, check_content, key_of, traced
 from headway.protocol.http.problems import Refusal, document
 from headway.protocol.http.request import Request
 from headway.protocol.http.responses import (
@@ -82,9 +84,8 @@ def _accepted(service: Service, request: Request, taken: SubmittedBatch) -> Answ
     fields += b"Preference-Applied: wait=%d\r\n" % seconds
     if not batch.pending:
         return _ended_or_created(service, request, batch, fields)
-    return later(
-        service.engine.wait_batch(batch, seconds), lambda now: _ended_or_created(service, request, now, fields)
-    )
+    waited = Otherwise(service.engine.wait_batch(batch, seconds), lambda error: as_taken(batch, error))
+    return later(waited, lambda now: _ended_or_created(service, request, now, fields))
 
 
 def _ended_or_created(service: Service, request: Request, batch: BatchStatus, fields: bytes) -> Answer | Held:
@@ -158,10 +159,20 @@ def _created(service: Service, request: Request, batch: BatchStatus, fields: byt
         return head + b"Preference-Applied: return=minimal\r\nContent-Length: 0\r\n\r\n"
 
     def listed(jobs: Sequence[tuple[bytes, int]]) -> bytes:
+        if not jobs:
+            # The batch was taken, and its jobs are listed by GET once they can be read.
+            return head + b"Content-Length: 0\r\n\r\n"
         members = {"id": batch.id.decode(), "jobs": [job_id.decode() for job_id, _ in jobs]}
         return complete(head, JSON, orjson.dumps(members), bodiless=False)
 
-    return once_known(service.engine.list_batch(batch), listed)
+    unread: Sequence[tuple[bytes, int]] = ()
+    try:
+        jobs = service.engine.list_batch(batch)
+    except EngineAwayError:
+        return listed(unread)
+    if isinstance(jobs, Later):
+        return later(Otherwise(jobs, lambda error: as_taken(unread, error)), listed)
+    return listed(jobs)
 
 
 def _told(service: Service, request: Request, batch: BatchStatus, fields: bytes = b"") -> Answer | Held:

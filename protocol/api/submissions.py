@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import TypeVar
 
 import msgspec
 from headway.core import ids
 from headway.core.board.idempotency import Key
-from headway.core.errors import HeadwayError, InvalidError
+from headway.core.errors import EngineAwayError, HeadwayError, InvalidError
 from headway.core.interface import Soon, Submitted
 from headway.core.job import TRACEPARENT, State, Submission
+from headway.core.later import Otherwise
 from headway.core.order import Action
 from headway.core.status import Status
 from headway.protocol.api import bodies
@@ -20,6 +22,9 @@ from headway.protocol.api.service import Service, later, once_known
 from headway.protocol.http.problems import Refusal
 from headway.protocol.http.request import Request
 from headway.protocol.http.responses import JSON, Answer, Held
+
+# The status of a job or of a batch.
+Taken = TypeVar("Taken")
 
 REPLAYED = b"Idempotency-Replayed: true\r\n"
 _TRACE = re.compile(TRACEPARENT.replace("$", r"\Z").encode())
@@ -158,7 +163,15 @@ def accepted(service: Service, request: Request, taken: Submitted, fields: bytes
     fields += b"Preference-Applied: wait=%d\r\n" % seconds
     if status.state >= State.SUCCEEDED:
         return _answer(service, request, status, fields)
-    return later(service.engine.wait(status, seconds), lambda now: _answer(service, request, now, fields))
+    waited = Otherwise(service.engine.wait(status, seconds), lambda error: as_taken(status, error))
+    return later(waited, lambda now: _answer(service, request, now, fields))
+
+
+def as_taken(status: Taken, error: HeadwayError) -> Taken:
+    """Return what was taken if nobody can tell of it now: after a 503 its client would submit it again."""
+    if isinstance(error, EngineAwayError):
+        return status
+    raise error
 
 
 def _answer(service: Service, request: Request, status: Status, fields: bytes) -> Answer | Held:

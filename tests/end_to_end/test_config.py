@@ -145,7 +145,6 @@ WRONG_OPTIONS: dict[str, tuple[list[str], list[str]]] = {
     "workers": (["--workers", "0"], ["--workers", "0", "from 1 to"]),
     "workers-not-yaml": (["--workers", "[a"], ["--workers", "'[a'", "YAML"]),
     "host": (["--host", "null"], ["--host", "server.host", "None", "a text"]),
-    "engine": (["--engine", "amqp://host"], ["engine", "valkey://"]),
     "tasks": (["--tasks", "a,,b"], ["--tasks", "'a,,b'", "names of modules"]),
     "tasks-empty": (["--tasks", "a", "--tasks", ""], ["--tasks", "names of modules"]),
 }

@@ -117,6 +117,27 @@ def test_a_store_that_is_away_is_told_to_clients_and_comes_back(tmp_path: Path, 
         assert sum(one.stats()["jobs"].values()) == 3
 
 
+def test_a_client_that_waits_for_its_submission_learns_the_job_while_the_store_is_away(
+    tmp_path: Path, own: StoreServer, gate: Gate
+) -> None:
+    """It was accepted: after a 503 the client would submit it again, and it would run twice."""
+    body = submission("until_file", gate.path)
+    with node(tmp_path, "one", own.url) as one, one.wire() as single, one.wire() as many:
+        head = ("Content-Type: application/json", "Prefer: wait=3")
+        single.send(request("POST", "/jobs", *head, body=body))
+        many.send(request("POST", "/batches", *head, body=b"[" + body + b"]"))
+        time.sleep(1)
+        own.kill()
+        job, batch = single.read(), many.read()
+        assert (job.status, batch.status) == (202, 202)
+        assert job["preference-applied"] == batch["preference-applied"] == "wait=3"
+        own.start()
+        wait_until(lambda: one.get("/readyz").status, lambda status: status == 200)
+        gate.open()
+        one.wait_for(job["location"], "succeeded")
+        wait_until(lambda: one.get(batch["location"]).status, lambda status: status == 200)
+
+
 def test_a_node_is_deployed_without_its_jobs(tmp_path: Path, store_url: str, gate: Gate) -> None:
     with node(tmp_path, "one", store_url, drain_timeout=0.5) as one:
         done, runs = one.run("give", 1), one.submit("until_file", gate.path)

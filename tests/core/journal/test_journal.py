@@ -887,7 +887,10 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     connection.pragma("user_version", schema.VERSION + 1)
     connection.close()
     before = path.read_bytes()
-    with pytest.raises(JournalError, match=r"j: has schema 6 and this program knows 5\. Start the newer program"):
+    with pytest.raises(
+        JournalError,
+        match=rf"j: has schema {schema.VERSION + 1} and this program knows {schema.VERSION}\. Start the newer",
+    ):
         Journal(path)
     assert path.read_bytes() == before
 
@@ -907,8 +910,10 @@ def test_a_schema_with_other_ids_is_refused(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-# From the schema of now to that of before outcomes were kept by rules of their own.
-BACK_TO_4 = """DROP TRIGGER expire; DROP INDEX ends; DROP INDEX untils; ALTER TABLE job DROP COLUMN until;
+# From the schema of now to that of before there was a history.
+BACK_TO_5 = "DROP TABLE minute; PRAGMA user_version = 5;"
+# From there to that of before outcomes were kept by rules of their own.
+BACK_TO_4 = f"""{BACK_TO_5} DROP TRIGGER expire; DROP INDEX ends; DROP INDEX untils; ALTER TABLE job DROP COLUMN until;
     DROP TABLE attempt; DROP TABLE log; DROP TABLE hold; DROP TABLE tally; DROP TABLE outcome;
     CREATE TRIGGER expire AFTER DELETE ON job BEGIN DELETE FROM result WHERE sequence = old.sequence; END;
     CREATE INDEX ends ON job (place, ended) WHERE place IS NOT NULL;
@@ -935,13 +940,27 @@ def test_terms_of_schema_3_are_migrated(tmp_path: Path) -> None:
     connection = schema.connect(path, apsw.SQLITE_OPEN_READWRITE)
     connection.execute(BACK_TO_3).fetchall()
     connection.close()
-    with pytest.raises(JournalError, match=r"has schema 3, not 5\. Start the server on it once to migrate it"):
+    with pytest.raises(
+        JournalError, match=rf"has schema 3, not {schema.VERSION}\. Start the server on it once to migrate it"
+    ):
         schema.open_reader(path)
     journal = Journal(path)
     assert [decode_terms(saved.terms) for saved in journal.found.unfinished()] == terms
     assert journal.found.connection.pragma("user_version") == schema.VERSION
     journal.abandon()
     schema.open_reader(path).close()
+
+
+def test_a_journal_of_schema_5_goes_on_with_an_empty_history(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    Journal(path).abandon()
+    connection = schema.connect(path, apsw.SQLITE_OPEN_READWRITE)
+    connection.execute(BACK_TO_5).fetchall()
+    connection.close()
+    journal = Journal(path)
+    assert journal.found.minutes() == []
+    assert journal.found.connection.pragma("user_version") == schema.VERSION
+    journal.abandon()
 
 
 def test_jobs_of_schema_4_are_numbered_by_outcome_counted_and_kept_as_it_was_said_of_them(tmp_path: Path) -> None:

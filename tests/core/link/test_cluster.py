@@ -120,6 +120,8 @@ async def test_a_slot_that_was_moved_is_found(cluster: Cluster) -> None:
     async with linked(cluster, on_invalid=invalid.append) as links:
         for number in range(20):
             assert await links.of(5).run(COUNT, [key(5)], "x") == number + 1
+        # The first map makes all invalid, too.
+        invalid.clear()
         source = cluster.owner(slot)
         there = next(server for server in cluster.servers if server is not source)
         cluster.begin_move(slot, there)
@@ -131,6 +133,21 @@ async def test_a_slot_that_was_moved_is_found(cluster: Cluster) -> None:
         # What was kept of the keys may have changed, and nobody tells.
         assert None in invalid
         assert there.ask("HGET", key(5), "n") == b"40"
+
+
+async def test_a_slot_that_was_moved_while_nobody_asked_makes_all_invalid(cluster: Cluster) -> None:
+    """The next map tells."""
+    slot = slot_of(key(6))
+    invalid: list[Any] = []
+    async with linked(cluster, on_invalid=invalid.append) as links:
+        # A key that is not there is tracked as well, and no server deletes it.
+        assert await links.of(6).read(key(6), b"n") == [None]
+        invalid.clear()
+        there = next(server for server in cluster.servers if server is not cluster.owner(slot))
+        cluster.begin_move(slot, there)
+        cluster.end_move(slot, there)
+        await soon(lambda: None in invalid)
+        assert await links.of(6).run(COUNT, [key(6)], "x") == 1
 
 
 async def test_a_script_waits_while_its_slot_is_moved_and_loses_nothing(cluster: Cluster) -> None:
@@ -156,6 +173,22 @@ async def test_a_script_waits_while_its_slot_is_moved_and_loses_nothing(cluster:
         await asyncio.gather(*loads)
         assert sorted(done) == list(range(1, len(done) + 1))
         assert there.ask("EXISTS", *(key(7, b"j:%d" % number) for number in done)) == len(done)
+
+
+async def test_nothing_is_kept_of_a_read_while_its_slot_is_moved(cluster: Cluster) -> None:
+    """The receiving server tells of no change, so the read itself is the last word on it."""
+    slot = slot_of(key(9))
+    invalid: list[Any] = []
+    async with linked(cluster, on_invalid=invalid.append) as links:
+        assert await links.of(9).run(COUNT, [key(9)], "x") == 1
+        there = next(server for server in cluster.servers if server is not cluster.owner(slot))
+        cluster.begin_move(slot, there)
+        cluster.move_keys(slot, there)
+        for _ in range(2):
+            invalid.clear()
+            assert await links.of(9).read(key(9), b"n") == [b"1"]
+            await soon(lambda: [key(9)] in invalid)
+        cluster.end_move(slot, there)
 
 
 async def test_messages_follow_their_slot(cluster: Cluster) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from headway.core.link.reply_error import LinkLostError, ReplyError
 from headway.core.link.script import Script
 
 from tests.store_proxy import Way, way_to
-from tests.valkey_servers import StoreServer
+from tests.valkey_servers import StoreServer, serving
 
 ECHO = Script("echo", b"return {KEYS[1], ARGV[1]}")
 
@@ -116,6 +117,22 @@ async def test_a_read_is_tracked_until_its_key_changes(store_url: str) -> None:
         await other.call("SET", "x", 3)
         await link.call("PING")
         assert heard.invalid == [[b"h"]]
+
+
+async def test_a_read_that_the_store_will_not_track_ends_the_connection(tmp_path: Path) -> None:
+    """No push would ever correct it."""
+    heard = Heard()
+    with serving(tmp_path) as server:
+        async with linked(server.url, heard) as link:
+            server.ask("HSET", "h", "a", 1)
+            assert await link.read(b"h", b"a") == [b"1"]
+            server.ask("ACL", "SETUSER", "default", "-client|caching")
+            with suppress(LinkLostError):
+                await link.read(b"h", b"a")
+            await soon(lambda: None in heard.invalid)
+            server.ask("ACL", "SETUSER", "default", "+client|caching")
+            await soon(lambda: link.made > 1 and link.is_up)
+            assert await link.read(b"h", b"a") == [b"1"]
 
 
 async def test_messages_come_again_after_the_connection_was_lost(store_url: str) -> None:

@@ -189,6 +189,26 @@ async def test_jobs_that_only_wait_do_not_hold_up_a_drain(store_url: str) -> Non
         assert [facts.state for facts in found] == [State.SUCCEEDED, State.SCHEDULED, State.QUEUED]
 
 
+async def test_jobs_that_come_after_a_drain_has_begun_go_back(store_url: str) -> None:
+    """The step that claimed them was under way."""
+    began: list[int] = []
+
+    async def counts(number: int) -> None:
+        began.append(number)
+
+    async with standing(store_url, counts, workers=4) as node:
+        await node.hands.drain(0.1)
+        jobs = await node.submit("counts", 1, count=3)
+        node.hands.resume()
+        async with asyncio.timeout(5):
+            while not node.hands.exchanges[0].asked:  # noqa: ASYNC110 — in the turn in which it leaves
+                await asyncio.sleep(0)
+        assert await node.hands.drain(5.0) == 0
+        assert began == []
+        found = [await node.facts(job) for job in jobs]
+        assert [(facts.state, facts.attempt) for facts in found] == [(State.QUEUED, 0)] * 3
+
+
 async def test_a_stopped_node_puts_its_jobs_back_as_if_they_had_not_begun(store_url: str) -> None:
     began: list[int] = []
 

@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 from headway.core.job import State
 from headway.core.link.reply_error import LinkLostError, StoreError
+from headway.core.nodes.outbox import Outbox
 from headway.core.store.record import decode_result
+from headway.core.store.steps import FinishEnd
 from headway.core.tasks.context import Context
 
 from tests.core.engines import double
-from tests.core.nodes.nodes import IDS, KEYS, SHORT, client, soon, standing
+from tests.core.nodes.nodes import IDS, KEYS, SHORT, client, soon, standing, told
 from tests.store_proxy import Way, way_to
 from tests.valkey_servers import StoreServer, serving
 
@@ -144,6 +146,7 @@ async def test_a_parted_node_loses_its_jobs_to_another(
             await soon(lambda: len(parted.hands) == 0)
             way.heal()
             await soon(lambda: parted.node.name != name and parted.hands.is_open)
+        assert parted.hands.fenced == 1
         job_id = IDS.write(job, IDS.tag(job)).decode()
         assert [line for line in caplog.messages if job_id in line and "dropped" in line] == [
             f"job {job_id}: the outcome of attempt 1 was dropped: the job was cancelled, or given to another node"
@@ -276,11 +279,8 @@ async def test_nothing_acknowledged_is_lost_with_a_killed_store(own: StoreServer
         assert refused > 0
 
 
-async def test_a_full_outbox_claims_nothing(store_url: str) -> None:
+def test_an_outbox_is_full_by_bytes_or_by_number() -> None:
     """Its bound is on bytes, and on the number."""
-    from headway.core.nodes.outbox import Outbox
-    from headway.core.store.steps import FinishEnd
-
     outbox = Outbox(bytes_most=100, most=3)
     for sequence in range(3):
         outbox.put(FinishEnd(sequence=sequence, attempt=1, task="t", state=State.SUCCEEDED, result=b"x" * 20))
@@ -290,6 +290,29 @@ async def test_a_full_outbox_claims_nothing(store_url: str) -> None:
     assert [finish.sequence for finish in outbox.send()] == [0, 1, 2, 9]
     outbox.confirm()
     assert (outbox.is_full, outbox.bytes, len(outbox)) == (False, 0, 0)
+
+
+async def test_no_job_is_begun_while_an_outbox_is_full(store_url: str) -> None:
+    """Whichever partition has the job, and whichever has not taken the ends."""
+    async with standing(store_url, quick, times={"partitions": 2}) as node:
+        full, other = node.hands.exchanges
+        before, full.outbox = full.outbox, Outbox(most=-1)
+        assert full.outbox.is_full
+        for keys in node.places:
+            await node.submit("quick", keys=keys, partitions=2)
+        answered = other.answered_at
+        node.hands.ring()
+        await soon(lambda: other.answered_at > answered)
+        await asyncio.sleep(0.2)
+        for keys in node.places:
+            assert await node.link.call("HGET", keys.counts, "s:2") == b"1"
+        full.outbox = before
+        node.hands.ring()
+
+        async def is_over() -> bool:
+            return [await node.link.call("HGET", keys.counts, "s:5") for keys in node.places] == [b"1", b"1"]
+
+        await told(is_over)
 
 
 async def test_a_step_that_the_store_refuses_is_sent_again(own: StoreServer) -> None:

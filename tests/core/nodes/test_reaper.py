@@ -16,13 +16,13 @@ from headway.core.store.scripts import JOIN, REAP, STEP
 from headway.core.store.steps import FreePlaces, read_step, step_arguments
 from headway.core.task import Lane
 
-from tests.core.nodes.nodes import IDS, KEYS, Client, client, soon
+from tests.core.nodes.nodes import IDS, KEYS, Client, client, soon, told
 
 MISSING_S = 0.3
 
 
 @asynccontextmanager
-async def reaping(url: str) -> AsyncIterator[Reaper]:
+async def reaping(url: str, missing_s: float = MISSING_S) -> AsyncIterator[Reaper]:
     """Reap with a link of its own."""
     async with client(url) as own:
         reaper = Reaper(
@@ -32,7 +32,7 @@ async def reaping(url: str) -> AsyncIterator[Reaper]:
             lanes={"task": "loop"},
             marker=lambda: IDS.marker,
             name=lambda sequence: f"job-{sequence}",
-            missing_s=MISSING_S,
+            missing_s=missing_s,
         )
         reaper.start()
         try:
@@ -117,3 +117,20 @@ async def test_a_heartbeat_that_is_missing_for_a_moment_is_none(store_url: str) 
             await asyncio.sleep(0.4)
             assert reaper.taken == 0
         await soon(lambda: reaper.taken == 5)
+
+
+async def test_a_reaper_whose_link_was_lost_looks_later(store_url: str) -> None:
+    """The links of the others may take as long to come back."""
+    async with client(store_url) as outside, reaping(store_url, missing_s=2.0) as reaper:
+        reaper.up()
+        # It looks once a second, and would see that this one is late.
+        await claim(outside, "late", 1, alive_ms=1)
+        for _ in range(30):
+            await asyncio.sleep(0.05)
+            assert await outside.link.call("HKEYS", KEYS.late) == []
+            reaper.up()
+
+        async def is_seen() -> bool:
+            return bool(await outside.link.call("HEXISTS", KEYS.late, "late"))
+
+        await told(is_seen)

@@ -15,7 +15,7 @@ from headway.core.log_text import LogText
 from headway.core.past_attempt import decode_attempt
 from headway.core.store import changes, scripts
 from headway.core.store.groups import SubmitGroup
-from headway.core.store.steps import FinishRetry, FreePlaces
+from headway.core.store.steps import FinishPutBack, FinishRetry, FreePlaces
 from headway.core.task import Lane
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -166,6 +166,19 @@ def test_eight_reapers_at_once_take_each_of_a_thousand_orphans_once(own_store: S
         while found := other.claim():
             claimed += numbers(found)
         assert claimed == list(range(1, 1001))
+
+
+def test_a_job_that_another_node_runs_is_not_taken_from_it(partition: Partition) -> None:
+    """The dead node may still have an entry, of a script that failed midway."""
+    one, two = partition.node(), partition.node("two")
+    one.accept(job())
+    (claimed,) = two.claim()
+    partition.client.hset(partition.keys.run("one"), "1", 1)
+    one.die()
+    assert partition.reap(one) == changes.ReapReply("done", [])
+    assert partition.state(1) == State.RUNNING
+    assert faults(partition) == []
+    assert two.finish(ended(claimed)) == [True]
 
 
 def test_a_reaper_that_dies_midway_is_followed_by_another(partition: Partition) -> None:
@@ -329,6 +342,18 @@ def test_a_log_is_written_by_the_node_that_has_the_job(partition: Partition) -> 
     assert not two.write(1, 2, b"late")
     assert not one.finish(ended(claimed))[0]
     assert 0 < partition.client.pttl(partition.keys.log(1)) <= 60_000
+
+
+def test_an_attempt_that_is_made_again_under_its_number_is_told_apart_in_the_log(partition: Partition) -> None:
+    one, two = partition.node("one"), partition.node("two")
+    one.accept(job())
+    one.claim()
+    one.write(1, 1, b"cut off")
+    one.finish(FinishPutBack(sequence=1, attempt=1, task="noop"))
+    two.claim()
+    two.write(1, 1, b"begun ")
+    two.write(1, 1, b"anew")
+    assert partition.log(1)[0] == b"cut off\n--- attempt 1 ---\nbegun anew"
 
 
 pieces = st.lists(

@@ -170,13 +170,15 @@ def test_as_many_finished_jobs_are_kept_as_may_be(partition: Partition) -> None:
     node.kept = Retention((0,) * 5 + (3, 1, 0, 0), (0.0,) * 5 + (60.0,) * 3 + (0.0,))
     node.accept(*[job()] * 10)
     claims = node.claim()
+    node.write(5, 1, b"text")
     node.finish(*map(ended, claims[:4]), *map(failed, claims[4:7]))
     node.finish(ended(claims[9], result=b"text/plain\nx"), ended(claims[8]))
     partition.cancel(8, kept=node.kept)
     states = [partition.state(number) for number in range(1, 11)]
     gone, done = State.EXPIRED, State.SUCCEEDED
     assert states == [gone, gone, gone, done, gone, gone, State.FAILED, gone, done, done]
-    assert not partition.client.exists(partition.keys.record(5), partition.keys.attempts(5), partition.keys.result(5))
+    keys = partition.keys
+    assert not partition.client.exists(keys.record(5), keys.attempts(5), keys.result(5), keys.log(5))
     assert [partition.client.llen(partition.keys.ended(state)) for state in (5, 6, 7)] == [3, 1, 0]
     assert partition.counts().jobs[5:8] == [6, 3, 1]
 
@@ -289,6 +291,19 @@ def test_the_ends_of_a_batch_are_counted_for_as_long_as_its_jobs(partition: Part
     found = partition.batch(1, 4)
     assert (found.pending, found.succeeded, found.failed, found.cancelled, found.expired) == (0, 2, 1, 1, 1)
     assert found.states == [0, 5, 5, 7]
+    assert faults(partition) == []
+
+
+def test_the_index_of_a_tag_is_kept_as_long_as_its_last_job(partition: Partition) -> None:
+    node, index = partition.node(), partition.keys.prefix + b"g:red"
+    node.accept(job(tags=("red",), keep_ms=40_000))
+    node.finish(*map(ended, node.claim()))
+    assert 39_000 < partition.client.pttl(index) <= 40_000
+    # A job that waits is found by its tag, however long that is.
+    node.accept(job(tags=("red",), keep_ms=20_000))
+    assert partition.client.pttl(index) == -1
+    node.finish(*map(ended, node.claim()))
+    assert 39_000 < partition.client.pttl(index) <= 40_000
     assert faults(partition) == []
 
 
@@ -405,6 +420,19 @@ def test_a_job_that_changes_its_priority_stands_once_and_last(partition: Partiti
     assert faults(partition) == []
     assert numbers(node.claim()) == [3, 4, 1, 2]
     assert [partition.revise(1, priority=3).how, partition.revise(9, priority=3).how] == ["late", "gone"]
+    assert faults(partition) == []
+
+
+def test_a_job_that_comes_back_into_its_line_again_and_again_stands_last(partition: Partition) -> None:
+    """None of its entries of before is in use again."""
+    node = partition.node()
+    node.accept(job(), job())
+    for number in (3, 4):
+        assert partition.revise(1, priority=7).how == "done"
+        assert partition.revise(1, priority=5).how == "done"
+        assert faults(partition) == []
+        assert node.accept(job()) == [number]
+    assert numbers(node.claim()) == [2, 3, 1, 4]
     assert faults(partition) == []
 
 

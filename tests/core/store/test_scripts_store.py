@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 import redis
 from headway.core.board.idempotency import Key
+from headway.core.hold import TaskHold
 from headway.core.job import Reason, State
 from headway.core.job_filter import JobFilter
 from headway.core.link.script import Script
 from headway.core.retention import Retention
 from headway.core.store import changes, scripts
 from headway.core.store.changes import Trimmed
-from headway.core.store.groups import SubmitBounds, SubmitGroup
+from headway.core.store.groups import Accepted, Replayed, SubmitBounds, SubmitGroup
 from headway.core.store.steps import Claimed, Finish, FinishPutBack, FinishRetry, FinishSnooze, FreePlaces
 
 from tests.core.store.audit import faults
@@ -185,6 +186,28 @@ def test_a_bound_that_is_lowered_is_reached_in_bounded_calls(partition: Partitio
     assert kept == list(range(396, 401))
 
 
+def test_a_bound_on_keys_that_is_lowered_is_reached_the_oldest_first(partition: Partition) -> None:
+    node, keys = partition.node(), [Key.of(f"key {number}", b"") for number in range(5)]
+    node.submit(*(alone(key=key) for key in keys))
+    trim(partition, keys=2)
+    trim(partition, keys=2)
+    answers = node.submit(*(alone(key=key) for key in keys)).answers
+    assert answers == [Accepted(6), Accepted(7), Accepted(8), Replayed(4, 0), Replayed(5, 0)]
+
+
+def test_only_holds_that_are_over_leave(partition: Partition) -> None:
+    now = time.time()
+    holds = {
+        "over": TaskHold("hold", until=now - 1),
+        "later": TaskHold("hold", until=now + 60),
+        "open": TaskHold("hold"),
+    }
+    for task, hold in holds.items():
+        partition.client.hset(partition.keys.hold, task, changes.encode_hold(hold))
+    trim(partition)
+    assert set(partition.client.hkeys(partition.keys.hold)) == {b"later", b"open"}
+
+
 def test_as_many_blocks_of_numbers_leave_as_come(partition: Partition) -> None:
     """V11: also behind a job that waits for a month."""
     node = partition.node()
@@ -205,6 +228,18 @@ def test_as_many_blocks_of_numbers_leave_as_come(partition: Partition) -> None:
     assert partition.client.zcard(blocks) <= 4
     assert len(find(partition, JobFilter())) == 101
     assert faults(partition) == []
+
+
+def test_jobs_that_come_after_a_trim_are_found(partition: Partition) -> None:
+    """The block of the last number stays, though no job of it is left: the next jobs are in it."""
+    node = partition.node()
+    node.accept(job())
+    partition.cancel(1, kept=Retention.same(1000, 0.001))
+    time.sleep(0.01)
+    assert partition.state(1) == State.EXPIRED
+    trim(partition)
+    assert node.accept(job()) == [2]
+    assert find(partition, JobFilter()) == [2]
 
 
 @pytest.mark.parametrize("of", [1, 16])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import time
+
 import pytest
 import redis
 from headway.core.board.idempotency import Key
 from headway.core.hold import TaskHold
 from headway.core.job import State
-from headway.core.store import changes, scripts
+from headway.core.store import changes, groups, scripts
 from headway.core.store.groups import (
     Accepted,
     Closed,
@@ -23,11 +26,14 @@ from headway.core.store.groups import (
     SubmitBounds,
     SubmitGroup,
 )
+from headway.core.valkey.shared_orders import KEPT_MS
 
 from tests.core.store.audit import faults
 from tests.core.store.partition import MARKER, Partition, alone, ended, failed, job, numbers
 from tests.valkey_servers import StoreServer
 
+# The first moment of 2026: numbers by the clock count from there.
+EPOCH_S = 1_767_225_600
 HERE, THERE = Key.of("k", b"one"), Key.of("k", b"two")
 
 
@@ -83,6 +89,36 @@ def test_a_call_that_was_overtaken_is_refused(partition: Partition) -> None:
     with pytest.raises(redis.ResponseError, match="OVERTAKEN"):
         node.submit(alone())
     assert partition.counts().waiting == 2
+
+
+def test_a_number_that_the_store_has_lost_is_given_to_no_other_job(client: redis.Redis) -> None:
+    """A process of the server that did not give the last number goes on by the clock, in each partition."""
+    partition = Partition(client, 3, 16)
+    node = partition.node()
+    calls = itertools.count(1)
+
+    def number(process: str) -> int:
+        words = groups.submit_arguments(
+            MARKER, node.name, next(calls), [alone()], bounds=node.bounds, partitions=partition.of
+        )
+        (answer,) = groups.read_submitted(partition.run(scripts.SUBMIT, [*words, process])).answers
+        assert isinstance(answer, Accepted)
+        return answer.first // partition.of
+
+    assert [number("one"), number("one"), number("one")] == [1, 2, 3]
+    # Its last writes are lost, and another process goes on.
+    client.set(partition.keys.prefix + b"n", 1)
+    least = (time.time() - EPOCH_S - 60) * 2**17 / partition.of
+    first = number("two")
+    assert least < first < least + 120 * 2**17 / partition.of
+    assert first % 256 == 0
+    assert [number("two"), number("two")] == [first + 1, first + 2]
+    # So does one that does not say which it is.
+    time.sleep(0.05)
+    assert number("") > first + 3
+    # A number that is ahead of the clock is not given again.
+    client.set(partition.keys.prefix + b"n", 2 * first)
+    assert number("three") == 2 * first + 1
 
 
 def test_a_group_is_accepted_whole_or_not_at_all(partition: Partition) -> None:
@@ -303,6 +339,8 @@ def test_an_order_counts_what_it_has_resubmitted_in_the_same_step(partition: Par
     assert node.submit(*groups, order=step, again=True).answers[-1] == NoPlaces(0)
     progress = partition.client.hgetall(partition.keys.prefix + b"o:1")
     assert progress == {b"done": b"2", b"skipped": b"1", b"upto": b"4"}
+    # Nothing is left of an order that nobody goes on with.
+    assert 0 < partition.client.pttl(partition.keys.order(1)) <= KEPT_MS
     node.die()
     partition.reap(node)
     with pytest.raises(redis.ResponseError, match="FENCED"):

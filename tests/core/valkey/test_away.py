@@ -12,13 +12,27 @@ from pathlib import Path
 import pytest
 from headway.core.board.idempotency import Key
 from headway.core.errors import EngineAwayError, HeadwayError, MisdirectedError, OutcomeUnknownError
-from headway.core.interface import Engine
+from headway.core.interface import Engine, Later
 from headway.core.job import State
+from headway.core.job_filter import JobFilter
 from headway.core.later import known
 from headway.core.link.wire import SILENT_S
 from headway.core.status import Status
+from headway.core.store.keys import Keyspace
+from headway.core.tasks.context import Context
 
-from tests.core.contract.client import asked_for, becomes, counts, finished, peek, states, submit
+from tests.core.contract.client import (
+    asked_for,
+    becomes,
+    cancel,
+    counts,
+    finished,
+    jobs_of,
+    peek,
+    states,
+    submit,
+    submit_batch,
+)
 from tests.core.contract.conftest import started
 from tests.core.engines import at_last, double, forever
 from tests.store_proxy import Way, way_to
@@ -27,6 +41,7 @@ from tests.valkey_servers import StoreServer, serving
 # Servers that die, part and come back take their time.
 pytestmark = pytest.mark.long
 
+KEYS = Keyspace(0)
 # Longer than a call waits for the store.
 LONG_S = 2.3
 
@@ -119,6 +134,33 @@ async def test_what_has_finished_is_told_while_the_store_is_away_and_nothing_els
         assert (await peek(engine, runs)).state == State.RUNNING
 
 
+async def test_what_is_no_longer_kept_is_not_told_while_the_store_is_away(server: StoreServer) -> None:
+    async with started({"engine": server.url}, double, retention={"seconds": LONG_S + 2}) as engine:
+        done = await finished(engine, await submit(engine, "double", 1))
+        server.kill()
+        await asyncio.sleep(LONG_S)
+        assert await peek(engine, done) == done
+        await asyncio.sleep(max(done.kept_until - time.time(), 0) + 0.1)
+        with pytest.raises(EngineAwayError):
+            await known(engine.peek(done.id))
+        server.start()
+        await is_ready(engine)
+        assert (await peek(engine, done)).state == State.EXPIRED
+
+
+async def test_a_read_that_waits_for_the_store_in_vain_says_that_it_is_away(server: StoreServer) -> None:
+    """Nobody is told that the job is gone."""
+    async with node(server.url) as engine:
+        job = await submit(engine, "double", 1)
+        server.kill()
+        with pytest.raises(EngineAwayError):
+            async with asyncio.timeout(LONG_S + 2):
+                await known(engine.peek(job.id))
+        server.start()
+        await is_ready(engine)
+        assert (await finished(engine, job)).state == State.SUCCEEDED
+
+
 @pytest.mark.parametrize("bytes_after", [0, 1, 40, 200])
 async def test_a_lost_connection_loses_and_doubles_nothing(way: Way, bytes_after: int) -> None:
     """Submissions go on while the connection is cut in the middle of replies. None is refused or accepted twice."""
@@ -176,6 +218,56 @@ async def test_who_waits_is_woken_by_an_end_that_nobody_heard(server: StoreServe
         assert (await known(engine.peek(job.id)) or job).state == State.SUCCEEDED
 
 
+@pytest.mark.parametrize("wanted", ["batch", "batch that is gone", "log"])
+async def test_who_waits_for_more_than_a_job_is_woken_by_what_nobody_heard(
+    server: StoreServer, way: Way, wanted: str
+) -> None:
+    async def talks(_: object, context: Context) -> None:
+        await asyncio.sleep(0.5)
+        context.log("more")
+        await asyncio.sleep(60)
+
+    kept = {"seconds": 0.2 if wanted == "batch that is gone" else 60}
+    run = partial(started, {"engine": server.url}, double, talks, retention=kept)
+    async with run() as other, started({"engine": way.url}, workers=1) as engine:
+        if wanted != "log":
+            batch = await submit_batch(other, "double", "talks")
+            job = (await jobs_of(other, JobFilter(task="talks")))[0]
+            later: Later[object] = engine.wait_batch(batch, 20.0)
+        else:
+            job = await becomes(other, await submit(other, "talks"), State.RUNNING)
+            later = engine.wait_log(job, 0, 20.0)
+        woken = asyncio.Event()
+        later.when_known(woken.set)
+        await asyncio.sleep(0.1)
+        way.part()
+        await asyncio.sleep(0.8)
+        if wanted != "log":
+            await cancel(other, job)
+        if wanted == "batch that is gone":
+            await asyncio.sleep(0.4)
+        assert not woken.is_set()
+        way.cut()
+        way.heal()
+        async with asyncio.timeout(3):
+            await woken.wait()
+
+
+async def test_a_job_that_was_forgotten_meanwhile_is_told_as_gone(server: StoreServer, way: Way) -> None:
+    """A finished job does not change, but it is kept no longer. Nobody tells of that over a lost connection."""
+    kept = {"retention": {"jobs": 1}}
+    async with started({"engine": server.url}, double, **kept) as other, started({"engine": way.url}, **kept) as engine:
+        done = await finished(other, await submit(other, "double", 1))
+        assert await peek(engine, done) == done
+        way.part()
+        await finished(other, await submit(other, "double", 2))
+        assert (await peek(other, done)).state == State.EXPIRED
+        assert await peek(engine, done) == done
+        way.cut()
+        way.heal()
+        await becomes(engine, done, State.EXPIRED)
+
+
 async def test_who_waits_is_answered_when_the_time_is_up(server: StoreServer) -> None:
     async with node(server.url) as engine:
         runs = await becomes(engine, await submit(engine, "forever"), State.RUNNING)
@@ -203,6 +295,36 @@ async def test_ids_of_a_store_that_was_emptied_are_of_another_one(server: StoreS
             assert (await finished(other, again)).state == State.SUCCEEDED
         # The attempt of a job that is no more was interrupted.
         assert (await counts(engine)).workers.idle == 4
+
+
+async def test_a_number_that_the_store_has_lost_is_given_to_no_other_job(server: StoreServer) -> None:
+    async with node(server.url) as engine:
+        jobs = [await finished(engine, await submit(engine, "double", number)) for number in range(3)]
+        server.kill()
+        server.start()
+        await is_ready(engine)
+        # As if the last writes had not been on the disk.
+        server.ask("SET", KEYS.prefix + b"n", 1)
+        server.ask("UNLINK", *(KEYS.job(job.sequence) for job in jobs[1:]))
+        again = [await submit(engine, "double", number) for number in range(2)]
+        assert not {job.id for job in jobs} & {job.id for job in again}
+        assert await states(engine, jobs) == [State.SUCCEEDED, State.EXPIRED, State.EXPIRED]
+        for job in again:
+            assert (await finished(engine, job)).state == State.SUCCEEDED
+
+
+async def test_who_waits_hears_that_the_store_was_emptied(server: StoreServer) -> None:
+    """Not that the job is gone, nor of another job with its number."""
+    async with node(server.url) as engine:
+        runs = await becomes(engine, await submit(engine, "forever"), State.RUNNING)
+        waits = [engine.wait(runs, 60.0), engine.wait_log(runs, 0, 60.0)]
+        ended = [asyncio.create_task(at_last(later)) for later in waits]
+        await asyncio.sleep(0.1)
+        server.ask("FLUSHALL")
+        for one in ended:
+            with pytest.raises(MisdirectedError):
+                async with asyncio.timeout(5):
+                    await one
 
 
 async def is_elsewhere(engine: Engine, job: Status) -> None:

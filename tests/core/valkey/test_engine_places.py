@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 
 import pytest
 from headway.core.board.idempotency import Key
-from headway.core.errors import EngineAwayError, KeyReusedError, QueueFullError, UnknownTaskError
+from headway.core.errors import EngineAwayError, KeyReusedError, PayloadGoneError, QueueFullError, UnknownTaskError
 from headway.core.interface import Engine
 from headway.core.job import State
 from headway.core.job_filter import JobFilter
@@ -119,6 +119,9 @@ async def test_a_node_takes_the_tasks_of_others_and_runs_its_own(store_url: str)
                 await asyncio.sleep(0.1)
         with pytest.raises(UnknownTaskError):
             await known(one.submit(asked_for("broken", 1)))
+        # Nobody would run it.
+        with pytest.raises(PayloadGoneError):
+            await known(one.retry(await peek(one, jobs[1]), None))
 
 
 @pytest.mark.parametrize("task", ["double", "forever"])
@@ -149,6 +152,21 @@ async def test_the_queue_of_a_cluster_is_bounded_and_takes_a_batch(cluster: Clus
         waiting = (await counts(engine)).waiting
         assert refused > 150
         assert 1090 <= waiting <= 1110, waiting
+
+
+async def test_the_bound_of_the_queue_is_that_of_all_partitions(store_url: str) -> None:
+    """Each of them has room for all of the jobs, and a node counts its own ones at once."""
+    async with node(f"{store_url}?partitions=16", queue={"size": 300}) as engine:
+        accepted = 0
+        for number in range(600):
+            with suppress(QueueFullError):
+                await submit(engine, "double", number, delay=60)
+                accepted += 1
+        # Those that came while the counts were read are not in them.
+        assert 300 <= accepted <= 305
+        assert (await counts(engine)).waiting == accepted
+        with pytest.raises(QueueFullError):
+            await submit_batch(engine, "double", "double")
 
 
 async def test_a_killed_primary_stops_only_its_jobs(cluster: Cluster) -> None:

@@ -68,6 +68,17 @@ async def test_an_older_version_does_not_come_over_a_newer_one(store_url: str) -
         assert (is_done, have) == (False, newest)
 
 
+async def test_a_switch_of_a_node_that_died_before_all_partitions_had_it_is_spread_by_others(store_url: str) -> None:
+    async with reached(f"{store_url}?partitions=3") as other:
+        store, text = other.store, b'{"dispatch":"hold","version":1}'
+        words = switch_arguments(b"", "double", before=b"", after=text)
+        assert read_switched(await store.run(store.keys[0], SWITCH, *words[1:])) == (True, text)
+        await knows(other, TaskHold("hold"))
+        async with asyncio.timeout(2):
+            while {await store.call(keys, "HGET", keys.hold, "double") for keys in store.keys} != {text}:  # noqa: ASYNC110 — seen from outside
+                await asyncio.sleep(0.005)
+
+
 async def test_a_hold_ends_by_the_clock_of_the_store_on_all_nodes(store_url: str) -> None:
     async with reached(store_url) as one, reached(store_url) as other:
         until = datetime.fromtimestamp(time.time() + 0.4, UTC)
