@@ -40,7 +40,7 @@ test-long: .venv  ## tests that take long by nature, and the protocol's tests wi
 test-dashboard: .venv  ## tests of the dashboard in a browser (SCREENSHOTS=1 keeps docs/img)
 	@command -v chromium >/dev/null || { echo 'chromium is missing: apt-get install chromium' >&2; exit 1; }
 	@$(BIN)/python -m pip install -q --group dashboard
-	@$(BIN)/python -m pytest -n 2 tests/dashboard $(ARGS)
+	@DASHBOARD=1 $(BIN)/python -m pytest -n 2 tests/dashboard $(ARGS)
 
 check: .venv  ## format, lint, types and tests (CI runs test-long too)
 	@$(LINT); $(BIN)/python -m pytest -m 'not long' $(CROWD) $(ARGS) || s=1; exit $$s

@@ -63,7 +63,7 @@ def test_each_right_is_of_use() -> None:
     """Each command is in a script, in the code of a node, or one that a library sends."""
     code = "".join(
         path.read_text()
-        for folder in ("core/valkey", "core/store/lua")
+        for folder in ("core/link", "core/store", "core/store/lua", "core/nodes", "core/visit", "core/valkey")
         for path in (ROOT / folder).iterdir()
         if path.is_file()
     )

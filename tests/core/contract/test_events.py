@@ -155,7 +155,7 @@ async def test_a_job_can_be_watched_alone(engine: Engine) -> None:
 
 async def test_an_unknown_task_is_named(engine: Engine) -> None:
     with pytest.raises(UnknownTaskError, match="'no-such-task' is not one of: broken, double, forever"):
-        engine.watch(EventFilter(task="no-such-task"))
+        await known(engine.watch(EventFilter(task="no-such-task")))
 
 
 async def test_no_event_is_ahead_of_the_status(start: Start) -> None:

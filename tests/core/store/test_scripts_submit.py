@@ -334,9 +334,9 @@ def test_an_order_counts_what_it_has_resubmitted_in_the_same_step(partition: Par
     node.finish(*(failed(one) if one.sequence != 3 else ended(one) for one in node.claim()))
     node.bounds = SubmitBounds(size=2, payload_bytes=100, key_ms=1, keys=1)
     step = OrderStep(order.sequence, order.attempt, node.name)
-    groups = [resubmission(number) for number in (2, 3, 4, 5)]
-    assert node.submit(*groups, order=step).answers == [Accepted(6), NotFailed(), Accepted(7), NoPlaces(0)]
-    assert node.submit(*groups, order=step, again=True).answers[-1] == NoPlaces(0)
+    again = [resubmission(number) for number in (2, 3, 4, 5)]
+    assert node.submit(*again, order=step).answers == [Accepted(6), NotFailed(), Accepted(7), NoPlaces(0)]
+    assert node.submit(*again, order=step, again=True).answers[-1] == NoPlaces(0)
     progress = partition.client.hgetall(partition.keys.prefix + b"o:1")
     assert progress == {b"done": b"2", b"skipped": b"1", b"upto": b"4"}
     # Nothing is left of an order that nobody goes on with.
