@@ -30,6 +30,7 @@ from headway.core.nodes.ends import end_of, put_back, released, unreadable
 from headway.core.nodes.exchange import DEAD, MISPLACED, Exchange
 from headway.core.nodes.hand import Hand
 from headway.core.nodes.node import Node
+from headway.core.nodes.outbox import are_full
 from headway.core.nodes.reaper import MISSING_S, Reaper
 from headway.core.nodes.remarks import Remarks
 from headway.core.order import OWN_TASKS
@@ -327,7 +328,7 @@ class Hands:
 
     def room(self, exchange: Exchange) -> FreePlaces:
         """Return the jobs that may be claimed now."""
-        if not self._is_claiming or any(one.outbox.is_full for one in self.exchanges):
+        if not self._is_claiming or are_full(one.outbox for one in self.exchanges):
             return NO_ROOM
         asked = sum(one.asked for one in self.exchanges)
         places = max(self.crew.free - asked, 0)
