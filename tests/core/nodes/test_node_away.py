@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from headway.core.ids import Ids
 from headway.core.job import State
 from headway.core.link.reply_error import LinkLostError, StoreError
 from headway.core.nodes import hands
@@ -226,6 +227,30 @@ async def test_a_store_that_was_emptied_is_begun_anew(own: StoreServer) -> None:
         await asyncio.wait_for(interrupted.wait(), 3)
         await soon(lambda: node.node.name != name and node.hands.is_open)
         await node.over(*await node.submit("quick"))
+
+
+async def test_a_store_that_was_emptied_does_not_look_like_a_node_that_was_declared_dead(
+    own: StoreServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another call may have heard first: then the store has the new marker, and does not know the node."""
+
+    async def waits(_: object) -> None:
+        await asyncio.Event().wait()
+
+    async with standing(own.url, waits) as node:
+        await node.running(*await node.submit("waits"))
+        (exchange,) = node.hands.exchanges
+        name, node.hands.ids = node.node.name, Ids()
+        own.ask("FLUSHALL")
+        own.ask("SET", KEYS.marker, node.hands.marker)
+        exchange.outbox.put(ended(9, b""))
+        exchange.ring()
+        await soon(lambda: node.node.name != name and node.hands.is_open)
+        told = [record.getMessage() for record in caplog.records if record.name == hands.__name__]
+        assert told == [
+            "engine: the store has lost its jobs: 1 attempts are interrupted",
+            f"job {IDS.write(9, IDS.tag(9)).decode()}: the outcome of attempt 1 was dropped: the store has lost the job",
+        ]
 
 
 async def test_a_refusal_that_comes_too_late_is_not_logged(own: StoreServer, caplog: pytest.LogCaptureFixture) -> None:
