@@ -59,6 +59,8 @@ class Address:
             raise _fault('a "#" in a password is written %23')
         secret, _, names = parts.netloc.rpartition("@")
         user, _, password = secret.partition(":")
+        if options.get("sentinel") == "":
+            raise _fault("sentinel is the name of the primary: ?sentinel=NAME")
         address = cls(
             hosts=_hosts(parts, names, SENTINEL_PORT if "sentinel" in options else PORT),
             path=_socket(parts, names),

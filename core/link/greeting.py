@@ -110,12 +110,8 @@ def _meaning(error: BaseException, address: Address) -> BaseException:
     if not isinstance(error, ReplyError) or error.code in AWAY:
         return error
     text = error.text
-    if error.code == "NOAUTH" or "without any password configured" in text:
-        wants = "wants" if error.code == "NOAUTH" else "has"
-        no = "a" if error.code == "NOAUTH" else "no"
-        return ConfigError(f"engine: {address} {wants} {no} password: valkey://user:password@host:6379/0 has one")
-    if error.code == "WRONGPASS":
-        return ConfigError(f"engine: {address} refuses the user or the password. In a URL @ is %40, : is %3A, / is %2F")
+    if told := about_password(text, address):
+        return ConfigError(f"engine: {told}")
     if error.code == "NOPERM":
         return ConfigError(f"engine: {address}: {text}. docs/cluster.md has the ACL that Headway needs")
     if error.code == "DENIED":
@@ -128,6 +124,19 @@ def _meaning(error: BaseException, address: Address) -> BaseException:
     if "unknown command" in text or error.code == "NOPROTO":
         return ConfigError(f"engine: {address} is too old. Headway needs Redis 7.0 or Valkey 7.2, or newer")
     return error
+
+
+def about_password(text: str, address: Address) -> str:
+    """Return what is wrong with the password if a refusal is about that, otherwise nothing."""
+    form = "valkey://user:password@host:6379/0 has one"
+    # redis-py leaves the code out.
+    if text.startswith(("NOAUTH", "HELLO must be called with the client already authenticated")):
+        return f"{address} wants a password: {form}"
+    if "without any password configured" in text:
+        return f"{address} has no password: {form}"
+    if text.startswith(("WRONGPASS", "invalid username-password pair")):
+        return f"{address} refuses the user or the password. In a URL @ is %40, : is %3A, / is %2F"
+    return ""
 
 
 async def inspect(call: Callable[..., asyncio.Future[Any]], address: Address) -> Durability:

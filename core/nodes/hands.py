@@ -30,6 +30,7 @@ from headway.core.nodes.ends import end_of, put_back, released, unreadable
 from headway.core.nodes.exchange import DEAD, MISPLACED, Exchange
 from headway.core.nodes.hand import Hand
 from headway.core.nodes.node import Node
+from headway.core.nodes.outbox import are_full
 from headway.core.nodes.reaper import MISSING_S, Reaper
 from headway.core.nodes.remarks import Remarks
 from headway.core.order import OWN_TASKS
@@ -65,6 +66,9 @@ LEFT_S = 0.01
 JOIN_S, JOIN_MOST_S = 0.1, 2.0
 # Seconds in which the other partitions take back the jobs of a node that one has declared dead.
 HAND_IN_S = 2.0
+# Why the end of an attempt was dropped.
+FENCED = "the job was cancelled, or given to another node"
+LOST = "the store has lost the job"
 NO_ROOM = FreePlaces(0, loop=0, thread=0, process=0)
 
 # Members of an enum cost several times as much to look up (CPython 3.11).
@@ -125,6 +129,8 @@ class Hands:
         self.is_open = False
         self._is_claiming = True
         self._joining: asyncio.Task[None] | None = None
+        # The ids of the store with which the node is registered.
+        self._joined_ids = ids
         # Makes the keys of a store that was emptied, and sets ``ids``.
         self.on_misplaced: Callable[[], Awaitable[None]] = _nothing
         # Called with the number of jobs that were claimed when a step has changed something.
@@ -203,6 +209,7 @@ class Hands:
     async def start(self) -> None:
         """Register the node, and begin to claim jobs. Raises StoreError."""
         await self.node.register(self.marker)
+        self._joined_ids = self.ids
         for crew in self._crews():
             crew.workers.start()
         processes = self.crew.workers.processes
@@ -327,7 +334,7 @@ class Hands:
 
     def room(self, exchange: Exchange) -> FreePlaces:
         """Return the jobs that may be claimed now."""
-        if not self._is_claiming or any(one.outbox.is_full for one in self.exchanges):
+        if not self._is_claiming or are_full(one.outbox for one in self.exchanges):
             return NO_ROOM
         asked = sum(one.asked for one in self.exchanges)
         places = max(self.crew.free - asked, 0)
@@ -421,16 +428,18 @@ class Hands:
 
     async def _join_again(self, exchange: Exchange, code: str) -> None:
         before, interrupted = self.name, len(self.held)
-        if code == DEAD:
-            log.warning("engine: this node was declared dead as %s: %d attempts are interrupted", before, interrupted)
-        else:
+        # A store that was emptied knows no node. Another call may have heard first, and have renewed the ids.
+        is_emptied = code == MISPLACED or self.ids.marker != self._joined_ids.marker
+        if is_emptied:
             log.error("engine: the store has lost its jobs: %d attempts are interrupted", interrupted)
-        self._give_up([exchange] if code == DEAD else self.exchanges)
+        else:
+            log.warning("engine: this node was declared dead as %s: %d attempts are interrupted", before, interrupted)
+        self._give_up(self.exchanges if is_emptied else [exchange], LOST if is_emptied else FENCED)
         if self.held or not all(one.is_settled for one in self.exchanges if one is not exchange):
             await self._hand_in(exchange)
         self.is_open = False
         self.node.rename()
-        self._give_up(self.exchanges)
+        self._give_up(self.exchanges, LOST if is_emptied else FENCED)
         pause = 0.0
         while not await self._joined(code == MISPLACED):
             pause = min(2 * pause + JOIN_S, JOIN_MOST_S)
@@ -443,7 +452,9 @@ class Hands:
         try:
             if is_misplaced:
                 await self.on_misplaced()
-            await self.node.register(self.marker)
+            ids = self.ids
+            await self.node.register(ids.marker)
+            self._joined_ids = ids
         except ReplyError as error:
             return error.code == MISPLACED and not is_misplaced and await self._joined(True)
         except (StoreError, HeadwayError):
@@ -453,12 +464,12 @@ class Hands:
             return False
         return True
 
-    def _give_up(self, exchanges: Sequence[Exchange]) -> None:
+    def _give_up(self, exchanges: Sequence[Exchange], why: str) -> None:
         """Interrupt the attempts of these partitions, and drop their ends: none of them counts."""
         for exchange in exchanges:
             for finish in exchange.outbox.clear():
                 if type(finish) is not FinishRelease:
-                    self._was_fenced(finish)
+                    self._was_fenced(finish, why)
             exchange.reset()
         for hand in list(self.held.values()):
             if self.exchange_of(hand.sequence) in exchanges:
@@ -475,7 +486,7 @@ class Hands:
         await self._wait(HAND_IN_S, others)
         self._is_claiming = was_claiming
 
-    def _was_fenced(self, finish: Finish) -> None:
+    def _was_fenced(self, finish: Finish, why: str = FENCED) -> None:
         """Tell that the end of an attempt was dropped: FENCED_LINES times in FENCED_S at most."""
         self.fenced += 1
         now = time.monotonic()
@@ -483,8 +494,9 @@ class Hands:
             self._fenced_since, self._fenced_lines = now, 0
         self._fenced_lines += 1
         if self._fenced_lines <= FENCED_LINES:
-            text = "job %s: the outcome of attempt %d was dropped: the job was cancelled, or given to another node"
-            log.warning(text, self._id(finish.sequence), finish.attempt)
+            ids = self._joined_ids
+            job = ids.write(finish.sequence, ids.tag(finish.sequence)).decode()
+            log.warning("job %s: the outcome of attempt %d was dropped: %s", job, finish.attempt, why)
             if self._fenced_lines == FENCED_LINES:
                 log.warning("engine: further outcomes that are dropped are not logged for %.0f s", FENCED_S)
 

@@ -1,18 +1,19 @@
 """The ends of attempts that the store has not confirmed yet, in the order in which they came.
 
 They are sent with the next step, and again after a lost reply. While the store is away they wait
-here. A node whose outbox is full asks for no jobs, so no more gathers than the bounds and the
-results of the attempts that run.
+here. A node whose outboxes are full together asks for no jobs, so no more gathers than the bounds
+and the results of the attempts that run.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from itertools import islice
 
 from headway.core.store.steps import Finish, FinishEnd
 
-# Ends that wait, and bytes of their results, above which no jobs are claimed.
+# Ends of a node that wait, and bytes of their results, above which it claims no jobs.
 FINISHES_MOST = 10_000
 BYTES_MOST = 64 * 1024 * 1024
 # Ends that go with one step, and the bytes above which no more are added to it.
@@ -23,9 +24,7 @@ STEP_BYTES = 4 * 1024 * 1024
 class Outbox:
     """The ends of one partition."""
 
-    def __init__(self, bytes_most: int = BYTES_MOST, most: int = FINISHES_MOST) -> None:
-        self._most = most
-        self._bytes_most = bytes_most
+    def __init__(self) -> None:
         self._waiting: deque[Finish] = deque()
         # How many of them, from the first on, are with the store now.
         self._sent = 0
@@ -33,11 +32,6 @@ class Outbox:
 
     def __len__(self) -> int:
         return len(self._waiting)
-
-    @property
-    def is_full(self) -> bool:
-        """Whether no jobs may be claimed until some of it has left."""
-        return len(self._waiting) > self._most or self.bytes > self._bytes_most
 
     def put(self, finish: Finish) -> None:
         """Add the end of an attempt."""
@@ -77,3 +71,12 @@ class Outbox:
 def size_of(finish: Finish) -> int:
     """Return the bytes that count towards the bound."""
     return len(finish.past) + (len(finish.result) if type(finish) is FinishEnd else 0)
+
+
+def are_full(outboxes: Iterable[Outbox], bytes_most: int = BYTES_MOST, most: int = FINISHES_MOST) -> bool:
+    """Return whether no jobs may be claimed until some of what is in all of these has left."""
+    count = size_bytes = 0
+    for outbox in outboxes:
+        count += len(outbox)
+        size_bytes += outbox.bytes
+    return count > most or size_bytes > bytes_most

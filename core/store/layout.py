@@ -18,6 +18,9 @@ from headway.core.link.address import Address
 # Of the keys, see docs/adr/0026. Another version of Headway may know another one.
 LAYOUT = 1
 
+# The code of the error of a store about a key that is no hash.
+WRONG_TYPE = "WRONGTYPE"
+
 _salts = msgspec.json.Decoder(list[tuple[int, bytes]]).decode
 
 
@@ -66,3 +69,11 @@ class Layout(NamedTuple):
     def ids(self) -> Ids:
         """Return the ids of this store."""
         return Ids(self.secret, self.salts, self.since)
+
+
+def foreign(address: Address) -> ConfigError:
+    """Return the error for a ``hw:meta`` that is no hash, so none of Headway's."""
+    return ConfigError(
+        f"engine: hw:meta of {address} is not a key of Headway, which has a hash there. Name another database, or "
+        "delete the key if nobody needs it"
+    )

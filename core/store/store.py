@@ -28,7 +28,7 @@ from headway.core.link.reply_error import LinkLostError, ReplyError, StoreError,
 from headway.core.link.script import Script
 from headway.core.link.topology import Links
 from headway.core.store.keys import META, Keyspace
-from headway.core.store.layout import LAYOUT, Layout
+from headway.core.store.layout import LAYOUT, WRONG_TYPE, Layout, foreign
 from headway.core.store.scripts import PROGRESS, STEP, SUBMIT, WRITE_LOG
 
 log = logging.getLogger(__name__)
@@ -203,6 +203,9 @@ class Store:
             meta = await self.home.call("HGETALL", META)
             if meta:
                 Layout.read(meta, self.address)
+        except ReplyError as error:
+            fault = self._meaning(error)
+            raise fault if isinstance(fault, ConfigError) else ConfigError(f"engine: {self.address}: {error}") from None
         except StoreError as error:
             raise ConfigError(f"engine: {self.address}: {error}") from None
         finally:
@@ -294,7 +297,10 @@ class Store:
     async def _lay_out(self) -> None:
         address = self.address
         words = (LAYOUT, secrets.token_bytes(SECRET_BYTES), address.partitions)
-        flat = await self.home.run(LAY_OUT, (META,), *words)
+        try:
+            flat = await self.home.run(LAY_OUT, (META,), *words)
+        except ReplyError as error:
+            raise self._meaning(error) from None
         meta = dict(zip(flat[::2], flat[1::2], strict=True))
         layout = Layout.read(meta, address)
         self.ids = layout.ids()
@@ -303,6 +309,10 @@ class Store:
         self._lost_at = self._lost_at or [None] * len(self.keys)
         self._load_scripts()
         await asyncio.gather(*map(self._mark, self.keys))
+
+    def _meaning(self, error: ReplyError) -> StoreError | ConfigError:
+        """Return the error of a look at ``hw:meta`` that a person reads."""
+        return foreign(self.address) if WRONG_TYPE in error.text else error
 
     def _load_scripts(self) -> None:
         """Have the store know the scripts that follow one another, before any of them is called."""

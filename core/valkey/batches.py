@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from headway.core.errors import EngineAwayError, HeadwayError
+from headway.core.errors import EngineAwayError, HeadwayError, MisdirectedError
 from headway.core.interface import LISTED_MOST, Later, Soon
 from headway.core.later import Read, Then
 from headway.core.status import BatchStatus
@@ -59,10 +59,17 @@ class SharedBatches:
 
     def _read(self, first: int, count: int) -> Later[BatchFacts]:
         store = self._store
-        keys = store.keys_of(first)
+        keys, marker = store.keys_of(first), store.ids.marker
+
+        def read(reply: Any) -> BatchFacts:
+            if store.ids.marker != marker:
+                # The store was emptied meanwhile: a call that was sent again is about other jobs.
+                raise MisdirectedError
+            return read_batch(reply)
+
         # The store puts the marker before them.
         words = batch_arguments(b"", first, count, store.partitions)[1:]
-        return Then(store.ask(keys, lambda: store.run(keys, BATCH, *words)), read_batch)
+        return Then(store.ask(keys, lambda: store.run(keys, BATCH, *words)), read)
 
     def _status(self, first: int, count: int, facts: BatchFacts) -> BatchStatus:
         if facts.expired == count:

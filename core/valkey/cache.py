@@ -14,7 +14,8 @@ read unless its facts are here. So its end is either read or pushed. A push for 
 for has it read again, and so does a connection that is there again.
 
 A job that is not there has expired: its id is checked before. But somebody may have emptied the
-store, so the marker of the ids is looked at, too.
+store, so the marker of the ids is looked at, too. A reading answers only under the ids that it was
+asked under: the store may be emptied, and have new ids, while it is under way.
 """
 
 from __future__ import annotations
@@ -60,10 +61,12 @@ class Known:
 class FactsOnTheWay:
     """The facts of a job on their way."""
 
-    __slots__ = ("error", "known", "sequence", "takers")
+    __slots__ = ("error", "known", "marker", "sequence", "takers")
 
-    def __init__(self, sequence: int) -> None:
+    def __init__(self, sequence: int, marker: bytes) -> None:
         self.sequence = sequence
+        # Of the ids that the job was asked for under.
+        self.marker = marker
         # Those that wait for it, called once.
         self.takers: dict[object, Callable[[], object]] = {}
         self.known: Known | None = None
@@ -180,16 +183,19 @@ class Cache:
 
     def _read(self, sequence: int) -> FactsOnTheWay:
         reading = self._readings.get(sequence)
-        if reading is None:
+        marker = self._store.ids.marker
+        if reading is None or reading.marker != marker:
             keys = self._store.keys_of(sequence)
             asked = self._store.ask(keys, lambda: self._store.read(keys, keys.job(sequence), *FIELDS))
-            reading = self._readings[sequence] = FactsOnTheWay(sequence)
+            reading = self._readings[sequence] = FactsOnTheWay(sequence, marker)
             asked.when_known(lambda: self._came(reading, asked))
         return reading
 
     def _came(self, reading: FactsOnTheWay, asked: Later[Any]) -> None:
         try:
             facts = read_facts(asked.value())
+            if reading.marker != self._store.ids.marker:
+                raise MisdirectedError
             if facts is not None:
                 self._end(reading, Known(facts, self._store.server_ms()))
                 return
@@ -206,12 +212,13 @@ class Cache:
         except HeadwayError as error:
             self._fail(reading, error)
             return
-        if marker == self._store.ids.marker:
+        if marker == reading.marker == self._store.ids.marker:
             self._end(reading, Known(None))
-        else:
-            # All ids that were issued before are none of this store any more.
+            return
+        if marker != self._store.ids.marker:
             self._store.renew()
-            self._fail(reading, MisdirectedError())
+        # All ids that were issued before are none of this store any more.
+        self._fail(reading, MisdirectedError())
 
     def _fail(self, reading: FactsOnTheWay, error: HeadwayError) -> None:
         reading.error = error
@@ -219,7 +226,8 @@ class Cache:
 
     def _end(self, reading: FactsOnTheWay, known: Known | None) -> None:
         sequence = reading.sequence
-        del self._readings[sequence]
+        if self._readings.get(sequence) is reading:
+            del self._readings[sequence]
         reading.known = known
         if known is not None:
             self._known[sequence] = known

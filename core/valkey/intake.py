@@ -110,14 +110,24 @@ class Intake:
         self._check(submission)
         job = self._job(submission, card)
         self._check_sum(key, 1, job.payload_bytes)
-        return self._answered(self._submissions.put(self._partition([card], key), SubmitGroup([job], key=key)), job)
+        return self._answered(self._put(self._partition([card], key), SubmitGroup([job], key=key)), job)
+
+    def _put(self, partition: int, jobs: SubmitGroup) -> Submitting:
+        """Submit jobs. Of several partitions none knows of the others, so this node counts its own jobs."""
+        group = self._submissions.put(partition, jobs)
+        if self._store.partitions > 1:
+            snapshots, count, size_bytes = self._snapshots, len(jobs.jobs), sum(job.payload_bytes for job in jobs.jobs)
+            snapshots.asking(count, size_bytes)
+            group.on_end = lambda answer: snapshots.answered(
+                partition, count, size_bytes, is_accepted=isinstance(answer, Accepted)
+            )
+        return group
 
     def _answered(self, group: Submitting, job: NewJob) -> Soon[Submitted]:
         """Return a job that was submitted alone, once the store has answered."""
 
         def answered(answer: GroupAnswer) -> Soon[Submitted]:
             if isinstance(answer, Accepted):
-                self._snapshots.accepted(1, job.payload_bytes)
                 return then(self._statuses.of_new(answer.first, job, group.now_ms), Submitted)
             if isinstance(answer, Replayed):
                 return self._replayed(answer)
@@ -156,11 +166,10 @@ class Intake:
             self._check_promise(submission)
         jobs = [self._job(submission, card) for submission, card in zip(submissions, cards, strict=True)]
         self._check_sum(key, len(jobs), sum(job.payload_bytes for job in jobs))
-        group = self._submissions.put(self._partition(cards, key), SubmitGroup(jobs, "batch", key))
+        group = self._put(self._partition(cards, key), SubmitGroup(jobs, "batch", key))
 
         def answered(answer: GroupAnswer) -> Soon[SubmittedBatch]:
             if isinstance(answer, Accepted):
-                self._snapshots.accepted(len(jobs), sum(job.payload_bytes for job in jobs))
                 return SubmittedBatch(self._batches.of_new(answer.first, len(jobs)))
             if isinstance(answer, Replayed):
                 return self._replayed_batch(answer)
@@ -202,9 +211,10 @@ class Intake:
             # The task may have changed since.
             check(payload, known.payload_type, terms.media_type)
         self.check_draining()
+        self._check_sum(key, 1, len(payload))
         job = NewJob.again(status.sequence, status.task, terms, len(payload), priority)
         partition = self._store.keys_of(status.sequence).partition
-        return self._answered(self._submissions.put(partition, SubmitGroup([job], "resubmission", key)), job)
+        return self._answered(self._put(partition, SubmitGroup([job], "resubmission", key)), job)
 
     # An order.
 
@@ -213,7 +223,7 @@ class Intake:
         return self._unless_before(jobs.key, lambda: self._order(jobs), self._replayed)
 
     def _order(self, jobs: SubmitGroup) -> Soon[Submitted]:
-        group = self._submissions.put(self._partition([], jobs.key), jobs)
+        group = self._put(self._partition([], jobs.key), jobs)
         return self._answered(group, jobs.jobs[0])
 
     # Checks.
@@ -325,11 +335,13 @@ class Intake:
     def check_room(self, count: int, payload_bytes: int) -> None:
         """Raise DrainingError or QueueFullError by the last counts, as Engine says."""
         self.check_draining()
-        last, most = self._snapshots.last, self._config.queue
-        if last.waiting + count > most.size:
-            raise self._no_room(count, most.size - last.waiting)
-        if last.payload_bytes + payload_bytes > most.max_bytes:
-            raise self._no_bytes(payload_bytes, most.max_bytes - last.payload_bytes)
+        snapshots, most = self._snapshots, self._config.queue
+        waiting = snapshots.last.waiting + snapshots.asked
+        size_bytes = snapshots.last.payload_bytes + snapshots.asked_bytes
+        if waiting + count > most.size:
+            raise self._no_room(count, most.size - waiting)
+        if size_bytes + payload_bytes > most.max_bytes:
+            raise self._no_bytes(payload_bytes, most.max_bytes - size_bytes)
 
     def _check_sum(self, key: Key | None, count: int, payload_bytes: int) -> None:
         """Raise QueueFullError if several partitions have no room together, by the last counts.

@@ -20,6 +20,7 @@ from headway.core.job import State
 from headway.core.later import Read
 from headway.core.link.reply_error import StoreError
 from headway.core.store.changes import PartitionCounts, read_counts
+from headway.core.store.keys import Keyspace
 from headway.core.store.scripts import COUNTS
 from headway.core.store.store import Store
 from headway.core.task import OWN_PREFIX
@@ -137,19 +138,34 @@ class Snapshots:
         self._reading: asyncio.Task[Snapshot] | None = None
         self._readings = READINGS
         self._readings_per_s = READINGS_PER_S
+        # By partition: jobs of this node that were ever accepted, and bytes of their payloads. A partition
+        # that a reading has counted may accept more before the others have answered: these are added to it.
+        self._accepted = [(0, 0)] * store.partitions
+        # Jobs, and bytes, of this node's submissions that the store has not answered.
+        self.asked = self.asked_bytes = 0
 
     def changed(self) -> None:
         """Note that this node has changed something."""
         self._is_dirty = True
 
-    def accepted(self, jobs: int, payload_bytes: int) -> None:
-        """Note that a store with several partitions has accepted jobs of this node. The others do so, too."""
+    def asking(self, jobs: int, payload_bytes: int) -> None:
+        """Note that this node asks a store with several partitions to accept jobs. ``answered`` follows."""
+        self.asked += jobs
+        self.asked_bytes += payload_bytes
+
+    def answered(self, partition: int, jobs: int, payload_bytes: int, is_accepted: bool) -> None:
+        """Note the answer of such a store. Other nodes have their jobs accepted, too."""
+        self.asked -= jobs
+        self.asked_bytes -= payload_bytes
+        if not is_accepted:
+            return
         self._is_dirty = True
-        if self._store.partitions > 1:
-            waiting, size_bytes = self.last.waiting + jobs, self.last.payload_bytes + payload_bytes
-            self.last = msgspec.structs.replace(self.last, waiting=waiting, payload_bytes=size_bytes)
-            if not self.is_fresh and self._reading is None and self._store.is_up:
-                self._renewed()
+        before = self._accepted[partition]
+        self._accepted[partition] = before[0] + jobs, before[1] + payload_bytes
+        waiting, size_bytes = self.last.waiting + jobs, self.last.payload_bytes + payload_bytes
+        self.last = msgspec.structs.replace(self.last, waiting=waiting, payload_bytes=size_bytes)
+        if not self.is_fresh and self._reading is None and self._store.is_up:
+            self._renewed()
 
     def claimed(self, count: int) -> None:
         """Note that a step of this node has changed something, and that so many jobs wait no more."""
@@ -206,17 +222,31 @@ class Snapshots:
     async def _read(self) -> Snapshot:
         this, began = asyncio.current_task(), time.monotonic()
         try:
-            replies = await asyncio.gather(*(self._store.run(keys, COUNTS) for keys in self._store.keys))
+            parts = await asyncio.gather(*map(self._count, self._store.keys))
         except StoreError:
             # It is away, or about to be repaired. The last one has to do.
             return self.last
         finally:
             if self._reading is this:
                 self._reading = None
-        self.last = together([read_counts(reply) for reply in replies])
+        last = together([counts for counts, _ in parts])
+        since = [(now[0] - at[0], now[1] - at[1]) for now, (_, at) in zip(self._accepted, parts, strict=True)]
+        self.last = msgspec.structs.replace(
+            last,
+            waiting=last.waiting + sum(jobs for jobs, _ in since),
+            payload_bytes=last.payload_bytes + sum(size_bytes for _, size_bytes in since),
+        )
         self.held()
         self._readings_per_s = min(READINGS_PER_S, SHARE / max(time.monotonic() - began, 1e-6))
         return self.last
+
+    async def _count(self, keys: Keyspace) -> tuple[PartitionCounts, tuple[int, int]]:
+        """Return the counts of a partition, and how much of this node it had accepted by then.
+
+        Replies come in the order of the calls, so a submission that was answered before is counted.
+        """
+        reply = await self._store.run(keys, COUNTS)
+        return read_counts(reply), self._accepted[keys.partition]
 
 
 def together(parts: Sequence[PartitionCounts]) -> Snapshot:

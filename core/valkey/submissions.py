@@ -64,7 +64,7 @@ class Submitter(Protocol):
 class Submitting(Later[GroupAnswer]):
     """Jobs that are submitted together, and the answer to them once it is there."""
 
-    __slots__ = ("_wake", "answer", "error", "jobs", "now_ms", "waiting")
+    __slots__ = ("_wake", "answer", "error", "jobs", "now_ms", "on_end", "waiting")
 
     def __init__(self, jobs: SubmitGroup) -> None:
         self.jobs = jobs
@@ -73,6 +73,8 @@ class Submitting(Later[GroupAnswer]):
         # When the answer was given, in ms of the store's clock, and how many jobs waited then.
         self.now_ms = self.waiting = 0
         self._wake: Callable[[], object] = int
+        # Called with the answer, None if there is none, whether or not a client still waits for it.
+        self.on_end: Callable[[GroupAnswer | None], object] = id
 
     def when_known(self, wake: Callable[[], object]) -> None:
         """Have ``wake`` called once it is answered."""
@@ -91,6 +93,7 @@ class Submitting(Later[GroupAnswer]):
     def end(self, answer: GroupAnswer | None, error: HeadwayError | None = None) -> None:
         """Answer it."""
         self.answer, self.error = answer, error
+        self.on_end(answer)
         self._wake()
 
 

@@ -12,8 +12,9 @@ from typing import Any
 import redis
 from headway.core.errors import ConfigError, HeadwayError
 from headway.core.link.address import Address, host_text
+from headway.core.link.greeting import about_password
 from headway.core.store.keys import CATALOGUES, META, Keyspace
-from headway.core.store.layout import Layout
+from headway.core.store.layout import WRONG_TYPE, Layout, foreign
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.exceptions import MovedError, NoPermissionError, RedisClusterException
@@ -72,6 +73,8 @@ class Visit:
             found: Any = self._client.hgetall(META)
         except ERRORS as error:
             self.close()
+            if WRONG_TYPE in str(error):
+                raise VisitError(str(foreign(address))) from None
             raise _refused(address, error) from None
         # None: there is no queue in it.
         self.layout = Layout.read(found, address) if found else None
@@ -136,7 +139,9 @@ def _refused(address: Address, error: Exception) -> VisitError:
         return VisitError(f"{address}: is a cluster. Add ?cluster=true")
     if isinstance(error, RedisClusterException) and "cluster mode is not enabled" in str(error).casefold():
         return VisitError(f"{address}: is no cluster. Leave cluster=true out")
-    return VisitError(f"{address}: {' '.join(str(error).split())}")
+    text = " ".join(str(error).split())
+    told = about_password(text, address)
+    return VisitError(f"engine: {told}" if told else f"{address}: {text}")
 
 
 def _connect(address: Address) -> tuple[Any, RedisCluster | None]:
@@ -178,7 +183,11 @@ def _primary(address: Address, options: Mapping[str, Any]) -> redis.Redis:
         except NoPermissionError:
             return client
         except ERRORS as error:
-            why = ConfigError(f"{host_text(host)}: {' '.join(str(error).split())}")
+            text = " ".join(str(error).split())
+            if told := about_password(text, address):
+                client.close()
+                raise VisitError(f"engine: {told}") from None
+            why = ConfigError(f"{host_text(host)}: {text}")
         client.close()
     raise VisitError(f"{address}: {why}")
 

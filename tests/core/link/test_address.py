@@ -74,6 +74,7 @@ def test_a_cluster_has_sixteen_partitions() -> None:
         ("valkey://a?cluster=yes", "cluster is true or false"),
         ("valkey://a?cluster", "is no URL"),
         ("valkey://a?cluster=true&sentinel=x", "not both"),
+        ("valkey://a:26379?sentinel=", "sentinel is the name of the primary"),
         ("valkey://a/1?cluster=true", "a cluster has only database 0"),
         ("valkey://a?cluster=true&partitions=0", "partitions is at least 1"),
         ("valkey://a?cluster=true&partitions=2000", "partitions is a whole number, at most 1024"),

@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from headway.core.ids import Ids
 from headway.core.job import State
 from headway.core.link.reply_error import LinkLostError, StoreError
-from headway.core.nodes.outbox import Outbox
+from headway.core.nodes import hands
+from headway.core.nodes.outbox import Outbox, are_full
 from headway.core.store.record import decode_result
 from headway.core.store.steps import FinishEnd
 from headway.core.tasks.context import Context
@@ -227,6 +229,30 @@ async def test_a_store_that_was_emptied_is_begun_anew(own: StoreServer) -> None:
         await node.over(*await node.submit("quick"))
 
 
+async def test_a_store_that_was_emptied_does_not_look_like_a_node_that_was_declared_dead(
+    own: StoreServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another call may have heard first: then the store has the new marker, and does not know the node."""
+
+    async def waits(_: object) -> None:
+        await asyncio.Event().wait()
+
+    async with standing(own.url, waits) as node:
+        await node.running(*await node.submit("waits"))
+        (exchange,) = node.hands.exchanges
+        name, node.hands.ids = node.node.name, Ids()
+        own.ask("FLUSHALL")
+        own.ask("SET", KEYS.marker, node.hands.marker)
+        exchange.outbox.put(ended(9, b""))
+        exchange.ring()
+        await soon(lambda: node.node.name != name and node.hands.is_open)
+        told = [record.getMessage() for record in caplog.records if record.name == hands.__name__]
+        assert told == [
+            "engine: the store has lost its jobs: 1 attempts are interrupted",
+            f"job {IDS.write(9, IDS.tag(9)).decode()}: the outcome of attempt 1 was dropped: the store has lost the job",
+        ]
+
+
 async def test_a_refusal_that_comes_too_late_is_not_logged(own: StoreServer, caplog: pytest.LogCaptureFixture) -> None:
     """A step was given up, since another call had heard first that the store was emptied."""
     async with standing(own.url, quick) as node:
@@ -279,34 +305,42 @@ async def test_nothing_acknowledged_is_lost_with_a_killed_store(own: StoreServer
         assert refused > 0
 
 
-def test_an_outbox_is_full_by_bytes_or_by_number() -> None:
-    """Its bound is on bytes, and on the number."""
-    outbox = Outbox(bytes_most=100, most=3)
+def test_outboxes_are_full_together_by_bytes_or_by_number() -> None:
+    """The bounds are those of the node, however many partitions its ends are for."""
+    one, other = boxes = Outbox(), Outbox()
+
+    def full() -> list[bool]:
+        return [are_full(boxes, bytes_most=100), are_full(boxes, most=3)]
+
     for sequence in range(3):
-        outbox.put(FinishEnd(sequence=sequence, attempt=1, task="t", state=State.SUCCEEDED, result=b"x" * 20))
-    assert not outbox.is_full
-    outbox.put(FinishEnd(sequence=9, attempt=1, task="t", state=State.SUCCEEDED, result=b"x" * 50))
-    assert outbox.is_full
-    assert [finish.sequence for finish in outbox.send()] == [0, 1, 2, 9]
-    outbox.confirm()
-    assert (outbox.is_full, outbox.bytes, len(outbox)) == (False, 0, 0)
+        boxes[sequence % 2].put(ended(sequence, b"x" * 20))
+    assert full() == [False, False]
+    other.put(ended(9, b"x" * 50))
+    assert full() == [True, True]
+    assert [finish.sequence for finish in other.send()] == [1, 9]
+    other.confirm()
+    assert full() == [False, False]
+    assert (one.bytes, len(one), other.bytes, len(other)) == (40, 2, 0, 0)
 
 
-async def test_no_job_is_begun_while_an_outbox_is_full(store_url: str) -> None:
+def ended(sequence: int, result: bytes) -> FinishEnd:
+    return FinishEnd(sequence=sequence, attempt=1, task="t", state=State.SUCCEEDED, result=result)
+
+
+async def test_no_job_is_begun_while_the_outboxes_are_full(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whichever partition has the job, and whichever has not taken the ends."""
     async with standing(store_url, quick, times={"partitions": 2}) as node:
-        full, other = node.hands.exchanges
-        before, full.outbox = full.outbox, Outbox(most=-1)
-        assert full.outbox.is_full
-        for keys in node.places:
-            await node.submit("quick", keys=keys, partitions=2)
-        answered = other.answered_at
-        node.hands.ring()
-        await soon(lambda: other.answered_at > answered)
-        await asyncio.sleep(0.2)
-        for keys in node.places:
-            assert await node.link.call("HGET", keys.counts, "s:2") == b"1"
-        full.outbox = before
+        other = node.hands.exchanges[1]
+        with monkeypatch.context() as patched:
+            patched.setattr(hands, "are_full", lambda outboxes: len([*outboxes]) == 2)
+            for keys in node.places:
+                await node.submit("quick", keys=keys, partitions=2)
+            answered = other.answered_at
+            node.hands.ring()
+            await soon(lambda: other.answered_at > answered)
+            await asyncio.sleep(0.2)
+            for keys in node.places:
+                assert await node.link.call("HGET", keys.counts, "s:2") == b"1"
         node.hands.ring()
 
         async def is_over() -> bool:
