@@ -8,6 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+# Nodes and servers that begin, die and come back take their time.
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 SHOW = [sys.executable, "-m", "examples.cluster"]
 PATIENCE_S = 60

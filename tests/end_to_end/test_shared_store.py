@@ -79,6 +79,7 @@ def _seconds(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
+@pytest.mark.long
 def test_a_store_that_is_away_is_told_to_clients_and_comes_back(tmp_path: Path, own: StoreServer, gate: Gate) -> None:
     with node(tmp_path, "one", own.url) as one:
         assert one.get("/readyz")["job-durability"] == "disk"
@@ -117,6 +118,7 @@ def test_a_store_that_is_away_is_told_to_clients_and_comes_back(tmp_path: Path, 
         assert sum(one.stats()["jobs"].values()) == 3
 
 
+@pytest.mark.long
 def test_a_client_that_waits_for_its_submission_learns_the_job_while_the_store_is_away(
     tmp_path: Path, own: StoreServer, gate: Gate
 ) -> None:
@@ -138,6 +140,7 @@ def test_a_client_that_waits_for_its_submission_learns_the_job_while_the_store_i
         wait_until(lambda: one.get(batch["location"]).status, lambda status: status == 200)
 
 
+@pytest.mark.long
 def test_a_node_is_deployed_without_its_jobs(tmp_path: Path, store_url: str, gate: Gate) -> None:
     with node(tmp_path, "one", store_url, drain_timeout=0.5) as one:
         done, runs = one.run("give", 1), one.submit("until_file", gate.path)
@@ -175,6 +178,7 @@ def test_a_deploy_to_another_store_is_refused(tmp_path: Path, store: StoreServer
         ("valkey://{host}/0?cluster=true", "engine: valkey://{host}/0?cluster=true is no cluster"),
     ],
 )
+@pytest.mark.long
 def test_a_store_that_cannot_be_used_is_told_in_a_line(tmp_path: Path, store: StoreServer, url: str, said: str) -> None:
     host = f"127.0.0.1:{store.port}"
     command = ["headway", "serve", "--check", "--port", "0", "--engine", url.format(host=host)]

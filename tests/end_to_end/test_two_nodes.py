@@ -15,6 +15,9 @@ from tests.end_to_end.process import AS_SHIPPED, TASKS, Gate, Server, launch, wa
 from tests.protocol.events import EventWire
 from tests.protocol.wire import request
 
+# Nodes and servers that begin, die and come back take their time.
+pytestmark = pytest.mark.long
+
 JSON = "Content-Type: application/json"
 # A node that was not heard for 10 s is dead, and its jobs run elsewhere within 15 s.
 RECLAIMED_S = 15.0

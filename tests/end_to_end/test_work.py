@@ -17,6 +17,9 @@ import pytest
 from tests.end_to_end.process import TASKS, Gate, Server, environment, launch, wait_until
 from tests.protocol.wire import post, submission
 
+# Nodes and servers that begin, die and come back take their time.
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize("options", [(), ("--check",)])
 def test_a_node_without_a_store_is_refused_in_one_line(tmp_path: Path, options: tuple[str, ...]) -> None:

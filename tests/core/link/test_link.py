@@ -236,6 +236,7 @@ async def test_a_reply_that_is_cut_goes_to_nobody(way: Way) -> None:
         await link.call("DEL", "long")
 
 
+@pytest.mark.long
 async def test_a_parted_network_is_noticed_and_joined_again(way: Way) -> None:
     """Without a call under way, too: a cache would answer from before for ever."""
     heard = Heard()
@@ -263,6 +264,7 @@ async def test_an_idle_link_stays(store_url: str) -> None:
         assert link.made == 1
 
 
+@pytest.mark.long
 async def test_a_slow_network_is_not_a_parted_one(way: Way) -> None:
     way.delay(0.4)
     heard = Heard()

@@ -273,6 +273,7 @@ async def test_a_job_that_runs_elsewhere_is_interrupted(store_url: str, is_pushe
         assert len(node.hands) == 0
 
 
+@pytest.mark.long
 async def test_the_workers_are_for_all_partitions(store_url: str) -> None:
     """No more jobs are claimed than there are workers, and no partition is left out."""
     running: set[int] = set()
@@ -331,6 +332,7 @@ async def test_a_node_that_is_dead_for_one_partition_puts_the_jobs_of_the_others
             assert await node.link.call("HGETALL", keys.prefix + b"busy") == {}
 
 
+@pytest.mark.long
 async def test_nothing_is_kept_of_jobs_that_have_ended(store_url: str) -> None:
     """Of ten thousand jobs nothing is left in the node (V20)."""
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from pathlib import Path
 
+import pytest
 from headway.core.link.address import Address
 from headway.core.nodes.heartbeat import Heartbeat, client_of
 from headway.core.store.keys import Keyspace
@@ -14,6 +15,9 @@ from redis.exceptions import ClusterDownError
 
 from tests.core.nodes.nodes import KEYS, client, soon, told
 from tests.valkey_servers import HOST, cluster_of, replica_of, sentinel_of, serving
+
+# Nodes and servers that begin, die and come back take their time.
+pytestmark = pytest.mark.long
 
 
 async def test_a_heartbeat_is_that_of_a_node_that_can_claim(store_url: str) -> None:

@@ -18,6 +18,9 @@ from headway.core.task import Lane
 
 from tests.core.nodes.nodes import IDS, KEYS, Client, client, soon, told
 
+# Nodes and servers that begin, die and come back take their time.
+pytestmark = pytest.mark.long
+
 MISSING_S = 0.3
 
 

@@ -30,7 +30,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Store
         yield started
 
 
-@pytest.fixture(params=BINARIES)
+@pytest.fixture(params=["valkey", pytest.param("redis", marks=pytest.mark.long)])
 def own_store(request: pytest.FixtureRequest, stores: dict[str, StoreServer]) -> Iterator[StoreServer]:
     """An empty server that no other test uses meanwhile."""
     server = stores[request.param]

@@ -101,6 +101,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[redis.RedisClu
 
 
 @pytest.mark.parametrize("number", range(0, 16, 5))
+@pytest.mark.long
 def test_all_keys_of_a_partition_are_in_one_slot_of_a_cluster(cluster: redis.RedisCluster, number: int) -> None:
     """V13: no script meets a key of another slot, which the store would refuse."""
     partition = Partition(cluster, number, of=16)
@@ -208,6 +209,7 @@ def test_only_holds_that_are_over_leave(partition: Partition) -> None:
     assert set(partition.client.hkeys(partition.keys.hold)) == {b"later", b"open"}
 
 
+@pytest.mark.long
 def test_as_many_blocks_of_numbers_leave_as_come(partition: Partition) -> None:
     """V11: also behind a job that waits for a month."""
     node = partition.node()
@@ -268,6 +270,7 @@ def test_nothing_is_left_of_jobs_and_keys_that_are_over(client: redis.Redis, of:
     assert faults(partition) == []
 
 
+@pytest.mark.long
 def test_what_happens_at_random_leaves_all_counts_right(client: redis.Redis) -> None:
     for seed in range(12):
         client.flushall()

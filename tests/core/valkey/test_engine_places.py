@@ -34,6 +34,9 @@ from tests.core.contract.conftest import started
 from tests.core.engines import broken, double, forever
 from tests.valkey_servers import Cluster, cluster_of, redis_binary, serving
 
+# Nodes and servers that begin, die and come back take their time.
+pytestmark = pytest.mark.long
+
 LIMIT = 2
 
 
