@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 # Nodes and servers that begin, die and come back take their time.
 pytestmark = pytest.mark.long
 

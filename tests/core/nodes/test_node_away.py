@@ -249,7 +249,8 @@ async def test_a_store_that_was_emptied_does_not_look_like_a_node_that_was_decla
         told = [record.getMessage() for record in caplog.records if record.name == hands.__name__]
         assert told == [
             "engine: the store has lost its jobs: 1 attempts are interrupted",
-            f"job {IDS.write(9, IDS.tag(9)).decode()}: the outcome of attempt 1 was dropped: the store has lost the job",
+            f"job {IDS.write(9, IDS.tag(9)).decode()}: the outcome of attempt 1 was dropped: "
+            "the store has lost the job",
         ]
 
 
