@@ -79,7 +79,7 @@ async def greet(wire: Wire, address: Address, name: str) -> Greeting:
             raise _meaning(reply, address)
     product, version = _product(replies[0])
     seconds, micros = replies[-2]
-    run_id = "" if isinstance(facts, BaseException) else _fact(facts, "run_id")
+    run_id = "" if isinstance(facts, BaseException) else fact_of(facts, "run_id")
     return Greeting(product, version, int(seconds) * 1000 + int(micros) // 1000, run_id)
 
 
@@ -150,7 +150,7 @@ async def inspect(call: Callable[..., asyncio.Future[Any]], address: Address) ->
     if isinstance(memory, BaseException) or isinstance(persistence, BaseException):
         log.warning("%s does not tell its maxmemory-policy (%s): make sure that it is noeviction", address, memory)
         return "process"
-    policy = _fact(memory, "maxmemory_policy")
+    policy = fact_of(memory, "maxmemory_policy")
     forbidden = isinstance(config, BaseException)
     if policy != POLICY:
         mend = "in the parameters of the service" if forbidden else "CONFIG SET maxmemory-policy noeviction"
@@ -161,10 +161,10 @@ async def inspect(call: Callable[..., asyncio.Future[Any]], address: Address) ->
         log.warning("%s forbids CONFIG (%s): maxmemory-policy is known by INFO, appendfsync is not", address, config)
         return "process"
     always = dict(config).get(b"appendfsync") == b"always"
-    return "disk" if always and _fact(persistence, "aof_enabled") == "1" else "process"
+    return "disk" if always and fact_of(persistence, "aof_enabled") == "1" else "process"
 
 
-def _fact(info: Any, name: str) -> str:
+def fact_of(info: Any, name: str) -> str:
     """Return a fact of INFO."""
     found = re.search(rf"^{name}:(.*?)\r?$", info.decode(), re.MULTILINE)
     return found[1] if found else ""

@@ -146,6 +146,8 @@ class ValkeyEngine:
             return self.hands.why
         if self.heartbeat.is_missed:
             return f"the heartbeat does not reach the store: {self.heartbeat.why}"
+        if self.submissions.full is not None:
+            return "the store is full: it has reached its maxmemory"
         workers = self.hands.crew.workers
         if workers.threads.lost > self.config.limits.lost_threads:
             return f"{workers.threads.lost} threads are lost to tasks that do not return. Restart the server."
@@ -618,6 +620,7 @@ class ValkeyEngine:
                 self.catalogue.tick()
                 self._count_workers()
                 self.events.tick()
+                await self.submissions.look_for_room()
                 await self.past.tick()
                 await self._trim()
             except StoreError as error:

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from headway.core.errors import EngineAwayError, HeadwayError, OutcomeUnknownError
 from headway.core.interface import Later
+from headway.core.link.greeting import fact_of
 from headway.core.link.reply_error import LinkLostError, ReplyError
 from headway.core.store.groups import (
     Accepted,
@@ -126,8 +127,9 @@ class SubmitLine:
         self._number = 0
         self._is_woken = False
         self._timer: asyncio.TimerHandle | None = None
-        # Called with each reply.
+        # Called with each reply, and with whether the store had memory for the jobs of a call.
         self.on_reply: Callable[[Keyspace, SubmitReply], object] = lambda *_: None
+        self.on_room: Callable[[Keyspace, bool], object] = lambda *_: None
 
     @property
     def _is_up(self) -> bool:
@@ -227,6 +229,7 @@ class SubmitLine:
 
     def _end(self, call: SubmitCall, reply: SubmitReply) -> None:
         self._store.learn_time(self._keys, reply.now_ms)
+        self.on_room(self._keys, True)
         self.on_reply(self._keys, reply)
         due = [
             group.jobs.due_ms
@@ -241,6 +244,8 @@ class SubmitLine:
             group.end(answer)
 
     def _fail(self, call: SubmitCall, error: BaseException) -> None:
+        if isinstance(error, ReplyError) and error.code == "OOM":
+            self.on_room(self._keys, False)
         self._next()
         for group in call.groups:
             group.end(None, OutcomeUnknownError() if call.was_sent else for_client(error))
@@ -264,6 +269,30 @@ class Submissions:
         self._store = store
         self._lines = [SubmitLine(store, keys, node, bounds) for keys in store.keys]
         self._turn = 0
+        # The partition that refused the last submission for want of memory. None: the last was answered, or
+        # there is memory again.
+        self.full: Keyspace | None = None
+        for line in self._lines:
+            line.on_room = self._had_room
+
+    def _had_room(self, keys: Keyspace, is_there: bool) -> None:
+        self.full = None if is_there else keys
+
+    async def look_for_room(self) -> None:
+        """Ask a store that was full whether it has memory again: nobody may submit to a node that is not ready.
+
+        One that does not tell is tried by the next submission. Raises LinkLostError.
+        """
+        if self.full is None:
+            return
+        try:
+            memory = await self._store.call(self.full, "INFO", "memory")
+        except ReplyError:
+            self.full = None
+            return
+        most, used = (int(fact_of(memory, name) or 0) for name in ("maxmemory", "used_memory"))
+        if not most or used < most:
+            self.full = None
 
     def on_reply(self, told: Callable[[Keyspace, SubmitReply], object]) -> None:
         """Have ``told`` called with each reply."""

@@ -18,7 +18,7 @@ from headway.core.moved import MovedBatch, MovedJob, MovedQueue
 
 from tests.end_to_end.command import run
 from tests.end_to_end.process import environment
-from tests.valkey_servers import StoreServer
+from tests.valkey_servers import StoreServer, serving
 
 TERMS = Terms(timeout_s=60, retries=0, deadline_s=5000, tags=("blue",))
 NOW = 1_900_000_000.0
@@ -169,3 +169,34 @@ def test_a_store_that_is_no_cluster_is_said_in_one_line(tmp_path: Path, store: S
 def test_an_empty_store_has_no_queue(tmp_path: Path, store_url: str) -> None:
     (line,) = engine(tmp_path, store_url, "stats", code=1).stderr.splitlines()
     assert "has no keys of Headway" in line
+
+
+@pytest.mark.parametrize("command", ["stats", "check"])
+def test_a_foreign_key_with_the_name_of_ours_is_said_in_one_line(
+    tmp_path: Path, store: StoreServer, store_url: str, command: str
+) -> None:
+    with store.client(int(store_url.rpartition("/")[2])) as client:
+        client.set("hw:meta", "theirs")
+    (line,) = engine(tmp_path, store_url, command, code=1).stderr.splitlines()
+    assert "hw:meta of" in line
+    assert line.endswith("Name another database, or delete the key if nobody needs it")
+
+
+@pytest.mark.parametrize(
+    ("secret", "said"), [("", "wants a password: valkey://user:password@"), (":no@", "refuses the user or the password")]
+)
+def test_a_password_that_is_missing_or_wrong_is_said_as_at_a_start(tmp_path: Path, secret: str, said: str) -> None:
+    with serving(tmp_path / "store", requirepass="right") as server:
+        url = f"valkey://{secret}127.0.0.1:{server.port}/0"
+        line, started = (
+            subprocess.run(
+                [sys.executable, "-m", "headway", *command, "--engine", url],
+                cwd=tmp_path,
+                env=environment({}),
+                capture_output=True,
+                text=True,
+            ).stderr.strip()
+            for command in (("engine", "stats"), ("serve", "--check"))
+        )
+        assert said in line
+        assert line == started

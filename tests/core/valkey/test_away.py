@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from headway.core.board.idempotency import Key
-from headway.core.errors import EngineAwayError, HeadwayError, MisdirectedError, OutcomeUnknownError
+from headway.core.errors import EngineAwayError, EngineFullError, HeadwayError, MisdirectedError, OutcomeUnknownError
 from headway.core.interface import Engine, Later
 from headway.core.job import State
 from headway.core.job_filter import JobFilter
@@ -295,6 +295,24 @@ async def test_ids_of_a_store_that_was_emptied_are_of_another_one(server: StoreS
             assert (await finished(other, again)).state == State.SUCCEEDED
         # The attempt of a job that is no more was interrupted.
         assert (await counts(engine)).workers.idle == 4
+
+
+async def test_a_node_is_not_ready_while_its_store_is_full(server: StoreServer) -> None:
+    """Nobody may submit to it meanwhile, so it looks for room by itself."""
+    async with node(server.url) as engine:
+        await finished(engine, await submit(engine, "double", 1))
+        server.ask("CONFIG", "SET", "maxmemory", "1")
+        # It is not known before a submission is refused.
+        assert engine.not_ready is None
+        with pytest.raises(EngineFullError):
+            await submit(engine, "double", 1)
+        for _ in range(2):
+            assert engine.not_ready == "the store is full: it has reached its maxmemory"
+            # Chores have looked meanwhile.
+            await asyncio.sleep(1.2)
+        server.ask("CONFIG", "SET", "maxmemory", "0")
+        await is_ready(engine)
+        await finished(engine, await submit(engine, "double", 2))
 
 
 async def test_a_number_that_the_store_has_lost_is_given_to_no_other_job(server: StoreServer) -> None:
