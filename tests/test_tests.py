@@ -18,6 +18,8 @@ SEAMS = {
     "headway.core.journal.schema.SKIP",
     "headway.core.journal.watermark.Mark",
     "headway.core.journal.writer_link.WriterLink.module",
+    "headway.core.nodes.outbox.BYTES_MOST",
+    "headway.core.nodes.outbox.FINISHES_MOST",
     "headway.core.tasks.encoding.SLICE_WEIGHT",
     "headway.sim.client.RETRY_S",
 }

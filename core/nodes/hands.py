@@ -27,7 +27,7 @@ from headway.core.job import Reason, State
 from headway.core.link.reply_error import ReplyError, StoreError
 from headway.core.nodes.crew import Crew
 from headway.core.nodes.ends import end_of, put_back, released, unreadable
-from headway.core.nodes.exchange import DEAD, MISPLACED, Exchange
+from headway.core.nodes.exchange import MISPLACED, Exchange
 from headway.core.nodes.hand import Hand
 from headway.core.nodes.node import Node
 from headway.core.nodes.outbox import are_full

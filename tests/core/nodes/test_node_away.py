@@ -13,8 +13,8 @@ import pytest
 from headway.core.ids import Ids
 from headway.core.job import State
 from headway.core.link.reply_error import LinkLostError, StoreError
-from headway.core.nodes import hands
-from headway.core.nodes.outbox import Outbox, are_full
+from headway.core.nodes import outbox
+from headway.core.nodes.outbox import Outbox
 from headway.core.store.record import decode_result
 from headway.core.store.steps import FinishEnd
 from headway.core.tasks.context import Context
@@ -246,7 +246,7 @@ async def test_a_store_that_was_emptied_does_not_look_like_a_node_that_was_decla
         exchange.outbox.put(ended(9, b""))
         exchange.ring()
         await soon(lambda: node.node.name != name and node.hands.is_open)
-        told = [record.getMessage() for record in caplog.records if record.name == hands.__name__]
+        told = [record.getMessage() for record in caplog.records if record.name == "headway.core.nodes.hands"]
         assert told == [
             "engine: the store has lost its jobs: 1 attempts are interrupted",
             f"job {IDS.write(9, IDS.tag(9)).decode()}: the outcome of attempt 1 was dropped: "
@@ -306,21 +306,20 @@ async def test_nothing_acknowledged_is_lost_with_a_killed_store(own: StoreServer
         assert refused > 0
 
 
-def test_outboxes_are_full_together_by_bytes_or_by_number() -> None:
+@pytest.mark.parametrize(("bytes_most", "most"), [(100, 1000), (1000, 3)])
+def test_outboxes_are_full_together(monkeypatch: pytest.MonkeyPatch, bytes_most: int, most: int) -> None:
     """The bounds are those of the node, however many partitions its ends are for."""
+    monkeypatch.setattr(outbox, "BYTES_MOST", bytes_most)
+    monkeypatch.setattr(outbox, "FINISHES_MOST", most)
     one, other = boxes = Outbox(), Outbox()
-
-    def full() -> list[bool]:
-        return [are_full(boxes, bytes_most=100), are_full(boxes, most=3)]
-
     for sequence in range(3):
         boxes[sequence % 2].put(ended(sequence, b"x" * 20))
-    assert full() == [False, False]
+    assert not outbox.are_full(boxes)
     other.put(ended(9, b"x" * 50))
-    assert full() == [True, True]
+    assert outbox.are_full(boxes)
     assert [finish.sequence for finish in other.send()] == [1, 9]
     other.confirm()
-    assert full() == [False, False]
+    assert not outbox.are_full(boxes)
     assert (one.bytes, len(one), other.bytes, len(other)) == (40, 2, 0, 0)
 
 
@@ -333,7 +332,7 @@ async def test_no_job_is_begun_while_the_outboxes_are_full(store_url: str, monke
     async with standing(store_url, quick, times={"partitions": 2}) as node:
         other = node.hands.exchanges[1]
         with monkeypatch.context() as patched:
-            patched.setattr(hands, "are_full", lambda outboxes: len([*outboxes]) == 2)
+            patched.setattr(outbox, "FINISHES_MOST", -1)
             for keys in node.places:
                 await node.submit("quick", keys=keys, partitions=2)
             answered = other.answered_at
