@@ -183,7 +183,8 @@ def test_a_foreign_key_with_the_name_of_ours_is_said_in_one_line(
 
 
 @pytest.mark.parametrize(
-    ("secret", "said"), [("", "wants a password: valkey://user:password@"), (":no@", "refuses the user or the password")]
+    ("secret", "said"),
+    [("", "wants a password: valkey://user:password@"), (":no@", "refuses the user or the password")],
 )
 def test_a_password_that_is_missing_or_wrong_is_said_as_at_a_start(tmp_path: Path, secret: str, said: str) -> None:
     with serving(tmp_path / "store", requirepass="right") as server:
