@@ -124,7 +124,7 @@ class Catalogue:
     def tick(self) -> None:
         """Read the cards again, if it is time."""
         if time.monotonic() - self._read_at > OLD_S and self._store.is_up:
-            self.look()
+            self.look().add_done_callback(_seen)
 
     def look(self) -> asyncio.Future[None]:
         """Read the cards from now on, at most once in PACE_S: a task is unknown here."""
@@ -170,7 +170,7 @@ class Catalogue:
         self.workers = max(workers, self._own_workers)
 
 
-def _seen(task: asyncio.Task[None]) -> None:
+def _seen(task: asyncio.Future[None]) -> None:
     # Nobody may wait for it any more.
     if not task.cancelled():
         task.exception()

@@ -91,7 +91,7 @@ async def test_a_restarted_store_is_back_within_three_seconds(server: StoreServe
 
 async def test_an_outage_makes_no_storm_and_two_lines(valkey: StoreServer, caplog: pytest.LogCaptureFixture) -> None:
     """V7: away for 4 s. Calls fail at once, and the address is tried a few times a second at most."""
-    caplog.set_level(logging.INFO, "headway.core.valkey")
+    caplog.set_level(logging.INFO, "headway.core.link")
     with way_to(valkey.port) as way:
         async with linked(way.url) as links:
             valkey.kill()
