@@ -146,6 +146,7 @@ def test_jobs_that_wait_are_left_to_the_next_start_and_only_running_ones_waited_
     assert server.head(running)["job-state"] == "succeeded"
 
 
+@pytest.mark.long
 def test_what_was_running_is_tried_again_and_an_attempt_that_a_kill_ended_counts(begin: Begin, gate: Gate) -> None:
     server = begin(drain_timeout=0.1)
     path = server.submit("until_file", gate.path)
@@ -295,6 +296,7 @@ def test_a_full_disk_refuses_jobs_and_heals(kept: Server) -> None:
     assert sum(kept.stats()["jobs"].values()) == before + 1
 
 
+@pytest.mark.long
 def test_a_job_that_ends_while_the_disk_is_full_is_told_when_there_is_room(begin: Begin, gate: Gate) -> None:
     server = begin(workers=1)
     path, behind = server.submit("until_file", gate.path), server.submit("give", 2)
@@ -336,6 +338,7 @@ def test_a_program_that_a_task_has_left_behind_does_not_keep_the_journal(begin: 
         os.kill(left, signal.SIGKILL)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_terminal_signals_the_writer_too_and_the_server_ends_as_ever(begin: Begin, number: int) -> None:
     server = begin()
@@ -391,6 +394,7 @@ def test_jobs_whose_task_is_not_declared_any_more_keep_the_server_from_starting(
     assert server.get(over).json["task"] == "give"
 
 
+@pytest.mark.long
 def test_two_servers_cannot_have_the_same_journal(begin: Begin, tmp_path: Path) -> None:
     begin()
     assert "another process has this journal open" in cannot_start(tmp_path)

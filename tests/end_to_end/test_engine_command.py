@@ -20,6 +20,9 @@ from tests.end_to_end.command import run
 from tests.end_to_end.process import environment
 from tests.valkey_servers import StoreServer, serving
 
+# Stores, and journals that are carried over, take their time.
+pytestmark = pytest.mark.long
+
 TERMS = Terms(timeout_s=60, retries=0, deadline_s=5000, tags=("blue",))
 NOW = 1_900_000_000.0
 

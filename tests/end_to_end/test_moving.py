@@ -15,6 +15,9 @@ from tests.end_to_end.process import Server, launch, wait_until
 from tests.protocol.wire import request, submission
 from tests.valkey_servers import HOST, StoreServer
 
+# Stores, and journals that are carried over, take their time.
+pytestmark = pytest.mark.long
+
 # Headers that tell of the moment of the answer, and one that has tenths of a ms. A store has ms.
 OF_THE_MOMENT = {"date", "retry-after", "job-position", "expires", "etag", "server-timing", "retry-after-ms"}
 TIMES = {"started", "ended"}

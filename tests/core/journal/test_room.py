@@ -26,6 +26,9 @@ from headway.core.journal.writer_link import WriterLink
 from tests.core.journal.test_journal import CHILD, contents, end, on_a_loop, opened, submit, submitted
 from tests.small_disk import small_disk
 
+# Disks that fill up and files that grow take their time.
+pytestmark = pytest.mark.long
+
 MIB = 1 << 20
 
 

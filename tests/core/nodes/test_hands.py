@@ -20,6 +20,9 @@ from headway.core.tasks.retry import Snooze
 from tests.core.engines import broken, double, triple
 from tests.core.nodes.nodes import IDS, KEYS, Client, client, soon, standing, told
 
+# Stores, and journals that are carried over, take their time.
+pytestmark = pytest.mark.long
+
 MINUTE = 60_000
 
 

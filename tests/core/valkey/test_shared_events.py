@@ -14,6 +14,9 @@ from tests.core.engines import known
 from tests.core.valkey.stores import EVERYTHING, NODE, reached
 from tests.valkey_servers import StoreServer, serving
 
+# Stores, and journals that are carried over, take their time.
+pytestmark = pytest.mark.long
+
 
 async def test_events_of_one_node_are_told_on_all_under_the_same_numbers(store_url: str) -> None:
     async with reached(store_url) as one, reached(store_url) as other:
