@@ -127,6 +127,7 @@ def test_the_journal_goes_on_beside_hostile_tasks(start: Start, tmp_path: Path) 
     assert server.process.poll() is None
 
 
+@pytest.mark.long
 def test_who_keeps_all_threads_of_to_thread_keeps_none_of_the_server(start: Start, gate: Gate, tmp_path: Path) -> None:
     server = start(journal__path=str(tmp_path / "kept.db"))
     for _ in range(2):

@@ -10,6 +10,9 @@ from tests.conftest import Start
 from tests.end_to_end.process import wait_until
 from tests.protocol.wire import request
 
+# Logs of megabytes take their time.
+pytestmark = pytest.mark.long
+
 # Megabytes that the server may grow by: logs, notes under way, and what an allocator keeps.
 GROWTH_MB = 24
 HALF = 32 << 10

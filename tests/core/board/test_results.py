@@ -234,6 +234,7 @@ async def encode_both_ways(value: object) -> list[Result | None]:
     return [encode(value, 1 << 30), await encode_on_loop(value, 1 << 30)]
 
 
+@pytest.mark.long
 @given(values.filter(lambda value: value is not None))
 def test_slices_are_the_json_that_one_go_would_make(value: object) -> None:
     """Slices so small that little values are cut everywhere that large ones may be."""

@@ -86,6 +86,7 @@ def restored(copy: Path, path: Path) -> Path:
     return path
 
 
+@pytest.mark.long
 async def test_a_copy_is_of_one_moment_while_the_server_writes(tmp_path: Path) -> None:
     path, copies = tmp_path / "j", [tmp_path / f"copy-{n}" for n in range(4)]
     async with opened(path) as (journal, one_more):

@@ -237,6 +237,7 @@ def test_a_client_that_goes_is_forgotten(watched: Server, leave: object) -> None
     no_readers(watched)
 
 
+@pytest.mark.long
 def test_a_stream_may_be_silent_for_longer_than_a_client_may_be_idle(watched: Server) -> None:
     with EventWire(watched.port) as stream:
         time.sleep(3.5)
@@ -478,6 +479,7 @@ def test_a_stream_counts_for_the_limits_on_its_client(start: Start) -> None:
                 assert fourth.read().status == 503
 
 
+@pytest.mark.long
 def test_a_thousand_streams_hear_of_each_event(start: Start) -> None:
     server = start()
     with ExitStack() as stack:
