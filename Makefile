@@ -12,7 +12,7 @@ LINT = s=0; $(BIN)/ruff format --check . || s=1; $(BIN)/ruff check . || s=1; $(B
 CROWD = -n 6
 
 .DEFAULT_GOAL := help
-.PHONY: .venv run-server run-clients run-cluster test test-long test-dashboard check lint format promtool docs build clean help crash crash-cluster kill-nodes dist \
+.PHONY: .venv run-server run-clients run-cluster test test-long test-dashboard check lint format promtool docs build clean help crash crash-cluster dist \
   bench bench-floor bench-peers bench-polling bench-memory bench-clients bench-queues bench-journal bench-waiting bench-crowd bench-start bench-dashboard bench-cluster bench-soak
 
 # `make -j clean test` must not clean under the test's feet.
@@ -114,9 +114,6 @@ bench-journal: .venv  ## cost of keeping jobs on disk
 crash: .venv  ## kill the server ROUNDS=100 times under load, count acknowledged jobs (WRITER=1: its writer, 30 times)
 	@ROUNDS=$(or $(ROUNDS),$(if $(WRITER),30,100)) WRITER='$(WRITER)' $(BIN)/python -m pytest -s -n 0 \
 	tests/end_to_end/test_crash.py $(ARGS)
-
-kill-nodes: .venv  ## kill nodes of a Valkey ROUNDS=30 times under load: what begins again, and how late
-	@KILLS=$(or $(ROUNDS),30) $(BIN)/python -m pytest -s -n 0 tests/core/nodes/test_node.py -k under_load $(ARGS)
 
 crash-cluster: .venv  ## kill, stop and part nodes and their Valkey ROUNDS=30 times (WHAT=kill_node: nodes alone)
 	@ROUNDS=$(or $(ROUNDS),30) WHAT='$(WHAT)' $(BIN)/python -m pytest -s -n 0 tests/end_to_end/test_crash_cluster.py $(ARGS)

@@ -1,13 +1,13 @@
 """The history of the last hours: what was done in each minute, for people who look back.
 
-A minute is numbered since 1970 by the time of day. Where several nodes share a queue, each has its
-own minutes, and those of one number are added.
+A minute is numbered since 1970 by the time of day. It may come in parts: before and after a restart,
+or from the nodes that share a queue.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from operator import add
+from operator import add, sub
 
 import msgspec
 from headway.core.stats import SECONDS_BOUNDS
@@ -20,7 +20,7 @@ TASKS_MOST = 100
 
 
 class Minute(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """One minute. ``waiting`` and ``running`` are the counts of jobs at its end."""
+    """One minute, or a part of one. ``waiting`` and ``running`` are the counts of jobs at its end."""
 
     number: int
     # Jobs that ended in it.
@@ -48,7 +48,10 @@ decode_minute = msgspec.msgpack.Decoder(Minute).decode
 
 
 def together(minutes: Iterable[Minute]) -> list[Minute]:
-    """Return the minutes in the order of their numbers, those of one number added."""
+    """Return the minutes in the order of their numbers, each one made of its parts.
+
+    What was done is added. Of the counts of jobs the greatest is taken.
+    """
     by_number: dict[int, Minute] = {}
     for minute in minutes:
         before = by_number.get(minute.number)
@@ -68,7 +71,7 @@ def _sum(one: Minute, other: Minute) -> Minute:
         cancelled=one.cancelled + other.cancelled,
         retries=one.retries + other.retries,
         waiting=max(one.waiting, other.waiting),
-        running=one.running + other.running,
+        running=max(one.running, other.running),
         wait=_added(one.wait, other.wait),
         run=_added(one.run, other.run),
         tasks=tasks,
@@ -77,6 +80,12 @@ def _sum(one: Minute, other: Minute) -> Minute:
 
 def _added(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(map(add, one, other)) if one and other else one or other
+
+
+def grown(before: Sequence[int], now: Sequence[int]) -> tuple[int, ...]:
+    """Return by how much each bucket of a histogram has grown, nothing if none has."""
+    found = tuple(map(sub, now, before))
+    return found if any(found) else ()
 
 
 def quantile(buckets: Sequence[int], part: float) -> float | None:

@@ -46,6 +46,10 @@ SEQUENCE_MASK = SEQUENCE_LIMIT - 1
 # Bits of the number of jobs in a batch.
 COUNT_BITS = 16
 COUNT_MASK = (1 << COUNT_BITS) - 1
+# Numbers may follow the clock: so many a second, more than an engine gives, from the first second of
+# 2026 on.
+NUMBERS_A_SECOND = 1 << 17
+NUMBERS_BEGIN_S = 1_767_225_600
 SECRET_BYTES = 32
 SALT_BYTES = 16
 # The tags of one digest, 2^3 of them: this many numbers have their tags under one salt.

@@ -27,9 +27,6 @@ _PLACES = """UPDATE job SET place = found.number FROM (SELECT sequence,
 UPDATE outcome SET place = coalesce((SELECT max(place) FROM job WHERE job.state = outcome.state), 0);
 UPDATE outcome SET kept = place"""
 
-# Times of a store have whole ms. Times are shown in ms, cut off.
-NEAR_S = 0.0002
-
 
 def arrive(moved: Iterable[Moved], out: Path) -> int:
     """Make the journal ``out`` of lines. Return the number of jobs. Raises MoveError or JournalError.
@@ -93,11 +90,6 @@ def _fill(connection: apsw.Connection, queue: MovedQueue, lines: Iterable[Moved]
     return jobs
 
 
-def _shown(moment: float | None) -> float | None:
-    """Return a time a little later, so that it is shown as before: a server reads the clock anew, µs apart."""
-    return moment and moment + NEAR_S
-
-
 def _put_job(connection: apsw.Connection, job: MovedJob) -> None:
     over = job.state in TERMINAL
     size = (len(job.result[1]) if job.result else 0) if job.has_result else None
@@ -105,9 +97,9 @@ def _put_job(connection: apsw.Connection, job: MovedJob) -> None:
         _JOB,
         (
             *(job.sequence, job.state, job.attempt, job.reason, job.priority, job.task),
-            *(_shown(job.submitted), _shown(job.started), job.due, _shown(job.ended)),
+            *(job.submitted, job.started, job.due, job.ended),
             *(0 if over else None, size, encode_terms(job.terms), job.payload),
-            *(None if job.batch is None else job.batch[0] << COUNT_BITS | job.batch[1], _shown(job.until)),
+            *(None if job.batch is None else job.batch[0] << COUNT_BITS | job.batch[1], job.until),
         ),
     )
     if job.result is not None:

@@ -32,6 +32,7 @@ from urllib.parse import quote
 
 import apsw
 from apsw import sqlite_extra
+from headway.core import ids
 from headway.core.errors import JournalError
 from headway.core.ids import COUNT_BITS, COUNT_MASK, SECRET_BYTES
 from headway.core.job import State
@@ -104,8 +105,7 @@ SKIP = 1 << 20
 # Numbers follow the clock (see ``numbers_by``): so many a second, more than a journal commits, from
 # the first second of 2026 on, and up to a bound that leaves most of all numbers.
 # Seam: tests make it 0, for numbers that begin at 1 and lie close together.
-NUMBERS_A_SECOND = 1 << 17
-NUMBERS_BEGIN_S = 1_767_225_600
+NUMBERS_A_SECOND = ids.NUMBERS_A_SECOND
 NUMBERS_BY_CLOCK_MOST = 1 << 46
 # In ``meta.clean``: not closed, closed, and a copy by ``headway journal backup``.
 OPEN, CLOSED, COPY = 0, 1, 2
@@ -152,7 +152,7 @@ def numbers_by(seconds: float) -> int:
     A start at that time gives only higher ones. So a number is not given twice, even if the files
     are old copies: the numbers that their journal gave since are lower.
     """
-    number = int((seconds - NUMBERS_BEGIN_S) * NUMBERS_A_SECOND)
+    number = int((seconds - ids.NUMBERS_BEGIN_S) * NUMBERS_A_SECOND)
     return number if 0 < number < NUMBERS_BY_CLOCK_MOST else 0
 
 

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
-from headway.core.history import KEPT, MINUTE_S, TASKS_MOST, Minute, together
+from headway.core.history import KEPT, MINUTE_S, TASKS_MOST, Minute, grown, together
 from headway.core.job import State
 from headway.core.local.active import Active
 from headway.core.stats import Histogram
@@ -20,13 +20,20 @@ class Historian:
     ``names`` are those of the tasks by their index.
     """
 
-    def __init__(self, active: Active, names: Sequence[str], keep: Callable[[Minute], object]) -> None:
+    def __init__(
+        self,
+        active: Active,
+        names: Sequence[str],
+        keep: Callable[[Minute], object],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._active = active
         self._names = names
         self._keep = keep
         self._over: deque[Minute] = deque(maxlen=KEPT)
         # The present minute, and the counters at its beginning.
-        self._number = self._minute_of(time.time())
+        self._clock = clock
+        self._number = self._minute()
         self._before = self._counters()
 
     def restore(self, minutes: Iterable[Minute]) -> None:
@@ -37,7 +44,7 @@ class Historian:
 
     def tick(self, _: float) -> Iterable[object]:
         """Look whether a minute is over. Call it about once a second."""
-        number = self._minute_of(time.time())
+        number = self._minute()
         # A clock that was set back makes a minute longer.
         if number > self._number:
             minute = self._present()
@@ -56,9 +63,8 @@ class Historian:
         """Keep what there is of the present minute."""
         self._keep(self._present())
 
-    @staticmethod
-    def _minute_of(seconds: float) -> int:
-        return int(seconds // MINUTE_S)
+    def _minute(self) -> int:
+        return int(self._clock() // MINUTE_S)
 
     def _counters(self) -> _Counters:
         stats = self._active.stats
@@ -71,27 +77,27 @@ class Historian:
 
     def _present(self) -> Minute:
         before, now, board = self._before, self._counters(), self._active.board
-        grown = [
+        ends = [
             [after - earlier for after, earlier in zip(ended, earlier_ended, strict=True)]
             for ended, earlier_ended in zip(now.ended, before.ended, strict=True)
         ]
         tasks = {
             name: (ended[SUCCEEDED] + ended[FAILED] + ended[CANCELLED], ended[FAILED])
-            for name, ended in zip(self._names, grown, strict=False)
+            for name, ended in zip(self._names, ends, strict=False)
             if any(ended)
         }
         if len(tasks) > TASKS_MOST:
             tasks = dict(sorted(tasks.items(), key=lambda item: -item[1][0])[:TASKS_MOST])
         return Minute(
             number=self._number,
-            succeeded=sum(ended[SUCCEEDED] for ended in grown),
-            failed=sum(ended[FAILED] for ended in grown),
-            cancelled=sum(ended[CANCELLED] for ended in grown),
+            succeeded=sum(ended[SUCCEEDED] for ended in ends),
+            failed=sum(ended[FAILED] for ended in ends),
+            cancelled=sum(ended[CANCELLED] for ended in ends),
             retries=now.retries - before.retries,
             waiting=len(self._active.queue),
             running=board.count[State.RUNNING],
-            wait=_grown(before.wait, now.wait),
-            run=_grown(before.run, now.run),
+            wait=grown(before.wait, now.wait),
+            run=grown(before.run, now.run),
             tasks=tasks,
         )
 
@@ -106,8 +112,3 @@ class _Counters:
         self.retries = retries
         self.wait = wait
         self.run = run
-
-
-def _grown(before: Sequence[int], now: Sequence[int]) -> tuple[int, ...]:
-    grown = tuple(after - earlier for after, earlier in zip(now, before, strict=True))
-    return grown if any(grown) else ()

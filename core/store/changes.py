@@ -110,16 +110,6 @@ def join_arguments(
     return words
 
 
-def beat_arguments(marker: bytes, node: bytes, beat_ms: int) -> list[Argument]:
-    """Return the arguments of a sign of life."""
-    return [marker, node, beat_ms]
-
-
-def read_beat(reply: Any) -> tuple[int, dict[int, int]]:
-    """Return the time in ms of the store's clock, and attempts by the jobs in the node's hands."""
-    return int(reply[0]), {int(sequence): int(attempt) for sequence, attempt in _pairs(reply[1])}
-
-
 class Reported(msgspec.Struct, frozen=True, gc=False):
     """The progress of an attempt."""
 

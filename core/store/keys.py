@@ -100,10 +100,6 @@ class Keyspace:
         """The job of an idempotency key."""
         return b"%bk:%b" % (self.prefix, text.encode())
 
-    def home(self, text: str) -> bytes:
-        """The partition that has the job of an idempotency key, if that is another one."""
-        return b"%bf:%b" % (self.prefix, text.encode())
-
     def tag(self, tag: str) -> bytes:
         """The jobs with a tag, a sorted set."""
         return b"%bg:%b" % (self.prefix, tag.encode())

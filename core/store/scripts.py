@@ -47,7 +47,6 @@ REVISE = script("revise")
 SWITCH = script("switch")
 # Of nodes and their attempts.
 JOIN = script("join")
-BEAT = script("beat")
 PROGRESS = script("progress")
 WRITE_LOG = script("write_log")
 REAP = script("reap")

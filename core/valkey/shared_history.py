@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from operator import sub
 
 import msgspec
-from headway.core.history import KEPT, MINUTE_S, TASKS_MOST, Minute, together
+from headway.core.history import KEPT, MINUTE_S, TASKS_MOST, Minute, grown, together
 from headway.core.interface import Later
 from headway.core.job import State
 from headway.core.later import Read
@@ -46,9 +46,9 @@ class Totals(msgspec.Struct, array_like=True, frozen=True):
 
     def since(self, before: Totals, number: int) -> Minute:
         """Return the minute in which the counts grew from ``before`` to these."""
-        grown = {task: tuple(map(sub, ended, before.ended.get(task, (0, 0, 0)))) for task, ended in self.ended.items()}
-        tasks = {task: (sum(ended), ended[1]) for task, ended in grown.items() if any(ended)}
-        succeeded, failed, cancelled = (sum(column) for column in zip((0, 0, 0), *grown.values(), strict=True))
+        growth = {task: tuple(map(sub, ended, before.ended.get(task, (0, 0, 0)))) for task, ended in self.ended.items()}
+        tasks = {task: (sum(ended), ended[1]) for task, ended in growth.items() if any(ended)}
+        succeeded, failed, cancelled = (sum(column) for column in zip((0, 0, 0), *growth.values(), strict=True))
         return Minute(
             number=number,
             succeeded=succeeded,
@@ -145,7 +145,7 @@ class SharedHistory:
 
     def _times(self) -> Times:
         before, now = self._before, self._counters()
-        return Times(_grown(before.wait, now.wait), _grown(before.run, now.run))
+        return Times(grown(before.wait, now.wait), grown(before.run, now.run))
 
     # Reading.
 
@@ -184,8 +184,3 @@ def _kept(fields: Mapping[bytes, bytes], but: bytes) -> KeptMinute:
     totals = fields.get(TOTALS)
     times = [decode_times(value) for field, value in fields.items() if field not in (TOTALS, but)]
     return KeptMinute(None if totals is None else decode_totals(totals), times)
-
-
-def _grown(before: Sequence[int], now: Sequence[int]) -> tuple[int, ...]:
-    grown = tuple(after - earlier for after, earlier in zip(now, before, strict=True))
-    return grown if any(grown) else ()

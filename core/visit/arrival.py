@@ -15,7 +15,8 @@ from itertools import islice
 import msgspec
 import orjson
 from headway.core.errors import MoveError
-from headway.core.ids import SALT_BYTES, TOGETHER
+from headway.core.ids import NUMBERS_A_SECOND, NUMBERS_BEGIN_S, SALT_BYTES, TOGETHER
+from headway.core.interface import LISTED_MOST
 from headway.core.job import TERMINAL, Reason, State
 from headway.core.job_log import JobLog
 from headway.core.moved import Moved, MovedBatch, MovedJob, MovedKey, MovedQueue
@@ -28,14 +29,8 @@ from headway.core.visit.visit import Visit, VisitedPartition
 
 # Jobs, and bytes of them, that one call brings.
 FEW, FEW_BYTES = 200, 4 << 20
-# The first number follows the clock, as that of a journal (schema.numbers_by). So it lies above all
-# that were given since the lines were written.
-NUMBERS_A_SECOND = 1 << 17
-NUMBERS_BEGIN_S = 1_767_225_600
 DIED = "was running when its server was left"
 
-# Batches that are listed, as the script submit has it.
-LISTED_MOST = 200
 # Times are shown in ms, cut off. Of a time that had whole ms, none is lost.
 _NEAR = 0.01
 
@@ -209,7 +204,10 @@ class _Arrival:
             )
 
     def _first_number(self) -> int:
-        """Return a number above all that were ever given, whose tags are under a salt of its own."""
+        """Return a number above all that were ever given, whose tags are under a salt of its own.
+
+        By the clock it lies above all that were given since the lines were written.
+        """
         by_clock = int((self._now - NUMBERS_BEGIN_S) * NUMBERS_A_SECOND)
         return -(-(max(self._queue.high, by_clock) + 1) // TOGETHER) * TOGETHER
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 import signal
 import subprocess
@@ -27,9 +26,8 @@ from tests.core.nodes.nodes import KEYS, SHORT, client, soon
 pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parents[3]
-# Kills of a node under load. Many are made with the times that nodes have, and few with short ones.
-KILLS = int(os.environ.get("KILLS", "5"))
-TIMES: dict[str, Any] = SHORT if KILLS < 10 else {}
+# Kills of a node under load. `make crash-cluster` kills more often, with the times that nodes have.
+KILLS = 5
 # Seconds within which the jobs of a killed node are begun elsewhere.
 RECLAIM_S = 15.0
 
@@ -238,13 +236,13 @@ async def test_a_limited_task_never_runs_twice_at_once_and_is_never_stuck(nodes:
 
 
 def test_nodes_that_are_killed_under_load_lose_no_job(nodes: Nodes, store_url: str) -> None:
-    """A job is begun twice only if it was in the hands of a node that was killed. `make kill-nodes` kills 30 times."""
+    """A job is begun twice only if it was in the hands of a node that was killed."""
     asyncio.run(kills(nodes, store_url))
 
 
 async def kills(nodes: Nodes, store_url: str) -> None:
     for _ in range(2):
-        nodes.begin(**TIMES)
+        nodes.begin(**SHORT)
     for child in nodes.all:
         child.wait()
     async with client(store_url) as outside:
@@ -262,7 +260,7 @@ async def kills(nodes: Nodes, store_url: str) -> None:
             await asyncio.sleep(random.uniform(0.2, 0.8))
             victim = random.choice([child for child in nodes.all if child.process.poll() is None])
             killed[victim.process.pid] = victim.kill()
-            await asyncio.to_thread(nodes.start, **TIMES)
+            await asyncio.to_thread(nodes.start, **SHORT)
         ending.set()
         await loading
         found = await outside.over(*jobs, patience_s=30)
@@ -273,6 +271,5 @@ async def kills(nodes: Nodes, store_url: str) -> None:
         assert begins.keys() == set(jobs)
         again = [pair for of_job in begins.values() for pair in pairwise(of_job)]
         late = [after.at - killed[before.pid] for before, after in again]
-        print(f"{len(jobs)} jobs, {KILLS} kills, {len(again)} begun again, at most {max(late, default=0):.1f} s later")
         assert max(late, default=0) < RECLAIM_S
         assert await outside.link.call("HGETALL", KEYS.prefix + b"busy") == {}

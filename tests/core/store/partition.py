@@ -98,9 +98,10 @@ class Node:
         """Finish attempts and claim nothing."""
         return self.step(*finishes, room=FreePlaces(0, 0, 0, 0)).done
 
-    def beat(self) -> dict[int, int]:
-        """Beat, and return the attempts in hand."""
-        return changes.read_beat(self.partition.run(scripts.BEAT, [MARKER, self.name, BEAT_MS]))[1]
+    def in_hand(self) -> dict[int, int]:
+        """Return the attempts in hand."""
+        run = self.partition.client.hgetall(self.partition.keys.run(self.name.decode()))
+        return {int(sequence): int(attempt) for sequence, attempt in run.items()}
 
     def die(self) -> None:
         """Lose the heartbeat."""

@@ -54,7 +54,7 @@ def test_a_node_with_a_heartbeat_is_left_alone(partition: Partition) -> None:
     assert partition.reap(node) == changes.ReapReply("alive", [])
     assert partition.dump() == before
     assert partition.client.pttl(partition.keys.heartbeat("one")) > 9000
-    assert node.beat() == {1: 1}
+    assert node.in_hand() == {1: 1}
 
 
 def test_jobs_of_a_dead_node_are_first_in_their_line(partition: Partition) -> None:
@@ -275,7 +275,7 @@ def test_a_running_job_that_is_cancelled_is_told_to_its_node(partition: Partitio
     with heard(partition, one, two) as messages:
         partition.cancel(1, 2)
         assert messages() == [("two", "cancel 1 1")]
-    assert two.beat() == {}
+    assert two.in_hand() == {}
 
 
 def test_work_that_comes_back_wakes_a_node(partition: Partition) -> None:

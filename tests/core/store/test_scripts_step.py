@@ -394,7 +394,6 @@ def test_a_dead_node_gets_nothing_and_ends_nothing(partition: Partition) -> None
     partition.reap(one)
     for call in (
         lambda: one.step(ended(claimed)),
-        one.beat,
         lambda: one.report(1, 1, 50),
         lambda: one.write(1, 1, b"late"),
     ):
@@ -505,7 +504,7 @@ def test_attempts_end_and_begin_on_a_full_store(partition: Partition) -> None:
     assert partition.counts().waiting == 6
     assert partition.revise(6, priority=7).how == "done"
     assert len(partition.cancel(5, 1)) == 2
-    assert node.beat() == {3: 1}
+    assert node.in_hand() == {3: 1}
     node.die()
     assert partition.reap(node).how == "done"
     assert partition.batch(1, 1).states == [5]

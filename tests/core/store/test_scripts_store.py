@@ -46,7 +46,6 @@ def all_that_there_is(partition: Partition) -> None:
     partition.run(scripts.SWITCH, changes.switch_arguments(MARKER, "sum", before=b"", after=b'{"intake":"closed"}'))
     partition.node("two").claim()
     partition.cancel(number)
-    node.beat()
     node.die()
     assert partition.reap(node).how == "done"
     assert partition.batch(claims[0].sequence, 1).states == [5]

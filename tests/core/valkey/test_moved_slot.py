@@ -167,7 +167,6 @@ def test_a_script_writes_nothing_into_a_slot_that_is_being_moved(cluster: Cluste
             "cancel a running job": lambda: partition.cancel(fourth.sequence),
             "cancel a waiting job": lambda: partition.cancel(waiting),
             "revise": lambda: partition.revise(waiting - 16, delay_ms=60_000),
-            "beat": node.beat,
         }
         before = partition.dump()
         cluster.begin_move(slot, there)
