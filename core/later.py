@@ -11,6 +11,7 @@ from headway.core.interface import Later, Soon
 
 First = TypeVar("First")
 Value = TypeVar("Value")
+Made = TypeVar("Made")
 
 
 async def known(soon: Soon[Value]) -> Value:
@@ -111,3 +112,8 @@ class Otherwise(Then[Value]):
             return super()._take()
         except HeadwayError as error:
             return self._other(error)
+
+
+def then(soon: Soon[Value], make: Callable[[Value], Soon[Made]]) -> Soon[Made]:
+    """Return the value that ``make`` makes of another one, now or later."""
+    return Then(soon, make) if isinstance(soon, Later) else make(soon)

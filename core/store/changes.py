@@ -144,11 +144,6 @@ def write_log_arguments(marker: bytes, node: bytes, log_bytes: int, texts: Itera
     return words
 
 
-def read_flags(reply: Any) -> list[bool]:
-    """Return for each report, or text, whether it was taken. False: its job is no longer the node's."""
-    return [digit == 49 for digit in reply]
-
-
 class Reaped(msgspec.Struct, frozen=True, gc=False):
     """A job that was taken from a node: QUEUED again, or FAILED."""
 

@@ -13,8 +13,6 @@ from zlib import crc32
 META = b"hw:meta"
 # The hash with the catalogue of each node.
 CATALOGUES = b"hw:cat"
-# All keys and channels begin so, for the ACL of a user.
-PREFIX = b"hw:"
 
 
 def partition_of_name(name: str, partitions: int) -> int:

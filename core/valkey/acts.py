@@ -8,7 +8,7 @@ from collections.abc import Callable
 from headway.core.errors import NotWaitingError
 from headway.core.interface import Cancel, Cancelled, CancelledBatch, Soon
 from headway.core.job import Revision, State
-from headway.core.later import Read, Then, known
+from headway.core.later import Read, Then, known, then
 from headway.core.retention import Retention
 from headway.core.status import BatchStatus, Status
 from headway.core.store.changes import (
@@ -24,7 +24,7 @@ from headway.core.store.changes import (
 from headway.core.store.scripts import CANCEL, REVISE
 from headway.core.store.store import Store
 from headway.core.valkey.batches import SharedBatches
-from headway.core.valkey.statuses import Statuses, then
+from headway.core.valkey.statuses import Statuses
 from msgspec import UNSET
 
 EFFECTS = {

@@ -39,7 +39,7 @@ from headway.core.interface import (
 from headway.core.job import Revision, State, Submission
 from headway.core.job_filter import JobFilter
 from headway.core.job_log import JobLog
-from headway.core.later import Read, Then
+from headway.core.later import Read, Then, then
 from headway.core.link.address import Address
 from headway.core.link.reply_error import StoreError
 from headway.core.nodes.hands import Hands
@@ -72,7 +72,7 @@ from headway.core.valkey.shared_history import SharedHistory
 from headway.core.valkey.shared_holds import SharedHolds
 from headway.core.valkey.shared_orders import SharedOrders
 from headway.core.valkey.snapshot import Snapshot, Snapshots
-from headway.core.valkey.statuses import Statuses, then
+from headway.core.valkey.statuses import Statuses
 from headway.core.valkey.submissions import Submissions
 from headway.core.work.attempt import variables_of
 from headway.core.work.watchdog import Watchdog

@@ -34,7 +34,7 @@ from headway.core.faults import few
 from headway.core.hold import OPEN_END_S
 from headway.core.interface import Later, Soon, Submitted, SubmittedBatch
 from headway.core.job import State, Submission, Terms
-from headway.core.later import Otherwise, Read, Then
+from headway.core.later import Otherwise, Read, Then, then
 from headway.core.retry_after.estimate import SUCCESSOR_S
 from headway.core.status import Status
 from headway.core.store.groups import (
@@ -60,7 +60,7 @@ from headway.core.valkey.batches import SharedBatches
 from headway.core.valkey.catalogue import Card, Catalogue
 from headway.core.valkey.hints import Hints
 from headway.core.valkey.snapshot import Snapshots
-from headway.core.valkey.statuses import Statuses, then
+from headway.core.valkey.statuses import Statuses
 from headway.core.valkey.submissions import Submissions, Submitting
 
 Taken = TypeVar("Taken")

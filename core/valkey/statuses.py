@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
 
 from headway.core.board.idempotency import Key
 from headway.core.errors import KeyReusedError
 from headway.core.interface import Later, Soon
 from headway.core.job import State
-from headway.core.later import Then
+from headway.core.later import Then, then
 from headway.core.status import Status, bare
 from headway.core.store.groups import NewJob, Replayed
 from headway.core.store.keys import LIMITED, partition_of_name
@@ -20,15 +19,8 @@ from headway.core.valkey.hints import Hints
 from headway.core.valkey.snapshot import Snapshot, Snapshots
 from headway.core.waiters import Waiter, slot_of
 
-Value = TypeVar("Value")
-Made = TypeVar("Made")
 # Plain ints: a member of an enum costs twice as much to compare.
 QUEUED, RUNNING, SUCCEEDED = int(State.QUEUED), int(State.RUNNING), int(State.SUCCEEDED)
-
-
-def then(soon: Soon[Value], make: Callable[[Value], Soon[Made]]) -> Soon[Made]:
-    """Return the value that ``make`` makes of another one, now or later."""
-    return Then(soon, make) if isinstance(soon, Later) else make(soon)
 
 
 class EndAwaited(Waiter, Later[None]):

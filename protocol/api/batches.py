@@ -42,11 +42,11 @@ ENDINGS = {
 
 def recent(service: Service, request: Request, _: bytes) -> Answer | Held:
     """GET /batches: the last batches."""
-    request = request.copy()
+    head_only = request.method == b"HEAD"
 
     def told(found: Sequence[BatchStatus]) -> bytes:
         head = STATUS_LINES[200] + service.clock.fields
-        if request.method == b"HEAD":
+        if head_only:
             return bodiless(head, JSON)
         listed = [{**_told_of(batch), "state": NAMES[batch.state]} for batch in found]
         return complete(head, JSON, orjson.dumps({"batches": listed}), bodiless=False)

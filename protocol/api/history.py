@@ -29,15 +29,14 @@ class HistoryQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def history(service: Service, request: Request, _: bytes) -> Answer | Held:
     """GET /history: what was done in the last hours."""
-    hours = queries.read(request.target, HistoryQuery).hours
-    minutes = ceil(hours * 60)
+    minutes = ceil(queries.read(request.target, HistoryQuery).hours * 60)
+    head_only = request.method == b"HEAD"
 
     def told(found: Sequence[Minute]) -> bytes:
         body = orjson.dumps(members(found, minutes))
         head = STATUS_LINES[200] + service.clock.fields
-        return complete(head, JSON, body, request.method == b"HEAD")
+        return complete(head, JSON, body, head_only)
 
-    request = request.copy()
     return once_known(service.engine.history(minutes), told)
 
 
@@ -53,7 +52,7 @@ def members(found: Sequence[Minute], minutes: int) -> dict[str, object]:
     spans = [by_span.get(span, []) for span in range(first, last + 1)]
     return {
         "seconds": width * MINUTE_S,
-        "spans": [_span(span * width * MINUTE_S, by_span.get(span, [])) for span in range(first, last + 1)],
+        "spans": [_span(span * width * MINUTE_S, of_span) for span, of_span in enumerate(spans, first)],
         "tasks": _tasks(spans),
     }
 

@@ -183,18 +183,18 @@ def _result(service: Service, request: Request, status: Status, fields: bytes) -
 
 def payload(service: Service, request: Request, name: bytes) -> Answer | Held:
     """GET, HEAD /jobs/{id}/payload: the payload as it was sent."""
-    request = request.copy()
-    return find(service, name, lambda status, fields: _payload(service, request, status, fields))
+    head_only = request.method == b"HEAD"
+    return find(service, name, lambda status, fields: _payload(service, status, fields, head_only=head_only))
 
 
-def _payload(service: Service, request: Request, status: Status, fields: bytes) -> Answer | Held:
+def _payload(service: Service, status: Status, fields: bytes, *, head_only: bool) -> Answer | Held:
     fields = b"Job-State: %b\r\n%b%b" % (NAMES[status.state].encode(), service.clock.fields, fields)
 
     def answer(found: Body | None) -> Answer:
         if found is None:
             raise PayloadGoneError
         head = STATUS_LINES[200] + fields + ISOLATED
-        return complete_shared(head, found.media_type.encode(), found.data, request.method == b"HEAD")
+        return complete_shared(head, found.media_type.encode(), found.data, head_only)
 
     return once_known(service.engine.payload(status) if status.state != State.EXPIRED else None, answer)
 

@@ -17,7 +17,7 @@ function grouped(jobs) {
   for (const { task, reason, error = "", ended, id } of jobs) {
     const like = error.replace(/\d+/g, "#");
     const key = JSON.stringify([task, reason, like]);
-    const group = groups.get(key) ?? { key, task, reason, error, parts: like, times: 0, last: ended, example: id };
+    const group = groups.get(key) ?? { key, task, reason, error, times: 0, last: ended, example: id };
     group.times += 1;
     groups.set(key, group);
   }

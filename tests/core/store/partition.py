@@ -111,13 +111,18 @@ class Node:
         """Write to the log of a job."""
         texts = [changes.Logged(sequence, attempt, text, skipped)]
         arguments = changes.write_log_arguments(MARKER, self.name, bound, texts)
-        return changes.read_flags(self.partition.run(scripts.WRITE_LOG, arguments))[0]
+        return taken(self.partition.run(scripts.WRITE_LOG, arguments))
 
     def report(self, sequence: int, attempt: int, percent: int, message: str = "") -> bool:
         """Report progress."""
         reports = [changes.Reported(sequence, attempt, percent, message)]
         arguments = changes.progress_arguments(MARKER, self.name, reports)
-        return changes.read_flags(self.partition.run(scripts.PROGRESS, arguments))[0]
+        return taken(self.partition.run(scripts.PROGRESS, arguments))
+
+
+def taken(reply: bytes) -> bool:
+    """Whether the one report, or text, was taken. If not, its job is no longer the node's."""
+    return reply == b"1"
 
 
 class Partition:
