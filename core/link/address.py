@@ -10,8 +10,9 @@ Sentinel they are those that are asked for the way.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 from headway.core.errors import ConfigError
 
@@ -23,6 +24,10 @@ OPTIONS = "sentinel, cluster, partitions, ca, certificate, key, db"
 FORM = "valkey://user:password@host:6379/0"
 
 Host = tuple[str, int]
+
+# RFC 3986 appendix B, without white space. `urlsplit` is stricter in each new Python: it refuses hosts
+# behind or before an IPv6 address.
+_url = re.compile(r"([^:/?#\s]*):(?://([^/?#\s]*))?([^?#\s]*)(?:\?([^#\s]*))?(#\S*)?").fullmatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,32 +53,35 @@ class Address:
     @classmethod
     def of(cls, url: str) -> Address:
         """Read the setting ``engine``. Raises ConfigError, which shows nothing of a password."""
+        parts = _url(url)
+        if not parts:
+            raise _fault("it is no URL")
+        scheme, authority, path, query, fragment = (part or "" for part in parts.groups())
         try:
-            parts = urlsplit(url)
-            options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+            options = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query)))
         except ValueError:
             raise _fault("it is no URL") from None
-        if parts.scheme not in SCHEMES:
-            raise _fault(f"a store begins with {', '.join(f'{scheme}://' for scheme in SCHEMES)}")
-        if parts.fragment:
+        if scheme not in SCHEMES:
+            raise _fault(f"a store begins with {', '.join(f'{name}://' for name in SCHEMES)}")
+        if fragment:
             raise _fault('a "#" in a password is written %23')
-        secret, _, names = parts.netloc.rpartition("@")
+        secret, _, names = authority.rpartition("@")
         user, _, password = secret.partition(":")
         if options.get("sentinel") == "":
             raise _fault("sentinel is the name of the primary: ?sentinel=NAME")
         address = cls(
-            hosts=_hosts(parts, names, SENTINEL_PORT if "sentinel" in options else PORT),
-            path=_socket(parts, names),
+            hosts=_hosts(scheme, names, SENTINEL_PORT if "sentinel" in options else PORT),
+            path=_socket(scheme, names, path),
             user=unquote(user),
             password=unquote(password),
-            tls=SCHEMES[parts.scheme],
+            tls=SCHEMES[scheme],
             sentinel=options.pop("sentinel", ""),
             cluster=_switch(options.pop("cluster", "false")),
             ca=options.pop("ca", ""),
             certificate=options.pop("certificate", ""),
             key=options.pop("key", ""),
         )
-        database = options.pop("db", "") or ("" if address.path else parts.path.strip("/"))
+        database = options.pop("db", "") or ("" if address.path else path.strip("/"))
         many = PARTITIONS if address.cluster else 1
         partitions = _number("partitions", options.pop("partitions", ""), many, PARTITIONS_MOST)
         address = replace(address, database=_number("the database", database, 0, 2**31), partitions=partitions)
@@ -132,17 +140,17 @@ def host_of(text: str, port: int) -> Host:
     return name, _number("a port", number, port, 65535)
 
 
-def _socket(parts: SplitResult, names: str) -> str:
-    if parts.scheme != "unix":
+def _socket(scheme: str, names: str, path: str) -> str:
+    if scheme != "unix":
         return ""
     # ``unix://run/valkey.sock`` is a mistake for ``unix:///run/valkey.sock``.
-    if names or len(parts.path) < 2:
+    if names or len(path) < 2:
         raise _fault("a socket is written unix:///path/of/the/socket")
-    return unquote(parts.path)
+    return unquote(path)
 
 
-def _hosts(parts: SplitResult, names: str, port: int) -> tuple[Host, ...]:
-    if parts.scheme == "unix":
+def _hosts(scheme: str, names: str, port: int) -> tuple[Host, ...]:
+    if scheme == "unix":
         return ()
     if not names:
         raise _fault("it has no host")

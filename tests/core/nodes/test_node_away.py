@@ -386,6 +386,9 @@ async def _parted_for(seconds: float, store_url: str, url: str, way: Way) -> Non
                 await asyncio.sleep(0.1)
 
         await load(time.monotonic() + 2)
+        # Both nodes run some of these when they are parted.
+        jobs.update(dict.fromkeys(await outside.submit("waits", 0.5, count=20), 0.5))
+        await asyncio.sleep(0.1)
         way.part()
         await load(time.monotonic() + seconds)
         way.heal()
