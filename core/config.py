@@ -58,6 +58,12 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 Of = TypeVar("Of", bound=Section)
 
 
+def in_state(path: str, environment: Mapping[str, str]) -> Path:
+    """Return the path of a file that is kept: relative to the service's folder in ``environment``, if it has one."""
+    # Several folders are joined by colons. The first is the service's own.
+    return Path(environment.get(STATE_VARIABLE, "").partition(":")[0], path)
+
+
 class ServerSection(Section, frozen=True):
     """The address of the server."""
 
@@ -116,10 +122,7 @@ class JournalSection(Section, frozen=True):
 
     def file(self, environment: Mapping[str, str]) -> Path | None:
         """Return the path of the journal, None for none. Relative to a folder in ``environment``, if one is."""
-        if self.path is None:
-            return None
-        # Several folders are joined by colons. The first is the service's own.
-        return Path(environment.get(STATE_VARIABLE, "").partition(":")[0], self.path)
+        return None if self.path is None else in_state(self.path, environment)
 
 
 class IdempotencySection(Section, frozen=True):
@@ -204,11 +207,29 @@ class HttpSection(Section, frozen=True):
     client_header: Literal["x-forwarded-for", "forwarded"] = "x-forwarded-for"
 
     cors_origins: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
 
     @property
     def base(self) -> str:
         """The path before that of each route: empty, or as ``/headway``."""
         return self.base_path.rstrip("/")
+
+
+class AuthSection(Section, frozen=True):
+    """Who may ask. ``auth: none`` is short for ``auth: {mode: none}``."""
+
+    mode: Literal["tokens", "none"] = "tokens"
+    tokens: Annotated[str, Meta(min_length=1)] = "headway-tokens.yaml"
+    first_token: bool = False
+    reads: Literal["id", "token"] = "id"
+
+    def file(self, environment: Mapping[str, str]) -> Path:
+        """Return the path of the tokens. Relative to a folder in ``environment``, if one is."""
+        return in_state(self.tokens, environment)
+
+
+# The sections for which one word will do, and the setting that it sets.
+SHORT: dict[type[Section], str] = {AuthSection: "mode"}
 
 
 class PollingSection(Section, frozen=True):
@@ -277,6 +298,7 @@ class Config(Section, frozen=True):
     limits: LimitsSection = LimitsSection()
     timeouts: TimeoutsSection = TimeoutsSection()
     http: HttpSection = HttpSection()
+    auth: AuthSection = AuthSection()
     polling: PollingSection = PollingSection()
     rates: RatesSection = RatesSection()
     log: LogSection = LogSection()
@@ -358,11 +380,18 @@ def _set(name: str, within: type[Section], field: str, rest: str, text: str) -> 
         if joint and not _is_section(get_type_hints(kind).get(inner)):
             inner, more = rest, ""
         return {field: _set(name, kind, inner, more, text)}
-    value = _read_variable(name, None if _is_section(kind) else kind, text)
-    if _is_section(kind) and not isinstance(value, dict):
+    if not _is_section(kind):
+        return {field: _read_variable(name, kind, text)}
+    value = _read_variable(name, None, text)
+    if not isinstance(_spelled_out(kind, value), dict):
         names = ", ".join(f"{name}__{inner.upper()}" for inner in get_type_hints(kind))
         raise ConfigError(f"{name}: {text!r} is not allowed: {field} is a section; set {names}")
     return {field: value}
+
+
+def _spelled_out(kind: type[Section], value: Any) -> Any:
+    """Return the value of a section whose one word stands for its first setting: ``auth: none``."""
+    return {SHORT[kind]: value} if kind in SHORT and isinstance(value, str) else value
 
 
 def _is_section(kind: Any) -> TypeGuard[type[Section]]:
@@ -433,8 +462,8 @@ def _faults(kind: type[Section], settings: dict[str, Any], prefix: str = "") -> 
         inner = types.get(name)
         if not _is_section(inner):
             yield from faults(kind, {name: value}, prefix)
-        elif value is None or isinstance(value, dict):
-            yield from _faults(inner, value or {}, f"{prefix}{name}.")
+        elif isinstance(members := _spelled_out(inner, value) or {}, dict):
+            yield from _faults(inner, members, f"{prefix}{name}.")
         else:
             allowed = ", ".join(get_type_hints(inner))
             yield f"{prefix}{name}", f"{value!r} is not allowed: expected a section with {allowed}"
@@ -445,7 +474,7 @@ def _laid_over(section: Of, settings: dict[str, Any]) -> Of:
     for name, value in settings.items():
         current = getattr(section, name)
         if isinstance(current, Section):
-            changed[name] = _laid_over(current, value or {})
+            changed[name] = _laid_over(current, _spelled_out(type(current), value) or {})
         else:
             changed[name] = msgspec.convert(value, member_types(type(section))[name])
     return msgspec.structs.replace(section, **changed)

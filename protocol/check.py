@@ -16,7 +16,9 @@ from headway.core.open import check_store
 from headway.core.task import Lane
 from headway.core.tasks.registry import REGISTRY, add_working_directory, load
 from headway.protocol.access.clients import Clients
+from headway.protocol.access.hosts import Hosts
 from headway.protocol.access.origins import Origins
+from headway.protocol.access.tokens import Tokens
 from headway.protocol.process import deploy, listener
 
 NO_TASKS = "no tasks: name the modules that declare them: headway serve --tasks shop, or tasks: [shop] in headway.yaml"
@@ -28,13 +30,23 @@ def usable(config: Config) -> None:
     _tasks(config)
 
 
+def closed(config: Config, address: str) -> None:
+    """Raise ConfigError if a server at ``address`` would let in other machines, and asks nobody for a token."""
+    tokens = _tokens(config)
+    if not (tokens or config.auth.mode == "none" or config.auth.first_token or is_loopback(address)):
+        raise ConfigError(
+            f"server.host: {address} lets other machines in, and there are no tokens: make one with headway token add "
+            "NAME --scope submit,read, or let anyone in with auth: none"
+        )
+
+
 def faults(config: Config, *, serves: bool = True) -> Iterator[str]:
     """Yield a line for each reason why a node could not start here with ``config``. It may have no HTTP.
 
     A check for a deploy leaves the port out, because the running server holds it.
     """
     looks: list[Callable[[Config], None]] = (
-        [_networks, _journal, _store, _port, _tasks] if serves else [shared, _store, _tasks]
+        [_networks, _closed, _journal, _store, _port, _tasks] if serves else [shared, _store, _tasks]
     )
     if deploy.looked_at(os.environ):
         looks = [look for look in looks if look is not _port]
@@ -62,7 +74,7 @@ def remarks(config: Config, *, serves: bool = True) -> Iterator[str]:
     """Yield a line for each thing that allows a start and that nobody is likely to want."""
     if not REGISTRY.tasks:
         yield NO_TASKS
-    if serves and not is_loopback(config.server.host):
+    if serves and config.auth.mode == "none" and not is_loopback(config.server.host):
         yield beyond_loopback(config.server.host)
 
 
@@ -83,6 +95,15 @@ def is_loopback(host: str) -> bool:
 def _networks(config: Config) -> None:
     Clients(config.http.trusted_proxies, config.http.client_header)
     Origins(config.http.cors_origins)
+    Hosts(config.http.hosts)
+
+
+def _tokens(config: Config) -> Tokens:
+    return Tokens(config.auth.file(os.environ), ids_tell=config.auth.reads == "id")
+
+
+def _closed(config: Config) -> None:
+    closed(config, config.server.host)
 
 
 def _tasks(config: Config) -> None:

@@ -74,6 +74,7 @@ class HttpFront:
         self.listener = listener
         self.doing = f"serving {listener.url}{config.http.base}"
         self.linger_s = config.drain_linger
+        check.closed(config, listener.socket.getsockname()[0])
         _raise_file_limit(config.limits.connections)
 
     def open(self, engine: Engine) -> None:
@@ -97,7 +98,8 @@ class HttpFront:
 
     def warn(self) -> None:
         """Warn if other machines can reach the socket."""
-        if not check.is_loopback(self.listener.socket.getsockname()[0]):
+        open_to_all = self._config.auth.mode == "none"
+        if open_to_all and not check.is_loopback(self.listener.socket.getsockname()[0]):
             log.warning(check.beyond_loopback(self.listener.url + self._config.http.base))
 
     async def leave(self) -> float:

@@ -17,6 +17,10 @@ _NODE = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::\d+)?")
 _FOR = re.compile(r'(?:^|;)\s*for="?([^;"\s]*)"?', re.IGNORECASE)
 
 
+# The header fields in which proxies name clients.
+NAMING = (b"forwarded", b"x-forwarded-for")
+
+
 class Clients:
     """Tells clients apart. Proxies in the networks ``trusted`` write the header ``header``."""
 
@@ -26,10 +30,27 @@ class Clients:
 
     def key(self, peer: str, headers: dict[bytes, bytes]) -> bytes:
         """Return the key of the client at ``peer``: its IPv4 address, or the /64 of an IPv6 one."""
+        address = self._client(peer, headers)
+        # None: a Unix socket.
+        return b"" if address is None else address.packed[:8]
+
+    def is_near(self, peer: str, headers: dict[bytes, bytes]) -> bool:
+        """Whether the client at ``peer`` is on this machine, as far as can be known.
+
+        A request that names another client came through a proxy. It is near only if the proxy is trusted and the
+        client that it names is near.
+        """
+        address = self._client(peer, headers)
+        if address is not None and not address.is_loopback:
+            return False
+        own = _address(peer)
+        trusted = own is not None and self._is_trusted(own)
+        return all(name not in headers for name in NAMING if not (trusted and name == self._header))
+
+    def _client(self, peer: str, headers: dict[bytes, bytes]) -> IpAddress | None:
         address = _address(peer)
         if address is None:
-            # A Unix socket.
-            return b""
+            return None
         if self._trusted and self._is_trusted(address) and self._header in headers:
             # Each proxy appends its peer. Stop at the first untrusted address: a client can forge
             # the rest.
@@ -39,7 +60,7 @@ class Clients:
                 address = before
                 if not self._is_trusted(address):
                     break
-        return address.packed[:8]
+        return address
 
     def _is_trusted(self, address: IpAddress) -> bool:
         return any(address in network for network in self._trusted)

@@ -28,6 +28,8 @@ CLIENT_BYTES = 512
 CLIENTS_MOST = 1 << 15
 # The place of clients beyond CLIENTS_MOST. No client has this key.
 CROWD = b"crowd"
+# Before the name of a token, in the place of a client's address.
+TOKEN = b"token of "
 # A part of a quota. Without it, a quota regained to the last bit would be refused for a rounding
 # error.
 SLACK = 1e-9
@@ -111,10 +113,10 @@ class Rate:
 class Limits:
     """The limits on submitting and on polling, each None if there is none."""
 
-    def __init__(self, config: Config, promise: Promise) -> None:
+    def __init__(self, config: Config, clients: Clients, promise: Promise) -> None:
         self._promise = promise
-        rates, http = config.rates, config.http
-        self._clients = Clients(http.trusted_proxies, http.client_header)
+        rates = config.rates
+        self._clients = clients
         self.submits = Rate("submit", rates.submits, rates.submits_window) if rates.submits else None
         self.polls = Rate("poll", rates.polls, rates.polls_window) if rates.polls else None
 
@@ -133,11 +135,17 @@ class Limits:
             return
         if count > self.submits.quota:
             raise Refusal("batch-over-rate", f"send at most {self.submits.quota} jobs at once: rates.submits")
-        self.submits.give_back(self._clients.key(request.peer, request.headers), time.monotonic())
+        self.submits.give_back(self._key(request), time.monotonic())
         self._admit(self.submits, request, count)
 
+    def _key(self, request: Request) -> bytes:
+        """Return whose requests are counted: the token's, or else the client's."""
+        name = request.caller.name
+        # A key of an address is shorter than this.
+        return TOKEN + name.encode() if name else self._clients.key(request.peer, request.headers)
+
     def _admit(self, rate: Rate, request: Request, count: int) -> None:
-        client = self._clients.key(request.peer, request.headers)
+        client = self._key(request)
         now = time.monotonic()
         milliseconds, until_whole = rate.admit(client, count, now)
         if not milliseconds:
@@ -158,6 +166,6 @@ class Limits:
         )
 
 
-def limits(config: Config, promise: Promise) -> Limits | None:
+def limits(config: Config, clients: Clients, promise: Promise) -> Limits | None:
     """Return the limits, None for none. ``promise`` says when a refused client comes back."""
-    return Limits(config, promise) if config.rates.submits or config.rates.polls else None
+    return Limits(config, clients, promise) if config.rates.submits or config.rates.polls else None

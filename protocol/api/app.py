@@ -14,6 +14,7 @@ from headway.protocol.api.routes import Places
 from headway.protocol.api.service import Service
 from headway.protocol.api.submissions import check_content
 from headway.protocol.http.connections import Connections
+from headway.protocol.http.problems import Refusal
 from headway.protocol.http.request import SENDING, ContentLimit, Request
 from headway.protocol.http.responses import Answer, Held
 from headway.protocol.http.round import ClientRead
@@ -55,14 +56,17 @@ class Api:
 
     def bind(self, request: Request) -> BoundRoute:
         """Return the route of a request, as App says."""
+        service = self.service
+        request.caller = service.guard.identify(request)
         if self._looks:
             request.fields = self.fields(request)
-            if self.service.limits is not None:
-                self.service.limits.check(request, self._places.limited(request))
+            if service.limits is not None:
+                service.limits.check(request, self._places.limited(request))
         if b"origin" in request.headers or b"sec-fetch-site" in request.headers:
-            sites.check(request, self.service.origins)
+            sites.check(request, service.origins)
         route, job_id = self._places.find(request.target)
-        return BoundRoute(self.service, route, request.method, job_id)
+        service.guard.check(request, route.needs(request.method), job_id)
+        return BoundRoute(service, route, request.method, job_id)
 
     def fields(self, request: Request) -> bytes:
         """Return header lines of any answer to a request, as App says."""
@@ -85,7 +89,17 @@ class Api:
 
     def poll_rest(self, request: Request, data: bytes) -> bytes | None:
         """Return the part of a poll after the id, as App says."""
-        return self._polls.rest(request.target, data)
+        rest = self._polls.rest(request.target, data)
+        return rest if rest is not None and self._may(request) else None
+
+    def _may(self, request: Request) -> bool:
+        """Whether a request may do what it asks for. If so, any with the same head may, but for the id in it."""
+        route, job_id = self._places.find(request.target)
+        try:
+            self.service.guard.check(request, route.needs(request.method), job_id)
+        except Refusal:
+            return False
+        return True
 
     def answer_polls(self, reads: Iterator[ClientRead], now: float) -> None:
         """Answer reads, as App says."""
@@ -98,3 +112,4 @@ class Api:
     def tick(self) -> None:
         """A second has passed."""
         self.service.tick()
+        self.service.guard.reread(lambda: self.connections.forget())

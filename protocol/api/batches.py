@@ -15,7 +15,7 @@ from headway.protocol.api import bodies
 from headway.protocol.api.headers import ENDED, NAMES, media_type
 from headway.protocol.api.jobs import patience
 from headway.protocol.api.service import Service, later, once_known
-from headway.protocol.api.submissions import REPLAYED, as_taken, check_content, key_of, traced
+from headway.protocol.api.submissions import REPLAYED, as_taken, check_content, check_task, key_of, traced
 from headway.protocol.http.problems import Refusal, document
 from headway.protocol.http.request import Request
 from headway.protocol.http.responses import (
@@ -49,6 +49,9 @@ def recent(service: Service, request: Request, _: bytes) -> Answer | Held:
         if head_only:
             return bodiless(head, JSON)
         listed = [{**_told_of(batch), "state": NAMES[batch.state]} for batch in found]
+        if not request.caller.sees_ids:
+            for members in listed:
+                del members["id"]
         return complete(head, JSON, orjson.dumps({"batches": listed}), bodiless=False)
 
     return once_known(service.engine.recent_batches(), told)
@@ -58,6 +61,8 @@ def submit(service: Service, request: Request, _: bytes) -> Answer | Held:
     """POST /batches: take 1 to 1,000 jobs, all or none. ``Prefer: wait`` waits for all to finish."""
     check_content(request)
     submissions = bodies.batch(request.body)
+    for submission in submissions:
+        check_task(request, submission.task)
     if b"traceparent" in request.headers:
         submissions = [traced(request, submission) for submission in submissions]
     if service.limits is not None:

@@ -17,7 +17,7 @@ from headway.core.body import is_media_type
 from headway.core.job import ContentSubmission, Submission
 from headway.protocol.api import bodies, queries
 from headway.protocol.api.service import Service
-from headway.protocol.api.submissions import check_coding, is_json, key_of, taken, traced, under_key
+from headway.protocol.api.submissions import check_coding, check_task, is_json, key_of, taken, traced, under_key
 from headway.protocol.http.problems import Refusal
 from headway.protocol.http.request import ContentLimit, Request
 from headway.protocol.http.responses import JSON, Answer, Held
@@ -79,6 +79,7 @@ def check(service: Service, request: Request, name: bytes) -> Wanted:
 
 
 def _submission(service: Service, request: Request, name: bytes) -> Submission:
+    check_task(request, task_of(name))
     wanted, options = check(service, request, name), _options(request.target)
     if not wanted.as_json:
         content = ContentSubmission(wanted.task, request.body, media_type=wanted.media_type.decode(), **options)

@@ -77,7 +77,9 @@ def events(service: Service, request: Request, _: bytes) -> Answer | Held:
         request,
         query,
         wanted,
-        lambda feed, opening: _streamed(service, request, b"", opening, EventStream(service, feed)),
+        lambda feed, opening: _streamed(
+            service, request, b"", opening, EventStream(service, feed, sees_ids=request.caller.sees_ids)
+        ),
     )
 
 
@@ -90,7 +92,7 @@ def of_job(service: Service, request: Request, name: bytes) -> Answer | Held:
 def _of_job(service: Service, request: Request, query: JobEventsQuery, status: Status, fields: bytes) -> Answer | Held:
     if status.state == State.EXPIRED:
         head = service.heads.job(status) + fields
-        return head + b"\r\n" if request.method == b"HEAD" else with_document(service, status, head)
+        return head + b"\r\n" if request.method == b"HEAD" else with_document(service, request, status, head)
 
     def opened(feed: Feed, opening: bytes) -> Answer | Held:
         # Anew, so no event is between the two.
@@ -156,9 +158,10 @@ class Looked:
 class EventStream:
     """The events of ``feed``, for one client. Those of a ``job`` end with it."""
 
-    def __init__(self, service: Service, feed: Feed, job: Status | None = None) -> None:
+    def __init__(self, service: Service, feed: Feed, job: Status | None = None, *, sees_ids: bool = True) -> None:
         self._service = service
         self._feed = feed
+        self._sees_ids = sees_ids
         self._job = b"" if job is None else job.id
         # Whether the job had ended before this began, and the client was told so by an earlier stream.
         self._had_ended = job is not None and job.state in TERMINAL
@@ -181,7 +184,7 @@ class EventStream:
             elif self._had_ended and not taken.more:
                 self.ended = self.has_told_end = True
                 return self.beat()
-        return _text(taken) if taken.events else b""
+        return self._text(taken) if taken.events else b""
 
     def beat(self) -> bytes:
         """Return a comment, and the place from which the client would go on."""
@@ -213,7 +216,11 @@ class EventStream:
         if isinstance(status, Status):
             # It is no older than the events that were taken.
             return told + self.present(status)
-        return told + _text(taken)
+        return told + self._text(taken)
+
+    def _text(self, taken: Portion) -> bytes:
+        """Return the text of events. Readers at the same place share it."""
+        return _text(taken) if self._sees_ids else _text_without_ids(taken)
 
 
 def _query(target: bytes, kind: type[Query]) -> Query:
@@ -266,17 +273,17 @@ def _reset(place: int, why: str, missed: int | None) -> bytes:
 
 @lru_cache(maxsize=SHARED_TEXTS)
 def _text(taken: Portion) -> bytes:
-    """Return the text of events. Readers at the same place share it."""
     return b"".join(map(_event, taken.events))
 
 
-def _event(event: Event) -> bytes:
-    members: dict[str, object] = {
-        "id": event.job.decode(),
-        "task": event.task,
-        "state": NAMES[event.state],
-        "attempt": event.attempt,
-    }
+@lru_cache(maxsize=SHARED_TEXTS)
+def _text_without_ids(taken: Portion) -> bytes:
+    return b"".join(_event(event, sees_ids=False) for event in taken.events)
+
+
+def _event(event: Event, *, sees_ids: bool = True) -> bytes:
+    members: dict[str, object] = {"id": event.job.decode()} if sees_ids else {}
+    members |= {"task": event.task, "state": NAMES[event.state], "attempt": event.attempt}
     if event.tags:
         members["tags"] = event.tags
     if event.state == State.FAILED:

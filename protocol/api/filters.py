@@ -18,7 +18,9 @@ from headway.core.faults import allowed, faults, few, printable
 from headway.core.job import Reason, State, Tag
 from headway.core.job_filter import JobFilter
 from headway.protocol.api import queries
+from headway.protocol.http.caller import READ, Caller
 from headway.protocol.http.clock import iso
+from headway.protocol.http.problems import Refusal
 from msgspec import Meta
 
 STATES = ("scheduled", "queued", "running", "retrying", "succeeded", "failed", "cancelled")
@@ -75,6 +77,12 @@ def read(target: bytes, kind: type[Query]) -> Query:
     now = time.time()
     ages = {name: value for name in TIMES if (value := getattr(query, name)) and value[-1] in UNITS_S}
     return msgspec.structs.replace(query, **{name: _before(now, age) for name, age in ages.items()}) if ages else query
+
+
+def check(query: FilterQuery, caller: Caller) -> None:
+    """Raise Refusal if ``caller`` looks for a text in errors, and may not read them."""
+    if query.error is not None and not caller.reads:
+        raise Refusal("scope", f"the token {caller.name!r} may not look into errors: that needs the scope {READ}")
 
 
 def _before(now: float, age: str) -> str:

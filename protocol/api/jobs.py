@@ -36,6 +36,8 @@ from msgspec import Meta
 # A result has the media type that its task chose, maybe from a client. A browser that shows it runs
 # no script of it as ours, and takes it for nothing else.
 ISOLATED = b"X-Content-Type-Options: nosniff\r\nContent-Security-Policy: sandbox\r\n"
+# The error of a failed job, for a client that may not read it.
+UNTOLD = "the job failed: a token with the scope read is told why"
 # Describes a job in an answer with further header lines.
 Tell = Callable[[Service, Request, Status, bytes], Answer | Held]
 
@@ -95,11 +97,13 @@ def patience(service: Service, request: Request) -> int | None:
 
 def _told(service: Service, request: Request, status: Status, fields: bytes) -> Answer | Held:
     head = service.heads.job(status) + fields
-    return head + b"\r\n" if request.method == b"HEAD" else with_document(service, status, head)
+    return head + b"\r\n" if request.method == b"HEAD" else with_document(service, request, status, head)
 
 
-def with_document(service: Service, status: Status, head: bytes) -> Answer | Held:
-    """Return ``head`` with the document of a job."""
+def with_document(service: Service, request: Request, status: Status, head: bytes) -> Answer | Held:
+    """Return ``head`` with the document of a job: with errors and tracebacks if the client may read them."""
+    if not request.caller.reads:
+        return _documented(service, status, head, None, None)
     attempts = service.engine.attempts(status) if status.attempt else ()
     return once_known(attempts, lambda attempts: _with_attempts(service, status, head, attempts))
 
@@ -111,10 +115,12 @@ def _with_attempts(service: Service, status: Status, head: bytes, attempts: Sequ
 
 
 def _documented(
-    service: Service, status: Status, head: bytes, said: Result | None, attempts: Sequence[PastAttempt]
+    service: Service, status: Status, head: bytes, said: Result | None, attempts: Sequence[PastAttempt] | None
 ) -> bytes:
+    """Return ``head`` with a document. ``attempts``: None if the client may read nothing of errors."""
     code = service.heads.codes[status.state]
-    error = None if said is None else said.body.decode()
+    error = UNTOLD if attempts is None else None if said is None else said.body.decode()
+    attempts = attempts or ()
     if code >= 400:
         body = ended_document(status, code, error, attempts)
     else:
@@ -133,12 +139,13 @@ class Query(filters.FilterQuery, frozen=True, forbid_unknown_fields=True):
 def listing(service: Service, request: Request, _: bytes) -> Answer | Held:
     """GET /jobs?state=failed: the jobs that fit a filter, newest first, some at a time."""
     query = filters.read(request.target, Query)
+    filters.check(query, request.caller)
     page = service.engine.find(filters.job_filter(query), query.after, query.limit)
     return once_known(page, lambda page: _with_errors(service, request, query, page))
 
 
 def _with_errors(service: Service, request: Request, query: Query, page: Page) -> Answer | Held:
-    if request.method == b"HEAD":
+    if request.method == b"HEAD" or not request.caller.reads:
         return _listed(service, request, query, page, {})
     errors = service.engine.errors(page.jobs)
     return once_known(errors, lambda errors: _listed(service, request, query, page, errors))
@@ -156,6 +163,10 @@ def _listed(service: Service, request: Request, query: Query, page: Page, errors
     for status, members in zip(page.jobs, jobs, strict=True):
         if status.sequence in errors:
             members["error"] = errors[status.sequence]
+    if not request.caller.sees_ids:
+        for members in jobs:
+            del members["id"]
+            members.pop("result", None)
     return complete(head, JSON, orjson.dumps({"jobs": jobs, "next": after}), bodiless=False)
 
 
@@ -212,21 +223,21 @@ def _given_up(service: Service, status: Status, is_head: bool) -> bytes:
     return complete(head, PROBLEM, body, is_head)
 
 
-def delete(service: Service, _: Request, name: bytes) -> Answer | Held:
+def delete(service: Service, request: Request, name: bytes) -> Answer | Held:
     """DELETE /jobs/{id}: cancel a job, or forget the result of a finished one."""
     return find(
         service,
         name,
         lambda status, fields: once_known(
-            service.engine.cancel(status), lambda cancelled: _deleted(service, cancelled, fields)
+            service.engine.cancel(status), lambda cancelled: _deleted(service, request, cancelled, fields)
         ),
     )
 
 
-def _deleted(service: Service, cancelled: Cancelled, fields: bytes) -> Answer | Held:
+def _deleted(service: Service, request: Request, cancelled: Cancelled, fields: bytes) -> Answer | Held:
     status = cancelled.status
     if cancelled.how is Cancel.NOTHING:
-        return with_document(service, status, service.heads.job(status) + fields)
+        return with_document(service, request, status, service.heads.job(status) + fields)
     fields = b"Job-State: %b\r\n%b%b" % (NAMES[status.state].encode(), service.clock.fields, fields)
     if cancelled.how is Cancel.ASKED:
         return STATUS_LINES[202] + fields + b"Retry-After: 1\r\nContent-Length: 0\r\n\r\n"

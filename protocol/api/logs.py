@@ -46,7 +46,7 @@ def log(service: Service, request: Request, name: bytes) -> Answer | Held:
 
     def told(status: Status, fields: bytes) -> Answer | Held:
         if status.state == State.EXPIRED:
-            return with_document(service, status, service.heads.job(status) + fields)
+            return with_document(service, request, status, service.heads.job(status) + fields)
         return once_known(
             service.engine.log(status), lambda log: _told(service, request, wanted, status, (log, fields))
         )

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 import msgspec
+from headway.protocol.access.guard import Needs
 from headway.protocol.api.fields import ID_OR_KEY, Schema
 from headway.protocol.api.service import Service
 from headway.protocol.http.request import Request
 from headway.protocol.http.responses import STATUS_LINES, Answer, Held
 
+NOTHING = Needs()
 Answerer: TypeAlias = Callable[[Service, Request, bytes], Answer | Held]
 
 
@@ -38,6 +40,7 @@ class Operation(msgspec.Struct, frozen=True):
     name: str
     summary: str
     says: tuple[Says, ...]
+    needs: Needs
     # The header fields that it reads.
     asks: tuple[str, ...] = ()
     # The struct of its query, None if it reads none.
@@ -63,12 +66,17 @@ class Route:
         if b"GET" in self.answers:
             self.answers[b"HEAD"] = self.answers[b"GET"]
         self.answers[b"OPTIONS"] = self._options
+        self._needs = {operation.method.encode(): operation.needs for operation in operations}
         self.allow = allow or b"Allow: %b\r\n" % b", ".join(sorted(self.answers))
         # The names under which requests are counted.
         self.names = {method: f"{method.decode()} {path}" for method in self.answers}
 
     def __repr__(self) -> str:
         return f"<Route {self.path}>"
+
+    def needs(self, method: bytes) -> Needs:
+        """Return what a request with ``method`` needs: nothing to be told that there is no such method."""
+        return self._needs.get(b"GET" if method == b"HEAD" else method, NOTHING)
 
     def _options(self, service: Service, request: Request, _: bytes) -> bytes:
         """OPTIONS: the methods of the route, and for a browser what a page of its origin may send."""

@@ -19,15 +19,15 @@ def revise(service: Service, request: Request, name: bytes) -> Answer | Held:
 
     def changed(status: Status, fields: bytes) -> Answer | Held:
         if status.state == State.EXPIRED:
-            return with_document(service, status, service.heads.job(status))
-        return once_known(service.engine.revise(status, revision), lambda now: _revised(service, now, fields))
+            return with_document(service, request, status, service.heads.job(status))
+        return once_known(service.engine.revise(status, revision), lambda now: _revised(service, request, now, fields))
 
     return find(service, name, changed)
 
 
-def _revised(service: Service, status: Status, fields: bytes) -> Answer | Held:
+def _revised(service: Service, request: Request, status: Status, fields: bytes) -> Answer | Held:
     head = service.heads.job(status)
     # The request is done, whatever the job does now.
     if head.startswith(STATUS_LINES[202]):
         head = STATUS_LINES[200] + head.removeprefix(STATUS_LINES[202])
-    return with_document(service, status, head + fields)
+    return with_document(service, request, status, head + fields)

@@ -8,6 +8,7 @@ path may have one ``{…}`` in it.
 from __future__ import annotations
 
 from headway.core.order import Action
+from headway.protocol.access.guard import Needs
 from headway.protocol.api import (
     answers,
     batches,
@@ -25,17 +26,21 @@ from headway.protocol.api import (
     tasks,
 )
 from headway.protocol.api.fields import BATCH, FILE, KEY, TASK
-from headway.protocol.api.operation import Answerer, Operation, Route, Says
+from headway.protocol.api.operation import NOTHING, Answerer, Operation, Route, Says
+from headway.protocol.http.caller import ADMIN, CANCEL, METRICS, READ, SUBMIT, VIEW
 from headway.protocol.http.problems import METHODS, Refusal
 from headway.protocol.http.request import Request
 from msgspec.structs import replace
 
+# Of submissions the task counts as well, which only the content names.
+SUBMITS = Needs(SUBMIT)
 CONTENTS = Route(
     "/tasks/{name}/jobs",
     Operation(
         "POST",
         contents.submit,
         name="submitContent",
+        needs=SUBMITS,
         summary="submit a job whose payload is the content of the request",
         place=TASK,
         asks=("Idempotency-Key", "Prefer", "Traceparent"),
@@ -54,6 +59,7 @@ ORDERS = tuple(
             "POST",
             orders.order(action),
             name=f"{action.value}Jobs",
+            needs=Needs(ADMIN, of_all=True),
             summary=summary,
             asks=("Idempotency-Key", "Prefer"),
             query=orders.OrderQuery,
@@ -78,6 +84,7 @@ ROUTES: tuple[Route, ...] = (
             "GET",
             lambda service, request, _: description.index(service, request, ROUTES),
             name="index",
+            needs=NOTHING,
             summary="tell what this is: a page for a person, JSON for a program",
             asks=("Accept", "Accept-Encoding", "If-None-Match"),
             says=(
@@ -100,6 +107,7 @@ ROUTES: tuple[Route, ...] = (
             "GET",
             lambda service, request, name: dashboard.file(service, request, name),
             name="dashboardFile",
+            needs=NOTHING,
             summary="a file of the page at /",
             place=FILE,
             asks=("Accept-Encoding", "If-None-Match"),
@@ -116,6 +124,7 @@ ROUTES: tuple[Route, ...] = (
             "POST",
             submissions.submit,
             name="submitJob",
+            needs=SUBMITS,
             summary="submit a job",
             asks=("Idempotency-Key", "Prefer", "Traceparent"),
             sends="Submission",
@@ -126,6 +135,7 @@ ROUTES: tuple[Route, ...] = (
             "GET",
             jobs.listing,
             name="listJobs",
+            needs=Needs(VIEW, of_all=True),
             summary="list the jobs that fit a filter",
             query=jobs.Query,
             says=(Says(200, "A page of jobs, newest first.", (), ("Link",), (("application/json", "Jobs"),)),),
@@ -140,6 +150,7 @@ ROUTES: tuple[Route, ...] = (
             "GET",
             jobs.job,
             name="readJob",
+            needs=Needs(VIEW, by_id=True),
             summary="tell its state",
             asks=("Prefer",),
             says=(*answers.ACTIVE_JOB, answers.SUCCEEDED_JOB, *answers.LOST_JOB),
@@ -149,6 +160,7 @@ ROUTES: tuple[Route, ...] = (
             "PUT",
             submissions.put,
             name="putJob",
+            needs=SUBMITS,
             place=KEY,
             summary="submit a job under a key that the client chose, in place of the id",
             asks=("Prefer", "Traceparent"),
@@ -160,6 +172,7 @@ ROUTES: tuple[Route, ...] = (
             "DELETE",
             jobs.delete,
             name="cancelJob",
+            needs=Needs(CANCEL, by_id=True),
             summary="cancel it, or forget the result of a finished one",
             says=(
                 Says(204, "It is cancelled, or its result is forgotten.", ("Job-State",), answers.NAMED),
@@ -172,6 +185,7 @@ ROUTES: tuple[Route, ...] = (
             "PATCH",
             revisions.revise,
             name="changeJob",
+            needs=Needs(ADMIN),
             summary="change the priority or the delay of one that waits, or run it now",
             sends="Revision",
             says=(*(replace(said, code=200) for said in answers.ACTIVE_JOB), answers.SUCCEEDED_JOB, *answers.LOST_JOB),
@@ -185,6 +199,7 @@ ROUTES: tuple[Route, ...] = (
             "GET",
             jobs.result,
             name="readResult",
+            needs=Needs(READ, by_id=True),
             summary="read its result",
             asks=("Prefer", "If-None-Match"),
             says=(
@@ -216,6 +231,7 @@ ROUTES: tuple[Route, ...] = (
             "GET",
             jobs.payload,
             name="readPayload",
+            needs=Needs(READ),
             summary="read its payload, as it was sent",
             says=(
                 Says(
@@ -236,6 +252,7 @@ ROUTES: tuple[Route, ...] = (
             "GET",
             events.of_job,
             name="watchJob",
+            needs=Needs(VIEW, by_id=True),
             summary="tell its state, and each change until it has ended, as server-sent events",
             asks=("Last-Event-ID",),
             query=events.JobEventsQuery,
@@ -254,6 +271,7 @@ ROUTES: tuple[Route, ...] = (
             "GET",
             logs.log,
             name="readLog",
+            needs=Needs(READ),
             summary="read the text that it has logged, or some of it, also while it runs",
             asks=("Prefer", "Range", "If-Range"),
             says=(
@@ -290,6 +308,7 @@ ROUTES: tuple[Route, ...] = (
             "POST",
             submissions.retry,
             name="retryJob",
+            needs=SUBMITS,
             summary="resubmit a failed job as a new job",
             asks=("Idempotency-Key", "Prefer"),
             says=tuple(replace(said, maybe=(*said.maybe, "Link")) for said in answers.SUBMITTED),
@@ -307,6 +326,7 @@ ROUTES: tuple[Route, ...] = (
             "GET",
             events.events,
             name="watch",
+            needs=Needs(VIEW, of_all=True),
             summary="tell each change of the state of a job, as server-sent events",
             asks=("Last-Event-ID",),
             query=events.EventsQuery,
@@ -321,6 +341,7 @@ ROUTES: tuple[Route, ...] = (
             "GET",
             batches.recent,
             name="listBatches",
+            needs=Needs(VIEW, of_all=True),
             summary="list the last batches, newest first",
             says=(Says(200, "At most 200 batches.", content=(("application/json", "Batches"),)),),
             refuses=answers.ABOUT_JOBS,
@@ -329,6 +350,7 @@ ROUTES: tuple[Route, ...] = (
             "POST",
             batches.submit,
             name="submitBatch",
+            needs=SUBMITS,
             summary="submit up to 1,000 jobs, all or none",
             asks=("Idempotency-Key", "Prefer", "Traceparent"),
             sends="Submissions",
@@ -343,6 +365,7 @@ ROUTES: tuple[Route, ...] = (
             "GET",
             batches.batch,
             name="readBatch",
+            needs=Needs(VIEW, by_id=True),
             place=BATCH,
             summary="tell how many of its jobs have not finished",
             asks=("Prefer",),
@@ -353,6 +376,7 @@ ROUTES: tuple[Route, ...] = (
             "DELETE",
             batches.delete,
             name="cancelBatch",
+            needs=Needs(CANCEL, by_id=True),
             place=BATCH,
             summary="cancel those that have not finished",
             says=(
@@ -370,6 +394,7 @@ ROUTES: tuple[Route, ...] = (
             "GET",
             tasks.listing,
             name="listTasks",
+            needs=Needs(SUBMIT, VIEW),
             summary="list the tasks of the server",
             says=(Says(200, "The tasks.", content=(("application/json", "Tasks"),)),),
             refuses=answers.ABOUT_JOBS,
@@ -382,6 +407,7 @@ ROUTES: tuple[Route, ...] = (
             "GET",
             tasks.task,
             name="readTask",
+            needs=Needs(SUBMIT, VIEW),
             summary="one of them: description, JSON Schema, options, counts",
             place=TASK,
             says=(Says(200, "The task.", answers.LOAD, content=(("application/json", "Task"),)),),
@@ -391,6 +417,7 @@ ROUTES: tuple[Route, ...] = (
             "PATCH",
             tasks.switch,
             name="switchTask",
+            needs=Needs(ADMIN),
             summary="hold its jobs or let them run, close it to new ones or open it",
             place=TASK,
             sends="Switches",
@@ -406,6 +433,7 @@ ROUTES: tuple[Route, ...] = (
             "GET",
             health.healthz,
             name="live",
+            needs=NOTHING,
             summary="200 while the event loop turns, also while draining",
             says=(Says(200, "The server is up.", content=answers.PLAIN),),
         ),
@@ -416,6 +444,7 @@ ROUTES: tuple[Route, ...] = (
             "GET",
             health.readyz,
             name="ready",
+            needs=NOTHING,
             summary="200 while new jobs are wanted here, else 503 with the reason",
             says=(
                 Says(200, "New jobs are wanted here.", ("Job-Durability",), content=answers.PLAIN),
@@ -429,6 +458,7 @@ ROUTES: tuple[Route, ...] = (
             "GET",
             health.stats,
             name="stats",
+            needs=Needs(METRICS, VIEW),
             summary="the counts, JSON",
             says=(Says(200, "The counts.", answers.LOAD, content=(("application/json", "Stats"),)),),
             refuses=answers.ABOUT_JOBS,
@@ -441,6 +471,7 @@ ROUTES: tuple[Route, ...] = (
             "GET",
             history.history,
             name="history",
+            needs=Needs(VIEW),
             summary="tell what was done in the last hours, for charts",
             query=history.HistoryQuery,
             says=(Says(200, "Counts of equal spans of time.", content=(("application/json", "History"),)),),
@@ -454,6 +485,7 @@ ROUTES: tuple[Route, ...] = (
             "GET",
             health.exposition,
             name="metrics",
+            needs=Needs(METRICS),
             summary="counts and histograms, Prometheus text",
             says=(Says(200, "The counts.", content=(("text/plain; version=0.0.4; charset=utf-8", "Text"),)),),
             refuses=answers.ABOUT_JOBS,
@@ -466,6 +498,7 @@ ROUTES: tuple[Route, ...] = (
             "GET",
             lambda service, request, _: description.openapi(service, request, ROUTES),
             name="openapi",
+            needs=NOTHING,
             summary="describe all of this, OpenAPI 3.1",
             asks=("If-None-Match",),
             says=(
@@ -487,6 +520,7 @@ ROUTES: tuple[Route, ...] = (
             "GET",
             lambda service, request, _: description.docs(service, request, ROUTES),
             name="docs",
+            needs=NOTHING,
             summary="the same as a page",
             asks=("If-None-Match",),
             says=(Says(200, "The page.", ("ETag", *answers.PAGE), content=answers.HTML), answers.SAME),

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable
 from typing import TypeVar
 
 from headway.core.config import Config
 from headway.core.interface import Engine, Later, Soon
+from headway.protocol.access.clients import Clients
+from headway.protocol.access.guard import Guard
+from headway.protocol.access.hosts import Hosts
 from headway.protocol.access.limits import limits
 from headway.protocol.access.origins import Origins
+from headway.protocol.access.tokens import Tokens
 from headway.protocol.api.fields import ACCEPTED, SENT
 from headway.protocol.api.headers import Heads
 from headway.protocol.api.page import CachedPages
@@ -39,7 +44,12 @@ class Service:
         # The pages of other origins that may use this, None for none.
         self.origins = Origins(config.http.cors_origins, SENT, ACCEPTED) if config.http.cors_origins else None
         self.pages = CachedPages()
-        self.limits = limits(config, lambda seconds: self.engine.retry_after_s(seconds))
+        clients = Clients(config.http.trusted_proxies, config.http.client_header)
+        ids_tell = config.auth.reads == "id"
+        tokens = None if config.auth.mode == "none" else Tokens(config.auth.file(os.environ), ids_tell=ids_tell)
+        hosts = Hosts((*config.http.hosts, config.server.host), any_name=bool(tokens) and not config.http.hosts)
+        self.guard = Guard(tokens, hosts, clients, ids_tell=ids_tell)
+        self.limits = limits(config, clients, lambda seconds: self.engine.retry_after_s(seconds))
 
     def use(self, engine: Engine) -> None:
         """Ask ``engine`` from now on."""

@@ -26,6 +26,7 @@ from headway.protocol.http.responses import JSON, Answer, Held
 # The status of a job or of a batch.
 Taken = TypeVar("Taken")
 
+SCOPE = "scope"
 REPLAYED = b"Idempotency-Replayed: true\r\n"
 _TRACE = re.compile(TRACEPARENT.replace("$", r"\Z").encode())
 # Keys that would be hidden by routes of orders.
@@ -83,6 +84,8 @@ def under_key(service: Service, request: Request, key: Key, submission: Callable
     try:
         wanted = submission()
     except (HeadwayError, Refusal) as error:
+        if isinstance(error, Refusal) and error.reason == SCOPE:
+            raise
         # It was valid when it came first.
         return _replayed(service, request, key, error)
     return once_known(service.engine.submit(wanted, key), lambda found: accepted(service, request, found))
@@ -100,7 +103,17 @@ def _replayed(service: Service, request: Request, key: Key, fault: HeadwayError 
 
 
 def _submission(request: Request) -> Submission:
-    return traced(request, bodies.submission(request.body))
+    submission = bodies.submission(request.body)
+    check_task(request, submission.task)
+    return traced(request, submission)
+
+
+def check_task(request: Request, task: str) -> None:
+    """Raise Refusal if the client may submit no jobs of ``task``."""
+    caller = request.caller
+    if caller.tasks is not None and task not in caller.tasks:
+        allowed = ", ".join(sorted(caller.tasks))
+        raise Refusal(SCOPE, f"the token {caller.name!r} may submit {allowed}, not {task!r}")
 
 
 def traced(request: Request, submission: Submission) -> Submission:
@@ -147,7 +160,8 @@ def retry(service: Service, request: Request, name: bytes) -> Answer | Held:
 
 def _retried(service: Service, request: Request, status: Status, key: Key | None) -> Answer | Held:
     if status.state == State.EXPIRED:
-        return with_document(service, status, service.heads.job(status))
+        return with_document(service, request, status, service.heads.job(status))
+    check_task(request, status.task)
     link = b'Link: <%b%b>; rel="prev"\r\n' % (service.jobs, status.id)
     return once_known(service.engine.retry(status, key), lambda taken: accepted(service, request, taken, link))
 
@@ -182,7 +196,7 @@ def _answer(service: Service, request: Request, status: Status, fields: bytes) -
     if fields.startswith(REPLAYED):
         # As in the first answer.
         fields += where
-    return with_document(service, status, service.heads.job(status) + b"Content-" + where + fields)
+    return with_document(service, request, status, service.heads.job(status) + b"Content-" + where + fields)
 
 
 def _created(service: Service, status: Status, fields: bytes = b"", minimal: bool = False) -> bytes:

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 # The header fields of KEPT in a request that asks for nothing out of the ordinary.
 PLAIN = {
     *(b"accept", b"host", b"connection", b"content-type", b"content-length"),
-    *(b"forwarded", b"x-forwarded-for"),
+    *(b"authorization", b"forwarded", b"x-forwarded-for"),
 }
 # Bytes that the parser is fed at once, so that thousands of small requests are not all taken before
 # there is time for them.
@@ -78,8 +78,7 @@ class Connection(Answering):
         """A client has connected."""
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(BUFFER_BYTES)
-        if not self.shared.app.may_repeat:
-            self._request.peer = (transport.get_extra_info("peername") or ("",))[0]
+        self._request.peer = (transport.get_extra_info("peername") or ("",))[0]
         connections = self.shared.open
         most = self.shared.config.limits.connections
         if len(connections) < most:
@@ -238,6 +237,10 @@ class Connection(Answering):
             self.known_rest = rest
         elif request.method == b"POST" and b"content-length" in request.headers and self._bound is not None:
             self._known = KnownHead.of(request, data, self._bound)
+
+    def forget(self) -> None:
+        """Recognise no head without the parser, until one is learned again."""
+        self.known_rest = self._known = None
 
     def _answer_known(self, data: bytes) -> bool:
         """Answer a request with a known head, if it is here whole and nothing else is."""

@@ -28,6 +28,9 @@ class Member(Protocol):
     deadline: float
     taking_until: float
 
+    def forget(self) -> None:
+        """What was allowed before may no longer be: look at the next request as at the first."""
+
     def overdue(self, now: float) -> None:
         """One of its deadlines has passed."""
 
@@ -77,6 +80,11 @@ class Connections:
         # A tick may be a second away when the wait begins.
         self.idle_deadline = now + TICK_S + self.config.timeouts.idle
         in_slices(self._look_for_overdue([*self.open, *self.lingering], now))
+
+    def forget(self) -> None:
+        """Have each connection look at its next request as at its first."""
+        for connection in self.open:
+            connection.forget()
 
     def _look_for_overdue(self, connections: list[Member], now: float) -> Iterator[None]:
         for connection in connections:

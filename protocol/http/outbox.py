@@ -180,6 +180,10 @@ class Answering(asyncio.Protocol):
         """Take the bytes read, or go on if there are none."""
         raise NotImplementedError
 
+    def forget(self) -> None:
+        """Recognise no head without the parser, as Member says."""
+        raise NotImplementedError
+
     # Requests to answers.
 
     def _answer_in_turn(self, item: Request | bytes) -> None:

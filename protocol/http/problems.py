@@ -29,7 +29,10 @@ from headway.protocol.http.responses import PROBLEM, STATUS_LINES, complete
 # reason: (status, title). The reason names the problem's type and its count in /metrics.
 REFUSALS: dict[str, tuple[int, str]] = {
     "bad-request": (400, "Not a valid HTTP request"),
+    "token": (401, "A token is needed"),
+    "host": (403, "Not a name of this server"),
     "origin": (403, "Not for pages of other sites"),
+    "scope": (403, "The token does not allow this"),
     "not-found": (404, "No such job or route"),
     "method": (405, "Method not allowed here"),
     "request-timeout": (408, "The request took too long to arrive"),

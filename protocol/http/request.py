@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from headway.core.config import LimitsSection
 from headway.core.errors import HeadwayError
+from headway.protocol.http.caller import ANYONE, Caller
 from headway.protocol.http.problems import METHODS, Refusal
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpRequestParser
 
@@ -25,6 +26,7 @@ from httptools import HttpParserError, HttpParserInvalidMethodError, HttpRequest
 KEPT = frozenset(
     {
         b"accept",
+        b"authorization",
         b"accept-encoding",
         b"host",
         b"content-length",
@@ -47,7 +49,9 @@ KEPT = frozenset(
         b"x-forwarded-for",
     }
 )
-SINGLE = frozenset({b"host", b"content-length", b"content-type", b"transfer-encoding", b"idempotency-key"})
+SINGLE = frozenset(
+    {b"authorization", b"host", b"content-length", b"content-type", b"transfer-encoding", b"idempotency-key"}
+)
 # Methods with content, the length of which has to be given.
 SENDING = frozenset({b"POST", b"PUT"})
 FRAMING = frozenset({b"connection", b"content-length", b"transfer-encoding", b"upgrade"})
@@ -105,6 +109,7 @@ class Request:
         "begun",
         "body",
         "body_bytes",
+        "caller",
         "fields",
         "head_done",
         "headers",
@@ -136,6 +141,7 @@ class Request:
         # limited.
         self.peer = ""
         self.allowance = b""
+        self.caller: Caller = ANYONE
         # Header lines of the answer that depend on the origin of the client's page. Empty if the
         # settings name none.
         self.fields = b""

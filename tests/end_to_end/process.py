@@ -47,8 +47,9 @@ def environment(settings: Mapping[str, object]) -> dict[str, str]:
 def launch(folder: Path, settings: Mapping[str, object], exit_code: int = 0) -> Iterator[Server]:
     """Serve until the end of the block, then see that the server drains and ends with ``exit_code``."""
     journal = {"journal__path": str(folder / "journal.db")} if WITH_JOURNAL else {}
-    # A drain does not linger for clients that come back, unless a test is about that.
-    server = Server(folder, {"server__port": 0, "tasks": TASKS, "drain_linger": 0, **journal, **settings})
+    # A drain does not linger for clients that come back, and any Host will do, unless a test is about that.
+    usual = {"server__port": 0, "tasks": TASKS, "drain_linger": 0, "http__hosts": ["*"]}
+    server = Server(folder, {**usual, **journal, **settings})
     try:
         server.wait_until_serving()
         yield server

@@ -42,7 +42,7 @@ class Answer:
 
 def request(method: str, target: str, *lines: str, body: bytes | None = None, version: str = "1.1") -> bytes:
     """Return a valid request; Host, and Content-Length where there is a body, come by themselves."""
-    head = [f"{method} {target} HTTP/{version}", "Host: test", *lines]
+    head = [f"{method} {target} HTTP/{version}", "Host: localhost", *lines]
     if body is not None:
         head.append(f"Content-Length: {len(body)}")
     return "\r\n".join([*head, "", ""]).encode("latin-1") + (body or b"")

@@ -170,7 +170,7 @@ def test_a_network_that_is_none_is_named() -> None:
         config = msgspec.convert({"http": {"trusted_proxies": [wrong]}, "rates": {"polls": 1}}, Config)
         with pytest.raises(ConfigError, match=r"http\.trusted_proxies: .*expected networks such as 10\.0\.0\.0/8"):
             Clients(config.http.trusted_proxies, config.http.client_header)
-    assert limits(Config(), lambda seconds: seconds) is None
+    assert limits(Config(), Clients((), "forwarded"), lambda seconds: seconds) is None
 
 
 # On the wire.
@@ -271,7 +271,7 @@ def test_who_is_turned_away_comes_as_polls_do(start: Start) -> None:
     moments = []
     with server.wire() as wire:
         for client in range(60):
-            ask = request("GET", "/jobs?state=failed", f"X-Forwarded-For: 10.0.{client}.1")
+            ask = request("GET", "/tasks", f"X-Forwarded-For: 10.0.{client}.1")
             assert wire.ask(ask).status == 200
             told = []
             for _ in range(3):

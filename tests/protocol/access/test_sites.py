@@ -43,6 +43,6 @@ def test_others_change_what_they_will(server: Server, lines: tuple[str, ...]) ->
 
 
 def test_a_page_of_this_server_may_submit(server: Server) -> None:
-    # Its Host is "test": see request.
-    lines = ("Origin: http://test", "Content-Type: text/plain")
+    # Its Host is "localhost": see request.
+    lines = ("Origin: http://localhost", "Content-Type: text/plain")
     assert server.ask(request("POST", "/tasks/content/jobs", *lines, body=b"x")).status == 202

@@ -44,7 +44,7 @@ def test_wherever_the_length_stands(server: Server, lines: tuple[str, ...]) -> N
     with server.wire() as wire:
         for text in ("a", "bcd", "e" * 120):
             body = submission("give", text)
-            head = "\r\n".join(["POST /jobs HTTP/1.1", "Host: test", *lines, "", ""]).format(len(body))
+            head = "\r\n".join(["POST /jobs HTTP/1.1", "Host: localhost", *lines, "", ""]).format(len(body))
             answer = wire.ask(head.encode() + body)
             assert answer.status == 202, answer
             assert given(server, answer["location"]) == text
@@ -65,7 +65,7 @@ def with_length(text: str, body: bytes = BODY) -> bytes:
         (GOOD + GOOD, [202, 202]),
         (GOOD + request("GET", "/healthz"), [202, 200]),
         (GOOD.replace(b"/jobs", b"/nope"), [404]),
-        (GOOD.replace(b"Host: test", b"Host: tes\xff"), [400]),
+        (GOOD.replace(b"Host: localhost", b"Host: localhos\xff"), [400]),
         (GOOD.replace(b"\r\n\r\n", b"\r\nHost: b\r\n\r\n"), [400]),
         (GOOD.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n"), [400]),
         (GOOD.replace(b"application/json", b"text/plain"), [415]),
@@ -136,7 +136,7 @@ def test_heads_in_a_row_are_told_apart(server: Server, gate: Gate) -> None:
 def test_a_row_with_another_request_in_it_is_looked_at(server: Server) -> None:
     path = server.run("nothing")
     head = request("HEAD", path)
-    other = head.replace(b"HEAD", b"GET ").replace(b"GET  /", b"GET /").replace(b"Host: test", b"Host: test1")
+    other = head.replace(b"HEAD", b"GET ").replace(b"GET  /", b"GET /").replace(b"Host: localhost", b"Host: localhost.")
     assert len(other) == len(head)
     with server.wire() as wire:
         for _ in range(2):

@@ -1,0 +1,151 @@
+"""The tokens of a server: a file with their hashes, read again when it has changed.
+
+The file is a list in YAML, one item a token, written by ``headway token``:
+
+    - name: shop
+      sha256: 5e884898da28047151d0e56f8dc6292773603d0d6aabbdd62a11ef721d1542d8
+      scopes: [submit:report, view]
+      created: 2026-11-29T15:00:00Z
+
+A name may stand twice, with an old and a new token, so that clients change from one to the other.
+A token has 256 random bits, so a plain hash of it tells nothing (NIST SP 800-63B, 5.1.1.2 asks for a slow
+one for secrets that people choose).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from headway.core.errors import ConfigError
+from headway.protocol.http.caller import READ, SCOPES, SUBMIT, VIEW, Caller
+from msgspec import Meta
+
+# What a token begins with, so that scanners of source code know one.
+PREFIX = "hw_"
+SECRET_BYTES = 32
+# The most tokens of one name.
+ROTATING = 2
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+HEADER = "# Tokens of Headway, by hash: `headway token --help`. A server reads this file again when it has changed.\n"
+
+
+class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A token in the file, by its hash."""
+
+    name: Annotated[str, Meta(pattern=NAME, description="1 to 64 of the characters A-Z a-z 0-9 . _ -")]
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$", description="64 hex digits")]
+    scopes: Annotated[tuple[str, ...], Meta(min_length=1)]
+    created: str = ""
+
+
+class Tokens:
+    """The tokens of the file at ``path``, by hash. ``ids_tell``: who has an id may read and cancel its job."""
+
+    def __init__(self, path: Path, *, ids_tell: bool) -> None:
+        self.path = path
+        self._ids_tell = ids_tell
+        self._stamp = _stamp(path)
+        self._callers = self._read()
+        # A server that had tokens goes on asking for one: a file that is gone lets nobody in.
+        self._asks = bool(self._callers)
+
+    def __bool__(self) -> bool:
+        return self._asks
+
+    def caller(self, token: bytes) -> Caller | None:
+        """Return the bearer of ``token``, None if nobody has it."""
+        digest = hashlib.sha256(token).hexdigest()
+        # Where the dict looks depends on the hash, of which a client controls nothing bit by bit.
+        found = self._callers.get(digest)
+        return found[1] if found is not None and hmac.compare_digest(found[0], digest) else None
+
+    def reread(self) -> bool:
+        """Read the file again if it has changed. Return whether it had.
+
+        Raises ConfigError if it cannot be used: then the tokens stay as they are.
+        """
+        stamp = _stamp(self.path)
+        if stamp == self._stamp:
+            return False
+        self._stamp = stamp
+        self._callers = self._read()
+        self._asks = self._asks or bool(self._callers)
+        return True
+
+    def _read(self) -> dict[str, tuple[str, Caller]]:
+        return {token.sha256: (token.sha256, self._caller(token)) for token in read(self.path)}
+
+    def _caller(self, token: Token) -> Caller:
+        names = {scope.partition(":")[0] for scope in token.scopes}
+        if READ in names:
+            names.add(VIEW)
+        tasks = None if SUBMIT in token.scopes else frozenset(task for task in map(_task, token.scopes) if task)
+        return Caller(token.name, frozenset(names), tasks, sees_ids=READ in names or not self._ids_tell)
+
+
+def read(path: Path) -> list[Token]:
+    """Return the tokens of a file, none if there is no file. Raises ConfigError, one line."""
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ConfigError(f"auth.tokens: {path}: cannot be read: {error.strerror}") from None
+    try:
+        tokens = msgspec.yaml.decode(text or b"[]", type=list[Token])
+    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"auth.tokens: {path}: {' '.join(str(error).split())}") from None
+    for token in tokens:
+        check_scopes(token.scopes, f"auth.tokens: {path}: the token {token.name!r}")
+    return tokens
+
+
+def check_scopes(scopes: Iterable[str], what: str) -> None:
+    """Raise ConfigError, which begins with ``what``, for a scope that there is not."""
+    for scope in scopes:
+        name, colon, task = scope.partition(":")
+        if name not in SCOPES or (colon and (name != SUBMIT or not task)):
+            allowed = ", ".join(SCOPES)
+            raise ConfigError(f"{what}: no scope {scope!r}. There are {allowed}, and submit:TASK for one task")
+
+
+def make(name: str, scopes: Sequence[str]) -> tuple[str, Token]:
+    """Return a new token, and what a file has of it."""
+    secret = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
+    now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return secret, Token(name, hashlib.sha256(secret.encode()).hexdigest(), tuple(scopes), now)
+
+
+def write(path: Path, tokens: Sequence[Token]) -> None:
+    """Replace the file at ``path``, at once and whole. Only its owner may read it. Raises OSError."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(HEADER.encode() + msgspec.yaml.encode(list(tokens)))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        os.unlink(beside)
+        raise
+
+
+def _task(scope: str) -> str:
+    return scope.partition(":")[2]
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
