@@ -290,9 +290,12 @@ CHECKED: dict[str, tuple[str, list[str]]] = {
     "folder-is-a-file": ("journal: {path: one.py/j.db}", ["journal.path: one.py is not a folder"]),
     "file-is-a-folder": ("journal: {path: folder}", ["journal.path: folder is a folder"]),
     "not-a-journal": ("journal: {path: one.py}", ["one.py: is not a journal"]),
-    "address": ("server: {host: 192.0.2.1}", ["cannot listen on server.host '192.0.2.1'"]),
+    "address": ("server: {host: 192.0.2.1}\nauth: none", ["cannot listen on server.host '192.0.2.1'"]),
+    "no-tokens": ("server: {host: 0.0.0.0}", ["0.0.0.0 lets other machines in, and there are no tokens"]),
+    "tokens": ("auth: {tokens: one.py}", ["auth.tokens: one.py: "]),
+    "hosts": ("http: {hosts: ['https://jobs']}", ["http.hosts: 'https://jobs' is no name of a host"]),
     "all": (
-        "http: {trusted_proxies: [x]}\njournal: {path: folder}\nserver: {host: 192.0.2.1}\ntasks: [broken]",
+        "auth: none\nhttp: {trusted_proxies: [x]}\njournal: {path: folder}\nserver: {host: 192.0.2.1}\ntasks: [broken]",
         ["trusted_proxies: 'x'", "folder is a folder", "192.0.2.1", "SyntaxError"],
     ),
 }
@@ -321,7 +324,8 @@ def test_check_looks_at_the_port(tmp_path: Path) -> None:
 
 
 def test_check_says_what_a_server_starts_with_all_the_same(tmp_path: Path) -> None:
-    ended = headway(tmp_path, "serve", "--check", HEADWAY_SERVER__PORT="0", HEADWAY_SERVER__HOST="0.0.0.0")
+    settings = {"HEADWAY_SERVER__PORT": "0", "HEADWAY_SERVER__HOST": "0.0.0.0", "HEADWAY_AUTH": "none"}
+    ended = headway(tmp_path, "serve", "--check", **settings)
     none, anyone = ended.stderr.splitlines()
     assert (ended.returncode, ended.stdout) == (0, "the configuration is good\n")
     assert "no tasks" in none
@@ -342,7 +346,7 @@ def test_which_addresses_others_can_reach(host: str, beyond: bool) -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
 def test_a_server_that_others_can_reach_says_so_in_one_line(tmp_path: Path, host: str) -> None:
-    server = Server(tmp_path, {"server__port": 0, "server__host": host})
+    server = Server(tmp_path, {"server__port": 0, "server__host": host, "auth": "none"})
     try:
         server.wait_for_line(f"serving http://{host}:")
         lines = [line for line in server.said if "may submit, list and cancel" in line]
@@ -439,7 +443,7 @@ def test_script_is_installed(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
 def test_all_addresses_of_both_families_are_served(start: Start) -> None:
-    server = start(server__host="::")
+    server = start(server__host="::", auth="none")
     for address in ("127.0.0.1", "::1"):
         with socket.create_connection((address, server.port), 5) as client:
             client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
