@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,13 +32,13 @@ def bearer(secret: str) -> str:
 
 
 @pytest.fixture
-def guarded(start: Start, tmp_path: Path) -> Iterator[Guarded]:
+def guarded(start: Start, tmp_path: Path) -> Guarded:
     kinds = {"all": ("submit", "read", "cancel", "admin", "metrics"), "view": ("view",), "give": ("submit:give",)}
     made = {name: make(name, scopes) for name, scopes in kinds.items()}
     path = tmp_path / "tokens.yaml"
     write(path, [token for _, token in made.values()])
     server = start(auth__tokens=str(path), rates__submits=0)
-    yield Guarded(server, path, {name: bearer(secret) for name, (secret, _) in made.items()})
+    return Guarded(server, path, {name: bearer(secret) for name, (secret, _) in made.items()})
 
 
 def code(wire: Wire, *parts: str) -> int:

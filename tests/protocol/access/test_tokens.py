@@ -30,7 +30,7 @@ def test_a_token_is_known_by_its_hash_alone(path: Path) -> None:
     caller = Tokens(path, ids_tell=True).caller(secret)
     assert caller is not None
     # Who reads all may see states and counts, too.
-    assert (caller.name, caller.scopes, caller.tasks) == ("shop", {SUBMIT, READ, VIEW}, None)
+    assert (caller.name, caller.scopes, caller.tasks) == ("shop", frozenset({SUBMIT, READ, VIEW}), None)
 
 
 @pytest.mark.parametrize("wrong", [b"", b"hw_", b"x", b"\xff\x00", b"hw_" + b"a" * 43])
@@ -128,7 +128,7 @@ GOOD = "- {name: a, sha256: %s, scopes: [submit]}" % ("f" * 64)
 )
 def test_a_mistake_in_the_file_is_one_line(path: Path, text: str, fault: str) -> None:
     path.write_text(text)
-    with pytest.raises(ConfigError, match="auth.tokens: ") as error:
+    with pytest.raises(ConfigError, match=r"auth\.tokens: ") as error:
         read(path)
     assert fault in str(error.value)
     assert "\n" not in str(error.value)
