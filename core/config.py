@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal, TypeGuard, TypeVar, get_type_hints
 import msgspec
 from headway.core.durability import Durability
 from headway.core.errors import ConfigError
-from headway.core.faults import faults, member_types
+from headway.core.faults import allowed, faults, member_types
 from msgspec import Meta, inspect
 
 PREFIX = "HEADWAY_"
@@ -40,6 +40,8 @@ OPTIONS = {
 # gives to the service (StateDirectory=, systemd.exec), else in the current one.
 DEFAULT_JOURNAL = "headway.db"
 STATE_VARIABLE = "STATE_DIRECTORY"
+# May have a password: no message shows its value.
+UNSHOWN = "engine"
 # Null in YAML.
 NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 # A list of texts. None is quoted, and none is a list itself.
@@ -358,7 +360,7 @@ def _set(name: str, within: type[Section], field: str, rest: str, text: str) -> 
         if joint and not _is_section(get_type_hints(kind).get(inner)):
             inner, more = rest, ""
         return {field: _set(name, kind, inner, more, text)}
-    value = _read_variable(name, None if _is_section(kind) else kind, text)
+    value = _read_variable(name, None if _is_section(kind) else kind, text, is_secret=field == UNSHOWN)
     if _is_section(kind) and not isinstance(value, dict):
         names = ", ".join(f"{name}__{inner.upper()}" for inner in get_type_hints(kind))
         raise ConfigError(f"{name}: {text!r} is not allowed: {field} is a section; set {names}")
@@ -382,7 +384,7 @@ def _option(name: str, texts: Sequence[str]) -> dict[str, Any]:
     return _set(name, Config, section, key, texts[-1])
 
 
-def _read_variable(name: str, kind: Any, text: str) -> Any:
+def _read_variable(name: str, kind: Any, text: str, *, is_secret: bool = False) -> Any:
     """Return the value of a setting of type ``kind``. A text stands as it is, all else is YAML."""
     plain = text.strip()
     if not plain and kind is not None:
@@ -394,7 +396,12 @@ def _read_variable(name: str, kind: Any, text: str) -> Any:
         items = [item.strip() for item in found[1].split(",")]
         if all(items):
             return items
-    return _yaml(text, f"{name}: {text!r}")
+    try:
+        return _yaml(text, f"{name}: {text!r}")
+    except ConfigError:
+        if not is_secret:
+            raise
+        raise ConfigError(f"{name}: is not YAML: write the URL without quotes") from None
 
 
 def _yaml(text: str, source: str) -> Any:
@@ -423,7 +430,8 @@ def _is_text(info: inspect.Type) -> bool:
 def _merge(config: Config, settings: dict[str, Any], source: str) -> Config:
     """Return ``config`` with ``settings`` laid over it."""
     for field, fault in _faults(Config, settings):
-        raise ConfigError(f"{source}: {field}: {fault}")
+        told = f"is not allowed: expected {allowed(Config, field)}" if field == UNSHOWN else fault
+        raise ConfigError(f"{source}: {field}: {told}")
     return _laid_over(config, settings)
 
 
