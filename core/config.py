@@ -163,6 +163,25 @@ class JobsSection(Section, frozen=True):
     backoff_max: Duration = 60.0
 
 
+SystemName = Annotated[str, Meta(min_length=1)]
+
+
+class ProcessesAsSection(Section, frozen=True):
+    """The user of the system that worker processes run as, and its group. None: that of the server."""
+
+    user: SystemName | None = None
+    group: SystemName | None = None
+
+
+class ProcessLimitsSection(Section, frozen=True):
+    """The share of the machine that a worker process has, by setrlimit. 0 means no limit."""
+
+    memory: Annotated[int, Meta(ge=0, le=1 << 50)] = 0
+    cpu: Annotated[int, Meta(ge=0, le=86_400 * 365)] = 0
+    files: Annotated[int, Meta(ge=0, le=1 << 30)] = 0
+    core: bool = False
+
+
 class WatchdogSection(Section, frozen=True):
     """When a stalled loop is logged."""
 
@@ -272,6 +291,8 @@ class Config(Section, frozen=True):
     processes: Annotated[int, Meta(ge=1, le=1000)] = 2
     max_jobs_per_process: Annotated[int, Meta(ge=0, le=1 << 31)] = 0
     max_memory_per_process: Bytes = 0
+    processes_as: ProcessesAsSection = ProcessesAsSection()
+    process_limits: ProcessLimitsSection = ProcessLimitsSection()
     tasks: tuple[str, ...] = ()
     drain_timeout: Seconds = 30.0
     drain_linger: Seconds = 1.0
