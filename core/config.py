@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal, TypeGuard, TypeVar, get_type_hints
 import msgspec
 from headway.core.durability import Durability
 from headway.core.errors import ConfigError
-from headway.core.faults import faults, member_types
+from headway.core.faults import allowed, faults, member_types
 from msgspec import Meta, inspect
 
 PREFIX = "HEADWAY_"
@@ -40,6 +40,8 @@ OPTIONS = {
 # gives to the service (StateDirectory=, systemd.exec), else in the current one.
 DEFAULT_JOURNAL = "headway.db"
 STATE_VARIABLE = "STATE_DIRECTORY"
+# May have a password: no message shows its value.
+UNSHOWN = "engine"
 # Null in YAML.
 NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 # A list of texts. None is quoted, and none is a list itself.
@@ -162,6 +164,25 @@ class JobsSection(Section, frozen=True):
     retries: Annotated[int, Meta(ge=0, le=1000)] = 0
     backoff: Duration = 1.0
     backoff_max: Duration = 60.0
+
+
+SystemName = Annotated[str, Meta(min_length=1)]
+
+
+class ProcessesAsSection(Section, frozen=True):
+    """The user of the system that worker processes run as, and its group. None: that of the server."""
+
+    user: SystemName | None = None
+    group: SystemName | None = None
+
+
+class ProcessLimitsSection(Section, frozen=True):
+    """The share of the machine that a worker process has, by setrlimit. 0 means no limit."""
+
+    memory: Annotated[int, Meta(ge=0, le=1 << 50)] = 0
+    cpu: Annotated[int, Meta(ge=0, le=86_400 * 365)] = 0
+    files: Annotated[int, Meta(ge=0, le=1 << 30)] = 0
+    core: bool = False
 
 
 class WatchdogSection(Section, frozen=True):
@@ -291,6 +312,8 @@ class Config(Section, frozen=True):
     processes: Annotated[int, Meta(ge=1, le=1000)] = 2
     max_jobs_per_process: Annotated[int, Meta(ge=0, le=1 << 31)] = 0
     max_memory_per_process: Bytes = 0
+    processes_as: ProcessesAsSection = ProcessesAsSection()
+    process_limits: ProcessLimitsSection = ProcessLimitsSection()
     tasks: tuple[str, ...] = ()
     drain_timeout: Seconds = 30.0
     drain_linger: Seconds = 1.0
@@ -381,7 +404,7 @@ def _set(name: str, within: type[Section], field: str, rest: str, text: str) -> 
             inner, more = rest, ""
         return {field: _set(name, kind, inner, more, text)}
     if not _is_section(kind):
-        return {field: _read_variable(name, kind, text)}
+        return {field: _read_variable(name, kind, text, is_secret=field == UNSHOWN)}
     value = _read_variable(name, None, text)
     if not isinstance(_spelled_out(kind, value), dict):
         names = ", ".join(f"{name}__{inner.upper()}" for inner in get_type_hints(kind))
@@ -411,7 +434,7 @@ def _option(name: str, texts: Sequence[str]) -> dict[str, Any]:
     return _set(name, Config, section, key, texts[-1])
 
 
-def _read_variable(name: str, kind: Any, text: str) -> Any:
+def _read_variable(name: str, kind: Any, text: str, *, is_secret: bool = False) -> Any:
     """Return the value of a setting of type ``kind``. A text stands as it is, all else is YAML."""
     plain = text.strip()
     if not plain and kind is not None:
@@ -423,7 +446,12 @@ def _read_variable(name: str, kind: Any, text: str) -> Any:
         items = [item.strip() for item in found[1].split(",")]
         if all(items):
             return items
-    return _yaml(text, f"{name}: {text!r}")
+    try:
+        return _yaml(text, f"{name}: {text!r}")
+    except ConfigError:
+        if not is_secret:
+            raise
+        raise ConfigError(f"{name}: is not YAML: write the URL without quotes") from None
 
 
 def _yaml(text: str, source: str) -> Any:
@@ -452,7 +480,8 @@ def _is_text(info: inspect.Type) -> bool:
 def _merge(config: Config, settings: dict[str, Any], source: str) -> Config:
     """Return ``config`` with ``settings`` laid over it."""
     for field, fault in _faults(Config, settings):
-        raise ConfigError(f"{source}: {field}: {fault}")
+        told = f"is not allowed: expected {allowed(Config, field)}" if field == UNSHOWN else fault
+        raise ConfigError(f"{source}: {field}: {told}")
     return _laid_over(config, settings)
 
 

@@ -39,7 +39,8 @@ SomeTags = Annotated[
     ),
 ]
 # A traceparent of version 00 (https://www.w3.org/TR/trace-context): neither id is zero.
-TRACEPARENT = "^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$"
+# No ``$``, which Python finds before a last line feed, too.
+TRACEPARENT = r"^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?![\s\S])"
 
 
 class State(IntEnum):

@@ -13,6 +13,7 @@ from ipaddress import ip_address
 from headway.core.config import Config
 from headway.core.errors import WAYS_OUT, ConfigError, JournalError
 from headway.core.open import check_store
+from headway.core.processes.confinement import Confinement
 from headway.core.task import Lane
 from headway.core.tasks.registry import REGISTRY, add_working_directory, load
 from headway.protocol.access.clients import Clients
@@ -25,8 +26,12 @@ NO_TASKS = "no tasks: name the modules that declare them: headway serve --tasks 
 
 
 def usable(config: Config) -> None:
-    """Read the networks and origins and import the task modules. Raises ConfigError if one cannot be used."""
+    """Read the networks, the origins and the users, and import the task modules.
+
+    Raises ConfigError if one cannot be used.
+    """
     _networks(config)
+    _processes(config)
     _tasks(config)
 
 
@@ -46,7 +51,9 @@ def faults(config: Config, *, serves: bool = True) -> Iterator[str]:
     A check for a deploy leaves the port out, because the running server holds it.
     """
     looks: list[Callable[[Config], None]] = (
-        [_networks, _closed, _journal, _store, _port, _tasks] if serves else [shared, _store, _tasks]
+        [_networks, _closed, _processes, _journal, _store, _port, _tasks]
+        if serves
+        else [shared, _processes, _store, _tasks]
     )
     if deploy.looked_at(os.environ):
         looks = [look for look in looks if look is not _port]
@@ -104,6 +111,10 @@ def _tokens(config: Config) -> Tokens:
 
 def _closed(config: Config) -> None:
     closed(config, config.server.host)
+
+
+def _processes(config: Config) -> None:
+    Confinement.of(config)
 
 
 def _tasks(config: Config) -> None:

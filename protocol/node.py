@@ -236,7 +236,7 @@ class NodeLife:
         self._ticker.cancel()
         await self._engine.close()
         left = deploy.hand_over(self._front.listener, self._engine, since)
-        log.info("executing the new program: %s", " ".join(self._program.command))
+        log.info("executing the new program: %s", self._program)
         await self._told.hold()
         return left
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from headway.core.errors import WAYS_OUT, JournalError
 from headway.core.history import Minute
 from headway.core.ids import SALT_BYTES, TOGETHER, Ids
 from headway.core.job import State
-from headway.core.journal import clock, schema, watermark
+from headway.core.journal import attempts, clock, schema, watermark
 from headway.core.journal.database import File, one_line
 from headway.core.journal.reader import (
     Ended,
@@ -38,6 +39,9 @@ from headway.core.retention import DEFAULT, Retention
 from headway.core.wall import wall
 
 log = logging.getLogger(__name__)
+
+# The rights of a file that its owner's group and all others have.
+OF_OTHERS = 0o077
 
 
 class Found:
@@ -70,6 +74,7 @@ class Found:
             self.connection, meta, self.lost = schema.open_checked(path, marked, sync)
             # Before there were outcomes, all were kept as long as successes mostly are.
             schema.migrate(self.connection, retention.seconds[State.SUCCEEDED])
+            _warn_of_readers(path)
             if meta.copied:
                 log.warning(
                     "%s: is a copy by headway journal backup: ids that were issued since it was made answer 410 or 421",
@@ -165,6 +170,14 @@ class Found:
     def close(self) -> None:
         """Close everything that was not handed over."""
         self.file.close()
+
+
+def _warn_of_readers(path: Path) -> None:
+    """Log one line if others of this machine can read a file of the journal. We make none like that."""
+    files = [path, *(path.with_name(f"{path.name}{end}") for end in ("-wal", "-shm")), attempts.beside(path)]
+    shown = [str(file) for file in files if file.exists() and file.stat().st_mode & OF_OTHERS]
+    if shown:
+        log.warning("others can read the jobs in the journal: chmod 600 %s", " ".join(map(shlex.quote, shown)))
 
 
 def _verb(path: Path) -> str:

@@ -42,6 +42,8 @@ class ReplyError(StoreError):
     """The store refused a call. ``code`` is the first word of its text."""
 
     def __init__(self, text: str) -> None:
+        # The store repeats words of a command that it does not know, a password among them.
+        text = text.partition(", with args beginning with")[0]
         self.text = text
         code = text.partition(" ")[0]
         self.code = "TRYAGAIN" if MOVING in text and code == "ERR" else code

@@ -33,9 +33,11 @@ from contextvars import Context as Variables
 from io import BufferedReader, TextIOWrapper
 from types import FrameType
 
+import msgspec
 from headway.core import forks, records
 from headway.core.errors import ConfigError, InvalidPayloadError
 from headway.core.processes import frames, messages
+from headway.core.processes.confinement import Confinement
 from headway.core.processes.messages import LEAVE_S, Broken, Call, Done, Failed, Progress, Ready
 from headway.core.processes.output import Output
 from headway.core.processes.sender import Sender, ToServer
@@ -52,6 +54,8 @@ from headway.core.tasks.result import OCTETS, Result, ResultError, encode
 END_S = 0.5
 # Seconds without a call after which the cycles that the last one left are collected.
 IDLE_S = 0.5
+# Bytes that are read at once of a payload that nobody can use.
+PIECE_BYTES = 1 << 16
 # By how much worker processes give way to the server, and to all else on the machine.
 NICENESS = 5
 
@@ -59,7 +63,16 @@ _PR_SET_PDEATHSIG = 1
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
-def main(modules: list[str], result_bytes: int, log_level: int, *, read_fd: int, write_fd: int, output_fd: int) -> None:
+def main(
+    modules: list[str],
+    result_bytes: int,
+    log_level: int,
+    confinement: dict[str, object],
+    *,
+    read_fd: int,
+    write_fd: int,
+    output_fd: int,
+) -> None:
     """Import ``modules``, then answer the calls on ``read_fd`` until it is closed."""
     _leave_signals_to_the_server()
     # Clients that poll are answered first, also while all processes compute.
@@ -67,11 +80,18 @@ def main(modules: list[str], result_bytes: int, log_level: int, *, read_fd: int,
     for fd in (read_fd, write_fd):
         os.set_inheritable(forks.keep(fd), False)
     output = Output(output_fd)
+    sender = Sender(write_fd)
+    confined = msgspec.convert(confinement, Confinement)
+    try:
+        confined.enter()
+    except (OSError, ValueError) as error:
+        sender.send(Broken(f"processes_as or process_limits cannot be kept here: {error}"))
+        return
     leaving = threading.Event()
+    # A change of the user undoes it, so it comes after that.
     _end_with_the_server(read_fd, leaving)
     faulthandler.enable(write_fd)
     forks.in_child(_crash_on_stderr)
-    sender = Sender(write_fd)
     logs = ToServer(sender)
     logging.basicConfig(level=log_level, handlers=[logs], force=True)
     records.capture()
@@ -101,6 +121,7 @@ def main(modules: list[str], result_bytes: int, log_level: int, *, read_fd: int,
             most_bytes=most_bytes,
             memory_bytes=memory_bytes,
             state=state,
+            confined=confined,
         ):
             pass
     leaving.set()
@@ -117,6 +138,7 @@ def _serve(
     most_bytes: int,
     memory_bytes: Callable[[], int],
     state: object,
+    confined: Confinement,
 ) -> bool:
     """Wait for a call and answer it. Return False if there will be no further call.
 
@@ -132,7 +154,9 @@ def _serve(
         return False
     logs.call, payload = call
     output.begin()
+    confined.begin_job()
     done, body = _run(logs.call, payload, sender, output, most_bytes=most_bytes, memory_bytes=memory_bytes, state=state)
+    confined.end_job()
     output.end()
     logs.call = None
     sender.flush()
@@ -140,8 +164,12 @@ def _serve(
     return True
 
 
-def _next(calls: BufferedReader) -> tuple[Call, bytes] | None:
-    """Read a call with its payload. Return None if there will be no further call."""
+def _next(calls: BufferedReader) -> tuple[Call, bytes | MemoryError] | None:
+    """Read a call with its payload. Return None if there will be no further call.
+
+    A payload for which there is no memory is read to its end all the same: the call would count as
+    one that did not begin, and be made again and again.
+    """
     head = calls.read(frames.LENGTH.size)
     if len(head) < frames.LENGTH.size:
         return None
@@ -150,13 +178,19 @@ def _next(calls: BufferedReader) -> tuple[Call, bytes] | None:
     if len(body) < size:
         return None
     call = messages.decode_call(body)
-    payload = calls.read(call.payload_bytes)
+    try:
+        payload = calls.read(call.payload_bytes)
+    except MemoryError as error:
+        left = call.payload_bytes
+        while left and (piece := calls.read(min(left, PIECE_BYTES))):
+            left -= len(piece)
+        return None if left else (call, error)
     return (call, payload) if len(payload) == call.payload_bytes else None
 
 
 def _run(
     call: Call,
-    payload: bytes,
+    payload: bytes | MemoryError,
     sender: Sender,
     output: Output,
     *,
@@ -179,6 +213,8 @@ def _run(
             raise LookupError(
                 f"the worker process has no task {call.task!r}. If its modules have changed, restart the server"
             )
+        if isinstance(payload, MemoryError):
+            raise payload
         # In a context of its own: a variable that one job sets is not there for the next.
         result = Variables().run(_attempt, task, call.media_type, payload, context, most_bytes=most_bytes)
         body = b"" if result is None else result.body

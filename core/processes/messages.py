@@ -13,11 +13,13 @@ number over FRAME_BYTES.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 from headway.core.processes.frames import Message
+from headway.core.tasks.context import MESSAGE_MOST
 from headway.core.tasks.failure import Failure
+from msgspec import Meta
 
 # The longest body of a result.
 BODY_MOST = 1 << 30
@@ -61,8 +63,9 @@ class Progress(Message, frozen=True, tag=True):
     """The task of this call reports its progress, and a message beside it."""
 
     number: int
-    percent: int
-    message: str = ""
+    # A task may write to the pipe itself. So the bounds of ``context.progress`` hold here, too.
+    percent: Annotated[int, Meta(ge=0, le=100)]
+    message: Annotated[str, Meta(max_length=MESSAGE_MOST)] = ""
 
 
 class Done(Message, frozen=True, tag=True):

@@ -7,7 +7,7 @@ its process.
 A process is *starting*, *spare* (ready while there is no place) or *serving* (idle or busy,
 ``count`` at most). When one begins the last tenth of its ``max_jobs``, its replacement is started,
 so that a spare stands ready when it goes. One that is over ``max_memory_bytes`` after a job goes at
-once. Neither ends in a job.
+once, as does one that had no memory for a job. None of them ends in a job.
 
 Log records of a process are logged here, by the level and in the format of the server. Output of a
 job goes to the log of the job. Both together take LOG_SHARE of the loop's time at most.
@@ -31,6 +31,7 @@ from contextlib import suppress
 
 from headway.core.config import Config
 from headway.core.errors import InvalidPayloadError
+from headway.core.processes.confinement import Confinement
 from headway.core.processes.messages import LEAVE_S, Call, Done, Log
 from headway.core.processes.process import CrashedError, Process, Reply
 from headway.core.task import Lane, Task
@@ -51,6 +52,8 @@ LOG_SHARE = 0.1
 LOG_AHEAD_S = 0.1
 # Seconds in which killed processes have to be gone when the pool stops.
 STOP_S = 1.0
+# Of processes that are bound by nothing.
+FREE = Confinement()
 STOPPING = "is not there: the pool is stopped"
 
 
@@ -74,6 +77,7 @@ class Processes:
         max_memory_bytes: int,
         result_bytes: int,
         log_level: int = logging.INFO,
+        confinement: Confinement = FREE,
     ) -> None:
         self.count = count
         self.modules = tuple(modules)
@@ -83,6 +87,7 @@ class Processes:
         self.result_bytes = result_bytes
         # The level from which processes log.
         self.log_level = log_level
+        self.confinement = confinement
         # When their log records so far are paid for, of time.monotonic.
         self._logs_paid_at = 0.0
         # Called when one more process serves.
@@ -298,7 +303,8 @@ class Processes:
     # Service.
 
     def _has_served_enough(self, process: Process) -> bool:
-        return 0 < self.max_jobs <= process.calls or 0 < self.max_memory_bytes < process.memory_bytes
+        is_large = 0 < self.max_memory_bytes < process.memory_bytes
+        return is_large or process.is_exhausted or 0 < self.max_jobs <= process.calls
 
     def _fill(self) -> None:
         while self._spares and len(self._serving) < self.count:
@@ -324,7 +330,7 @@ class Processes:
         if self._failed_starts:
             lacking = min(lacking, 1 - sum(not process.was_ready for process in self._processes))
         for _ in range(lacking):
-            process = Process(self, self.modules, self.result_bytes, self.log_level)
+            process = Process(self, self.modules, self.result_bytes, self.log_level, self.confinement)
             self._processes.add(process)
             process.start()
 
@@ -362,4 +368,5 @@ def pool_for(config: Config, registry: Registry) -> Processes | None:
         max_memory_bytes=config.max_memory_per_process,
         result_bytes=config.results.max_result_bytes,
         log_level=getattr(logging, config.log.level.upper()),
+        confinement=Confinement.of(config),
     )

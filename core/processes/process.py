@@ -38,6 +38,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 from headway.core import forks
 from headway.core.processes import frames, messages, orphans
+from headway.core.processes.confinement import Confinement
 from headway.core.processes.frames import LENGTH
 from headway.core.processes.messages import FATAL, LEAVE_S, Broken, Call, Done, Failed, Log, Progress, Ready
 from headway.core.processes.spawn import how_it_ended, start
@@ -92,9 +93,17 @@ class Owner(Protocol):
 class Process:
     """One worker process."""
 
-    def __init__(self, owner: Owner, modules: tuple[str, ...], result_bytes: int, log_level: int) -> None:
+    def __init__(
+        self, owner: Owner, modules: tuple[str, ...], result_bytes: int, log_level: int, confinement: Confinement
+    ) -> None:
         self._owner = owner
-        self._given: dict[str, object] = {"modules": modules, "result_bytes": result_bytes, "log_level": log_level}
+        self._confinement = confinement
+        self._given: dict[str, object] = {
+            "modules": modules,
+            "result_bytes": result_bytes,
+            "log_level": log_level,
+            "confinement": msgspec.to_builtins(confinement),
+        }
         self._loop = asyncio.get_running_loop()
         self._process: subprocess.Popen[bytes] | None = None
         self._looker: asyncio.Handle | None = None
@@ -121,6 +130,8 @@ class Process:
         # Calls that it was given, and its memory after the last one that it answered.
         self.calls = 0
         self.memory_bytes = 0
+        # Whether a job found no memory. What is left of that one would be short for the next.
+        self.is_exhausted = False
         # True once another process has to take its place.
         self.leaving = False
         self._doomed = False
@@ -190,7 +201,13 @@ class Process:
             self._output_fd, their_output = forks.pipe()
             theirs.callback(forks.close, their_output)
             fds = {"read_fd": their_read, "write_fd": their_write, "output_fd": their_output}
-            self._process = start("headway.core.processes.child", self._given | fds, fds.values(), new_session=True)
+            self._process = start(
+                "headway.core.processes.child",
+                self._given | fds,
+                fds.values(),
+                new_session=True,
+                environment=self._confinement.environment(os.environ),
+            )
         os.set_blocking(self._read_fd, False)
         os.set_blocking(self._output_fd, False)
         os.set_blocking(self._write_fd, False)
@@ -334,6 +351,7 @@ class Process:
         answer, self._answer, self._report = self._answer, None, None
         self._write_text = None
         self.memory_bytes = said.memory_bytes
+        self.is_exhausted = isinstance(said, Failed) and said.told.error_type == MemoryError.__name__
         if not answer.done():
             answer.set_result(Reply(said, body))
         if not self._doomed:

@@ -23,6 +23,11 @@ BOOT = (
     "main = importlib.import_module(module).main; sys.path[:] = path; main(**given)"
 )
 HOME = os.path.dirname(os.path.dirname(os.path.abspath(str(sys.modules["headway"].__file__))))
+# By the signal that has ended a process.
+HINTS: dict[int, str] = {
+    signal.SIGKILL: " (was memory short?)",
+    signal.SIGXCPU: " (it took more CPU time than process_limits.cpu)",
+}
 
 # The folder in which the server began. Empty if it was gone already.
 try:
@@ -31,12 +36,18 @@ except OSError:
     FOLDER = ""
 
 
-def start(module: str, given: dict[str, object], fds: Iterable[int], new_session: bool) -> subprocess.Popen[bytes]:
+def start(
+    module: str,
+    given: dict[str, object],
+    fds: Iterable[int],
+    new_session: bool,
+    environment: dict[str, str] | None = None,
+) -> subprocess.Popen[bytes]:
     """Start a Python that calls ``main(**given)`` of ``module``. Raises OSError if none can start.
 
-    It inherits ``fds``, stdout, stderr and the environment, and nothing else of ours. It is started
-    by ``subprocess``, which uses vfork, and not by the loop: uvloop forks, which stops a server of
-    500 MB for 30 to 60 ms.
+    It inherits ``fds``, stdout, stderr and the environment, unless that is given, and nothing else of
+    ours. It is started by ``subprocess``, which uses vfork, and not by the loop: uvloop forks, which
+    stops a server of 500 MB for 30 to 60 ms.
     """
     ours = sorted(sys.path, key=lambda entry: entry in ("", FOLDER))
     return subprocess.Popen(  # noqa: S603 — our own Python
@@ -45,6 +56,7 @@ def start(module: str, given: dict[str, object], fds: Iterable[int], new_session
         stdin=subprocess.DEVNULL,
         pass_fds=tuple(fds),
         start_new_session=new_session,
+        env=environment,
     )
 
 
@@ -56,4 +68,4 @@ def how_it_ended(returncode: int) -> str:
         name = signal.Signals(-returncode).name
     except ValueError:
         name = f"signal {-returncode}"
-    return f"was killed by {name}" + (" (was memory short?)" if returncode == -signal.SIGKILL else "")
+    return f"was killed by {name}{HINTS.get(-returncode, '')}"

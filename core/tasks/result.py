@@ -78,7 +78,8 @@ async def encode_on_loop(value: object, most_bytes: int) -> Result | None:
 def _small(value: object, most_bytes: int) -> Result | None:
     """Return the result of a value that is encoded at once, None for one that takes pieces."""
     if isinstance(value, WHOLE):
-        result = value if isinstance(value, Result) else Result(value, OCTETS)
+        # Anew: the task may have changed its own since.
+        result = Result(value.body, value.media_type) if isinstance(value, Result) else Result(value, OCTETS)
         _check_size(len(result.body), most_bytes)
         return result
     if isinstance(value, BUFFERS):

@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 # Characters that would end a line of the log or colour a terminal, in Python's notation.
 ONE_LINE = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
 
+PAYLOAD_FAULT = "its payload does not fit the task. GET /jobs/{id} names the places"
+
 
 class Outcome(msgspec.Struct, gc=False):
     """How an attempt ended.
@@ -50,7 +52,7 @@ class Outcome(msgspec.Struct, gc=False):
             fn=__file__,
             lno=0,
             msg="job %s: attempt %d at task %s failed (%s): %s",
-            args=(job_id, attempt, task, reason, self.error.translate(ONE_LINE)),
+            args=(job_id, attempt, task, reason, self._told.translate(ONE_LINE)),
             exc_info=None,
             extra={"job": job_id, "task": task, "attempt": attempt, "reason": reason},
         )
@@ -61,7 +63,12 @@ class Outcome(msgspec.Struct, gc=False):
     def log_waiting(self, job_id: str, task: str, attempts: int) -> None:
         """Write the one line of a job that failed while it waited, after so many attempts."""
         fields = {"job": job_id, "task": task, "attempt": attempts, "reason": self.reason.text}
-        log.warning("job %s of task %s failed while it waited: %s", job_id, task, self.error, extra=fields)
+        log.warning("job %s of task %s failed while it waited: %s", job_id, task, self._told, extra=fields)
+
+    @property
+    def _told(self) -> str:
+        """The error as the log has it: the faults of a payload may have values of it."""
+        return PAYLOAD_FAULT if self.reason is Reason.INVALID_PAYLOAD else self.error
 
     def past(self, number: int, started: float, ended: float, place: str) -> PastAttempt:
         """Return the kept parts of a failed attempt. Times are of time.time."""

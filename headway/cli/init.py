@@ -28,7 +28,8 @@ def init(folder: Path) -> None:
     if there:
         fail(f"{folder / there[0]} is there already: name an empty folder, as in headway init shop", EXIT_REFUSED)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        # The journal will be in it.
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in FILES:
             with (folder / name).open("x", encoding="utf-8") as file:
                 file.write((STARTER / name).read_text(encoding="utf-8"))

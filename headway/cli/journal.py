@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, Any, BinaryIO
 
 import click
 
@@ -29,6 +30,19 @@ def _default() -> Path:
 
 
 FILE = click.argument("path", default=_default, type=click.Path(path_type=Path, exists=True, dir_okay=False))
+
+
+class PrivateFile(click.File):
+    """A file to write, or standard output. Nobody but its owner can read a file that it makes."""
+
+    def convert(
+        self, value: str | os.PathLike[str] | IO[Any], param: click.Parameter | None, ctx: click.Context | None
+    ) -> IO[Any]:
+        """Return the open file."""
+        if isinstance(value, str) and value != "-":
+            with suppress(OSError):
+                os.close(os.open(value, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        return super().convert(value, param, ctx)
 
 
 @click.group()
@@ -67,7 +81,7 @@ def stats(path: Path) -> None:
 @journal.command()
 @FILE
 @click.option("--jsonl", is_flag=True, default=True, help="As lines of JSON, the only form there is.")
-@click.option("--out", type=click.File("wb"), default="-", help="A file.  [default: standard output]")
+@click.option("--out", type=PrivateFile("wb"), default="-", help="A file.  [default: standard output]")
 def export(path: Path, jsonl: bool, out: BinaryIO) -> None:
     """Write each job, with its payload and its result, as a line of JSON."""
     from headway.core.journal import report

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
+from headway.core.body import is_media_type
 from headway.core.config import HttpSection
 from headway.core.durability import Durability
 from headway.core.job import Reason, State
@@ -44,6 +45,8 @@ HELD_FIELD = b"Job-Held: %b\r\n"
 MESSAGE_FIELD = b"Job-Message: %b\r\n"
 # Characters of a message, or a reason, that stay as they are. A percent sign would look like the beginning of another.
 VISIBLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
+# Of content that no client reads in a wrong way.
+OCTETS = b"application/octet-stream"
 SUCCEEDED_FIELDS = b"Expires: %b\r\nSunset: %b\r\nServer-Timing: queue;dur=%.1f, run;dur=%.1f\r\n"
 
 
@@ -131,12 +134,22 @@ class Heads:
 
 def held_field(reason: str) -> bytes:
     """Return the header line of a hold, whose reason may be empty."""
-    return HELD_FIELD % (quote(reason.strip(), safe=VISIBLE) or HELD).encode()
+    return HELD_FIELD % (_visible(reason) or HELD.encode())
 
 
 def message_field(message: str) -> bytes:
-    """Return the header line of a message: visible ASCII, with all else percent-encoded."""
-    return MESSAGE_FIELD % quote(message, safe=VISIBLE).encode()
+    """Return the header line of a message."""
+    return MESSAGE_FIELD % _visible(message)
+
+
+def _visible(text: str) -> bytes:
+    """Return a text of anybody's as visible ASCII, with all else percent-encoded. It cannot end its line."""
+    return quote(text.strip(), safe=VISIBLE, errors="replace").encode()
+
+
+def content_type(text: str) -> bytes:
+    """Return the media type of kept content. One that could end its line is not from us: OCTETS."""
+    return text.strip().encode() if is_media_type(text) else OCTETS
 
 
 def media_type(code: int) -> bytes:

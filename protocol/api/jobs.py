@@ -16,7 +16,7 @@ from headway.core.status import Status
 from headway.core.tasks.result import Result
 from headway.protocol.api import filters
 from headway.protocol.api.documents import ended_document, job_members, status_document
-from headway.protocol.api.headers import NAMES
+from headway.protocol.api.headers import NAMES, content_type
 from headway.protocol.api.page import matches
 from headway.protocol.api.service import Service, later, once_known
 from headway.protocol.http.problems import Refusal, document
@@ -191,7 +191,9 @@ def _result(service: Service, request: Request, status: Status, fields: bytes) -
             return _given_up(service, status, is_head)
         if is_known:
             return STATUS_LINES[304] + fields + b"\r\n"
-        return complete_shared(STATUS_LINES[200] + fields + ISOLATED, found.media_type.encode(), found.body, is_head)
+        return complete_shared(
+            STATUS_LINES[200] + fields + ISOLATED, content_type(found.media_type), found.body, is_head
+        )
 
     return once_known(service.engine.result(status), answer)
 
@@ -209,7 +211,7 @@ def _payload(service: Service, status: Status, fields: bytes, *, head_only: bool
         if found is None:
             raise PayloadGoneError
         head = STATUS_LINES[200] + fields + ISOLATED
-        return complete_shared(head, found.media_type.encode(), found.data, head_only)
+        return complete_shared(head, content_type(found.media_type), found.data, head_only)
 
     return once_known(service.engine.payload(status) if status.state != State.EXPIRED else None, answer)
 

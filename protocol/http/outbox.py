@@ -270,7 +270,7 @@ class Answering(asyncio.Protocol):
     def _excuse(self, error: Exception, request: Request, name: str) -> None:
         """Answer a request that raised an error, ours to explain, or a defect."""
         if not isinstance(error, Refusal | HeadwayError):
-            log.error("a request failed: %s %s", request.method, request.target, exc_info=error)
+            log.error("a request failed: %s", _line(request.method, request.target), exc_info=error)
             error = Refusal("internal", "the log says more", close=True)
         self.shared.reject(error.reason)
         answer = problems.answer(error, self.shared.clock, request.method == b"HEAD")
@@ -489,5 +489,9 @@ class Answering(asyncio.Protocol):
 
     def _log_access(self, answer: bytes, method: bytes, target: bytes) -> None:
         peer = self.transport.get_extra_info("peername") or ("-",)
-        line = f"{method.decode()} {target.decode(errors='backslashreplace')}"
-        access.info('%s "%s" %s %d', peer[0], line, answer[9:12].decode(), len(answer))
+        access.info('%s "%s" %s %d', peer[0], _line(method, target), answer[9:12].decode(), len(answer))
+
+
+def _line(method: bytes, target: bytes) -> str:
+    """Return a request as the log names it: without its query, which may have anything of a client's."""
+    return f"{method.decode()} {target.partition(b'?')[0].decode(errors='backslashreplace')}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -33,6 +34,8 @@ VARIABLE = "_HEADWAY_HANDOVER"
 STORE_VARIABLE = "_HEADWAY_JOURNAL"
 # Seconds within which the new program must have read its settings and task modules.
 CHECK_S = 60.0
+# In a URL, behind its user.
+_PASSWORD = re.compile(r"(://[^:/?#@\s]*):[^/?#\s]*@")
 
 
 class Left(msgspec.Struct):
@@ -72,6 +75,10 @@ class Program:
             if os.path.isabs(self.directory) and os.path.samefile(self.directory, "."):
                 return
         self.directory = os.getcwd()
+
+    def __str__(self) -> str:
+        """Return the command as the log has it: without the password of a store."""
+        return " ".join(_PASSWORD.sub(r"\1:***@", word) for word in self.command)
 
     async def check(self) -> str | None:
         """Return in a line why the program would not start as it is now, None if it would."""

@@ -177,6 +177,26 @@ def test_an_engine_keeps_jobs_in_place_of_the_journal(tmp_path: Path) -> None:
         load(tmp_path / "config.yaml", {"HEADWAY_JOURNAL__PATH": "own.db"})
 
 
+@pytest.mark.parametrize(
+    ("file", "variables", "options"),
+    [
+        ("engine: [valkey://:hush@host]", {}, {}),
+        ("engine: {url: valkey://:hush@host}", {}, {}),
+        ("", {"HEADWAY_ENGINE": '"valkey://:hush@host'}, {}),
+        ("", {"HEADWAY_ENGINE": "'valkey://:hush@host' more"}, {}),
+        ("", {}, {"--engine": ['"valkey://:hush@host']}),
+    ],
+)
+def test_no_fault_of_the_engine_shows_its_password(
+    tmp_path: Path, file: str, variables: dict[str, str], options: dict[str, list[str]]
+) -> None:
+    (tmp_path / "config.yaml").write_text(file)
+    with pytest.raises(ConfigError) as refused:
+        load(tmp_path / "config.yaml", variables, options)
+    assert "engine" in str(refused.value).lower()
+    assert "hush" not in str(refused.value)
+
+
 def test_a_server_with_options_keeps_them_over_a_deploy(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("tasks: [no.such.module]\nworkers: 3\n")
     for name in ("first", "second"):

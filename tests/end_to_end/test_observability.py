@@ -190,7 +190,7 @@ def test_access_log(logged: Server) -> None:
     lines = [json.loads(line)["message"] for line in logged.said if '"headway.access"' in line]
     assert sum(f'"HEAD {path}" 200' in line for line in lines) >= 3
     assert any('"POST /jobs" 202' in line for line in lines)
-    assert any('"GET /nowhere?a=b" 404' in line for line in lines)
+    assert any('"GET /nowhere" 404' in line for line in lines)
 
 
 @pytest.mark.parametrize("target", ["/\x1b[31m", '/" 200 1', "/\x85x", "/é", "/%0a"])
@@ -198,7 +198,7 @@ def test_client_cannot_write_into_the_log(logged: Server, target: str) -> None:
     with logged.wire() as wire:
         wire.send(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % target.encode("latin-1"))
         assert wire.read().status in {400, 404}
-    assert logged.get("/healthz?after-" + target[1:2].encode().hex()).status == 200
+    assert logged.get("/after-" + target[1:2].encode().hex()).status == 404
     logged.wait_for_line("after-" + target[1:2].encode().hex())
     messages = [json.loads(line)["message"] for line in logged.said]
     assert all(message.isprintable() for message in messages), messages[-5:]

@@ -109,3 +109,10 @@ async def test_the_time_is_that_of_the_store(store_url: str) -> None:
         link.learn_time(1_000_000)
         await asyncio.sleep(0.05)
         assert 1_000_040 <= link.server_ms() <= 1_001_000
+
+
+async def test_a_refused_command_is_not_repeated(store: StoreServer) -> None:
+    async with linked(f"valkey://127.0.0.1:{store.port}/0") as link:
+        error = await refusal(link.call("HW-UNKNOWN", "a secret"))
+        assert error.code == "ERR"
+        assert "secret" not in error.text

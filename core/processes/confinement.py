@@ -1,0 +1,131 @@
+"""The confinement of a worker process: the user it runs as, and its share of the machine.
+
+The server finds the user at its start. The process confines itself, before it imports a task module
+and before it has a thread. A server that changed the user itself would have to fork, which stops it
+for longer than a vfork (see spawn). Until then the process runs our code alone, with the HOME of
+the server: that of the user may have a ``.pth`` file, which Python would run.
+
+Limits are those of setrlimit(2). Those of memory and files hold for the life of the process, for all
+it starts, too. The limit of CPU time is counted anew for each job, as a process runs many.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import resource
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import msgspec
+from headway.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    # A worker process needs no settings.
+    from headway.core.config import Config
+
+# The store of all nodes, with its password. It is not for a process that is confined to a user.
+STORE_VARIABLE = "HEADWAY_ENGINE"
+
+
+class Confinement(msgspec.Struct, frozen=True):
+    """The bounds of a worker process. 0: no limit."""
+
+    # Empty: the user of the server.
+    user: str = ""
+    uid: int = 0
+    gid: int = 0
+    home: str = ""
+    memory_bytes: int = 0
+    # For one job.
+    cpu_s: int = 0
+    files: int = 0
+    # Whether a crash may leave a core dump.
+    core: bool = False
+
+    @classmethod
+    def of(cls, config: Config) -> Confinement:
+        """Return the confinement that the settings ask for. Raises ConfigError if it cannot be had here."""
+        limits, group = config.process_limits, config.processes_as.group
+        for name, limit, asked in (
+            ("memory", resource.RLIMIT_AS, limits.memory),
+            ("cpu", resource.RLIMIT_CPU, limits.cpu),
+            ("files", resource.RLIMIT_NOFILE, limits.files),
+        ):
+            hard = resource.getrlimit(limit)[1]
+            if hard != resource.RLIM_INFINITY and asked > hard and os.geteuid():
+                raise ConfigError(
+                    f"process_limits.{name}: {asked} is above the limit of the server itself, {hard}: "
+                    "raise that one (ulimit -H), or lower the setting"
+                )
+        free = cls(memory_bytes=limits.memory, cpu_s=limits.cpu, files=limits.files, core=limits.core)
+        if config.processes_as.user is not None:
+            return free.as_user(config.processes_as.user, group)
+        if group is not None:
+            raise ConfigError("processes_as.group: there is no user beside it: set processes_as.user, too")
+        return free
+
+    def as_user(self, user: str, group: str | None) -> Confinement:
+        """Return the same for a user and a group of the system. Raises ConfigError."""
+        # 1 ms, and few need them.
+        import grp
+        import pwd
+
+        if os.geteuid():
+            raise ConfigError(
+                "processes_as.user: only root can run processes as another user: start the server as root, or leave "
+                "the setting out"
+            )
+        try:
+            entry = pwd.getpwnam(user)
+        except KeyError:
+            raise ConfigError(f"processes_as.user: this system has no user {user!r}: name one of /etc/passwd") from None
+        try:
+            gid = entry.pw_gid if group is None else grp.getgrnam(group).gr_gid
+        except KeyError:
+            raise ConfigError(
+                f"processes_as.group: this system has no group {group!r}: name one of /etc/group"
+            ) from None
+        if not entry.pw_uid:
+            raise ConfigError(f"processes_as.user: {user!r} may do all that the server may: name another user")
+        return msgspec.structs.replace(self, user=user, uid=entry.pw_uid, gid=gid, home=entry.pw_dir)
+
+    def environment(self, server: Mapping[str, str]) -> dict[str, str] | None:
+        """Return the environment that a process begins with, of that of the server. None: the same."""
+        return {name: value for name, value in server.items() if name != STORE_VARIABLE} if self.user else None
+
+    def enter(self) -> None:
+        """Confine this process, for good. Raises OSError or ValueError if the system refuses it."""
+        if not self.core:
+            _limit(resource.RLIMIT_CORE, 0)
+        if self.memory_bytes:
+            _limit(resource.RLIMIT_AS, self.memory_bytes)
+        if self.files:
+            _limit(resource.RLIMIT_NOFILE, self.files)
+        if self.user:
+            os.setgroups([])
+            os.setresgid(self.gid, self.gid, self.gid)
+            os.setresuid(self.uid, self.uid, self.uid)
+            os.environ.update(HOME=self.home, USER=self.user, LOGNAME=self.user)
+
+    def begin_job(self) -> None:
+        """Give this process CPU time for one job. The kernel ends it by SIGXCPU after that."""
+        if self.cpu_s:
+            _limit_cpu(math.ceil(time.process_time() + self.cpu_s))
+
+    def end_job(self) -> None:
+        """Let this process run freely between two jobs."""
+        if self.cpu_s:
+            _limit_cpu(resource.RLIM_INFINITY)
+
+
+def _limit(limit: int, most: int) -> None:
+    resource.setrlimit(limit, (most, most))
+
+
+def _limit_cpu(seconds: int) -> None:
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    free = resource.RLIM_INFINITY
+    soft = hard if seconds == free else seconds if hard == free else min(seconds, hard)
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))

@@ -1,0 +1,66 @@
+"""The settings of a worker process's user and limits, and the refusals of those that cannot be had."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Iterator
+
+import pytest
+from headway.core.errors import ConfigError
+from headway.core.processes.confinement import Confinement
+
+from tests.core.engines import settings
+
+NOBODY = 65534
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user, and return")
+
+
+@pytest.fixture
+def unprivileged() -> Iterator[None]:
+    """Run without the rights of root."""
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_by_default_nothing_but_core_dumps_is_bounded() -> None:
+    found = Confinement.of(settings())
+    assert found == Confinement()
+    assert not found.core
+    assert found.environment({"HEADWAY_ENGINE": "valkey://host"}) is None
+
+
+@root_only
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        ({"user": "hw-nobody-has-this"}, "processes_as.user: this system has no user 'hw-nobody-has-this'"),
+        ({"user": "nobody", "group": "hw-no-group"}, "processes_as.group: this system has no group 'hw-no-group'"),
+        ({"group": "daemon"}, "processes_as.group: there is no user beside it"),
+        ({"user": "root"}, "processes_as.user: 'root' may do all that the server may"),
+    ],
+)
+def test_a_user_that_cannot_be_is_refused_in_one_line(chosen: dict[str, str], said: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        Confinement.of(settings(processes_as=chosen))
+    assert str(refused.value).startswith(said)
+    assert "\n" not in str(refused.value)
+
+
+@root_only
+@pytest.mark.usefixtures("unprivileged")
+def test_only_root_can_set_a_user() -> None:
+    with pytest.raises(ConfigError, match=r"processes_as\.user: only root .* start the server as root"):
+        Confinement.of(settings(processes_as={"user": "nobody"}))
+
+
+@root_only
+@pytest.mark.usefixtures("unprivileged")
+def test_a_limit_above_that_of_the_server_is_refused_in_one_line() -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with pytest.raises(ConfigError, match=rf"process_limits\.files: {hard + 1} is above .*, {hard}: raise that one"):
+        Confinement.of(settings(process_limits={"files": hard + 1}))
+    assert Confinement.of(settings(process_limits={"files": hard})).files == hard
