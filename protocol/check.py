@@ -18,13 +18,15 @@ from headway.core.tasks.registry import REGISTRY, add_working_directory, load
 from headway.protocol.access.clients import Clients
 from headway.protocol.access.origins import Origins
 from headway.protocol.process import deploy, listener
+from headway.protocol.process.tls import exposed_key, open_to_all, tls_of
 
 NO_TASKS = "no tasks: name the modules that declare them: headway serve --tasks shop, or tasks: [shop] in headway.yaml"
 
 
 def usable(config: Config) -> None:
-    """Read the networks and origins and import the task modules. Raises ConfigError if one cannot be used."""
+    """Read networks, origins and certificates and import the task modules. Raises ConfigError if one cannot be used."""
     _networks(config)
+    _tls(config)
     _tasks(config)
 
 
@@ -34,7 +36,7 @@ def faults(config: Config, *, serves: bool = True) -> Iterator[str]:
     A check for a deploy leaves the port out, because the running server holds it.
     """
     looks: list[Callable[[Config], None]] = (
-        [_networks, _journal, _store, _port, _tasks] if serves else [shared, _store, _tasks]
+        [_networks, _tls, _journal, _store, _port, _tasks] if serves else [shared, _store, _tasks]
     )
     if deploy.looked_at(os.environ):
         looks = [look for look in looks if look is not _port]
@@ -62,8 +64,13 @@ def remarks(config: Config, *, serves: bool = True) -> Iterator[str]:
     """Yield a line for each thing that allows a start and that nobody is likely to want."""
     if not REGISTRY.tasks:
         yield NO_TASKS
-    if serves and not is_loopback(config.server.host):
+    if not serves:
+        return
+    if config.server.socket is None and not is_loopback(config.server.host):
         yield beyond_loopback(config.server.host)
+    key = open_to_all(config.server.tls)
+    if key is not None:
+        yield exposed_key(key)
 
 
 def beyond_loopback(where: str) -> str:
@@ -83,6 +90,15 @@ def is_loopback(host: str) -> bool:
 def _networks(config: Config) -> None:
     Clients(config.http.trusted_proxies, config.http.client_header)
     Origins(config.http.cors_origins)
+    server = config.server
+    if server.proxy_protocol and server.socket is None and not config.http.trusted_proxies:
+        raise ConfigError(
+            "server.proxy_protocol: nobody is trusted to send the header: name the proxies in http.trusted_proxies"
+        )
+
+
+def _tls(config: Config) -> None:
+    tls_of(config.server.tls)
 
 
 def _tasks(config: Config) -> None:
@@ -92,7 +108,7 @@ def _tasks(config: Config) -> None:
 
 
 def _port(config: Config) -> None:
-    listener.open_listener(config, None).socket.close()
+    listener.open_listener(config, None).close()
 
 
 def _store(config: Config) -> None:
