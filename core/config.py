@@ -66,12 +66,36 @@ def in_state(path: str, environment: Mapping[str, str]) -> Path:
     return Path(environment.get(STATE_VARIABLE, "").partition(":")[0], path)
 
 
+FilePath = Annotated[str, Meta(min_length=1)]
+
+
+class TlsSection(Section, frozen=True):
+    """The files of TLS, in PEM. Without a certificate the server speaks plain HTTP."""
+
+    certificate: FilePath | None = None
+    key: FilePath | None = None
+    client_ca: FilePath | None = None
+
+
+# Octal, as of chmod.
+_MODE = r"^0?[0-7]{3}\Z"
+
+
 class ServerSection(Section, frozen=True):
     """The address of the server."""
 
     host: str = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65_535)] = 8080
+    socket: FilePath | None = None
+    socket_mode: Annotated[str, Meta(pattern=_MODE, description='octal digits in quotes, such as "0660"')] = "0660"
     backlog: Count = 4096
+    tls: TlsSection = TlsSection()
+    proxy_protocol: bool = False
+
+    @property
+    def scheme(self) -> str:
+        """The scheme of its URLs."""
+        return "http" if self.tls.certificate is None else "https"
 
 
 class QueueSection(Section, frozen=True):

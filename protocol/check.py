@@ -21,24 +21,29 @@ from headway.protocol.access.hosts import Hosts
 from headway.protocol.access.origins import Origins
 from headway.protocol.access.tokens import Tokens
 from headway.protocol.process import deploy, listener
+from headway.protocol.process.tls import exposed_key, open_to_all, tls_of
 
 NO_TASKS = "no tasks: name the modules that declare them: headway serve --tasks shop, or tasks: [shop] in headway.yaml"
 
 
 def usable(config: Config) -> None:
-    """Read the networks, the origins and the users, and import the task modules.
+    """Read networks, origins, certificates and users, and import the task modules.
 
     Raises ConfigError if one cannot be used.
     """
     _networks(config)
+    _tls(config)
     _processes(config)
     _tasks(config)
 
 
-def closed(config: Config, address: str) -> None:
-    """Raise ConfigError if a server at ``address`` would let in other machines, and asks nobody for a token."""
+def closed(config: Config, address: str | None) -> None:
+    """Raise ConfigError if a server at ``address`` would let in other machines, and asks nobody for a token.
+
+    None is a Unix socket.
+    """
     tokens = _tokens(config)
-    if not (tokens or config.auth.mode == "none" or config.auth.first_token or is_loopback(address)):
+    if not (address is None or tokens or config.auth.mode == "none" or config.auth.first_token or is_loopback(address)):
         raise ConfigError(
             f"server.host: {address} lets other machines in, and there are no tokens: make one with headway token add "
             "NAME --scope submit,read, or let anyone in with auth: none"
@@ -51,7 +56,7 @@ def faults(config: Config, *, serves: bool = True) -> Iterator[str]:
     A check for a deploy leaves the port out, because the running server holds it.
     """
     looks: list[Callable[[Config], None]] = (
-        [_networks, _closed, _processes, _journal, _store, _port, _tasks]
+        [_networks, _tls, _closed, _processes, _journal, _store, _port, _tasks]
         if serves
         else [shared, _processes, _store, _tasks]
     )
@@ -81,8 +86,13 @@ def remarks(config: Config, *, serves: bool = True) -> Iterator[str]:
     """Yield a line for each thing that allows a start and that nobody is likely to want."""
     if not REGISTRY.tasks:
         yield NO_TASKS
-    if serves and config.auth.mode == "none" and not is_loopback(config.server.host):
+    if not serves:
+        return
+    if config.server.socket is None and config.auth.mode == "none" and not is_loopback(config.server.host):
         yield beyond_loopback(config.server.host)
+    key = open_to_all(config.server.tls)
+    if key is not None:
+        yield exposed_key(key)
 
 
 def beyond_loopback(where: str) -> str:
@@ -103,6 +113,15 @@ def _networks(config: Config) -> None:
     Clients(config.http.trusted_proxies, config.http.client_header)
     Origins(config.http.cors_origins)
     Hosts(config.http.hosts)
+    server = config.server
+    if server.proxy_protocol and server.socket is None and not config.http.trusted_proxies:
+        raise ConfigError(
+            "server.proxy_protocol: nobody is trusted to send the header: name the proxies in http.trusted_proxies"
+        )
+
+
+def _tls(config: Config) -> None:
+    tls_of(config.server.tls)
 
 
 def _tokens(config: Config) -> Tokens:
@@ -110,7 +129,7 @@ def _tokens(config: Config) -> Tokens:
 
 
 def _closed(config: Config) -> None:
-    closed(config, config.server.host)
+    closed(config, None if config.server.socket is not None else config.server.host)
 
 
 def _processes(config: Config) -> None:
@@ -124,7 +143,7 @@ def _tasks(config: Config) -> None:
 
 
 def _port(config: Config) -> None:
-    listener.open_listener(config, None).socket.close()
+    listener.open_listener(config, None).close()
 
 
 def _store(config: Config) -> None:

@@ -11,6 +11,8 @@ from headway.protocol.process.lines import BYTES_MOST
 # Bytes of each, besides those that are counted. A connection has its socket, its two known heads,
 # the answers in its buffer before it counts as not reading, and itself.
 CONNECTION_BYTES = 24 * 1024
+# What TLS adds: its state, its keys, and the largest buffers that content leaves (make bench-tls).
+TLS_BYTES = 640 * 1024
 # A job that has not finished, besides its payload: its entry, its limits, its uncommitted change.
 JOB_BYTES = 1024
 # A key of 200 characters with its digest.
@@ -44,6 +46,7 @@ def parts(config: Config, counts: Counts, *, serves: bool = True) -> dict[str, i
             f"{config.workers} jobs that run": config.workers * (longest + config.results.max_result_bytes),
             "results on their way": OUTBOX_BYTES,
         }
+    connection = CONNECTION_BYTES + (0 if config.server.tls.certificate is None else TLS_BYTES)
     if not serves:
         return kept | {"lines of the log": BYTES_MOST}
     return kept | {
@@ -52,5 +55,5 @@ def parts(config: Config, counts: Counts, *, serves: bool = True) -> dict[str, i
         "untaken answers": config.limits.untaken_bytes,
         f"{counted} counted clients": counted * CLIENT_BYTES,
         "lines of the log": BYTES_MOST,
-        f"{config.limits.connections} connections": config.limits.connections * CONNECTION_BYTES,
+        f"{config.limits.connections} connections": config.limits.connections * connection,
     }

@@ -16,15 +16,18 @@ from headway.core.config import Config
 from headway.core.errors import ConfigError
 from headway.core.interface import Engine
 from headway.protocol import check
+from headway.protocol.access.clients import Clients
 from headway.protocol.api.app import Api
 from headway.protocol.http.connection import Connection
-from headway.protocol.process.acceptor import Acceptor
+from headway.protocol.process.acceptor import ENTERING_LEAST, Acceptor
+from headway.protocol.process.entry import ProxyHeaders, WayIn
 from headway.protocol.process.listener import Listener, close_all_at
+from headway.protocol.process.tls import exposed_key, open_to_all, tls_of
 
 log = logging.getLogger(__name__)
 
 # Files that a server needs besides its clients' connections.
-SPARE_FILES = 64
+SPARE_FILES = 64 + ENTERING_LEAST
 # Seconds before a deploy. First, connected clients get an answer that says that it is the last.
 # Then nobody is let in any more, and clients that came at the last moment get theirs. Then the last
 # bytes leave.
@@ -73,25 +76,38 @@ class HttpFront:
     def __init__(self, config: Config, listener: Listener) -> None:
         self._config = config
         self.listener = listener
-        self.doing = f"serving {listener.url}{config.http.base}"
+        self.url = listener.url(config.server.scheme) + config.http.base
+        self.doing = f"serving {self.url}"
         self.linger_s = config.drain_linger
         try:
-            check.closed(config, listener.socket.getsockname()[0])
+            check.closed(config, listener.host)
         except ConfigError:
             listener.socket.close()
             raise
+        self._tls = tls_of(config.server.tls)
         _raise_file_limit(config.limits.connections)
 
     def open(self, engine: Engine) -> None:
         """Make the API over ``engine``."""
-        port = self.listener.socket.getsockname()[1]
-        forks.in_child(lambda: close_all_at(port))
+        place = self.listener.place
+        forks.in_child(lambda: close_all_at(place))
         self._api = Api(self._config, engine)
+        connections, config = self._api.connections, self._config
+        clients = Clients(config.http.trusted_proxies, config.http.client_header)
+        self._entry = WayIn(
+            lambda named: Connection(connections, named),
+            connections.not_entered,
+            timeout_s=config.timeouts.head,
+            shutdown_s=config.timeouts.write,
+            headers=ProxyHeaders(clients.trusts) if config.server.proxy_protocol else None,
+            tls=self._tls,
+        )
 
     def accept(self) -> None:
         """Let clients in."""
+        most, is_open = self._config.limits.connections, self._api.connections.open
         backlog = self._config.server.backlog
-        self._acceptor = Acceptor(self.listener.socket, backlog, lambda: Connection(self._api.connections))
+        self._acceptor = Acceptor(self.listener.socket, backlog, self._entry, lambda: most - len(is_open))
 
     def use(self, engine: Engine) -> None:
         """Ask ``engine`` from now on."""
@@ -100,12 +116,16 @@ class HttpFront:
     def tick(self) -> None:
         """A second has passed."""
         self._api.connections.tick()
+        self._entry.tick()
 
     def warn(self) -> None:
-        """Warn if other machines can reach the socket."""
-        open_to_all = self._config.auth.mode == "none"
-        if open_to_all and not check.is_loopback(self.listener.socket.getsockname()[0]):
-            log.warning(check.beyond_loopback(self.listener.url + self._config.http.base))
+        """Warn if other machines can reach the socket and anyone may ask, or other users can read the key."""
+        host = self.listener.host
+        if self._config.auth.mode == "none" and host is not None and not check.is_loopback(host):
+            log.warning(check.beyond_loopback(self.url))
+        key = open_to_all(self._config.server.tls)
+        if key is not None:
+            log.warning(exposed_key(key))
 
     async def leave(self) -> float:
         """Give the last answers before a deploy. Return since when no client gets one."""
@@ -120,7 +140,7 @@ class HttpFront:
     async def close(self) -> None:
         """Let no client in, and end all connections."""
         await self._acceptor.stop()
-        self.listener.socket.close()
+        self.listener.close()
         await self._api.connections.close()
 
 

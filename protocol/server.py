@@ -13,12 +13,13 @@ from socket import socket
 from typing import NoReturn
 
 from headway.core.config import DEFAULT_JOURNAL, Config, ignored
+from headway.core.errors import ConfigError
 from headway.protocol import check
 from headway.protocol.front import Front, HttpFront, NoFront
 from headway.protocol.node import NodeLife
 from headway.protocol.process import deploy, logs, signals, systemd
 from headway.protocol.process.deploy import Left, Program, Taken
-from headway.protocol.process.listener import open_listener, warn_of_port
+from headway.protocol.process.listener import open_listener, warn_of_place
 from headway.protocol.process.loop import run_to_its_end
 from headway.protocol.process.reload import Watch
 from headway.protocol.process.signals import Told
@@ -49,7 +50,7 @@ def _http_front(config: Config, before: Taken | None, passed: socket | None) -> 
     """Return a front on the socket of the previous program, of systemd, or of its own."""
     if before is None or before.listener is None:
         return HttpFront(config, open_listener(config, passed))
-    warn_of_port(before.listener, config)
+    warn_of_place(before.listener, config)
     return HttpFront(config, before.listener)
 
 
@@ -79,9 +80,15 @@ def _run(
         config = deploy.in_memory(config)
     program = Program(config)
     check.usable(config)
-    node = NodeLife(config, front(config, before, passed), program, told, notifier, watch=watch)
-    ended = run_to_its_end(node.work(before))
+    shown = front(config, before, passed)
+    node = NodeLife(config, shown, program, told, notifier, watch=watch)
+    try:
+        ended = run_to_its_end(node.work(before))
+    except ConfigError:
+        _close(shown)
+        raise
     if isinstance(ended, int):
+        _close(shown)
         # The loop has ended, and with it its handlers of a second signal.
         told.listen_early()
         leave(ended)
@@ -92,6 +99,12 @@ def _run(
 def leave(code: int) -> NoReturn:
     """End the process, after the handlers that task modules have registered with atexit."""
     signals.leave(lambda: signals.end(code))
+
+
+def _close(front: Front) -> None:
+    """Close the socket, and remove its file, if it has not been done."""
+    if front.listener is not None:
+        front.listener.close()
 
 
 def _execute(program: Program, left: Left, environment: dict[str, str]) -> NoReturn:

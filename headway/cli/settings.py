@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
+from urllib.parse import quote
 
 import click
 
@@ -20,7 +21,8 @@ ANYONES = FILES[1]
 # The variables that may say where the server listens.
 OF_ADDRESS = (
     "HEADWAY_CONFIG",
-    *("HEADWAY_SERVER", "HEADWAY_SERVER__HOST", "HEADWAY_SERVER__PORT"),
+    *("HEADWAY_SERVER", "HEADWAY_SERVER__HOST", "HEADWAY_SERVER__PORT", "HEADWAY_SERVER__SOCKET"),
+    *("HEADWAY_SERVER__TLS", "HEADWAY_SERVER__TLS__CERTIFICATE"),
     *("HEADWAY_HTTP", "HEADWAY_HTTP__BASE_PATH"),
 )
 EXIT_CONFIG = 2
@@ -58,9 +60,12 @@ def settings(file: Path | None, options: Mapping[str, Sequence[str]] | None = No
 
 def address(config: Config) -> str:
     """Return the URL at which a server with these settings can be reached from its own machine."""
+    if config.server.socket is not None:
+        path = quote(os.path.abspath(config.server.socket), safe="")
+        return f"{config.server.scheme}+unix://{path}{config.http.base}"
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.server.host, config.server.host)  # noqa: S104
     host = f"[{host}]" if ":" in host else host
-    return f"http://{host}:{config.server.port}{config.http.base}"
+    return f"{config.server.scheme}://{host}:{config.server.port}{config.http.base}"
 
 
 def usual_address() -> str | None:
@@ -84,7 +89,7 @@ def usual_address() -> str | None:
         config = load(file, os.environ)
     except ConfigError as error:
         fail(error, EXIT_CONFIG)
-    return address(config) if config.server.port else None
+    return address(config) if config.server.port or config.server.socket else None
 
 
 def _usable(file: Path) -> bool:

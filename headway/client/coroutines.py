@@ -50,7 +50,7 @@ class AsyncClient:
         self._settings = settings(url, token, patience, connections)
         self.roads = Roads(self._settings.url, patience, connections)
         self._own = http is None
-        self._http = http or httpx2.AsyncClient(limits=self._settings.limits, verify=self._settings.verify)
+        self._http = http or self._settings.async_client()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
@@ -385,7 +385,7 @@ class AsyncClient:
     async def _send(self, send: Send) -> httpx2.Response:
         request = self._http.build_request(
             send.method,
-            self.url + send.path,
+            self._settings.sent_url + send.path,
             headers=self._settings.headers | dict(send.headers),
             content=send.content,
             timeout=timeout(send),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import httpx2
 
@@ -18,6 +19,9 @@ CONNECT_TIMEOUT_S = 10.0
 KEEPALIVE_S = 60.0
 # Errors of h11 about an end, which a restart causes. Others say that the bytes are not HTTP.
 ENDS = ("server disconnected", "peer closed")
+# The URL of a server at a Unix socket: the path of the file, with %2F for each slash, for a host.
+_SOCKET = re.compile(r"(https?)\+unix://([^/?#@:]+)(/[^?#]*)?")
+ALLOWED = "expected http://host:port, https://host or http+unix://%2Frun%2Fheadway.sock"
 # The characters that a token may have in a field of HTTP.
 _TOKEN = re.compile(r"[!-~]+( +[!-~]+)*")
 
@@ -26,8 +30,11 @@ _TOKEN = re.compile(r"[!-~]+( +[!-~]+)*")
 class Settings:
     """The settings of a client."""
 
-    # Without a slash at the end.
+    # Without a slash at the end: as a person knows it, and as requests have it.
     url: str
+    sent_url: str
+    # The path of a Unix socket, None for TCP.
+    socket: str | None
     token: str | None
     # Seconds in which a request may get no useful answer.
     patience_s: float
@@ -53,21 +60,46 @@ class Settings:
         )
 
     @property
-    def verify(self) -> bool:
-        """Whether certificates are needed: to load them takes 20 to 40 ms."""
-        return not self.url.startswith("http://")
+    def verify(self) -> ssl.SSLContext | bool:
+        """Return how the server's certificate is checked. False for plain HTTP: to load CAs takes 20 to 40 ms.
+
+        The CAs are those of the system, or of SSL_CERT_FILE. The client's own certificate, if the
+        server asks for one, is in the file that HEADWAY_CERTIFICATE names. Raises ValueError.
+        """
+        if self.sent_url.startswith("http://"):
+            return False
+        try:
+            context = httpx2.create_ssl_context()
+        except OSError as error:
+            raise ValueError(f"SSL_CERT_FILE is not allowed: expected a file of CAs in PEM ({error})") from None
+        file = os.environ.get("HEADWAY_CERTIFICATE")
+        if file:
+            try:
+                context.load_cert_chain(file)
+            except OSError as error:
+                text = f"HEADWAY_CERTIFICATE={file!r} is not allowed: expected a certificate and its key in PEM"
+                raise ValueError(f"{text} ({error})") from None
+        return context
+
+    def client(self) -> httpx2.Client:
+        """Return the client of httpx2. Raises ValueError."""
+        if self.socket is None:
+            return httpx2.Client(limits=self.limits, verify=self.verify)
+        transport = httpx2.HTTPTransport(uds=self.socket, limits=self.limits, verify=self.verify)
+        return httpx2.Client(transport=transport)
+
+    def async_client(self) -> httpx2.AsyncClient:
+        """Return the client of httpx2 for asyncio. Raises ValueError."""
+        if self.socket is None:
+            return httpx2.AsyncClient(limits=self.limits, verify=self.verify)
+        transport = httpx2.AsyncHTTPTransport(uds=self.socket, limits=self.limits, verify=self.verify)
+        return httpx2.AsyncClient(transport=transport)
 
 
 def settings(url: str | None, token: str | None, patience: float, connections: int) -> Settings:
     """Return the settings, from HEADWAY_URL and HEADWAY_TOKEN if they are left out."""
     url = url or os.environ.get("HEADWAY_URL") or DEFAULT_URL
-    try:
-        parts = urlsplit(url)
-        httpx2.URL(url)
-    except (ValueError, httpx2.InvalidURL) as error:
-        raise ValueError(f"url={url!r} is not allowed: expected http://host:port or https://host ({error})") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError(f"url={url!r} is not allowed: expected http://host:port or https://host")
+    sent_url, socket = _places(url)
     if connections < 2:
         raise ValueError(f"connections={connections} is not allowed: expected 2 or more")
     if not patience >= 0:
@@ -76,7 +108,23 @@ def settings(url: str | None, token: str | None, patience: float, connections: i
     if token is not None and not _TOKEN.fullmatch(token):
         # Without the token, which is a secret.
         raise ValueError(f"{name} is not allowed: expected ASCII characters in one line, without spaces around them")
-    return Settings(url.rstrip("/"), token, patience, connections)
+    return Settings(url.rstrip("/"), sent_url, socket, token=token, patience_s=patience, connections=connections)
+
+
+def _places(url: str) -> tuple[str, str | None]:
+    """Return the URL that requests have, and the path of a Unix socket or None. Raises ValueError."""
+    found = _SOCKET.fullmatch(url)
+    if found:
+        # The name of the host is only told.
+        return f"{found[1]}://localhost{found[3] or ''}".rstrip("/"), unquote(found[2])
+    try:
+        parts = urlsplit(url)
+        httpx2.URL(url)
+    except (ValueError, httpx2.InvalidURL) as error:
+        raise ValueError(f"url={url!r} is not allowed: {ALLOWED} ({error})") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError(f"url={url!r} is not allowed: {ALLOWED}")
+    return url.rstrip("/"), None
 
 
 def timeout(send: Send) -> httpx2.Timeout:

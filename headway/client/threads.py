@@ -49,7 +49,7 @@ class Client:
         self._settings = settings(url, token, patience, connections)
         self.roads = Roads(self._settings.url, patience, connections)
         self._own = http is None
-        self._http = http or httpx2.Client(limits=self._settings.limits, verify=self._settings.verify)
+        self._http = http or self._settings.client()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
@@ -375,7 +375,7 @@ class Client:
     def _send(self, send: Send) -> httpx2.Response:
         request = self._http.build_request(
             send.method,
-            self.url + send.path,
+            self._settings.sent_url + send.path,
             headers=self._settings.headers | dict(send.headers),
             content=send.content,
             timeout=timeout(send),

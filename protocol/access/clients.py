@@ -12,9 +12,18 @@ from headway.core.errors import ConfigError
 IpAddress = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
+# The bits before an IPv4 address that is mapped to IPv6.
+_MAPPED_BITS = 96
+# In ``trusted`` and as an address: a Unix socket. The mode of its file says who may connect.
+UNIX = "unix:"
 # An IPv6 address in brackets, or an IPv4 address, with a port or without (RFC 7239, 6).
 _NODE = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::\d+)?")
-_FOR = re.compile(r'(?:^|;)\s*for="?([^;"\s]*)"?', re.IGNORECASE)
+# An element of Forwarded (RFC 7239, 4), and a pair of it.
+_TEXT = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_PAIR = rf'({_TEXT})=({_TEXT}|"(?:[^"\\]|\\.)*")'
+_SPACED = rf"[ \t]*(?:{_PAIR}[ \t]*)?"
+_ELEMENT = re.compile(rf"{_SPACED}(?:;{_SPACED})*")
+_ONE_PAIR = re.compile(_PAIR)
 
 
 # The header fields in which proxies name clients.
@@ -25,7 +34,8 @@ class Clients:
     """Tells clients apart. Proxies in the networks ``trusted`` write the header ``header``."""
 
     def __init__(self, trusted: tuple[str, ...], header: str) -> None:
-        self._trusted = [_network(network) for network in trusted]
+        self._trusted = [_network(network) for network in trusted if network != UNIX]
+        self._trusts_unix = UNIX in trusted
         self._header = header.encode()
 
     def key(self, peer: str, headers: dict[bytes, bytes]) -> bytes:
@@ -43,15 +53,12 @@ class Clients:
         address = self._client(peer, headers)
         if address is not None and not address.is_loopback:
             return False
-        own = _address(peer)
-        trusted = own is not None and self._is_trusted(own)
+        trusted = self.trusts(peer)
         return all(name not in headers for name in NAMING if not (trusted and name == self._header))
 
     def _client(self, peer: str, headers: dict[bytes, bytes]) -> IpAddress | None:
         address = _address(peer)
-        if address is None:
-            return None
-        if self._trusted and self._is_trusted(address) and self._header in headers:
+        if self.trusts(peer) and self._header in headers:
             # Each proxy appends its peer. Stop at the first untrusted address: a client can forge
             # the rest.
             for before in self._named(headers[self._header].decode("latin-1")):
@@ -62,24 +69,58 @@ class Clients:
                     break
         return address
 
+    def trusts(self, peer: str) -> bool:
+        """Whether the peer at an address may name the client."""
+        if peer == UNIX:
+            return self._trusts_unix
+        address = _address(peer)
+        return address is not None and self._is_trusted(address)
+
     def _is_trusted(self, address: IpAddress) -> bool:
         return any(address in network for network in self._trusted)
 
     def _named(self, value: str) -> Iterator[IpAddress | None]:
         """Yield the addresses that a header names, the last first, and None for anything else."""
-        for item in reversed(value.split(",")):
-            if self._header == b"forwarded":
-                found = _FOR.search(item.strip())
-                yield _address(found[1]) if found else None
-            else:
-                yield _address(item.strip())
+        if self._header == b"forwarded":
+            yield from map(_address_for, _elements(value))
+        else:
+            yield from (_address(item.strip(" \t")) for item in reversed(value.split(",")))
+
+
+def _elements(value: str) -> Iterator[str]:
+    """Yield the elements of Forwarded, the last first, up to one that is not well formed.
+
+    An element begins after the last comma from which on all is well formed. A comma within quotes
+    is none of them, since the text after it has half a pair of quotes. So a client that sends an
+    open quote, or a Host with a comma, changes no element that a proxy appends.
+    """
+    end = begin = len(value)
+    while begin > 0:
+        begin = value.rfind(",", 0, begin) + 1
+        if _ELEMENT.fullmatch(value, begin, end):
+            yield value[begin:end]
+            end = begin - 1
+        begin -= 1
+
+
+def _address_for(element: str) -> IpAddress | None:
+    """Return the address of ``for`` in an element, None if there is none, or more than one."""
+    found = [value for name, value in _ONE_PAIR.findall(element) if name.lower() == "for"]
+    return _address(found[0].strip('"')) if len(found) == 1 else None
 
 
 def _network(text: str) -> Network:
     try:
-        return ip_network(text)
+        network = ip_network(text)
     except ValueError as error:
-        raise ConfigError(f"http.trusted_proxies: {error}; expected networks such as 10.0.0.0/8") from None
+        raise ConfigError(
+            f"http.trusted_proxies: {error}; expected networks such as 10.0.0.0/8, or {UNIX} for server.socket"
+        ) from None
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    if mapped is not None and network.prefixlen >= _MAPPED_BITS:
+        # Addresses are compared as those of IPv4, too.
+        return IPv4Network((mapped, network.prefixlen - _MAPPED_BITS))
+    return network
 
 
 @lru_cache(maxsize=1024)

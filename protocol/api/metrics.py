@@ -90,6 +90,12 @@ class _Snapshot(Collector):
         yield GaugeMetricFamily("headway_results_bytes", "Memory taken by results.", counts.results_bytes)
         yield CounterMetricFamily("headway_results_evicted", "Results given up for the budget.", counts.results_evicted)
         yield GaugeMetricFamily("headway_connections", "Clients connected.", len(connections.open))
+        failed = CounterMetricFamily(
+            "headway_entries_failed", "Connections that ended on their way in.", labels=["step"]
+        )
+        for step, count in connections.entries_failed.items():
+            failed.add_metric([step], count)
+        yield failed
         for name, budget, text in (
             ("unanswered", connections.unanswered, "incomplete and waiting requests"),
             ("untaken", connections.untaken, "answers that clients have not taken"),

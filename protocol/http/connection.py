@@ -48,8 +48,8 @@ class Connection(Answering):
         *("_begun", "known_rest"),
     )
 
-    def __init__(self, shared: Connections) -> None:
-        super().__init__(shared)
+    def __init__(self, shared: Connections, named: str | None = None) -> None:
+        super().__init__(shared, named)
         self._request = Request(shared.config.limits, shared.app.content_limit, self._expects, self._ready)
         self._in_head = self._in_body = False
         # The end of the bytes that the parser was fed since the last request was complete.
@@ -69,8 +69,7 @@ class Connection(Answering):
         self._body_bytes = self._fruitless_bytes = 0
 
     def __repr__(self) -> str:
-        peer = self.transport.get_extra_info("peername")
-        return f"<Connection {peer}{' closing' if self._closing else ''}{' paused' if self._paused else ''}>"
+        return f"<Connection {self.peer}{' closing' if self._closing else ''}{' paused' if self._paused else ''}>"
 
     # The transport calls these.
 
@@ -78,7 +77,7 @@ class Connection(Answering):
         """A client has connected."""
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(BUFFER_BYTES)
-        self._request.peer = (transport.get_extra_info("peername") or ("",))[0]
+        self._request.peer = self.peer
         connections = self.shared.open
         most = self.shared.config.limits.connections
         if len(connections) < most:
@@ -100,10 +99,10 @@ class Connection(Answering):
         self.shared.untaken.release(self)
 
     def eof_received(self) -> bool:
-        """The client sends no more. Its requests are still answered."""
+        """The client sends no more. Its requests are still answered, unless TLS ends both sides at once."""
         # It comes after all earlier reads.
         self.shared.round.read_soon(self, END)
-        return True
+        return self.transport.can_write_eof()
 
     def data_received(self, data: bytes) -> None:
         """Have ``data`` read at the end of this turn of the loop."""

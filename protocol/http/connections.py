@@ -68,6 +68,8 @@ class Connections:
         # Requests refused, by the reason of their error.
         self.rejections: dict[str, int] = {}
         self.access_log = config.log.access
+        # Connections that ended before a client was in, by the step at which they did.
+        self.entries_failed = {"proxy": 0, "tls": 0}
         # Each answer from now on is the last of its connection.
         self.winding_down = False
         self.tick()
@@ -118,3 +120,7 @@ class Connections:
     def reject(self, reason: str) -> None:
         """Count a request that was refused."""
         self.rejections[reason] = self.rejections.get(reason, 0) + 1
+
+    def not_entered(self, step: str) -> None:
+        """Count a connection that ended at a step on its way in, "proxy" or "tls"."""
+        self.entries_failed[step] += 1

@@ -51,6 +51,10 @@ PIECE_BYTES = 64 * 1024
 WAITING_BYTES = 1024
 
 
+# The address of a client that has none, because it came by a Unix socket.
+UNIX_PEER = "unix:"
+
+
 class Last(bytes):
     """An answer that ends the connection."""
 
@@ -66,6 +70,7 @@ class Answering(asyncio.Protocol):
         "_eof",
         "_held",
         "_held_answer",
+        "_named",
         "_out",
         "_out_bytes",
         "_paused",
@@ -88,9 +93,11 @@ class Answering(asyncio.Protocol):
     # As RoundClient has it.
     known_rest: bytes | None
 
-    def __init__(self, shared: Connections) -> None:
+    def __init__(self, shared: Connections, named: str | None) -> None:
         # Shared by all connections.
         self.shared = shared
+        # The address of the client if a proxy for TCP has named it.
+        self._named = named
         # Per connection. When the client has to have sent its request, or anything, of
         # time.monotonic.
         self.deadline = shared.idle_deadline
@@ -122,6 +129,18 @@ class Answering(asyncio.Protocol):
         self.to_flush = False
         self._out: list[bytes] = []
         self._out_bytes = 0
+
+    @property
+    def peer(self) -> str:
+        """The address of the client: as a proxy for TCP names it, or that of the socket."""
+        if self._named is not None:
+            return self._named
+        address = self.transport.get_extra_info("peername")
+        if address is None:
+            # It has gone.
+            return "-"
+        # That of a Unix socket is the name of a file, or empty.
+        return str(address[0]) if isinstance(address, tuple) else UNIX_PEER
 
     # The transport calls these.
 
@@ -407,9 +426,13 @@ class Answering(asyncio.Protocol):
         self._let_go()
         self.free = False
         self.deadline = inf
-        if self.transport.can_write_eof() and not self.transport.is_closing():
-            self.transport.write_eof()
         self._read_on()
+        if self.transport.can_write_eof():
+            if not self.transport.is_closing():
+                self.transport.write_eof()
+        else:
+            # TLS has no end of one side. It writes what is left, and drops what comes.
+            self.transport.close()
         self._wait_for_client()
         # After its last answer a connection takes no place among limits.connections.
         self.shared.open.discard(self)
@@ -488,8 +511,7 @@ class Answering(asyncio.Protocol):
         self.transport.abort()
 
     def _log_access(self, answer: bytes, method: bytes, target: bytes) -> None:
-        peer = self.transport.get_extra_info("peername") or ("-",)
-        access.info('%s "%s" %s %d', peer[0], _line(method, target), answer[9:12].decode(), len(answer))
+        access.info('%s "%s" %s %d', self.peer, _line(method, target), answer[9:12].decode(), len(answer))
 
 
 def _line(method: bytes, target: bytes) -> str:

@@ -14,24 +14,36 @@ import logging
 import socket
 from collections.abc import Callable
 
+from headway.protocol.process.entry import WayIn
+
 log = logging.getLogger(__name__)
 
 # Connections accepted in one turn of the loop. Connected clients are served in between.
 ACCEPTS_MOST = 256
 # Seconds without accepting, after the process or the machine had no more files to give.
 REST_S = 0.5
+# Connections that may be on their way in, however many are open.
+ENTERING_LEAST = 64
+# Seconds for connections that are on their way in when nobody else is let in.
+LAST_ENTRIES_S = 0.5
 NO_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Acceptor:
-    """Accepts on ``bound``, a bound socket, and gives each connection a protocol."""
+    """Accepts on ``bound``, a bound socket, and sends each connection through ``entry``.
 
-    def __init__(self, bound: socket.socket, backlog: int, protocol: Callable[[], asyncio.Protocol]) -> None:
+    ``room`` says how many more connections there may be. Those on their way in share it: the oldest
+    gives way, because a client that means well is in within milliseconds.
+    """
+
+    def __init__(self, bound: socket.socket, backlog: int, entry: WayIn, room: Callable[[], int]) -> None:
         self._bound = bound
-        self._protocol = protocol
+        self._entry = entry
+        self._room = room
+        self._is_tcp = bound.family != socket.AF_UNIX
         self._loop = asyncio.get_running_loop()
-        # Connections that are being set up.
-        self._tasks: set[asyncio.Task[object]] = set()
+        # Connections on their way in, the oldest first.
+        self._entering: dict[asyncio.Task[None], None] = {}
         self._rest: asyncio.TimerHandle | None = None
         bound.listen(backlog)
         bound.setblocking(False)
@@ -42,8 +54,10 @@ class Acceptor:
         if self._rest is not None:
             self._rest.cancel()
         self._loop.remove_reader(self._bound)
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        if self._entering:
+            _, late = await asyncio.wait(self._entering, timeout=LAST_ENTRIES_S)
+            for task in late:
+                task.cancel()
 
     def _accept(self) -> None:
         for _ in range(ACCEPTS_MOST):
@@ -57,15 +71,17 @@ class Acceptor:
                     return
                 # The client went away while it waited.
                 continue
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            task: asyncio.Task[object] = self._loop.create_task(
-                self._loop.connect_accepted_socket(self._protocol, client)
-            )
-            self._tasks.add(task)
-            task.add_done_callback(self._connected)
+            client.setblocking(False)
+            if self._is_tcp:
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            task = self._loop.create_task(self._entry.enter(client))
+            self._entering[task] = None
+            task.add_done_callback(self._entered)
+            if self._entry.waits and len(self._entering) > max(self._room(), ENTERING_LEAST):
+                next(iter(self._entering)).cancel()
 
-    def _connected(self, task: asyncio.Task[object]) -> None:
-        self._tasks.discard(task)
+    def _entered(self, task: asyncio.Task[None]) -> None:
+        self._entering.pop(task, None)
         if not task.cancelled() and task.exception() is not None:
             log.warning("a client could not be connected: %r", task.exception())
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import resource
 import socket
 import stat
 from typing import NamedTuple
+from urllib.parse import quote
 
 from headway.core.config import Config
 from headway.core.errors import ConfigError
@@ -19,6 +21,10 @@ log = logging.getLogger(__name__)
 FILES_MOST = 1 << 16
 
 
+# Where a socket listens: its port, or the path of a Unix socket.
+SocketName = int | str
+
+
 class Listener(NamedTuple):
     """A bound socket. ``passed``: systemd has passed it, so it may have any address."""
 
@@ -26,10 +32,30 @@ class Listener(NamedTuple):
     passed: bool
 
     @property
-    def url(self) -> str:
-        """Return the URL at which it is reached."""
-        host, port = self.socket.getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    def place(self) -> SocketName:
+        """Return where it listens."""
+        return _place(self.socket)
+
+    @property
+    def host(self) -> str | None:
+        """Return the address at which it listens, None for a Unix socket."""
+        return None if self.socket.family == socket.AF_UNIX else self.socket.getsockname()[0]
+
+    def url(self, scheme: str) -> str:
+        """Return the URL at which it is reached. That of a Unix socket is ``http+unix://%2Frun%2Fheadway.sock``."""
+        if self.host is None:
+            return f"{scheme}+unix://{quote(str(self.place), safe='')}"
+        return f"{scheme}://[{self.host}]:{self.place}" if ":" in self.host else f"{scheme}://{self.host}:{self.place}"
+
+    def close(self) -> None:
+        """Close it for good. The file of a Unix socket goes, unless it is systemd's."""
+        if self.socket.fileno() < 0:
+            return
+        place = self.place
+        self.socket.close()
+        if isinstance(place, str) and not self.passed:
+            with contextlib.suppress(OSError):
+                _remove_stale(place)
 
 
 def open_listener(config: Config, passed: socket.socket | None) -> Listener:
@@ -37,19 +63,28 @@ def open_listener(config: Config, passed: socket.socket | None) -> Listener:
 
     Raises ConfigError if none can be had.
     """
-    return Listener(_bound(config) if passed is None else passed, passed is not None)
+    if passed is not None:
+        return Listener(passed, True)
+    path = config.server.socket
+    return Listener(_bound(config) if path is None else _bound_to_file(config, os.path.abspath(path)), False)
 
 
-def warn_of_port(listener: Listener, config: Config) -> None:
-    """Log a warning if the previous program's ``listener`` is not on the port in ``config``."""
-    bound = listener.socket.getsockname()[:2]
-    if not listener.passed and config.server.port not in (0, bound[1]):
+def warn_of_place(listener: Listener, config: Config) -> None:
+    """Log a warning if the previous program's ``listener`` is not where ``config`` says."""
+    server = config.server
+    if listener.passed:
+        return
+    url = listener.url(server.scheme)
+    if server.socket is not None and os.path.abspath(server.socket) != listener.place:
+        text = "server.socket is %s now, but a deploy keeps its socket: restart the server to leave %s"
+        log.warning(text, server.socket, url)
+    elif server.socket is None and (listener.host is None or server.port not in (0, listener.place)):
         text = "server.port is %d now, but a deploy keeps its socket: restart the server to leave %s"
-        log.warning(text, config.server.port, listener.url)
+        log.warning(text, server.port, url)
 
 
-def close_all_at(port: int) -> None:
-    """Close this process's sockets at ``port``: in a forked child, its copies of ours.
+def close_all_at(place: SocketName) -> None:
+    """Close this process's sockets at ``place``: in a forked child, its copies of ours.
 
     It looks at all descriptors. So it finds a socket that was accepted a moment ago, or is about to
     be closed.
@@ -61,18 +96,26 @@ def close_all_at(port: int) -> None:
     for fd in map(int, names):
         with contextlib.suppress(OSError):
             if stat.S_ISSOCK(os.fstat(fd).st_mode):
-                _close_at(port, socket.socket(fileno=fd))
+                _close_at(place, socket.socket(fileno=fd))
 
 
-def _close_at(port: int, found: socket.socket) -> None:
-    """Close ``found`` if it is a TCP socket at ``port``, else leave it alone."""
+def _close_at(place: SocketName, found: socket.socket) -> None:
+    """Close ``found`` if it is a stream socket at ``place``, else leave it alone."""
     try:
-        tcp = found.family in (socket.AF_INET, socket.AF_INET6) and found.type == socket.SOCK_STREAM
-        if tcp and found.getsockname()[1] == port:
+        stream = found.family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX) and found.type == socket.SOCK_STREAM
+        if stream and _place(found) == place:
             found.close()
     finally:
         if found.fileno() >= 0:
             found.detach()
+
+
+def _place(found: socket.socket) -> SocketName:
+    name = found.getsockname()
+    if isinstance(name, tuple):
+        return int(name[1])
+    # An abstract address is bytes (unix(7)).
+    return os.fsdecode(name)
 
 
 def _bound(config: Config) -> socket.socket:
@@ -90,3 +133,39 @@ def _bound(config: Config) -> socket.socket:
         bound.close()
         raise ConfigError(f"cannot listen on {where}: {error.strerror or error}") from None
     return bound
+
+
+def _bound_to_file(config: Config, path: str) -> socket.socket:
+    where = f"server.socket {path!r}"
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_stale(path)
+        bound.bind(path)
+        # Until it listens, nobody can connect.
+        os.chmod(path, int(config.server.socket_mode, 8))
+        bound.listen(config.server.backlog)
+    except OSError as error:
+        bound.close()
+        raise ConfigError(f"cannot listen on {where}: {error.strerror or error}") from None
+    return bound
+
+
+def _remove_stale(path: str) -> None:
+    """Remove a Unix socket on which nobody listens. Raises OSError if there is something else."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise FileExistsError(errno.EEXIST, "there is a file that is no socket: remove it, or name another path")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        # The queue of a server may be full.
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+        except BlockingIOError:
+            pass
+    raise OSError(errno.EADDRINUSE, "another server listens there: stop it, or name another path")

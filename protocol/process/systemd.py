@@ -27,7 +27,7 @@ LASTING = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 def activated(environment: MutableMapping[str, str], fd: int = FIRST_FD) -> socket.socket | None:
     """Return the socket that systemd listens on for us, None if there is none. ``fd`` is its descriptor.
 
-    Raises ConfigError if there are several, or if it is not a TCP socket that listens.
+    Raises ConfigError if there are several, or if it is not a stream socket that listens.
     """
     pid, count, _ = (environment.pop(name, "") for name in SOCKETS)
     if pid != str(os.getpid()):
@@ -39,10 +39,11 @@ def activated(environment: MutableMapping[str, str], fd: int = FIRST_FD) -> sock
     except OSError as error:
         raise ConfigError(f"LISTEN_FDS is set, but descriptor {fd} is no socket: {error.strerror}") from None
     passed.set_inheritable(False)
-    tcp = passed.family in (socket.AF_INET, socket.AF_INET6) and passed.type == socket.SOCK_STREAM
-    if not tcp or not passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+    families = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+    stream = passed.family in families and passed.type == socket.SOCK_STREAM
+    if not stream or not passed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         passed.close()
-        raise ConfigError("systemd passes a socket that is not for TCP or does not listen: ListenStream=, Accept=no")
+        raise ConfigError("systemd passes a socket that is no stream or does not listen: ListenStream=, Accept=no")
     return passed
 
 

@@ -22,6 +22,7 @@ from tests.protocol.wire import PATIENCE_S, Answer, Wire, post, request, submiss
 ROOT = Path(__file__).parents[2]
 TASKS = ["examples.tasks", "tests.end_to_end.tasks_for_tests"]
 POLL_S = 0.005
+SERVING = r"serving https?(\+unix)?://"
 # Hundreds of processes are started. They compile the same files where bytecode is not kept.
 BYTECODE = {"PYTHONDONTWRITEBYTECODE": ""}
 # Every server of the suite can be given a journal: TEST_JOURNAL=1 make test.
@@ -140,8 +141,10 @@ class Server:
 
     def wait_until_serving(self) -> None:
         """Wait for the log line that tells the port."""
-        line = self.wait_for_line(r"serving http://")
-        self.port = int(re.findall(r"serving http://\S+:(\d+)", line)[0])
+        line = self.wait_for_line(SERVING)
+        port = re.findall(r"serving https?://\S+:(\d+)", line)
+        # A Unix socket has none.
+        self.port = int(port[0]) if port else 0
 
     def wait_for_line(self, pattern: str, after: int = 0) -> str:
         """Wait for a line on stdout, not among the first ``after``, and return it."""
@@ -167,7 +170,7 @@ class Server:
         self.process.send_signal(signal.SIGHUP)
         line = self.wait_for_line(r"deployed", after=said)
         if "not deployed" not in line:
-            self.wait_for_line(r"serving http://", after=said)
+            self.wait_for_line(SERVING, after=said)
         return line
 
     def repeat(self, number: int) -> bool:

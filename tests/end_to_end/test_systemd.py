@@ -71,6 +71,25 @@ def test_socket_activation(tmp_path: Path, listening: socket.socket) -> None:
         assert server.wait() == 0
 
 
+def test_a_unix_socket_is_systemds_own(tmp_path: Path) -> None:
+    """It serves, over a deploy too, and its file stays at the end."""
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        with serving(tmp_path, listener.fileno(), "LISTEN_FDS=1") as server:
+            server.wait_for_line(r"serving http\+unix://%2F")
+            server.deploy()
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(PATIENCE_S)
+                client.connect(str(path))
+                client.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                assert client.recv(100).startswith(b"HTTP/1.1 200 OK\r\n")
+            server.signal(signal.SIGTERM)
+            assert server.wait() == 0
+    assert path.exists()
+
+
 def test_a_socket_for_somebody_else_is_left_alone(tmp_path: Path, listening: socket.socket) -> None:
     with serving(tmp_path, listening.fileno(), "LISTEN_FDS=1", pid="1") as server:
         server.wait_until_serving()
@@ -85,12 +104,11 @@ def test_what_cannot_be_served_is_refused(tmp_path: Path, listening: socket.sock
         open(os.devnull) as file,
     ):
         local.bind(str(tmp_path / "socket"))
-        local.listen()
         for passed, count, fault in (
             (listening, 2, "systemd passes 2 sockets"),
             (silent, 1, "does not listen"),
-            (datagrams, 1, "not for TCP"),
-            (local, 1, "not for TCP"),
+            (datagrams, 1, "no stream"),
+            (local, 1, "no stream or does not listen"),
             (file, 1, "is no socket"),
         ):
             fd = passed.fileno() if count == 2 else os.dup(passed.fileno())

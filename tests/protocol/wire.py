@@ -95,10 +95,20 @@ def _check_fields(status: int, headers: dict[str, str]) -> None:
 class Wire:
     """One connection."""
 
-    def __init__(self, port: int, patience_s: float = PATIENCE_S) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=patience_s)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def __init__(
+        self, port: int = 0, patience_s: float = PATIENCE_S, *, connected: socket.socket | None = None
+    ) -> None:
+        if connected is None:
+            connected = socket.create_connection(("127.0.0.1", port), timeout=patience_s)
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket = connected
         self._buffer = b""
+
+    @classmethod
+    def over(cls, connected: socket.socket) -> Wire:
+        """Return a client on a connection that is there: of TLS, of a Unix socket, behind a header."""
+        connected.settimeout(PATIENCE_S)
+        return cls(connected=connected)
 
     def __enter__(self) -> Wire:
         return self

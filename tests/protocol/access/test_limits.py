@@ -129,13 +129,21 @@ PEERS = [
     ("fd00::1", "198.51.100.7:4711", "198.51.100.7"),
     ("::ffff:10.0.0.1", "::ffff:198.51.100.7", "198.51.100.7"),
     ("10.0.0.1", "2001:db8:0:1::17", "2001:db8:0:1::99"),
+    ("10.0.0.1", "\t198.51.100.7 \t", "198.51.100.7"),
+    ("10.0.0.1", "[2001:db8:0:1::17]:4711", "2001:db8:0:1::"),
+    ("10.0.0.1", "203.0.113.5, ::ffff:10.2.3.4", "203.0.113.5"),
+    # No addresses: octal, short, a number, a port alone, a zone with nothing, digits of another script.
+    *(("10.0.0.1", f"203.0.113.5, {wrong}", "10.0.0.1") for wrong in ("198.51.100.07", "1.2.3", "3232235777", ":80")),
+    *(("10.0.0.1", f"203.0.113.5, {wrong}", "10.0.0.1") for wrong in ("%eth0", "198.51.100.\u0661", "1.2.3.4\0")),
+    ("unknown", "198.51.100.7", ""),
+    ("unix:", "198.51.100.7", ""),
 ]
 
 
 @pytest.mark.parametrize(("peer", "said", "client"), PEERS)
 def test_a_proxy_is_believed_if_it_is_trusted(peer: str, said: str, client: str) -> None:
     clients = Clients(TRUSTED, "x-forwarded-for")
-    assert clients.key(peer, {b"x-forwarded-for": said.encode()}) == clients.key(client, {})
+    assert clients.key(peer, {b"x-forwarded-for": said.encode(errors="replace")}) == clients.key(client, {})
     # The other header may have come from anybody.
     assert clients.key(peer, {b"forwarded": b"for=198.51.100.7"}) == clients.key(peer, {})
 
@@ -151,11 +159,50 @@ def test_a_proxy_is_believed_if_it_is_trusted(peer: str, said: str, client: str)
         ("for=_hidden, for=10.1.1.1", "10.1.1.1"),
         ("for=unknown", "10.0.0.1"),
         ("proto=http", "10.0.0.1"),
+        # A Host of the client, in quotes, names nobody.
+        ('host="a;for=203.0.113.5";for=198.51.100.7', "198.51.100.7"),
+        ('for=198.51.100.7;host="a,for=203.0.113.5"', "198.51.100.7"),
+        ('for=198.51.100.7;host="a,for=203.0.113.5;x="', "198.51.100.7"),
+        ('by=10.0.0.1;host="a, for=203.0.113.5";for=198.51.100.7', "198.51.100.7"),
+        (r'host="\",for=203.0.113.5;x=\"";for=198.51.100.7', "198.51.100.7"),
+        # An open quote of the client takes nothing of what the proxy appends.
+        ('for=203.0.113.5;x=", for=198.51.100.7;host="a"', "198.51.100.7"),
+        ('a=", for=198.51.100.7;host=";for=203.0.113.5;x="', "198.51.100.7"),
+        ('a="\\", for=198.51.100.7', "198.51.100.7"),
+        # Nobody knows which of two it is, nor how to read the rest.
+        ("for=198.51.100.7;for=203.0.113.5", "10.0.0.1"),
+        ("for=203.0.113.5, for=198.51.100.7 x", "10.0.0.1"),
+        ("for=203.0.113.5,", "10.0.0.1"),
+        ("xfor=203.0.113.5", "10.0.0.1"),
+        ("for=[2001:db8:0:1::17]", "10.0.0.1"),
+        ('FOR = "198.51.100.7"', "10.0.0.1"),
+        ("for=198.51.100.7 ;\tproto=https\t", "198.51.100.7"),
     ],
 )
 def test_forwarded(said: str, client: str) -> None:
     clients = Clients(TRUSTED, "forwarded")
     assert clients.key("10.0.0.1", {b"forwarded": said.encode()}) == clients.key(client, {})
+
+
+@pytest.mark.parametrize("part", [",", ";", " ;", ", ;", 'a="b,', 'a=",";', ',;a="', r'a="\",', "a=b,", "a=b; ", '",'])
+def test_a_header_of_full_length_is_read_in_little_time(part: str) -> None:
+    """Whatever is in it. What takes the square of the length takes minutes."""
+    clients = Clients(("0.0.0.0/0",), "forwarded")
+    said = (part * 16_384)[:16_384].encode()
+    begin = time.process_time()
+    for end in (b"", b'"', b"x"):
+        clients.key("10.0.0.1", {b"forwarded": said + end})
+    assert time.process_time() - begin < 2
+
+
+def test_networks() -> None:
+    clients = Clients(("::ffff:10.0.0.0/104", "unix:"), "x-forwarded-for")
+    peers = ("10.1.2.3", "::ffff:10.1.2.3", "unix:", "11.0.0.1", "::1", "", "-", "unknown")
+    assert [clients.trusts(peer) for peer in peers] == [True, True, True, *[False] * 5]
+    assert not Clients((), "forwarded").trusts("unix:")
+    said = {b"x-forwarded-for": b"198.51.100.7"}
+    assert clients.key("unix:", said) == clients.key("198.51.100.7", {})
+    assert clients.key("unknown", said) == clients.key("-", said) == b""
 
 
 def test_neighbours_on_ipv6_are_one_client_and_on_ipv4_they_are_not() -> None:
@@ -174,6 +221,16 @@ def test_a_network_that_is_none_is_named() -> None:
 
 
 # On the wire.
+
+
+def test_several_lines_are_one_header(start: Start) -> None:
+    """The last line is that of the proxy."""
+    server = start(rates__polls=1, rates__polls_window=600, http__trusted_proxies=["127.0.0.0/8"])
+    one, two = "X-Forwarded-For: 198.51.100.1", "X-Forwarded-For: 198.51.100.2"
+    codes = [
+        server.get("/stats", *lines).status for lines in ((one, two), (two,), (two, one), ("X-Forwarded-For:", two))
+    ]
+    assert codes == [200, 429, 200, 429]
 
 
 def check_refused(answer: Answer, name: str, quota: int, window: int) -> None:
