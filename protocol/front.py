@@ -5,25 +5,27 @@ A node without HTTP has NoFront in its place, with which nobody connects.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import resource
 import time
 from typing import Protocol
 
+import msgspec
 from headway.core import forks
 from headway.core.config import Config
 from headway.core.interface import Engine
 from headway.protocol import check
 from headway.protocol.api.app import Api
 from headway.protocol.http.connection import Connection
+from headway.protocol.http.connections import LINGERING_MOST
 from headway.protocol.process.acceptor import Acceptor
 from headway.protocol.process.listener import Listener, close_all_at
 
 log = logging.getLogger(__name__)
 
-# Files that a server needs besides its clients' connections.
-SPARE_FILES = 64
+# Files that a server needs besides its clients' connections. Those that linger beside a full house
+# are among them.
+SPARE_FILES = 64 + LINGERING_MOST
 # Seconds before a deploy. First, connected clients get an answer that says that it is the last.
 # Then nobody is let in any more, and clients that came at the last moment get theirs. Then the last
 # bytes leave.
@@ -70,11 +72,10 @@ class HttpFront:
     """A socket with the HTTP API on it."""
 
     def __init__(self, config: Config, listener: Listener) -> None:
-        self._config = config
+        self._config = _within_files(config)
         self.listener = listener
         self.doing = f"serving {listener.url}{config.http.base}"
         self.linger_s = config.drain_linger
-        _raise_file_limit(config.limits.connections)
 
     def open(self, engine: Engine) -> None:
         """Make the API over ``engine``."""
@@ -85,7 +86,10 @@ class HttpFront:
     def accept(self) -> None:
         """Let clients in."""
         backlog = self._config.server.backlog
-        self._acceptor = Acceptor(self.listener.socket, backlog, lambda: Connection(self._api.connections))
+        connections = self._api.connections
+        self._acceptor = Acceptor(
+            self.listener.socket, backlog, lambda: Connection(connections), connections.make_place
+        )
 
     def use(self, engine: Engine) -> None:
         """Ask ``engine`` from now on."""
@@ -147,18 +151,29 @@ class NoFront:
         """Nobody is connected."""
 
 
-def _raise_file_limit(connections: int) -> None:
-    """Raise the soft limit of open files as far as needed. Log a warning if it stays too low."""
+def _within_files(config: Config) -> Config:
+    """Raise the soft limit of open files as far as needed. Return ``config`` with the connections that it allows.
+
+    A client over ``limits.connections`` is answered 503. One for which there is no file has to wait.
+    """
+    connections = config.limits.connections
     needed = connections + SPARE_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft >= needed:
-        return
-    most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    if most < needed:
-        log.warning(
-            "limits.connections is %d, but this process may open %d files: raise it with ulimit -n",
-            connections,
-            hard,
-        )
+        return config
+    files = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    except (OSError, ValueError):
+        files = soft
+    if files >= needed:
+        return config
+    most = max(files - SPARE_FILES, files // 2)
+    log.warning(
+        "limits.connections is %d, but this process may open %d files: raise it with ulimit -n. "
+        "Until then it serves %d connections.",
+        connections,
+        files,
+        most,
+    )
+    return msgspec.structs.replace(config, limits=msgspec.structs.replace(config.limits, connections=most))

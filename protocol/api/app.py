@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from headway.core.config import Config
 from headway.core.interface import Engine
 from headway.protocol.access import sites
+from headway.protocol.access.clients import Clients
 from headway.protocol.api import contents, routes
 from headway.protocol.api.operation import Route
 from headway.protocol.api.polls import Polls
@@ -46,6 +47,7 @@ class Api:
         self.service = Service(config, engine)
         self._polls = Polls(self.service)
         self._places = Places(self.service.base)
+        self._clients = Clients(config.http.trusted_proxies, config.http.client_header)
         # Whether a request is looked at for its client before its route is.
         self._looks = self.service.limits is not None or self.service.origins is not None
         # Also before the engine is there: the one that comes may be durable.
@@ -90,6 +92,10 @@ class Api:
     def answer_polls(self, reads: Iterator[ClientRead], now: float) -> None:
         """Answer reads, as App says."""
         self._polls.answer(reads, now)
+
+    def address(self, peer: str) -> bytes:
+        """Return the key under which the connections of ``peer`` are counted, as App says."""
+        return self._clients.key_of_peer(peer)
 
     def retry_after_s(self) -> float:
         """Return in how many seconds a client that cannot be served now comes back, as App says."""

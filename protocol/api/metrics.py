@@ -90,6 +90,12 @@ class _Snapshot(Collector):
         yield GaugeMetricFamily("headway_results_bytes", "Memory taken by results.", counts.results_bytes)
         yield CounterMetricFamily("headway_results_evicted", "Results given up for the budget.", counts.results_evicted)
         yield GaugeMetricFamily("headway_connections", "Clients connected.", len(connections.open))
+        closed = CounterMetricFamily(
+            "headway_connections_closed", "Connections closed by a limit on clients.", labels=["why"]
+        )
+        for why, count in connections.closed.items():
+            closed.add_metric([why], count)
+        yield closed
         for name, budget, text in (
             ("unanswered", connections.unanswered, "incomplete and waiting requests"),
             ("untaken", connections.untaken, "answers that clients have not taken"),

@@ -12,23 +12,41 @@ import asyncio
 import errno
 import logging
 import socket
+import time
 from collections.abc import Callable
+from math import inf
 
 log = logging.getLogger(__name__)
 
 # Connections accepted in one turn of the loop. Connected clients are served in between.
 ACCEPTS_MOST = 256
-# Seconds without accepting, after the process or the machine had no more files to give.
-REST_S = 0.5
+# Seconds without accepting, after the process or the machine had no more files to give. Once it has,
+# clients are accepted as soon as that.
+REST_S = 0.05
+# Seconds between two lines of the log about that.
+SAY_S = 10.0
 NO_FILES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Acceptor:
-    """Accepts on ``bound``, a bound socket, and gives each connection a protocol."""
+    """Accepts on ``bound``, a bound socket, and gives each connection a protocol.
 
-    def __init__(self, bound: socket.socket, backlog: int, protocol: Callable[[], asyncio.Protocol]) -> None:
+    ``make_place`` closes an idle connection if there is one. It is called when there is no file for
+    a client.
+    """
+
+    def __init__(
+        self,
+        bound: socket.socket,
+        backlog: int,
+        protocol: Callable[[], asyncio.Protocol],
+        make_place: Callable[[], object],
+    ) -> None:
         self._bound = bound
         self._protocol = protocol
+        self._make_place = make_place
+        # When the log said last that there are no files, of time.monotonic.
+        self._said = -inf
         self._loop = asyncio.get_running_loop()
         # Connections that are being set up.
         self._tasks: set[asyncio.Task[object]] = set()
@@ -71,6 +89,10 @@ class Acceptor:
 
     def _take_a_rest(self, error: OSError) -> None:
         """Leave waiting clients in the backlog until files are free. Watching them would spin."""
-        log.error("cannot accept clients: %s. Raise the limit with ulimit -n, or lower limits.connections.", error)
+        now = time.monotonic()
+        if now - self._said > SAY_S:
+            self._said = now
+            log.error("cannot accept clients: %s. Raise the limit with ulimit -n, or lower limits.connections.", error)
+        self._make_place()
         self._loop.remove_reader(self._bound)
         self._rest = self._loop.call_later(REST_S, self._loop.add_reader, self._bound, self._accept)

@@ -95,8 +95,9 @@ def _check_fields(status: int, headers: dict[str, str]) -> None:
 class Wire:
     """One connection."""
 
-    def __init__(self, port: int, patience_s: float = PATIENCE_S) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=patience_s)
+    def __init__(self, port: int, patience_s: float = PATIENCE_S, address: str = "") -> None:
+        source = (address, 0) if address else None
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=patience_s, source_address=source)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buffer = b""
 
