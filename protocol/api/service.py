@@ -39,6 +39,8 @@ class Service:
         # The pages of other origins that may use this, None for none.
         self.origins = Origins(config.http.cors_origins, SENT, ACCEPTED) if config.http.cors_origins else None
         self.pages = CachedPages()
+        # Preferences to wait that were ignored, since too many clients waited.
+        self.waits_ignored = 0
         self.limits = limits(config, lambda seconds: self.engine.retry_after_s(seconds))
 
     def use(self, engine: Engine) -> None:
