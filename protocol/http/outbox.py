@@ -32,7 +32,7 @@ from headway.protocol.http import problems
 from headway.protocol.http.app import Bound
 from headway.protocol.http.connections import LINGER_S, Connections
 from headway.protocol.http.problems import Refusal
-from headway.protocol.http.queued import unacknowledged_bytes
+from headway.protocol.http.queued import forget_at_end, unacknowledged_bytes
 from headway.protocol.http.request import Request
 from headway.protocol.http.responses import Answer, Held, Hold, Long, with_connection, with_fields
 from headway.protocol.http.stream import BEAT_S, CHUNKED, Stream, Streaming
@@ -471,6 +471,7 @@ class Answering(asyncio.Protocol):
             else:
                 if self._untaken():
                     self.shared.closed["write"] += 1
+                    forget_at_end(self.transport)
                 self.transport.abort()
         elif self._stream is not None:
             self.deadline = now + BEAT_S
@@ -507,6 +508,8 @@ class Answering(asyncio.Protocol):
 
     def drop(self) -> None:
         """The client has been taking its answers for longest, and others need their memory."""
+        if self._untaken():
+            forget_at_end(self.transport)
         self.transport.abort()
 
     def _log_access(self, answer: bytes, method: bytes, target: bytes) -> None:

@@ -7,7 +7,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -276,3 +276,22 @@ def test_places_of_refused_clients_and_of_those_that_had_their_last_answer_are_f
             assert wire.read().status == 200
         kept.send(HEALTHZ[9:])
         assert kept.read().status == 200
+
+
+def test_requests_beyond_a_few_wait_in_the_kernel(start: Start, gate: Gate) -> None:
+    """A client whose answer waits can send on, and has 4 KiB of requests parsed and one read unparsed."""
+    server = start()
+    path = server.submit("until_file", gate.path)
+    with server.wire() as wire:
+        wire.send(request("GET", path, "Prefer: wait=20") + HEALTHZ)
+        wait_until(lambda: server.stats()["waiting_clients"], lambda count: count == 1)
+        wire.socket.settimeout(0.2)
+        sent = 0
+        with suppress(TimeoutError):
+            while sent < 64 * MEBIBYTE:
+                sent += wire.socket.send(HEALTHZ * 1000)
+        assert sent < 64 * MEBIBYTE
+        assert server.stats()["unanswered_bytes"] < MEBIBYTE
+        gate.open()
+        wire.socket.settimeout(PATIENCE_S)
+        assert [wire.read().status for _ in range(1000)] == [200] * 1000
