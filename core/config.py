@@ -223,6 +223,8 @@ class LimitsSection(Section, frozen=True):
     headers: Annotated[int, Meta(ge=4, le=10_000)] = 100
     body_bytes: Annotated[int, Meta(ge=64, le=1 << 30)] = 1_048_576
     connections: Count = 16_000
+    connections_per_address: Annotated[int, Meta(ge=0, le=1 << 31)] = 0
+    waiting: Annotated[int, Meta(ge=0, le=1 << 31)] = 12_000
     unanswered_bytes: Bytes = 64 * 1024 * 1024
     untaken_bytes: Bytes = 256 * 1024 * 1024
     lost_threads: Annotated[int, Meta(ge=0, le=10_000)] = 16

@@ -208,6 +208,10 @@ class Engine(Protocol):
     def not_ready(self) -> str | None:
         """Why no new jobs are wanted here; None if they are."""
 
+    @property
+    def waiting(self) -> int:
+        """How many clients wait for a job or a batch at this moment."""
+
     def peek(self, job_id: bytes) -> Soon[Status | None]:
         """Return the status of a job, or None if it was never issued. Raises MisdirectedError."""
 

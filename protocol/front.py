@@ -5,12 +5,12 @@ A node without HTTP has NoFront in its place, with which nobody connects.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import resource
 import time
 from typing import Protocol
 
+import msgspec
 from headway.core import forks
 from headway.core.config import Config
 from headway.core.errors import ConfigError
@@ -19,6 +19,7 @@ from headway.protocol import check
 from headway.protocol.access.clients import Clients
 from headway.protocol.api.app import Api
 from headway.protocol.http.connection import Connection
+from headway.protocol.http.connections import LINGERING_MOST
 from headway.protocol.process.acceptor import ENTERING_LEAST, Acceptor
 from headway.protocol.process.entry import ProxyHeaders, WayIn
 from headway.protocol.process.listener import Listener, close_all_at
@@ -26,8 +27,9 @@ from headway.protocol.process.tls import exposed_key, open_to_all, tls_of
 
 log = logging.getLogger(__name__)
 
-# Files that a server needs besides its clients' connections.
-SPARE_FILES = 64 + ENTERING_LEAST
+# Files that a server needs besides its clients' connections. Those that linger beside a full house,
+# and those that are on their way in, are among them.
+SPARE_FILES = 64 + LINGERING_MOST + ENTERING_LEAST
 # Seconds before a deploy. First, connected clients get an answer that says that it is the last.
 # Then nobody is let in any more, and clients that came at the last moment get theirs. Then the last
 # bytes leave.
@@ -74,7 +76,7 @@ class HttpFront:
     """A socket with the HTTP API on it."""
 
     def __init__(self, config: Config, listener: Listener) -> None:
-        self._config = config
+        self._config = _within_files(config)
         self.listener = listener
         self.url = listener.url(config.server.scheme) + config.http.base
         self.doing = f"serving {self.url}"
@@ -85,7 +87,6 @@ class HttpFront:
             listener.socket.close()
             raise
         self._tls = tls_of(config.server.tls)
-        _raise_file_limit(config.limits.connections)
 
     def open(self, engine: Engine) -> None:
         """Make the API over ``engine``."""
@@ -107,7 +108,14 @@ class HttpFront:
         """Let clients in."""
         most, is_open = self._config.limits.connections, self._api.connections.open
         backlog = self._config.server.backlog
-        self._acceptor = Acceptor(self.listener.socket, backlog, self._entry, lambda: most - len(is_open))
+        connections = self._api.connections
+        self._acceptor = Acceptor(
+            self.listener.socket,
+            backlog,
+            self._entry,
+            room=lambda: most - len(is_open),
+            make_place=connections.make_place,
+        )
 
     def use(self, engine: Engine) -> None:
         """Ask ``engine`` from now on."""
@@ -174,18 +182,29 @@ class NoFront:
         """Nobody is connected."""
 
 
-def _raise_file_limit(connections: int) -> None:
-    """Raise the soft limit of open files as far as needed. Log a warning if it stays too low."""
+def _within_files(config: Config) -> Config:
+    """Raise the soft limit of open files as far as needed. Return ``config`` with the connections that it allows.
+
+    A client over ``limits.connections`` is answered 503. One for which there is no file has to wait.
+    """
+    connections = config.limits.connections
     needed = connections + SPARE_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft >= needed:
-        return
-    most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    if most < needed:
-        log.warning(
-            "limits.connections is %d, but this process may open %d files: raise it with ulimit -n",
-            connections,
-            hard,
-        )
+        return config
+    files = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    except (OSError, ValueError):
+        files = soft
+    if files >= needed:
+        return config
+    most = max(files - SPARE_FILES, files // 2)
+    log.warning(
+        "limits.connections is %d, but this process may open %d files: raise it with ulimit -n. "
+        "Until then it serves %d connections.",
+        connections,
+        files,
+        most,
+    )
+    return msgspec.structs.replace(config, limits=msgspec.structs.replace(config.limits, connections=most))

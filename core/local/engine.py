@@ -181,6 +181,11 @@ class LocalEngine:
             return "no worker process is up"
         return None
 
+    @property
+    def waiting(self) -> int:
+        """How many clients wait, as Engine says."""
+        return len(self.active.waiters)
+
     # Reading.
 
     def peek(self, job_id: bytes) -> Status | None:
@@ -481,7 +486,7 @@ class LocalEngine:
             loop_lag=self.watchdog.lag,
             loop_stalls=self.watchdog.stalls,
             journal=None if self.journal is None else _counts_of(self.journal),
-            waiting_clients=len(active.waiters),
+            waiting_clients=self.waiting,
             readers=len(self.recorder),
             draining=self.admission.draining,
         )

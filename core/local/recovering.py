@@ -27,6 +27,8 @@ class Recovering:
     """Stands in for the engine until that is open."""
 
     polled: Polled | None = None
+    # Nobody waits for a job that is not known yet.
+    waiting = 0
 
     def __init__(self, config: Config) -> None:
         # The promise of the engine to come.

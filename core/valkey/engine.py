@@ -136,6 +136,11 @@ class ValkeyEngine:
         return "process" if self.store is None else self.store.durability
 
     @property
+    def waiting(self) -> int:
+        """How many clients wait, as Engine says."""
+        return len(self.cache.waiters) + len(self.batches.waiters)
+
+    @property
     def not_ready(self) -> str | None:
         """Why no new jobs are wanted here; None if they are."""
         if self.store is None or not self.store.keys:
@@ -368,7 +373,7 @@ class ValkeyEngine:
             loop_lag=self.watchdog.lag,
             loop_stalls=self.watchdog.stalls,
             journal=None,
-            waiting_clients=len(self.cache.waiters) + len(self.batches.waiters),
+            waiting_clients=self.waiting,
             readers=len(self.events),
             draining=self.intake.is_draining,
             store=StoreCounts(

@@ -76,6 +76,11 @@ class Clients:
         address = _address(peer)
         return address is not None and self._is_trusted(address)
 
+    def key_of_peer(self, peer: str) -> bytes:
+        """Return the key of ``peer`` itself, empty for a trusted proxy or a Unix socket."""
+        address = _address(peer)
+        return b"" if address is None or self._is_trusted(address) else address.packed[:8]
+
     def _is_trusted(self, address: IpAddress) -> bool:
         return any(address in network for network in self._trusted)
 

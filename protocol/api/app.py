@@ -106,6 +106,10 @@ class Api:
         """Answer reads, as App says."""
         self._polls.answer(reads, now)
 
+    def address(self, peer: str) -> bytes:
+        """Return the key under which the connections of ``peer`` are counted, as App says."""
+        return self.service.clients.key_of_peer(peer)
+
     def retry_after_s(self) -> float:
         """Return in how many seconds a client that cannot be served now comes back, as App says."""
         return self.service.engine.retry_after_s()

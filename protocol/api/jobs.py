@@ -88,11 +88,18 @@ def _waited(service: Service, request: Request, status: Status, fields: bytes, t
 
 
 def patience(service: Service, request: Request) -> int | None:
-    """Return the seconds that the client would wait for the job's end, None if it would not."""
+    """Return the seconds that the client waits for the job's end, None if it does not.
+
+    A preference may be ignored (RFC 7240, 2). So at ``limits.waiting`` it is, and the client polls.
+    """
     value = request.preference(b"wait") if b"prefer" in request.headers else None
     if value is None or not (value.isdigit() and len(value) < 20):
         return None
-    return min(int(value), service.config.http.wait_most) or None
+    seconds = min(int(value), service.config.http.wait_most)
+    if seconds and service.engine.waiting >= service.config.limits.waiting:
+        service.waits_ignored += 1
+        return None
+    return seconds or None
 
 
 def _told(service: Service, request: Request, status: Status, fields: bytes) -> Answer | Held:

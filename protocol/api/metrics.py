@@ -96,6 +96,12 @@ class _Snapshot(Collector):
         for step, count in connections.entries_failed.items():
             failed.add_metric([step], count)
         yield failed
+        closed = CounterMetricFamily(
+            "headway_connections_closed", "Connections closed by a limit on clients.", labels=["why"]
+        )
+        for why, count in connections.closed.items():
+            closed.add_metric([why], count)
+        yield closed
         for name, budget, text in (
             ("unanswered", connections.unanswered, "incomplete and waiting requests"),
             ("untaken", connections.untaken, "answers that clients have not taken"),
@@ -103,6 +109,9 @@ class _Snapshot(Collector):
             yield GaugeMetricFamily(f"headway_{name}_bytes", f"Memory taken by {text}.", budget.used_bytes)
             yield CounterMetricFamily(f"headway_{name}_ended", "Clients that had to give way.", budget.gave_way)
         yield GaugeMetricFamily("headway_waiting_clients", "Clients that wait by Prefer: wait.", counts.waiting_clients)
+        yield CounterMetricFamily(
+            "headway_waits_ignored", "Prefer: wait that was ignored at limits.waiting.", self._service.waits_ignored
+        )
         yield GaugeMetricFamily("headway_readers", "Open streams of events.", counts.readers)
         yield GaugeMetricFamily("headway_draining", "1 while the server shuts down.", int(counts.draining))
 

@@ -32,7 +32,7 @@ REFUSED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     **dict.fromkeys(
         (
             *("draining", "journal-full", "engine-away", "engine-full", "recovering", "task-closed"),
-            *("connections", "half-sent", "streams"),
+            *("connections", "connections-of-address", "half-sent", "streams"),
         ),
         (RETRY, ()),
     ),

@@ -44,12 +44,14 @@ class Service:
         # The pages of other origins that may use this, None for none.
         self.origins = Origins(config.http.cors_origins, SENT, ACCEPTED) if config.http.cors_origins else None
         self.pages = CachedPages()
-        clients = Clients(config.http.trusted_proxies, config.http.client_header)
+        self.clients = Clients(config.http.trusted_proxies, config.http.client_header)
         ids_tell = config.auth.reads == "id"
         tokens = None if config.auth.mode == "none" else Tokens(config.auth.file(os.environ), ids_tell=ids_tell)
         hosts = Hosts((*config.http.hosts, config.server.host), any_name=bool(tokens) and not config.http.hosts)
-        self.guard = Guard(tokens, hosts, clients, ids_tell=ids_tell)
-        self.limits = limits(config, clients, lambda seconds: self.engine.retry_after_s(seconds))
+        self.guard = Guard(tokens, hosts, self.clients, ids_tell=ids_tell)
+        # Preferences to wait that were ignored, since too many clients waited.
+        self.waits_ignored = 0
+        self.limits = limits(config, self.clients, lambda seconds: self.engine.retry_after_s(seconds))
 
     def use(self, engine: Engine) -> None:
         """Ask ``engine`` from now on."""

@@ -5,5 +5,5 @@ writes), ``connection`` (one client: bytes to requests, deadlines), ``request`` 
 parser) and ``repeated`` (a head that needs no parser), ``outbox`` (the order of answers, flow
 control), ``stream`` (an answer without an end), ``responses`` and ``problems`` (ready bytes). Beside
 the road are ``app`` (the application as HTTP sees it), ``connections`` (their shared state),
-``budget`` (memory taken by clients) and ``clock``.
+``budget`` (memory taken by clients), ``queued`` (bytes in the kernel) and ``clock``.
 """

@@ -46,6 +46,9 @@ class App(Protocol):
     def answer_polls(self, reads: Iterator[ClientRead], now: float) -> None:
         """Answer reads. Leave some if the round is over. Reads that are no polls go to the client."""
 
+    def address(self, peer: str) -> bytes:
+        """Return the key under which the connections of ``peer`` are counted, empty for none."""
+
     def retry_after_s(self) -> float:
         """Return in how many seconds a client that cannot be served now comes back."""
 

@@ -18,10 +18,11 @@ from typing import cast
 from headway.protocol.http.connections import Connections
 from headway.protocol.http.outbox import OUT_MOST, WAITING_BYTES, Answering
 from headway.protocol.http.problems import Refusal, retry_after
+from headway.protocol.http.queued import unread_bytes
 from headway.protocol.http.repeated import KNOWN_BYTES, KnownHead
 from headway.protocol.http.request import Request, head_too_large, refused
 from headway.protocol.http.responses import CONTINUE, Answer, Held
-from headway.protocol.http.round import END
+from headway.protocol.http.round import END, LEAVE
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade
 
 log = logging.getLogger(__name__)
@@ -77,22 +78,20 @@ class Connection(Answering):
         """A client has connected."""
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(BUFFER_BYTES)
+        shared = self.shared
         self._request.peer = self.peer
-        connections = self.shared.open
-        most = self.shared.config.limits.connections
-        if len(connections) < most:
-            connections.add(self)
-        else:
-            detail = f"{most} clients are connected, which is the limit"
-            self._refuse(
-                Refusal("connections", detail, fields=retry_after(self.shared.app.retry_after_s())), bodiless=False
-            )
+        if shared.counts_addresses:
+            self.address = shared.app.address(self.peer)
+        try:
+            shared.enter(self)
+        except Refusal as refusal:
+            self._refuse(refusal, bodiless=False)
             self._flush_soon()
 
     def connection_lost(self, _: Exception | None) -> None:
         """The connection has ended."""
-        self.shared.open.discard(self)
-        self.shared.lingering.discard(self)
+        self.shared.leave(self)
+        self.shared.lingering.pop(self, None)
         self._closing = True
         self.free = False
         self._let_go()
@@ -113,7 +112,9 @@ class Connection(Answering):
     def read(self, data: bytes) -> None:
         """Take ``data`` as far as the client and this turn allow. Have the answers written then."""
         try:
-            if self._closing:
+            if data is LEAVE:
+                self._leave_if_idle()
+            elif self._closing:
                 self._drop_or_send(data)
             elif data is END:
                 self._end_input()
@@ -127,12 +128,32 @@ class Connection(Answering):
     def _drop_or_send(self, data: bytes) -> None:
         """The connection ends. Drop further reads, and send the rest of a last answer."""
         if data is END:
+            self._eof = True
             self._end_stream()
+            if self._body is None and not self.to_flush:
+                # The client has ended its side, for which alone the connection lingers.
+                self.transport.close()
         if self._body is not None:
             self._go_on()
             self._flush_soon()
             if self._body is not None and not self._paused:
                 self.shared.round.go_on_soon(self)
+
+    def _leave_if_idle(self) -> None:
+        """Close the connection for a newcomer, unless the client has sent something meanwhile."""
+        shared = self.shared
+        if self.transport.is_closing():
+            self.transport.abort()
+        elif self._closing or not shared.is_idle(self) or self.to_flush or unread_bytes(self.transport):
+            if self not in shared.lingering:
+                shared.come_back(self)
+        else:
+            shared.closed["place"] += 1
+            self._closing = True
+            if self._untaken():
+                self._linger()
+            else:
+                self.transport.close()
 
     def _end_input(self) -> None:
         """Everything that the client sends has come."""

@@ -1,4 +1,10 @@
-"""All connections of a server: the open ones, the counts of their requests, and their memory."""
+"""All connections of a server: the open ones, the counts of their requests, and their memory.
+
+A client that comes to a full house takes the place of the connection that has been idle for
+longest. A connection is idle from one tick to the next at least. So one look at all of them for
+each tick finds all that are idle, however many clients come, and a crowd of newcomers does not
+close the connections of each other. Clients without a place are refused.
+"""
 
 from __future__ import annotations
 
@@ -12,21 +18,28 @@ from headway.core.slices import in_slices
 from headway.protocol.http.app import App
 from headway.protocol.http.budget import Budget
 from headway.protocol.http.clock import Clock
-from headway.protocol.http.round import Round
+from headway.protocol.http.problems import Refusal, retry_after
+from headway.protocol.http.round import LEAVE, Round, RoundClient
 
+# Reasons for which a connection is closed without an answer: nothing came for ``timeouts.idle``, a
+# newcomer took its place, too little was read in ``timeouts.write``.
+CLOSED = ("idle", "place", "write")
 TICK_S = 1.0
 # Seconds in which a client may end its side of a connection after its last answer.
 LINGER_S = 2.0
+# Connections that linger beside a full house. Of more than these the oldest ends at once.
+LINGERING_MOST = 64
 # Seconds between two looks at whether all connections have ended.
 OPEN_LOOK_S = 0.01
 
 
-class Member(Protocol):
+class Member(RoundClient, Protocol):
     """A connection, as the others see it."""
 
-    # When it has to have sent something, and to have taken something, of time.monotonic.
-    deadline: float
+    # When it has to have taken something, of time.monotonic. ``deadline`` is for sending.
     taking_until: float
+    # The key of its address, empty if that is not counted.
+    address: bytes
 
     def forget(self) -> None:
         """What was allowed before may no longer be: look at the next request as at the first."""
@@ -44,7 +57,7 @@ class Member(Protocol):
         """Others need the memory of its requests that are not answered yet."""
 
     def drop(self) -> None:
-        """Others need the memory of its answers that it does not take."""
+        """Others need the memory of its answers that it does not take, or its descriptor."""
 
 
 class Connections:
@@ -54,9 +67,15 @@ class Connections:
         self.config = config
         self.clock = clock
         self.app = app
-        self.open: set[Member] = set()
-        # Connections that only wait for the client to end its side.
-        self.lingering: set[Member] = set()
+        # Connections that have a place, in the order in which they came.
+        self.open: dict[Member, None] = {}
+        # Connections that only wait for the client to end its side, the oldest first.
+        self.lingering: dict[Member, None] = {}
+        # Places taken by each address.
+        self._of_address: dict[bytes, int] = {}
+        # Connections that were idle at the last tick, the one that was idle for longest last. None:
+        # nobody has looked.
+        self._idle: list[Member] | None = None
         self.round = Round(app.answer_polls, config.limits.unanswered_bytes)
         # Memory taken by clients.
         self.unanswered = Budget[Member](config.limits.unanswered_bytes, lambda client: client.give_way())
@@ -67,6 +86,9 @@ class Connections:
         self.requests: dict[tuple[str, bytes], int] = {}
         # Requests refused, by the reason of their error.
         self.rejections: dict[str, int] = {}
+        # Connections closed by a limit on their clients.
+        self.closed = dict.fromkeys(CLOSED, 0)
+        self.counts_addresses = config.limits.connections_per_address > 0
         self.access_log = config.log.access
         # Connections that ended before a client was in, by the step at which they did.
         self.entries_failed = {"proxy": 0, "tls": 0}
@@ -81,6 +103,7 @@ class Connections:
         now = self.clock.now
         # A tick may be a second away when the wait begins.
         self.idle_deadline = now + TICK_S + self.config.timeouts.idle
+        self._idle = None
         in_slices(self._look_for_overdue([*self.open, *self.lingering], now))
 
     def forget(self) -> None:
@@ -94,6 +117,65 @@ class Connections:
                 connection.overdue(now)
             yield
 
+    def enter(self, client: Member) -> None:
+        """Give ``client`` a place. Raises Refusal if there is none."""
+        limits = self.config.limits
+        if client.address and self._of_address.get(client.address, 0) >= limits.connections_per_address:
+            raise self._full("connections-of-address", f"{limits.connections_per_address} clients of one address")
+        while len(self.open) >= limits.connections:
+            if not self.make_place():
+                raise self._full("connections", f"{limits.connections} clients")
+        self.come_back(client)
+
+    def make_place(self) -> bool:
+        """Close the connection that has been idle for longest. Return whether there was one."""
+        if self._idle is None:
+            self._idle = [client for client in self.open if self.is_idle(client)]
+            self._idle.sort(key=lambda client: client.deadline)
+            self._idle.reverse()
+        while self._idle:
+            client = self._idle.pop()
+            if client in self.open and self.is_idle(client):
+                # Its place is free at once. It ends after the reads before this one.
+                self.leave(client)
+                self.round.read_soon(client, LEAVE)
+                return True
+        return False
+
+    def is_idle(self, client: Member) -> bool:
+        """Whether a connection was idle at the last tick, and still is."""
+        return client.free and client.deadline < self.idle_deadline
+
+    def _full(self, reason: str, of: str) -> Refusal:
+        return Refusal(reason, f"{of} are connected, which is the limit", fields=retry_after(self.app.retry_after_s()))
+
+    def come_back(self, client: Member) -> None:
+        """Give ``client`` a place, also if there is none: it was to leave, and is not idle any more."""
+        self.open[client] = None
+        if client.address:
+            self._of_address[client.address] = self._of_address.get(client.address, 0) + 1
+
+    def leave(self, client: Member) -> None:
+        """Take the place of ``client``, if it has one."""
+        if client not in self.open:
+            return
+        del self.open[client]
+        if client.address:
+            count = self._of_address[client.address] - 1
+            if count:
+                self._of_address[client.address] = count
+            else:
+                del self._of_address[client.address]
+
+    def linger(self, client: Member) -> None:
+        """Let ``client`` wait for the end of the other side, without a place."""
+        self.leave(client)
+        self.lingering[client] = None
+        if len(self.open) + len(self.lingering) > self.config.limits.connections + LINGERING_MOST:
+            oldest = next(iter(self.lingering))
+            del self.lingering[oldest]
+            oldest.drop()
+
     async def wind_down(self, seconds: float) -> None:
         """Let each connection end with its next answer. Wait for that, ``seconds`` at most."""
         self.winding_down = True
@@ -101,7 +183,7 @@ class Connections:
         for connection in there:
             connection.wind_down()
         patience = time.monotonic() + seconds
-        while there & (self.open | self.lingering) and time.monotonic() < patience:  # noqa: ASYNC110 — as below
+        while not there.isdisjoint(self.open | self.lingering) and time.monotonic() < patience:  # noqa: ASYNC110 — as below
             await asyncio.sleep(OPEN_LOOK_S)
 
     async def close(self, seconds: float = LINGER_S) -> None:

@@ -32,6 +32,7 @@ from headway.protocol.http import problems
 from headway.protocol.http.app import Bound
 from headway.protocol.http.connections import LINGER_S, Connections
 from headway.protocol.http.problems import Refusal
+from headway.protocol.http.queued import forget_at_end, unacknowledged_bytes
 from headway.protocol.http.request import Request
 from headway.protocol.http.responses import Answer, Held, Hold, Long, with_connection, with_fields
 from headway.protocol.http.stream import BEAT_S, CHUNKED, Stream, Streaming
@@ -49,6 +50,9 @@ TURN_MOST = 256
 PIECE_BYTES = 64 * 1024
 # Bytes that a waiting request takes, roughly, besides the bytes it was read from.
 WAITING_BYTES = 1024
+# Bytes a second that a client takes at least, or all that is left. One that takes a byte now and then
+# would keep its answers, and its connection, for ever.
+SLOWEST_BYTES_S = 1024
 
 
 # The address of a client that has none, because it came by a Unix socket.
@@ -80,6 +84,7 @@ class Answering(asyncio.Protocol):
         "_untaken_bytes",
         "_waiting",
         "_woken",
+        "address",
         "deadline",
         "free",
         "shared",
@@ -104,6 +109,8 @@ class Answering(asyncio.Protocol):
         # When it has to have taken some of its answers, or after the last to have ended its side.
         # inf: it has.
         self.taking_until = inf
+        # The key of the client's address, empty if its connections are not counted.
+        self.address = b""
         self._paused = self._stopped = self._closing = self._eof = False
         # No request is half read, no request or answer waits, the client reads, and the connection
         # goes on.
@@ -120,7 +127,7 @@ class Answering(asyncio.Protocol):
         self._body: memoryview | None = None
         # The answer that has no end yet.
         self._stream: Streaming | None = None
-        # Bytes that the client had not taken when ``taking_until`` was set.
+        # Bytes that had not reached the client when ``taking_until`` was set.
         self._untaken_bytes = 0
         # Per read. The number of requests answered, and the route of the last one, None if it has
         # none.
@@ -427,16 +434,18 @@ class Answering(asyncio.Protocol):
         self.free = False
         self.deadline = inf
         self._read_on()
-        if self.transport.can_write_eof():
+        if self._eof:
+            self.transport.close()
+        elif self.transport.can_write_eof():
             if not self.transport.is_closing():
                 self.transport.write_eof()
         else:
             # TLS has no end of one side. It writes what is left, and drops what comes.
             self.transport.close()
         self._wait_for_client()
-        # After its last answer a connection takes no place among limits.connections.
-        self.shared.open.discard(self)
-        self.shared.lingering.add(self)
+        # Once the kernel has its last answer a connection takes no place among limits.connections.
+        if not self._untaken() or self not in self.shared.open:
+            self.shared.linger(self)
 
     def _let_go(self) -> None:
         """Forget all requests that are not answered."""
@@ -454,13 +463,27 @@ class Answering(asyncio.Protocol):
 
     def _wait_for_client(self) -> None:
         """Give the client time to take its untaken answers. After that, time to end its side."""
-        self._untaken_bytes = self._untaken()
-        patience_s = self.shared.config.timeouts.write if self._untaken_bytes else LINGER_S
+        if self._untaken():
+            self._untaken_bytes = self._unacknowledged()
+            patience_s = self.shared.config.timeouts.write
+        else:
+            self._untaken_bytes = 0
+            patience_s = LINGER_S
         self.taking_until = time.monotonic() + patience_s
 
     def _untaken(self) -> int:
         """Return how many bytes of its answers the client has not taken yet."""
         return self.transport.get_write_buffer_size() + (0 if self._body is None else len(self._body))
+
+    def _unacknowledged(self) -> int:
+        """Return how many bytes of its answers have not reached the client yet."""
+        return self._untaken() + unacknowledged_bytes(self.transport)
+
+    def _takes_enough(self) -> bool:
+        """Whether the client has taken what it must in ``timeouts.write``."""
+        before = self._untaken_bytes
+        least = min(before, int(self.shared.config.timeouts.write * SLOWEST_BYTES_S))
+        return before > 0 and self._unacknowledged() <= before - least
 
     def wind_down(self) -> None:
         """The next answer is the last. ``_finish`` sees to it, the road without a parser does not."""
@@ -470,9 +493,12 @@ class Answering(asyncio.Protocol):
     def overdue(self, now: float) -> None:
         """A deadline has passed. End the connection, unless a slow client still takes answers."""
         if now > self.taking_until:
-            if self._untaken() < self._untaken_bytes:
+            if self._takes_enough():
                 self._wait_for_client()
             else:
+                if self._untaken():
+                    self.shared.closed["write"] += 1
+                    forget_at_end(self.transport)
                 self.transport.abort()
         elif self._stream is not None:
             self.deadline = now + BEAT_S
@@ -489,13 +515,14 @@ class Answering(asyncio.Protocol):
         if self.transport.is_closing():
             self.transport.abort()
         else:
+            self.shared.closed["idle"] += 1
             self.transport.close()
 
     def end(self) -> None:
         """The server ends. Let the client have its answers so far, and no more."""
         if self._stream is not None and not self._paused:
             self._end_stream()
-        elif self._body is not None or self._untaken() < self._untaken_bytes:
+        elif self._body is not None or self._unacknowledged() < self._untaken_bytes:
             self._closing = True
         elif self._paused:
             self.transport.abort()
@@ -508,6 +535,8 @@ class Answering(asyncio.Protocol):
 
     def drop(self) -> None:
         """The client has been taking its answers for longest, and others need their memory."""
+        if self._untaken():
+            forget_at_end(self.transport)
         self.transport.abort()
 
     def _log_access(self, answer: bytes, method: bytes, target: bytes) -> None:

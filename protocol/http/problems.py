@@ -43,6 +43,7 @@ REFUSALS: dict[str, tuple[int, str]] = {
     "expectation": (417, "Unknown expectation"),
     "batch-over-rate": (422, "More jobs than a client may ever submit at once"),
     "head-too-large": (431, "Header fields too large"),
+    "connections-of-address": (429, "Too many connections of one address"),
     "rate": (429, "Too many requests"),
     "internal": (500, "Internal error"),
     "not-implemented": (501, "Not implemented"),

@@ -30,9 +30,11 @@ ROUND_S = 0.001
 LARGE_BYTES = 64 * 1024
 # A shorter read waits for its turn without being counted.
 SMALL_BYTES = 4096
-# The read of a client that has something left to do, and of one that has sent its last.
+# The read of a client that has something left to do, of one that has sent its last, and of one that
+# is closed if it is still idle then.
 NOTHING = b""
 END = b"\0end"
+LEAVE = b"\0leave"
 
 
 class RoundClient(Protocol):

@@ -12,7 +12,9 @@ import asyncio
 import errno
 import logging
 import socket
+import time
 from collections.abc import Callable
+from math import inf
 
 from headway.protocol.process.entry import WayIn
 
@@ -20,8 +22,11 @@ log = logging.getLogger(__name__)
 
 # Connections accepted in one turn of the loop. Connected clients are served in between.
 ACCEPTS_MOST = 256
-# Seconds without accepting, after the process or the machine had no more files to give.
-REST_S = 0.5
+# Seconds without accepting, after the process or the machine had no more files to give. Once it has,
+# clients are accepted as soon as that.
+REST_S = 0.05
+# Seconds between two lines of the log about that.
+SAY_S = 10.0
 # Connections that may be on their way in, however many are open.
 ENTERING_LEAST = 64
 # Seconds for connections that are on their way in when nobody else is let in.
@@ -33,13 +38,25 @@ class Acceptor:
     """Accepts on ``bound``, a bound socket, and sends each connection through ``entry``.
 
     ``room`` says how many more connections there may be. Those on their way in share it: the oldest
-    gives way, because a client that means well is in within milliseconds.
+    gives way, because a client that means well is in within milliseconds. ``make_place`` closes an
+    idle connection if there is one. It is called when there is no file for a client.
     """
 
-    def __init__(self, bound: socket.socket, backlog: int, entry: WayIn, room: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        bound: socket.socket,
+        backlog: int,
+        entry: WayIn,
+        *,
+        room: Callable[[], int],
+        make_place: Callable[[], object],
+    ) -> None:
         self._bound = bound
         self._entry = entry
         self._room = room
+        self._make_place = make_place
+        # When the log said last that there are no files, of time.monotonic.
+        self._said = -inf
         self._is_tcp = bound.family != socket.AF_UNIX
         self._loop = asyncio.get_running_loop()
         # Connections on their way in, the oldest first.
@@ -87,6 +104,10 @@ class Acceptor:
 
     def _take_a_rest(self, error: OSError) -> None:
         """Leave waiting clients in the backlog until files are free. Watching them would spin."""
-        log.error("cannot accept clients: %s. Raise the limit with ulimit -n, or lower limits.connections.", error)
+        now = time.monotonic()
+        if now - self._said > SAY_S:
+            self._said = now
+            log.error("cannot accept clients: %s. Raise the limit with ulimit -n, or lower limits.connections.", error)
+        self._make_place()
         self._loop.remove_reader(self._bound)
         self._rest = self._loop.call_later(REST_S, self._loop.add_reader, self._bound, self._accept)

@@ -45,12 +45,17 @@ def environment(settings: Mapping[str, object]) -> dict[str, str]:
 
 
 @contextmanager
-def launch(folder: Path, settings: Mapping[str, object], exit_code: int = 0) -> Iterator[Server]:
-    """Serve until the end of the block, then see that the server drains and ends with ``exit_code``."""
+def launch(
+    folder: Path, settings: Mapping[str, object], exit_code: int = 0, before: Sequence[str] = ()
+) -> Iterator[Server]:
+    """Serve until the end of the block, then see that the server drains and ends with ``exit_code``.
+
+    ``before`` is a command that executes the server.
+    """
     journal = {"journal__path": str(folder / "journal.db")} if WITH_JOURNAL else {}
     # A drain does not linger for clients that come back, and any Host will do, unless a test is about that.
     usual = {"server__port": 0, "tasks": TASKS, "drain_linger": 0, "http__hosts": ["*"]}
-    server = Server(folder, {**usual, **journal, **settings})
+    server = Server(folder, {**usual, **journal, **settings}, before=before)
     try:
         server.wait_until_serving()
         yield server
@@ -138,6 +143,12 @@ class Server:
         """Memory that the process takes, as Linux counts it."""
         pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU time that the process has taken, as Linux counts it."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def wait_until_serving(self) -> None:
         """Wait for the log line that tells the port."""

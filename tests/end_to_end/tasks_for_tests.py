@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count as count_up
 from pathlib import Path
@@ -292,6 +293,21 @@ async def keep_all_threads(path: str) -> None:
 
     _kept.extend([asyncio.create_task(asyncio.to_thread(wait)) for _ in range(100)])
     await asyncio.sleep(0.05)
+
+
+@headway.task
+def keep_all_files(path: str, context: headway.Context) -> int:
+    """Open files until there are no more, keep them until a file exists, and return their number."""
+    files: list[int] = []
+    with suppress(OSError):
+        while True:
+            files.append(os.open(os.devnull, os.O_RDONLY))
+    context.progress(1.0)
+    while not os.access(path, os.F_OK):
+        time.sleep(POLL_S)
+    for file in files:
+        os.close(file)
+    return len(files)
 
 
 _kept: list[asyncio.Task[None]] = []

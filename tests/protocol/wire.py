@@ -96,10 +96,16 @@ class Wire:
     """One connection."""
 
     def __init__(
-        self, port: int = 0, patience_s: float = PATIENCE_S, *, connected: socket.socket | None = None
+        self,
+        port: int = 0,
+        patience_s: float = PATIENCE_S,
+        *,
+        address: str = "",
+        connected: socket.socket | None = None,
     ) -> None:
         if connected is None:
-            connected = socket.create_connection(("127.0.0.1", port), timeout=patience_s)
+            source = (address, 0) if address else None
+            connected = socket.create_connection(("127.0.0.1", port), timeout=patience_s, source_address=source)
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket = connected
         self._buffer = b""

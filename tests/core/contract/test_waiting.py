@@ -106,14 +106,17 @@ async def test_who_waits_for_one_job_is_woken_whatever_others_do(engine: Engine)
     waits = [engine.wait(job, PATIENCE_S) for _ in woken]
     for later, wake in zip(waits, woken, strict=True):
         later.when_known(wake)
+    assert engine.waiting == 20
     for later in waits[::2]:
         later.cancel()
+    assert engine.waiting == 10
     await finished(engine, await submit(engine, "double", 1))
     assert [wake.times for wake in woken] == [0] * 20
     await cancel(engine, job)
     for wake in woken[1::2]:
         await wake.wait()
     assert [wake.times for wake in woken] == [0, 1] * 10
+    assert engine.waiting == 0
 
 
 async def test_a_batch_is_waited_for_until_its_last_job_has_ended(engine: Engine) -> None:

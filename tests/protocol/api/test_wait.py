@@ -141,3 +141,23 @@ def test_drain_releases_all_that_wait(start: Start, gate: Gate) -> None:
         assert wires[0].ask(request("HEAD", path, "Prefer: wait=5")).status == 202
         gate.open()
         assert server.wait() == 0
+
+
+def test_above_the_limit_clients_are_answered_at_once(start: Start, gate: Gate) -> None:
+    server = start(limits__waiting=1)
+    path = server.submit("until_file", gate.path)
+    ways = [request("GET", path, WAIT), post(submission("until_file", gate.path), WAIT)]
+    with server.wire() as first:
+        first.send(ways[0])
+        waiting(server, 1)
+        for way in ways:
+            answer = server.ask(way)
+            assert answer.status == 202
+            assert int(answer["retry-after"]) >= 1
+            assert "preference-applied" not in answer.headers
+        assert server.metrics()["headway_waits_ignored_total",] == 2
+        gate.open()
+        assert first.read()["preference-applied"] == "wait=20"
+    # There is room again.
+    waiting(server, 0)
+    assert server.ask(post(submission("nothing"), WAIT))["preference-applied"] == "wait=20"

@@ -103,44 +103,6 @@ def test_two_thousand_idle_connections(server: Server) -> None:
     wait_until(lambda: server.stats()["connections"], lambda connections: connections < 100)
 
 
-def test_connection_over_the_limit_is_503_and_closed(start: Start) -> None:
-    server = start(limits__connections=3)
-    with ExitStack() as stack:
-        wires = [stack.enter_context(server.wire()) for _ in range(3)]
-        assert all(wire.still_serves() for wire in wires)
-        with server.wire() as over:
-            answer = over.read()
-            assert (answer.status, answer["connection"]) == (503, "close")
-            assert "job-state" not in answer.headers
-            over.read_end()
-        assert all(wire.still_serves() for wire in wires)
-    wait_until(lambda: server.get("/healthz").status, lambda status: status == 200)
-
-
-def test_refused_connections_that_linger_take_no_place(start: Start) -> None:
-    server = start(limits__connections=2)
-    with ExitStack() as stack:
-        kept, other = (stack.enter_context(server.wire()) for _ in range(2))
-        assert kept.still_serves()
-        assert other.still_serves()
-        refused = [stack.enter_context(server.wire()) for _ in range(20)]
-        assert [wire.read().status for wire in refused] == [503] * 20
-        other.socket.close()
-        wait_until(lambda: kept.ask(request("GET", "/stats")).json["connections"] <= 21, bool)
-        assert server.get("/healthz").status == 200
-
-
-def test_clients_that_had_their_last_answer_take_no_place(start: Start) -> None:
-    server = start(limits__connections=2)
-    with ExitStack() as stack:
-        # They do not end their side, for which they have two seconds.
-        for _ in range(6):
-            wire = stack.enter_context(server.wire())
-            wire.send(request("GET", "/healthz", "Connection: close"))
-            assert wire.read().status == 200
-        assert stack.enter_context(server.wire()).still_serves()
-
-
 ENDLESS = [
     pytest.param(b"GET /", b"x", id="target"),
     pytest.param(b"GET / HTTP/1.1\r\nX: ", b"x", id="header"),

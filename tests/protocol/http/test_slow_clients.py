@@ -5,6 +5,7 @@ All of them are slow at the same time, in threads that begin with the first test
 
 from __future__ import annotations
 
+import errno
 import select
 import socket
 import time
@@ -88,6 +89,29 @@ def never_reads(server: Server) -> list[int]:
     return []
 
 
+def reads_at(bytes_s: int) -> Callable[[Server], list[int]]:
+    """A client that reads a large result at a pace until it is cut off, but for 8 s at most."""
+
+    def client(server: Server) -> list[int]:
+        path = server.run("octets", LARGE)
+        with socket.socket() as raw:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            raw.settimeout(20)
+            raw.connect(("127.0.0.1", server.port))
+            raw.sendall(request("GET", path + "/result"))
+            codes = [int(raw.recv(12)[9:])]
+            deadline = time.monotonic() + 8
+            while time.monotonic() < deadline:
+                # A reset, since after any other end the kernel would offer the rest on and on.
+                if raw.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNRESET:
+                    return []
+                assert raw.recv(max(1, bytes_s // 10))
+                time.sleep(0.1)
+            return codes
+
+    return client
+
+
 # What the client does, and the codes of the answers it gets before the connection is closed.
 CLIENTS: dict[str, tuple[Callable[[Server], list[int]], list[int]]] = {
     "sends nothing": (sends(b""), []),
@@ -102,6 +126,8 @@ CLIENTS: dict[str, tuple[Callable[[Server], list[int]], list[int]]] = {
     "dribbles empty lines": (dribbles(b"", b"\r\n"), []),
     "asks and stays": (asks_and_stays, []),
     "never reads": (never_reads, []),
+    "reads a byte now and then": (reads_at(10), []),
+    "reads slowly": (reads_at(32 * 1024), [200]),
 }
 
 
@@ -109,7 +135,7 @@ CLIENTS: dict[str, tuple[Callable[[Server], list[int]], list[int]]] = {
 def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server that waits a second for its clients; its clock ticks once a second."""
     times = {f"timeouts__{name}": 1 for name in ("head", "body", "idle", "write")}
-    with launch(tmp_path_factory.mktemp("hasty"), times) as started:
+    with launch(tmp_path_factory.mktemp("hasty"), {**times, "results__max_result_bytes": LARGE}) as started:
         yield started
 
 
