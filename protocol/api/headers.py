@@ -44,6 +44,7 @@ HELD_FIELD = b"Job-Held: %b\r\n"
 MESSAGE_FIELD = b"Job-Message: %b\r\n"
 # Characters of a message, or a reason, that stay as they are. A percent sign would look like the beginning of another.
 VISIBLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
+APPLIED = b"Preference-Applied: "
 SUCCEEDED_FIELDS = b"Expires: %b\r\nSunset: %b\r\nServer-Timing: queue;dur=%.1f, run;dur=%.1f\r\n"
 
 
@@ -137,6 +138,13 @@ def held_field(reason: str) -> bytes:
 def message_field(message: str) -> bytes:
     """Return the header line of a message: visible ASCII, with all else percent-encoded."""
     return MESSAGE_FIELD % quote(message, safe=VISIBLE).encode()
+
+
+def minimal(fields: bytes) -> bytes:
+    """Return the end of an answer without content: ``fields``, and the preferences that were followed in one line."""
+    before, _, waited = fields.partition(APPLIED)
+    waited = waited.removesuffix(b"\r\n") + b", " if waited else b""
+    return b"%b%b%breturn=minimal\r\nContent-Length: 0\r\n\r\n" % (before, APPLIED, waited)
 
 
 def media_type(code: int) -> bytes:
