@@ -1,6 +1,6 @@
 # Each target works alone on a fresh clone: bootstrap.py makes `.venv` first, and decides whether there
-# is anything to do. Variables: PYTHON, ARGS, CONFIG, QUICK, ROUNDS and WRITER. All of this works in
-# GNU Make 3.81, the version of macOS.
+# is anything to do. Variables: PYTHON, ARGS, CONFIG, QUICK, ROUNDS, RUNS, TARGET and WRITER. All of this
+# works in GNU Make 3.81, the version of macOS.
 
 BIN := .venv/bin
 
@@ -12,7 +12,7 @@ LINT = s=0; $(BIN)/ruff format --check . || s=1; $(BIN)/ruff check . || s=1; $(B
 CROWD = -n 6
 
 .DEFAULT_GOAL := help
-.PHONY: .venv run-server run-clients run-cluster test test-long test-dashboard check lint format promtool docs build clean help crash crash-cluster dist \
+.PHONY: .venv run-server run-clients run-cluster test test-long test-dashboard check lint format promtool docs build clean help crash crash-cluster fuzz dist \
   bench bench-floor bench-peers bench-polling bench-memory bench-clients bench-queues bench-journal bench-waiting bench-crowd bench-start bench-dashboard bench-cluster bench-soak
 
 # `make -j clean test` must not clean under the test's feet.
@@ -117,6 +117,10 @@ crash: .venv  ## kill the server ROUNDS=100 times under load, count acknowledged
 
 crash-cluster: .venv  ## kill, stop and part nodes and their Valkey ROUNDS=30 times (WHAT=kill_node: nodes alone)
 	@ROUNDS=$(or $(ROUNDS),30) WHAT='$(WHAT)' $(BIN)/python -m pytest -s -n 0 tests/end_to_end/test_crash_cluster.py $(ARGS)
+
+fuzz: .venv  ## try RUNS=1000000 inputs of TARGET=http (or another of tests/fuzz/seeds) under Atheris
+	@$(BIN)/python -m pip install -q --group fuzz
+	@exec $(BIN)/python -m tests.fuzz $(or $(TARGET),http) --runs $(or $(RUNS),1000000) $(ARGS)
 
 build: .venv  ## single-file executables of server and clients in tmp/
 	@$(BIN)/python -m pip install -q --group build

@@ -7,9 +7,11 @@ import secrets
 import shlex
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import apsw
+import msgspec
 from headway.core.errors import WAYS_OUT, JournalError
 from headway.core.history import Minute
 from headway.core.ids import SALT_BYTES, TOGETHER, Ids
@@ -48,6 +50,7 @@ class Found:
     """The journal at ``path``, made if there is none. Raises JournalError if it is unusable."""
 
     def __init__(self, path: Path, sync: schema.Sync, retention: Retention = DEFAULT) -> None:
+        self.path = path
         try:
             self.mark = watermark.Mark(watermark.beside(path))
         except OSError as error:
@@ -113,6 +116,20 @@ class Found:
     def lock(self) -> int:
         """The descriptor that has the lock, for the writer to inherit."""
         return self.mark.file
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Refuse the journal if it cannot be read here. A page may be whole, and not be the one that belongs there.
+
+        Raises JournalError.
+        """
+        try:
+            yield
+        except (apsw.Error, UnicodeDecodeError, msgspec.DecodeError) as error:
+            raise JournalError(
+                f"{self.path}: damaged ({one_line(error)}). "
+                f"Save the readable part with: headway journal recover {self.path} NEW"
+            ) from None
 
     def ended(self, after: Sequence[int], now: float) -> Iterator[Ended]:
         """Return jobs after the place of their outcome, by State, that are still kept ``now``, in chunks.

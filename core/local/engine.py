@@ -504,8 +504,10 @@ class LocalEngine:
         from headway.core.local.restore import restore
 
         assert isinstance(self.changes, Durable)
-        self.reading.names[:] = restore(self.active, self.changes, self.registry.by_name | self.orders.tasks, progress)
-        self.historian.restore(self.journal.found.minutes())
+        found, tasks = self.journal.found, self.registry.by_name | self.orders.tasks
+        with found.reading():
+            self.reading.names[:] = restore(self.active, self.changes, tasks, progress)
+            self.historian.restore(found.minutes())
         self.promises.learn(time.monotonic())
 
     async def start(self, on_fatal: Callable[[str], object] = TELL_FATAL) -> None:

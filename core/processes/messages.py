@@ -26,6 +26,8 @@ BODY_MOST = 1 << 30
 # The longest frame, without the raw bytes after it: a log record with characters of four bytes
 # each.
 FRAME_BYTES = 1 << 18
+# Seconds since the epoch, later than the time of any record: the year 5138.
+CREATED_BEFORE = 1e11
 # The beginning of the output of faulthandler.
 FATAL = b"Fatal Python error"
 # Seconds after which a process that was told to leave is killed: what its task modules have registered with atexit may
@@ -99,7 +101,7 @@ class Log(Message, frozen=True, tag=True):
     logger: str
     level: int
     # Seconds since the epoch.
-    created: float
+    created: Annotated[float, Meta(ge=0, lt=CREATED_BEFORE)]
     message: str
     stack: str
     job_id: str

@@ -52,6 +52,9 @@ DEATH_LOOK_S = 0.25
 DEATH_LOOK_SOON_S = 0.002
 # Seconds that dying may take once its pipe is closed.
 DYING_S = 0.1
+# Seconds in which more of a message has to come. A task may have written to a pipe that it did not
+# open: then what the process says is lost in a message that never ends.
+UNFINISHED_S = 10.0
 # Seconds in which the rest of its group, killed with it, has to be gone.
 GROUP_S = 1.0
 
@@ -119,6 +122,10 @@ class Process:
         # message before it.
         self._body = BytesIO()
         self._body_of: Done | None = None
+        # Whether there was something to read since the last look, and until when the rest of a message
+        # that has begun may come, of time.monotonic.
+        self._has_read = False
+        self._more_until = 0.0
         # Bytes that the pipe did not take yet.
         self._unsent: deque[memoryview] = deque()
         # The call that runs: its number, the receiver of its progress, and its answer.
@@ -216,6 +223,7 @@ class Process:
         """See whether the process has ended."""
         code = self._reap() if self._process else 0
         if code is None:
+            self._look_for_more()
             self._looker = self._loop.call_later(DEATH_LOOK_SOON_S if self._hung_up else DEATH_LOOK_S, self._look)
             return
         self.returncode = code
@@ -224,6 +232,15 @@ class Process:
             pass
         self._hear_frames(to_the_end=True)
         self._end()
+
+    def _look_for_more(self) -> None:
+        """Give up a process of which the rest of a message has not come for UNFINISHED_S."""
+        unfinished = (self._received or self._body_of is not None) and self._rest is None
+        if not unfinished or self._has_read:
+            self._more_until = time.monotonic() + UNFINISHED_S
+        elif time.monotonic() > self._more_until:
+            self._give_up("left a message in the server's pipe unfinished")
+        self._has_read = False
 
     def _reap(self) -> int | None:
         """Return the exit code of the process, None if it runs. Kill the rest of its group.
@@ -262,6 +279,7 @@ class Process:
         if not data:
             self._hang_up()
             return False
+        self._has_read = True
         if self._body_of is not None:
             lacking = (self._body_of.body_bytes or 0) - self._body.tell()
             self._body.write(data[:lacking])
@@ -284,7 +302,7 @@ class Process:
                 return
             try:
                 message = messages.decode(bytes(received[LENGTH.size : end]))
-                self._check_size(message)
+                self._check(message)
             except msgspec.DecodeError as error:
                 received.clear()
                 self._give_up(f"wrote no valid message to the server's pipe: {error}")
@@ -298,7 +316,9 @@ class Process:
             else:
                 self._hear(message)
 
-    def _check_size(self, message: messages.FromChild) -> None:
+    def _check(self, message: messages.FromChild) -> None:
+        if isinstance(message, Ready | Broken) and self.was_ready:
+            raise msgspec.DecodeError(f"{type(message).__name__}, after it was ready")
         if isinstance(message, Done) and not 0 <= (message.body_bytes or 0) <= self._most_bytes:
             raise msgspec.DecodeError(f"a result of {message.body_bytes} bytes")
 

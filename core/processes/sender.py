@@ -19,7 +19,7 @@ from contextlib import suppress
 from headway.core import forks, records
 from headway.core.processes import frames
 from headway.core.processes.frames import Message
-from headway.core.processes.messages import Call, Log, Progress
+from headway.core.processes.messages import CREATED_BEFORE, Call, Log, Progress
 
 # Seconds between two reports of progress.
 PROGRESS_S = 0.05
@@ -118,7 +118,8 @@ class ToServer(logging.Handler):
             Log(
                 logger=name,
                 level=int(record.levelno),
-                created=record.created,
+                # A task may have made the record.
+                created=record.created if 0 <= record.created < CREATED_BEFORE else time.time(),
                 message=message,
                 stack=stack,
                 job_id="" if call is None else call.job_id,

@@ -13,7 +13,7 @@ from headway.core.job import State
 from headway.core.later import Otherwise
 from headway.core.status import BatchStatus
 from headway.protocol.api import bodies
-from headway.protocol.api.headers import ENDED, NAMES, media_type
+from headway.protocol.api.headers import ENDED, NAMES, media_type, minimal
 from headway.protocol.api.jobs import patience
 from headway.protocol.api.service import Service, later, once_known
 from headway.protocol.api.submissions import REPLAYED, as_taken, check_content, check_task, key_of, traced
@@ -162,9 +162,10 @@ def _told_of(batch: BatchStatus) -> dict[str, object]:
 
 def _created(service: Service, request: Request, batch: BatchStatus, fields: bytes) -> Answer | Held:
     where = b"Location: %b%b\r\n" % (service.batches, batch.id)
-    head = STATUS_LINES[202] + where + _fields(service, batch) + service.heads.durability + fields
+    head = STATUS_LINES[202] + where + _fields(service, batch) + service.heads.durability
     if b"prefer" in request.headers and request.preference(b"return") == b"minimal":
-        return head + b"Preference-Applied: return=minimal\r\nContent-Length: 0\r\n\r\n"
+        return head + minimal(fields)
+    head += fields
 
     def listed(jobs: Sequence[tuple[bytes, int]]) -> bytes:
         if not jobs:

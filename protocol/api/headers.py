@@ -47,6 +47,7 @@ MESSAGE_FIELD = b"Job-Message: %b\r\n"
 VISIBLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 # Of content that no client reads in a wrong way.
 OCTETS = b"application/octet-stream"
+APPLIED = b"Preference-Applied: "
 SUCCEEDED_FIELDS = b"Expires: %b\r\nSunset: %b\r\nServer-Timing: queue;dur=%.1f, run;dur=%.1f\r\n"
 
 
@@ -150,6 +151,13 @@ def _visible(text: str) -> bytes:
 def content_type(text: str) -> bytes:
     """Return the media type of kept content. One that could end its line is not from us: OCTETS."""
     return text.strip().encode() if is_media_type(text) else OCTETS
+
+
+def minimal(fields: bytes) -> bytes:
+    """Return the end of an answer without content: ``fields``, and the preferences that were followed in one line."""
+    before, _, waited = fields.partition(APPLIED)
+    waited = waited.removesuffix(b"\r\n") + b", " if waited else b""
+    return b"%b%b%breturn=minimal\r\nContent-Length: 0\r\n\r\n" % (before, APPLIED, waited)
 
 
 def media_type(code: int) -> bytes:

@@ -16,7 +16,7 @@ from headway.core.later import Otherwise
 from headway.core.order import Action
 from headway.core.status import Status
 from headway.protocol.api import bodies
-from headway.protocol.api.headers import NAMES
+from headway.protocol.api.headers import NAMES, minimal
 from headway.protocol.api.jobs import find, patience, with_document
 from headway.protocol.api.service import Service, later, once_known
 from headway.protocol.http.problems import Refusal
@@ -190,8 +190,8 @@ def as_taken(status: Taken, error: HeadwayError) -> Taken:
 
 def _answer(service: Service, request: Request, status: Status, fields: bytes) -> Answer | Held:
     if status.state < State.SUCCEEDED:
-        minimal = b"prefer" in request.headers and request.preference(b"return") == b"minimal"
-        return _created(service, status, fields, minimal)
+        is_minimal = b"prefer" in request.headers and request.preference(b"return") == b"minimal"
+        return _created(service, status, fields, is_minimal)
     where = b"Location: %b%b\r\n" % (service.jobs, status.id)
     if fields.startswith(REPLAYED):
         # As in the first answer.
@@ -199,12 +199,12 @@ def _answer(service: Service, request: Request, status: Status, fields: bytes) -
     return with_document(service, request, status, service.heads.job(status) + b"Content-" + where + fields)
 
 
-def _created(service: Service, status: Status, fields: bytes = b"", minimal: bool = False) -> bytes:
+def _created(service: Service, status: Status, fields: bytes = b"", is_minimal: bool = False) -> bytes:
     job_id = status.id
-    head = service.heads.accepted(status, job_id) + fields
-    if minimal:
-        return head + b"Preference-Applied: return=minimal\r\nContent-Length: 0\r\n\r\n"
-    return head + _BODIES[status.state] % job_id
+    head = service.heads.accepted(status, job_id)
+    if is_minimal:
+        return head + minimal(fields)
+    return head + fields + _BODIES[status.state] % job_id
 
 
 def _body_format(state: str) -> bytes:

@@ -266,12 +266,8 @@ class Connection(Answering):
     def _answer_known(self, data: bytes) -> bool:
         """Answer a request with a known head, if it is here whole and nothing else is."""
         known = self._known
-        if known is None or not data.startswith(known.before):
+        if known is None or not data.startswith(known.before) or not known.take(data):
             return False
-        body = known.body_of(data)
-        if body is None:
-            return False
-        known.request.body = body
         self._give(known, known.bound, known.request)
         # The answer was made of it, and many connections would keep much.
         known.request.body = b""

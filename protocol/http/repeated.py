@@ -41,12 +41,17 @@ class KnownHead:
             return None
         return cls(head[:at], head[at + len(digits) :] + end, request.copy(), bound)
 
-    def body_of(self, data: bytes) -> bytes | None:
-        """Return the content after ``before``, None unless the request is here whole and alone."""
+    def take(self, data: bytes) -> bool:
+        """Give the request the content after ``before``. Return False unless it is here whole and alone."""
         begin = len(self.before)
         end = data.find(b"\r", begin, begin + DIGITS_MOST + 1)
         digits = data[begin:end]
         if end < 0 or not digits.isdigit() or not data.startswith(self.after, end):
-            return None
+            return False
         body = data[end + len(self.after) :]
-        return body if len(body) == int(digits) <= self.request.limit.most_bytes else None
+        if len(body) != int(digits) or len(body) > self.request.limit.most_bytes:
+            return False
+        self.request.body = body
+        # Content without a media type is read by its length, too.
+        self.request.headers[b"content-length"] = digits
+        return True

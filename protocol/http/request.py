@@ -69,6 +69,10 @@ OTHER_METHOD = "Invalid method for HTTP/x.x request"
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 _NO_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _UNRESERVED = re.compile(rb"[A-Za-z0-9._~-]")
+# A part of a list, where a quoted text may have what stands between parts (RFC 9110, 5.6).
+_PART = rb'(?:[^%b"]|"(?:[^"\\]|\\.?)*(?:"|\Z))'
+_between_commas = re.compile(_PART % b"," + b"+").findall
+_before_semicolon = re.compile(_PART % b";" + b"*").match
 # The line that begins a request (RFC 9112, 3), or as much of it as has come: method, target and
 # version. It stands at the beginning, or after a request without content.
 _REQUEST_LINE = re.compile(
@@ -182,8 +186,9 @@ class Request:
 
     def preference(self, name: bytes) -> bytes | None:
         """Return a preference's value (RFC 7240), empty if it has none, None if it is absent."""
-        for preference in self.headers.get(b"prefer", b"").split(b","):
-            key, _, value = preference.partition(b";")[0].partition(b"=")
+        for preference in _between_commas(self.headers.get(b"prefer", b"")):
+            first = _before_semicolon(preference)
+            key, _, value = (first[0] if first else b"").partition(b"=")
             if key.strip().lower() == name:
                 return value.strip().strip(b'"')
         return None

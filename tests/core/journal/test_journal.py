@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from functools import wraps
 from io import BytesIO
 from itertools import chain
@@ -816,6 +816,23 @@ def test_a_refused_file_stays_as_it_is_and_recover_saves_what_can_be_read(tmp_pa
     assert len(results) - 2 <= saved.results <= len(results)
     with pytest.raises(JournalError, match="exists"):
         salvage.recover(path, tmp_path / "new")
+
+
+def test_a_page_in_the_place_of_another_is_refused_in_a_line_though_its_checksum_is_right(
+    tmp_path: Path, filled: Path
+) -> None:
+    path = copied(filled, tmp_path / "copy")
+    contents(path)
+    with closing(schema.open_reader(path)) as connection:
+        roots: dict[str, int] = dict(connection.execute("SELECT name, rootpage FROM sqlite_schema"))
+    data = bytearray(path.read_bytes())
+    index, other = (slice((roots[name] - 1) * 4096, roots[name] * 4096) for name in ("unsuccessful", "minute"))
+    data[index] = data[other]
+    path.write_bytes(data)
+    registry = Registry()
+    registry.add(lambda _: None, Options(name="sleep"))
+    with pytest.raises(JournalError, match=r"copy/j: damaged .*headway journal recover"):
+        open_engine(Config(journal=JournalSection(path=str(path))), registry, lambda _: None)
 
 
 @on_a_loop

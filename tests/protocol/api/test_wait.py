@@ -13,6 +13,8 @@ from tests.end_to_end.process import Gate, Server, wait_until
 from tests.protocol.wire import Wire, post, request, submission
 
 WAIT = "Prefer: wait=20"
+JSON = "Content-Type: application/json"
+LATER = submission("nothing", delay=1000)
 
 
 def waiting(server: Server, count: int) -> None:
@@ -161,3 +163,34 @@ def test_above_the_limit_clients_are_answered_at_once(start: Start, gate: Gate) 
     # There is room again.
     waiting(server, 0)
     assert server.ask(post(submission("nothing"), WAIT))["preference-applied"] == "wait=20"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        post(LATER, "Prefer: wait=9, return=minimal"),
+        request("POST", "/batches", JSON, "Prefer: wait=9", "Prefer: return=minimal", body=b"[%b]" % LATER),
+    ],
+    ids=["job", "batch"],
+)
+def test_both_preferences_are_told_in_one_line(server: Server, sent: bytes) -> None:
+    with server.wire() as wire:
+        wire.send(sent)
+        # So it need not wait.
+        wire.finish()
+        answer = wire.read()
+    server.delete(answer["location"])
+    assert (answer.status, answer["preference-applied"], answer.body) == (202, "wait=9, return=minimal", b"")
+
+
+@pytest.mark.parametrize("value", ['x="a, return=minimal"', 'x="a\\", return=minimal', ";return=minimal"])
+def test_a_preference_in_a_quoted_text_is_none(server: Server, value: str) -> None:
+    answer = server.ask(post(submission("nothing"), f"Prefer: {value}"))
+    assert answer.status == 202
+    assert "preference-applied" not in answer.headers
+
+
+@pytest.mark.parametrize("value", ['x="a, b", return=minimal', 'return="minimal"; x="y;z"', 'x=",";y, return=minimal'])
+def test_a_preference_beside_a_quoted_text_is_followed(server: Server, value: str) -> None:
+    answer = server.ask(post(submission("nothing"), f"Prefer: {value}"))
+    assert (answer.status, answer["preference-applied"]) == (202, "return=minimal")

@@ -100,6 +100,13 @@ def test_content_that_comes_later_or_in_pieces(server: Server) -> None:
             assert wire.read().status == 202
 
 
+def test_content_without_a_media_type_is_read_by_its_own_length(server: Server) -> None:
+    some, none = (request("POST", "/tasks/note/jobs", body=body) for body in (b"1", b""))
+    with server.wire() as wire:
+        for sent, status in ((some, 415), (some, 415), (none, 422), (none, 422), (some, 415)):
+            assert wire.ask(sent).status == status
+
+
 def test_a_content_that_looks_like_a_request_is_a_content(server: Server) -> None:
     path = server.run("nothing")
     head = request("HEAD", path)
