@@ -1,6 +1,6 @@
 # Each target works alone on a fresh clone: bootstrap.py makes `.venv` first, and decides whether there
-# is anything to do. Variables: PYTHON, ARGS, CONFIG, QUICK, ROUNDS and WRITER. All of this works in
-# GNU Make 3.81, the version of macOS.
+# is anything to do. Variables: PYTHON, ARGS, CONFIG, QUICK, ROUNDS, WRITER, HOURS, ENGINE and JOBS. All
+# of this works in GNU Make 3.81, the version of macOS.
 
 BIN := .venv/bin
 
@@ -13,7 +13,7 @@ CROWD = -n 6
 
 .DEFAULT_GOAL := help
 .PHONY: .venv run-server run-clients run-cluster test test-long test-dashboard check lint format promtool docs build clean help crash crash-cluster dist \
-  bench bench-floor bench-peers bench-polling bench-memory bench-clients bench-queues bench-journal bench-waiting bench-crowd bench-start bench-dashboard bench-cluster bench-soak
+  bench bench-floor bench-peers bench-polling bench-memory bench-clients bench-queues bench-journal bench-waiting bench-crowd bench-start bench-dashboard bench-cluster bench-soak soak soak-ci
 
 # `make -j clean test` must not clean under the test's feet.
 ifneq (,$(filter clean,$(MAKECMDGOALS)))
@@ -117,6 +117,14 @@ crash: .venv  ## kill the server ROUNDS=100 times under load, count acknowledged
 
 crash-cluster: .venv  ## kill, stop and part nodes and their Valkey ROUNDS=30 times (WHAT=kill_node: nodes alone)
 	@ROUNDS=$(or $(ROUNDS),30) WHAT='$(WHAT)' $(BIN)/python -m pytest -s -n 0 tests/end_to_end/test_crash_cluster.py $(ARGS)
+
+soak: .venv  ## a crowd and faults for HOURS=1, ENGINE=journal, memory or valkey (JOBS=10000000: no-op jobs alone)
+	@$(BIN)/python -m pip install -q --group bench
+	@$(BIN)/python -m bench.soak --engine $(or $(ENGINE),journal) $(if $(JOBS),--jobs $(JOBS),--hours $(or $(HOURS),1)) $(ARGS)
+
+soak-ci: .venv  ## the same for ten minutes, long enough for slopes to be judged
+	@$(BIN)/python -m pip install -q --group bench
+	@$(BIN)/python -m bench.soak --engine $(or $(ENGINE),journal) --hours 0.17 $(ARGS)
 
 build: .venv  ## single-file executables of server and clients in tmp/
 	@$(BIN)/python -m pip install -q --group build
