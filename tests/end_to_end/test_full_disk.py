@@ -94,7 +94,8 @@ class Jobs:
         batch = server.get(self.batch).json
         answers: list[Answer] = [server.get(f"{self.done}/result"), server.get(self.failed)]
         found = [(answer.status, answer.json) for answer in answers]
-        task, due = server.get("/tasks/scan").json, int(server.head(self.waiting)["retry-after"]) // 500
+        # So that 1,000 s remain what they are while seconds pass, and 2,000 s are others.
+        task, due = server.get("/tasks/scan").json, round(int(server.head(self.waiting)["retry-after"]) / 500)
         return [states, batch["pending"], batch["cancelled"], found, task["dispatch"], task["reason"], due]
 
 
