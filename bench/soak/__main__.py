@@ -27,9 +27,8 @@ from bench.soak.summary import Findings
 MEMBERS = 8
 # Of them a job may have three, and retries, so there are more requests than this.
 SUBMITS_PER_S = 30.0
-# From deploy to deploy, at most. A run has at least as many lives, and a long one twice as many.
-DEPLOY_S = 1800.0
-LIVES, LONG_S = 2, 1200.0
+# From deploy to deploy, at most and, in a run of at least twice that, at least. A short one has two lives.
+DEPLOY_S, DEPLOY_LEAST_S = 1800.0, 900.0
 # Between two faults, at most and at least.
 PAUSE_S, PAUSE_LEAST_S = 30.0, 1.0
 LASTING_S = 6.0
@@ -78,8 +77,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 def soak(engine: str, seconds: float) -> Findings:
     """Run a crowd and inject faults for so long; return what was found."""
     with running_site(engine) as site:
+        site.begin_threads()
         pause_s = min(PAUSE_S, max(PAUSE_LEAST_S, seconds / 30))
-        deploy_s = min(DEPLOY_S, seconds / (LIVES if seconds < LONG_S else 2 * LIVES))
+        deploy_s = min(DEPLOY_S, max(seconds / 4, DEPLOY_LEAST_S), seconds / 2)
         injector = Injector(site, deploy_s, min(LASTING_S, max(1.0, seconds / 30)))
         sampler = Sampler(site.server, max(0.2, seconds / SAMPLES), lambda: (injector.deploys, injector.present))
         members = [Member(site.server.port, MEMBERS / SUBMITS_PER_S) for _ in range(MEMBERS)]

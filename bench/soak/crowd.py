@@ -228,7 +228,11 @@ class Member(threading.Thread):
         self.requests += 1
         try:
             with EventWire(self.port, f"{job.path}/events") as stream:
-                told = [event.data["state"] for event in stream.rest()] if stream.status == 200 else []
+                told = (
+                    [event.data["state"] for event in stream.rest() if event.kind == "state"]
+                    if stream.status == 200
+                    else []
+                )
                 what = "" if stream.status == 200 else f"{stream.status}"
         except TimeoutError:
             told, what = [], f"no answer in {PATIENCE_S:g} s"

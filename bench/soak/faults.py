@@ -155,6 +155,8 @@ class Injector:
         said = self.site.server.deploy()
         assert "not deployed" not in said, said
         self.deploys += 1
+        wait_until(self._is_ready, bool)
+        self.site.begin_threads()
 
     def _drip(self) -> None:
         """Send heads of requests byte by byte: the server ends those that take longer than ``timeouts.head``."""

@@ -7,7 +7,7 @@ import contextlib
 from bench.memory import Submitter
 from bench.soak.sampler import Sampler
 from bench.soak.site import running_site
-from bench.soak.summary import Findings
+from bench.soak.summary import MIB, Findings
 
 # Looks at the server, evenly over all jobs.
 LOOKS = 400
@@ -29,7 +29,7 @@ def soak(jobs: int, engine: str) -> Findings:
             submitter.submit(step)
             sample = sampler.sample()
             if done % (20 * step) == 0:
-                print(f"{done:,} jobs: {sample.rss_bytes >> 20} MiB, {sample.at:.0f} s", flush=True)
+                print(f"{done:,} jobs: {sample.rss_bytes / MIB:.1f} MiB, {sample.at:.0f} s", flush=True)
         findings.samples = sampler.samples
         findings.requests = jobs + submitter.refused
     return findings

@@ -14,6 +14,12 @@ def in_thread(number: int) -> int:
     return number
 
 
+@headway.task(run_in="thread")
+def rest_in_thread(seconds: float) -> None:
+    """Keep a thread for a while."""
+    time.sleep(seconds)
+
+
 @headway.task(run_in="process", retries=5)
 def in_process(number: int) -> int:
     """Take so long in a worker process that a kill meets some, and return the number."""

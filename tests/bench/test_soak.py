@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from math import sin
 
 import pytest
 
@@ -52,9 +53,8 @@ def test_a_slope_is_that_within_lives_and_its_interval_has_the_true_one() -> Non
     assert 0.1 < noisy.most - noisy.least < 3
 
 
-def test_an_outlier_in_a_block_bends_no_line() -> None:
-    found = points(0.0)
-    found[40] = (*found[40][:2], 900.0)
+def test_an_outlier_in_each_block_bends_no_line() -> None:
+    found = [(life, at, value + (at % 30 < 15) * at) for life, at, value in points(0.0)]
     flat = trend(found)
     assert flat is not None
     assert flat.slope == pytest.approx(0)
@@ -66,7 +66,7 @@ def test_few_samples_have_no_slope(count: int) -> None:
 
 
 def samples(
-    seconds: int = 1200,
+    seconds: int = 2400,
     deploys: int = 1,
     rss: Callable[[float], float] = lambda at: 50.0,
     threads: Callable[[float], int] = lambda at: 6,
@@ -91,9 +91,8 @@ def test_times_of_warm_up_and_of_faults_are_not_judged() -> None:
     found = quiet(samples())
     assert [sample.at for sample in found if sample.fault] == []
     assert min(sample.at for sample in found) >= WARM_UP_S
-    assert min(sample.at for sample in found if sample.life == 1) >= 600 + WARM_UP_S
-    assert [sample.at for sample in found if 270 <= sample.at < 275] == []
-    assert [sample.at for sample in found if 275 <= sample.at < 278] == [275.0, 276.0, 277.0]
+    assert min(sample.at for sample in found if sample.life == 1) >= 1200 + WARM_UP_S
+    assert [sample.at for sample in found if 870 <= sample.at < 878] == [875.0, 876.0, 877.0]
 
 
 def followed(seen: list[Sample] | None = None) -> Findings:
@@ -112,7 +111,9 @@ def test_a_flat_server_passes() -> None:
     [
         (samples(rss=lambda at: 50 + at / 600), "FAIL: RSS of the server, MiB: +6.0"),
         # This one grows at each deploy, and at no other time.
-        (samples(seconds=6000, deploys=9, threads=lambda at: 6 + int(at / 600)), "FAIL: threads: +5.9"),
+        (samples(seconds=9000, deploys=9, threads=lambda at: 6 + int(at / 900)), "FAIL: threads: +3.9"),
+        # A short run has not reached all bounds, and is held to a looser one.
+        (samples(seconds=600, rss=lambda at: 50 + at / 10), "FAIL: RSS of the server, MiB: +36"),
     ],
 )
 def test_growth_fails(grown: list[Sample], said: str) -> None:
@@ -122,15 +123,16 @@ def test_growth_fails(grown: list[Sample], said: str) -> None:
     assert failure.startswith(said)
 
 
-def test_a_short_run_tells_a_slope_and_judges_none() -> None:
+def test_a_short_run_is_not_held_to_the_bound_of_an_hour() -> None:
     lines, good = summary.verdicts(followed(samples(seconds=300, rss=lambda at: 50 + at / 60)))
     assert good
-    assert next(line for line in lines if "RSS" in line).endswith("judged in lives of 270 s and more")
+    told = next(line for line in lines if "RSS" in line)
+    assert told.startswith("OPEN")
+    assert told.endswith("at most 8 in all, as no life took 900 s")
 
 
 def test_a_slope_that_may_be_above_or_below_its_bound_is_open() -> None:
-    chance = random.Random(3)
-    lines, good = summary.verdicts(followed(samples(rss=lambda at: 50 + chance.gauss(0, 3))))
+    lines, good = summary.verdicts(followed(samples(rss=lambda at: 50 + at / 3600 + sin(at / 40))))
     assert good
     assert next(line for line in lines if "RSS" in line).endswith("the run is too short to tell")
 
