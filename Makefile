@@ -1,6 +1,6 @@
 # Each target works alone on a fresh clone: bootstrap.py makes `.venv` first, and decides whether there
-# is anything to do. Variables: PYTHON, ARGS, CONFIG, QUICK, ROUNDS, RUNS, TARGET and WRITER. All of this
-# works in GNU Make 3.81, the version of macOS.
+# is anything to do. Variables: PYTHON, ARGS, CONFIG, QUICK, ROUNDS, RUNS, TARGET, WRITER, HOURS, ENGINE and
+# JOBS. All of this works in GNU Make 3.81, the version of macOS.
 
 BIN := .venv/bin
 
@@ -13,7 +13,7 @@ CROWD = -n 6
 
 .DEFAULT_GOAL := help
 .PHONY: .venv run-server run-clients run-cluster test test-long test-dashboard check lint format promtool docs build clean help crash crash-cluster fuzz dist \
-  bench bench-floor bench-peers bench-polling bench-memory bench-clients bench-queues bench-journal bench-waiting bench-crowd bench-start bench-dashboard bench-cluster bench-soak
+  bench bench-floor bench-peers bench-polling bench-memory bench-clients bench-queues bench-journal bench-waiting bench-crowd bench-start bench-dashboard bench-cluster bench-soak soak soak-ci
 
 # `make -j clean test` must not clean under the test's feet.
 ifneq (,$(filter clean,$(MAKECMDGOALS)))
@@ -121,6 +121,14 @@ crash-cluster: .venv  ## kill, stop and part nodes and their Valkey ROUNDS=30 ti
 fuzz: .venv  ## try RUNS=1000000 inputs of TARGET=http (or another of tests/fuzz/seeds) under Atheris
 	@$(BIN)/python -m pip install -q --group fuzz
 	@exec $(BIN)/python -m tests.fuzz $(or $(TARGET),http) --runs $(or $(RUNS),1000000) $(ARGS)
+
+soak: .venv  ## a crowd and faults for HOURS=1, ENGINE=journal, memory or valkey (JOBS=10000000: no-op jobs alone)
+	@$(BIN)/python -m pip install -q --group bench
+	@$(BIN)/python -m bench.soak --engine $(or $(ENGINE),journal) $(if $(JOBS),--jobs $(JOBS),--hours $(or $(HOURS),1)) $(ARGS)
+
+soak-ci: .venv  ## the same for ten minutes
+	@$(BIN)/python -m pip install -q --group bench
+	@$(BIN)/python -m bench.soak --engine $(or $(ENGINE),journal) --hours 0.1667 $(ARGS)
 
 build: .venv  ## single-file executables of server and clients in tmp/
 	@$(BIN)/python -m pip install -q --group build

@@ -80,6 +80,11 @@ class Submitter:
                 self.refused += refused
                 time.sleep(0.05)
 
+    def close(self) -> None:
+        """Disconnect."""
+        for opened in self._sockets:
+            opened.close()
+
     def _read(self, opened: socket.socket, answers: int) -> int:
         """Read ``answers`` answers; return how many of them were 429."""
         data = b""
@@ -140,8 +145,10 @@ def _measure(jobs: int, port: int, findings: Findings) -> None:
         "HEADWAY_JOURNAL__PATH": "null",
     }
     argv = [sys.executable, "-m", "headway", "serve", "--config", str(ROOT / "config.yaml")]
-    with running(Process("Headway", argv, port, env=env)) as server:
-        submitter = Submitter(port)
+    with (
+        running(Process("Headway", argv, port, env=env)) as server,
+        contextlib.closing(Submitter(port)) as submitter,
+    ):
         try:
             _fill(jobs, port, server, submitter, findings)
         except (OSError, BenchError):

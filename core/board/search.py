@@ -92,6 +92,11 @@ class Search:
             return []
         return self._look(begin, stop, now)
 
+    def still_fits(self, sequence: int, now: float) -> bool:
+        """Whether a job that a step has found fits now: it may have changed since."""
+        row = self._board.row(sequence)
+        return row >= 0 and self._fits(sequence, row, now)
+
     def _may_be_in_time(self, begin: int, stop: int) -> bool:
         """Whether to look at the jobs of a stretch. If not, pass over it, or over those of half of it."""
         if self._until < inf and self._came(begin, min(begin + PROBES, stop)) >= self._until:

@@ -165,12 +165,16 @@ class Hunt:
 
     def look(self, until: float) -> None:
         """Look for jobs until the time ``until``, or until some errors have to be read."""
+        # A job that the slice before has left may have changed since, and fit no more.
+        left = len(self._candidates)
         while not self.is_over and len(self.unread) < READ_AT_ONCE:
             now = time.monotonic()
             if self._candidates:
                 sequence = self._candidates.popleft()
                 self.end = sequence if self._candidates else self._search.end
-                self._consider(sequence, now)
+                if left <= 0 or self._search.still_fits(sequence, now):
+                    self._consider(sequence, now)
+                left -= 1
             else:
                 self._candidates.extend(self._search.step(now))
                 if not self._candidates:

@@ -7,14 +7,14 @@ import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.end_to_end.process import TASKS, Gate, Server, wait_until, writer_of
 from tests.protocol.wire import Answer, post, request, submission
-from tests.small_disk import small_disk
+from tests.small_disk import fill, small_disk
 
 # Each test waits until a disk has room again.
 pytestmark = pytest.mark.long
@@ -49,16 +49,6 @@ def begin(tmp_path: Path) -> Iterator[Begin]:
     yield start
     for server in started:
         server.kill()
-
-
-def fill(disk: Path) -> Path:
-    """Fill a disk to the last byte, and return what fills it."""
-    ballast = disk / "ballast"
-    with ballast.open("wb", buffering=0) as file, suppress(OSError):
-        while True:
-            file.write(bytes(4096))
-    assert os.statvfs(disk).f_bavail == 0
-    return ballast
 
 
 @contextmanager
@@ -104,7 +94,8 @@ class Jobs:
         batch = server.get(self.batch).json
         answers: list[Answer] = [server.get(f"{self.done}/result"), server.get(self.failed)]
         found = [(answer.status, answer.json) for answer in answers]
-        task, due = server.get("/tasks/scan").json, int(server.head(self.waiting)["retry-after"]) // 500
+        # So that 1,000 s remain what they are while seconds pass, and 2,000 s are others.
+        task, due = server.get("/tasks/scan").json, round(int(server.head(self.waiting)["retry-after"]) / 500)
         return [states, batch["pending"], batch["cancelled"], found, task["dispatch"], task["reason"], due]
 
 

@@ -117,6 +117,10 @@ class Mirror:
         asyncio.get_running_loop()
         return cls(config)
 
+    def address(self, peer: str) -> bytes:
+        """Return the key of a client. All are one."""
+        return peer.encode()
+
     def bind(self, request: Request) -> Mirror:
         """Return itself: it has one route."""
         return self

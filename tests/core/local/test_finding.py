@@ -63,6 +63,20 @@ async def test_a_page_has_as_many_jobs_as_can_be_described_at_once() -> None:
         assert len((await known(engine.find(WAITING, page.after, 1000))).jobs) == 50
 
 
+async def test_a_job_that_changes_before_a_search_describes_it_is_not_listed() -> None:
+    async with engine_with(double) as engine:
+        jobs = [submit(engine, "double", 1, delay=60) for _ in range(PAGE_MOST)]
+        # Its first slice finds them all, and describes a few of them.
+        page = engine.find(WAITING, 0, 1000)
+        for job in jobs:
+            status = now(engine.peek(job))
+            assert status is not None
+            engine.cancel(status)
+        listed = (await known(page)).jobs
+        assert {status.state for status in listed} == {State.SCHEDULED}
+        assert len(listed) < PAGE_MOST
+
+
 async def test_searches_take_turns_and_one_that_is_given_up_holds_no_other() -> None:
     async with engine_with(double, queue={"size": 100_000}) as engine:
         for number in range(3000):

@@ -1,6 +1,7 @@
 """Promised polls: never more than can be served, and never earlier than asked for."""
 
 import sys
+import tracemalloc
 from collections import Counter
 from itertools import pairwise
 from types import FrameType
@@ -103,3 +104,15 @@ def test_who_comes_while_the_journal_is_read_is_told_to_come_one_after_the_other
     assert min(told) >= 1.0
     assert max(told) > 3.5
     assert recovering.retry_after_s() > 3.5
+
+
+def test_promises_take_no_memory() -> None:
+    pace = Pace(1000)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for slot in range(SLOTS):
+            pace.promise(1000 + slot / SLOTS_PER_S, 1.0)
+        assert tracemalloc.get_traced_memory()[0] - before < 1000
+    finally:
+        tracemalloc.stop()
