@@ -24,10 +24,18 @@ NO_TASKS = "no tasks: name the modules that declare them: headway serve --tasks 
 
 
 def usable(config: Config) -> None:
-    """Read networks, origins and certificates and import the task modules. Raises ConfigError if one cannot be used."""
+    """Read the networks and origins and import the task modules. Raises ConfigError if one cannot be used."""
     _networks(config)
-    _tls(config)
     _tasks(config)
+
+
+def can_serve(config: Config) -> None:
+    """Look at the certificates, and at the proxies of the PROXY protocol. Raises ConfigError."""
+    tls_of(config.server.tls)
+    if config.server.proxy_protocol and config.server.socket is None and not config.http.trusted_proxies:
+        raise ConfigError(
+            "server.proxy_protocol: nobody is trusted to send the header: name the proxies in http.trusted_proxies"
+        )
 
 
 def faults(config: Config, *, serves: bool = True) -> Iterator[str]:
@@ -36,7 +44,7 @@ def faults(config: Config, *, serves: bool = True) -> Iterator[str]:
     A check for a deploy leaves the port out, because the running server holds it.
     """
     looks: list[Callable[[Config], None]] = (
-        [_networks, _tls, _journal, _store, _port, _tasks] if serves else [shared, _store, _tasks]
+        [_networks, can_serve, _journal, _store, _port, _tasks] if serves else [shared, _store, _tasks]
     )
     if deploy.looked_at(os.environ):
         looks = [look for look in looks if look is not _port]
@@ -90,15 +98,6 @@ def is_loopback(host: str) -> bool:
 def _networks(config: Config) -> None:
     Clients(config.http.trusted_proxies, config.http.client_header)
     Origins(config.http.cors_origins)
-    server = config.server
-    if server.proxy_protocol and server.socket is None and not config.http.trusted_proxies:
-        raise ConfigError(
-            "server.proxy_protocol: nobody is trusted to send the header: name the proxies in http.trusted_proxies"
-        )
-
-
-def _tls(config: Config) -> None:
-    tls_of(config.server.tls)
 
 
 def _tasks(config: Config) -> None:

@@ -52,7 +52,7 @@ WAITING_BYTES = 1024
 
 
 # The address of a client that has none, because it came by a Unix socket.
-UNIX_PEER = "unix:"
+UNIX_PEER = "unix"
 
 
 class Last(bytes):
