@@ -27,14 +27,22 @@ NO_TASKS = "no tasks: name the modules that declare them: headway serve --tasks 
 
 
 def usable(config: Config) -> None:
-    """Read networks, origins, certificates and users, and import the task modules.
+    """Read the networks, origins and users, and import the task modules.
 
     Raises ConfigError if one cannot be used.
     """
     _networks(config)
-    _tls(config)
     _processes(config)
     _tasks(config)
+
+
+def can_serve(config: Config) -> None:
+    """Look at the certificates, and at the proxies of the PROXY protocol. Raises ConfigError."""
+    tls_of(config.server.tls)
+    if config.server.proxy_protocol and config.server.socket is None and not config.http.trusted_proxies:
+        raise ConfigError(
+            "server.proxy_protocol: nobody is trusted to send the header: name the proxies in http.trusted_proxies"
+        )
 
 
 def closed(config: Config, address: str | None) -> None:
@@ -56,7 +64,7 @@ def faults(config: Config, *, serves: bool = True) -> Iterator[str]:
     A check for a deploy leaves the port out, because the running server holds it.
     """
     looks: list[Callable[[Config], None]] = (
-        [_networks, _tls, _closed, _processes, _journal, _store, _port, _tasks]
+        [_networks, can_serve, _closed, _processes, _journal, _store, _port, _tasks]
         if serves
         else [shared, _processes, _store, _tasks]
     )
@@ -113,15 +121,6 @@ def _networks(config: Config) -> None:
     Clients(config.http.trusted_proxies, config.http.client_header)
     Origins(config.http.cors_origins)
     Hosts(config.http.hosts)
-    server = config.server
-    if server.proxy_protocol and server.socket is None and not config.http.trusted_proxies:
-        raise ConfigError(
-            "server.proxy_protocol: nobody is trusted to send the header: name the proxies in http.trusted_proxies"
-        )
-
-
-def _tls(config: Config) -> None:
-    tls_of(config.server.tls)
 
 
 def _tokens(config: Config) -> Tokens:

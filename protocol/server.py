@@ -48,6 +48,7 @@ def work(config: Config, remark: str | None = None, watch: Watch | None = None) 
 
 def _http_front(config: Config, before: Taken | None, passed: socket | None) -> Front:
     """Return a front on the socket of the previous program, of systemd, or of its own."""
+    check.can_serve(config)
     if before is None or before.listener is None:
         return HttpFront(config, open_listener(config, passed))
     warn_of_place(before.listener, config)

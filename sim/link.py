@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import ssl
 import time
 from collections import deque
 from typing import Protocol, cast
@@ -118,7 +119,8 @@ class CrowdLink(asyncio.Protocol):
         loop, run = asyncio.get_running_loop(), self._run
         try:
             async with asyncio.timeout(run.settings.timeout):
-                await loop.create_connection(lambda: self, *run.address)
+                name = run.settings.target().host if run.tls else None
+                await loop.create_connection(lambda: self, *run.address, ssl=run.tls, server_hostname=name)
         except OSError as error:  # TimeoutError is one
             self._not_opened(error)
         finally:
@@ -210,4 +212,6 @@ def _kind(error: OSError) -> str:
         return "reset"
     if isinstance(error, socket.gaierror):
         return "unresolved"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"TLS: {error.verify_message}: is the CA in SSL_CERT_FILE?"
     return f"connect: {error.strerror or error}"

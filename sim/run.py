@@ -8,6 +8,7 @@ ends the run. Later errors are counted, and the run goes on until there was noth
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 
 from headway.sim.figures import Figures
@@ -44,6 +45,8 @@ class Run:
         self.wheel = Wheel(time.monotonic())
         # Where to connect to: address and port.
         self.address = ("", 0)
+        # The CAs of the system, or of SSL_CERT_FILE. None for plain HTTP.
+        self.tls = ssl.create_default_context() if settings.target().scheme == "https" else None
         # When the last answer and the last error came, of time.monotonic.
         self.heard = time.monotonic()
         self.erred = 0.0

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from urllib.parse import urlsplit
 
+# The schemes of a server's URL, with their ports.
+PORTS = {"http": 80, "https": 443}
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 
 # name: (least, most, unit or description).
@@ -34,6 +36,7 @@ class Target:
     port: int
     # Before /jobs, without a slash at its end.
     path: str
+    scheme: str = "http"
 
     @property
     def authority(self) -> str:
@@ -43,7 +46,7 @@ class Target:
     @property
     def url(self) -> str:
         """Return the URL as a person would write it."""
-        return f"http://{self.authority}{self.path}"
+        return f"{self.scheme}://{self.authority}{self.path}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,11 +90,11 @@ class Settings:
             port = url.port
         except ValueError as error:
             raise SettingsError(f"url: {self.url!r} is not allowed: {error}") from None
-        if url.scheme != "http" or not url.hostname or url.query or url.fragment or url.username:
-            raise SettingsError(f"url: {self.url!r} is not allowed: expected http://host:port")
+        if url.scheme not in PORTS or not url.hostname or url.query or url.fragment or url.username:
+            raise SettingsError(f"url: {self.url!r} is not allowed: expected http://host:port or https://host")
         if not (url.path.isascii() and url.path.isprintable() and " " not in url.path):
             raise SettingsError(f"url: {self.url!r} is not allowed: its path is not percent-encoded")
-        return Target(host=url.hostname, port=port or 80, path=url.path.rstrip("/"))
+        return Target(host=url.hostname, port=port or PORTS[url.scheme], path=url.path.rstrip("/"), scheme=url.scheme)
 
     def payloads(self) -> list[str]:
         """Return the payloads to choose from, JSON."""

@@ -15,7 +15,7 @@ Network = IPv4Network | IPv6Network
 # The bits before an IPv4 address that is mapped to IPv6.
 _MAPPED_BITS = 96
 # In ``trusted`` and as an address: a Unix socket. The mode of its file says who may connect.
-UNIX = "unix:"
+UNIX = "unix"
 # An IPv6 address in brackets, or an IPv4 address, with a port or without (RFC 7239, 6).
 _NODE = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::\d+)?")
 # An element of Forwarded (RFC 7239, 4), and a pair of it.

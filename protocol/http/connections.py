@@ -91,7 +91,7 @@ class Connections:
         self.counts_addresses = config.limits.connections_per_address > 0
         self.access_log = config.log.access
         # Connections that ended before a client was in, by the step at which they did.
-        self.entries_failed = {"proxy": 0, "tls": 0}
+        self.entries_failed = {"proxy": 0, "tls": 0, "room": 0}
         # Each answer from now on is the last of its connection.
         self.winding_down = False
         self.tick()
@@ -204,5 +204,5 @@ class Connections:
         self.rejections[reason] = self.rejections.get(reason, 0) + 1
 
     def not_entered(self, step: str) -> None:
-        """Count a connection that ended at a step on its way in, "proxy" or "tls"."""
+        """Count a connection that ended at a step on its way in, or for want of "room" on it."""
         self.entries_failed[step] += 1

@@ -56,7 +56,7 @@ SLOWEST_BYTES_S = 1024
 
 
 # The address of a client that has none, because it came by a Unix socket.
-UNIX_PEER = "unix:"
+UNIX_PEER = "unix"
 
 
 class Last(bytes):

@@ -95,7 +95,10 @@ class Acceptor:
             self._entering[task] = None
             task.add_done_callback(self._entered)
             if self._entry.waits and len(self._entering) > max(self._room(), ENTERING_LEAST):
-                next(iter(self._entering)).cancel()
+                oldest = next(iter(self._entering))
+                del self._entering[oldest]
+                oldest.cancel()
+                self._entry.gave_way()
 
     def _entered(self, task: asyncio.Task[None]) -> None:
         self._entering.pop(task, None)

@@ -66,7 +66,7 @@ class ProxyHeaders:
 
 
 class WayIn:
-    """The way in. ``failed`` counts a connection that ended on it, by "proxy" or "tls"."""
+    """The way in. ``failed`` counts a connection that ended on it, by "proxy", "tls" or "room"."""
 
     def __init__(
         self,
@@ -97,6 +97,10 @@ class WayIn:
             self._headers.tick()
         if self._tls is not None:
             self._tls.tick()
+
+    def gave_way(self) -> None:
+        """A connection on its way in was ended, because others want in."""
+        self._failed("room")
 
     async def enter(self, client: socket.socket) -> None:
         """Let ``client``, which does not block, in."""

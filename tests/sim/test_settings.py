@@ -39,7 +39,10 @@ def test_times(text: str, value: float) -> None:
         ({"payload": "{seconds: 1}"}, "payload: '{seconds: 1}' is not JSON"),
         ({"job_seconds": "5-1"}, "job_seconds: '5-1'"),
         ({"job_seconds": "x"}, "job_seconds: 'x'"),
-        ({"url": "https://localhost"}, "url: 'https://localhost' is not allowed: expected http://host:port"),
+        (
+            {"url": "ftp://localhost"},
+            "url: 'ftp://localhost' is not allowed: expected http://host:port or https://host",
+        ),
         ({"url": "localhost:8080"}, "url: "),
         ({"url": "http://localhost:99999"}, "url: "),
         ({"url": "http://localhost/ä"}, "url: "),
@@ -63,6 +66,7 @@ def test_none_stands_for_the_default() -> None:
     [
         ("http://127.0.0.1:8080", Target(host="127.0.0.1", port=8080, path="")),
         ("http://localhost/", Target(host="localhost", port=80, path="")),
+        ("https://localhost/a", Target(host="localhost", port=443, path="/a", scheme="https")),
         ("http://[::1]:81/a/b/", Target(host="::1", port=81, path="/a/b")),
     ],
 )

@@ -377,7 +377,7 @@ def test_an_unknown_id_is_told(headway: Headway, command: str) -> None:
         (["status", "a b"], 2, "'a b' is neither an id nor a URL of jobs"),
         (["wait"], 2, "Missing argument 'ID...'"),
         (["list", "--state", "gone"], 2, "'gone' is not one of"),
-        (["list", "--url", "ftp://a"], 2, "is not allowed: expected http://host:port or https://host"),
+        (["list", "--url", "ftp://a"], 2, "is not allowed: expected http://host:port, https://host or http+unix://"),
         (["list", "--patience", "-1"], 2, "'--patience'"),
         (["wait", "1", "--timeout", "nan"], 2, "'nan' is not a finite number"),
         (["top", "--interval", "inf"], 2, "'--interval'"),

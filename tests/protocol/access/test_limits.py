@@ -136,7 +136,7 @@ PEERS = [
     *(("10.0.0.1", f"203.0.113.5, {wrong}", "10.0.0.1") for wrong in ("198.51.100.07", "1.2.3", "3232235777", ":80")),
     *(("10.0.0.1", f"203.0.113.5, {wrong}", "10.0.0.1") for wrong in ("%eth0", "198.51.100.\u0661", "1.2.3.4\0")),
     ("unknown", "198.51.100.7", ""),
-    ("unix:", "198.51.100.7", ""),
+    ("unix", "198.51.100.7", ""),
 ]
 
 
@@ -196,12 +196,12 @@ def test_a_header_of_full_length_is_read_in_little_time(part: str) -> None:
 
 
 def test_networks() -> None:
-    clients = Clients(("::ffff:10.0.0.0/104", "unix:"), "x-forwarded-for")
-    peers = ("10.1.2.3", "::ffff:10.1.2.3", "unix:", "11.0.0.1", "::1", "", "-", "unknown")
+    clients = Clients(("::ffff:10.0.0.0/104", "unix"), "x-forwarded-for")
+    peers = ("10.1.2.3", "::ffff:10.1.2.3", "unix", "11.0.0.1", "::1", "", "-", "unknown")
     assert [clients.trusts(peer) for peer in peers] == [True, True, True, *[False] * 5]
-    assert not Clients((), "forwarded").trusts("unix:")
+    assert not Clients((), "forwarded").trusts("unix")
     said = {b"x-forwarded-for": b"198.51.100.7"}
-    assert clients.key("unix:", said) == clients.key("198.51.100.7", {})
+    assert clients.key("unix", said) == clients.key("198.51.100.7", {})
     assert clients.key("unknown", said) == clients.key("-", said) == b""
 
 

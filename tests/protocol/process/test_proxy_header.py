@@ -229,6 +229,8 @@ def test_it_comes_before_tls_and_over_a_unix_socket(start: Start, tmp_path: Path
 def test_without_proxies_it_is_refused() -> None:
     config = Config(server=ServerSection(proxy_protocol=True))
     with pytest.raises(ConfigError, match=r"server\.proxy_protocol: nobody is trusted to send the header"):
-        check.usable(config)
-    check.usable(Config(server=ServerSection(proxy_protocol=True, socket="/run/s")))
-    check.usable(Config(server=ServerSection(proxy_protocol=True), http=HttpSection(trusted_proxies=("10.0.0.0/8",))))
+        check.can_serve(config)
+    check.can_serve(Config(server=ServerSection(proxy_protocol=True, socket="/run/s")))
+    check.can_serve(
+        Config(server=ServerSection(proxy_protocol=True), http=HttpSection(trusted_proxies=("10.0.0.0/8",)))
+    )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from headway.core.config import Config, ServerSection, TlsSection
 from headway.core.errors import ConfigError
 from headway.protocol import check
 from headway.protocol.process import tls
+from headway.protocol.process.acceptor import ENTERING_LEAST
 
 from headway import Client
 from tests.certificates import Authority, Certificate
@@ -208,6 +210,29 @@ def test_a_handshake_that_does_not_come_ends_by_timeouts_head(secure: Server, au
     assert failed(secure, authority.context()) == before + 2
 
 
+def test_clients_without_a_handshake_keep_nobody_out(
+    start: Start, authority: Authority, certificate: Certificate
+) -> None:
+    """Of more than there is room for, the oldest give way."""
+    server = start(server__tls=files(certificate), limits__connections=16, timeouts__head=600)
+    with ExitStack() as stack:
+        silent = [stack.enter_context(Wire(server.port)) for _ in range(ENTERING_LEAST + 20)]
+        for wire in silent[:20]:
+            assert wire.read_all() == b""
+        for wire in silent[21:]:
+            wire.socket.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                wire.socket.recv(1)
+        with connected(server, authority.context()) as wire:
+            said = wire.ask(request("GET", "/metrics")).body
+        # One more for this client.
+        assert b'headway_entries_failed_total{step="room"} 21.0' in said
+        begin = time.monotonic()
+        server.signal(signal.SIGTERM)
+        assert server.wait() == 0
+        assert time.monotonic() - begin < PATIENCE_S
+
+
 def test_client_certificates(start: Start, authority: Authority, certificate: Certificate, tmp_path: Path) -> None:
     """Clients with one of the CA are let in, all others are not."""
     server = start(server__tls=files(certificate, client_ca=str(authority.file)))
@@ -389,3 +414,13 @@ def test_the_client_and_the_command_line(
     other = headway("tasks", "--patience", "0", HEADWAY_URL=url, SSL_CERT_FILE="/etc/ssl/certs/ca-certificates.crt")
     assert other.returncode == 6
     assert "certificate" in other.stderr
+
+
+@pytest.mark.long
+def test_the_simulator(secure: Server, authority: Authority) -> None:
+    words = ["simulate", "--url", f"https://localhost:{secure.port}", "--clients", "5", "--duration", "1s"]
+    run = headway(*words, SSL_CERT_FILE=str(authority.file))
+    assert run.returncode == 0, run.stdout + run.stderr
+    unknown = headway(*words, SSL_CERT_FILE="/etc/ssl/certs/ca-certificates.crt")
+    assert unknown.returncode != 0
+    assert "is the CA in SSL_CERT_FILE?" in unknown.stdout + unknown.stderr

@@ -55,7 +55,7 @@ def test_requests_are_answered_and_the_file_goes_at_the_end(start: Start, tmp_pa
         wire.send(request("GET", "/healthz", "Connection: close"))
         assert wire.read().body == b"ok\n"
         wire.read_end()
-    server.wait_for_line(r'unix: \\"GET /healthz\\" 200')
+    server.wait_for_line(r'"unix \\"GET /healthz\\" 200')
     server.signal(signal.SIGTERM)
     assert server.wait() == 0
     assert not path.exists()
