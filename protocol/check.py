@@ -18,7 +18,7 @@ from headway.core.tasks.registry import REGISTRY, add_working_directory, load
 from headway.protocol.access.clients import Clients
 from headway.protocol.access.hosts import Hosts
 from headway.protocol.access.origins import Origins
-from headway.protocol.access.tokens import Tokens
+from headway.protocol.access.tokens import Tokens, too_open
 from headway.protocol.process import deploy, listener
 
 NO_TASKS = "no tasks: name the modules that declare them: headway serve --tasks shop, or tasks: [shop] in headway.yaml"
@@ -32,8 +32,9 @@ def usable(config: Config) -> None:
 
 def closed(config: Config, address: str) -> None:
     """Raise ConfigError if a server at ``address`` would let in other machines, and asks nobody for a token."""
-    tokens = _tokens(config)
-    if not (tokens or config.auth.mode == "none" or config.auth.first_token or is_loopback(address)):
+    if config.auth.mode == "none":
+        return
+    if not (_tokens(config) or config.auth.first_token or is_loopback(address)):
         raise ConfigError(
             f"server.host: {address} lets other machines in, and there are no tokens: make one with headway token add "
             "NAME --scope submit,read, or let anyone in with auth: none"
@@ -46,7 +47,7 @@ def faults(config: Config, *, serves: bool = True) -> Iterator[str]:
     A check for a deploy leaves the port out, because the running server holds it.
     """
     looks: list[Callable[[Config], None]] = (
-        [_networks, _closed, _journal, _store, _port, _tasks] if serves else [shared, _store, _tasks]
+        [_networks, _closed, _first_token, _journal, _store, _port, _tasks] if serves else [shared, _store, _tasks]
     )
     if deploy.looked_at(os.environ):
         looks = [look for look in looks if look is not _port]
@@ -76,11 +77,18 @@ def remarks(config: Config, *, serves: bool = True) -> Iterator[str]:
         yield NO_TASKS
     if serves and config.auth.mode == "none" and not is_loopback(config.server.host):
         yield beyond_loopback(config.server.host)
+    if serves and (line := exposed(config)):
+        yield line
 
 
 def beyond_loopback(where: str) -> str:
     """Return the warning about a server that other machines can reach."""
     return f"anyone who can reach {where} may submit, list and cancel jobs: see docs/deploy.md, Who may ask"
+
+
+def exposed(config: Config) -> str | None:
+    """Return the warning about a file of tokens that other users can read or change, None if they cannot."""
+    return None if config.auth.mode == "none" else too_open(config.auth.file(os.environ))
 
 
 def is_loopback(host: str) -> bool:
@@ -104,6 +112,20 @@ def _tokens(config: Config) -> Tokens:
 
 def _closed(config: Config) -> None:
     closed(config, config.server.host)
+
+
+def _first_token(config: Config) -> None:
+    """Check that the file can be made of which a start makes the first token."""
+    auth = config.auth
+    path = auth.file(os.environ)
+    if auth.mode == "none" or not auth.first_token or path.exists():
+        return
+    folder = path.resolve().parent
+    if not os.access(folder, os.W_OK | os.X_OK):
+        why = "cannot be written" if folder.is_dir() else "is not a folder"
+        raise ConfigError(
+            f"auth.tokens: {path}: {folder} {why}, so auth.first_token makes none: name a file in one that can be"
+        )
 
 
 def _tasks(config: Config) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import resource
 import time
 from typing import Protocol
@@ -15,6 +16,7 @@ from headway.core import forks
 from headway.core.config import Config
 from headway.core.interface import Engine
 from headway.protocol import check
+from headway.protocol.access.token_file import FIRST, TokenFile
 from headway.protocol.api.app import Api
 from headway.protocol.http.connection import Connection
 from headway.protocol.process.acceptor import Acceptor
@@ -74,6 +76,8 @@ class HttpFront:
         self.listener = listener
         self.doing = f"serving {listener.url}{config.http.base}"
         self.linger_s = config.drain_linger
+        if config.auth.first_token and config.auth.mode == "tokens":
+            _make_first_token(config)
         check.closed(config, listener.socket.getsockname()[0])
         _raise_file_limit(config.limits.connections)
 
@@ -97,10 +101,13 @@ class HttpFront:
         self._api.connections.tick()
 
     def warn(self) -> None:
-        """Warn if other machines can reach the socket."""
+        """Warn if other machines can reach the socket, or other users the tokens."""
         open_to_all = self._config.auth.mode == "none"
         if open_to_all and not check.is_loopback(self.listener.socket.getsockname()[0]):
             log.warning(check.beyond_loopback(self.listener.url + self._config.http.base))
+        exposed = check.exposed(self._config)
+        if exposed:
+            log.warning(exposed)
 
     async def leave(self) -> float:
         """Give the last answers before a deploy. Return since when no client gets one."""
@@ -147,6 +154,18 @@ class NoFront:
 
     async def close(self) -> None:
         """Nobody is connected."""
+
+
+def _make_first_token(config: Config) -> None:
+    """Make a token with all scopes if there is none, and log it: nothing else tells it. Raises ConfigError."""
+    secret = TokenFile(config.auth.file(os.environ)).add_first()
+    if secret is not None:
+        log.warning(
+            "made the first token, with all scopes and shown this once. Replace it by tokens with fewer, by "
+            "headway token add NAME --scope SCOPE and headway token remove %s: %s",
+            FIRST,
+            secret,
+        )
 
 
 def _raise_file_limit(connections: int) -> None:

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 from headway.core.config import DEFAULT_JOURNAL, Config, LogSection, ignored, load
 from headway.core.errors import ConfigError
+from headway.protocol.access.token_file import TokenFile
 from headway.protocol.check import is_loopback
 
 from headway.cli.main import main
@@ -290,11 +291,23 @@ CHECKED: dict[str, tuple[str, list[str]]] = {
     "folder-is-a-file": ("journal: {path: one.py/j.db}", ["journal.path: one.py is not a folder"]),
     "file-is-a-folder": ("journal: {path: folder}", ["journal.path: folder is a folder"]),
     "not-a-journal": ("journal: {path: one.py}", ["one.py: is not a journal"]),
-    "address": ("server: {host: 192.0.2.1}", ["cannot listen on server.host '192.0.2.1'"]),
+    "address": ("server: {host: 192.0.2.1}\nauth: none", ["cannot listen on server.host '192.0.2.1'"]),
     "all": (
         "http: {trusted_proxies: [x]}\njournal: {path: folder}\nserver: {host: 192.0.2.1}\ntasks: [broken]",
-        ["trusted_proxies: 'x'", "folder is a folder", "192.0.2.1", "SyntaxError"],
+        [
+            *("trusted_proxies: 'x'", "192.0.2.1 lets other machines in", "folder is a folder"),
+            *("cannot listen on server.host '192.0.2.1'", "SyntaxError"),
+        ],
     ),
+    "no-tokens": (
+        "server: {host: 0.0.0.0}",
+        ["0.0.0.0 lets other machines in, and there are no tokens: make one with headway token add"],
+    ),
+    "first-token": (
+        "auth: {first_token: true, tokens: nowhere/t.yaml}",
+        ["nowhere is not a folder, so auth.first_token makes none"],
+    ),
+    "tokens": ("auth: {tokens: one.py}", ["auth.tokens: one.py"]),
 }
 
 
@@ -320,8 +333,11 @@ def test_check_looks_at_the_port(tmp_path: Path) -> None:
     assert (ended.returncode, port in ended.stderr, "in use" in ended.stderr) == (2, True, True)
 
 
+OPEN_TO_ALL = {"HEADWAY_SERVER__PORT": "0", "HEADWAY_AUTH": "none"}
+
+
 def test_check_says_what_a_server_starts_with_all_the_same(tmp_path: Path) -> None:
-    ended = headway(tmp_path, "serve", "--check", HEADWAY_SERVER__PORT="0", HEADWAY_SERVER__HOST="0.0.0.0")
+    ended = headway(tmp_path, "serve", "--check", HEADWAY_SERVER__HOST="0.0.0.0", **OPEN_TO_ALL)
     none, anyone = ended.stderr.splitlines()
     assert (ended.returncode, ended.stdout) == (0, "the configuration is good\n")
     assert "no tasks" in none
@@ -342,13 +358,24 @@ def test_which_addresses_others_can_reach(host: str, beyond: bool) -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
 def test_a_server_that_others_can_reach_says_so_in_one_line(tmp_path: Path, host: str) -> None:
-    server = Server(tmp_path, {"server__port": 0, "server__host": host})
+    server = Server(tmp_path, {"server__port": 0, "server__host": host, "auth": "none"})
     try:
         server.wait_for_line(f"serving http://{host}:")
         lines = [line for line in server.said if "may submit, list and cancel" in line]
         assert len(lines) == (host == "0.0.0.0")
     finally:
         server.kill()
+
+
+def test_a_file_of_tokens_that_other_users_can_read_is_said(tmp_path: Path, start: Start) -> None:
+    path = tmp_path / "headway-tokens.yaml"
+    TokenFile(path).add("a", ["view"])
+    assert [line for line in start().said if "chmod" in line] == []
+    path.chmod(0o644)
+    (line,) = (line for line in start().said if "chmod" in line)
+    assert f"{path.name} has mode 0644, so other users can read or change it: chmod 600" in line
+    ended = headway(tmp_path, "serve", "--check", HEADWAY_SERVER__PORT="0")
+    assert (ended.returncode, "chmod 600" in ended.stderr) == (0, True)
 
 
 @pytest.fixture(scope="module")
@@ -439,7 +466,7 @@ def test_script_is_installed(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
 def test_all_addresses_of_both_families_are_served(start: Start) -> None:
-    server = start(server__host="::")
+    server = start(server__host="::", auth="none")
     for address in ("127.0.0.1", "::1"):
         with socket.create_connection((address, server.port), 5) as client:
             client.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
