@@ -14,6 +14,7 @@ from typing import Protocol
 
 from headway.core import forks
 from headway.core.config import Config
+from headway.core.errors import ConfigError
 from headway.core.interface import Engine
 from headway.protocol import check
 from headway.protocol.access.token_file import FIRST, TokenFile
@@ -76,9 +77,13 @@ class HttpFront:
         self.listener = listener
         self.doing = f"serving {listener.url}{config.http.base}"
         self.linger_s = config.drain_linger
-        if config.auth.first_token and config.auth.mode == "tokens":
-            _make_first_token(config)
-        check.closed(config, listener.socket.getsockname()[0])
+        try:
+            if config.auth.first_token and config.auth.mode == "tokens":
+                _make_first_token(config)
+            check.closed(config, listener.socket.getsockname()[0])
+        except ConfigError:
+            listener.socket.close()
+            raise
         _raise_file_limit(config.limits.connections)
 
     def open(self, engine: Engine) -> None:
