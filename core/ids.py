@@ -159,6 +159,11 @@ class Ids:
         return int.from_bytes(number[MARKER_LENGTH // 2 :], "big")
 
 
+def without_tag(text: bytes) -> bytes:
+    """Return the part of an id that anyone may see: it names the job or batch, and is no capability."""
+    return text[: -TAG_BITS // 4]
+
+
 def has_form(text: bytes) -> bool:
     """Whether ``text`` has the form of the id of a job or a batch, from any issuer and in any case."""
     try:

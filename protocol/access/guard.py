@@ -55,7 +55,8 @@ class Guard:
         self._ids_tell = ids_tell
 
     def identify(self, request: Request) -> Caller:
-        """Return who sends a request."""
+        """Return who sends a request. Raises Refusal if it is for another name than the server's."""
+        self._hosts.check(request.headers.get(b"host"))
         if not self._tokens:
             return ANYONE
         value = request.headers.get(b"authorization")
@@ -66,7 +67,6 @@ class Guard:
 
     def check(self, request: Request, needs: Needs, place: bytes) -> None:
         """Raise Refusal if a request may not do an operation at ``place``, the part of its path in braces."""
-        self._hosts.check(request.headers.get(b"host"))
         if not needs.scopes:
             return
         if not self._tokens:

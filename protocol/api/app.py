@@ -96,6 +96,7 @@ class Api:
         """Whether a request may do what it asks for. If so, any with the same head may, but for the id in it."""
         route, job_id = self._places.find(request.target)
         try:
+            self.service.guard.identify(request)
             self.service.guard.check(request, route.needs(request.method), job_id)
         except Refusal:
             return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import orjson
+from headway.core import ids
 from headway.core.board.idempotency import Key
 from headway.core.errors import EngineAwayError
 from headway.core.interface import CancelledBatch, Later, SubmittedBatch
@@ -50,8 +51,10 @@ def recent(service: Service, request: Request, _: bytes) -> Answer | Held:
             return bodiless(head, JSON)
         listed = [{**_told_of(batch), "state": NAMES[batch.state]} for batch in found]
         if not request.caller.sees_ids:
-            for members in listed:
-                del members["id"]
+            listed = [
+                {**members, "id": ids.without_tag(batch.id).decode()}
+                for members, batch in zip(listed, found, strict=True)
+            ]
         return complete(head, JSON, orjson.dumps({"batches": listed}), bodiless=False)
 
     return once_known(service.engine.recent_batches(), told)

@@ -15,6 +15,7 @@ from typing import Annotated, Literal, TypeVar
 
 import msgspec
 import orjson
+from headway.core import ids
 from headway.core.errors import HeadwayError, InvalidError
 from headway.core.events import Event, EventFilter, Portion
 from headway.core.faults import faults, few, member_types
@@ -220,7 +221,7 @@ class EventStream:
 
     def _text(self, taken: Portion) -> bytes:
         """Return the text of events. Readers at the same place share it."""
-        return _text(taken) if self._sees_ids else _text_without_ids(taken)
+        return _text(taken) if self._sees_ids else _text_without_tags(taken)
 
 
 def _query(target: bytes, kind: type[Query]) -> Query:
@@ -277,13 +278,17 @@ def _text(taken: Portion) -> bytes:
 
 
 @lru_cache(maxsize=SHARED_TEXTS)
-def _text_without_ids(taken: Portion) -> bytes:
+def _text_without_tags(taken: Portion) -> bytes:
     return b"".join(_event(event, sees_ids=False) for event in taken.events)
 
 
 def _event(event: Event, *, sees_ids: bool = True) -> bytes:
-    members: dict[str, object] = {"id": event.job.decode()} if sees_ids else {}
-    members |= {"task": event.task, "state": NAMES[event.state], "attempt": event.attempt}
+    members: dict[str, object] = {
+        "id": (event.job if sees_ids else ids.without_tag(event.job)).decode(),
+        "task": event.task,
+        "state": NAMES[event.state],
+        "attempt": event.attempt,
+    }
     if event.tags:
         members["tags"] = event.tags
     if event.state == State.FAILED:

@@ -159,15 +159,19 @@ def _listed(service: Service, request: Request, query: Query, page: Page, errors
         head += b'Link: <%b>; rel="next"\r\n' % after.encode()
     if request.method == b"HEAD":
         return bodiless(head, JSON)
-    jobs = [job_members(status, service.jobs) for status in page.jobs]
+    jobs = [_listed_job(service, request, status) for status in page.jobs]
     for status, members in zip(page.jobs, jobs, strict=True):
         if status.sequence in errors:
             members["error"] = errors[status.sequence]
-    if not request.caller.sees_ids:
-        for members in jobs:
-            del members["id"]
-            members.pop("result", None)
     return complete(head, JSON, orjson.dumps({"jobs": jobs, "next": after}), bodiless=False)
+
+
+def _listed_job(service: Service, request: Request, status: Status) -> dict[str, object]:
+    members = job_members(status, service.jobs)
+    if not request.caller.sees_ids:
+        members["id"] = ids.without_tag(status.id).decode()
+        members.pop("result", None)
+    return members
 
 
 def _result(service: Service, request: Request, status: Status, fields: bytes) -> Answer | Held:

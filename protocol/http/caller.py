@@ -28,7 +28,7 @@ class Caller(msgspec.Struct, frozen=True):
     """The bearer of a token, or anyone without one.
 
     ``name`` is that of the token, empty without one. ``tasks`` are those that it may submit: None for all.
-    ``sees_ids``: it may learn the ids of jobs that it has not submitted.
+    ``sees_ids``: it may learn the ids of jobs that it has not submitted. Otherwise a list has them without the tag.
     """
 
     name: str = ""

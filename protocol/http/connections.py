@@ -83,7 +83,7 @@ class Connections:
 
     def forget(self) -> None:
         """Have each connection look at its next request as at its first."""
-        for connection in self.open:
+        for connection in [*self.open]:
             connection.forget()
 
     def _look_for_overdue(self, connections: list[Member], now: float) -> Iterator[None]:

@@ -1,0 +1,236 @@
+"""Tokens on the wire: also where heads are known, and after the file of tokens has changed."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from headway.protocol.access.tokens import make, read, write
+
+from tests.conftest import Start
+from tests.end_to_end.process import Server
+from tests.protocol.wire import PATIENCE_S, Answer, Wire, post, request, submission
+
+
+class Guarded(NamedTuple):
+    """A server with a token of all scopes, one of each other kind, and the lines that send them."""
+
+    server: Server
+    path: Path
+    lines: dict[str, str]
+
+    def revoke(self, name: str) -> None:
+        """Take a token out of the file, and wait until the server has read that."""
+        write(self.path, [token for token in read(self.path) if token.name != name])
+        self.server.wait_for_line("tokens read again")
+
+
+def bearer(secret: str) -> str:
+    return f"Authorization: Bearer {secret}"
+
+
+@pytest.fixture
+def guarded(start: Start, tmp_path: Path) -> Guarded:
+    kinds = {"all": ("submit", "read", "cancel", "admin", "metrics"), "view": ("view",), "give": ("submit:give",)}
+    made = {name: make(name, scopes) for name, scopes in kinds.items()}
+    path = tmp_path / "tokens.yaml"
+    write(path, [token for _, token in made.values()])
+    server = start(auth__tokens=str(path), rates__submits=0)
+    return Guarded(server, path, {name: bearer(secret) for name, (secret, _) in made.items()})
+
+
+def code(wire: Wire, *parts: str) -> int:
+    method, target, *lines = parts
+    return wire.ask(request(method, target, *lines)).status
+
+
+def submitted(wire: Wire, line: str) -> str:
+    answer = wire.ask(post(submission("give", "x"), line))
+    assert answer.status == 202
+    return answer["location"]
+
+
+def until(wire: Wire, ask: bytes, status: int) -> Answer:
+    begun = time.monotonic()
+    while (answer := wire.ask(ask)).status != status:
+        assert time.monotonic() < begun + PATIENCE_S
+        time.sleep(0.01)
+    return answer
+
+
+def test_who_has_no_token_is_told_what_to_send(guarded: Guarded) -> None:
+    with guarded.server.wire() as wire:
+        answer = wire.ask(post(submission("give")))
+        assert (answer.status, answer["www-authenticate"]) == (401, 'Bearer realm="headway"')
+        assert "scope submit" in answer.json["detail"]
+        answer = wire.ask(post(submission("give"), bearer("hw_none")))
+        assert (answer.status, answer["www-authenticate"]) == (401, 'Bearer realm="headway", error="invalid_token"')
+        answer = wire.ask(post(submission("give"), guarded.lines["view"]))
+        assert answer["www-authenticate"] == 'Bearer realm="headway", error="insufficient_scope", scope="submit"'
+        assert answer.status == 403
+
+
+@pytest.mark.parametrize("value", ["", "Bearer", "Bearer ", "Basic eDp5", "hw_x", "Bearer a b", "Bearer \xe9"])
+def test_what_is_no_bearer_of_a_token_is_nobody(guarded: Guarded, value: str) -> None:
+    with guarded.server.wire() as wire:
+        assert code(wire, "GET", "/stats", f"Authorization: {value}") == 401
+
+
+def test_two_tokens_in_a_request_are_refused(guarded: Guarded) -> None:
+    with guarded.server.wire() as wire:
+        assert code(wire, "GET", "/stats", guarded.lines["view"], guarded.lines["all"]) == 400
+
+
+def test_the_scheme_has_any_case(guarded: Guarded) -> None:
+    with guarded.server.wire() as wire:
+        assert code(wire, "GET", "/stats", guarded.lines["view"].replace("Bearer", "bEARER")) == 200
+
+
+def test_an_id_is_enough_and_a_key_is_not(guarded: Guarded) -> None:
+    with guarded.server.wire() as wire:
+        put = request(
+            "PUT", "/jobs/order-1", "Content-Type: application/json", guarded.lines["all"], body=submission("give")
+        )
+        job = wire.ask(put)["location"]
+        until(wire, request("HEAD", job), 200)
+        assert code(wire, "GET", f"{job}/result") == 200
+        assert code(wire, "DELETE", job) == 204
+        for method, target in (("HEAD", "/jobs/order-1"), ("GET", "/jobs/order-1/result"), ("DELETE", "/jobs/order-1")):
+            assert code(wire, method, target) == 401
+        # A key that there is not is told apart from one that there is by nobody without a token.
+        assert code(wire, "HEAD", "/jobs/order-2") == 401
+
+
+def test_a_known_head_is_known_for_its_token_alone(guarded: Guarded) -> None:
+    """The road of known heads looks at no token. It may only be taken by bytes that were looked at."""
+    with guarded.server.wire() as wire:
+        body = submission("give", 1)
+        for _ in range(3):
+            assert wire.ask(post(body, guarded.lines["all"])).status == 202
+        wrong = guarded.lines["all"][:-1] + ("a" if guarded.lines["all"][-1] != "a" else "b")
+        for _ in range(3):
+            assert wire.ask(post(body, wrong)).status == 401
+            assert wire.ask(post(body)).status == 401
+        assert wire.ask(post(body, guarded.lines["all"])).status == 202
+
+
+def test_a_token_for_a_task_is_not_for_another_behind_a_known_head(guarded: Guarded) -> None:
+    with guarded.server.wire() as wire:
+        for _ in range(3):
+            assert wire.ask(post(submission("give", 1), guarded.lines["give"])).status == 202
+        for _ in range(2):
+            assert wire.ask(post(submission("nothing", 1), guarded.lines["give"])).status == 403
+        batch = [{"task": "give"}, {"task": "nothing"}]
+        body = str(batch).replace("'", '"').encode()
+        lines = ("Content-Type: application/json", guarded.lines["give"])
+        assert wire.ask(request("POST", "/batches", *lines, body=body)).status == 403
+        assert wire.ask(request("POST", "/tasks/nothing/jobs", *lines, body=b"1")).status == 403
+        assert wire.ask(request("POST", "/tasks/give/jobs", *lines, body=b"1")).status == 202
+
+
+def test_a_revoked_token_is_refused_within_a_moment_also_where_its_heads_are_known(guarded: Guarded) -> None:
+    with guarded.server.wire() as wire, guarded.server.wire() as other:
+        job = submitted(wire, guarded.lines["all"])
+        polls = request("HEAD", job, guarded.lines["all"])
+        until(wire, polls, 200)
+        for _ in range(3):
+            assert wire.ask(polls).status == 200
+            submitted(other, guarded.lines["all"])
+        guarded.revoke("all")
+        assert wire.ask(polls).status == 401
+        assert other.ask(post(submission("give", "x"), guarded.lines["all"])).status == 401
+        # The id alone is as good as before.
+        assert code(wire, "HEAD", job) == 200
+        assert code(other, "GET", "/stats", guarded.lines["view"]) == 200
+
+
+def test_a_poll_of_a_wrong_token_is_never_a_known_one(guarded: Guarded) -> None:
+    with guarded.server.wire() as wire:
+        job = submitted(wire, guarded.lines["all"])
+        until(wire, request("HEAD", job), 200)
+        for _ in range(3):
+            assert code(wire, "HEAD", job, bearer("hw_none")) == 401
+
+
+def test_a_stream_ends_when_its_token_may_be_revoked(guarded: Guarded) -> None:
+    with guarded.server.wire() as wire:
+        wire.send(request("GET", "/events", guarded.lines["all"]))
+        assert wire.read_some().startswith(b"HTTP/1.1 200 ")
+        guarded.revoke("all")
+        assert wire.read_all().endswith(b"0\r\n\r\n")
+
+
+def test_without_any_token_left_nobody_is_let_in(guarded: Guarded) -> None:
+    guarded.path.unlink()
+    guarded.server.wait_for_line("tokens read again")
+    with guarded.server.wire() as wire:
+        assert code(wire, "GET", "/stats") == 401
+        assert code(wire, "GET", "/stats", guarded.lines["all"]) == 401
+        assert code(wire, "GET", "/healthz") == 200
+
+
+def test_a_file_with_a_mistake_changes_nothing_and_is_told(guarded: Guarded) -> None:
+    guarded.path.write_text("- name: x")
+    guarded.server.wait_for_line("The tokens stay as they were")
+    guarded.server.expected_errors.append("The tokens stay as they were")
+    with guarded.server.wire() as wire:
+        assert code(wire, "GET", "/stats", guarded.lines["view"]) == 200
+
+
+def test_the_first_token_of_a_running_server_counts(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "tokens.yaml"
+    server = start(auth__tokens=str(path))
+    with server.wire() as wire:
+        assert code(wire, "GET", "/jobs") == 200
+        secret, token = make("first", ["read"])
+        write(path, [token])
+        server.wait_for_line("tokens read again")
+        assert code(wire, "GET", "/jobs") == 401
+        assert code(wire, "GET", "/jobs", bearer(secret)) == 200
+
+
+def test_rates_count_tokens_where_there_are_some(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "tokens.yaml"
+    made = [make(name, ["view"]) for name in ("one", "two")]
+    write(path, [token for _, token in made])
+    server = start(auth__tokens=str(path), rates__polls=2, rates__polls_window=60)
+    one, two = (bearer(secret) for secret, _ in made)
+    with server.wire() as wire:
+        assert [code(wire, "GET", "/stats", one) for _ in range(3)] == [200, 200, 429]
+        assert [code(wire, "GET", "/stats", two) for _ in range(3)] == [200, 200, 429]
+        # Who has none is counted by address, before it is told that it has none.
+        assert [code(wire, "GET", "/stats", bearer(f"hw_{number}")) for number in range(3)] == [401, 401, 429]
+
+
+def test_without_tokens_lists_are_for_this_machine(start: Start) -> None:
+    server = start()
+    with server.wire() as wire:
+        for target in ("/jobs", "/batches", "/events"):
+            assert code(wire, "HEAD", target) == 200
+            assert code(wire, "HEAD", target, "X-Forwarded-For: 203.0.113.9") == 403
+            assert code(wire, "HEAD", target, "Forwarded: for=127.0.0.1") == 403
+        assert code(wire, "POST", "/jobs/cancel?state=failed", "Content-Length: 0", "Forwarded: for=_x") == 403
+        assert code(wire, "GET", "/stats", "X-Forwarded-For: 203.0.113.9") == 200
+
+
+@pytest.mark.parametrize("path", ["/jobs", "/jobs/x", "/healthz", "/", "/docs", "/nowhere"])
+def test_a_page_that_gives_its_own_name_to_this_machine_is_refused(start: Start, path: str) -> None:
+    server = start(http__hosts=["jobs.example.com"])
+    with server.wire() as wire:
+        ask = request("GET", path).replace(b"Host: localhost", b"Host: evil.example:8080")
+        for _ in range(2):
+            answer = wire.ask(ask)
+            assert (answer.status, answer.json["type"]) == (403, "urn:headway:problem:host")
+        assert wire.ask(ask.replace(b"evil.example", b"JOBS.example.com")).status != 403
+
+
+def test_a_poll_under_another_name_is_never_a_known_one(start: Start) -> None:
+    server = start(http__hosts=[])
+    with server.wire() as wire:
+        job = submitted(wire, "X: y")
+        ask = request("HEAD", job).replace(b"localhost", b"evil.example")
+        for _ in range(3):
+            assert wire.ask(ask).status == 403
+            assert wire.ask(post(submission("give")).replace(b"localhost", b"evil.example")).status == 403
