@@ -77,18 +77,13 @@ def remarks(config: Config, *, serves: bool = True) -> Iterator[str]:
         yield NO_TASKS
     if serves and config.auth.mode == "none" and not is_loopback(config.server.host):
         yield beyond_loopback(config.server.host)
-    if serves and (line := exposed(config)):
+    if serves and config.auth.mode == "tokens" and (line := too_open(config.auth.file(os.environ))):
         yield line
 
 
 def beyond_loopback(where: str) -> str:
     """Return the warning about a server that other machines can reach."""
     return f"anyone who can reach {where} may submit, list and cancel jobs: see docs/deploy.md, Who may ask"
-
-
-def exposed(config: Config) -> str | None:
-    """Return the warning about a file of tokens that other users can read or change, None if they cannot."""
-    return None if config.auth.mode == "none" else too_open(config.auth.file(os.environ))
 
 
 def is_loopback(host: str) -> bool:

@@ -18,6 +18,7 @@ from headway.core.errors import ConfigError
 from headway.core.interface import Engine
 from headway.protocol import check
 from headway.protocol.access.token_file import FIRST, TokenFile
+from headway.protocol.access.tokens import too_open
 from headway.protocol.api.app import Api
 from headway.protocol.http.connection import Connection
 from headway.protocol.process.acceptor import Acceptor
@@ -110,8 +111,8 @@ class HttpFront:
         open_to_all = self._config.auth.mode == "none"
         if open_to_all and not check.is_loopback(self.listener.socket.getsockname()[0]):
             log.warning(check.beyond_loopback(self.listener.url + self._config.http.base))
-        exposed = check.exposed(self._config)
-        if exposed:
+        exposed = too_open(self._config.auth.file(os.environ))
+        if exposed and not open_to_all:
             log.warning(exposed)
 
     async def leave(self) -> float:
