@@ -16,7 +16,9 @@ ENV PATH=/opt/headway/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     HEADWAY_SERVER__HOST=0.0.0.0 \
     HEADWAY_SERVER__PORT=8080 \
-    HEADWAY_JOURNAL__PATH=/var/lib/headway/headway.db
+    HEADWAY_JOURNAL__PATH=/var/lib/headway/headway.db \
+    HEADWAY_AUTH__TOKENS=/var/lib/headway/headway-tokens.yaml \
+    HEADWAY_AUTH__FIRST_TOKEN=true
 # The user's tasks and settings.
 WORKDIR /app
 VOLUME /var/lib/headway

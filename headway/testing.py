@@ -69,6 +69,8 @@ class Server:
     def __init__(self, *modules: str, **settings: Any) -> None:
         load(modules)
         settings["journal"] = {"path": None} | settings.get("journal", {})
+        # A file of tokens in the current folder is for clients, and not for tests.
+        settings["auth"] = {"mode": "none"} | settings.get("auth", {})
         try:
             self._config = msgspec.convert(settings, Config)
         except msgspec.ValidationError as error:
@@ -156,7 +158,7 @@ class Server:
         ``json`` is content to encode, ``data`` content as it is. Of an event stream that stays open,
         the answer has the events that there are at this time.
         """
-        lines = {"host": "testserver"} | {name.lower(): value for name, value in headers.items()}
+        lines = {"host": "localhost"} | {name.lower(): value for name, value in headers.items()}
         if json is not None:
             data = json_of_python.dumps(json).encode()
             lines.setdefault("content-type", "application/json")

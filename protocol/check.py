@@ -19,7 +19,7 @@ from headway.core.tasks.registry import REGISTRY, add_working_directory, load
 from headway.protocol.access.clients import Clients
 from headway.protocol.access.hosts import Hosts
 from headway.protocol.access.origins import Origins
-from headway.protocol.access.tokens import Tokens
+from headway.protocol.access.tokens import Tokens, too_open
 from headway.protocol.process import deploy, listener
 from headway.protocol.process.tls import exposed_key, open_to_all, tls_of
 
@@ -50,8 +50,10 @@ def closed(config: Config, address: str | None) -> None:
 
     None is a Unix socket.
     """
+    if config.auth.mode == "none":
+        return
     tokens = _tokens(config)
-    if not (address is None or tokens or config.auth.mode == "none" or config.auth.first_token or is_loopback(address)):
+    if not (address is None or tokens or config.auth.first_token or is_loopback(address)):
         raise ConfigError(
             f"server.host: {address} lets other machines in, and there are no tokens: make one with headway token add "
             "NAME --scope submit,read, or let anyone in with auth: none"
@@ -64,7 +66,7 @@ def faults(config: Config, *, serves: bool = True) -> Iterator[str]:
     A check for a deploy leaves the port out, because the running server holds it.
     """
     looks: list[Callable[[Config], None]] = (
-        [_networks, can_serve, _closed, _processes, _journal, _store, _port, _tasks]
+        [_networks, can_serve, _closed, _first_token, _processes, _journal, _store, _port, _tasks]
         if serves
         else [shared, _processes, _store, _tasks]
     )
@@ -101,6 +103,8 @@ def remarks(config: Config, *, serves: bool = True) -> Iterator[str]:
     key = open_to_all(config.server.tls)
     if key is not None:
         yield exposed_key(key)
+    if config.auth.mode == "tokens" and (line := too_open(config.auth.file(os.environ))):
+        yield line
 
 
 def beyond_loopback(where: str) -> str:
@@ -133,6 +137,20 @@ def _closed(config: Config) -> None:
 
 def _processes(config: Config) -> None:
     Confinement.of(config)
+
+
+def _first_token(config: Config) -> None:
+    """Check that the file can be made of which a start makes the first token."""
+    auth = config.auth
+    path = auth.file(os.environ)
+    if auth.mode == "none" or not auth.first_token or path.exists():
+        return
+    folder = path.resolve().parent
+    if not os.access(folder, os.W_OK | os.X_OK):
+        why = "cannot be written" if folder.is_dir() else "is not a folder"
+        raise ConfigError(
+            f"auth.tokens: {path}: {folder} {why}, so auth.first_token makes none: name a file in one that can be"
+        )
 
 
 def _tasks(config: Config) -> None:

@@ -6,6 +6,7 @@ A node without HTTP has NoFront in its place, with which nobody connects.
 from __future__ import annotations
 
 import logging
+import os
 import resource
 import time
 from typing import Protocol
@@ -17,6 +18,8 @@ from headway.core.errors import ConfigError
 from headway.core.interface import Engine
 from headway.protocol import check
 from headway.protocol.access.clients import Clients
+from headway.protocol.access.token_file import FIRST, TokenFile
+from headway.protocol.access.tokens import too_open
 from headway.protocol.api.app import Api
 from headway.protocol.http.connection import Connection
 from headway.protocol.http.connections import LINGERING_MOST
@@ -82,6 +85,8 @@ class HttpFront:
         self.doing = f"serving {self.url}"
         self.linger_s = config.drain_linger
         try:
+            if config.auth.first_token and config.auth.mode == "tokens":
+                _make_first_token(config)
             check.closed(config, listener.host)
         except ConfigError:
             listener.socket.close()
@@ -127,13 +132,16 @@ class HttpFront:
         self._entry.tick()
 
     def warn(self) -> None:
-        """Warn if other machines can reach the socket and anyone may ask, or other users can read the key."""
-        host = self.listener.host
-        if self._config.auth.mode == "none" and host is not None and not check.is_loopback(host):
+        """Warn if other machines can reach the socket and anyone may ask, or other users the key or the tokens."""
+        host, anyone = self.listener.host, self._config.auth.mode == "none"
+        if anyone and host is not None and not check.is_loopback(host):
             log.warning(check.beyond_loopback(self.url))
         key = open_to_all(self._config.server.tls)
         if key is not None:
             log.warning(exposed_key(key))
+        exposed = too_open(self._config.auth.file(os.environ))
+        if exposed and not anyone:
+            log.warning(exposed)
 
     async def leave(self) -> float:
         """Give the last answers before a deploy. Return since when no client gets one."""
@@ -180,6 +188,18 @@ class NoFront:
 
     async def close(self) -> None:
         """Nobody is connected."""
+
+
+def _make_first_token(config: Config) -> None:
+    """Make a token with all scopes if there is none, and log it: nothing else tells it. Raises ConfigError."""
+    secret = TokenFile(config.auth.file(os.environ)).add_first()
+    if secret is not None:
+        log.warning(
+            "made the first token, with all scopes and shown this once. Replace it by tokens with fewer, by "
+            "headway token add NAME --scope SCOPE and headway token remove %s: %s",
+            FIRST,
+            secret,
+        )
 
 
 def _within_files(config: Config) -> Config:

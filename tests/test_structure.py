@@ -126,7 +126,7 @@ def test_the_client_imports_nothing_else_of_ours() -> None:
 
 
 # Commands of the server and its surroundings. All others ask a server, as a client does.
-SERVERS = {"main", "init", "serve", "work", "node", "simulate", "journal", "engine", "settings"}
+SERVERS = {"main", "init", "serve", "work", "node", "simulate", "journal", "engine", "token", "settings"}
 
 
 def test_commands_that_ask_a_server_import_the_client_alone() -> None:

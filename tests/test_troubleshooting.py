@@ -12,7 +12,11 @@ PAGE = (ROOT / "docs/troubleshooting.md").read_text()
 PROTOCOL = (ROOT / "docs/protocol.md").read_text()
 LEVELS = {"warning", "error", "exception", "critical"}
 # The text of a line that comes from a call, and the place of that text.
-CALLED = {"beyond_loopback": "protocol/check.py", "exposed_key": "protocol/process/tls.py"}
+CALLED = {
+    "beyond_loopback": "protocol/check.py",
+    "exposed_key": "protocol/process/tls.py",
+    "too_open": "protocol/access/tokens.py",
+}
 
 
 def rows(heading: str) -> list[list[str]]:

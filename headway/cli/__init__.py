@@ -6,7 +6,7 @@ needs neither. In reading order:
 - ``main``: all commands, and the ends that they share: Ctrl-C, a closed pipe.
 - ``settings``: the settings of a command that needs those of the server.
 - ``node``: the process of a node, for serve and work.
-- ``init``, ``serve``, ``work``, ``simulate``, ``journal``, ``engine``: the server and its surroundings.
+- ``init``, ``serve``, ``work``, ``simulate``, ``journal``, ``engine``, ``token``: the server and its surroundings.
 - ``times``: how long, since when, until when.
 - ``server``: the server that a command asks: its address, its errors, the exit codes.
 - ``tries``: the lines of a command whose requests get no useful answer yet.

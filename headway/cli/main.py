@@ -29,6 +29,7 @@ from headway.cli.serve import serve
 from headway.cli.settings import fail
 from headway.cli.simulate import simulate
 from headway.cli.tasks import tasks
+from headway.cli.token import token
 from headway.cli.top import top
 from headway.cli.work import work
 
@@ -37,7 +38,7 @@ EXIT_INTERRUPTED = 130
 EXIT_PIPE_CLOSED = 141
 
 SECTIONS: dict[str, Sequence[click.Command]] = {
-    "Server": (init, serve, work, simulate, journal, engine),
+    "Server": (init, serve, work, simulate, journal, engine, token),
     "Jobs": (submit, status, log, wait, result, payload, cancel, retry, delete, change, run_now),
     "Look": (list_jobs, tasks, events, top),
     "Tasks": (hold, close, resume),

@@ -33,15 +33,21 @@ PREFIX = "hw_"
 SECRET_BYTES = 32
 # The most tokens of one name.
 ROTATING = 2
-NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
-HEADER = "# Tokens of Headway, by hash: `headway token --help`. A server reads this file again when it has changed.\n"
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z"
+NAMES = "1 to 64 of the characters A-Z a-z 0-9 . _ -, the first one a letter or a digit"
+HEADER = """\
+# Tokens of Headway, by hash. `headway token` writes this file, and drops any other comment in it.
+# A server reads it again within a second.
+"""
+# Permissions that a file of tokens should not give: writing to its group, anything to others.
+TOO_OPEN = 0o027
 
 
 class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A token in the file, by its hash."""
 
-    name: Annotated[str, Meta(pattern=NAME, description="1 to 64 of the characters A-Z a-z 0-9 . _ -")]
-    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$", description="64 hex digits")]
+    name: Annotated[str, Meta(pattern=NAME, description=NAMES)]
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z", description="64 hex digits")]
     scopes: Annotated[tuple[str, ...], Meta(min_length=1)]
     created: str = ""
 
@@ -125,18 +131,40 @@ def make(name: str, scopes: Sequence[str]) -> tuple[str, Token]:
 
 
 def write(path: Path, tokens: Sequence[Token]) -> None:
-    """Replace the file at ``path``, at once and whole. Only its owner may read it. Raises OSError."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    """Replace the file at ``path``, at once and whole. Only its owner may read it. Raises OSError.
+
+    One at a time: see token_file.
+    """
+    # A link stays one.
+    path = path.resolve()
+    beside = path.with_name(f".{path.name}.new")
+    # Of a process that was killed here.
+    beside.unlink(missing_ok=True)
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
+            if os.geteuid() == 0:
+                # The server may run as another user, who has the file, or else its folder.
+                owner = (path if path.exists() else path.parent).stat()
+                os.fchown(descriptor, owner.st_uid, owner.st_gid)
             file.write(HEADER.encode() + msgspec.yaml.encode(list(tokens)))
             file.flush()
-            os.fsync(file.fileno())
+            os.fsync(descriptor)
         os.replace(beside, path)
     except BaseException:
-        os.unlink(beside)
+        beside.unlink(missing_ok=True)
         raise
+
+
+def too_open(path: Path) -> str | None:
+    """Return a line if users of the machine other than the owner can read or change the file, else None."""
+    try:
+        mode = path.stat().st_mode & 0o777
+    except OSError:
+        return None
+    if not mode & TOO_OPEN:
+        return None
+    return f"auth.tokens: {path} has mode {mode:04o}, so other users can read or change it: chmod 600 {path}"
 
 
 def _task(scope: str) -> str:

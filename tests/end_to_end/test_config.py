@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 from headway.core.config import DEFAULT_JOURNAL, Config, LogSection, ignored, load
 from headway.core.errors import ConfigError
+from headway.protocol.access.token_file import TokenFile
 from headway.protocol.check import is_loopback
 
 from headway.cli.main import main
@@ -318,6 +319,10 @@ CHECKED: dict[str, tuple[str, list[str]]] = {
         "auth: none\nhttp: {trusted_proxies: [x]}\njournal: {path: folder}\nserver: {host: 192.0.2.1}\ntasks: [broken]",
         ["trusted_proxies: 'x'", "folder is a folder", "192.0.2.1", "SyntaxError"],
     ),
+    "first-token": (
+        "auth: {first_token: true, tokens: nowhere/t.yaml}",
+        ["nowhere is not a folder, so auth.first_token makes none"],
+    ),
 }
 
 
@@ -373,6 +378,17 @@ def test_a_server_that_others_can_reach_says_so_in_one_line(tmp_path: Path, host
         assert len(lines) == (host == "0.0.0.0")
     finally:
         server.kill()
+
+
+def test_a_file_of_tokens_that_other_users_can_read_is_said(tmp_path: Path, start: Start) -> None:
+    path = tmp_path / "headway-tokens.yaml"
+    TokenFile(path).add("a", ["view"])
+    assert [line for line in start().said if "chmod" in line] == []
+    path.chmod(0o644)
+    (line,) = (line for line in start().said if "chmod" in line)
+    assert f"{path.name} has mode 0644, so other users can read or change it: chmod 600" in line
+    ended = headway(tmp_path, "serve", "--check", HEADWAY_SERVER__PORT="0")
+    assert (ended.returncode, "chmod 600" in ended.stderr) == (0, True)
 
 
 @pytest.fixture(scope="module")

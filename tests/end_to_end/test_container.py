@@ -17,7 +17,7 @@ import yaml
 from headway.core.config import Config, ignored, load
 
 from tests.conftest import Start
-from tests.end_to_end.process import ROOT
+from tests.end_to_end.process import ROOT, Server
 from tests.end_to_end.test_installation import Venv
 from tests.end_to_end.test_systemd import ENDING_S
 
@@ -38,7 +38,26 @@ def test_its_variables_are_settings() -> None:
     config = load(None, {name: value for name, value in IN_IMAGE.items() if name.startswith("HEADWAY_")})
     assert config.server.host == "0.0.0.0"
     assert str(Path(str(config.journal.path)).parent) == instruction("VOLUME")
+    assert str(Path(config.auth.tokens).parent) == instruction("VOLUME")
     assert str(config.server.port) == instruction("EXPOSE")
+
+
+def test_its_first_start_makes_a_token_in_the_volume(tmp_path: Path) -> None:
+    """Since its address is open to all."""
+    volume = instruction("VOLUME")
+    theirs = {name.removeprefix("HEADWAY_").lower(): value for name, value in IN_IMAGE.items() if "HEADWAY_" in name}
+    settings: dict[str, object] = {name: value.replace(volume, str(tmp_path)) for name, value in theirs.items()}
+    server = Server(
+        tmp_path, settings | {"server__port": 0, "auth__first_token": theirs["auth__first_token"] == "true"}
+    )
+    try:
+        server.wait_until_serving()
+        assert (tmp_path / Path(theirs["auth__tokens"]).name).exists()
+        (token,) = (token for line in server.said for token in re.findall(r"hw_[\w-]+", line))
+        assert server.get("/jobs").status == 401
+        assert server.get("/jobs", f"Authorization: Bearer {token}").status == 200
+    finally:
+        server.kill()
 
 
 def test_nobody_in_it_is_root() -> None:
@@ -64,6 +83,10 @@ def test_a_node_of_the_cluster_goes_by_its_store(name: str) -> None:
     assert node["stop_grace_period"] == SERVICE["stop_grace_period"]
     assert node["ports"][0].endswith(f":{config.server.port}")
     assert set(node["depends_on"]) == {"valkey"}
+    # A client's token is good at both.
+    assert f"tokens:{instruction('VOLUME')}" in node["volumes"]
+    assert Path(config.auth.tokens).parent == Path(instruction("VOLUME"))
+    assert config.auth.first_token
 
 
 def test_the_stores_of_the_cluster_evict_nothing() -> None:
@@ -73,7 +96,7 @@ def test_the_stores_of_the_cluster_evict_nothing() -> None:
         assert options["--maxmemory-policy"] == "noeviction"
         assert options["--appendonly"] == "yes"
         assert store["volumes"] == [f"{name}:/data"]
-    assert CLUSTER["volumes"].keys() == {"valkey", "replica"}
+    assert CLUSTER["volumes"].keys() == {"valkey", "replica", "tokens"}
 
 
 @pytest.mark.parametrize("healthy", [True, False])

@@ -6,10 +6,12 @@ import asyncio
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from headway.core.errors import ConfigError, InvalidPayloadError, TaskError
 from headway.core.tasks.result import ResultError
+from headway.protocol.access.token_file import TokenFile
 
 import headway
 from headway import testing
@@ -113,6 +115,16 @@ def test_content_and_refusals_are_those_of_the_server() -> None:
         assert (large.status, large.headers["connection"]) == (413, "close")
         with pytest.raises(RuntimeError, match="is not one of"):
             server.submit("no")
+
+
+def test_tokens_of_the_current_folder_are_not_for_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    secret = TokenFile(Path("headway-tokens.yaml")).add("shop", ["view"])
+    with testing.Server() as server:
+        assert server.get("/jobs").status == 200
+    with testing.Server(auth={"mode": "tokens"}) as server:
+        assert server.get("/jobs").status == 401
+        assert server.get("/jobs", headers={"Authorization": f"Bearer {secret}"}).status == 200
 
 
 def test_time_is_real_again_afterwards() -> None:
