@@ -44,7 +44,7 @@ class Service:
         # The pages of other origins that may use this, None for none.
         self.origins = Origins(config.http.cors_origins, SENT, ACCEPTED) if config.http.cors_origins else None
         self.pages = CachedPages()
-        clients = Clients(config.http.trusted_proxies, config.http.client_header)
+        self.clients = clients = Clients(config.http.trusted_proxies, config.http.client_header)
         ids_tell = config.auth.reads == "id"
         tokens = None if config.auth.mode == "none" else Tokens(config.auth.file(os.environ), ids_tell=ids_tell)
         hosts = Hosts((*config.http.hosts, config.server.host), any_name=bool(tokens) and not config.http.hosts)
