@@ -5,11 +5,11 @@ finds wrong members, and ``errors`` has every error. ``misfits`` finds the wrong
 value, for ``payload_type``, the type of a task's payload. ``body`` is a payload that is no JSON.
 ``task`` and its switches, ``hold``, ``job`` with its life-cycle, ``past_attempt``, ``retention``,
 ``job_filter``, ``job_log`` with its ``log_text``, ``order``, ``durability``, ``status`` and
-``events`` describe jobs. ``moved`` is all of an engine as lines, and ``shown`` the contents as
-people are shown them. Then come ``history``, ``ids``, ``load`` and ``stats``. ``wall`` has the time
-of day, and ``records`` makes the text of log records. Three are about running code: ``slices``
-splits work that is too long for one turn of the loop, ``apart`` does it in a thread, and ``forks``
-keeps our things from forked children.
+``events`` describe jobs. ``audit`` has the changes that clients made. ``moved`` is all of an engine
+as lines, and ``shown`` the contents as people are shown them. Then come ``history``, ``ids``,
+``load`` and ``stats``. ``wall`` has the time of day, and ``records`` makes the text of log records.
+Three are about running code: ``slices`` splits work that is too long for one turn of the loop,
+``apart`` does it in a thread, and ``forks`` keeps our things from forked children.
 
 The packages, each of which imports only packages above it:
 

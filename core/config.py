@@ -275,6 +275,12 @@ class AuthSection(Section, frozen=True):
         return in_state(self.tokens, environment)
 
 
+class AuditSection(Section, frozen=True):
+    """How many changes of clients the audit log has. 0: none."""
+
+    kept: Annotated[int, Meta(ge=0, le=10_000_000)] = 10_000
+
+
 # The sections for which one word will do, and the setting that it sets.
 SHORT: dict[type[Section], str] = {AuthSection: "mode"}
 
@@ -348,6 +354,7 @@ class Config(Section, frozen=True):
     timeouts: TimeoutsSection = TimeoutsSection()
     http: HttpSection = HttpSection()
     auth: AuthSection = AuthSection()
+    audit: AuditSection = AuditSection()
     polling: PollingSection = PollingSection()
     rates: RatesSection = RatesSection()
     log: LogSection = LogSection()

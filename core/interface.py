@@ -1,5 +1,8 @@
 """The calls of every engine: the protocol's only view of one.
 
+A call that changes what others have submitted takes an ``Act``, and has it kept in the audit log
+once the change is made.
+
 A call that can answer at once returns its value. A call that has to wait, for a disk or for the end
 of a job, returns ``Later``. The call, or ``Later.value``, raises errors: each is a HeadwayError.
 """
@@ -11,6 +14,7 @@ from enum import Enum
 from typing import Generic, Protocol, TypeAlias, TypeVar, Union
 
 import msgspec
+from headway.core.audit import Act, Entry
 from headway.core.board.idempotency import Key
 from headway.core.body import Body
 from headway.core.durability import Durability
@@ -246,14 +250,14 @@ class Engine(Protocol):
     def accepts(self, task: str) -> Accepts | None:
         """Return the content that a task accepts, None for an unknown task."""
 
-    def switch(self, task: str, switches: Switches) -> Soon[TaskStatus | None]:
+    def switch(self, task: str, switches: Switches, act: Act | None = None) -> Soon[TaskStatus | None]:
         """Change the switches of a task, and return it. None: no such task is declared.
 
         While it is held none of its jobs begins, and while it is closed none is accepted. Raises
         InvalidError or JournalFullError. Then nothing was changed.
         """
 
-    def revise(self, status: Status, revision: Revision) -> Soon[Status]:
+    def revise(self, status: Status, revision: Revision, act: Act | None = None) -> Soon[Status]:
         """Change the priority or the delay of a job that waits, and return its status.
 
         Raises NotWaitingError, InvalidError or JournalFullError. Then nothing was changed.
@@ -320,13 +324,15 @@ class Engine(Protocol):
     def submit_batch(self, submissions: Sequence[Submission], key: Key | None = None) -> Soon[SubmittedBatch]:
         """Accept 1 to 1,000 jobs as a batch, all or none. Raises as ``submit`` does."""
 
-    def retry(self, status: Status, key: Key | None = None) -> Soon[Submitted]:
+    def retry(self, status: Status, key: Key | None = None, act: Act | None = None) -> Soon[Submitted]:
         """Resubmit a failed job as a new job. Raises NotFailedError, PayloadGoneError, or as ``submit`` does.
 
         So it does if the payload no longer fits the task.
         """
 
-    def order(self, action: Action, wanted: JobFilter, key: Key | None = None) -> Soon[Submitted]:
+    def order(
+        self, action: Action, wanted: JobFilter, key: Key | None = None, act: Act | None = None
+    ) -> Soon[Submitted]:
         """Accept an order: a job that retries, cancels or deletes all jobs that fit ``wanted`` now.
 
         Its result is ``{"matched": …, "done": …, "skipped": …}``. Raises InvalidError for a filter
@@ -337,11 +343,20 @@ class Engine(Protocol):
     def count_meant(self, action: Action, wanted: JobFilter) -> Soon[Mapping[str, int]]:
         """Return how many jobs such an order would be about, by the name of their task. Raises as ``order`` does."""
 
-    def cancel(self, status: Status) -> Soon[Cancelled]:
+    def cancel(self, status: Status, act: Act | None = None) -> Soon[Cancelled]:
         """End an active job, or forget the result of a finished one. Raises JournalFullError."""
 
-    def cancel_batch(self, batch: BatchStatus) -> Soon[CancelledBatch]:
+    def cancel_batch(self, batch: BatchStatus, act: Act | None = None) -> Soon[CancelledBatch]:
         """End the active jobs of a batch. Raises JournalFullError."""
+
+    def note(self, act: Act) -> None:
+        """Keep an act of the server itself in the audit log. Nobody waits for it."""
+
+    def audit(self, before: int, limit: int) -> Soon[Sequence[Entry]]:
+        """Return up to ``limit`` entries of the audit log with lower numbers than ``before``, newest first.
+
+        0: from the newest on.
+        """
 
     def retry_after_s(self, seconds: float = 1.0) -> float:
         """Return the seconds until there is room for a request, and promise that room.

@@ -34,7 +34,7 @@ from headway.core.journal.messages import (
     NoRoom,
     Opened,
 )
-from headway.core.journal.notes import Note, is_recallable_note
+from headway.core.journal.notes import Note, is_recallable_note, wished
 from headway.core.journal.schema import ServerRun, Sync
 from headway.core.journal.statement import Change, is_recallable
 from headway.core.journal.writer_link import WriterLink
@@ -111,7 +111,7 @@ class Delivery:
         self._sent = last
         if self.full:
             refused: list[int | str] = [change[0] for change in changes if is_recallable(change)]
-            refused += [note[1] for note in notes if is_recallable_note(note)]
+            refused += wished(notes)
             changes = [change for change in changes if not is_recallable(change)]
             notes = [note for note in notes if not is_recallable_note(note)]
             self._on_full(refused)
@@ -209,7 +209,7 @@ class Delivery:
         kept: deque[tuple[int, list[Change], list[Note]]] = deque()
         for last, changes, notes in self._unsettled:
             refused += (change[0] for change in changes if is_recallable(change))
-            refused += (note[1] for note in notes if is_recallable_note(note))
+            refused += wished(notes)
             facts = [change for change in changes if not is_recallable(change)]
             noted = [note for note in notes if not is_recallable_note(note)]
             if facts or noted:

@@ -6,7 +6,7 @@ kind and the values of the SQL for that kind.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -30,9 +30,14 @@ class Kind(IntEnum):
     ORDER = 5
     # Number of a minute, a history.Minute in MessagePack, number of the last one that is given up.
     MINUTE = 6
+    # Whether it tells of a change in the same message, an entry of the audit log (core/audit), entries
+    # that are kept.
+    ACT = 7
 
 
 Note = tuple[Any, ...]
+
+_WISHES = frozenset({Kind.TERMS, Kind.HOLD, Kind.ORDER})
 
 _SQL = {
     Kind.ATTEMPT: "INSERT OR REPLACE INTO attempt SELECT ?1, ?2, ?3 WHERE EXISTS "
@@ -43,14 +48,26 @@ _SQL = {
     Kind.ORDER: "UPDATE job SET payload = ?2 WHERE sequence = ?1 AND place IS NULL",
     Kind.TERMS: "UPDATE job SET state = ?2, priority = ?3, due = ?4 WHERE sequence = ?1 AND place IS NULL",
 }
+_ACT = (
+    "INSERT INTO audit (told) VALUES (?)",
+    "DELETE FROM audit WHERE number <= (SELECT max(number) FROM audit) - ?",
+)
 _MINUTE = "INSERT OR REPLACE INTO minute VALUES (?, ?)", "DELETE FROM minute WHERE number <= ?"
 # Between its beginning and its end, no piece of a log is kept.
 _CUT = "DELETE FROM log WHERE sequence = ? AND place >= ? AND place + length(text) <= ?"
 
 
 def is_recallable_note(note: Note) -> bool:
-    """Whether a note is the wish of a client about a job or a task, which is refused without room."""
-    return note[0] in (Kind.TERMS, Kind.HOLD, Kind.ORDER)
+    """Whether a note is the wish of a client about a job or a task, which is refused without room.
+
+    So is the entry of the audit log that tells of such a wish.
+    """
+    return note[0] in _WISHES or (note[0] == Kind.ACT and note[1])
+
+
+def wished(notes: Iterable[Note]) -> Iterator[int | str]:
+    """Return the jobs, by number, and the tasks that the wishes among ``notes`` are about."""
+    return (note[1] for note in notes if note[0] in _WISHES)
 
 
 def body_bytes(note: Note) -> int:
@@ -69,5 +86,9 @@ def put(connection: apsw.Connection, notes: Sequence[Note]) -> None:
             number, minute, given_up = values
             connection.execute(_MINUTE[0], (number, minute))
             connection.execute(_MINUTE[1], (given_up,))
+        elif kind == Kind.ACT:
+            _, told, kept = values
+            connection.execute(_ACT[0], (told,))
+            connection.execute(_ACT[1], (kept,))
         else:
             connection.execute(_SQL[kind], values)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import apsw
 import msgspec
+from headway.core.audit import Entry, decode
 from headway.core.errors import JournalError
 from headway.core.history import Minute, decode_minute
 from headway.core.job import State
@@ -173,6 +174,16 @@ def minutes(connection: apsw.Connection) -> list[Minute]:
     return [decode_minute(told) for (told,) in rows]
 
 
+def audit(connection: apsw.Connection, before: int, limit: int) -> list[Entry]:
+    """Return up to ``limit`` entries of the audit log with lower numbers than ``before``, newest first.
+
+    0: from the newest on.
+    """
+    sql = "SELECT number, told FROM audit WHERE number < ? OR NOT ? ORDER BY number DESC LIMIT ?"
+    rows: Any = connection.execute(sql, (before, before, limit))
+    return [decode(number, told) for number, told in rows]
+
+
 def salts(connection: apsw.Connection) -> list[tuple[int, bytes]]:
     """Return the salt of each start, and the number from which it holds."""
     rows: list[Any] = connection.execute("SELECT first, salt FROM run ORDER BY first").fetchall()
@@ -255,6 +266,16 @@ class Reader:
         return await asyncio.get_running_loop().run_in_executor(
             self._thread, partial(self._read, partial(_mentioning, sequences, text), sequences[0])
         )
+
+    async def audit(self, before: int, limit: int) -> list[Entry]:
+        """Return entries of the audit log, as ``audit`` does. Raises JournalError as ``result`` does."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._entries, before, limit)
+
+    def _entries(self, before: int, limit: int) -> list[Entry]:
+        try:
+            return audit(self._connection, before, limit)
+        except (apsw.Error, msgspec.DecodeError) as error:
+            raise JournalError(f"{self._path}: the audit log cannot be read: {error}") from None
 
     def _read(self, what: Callable[[apsw.Connection, int], Value], sequence: int) -> Value:
         try:

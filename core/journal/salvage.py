@@ -64,6 +64,7 @@ def recover(path: Path, out: Path) -> Recovered:
         _count(source, target)
         _hold(source, target)
         _recall(source, target)
+        _audit(source, target)
         # The numbers given since are unknown. No start has ever skipped as many.
         high = max(highest, meta.high if meta else 0) + 16 * schema.SKIP
         target.execute("UPDATE meta SET high = ? WHERE id = 1", (high,))
@@ -119,6 +120,14 @@ def _recall(source: apsw.Connection, target: apsw.Connection) -> None:
     with target, suppress(apsw.Error, UnicodeDecodeError):
         target.executemany(
             "INSERT OR IGNORE INTO minute VALUES (?, ?)", source.execute("SELECT number, told FROM minute")
+        )
+
+
+def _audit(source: apsw.Connection, target: apsw.Connection) -> None:
+    """Take over the audit log, as far as it can be read."""
+    with target, suppress(apsw.Error, UnicodeDecodeError):
+        target.executemany(
+            "INSERT OR IGNORE INTO audit VALUES (?, ?)", source.execute("SELECT number, told FROM audit")
         )
 
 

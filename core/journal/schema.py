@@ -6,10 +6,10 @@ counts the jobs of a batch that did not succeed and whose rows were deleted, whi
 ``tally`` counts the jobs that ever ended, deleted ones too. ``outcome`` has by outcome the place of
 the job that ended last, how many are kept, and the place up to which all were given up under
 earlier settings: they do not come back under a larger number. The tables of notes have rare facts
-(see notes), and ``minute`` is the history. ``run`` has the salt of each start (see ids). ``meta``
-is one row. It has the server's secret, three counters and the data of the journal's clock (see
-clock). The counters are the commits, the last change that is in them (see messages), and the
-highest sequence number ever committed, which deleting rows does not lower.
+(see notes), ``minute`` is the history, and ``audit`` the audit log. ``run`` has the salt of each
+start (see ids). ``meta`` is one row. It has the server's secret, three counters and the data of the
+journal's clock (see clock). The counters are the commits, the last change that is in them (see
+messages), and the highest sequence number ever committed, which deleting rows does not lower.
 
 Every page bears a checksum (SQLite's own cksumvfs, part of apsw), checked at each read. SQLite
 alone would not notice a flipped bit in a row. ``open_checked`` reads every page once and compares
@@ -52,6 +52,8 @@ CREATE TABLE hold (task TEXT PRIMARY KEY, dispatch TEXT NOT NULL, intake TEXT NO
 """
 # The minutes of the history (core/history).
 MINUTES = "CREATE TABLE minute (number INTEGER PRIMARY KEY, told BLOB NOT NULL) STRICT;\n"
+# The audit log (core/audit). SQLite gives each entry the number after the highest one, which is never deleted.
+AUDIT = "CREATE TABLE audit (number INTEGER PRIMARY KEY, told BLOB NOT NULL) STRICT;\n"
 SUCCEEDED, FAILED, CANCELLED = int(State.SUCCEEDED), int(State.FAILED), int(State.CANCELLED)
 # The tables and indexes by which retention is kept, and the counts that outlive it.
 RETAINED = f"""
@@ -79,7 +81,7 @@ UPDATE outcome SET kept = place
 """  # noqa: S608
 
 # 1 and 2 had ids of other kinds (before 0.1.0). These look like ids that were never issued.
-VERSION = 6
+VERSION = 7
 # From a version → the SQL that leads to the next.
 MIGRATIONS = {
     3: """ALTER TABLE job ADD COLUMN terms BLOB NOT NULL DEFAULT x'';
@@ -98,6 +100,7 @@ MIGRATIONS = {
     {COUNT_ENDED};
     DROP TRIGGER expire; {EXPIRE}""",  # noqa: S608
     5: MINUTES,
+    6: AUDIT,
 }
 # Sequence numbers left out after a kill. At most this many submissions may be uncommitted at once.
 # Seam: tests that list jobs after many kills make it small.
@@ -136,7 +139,8 @@ CREATE TABLE keyed (sequence INTEGER PRIMARY KEY, key TEXT NOT NULL, digest BLOB
     batch INTEGER) STRICT;
 CREATE TABLE gone (batch INTEGER PRIMARY KEY, failed INTEGER NOT NULL, cancelled INTEGER NOT NULL) STRICT;
 CREATE INDEX unsuccessful ON job (batch, state) WHERE batch IS NOT NULL AND state IN ({FAILED}, {CANCELLED});
-{NOTED}{MINUTES}{RETAINED}{EXPIRE}CREATE TRIGGER expire_of_batch AFTER DELETE ON job WHEN old.batch IS NOT NULL BEGIN
+{NOTED}{MINUTES}{AUDIT}{RETAINED}{EXPIRE}
+CREATE TRIGGER expire_of_batch AFTER DELETE ON job WHEN old.batch IS NOT NULL BEGIN
     INSERT INTO gone SELECT old.batch, old.state = {FAILED}, old.state = {CANCELLED}
         WHERE old.state IN ({FAILED}, {CANCELLED}) ON CONFLICT DO UPDATE
         SET failed = failed + excluded.failed, cancelled = cancelled + excluded.cancelled;

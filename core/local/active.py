@@ -19,6 +19,7 @@ from contextvars import Context as Variables
 from math import inf
 from typing import TYPE_CHECKING
 
+from headway.core.audit import Trail
 from headway.core.board.board import Board
 from headway.core.board.idempotency import Key, Keyed, Keys
 from headway.core.board.logs import Logs
@@ -103,6 +104,8 @@ class Active:
         # The last batches, as ``batch_number`` makes them.
         self.last_batches: deque[int] = deque(maxlen=LISTED_MOST)
         self.tags = Tags(board)
+        # The audit log, without a journal.
+        self.trail = Trail(config.audit.kept)
         # The messages beside the progress of running jobs, by sequence number.
         self.messages: dict[int, str] = {}
         # The logs of jobs. ``changes`` with a journal put others here.

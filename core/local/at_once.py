@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 
+from headway.core.audit import Act
 from headway.core.board.idempotency import Key
 from headway.core.history import Minute
 from headway.core.hold import TaskHold
@@ -66,6 +67,10 @@ class AtOnce:
 
     def keep_order(self, job: Job, payload: bytes) -> None:
         """Do nothing: the order ends with the process."""
+
+    def note(self, act: Act, *, of_change: bool = True) -> None:
+        """Keep the act. A deploy hands it over."""
+        self._active.trail.add(time.time(), act)
 
     def keep_minute(self, minute: Minute) -> None:
         """Do nothing: a deploy hands the history over."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from headway.core.audit import Act
 from headway.core.board.idempotency import Key
 from headway.core.history import Minute
 from headway.core.hold import TaskHold
@@ -62,6 +63,12 @@ class Changes(Protocol):
         """Keep an order as far as it was carried out, in the commit of its last changes.
 
         ``job`` is the order, and runs.
+        """
+
+    def note(self, act: Act, *, of_change: bool = True) -> None:
+        """Keep an act in the audit log.
+
+        ``of_change``: call it ``together`` with the change that it tells of. The act is kept if the change is.
         """
 
     def keep_minute(self, minute: Minute) -> None:

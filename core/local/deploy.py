@@ -20,6 +20,7 @@ from struct import Struct
 from typing import BinaryIO
 
 import msgspec
+from headway.core.audit import Entry
 from headway.core.board.board import Board
 from headway.core.board.idempotency import Keyed
 from headway.core.board.logs import Logs
@@ -79,6 +80,8 @@ class Document(msgspec.Struct):
     ended: dict[str, list[int]] = {}
     # The minutes of the history.
     history: list[Minute] = []
+    # The audit log, oldest first.
+    audit: list[Entry] = []
 
 
 class KeptFrame(msgspec.Struct):
@@ -127,6 +130,7 @@ def write(file: BinaryIO, ids: Ids, task_names: list[str], active: Active, histo
         shortest_s=board.shortest_s,
         ended=dict(zip(task_names, active.stats.ended, strict=False)),
         history=history,
+        audit=active.trail.all(),
     )
     _put(file, document)
     results = active.results
@@ -209,6 +213,7 @@ class Carried:
             for sequence, written in self.document.logs.items():
                 active.logs.put(sequence, written)
         active.holds.restore(self.document.holds)
+        active.trail.restore(self.document.audit)
         for name, ended in self.document.ended.items():
             if name in tasks:
                 active.stats.ended[tasks[name].index] = ended

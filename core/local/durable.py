@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from math import inf
 
+from headway.core.audit import Act, encode
 from headway.core.board.idempotency import Key
 from headway.core.board.past_attempts import left_out
 from headway.core.board.rows import ATTEMPT_MAX, ATTEMPT_SHIFT
@@ -264,6 +265,12 @@ class Durable:
         kept = self._kept_back.pop(job.sequence, None)
         if kept is not None:
             self._active.decide(job, *kept, learns=False)
+
+    def note(self, act: Act, *, of_change: bool = True) -> None:
+        """Write down an act, in the commit of its change."""
+        kept = self._active.config.audit.kept
+        if kept:
+            self.journal.note((Kind.ACT, of_change, encode(time.time(), act), kept), soon=True)
 
     def keep_minute(self, minute: Minute) -> None:
         """Write down a minute of the history, and give up the one that is a day old."""

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
+from headway.core.audit import Act, Entry
 from headway.core.board.batches import Batches
 from headway.core.board.board import Board
 from headway.core.board.idempotency import Key
@@ -69,6 +70,7 @@ from headway.core.tasks.registry import Registry
 from headway.core.tasks.result import JSON, Result
 from headway.core.work.attempt import variables_of
 from headway.core.work.watchdog import Watchdog
+from msgspec.structs import replace
 
 if TYPE_CHECKING:
     from headway.core.journal.journal import Journal
@@ -362,21 +364,30 @@ class LocalEngine:
         first = self.admission.accept_batch(submissions, time.monotonic(), key)
         return self._submitted_batch(first, len(submissions))
 
-    def retry(self, status: Status, key: Key | None = None) -> Soon[Submitted]:
+    def retry(self, status: Status, key: Key | None = None, act: Act | None = None) -> Soon[Submitted]:
         """Resubmit a failed job, as Engine says. Its payload may have to be read from the disk."""
         before = None if key is None else self.replay(key)
         if before is not None:
             return before
         if self.journal is None or status.state != State.FAILED:
-            return self._retry(status, None, key)
+            return self._retry(status, None, key, act)
         return Then(
             Read(asyncio.ensure_future(self.journal.reader.job(status.sequence))),
             # It may have been accepted under the same key meanwhile.
-            lambda saved: (key and self.replay(key)) or self._retry(status, saved, key),
+            lambda saved: (key and self.replay(key)) or self._retry(status, saved, key, act),
         )
 
-    def _retry(self, status: Status, saved: Saved | None, key: Key | None) -> Soon[Submitted]:
-        return self._submitted(self.admission.resubmit(status, saved, time.monotonic(), key))
+    def _retry(self, status: Status, saved: Saved | None, key: Key | None, act: Act | None) -> Soon[Submitted]:
+        with self.changes.together():
+            sequence = self.admission.resubmit(status, saved, time.monotonic(), key)
+            self._note_made(act, sequence)
+        return self._submitted(sequence)
+
+    def _note_made(self, act: Act | None, sequence: int) -> None:
+        """Keep an act that a new job carries out."""
+        if act is not None:
+            job_id = self.ids.write(sequence, self.ids.tag(sequence))
+            self.changes.note(replace(act, goes_on=True, job=job_id.decode()))
 
     def _submitted(self, sequence: int, replayed: bool = False) -> Soon[Submitted]:
         """Return an accepted job, once its submission is committed."""
@@ -410,21 +421,21 @@ class LocalEngine:
 
     # Acting on tasks and on jobs that wait or run.
 
-    def switch(self, task: str, switches: Switches) -> Soon[TaskStatus | None]:
+    def switch(self, task: str, switches: Switches, act: Act | None = None) -> Soon[TaskStatus | None]:
         """Change the switches of a task, as Engine says."""
-        return self.acting.switch(task, switches)
+        return self.acting.switch(task, switches, act)
 
-    def revise(self, status: Status, revision: Revision) -> Soon[Status]:
+    def revise(self, status: Status, revision: Revision, act: Act | None = None) -> Soon[Status]:
         """Change a job that waits, as Engine says."""
-        return self.acting.revise(status, revision)
+        return self.acting.revise(status, revision, act)
 
-    def cancel(self, status: Status) -> Soon[Cancelled]:
+    def cancel(self, status: Status, act: Act | None = None) -> Soon[Cancelled]:
         """End an active job, or forget the result of a finished one, as Engine says."""
-        return self.acting.cancel(status)
+        return self.acting.cancel(status, act)
 
-    def cancel_batch(self, batch: BatchStatus) -> Soon[CancelledBatch]:
+    def cancel_batch(self, batch: BatchStatus, act: Act | None = None) -> Soon[CancelledBatch]:
         """End the active jobs of a batch, as Engine says."""
-        return self.acting.cancel_batch(batch)
+        return self.acting.cancel_batch(batch, act)
 
     def _switched(self, task: int) -> Iterable[object]:
         self.active.look_for_none()
@@ -432,18 +443,35 @@ class LocalEngine:
 
     # Ordering.
 
-    def order(self, action: Action, wanted: JobFilter, key: Key | None = None) -> Soon[Submitted]:
+    def order(
+        self, action: Action, wanted: JobFilter, key: Key | None = None, act: Act | None = None
+    ) -> Soon[Submitted]:
         """Accept an order about many jobs, as Engine says."""
         before = None if key is None else self.replay(key)
         if before is not None:
             return before
-        return self._submitted(self.orders.accept(action, wanted, time.monotonic(), key))
+        with self.changes.together():
+            sequence = self.orders.accept(action, wanted, time.monotonic(), key)
+            self._note_made(act, sequence)
+        return self._submitted(sequence)
 
     def count_meant(self, action: Action, wanted: JobFilter) -> Soon[Mapping[str, int]]:
         """Return how many jobs an order would be about, as Engine says."""
         wanted = meant(action, wanted)
         self.finding.check(wanted)
         return Read(asyncio.ensure_future(self.orders.count(action, wanted)))
+
+    # Auditing.
+
+    def note(self, act: Act) -> None:
+        """Keep an act of the server itself, as Engine says."""
+        self.changes.note(act, of_change=False)
+
+    def audit(self, before: int, limit: int) -> Soon[Sequence[Entry]]:
+        """Return entries of the audit log, as Engine says."""
+        if self.journal is None:
+            return self.active.trail.read(before, limit)
+        return Read(asyncio.ensure_future(self.journal.reader.audit(before, limit)))
 
     # Counting.
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from headway.core.audit import Act
 from headway.core.board.idempotency import Key
 from headway.core.config import Config
 from headway.core.durability import Durability
@@ -84,11 +85,11 @@ class Recovering:
         """Refuse."""
         self._refuse()
 
-    def switch(self, task: str, switches: Switches) -> NoReturn:
+    def switch(self, task: str, switches: Switches, act: Act | None = None) -> NoReturn:
         """Refuse."""
         self._refuse()
 
-    def revise(self, status: Status, revision: Revision) -> NoReturn:
+    def revise(self, status: Status, revision: Revision, act: Act | None = None) -> NoReturn:
         """Refuse."""
         self._refuse()
 
@@ -156,11 +157,11 @@ class Recovering:
         """Refuse."""
         self._refuse()
 
-    def retry(self, status: Status, key: Key | None = None) -> NoReturn:
+    def retry(self, status: Status, key: Key | None = None, act: Act | None = None) -> NoReturn:
         """Refuse."""
         self._refuse()
 
-    def order(self, action: Action, wanted: JobFilter, key: Key | None = None) -> NoReturn:
+    def order(self, action: Action, wanted: JobFilter, key: Key | None = None, act: Act | None = None) -> NoReturn:
         """Refuse."""
         self._refuse()
 
@@ -168,11 +169,19 @@ class Recovering:
         """Refuse."""
         self._refuse()
 
-    def cancel(self, status: Status) -> NoReturn:
+    def cancel(self, status: Status, act: Act | None = None) -> NoReturn:
         """Refuse."""
         self._refuse()
 
-    def cancel_batch(self, batch: BatchStatus) -> NoReturn:
+    def cancel_batch(self, batch: BatchStatus, act: Act | None = None) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
+    def note(self, act: Act) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
+    def audit(self, before: int, limit: int) -> NoReturn:
         """Refuse."""
         self._refuse()
 

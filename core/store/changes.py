@@ -97,6 +97,14 @@ def read_switched(reply: Any) -> tuple[bool, bytes]:
     return reply[0] == b"done", bytes(reply[1])
 
 
+# The audit log.
+
+
+def note_arguments(marker: bytes, entries: Iterable[bytes], *, kept: int) -> list[Argument]:
+    """Return the arguments that add entries, of which no two are the same, and keep the last ones."""
+    return [marker, kept, *entries]
+
+
 # Nodes.
 
 

@@ -34,6 +34,7 @@ class Keyspace:
     """The keys of one partition."""
 
     __slots__ = (
+        "audit",
         "counts",
         "dead",
         "events",
@@ -62,6 +63,8 @@ class Keyspace:
         # Since when the heartbeats of nodes are missing.
         self.late = self.prefix + b"late"
         self.idle = self.prefix + b"idle"
+        # The audit log, a sorted set, in the first partition only.
+        self.audit = self.prefix + b"audit"
         self.events = self.prefix + b"ev"
         # Events are written while it is there. It holds the number of events to keep, and the first part of
         # their ids.

@@ -55,5 +55,6 @@ BATCH = script("batch")
 COUNTS = script("counts")
 FIND = script("find")
 TRIM = script("trim")
-# Of events.
+# Of events, and of the audit log.
 WATCH = script("watch")
+NOTE = script("note")

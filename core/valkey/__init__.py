@@ -4,6 +4,6 @@ In reading order: ``engine`` is the facade. ``cache`` has the facts of jobs that
 ``snapshot`` the queue as a whole, ``hints`` when to ask again, ``statuses`` a job as clients see
 it, ``details`` what is kept of it besides, and ``batches`` a batch. ``catalogue`` has the tasks of
 all nodes. ``intake`` checks submissions, ``submissions`` takes them to the store, and ``acts``
-changes jobs that are there. Of all nodes are ``shared_events``, ``shared_finding``,
-``shared_history``, ``shared_holds`` and ``shared_orders``.
+changes jobs that are there. Of all nodes are ``shared_audit``, ``shared_events``,
+``shared_finding``, ``shared_history``, ``shared_holds`` and ``shared_orders``.
 """

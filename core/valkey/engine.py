@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from headway.core.audit import Act, Entry
 from headway.core.board.idempotency import Key
 from headway.core.body import Body
 from headway.core.config import Config
@@ -66,6 +67,7 @@ from headway.core.valkey.catalogue import Card, Catalogue
 from headway.core.valkey.details import Details
 from headway.core.valkey.hints import Hints
 from headway.core.valkey.intake import Intake
+from headway.core.valkey.shared_audit import SharedAudit
 from headway.core.valkey.shared_events import SharedEvents
 from headway.core.valkey.shared_finding import SharedFinding
 from headway.core.valkey.shared_history import SharedHistory
@@ -76,6 +78,7 @@ from headway.core.valkey.statuses import Statuses
 from headway.core.valkey.submissions import Submissions
 from headway.core.work.attempt import variables_of
 from headway.core.work.watchdog import Watchdog
+from msgspec.structs import replace
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +127,7 @@ class ValkeyEngine:
         self.orders: SharedOrders
         self.intake: Intake
         self.acts: Acts
+        self.trail: SharedAudit
         self.past: SharedHistory
         self.watchdog: Watchdog
         self._chores: asyncio.Task[None] | None = None
@@ -282,13 +286,18 @@ class ValkeyEngine:
         """Accept jobs as a batch, as Engine says."""
         return self.intake.submit_batch(submissions, key)
 
-    def retry(self, status: Status, key: Key | None = None) -> Soon[Submitted]:
+    def retry(self, status: Status, key: Key | None = None, act: Act | None = None) -> Soon[Submitted]:
         """Resubmit a failed job, as Engine says."""
-        return self.intake.retry(status, key)
+        return self.trail.after(self.intake.retry(status, key), act, _made)
 
-    def order(self, action: Action, wanted: JobFilter, key: Key | None = None) -> Soon[Submitted]:
+    def order(
+        self, action: Action, wanted: JobFilter, key: Key | None = None, act: Act | None = None
+    ) -> Soon[Submitted]:
         """Accept an order about many jobs, as Engine says."""
-        return self._once_known(wanted.task, lambda: self.intake.order(self.orders.group(action, wanted, key)))
+        return self._once_known(
+            wanted.task,
+            lambda: self.trail.after(self.intake.order(self.orders.group(action, wanted, key)), act, _made),
+        )
 
     def count_meant(self, action: Action, wanted: JobFilter) -> Soon[Mapping[str, int]]:
         """Return how many jobs an order would be about, as Engine says."""
@@ -301,25 +310,35 @@ class ValkeyEngine:
 
     # Acting.
 
-    def switch(self, task: str, switches: Switches) -> Soon[TaskStatus | None]:
+    def switch(self, task: str, switches: Switches, act: Act | None = None) -> Soon[TaskStatus | None]:
         """Change the switches of a task, as Engine says."""
         if self.catalogue.get(task) is None:
-            return then(self.task(task), lambda found: None if found is None else self.switch(task, switches))
+            return then(self.task(task), lambda found: None if found is None else self.switch(task, switches, act))
         self.holds.check(task, switches)
-        changed = self.store_of().answer(self.holds.switch(task, switches))
-        return Then(Read(asyncio.ensure_future(changed)), lambda _: self.task(task))
+        changed = Read(asyncio.ensure_future(self.store_of().answer(self.holds.switch(task, switches))))
+        return then(self.trail.after(changed, act, lambda _, act: act), lambda _: self.task(task))
 
-    def revise(self, status: Status, revision: Revision) -> Soon[Status]:
+    def revise(self, status: Status, revision: Revision, act: Act | None = None) -> Soon[Status]:
         """Change a job that waits, as Engine says."""
-        return self.acts.revise(status, revision)
+        return self.acts.revise(status, revision, act)
 
-    def cancel(self, status: Status) -> Soon[Cancelled]:
+    def cancel(self, status: Status, act: Act | None = None) -> Soon[Cancelled]:
         """End an active job, or forget the result of a finished one, as Engine says."""
-        return self.acts.cancel(status)
+        return self.acts.cancel(status, act)
 
-    def cancel_batch(self, batch: BatchStatus) -> Soon[CancelledBatch]:
+    def cancel_batch(self, batch: BatchStatus, act: Act | None = None) -> Soon[CancelledBatch]:
         """End the active jobs of a batch, as Engine says."""
-        return self.acts.cancel_batch(batch)
+        return self.acts.cancel_batch(batch, act)
+
+    # Auditing.
+
+    def note(self, act: Act) -> None:
+        """Keep an act of the server itself, as Engine says."""
+        self.trail.note(act)
+
+    def audit(self, before: int, limit: int) -> Soon[Sequence[Entry]]:
+        """Return entries of the audit log of all nodes, as Engine says."""
+        return self.trail.read(before, limit)
 
     # Counting.
 
@@ -498,7 +517,8 @@ class ValkeyEngine:
             hints=hints,
             submissions=self.submissions,
         )
-        self.acts = Acts(store, self.statuses, self.batches, hands.kept, hands.remarks.flush)
+        self.trail = SharedAudit(store, config.audit.kept)
+        self.acts = Acts(store, self.statuses, self.batches, hands.kept, hands.remarks.flush, self.trail)
         self.heartbeat = Heartbeat(
             lambda: client_of(self.address, f"{os.getpid()}:heartbeat"),
             node.name,
@@ -530,6 +550,7 @@ class ValkeyEngine:
         await self.hands.stop()
         with suppress(StoreError):
             await self.past.stop()
+        await self.trail.stop()
         # In a thread: a beat that is under way is waited for.
         await asyncio.get_running_loop().run_in_executor(None, self.heartbeat.stop)
         await self.events.stop()
@@ -569,6 +590,7 @@ class ValkeyEngine:
         self.heartbeat.beat()
         self.holds.look()
         self.events.up()
+        self.trail.send()
 
     def _renewed(self) -> None:
         self.hands.ids = self.store_of().ids
@@ -651,3 +673,8 @@ class ValkeyEngine:
                 self._trimmed[keys.partition] = trimmed.cursor
                 if not trimmed.more:
                     break
+
+
+def _made(submitted: Submitted, act: Act) -> Act | None:
+    """Return an act that a new job carries out."""
+    return None if submitted.replayed else replace(act, goes_on=True, job=submitted.status.id.decode())

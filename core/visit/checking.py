@@ -34,7 +34,7 @@ FIELDS = (b"s", b"k", b"i", b"a", b"w", b"v", b"x", b"z", b"B")
 KINDS = (
     *("m", "n", "c", "j:", "p:", "r:", "a:", "l:", "q:", "ready", "d", "x", "run:", "busy", "held:", "nodes", "dead"),
     *("hb:", "knows:", "idle", "e:", "k:", "ks", "b:", "g:", "tags", "hold", "calls", "steps", "ev", "watched"),
-    *("blocks", "at", "o:", "bs", "y:", "late"),
+    *("blocks", "at", "o:", "bs", "y:", "late", "audit"),
 )
 
 PLACE = script("place")

@@ -44,6 +44,11 @@ class Clients:
         # None: a Unix socket.
         return b"" if address is None else address.packed[:8]
 
+    def address(self, peer: str, headers: dict[bytes, bytes]) -> str:
+        """Return the address of the client at ``peer``, empty for one at a Unix socket."""
+        address = self._client(peer, headers)
+        return "" if address is None else str(address)
+
     def is_near(self, peer: str, headers: dict[bytes, bytes]) -> bool:
         """Whether the client at ``peer`` is on this machine, as far as can be known.
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 from headway.core.config import Config
+from headway.core.errors import HeadwayError
 from headway.core.interface import Engine
 from headway.protocol.access import sites
-from headway.protocol.api import contents, routes
+from headway.protocol.api import audit, contents, routes
 from headway.protocol.api.operation import Route
 from headway.protocol.api.polls import Polls
 from headway.protocol.api.routes import Places
@@ -18,6 +20,8 @@ from headway.protocol.http.problems import Refusal
 from headway.protocol.http.request import SENDING, ContentLimit, Request
 from headway.protocol.http.responses import Answer, Held
 from headway.protocol.http.round import ClientRead
+
+log = logging.getLogger(__name__)
 
 
 class BoundRoute:
@@ -117,4 +121,12 @@ class Api:
     def tick(self) -> None:
         """A second has passed."""
         self.service.tick()
-        self.service.guard.reread(lambda: self.connections.forget())
+        self.service.guard.reread(self._tokens_changed)
+
+    def _tokens_changed(self) -> None:
+        """The tokens were read again: what a connection was allowed to it may no longer be."""
+        self.connections.forget()
+        try:
+            self.service.engine.note(audit.RELOADED)
+        except HeadwayError as error:
+            log.warning("the audit log does not have that the tokens were read again: %s", error)

@@ -120,15 +120,15 @@ def _waited(service: Service, request: Request, batch: BatchStatus) -> Answer | 
     return later(service.engine.wait_batch(batch, seconds), lambda now: _told(service, request, now, fields))
 
 
-def delete(service: Service, _: Request, batch_id: bytes) -> Answer | Held:
+def delete(service: Service, request: Request, batch_id: bytes) -> Answer | Held:
     """DELETE /batches/{id}: cancel the jobs of a batch that have not finished."""
-    return _find(service, batch_id, lambda found: _delete(service, found))
+    return _find(service, batch_id, lambda found: _delete(service, request, found))
 
 
-def _delete(service: Service, batch: BatchStatus) -> Answer | Held:
+def _delete(service: Service, request: Request, batch: BatchStatus) -> Answer | Held:
     if batch.expired == batch.count:
         return _with_document(service, batch, _head(service, batch))
-    return once_known(service.engine.cancel_batch(batch), lambda cancelled: _deleted(service, cancelled))
+    return once_known(service.engine.cancel_batch(batch, request.act), lambda cancelled: _deleted(service, cancelled))
 
 
 def _deleted(service: Service, cancelled: CancelledBatch) -> bytes:

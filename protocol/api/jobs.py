@@ -242,7 +242,7 @@ def delete(service: Service, request: Request, name: bytes) -> Answer | Held:
         service,
         name,
         lambda status, fields: once_known(
-            service.engine.cancel(status), lambda cancelled: _deleted(service, request, cancelled, fields)
+            service.engine.cancel(status, request.act), lambda cancelled: _deleted(service, request, cancelled, fields)
         ),
     )
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TypeAlias
+from urllib.parse import unquote
 
 import msgspec
+from headway.core.audit import Act
 from headway.protocol.access.guard import Needs
 from headway.protocol.api.fields import ID_OR_KEY, Schema
 from headway.protocol.api.service import Service
@@ -41,6 +43,9 @@ class Operation(msgspec.Struct, frozen=True):
     summary: str
     says: tuple[Says, ...]
     needs: Needs
+    # The code of its answer once it has changed what others may see: the change goes to the audit log.
+    # 0: it changes nothing, or submits.
+    changes: int = 0
     # The header fields that it reads.
     asks: tuple[str, ...] = ()
     # The struct of its query, None if it reads none.
@@ -54,6 +59,25 @@ class Operation(msgspec.Struct, frozen=True):
     refuses: tuple[str, ...] = ()
 
 
+def _audited(operation: Operation) -> Answerer:
+    """Return the function of an operation whose changes go to the audit log.
+
+    It passes ``request.act`` to the engine, which keeps it with the change.
+    """
+
+    def answer(service: Service, request: Request, place: bytes) -> Answer | Held:
+        request.act = Act(
+            operation.name,
+            who=request.caller.name,
+            address=service.clients.address(request.peer, request.headers),
+            target=unquote(place.decode("latin-1")),
+            code=operation.changes,
+        )
+        return operation.answer(service, request, place)
+
+    return answer
+
+
 class Route:
     """A path with its operations. Their functions get ``{…}`` of the path after the request."""
 
@@ -62,7 +86,10 @@ class Route:
         # Whether each request counts for the limits on its client.
         self.limited = limited
         self.operations = operations
-        self.answers = {operation.method.encode(): operation.answer for operation in operations}
+        self.answers = {
+            operation.method.encode(): _audited(operation) if operation.changes else operation.answer
+            for operation in operations
+        }
         if b"GET" in self.answers:
             self.answers[b"HEAD"] = self.answers[b"GET"]
         self.answers[b"OPTIONS"] = self._options

@@ -18,6 +18,7 @@ from headway.protocol.api.service import Service, once_known
 from headway.protocol.api.submissions import accepted, key_of
 from headway.protocol.http.request import Request
 from headway.protocol.http.responses import JSON, STATUS_LINES, Answer, Held, complete
+from msgspec.structs import replace
 
 
 class OrderQuery(filters.FilterQuery, frozen=True, forbid_unknown_fields=True, rename={"dry_run": "dry-run"}):
@@ -39,8 +40,9 @@ def order(action: Action) -> Answerer:
         wanted = filters.job_filter(query)
         if query.dry_run:
             return once_known(service.engine.count_meant(action, wanted), lambda found: _matches(service, found))
+        act = request.act and replace(request.act, wanted=filters.written(query).rstrip("&"))
         return once_known(
-            service.engine.order(action, wanted, key), lambda submitted: accepted(service, request, submitted)
+            service.engine.order(action, wanted, key, act), lambda submitted: accepted(service, request, submitted)
         )
 
     return accept

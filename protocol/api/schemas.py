@@ -102,6 +102,21 @@ _SPAN = _object(
     *("succeeded", "failed", "cancelled", "retries", "waiting", "running", "wait", "run"),
     description="Without counts: the server did not run. Quantiles are of attempts, null if there was none.",
 )
+_OR_NONE: Schema = {"type": ["string", "null"]}
+_ENTRY = _object(
+    {
+        "number": {"type": "integer", "minimum": 1},
+        "time": TIME,
+        "who": {**_OR_NONE, "description": "The name of the token. null: there was none."},
+        "address": {**_OR_NONE, "description": "Of the client. null: it came by a Unix socket."},
+        "what": {"type": "string", "description": "The operationId, or reloadTokens."},
+        "target": {**_OR_NONE, "description": "The id or the key of a job, the id of a batch, the name of a task."},
+        "filter": {**_OR_NONE, "description": "Of an order, as the query of a URL."},
+        "count": {"type": ["integer", "null"], "description": "Jobs of a batch that were cancelled."},
+        "job": {**_OR_NONE, "description": "The id of the job that was made: its result has the counts of an order."},
+        "code": {"type": ["integer", "null"], "description": "Of the answer. 202: the change went on after it."},
+    }
+)
 _TASK: dict[str, Schema] = {
     "name": TEXT,
     "description": TEXT,
@@ -222,6 +237,12 @@ SCHEMAS: dict[str, Schema] = {
                 "description": "By task: jobs that ended, and those of them that failed, span by span.",
                 "additionalProperties": _object({"ended": _COUNTS, "failed": _COUNTS}),
             },
+        }
+    ),
+    "Audit": _object(
+        {
+            "entries": {"type": "array", "items": _ENTRY, "description": "Newest first."},
+            "next": {"type": ["string", "null"], "description": "The URL of the next page."},
         }
     ),
     "Stats": {

@@ -163,7 +163,9 @@ def _retried(service: Service, request: Request, status: Status, key: Key | None
         return with_document(service, request, status, service.heads.job(status))
     check_task(request, status.task)
     link = b'Link: <%b%b>; rel="prev"\r\n' % (service.jobs, status.id)
-    return once_known(service.engine.retry(status, key), lambda taken: accepted(service, request, taken, link))
+    return once_known(
+        service.engine.retry(status, key, request.act), lambda taken: accepted(service, request, taken, link)
+    )
 
 
 def accepted(service: Service, request: Request, taken: Submitted, fields: bytes = b"") -> Answer | Held:

@@ -35,7 +35,7 @@ def task(service: Service, request: Request, name: bytes) -> Answer | Held:
 def switch(service: Service, request: Request, name: bytes) -> Answer | Held:
     """PATCH /tasks/{name}: hold or run its jobs, close or open it."""
     check_content(request)
-    changed = service.engine.switch(task_of(name), bodies.switches(request.body))
+    changed = service.engine.switch(task_of(name), bodies.switches(request.body), request.act)
     return once_known(changed, lambda task: _one(service, request, task))
 
 

@@ -16,6 +16,7 @@ from copy import copy
 from io import BytesIO
 from typing import NamedTuple
 
+from headway.core.audit import Act
 from headway.core.config import LimitsSection
 from headway.core.errors import HeadwayError
 from headway.protocol.http.caller import ANYONE, Caller
@@ -109,6 +110,7 @@ class Request:
         "_ready",
         "_trusted_host",
         "_usual_limit",
+        "act",
         "allowance",
         "begun",
         "body",
@@ -146,6 +148,8 @@ class Request:
         self.peer = ""
         self.allowance = b""
         self.caller: Caller = ANYONE
+        # What an operation that changes something tells the audit log.
+        self.act: Act | None = None
         # Header lines of the answer that depend on the origin of the client's page. Empty if the
         # settings name none.
         self.fields = b""

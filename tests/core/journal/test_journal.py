@@ -24,6 +24,8 @@ from time import monotonic, sleep
 import apsw
 import orjson
 import pytest
+from headway.core import audit
+from headway.core.audit import Act, Entry
 from headway.core.config import Config, JournalSection
 from headway.core.errors import JournalError
 from headway.core.job import Reason, State, Terms, decode_terms, encode_terms
@@ -836,7 +838,7 @@ def test_a_page_in_the_place_of_another_is_refused_in_a_line_though_its_checksum
 
 
 @on_a_loop
-async def test_recover_saves_the_switches_of_tasks_and_the_failed_attempts_and_logs_of_jobs(tmp_path: Path) -> None:
+async def test_recover_saves_switches_attempts_logs_and_the_audit_log(tmp_path: Path) -> None:
     async with opened(tmp_path / "j") as (journal, said):
         submit(journal, 1)
         held = ("sleep", "hold", "open", None, "the printer burns")
@@ -845,6 +847,8 @@ async def test_recover_saves_the_switches_of_tasks_and_the_failed_attempts_and_l
         for past in attempts:
             journal.note((Kind.ATTEMPT, 1, past.number, encode_attempt(past)))
         journal.note((Kind.LOG, 1, 0, b"text", 8))
+        for what in ("cancelJob", "switchTask"):
+            journal.note((Kind.ACT, True, audit.encode(5.0, Act(what)), 1))
         await said.until(lambda: said.committed == journal.appended)
     salvage.recover(tmp_path / "j", tmp_path / "new")
     found = Found(tmp_path / "new", "full")
@@ -853,6 +857,7 @@ async def test_recover_saves_the_switches_of_tasks_and_the_failed_attempts_and_l
     reading = reader.Reader(tmp_path / "new")
     assert await reading.attempts(1) == attempts
     assert (await reading.log(1, 8)).text() == b"text"
+    assert await reading.audit(0, 9) == [Entry(2, 5.0, Act("switchTask"))]
     reading.close()
 
 
@@ -927,8 +932,10 @@ def test_a_schema_with_other_ids_is_refused(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-# From the schema of now to that of before there was a history.
-BACK_TO_5 = "DROP TABLE minute; PRAGMA user_version = 5;"
+# From the schema of now to that of before there was an audit log.
+BACK_TO_6 = "DROP TABLE audit; PRAGMA user_version = 6;"
+# From there to that of before there was a history.
+BACK_TO_5 = f"{BACK_TO_6} DROP TABLE minute; PRAGMA user_version = 5;"
 # From there to that of before outcomes were kept by rules of their own.
 BACK_TO_4 = f"""{BACK_TO_5} DROP TRIGGER expire; DROP INDEX ends; DROP INDEX untils; ALTER TABLE job DROP COLUMN until;
     DROP TABLE attempt; DROP TABLE log; DROP TABLE hold; DROP TABLE tally; DROP TABLE outcome;
@@ -978,6 +985,20 @@ def test_a_journal_of_schema_5_goes_on_with_an_empty_history(tmp_path: Path) -> 
     assert journal.found.minutes() == []
     assert journal.found.connection.pragma("user_version") == schema.VERSION
     journal.abandon()
+
+
+@on_a_loop
+async def test_a_journal_of_schema_6_goes_on_with_an_empty_audit_log(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    Journal(path).abandon()
+    connection = schema.connect(path, apsw.SQLITE_OPEN_READWRITE)
+    connection.execute(BACK_TO_6).fetchall()
+    connection.close()
+    async with opened(path) as (journal, said):
+        assert await journal.reader.audit(0, 10) == []
+        journal.note((Kind.ACT, True, audit.encode(5.0, Act("cancelJob")), 9))
+        await said.until(lambda: said.committed == journal.appended)
+        assert await journal.reader.audit(0, 10) == [Entry(1, 5.0, Act("cancelJob"))]
 
 
 def test_jobs_of_schema_4_are_numbered_by_outcome_counted_and_kept_as_it_was_said_of_them(tmp_path: Path) -> None:

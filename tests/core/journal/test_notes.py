@@ -5,7 +5,7 @@ from __future__ import annotations
 import apsw
 import pytest
 from headway.core.job import State
-from headway.core.journal.notes import Kind, Note, body_bytes, is_recallable_note, put
+from headway.core.journal.notes import Kind, Note, body_bytes, is_recallable_note, put, wished
 from headway.core.journal.schema import TABLES
 from headway.core.journal.statement import APPLY
 
@@ -51,7 +51,24 @@ def test_the_terms_of_a_finished_job_stay(connection: apsw.Connection) -> None:
 
 def test_wishes_can_be_refused_and_facts_not() -> None:
     refused = [kind for kind in Kind if is_recallable_note((kind, 1, b"xyz"))]
-    assert refused == [Kind.HOLD, Kind.TERMS, Kind.ORDER]
+    assert refused == [Kind.HOLD, Kind.TERMS, Kind.ORDER, Kind.ACT]
+
+
+def test_an_entry_is_refused_with_the_change_that_it_tells_of() -> None:
+    of_change, alone = (Kind.ACT, True, b"told", 9), (Kind.ACT, False, b"told", 9)
+    assert [is_recallable_note(note) for note in (of_change, alone)] == [True, False]
+    # It is no change of its own, for which a client waits.
+    assert [*wished([of_change, (Kind.HOLD, "mail", "hold", "open", None, ""), alone])] == ["mail"]
+
+
+def test_of_the_audit_log_the_last_entries_are_kept(connection: apsw.Connection) -> None:
+    for number in range(1, 8):
+        put(connection, [(Kind.ACT, True, b"%d" % number, 3)])
+    entries = "SELECT number, told FROM audit ORDER BY number"
+    assert connection.execute(entries).fetchall() == [(5, b"5"), (6, b"6"), (7, b"7")]
+    # Under a setting that keeps fewer.
+    put(connection, [(Kind.ACT, True, b"8", 1)])
+    assert connection.execute(entries).fetchall() == [(8, b"8")]
 
 
 def test_the_bytes_of_a_note_are_those_of_its_content() -> None:

@@ -12,6 +12,7 @@ from math import inf
 import msgspec
 import pytest
 from headway.core import config as configured
+from headway.core.audit import Act
 from headway.core.board.board import Board
 from headway.core.board.idempotency import Keyed
 from headway.core.board.memfile import nameless_file
@@ -410,6 +411,17 @@ def test_failed_attempts_come_over_in_their_order() -> None:
     left.leave().give(active, {})
     assert list(active.past.all().items()) == list(told.items())
     assert active.past.used_bytes == left.active.past.used_bytes > 0
+
+
+def test_the_audit_log_comes_over_and_goes_on() -> None:
+    left = Before(1)
+    for what in ("cancelJob", "switchTask"):
+        left.active.trail.add(5.0, Act(what))
+    active = active_of(registry(), left.board)
+    left.leave().give(active, {})
+    active.trail.add(6.0, Act("changeJob"))
+    told = [(3, "changeJob"), (2, "switchTask"), (1, "cancelJob")]
+    assert [(entry.number, entry.act.what) for entry in active.trail.read(0, 9)] == told
 
 
 def test_members_that_one_of_the_two_does_not_know_are_passed_over() -> None:

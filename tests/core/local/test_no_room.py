@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from headway.core.audit import Act
 from headway.core.errors import JournalFullError
 from headway.core.hold import NO_HOLD, Switches
 from headway.core.job import Revision, State
@@ -25,6 +26,7 @@ from tests.core.contract.conftest import started
 from tests.core.engines import double, forever, known
 
 COUNT = 300
+ACT, ITSELF = Act("changeJob"), Act("reloadTokens")
 
 
 @asynccontextmanager
@@ -74,12 +76,16 @@ async def test_a_change_of_a_job_or_a_task_that_is_refused_has_no_effect(tmp_pat
         await becomes(engine, await submit(engine, "forever"), State.RUNNING)
         job = await submit(engine, "double", 1, deadline=1000)
         async with no_room(engine):
-            revised = asyncio.create_task(known(engine.revise(job, Revision(priority=9, delay=500))))
-            switched = asyncio.create_task(known(engine.switch("double", Switches(dispatch="hold", intake="closed"))))
+            revised = asyncio.create_task(known(engine.revise(job, Revision(priority=9, delay=500), ACT)))
+            switches = Switches(dispatch="hold", intake="closed")
+            switched = asyncio.create_task(known(engine.switch("double", switches, ACT)))
             await asyncio.sleep(0)
+            # Nobody has asked for this, so it is kept until there is room.
+            engine.note(ITSELF)
         for change in (revised, switched):
             with pytest.raises(JournalFullError):
                 await change
+        assert [entry.act for entry in await known(engine.audit(0, 9))] == [ITSELF]
         as_before = await peek(engine, job)
         assert (as_before.state, as_before.held) == (State.QUEUED, None)
         double_now = await known(engine.task("double"))

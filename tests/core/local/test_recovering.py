@@ -6,6 +6,7 @@ import inspect
 from typing import Any
 
 import pytest
+from headway.core.audit import Act
 from headway.core.board.idempotency import Key
 from headway.core.config import Config
 from headway.core.errors import RecoveringError
@@ -52,6 +53,8 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "counts": (),
     "errors": ([STATUS],),
     "history": (60,),
+    "note": (Act("reloadTokens"),),
+    "audit": (0, 1),
     "payload": (STATUS,),
     "recent_batches": (),
     "accepts": ("task",),

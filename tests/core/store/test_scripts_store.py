@@ -44,6 +44,7 @@ def all_that_there_is(partition: Partition) -> None:
     number = node.accept(job())[0]
     partition.revise(number, priority=9)
     partition.run(scripts.SWITCH, changes.switch_arguments(MARKER, "sum", before=b"", after=b'{"intake":"closed"}'))
+    partition.run(scripts.NOTE, changes.note_arguments(MARKER, [b"one", b"two"], kept=1))
     partition.node("two").claim()
     partition.cancel(number)
     node.die()
@@ -54,6 +55,18 @@ def all_that_there_is(partition: Partition) -> None:
     assert len(changes.read_found(partition.run(scripts.FIND, found))[1]) == 4
     partition.run(scripts.TRIM, changes.trim_arguments(MARKER, kept=KEPT, keys=0, partitions=partition.of))
     assert faults(partition) == []
+
+
+def test_entries_of_the_audit_log_are_numbered_once_and_the_last_ones_kept(partition: Partition) -> None:
+    def entries() -> list[tuple[bytes, float]]:
+        return partition.client.zrange(partition.keys.audit, 0, -1, withscores=True)
+
+    for told in ([b"a", b"b"], [b"b", b"c"], [b"c"]):
+        # A call that is sent again.
+        partition.run(scripts.NOTE, changes.note_arguments(MARKER, told, kept=10))
+    assert entries() == [(b"a", 1), (b"b", 2), (b"c", 3)]
+    partition.run(scripts.NOTE, changes.note_arguments(MARKER, [b"d", b"e"], kept=2))
+    assert entries() == [(b"d", 4), (b"e", 5)]
 
 
 def test_a_user_of_the_keys_and_channels_alone_can_run_all(own_store: StoreServer, client: redis.Redis) -> None:

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from headway.core.audit import Act
 from headway.core.board.idempotency import Key
 from headway.core.errors import EngineAwayError, EngineFullError, HeadwayError, MisdirectedError, OutcomeUnknownError
 from headway.core.interface import Engine, Later
@@ -32,6 +33,7 @@ from tests.core.contract.client import (
     states,
     submit,
     submit_batch,
+    until,
 )
 from tests.core.contract.conftest import started
 from tests.core.engines import at_last, double, forever
@@ -102,6 +104,44 @@ async def test_a_store_that_is_away_takes_nothing_and_nothing_waits_in_memory(se
         assert (await peek(engine, job)).state == State.SUCCEEDED
         assert sum((await counts(engine)).jobs) == 1
         assert (await finished(engine, await submit(engine, "double", 2))).state == State.SUCCEEDED
+
+
+async def test_an_entry_that_the_store_does_not_get_leaves_once_it_is_back(
+    server: StoreServer,
+) -> None:
+    async with node(server.url) as engine:
+        await known(engine.cancel(await submit(engine, "forever", delay=1000), Act("cancelJob")))
+        server.kill()
+        await asyncio.sleep(LONG_S)
+        engine.note(Act("reloadTokens"))
+        with pytest.raises(EngineAwayError):
+            await known(engine.audit(0, 9))
+        server.start()
+        await is_ready(engine)
+
+        async def whats() -> list[str]:
+            return [entry.act.what for entry in await known(engine.audit(0, 9))]
+
+        async def has_come() -> bool:
+            return await whats() != ["cancelJob"]
+
+        await until(has_come)
+        assert await whats() == ["reloadTokens", "cancelJob"]
+
+
+async def test_a_change_whose_client_has_gone_is_noted(server: StoreServer) -> None:
+    async with node(server.url) as engine:
+        job = await submit(engine, "forever", delay=1000)
+        ending = engine.cancel(job, Act("cancelJob"))
+        assert isinstance(ending, Later)
+        ending.when_known(int)
+        ending.cancel()
+
+        async def is_noted() -> bool:
+            return len(await known(engine.audit(0, 9))) == 1
+
+        await until(is_noted)
+        assert (await peek(engine, job)).state == State.CANCELLED
 
 
 async def test_what_has_finished_is_told_while_the_store_is_away_and_nothing_else_is(server: StoreServer) -> None:

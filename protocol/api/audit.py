@@ -1,0 +1,72 @@
+"""The audit log: ``GET /audit`` tells who has changed what, newest first, some at a time.
+
+``operation`` makes the acts of clients, in one place for all routes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import msgspec
+import orjson
+from headway.core import ids
+from headway.core.audit import Act, Entry
+from headway.protocol.api import queries
+from headway.protocol.api.service import Service, once_known
+from headway.protocol.http.clock import iso
+from headway.protocol.http.request import Request
+from headway.protocol.http.responses import JSON, STATUS_LINES, Answer, Held, bodiless, complete
+from msgspec import Meta
+
+# What the server does by itself: it has read the tokens again.
+RELOADED = Act("reloadTokens")
+# The code of an answer to a change that goes on after it.
+GOES_ON = 202
+
+
+class AuditQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The query of ``GET /audit``. ``after`` is the end of the page before."""
+
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 50
+    after: Annotated[int, Meta(ge=0, le=1 << 53)] = 0
+
+
+def audit(service: Service, request: Request, _: bytes) -> Answer | Held:
+    """GET /audit: the last changes."""
+    query = queries.read(request.target, AuditQuery)
+    # One more: whether there is another page.
+    found = service.engine.audit(query.after, query.limit + 1)
+    return once_known(found, lambda found: _told(service, request, query, found))
+
+
+def _told(service: Service, request: Request, query: AuditQuery, found: Sequence[Entry]) -> bytes:
+    head, after = STATUS_LINES[200] + service.clock.fields, None
+    if len(found) > query.limit:
+        found = found[: query.limit]
+        after = f"{service.config.http.base}/audit?limit={query.limit}&after={found[-1].number}"
+        head += b'Link: <%b>; rel="next"\r\n' % after.encode()
+    if request.method == b"HEAD":
+        return bodiless(head, JSON)
+    entries = [_members(entry, sees_ids=request.caller.sees_ids) for entry in found]
+    return complete(head, JSON, orjson.dumps({"entries": entries, "next": after}), bodiless=False)
+
+
+def _members(entry: Entry, *, sees_ids: bool) -> dict[str, object]:
+    act = entry.act
+    target, job = act.target, act.job
+    if not sees_ids:
+        # An id would let the caller read its job.
+        target, job = "" if ids.has_form(target.encode()) else target, ""
+    return {
+        "number": entry.number,
+        "time": iso(entry.at),
+        "who": act.who or None,
+        "address": act.address or None,
+        "what": act.what,
+        "target": target or None,
+        "filter": act.wanted or None,
+        "count": act.count,
+        "job": job or None,
+        "code": (GOES_ON if act.goes_on else act.code) or None,
+    }
