@@ -129,7 +129,10 @@ class Connection(Answering):
     def _drop_or_send(self, data: bytes) -> None:
         """The connection ends. Drop further reads, and send the rest of a last answer."""
         if data is END:
+            self._eof = True
             self._end_stream()
+            if not (self.to_flush or self._body is not None):
+                self.transport.close()
         if self._body is not None:
             self._go_on()
             self._flush_soon()

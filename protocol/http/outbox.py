@@ -403,7 +403,9 @@ class Answering(asyncio.Protocol):
         self._let_go()
         self.free = False
         self.deadline = inf
-        if self.transport.can_write_eof() and not self.transport.is_closing():
+        if self._eof:
+            self.transport.close()
+        elif self.transport.can_write_eof() and not self.transport.is_closing():
             self.transport.write_eof()
         self._read_on()
         self._wait_for_client()

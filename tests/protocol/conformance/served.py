@@ -22,12 +22,12 @@ Answers = tuple[list[tuple[int, str]], bool]
 
 
 class Transport(asyncio.Transport):
-    """Keeps the bytes that are written, and whether the server has ended its side."""
+    """Keeps the bytes that are written, and whether the server has ended its side, or the whole connection."""
 
     def __init__(self) -> None:
         super().__init__()
         self.written = b""
-        self.ended = False
+        self.ended = self.closed = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         assert not self.ended
@@ -40,13 +40,13 @@ class Transport(asyncio.Transport):
         self.ended = True
 
     def close(self) -> None:
-        self.ended = True
+        self.ended = self.closed = True
 
     def abort(self) -> None:
-        self.ended = True
+        raise AssertionError("the connection is aborted")
 
     def is_closing(self) -> bool:
-        return False
+        return self.closed
 
     def pause_reading(self) -> None:
         pass
@@ -72,24 +72,39 @@ class Served:
         """Return ``sent`` with the id of the job that waits."""
         return sent.replace(ID, self._id)
 
-    def answers(self, pieces: Sequence[bytes], messages: Sequence[bytes], count: int) -> Answers:
-        """Send ``pieces`` of ``messages``, each as a read of its own, on a new connection. Await ``count`` answers."""
-        return self._runner.run(self._answers(pieces, messages, count))
+    def answers(
+        self, pieces: Sequence[bytes], messages: Sequence[bytes], count: int, *, then_end: bool = False
+    ) -> Answers:
+        """Send ``pieces`` of ``messages``, each as a read of its own, on a new connection. Await ``count`` answers.
 
-    async def _answers(self, pieces: Sequence[bytes], messages: Sequence[bytes], count: int) -> Answers:
+        The client ends its side after the answers, or at once.
+        """
+        return self._runner.run(self._answers(pieces, messages, count, then_end))
+
+    async def _answers(self, pieces: Sequence[bytes], messages: Sequence[bytes], count: int, then_end: bool) -> Answers:
+        end_turn = self._api.connections.round.end
         connection, transport = Connection(self._api.connections), Transport()
         connection.connection_made(transport)
-        for piece in pieces:
+        for piece in pieces[:-1]:
             connection.data_received(self.filled(piece))
-            self._api.connections.round.end()
+            end_turn()
+        connection.data_received(self.filled(pieces[-1]))
+        if then_end:
+            connection.eof_received()
         for _ in range(TURNS_MOST):
+            end_turn()
             if transport.written.count(b"HTTP/1.1 ") >= count:
                 break
-            self._api.connections.round.end()
         for _ in range(TURNS_MORE):
-            self._api.connections.round.end()
+            end_turn()
+        ended = transport.ended
+        if not then_end:
+            connection.eof_received()
+            end_turn()
+        # Nothing is left to wait for.
+        assert transport.closed
         connection.connection_lost(None)
-        return list(read(transport.written, messages)), transport.ended
+        return list(read(transport.written, messages)), ended
 
 
 async def begin() -> tuple[Api, bytes]:

@@ -84,6 +84,14 @@ def test_message(served: Served, case: Case, ends: bool) -> None:
         check(served, case, ends, way)
 
 
+@pytest.mark.parametrize(
+    "sent", [GET, b"GET * HTTP/1.1\r\n\r\n", GET.replace(b"1.1", b"1.0")], ids=["good", "bad", "1.0"]
+)
+def test_a_client_that_sends_no_more_gets_its_answer_and_the_end(served: Served, sent: bytes) -> None:
+    answers, ended = served.answers([GET + sent], [GET, sent], 2, then_end=True)
+    assert ([code for code, _ in answers], ended) == ([200, 400 if b"*" in sent else 200], True)
+
+
 @pytest.mark.long
 @every_case
 def test_message_byte_by_byte(served: Served, case: Case, ends: bool) -> None:
