@@ -40,7 +40,7 @@ def cut_by_bytes(sent: bytes) -> list[bytes]:
     return [sent[at : at + 1] for at in range(len(sent))]
 
 
-def ways(case: Case) -> Iterator[Way]:
+def ways(case: Case, ends: bool) -> Iterator[Way]:
     """Yield the ways in which a message comes: alone, in lines, among others, and after those that make it known."""
     sent = case.sent
     yield Way("whole", [], [GET], [sent, GET])
@@ -53,15 +53,18 @@ def ways(case: Case) -> Iterator[Way]:
     for before in ([known], [known, known]):
         yield Way(f"known by {len(before)}", before, [known, known], [*before, sent, known, known])
         yield Way(f"known by {len(before)}, before another", before, [known], [*before, sent + known])
+    if not (ends or case.continues):
+        yield Way("known by itself", [sent, sent], [sent, GET], [sent, sent, sent, sent + GET])
     both = [POLL, POST]
     yield Way("after known ones of both kinds", both * 2, both, [*both * 2, sent, *both])
 
 
 def check(served: Served, case: Case, ends: bool, way: Way) -> None:
     """See that each message has its answer, and that the one in question has it alone if the connection ends there."""
-    codes = [GOOD_STATUS[message] for message in way.before]
+    status_of = GOOD_STATUS | {case.sent: case.status}
+    codes = [status_of[message] for message in way.before]
     codes += [100, case.status] if case.continues else [case.status]
-    codes += [] if ends else [GOOD_STATUS[message] for message in way.behind]
+    codes += [] if ends else [status_of[message] for message in way.behind]
     answers, ended = served.answers(way.pieces, [*way.before, case.sent, *way.behind], len(codes))
     where = f"{case.section}: {case.sent!r}, {way.name}"
     assert ([code for code, _ in answers], ended) == (codes, ends), where
@@ -80,7 +83,7 @@ def served() -> Iterator[Served]:
 
 @every_case
 def test_message(served: Served, case: Case, ends: bool) -> None:
-    for way in ways(case):
+    for way in ways(case, ends):
         check(served, case, ends, way)
 
 
