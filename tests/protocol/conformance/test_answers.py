@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import closing
 
 from tests.conftest import Start
 from tests.end_to_end.process import Gate, Server, wait_until
@@ -35,26 +36,41 @@ OF_THE_MOMENT = {"date", "retry-after", "retry-after-ms", "cache-control", "cont
 
 
 class Visit:
-    """Asks a server, and keeps the answers."""
+    """Asks a server on one connection as long as it lasts, and keeps the answers."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
+        self._wire = server.wire()
         self.paths: list[str] = sorted(server.get("/openapi.json").json["paths"], key=lambda path: "{" in path)
         self.faults: set[tuple[str, int, str]] = set()
         self.seen: set[tuple[str, str, str]] = set()
 
     def ask(self, sent: bytes) -> Answer:
         """Return the answer to a request. That to a GET is compared with that to HEAD."""
-        answer = self.server.ask(sent)
-        self.keep(sent, answer)
+        answer = self._ask(sent)
         if answer.status == 202 and "location" in answer.headers:
             self.server.posted.append(answer["location"])
         if sent.startswith(b"GET ") and b"\r\nRange: " not in sent:
-            head = sent.replace(b"GET ", b"HEAD ", 1)
-            told = self.server.ask(head)
-            self.keep(head, told)
-            assert differing(answer, told) == set(), sent
+            assert differing(answer, self._ask(sent.replace(b"GET ", b"HEAD ", 1))) == set(), sent
         return answer
+
+    def _ask(self, sent: bytes) -> Answer:
+        answer = self._wire.ask(sent)
+        self.keep(sent, answer)
+        if answer.headers.get("connection") == "close":
+            self.end()
+        return answer
+
+    def end(self) -> None:
+        """Begin another connection. A byte too much in an answer is seen by the next one, or here."""
+        self.close()
+        self._wire = self.server.wire()
+
+    def close(self) -> None:
+        """See the end of the connection."""
+        with self._wire as wire:
+            wire.finish()
+            wire.read_end()
 
     def keep(self, sent: bytes, answer: Answer, *, whole: bool = True) -> None:
         """Note the faults of an answer."""
@@ -230,13 +246,14 @@ def visit_streams(visit: Visit) -> None:
 def visit_refusals(visit: Visit) -> None:
     """See each refusal of a message, and a 100."""
     for case in {case.status: case for case in REFUSED}.values():
-        visit.keep(case.sent, visit.server.ask(case.sent.replace(ID, b"0" * 36)))
+        visit.ask(case.sent.replace(ID, b"0" * 36))
     for sent in (
         request("GET", "/" + "x" * 9000),
         request("GET", "/healthz", *["X: y"] * 200),
         request("POST", "/jobs", JSON, "Expect: 100-continue", "Content-Length: 1"),
     ):
-        visit.keep(sent, visit.server.ask(sent))
+        visit.ask(sent)
+    visit.end()
 
 
 def described(
@@ -250,15 +267,15 @@ def described(
 
 
 def test_each_kind_of_answer_passes_and_head_is_as_get(start: Start, gate: Gate) -> None:
-    visit = Visit(start(queue__size=QUEUE_SIZE))
-    visit_jobs(visit, gate)
-    visit_submissions(visit)
-    visit_ends(visit, gate)
-    visit_others(visit)
-    visit_unknown(visit)
-    visit_refusals(visit)
-    visit_streams(visit)
-    visit.server.clear()
+    with closing(Visit(start(queue__size=QUEUE_SIZE))) as visit:
+        visit_jobs(visit, gate)
+        visit_submissions(visit)
+        visit_ends(visit, gate)
+        visit_others(visit)
+        visit_unknown(visit)
+        visit_refusals(visit)
+        visit_streams(visit)
+        visit.server.clear()
     kinds = set(described(visit.server.get("/openapi.json").json))
     assert {kind for kind in kinds - visit.seen - RARE if kind[2] not in ANYWHERE} == set()
     assert visit.seen & RARE == set()
