@@ -44,6 +44,7 @@ def test_refused_once_and_closed(server: Server, job_id: bytes, case: Case) -> N
         wire.read_end()
 
 
+@pytest.mark.long
 @refused
 def test_refused_in_its_turn(server: Server, job_id: bytes, case: Case) -> None:
     known, sent = POLL.replace(ID, job_id), case.sent.replace(ID, job_id)
