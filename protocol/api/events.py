@@ -25,7 +25,7 @@ from headway.core.status import Status
 from headway.protocol.api import queries
 from headway.protocol.api.filters import STATES, TEXT_LONGEST
 from headway.protocol.api.headers import NAMES, REASONS
-from headway.protocol.api.jobs import find, with_document
+from headway.protocol.api.jobs import asked_for, find
 from headway.protocol.api.service import Service, once_known
 from headway.protocol.http.clock import iso
 from headway.protocol.http.request import Request
@@ -93,7 +93,7 @@ def of_job(service: Service, request: Request, name: bytes) -> Answer | Held:
 def _of_job(service: Service, request: Request, query: JobEventsQuery, status: Status, fields: bytes) -> Answer | Held:
     if status.state == State.EXPIRED:
         head = service.heads.job(status) + fields
-        return head + b"\r\n" if request.method == b"HEAD" else with_document(service, request, status, head)
+        return asked_for(service, request, status, head)
 
     def opened(feed: Feed, opening: bytes) -> Answer | Held:
         # Anew, so no event is between the two.

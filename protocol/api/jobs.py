@@ -103,7 +103,11 @@ def patience(service: Service, request: Request) -> int | None:
 
 
 def _told(service: Service, request: Request, status: Status, fields: bytes) -> Answer | Held:
-    head = service.heads.job(status) + fields
+    return asked_for(service, request, status, service.heads.job(status) + fields)
+
+
+def asked_for(service: Service, request: Request, status: Status, head: bytes) -> Answer | Held:
+    """Return ``head`` with the document of a job. A HEAD gets no document."""
     return head + b"\r\n" if request.method == b"HEAD" else with_document(service, request, status, head)
 
 

@@ -14,7 +14,7 @@ from headway.core.job import State
 from headway.core.job_log import JobLog
 from headway.core.status import Status
 from headway.protocol.api.headers import NAMES
-from headway.protocol.api.jobs import ISOLATED, find, patience, with_document
+from headway.protocol.api.jobs import ISOLATED, asked_for, find, patience
 from headway.protocol.api.service import Service, later, once_known
 from headway.protocol.http.problems import document
 from headway.protocol.http.request import Request
@@ -46,7 +46,7 @@ def log(service: Service, request: Request, name: bytes) -> Answer | Held:
 
     def told(status: Status, fields: bytes) -> Answer | Held:
         if status.state == State.EXPIRED:
-            return with_document(service, request, status, service.heads.job(status) + fields)
+            return asked_for(service, request, status, service.heads.job(status) + fields)
         return once_known(
             service.engine.log(status), lambda log: _told(service, request, wanted, status, (log, fields))
         )

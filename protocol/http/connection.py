@@ -337,8 +337,12 @@ class Connection(Answering):
         """Answer ``Expect: 100-continue`` before the content is sent, unless it is refused (RFC 9110, 10.1.1)."""
         if request.version != "1.1":
             return
-        if request.headers[b"expect"].lower() != b"100-continue":
+        # A list (RFC 9110, 5.6.1.2): empty elements count for nothing.
+        expected = {item.strip() for item in request.headers[b"expect"].lower().split(b",")} - {b""}
+        if expected - {b"100-continue"}:
             raise Refusal("expectation", "the only expectation here is 100-continue")
+        if not (expected and request.has_content):
+            return
         self.shared.app.expect(request)
         self._answer_in_turn(CONTINUE)
 

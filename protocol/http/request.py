@@ -1,9 +1,10 @@
 """One HTTP request, filled by the parser's callbacks.
 
 httptools (llhttp, strict) reads the bytes. It lets some messages through that RFC 9112 does not
-allow. A callback refuses them here, by raising Refusal: no or two Hosts, content in HEAD, a
-Transfer-Encoding other than ``chunked``, a POST without a length. It refuses everything over the
-limits of config.yaml, too. These are the limits of nginx and Apache.
+allow. A callback refuses them here, by raising Refusal: no or two Hosts, a method of another
+protocol, content in HEAD, a Transfer-Encoding other than ``chunked``, a POST without a length. It
+refuses everything over the limits of config.yaml, too. These are the limits of nginx and Apache.
+tests/protocol/conformance has the messages that are refused and those that are taken.
 
 One object serves a connection for as long as it lives. ``copy`` is for a request that has to wait.
 """
@@ -14,6 +15,8 @@ import re
 from collections.abc import Callable
 from copy import copy
 from io import BytesIO
+from ipaddress import IPv6Address
+from itertools import chain
 from typing import NamedTuple
 
 from headway.core.audit import Act
@@ -58,9 +61,14 @@ SENDING = frozenset({b"POST", b"PUT"})
 FRAMING = frozenset({b"connection", b"content-length", b"transfer-encoding", b"upgrade"})
 # Bytes of each header line besides its name and value: colon, space, CR, LF.
 LINE_BYTES = 4
-# RFC 3986, 3.2: host and port. RFC 9112, 3.2 allows an empty Host.
-_HOST = re.compile(rb"([\w.~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.v]+\])(:\d*)?", re.ASCII)
-_ABSOLUTE = re.compile(rb"https?://[^/?#]+", re.IGNORECASE)
+# RFC 3986, 3.2.2 and 3.2.3: a name, an address of IPv6 or of a later IP, and a port. RFC 9112, 3.2
+# allows an empty Host.
+_HOST = re.compile(
+    rb"""(?: (?: [\w.~!$&'()*+,;=-] | %[0-9A-Fa-f]{2} )*
+           | \[ (?: (?P<ipv6> [0-9A-Fa-f:.]+ ) | v[0-9A-Fa-f]+\.[\w.~!$&'()*+,;=:-]+ ) \] ) (?: :\d* )?""",
+    re.ASCII | re.VERBOSE,
+)
+_ABSOLUTE = re.compile(rb"https?://([^/?]*)", re.IGNORECASE)
 # llhttp's words for a version that it does not know.
 INVALID_VERSION = "Invalid HTTP version"
 # Its words for a method of RTSP, which it knows too.
@@ -82,8 +90,14 @@ _REQUEST_LINE = re.compile(
     (?: \Z | [ ] (?: \Z | [!-~]+ (?: \Z | [ ] (?: H?T?T?P?/?\d?\.? \Z | HTTP/\d\.\d (?: \Z | \r ) ) ) ) )""",
     re.VERBOSE,
 )
-# Methods that the parser takes. It never stops at such a line.
-_TAKEN = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"})
+# The same line whole. It may stand anywhere after a request with content.
+_LATER_LINE = re.compile(
+    rb"(?<![!#$%&'*+.^_`|~0-9A-Za-z-])([!#$%&'*+.^_`|~0-9A-Za-z-]+) [!-~]+ HTTP/\d\.\d\r",
+)
+# The methods of RFC 9110 and RFC 5789, all taken by the parser. It takes some forty others, too.
+_KNOWN = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"})
+# Those that a route may have, or may refuse.
+_ROUTED = _KNOWN - {b"CONNECT"}
 VERSIONS = "this server speaks HTTP/1.1 and HTTP/1.0"
 
 
@@ -188,6 +202,11 @@ class Request:
         """Return a request that keeps the present content of this one."""
         return copy(self)
 
+    @property
+    def has_content(self) -> bool:
+        """Whether the head says that content follows (RFC 9112, 6)."""
+        return b"transfer-encoding" in self.headers or self.headers.get(b"content-length", b"").strip(b"0") != b""
+
     def preference(self, name: bytes) -> bytes | None:
         """Return a preference's value (RFC 7240), empty if it has none, None if it is absent."""
         for preference in _between_commas(self.headers.get(b"prefer", b"")):
@@ -249,12 +268,14 @@ class Request:
         headers = self.headers
         if self.version != "1.1":
             self._check_version()
+        if self.method not in _ROUTED:
+            self._check_method()
         host = headers.get(b"host")
         if host != self._trusted_host or host is None:
             self._check_host(host)
         if self.target[:1] != b"/":
             self._check_target()
-        if b"%" in self.target:
+        if b"%" in self.target or b"#" in self.target:
             self.target = normalized(self.target)
         if b"upgrade" in headers and parser.should_upgrade():
             return
@@ -292,22 +313,34 @@ class Request:
     def _check_version(self) -> None:
         if self.version != "1.0":
             raise Refusal("version", VERSIONS, close=True)
+        # The parser keeps a connection that is to be kept and closed (RFC 9112, 9.3), or that
+        # Proxy-Connection is about.
+        options = [option.strip() for option in self.headers.get(b"connection", b"").lower().split(b",")]
+        self.keep_alive = self.keep_alive and b"keep-alive" in options and b"close" not in options
+
+    def _check_method(self) -> None:
+        if self.method != b"CONNECT":
+            raise unknown_method()
+        # The parser would go on as in a tunnel, whatever the target.
+        raise Refusal("method", "this server is no proxy", fields=METHODS, close=True)
 
     def _check_host(self, host: bytes | None) -> None:
         if host is None:
             if self.version == "1.1":
                 raise Refusal("bad-request", "HTTP/1.1 requires a Host header line (RFC 9112, 3.2)", close=True)
-        elif not _HOST.fullmatch(host):
+        elif not is_host(host):
             raise Refusal("bad-request", "the Host header line is not a host and a port", close=True)
         else:
             self._trusted_host = host
 
     def _check_target(self) -> None:
-        """Accept the absolute form (RFC 9112, 3.2.2), and the asterisk of OPTIONS (3.2.4)."""
-        if self.method == b"CONNECT":
-            raise Refusal("method", "this server is no proxy", fields=METHODS, close=True)
+        """Accept the absolute form, whose host counts (RFC 9112, 3.2.2), and the asterisk of OPTIONS (3.2.4)."""
         absolute = _ABSOLUTE.match(self.target)
         if absolute:
+            host = absolute[1]
+            if host[:1] in (b"", b":") or not is_host(host):
+                raise Refusal("bad-request", "the host of the request target is not a host and a port", close=True)
+            self.headers[b"host"] = host
             rest = self.target[absolute.end() :]
             self.target = rest if rest.startswith(b"/") else b"/" + rest
         elif self.target != b"*" or self.method != b"OPTIONS":
@@ -324,6 +357,8 @@ class Request:
                 raise Refusal(
                     "bad-request", "Transfer-Encoding does not end with one chunked (RFC 9112, 6.3)", close=True
                 )
+            if b"" in others:
+                raise Refusal("bad-request", "Transfer-Encoding has an empty coding", close=True)
             if others:
                 raise Refusal("not-implemented", "the only Transfer-Encoding here is chunked", close=True)
         elif length is None and self.method in SENDING:
@@ -341,11 +376,25 @@ class Request:
         return Refusal("too-large", detail, close=True)
 
 
+def is_host(value: bytes) -> bool:
+    """Whether ``value`` is a host, with a port or without, or empty (RFC 3986, 3.2)."""
+    matched = _HOST.fullmatch(value)
+    if matched is None or matched["ipv6"] is None:
+        return matched is not None
+    try:
+        IPv6Address(matched["ipv6"].decode())
+    except ValueError:
+        return False
+    return True
+
+
 def normalized(target: bytes) -> bytes:
     """Return ``target`` with the path in usual form, without needless escapes (RFC 3986, 6.2.2).
 
-    Raises Refusal if a percent sign is not followed by two hex digits.
+    Raises Refusal if a percent sign is not followed by two hex digits, or there is a fragment.
     """
+    if b"#" in target:
+        raise Refusal("bad-request", "a request target has no fragment (RFC 9112, 3.2)", close=True)
     path, mark, query = target.partition(b"?")
     if _NO_ESCAPE.search(path):
         raise Refusal(
@@ -367,6 +416,11 @@ def head_too_large(limits: LimitsSection) -> Refusal:
     return Refusal("head-too-large", detail, close=True)
 
 
+def unknown_method() -> Refusal:
+    """Return the refusal of a method that no server of HTTP has to know (RFC 9110, 9.1)."""
+    return Refusal("not-implemented", "no route here has this method", fields=METHODS, close=True)
+
+
 def refused(error: HttpParserError, data: bytes) -> Refusal | HeadwayError:
     """Return the answer to bytes that the parser, or a callback of ours, did not take.
 
@@ -374,8 +428,9 @@ def refused(error: HttpParserError, data: bytes) -> Refusal | HeadwayError:
     method that no server has is 501 (RFC 9110, 9.1). Bytes that are no method are 400.
     """
     if isinstance(error, HttpParserInvalidMethodError) or str(error) == OTHER_METHOD:
-        if any(found[1] not in _TAKEN for found in _REQUEST_LINE.finditer(data)):
-            return Refusal("not-implemented", "no route here has this method", fields=METHODS)
+        lines = chain(_REQUEST_LINE.finditer(data), _LATER_LINE.finditer(data.partition(b"\r\n\r\n")[2]))
+        if any(line[1] not in _KNOWN for line in lines):
+            return unknown_method()
         return Refusal("bad-request", "the request line does not begin with a method")
     if isinstance(error.__context__, Refusal | HeadwayError):
         return error.__context__

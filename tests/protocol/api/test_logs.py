@@ -67,6 +67,15 @@ def test_the_log_of_a_failed_job(server: Server) -> None:
     assert answer.body == b"attempt 1\n--- attempt 2 ---\nattempt 2\n"
 
 
+def test_head_of_the_log_of_an_expired_job_has_no_body(server: Server) -> None:
+    path = server.run("give", 1, keep=0.01)
+    server.wait_for(path, "expired")
+    with server.wire() as wire:
+        answer = wire.ask(request("HEAD", path + "/log"))
+        assert (answer.status, answer["job-state"]) == (410, "expired")
+        assert wire.still_serves()
+
+
 def test_a_log_under_a_key(server: Server) -> None:
     headers = ("Content-Type: application/json",)
     body = json.dumps({"task": "log_texts", "payload": {"texts": ["keyed"]}}).encode()
