@@ -62,7 +62,7 @@ def launch(
         if not server.told_to_end:
             server.signal(signal.SIGTERM)
         assert server.wait() == exit_code, server.said
-        assert server.errors == []
+        assert server.errors == [], "\n".join(server.errors)
         assert server.stderr == []
     finally:
         server.kill()

@@ -112,7 +112,7 @@ async def begin() -> tuple[Api, bytes]:
     registry = Registry()
     registry.add(nothing, Options())
     # Room for all submissions, none of which is run.
-    engine = LocalEngine(settings(queue={"size": 200_000}), registry)
+    engine = LocalEngine(settings(queue={"size": 200_000}, http={"hosts": ["*"]}), registry)
     status = now(engine.submit(Submission(task="nothing"))).status
     return Api(engine.config, engine), status.id
 

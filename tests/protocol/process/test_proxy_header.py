@@ -153,7 +153,7 @@ def told(server: Server, data: bytes, target: str) -> str:
     ids=["tcp4", "tcp6", "unspecified", "local"],
 )
 def test_the_log_has_the_client(behind: Server, data: bytes, client: str) -> None:
-    assert told(behind, data, f"/nowhere?{client}") == client
+    assert told(behind, data, f"/nowhere/{client}") == client
 
 
 def test_rates_are_of_the_client(behind: Server) -> None:
