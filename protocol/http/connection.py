@@ -147,6 +147,8 @@ class Connection(Answering):
         elif self._closing or not shared.is_idle(self) or self.to_flush or unread_bytes(self.transport):
             if self not in shared.lingering:
                 shared.come_back(self)
+            if self.free:
+                self._read_on()
         else:
             shared.closed["place"] += 1
             self._closing = True

@@ -136,8 +136,10 @@ class Connections:
         while self._idle:
             client = self._idle.pop()
             if client in self.open and self.is_idle(client):
-                # Its place is free at once. It ends after the reads before this one.
+                # Its place is free at once. It ends after the reads before this one, and later bytes
+                # stay in the kernel until then.
                 self.leave(client)
+                client.stop_reading()
                 self.round.read_soon(client, LEAVE)
                 return True
         return False

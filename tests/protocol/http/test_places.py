@@ -122,8 +122,11 @@ def test_a_request_that_came_meanwhile_keeps_its_place() -> None:
         connections.idle_deadline += 1
         asking.data_received(head)
         assert connections.make_place()
+        # What it sends from now on is in the kernel, and seen there.
+        assert not answers.reads
         connections.round.end()
         assert answers.data.startswith(b"HTTP/1.1 202 ")
+        assert answers.reads
         assert set(connections.open) == {asking, idle}
         assert connections.make_place()
         assert not connections.make_place()

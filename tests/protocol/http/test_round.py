@@ -36,6 +36,7 @@ class Written(asyncio.Transport):
         self.data = b""
         self.aborted = False
         self.broken = False
+        self.reads = True
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if self.broken:
@@ -50,10 +51,10 @@ class Written(asyncio.Transport):
         return self.aborted
 
     def pause_reading(self) -> None:
-        pass
+        self.reads = False
 
     def resume_reading(self) -> None:
-        pass
+        self.reads = True
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         pass
