@@ -13,7 +13,7 @@ CROWD = -n 6
 
 .DEFAULT_GOAL := help
 .PHONY: .venv run-server run-clients run-cluster test test-long test-dashboard check lint format promtool docs build clean help crash crash-cluster fuzz dist \
-  bench bench-floor bench-peers bench-polling bench-memory bench-clients bench-queues bench-journal bench-waiting bench-crowd bench-start bench-dashboard bench-cluster bench-soak soak soak-ci
+  bench bench-floor bench-peers bench-polling bench-memory bench-clients bench-queues bench-journal bench-waiting bench-crowd bench-start bench-dashboard bench-cluster bench-soak bench-overload soak soak-ci
 
 # `make -j clean test` must not clean under the test's feet.
 ifneq (,$(filter clean,$(MAKECMDGOALS)))
@@ -66,6 +66,9 @@ bench: .venv  ## ramp up to 15,000 locust users, charts in bench/results (QUICK=
 bench-crowd: .venv  ## the seed's clients that one server carries: 1,000 to 15,000, six minutes
 	@$(BIN)/python -m pip install -q --group bench
 	@$(BIN)/python -m bench.crowd $(ARGS)
+
+bench-overload: .venv  ## three times what the workers can do, a crowd that polls, and dripping clients
+	@$(BIN)/python -m bench.overload $(ARGS)
 
 bench-floor: .venv  ## cost of a HEAD and a POST beside nginx (ROUNDS=5)
 	@$(BIN)/python -m bench.peers --floor --rounds $(or $(ROUNDS),5) $(ARGS)
