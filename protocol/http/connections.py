@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import Protocol
 
 from headway.core.config import Config
@@ -73,9 +74,9 @@ class Connections:
         self.lingering: dict[Member, None] = {}
         # Places taken by each address.
         self._of_address: dict[bytes, int] = {}
-        # Connections that were idle at the last tick, the one that was idle for longest last. None:
-        # nobody has looked.
-        self._idle: list[Member] | None = None
+        # The rest of the connections that were idle at the last tick, the one that was idle for longest
+        # first. None: nobody has looked.
+        self._idle: Iterator[Member] | None = None
         self.round = Round(app.answer_polls, config.limits.unanswered_bytes)
         # Memory taken by clients.
         self.unanswered = Budget[Member](config.limits.unanswered_bytes, lambda client: client.give_way())
@@ -130,11 +131,11 @@ class Connections:
     def make_place(self) -> bool:
         """Close the connection that has been idle for longest. Return whether there was one."""
         if self._idle is None:
-            self._idle = [client for client in self.open if self.is_idle(client)]
-            self._idle.sort(key=lambda client: client.deadline)
-            self._idle.reverse()
-        while self._idle:
-            client = self._idle.pop()
+            # A millisecond for 16,000. With a call for each it would be 2.5.
+            bound = self.idle_deadline
+            idle = [client for client in self.open if client.deadline < bound and client.free]
+            self._idle = iter(sorted(idle, key=attrgetter("deadline")))
+        for client in self._idle:
             if client in self.open and self.is_idle(client):
                 # Its place is free at once. It ends after the reads before this one, and later bytes
                 # stay in the kernel until then.
