@@ -37,6 +37,7 @@ from headway.protocol.http.connections import Connections
 from headway.protocol.node import GC_THRESHOLD
 
 from tests.core.engines import now
+from tests.protocol.http.test_round import Written
 from tests.protocol.wire import post, request, submission
 from tests.slowness import slowness
 
@@ -373,6 +374,18 @@ async def idle_connections(told: Timed) -> None:
     await asyncio.to_thread(close, clients)
 
 
+async def newcomers_to_a_full_house(told: Timed) -> None:
+    connections = told.connections
+    for _ in range(16_000):
+        Connection(connections).connection_made(Written())
+    connections.tick()
+    await told.begin()
+    for _ in range(100):
+        asyncio.get_running_loop().call_soon(connections.make_place)
+        await asyncio.sleep(0)
+    await told.until(lambda: connections.closed["place"] == 100)
+
+
 LOADS: list[Load] = [
     pipelined_lists,
     pipelined_counts,
@@ -394,6 +407,7 @@ LOADS: list[Load] = [
     clients_that_wait_for_more_of_a_log,
     logs_of_jobs_that_expire,
     idle_connections,
+    newcomers_to_a_full_house,
 ]
 
 
