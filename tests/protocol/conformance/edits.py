@@ -17,7 +17,7 @@ ID = b"<id>"
 BODY = b'{"task":"nothing"}'
 GET = b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n"
 POLL = b"HEAD /jobs/%b HTTP/1.1\r\nHost: test\r\n\r\n" % ID
-POST = b"POST /jobs HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: 18\r\n\r\n" + BODY
+POST = b"POST /jobs HTTP/1.1\r\nHost: test\r\nContent-Length: 18\r\nContent-Type: application/json\r\n\r\n" + BODY
 # The good messages and their status.
 GOOD = {"get": (GET, 200), "poll": (POLL, 202), "post": (POST, 202)}
 ALL = ("get", "poll", "post")

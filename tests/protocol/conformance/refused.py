@@ -74,6 +74,10 @@ REFUSED: list[Case] = [
         ALL,
         400,
     ),
+    # As long as what is known, so that only the bytes tell.
+    *cases("9110, 5.5", {"nul-for-slash": replaced(b"application/json", b"application\0json")}, ["post"], 400),
+    *cases("5.1", {"space-for-colon": replaced(b"Content-Type:", b"Content-Type ")}, ["post"], 400),
+    *cases("2.2", {"cr-for-space": replaced(b": application", b":\rapplication")}, ["post"], 400),
     # The request line.
     *cases(
         "3",

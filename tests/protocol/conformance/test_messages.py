@@ -60,15 +60,19 @@ def ways(case: Case, ends: bool) -> Iterator[Way]:
 
 
 def check(served: Served, case: Case, ends: bool, way: Way) -> None:
-    """See that each message has its answer, and that the one in question has it alone if the connection ends there."""
+    """See that each message has its answer, and that the one in question has the last if the connection ends there."""
     status_of = GOOD_STATUS | {case.sent: case.status}
-    codes = [status_of[message] for message in way.before]
-    codes += [100, case.status] if case.continues else [case.status]
-    codes += [] if ends else [status_of[message] for message in way.behind]
-    answers, ended = served.answers(way.pieces, [*way.before, case.sent, *way.behind], len(codes))
-    where = f"{case.section}: {case.sent!r}, {way.name}"
-    assert ([code for code, _ in answers], ended) == (codes, ends), where
-    assert (answers[-1][1] == "close") == ends, where
+    expected = [(status_of[message], kept(message)) for message in way.before]
+    expected += [(100, "")] if case.continues else []
+    expected += [(case.status, "close" if ends else kept(case.sent))]
+    expected += [] if ends else [(status_of[message], kept(message)) for message in way.behind]
+    answers, ended = served.answers(way.pieces, [*way.before, case.sent, *way.behind], len(expected))
+    assert (answers, ended) == (expected, ends), f"{case.section}: {case.sent!r}, {way.name}"
+
+
+def kept(message: bytes) -> str:
+    """Return the Connection field of an answer after which the connection goes on."""
+    return "keep-alive" if b" HTTP/1.0\r\n" in message else ""
 
 
 def test_each_case_has_a_name_of_its_own() -> None:
