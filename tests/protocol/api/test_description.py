@@ -76,7 +76,7 @@ def test_the_header_fields_are_those_of_the_protocol() -> None:
     words = {word for word in words if not word.isupper()}
     # No fields of ours: those of messages and of CORS.
     of_http = {"Content-Length", "Content-Type", "Expect", "Forwarded", "Host", "Transfer-Encoding", "Upgrade"}
-    of_http |= {"Origin", "Proxy-Connection", "Sec-Fetch-Site", "Authorization"}
+    of_http |= {"Origin", "Sec-Fetch-Site", "Authorization"}
     of_http |= {"X-Forwarded-For", "Access-Control-Allow-Origin", "Access-Control-Expose-Headers"}
     assert words - of_http - SENT.keys() - ASKED.keys() == set()
     assert {name for name in {**SENT, **ASKED} if f"`{name}" not in PROTOCOL} == set()
