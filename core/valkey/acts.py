@@ -49,6 +49,7 @@ class Acts:
         store: Store,
         statuses: Statuses,
         batches: SharedBatches,
+        *,
         kept: Retention,
         ending: Callable[[int], object],
         trail: SharedAudit,

@@ -518,7 +518,9 @@ class ValkeyEngine:
             submissions=self.submissions,
         )
         self.trail = SharedAudit(store, config.audit.kept)
-        self.acts = Acts(store, self.statuses, self.batches, hands.kept, hands.remarks.flush, self.trail)
+        self.acts = Acts(
+            store, self.statuses, self.batches, kept=hands.kept, ending=hands.remarks.flush, trail=self.trail
+        )
         self.heartbeat = Heartbeat(
             lambda: client_of(self.address, f"{os.getpid()}:heartbeat"),
             node.name,

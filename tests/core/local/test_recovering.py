@@ -65,7 +65,7 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "close": (),
 }
 # And those that are answered.
-ANSWERED = {"durability", "polled", "not_ready", "retry_after_s"}
+ANSWERED = {"durability", "polled", "not_ready", "retry_after_s", "waiting"}
 
 
 def members(kind: type) -> set[str]:

@@ -199,7 +199,15 @@ def visit_others(visit: Visit) -> None:
             for lines in ((), (gzip,), (html,), (known,), (html, known)):
                 visit.ask(request("GET", target, *lines))
             visit.ask(request("TRACE", target))
-    for target in ("/nowhere", "/jobs?limit=0", "/history?points=0", "/audit?limit=0", "/jobs/none", "/batches/none", "/tasks/none"):
+    for target in (
+        "/nowhere",
+        "/jobs?limit=0",
+        "/history?points=0",
+        "/audit?limit=0",
+        "/jobs/none",
+        "/batches/none",
+        "/tasks/none",
+    ):
         visit.ask(request("GET", target))
     for name in ("app.js", "none"):
         for lines in ((), (gzip,), (known,)):
