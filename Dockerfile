@@ -6,7 +6,8 @@ WORKDIR /src
 COPY . .
 RUN python -m venv /opt/headway \
     && /opt/headway/bin/pip install --no-cache-dir --require-hashes -r requirements/headway.txt \
-    && /opt/headway/bin/pip install --no-cache-dir --no-deps .
+        -r requirements/backend.txt \
+    && /opt/headway/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
 
 FROM python:3.14-slim
 COPY --from=build /opt/headway /opt/headway

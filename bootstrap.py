@@ -111,7 +111,7 @@ def install(lock: int) -> None:
     wanted = digest()
     STAMP.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        # Alone: an old one takes twice as long for all the others.
+        # Alone, since it is the faster one for all the others.
         alone = Path(folder) / "pip.txt"
         alone.write_text(locked_pip()[0])
         pip(lock, ["install", "--require-hashes", "--requirement", str(alone)])

@@ -35,7 +35,7 @@ def main(out: Path) -> None:
 
 def build(source: Path, out: Path) -> None:
     """Build the sdist of a project, and its wheel from that sdist."""
-    command = [sys.executable, "-m", "build", "--outdir", str(out), str(source)]
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(source)]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
         sys.exit(f"{done.stdout}headway: {source} could not be built, see above")

@@ -68,8 +68,13 @@ def test_what_a_server_needs_is_the_same_in_all_files() -> None:
 def test_nothing_is_installed_but_from_a_lock_file() -> None:
     """No target installs a group or a name, and each file that one installs is there."""
     assert re.findall(r"pip install(?! -q --require-hashes -r$).*", MAKEFILE, re.MULTILINE) == []
-    named = {ROOT / name for name in re.findall(r"\$\(INSTALL\) (\S+)", MAKEFILE)}
-    assert named == set(FILES) - {lock.SERVER, lock.DEV}
+    image = (ROOT / "Dockerfile").read_text()
+    names = re.findall(r"\$\(INSTALL\) (\S+)", MAKEFILE) + re.findall(r"-r (requirements/\S+)", image)
+    assert {ROOT / name for name in names} == set(FILES) - {lock.DEV}
+    assert (
+        re.findall(r"pip install (?!--no-cache-dir (?:--require-hashes -r|--no-deps --no-build-isolation \.)).*", image)
+        == []
+    )
     bootstrap = (ROOT / "bootstrap.py").read_text()
     assert re.findall(r'"install", "(--[a-z-]+)"', bootstrap) == [
         "--no-deps",
