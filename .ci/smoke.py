@@ -62,6 +62,9 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    # A server that hangs fails, instead of the whole run. Under nohup a deploy is asked for all the same.
+    signal.alarm(120)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.environ.pop("HEADWAY_CONFIG", None)
     with tempfile.TemporaryDirectory() as made:
         main(Path(made) / "project")

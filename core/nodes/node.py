@@ -20,7 +20,7 @@ from headway.core.store.scripts import JOIN
 from headway.core.task import Lane, Task
 
 # Milliseconds that a node is taken for alive after its last heartbeat.
-ALIVE_MS = 10_000
+ALIVE_MS = 8_000
 
 
 class Node:

@@ -1,9 +1,9 @@
 """Takes jobs from dead nodes: those without a heartbeat. Each node does so, all the time, without locks.
 
-A heartbeat ends 10 s after its node was killed. It must be missing for MISSING_S then, since after an
+A heartbeat ends 8 s after its node was killed. It must be missing for MISSING_S then, since after an
 outage, or a pause of the whole machine, all heartbeats are gone until their nodes are back. The
 script that takes the jobs looks itself, so of many reapers each job goes to one. All of this is over
-within 15 s of the death.
+within 13 s of the death, so that a busy machine has two more.
 
 A node that dies while it reaps leaves the rest to the others: the dead stay listed until the last of
 their jobs is taken.

@@ -16,8 +16,8 @@ from tests.valkey_servers import serving
 
 pytestmark = pytest.mark.long
 
-# A node that was not heard for 10 s is dead, and its jobs run elsewhere within 15 s.
-DEAD_AFTER_S = 10.0
+# A node that was not heard for 8 s is dead, and its jobs run elsewhere within 15 s.
+DEAD_AFTER_S = 8.0
 RECLAIMED_S = 15.0
 PARTED_S = 30.0
 

@@ -133,7 +133,7 @@ class Standing(Client):
         config: Config,
         registry: Registry,
         *,
-        alive_ms: int = 10_000,
+        alive_ms: int = 8_000,
         beat_s: float = 2.0,
         missing_s: float = MISSING_S,
         partitions: int = 1,
