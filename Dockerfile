@@ -4,7 +4,10 @@
 FROM python:3.14-slim AS build
 WORKDIR /src
 COPY . .
-RUN python -m venv /opt/headway && /opt/headway/bin/pip install --no-cache-dir '.[valkey]'
+RUN python -m venv /opt/headway \
+    && /opt/headway/bin/pip install --no-cache-dir --require-hashes -r requirements/headway.txt \
+        -r requirements/backend.txt \
+    && /opt/headway/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
 
 FROM python:3.14-slim
 COPY --from=build /opt/headway /opt/headway

@@ -7,12 +7,15 @@ BIN := .venv/bin
 # Each step runs even if the one before it failed.
 LINT = s=0; $(BIN)/ruff format --check . || s=1; $(BIN)/ruff check . || s=1; $(BIN)/mypy || s=1
 
+# Each release is one that its lock file names, with its hashes.
+INSTALL := $(BIN)/python -m pip install -q --require-hashes -r
+
 # A quarter of the short suite is waiting: for processes that end, for times that pass. Tests that take
 # long measure times, and need more room.
 CROWD = -n 6
 
 .DEFAULT_GOAL := help
-.PHONY: .venv run-server run-clients run-cluster test test-long test-dashboard check lint format promtool docs build clean help crash crash-cluster fuzz dist \
+.PHONY: .venv run-server run-clients run-cluster test test-long test-dashboard check lint format promtool docs build clean help crash crash-cluster fuzz dist lock audit \
   bench bench-floor bench-peers bench-polling bench-memory bench-clients bench-queues bench-journal bench-waiting bench-crowd bench-start bench-dashboard bench-cluster bench-soak bench-overload soak soak-ci
 
 # `make -j clean test` must not clean under the test's feet.
@@ -27,7 +30,7 @@ run-clients: .venv  ## put a crowd of clients on it (ARGS='--clients 500 --poll 
 	@exec $(BIN)/headway simulate $(if $(CONFIG),--config '$(CONFIG)') $(ARGS)
 
 run-cluster: .venv  ## a Valkey and two nodes on it: submit to one, read from the other (ARGS=--stay)
-	@$(BIN)/python -m pip install -q --group cluster
+	@$(INSTALL) requirements/cluster.txt
 	@exec $(BIN)/python -m examples.cluster $(ARGS)
 
 test: .venv  ## run the test suite (ARGS='-k board -x' goes to pytest)
@@ -39,7 +42,7 @@ test-long: .venv  ## tests that take long by nature, and the protocol's tests wi
 
 test-dashboard: .venv  ## tests of the dashboard in a browser (SCREENSHOTS=1 keeps docs/img)
 	@command -v chromium >/dev/null || { echo 'chromium is missing: apt-get install chromium' >&2; exit 1; }
-	@$(BIN)/python -m pip install -q --group dashboard
+	@$(INSTALL) requirements/dashboard.txt
 	@DASHBOARD=1 $(BIN)/python -m pytest -n 2 tests/dashboard $(ARGS)
 
 check: .venv  ## format, lint, types and tests (CI runs test-long too)
@@ -56,15 +59,15 @@ promtool: .venv  ## check the alerts and the metrics by promtool, as Prometheus 
 	@$(BIN)/python -m pytest -n 0 tests/test_monitoring.py $(ARGS)
 
 docs: .venv  ## write the generated pages, and the site into tmp/site; a broken link fails
-	@$(BIN)/python -m pip install -q --group docs
+	@$(INSTALL) requirements/docs.txt
 	@$(BIN)/python -m docs.site
 
 bench: .venv  ## ramp up to 15,000 locust users, charts in bench/results (QUICK=1: two minutes)
-	@$(BIN)/python -m pip install -q --group bench
+	@$(INSTALL) requirements/bench.txt
 	@QUICK='$(QUICK)' $(BIN)/python -m bench.load
 
 bench-crowd: .venv  ## the seed's clients that one server carries: 1,000 to 15,000, six minutes
-	@$(BIN)/python -m pip install -q --group bench
+	@$(INSTALL) requirements/bench.txt
 	@$(BIN)/python -m bench.crowd $(ARGS)
 
 bench-overload: .venv  ## three times what the workers can do, a crowd that polls, and dripping clients
@@ -74,11 +77,11 @@ bench-floor: .venv  ## cost of a HEAD and a POST beside nginx (ROUNDS=5)
 	@$(BIN)/python -m bench.peers --floor --rounds $(or $(ROUNDS),5) $(ARGS)
 
 bench-peers: .venv  ## the same on other stacks
-	@$(BIN)/python -m pip install -q --group bench-peers
+	@$(INSTALL) requirements/bench-peers.txt
 	@$(BIN)/python -m bench.peers --rounds $(or $(ROUNDS),5) $(ARGS)
 
 bench-polling: .venv  ## polls, delay and CPU by policy, and crowds on paper (QUICK=1: two minutes)
-	@$(BIN)/python -m pip install -q --group bench
+	@$(INSTALL) requirements/bench.txt
 	@QUICK='$(QUICK)' $(BIN)/python -m bench.polling $(ARGS)
 
 bench-memory: .venv  ## memory per finished job, two million jobs
@@ -94,21 +97,21 @@ bench-dashboard: .venv  ## CPU of the server for 100 open pages of each screen
 	@$(BIN)/python -m bench.dashboard $(ARGS)
 
 bench-queues: .venv  ## jobs end to end, beside seven queues on Valkey
-	@$(BIN)/python -m pip install -q --group bench-queues
-	@test -d tmp/bench-arq || $(BIN)/python -m pip install -q --target tmp/bench-arq --group bench-arq
+	@$(INSTALL) requirements/bench-queues.txt
+	@test -d tmp/bench-arq || $(INSTALL) requirements/bench-arq.txt --target tmp/bench-arq
 	@$(BIN)/python -m bench.queues --rounds $(or $(ROUNDS),1) $(ARGS)
 
 bench-cluster: .venv  ## Headway on Valkey beside six queues, two nodes beside one, reads (QUICK=1: a minute)
-	@$(BIN)/python -m pip install -q --group bench-cluster
-	@test -d tmp/bench-arq || $(BIN)/python -m pip install -q --target tmp/bench-arq --group bench-arq
+	@$(INSTALL) requirements/bench-cluster.txt
+	@test -d tmp/bench-arq || $(INSTALL) requirements/bench-arq.txt --target tmp/bench-arq
 	@QUICK='$(QUICK)' $(BIN)/python -m bench.cluster $(ARGS)
 
 bench-soak: .venv  ## ten million jobs through Headway on Valkey, and its memory (ARGS='--jobs 300000 --kept 100000')
-	@$(BIN)/python -m pip install -q --group bench-queues
+	@$(INSTALL) requirements/bench-queues.txt
 	@$(BIN)/python -m bench.cluster.soak $(ARGS)
 
 bench-clients: .venv  ## clients of Valkey side by side: CPU of a call, TLS, a slow network, a cluster
-	@$(BIN)/python -m pip install -q --group bench-clients
+	@$(INSTALL) requirements/bench-clients.txt
 	@$(BIN)/python -m bench.clients --rounds $(or $(ROUNDS),5) $(ARGS)
 
 bench-journal: .venv  ## cost of keeping jobs on disk
@@ -122,26 +125,34 @@ crash-cluster: .venv  ## kill, stop and part nodes and their Valkey ROUNDS=30 ti
 	@ROUNDS=$(or $(ROUNDS),30) WHAT='$(WHAT)' $(BIN)/python -m pytest -s -n 0 tests/end_to_end/test_crash_cluster.py $(ARGS)
 
 fuzz: .venv  ## try RUNS=1000000 inputs of TARGET=http (or another of tests/fuzz/seeds) under Atheris
-	@$(BIN)/python -m pip install -q --group fuzz
+	@$(INSTALL) requirements/fuzz.txt
 	@exec $(BIN)/python -m tests.fuzz $(or $(TARGET),http) --runs $(or $(RUNS),1000000) $(ARGS)
 
 soak: .venv  ## a crowd and faults for HOURS=1, ENGINE=journal, memory or valkey (JOBS=10000000: no-op jobs alone)
-	@$(BIN)/python -m pip install -q --group bench
+	@$(INSTALL) requirements/bench.txt
 	@$(BIN)/python -m bench.soak --engine $(or $(ENGINE),journal) $(if $(JOBS),--jobs $(JOBS),--hours $(or $(HOURS),1)) $(ARGS)
 
 soak-ci: .venv  ## the same for ten minutes
-	@$(BIN)/python -m pip install -q --group bench
+	@$(INSTALL) requirements/bench.txt
 	@$(BIN)/python -m bench.soak --engine $(or $(ENGINE),journal) --hours 0.1667 $(ARGS)
 
 build: .venv  ## single-file executables of server and clients in tmp/
-	@$(BIN)/python -m pip install -q --group build
+	@$(INSTALL) requirements/build.txt
 	@mkdir -p tmp
 	@for part in server clients; do $(BIN)/shiv -q -p '/usr/bin/env python3' -c headway-$$part -o tmp/headway-$$part '.[simulate]' && \
 	echo tmp/headway-$$part; done
 
 dist: .venv  ## wheels and sdists of headway and headway-client in dist/, checked by twine
-	@$(BIN)/python -m pip install -q --group dist
+	@$(INSTALL) requirements/dist.txt
 	@$(BIN)/python release/dist.py
+
+lock: .venv  ## renew the lock files in requirements/ (ARGS=--upgrade: to the newest releases)
+	@$(INSTALL) requirements/lock.txt
+	@$(BIN)/python release/lock.py $(ARGS)
+
+audit: .venv  ## look for known faults in what the lock files name; a source out of reach is told, and is no fault
+	@$(INSTALL) requirements/audit.txt
+	@$(BIN)/python release/audit.py $(ARGS)
 
 clean:  ## remove .venv, caches and builds
 	@rm -rf .venv build dist *.egg-info .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -4,8 +4,10 @@
 written last, so an install that was cut short starts afresh. The file must parse on old Pythons too, to turn
 them away in one line.
 
-Debian's python3 can make a venv but has no pip to put in it (that is in python3-venv). There pip's own wheel
-is taken from the package index, checked against the sha256 that the index gives, and installs itself.
+What is installed is in LOCK, each release with its hashes. `make lock` writes it.
+
+Debian's python3 can make a venv but has no pip to put in it (that is in python3-venv). There the wheel of pip
+that is in LOCK is taken from the package index, checked against its hashes, and installs itself.
 """
 
 import fcntl
@@ -44,6 +46,7 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "headway-stamp"
+LOCK = ROOT / "requirements" / "dev.txt"
 OFFLINE = "cannot reach the package index: check the network, https_proxy, PIP_INDEX_URL and PIP_CERT, and try again"
 
 
@@ -75,7 +78,7 @@ def usable() -> bool:
 
 
 def up_to_date() -> bool:
-    """Tell whether pyproject.toml is the one that was installed."""
+    """Tell whether pyproject.toml and the lock file are those that were installed."""
     return read_stamp()[1:] == [digest()]
 
 
@@ -88,8 +91,8 @@ def read_stamp() -> list[str]:
 
 
 def digest() -> str:
-    """Return the digest of the file that decides what is installed."""
-    return hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
+    """Return the digest of the files that decide what is installed."""
+    return hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + LOCK.read_bytes()).hexdigest()
 
 
 def make_venv(lock: int) -> None:
@@ -107,8 +110,14 @@ def install(lock: int) -> None:
     """Install Headway, what its examples need and the developer tools."""
     wanted = digest()
     STAMP.unlink(missing_ok=True)
-    pip(lock, ["install", "pip>=25.1"])  # the first with --group
-    pip(lock, ["install", "--prefer-binary", "--editable", ".[examples,reload]", "--group", "dev"])
+    with tempfile.TemporaryDirectory() as folder:
+        # Alone, since it is the faster one for all the others.
+        alone = Path(folder) / "pip.txt"
+        alone.write_text(locked_pip()[0])
+        pip(lock, ["install", "--require-hashes", "--requirement", str(alone)])
+    pip(lock, ["install", "--require-hashes", "--requirement", str(LOCK)])
+    # Built by the setuptools of LOCK, not by one that is fetched for it.
+    pip(lock, ["install", "--no-deps", "--no-build-isolation", "--editable", "."])
     STAMP.write_text(f"{ROOT}\n{wanted}\n")
 
 
@@ -123,22 +132,25 @@ def pip(lock: int, arguments: Sequence[str], program: Sequence[str] = ("-m", "pi
         sys.exit(f"headway: {OFFLINE}" if offline else f"{done.stderr}headway: pip failed, see above")
 
 
+def locked_pip() -> tuple[str, str]:
+    """Return the lines of LOCK about pip, and its release."""
+    found = re.search(r"^pip==([\d.]+)(?: \\\n +--hash=sha256:\w+)+\n", LOCK.read_text(), re.MULTILINE)
+    if not found:
+        sys.exit(f"headway: {LOCK} has no pip: take the file of the last commit")
+    return found[0], found[1]
+
+
 def download_pip(folder: Path) -> Path:
-    """Put the newest wheel of pip that this Python can run into folder."""
+    """Put the wheel of pip that LOCK names into folder."""
+    locked, release = locked_pip()
     index = (os.environ.get("PIP_INDEX_URL") or "https://pypi.org/simple").rstrip("/") + "/pip/"
-    newest: tuple[list[int], str] = ([], "")
-    for link in re.findall(r"<a\s.*?</a>", fetch(index).decode(), re.DOTALL):
-        href = re.search(r'href="([^"]+/(?:pip-([\d.]+)-py3-none-any\.whl)#sha256=\w+)"', link)
-        minor = re.search(r'data-requires-python="(?:&gt;|>)=3\.(\d+)', link)
-        if href and "data-yanked" not in link and (not minor or int(minor[1]) <= sys.version_info[1]):
-            newest = max(newest, ([int(part) for part in href[2].split(".")], html.unescape(href[1])))
-    if not newest[1]:
-        sys.exit("headway: the package index has no wheel of pip: install python3-venv and try again")
-    url, sha256 = urllib.parse.urljoin(index, newest[1]).split("#sha256=")
-    data = fetch(url)
-    if hashlib.sha256(data).hexdigest() != sha256:
-        sys.exit("headway: the pip that came is not the one that the package index promised: try again")
-    wheel = folder / url.rpartition("/")[2]
+    wheel = folder / f"pip-{release}-py3-none-any.whl"
+    link = re.search(rf'href="([^"#]*{re.escape(wheel.name)})', fetch(index).decode())
+    if not link:
+        sys.exit(f"headway: the package index has no {wheel.name}: install python3-venv and try again")
+    data = fetch(urllib.parse.urljoin(index, html.unescape(link[1])))
+    if hashlib.sha256(data).hexdigest() not in locked:
+        sys.exit(f"headway: the pip that came is not the one of {LOCK}: try again")
     wheel.write_bytes(data)
     return wheel
 

@@ -28,16 +28,25 @@ def main(out: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         build(lay_out_client(Path(folder) / "client"), out)
     subprocess.run([sys.executable, "-m", "twine", "check", "--strict", *sorted(out.iterdir())], check=True)
+    list_parts(out / f"headway-{version_of(ROOT)}.cdx.json")
     for wheel in sorted(out.glob("*.whl")):
         print(f"pip install {wheel}")
 
 
 def build(source: Path, out: Path) -> None:
     """Build the sdist of a project, and its wheel from that sdist."""
-    command = [sys.executable, "-m", "build", "--outdir", str(out), str(source)]
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(source)]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
         sys.exit(f"{done.stdout}headway: {source} could not be built, see above")
+
+
+def list_parts(file: Path) -> None:
+    """Write the libraries of a server with their hashes, as CycloneDX has them (ECMA-424)."""
+    command = [sys.executable, "-W", "ignore", "-m", "cyclonedx_py", "requirements", "requirements/headway.txt"]
+    options = ["--pyproject", "pyproject.toml", "--output-reproducible", "--output-file", str(file)]
+    subprocess.run([*command, *options], cwd=ROOT, check=True)
+    print(file)
 
 
 def version_of(root: Path) -> str:

@@ -136,7 +136,7 @@ def _strings(tree: ast.AST) -> Iterator[str]:
 
 def files() -> dict[str, list[Path]]:
     """Return the files of each text by name."""
-    pages = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "config.yaml")]
+    pages = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "config.yaml")]
     pages += sorted((ROOT / "docs").rglob("*.md"))
     found = {str(path.relative_to(ROOT)): [path] for path in pages}
     for package in ("core", "protocol", "headway", "sim"):

@@ -93,7 +93,10 @@ class Confinement(msgspec.Struct, frozen=True):
 
     def environment(self, server: Mapping[str, str]) -> dict[str, str] | None:
         """Return the environment that a process begins with, of that of the server. None: the same."""
-        return {name: value for name, value in server.items() if name != STORE_VARIABLE} if self.user else None
+        if not self.user:
+            return None
+        # A variable of a setting may be in small letters.
+        return {name: value for name, value in server.items() if name.upper() != STORE_VARIABLE}
 
     def enter(self) -> None:
         """Confine this process, for good. Raises OSError or ValueError if the system refuses it."""

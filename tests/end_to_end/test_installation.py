@@ -6,6 +6,7 @@ package index, as a user does.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from release import dist
+from release import dist, lock
 from tests.end_to_end.process import ROOT, Server
 from tests.test_structure import imports
 
@@ -350,7 +351,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with all that ``make dist`` makes."""
     out = tmp_path_factory.mktemp("made") / "dist"
     tools = Venv(tmp_path_factory.mktemp("tools") / "venv", pip=True)
-    tools.run("python", "-m", "pip", "install", "-q", "build>=1.2", "twine>=6.1", "uv")
+    locks = [word for name in ("dist", "lock") for word in ("-r", str(ROOT / "requirements" / f"{name}.txt"))]
+    tools.run("python", "-m", "pip", "install", "-q", "--require-hashes", *locks)
     tools.run("python", str(ROOT / "release" / "dist.py"), str(out))
     return out
 
@@ -361,7 +363,17 @@ def test_all_that_is_made_is_of_the_same_version(made: Path) -> None:
         f"{name}-{version}{ending}"
         for name in ("headway", "headway_client")
         for ending in (".tar.gz", "-py3-none-any.whl")
-    }
+    } | {f"headway-{version}.cdx.json"}
+
+
+def test_the_parts_of_a_release_are_those_of_the_lock_file(made: Path) -> None:
+    (file,) = made.glob("*.cdx.json")
+    parts = json.loads(file.read_text())
+    assert parts["bomFormat"] == "CycloneDX"
+    assert parts["metadata"]["component"]["name"] == "headway"
+    listed = {part["name"]: part["version"] for part in parts["components"]}
+    assert listed == {pin.name: pin.release for pin in lock.pins(lock.SERVER)}
+    assert all(part["externalReferences"][0]["hashes"] for part in parts["components"])
 
 
 @pytest.fixture(scope="module")

@@ -108,7 +108,14 @@ def secrets(text: str, *also: str) -> list[str]:
     return [line for line in text.splitlines() if any(secret in line for secret in wanted)]
 
 
-@pytest.mark.parametrize(("engine", "log_format"), [("memory", "json"), ("journal", "plain"), ("valkey", "json")])
+@pytest.mark.parametrize(
+    ("engine", "log_format"),
+    [
+        ("memory", "json"),
+        pytest.param("journal", "json", marks=pytest.mark.long),
+        ("valkey", "plain"),
+    ],
+)
 def test_no_secret_is_in_a_log_a_metric_or_an_answer_to_others(tmp_path: Path, engine: str, log_format: str) -> None:
     common: dict[str, object] = {
         "tasks": TASKS,
