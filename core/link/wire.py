@@ -136,16 +136,18 @@ class Wire(asyncio.Protocol):
                     self._refuse(reply, call)
                 elif (future := call[0]) is not None and not future.done():
                     future.set_result(reply)
-        except (hiredis.ProtocolError, IndexError) as error:
+        except (hiredis.ProtocolError, IndexError, TypeError) as error:
+            # A reply that nobody asked for, or a push or map of another form.
             self.drop(NoStoreError(f"it does not speak the protocol of Valkey: {error}"))
 
     def _push(self, push: list[Any]) -> None:
         if push[0] in CONFIRMED and self._waiting:
             future, _, kind = self._waiting[0]
             if type(kind) is Subscription and kind == push[1]:
+                count = push[2]
                 self._waiting.popleft()
                 if future is not None and not future.done():
-                    future.set_result(push[2])
+                    future.set_result(count)
                 return
         self._loop.call_soon(self._owner.pushed, push)
 

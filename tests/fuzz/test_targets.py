@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from tests.fuzz.inputs import TARGETS, inputs, seed_files, target_of
 
 # Inputs of a target in the short suite, and of those that are slow the only seeds there.
-SHORT = {"bodies": 60, "fields": 50, "http": 120, "ids": 60, "journals": 30, "repeated": 40}
+SHORT = {"bodies": 60, "fields": 50, "http": 120, "ids": 60, "journals": 30, "repeated": 40, "replies": 60}
 FEW = {"frames": ("broken", "progress-far", "ready")}
 LONG = {name: 35 * count for name, count in SHORT.items()} | {"frames": 20}
 # Rounds until all caches are filled, and those that are measured.
