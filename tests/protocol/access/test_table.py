@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from tests.conftest import Start
 from tests.lives.server import Lives, run
@@ -71,7 +72,7 @@ def test_without_tokens(tmp_path: Path) -> None:
             assert [answered] * 2 == [said(each, [column]) for each in READS]
             await lives.end()
 
-    run(test())
+    run(test(), loop=uvloop.new_event_loop)
 
 
 @pytest.mark.parametrize("reads", READS)
@@ -84,7 +85,7 @@ def test_with_tokens(tmp_path: Path, reads: str) -> None:
         assert await found(lives.port, lines, WITH_TOKENS, "echo") == said(reads, WITH_TOKENS)
         await lives.end()
 
-    run(test())
+    run(test(), loop=uvloop.new_event_loop)
 
 
 def test_a_server_of_its_own_says_the_same(start: Start, tmp_path: Path) -> None:
@@ -97,7 +98,7 @@ def test_a_server_of_its_own_says_the_same(start: Start, tmp_path: Path) -> None
         columns = (NOBODY, "view")
         assert await found(server.port, lines, columns, "give") == said("id", columns)
 
-    run(test())
+    run(test(), loop=uvloop.new_event_loop)
 
 
 def test_head_and_options_are_told_as_much_as_get(tmp_path: Path) -> None:
@@ -120,4 +121,4 @@ def test_head_and_options_are_told_as_much_as_get(tmp_path: Path) -> None:
                             assert await code_of(client, f"HEAD {route}", jobs) == cells[column], row
         await lives.end()
 
-    run(test())
+    run(test(), loop=uvloop.new_event_loop)
