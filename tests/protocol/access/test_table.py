@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 import uvloop
+from headway.protocol.http.caller import SCOPES
 
 from tests.conftest import Start
-from tests.lives.server import Lives, run
+from tests.lives.server import LOOK_S, Lives, run
 from tests.protocol.access.scan import (
     COLUMNS,
     FAR,
@@ -25,6 +28,7 @@ from tests.protocol.access.scan import (
     operations,
     table,
 )
+from tests.protocol.wire import request
 
 READS = ("id", "token")
 WITH_TOKENS = COLUMNS[2:]
@@ -52,6 +56,35 @@ def said(reads: str, columns: Sequence[str]) -> Table:
 def test_each_operation_has_a_row() -> None:
     for reads in READS:
         assert list(table(reads)) == list(operations())
+
+
+@pytest.mark.parametrize("reads", READS)
+def test_the_openapi_document_says_the_same(tmp_path: Path, reads: str) -> None:
+    """Of a job by its id. A server without tokens describes none."""
+
+    async def test() -> None:
+        path = tmp_path / "tokens.yaml"
+        lives = Lives(tmp_path, journal=False)
+        await lives.start(auth={"reads": reads, "tokens": str(path)})
+        async with asking(lives.port) as client:
+            assert b"security" not in (await client.read(request("GET", "/openapi.json")))[2]
+            make_tokens(path)
+            # Once the server has read it.
+            while (await client.ask("GET", "/metrics"))[0] != 401:
+                await asyncio.sleep(LOOK_S)
+                lives.connections.tick()
+            document = json.loads((await client.read(request("GET", "/openapi.json")))[2])
+        assert document["components"]["securitySchemes"].keys() == {"token"}
+        for row, cells in table(reads).items():
+            method, _, route = row.partition(" ")
+            if "{key}" not in route or method == "PUT":
+                ways = document["paths"][route.replace("{key}", "{id}")][method.lower()]["security"]
+                assert ({} in ways) == (cells[NOBODY] != "401"), row
+                scopes = {scope for way in ways for named in way.values() for scope in named}
+                assert {} in ways or scopes == {scope for scope in SCOPES if cells[scope][0] == "2"}, row
+        await lives.end()
+
+    run(test(), loop=uvloop.new_event_loop)
 
 
 def test_each_cell_is_a_code() -> None:
