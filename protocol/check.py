@@ -109,7 +109,7 @@ def remarks(config: Config, *, serves: bool = True) -> Iterator[str]:
 
 def beyond_loopback(where: str) -> str:
     """Return the warning about a server that other machines can reach."""
-    return f"anyone who can reach {where} may submit, list and cancel jobs: see docs/deploy.md, Who may ask"
+    return f"anyone who can reach {where} may submit jobs, read and cancel those of a known id: see docs/security.md"
 
 
 def is_loopback(host: str) -> bool:

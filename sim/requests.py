@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from importlib.metadata import version
 from urllib.parse import urlsplit
 
-from headway.sim.settings import Settings
+from headway.sim.settings import Settings, SettingsError
+
+# Of the environment, since every user of a machine can read the options of a program.
+VARIABLE = "HEADWAY_TOKEN"
+_TOKEN = re.compile(r"[!-~]+")
 
 
 class Requests:
     """The requests of clients, with the header lines that curl would send."""
 
-    def __init__(self, settings: Settings, poll_fields: bytes, batched: bool) -> None:
+    def __init__(self, settings: Settings, poll_fields: bytes, batched: bool, token: str = "") -> None:
         target = settings.target()
         fields = f"Host: {target.authority}\r\nUser-Agent: headway-simulate/{version('headway')}\r\nAccept: */*\r\n"
+        if token:
+            if not _TOKEN.fullmatch(token):
+                raise SettingsError(f"{VARIABLE} is not allowed: expected ASCII characters without spaces")
+            fields += f"Authorization: Bearer {token}\r\n"
         # The path that jobs are posted to.
         self.where = f"{target.path}/{'batches' if batched else 'jobs'}"
         self._submit = b"POST %b HTTP/1.1\r\n%bContent-Type: application/json\r\nContent-Length: %%d\r\n\r\n%%b" % (

@@ -8,12 +8,13 @@ ends the run. Later errors are counted, and the run goes on until there was noth
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 import time
 
 from headway.sim.figures import Figures
 from headway.sim.policies import policy
-from headway.sim.requests import Requests
+from headway.sim.requests import VARIABLE, Requests
 from headway.sim.settings import Settings, SettingsError
 from headway.sim.trace import Trace
 from headway.sim.wheel import Wheel
@@ -40,7 +41,8 @@ class Run:
                 f"connections: {settings.connections} is not allowed with poll {settings.poll}: answers keep their "
                 "order on a connection, so each that waits needs one of its own: leave it 0"
             )
-        self.requests = Requests(settings, self.policy.fields, self.policy.batched)
+        token = os.environ.get(VARIABLE, "")
+        self.requests = Requests(settings, self.policy.fields, self.policy.batched, token)
         self.figures = Figures()
         self.wheel = Wheel(time.monotonic())
         # Where to connect to: address and port.

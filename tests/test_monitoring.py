@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from headway.protocol.access.token_file import TokenFile
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import FRESH
@@ -26,7 +27,9 @@ ALERTS: list[dict[str, Any]] = [
 ]
 PAGE = (ROOT / "docs/monitoring.md").read_text()
 PROTOCOL = (ROOT / "docs/protocol.md").read_text()
-KEDA: dict[str, Any] = yaml.safe_load((ROOT / "examples/keda/headway.yaml").read_text())
+KEDA: dict[str, Any]
+KEDA_TOKEN: dict[str, Any]
+KEDA, KEDA_TOKEN = yaml.safe_load_all((ROOT / "examples/keda/headway.yaml").read_text())
 NAME = r"\b(?:headway|process|python)_\w+"
 # The labels of a metric that the alerts choose by, with a value each.
 LABELS = re.compile(r'(headway_\w+)\{[^}]*?(outcome|reason|why)="([\w-]+)"')
@@ -187,6 +190,19 @@ def test_an_autoscaler_reads_plain_numbers(server: Server) -> None:
         for place in (path, "/tasks/echo"):
             assert type(server.get(place).json[trigger["valueLocation"]]) is int
     assert f"valueLocation: {triggers[0]['valueLocation']}" in PAGE
+
+
+def test_a_token_for_metrics_is_enough_for_what_asks_for_them(tmp_path: Path) -> None:
+    """As the pages and the manifest of KEDA say: it reads the paths of triggers, and of Prometheus."""
+    line = f"Authorization: Bearer {TokenFile(tmp_path / 'headway-tokens.yaml').add('keda', ['metrics'])}"
+    with launch(tmp_path, {}) as server:
+        for trigger in KEDA["spec"]["triggers"]:
+            assert trigger["metadata"]["authMode"] == "bearer"
+            assert trigger["authenticationRef"]["name"] == KEDA_TOKEN["metadata"]["name"]
+            path = "/" + trigger["metadata"]["url"].split("/", 3)[3]
+            assert (server.get(path).status, server.get(path, line).status) == (401, 200)
+        assert server.get("/metrics", line).status == 200
+    assert [each["parameter"] for each in KEDA_TOKEN["spec"]["secretTargetRef"]] == ["token"]
 
 
 def test_the_dashboard_is_whole() -> None:

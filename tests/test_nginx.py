@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 import shutil
 import socket
@@ -10,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from headway.protocol.access.token_file import TokenFile
 
 from tests.conftest import Start
 from tests.end_to_end.process import Server, wait_until
@@ -41,15 +41,16 @@ NGINX = shutil.which("nginx") or "/usr/sbin/nginx"
 
 def on_loopback(folder: Path, port: int, server: Server) -> str:
     """The example without TLS, which needs a certificate, and with ports of the test."""
-    (folder / "users").write_text("me:{PLAIN}secret\n")
     example = EXAMPLE.replace("listen 443 ssl", f"listen 127.0.0.1:{port}")
     example = example.replace("127.0.0.1:8080", f"127.0.0.1:{server.port}")
-    example = example.replace("/etc/nginx/headway.htpasswd", str(folder / "users"))
     return re.sub(r" *ssl_\w+ [^;]+;\n", "", example)
 
 
 @pytest.mark.skipif(not Path(NGINX).exists(), reason="nginx is not installed")
 def test_the_proxy_of_the_example_works(start: Start, tmp_path: Path) -> None:
+    tokens = TokenFile(tmp_path / "headway-tokens.yaml")
+    # Two, since each has a rate of its own.
+    secret, other = (f"Authorization: Bearer {tokens.add(name, ['submit', 'view'])}" for name in ("shop", "other"))
     server = start(http__trusted_proxies=["127.0.0.1/32"], rates__submits=1, rates__submits_window=60)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -59,7 +60,6 @@ def test_the_proxy_of_the_example_works(start: Start, tmp_path: Path) -> None:
     proxy = subprocess.Popen([NGINX, "-p", tmp_path, "-c", config], stderr=subprocess.DEVNULL)
     try:
         wait_until(lambda: answers(port), bool)
-        secret = f"Authorization: Basic {base64.b64encode(b'me:secret').decode()}"
         with Wire(port) as wire:
             assert wire.ask(request("GET", "/stats")).status == 401
         with Wire(port) as wire:
@@ -68,9 +68,9 @@ def test_the_proxy_of_the_example_works(start: Start, tmp_path: Path) -> None:
             assert accepted.status == 202
             ended = wire.ask(request("HEAD", accepted["location"], secret, "Prefer: wait=20"))
             assert (ended.status, ended["job-state"]) == (200, "succeeded")
-            # A client has a rate of its own, by the address in the header.
-            assert wire.ask(post(job, secret, "X-Forwarded-For: 192.0.2.7")).status == 429
-            assert wire.ask(post(job, secret, "X-Forwarded-For: 192.0.2.8")).status == 202
+            # A token has a rate of its own, wherever it comes from.
+            assert wire.ask(post(job, secret, "X-Forwarded-For: 192.0.2.8")).status == 429
+            assert wire.ask(post(job, other, "X-Forwarded-For: 192.0.2.8")).status == 202
     finally:
         proxy.terminate()
         proxy.wait(20)

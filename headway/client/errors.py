@@ -37,6 +37,14 @@ class NotIssued(HeadwayError):
     """The server never issued this id: it is wrong, or of another server or an earlier run."""
 
 
+# What to do about a refusal of a token or of a name, by its reason. Others are of a proxy.
+HINTS = {
+    "token": "set HEADWAY_TOKEN or token=",
+    "scope": "set HEADWAY_TOKEN or token= to a token that may",
+    "host": "ask by an address, or add the name there",
+}
+
+
 class Refused(HeadwayError):
     """The server refuses the request, and would refuse it again."""
 
@@ -51,8 +59,8 @@ class Refused(HeadwayError):
 
     def __str__(self) -> str:
         said = ", ".join(f"{field}: {fault}" for field, fault in self.errors) or self.detail
-        hint = " (set HEADWAY_TOKEN or token=)" if self.code in (401, 403) else ""
-        return f"the server refuses the request: {self.code} {self.reason}: {said}{hint}"
+        hint = HINTS.get(self.reason, HINTS["token"]) if self.code in (401, 403) else ""
+        return f"the server refuses the request: {self.code} {self.reason}: {said}{f' ({hint})' if hint else ''}"
 
 
 class QueueFull(HeadwayError):

@@ -54,6 +54,11 @@ class Guard:
         self._clients = clients
         self._ids_tell = ids_tell
 
+    @property
+    def asks(self) -> bool:
+        """Whether clients need a token."""
+        return bool(self._tokens)
+
     def identify(self, request: Request) -> Caller:
         """Return who sends a request. Raises Refusal if it is for another name than the server's."""
         self._hosts.check(request.headers.get(b"host"))

@@ -108,7 +108,7 @@ OF_A_LOG = ("Job-State", "Log-Length", "Accept-Ranges", *PAGE)
 # Reasons to refuse any request, a request about jobs, a change of one, a submission.
 ANY_REQUEST = (
     *("bad-request", "request-timeout", "too-large", "target-too-long", "head-too-large", "expectation"),
-    *("not-implemented", "version", "internal", "connections", "connections-of-address", "half-sent"),
+    *("not-implemented", "version", "internal", "connections", "connections-of-address", "half-sent", "host"),
 )
 ABOUT_JOBS = ("recovering", "journal", "engine-away")
 OF_AN_ID = (*ABOUT_JOBS, "not-found", "misdirected")

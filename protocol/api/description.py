@@ -31,7 +31,9 @@ def openapi(service: Service, request: Request, routes: Sequence[Route]) -> Answ
         described = openapi.document(routes, service, {task.name: task.schema for task in tasks})
         return CachedPage(JSON, orjson.dumps(described))
 
-    return _of_tasks(service, request, "openapi", make, lambda page, request: page.answer(request, service.clock))
+    # It says what a token needs once there is one.
+    name = "openapi with tokens" if service.guard.asks else "openapi"
+    return _of_tasks(service, request, name, make, lambda page, request: page.answer(request, service.clock))
 
 
 def docs(service: Service, request: Request, routes: Sequence[Route]) -> Answer | Held:

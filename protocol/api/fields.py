@@ -98,6 +98,7 @@ SENT: dict[str, tuple[str, Schema]] = {
     "Vary": ("The header fields of the request that the answer depends on.", TEXT),
     "WWW-Authenticate": ("Which token is missing, and which scope it needs (RFC 6750, 3).", TEXT),
     "Workers-Busy": ("Workers with an attempt.", COUNT),
+    "WWW-Authenticate": ("Bearer: which scope a token needs, or that there is no such token (RFC 6750).", TEXT),
     "Workers-Wanted": ("How many workers bring the wait below queue.target_wait.", COUNT),
     "X-Accel-Buffering": ("no: a proxy passes events on as they come.", TEXT),
     "X-Content-Type-Options": ("nosniff: the media type is what Content-Type says.", TEXT),

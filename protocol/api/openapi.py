@@ -21,6 +21,7 @@ from headway.protocol.api.operation import Operation, Route, Says
 from headway.protocol.api.page import version
 from headway.protocol.api.schemas import SCHEMAS, TYPE, allows_null, changing, members_of, ref, required_of, submission
 from headway.protocol.api.service import Service
+from headway.protocol.http.caller import READ, SCOPES, VIEW
 from headway.protocol.http.problems import REFUSALS
 from headway.protocol.http.responses import JSON, PROBLEM
 
@@ -39,6 +40,16 @@ REFUSED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     **dict.fromkeys(("queue-full", "rate"), ((*RETRY, "RateLimit", "RateLimit-Policy"), ())),
     "media-type": ((), ("Accept", "Accept-Encoding")),
     "not-implemented": ((), ("Allow",)),
+    "token": (("WWW-Authenticate",), ()),
+    # Without tokens on the server no token would do.
+    "scope": ((), ("WWW-Authenticate",)),
+}
+# The name of the way in which clients say who they are, and its description.
+SCHEME = "token"
+BEARER = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "A token of headway token add. The names in `security` are its scopes, of which one is enough.",
 }
 # Reasons of which the document names each fault.
 WITH_FAULTS = frozenset({"invalid", "unknown-task", "invalid-payload"})
@@ -64,7 +75,12 @@ def _kinds(kind: type[HeadwayError]) -> Iterator[type[HeadwayError]]:
 def refusals(operation: Operation, limited: bool) -> list[str]:
     """Return the reasons for which an operation may refuse a request."""
     changes = operation.method.encode() not in SAFE
-    return [*ANY_REQUEST, *operation.refuses, *(["rate"] if limited else []), *(["origin"] if changes else [])]
+    return [
+        *(*ANY_REQUEST, *operation.refuses),
+        *(["rate"] if limited else []),
+        *(["origin"] if changes else []),
+        *(["token", "scope"] if operation.needs.scopes else []),
+    ]
 
 
 def code_of(said: Says, codes: Sequence[int]) -> int:
@@ -88,11 +104,22 @@ def document(routes: Sequence[Route], service: Service, payloads: Mapping[str, S
     }
 
 
+def security(operation: Operation, *, ids_tell: bool) -> list[dict[str, list[str]]]:
+    """Return the ways in which a request may be allowed: with one of some scopes, and maybe without a token."""
+    scopes = operation.needs.scopes
+    # Who may read may view.
+    named = [scope for scope in SCOPES if scope in scopes or (scope == READ and VIEW in scopes)]
+    alone: list[dict[str, list[str]]] = [{}] if not named or (operation.needs.by_id and ids_tell) else []
+    return [*alone, *({SCHEME: [scope]} for scope in named)]
+
+
 class _Builder:
     """Makes the document. What many operations have in common stands once, in ``components``."""
 
     def __init__(self, service: Service, payloads: Mapping[str, Schema]) -> None:
         self._codes = service.heads.codes
+        self._asks = service.guard.asks
+        self._ids_tell = service.config.auth.reads == "id"
         self._reasons = reasons()
         schemas = dict(SCHEMAS)
         names: dict[str, str] = {}
@@ -114,6 +141,8 @@ class _Builder:
             "parameters": {name: _parameter(name) for name in ASKED},
             "responses": {},
         }
+        if self._asks:
+            self.components["securitySchemes"] = {SCHEME: BEARER}
 
     def path(self, route: Route) -> dict[str, Any]:
         """Return the description of a path."""
@@ -142,6 +171,8 @@ class _Builder:
             ],
             "responses": self._responses(operation, route.limited, bodiless),
         }
+        if self._asks:
+            described["security"] = security(operation, ids_tell=self._ids_tell)
         if operation.sends:
             content = {media_type: {"schema": ref(operation.sends)} for media_type in operation.sends_as}
             described["requestBody"] = {"required": operation.sends != "Anything", "content": content}

@@ -37,6 +37,7 @@ def order(action: Action) -> Answerer:
         if request.body:
             raise InvalidError([("", "expected no content: the filter of an order is its query")])
         query = filters.read(request.target, OrderQuery)
+        filters.check(query, request.caller)
         wanted = filters.job_filter(query)
         if query.dry_run:
             return once_known(service.engine.count_meant(action, wanted), lambda found: _matches(service, found))

@@ -374,7 +374,7 @@ def test_a_server_that_others_can_reach_says_so_in_one_line(tmp_path: Path, host
     server = Server(tmp_path, {"server__port": 0, "server__host": host, "auth": "none"})
     try:
         server.wait_for_line(f"serving http://{host}:")
-        lines = [line for line in server.said if "may submit, list and cancel" in line]
+        lines = [line for line in server.said if "may submit jobs, read and cancel" in line]
         assert len(lines) == (host == "0.0.0.0")
     finally:
         server.kill()

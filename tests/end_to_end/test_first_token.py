@@ -10,7 +10,9 @@ from headway.protocol.access.token_file import TokenFile
 from headway.protocol.access.tokens import read
 
 from tests.conftest import Start
-from tests.end_to_end.process import Server
+from tests.end_to_end.command import run
+from tests.end_to_end.process import AS_SHIPPED, Server
+from tests.protocol.wire import post
 
 BEYOND = {"server__host": "0.0.0.0", "auth__first_token": True}
 
@@ -59,6 +61,28 @@ def test_a_server_without_tokens_does_not_listen_to_other_machines(tmp_path: Pat
         (line,) = server.stderr
         assert line.startswith("headway: server.host: 0.0.0.0 lets other machines in, and there are no tokens:")
         assert not list(tmp_path.glob("*tokens*"))
+    finally:
+        server.kill()
+
+
+def test_a_project_of_headway_init_is_opened_by_the_command_that_its_refusal_names(tmp_path: Path) -> None:
+    run(tmp_path, "init")
+    (comment,) = (line for line in (tmp_path / "headway.yaml").read_text().splitlines() if "host:" in line)
+    settings = {"server__port": 0, "server__host": "0.0.0.0", "tasks": AS_SHIPPED}
+    refused = Server(tmp_path, settings)
+    try:
+        assert refused.wait() == 2
+        (line,) = refused.stderr
+    finally:
+        refused.kill()
+    (command,) = set(re.findall(r"headway token add NAME --scope [a-z]+,[a-z]+", line + comment))
+    secret = run(tmp_path, *command.replace("NAME", "shop").split()[1:]).stdout.strip()
+    server = Server(tmp_path, settings)
+    try:
+        server.wait_until_serving()
+        body = b'{"task": "greet", "payload": {"name": "Ada"}}'
+        for lines, code in (((), 401), ((f"Authorization: Bearer {secret}",), 202)):
+            assert server.ask(post(body, *lines)).status == code
     finally:
         server.kill()
 

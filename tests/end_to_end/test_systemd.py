@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from headway.core.config import Config
 from headway.core.errors import ConfigError
+from headway.protocol.access.token_file import TokenFile
 from headway.protocol.process import systemd
 
 from tests.end_to_end.process import ROOT, Server
@@ -51,6 +52,20 @@ def listening() -> Iterator[socket.socket]:
     """A socket that listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener
+
+
+def test_a_socket_that_is_open_to_all_needs_a_token(tmp_path: Path) -> None:
+    """Also where systemd listens on it, whatever ``server.host`` is."""
+    with socket.create_server(("0.0.0.0", 0)) as listener:
+        with serving(tmp_path, listener.fileno(), "LISTEN_FDS=1") as server:
+            assert server.wait() == 2
+            (line,) = server.stderr
+            assert "0.0.0.0 lets other machines in, and there are no tokens" in line
+        line = f"Authorization: Bearer {TokenFile(tmp_path / 'headway-tokens.yaml').add('shop', ['view'])}"
+        with serving(tmp_path, listener.fileno(), "LISTEN_FDS=1") as server:
+            server.wait_for_line("serving http://")
+            server.port = listener.getsockname()[1]
+            assert (server.get("/jobs").status, server.get("/jobs", line).status) == (401, 200)
 
 
 def test_socket_activation(tmp_path: Path, listening: socket.socket) -> None:

@@ -338,8 +338,12 @@ def stopped(pids: Sequence[int]) -> Iterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
-def run(test: Coroutine[Any, Any, None], seconds: float = 60.0) -> None:
-    """Run a test on a loop of its own; a life that it has left behind is ended."""
+def run(
+    test: Coroutine[Any, Any, None],
+    seconds: float = 60.0,
+    loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> None:
+    """Run a test on a loop of its own, asyncio's or what ``loop`` makes; a life that it has left behind is ended."""
 
     async def bounded() -> None:
         try:
@@ -349,4 +353,5 @@ def run(test: Coroutine[Any, Any, None], seconds: float = 60.0) -> None:
             for left in list(Lives.begun):
                 await left.abandon()
 
-    asyncio.run(bounded())
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(bounded())

@@ -95,6 +95,17 @@ def test_requests_are_http() -> None:
     assert requests.poll(b"http://other/jobs/Y").startswith(b"HEAD /jobs/Y HTTP/1.1\r\n")
 
 
+def test_a_token_is_sent_with_each_request() -> None:
+    requests = Requests(Settings(), b"", batched=False, token="hw_abc")
+    assert b"\r\nAuthorization: Bearer hw_abc\r\n" in requests.submit()
+    assert b"\r\nAuthorization: Bearer hw_abc\r\n" in requests.poll(b"/jobs/1")
+    assert b"Authorization" not in Requests(Settings(), b"", batched=False).submit()
+    for wrong in ("a b", "a\r\nX: y", "\u00e9"):
+        with pytest.raises(SettingsError, match="HEADWAY_TOKEN is not allowed") as raised:
+            Requests(Settings(), b"", batched=False, token=wrong)
+        assert wrong not in str(raised.value)
+
+
 def test_a_batch_is_one_request() -> None:
     requests = Requests(Settings(jobs=3, job_seconds="1-5"), b"", batched=True)
     head, _, body = requests.submit().partition(b"\r\n\r\n")

@@ -42,10 +42,12 @@ def table(reads: str) -> Table:
     return found
 
 
-def operations() -> Iterator[str]:
-    """Yield each operation. One of a job can be asked for by the id and by the key of a client."""
+def operations(*, guarded: bool = False) -> Iterator[str]:
+    """Yield each operation, or those that need something. One of a job can be asked for by its id or its key."""
     for route in ROUTES:
         for operation in route.operations:
+            if guarded and not operation.needs.scopes:
+                continue
             if "/jobs/{id}" not in route.path or operation.method != "PUT":
                 yield f"{operation.method} {route.path}"
             if "/jobs/{id}" in route.path:
@@ -65,32 +67,33 @@ class Asker:
 
     def __init__(self, port: int, *lines: str) -> None:
         self._port = port
-        self._lines = lines
+        self.lines = lines
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def ask(self, method: str, target: str, *lines: str, body: bytes | None = None) -> tuple[int, dict[str, str]]:
         """Send a request, and return the code and the header fields of its answer."""
-        return (await self.read(request(method, target, *self._lines, *lines, body=body)))[:2]
+        return (await self.read(request(method, target, *self.lines, *lines, body=body)))[:2]
 
     async def read(self, data: bytes) -> tuple[int, dict[str, str], bytes]:
-        """Send a request, and return its answer. Of a stream, which has no end, the head alone."""
-        if self._streams is None:
-            self._streams = await asyncio.open_connection("127.0.0.1", self._port)
-        reader, writer = self._streams
+        """Send a request, and return its answer. Of a stream the event that it begins with."""
+        reader, writer = await self.opened()
         writer.write(data)
         async with asyncio.timeout(PATIENCE_S):
             status, headers = parse_head((await reader.readuntil(b"\r\n\r\n"))[:-4])
             body = b""
             if headers.get("transfer-encoding"):
+                if "job-state" in headers:
+                    body = await reader.readuntil(b"\n\n")
                 self.close()
             elif not data.startswith(b"HEAD "):
                 body = await reader.readexactly(int(headers.get("content-length", 0)))
         return status, headers, body
 
-    async def document(self, target: str, *lines: str) -> tuple[int, dict[str, str], object]:
-        """GET a document."""
-        status, headers, body = await self.read(request("GET", target, *self._lines, *lines))
-        return status, headers, json.loads(body)
+    async def opened(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Return the connection."""
+        if self._streams is None:
+            self._streams = await asyncio.open_connection("127.0.0.1", self._port)
+        return self._streams
 
     def close(self) -> None:
         """Disconnect."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+import uvloop
+from headway.protocol.http.caller import SCOPES
 
 from tests.conftest import Start
-from tests.lives.server import Lives, run
+from tests.lives.server import LOOK_S, Lives, run
 from tests.protocol.access.scan import (
     COLUMNS,
     FAR,
@@ -24,6 +28,7 @@ from tests.protocol.access.scan import (
     operations,
     table,
 )
+from tests.protocol.wire import request
 
 READS = ("id", "token")
 WITH_TOKENS = COLUMNS[2:]
@@ -53,6 +58,35 @@ def test_each_operation_has_a_row() -> None:
         assert list(table(reads)) == list(operations())
 
 
+@pytest.mark.parametrize("reads", READS)
+def test_the_openapi_document_says_the_same(tmp_path: Path, reads: str) -> None:
+    """Of a job by its id. A server without tokens describes none."""
+
+    async def test() -> None:
+        path = tmp_path / "tokens.yaml"
+        lives = Lives(tmp_path, journal=False)
+        await lives.start(auth={"reads": reads, "tokens": str(path)})
+        async with asking(lives.port) as client:
+            assert b"security" not in (await client.read(request("GET", "/openapi.json")))[2]
+            make_tokens(path)
+            # Once the server has read it.
+            while (await client.ask("GET", "/metrics"))[0] != 401:
+                await asyncio.sleep(LOOK_S)
+                lives.connections.tick()
+            document = json.loads((await client.read(request("GET", "/openapi.json")))[2])
+        assert document["components"]["securitySchemes"].keys() == {"token"}
+        for row, cells in table(reads).items():
+            method, _, route = row.partition(" ")
+            if "{key}" not in route or method == "PUT":
+                ways = document["paths"][route.replace("{key}", "{id}")][method.lower()]["security"]
+                assert ({} in ways) == (cells[NOBODY] != "401"), row
+                scopes = {scope for way in ways for named in way.values() for scope in named}
+                assert {} in ways or scopes == {scope for scope in SCOPES if cells[scope][0] == "2"}, row
+        await lives.end()
+
+    run(test(), loop=uvloop.new_event_loop)
+
+
 def test_each_cell_is_a_code() -> None:
     """So that a cell which nobody looks at cannot hide."""
     cells = [cell for reads in READS for row in table(reads).values() for cell in row.values()]
@@ -71,7 +105,7 @@ def test_without_tokens(tmp_path: Path) -> None:
             assert [answered] * 2 == [said(each, [column]) for each in READS]
             await lives.end()
 
-    run(test())
+    run(test(), loop=uvloop.new_event_loop)
 
 
 @pytest.mark.parametrize("reads", READS)
@@ -84,7 +118,7 @@ def test_with_tokens(tmp_path: Path, reads: str) -> None:
         assert await found(lives.port, lines, WITH_TOKENS, "echo") == said(reads, WITH_TOKENS)
         await lives.end()
 
-    run(test())
+    run(test(), loop=uvloop.new_event_loop)
 
 
 def test_a_server_of_its_own_says_the_same(start: Start, tmp_path: Path) -> None:
@@ -97,7 +131,7 @@ def test_a_server_of_its_own_says_the_same(start: Start, tmp_path: Path) -> None
         columns = (NOBODY, "view")
         assert await found(server.port, lines, columns, "give") == said("id", columns)
 
-    run(test())
+    run(test(), loop=uvloop.new_event_loop)
 
 
 def test_head_and_options_are_told_as_much_as_get(tmp_path: Path) -> None:
@@ -120,4 +154,4 @@ def test_head_and_options_are_told_as_much_as_get(tmp_path: Path) -> None:
                             assert await code_of(client, f"HEAD {route}", jobs) == cells[column], row
         await lives.end()
 
-    run(test())
+    run(test(), loop=uvloop.new_event_loop)
