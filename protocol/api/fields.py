@@ -96,7 +96,6 @@ SENT: dict[str, tuple[str, Schema]] = {
     "Server-Timing": ("Milliseconds that the job waited, and that it ran.", TEXT),
     "Sunset": ("The same as Expires (RFC 8594).", DATE),
     "Vary": ("The header fields of the request that the answer depends on.", TEXT),
-    "WWW-Authenticate": ("Which token is missing, and which scope it needs (RFC 6750, 3).", TEXT),
     "Workers-Busy": ("Workers with an attempt.", COUNT),
     "WWW-Authenticate": ("Bearer: which scope a token needs, or that there is no such token (RFC 6750).", TEXT),
     "Workers-Wanted": ("How many workers bring the wait below queue.target_wait.", COUNT),
