@@ -96,6 +96,9 @@ class Connection(Answering):
         self.free = False
         self._let_go()
         self.shared.untaken.release(self)
+        # Nothing refers to it in a circle: the garbage collector looks seldom.
+        self._request.end()
+        self._known = self._bound = None
 
     def eof_received(self) -> bool:
         """The client sends no more. Its requests are still answered, unless TLS ends both sides at once."""

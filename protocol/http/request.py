@@ -198,6 +198,11 @@ class Request:
         self._content = self.body = self.target = b""
         self.headers = {}
 
+    def end(self) -> None:
+        """Read no more. The parser and the connection, which refer to this request, can go at once."""
+        self.drop()
+        del self.parser, self._expects, self._ready
+
     def copy(self) -> Request:
         """Return a request that keeps the present content of this one."""
         return copy(self)
