@@ -111,6 +111,7 @@ def _gather(members: list[Member], findings: Findings) -> None:
         findings.lost += member.lost
         findings.wrong += member.wrong
         findings.requests += member.requests
+        findings.seen_again += member.seen_again
 
 
 def _end(site: Site, findings: Findings) -> None:

@@ -28,8 +28,9 @@ DELAY_S = 86_400
 ASK_AGAIN_S = 0.5
 # Jobs that a member asks for in a turn: more than it submits, so that it catches up after a fault.
 ASKED_MOST = 6
-# A job that has ended is asked for again after so many seconds. Retention keeps it for longer.
-SEEN_AGAIN_S = 15.0
+# A job that has ended is asked for again after so many seconds, and not if its turn comes later than the second figure:
+# retention keeps it for longer.
+SEEN_AGAIN_S, SEEN_AGAIN_MOST_S = 15.0, 30.0
 # Seconds after which a job that has not ended is stuck: longer than all faults in a row.
 STUCK_S = 120.0
 UNFINISHED = {"scheduled", "queued", "running", "retrying"}
@@ -83,6 +84,8 @@ class Member(threading.Thread):
         self.acknowledged: Counter[str] = Counter()
         self.finished: Counter[str] = Counter()
         self.requests = 0
+        # Jobs that were asked for again after their end.
+        self.seen_again = 0
         self._open: deque[Followed] = deque()
         self._over: deque[Followed] = deque()
         self._wire: Wire | None = None
@@ -257,7 +260,7 @@ class Member(threading.Thread):
     # Following.
 
     def _follow(self) -> None:
-        """Ask for some jobs that are due, and for one that has ended a while ago."""
+        """Ask for some jobs that are due, and for those that have ended a while ago."""
         for _ in range(min(ASKED_MOST, len(self._open))):
             if self._open[0].ask_at > time.monotonic():
                 self._open.rotate(-1)
@@ -265,16 +268,16 @@ class Member(threading.Thread):
             job = self._open[0]
             job.ask_at = time.monotonic() + ASK_AGAIN_S
             if self._has_ended(job):
-                self._over.append(job)
-                self.finished[job.kind] += 1
                 self._open.remove(job)
             elif time.monotonic() - job.since > STUCK_S:
                 self.lost.append(f"{job.path} ({job.kind}) has not ended after {STUCK_S:g} s")
                 self._open.remove(job)
             else:
                 self._open.rotate(-1)
-        if self._over and time.monotonic() > self._over[0].ask_at + SEEN_AGAIN_S:
-            self._judge(self._ask(request("HEAD", self._over[0].path)), self._over[0])
+        while self._over and (late_s := time.monotonic() - self._over[0].ask_at - SEEN_AGAIN_S) > 0:
+            if late_s < SEEN_AGAIN_MOST_S - SEEN_AGAIN_S:
+                self._judge(self._ask(request("HEAD", self._over[0].path)), self._over[0])
+                self.seen_again += 1
             self._over.popleft()
 
     def _has_ended(self, job: Followed) -> bool:
@@ -289,8 +292,9 @@ class Member(threading.Thread):
                 self._ask(request("DELETE", job.path), (204,))
                 job.cancel_again = False
             return False
-        if self._judge(answer, job):
-            self._compare(job)
+        if self._judge(answer, job) and self._is_told(job):
+            self.finished[job.kind] += 1
+            self._over.append(job)
         return True
 
     def _judge(self, answer: Answer, job: Followed) -> bool:
@@ -305,7 +309,8 @@ class Member(threading.Thread):
             self.wrong.append(f"{told}: {answer.headers.get('job-reason', '')}")
         return False
 
-    def _compare(self, job: Followed) -> None:
+    def _is_told(self, job: Followed) -> bool:
+        """Whether the result of a job, or the detail of its failure, is right; note where it is not."""
         if job.state == "succeeded":
             answer = self._ask(request("GET", f"{job.path}/result"))
             right = answer.status == 200 and answer.json == job.result
@@ -313,9 +318,10 @@ class Member(threading.Thread):
             answer = self._ask(request("GET", job.path))
             right = answer.json.get("detail") == job.result
         else:
-            return
+            return True
         if not right:
             self.wrong.append(f"{job.path} ({job.kind}) has {answer.body[:80]!r}, not {str(job.result)[:80]}")
+        return bool(right)
 
 
 def _reason(answer: Answer) -> str:

@@ -42,7 +42,7 @@ class Measure:
 MEASURES = (
     Measure("RSS of the server, MiB", 1.0, 8.0, True, lambda sample: sample.rss_bytes / MIB),
     Measure("descriptors", 1.0, 4.0, False, lambda sample: sample.descriptors),
-    Measure("threads", 1.0, 2.0, False, lambda sample: sample.threads),
+    Measure("threads", 1.0, 2.0, True, lambda sample: sample.threads),
     # So much that neighbours on the same cores do not reach it.
     Measure("loop lag, ms", 20.0, 20.0, True, lambda sample: sample.lag_ms),
 )
@@ -62,6 +62,7 @@ class Findings:
     # Faults that were not healed, lines on stderr, a wrong exit code.
     failed: list[str] = field(default_factory=list)
     requests: int = 0
+    seen_again: int = 0
     # Of ``time.monotonic``.
     begun: float = 0.0
 
@@ -102,7 +103,7 @@ def verdicts(findings: Findings) -> tuple[list[str], bool]:
     }
     lines = [f"{'FAIL' if found else 'PASS'}: {len(found):,} {what}" for what, found in counts.items()]
     good = not any(counts.values())
-    if findings.acknowledged != findings.finished and not findings.lost:
+    if findings.acknowledged != findings.finished and not (findings.lost or findings.wrong):
         good = False
         lines.append(
             f"FAIL: of {findings.acknowledged.total():,} jobs acknowledged, "
@@ -152,6 +153,7 @@ def text(findings: Findings, how: dict[str, str]) -> str:
         rows = [[kind, f"{findings.acknowledged[kind]:,}", f"{findings.finished[kind]:,}"] for kind in kinds]
         rows.append(["all", f"{findings.acknowledged.total():,}", f"{findings.finished.total():,}"])
         parts.append(report.table(["jobs", "acknowledged", "ended as they must"], rows))
+        parts.append(f"{findings.seen_again:,} of them were asked for again a while after their end.")
     if findings.injected:
         parts.append(_faults(findings))
     strange = unexplained(findings.troubles, findings.injected)
