@@ -16,7 +16,7 @@ CROWD = -n 6
 
 .DEFAULT_GOAL := help
 .PHONY: .venv run-server run-clients run-cluster test test-long test-dashboard check lint format promtool docs build clean help crash crash-cluster fuzz dist lock audit \
-  bench bench-floor bench-peers bench-polling bench-memory bench-clients bench-queues bench-journal bench-waiting bench-crowd bench-start bench-dashboard bench-cluster bench-soak bench-overload soak soak-ci
+  bench bench-floor bench-tls bench-peers bench-polling bench-memory bench-clients bench-queues bench-journal bench-waiting bench-crowd bench-start bench-dashboard bench-cluster bench-soak bench-overload soak soak-ci
 
 # `make -j clean test` must not clean under the test's feet.
 ifneq (,$(filter clean,$(MAKECMDGOALS)))
@@ -75,6 +75,9 @@ bench-overload: .venv  ## three times what the workers can do, a crowd that poll
 
 bench-floor: .venv  ## cost of a HEAD and a POST beside nginx (ROUNDS=5)
 	@$(BIN)/python -m bench.peers --floor --rounds $(or $(ROUNDS),5) $(ARGS)
+
+bench-tls: .venv  ## cost of TLS for a HEAD, beside nginx, and memory per connection (ROUNDS=5)
+	@$(BIN)/python -m bench.tls --rounds $(or $(ROUNDS),5) $(ARGS)
 
 bench-peers: .venv  ## the same on other stacks
 	@$(INSTALL) requirements/bench-peers.txt
