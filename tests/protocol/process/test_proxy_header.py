@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import shutil
 import socket
 import ssl
 import struct
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +26,7 @@ from tests.certificates import Authority
 from tests.conftest import Start
 from tests.end_to_end.process import Server, launch
 from tests.protocol.wire import PATIENCE_S, Wire, request
+from tests.valkey_servers import free_port
 
 HEALTH = request("GET", "/healthz")
 LOCAL, PROXY = 0x20, 0x21
@@ -224,6 +228,44 @@ def test_it_comes_before_tls_and_over_a_unix_socket(start: Start, tmp_path: Path
             assert isinstance(encrypted, ssl.SSLSocket)
             assert Wire.over(encrypted).still_serves()
     server.wait_for_line("192.0.2.7 .*GET /healthz")
+
+
+HAPROXY = shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+BALANCER = """
+defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 30s
+    timeout server 30s
+frontend clients
+    bind 127.0.0.1:{port}
+    default_backend headway
+backend headway
+    option httpchk GET /readyz
+    server headway 127.0.0.1:{server} source 127.0.0.1 send-proxy-v2 proxy-v2-options unique-id,crc32c check inter 100ms
+"""
+
+
+@pytest.mark.long
+@pytest.mark.skipif(HAPROXY is None, reason="haproxy is not installed")
+def test_haproxy(start: Start, tmp_path: Path) -> None:
+    """It names clients, and comes itself to look at the health of the server."""
+    assert HAPROXY is not None
+    server = start(server__proxy_protocol=True, http__trusted_proxies=["127.0.0.1/32"], log__access=True)
+    port = free_port()
+    settings = tmp_path / "haproxy.cfg"
+    settings.write_text(BALANCER.format(port=port, server=server.port))
+    balancer = subprocess.Popen([HAPROXY, "-db", "-f", str(settings)], stdout=subprocess.DEVNULL)
+    try:
+        server.wait_for_line('"127.0.0.1 .*GET /readyz')
+        # Linux has the whole of 127.0.0.0/8.
+        with socket.create_connection(("127.0.0.1", port), PATIENCE_S, source_address=("127.0.0.5", 0)) as client:
+            assert Wire.over(client).still_serves()
+        server.wait_for_line('"127.0.0.5 .*GET /healthz')
+    finally:
+        balancer.terminate()
+        balancer.wait(PATIENCE_S)
+    assert not any("PROXY" in line for line in server.said)
 
 
 def test_without_proxies_it_is_refused() -> None:
