@@ -8,14 +8,13 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from headway.core.errors import ConfigError
+from headway.protocol.http.request import UNIX_PEER
 
 IpAddress = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 # The bits before an IPv4 address that is mapped to IPv6.
 _MAPPED_BITS = 96
-# In ``trusted`` and as an address: a Unix socket. The mode of its file says who may connect.
-UNIX = "unix"
 # An IPv6 address in brackets, or an IPv4 address, with a port or without (RFC 7239, 6).
 _NODE = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::\d+)?")
 # An element of Forwarded (RFC 7239, 4), and a pair of it.
@@ -34,8 +33,8 @@ class Clients:
     """Tells clients apart. Proxies in the networks ``trusted`` write the header ``header``."""
 
     def __init__(self, trusted: tuple[str, ...], header: str) -> None:
-        self._trusted = [_network(network) for network in trusted if network != UNIX]
-        self._trusts_unix = UNIX in trusted
+        self._trusted = [_network(network) for network in trusted if network != UNIX_PEER]
+        self._trusts_unix = UNIX_PEER in trusted
         self._header = header.encode()
 
     def key(self, peer: str, headers: dict[bytes, bytes]) -> bytes:
@@ -76,7 +75,7 @@ class Clients:
 
     def trusts(self, peer: str) -> bool:
         """Whether the peer at an address may name the client."""
-        if peer == UNIX:
+        if peer == UNIX_PEER:
             return self._trusts_unix
         address = _address(peer)
         return address is not None and self._is_trusted(address)
@@ -124,7 +123,7 @@ def _network(text: str) -> Network:
         network = ip_network(text)
     except ValueError as error:
         raise ConfigError(
-            f"http.trusted_proxies: {error}; expected networks such as 10.0.0.0/8, or {UNIX} for server.socket"
+            f"http.trusted_proxies: {error}; expected networks such as 10.0.0.0/8, or {UNIX_PEER} for server.socket"
         ) from None
     mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
     if mapped is not None and network.prefixlen >= _MAPPED_BITS:

@@ -33,7 +33,7 @@ from headway.protocol.http.app import Bound
 from headway.protocol.http.connections import LINGER_S, Connections
 from headway.protocol.http.problems import Refusal
 from headway.protocol.http.queued import forget_at_end, unacknowledged_bytes
-from headway.protocol.http.request import Request
+from headway.protocol.http.request import UNIX_PEER, Request
 from headway.protocol.http.responses import Answer, Held, Hold, Long, with_connection, with_fields
 from headway.protocol.http.stream import BEAT_S, CHUNKED, Stream, Streaming
 
@@ -53,10 +53,6 @@ WAITING_BYTES = 1024
 # Bytes a second that a client takes at least, or all that is left. One that takes a byte now and then
 # would keep its answers, and its connection, for ever.
 SLOWEST_BYTES_S = 1024
-
-
-# The address of a client that has none, because it came by a Unix socket.
-UNIX_PEER = "unix"
 
 
 class Last(bytes):

@@ -98,6 +98,8 @@ _LATER_LINE = re.compile(
 _KNOWN = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"})
 # Those that a route may have, or may refuse.
 _ROUTED = _KNOWN - {b"CONNECT"}
+# The address of a client that has none, because it came by a Unix socket.
+UNIX_PEER = "unix"
 VERSIONS = "this server speaks HTTP/1.1 and HTTP/1.0"
 
 
