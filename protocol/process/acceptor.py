@@ -14,6 +14,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from math import inf
 
 from headway.protocol.process.entry import WayIn
@@ -75,6 +76,8 @@ class Acceptor:
             _, late = await asyncio.wait(self._entering, timeout=LAST_ENTRIES_S)
             for task in late:
                 task.cancel()
+            if late:
+                await asyncio.wait(late)
 
     def _accept(self) -> None:
         for _ in range(ACCEPTS_MOST):
@@ -93,16 +96,19 @@ class Acceptor:
                 client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             task = self._loop.create_task(self._entry.enter(client))
             self._entering[task] = None
-            task.add_done_callback(self._entered)
+            task.add_done_callback(partial(self._entered, client))
             if self._entry.waits and len(self._entering) > max(self._room(), ENTERING_LEAST):
                 oldest = next(iter(self._entering))
                 del self._entering[oldest]
                 oldest.cancel()
                 self._entry.gave_way()
 
-    def _entered(self, task: asyncio.Task[None]) -> None:
+    def _entered(self, client: socket.socket, task: asyncio.Task[None]) -> None:
         self._entering.pop(task, None)
-        if not task.cancelled() and task.exception() is not None:
+        if task.cancelled():
+            # It may not have begun.
+            client.close()
+        elif task.exception() is not None:
             log.warning("a client could not be connected: %r", task.exception())
 
     def _take_a_rest(self, error: OSError) -> None:
