@@ -2,9 +2,9 @@
 
 The reading order is the road of a request: ``round`` (of the loop: all reads, all answers, all
 writes), ``connection`` (one client: bytes to requests, deadlines), ``request`` (filled by the
-parser) and ``repeated`` (a head that needs no parser), ``outbox`` (the order of answers, flow
-control), ``stream`` (an answer without an end), ``responses`` and ``problems`` (ready bytes). Beside
-the road are ``app`` (the application as HTTP sees it), ``caller`` (who sends a request, and what it may
-do), ``connections`` (their shared state),
-``budget`` (memory taken by clients), ``queued`` (bytes in the kernel) and ``clock``.
+parser), ``caller`` (who sends it) and ``repeated`` (a head that needs no parser), ``outbox`` (the
+order of answers, flow control), ``stream`` (an answer without an end), ``responses`` and
+``problems`` (ready bytes). Beside the road are ``app`` (the application as HTTP sees it),
+``connections`` (their shared state), ``budget`` (memory taken by clients), ``queued`` (bytes in the
+kernel) and ``clock``.
 """
