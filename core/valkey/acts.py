@@ -51,6 +51,7 @@ class Acts:
         batches: SharedBatches,
         kept: Retention,
         ending: Callable[[int], object],
+        *,
         trail: SharedAudit,
     ) -> None:
         # Sends what an attempt in this node's hands has said, before its job ends.

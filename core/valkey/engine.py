@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from headway.core.audit import Act, Entry
+from headway.core.audit import Act, AuditEntry
 from headway.core.board.idempotency import Key
 from headway.core.body import Body
 from headway.core.config import Config
@@ -331,7 +331,7 @@ class ValkeyEngine:
         """Keep an act of the server itself, as Engine says."""
         self.trail.note(act)
 
-    def audit(self, before: int, limit: int) -> Soon[Sequence[Entry]]:
+    def audit(self, before: int, limit: int) -> Soon[Sequence[AuditEntry]]:
         """Return entries of the audit log of all nodes, as Engine says."""
         return self.trail.read(before, limit)
 
@@ -513,7 +513,7 @@ class ValkeyEngine:
             submissions=self.submissions,
         )
         self.trail = SharedAudit(store, config.audit.kept)
-        self.acts = Acts(store, self.statuses, self.batches, hands.kept, hands.remarks.flush, self.trail)
+        self.acts = Acts(store, self.statuses, self.batches, hands.kept, hands.remarks.flush, trail=self.trail)
         self.heartbeat = Heartbeat(
             lambda: client_of(self.address, f"{os.getpid()}:heartbeat"),
             node.name,

@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
-from headway.core.audit import Act, Entry, decode, encode
+from headway.core.audit import Act, AuditEntry, decode, encode
 from headway.core.errors import HeadwayError
 from headway.core.interface import Later, Soon
 from headway.core.later import Read, Then, known
@@ -105,11 +105,12 @@ class SharedAudit:
             await asyncio.wait(self._under_way, timeout=PATIENCE_S)
         await self.send()
 
-    def read(self, before: int, limit: int) -> Later[Sequence[Entry]]:
+    def read(self, before: int, limit: int) -> Later[Sequence[AuditEntry]]:
         """Return entries, as Engine says."""
         store, keys = self._store, self._keys
-        words = ("ZREVRANGEBYSCORE", keys.audit, f"({before}" if before else "+inf", "-inf", "WITHSCORES", "LIMIT", 0)
+        start = f"({before}" if before else "+inf"
+        words = ("ZRANGE", keys.audit, start, "-inf", "BYSCORE", "REV", "LIMIT", 0, limit, "WITHSCORES")
         return Then(
-            store.ask(keys, lambda: store.call(keys, *words, limit)),
+            store.ask(keys, lambda: store.call(keys, *words)),
             lambda found: [decode(int(number), told[NONCE_BYTES:]) for told, number in found],
         )
