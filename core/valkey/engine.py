@@ -592,6 +592,7 @@ class ValkeyEngine:
         self.cache.renew()
         self.batches.waiters.release()
         self.events.up()
+        self.trail.send()
         self.holds.look()
 
     async def _repair(self) -> None:

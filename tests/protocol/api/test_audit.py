@@ -137,6 +137,13 @@ def test_a_page_names_the_next_one_and_is_as_described(audited: Audited) -> None
         assert audited.ask("GET", f"/audit?{wrong}").status == 422
 
 
+def test_a_request_that_the_server_knows_again_is_told_each_time(audited: Audited) -> None:
+    order = request("POST", "/jobs/delete?tag=none", audited.lines["boss"], body=b"")
+    with audited.server.wire() as wire:
+        jobs = [wire.ask(order)["location"].removeprefix("/jobs/") for _ in range(3)]
+    assert [entry["job"] for entry in audited.entries()] == jobs[::-1]
+
+
 def test_who_may_not_use_ids_does_not_learn_them(audited: Audited) -> None:
     job_id = submitted(audited, "give", delay=1000)
     audited.ask("DELETE", f"/jobs/{job_id}")
