@@ -36,7 +36,7 @@ class Act(msgspec.Struct, frozen=True, array_like=True, gc=False):
     count: int | None = None
 
 
-class Entry(msgspec.Struct, frozen=True, gc=False):
+class AuditEntry(msgspec.Struct, frozen=True, gc=False):
     """An act that was carried out. Numbers ascend by one. ``at`` is of time.time."""
 
     number: int
@@ -60,10 +60,10 @@ def encode(at: float, act: Act) -> bytes:
     return _encode(_Told(at, act))
 
 
-def decode(number: int, told: bytes) -> Entry:
+def decode(number: int, told: bytes) -> AuditEntry:
     """Return the entry that ``encode`` has written, under its number."""
     found = _decode(told)
-    return Entry(number, found.at, found.act)
+    return AuditEntry(number, found.at, found.act)
 
 
 class Trail:
@@ -72,25 +72,25 @@ class Trail:
     __slots__ = ("_entries", "last")
 
     def __init__(self, most: int) -> None:
-        self._entries: deque[Entry] = deque(maxlen=most)
+        self._entries: deque[AuditEntry] = deque(maxlen=most)
         # The number of the newest entry, also of one that is not kept.
         self.last = 0
 
     def add(self, at: float, act: Act) -> None:
         """Keep an act."""
         self.last += 1
-        self._entries.append(Entry(self.last, at, act))
+        self._entries.append(AuditEntry(self.last, at, act))
 
-    def restore(self, entries: list[Entry]) -> None:
+    def restore(self, entries: list[AuditEntry]) -> None:
         """Go on after ``entries``, oldest first."""
         self._entries.extend(entries)
         self.last = entries[-1].number if entries else self.last
 
-    def all(self) -> list[Entry]:
+    def all(self) -> list[AuditEntry]:
         """Return the entries, oldest first."""
         return [*self._entries]
 
-    def read(self, before: int, limit: int) -> list[Entry]:
+    def read(self, before: int, limit: int) -> list[AuditEntry]:
         """Return up to ``limit`` entries with lower numbers than ``before``, newest first. 0: from the newest on."""
         newer = max(self.last - before + 1, 0) if before else 0
         return [*islice(reversed(self._entries), newer, newer + limit)]

@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Generic, Protocol, TypeAlias, TypeVar, Union
 
 import msgspec
-from headway.core.audit import Act, Entry
+from headway.core.audit import Act, AuditEntry
 from headway.core.board.idempotency import Key
 from headway.core.body import Body
 from headway.core.durability import Durability
@@ -352,7 +352,7 @@ class Engine(Protocol):
     def note(self, act: Act) -> None:
         """Keep an act of the server itself in the audit log. Nobody waits for it."""
 
-    def audit(self, before: int, limit: int) -> Soon[Sequence[Entry]]:
+    def audit(self, before: int, limit: int) -> Soon[Sequence[AuditEntry]]:
         """Return up to ``limit`` entries of the audit log with lower numbers than ``before``, newest first.
 
         0: from the newest on.

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import apsw
 import msgspec
-from headway.core.audit import Entry, decode
+from headway.core.audit import AuditEntry, decode
 from headway.core.errors import JournalError
 from headway.core.history import Minute, decode_minute
 from headway.core.job import State
@@ -174,7 +174,7 @@ def minutes(connection: apsw.Connection) -> list[Minute]:
     return [decode_minute(told) for (told,) in rows]
 
 
-def audit(connection: apsw.Connection, before: int, limit: int) -> list[Entry]:
+def audit(connection: apsw.Connection, before: int, limit: int) -> list[AuditEntry]:
     """Return up to ``limit`` entries of the audit log with lower numbers than ``before``, newest first.
 
     0: from the newest on.
@@ -267,11 +267,11 @@ class Reader:
             self._thread, partial(self._read, partial(_mentioning, sequences, text), sequences[0])
         )
 
-    async def audit(self, before: int, limit: int) -> list[Entry]:
+    async def audit(self, before: int, limit: int) -> list[AuditEntry]:
         """Return entries of the audit log, as ``audit`` does. Raises JournalError as ``result`` does."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._entries, before, limit)
 
-    def _entries(self, before: int, limit: int) -> list[Entry]:
+    def _entries(self, before: int, limit: int) -> list[AuditEntry]:
         try:
             return audit(self._connection, before, limit)
         except (apsw.Error, msgspec.DecodeError) as error:

@@ -20,7 +20,7 @@ from struct import Struct
 from typing import BinaryIO
 
 import msgspec
-from headway.core.audit import Entry
+from headway.core.audit import AuditEntry
 from headway.core.board.board import Board
 from headway.core.board.idempotency import Keyed
 from headway.core.board.logs import Logs
@@ -81,7 +81,7 @@ class Document(msgspec.Struct):
     # The minutes of the history.
     history: list[Minute] = []
     # The audit log, oldest first.
-    audit: list[Entry] = []
+    audit: list[AuditEntry] = []
 
 
 class KeptFrame(msgspec.Struct):

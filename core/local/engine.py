@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
-from headway.core.audit import Act, Entry
+from headway.core.audit import Act, AuditEntry
 from headway.core.board.batches import Batches
 from headway.core.board.board import Board
 from headway.core.board.idempotency import Key
@@ -467,7 +467,7 @@ class LocalEngine:
         """Keep an act of the server itself, as Engine says."""
         self.changes.note(act, of_change=False)
 
-    def audit(self, before: int, limit: int) -> Soon[Sequence[Entry]]:
+    def audit(self, before: int, limit: int) -> Soon[Sequence[AuditEntry]]:
         """Return entries of the audit log, as Engine says."""
         if self.journal is None:
             return self.active.trail.read(before, limit)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from headway.core.audit import Act, Entry
+from headway.core.audit import Act, AuditEntry
 from headway.core.board.idempotency import Key
 from headway.core.body import Body
 from headway.core.config import Config
@@ -336,7 +336,7 @@ class ValkeyEngine:
         """Keep an act of the server itself, as Engine says."""
         self.trail.note(act)
 
-    def audit(self, before: int, limit: int) -> Soon[Sequence[Entry]]:
+    def audit(self, before: int, limit: int) -> Soon[Sequence[AuditEntry]]:
         """Return entries of the audit log of all nodes, as Engine says."""
         return self.trail.read(before, limit)
 
@@ -599,6 +599,7 @@ class ValkeyEngine:
         self.cache.renew()
         self.batches.waiters.release()
         self.events.up()
+        self.trail.send()
         self.holds.look()
 
     async def _repair(self) -> None:

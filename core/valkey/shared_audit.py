@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
-from headway.core.audit import Act, Entry, decode, encode
+from headway.core.audit import Act, AuditEntry, decode, encode
 from headway.core.errors import HeadwayError
 from headway.core.interface import Later, Soon
 from headway.core.later import Read, Then, known
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 # Random bytes before each entry: two that are alike otherwise are two members of the set.
 NONCE_BYTES = 8
+# Entries of one call, at most.
+SENT_MOST = 200
 
 
 class SharedAudit:
@@ -78,6 +80,7 @@ class SharedAudit:
         if not self._kept:
             return
         self._unsent.append(os.urandom(NONCE_BYTES) + encode(self._store.server_ms() / 1000, act))
+        del self._unsent[: -self._kept]
         await self.send()
 
     def send(self) -> asyncio.Future[None]:
@@ -88,16 +91,20 @@ class SharedAudit:
 
     async def _send(self) -> None:
         self._round = None
-        entries, self._unsent = self._unsent, []
-        if not entries:
-            return
         store, keys = self._store, self._keys
-        words = note_arguments(b"", entries, kept=self._kept)[1:]
-        try:
-            await known(store.ask(keys, lambda: store.run(keys, NOTE, *words)))
-        except HeadwayError as error:
-            log.warning("engine: the audit log gets %d entries once the store is back: %s", len(entries), error)
-            self._unsent[:0] = entries
+        if not store.patience_s(keys.partition):
+            # The store is away. ``up`` sends them.
+            return
+        entries, self._unsent = self._unsent, []
+        while entries:
+            words = note_arguments(b"", entries[:SENT_MOST], kept=self._kept)[1:]
+            try:
+                await known(store.ask(keys, lambda words=words: store.run(keys, NOTE, *words)))  # type: ignore[misc]
+            except HeadwayError as error:
+                log.warning("engine: the audit log gets %d entries once the store is back: %s", len(entries), error)
+                self._unsent[:0] = entries
+                return
+            del entries[:SENT_MOST]
 
     async def stop(self) -> None:
         """Wait for the entries that are under way."""
@@ -105,11 +112,12 @@ class SharedAudit:
             await asyncio.wait(self._under_way, timeout=PATIENCE_S)
         await self.send()
 
-    def read(self, before: int, limit: int) -> Later[Sequence[Entry]]:
+    def read(self, before: int, limit: int) -> Later[Sequence[AuditEntry]]:
         """Return entries, as Engine says."""
         store, keys = self._store, self._keys
-        words = ("ZREVRANGEBYSCORE", keys.audit, f"({before}" if before else "+inf", "-inf", "WITHSCORES", "LIMIT", 0)
+        start = f"({before}" if before else "+inf"
+        words = ("ZRANGE", keys.audit, start, "-inf", "BYSCORE", "REV", "LIMIT", 0, limit, "WITHSCORES")
         return Then(
-            store.ask(keys, lambda: store.call(keys, *words, limit)),
+            store.ask(keys, lambda: store.call(keys, *words)),
             lambda found: [decode(int(number), told[NONCE_BYTES:]) for told, number in found],
         )

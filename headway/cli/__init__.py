@@ -22,5 +22,6 @@ needs neither. In reading order:
 - ``hold``: the switches of a task: hold, close, resume.
 - ``wait``, ``bar``: waiting for jobs, and the display of that.
 - ``tasks``: the tasks of the server.
+- ``audit``: who changed what.
 - ``top``, ``frame``: the server at work, live.
 """

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 import click
 
+from headway.cli.audit import audit
 from headway.cli.changes import cancel, change, delete, retry, run_now
 from headway.cli.engine import engine
 from headway.cli.events import events
@@ -40,7 +41,7 @@ EXIT_PIPE_CLOSED = 141
 SECTIONS: dict[str, Sequence[click.Command]] = {
     "Server": (init, serve, work, simulate, journal, engine, token),
     "Jobs": (submit, status, log, wait, result, payload, cancel, retry, delete, change, run_now),
-    "Look": (list_jobs, tasks, events, top),
+    "Look": (list_jobs, tasks, events, top, audit),
     "Tasks": (hold, close, resume),
 }
 # Of ``headway`` alone, which prints its help. click 8.1 does so without an error.

@@ -41,6 +41,7 @@ from headway.client.jobs import Batch, Job
 from headway.client.status import (
     AttemptStatus,
     BatchStatus,
+    Change,
     History,
     JobEvent,
     LogText,
@@ -60,6 +61,7 @@ __all__ = [
     "AttemptStatus",
     "Batch",
     "BatchStatus",
+    "Change",
     "Client",
     "Filter",
     "HeadwayError",

@@ -175,10 +175,10 @@ def states(members: dict[str, Any]) -> dict[str, str]:
     return {job_id: state for job_id, state in pairs if isinstance(job_id, str) and isinstance(state, str)}
 
 
-def next_page(members: dict[str, Any]) -> str | None:
+def next_page(members: dict[str, Any], path: str = "/jobs") -> str | None:
     """Return the path of the page after a list, which may be below a path of the server. None at the end."""
     following = members.get("next")
-    return f"/jobs?{following.partition('?')[2]}" if isinstance(following, str) else None
+    return f"{path}?{following.partition('?')[2]}" if isinstance(following, str) else None
 
 
 def failure(status: Status) -> HeadwayError:

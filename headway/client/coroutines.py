@@ -22,7 +22,7 @@ from headway.client.filters import Filter
 from headway.client.orders import Until
 from headway.client.roads import MAP_PART, MAP_WINDOW, BatchHandle, Handle, Roads
 from headway.client.settings import headers_of, lost, response, settings, timeout
-from headway.client.status import BatchStatus, History, JobEvent, Matches, ServerInfo, TaskSwitches
+from headway.client.status import BatchStatus, Change, History, JobEvent, Matches, ServerInfo, TaskSwitches
 from headway.client.submissions import BATCH_MOST, Durability, Options, Submission, id_in, keys_of_many, parts
 
 T = TypeVar("T")
@@ -249,6 +249,11 @@ class AsyncClient:
             job = AsyncJob(self, Handle(status.id))
             job.last = status
             yield job
+
+    async def audit(self, limit: int | None = None) -> AsyncGenerator[Change, None]:
+        """Yield the entries of the audit log, newest first, ``limit`` at most."""
+        async for entry in self.iterate(finding.changes(self.roads, limit)):
+            yield facts.change(entry)
 
     @overload
     async def retry_all(self, *, dry_run: Literal[True], **wanted: Unpack[Filter]) -> Matches: ...

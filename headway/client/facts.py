@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from headway.client.status import AttemptStatus, History, JobEvent, Matches, Span, Status, TaskSwitches
+from headway.client.status import AttemptStatus, Change, History, JobEvent, Matches, Span, Status, TaskSwitches
 
 Members = Mapping[str, Any]
 
@@ -86,6 +86,22 @@ def matches(members: Members) -> Matches:
     by_task = members.get("by_task")
     counts = by_task if isinstance(by_task, dict) else {}
     return Matches(number(members, "matches") or 0, {str(name): number(counts, name) or 0 for name in counts})
+
+
+def change(members: Members) -> Change:
+    """Return an entry of the audit log."""
+    return Change(
+        number(members, "number") or 0,
+        moment(members, "time"),
+        text(members, "what") or "",
+        who=text(members, "who"),
+        address=text(members, "address"),
+        target=text(members, "target"),
+        filter=text(members, "filter"),
+        count=number(members, "count"),
+        job=text(members, "job"),
+        code=number(members, "code"),
+    )
 
 
 def history(members: Members) -> History:

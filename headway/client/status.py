@@ -125,6 +125,30 @@ class History:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """An entry of the audit log: a change that a client, or the server itself, has made."""
+
+    number: int
+    time: datetime | None
+    # The operation, such as cancelJob.
+    what: str
+    # The name of the token. None: there was none.
+    who: str | None = None
+    # Of the client. None: it came by a Unix socket.
+    address: str | None = None
+    # The id or the key of a job, the id of a batch, the name of a task.
+    target: str | None = None
+    # Of an order, as the query of a URL.
+    filter: str | None = None
+    # Jobs of a batch that were cancelled.
+    count: int | None = None
+    # The id of the job that was made: a resubmitted one, or the order.
+    job: str | None = None
+    # Of the answer. 202: the change went on after it.
+    code: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TaskSwitches:
     """The switches of a task, which ``hold``, ``resume``, ``close_intake`` and ``open_intake`` turn."""
 

@@ -21,7 +21,7 @@ from headway.client.jobs import Batch, Job
 from headway.client.orders import Until
 from headway.client.roads import MAP_PART, MAP_WINDOW, BatchHandle, Handle, Roads
 from headway.client.settings import headers_of, lost, response, settings, timeout
-from headway.client.status import BatchStatus, History, JobEvent, Matches, ServerInfo, TaskSwitches
+from headway.client.status import BatchStatus, Change, History, JobEvent, Matches, ServerInfo, TaskSwitches
 from headway.client.submissions import BATCH_MOST, Durability, Options, Submission, id_in, keys_of_many, parts
 
 T = TypeVar("T")
@@ -240,6 +240,10 @@ class Client:
             job = Job(self, Handle(status.id))
             job.last = status
             yield job
+
+    def audit(self, limit: int | None = None) -> Iterator[Change]:
+        """Yield the entries of the audit log, newest first, ``limit`` at most."""
+        return map(facts.change, self.iterate(finding.changes(self.roads, limit)))
 
     @overload
     def retry_all(self, *, dry_run: Literal[True], **wanted: Unpack[Filter]) -> Matches: ...

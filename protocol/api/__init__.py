@@ -3,7 +3,7 @@
 In reading order: HTTP serves ``app``. All routes share ``service``. ``routes`` is the one table of
 them: each ``operation`` has a function in ``submissions`` (with ``bodies`` for the content),
 ``contents``, ``jobs`` (with ``queries`` and ``filters`` for the query), ``revisions``, ``orders``,
-``events``, ``logs``, ``batches``, ``tasks``, ``audit``, ``health``, ``history``, ``dashboard`` or
+``events``, ``logs``, ``batches``, ``tasks``, ``health``, ``history``, ``audit``, ``dashboard`` or
 ``description``, and the words that describe it. ``headers`` describe a job for HEAD,
 ``documents`` for GET. ``polls`` is HEAD of a job again, which is nearly all traffic. ``metrics``
 and ``stats`` have the counts: ``series`` those by task, ``processes`` those of our processes,

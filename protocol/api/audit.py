@@ -11,7 +11,7 @@ from typing import Annotated
 import msgspec
 import orjson
 from headway.core import ids
-from headway.core.audit import Act, Entry
+from headway.core.audit import Act, AuditEntry
 from headway.protocol.api import queries
 from headway.protocol.api.service import Service, once_known
 from headway.protocol.http.clock import iso
@@ -40,7 +40,7 @@ def audit(service: Service, request: Request, _: bytes) -> Answer | Held:
     return once_known(found, lambda found: _told(service, request, query, found))
 
 
-def _told(service: Service, request: Request, query: AuditQuery, found: Sequence[Entry]) -> bytes:
+def _told(service: Service, request: Request, query: AuditQuery, found: Sequence[AuditEntry]) -> bytes:
     head, after = STATUS_LINES[200] + service.clock.fields, None
     if len(found) > query.limit:
         found = found[: query.limit]
@@ -52,12 +52,11 @@ def _told(service: Service, request: Request, query: AuditQuery, found: Sequence
     return complete(head, JSON, orjson.dumps({"entries": entries, "next": after}), bodiless=False)
 
 
-def _members(entry: Entry, *, sees_ids: bool) -> dict[str, object]:
+def _members(entry: AuditEntry, *, sees_ids: bool) -> dict[str, object]:
     act = entry.act
     target, job = act.target, act.job
     if not sees_ids:
-        # An id would let the caller read its job.
-        target, job = "" if ids.has_form(target.encode()) else target, ""
+        target, job = _seen(target), _seen(job)
     return {
         "number": entry.number,
         "time": iso(entry.at),
@@ -70,3 +69,9 @@ def _members(entry: Entry, *, sees_ids: bool) -> dict[str, object]:
         "job": job or None,
         "code": (GOES_ON if act.goes_on else act.code) or None,
     }
+
+
+def _seen(name: str) -> str:
+    """Return the part of an id that anyone may see. A key that a client chose is no id."""
+    text = name.encode()
+    return ids.without_tag(text).decode() if ids.has_form(text) else name

@@ -459,3 +459,25 @@ async def fill(path: Path, count: int) -> None:
         )
     await done.wait()
     await journal.close()
+
+
+def test_a_kill_leaves_each_change_with_its_entry_in_the_audit_log_and_no_entry_without(begin: Begin) -> None:
+    server = begin()
+    clients = 8
+    content = b"[%b]" % b",".join([submission("give", 1, delay=1000)] * 400)
+    batch = server.ask(request("POST", "/batches", "Content-Type: application/json", body=content))
+    ids = [str(job_id) for job_id in batch.json["jobs"]]
+    wires = [server.wire() for _ in range(clients)]
+    for number, wire in enumerate(wires):
+        wire.send(b"".join(request("DELETE", f"/jobs/{job_id}") for job_id in ids[number::clients]))
+    acknowledged = {ids[number] for number, wire in enumerate(wires) if wire.read("DELETE").status == 204}
+    end(server, signal.SIGKILL)
+    server = begin()
+    entries = server.get("/audit?limit=1000").json["entries"]
+    cancelled = {job["id"] for job in server.get("/jobs?state=cancelled&limit=1000").json["jobs"]}
+    assert len(acknowledged) == clients
+    assert acknowledged <= cancelled
+    assert sorted(entry["target"] for entry in entries) == sorted(cancelled)
+    assert [entry["number"] for entry in entries] == list(range(len(entries), 0, -1))
+    for wire in wires:
+        wire.close()

@@ -10,5 +10,9 @@ local last = tonumber(call('ZRANGE', key, -1, -1, 'WITHSCORES')[2]) or 0
 while at < #ARGV do
   last = last + call('ZADD', key, 'NX', string.format('%.0f', last + 1), arg())
 end
-call('ZREMRANGEBYRANK', key, 0, -1 - kept)
+-- After a setting that kept more, the rest goes with the next entries.
+local over = math.min(call('ZCARD', key) - kept, 1000)
+if over > 0 then
+  call('ZREM', key, unpack(call('ZRANGE', key, 0, over - 1)))
+end
 return last

@@ -6,7 +6,7 @@ import asyncio
 import time
 
 import pytest
-from headway.core.audit import Act, Entry
+from headway.core.audit import Act, AuditEntry
 from headway.core.board.idempotency import Key
 from headway.core.errors import InvalidError, NotFailedError, NotWaitingError
 from headway.core.hold import Switches
@@ -56,8 +56,8 @@ async def test_an_entry_has_a_number_and_the_time_of_day(engine: Engine) -> None
         await known(engine.cancel(waiting, replace(ACT, target=name)))
     newest, older = await known(engine.audit(0, 2))
     assert (older, newest) == (
-        Entry(begin + 1, older.at, replace(ACT, target="first")),
-        Entry(begin + 2, newest.at, replace(ACT, target="second")),
+        AuditEntry(begin + 1, older.at, replace(ACT, target="first")),
+        AuditEntry(begin + 2, newest.at, replace(ACT, target="second")),
     )
     # The clock of a store is known to some milliseconds.
     assert before - 1 < older.at <= newest.at < time.time() + 1

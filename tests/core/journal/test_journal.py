@@ -25,7 +25,7 @@ import apsw
 import orjson
 import pytest
 from headway.core import audit
-from headway.core.audit import Act, Entry
+from headway.core.audit import Act, AuditEntry
 from headway.core.config import Config, JournalSection
 from headway.core.errors import JournalError
 from headway.core.job import Reason, State, Terms, decode_terms, encode_terms
@@ -857,7 +857,7 @@ async def test_recover_saves_switches_attempts_logs_and_the_audit_log(tmp_path: 
     reading = reader.Reader(tmp_path / "new")
     assert await reading.attempts(1) == attempts
     assert (await reading.log(1, 8)).text() == b"text"
-    assert await reading.audit(0, 9) == [Entry(2, 5.0, Act("switchTask"))]
+    assert await reading.audit(0, 9) == [AuditEntry(2, 5.0, Act("switchTask"))]
     reading.close()
 
 
@@ -998,7 +998,7 @@ async def test_a_journal_of_schema_6_goes_on_with_an_empty_audit_log(tmp_path: P
         assert await journal.reader.audit(0, 10) == []
         journal.note((Kind.ACT, True, audit.encode(5.0, Act("cancelJob")), 9))
         await said.until(lambda: said.committed == journal.appended)
-        assert await journal.reader.audit(0, 10) == [Entry(1, 5.0, Act("cancelJob"))]
+        assert await journal.reader.audit(0, 10) == [AuditEntry(1, 5.0, Act("cancelJob"))]
 
 
 def test_jobs_of_schema_4_are_numbered_by_outcome_counted_and_kept_as_it_was_said_of_them(tmp_path: Path) -> None:

@@ -59,8 +59,7 @@ def all_that_there_is(partition: Partition) -> None:
 
 def test_entries_of_the_audit_log_are_numbered_once_and_the_last_ones_kept(partition: Partition) -> None:
     def entries() -> list[tuple[bytes, float]]:
-        found: list[tuple[bytes, float]] = partition.client.zrange(partition.keys.audit, 0, -1, withscores=True)
-        return found
+        return [*partition.client.zrange(partition.keys.audit, 0, -1, withscores=True)]
 
     for told in ([b"a", b"b"], [b"b", b"c"], [b"c"]):
         # A call that is sent again.
