@@ -52,7 +52,6 @@ class Acts:
         *,
         kept: Retention,
         ending: Callable[[int], object],
-        *,
         trail: SharedAudit,
     ) -> None:
         # Sends what an attempt in this node's hands has said, before its job ends.
