@@ -4,6 +4,9 @@ A change and its entry are two calls, since they may lie in different partitions
 once the store has made the change, and the client is answered after that. It leaves also if that
 client has gone. If the store is lost in between, the change is made: its client is told so, and the
 node sends the entry when the store is back. The entries of a turn of the loop leave in one call.
+
+So an acknowledged change has its entry, unless the node dies while the store is away. A change whose
+reply is lost has none: the call is sent again, and then finds nothing to change.
 """
 
 from __future__ import annotations
