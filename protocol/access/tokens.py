@@ -101,7 +101,7 @@ def read(path: Path) -> list[Token]:
     """Return the tokens of a file, none if there is no file. Raises ConfigError, one line."""
     try:
         text = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
         raise ConfigError(f"auth.tokens: {path}: cannot be read: {error.strerror}") from None

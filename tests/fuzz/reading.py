@@ -24,7 +24,7 @@ from tests.fuzz.mirror import Seen
 # More than our own limits, which are told apart by the status of a refusal.
 BUFFER_MOST = 1 << 20
 _SPACES = re.compile(rb"\A([!-~]+) +([!-~]+) +(HTTP/1\.[01]\r\n)")
-_ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://[^/?#]*")
+_ABSOLUTE = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?#]*)")
 
 
 def requests(data: bytes) -> Iterator[Seen]:
@@ -65,6 +65,10 @@ def _seen(head: h11.Request, body: bytes) -> Seen:
     for name, value in head.headers:
         if name in KEPT:
             headers[name] = headers[name] + b", " + value if name in headers else value
+    absolute = _ABSOLUTE.match(head.target)
+    if absolute:
+        # Its host counts, and that of the field does not (RFC 9112, 3.2.2).
+        headers[b"host"] = absolute[1]
     return Seen(head.method, _origin(head.target), head.http_version.decode(), tuple(sorted(headers.items())), body)
 
 

@@ -42,6 +42,7 @@ KEY = b"order-4711"
 LOGGED = "0123456789" * 10 + "\n"
 # Settings under which little is kept, so that a world is made and left quickly.
 SMALL = {
+    "http": {"hosts": ["*"]},
     "workers": 1,
     "queue": {"size": 64, "max_bytes": 1 << 20},
     "retention": {"jobs": 500},

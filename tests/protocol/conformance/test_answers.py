@@ -19,9 +19,9 @@ from tests.protocol.wire import Answer, parse_head, post, request, submission
 
 JSON = "Content-Type: application/json"
 # Codes that any route may have. Each is seen once, at any route, but for those in UNSEEN.
-ANYWHERE = {"400", "403", "408", "411", "413", "414", "417", "429", "431", "500", "501", "503", "505"}
-# A head that does not come, and a defect.
-UNSEEN = {"408", "500"}
+ANYWHERE = {"400", "401", "403", "408", "411", "413", "414", "417", "429", "431", "500", "501", "503", "505"}
+# A head that does not come, a defect, and a token, which this server has none of.
+UNSEEN = {"401", "408", "500"}
 QUEUE_SIZE = 20
 # Described, and not seen here: HEAD has no ranges (RFC 9110, 14.2), an order of which a job failed or is cancelled, and
 # answers that need a job to end in the middle of a request.
