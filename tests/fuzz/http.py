@@ -12,6 +12,7 @@ h11 as well. What must hold:
 from __future__ import annotations
 
 import asyncio
+import atexit
 import re
 from collections.abc import Iterable
 
@@ -35,6 +36,7 @@ class World:
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
+        atexit.register(self.loop.close)
         self.loop.set_exception_handler(lambda _, context: ERRORS.told.append(repr(context)))
         self.app = self.loop.run_until_complete(Mirror.opened(CONFIG))
 

@@ -7,6 +7,7 @@ reads of their own. No call is forgotten, and none has the reply of another.
 from __future__ import annotations
 
 import asyncio
+import atexit
 from typing import Any
 
 import hiredis
@@ -72,6 +73,7 @@ def fuzz_one(data: bytes) -> None:
         return
     if not LOOP:
         LOOP.append(asyncio.new_event_loop())
+        atexit.register(LOOP[0].close)
         LOOP[0].set_exception_handler(lambda _, context: ERRORS.told.append(repr(context)))
     try:
         LOOP[0].run_until_complete(_play(data[0] % CALLS_MOST, data[1:]))

@@ -85,6 +85,7 @@ class World:
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
+        atexit.register(self.loop.close)
         self.loop.set_exception_handler(lambda _, context: ERRORS.told.append(repr(context)))
         self.ids: dict[bytes, bytes] = {}
         self.loop.run_until_complete(self._open())
