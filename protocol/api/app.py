@@ -82,14 +82,17 @@ class Api:
 
     def expect(self, request: Request) -> None:
         """Raise if the content of a request is not worth sending, as App says."""
+        service = self.service
+        request.caller = service.guard.identify(request)
         route, name = self._places.find(request.target)
+        service.guard.check(request, route.needs(request.method), name)
         routes.answer_for(route, request.method)
         if request.method in SENDING:
             if route is routes.CONTENTS:
-                contents.check(self.service, request, name)
+                contents.check(service, request, name)
             else:
                 check_content(request)
-            self.service.engine.check_room()
+            service.engine.check_room()
 
     def poll_rest(self, request: Request, data: bytes) -> bytes | None:
         """Return the part of a poll after the id, as App says."""

@@ -72,6 +72,16 @@ def test_who_has_no_token_is_told_what_to_send(guarded: Guarded) -> None:
         assert answer.status == 403
 
 
+@pytest.mark.parametrize("target", ["/jobs", "/tasks/give/jobs", "/tasks/none/jobs"])
+def test_who_may_not_submit_is_told_before_it_sends_the_content(guarded: Guarded, target: str) -> None:
+    """And not whether there is such a task."""
+    lines = ("Content-Type: application/json", "Content-Length: 100000", "Expect: 100-continue")
+    for line, status in ((), 401), ((guarded.lines["view"],), 403):
+        with guarded.server.wire() as wire:
+            wire.send(request("POST", target, *lines, *line))
+            assert wire.read().status == status
+
+
 @pytest.mark.parametrize("value", ["", "Bearer", "Bearer ", "Basic eDp5", "hw_x", "Bearer a b", "Bearer \xe9"])
 def test_what_is_no_bearer_of_a_token_is_nobody(guarded: Guarded, value: str) -> None:
     with guarded.server.wire() as wire:
