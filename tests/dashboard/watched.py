@@ -17,6 +17,7 @@ from tests.protocol.wire import request
 
 # The browser writes a line for each answer over 399, and some of them tell of a job.
 TELLS_OF_JOBS = re.compile(r"Failed to load resource: the server responded with a status of (410|416|422|424) ")
+REFUSED = re.compile(r"Failed to load resource: the server responded with a status of (401|403) ")
 AWAY = re.compile(r"Failed to load resource: net::ERR_(CONNECTION_REFUSED|CONNECTION_RESET|EMPTY_RESPONSE)")
 
 
@@ -38,8 +39,8 @@ class Watched:
         self.page: Page = self._context.new_page()
         self.requests: list[str] = []
         self.faults: list[str] = []
-        # Whether the server may be away.
-        self.is_alone = False
+        # Whether the server may be away, and whether it may refuse the page.
+        self.is_alone = self.is_refused = False
         self.page.on("request", self._asked)
         self.page.on("console", self._said)
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
@@ -69,7 +70,8 @@ class Watched:
     def _said(self, message: ConsoleMessage) -> None:
         if message.type not in {"error", "warning"} or TELLS_OF_JOBS.match(message.text):
             return
-        if not (self.is_alone and AWAY.match(message.text)):
+        expected = (self.is_alone and AWAY.match(message.text)) or (self.is_refused and REFUSED.match(message.text))
+        if not expected:
             self.faults.append(message.text)
 
 
