@@ -146,15 +146,17 @@ def test_a_long_list_has_few_rows_in_the_page_and_scrolls_without_a_stall(browse
             assert shown == 100_000
             assert page.locator("a.row").count() < 100
             print(f"longest frame: {page.evaluate('window.longest'):.0f} ms")
-            assert page.evaluate("window.longest") < 200
+            # A list that is drawn whole stalls at each page of it, a busy machine now and then.
+            assert page.evaluate("window.stalls") <= 5
 
 
 # Milliseconds between two frames.
 LONGEST_FRAME = """() => {
-    window.longest = 0;
+    window.longest = window.stalls = 0;
     let last = performance.now();
     const frame = (now) => {
         window.longest = Math.max(window.longest, now - last);
+        window.stalls += now - last >= 200;
         last = now;
         requestAnimationFrame(frame);
     };
