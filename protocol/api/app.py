@@ -25,12 +25,14 @@ log = logging.getLogger(__name__)
 
 
 class BoundRoute:
-    """A route with the method and the id of a request."""
+    """A route with the method and the id of a request, and who sends it."""
 
-    __slots__ = ("_answer", "_id", "_method", "_route", "_service", "name")
+    __slots__ = ("_answer", "_caller", "_id", "_method", "_route", "_service", "name")
 
-    def __init__(self, service: Service, route: Route, method: bytes, job_id: bytes) -> None:
+    def __init__(self, service: Service, route: Route, request: Request, job_id: bytes) -> None:
+        method = request.method
         self._service = service
+        self._caller = request.caller
         self._route = route
         self._method = method
         self._id = job_id
@@ -41,6 +43,8 @@ class BoundRoute:
     def __call__(self, request: Request) -> Answer | Held:
         """Answer. Raises Refusal if the route does not have the method, or as the route does."""
         answer = self._answer or routes.answer_for(self._route, self._method)
+        # It may be another request with the same head, which was not looked at.
+        request.caller = self._caller
         return answer(self._service, request, self._id)
 
 
@@ -70,7 +74,7 @@ class Api:
             sites.check(request, service.origins)
         route, job_id = self._places.find(request.target)
         service.guard.check(request, route.needs(request.method), job_id)
-        return BoundRoute(service, route, request.method, job_id)
+        return BoundRoute(service, route, request, job_id)
 
     def fields(self, request: Request) -> bytes:
         """Return header lines of any answer to a request, as App says."""
@@ -103,7 +107,8 @@ class Api:
         """Whether a request may do what it asks for. If so, any with the same head may, but for the id in it."""
         route, job_id = self._places.find(request.target)
         try:
-            self.service.guard.identify(request)
+            # Its copy was answered, and this one was not looked at.
+            request.caller = self.service.guard.identify(request)
             self.service.guard.check(request, route.needs(request.method), job_id)
         except Refusal:
             return False

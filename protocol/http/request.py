@@ -22,7 +22,7 @@ from typing import NamedTuple
 from headway.core.audit import Act
 from headway.core.config import LimitsSection
 from headway.core.errors import HeadwayError
-from headway.protocol.http.caller import ANYONE, Caller
+from headway.protocol.http.caller import NOBODY, Caller
 from headway.protocol.http.problems import METHODS, Refusal
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpRequestParser
 
@@ -163,7 +163,7 @@ class Request:
         # limited.
         self.peer = ""
         self.allowance = b""
-        self.caller: Caller = ANYONE
+        self.caller: Caller = NOBODY
         # What an operation that changes something tells the audit log.
         self.act: Act | None = None
         # Header lines of the answer that depend on the origin of the client's page. Empty if the

@@ -22,6 +22,8 @@ from headway.core.journal import schema, watermark  # noqa: E402
 from headway.core.journal.startup import Found  # noqa: E402
 
 DISK = Path(os.environ["DISK"])
+# What comes back is its owner's alone, as it was.
+os.umask(0o077)
 
 
 def submit(found: Found, sequence: int) -> None:

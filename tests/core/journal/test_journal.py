@@ -172,7 +172,7 @@ def contents(path: Path) -> tuple[list[reader.Saved], list[reader.KeyRow], list[
 
 def child(*arguments: object, **environment: str) -> str:
     program = [sys.executable, str(CHILD), *map(str, arguments)]
-    # A process that it starts has the current folder last in its path, behind a package `tests` of sniffpy's.
+    # Elsewhere than in the folder of our package `tests`: see conftest.py.
     ran = subprocess.run(program, capture_output=True, text=True, timeout=60, env=os.environ | environment, cwd="/")
     assert not ran.stderr
     return ran.stdout

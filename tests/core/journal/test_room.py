@@ -353,7 +353,7 @@ def test_a_loss_of_power_finds_on_the_disk_what_it_needs(tmp_path: Path, what: s
     disk = tmp_path / "disk"
     disk.mkdir()
     program = [sys.executable, str(CHILD.with_name("power_child.py")), what, str(tmp_path)]
-    ran = subprocess.run(
-        program, capture_output=True, text=True, timeout=60, env=os.environ | {"DISK": str(disk)}, check=False
-    )
+    # Elsewhere than in the folder of our package `tests`: see conftest.py.
+    environment = os.environ | {"DISK": str(disk)}
+    ran = subprocess.run(program, capture_output=True, text=True, timeout=60, env=environment, cwd="/", check=False)
     assert (ran.stdout, ran.stderr) == ("ok\n", "")

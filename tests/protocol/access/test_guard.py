@@ -31,13 +31,18 @@ def bearer(secret: str) -> str:
     return f"Authorization: Bearer {secret}"
 
 
-@pytest.fixture
-def guarded(start: Start, tmp_path: Path) -> Guarded:
+# Where an answer waits for the disk, a copy of the request is answered.
+BOTH = pytest.mark.parametrize("guarded", ["memory", "journal"], indirect=True)
+
+
+@pytest.fixture(params=["memory"])
+def guarded(request: pytest.FixtureRequest, start: Start, tmp_path: Path) -> Guarded:
     kinds = {"all": ("submit", "read", "cancel", "admin", "metrics"), "view": ("view",), "give": ("submit:give",)}
     made = {name: make(name, scopes) for name, scopes in kinds.items()}
     path = tmp_path / "tokens.yaml"
     write(path, [token for _, token in made.values()])
-    server = start(auth__tokens=str(path), rates__submits=0)
+    journal = {"journal__path": str(tmp_path / "journal.db")} if request.param == "journal" else {}
+    server = start(auth__tokens=str(path), **journal)
     return Guarded(server, path, {name: bearer(secret) for name, (secret, _) in made.items()})
 
 
@@ -113,6 +118,7 @@ def test_an_id_is_enough_and_a_key_is_not(guarded: Guarded) -> None:
         assert code(wire, "HEAD", "/jobs/order-2") == 401
 
 
+@BOTH
 def test_a_known_head_is_known_for_its_token_alone(guarded: Guarded) -> None:
     """The road of known heads looks at no token. It may only be taken by bytes that were looked at."""
     with guarded.server.wire() as wire:
@@ -126,6 +132,7 @@ def test_a_known_head_is_known_for_its_token_alone(guarded: Guarded) -> None:
         assert wire.ask(post(body, guarded.lines["all"])).status == 202
 
 
+@BOTH
 def test_a_token_for_a_task_is_not_for_another_behind_a_known_head(guarded: Guarded) -> None:
     with guarded.server.wire() as wire:
         for _ in range(3):
@@ -140,6 +147,7 @@ def test_a_token_for_a_task_is_not_for_another_behind_a_known_head(guarded: Guar
         assert wire.ask(request("POST", "/tasks/give/jobs", *lines, body=b"1")).status == 202
 
 
+@BOTH
 def test_a_revoked_token_is_refused_within_a_moment_also_where_its_heads_are_known(guarded: Guarded) -> None:
     with guarded.server.wire() as wire, guarded.server.wire() as other:
         job = submitted(wire, guarded.lines["all"])
@@ -156,6 +164,7 @@ def test_a_revoked_token_is_refused_within_a_moment_also_where_its_heads_are_kno
         assert code(other, "GET", "/stats", guarded.lines["view"]) == 200
 
 
+@BOTH
 def test_a_poll_of_a_wrong_token_is_never_a_known_one(guarded: Guarded) -> None:
     with guarded.server.wire() as wire:
         job = submitted(wire, guarded.lines["all"])
