@@ -22,8 +22,10 @@ from headway.core.board.rows import (
     PROGRESS_SHIFT,
     STATE_MASK,
 )
+from headway.core.errors import HeadwayError
 from headway.core.interface import Polled
 from headway.core.job import State
+from headway.core.status import Status
 from headway.protocol.api.headers import (
     PROGRESS_FIELD,
     RUNNING_FIELDS,
@@ -38,6 +40,8 @@ from headway.protocol.http.round import ClientRead, RoundClient
 log = logging.getLogger(__name__)
 
 METHOD = b"HEAD "
+# The most polls of one read that are answered together. A client with more takes turns with others.
+TOGETHER_MOST = 16
 
 # Plain ints: a member of an enum costs twice as much to compare.
 QUEUED, RUNNING, SUCCEEDED = int(State.QUEUED), int(State.RUNNING), int(State.SUCCEEDED)
@@ -147,5 +151,35 @@ class Polls:
         if client.to_flush:
             # Its earlier answers of this turn come first.
             turn.write()
-        client.read(data)
+        if not self._answer_several(client, data):
+            client.read(data)
         return not turn.is_over()
+
+    def _answer_several(self, client: RoundClient, data: bytes) -> bool:
+        """Answer several known polls in one read, as a client sends them whose jobs are due together.
+
+        Return False if ``data`` is anything else. Then nothing was answered.
+        """
+        known, begin, rest = client.known_rest, self._id, self._rest
+        if known is None or not client.free or client.to_flush or not data.endswith(known):
+            return False
+        size = rest + len(known)
+        count, more = divmod(len(data), size)
+        if more or not 1 < count <= TOGETHER_MOST:
+            return False
+        service, answers = self._service, []
+        for at in range(0, len(data), size):
+            if data[at : at + begin] != self._head_job or data[at + rest : at + size] != known:
+                return False
+            try:
+                status = service.engine.peek(data[at + begin : at + rest])
+            except HeadwayError:
+                return False
+            if not isinstance(status, Status):
+                return False
+            answers.append((status.state, service.heads.job(status)))
+        service.connections.round.answer_soon(client, b"".join([head + b"\r\n" for _, head in answers]))
+        client.deadline = service.connections.idle_deadline
+        for state, _ in answers:
+            service.heads.polls[state] += 1
+        return True

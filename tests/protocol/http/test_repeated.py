@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 from headway.core.config import Config
@@ -10,6 +11,7 @@ from headway.core.local.recovering import Recovering
 from headway.protocol.api.app import Api
 from headway.protocol.http.connection import Connection
 
+from tests.conftest import Start
 from tests.end_to_end.process import Gate, Server
 from tests.protocol.wire import Answer, post, request, submission
 
@@ -164,8 +166,12 @@ def test_a_poll_is_told_the_same_with_and_without_the_parser(one_worker: Server,
     server.wait_for(running, "running")
     cancelled, *waiting = [server.submit("nothing"), server.submit("nothing"), server.submit("nothing", delay=1000)]
     server.delete(cancelled)
-    for path in (*ended, retrying, running, cancelled, *waiting):
+    paths = (*ended, retrying, running, cancelled, *waiting)
+    for path in paths:
         assert told_without_parser(server, path) == told_by_parser(server, path)
+    # A client with several jobs asks for those together that are due together.
+    together = told_together(server, paths)
+    assert together == [told_by_parser(server, path) for path in paths]
 
 
 def test_a_poll_of_a_running_job_without_progress(server: Server, gate: Gate) -> None:
@@ -188,6 +194,56 @@ def told_without_parser(server: Server, path: str) -> dict[str, str]:
         for _ in range(3):
             answer = wire.ask(request("HEAD", path))
         return lasting(answer)
+
+
+def told_together(server: Server, paths: Sequence[str]) -> list[dict[str, str]]:
+    with server.wire() as wire:
+        wire.ask(request("HEAD", paths[0]))
+        wire.send(b"".join(request("HEAD", path) for path in paths))
+        return [lasting(wire.read("HEAD")) for _ in paths]
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+@pytest.mark.parametrize("other", ["/jobs/none", "/jobs/" + "0" * 36, "/healthz", "/jobs"])
+def test_what_stands_among_known_polls_is_answered_in_its_turn(server: Server, other: str, number: int) -> None:
+    job = server.run("nothing")
+    paths = [job, job, job]
+    paths[number] = other
+    expected = [server.head(path).status for path in paths]
+    with server.wire() as wire:
+        wire.ask(request("HEAD", job))
+        wire.send(b"".join(request("HEAD", path) for path in paths))
+        assert [wire.read("HEAD").status for _ in paths] == expected
+        assert wire.still_serves()
+
+
+@pytest.mark.parametrize("cut", [1, 20, 60, 150])
+def test_known_polls_that_come_in_pieces_are_answered_once_each(server: Server, cut: int) -> None:
+    job = server.run("nothing")
+    with server.wire() as wire:
+        wire.ask(request("HEAD", job))
+        sent = request("HEAD", job) * 3
+        wire.send(sent[:-cut])
+        assert server.get("/healthz").status == 200
+        wire.send(sent[-cut:])
+        assert [wire.read("HEAD").status for _ in range(3)] == [200] * 3
+        assert wire.still_serves()
+
+
+def test_polls_that_are_answered_together_are_counted(start: Start) -> None:
+    server = start()
+    job = server.run("nothing")
+    with server.wire() as wire:
+        wire.ask(request("HEAD", job))
+        before = polls(server)
+        wire.send(request("HEAD", job) * 5)
+        for _ in range(5):
+            wire.read("HEAD")
+    assert polls(server) == before + 5
+
+
+def polls(server: Server) -> float:
+    return sum(count for name, count in server.metrics().items() if "HEAD /jobs/{id}" in str(name))
 
 
 def lasting(answer: Answer) -> dict[str, str]:
