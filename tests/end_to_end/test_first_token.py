@@ -6,6 +6,7 @@ import re
 import stat
 from pathlib import Path
 
+import pytest
 from headway.protocol.access.token_file import TokenFile
 from headway.protocol.access.tokens import read
 
@@ -43,6 +44,7 @@ def test_it_is_told_once_and_lets_its_bearer_do_all(start: Start, tmp_path: Path
     assert (told(server), told(again), path.read_bytes()) == ([token], [], before)
 
 
+@pytest.mark.long
 def test_it_is_not_made_beside_others_or_for_anyone(start: Start, tmp_path: Path) -> None:
     path = tmp_path / "headway-tokens.yaml"
     assert told(start(auth__mode="none", auth__first_token=True)) == []
@@ -65,6 +67,7 @@ def test_a_server_without_tokens_does_not_listen_to_other_machines(tmp_path: Pat
         server.kill()
 
 
+@pytest.mark.long
 def test_a_project_of_headway_init_is_opened_by_the_command_that_its_refusal_names(tmp_path: Path) -> None:
     run(tmp_path, "init")
     (comment,) = (line for line in (tmp_path / "headway.yaml").read_text().splitlines() if "host:" in line)

@@ -167,6 +167,7 @@ def look(server: Server, described: Description, path: str) -> list[str]:
     return found
 
 
+@pytest.mark.long
 def test_answers_about_jobs_are_as_described(server: Server, described: Description, gate: Gate) -> None:
     submitted = []
     for path, job, state in (
@@ -202,6 +203,7 @@ def test_answers_about_jobs_are_as_described(server: Server, described: Descript
     assert len(submitted) == 5
 
 
+@pytest.mark.long
 def test_jobs_that_wait_or_retry_are_as_described(one_worker: Server, gate: Gate) -> None:
     described = Description(one_worker.get("/openapi.json").json)
     retrying = one_worker.submit("fail", None, retries=3)
@@ -230,6 +232,7 @@ def retry(server: Server, path: str) -> Answer:
     return server.ask(request("POST", f"{path}/retry", body=b""))
 
 
+@pytest.mark.long
 def test_answers_about_batches_are_as_described(server: Server, described: Description, gate: Gate) -> None:
     found = []
     for jobs, end in (

@@ -60,8 +60,14 @@ async def serve(pieces: list[bytes]) -> int:
         return ours() - before
 
 
+# Half a second of the collector each.
 @pytest.mark.parametrize(
-    "pieces", [*([data] for data in CASES.values()), [HEAD] * 3, [POST] * 3], ids=[*CASES, "known HEADs", "known POSTs"]
+    "pieces",
+    [
+        *(pytest.param([data], id=name, marks=pytest.mark.long) for name, data in CASES.items()),
+        pytest.param([HEAD] * 3, id="known HEADs"),
+        pytest.param([POST] * 3, id="known POSTs", marks=pytest.mark.long),
+    ],
 )
 def test_nothing_is_left_of_a_connection(pieces: list[bytes]) -> None:
     gc.collect()
