@@ -10,7 +10,7 @@ import uvloop
 
 from bench.measure import HOST, allow_files
 
-BEGIN = b"GET /healthz HTTP/1.1\r\nHost: bench\r\nX: "
+BEGIN = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: "
 
 
 class Dripping(asyncio.Protocol):

@@ -182,7 +182,7 @@ class Crowd:
         sent_at = time.monotonic()
         self.polls += 1
         connection.ask(
-            b"HEAD %b HTTP/1.1\r\nHost: bench\r\n\r\n" % path,
+            b"HEAD %b HTTP/1.1\r\nHost: localhost\r\n\r\n" % path,
             lambda code, head: self._take(connection, path, sent_at, code, head),
         )
 

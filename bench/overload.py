@@ -127,10 +127,8 @@ def by_second(answered: Sequence[Answered], began: float) -> list[float]:
 async def measure(port: int, pid: int, options: argparse.Namespace) -> Found:
     """Put the load on the server at ``port``, whose process is ``pid``."""
     body = json.dumps({"task": "sleep", "payload": {"seconds": JOB_S}}).encode()
-    sent = b"POST /jobs HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (
-        len(body),
-        body,
-    )
+    head = b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    sent = head % len(body) + body
     submitters = Submitters(await connected(port, options.submitters))
     answers: list[Answered] = []
 

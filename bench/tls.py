@@ -36,6 +36,7 @@ WARM_UP_S = 1.0
 NGINX_PATH = "/jobs/000000000001ab4b40ae58d8a929"
 UPLOAD_BYTES = 1_000_000
 Files = tuple[Path, Path]
+POST = b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 
 
 def main() -> int:
@@ -152,11 +153,11 @@ def _ask(client: socket.socket, request: bytes) -> bytes:
 def _finished_job(port: int, tls: Files | None) -> str:
     """Run a job and return its path."""
     body = b'{"task": "noop", "payload": null}'
-    head = b"POST /jobs HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+    head = POST % len(body)
     with _connected(port, tls) as client:
         lines = _ask(client, head + body).split(b"\r\n")
         path = next(line.partition(b": ")[2] for line in lines if line.startswith(b"Location: "))
-        _ask(client, b"HEAD %b HTTP/1.1\r\nHost: a\r\nPrefer: wait=20\r\n\r\n" % path)
+        _ask(client, b"HEAD %b HTTP/1.1\r\nHost: localhost\r\nPrefer: wait=20\r\n\r\n" % path)
     return path.decode()
 
 
@@ -165,9 +166,7 @@ def _memory(port: int, files: Files, clients: int = 1000) -> str:
     rows = []
     # A payload that no task takes.
     body = b'{"task": "%b"}' % (b"x" * UPLOAD_BYTES)
-    upload = b"POST /jobs HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(
-        body
-    )
+    upload = POST % len(body)
     for tls in (None, files):
         environment = {**HEADWAY.env(port), **_variables(tls)}
         with running(Process("Headway", HEADWAY.argv(port, Path()), port, SERVER_CORE, environment)) as server:
@@ -178,7 +177,7 @@ def _memory(port: int, files: Files, clients: int = 1000) -> str:
             with ExitStack() as stack:
                 opened = [stack.enter_context(_connected(port, tls)) for _ in range(clients)]
                 for client in opened:
-                    _ask(client, b"HEAD /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+                    _ask(client, b"HEAD /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 asked = rss_bytes(server.pids)
                 for client in opened[:100]:
                     client.sendall(upload + body)

@@ -42,7 +42,7 @@ def _wait_until_ready(node: Process) -> None:
     said = b"nothing"
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.create_connection((HOST, node.port), READY_S) as client:
-            client.sendall(b"GET /readyz HTTP/1.1\r\nHost: bench\r\n\r\n")
+            client.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             said = client.recv(4096)
         if said.startswith(b"HTTP/1.1 200"):
             return
@@ -149,7 +149,7 @@ class Adapter(Queue[bytes]):
     async def try_post(self, body: bytes) -> bytes:
         """Submit a job and return its path; empty where the queue is full."""
         answer = await self.ask(
-            b"POST /jobs HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nPrefer: return=minimal\r\n"
+            b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nPrefer: return=minimal\r\n"
             b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
         )
         if answer[9:12] == b"429":
@@ -165,7 +165,7 @@ class Adapter(Queue[bytes]):
 
     async def state(self, path: bytes) -> bytes:
         """Return the code of ``HEAD``."""
-        answer = await self.ask(b"HEAD %b HTTP/1.1\r\nHost: bench\r\n\r\n" % path)
+        answer = await self.ask(b"HEAD %b HTTP/1.1\r\nHost: localhost\r\n\r\n" % path)
         if answer[9:12] not in (b"200", b"202"):
             raise BenchError(f"HEAD was answered with {answer[:60]!r}")
         return answer[9:12]

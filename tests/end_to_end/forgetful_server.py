@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / ".."))  # By another name: see conftest.py.
 from tests.core.journal.forgetful_disk import install
 
 # Before anything of ours opens a file.

@@ -75,7 +75,7 @@ def test_socket_activation(tmp_path: Path, listening: socket.socket) -> None:
         socket.create_connection(("127.0.0.1", port), PATIENCE_S) as early,
         serving(tmp_path, listening.fileno(), "LISTEN_FDS=1", "LISTEN_FDNAMES=headway.socket") as server,
     ):
-        early.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        early.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         assert early.recv(100).startswith(b"HTTP/1.1 200 OK\r\n")
         server.wait_until_serving()
         assert server.port == port
@@ -98,7 +98,7 @@ def test_a_unix_socket_is_systemds_own(tmp_path: Path) -> None:
             with socket.socket(socket.AF_UNIX) as client:
                 client.settimeout(PATIENCE_S)
                 client.connect(str(path))
-                client.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
                 assert client.recv(100).startswith(b"HTTP/1.1 200 OK\r\n")
             server.signal(signal.SIGTERM)
             assert server.wait() == 0

@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[3]))
+sys.path.insert(0, str(Path(__file__).parents[3] / "tests" / ".."))  # By another name: see conftest.py.
 from tests.core.journal import forgetful_disk
 
 # Before SQLite opens a file.
