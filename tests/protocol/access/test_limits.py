@@ -276,6 +276,11 @@ def test_submits(start: Start) -> None:
     assert sum(server.stats()["jobs"].values()) == 5
 
 
+def test_a_batch_may_take_the_whole_quota(start: Start) -> None:
+    server = start(rates__submits=6, rates__submits_window=600)
+    assert server.ask(batch([one("nothing")] * 6))["ratelimit"].startswith('"submit";r=0;t=')
+
+
 def test_refused_content_is_counted_as_a_submission(start: Start) -> None:
     server = start(rates__submits=6, rates__submits_window=600)
     wrong = [batch([{"job": 1}] * 1000), post(b"{"), post(submission("nobody"))]

@@ -101,6 +101,12 @@ def test_each_change_is_told_with_who_made_it(audited: Audited) -> None:
     assert audited.server.head(f"/jobs/{keyed}", audited.lines["boss"])["job-state"] == "cancelled"
 
 
+def test_the_name_of_a_task_is_told_as_it_is(audited: Audited) -> None:
+    target = "/tasks/with%20%2F%20and%20%C3%A9"
+    assert audited.ask("PATCH", target, JSON, body=b'{"dispatch": "hold"}').status == 200
+    assert [entry["target"] for entry in audited.entries()] == ["with / and é"]
+
+
 def test_the_end_of_a_batch_is_told_with_its_count(audited: Audited) -> None:
     body = b"[%b]" % b",".join([submission("give", delay=1000)] * 3)
     batch = audited.ask("POST", "/batches", JSON, by="clerk", body=body)["location"]

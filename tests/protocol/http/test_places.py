@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import select
 import socket
 import sys
@@ -11,6 +12,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from headway.core.config import Config
+from headway.core.local.engine import LocalEngine
+from headway.core.tasks.registry import Registry
 from headway.protocol.access.clients import Clients
 from headway.protocol.api.app import Api
 from headway.protocol.http.connection import Connection
@@ -87,6 +91,47 @@ def test_clients_of_one_tick_do_not_end_each_other() -> None:
         assert list(connections.open) == [before[1], late]
 
     in_one_turn(test, connections=2)
+
+
+def test_of_idle_connections_the_one_that_was_used_last_stays_for_longest() -> None:
+    def test(api: Api, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+        connections = api.connections
+        used, other = connect()[0], connect()[0]
+        connections.tick()
+        used.data_received(head)
+        connections.round.end()
+        connections.tick()
+        assert connections.make_place()
+        assert list(connections.open) == [used]
+        assert other not in connections.open
+
+    in_one_turn(test, connections=2)
+
+
+def test_a_request_that_is_still_in_the_kernel_keeps_its_place() -> None:
+    async def test() -> None:
+        loop, config = asyncio.get_running_loop(), Config()
+        api = Api(config, LocalEngine(config, Registry()))
+        ours, theirs = socket.socketpair()
+        with theirs:
+            ours.setblocking(False)
+            theirs.setblocking(False)
+            await loop.connect_accepted_socket(lambda: Connection(api.connections), ours)
+            api.connections.tick()
+            theirs.send(HEALTHZ)
+            # In this turn of the loop nobody reads.
+            assert api.connections.make_place()
+            api.connections.round.end()
+            answer = await asyncio.wait_for(loop.sock_recv(theirs, 1000), PATIENCE_S)
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            assert len(api.connections.open) == 1
+            assert api.connections.closed["place"] == 0
+            # Without one it goes.
+            api.connections.tick()
+            assert api.connections.make_place()
+            assert await asyncio.wait_for(loop.sock_recv(theirs, 1000), PATIENCE_S) == b""
+
+    asyncio.run(test())
 
 
 def test_without_an_idle_connection_a_newcomer_is_refused(start: Start) -> None:
