@@ -134,6 +134,18 @@ def test_a_request_that_is_still_in_the_kernel_keeps_its_place() -> None:
     asyncio.run(test())
 
 
+def test_a_connection_that_had_its_last_answer_lingers_without_a_place() -> None:
+    def test(api: Api, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+        connections = api.connections
+        connection, answers = connect()
+        connection.data_received(head.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        connections.round.end()
+        assert answers.data.startswith(b"HTTP/1.1 202 ")
+        assert (list(connections.open), list(connections.lingering)) == ([], [connection])
+
+    in_one_turn(test)
+
+
 def test_without_an_idle_connection_a_newcomer_is_refused(start: Start) -> None:
     server = start(limits__connections=3, **PATIENT)
     with ExitStack() as stack:
