@@ -97,5 +97,6 @@ def test_a_process_of_another_user_has_no_group_of_the_server() -> None:
 def test_time_between_two_jobs_is_of_no_job() -> None:
     told = "print(resource.getrlimit(resource.RLIMIT_CPU)[0])"
     before, during, after = in_a_process("cpu_s=5", told, "found.begin_job()", told, "found.end_job()", told)
-    assert 5 <= int(during) < 60
+    # Besides the time that the process has taken before.
+    assert 5 < int(during) < 60
     assert after == before

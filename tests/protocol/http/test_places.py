@@ -7,6 +7,7 @@ import select
 import socket
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -224,6 +225,26 @@ def test_connections_of_one_address_have_a_limit_of_their_own(start: Start) -> N
         assert counted(other, "headway_rejections_total", "connections-of-address") == 1
         first.socket.close()
         wait_until(lambda: at(server, stack, "127.0.0.1").ask(HEALTHZ).status, lambda status: status == 200)
+
+
+def test_addresses_that_have_gone_take_no_memory() -> None:
+    def test(api: Api, _connect: Callable[[], tuple[Connection, Written]], _: bytes) -> None:
+        def come_and_go(count: int) -> int:
+            for number in range(count):
+                connection = Connection(api.connections, f"2001:db8:{number:x}::1")
+                connection.connection_made(Written())
+                connection.connection_lost(None)
+            return tracemalloc.get_traced_memory()[0]
+
+        tracemalloc.start()
+        try:
+            # The last addresses that were read are kept.
+            before = come_and_go(2000)
+            assert come_and_go(6000) - before < 100_000
+        finally:
+            tracemalloc.stop()
+
+    in_one_turn(test, connections_per_address=1)
 
 
 def test_connections_of_a_trusted_proxy_have_no_limit_of_their_own(start: Start) -> None:
