@@ -37,13 +37,13 @@ test: .venv  ## run the test suite (ARGS='-k board -x' goes to pytest)
 	@$(BIN)/python -m pytest -m 'not long' $(CROWD) $(ARGS)
 
 test-long: .venv  ## tests that take long by nature, and the protocol's tests with a journal
-	@s=0; $(BIN)/python -m pytest -m long $(ARGS) || s=1; \
-	TEST_JOURNAL=1 $(BIN)/python -m pytest -m 'not long' tests/protocol $(ARGS) || s=1; exit $$s
+	@s=0; $(BIN)/python -m pytest -m long --reruns 1 $(ARGS) || s=1; \
+	TEST_JOURNAL=1 $(BIN)/python -m pytest -m 'not long' --reruns 1 tests/protocol $(ARGS) || s=1; exit $$s
 
 test-dashboard: .venv  ## tests of the dashboard in a browser (SCREENSHOTS=1 keeps docs/img)
 	@command -v chromium >/dev/null || { echo 'chromium is missing: apt-get install chromium' >&2; exit 1; }
 	@$(INSTALL) requirements/dashboard.txt
-	@DASHBOARD=1 $(BIN)/python -m pytest -n 2 tests/dashboard $(ARGS)
+	@DASHBOARD=1 $(BIN)/python -m pytest -n 2 --reruns 1 tests/dashboard $(ARGS)
 
 check: .venv  ## format, lint, types and tests (CI runs test-long too)
 	@$(LINT); $(BIN)/python -m pytest -m 'not long' $(CROWD) $(ARGS) || s=1; exit $$s

@@ -51,14 +51,13 @@ class Clients:
     def is_near(self, peer: str, headers: dict[bytes, bytes]) -> bool:
         """Whether the client at ``peer`` is on this machine, as far as can be known.
 
-        A request that names another client came through a proxy. It is near only if the proxy is trusted and the
-        client that it names is near.
+        Its connection comes from here, and no header names another client: that one came through a proxy, which
+        may hide who it is.
         """
-        address = self._client(peer, headers)
-        if address is not None and not address.is_loopback:
+        if any(name in headers for name in NAMING):
             return False
-        trusted = self.trusts(peer)
-        return all(name not in headers for name in NAMING if not (trusted and name == self._header))
+        address = _address(peer)
+        return peer == UNIX_PEER if address is None else address.is_loopback
 
     def _client(self, peer: str, headers: dict[bytes, bytes]) -> IpAddress | None:
         address = _address(peer)

@@ -18,6 +18,7 @@ import hashlib
 import hmac
 import os
 import secrets
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -106,11 +107,18 @@ def read(path: Path) -> list[Token]:
     except OSError as error:
         raise ConfigError(f"auth.tokens: {path}: cannot be read: {error.strerror}") from None
     try:
-        tokens = msgspec.yaml.decode(text or b"[]", type=list[Token])
+        # A file of comments alone is null.
+        tokens = msgspec.yaml.decode(text or b"[]", type=list[Token] | None) or []
     except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"auth.tokens: {path}: {' '.join(str(error).split())}") from None
+    hashes, names = Counter(token.sha256 for token in tokens), Counter(token.name for token in tokens)
     for token in tokens:
-        check_scopes(token.scopes, f"auth.tokens: {path}: the token {token.name!r}")
+        what = f"auth.tokens: {path}: the token {token.name!r}"
+        check_scopes(token.scopes, what)
+        if hashes[token.sha256] > 1:
+            raise ConfigError(f"{what}: its hash stands twice: take one out")
+        if names[token.name] > ROTATING:
+            raise ConfigError(f"{what}: there are {names[token.name]} of this name, and {ROTATING} at most are allowed")
     return tokens
 
 

@@ -152,6 +152,7 @@ def retry(service: Service, request: Request, name: bytes) -> Answer | Held:
 
     def looked(before: Submitted | None) -> Answer | Held:
         if before is not None:
+            check_task(request, before.status.task)
             return accepted(service, request, before)
         return find(service, name, lambda status, _: _retried(service, request, status, key))
 

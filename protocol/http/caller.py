@@ -35,6 +35,8 @@ class Caller(msgspec.Struct, frozen=True):
     scopes: frozenset[str] = frozenset()
     tasks: frozenset[str] | None = None
     sees_ids: bool = False
+    # False: it has sent a token that nobody has.
+    is_known: bool = True
 
     @property
     def reads(self) -> bool:
@@ -50,4 +52,4 @@ class Caller(msgspec.Struct, frozen=True):
 ANYONE = Caller(scopes=frozenset(SCOPES), sees_ids=True)
 # A client without a token, where there are tokens, and one with a token that nobody has.
 NOBODY = Caller()
-UNKNOWN = Caller("unknown")
+UNKNOWN = Caller(is_known=False)

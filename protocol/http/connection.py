@@ -264,9 +264,11 @@ class Connection(Answering):
             self._known = KnownHead.of(request, data, self._bound)
 
     def forget(self) -> None:
-        """Recognise no head without the parser, until one is learned again, and end a stream."""
+        """Recognise no head without the parser, until one is learned again. End a stream and a wait as they are."""
         self.known_rest = self._known = None
         self._end_stream()
+        if self._held is not None:
+            self._held.hurry()
 
     def _answer_known(self, data: bytes) -> bool:
         """Answer a request with a known head, if it is here whole and nothing else is."""

@@ -168,6 +168,18 @@ async def test_an_act_of_the_server_itself_is_noted(engine: Engine) -> None:
     assert await since(engine, begin) == [Act("reloadTokens")]
 
 
+async def test_acts_that_are_alike_at_a_moment_are_an_entry_each(engine: Engine) -> None:
+    begin, count = await last(engine), 20
+    for _ in range(count):
+        engine.note(ACT)
+
+    async def all_noted() -> bool:
+        return await last(engine) >= begin + count
+
+    await until(all_noted)
+    assert await since(engine, begin) == [ACT] * count
+
+
 async def test_only_the_last_entries_are_kept(start: Start) -> None:
     async with start(double, audit={"kept": 3}) as engine:
         for number in range(5):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import resource
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -71,3 +73,30 @@ def test_a_limit_above_that_of_the_server_is_refused_in_one_line() -> None:
     with pytest.raises(ConfigError, match=rf"process_limits\.files: {hard + 1} is above .*, {hard}: raise that one"):
         Confinement.of(settings(process_limits={"files": hard + 1}))
     assert Confinement.of(settings(process_limits={"files": hard})).files == hard
+
+
+def in_a_process(confinement: str, *lines: str) -> list[str]:
+    """Run ``lines`` in a process of root that has groups, with ``found``. Return the lines that it writes."""
+    code = ["import os, resource", "from headway.core.processes.confinement import Confinement"]
+    code += [f"found = Confinement({confinement})", *lines]
+    words = [sys.executable, "-c", "\n".join(code)]
+    return subprocess.run(words, extra_groups=[4, 27], capture_output=True, text=True, check=True).stdout.split("\n")[
+        :-1
+    ]
+
+
+@root_only
+def test_a_process_of_another_user_has_no_group_of_the_server() -> None:
+    told = "print(os.getgroups(), os.getresgid(), os.getresuid())"
+    before, after = in_a_process(f"user='nobody', uid={NOBODY}, gid={NOBODY}", told, "found.enter()", told)
+    assert before == "[4, 27] (0, 0, 0) (0, 0, 0)"
+    assert after == f"[] {(NOBODY,) * 3} {(NOBODY,) * 3}"
+
+
+@root_only
+def test_time_between_two_jobs_is_of_no_job() -> None:
+    told = "print(resource.getrlimit(resource.RLIMIT_CPU)[0])"
+    before, during, after = in_a_process("cpu_s=5", told, "found.begin_job()", told, "found.end_job()", told)
+    # Besides the time that the process has taken before.
+    assert 5 < int(during) < 60
+    assert after == before

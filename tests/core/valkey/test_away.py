@@ -106,14 +106,16 @@ async def test_a_store_that_is_away_takes_nothing_and_nothing_waits_in_memory(se
         assert (await finished(engine, await submit(engine, "double", 2))).state == State.SUCCEEDED
 
 
-async def test_an_entry_that_the_store_does_not_get_leaves_once_it_is_back(
-    server: StoreServer,
-) -> None:
+@pytest.mark.parametrize("is_known", [True, False], ids=["known to be away", "lost under way"])
+async def test_an_entry_that_the_store_does_not_get_leaves_once_it_is_back(server: StoreServer, is_known: bool) -> None:
     async with node(server.url) as engine:
         await known(engine.cancel(await submit(engine, "forever", delay=1000), Act("cancelJob")))
         server.kill()
-        await asyncio.sleep(LONG_S)
+        if is_known:
+            await asyncio.sleep(LONG_S)
         engine.note(Act("reloadTokens"))
+        if not is_known:
+            await asyncio.sleep(LONG_S)
         with pytest.raises(EngineAwayError):
             await known(engine.audit(0, 9))
         server.start()

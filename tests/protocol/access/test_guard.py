@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from headway.protocol.access.clients import Clients
 from headway.protocol.access.tokens import make, read, write
 
 from tests.conftest import Start
-from tests.end_to_end.process import Server
+from tests.end_to_end.process import Gate, Server
 from tests.protocol.wire import PATIENCE_S, Answer, Wire, post, request, submission
 
 
@@ -98,9 +99,11 @@ def test_two_tokens_in_a_request_are_refused(guarded: Guarded) -> None:
         assert code(wire, "GET", "/stats", guarded.lines["view"], guarded.lines["all"]) == 400
 
 
-def test_the_scheme_has_any_case(guarded: Guarded) -> None:
+def test_the_scheme_has_any_case_and_any_number_of_blanks_after_it(guarded: Guarded) -> None:
+    """RFC 9110, 11.4."""
     with guarded.server.wire() as wire:
-        assert code(wire, "GET", "/stats", guarded.lines["view"].replace("Bearer", "bEARER")) == 200
+        for scheme in ("bEARER", "Bearer  "):
+            assert code(wire, "GET", "/stats", guarded.lines["view"].replace("Bearer", scheme)) == 200
 
 
 def test_an_id_is_enough_and_a_key_is_not(guarded: Guarded) -> None:
@@ -147,6 +150,27 @@ def test_a_token_for_a_task_is_not_for_another_behind_a_known_head(guarded: Guar
         assert wire.ask(request("POST", "/tasks/give/jobs", *lines, body=b"1")).status == 202
 
 
+def test_a_token_for_a_task_is_not_for_another_that_was_submitted_before(guarded: Guarded) -> None:
+    """By a job that failed, or by the key of another client."""
+    mine, lines = guarded.lines["give"], ("Content-Type: application/json", guarded.lines["all"])
+    with guarded.server.wire() as wire:
+        failed = wire.ask(post(submission("fail"), guarded.lines["all"]))["location"]
+        until(wire, request("HEAD", failed), 424)
+        retry = request("POST", f"{failed}/retry", mine, body=b"")
+        assert wire.ask(retry).status == 403
+        assert wire.ask(retry.replace(mine.encode(), lines[1].encode())).status == 202
+        keyed = request("POST", f"{failed}/retry", lines[1], "Idempotency-Key: again", body=b"")
+        assert wire.ask(keyed).status == 202
+        assert wire.ask(keyed.replace(lines[1].encode(), mine.encode())).status == 403
+        for method, target, body in (
+            ("PUT", "/jobs/order-1", submission("nothing")),
+            ("POST", "/tasks/nothing/jobs", b"1"),
+        ):
+            key = ("Idempotency-Key: order-2",) if method == "POST" else ()
+            assert wire.ask(request(method, target, *lines, *key, body=body)).status == 202
+            assert wire.ask(request(method, target, lines[0], mine, *key, body=body)).status == 403
+
+
 @BOTH
 def test_a_revoked_token_is_refused_within_a_moment_also_where_its_heads_are_known(guarded: Guarded) -> None:
     with guarded.server.wire() as wire, guarded.server.wire() as other:
@@ -179,6 +203,15 @@ def test_a_stream_ends_when_its_token_may_be_revoked(guarded: Guarded) -> None:
         assert wire.read_some().startswith(b"HTTP/1.1 200 ")
         guarded.revoke("all")
         assert wire.read_all().endswith(b"0\r\n\r\n")
+
+
+def test_a_wait_ends_when_its_token_may_be_revoked(guarded: Guarded, gate: Gate) -> None:
+    """So who has no token any more hears nothing of the end of the job."""
+    with guarded.server.wire() as wire:
+        job = wire.ask(post(submission("until_file", gate.path), guarded.lines["all"]))["location"]
+        wire.send(request("GET", job, "Prefer: wait=30", guarded.lines["all"]))
+        guarded.revoke("all")
+        assert wire.read()["job-state"] in {"queued", "running"}
 
 
 def test_without_any_token_left_nobody_is_let_in(guarded: Guarded) -> None:
@@ -223,6 +256,17 @@ def test_rates_count_tokens_where_there_are_some(start: Start, tmp_path: Path) -
         assert [code(wire, "GET", "/stats", bearer(f"hw_{number}")) for number in range(3)] == [401, 401, 429]
 
 
+def test_a_batch_counts_for_its_token_as_many_times_as_it_has_jobs(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "tokens.yaml"
+    secret, token = make("shop", ["submit"])
+    write(path, [token])
+    server = start(auth__tokens=str(path), rates__submits=3, rates__submits_window=60)
+    jobs = b"[%b]" % b",".join([submission("give")] * 3)
+    ask = request("POST", "/batches", "Content-Type: application/json", bearer(secret), body=jobs)
+    with server.wire() as wire:
+        assert [wire.ask(ask).status for _ in range(2)] == [202, 429]
+
+
 def test_without_tokens_lists_are_for_this_machine(start: Start) -> None:
     server = start()
     with server.wire() as wire:
@@ -232,6 +276,46 @@ def test_without_tokens_lists_are_for_this_machine(start: Start) -> None:
             assert code(wire, "HEAD", target, "Forwarded: for=127.0.0.1") == 403
         assert code(wire, "POST", "/jobs/cancel?state=failed", "Content-Length: 0", "Forwarded: for=_x") == 403
         assert code(wire, "GET", "/stats", "X-Forwarded-For: 203.0.113.9") == 200
+
+
+@pytest.mark.parametrize("client", ["127.0.0.1", "203.0.113.9", "unknown", "for=unknown", "203.0.113.05", ""])
+def test_who_comes_through_a_proxy_is_not_of_this_machine_whoever_the_proxy_names(start: Start, client: str) -> None:
+    """Also through a trusted one: it may hide its client, and its own loopback is not ours."""
+    server = start(http__trusted_proxies=["127.0.0.0/8"])
+    with server.wire() as wire:
+        for name in ("X-Forwarded-For", "Forwarded"):
+            assert code(wire, "HEAD", "/jobs", f"{name}: {client}") == 403
+
+
+@pytest.mark.parametrize("peer", ["unknown", "-", "", "203.0.113.9", "unixx"])
+def test_a_client_without_an_address_is_not_of_this_machine(peer: str) -> None:
+    """As one that a PROXY header does not name."""
+    clients = Clients((), "forwarded")
+    assert not clients.is_near(peer, {})
+    assert clients.is_near("unix", {})
+    assert clients.is_near("::1", {})
+
+
+@pytest.mark.parametrize(
+    ("has_tokens", "settings", "allowed"),
+    [
+        (False, {}, False),
+        (False, {"auth": "none"}, False),
+        (False, {"auth": "none", "http__hosts": ["jobs.example.com"]}, True),
+        (True, {}, True),
+        (True, {"http__hosts": ["other.example.com"]}, False),
+    ],
+)
+def test_which_servers_answer_to_a_name(
+    start: Start, tmp_path: Path, has_tokens: bool, settings: dict[str, object], allowed: bool
+) -> None:
+    path = tmp_path / "tokens.yaml"
+    if has_tokens:
+        write(path, [make("shop", ["view"])[1]])
+    tokens: dict[str, object] = {"auth__tokens": str(path)} if "auth" not in settings else {}
+    server = start(**{"http__hosts": [], **tokens, **settings})
+    answer = server.ask(request("GET", "/healthz").replace(b"localhost", b"jobs.example.com"))
+    assert answer.status == (200 if allowed else 403)
 
 
 @pytest.mark.parametrize("path", ["/jobs", "/jobs/x", "/healthz", "/", "/docs", "/nowhere"])

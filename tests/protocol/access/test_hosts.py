@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from headway.core.errors import ConfigError
 from headway.protocol.access.hosts import KNOWN_MOST, Hosts
@@ -52,8 +54,13 @@ def test_any_name_will_do_if_the_settings_say_so() -> None:
 
 def test_a_client_that_makes_up_names_fills_no_memory() -> None:
     hosts = Hosts(())
-    for number in range(3 * KNOWN_MOST):
-        hosts.check(b"127.0.0.1:%d" % number)
+    tracemalloc.start()
+    try:
+        for number in range(32 * KNOWN_MOST):
+            hosts.check(b"127.0.0.1:%d" % number)
+        assert tracemalloc.get_traced_memory()[0] < KNOWN_MOST * 512
+    finally:
+        tracemalloc.stop()
     hosts.check(b"localhost")
 
 

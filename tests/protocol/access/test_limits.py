@@ -100,6 +100,14 @@ def test_a_crowd_of_clients_takes_no_memory_and_makes_no_count_be_forgotten() ->
         assert len(rate) <= 202
 
 
+def test_what_is_given_back_to_one_of_a_crowd_is_given_back_to_the_crowd() -> None:
+    rate = Rate("submit", 3, 10, clients_most=1)
+    assert [rate.admit(client, 1, BEGIN_S)[0] for client in (b"known", b"other")] == [0, 0]
+    rate.give_back(b"other", BEGIN_S)
+    assert rate.admit(b"other", 3, BEGIN_S)[0] == 0
+    assert rate.admit(b"another", 1, BEGIN_S)[0] > 0
+
+
 def test_the_clients_of_a_rate_take_what_the_start_line_says() -> None:
     tracemalloc.start()
     try:
@@ -274,6 +282,11 @@ def test_submits(start: Start) -> None:
             check_refused(wire.ask(post(submission("nothing"))), "submit", 6, 600)
         check_refused(wire.ask(batch([one("nothing")] * 7)), "submit", 6, 600)
     assert sum(server.stats()["jobs"].values()) == 5
+
+
+def test_a_batch_may_take_the_whole_quota(start: Start) -> None:
+    server = start(rates__submits=6, rates__submits_window=600)
+    assert server.ask(batch([one("nothing")] * 6))["ratelimit"].startswith('"submit";r=0;t=')
 
 
 def test_refused_content_is_counted_as_a_submission(start: Start) -> None:

@@ -26,6 +26,16 @@ def test_no_change_is_lost_to_another(tmp_path: Path) -> None:
     assert [caller.name for caller in callers if caller] == names
 
 
+def test_who_reads_during_a_change_reads_the_file_of_before(tmp_path: Path) -> None:
+    file = TokenFile(tmp_path / "tokens.yaml")
+    file.add("a", ["view"])
+    before = file.path.read_bytes()
+    with file.path.open("rb") as begun:
+        file.add("b", ["view"])
+        assert begun.read() == before
+    assert [token.name for token in file.tokens()] == ["a", "b"]
+
+
 def test_one_of_many_makes_the_first_token(tmp_path: Path) -> None:
     file = TokenFile(tmp_path / "tokens.yaml")
     with ThreadPoolExecutor(4) as pool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -83,6 +84,27 @@ def test_a_change_of_the_file_counts_once_it_was_read_again(path: Path) -> None:
     assert tokens.caller(first) is None
 
 
+def test_a_file_of_the_same_length_is_read_again_if_it_is_newer_or_another(path: Path) -> None:
+    """As after a rotation: a copy may keep the time, and an editor the file."""
+    secret = added(path, "shop", ADMIN)
+    tokens = Tokens(path, ids_tell=True)
+    before = path.stat()
+    for seconds, replaces in ((0, True), (1, False)):
+        newer, token = make("shop", [ADMIN])
+        other = path.with_name("other")
+        write(other, [token])
+        if replaces:
+            other.replace(path)
+        else:
+            path.write_bytes(other.read_bytes())
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + seconds * 10**9))
+        assert path.stat().st_size == before.st_size
+        assert tokens.reread()
+        assert tokens.caller(secret) is None
+        assert tokens.caller(newer.encode())
+        secret = newer.encode()
+
+
 def test_a_server_that_had_tokens_goes_on_asking_for_one(path: Path) -> None:
     secret = added(path, "shop", ADMIN)
     tokens = Tokens(path, ids_tell=True)
@@ -121,6 +143,8 @@ GOOD = "- {name: a, sha256: %s, scopes: [submit]}" % ("f" * 64)
         (GOOD.replace("name: a", "name: a b"), "name"),
         (GOOD.replace("f" * 64, "f00"), "sha256"),
         (GOOD.replace("name", "nane"), "nane"),
+        (f"{GOOD}\n{GOOD}", "its hash stands twice"),
+        ("\n".join(GOOD.replace("f" * 64, digit * 64) for digit in "abc"), "there are 3 of this name"),
         ("a: b", "array"),
         ("[", "tokens.yaml"),
         ("\x00", "tokens.yaml"),
@@ -136,8 +160,9 @@ def test_a_mistake_in_the_file_is_one_line(path: Path, text: str, fault: str) ->
 
 def test_no_file_and_an_empty_one_have_no_tokens(path: Path) -> None:
     assert read(path) == []
-    path.write_text("")
-    assert read(path) == []
+    for text in ("", "# A comment alone.\n", "[]"):
+        path.write_text(text)
+        assert read(path) == []
     assert not Tokens(path, ids_tell=True)
 
 

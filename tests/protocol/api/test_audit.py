@@ -101,6 +101,12 @@ def test_each_change_is_told_with_who_made_it(audited: Audited) -> None:
     assert audited.server.head(f"/jobs/{keyed}", audited.lines["boss"])["job-state"] == "cancelled"
 
 
+def test_the_name_of_a_task_is_told_as_it_is(audited: Audited) -> None:
+    target = "/tasks/with%20%2F%20and%20%C3%A9"
+    assert audited.ask("PATCH", target, JSON, body=b'{"dispatch": "hold"}').status == 200
+    assert [entry["target"] for entry in audited.entries()] == ["with / and é"]
+
+
 def test_the_end_of_a_batch_is_told_with_its_count(audited: Audited) -> None:
     body = b"[%b]" % b",".join([submission("give", delay=1000)] * 3)
     batch = audited.ask("POST", "/batches", JSON, by="clerk", body=body)["location"]
@@ -130,7 +136,9 @@ def test_a_page_names_the_next_one_and_is_as_described(audited: Audited) -> None
     rest = audited.ask("GET", first.json["next"])
     assert described.faults("GET", "/audit", rest) == []
     assert [entry["number"] for page in (first, rest) for entry in page.json["entries"]] == [3, 2, 1]
-    assert (rest.json["next"], "link" in rest.headers) == (None, False)
+    whole = audited.ask("GET", "/audit?limit=3")
+    for last in (rest, whole):
+        assert (last.json["next"], "link" in last.headers) == (None, False)
     head = audited.ask("HEAD", "/audit")
     assert (head.status, head["content-type"]) == (200, "application/json")
     for wrong in ("limit=0", "limit=1001", "after=-1", "since=1"):

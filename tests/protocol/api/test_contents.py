@@ -24,6 +24,15 @@ def test_content_of_any_type_reaches_the_task_as_it_is(server: Server, media_typ
     assert (result["content-security-policy"], result["x-content-type-options"]) == ("sandbox", "nosniff")
 
 
+def test_a_browser_runs_no_script_of_a_payload(server: Server) -> None:
+    script = b"<script>alert(1)</script>"
+    answer = server.ask(request("POST", "/tasks/content/jobs?delay=1000", "Content-Type: text/html", body=script))
+    payload = server.get(answer["location"] + "/payload")
+    server.delete(answer["location"])
+    assert (payload["content-type"], payload.body) == ("text/html", script)
+    assert (payload["content-security-policy"], payload["x-content-type-options"]) == ("sandbox", "nosniff")
+
+
 def test_content_without_a_type_is_octets(server: Server) -> None:
     path = give(server, "content", b"x")["location"]
     server.wait_for(path, "succeeded")

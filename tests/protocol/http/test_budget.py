@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import socket
 import sys
@@ -136,14 +137,17 @@ def test_results_that_are_given_up_while_they_are_sent_take_bounded_memory(start
     server = start(results__max_bytes=20 * MEBIBYTE, limits__untaken_bytes=24 * MEBIBYTE)
     before = server.resident_bytes
     with ExitStack() as stack:
-        for _ in range(12):
+        wires = [stack.enter_context(shut_to(server)) for _ in range(12)]
+        for wire in wires:
             path = server.run("octets", 8 * MEBIBYTE) + "/result"
-            stack.enter_context(shut_to(server)).send(request("GET", path))
+            wire.send(request("GET", path))
             wait_until(lambda: server.stats()["untaken_bytes"], bool)
         time.sleep(0.3)
         assert server.stats()["untaken_bytes"] <= 24 * MEBIBYTE
         assert server.resident_bytes - before < 80 * MEBIBYTE
         assert server.metrics()["headway_untaken_ended_total",] >= 8
+        # A reset, since after any other end the kernel would offer the rest on and on.
+        assert wires[0].socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNRESET
 
 
 @pytest.mark.parametrize("lines", [(), ("Connection: close",)], ids=["kept", "closed"])

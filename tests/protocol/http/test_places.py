@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import select
 import socket
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from headway.core.config import Config
+from headway.core.local.engine import LocalEngine
+from headway.core.tasks.registry import Registry
 from headway.protocol.access.clients import Clients
 from headway.protocol.api.app import Api
 from headway.protocol.http.connection import Connection
@@ -87,6 +92,59 @@ def test_clients_of_one_tick_do_not_end_each_other() -> None:
         assert list(connections.open) == [before[1], late]
 
     in_one_turn(test, connections=2)
+
+
+def test_of_idle_connections_the_one_that_was_used_last_stays_for_longest() -> None:
+    def test(api: Api, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+        connections = api.connections
+        used, other = connect()[0], connect()[0]
+        connections.tick()
+        used.data_received(head)
+        connections.round.end()
+        connections.tick()
+        assert connections.make_place()
+        assert list(connections.open) == [used]
+        assert other not in connections.open
+
+    in_one_turn(test, connections=2)
+
+
+def test_a_request_that_is_still_in_the_kernel_keeps_its_place() -> None:
+    async def test() -> None:
+        loop, config = asyncio.get_running_loop(), Config()
+        api = Api(config, LocalEngine(config, Registry()))
+        ours, theirs = socket.socketpair()
+        with theirs:
+            ours.setblocking(False)
+            theirs.setblocking(False)
+            await loop.connect_accepted_socket(lambda: Connection(api.connections), ours)
+            api.connections.tick()
+            theirs.send(HEALTHZ)
+            # In this turn of the loop nobody reads.
+            assert api.connections.make_place()
+            api.connections.round.end()
+            answer = await asyncio.wait_for(loop.sock_recv(theirs, 1000), PATIENCE_S)
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            assert len(api.connections.open) == 1
+            assert api.connections.closed["place"] == 0
+            # Without one it goes.
+            api.connections.tick()
+            assert api.connections.make_place()
+            assert await asyncio.wait_for(loop.sock_recv(theirs, 1000), PATIENCE_S) == b""
+
+    asyncio.run(test())
+
+
+def test_a_connection_that_had_its_last_answer_lingers_without_a_place() -> None:
+    def test(api: Api, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+        connections = api.connections
+        connection, answers = connect()
+        connection.data_received(head.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        connections.round.end()
+        assert answers.data.startswith(b"HTTP/1.1 202 ")
+        assert (list(connections.open), list(connections.lingering)) == ([], [connection])
+
+    in_one_turn(test)
 
 
 def test_without_an_idle_connection_a_newcomer_is_refused(start: Start) -> None:
@@ -167,6 +225,26 @@ def test_connections_of_one_address_have_a_limit_of_their_own(start: Start) -> N
         assert counted(other, "headway_rejections_total", "connections-of-address") == 1
         first.socket.close()
         wait_until(lambda: at(server, stack, "127.0.0.1").ask(HEALTHZ).status, lambda status: status == 200)
+
+
+def test_addresses_that_have_gone_take_no_memory() -> None:
+    def test(api: Api, _connect: Callable[[], tuple[Connection, Written]], _: bytes) -> None:
+        def come_and_go(count: int) -> int:
+            for number in range(count):
+                connection = Connection(api.connections, f"2001:db8:{number:x}::1")
+                connection.connection_made(Written())
+                connection.connection_lost(None)
+            return tracemalloc.get_traced_memory()[0]
+
+        tracemalloc.start()
+        try:
+            # The last addresses that were read are kept.
+            before = come_and_go(2000)
+            assert come_and_go(6000) - before < 100_000
+        finally:
+            tracemalloc.stop()
+
+    in_one_turn(test, connections_per_address=1)
 
 
 def test_connections_of_a_trusted_proxy_have_no_limit_of_their_own(start: Start) -> None:

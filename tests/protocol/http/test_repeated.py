@@ -92,6 +92,14 @@ def test_what_differs_is_looked_at(server: Server, sent: bytes, statuses: list[i
     once.socket.close()
 
 
+def test_content_over_the_limit_is_refused_behind_a_known_head(start: Start) -> None:
+    most = 1000
+    with start(limits__body_bytes=most).wire() as wire:
+        for size, status in ((1, 202), (1, 202), (most, 202), (most + 1, 413)):
+            body = submission("give", "")
+            assert wire.ask(post(body + b" " * max(size - len(body), 0))).status == status
+
+
 def test_content_that_comes_later_or_in_pieces(server: Server) -> None:
     with server.wire() as wire:
         for cut in (0, 5, len(GOOD) - len(BODY), len(GOOD) - len(BODY) + 4, len(GOOD) - 1):

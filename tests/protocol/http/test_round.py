@@ -27,6 +27,8 @@ from tests.core.engines import now, until
 from tests.lives.server import linux, stop
 from tests.protocol.wire import post, request, submission
 
+MEBIBYTE = 1 << 20
+
 
 class Written(asyncio.Transport):
     """A transport that keeps what is written. Once ``broken``, it can be neither written to nor closed."""
@@ -37,6 +39,8 @@ class Written(asyncio.Transport):
         self.aborted = False
         self.broken = False
         self.reads = True
+        # Bytes that the client has not taken.
+        self.untaken = 0
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if self.broken:
@@ -63,7 +67,7 @@ class Written(asyncio.Transport):
         return False
 
     def get_write_buffer_size(self) -> int:
-        return 0
+        return self.untaken
 
     def abort(self) -> None:
         self.aborted = True
@@ -105,6 +109,19 @@ def answered(api: Api, *expected: tuple[Written, int]) -> None:
         missing = sum(transport.data.count(b"HTTP/1.1 ") < count for transport, count in expected)
     api.connections.round.end()
     assert [transport.data.count(b"HTTP/1.1 ") for transport, _ in expected] == [count for _, count in expected]
+
+
+@pytest.mark.parametrize(("more", "stays"), [(-1, False), (0, True)])
+def test_a_client_that_takes_less_than_a_kibibyte_a_second_is_dropped(more: int, stays: bool) -> None:
+    def test(_api: Api, connect: Callable[[], tuple[Connection, Written]], _: bytes) -> None:
+        connection, transport = connect()
+        transport.untaken = MEBIBYTE
+        connection.pause_writing()
+        transport.untaken -= int(Config().timeouts.write * 1024) + more
+        connection.overdue(connection.taking_until + 1)
+        assert transport.aborted is not stays
+
+    in_one_turn(test)
 
 
 async def nothing(_: object) -> None:

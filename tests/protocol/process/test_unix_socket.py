@@ -10,7 +10,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -76,6 +76,21 @@ def test_a_stale_file_is_replaced_and_a_live_one_is_refused(tmp_path: Path) -> N
     second.close()
     second.close()
     assert not path.exists()
+
+
+def test_a_live_server_with_a_full_queue_is_no_stale_file(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    ours = open_listener(at(path, backlog=1), None)
+    with ExitStack() as stack:
+        with suppress(BlockingIOError):
+            while True:
+                waiting = stack.enter_context(socket.socket(socket.AF_UNIX))
+                waiting.setblocking(False)
+                waiting.connect(str(path))
+        with pytest.raises(ConfigError, match=r"another server listens there"):
+            open_listener(at(path), None)
+    assert path.exists()
+    ours.close()
 
 
 def test_the_file_of_another_is_left_alone(tmp_path: Path) -> None:
