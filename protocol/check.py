@@ -132,7 +132,14 @@ def _tokens(config: Config) -> Tokens:
 
 
 def _closed(config: Config) -> None:
-    closed(config, None if config.server.socket is not None else config.server.host)
+    """Check that a start, or a deploy on the present socket, lets in nobody who had to have a token before."""
+    host = os.environ.get(deploy.HOST_VARIABLE, "" if config.server.socket is not None else config.server.host)
+    if os.environ.get(deploy.ASKS_VARIABLE) and config.auth.mode == "tokens" and not _tokens(config):
+        raise ConfigError(
+            f"auth.tokens: {config.auth.file(os.environ)} has no token any more, so everyone on this machine would be "
+            "let in: headway token add NAME --scope submit,read, or auth: none"
+        )
+    closed(config, host or None)
 
 
 def _processes(config: Config) -> None:

@@ -23,6 +23,7 @@ from headway.protocol.access.tokens import too_open
 from headway.protocol.api.app import Api
 from headway.protocol.http.connection import Connection
 from headway.protocol.http.connections import LINGERING_MOST
+from headway.protocol.process import deploy
 from headway.protocol.process.acceptor import ENTERING_LEAST, Acceptor
 from headway.protocol.process.entry import ProxyHeaders, WayIn
 from headway.protocol.process.listener import Listener, close_all_at
@@ -61,6 +62,9 @@ class Front(Protocol):
 
     def use(self, engine: Engine) -> None:
         """Ask ``engine`` from now on."""
+
+    def stays(self) -> dict[str, str]:
+        """Return what a deploy does not change, as variables for its check."""
 
     def tick(self) -> None:
         """A second has passed."""
@@ -126,6 +130,11 @@ class HttpFront:
         """Ask ``engine`` from now on."""
         self._api.service.use(engine)
 
+    def stays(self) -> dict[str, str]:
+        """Return what a deploy does not change, as variables for its check."""
+        asks = self._api.service.guard.asks
+        return {deploy.HOST_VARIABLE: self.listener.host or "", deploy.ASKS_VARIABLE: "1" if asks else ""}
+
     def tick(self) -> None:
         """A second has passed."""
         self._api.connections.tick()
@@ -175,6 +184,10 @@ class NoFront:
 
     def use(self, engine: Engine) -> None:
         """Nobody asks."""
+
+    def stays(self) -> dict[str, str]:
+        """Return nothing: there is no socket."""
+        return {}
 
     def tick(self) -> None:
         """Nobody waits."""

@@ -82,6 +82,7 @@ def _run(
     program = Program(config)
     check.usable(config)
     shown = front(config, before, passed)
+    program.front = shown.stays
     node = NodeLife(config, shown, program, told, notifier, watch=watch)
     try:
         ended = run_to_its_end(node.work(before))

@@ -13,7 +13,7 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from typing import NamedTuple, NoReturn
 
 import msgspec
@@ -32,6 +32,9 @@ VARIABLE = "_HEADWAY_HANDOVER"
 # Names the store of the running server, or its journal, to a program under check. Empty for none.
 # Earlier versions know the variable by this name, too.
 STORE_VARIABLE = "_HEADWAY_JOURNAL"
+# The address of the open socket, empty for a Unix socket, and whether clients need a token now. A deploy changes
+# neither by itself.
+HOST_VARIABLE, ASKS_VARIABLE = "_HEADWAY_HOST", "_HEADWAY_ASKS"
 # Seconds within which the new program must have read its settings and task modules.
 CHECK_S = 60.0
 # In a URL, behind its user.
@@ -67,6 +70,8 @@ class Program:
 
     def __init__(self, config: Config) -> None:
         self.store = _store(config)
+        # What the check has to know of the socket that goes on, as variables.
+        self.front: Callable[[], Mapping[str, str]] = dict
         self.command = [sys.executable, *sys.orig_argv[1:]]
         # By the name it was entered by. If that is a link to the current release, it is followed
         # again.
@@ -86,7 +91,7 @@ class Program:
             process = subprocess.Popen(  # noqa: S603 ASYNC220 — our own command; vfork takes milliseconds
                 [*self.command, "--check"],
                 cwd=self.directory,
-                env=os.environ | {STORE_VARIABLE: self.store},
+                env=os.environ | {STORE_VARIABLE: self.store, **self.front()},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,

@@ -341,6 +341,13 @@ def test_check_says_each_fault_in_a_line(tmp_path: Path, name: str) -> None:
         assert part in line
 
 
+def test_the_check_of_a_deploy_looks_at_the_open_socket(tmp_path: Path) -> None:
+    """Its address may be another than that of the settings, which count at the next start alone."""
+    ended = headway(tmp_path, "serve", "--check", _HEADWAY_HOST="0.0.0.0", HEADWAY_SERVER__PORT="0")
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert "0.0.0.0 lets other machines in, and there are no tokens" in ended.stderr
+
+
 def test_check_looks_at_the_port(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

@@ -223,6 +223,16 @@ def test_without_any_token_left_nobody_is_let_in(guarded: Guarded) -> None:
         assert code(wire, "GET", "/healthz") == 200
 
 
+def test_a_deploy_without_any_token_left_is_refused(guarded: Guarded) -> None:
+    """Else the new program would let in everyone on this machine."""
+    guarded.path.write_text("# Nobody.\n")
+    guarded.server.wait_for_line("tokens read again")
+    guarded.server.expected_errors.append("not deployed")
+    assert "has no token any more" in guarded.server.deploy()
+    with guarded.server.wire() as wire:
+        assert code(wire, "GET", "/stats") == 401
+
+
 def test_a_file_with_a_mistake_changes_nothing_and_is_told(guarded: Guarded) -> None:
     guarded.path.write_text("- name: x")
     guarded.server.wait_for_line("The tokens stay as they were")
