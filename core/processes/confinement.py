@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     # A worker process needs no settings.
     from headway.core.config import Config
 
-# The store of all nodes, with its password. It is not for a process that is confined to a user.
-STORE_VARIABLE = "HEADWAY_ENGINE"
+# The store of all nodes with its password, and a token of the client. Neither is for a process that is confined to
+# a user.
+SECRETS = frozenset({"HEADWAY_ENGINE", "HEADWAY_TOKEN"})
 
 
 class Confinement(msgspec.Struct, frozen=True):
@@ -96,7 +97,7 @@ class Confinement(msgspec.Struct, frozen=True):
         if not self.user:
             return None
         # A variable of a setting may be in small letters.
-        return {name: value for name, value in server.items() if name.upper() != STORE_VARIABLE}
+        return {name: value for name, value in server.items() if name.upper() not in SECRETS}
 
     def enter(self) -> None:
         """Confine this process, for good. Raises OSError or ValueError if the system refuses it."""

@@ -39,6 +39,7 @@ def test_by_default_nothing_but_core_dumps_is_bounded() -> None:
 def test_the_store_is_not_told_to_a_process_of_another_user() -> None:
     found = Confinement.of(settings(processes_as={"user": "nobody"}))
     variables = {"HEADWAY_ENGINE": "valkey://:hush@host", "HEADWAY_engine": "valkey://:hush@host", "PATH": "/bin"}
+    variables |= {"HEADWAY_TOKEN": "hw_hush"}
     assert found.environment(variables) == {"PATH": "/bin"}
 
 
