@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from headway.core import ids
 from headway.core.audit import Act, AuditEntry
 from headway.protocol.api import queries
 from headway.protocol.api.service import Service, once_known
+from headway.protocol.http.caller import Caller
 from headway.protocol.http.clock import iso
 from headway.protocol.http.request import Request
 from headway.protocol.http.responses import JSON, STATUS_LINES, Answer, Held, bodiless, complete
@@ -23,6 +25,8 @@ from msgspec import Meta
 RELOADED = Act("reloadTokens")
 # The code of an answer to a change that goes on after it.
 GOES_ON = 202
+# A text that stood in an error, in the filter of an order.
+_ERROR = re.compile(r"(?:(?<=&)|\A)error=[^&]*")
 
 
 class AuditQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,15 +52,17 @@ def _told(service: Service, request: Request, query: AuditQuery, found: Sequence
         head += b'Link: <%b>; rel="next"\r\n' % after.encode()
     if request.method == b"HEAD":
         return bodiless(head, JSON)
-    entries = [_members(entry, sees_ids=request.caller.sees_ids) for entry in found]
+    entries = [_members(entry, request.caller) for entry in found]
     return complete(head, JSON, orjson.dumps({"entries": entries, "next": after}), bodiless=False)
 
 
-def _members(entry: AuditEntry, *, sees_ids: bool) -> dict[str, object]:
+def _members(entry: AuditEntry, caller: Caller) -> dict[str, object]:
     act = entry.act
-    target, job = act.target, act.job
-    if not sees_ids:
+    target, job, wanted = act.target, act.job, act.wanted
+    if not caller.sees_ids:
         target, job = _seen(target), _seen(job)
+    if not caller.reads:
+        wanted = _ERROR.sub("error=…", wanted)
     return {
         "number": entry.number,
         "time": iso(entry.at),
@@ -64,7 +70,7 @@ def _members(entry: AuditEntry, *, sees_ids: bool) -> dict[str, object]:
         "address": act.address or None,
         "what": act.what,
         "target": target or None,
-        "filter": act.wanted or None,
+        "filter": wanted or None,
         "count": act.count,
         "job": job or None,
         "code": (GOES_ON if act.goes_on else act.code) or None,

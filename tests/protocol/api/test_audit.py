@@ -166,6 +166,13 @@ def test_who_may_not_use_ids_does_not_learn_them(audited: Audited) -> None:
     assert audited.server.get("/audit").status == 401
 
 
+def test_who_may_not_read_errors_does_not_learn_their_text_from_a_filter(audited: Audited) -> None:
+    assert audited.ask("POST", "/jobs/retry?state=failed&error=hush&tag=error%3Dx", body=b"").status == 202
+    [whole], [seen] = audited.entries(), audited.entries(by="admin")
+    assert "error=hush" in whole["filter"]
+    assert seen["filter"] == whole["filter"].replace("error=hush", "error=…")
+
+
 def test_tokens_that_are_read_again_are_told(audited: Audited) -> None:
     write(audited.path, [token for token in read(audited.path) if token.name != "clerk"])
     audited.server.wait_for_line("tokens read again")
