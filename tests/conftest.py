@@ -30,6 +30,9 @@ sys.dont_write_bytecode = False
 
 # ``nohup make test`` has SIGHUP ignored, and every process started from here would inherit that: none could deploy.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+# A shell without job control has SIGINT ignored behind an ampersand, and none could be ended by Ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Start = Callable[..., Server]
 
