@@ -22,7 +22,7 @@ from tests.valkey_servers import DATABASES, HOST, StoreServer, serving  # noqa: 
 
 # A process that the server starts has the folder of the server last in its path, behind a package `tests` of
 # sniffpy's, which httplint needs. By another name ours stays in front.
-sys.path.insert(0, str(ROOT / "tests" / ".."))
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "..")]
 
 # A test imports or starts the same files hundreds of times, and compiles them once.
 os.environ.update(BYTECODE)
