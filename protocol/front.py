@@ -17,7 +17,6 @@ from headway.core.config import Config
 from headway.core.errors import ConfigError
 from headway.core.interface import Engine
 from headway.protocol import check
-from headway.protocol.access.clients import Clients
 from headway.protocol.access.token_file import FIRST, TokenFile
 from headway.protocol.access.tokens import too_open
 from headway.protocol.api.app import Api
@@ -93,7 +92,7 @@ class HttpFront:
                 _make_first_token(config)
             check.closed(config, listener.host)
         except ConfigError:
-            listener.socket.close()
+            listener.close()
             raise
         self._tls = tls_of(config.server.tls)
 
@@ -103,13 +102,12 @@ class HttpFront:
         forks.in_child(lambda: close_all_at(place))
         self._api = Api(self._config, engine)
         connections, config = self._api.connections, self._config
-        clients = Clients(config.http.trusted_proxies, config.http.client_header)
         self._entry = WayIn(
             lambda named: Connection(connections, named),
             connections.not_entered,
             timeout_s=config.timeouts.head,
             shutdown_s=config.timeouts.write,
-            headers=ProxyHeaders(clients.trusts) if config.server.proxy_protocol else None,
+            headers=ProxyHeaders(self._api.service.clients.trusts) if config.server.proxy_protocol else None,
             tls=self._tls,
         )
 

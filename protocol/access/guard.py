@@ -75,12 +75,12 @@ class Guard:
         if not needs.scopes:
             return
         if not self._tokens:
-            if needs.of_all and not self._is_near(request):
+            if needs.of_all and not self._clients.is_near(request.peer, request.headers):
                 detail = "without tokens this is answered on the server's own machine only: headway token add makes one"
                 raise Refusal("scope", detail)
             return
         caller, scopes = request.caller, needs.scopes
-        if caller is UNKNOWN:
+        if not caller.is_known:
             raise Refusal("token", "no such token: send Authorization: Bearer TOKEN, see headway token", fields=INVALID)
         if needs.by_id and self._ids_tell:
             if ids.has_form(place):
@@ -101,10 +101,6 @@ class Guard:
                 changed()
         except ConfigError as error:
             log.error("%s. The tokens stay as they were.", error)
-
-    def _is_near(self, request: Request) -> bool:
-        """Whether the client is on this machine. What a proxy passes on is not, unless it is trusted and says so."""
-        return self._clients.is_near(request.peer, request.headers)
 
 
 def _missing(caller: Caller, scopes: frozenset[str]) -> Refusal:
