@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 from docs import decisions, lifecycle, reference, settings
 
-DOCS = Path(__file__).parent
+DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 PAGES = ROOT / "tmp" / "pages"
 SITE = ROOT / "tmp" / "site"

@@ -6,7 +6,9 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / ".."))  # By another name: see conftest.py.
+# Twice: see conftest.py.
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / ".."))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.core.journal.forgetful_disk import install
 
 # Before anything of ours opens a file.

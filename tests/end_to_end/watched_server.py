@@ -22,5 +22,7 @@ def main(path: str, port: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / ".."))  # By another name: see conftest.py.
+    # Twice: see conftest.py.
+    sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / ".."))
+    sys.path.insert(0, str(Path(__file__).parents[2]))
     main(*sys.argv[1:])

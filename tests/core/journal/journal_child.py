@@ -16,7 +16,9 @@ from headway.core.journal.journal import Journal
 from headway.core.journal.salvage import recover
 from headway.core.journal.writer_link import WriterLink
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "tests" / ".."))  # By another name: see conftest.py.
+# Twice: see conftest.py.
+sys.path.insert(0, str(Path(__file__).parents[3] / "tests" / ".."))
+sys.path.insert(0, str(Path(__file__).parents[3]))
 from tests.core.journal.watched_writer import say
 
 PER_TURN = 10

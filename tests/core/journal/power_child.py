@@ -11,7 +11,9 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "tests" / ".."))  # By another name: see conftest.py.
+# Twice: see conftest.py.
+sys.path.insert(0, str(Path(__file__).parents[3] / "tests" / ".."))
+sys.path.insert(0, str(Path(__file__).parents[3]))
 from tests.core.journal import forgetful_disk
 
 # Before SQLite opens a file.
