@@ -14,6 +14,10 @@ INSTALL := $(BIN)/python -m pip install -q --require-hashes -r
 # long measure times, and need more room.
 CROWD = -n 6
 
+# A queue of npm, with the runtime that it needs. No script of theirs runs.
+BUNQUEUE = npm install --prefix tmp/bench-bunqueue --ignore-scripts --omit=optional --no-audit --no-fund --save-exact \
+  --silent bunqueue@2.9.5 msgpackr@1.12.1 @oven/bun-linux-$(if $(filter x86_64,$(shell uname -m)),x64,aarch64)@1.4.5
+
 .DEFAULT_GOAL := help
 .PHONY: .venv run-server run-clients run-cluster test test-long test-dashboard check lint format promtool docs build clean help crash crash-cluster fuzz dist lock audit \
   bench bench-floor bench-tls bench-peers bench-polling bench-memory bench-clients bench-queues bench-journal bench-waiting bench-crowd bench-start bench-dashboard bench-cluster bench-soak bench-overload soak soak-ci
@@ -99,14 +103,17 @@ bench-start: .venv  ## from exec to ready, and the imports behind it
 bench-dashboard: .venv  ## CPU of the server for 100 open pages of each screen
 	@$(BIN)/python -m bench.dashboard $(ARGS)
 
-bench-queues: .venv  ## jobs end to end, beside seven queues on Valkey
+bench-queues: .venv  ## jobs end to end, in memory and on disk, beside ten other queues
 	@$(INSTALL) requirements/bench-queues.txt
 	@test -d tmp/bench-arq || $(INSTALL) requirements/bench-arq.txt --target tmp/bench-arq
+	@test -d tmp/bench-celery || $(INSTALL) requirements/bench-celery.txt --target tmp/bench-celery
+	@test -d tmp/bench-bunqueue/node_modules || $(BUNQUEUE) || echo 'no npm, or no registry: bunqueue is left out' >&2
 	@$(BIN)/python -m bench.queues --rounds $(or $(ROUNDS),1) $(ARGS)
 
 bench-cluster: .venv  ## Headway on Valkey beside six queues, two nodes beside one, reads (QUICK=1: a minute)
-	@$(INSTALL) requirements/bench-cluster.txt
+	@$(INSTALL) requirements/bench-queues.txt
 	@test -d tmp/bench-arq || $(INSTALL) requirements/bench-arq.txt --target tmp/bench-arq
+	@test -d tmp/bench-celery || $(INSTALL) requirements/bench-celery.txt --target tmp/bench-celery
 	@QUICK='$(QUICK)' $(BIN)/python -m bench.cluster $(ARGS)
 
 bench-soak: .venv  ## ten million jobs through Headway on Valkey, and its memory (ARGS='--jobs 300000 --kept 100000')

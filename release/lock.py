@@ -27,8 +27,8 @@ PYTHON = PROJECT["project"]["requires-python"].removeprefix(">=")
 SERVER, DEV = FOLDER / "headway.txt", FOLDER / "dev.txt"
 OF_SERVER = ("--extra", "valkey")
 OF_DEV = ("--extra", "examples", "--extra", "reload", "--group", "dev")
-# It has a folder of its own, since it needs other releases than all else.
-APART = "bench-arq"
+# They have folders of their own, since they need other releases than all else.
+APART = ("bench-arq", "bench-celery")
 HEAD = "# Written by `make lock`. Do not edit it: edit pyproject.toml.\n"
 _pin = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^]]+\])?==([^ ;\\]+)(?: ; ([^\\\n]+?))? *\\$", re.MULTILINE)
 _PAGE = """# Licences
@@ -93,7 +93,7 @@ def main() -> None:
     lock(DEV, ["pyproject.toml", *OF_DEV])
     lock(SERVER, ["pyproject.toml", *OF_SERVER, "--constraints", str(DEV)])
     for group in groups():
-        beside = () if group == APART else ("--constraints", str(DEV))
+        beside = () if group in APART else ("--constraints", str(DEV))
         lock(FOLDER / f"{group}.txt", ["--group", group, *beside])
     LICENCES.write_text(page())
 

@@ -65,6 +65,16 @@ def test_what_a_server_needs_is_the_same_in_all_files() -> None:
     assert {(pin.name, pin.release) for pin in lock.pins(lock.SERVER)} <= dev
 
 
+def test_what_npm_installs_has_a_version_and_runs_no_script() -> None:
+    """A queue that a bench runs, in a folder that is not of the repository."""
+    (command,) = re.findall(r"npm install (?:.*\\\n)*.*", MAKEFILE)
+    assert {"--ignore-scripts", "--save-exact"} <= set(command.split())
+    assert "--prefix tmp/" in command
+    packages = [word for word in re.sub(r"\$\(if .*\)", "x64", command).split() if "@" in word]
+    assert len(packages) == 3
+    assert [word for word in packages if not re.fullmatch(r"(@[a-z]+/)?[a-z0-9-]+@\d+\.\d+\.\d+", word)] == []
+
+
 def test_nothing_is_installed_but_from_a_lock_file() -> None:
     """No target installs a group or a name, and each file that one installs is there."""
     assert re.findall(r"pip install(?! -q --require-hashes -r$).*", MAKEFILE, re.MULTILINE) == []

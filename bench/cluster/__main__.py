@@ -25,10 +25,10 @@ from bench.cluster import reads, summary
 from bench.measure import ROOT, BenchError, cores, machine
 from bench.process import Process, end_cleanly, free_port, running
 from bench.queues import interface, record, valkey
-from bench.queues.catalogue import QUEUES, STREAMS, Entry
+from bench.queues.catalogue import QUEUES, Entry
 
 NAMES = ("headway", "saq", "taskiq", "streaq", "celery", "docket", "arq")
-ENTRIES = {entry.name: entry for entry in (*QUEUES, *STREAMS)}
+ENTRIES = {entry.name: entry for entry in QUEUES}
 WORKERS = 32
 # Of the tasks that take a while.
 NAP_S = 0.05

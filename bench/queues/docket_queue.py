@@ -23,6 +23,7 @@ class Adapter(Queue[Any]):
     """``add`` and ``sync``."""
 
     workers = f"1 process, {WORKERS} coroutines"
+    batches = True
 
     def worker_argv(self) -> Sequence[str]:
         """The command of its documentation."""
@@ -37,6 +38,11 @@ class Adapter(Queue[Any]):
     async def enqueue(self, task: str, sent: float) -> Any:
         """``add``."""
         return await self._docket.add(TASKS[task])(sent)
+
+    async def enqueue_many(self, task: str, sent: Sequence[float]) -> Sequence[Any]:
+        """``add_many``, one pipeline."""
+        # Each with a call of its own: the key of the job is made there.
+        return list(await self._docket.add_many([self._docket.call(TASKS[task])(one) for one in sent]))
 
     async def is_over(self, handle: Any) -> bool:
         """``sync``, one HGETALL with one of its progress."""

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
+import re
 import socket
 import sys
+import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import headway
 from bench.measure import HOST, ROOT, BenchError
-from bench.queues.interface import WORKERS, Queue, port
+from bench.queues.interface import WORKERS, Queue, kept_in, port
 from bench.queues.record import nap_async, noop_async
+
+READY_S = 20.0
 
 with contextlib.suppress(ValueError):
     noop = headway.task(name="bench-noop")(noop_async)
@@ -22,18 +29,24 @@ class Adapter(Queue[bytes]):
 
     workers = f"1 process, {WORKERS} coroutines"
     uses_valkey = False
+    batches = True
+
+    def server(self, folder: Path) -> None:
+        """The workers are in it."""
 
     def worker_argv(self) -> Sequence[str]:
         """The server is the worker."""
         return [sys.executable, "-m", "headway", "serve", "--config", str(ROOT / "config.yaml")]
 
     def worker_env(self) -> dict[str, str]:
-        """A queue that holds all jobs of a run."""
+        """A queue that holds all jobs of a run, and a journal of the safest kind where jobs are kept on disk."""
+        folder = kept_in()
         return {
             "HEADWAY_SERVER__PORT": str(port()),
             "HEADWAY_WORKERS": str(WORKERS),
             "HEADWAY_QUEUE__SIZE": "100000",
-            "HEADWAY_JOURNAL__PATH": "null",
+            "HEADWAY_JOURNAL__PATH": str(folder / "journal.db") if folder else "null",
+            "HEADWAY_JOURNAL__SYNC": "full",
             "HEADWAY_TASKS": "[bench.queues.headway_queue]",
         }
 
@@ -42,16 +55,36 @@ class Adapter(Queue[bytes]):
         self._socket = socket.create_connection((HOST, port()), 30)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._host = f"Host: {HOST}:{port()}\r\n".encode()
+        # It listens before it takes jobs.
+        deadline = time.monotonic() + READY_S
+        while (answer := self._ask(b"HEAD /readyz HTTP/1.1\r\n%b\r\n" % self._host))[9:12] != b"200":
+            if time.monotonic() > deadline:
+                raise BenchError(f"Headway is not ready: {answer!r}")
+            await asyncio.sleep(0.02)
 
     async def enqueue(self, task: str, sent: float) -> bytes:
         """POST /jobs."""
-        body = b'{"task":"bench-%b","payload":%r}' % (task.encode(), sent)
-        head = b"POST /jobs HTTP/1.1\r\n%bContent-Type: application/json\r\nPrefer: return=minimal\r\n" % self._host
+        answer = self._post(b"/jobs", _submission(task, sent), b"Prefer: return=minimal\r\n")
+        begin = answer.index(b"Location: ") + 10
+        return answer[begin : answer.index(b"\r", begin)]
+
+    async def enqueue_many(self, task: str, sent: Sequence[float]) -> list[bytes]:
+        """POST /batches."""
+        answer = self._post(b"/batches", b"[%b]" % b",".join(_submission(task, one) for one in sent))
+        head, _, body = answer.partition(b"\r\n\r\n")
+        length = re.search(rb"Content-Length: (\d+)", head)
+        if length is None:
+            raise BenchError("POST /batches was answered without a length")
+        while len(body) < int(length[1]):
+            body += self._receive()
+        return [b"/jobs/" + job.encode() for job in json.loads(body)["jobs"]]
+
+    def _post(self, path: bytes, body: bytes, more: bytes = b"") -> bytes:
+        head = b"POST %b HTTP/1.1\r\n%bContent-Type: application/json\r\n%b" % (path, self._host, more)
         answer = self._ask(b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body))
         if answer[9:12] != b"202":
             raise BenchError(f"POST was answered with {answer[:60]!r}")
-        begin = answer.index(b"Location: ") + 10
-        return answer[begin : answer.index(b"\r", begin)]
+        return answer
 
     async def is_over(self, handle: bytes) -> bool:
         """HEAD /jobs/{id}."""
@@ -61,15 +94,23 @@ class Adapter(Queue[bytes]):
         return answer[9:12] == b"200"
 
     def _ask(self, request: bytes) -> bytes:
+        """Send a request and return what has come when the head of its answer is there."""
         self._socket.sendall(request)
         answer = b""
-        while not answer.endswith(b"\r\n\r\n"):
-            piece = self._socket.recv(4096)
-            if not piece:
-                raise BenchError("Headway closed the connection")
-            answer += piece
+        while b"\r\n\r\n" not in answer:
+            answer += self._receive()
         return answer
+
+    def _receive(self) -> bytes:
+        piece = self._socket.recv(65536)
+        if not piece:
+            raise BenchError("Headway closed the connection")
+        return piece
 
     async def close(self) -> None:
         """Disconnect."""
         self._socket.close()
+
+
+def _submission(task: str, sent: float) -> bytes:
+    return b'{"task":"bench-%b","payload":%r}' % (task.encode(), sent)

@@ -17,10 +17,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from bench.measure import BenchError, pss_bytes, rss_bytes
+from bench.measure import ROOT, BenchError, pss_bytes, rss_bytes
 from bench.process import Process, end_cleanly, running
 from bench.queues import interface, record, valkey
 
+# On a disk, where the folder for temporary files may be in memory.
+DISK = ROOT / "tmp"
 WARM_UP_JOBS = 200
 PACED_JOBS = 200
 PACE_S = 0.02
@@ -30,6 +32,10 @@ SETTLE_S = 1.0
 # A queue that finishes fewer jobs per second than this is given up.
 SLOWEST_RATE = 15.0
 LOOK_S = 0.002
+# By these it is found how many jobs take the time of a burst.
+TRIAL_JOBS = 100
+# Jobs of one call, where a queue has a call for many.
+BATCH_JOBS = 1000
 
 
 class Run:
@@ -64,16 +70,28 @@ class Run:
         await asyncio.sleep(SETTLE_S)
         self._read = self._notes.stat().st_size
 
-    async def burst(self, task: str, jobs: int, timeout_s: float, submitters: int = 1) -> dict[str, float]:
+    async def jobs_within(self, task: str, most: int, seconds: float) -> int:
+        """Return how many jobs take about so long, ``most`` at most."""
+        trial = await self.burst(task, min(TRIAL_JOBS, most), START_TIMEOUT_S)
+        return min(most, max(TRIAL_JOBS, round(trial["finished_per_s"] * seconds)))
+
+    async def burst(
+        self, task: str, jobs: int, timeout_s: float, submitters: int = 1, *, batch: int = 1
+    ) -> dict[str, float]:
         """Enqueue ``jobs``, wait until all have run, then read the status of each.
 
-        Each submitter enqueues its share one after the other, and later reads the statuses of its share.
+        Each submitter enqueues its share one after the other, and later reads the statuses of its share. With
+        ``batch`` there is one submitter, and a call enqueues so many.
         """
         handles: list[Any] = [None] * jobs
 
         async def enqueue(place: int) -> None:
-            for number in range(place, jobs, submitters):
-                handles[number] = await self.queue.enqueue(task, time.monotonic())
+            for number in range(place, jobs, submitters if batch == 1 else batch):
+                if batch == 1:
+                    handles[number] = await self.queue.enqueue(task, time.monotonic())
+                else:
+                    sent = [time.monotonic()] * min(batch, jobs - number)
+                    handles[number : number + len(sent)] = await self.queue.enqueue_many(task, sent)
 
         async def read(place: int) -> None:
             for handle in handles[place::submitters]:
@@ -145,20 +163,33 @@ def _percentiles(seconds: Sequence[float]) -> dict[str, float]:
     return {"p50_ms": cuts[49] * 1000, "p99_ms": cuts[98] * 1000}
 
 
-async def measure(run: Run, noops: int, naps: int, store: int | None) -> dict[str, object]:
-    """Warm up, then one load after the other; ``store`` is the port of Valkey, None where there is none."""
+async def measure(run: Run, options: argparse.Namespace) -> dict[str, object]:
+    """Warm up, then one load after the other."""
+    store = options.port if run.queue.uses_valkey else None
     await run.queue.open()
     await run.warm_up()
+    noops = await run.jobs_within("noop", options.noops, options.seconds)
     before = _kept_bytes(run, store)
-    found: dict[str, object] = {"noop": await run.burst("noop", noops, START_TIMEOUT_S + noops / SLOWEST_RATE)}
-    await asyncio.sleep(SETTLE_S)
-    found["bytes_per_job"] = (_kept_bytes(run, store) - before) / noops
-    found["rss_bytes"], found["pss_bytes"] = rss_bytes(run.pids), pss_bytes(run.pids)
-    found["nap"] = await run.burst("nap", naps, START_TIMEOUT_S + naps / SLOWEST_RATE)
-    found["paced"] = await run.paced(PACED_JOBS)
-    found["processes"] = len(run.pids)
+    found: dict[str, object] = {"noop": await run.burst("noop", noops, _patience_s(noops))}
+    if not options.durable:
+        await asyncio.sleep(SETTLE_S)
+        found["bytes_per_job"] = (_kept_bytes(run, store) - before) / noops
+        found["rss_bytes"], found["pss_bytes"] = rss_bytes(run.pids), pss_bytes(run.pids)
+        naps = await run.jobs_within("nap", options.naps, options.seconds)
+        found["nap"] = await run.burst("nap", naps, _patience_s(naps))
+        found["paced"] = await run.paced(PACED_JOBS)
+        found["processes"] = len(run.pids)
+    if run.queue.batches:
+        # As many as in a time of this kind of enqueuing: it may be much faster.
+        trial = await run.burst("noop", noops, _patience_s(noops), batch=BATCH_JOBS)
+        jobs = min(options.noops, max(noops, round(trial["finished_per_s"] * options.seconds)))
+        found["batched"] = await run.burst("noop", jobs, _patience_s(jobs), batch=BATCH_JOBS)
     await run.queue.close()
     return found
+
+
+def _patience_s(jobs: int) -> float:
+    return START_TIMEOUT_S + jobs / SLOWEST_RATE
 
 
 def _kept_bytes(run: Run, store: int | None) -> int:
@@ -171,11 +202,14 @@ def main() -> int:
     parser.add_argument("queue")
     parser.add_argument("--noops", type=int, default=20_000)
     parser.add_argument("--naps", type=int, default=2_000)
+    parser.add_argument("--seconds", type=float, default=10.0, help="of a load, about and at most")
+    parser.add_argument("--durable", action="store_true", help="each acknowledged job is kept on disk")
     parser.add_argument("--port", type=int, default=9200)
     options = parser.parse_args()
     end_cleanly()
+    DISK.mkdir(exist_ok=True)
     try:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(dir=DISK) as folder:
             print(json.dumps(_run(options, Path(folder))))
     except (BenchError, OSError) as error:
         print(f"bench-queues: {options.queue}: {error}", file=sys.stderr)
@@ -189,17 +223,14 @@ def _run(options: argparse.Namespace, folder: Path) -> dict[str, object]:
     notes = folder / "notes"
     notes.touch()
     os.environ |= {interface.PORT_VARIABLE: str(options.port), record.FILE_VARIABLE: str(notes)}
+    os.environ[interface.FOLDER_VARIABLE] = str(folder) if options.durable else ""
     with contextlib.ExitStack() as stack:
         queue = importlib.import_module(f"bench.queues.{options.queue}_queue").Adapter()
-        processes = [stack.enter_context(running(valkey.process(options.port, folder)))] if queue.uses_valkey else []
-        workers = Process(
-            options.queue, queue.worker_argv(), 0 if queue.uses_valkey else options.port, env=queue.worker_env()
-        )
+        server = queue.server(folder)
+        processes = [stack.enter_context(running(server))] if server else []
+        workers = Process(options.queue, queue.worker_argv(), 0 if server else options.port, env=queue.worker_env())
         processes.append(stack.enter_context(running(workers)))
-        store = options.port if queue.uses_valkey else None
-        return asyncio.run(measure(Run(queue, notes, processes), options.noops, options.naps, store)) | {
-            "workers": queue.workers
-        }
+        return asyncio.run(measure(Run(queue, notes, processes), options)) | {"workers": queue.workers}
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ class Adapter(Queue[Any]):
 
     workers = f"{WORKERS} processes, a fork for each job"
     blocks = True
+    batches = True
 
     def worker_argv(self) -> Sequence[str]:
         """The command of its documentation."""
@@ -33,6 +34,11 @@ class Adapter(Queue[Any]):
     async def enqueue(self, task: str, sent: float) -> Any:
         """``enqueue``."""
         return self._queue.enqueue(TASKS[task], sent, result_ttl=KEEP_S)
+
+    async def enqueue_many(self, task: str, sent: Sequence[float]) -> Sequence[Any]:
+        """``enqueue_many``, one pipeline."""
+        jobs = [rq.Queue.prepare_data(TASKS[task], args=(one,), result_ttl=KEEP_S) for one in sent]
+        return list(self._queue.enqueue_many(jobs))
 
     async def is_over(self, handle: Any) -> bool:
         """``get_status``, one HGET."""

@@ -23,6 +23,7 @@ class Adapter(Queue[Any]):
     """``enqueue`` and ``status``."""
 
     workers = f"1 process, {WORKERS} coroutines"
+    batches = True
 
     def worker_argv(self) -> Sequence[str]:
         """The command of its documentation."""
@@ -35,6 +36,12 @@ class Adapter(Queue[Any]):
     async def enqueue(self, task: str, sent: float) -> Any:
         """``enqueue``, awaited."""
         return await TASKS[task].enqueue(sent)
+
+    async def enqueue_many(self, task: str, sent: Sequence[float]) -> Sequence[Any]:
+        """``enqueue_many``, one pipeline."""
+        tasks = [TASKS[task].enqueue(one) for one in sent]
+        await worker.enqueue_many(tasks)
+        return tasks
 
     async def is_over(self, handle: Any) -> bool:
         """``status``, five commands in a transaction."""

@@ -1,4 +1,4 @@
-"""A Valkey of our own, in memory only, and what it says of its memory."""
+"""A Valkey of our own, in memory or with each change on disk, and what it says of its memory."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ def binary() -> str:
     return shutil.which("valkey-server") or shutil.which("redis-server") or ""
 
 
-def process(port: int, folder: Path) -> Process:
-    """Start Valkey without persistence."""
-    options = f"--port {port} --bind {HOST} --dir {folder} --appendonly no --daemonize no --maxmemory-policy noeviction"
+def process(port: int, folder: Path, *, durable: bool = False) -> Process:
+    """Start Valkey without persistence, or with each change on disk before its answer."""
+    kept = "--appendonly yes --appendfsync always" if durable else "--appendonly no"
+    options = f"--port {port} --bind {HOST} --dir {folder} {kept} --daemonize no --maxmemory-policy noeviction"
     return Process("Valkey", [binary(), *options.split(), "--save", ""], port)
 
 
