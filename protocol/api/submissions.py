@@ -97,6 +97,8 @@ def _replayed(service: Service, request: Request, key: Key, fault: HeadwayError 
     def told(found: Submitted | None) -> Answer | Held:
         if found is None:
             raise fault
+        # The answer has the id, and the content may not have told the task.
+        check_task(request, found.status.task)
         return accepted(service, request, found)
 
     return once_known(service.engine.replay(key), told)
