@@ -97,7 +97,14 @@ class Process:
     """One worker process."""
 
     def __init__(
-        self, owner: Owner, modules: tuple[str, ...], result_bytes: int, log_level: int, confinement: Confinement
+        self,
+        owner: Owner,
+        modules: tuple[str, ...],
+        result_bytes: int,
+        log_level: int,
+        confinement: Confinement,
+        *,
+        trial: bool = False,
     ) -> None:
         self._owner = owner
         self._confinement = confinement
@@ -106,6 +113,7 @@ class Process:
             "result_bytes": result_bytes,
             "log_level": log_level,
             "confinement": msgspec.to_builtins(confinement),
+            "trial": trial,
         }
         self._loop = asyncio.get_running_loop()
         self._process: subprocess.Popen[bytes] | None = None

@@ -104,7 +104,11 @@ class Guard:
             return
         try:
             if self._tokens.reread():
-                log.info("tokens read again from %s", self._tokens.path)
+                if self._tokens and not self._tokens.count:
+                    text = "tokens read again from %s: there is none, so nobody is let in. headway token add makes one"
+                    log.warning(text, self._tokens.path)
+                else:
+                    log.info("tokens read again from %s", self._tokens.path)
                 changed()
         except ConfigError as error:
             log.error("%s. The tokens stay as they were.", error)

@@ -288,7 +288,9 @@ def test_a_wait_ends_when_its_token_may_be_revoked(guarded: Guarded, gate: Gate)
 
 def test_without_any_token_left_nobody_is_let_in(guarded: Guarded) -> None:
     guarded.path.unlink()
-    guarded.server.wait_for_line("tokens read again")
+    line = guarded.server.wait_for_line("tokens read again")
+    assert '"level":"warning"' in line
+    assert "there is none, so nobody is let in. headway token add makes one" in line
     with guarded.server.wire() as wire:
         assert code(wire, "GET", "/stats") == 401
         assert code(wire, "GET", "/stats", guarded.lines["all"]) == 401
