@@ -141,7 +141,12 @@ def make(name: str, scopes: Sequence[str]) -> tuple[str, Token]:
     """Return a new token, and what a file has of it."""
     secret = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
     now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    return secret, Token(name, hashlib.sha256(secret.encode()).hexdigest(), tuple(scopes), now)
+    return secret, Token(name, digest(secret), tuple(scopes), now)
+
+
+def digest(secret: str) -> str:
+    """Return the hash by which the file knows a token."""
+    return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def write(path: Path, tokens: Sequence[Token]) -> None:
