@@ -78,7 +78,7 @@ class Guard:
             return
         if not self._tokens:
             guessed = needs.by_key and not ids.has_form(place)
-            if (needs.of_all or guessed) and not self._clients.is_near(request.peer, request.headers):
+            if (needs.of_all or guessed) and not self._clients.is_near(request):
                 what, way = ("a key", "use the id, or ") if guessed else ("this", "")
                 raise Refusal(
                     "scope",

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from headway.core.config import LimitsSection
 from headway.protocol.access.clients import Clients
 from headway.protocol.access.tokens import make, read, write
+from headway.protocol.http.request import Request
 
 from tests.conftest import Start
 from tests.end_to_end.process import Gate, Server
@@ -375,9 +377,24 @@ def test_who_comes_through_a_proxy_is_not_of_this_machine_whoever_the_proxy_name
 def test_a_client_without_an_address_is_not_of_this_machine(peer: str) -> None:
     """As one that a PROXY header does not name."""
     clients = Clients((), "forwarded")
-    assert not clients.is_near(peer, {})
-    assert clients.is_near("unix", {})
-    assert clients.is_near("::1", {})
+    assert not clients.is_near(of(peer))
+    assert clients.is_near(of("unix"))
+    assert clients.is_near(of("::1"))
+
+
+@pytest.mark.parametrize("named", ["127.0.0.1", "::1", "192.0.2.7", "unknown"])
+def test_a_client_that_a_proxy_for_tcp_names_is_not_of_this_machine(named: str) -> None:
+    """The proxy may be elsewhere, and its own loopback is not ours."""
+    asked = of(named)
+    asked.peer_is_named = True
+    assert not Clients(("0.0.0.0/0",), "forwarded").is_near(asked)
+
+
+def of(peer: str) -> Request:
+    """Return a request of a client."""
+    made = Request(LimitsSection(), lambda request: request.limit, lambda _: None, lambda _: None)
+    made.peer = peer
+    return made
 
 
 @pytest.mark.parametrize(
