@@ -161,7 +161,8 @@ def _serve(
     output.begin()
     confined.begin_job()
     done, body = _run(logs.call, payload, sender, output, most_bytes=most_bytes, memory_bytes=memory_bytes, state=state)
-    confined.end_job()
+    if confined.end_job():
+        done = msgspec.structs.replace(done, spent=True)
     output.end()
     logs.call = None
     sender.flush()
