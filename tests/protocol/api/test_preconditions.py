@@ -20,7 +20,7 @@ def refused(server: Server, method: str, target: str, line: str, body: bytes | N
 
 @pytest.mark.parametrize("line", FALSE)
 def test_a_change_whose_condition_is_false_is_not_made(server: Server, gate: Gate, line: str) -> None:
-    key = f"/jobs/order-{FALSE.index(line)}"
+    key = f"/jobs/conditional-{FALSE.index(line)}"
     put = request("PUT", key, JSON, body=submission("until_file", gate.path))
     job, held = server.ask(put)["location"], server.get("/tasks/give").json["dispatch"]
     batch = server.ask(request("POST", "/batches", JSON, body=b"[%b]" % submission("until_file", gate.path)))[
@@ -47,7 +47,7 @@ def test_a_change_whose_condition_is_false_is_not_made(server: Server, gate: Gat
 
 
 def test_a_put_may_ask_whether_its_key_is_known(server: Server) -> None:
-    first, body = "/jobs/order-413", submission("give")
+    first, body = "/jobs/conditional-put", submission("give")
     refused(server, "PUT", first, "If-Match: *", body)
     refused(server, "PUT", first, 'If-Match: "x"', body)
     assert server.head(first).status == 404
