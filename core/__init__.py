@@ -9,7 +9,8 @@ value, for ``payload_type``, the type of a task's payload. ``body`` is a payload
 as lines, and ``shown`` the contents as people are shown them. Then come ``history``, ``ids``,
 ``load`` and ``stats``. ``wall`` has the time of day, and ``records`` makes the text of log records.
 Three are about running code: ``slices`` splits work that is too long for one turn of the loop,
-``apart`` does it in a thread, and ``forks`` keeps our things from forked children.
+``apart`` does it in a thread, and ``forks`` keeps our things from forked children. ``files`` reads
+those that settings name.
 
 The packages, each of which imports only packages above it:
 

@@ -6,22 +6,26 @@ port. A start would find out about those by itself, and a running server has the
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address
+from socket import socket
 
 from headway.core.config import Config
 from headway.core.errors import WAYS_OUT, ConfigError, JournalError
 from headway.core.open import check_store
+from headway.core.processes import trial
 from headway.core.processes.confinement import Confinement
+from headway.core.processes.pool import pool_for
 from headway.core.task import Lane
 from headway.core.tasks.registry import REGISTRY, add_working_directory, load
 from headway.protocol.access.clients import Clients
 from headway.protocol.access.hosts import Hosts
 from headway.protocol.access.origins import Origins
-from headway.protocol.access.tokens import Tokens, too_open
-from headway.protocol.process import deploy, listener
-from headway.protocol.process.tls import exposed_key, open_to_all, tls_of
+from headway.protocol.access.tokens import Tokens, emptied, too_open
+from headway.protocol.process import deploy, listener, systemd, tls
+from headway.protocol.process.listener import Listener
 
 NO_TASKS = "no tasks: name the modules that declare them: headway serve --tasks shop, or tasks: [shop] in headway.yaml"
 
@@ -38,7 +42,7 @@ def usable(config: Config) -> None:
 
 def can_serve(config: Config) -> None:
     """Look at the certificates, and at the proxies of the PROXY protocol. Raises ConfigError."""
-    tls_of(config.server.tls)
+    tls.tls_of(config.server.tls)
     if config.server.proxy_protocol and config.server.socket is None and not config.http.trusted_proxies:
         raise ConfigError(
             "server.proxy_protocol: nobody is trusted to send the header: name the proxies in http.trusted_proxies"
@@ -65,11 +69,21 @@ def faults(config: Config, *, serves: bool = True) -> Iterator[str]:
 
     A check for a deploy leaves the port out, because the running server holds it.
     """
+    passed: socket | None = None
+    if serves:
+        try:
+            # A start takes it as well, before any code of a task runs.
+            passed = systemd.activated(os.environ)
+        except ConfigError as error:
+            yield str(error)
     looks: list[Callable[[Config], None]] = (
-        [_networks, can_serve, _closed, _first_token, _processes, _journal, _store, _port, _tasks]
+        [_networks, can_serve, lambda config: _closed(config, passed), _first_token, _processes, _journal, _store]
         if serves
-        else [shared, _processes, _store, _tasks]
+        else [shared, _processes, _store]
     )
+    if serves and passed is None:
+        looks.append(_port)
+    looks += [_tasks, _worker]
     if deploy.looked_at(os.environ):
         looks = [look for look in looks if look is not _port]
         try:
@@ -100,11 +114,12 @@ def remarks(config: Config, *, serves: bool = True) -> Iterator[str]:
         return
     if config.server.socket is None and config.auth.mode == "none" and not is_loopback(config.server.host):
         yield beyond_loopback(config.server.host)
-    key = open_to_all(config.server.tls)
+    key = tls.open_to_all(config.server.tls)
     if key is not None:
-        yield exposed_key(key)
-    if config.auth.mode == "tokens" and (line := too_open(config.auth.file(os.environ))):
-        yield line
+        yield tls.exposed_key(key)
+    of_tokens = [too_open, *([] if config.auth.first_token else [emptied])] if config.auth.mode == "tokens" else []
+    lines = [tls.invalid_now(config.server.tls), *(told(config.auth.file(os.environ)) for told in of_tokens)]
+    yield from filter(None, lines)
 
 
 def beyond_loopback(where: str) -> str:
@@ -131,9 +146,15 @@ def _tokens(config: Config) -> Tokens:
     return Tokens(config.auth.file(os.environ), ids_tell=config.auth.reads == "id")
 
 
-def _closed(config: Config) -> None:
-    """Check that a start, or a deploy on the present socket, lets in nobody who had to have a token before."""
-    host = os.environ.get(deploy.HOST_VARIABLE, "" if config.server.socket is not None else config.server.host)
+def _closed(config: Config, passed: socket | None) -> None:
+    """Check that a start, or a deploy on the present socket, lets in nobody who had to have a token before.
+
+    ``passed``: systemd listens on it.
+    """
+    if passed is not None:
+        host = Listener(passed, True).host
+    else:
+        host = os.environ.get(deploy.HOST_VARIABLE, "" if config.server.socket is not None else config.server.host)
     if os.environ.get(deploy.ASKS_VARIABLE) and config.auth.mode == "tokens" and not _tokens(config):
         raise ConfigError(
             f"auth.tokens: {config.auth.file(os.environ)} has no token any more, so everyone on this machine would be "
@@ -166,8 +187,19 @@ def _tasks(config: Config) -> None:
     REGISTRY.arounds.check(REGISTRY.tasks, Lane(config.jobs.run_in))
 
 
+def _worker(config: Config) -> None:
+    """Start a worker process, confined as those of a pool, if a task needs one. It has to import the tasks."""
+    try:
+        pool = pool_for(config, REGISTRY)
+    except ConfigError:
+        # ``_processes`` has said so.
+        return
+    if pool is not None and (fault := asyncio.run(trial.fault(pool.modules, pool.confinement))) is not None:
+        raise ConfigError(f"a worker process cannot start: {fault}")
+
+
 def _port(config: Config) -> None:
-    listener.open_listener(config, None).close()
+    listener.look(config)
 
 
 def _store(config: Config) -> None:

@@ -18,7 +18,7 @@ from headway.core.errors import ConfigError
 from headway.core.interface import Engine
 from headway.protocol import check
 from headway.protocol.access.token_file import FIRST, TokenFile
-from headway.protocol.access.tokens import too_open
+from headway.protocol.access.tokens import emptied, too_open
 from headway.protocol.api.app import Api
 from headway.protocol.http.connection import Connection
 from headway.protocol.http.connections import LINGERING_MOST
@@ -26,7 +26,7 @@ from headway.protocol.process import deploy
 from headway.protocol.process.acceptor import ENTERING_LEAST, Acceptor
 from headway.protocol.process.entry import ProxyHeaders, WayIn
 from headway.protocol.process.listener import Listener, close_all_at
-from headway.protocol.process.tls import exposed_key, open_to_all, tls_of
+from headway.protocol.process.tls import tls_of, warn_of
 
 log = logging.getLogger(__name__)
 
@@ -139,16 +139,18 @@ class HttpFront:
         self._entry.tick()
 
     def warn(self) -> None:
-        """Warn if other machines can reach the socket and anyone may ask, or other users the key or the tokens."""
+        """Warn of a socket that is open to other machines, of the certificate, its key, and the file of tokens."""
         host, anyone = self.listener.host, self._config.auth.mode == "none"
         if anyone and host is not None and not check.is_loopback(host):
             log.warning(check.beyond_loopback(self.url))
-        key = open_to_all(self._config.server.tls)
-        if key is not None:
-            log.warning(exposed_key(key))
-        exposed = too_open(self._config.auth.file(os.environ))
+        warn_of(self._config.server.tls)
+        tokens = self._config.auth.file(os.environ)
+        exposed = too_open(tokens)
         if exposed and not anyone:
             log.warning(exposed)
+        unguarded = emptied(tokens)
+        if unguarded and not anyone:
+            log.warning(unguarded)
 
     async def leave(self) -> float:
         """Give the last answers before a deploy. Return since when no client gets one."""

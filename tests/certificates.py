@@ -47,14 +47,14 @@ class Authority:
         """The file of the CA."""
         return self.own.certificate
 
-    def sign(self, name: str) -> Certificate:
+    def sign(self, name: str, days: int = 2) -> Certificate:
         """Make a certificate for 127.0.0.1 and localhost, whose serial number is new."""
         made = self._files(name)
         wanted, names = self._folder / f"{name}.csr", self._folder / "names"
         names.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1")
         _openssl("req", "-new", *EC, "-keyout", made.key, "-out", wanted, "-subj", f"/CN={name}")
         ours = ["-CA", str(self.own.certificate), "-CAkey", str(self.own.key), "-CAcreateserial"]
-        _openssl("x509", "-req", "-in", wanted, *ours, "-days", "2", "-extfile", names, "-out", made.certificate)
+        _openssl("x509", "-req", "-in", wanted, *ours, "-days", str(days), "-extfile", names, "-out", made.certificate)
         made.key.chmod(0o600)
         return made
 

@@ -15,7 +15,9 @@ LEVELS = {"warning", "error", "exception", "critical"}
 CALLED = {
     "beyond_loopback": "protocol/check.py",
     "exposed_key": "protocol/process/tls.py",
+    "invalid_now": "protocol/process/tls.py",
     "too_open": "protocol/access/tokens.py",
+    "emptied": "protocol/access/tokens.py",
 }
 
 

@@ -34,6 +34,7 @@ import apsw
 from apsw import sqlite_extra
 from headway.core import ids
 from headway.core.errors import JournalError
+from headway.core.files import opened
 from headway.core.ids import COUNT_BITS, COUNT_MASK, SECRET_BYTES
 from headway.core.job import State
 from headway.core.journal import watermark
@@ -300,7 +301,7 @@ def check_header(path: Path) -> int:
     Returns the bytes that the file must have at least.
     """
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             header = file.read(100)
     except OSError as error:
         raise JournalError(f"{path}: cannot be read: {error.strerror}") from None

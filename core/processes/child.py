@@ -69,11 +69,12 @@ def main(
     log_level: int,
     confinement: dict[str, object],
     *,
+    trial: bool = False,
     read_fd: int,
     write_fd: int,
     output_fd: int,
 ) -> None:
-    """Import ``modules``, then answer the calls on ``read_fd`` until it is closed."""
+    """Import ``modules``, then answer the calls on ``read_fd`` until it is closed. A ``trial`` answers none."""
     _leave_signals_to_the_server()
     # Clients that poll are answered first, also while all processes compute.
     os.nice(NICENESS)
@@ -84,12 +85,13 @@ def main(
     confined = msgspec.convert(confinement, Confinement)
     try:
         confined.enter()
-    except (OSError, ValueError) as error:
-        sender.send(Broken(f"processes_as or process_limits cannot be kept here: {error}"))
+        leaving = threading.Event()
+        # A change of the user undoes it, so it comes after that.
+        _end_with_the_server(read_fd, leaving)
+    except (OSError, ValueError, RuntimeError, MemoryError) as error:
+        # The last two: not even a thread has room.
+        sender.send(Broken(f"processes_as or process_limits cannot be kept here: {error or type(error).__name__}"))
         return
-    leaving = threading.Event()
-    # A change of the user undoes it, so it comes after that.
-    _end_with_the_server(read_fd, leaving)
     faulthandler.enable(write_fd)
     forks.in_child(_crash_on_stderr)
     logs = ToServer(sender)
@@ -101,6 +103,9 @@ def main(
         sys.stdout.reconfigure(line_buffering=True)
     try:
         load(modules)
+        if trial:
+            sender.send(Ready())
+            return
         state, leave = begin_in_thread(REGISTRY.lifespan)
     except ConfigError as error:
         sender.send(Broken(str(error)))
@@ -156,7 +161,8 @@ def _serve(
     output.begin()
     confined.begin_job()
     done, body = _run(logs.call, payload, sender, output, most_bytes=most_bytes, memory_bytes=memory_bytes, state=state)
-    confined.end_job()
+    if confined.end_job():
+        done = msgspec.structs.replace(done, spent=True)
     output.end()
     logs.call = None
     sender.flush()

@@ -73,13 +73,15 @@ class Progress(Message, frozen=True, tag=True):
 class Done(Message, frozen=True, tag=True):
     """The task of this call returned. A body of ``body_bytes`` comes after it, none for None.
 
-    ``memory_bytes`` is the memory that the process takes now.
+    ``memory_bytes`` is the memory that the process takes now. ``spent``: it has too little CPU time left for another
+    call.
     """
 
     number: int
     memory_bytes: int
     body_bytes: int | None
     media_type: str
+    spent: bool = False
 
 
 class Failed(Message, frozen=True, tag=True):
@@ -93,6 +95,7 @@ class Failed(Message, frozen=True, tag=True):
     memory_bytes: int
     fault: Literal["task", "result", "payload"]
     told: Failure
+    spent: bool = False
 
 
 class Log(Message, frozen=True, tag=True):

@@ -7,7 +7,7 @@ its process.
 A process is *starting*, *spare* (ready while there is no place) or *serving* (idle or busy,
 ``count`` at most). When one begins the last tenth of its ``max_jobs``, its replacement is started,
 so that a spare stands ready when it goes. One that is over ``max_memory_bytes`` after a job goes at
-once, as does one that had no memory for a job. None of them ends in a job.
+once, as does one that had no memory for a job, or has no CPU time for another. None of them ends in a job.
 
 Log records of a process are logged here, by the level and in the format of the server. Output of a
 job goes to the log of the job. Both together take LOG_SHARE of the loop's time at most.

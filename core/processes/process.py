@@ -97,7 +97,14 @@ class Process:
     """One worker process."""
 
     def __init__(
-        self, owner: Owner, modules: tuple[str, ...], result_bytes: int, log_level: int, confinement: Confinement
+        self,
+        owner: Owner,
+        modules: tuple[str, ...],
+        result_bytes: int,
+        log_level: int,
+        confinement: Confinement,
+        *,
+        trial: bool = False,
     ) -> None:
         self._owner = owner
         self._confinement = confinement
@@ -106,6 +113,7 @@ class Process:
             "result_bytes": result_bytes,
             "log_level": log_level,
             "confinement": msgspec.to_builtins(confinement),
+            "trial": trial,
         }
         self._loop = asyncio.get_running_loop()
         self._process: subprocess.Popen[bytes] | None = None
@@ -137,7 +145,7 @@ class Process:
         # Calls that it was given, and its memory after the last one that it answered.
         self.calls = 0
         self.memory_bytes = 0
-        # Whether a job found no memory. What is left of that one would be short for the next.
+        # Whether a job found no memory, or has left too little CPU time. The next one would have too little.
         self.is_exhausted = False
         # True once another process has to take its place.
         self.leaving = False
@@ -371,7 +379,7 @@ class Process:
         answer, self._answer, self._report = self._answer, None, None
         self._write_text = None
         self.memory_bytes = said.memory_bytes
-        self.is_exhausted = isinstance(said, Failed) and said.told.error_type == MemoryError.__name__
+        self.is_exhausted = said.spent or (isinstance(said, Failed) and said.told.error_type == MemoryError.__name__)
         if not answer.done():
             answer.set_result(Reply(said, body))
         if not self._doomed:

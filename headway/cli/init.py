@@ -17,6 +17,11 @@ FILES = ("tasks.py", "headway.yaml", "test_tasks.py")
 NEXT = """curl localhost:8080/jobs --json '{"task": "greet", "payload": {"name": "Ada"}}'"""
 
 
+def _opener(path: str, flags: int) -> int:
+    """Open a new file, which others may not change, whatever the umask is."""
+    return os.open(path, flags, 0o644)
+
+
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=".")
 def init(folder: Path) -> None:
@@ -31,7 +36,7 @@ def init(folder: Path) -> None:
         # The journal will be in it.
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in FILES:
-            with (folder / name).open("x", encoding="utf-8") as file:
+            with open(folder / name, "x", encoding="utf-8", opener=_opener) as file:
                 file.write((STARTER / name).read_text(encoding="utf-8"))
             click.echo(f"wrote {folder / name}")
     except OSError as error:

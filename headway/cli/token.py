@@ -6,7 +6,9 @@ file that cannot be read or written.
 
 from __future__ import annotations
 
+import errno
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,7 +67,7 @@ def add(name: str, scopes: Sequence[str], config: Path | None) -> None:
 
         wanted = _scopes(scopes)
         check_scopes(wanted, "--scope")
-        click.echo(file.add(name, wanted))
+        _show(file, file.add(name, wanted))
         _say(f"added {name} to {file.path.absolute()}, with the scopes {', '.join(wanted)}")
         if len(file.tokens()) == 1:
             _say("it is the first one: from now on clients need a token")
@@ -97,7 +99,7 @@ def rotate(name: str, config: Path | None) -> None:
     It has the same scopes. The old one stays valid until headway token remove NAME --older.
     """
     with _file(config) as file:
-        click.echo(file.rotate(name))
+        _show(file, file.rotate(name))
         _say(f"both tokens {name} are valid: headway token remove {name} --older, once no client has the old one")
 
 
@@ -147,6 +149,18 @@ def _file(config: Path | None) -> Iterator[TokenFile]:
         fail(error, EXIT_USAGE)
     if auth.mode == "none":
         _say("the settings have auth: none, so nobody is asked for a token")
+
+
+def _show(file: TokenFile, secret: str) -> None:
+    """Write a new token to standard output. One that cannot be written is taken back: nobody has it."""
+    try:
+        if sys.stdout is None:
+            raise OSError(errno.EBADF, "standard output is closed, so the token could not be written")
+        click.echo(secret)
+        sys.stdout.flush()
+    except OSError:
+        file.take_back(secret)
+        raise
 
 
 def _say(line: str) -> None:

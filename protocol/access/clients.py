@@ -8,7 +8,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from headway.core.errors import ConfigError
-from headway.protocol.http.request import UNIX_PEER
+from headway.protocol.http.request import UNIX_PEER, Request
 
 IpAddress = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -48,16 +48,16 @@ class Clients:
         address = self._client(peer, headers)
         return "" if address is None else str(address)
 
-    def is_near(self, peer: str, headers: dict[bytes, bytes]) -> bool:
-        """Whether the client at ``peer`` is on this machine, as far as can be known.
+    def is_near(self, request: Request) -> bool:
+        """Whether the client of a request is on this machine, as far as can be known.
 
-        Its connection comes from here, and no header names another client: that one came through a proxy, which
-        may hide who it is.
+        Its connection comes from here, and no proxy names a client, by HTTP or before it. A proxy may hide who
+        that is, and its own loopback is not ours.
         """
-        if any(name in headers for name in NAMING):
+        if request.peer_is_named or any(name in request.headers for name in NAMING):
             return False
-        address = _address(peer)
-        return peer == UNIX_PEER if address is None else address.is_loopback
+        address = _address(request.peer)
+        return request.peer == UNIX_PEER if address is None else address.is_loopback
 
     def _client(self, peer: str, headers: dict[bytes, bytes]) -> IpAddress | None:
         address = _address(peer)

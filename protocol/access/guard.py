@@ -2,7 +2,7 @@
 
 An id has a keyed tag that nobody can make, so whoever has one got it from the client that submitted the job, or
 from the server. So it is a *capability*: enough to read and to cancel its job, unless ``auth.reads`` is
-``token``. A key that a client chose can be guessed, and is none.
+``token``. A key that a client chose can be guessed, and is none: not without tokens either, from another machine.
 """
 
 from __future__ import annotations
@@ -31,14 +31,16 @@ NOT_ENOUGH = b'WWW-Authenticate: Bearer realm="headway", error="insufficient_sco
 class Needs:
     """What an operation needs: one of ``scopes``, none for anyone.
 
-    ``by_id``: the id of its job or batch may do instead. ``of_all``: it is about jobs that others submitted.
+    ``by_id``: the id of its job or batch may do instead. ``by_key``: the key of a client may name its job.
+    ``of_all``: it is about jobs that others submitted.
     """
 
-    __slots__ = ("by_id", "of_all", "scopes")
+    __slots__ = ("by_id", "by_key", "of_all", "scopes")
 
-    def __init__(self, *scopes: str, by_id: bool = False, of_all: bool = False) -> None:
+    def __init__(self, *scopes: str, by_id: bool = False, by_key: bool = False, of_all: bool = False) -> None:
         self.scopes = frozenset(scopes)
         self.by_id = by_id
+        self.by_key = by_key
         self.of_all = of_all
 
     def __repr__(self) -> str:
@@ -75,9 +77,14 @@ class Guard:
         if not needs.scopes:
             return
         if not self._tokens:
-            if needs.of_all and not self._clients.is_near(request.peer, request.headers):
-                detail = "without tokens this is answered on the server's own machine only: headway token add makes one"
-                raise Refusal("scope", detail)
+            guessed = needs.by_key and not ids.has_form(place)
+            if (needs.of_all or guessed) and not self._clients.is_near(request):
+                what, way = ("a key", "use the id, or ") if guessed else ("this", "")
+                raise Refusal(
+                    "scope",
+                    f"without tokens {what} is answered on the server's own machine only: {way}make one with headway "
+                    "token add",
+                )
             return
         caller, scopes = request.caller, needs.scopes
         if not caller.is_known:
@@ -97,7 +104,11 @@ class Guard:
             return
         try:
             if self._tokens.reread():
-                log.info("tokens read again from %s", self._tokens.path)
+                if self._tokens and not self._tokens.count:
+                    text = "tokens read again from %s: there is none, so nobody is let in. headway token add makes one"
+                    log.warning(text, self._tokens.path)
+                else:
+                    log.info("tokens read again from %s", self._tokens.path)
                 changed()
         except ConfigError as error:
             log.error("%s. The tokens stay as they were.", error)

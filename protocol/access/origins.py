@@ -35,9 +35,9 @@ class Origins:
         allow = b"Access-Control-Allow-Origin: %b\r\n"
         # An answer for any origin is the same for all, so caches may give it to all.
         self._any = allow % b"*" + expose if ANY in origins else b""
-        vary = b"Vary: Origin\r\n"
-        self._fields = {origin.encode(): vary + allow % origin.encode() + expose for origin in origins}
-        self._other = vary
+        # A line of every answer, also to a request without an origin.
+        self.vary = b"" if self._any else b"Vary: Origin\r\n"
+        self._fields = {origin.encode(): allow % origin.encode() + expose for origin in origins}
         self._accepted = b"Access-Control-Allow-Headers: %b\r\nAccess-Control-Max-Age: %d\r\n" % (
             ", ".join(accepted).encode(),
             ASKED_AGAIN_S,
@@ -48,8 +48,8 @@ class Origins:
         return bool(self._any) or origin in self._fields
 
     def fields(self, request: Request) -> bytes:
-        """Return the header lines of any answer to a request."""
-        return self._any or self._fields.get(request.headers.get(b"origin", b""), self._other)
+        """Return the further header lines of any answer to a request, besides ``vary``."""
+        return self._any or self._fields.get(request.headers.get(b"origin", b""), b"")
 
     def preflight(self, request: Request, allow: bytes) -> bytes:
         """Return the further header lines of an answer to OPTIONS, for a route with ``allow``."""

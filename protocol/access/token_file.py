@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from headway.core.errors import ConfigError, HeadwayError
-from headway.protocol.access.tokens import NAME, NAMES, ROTATING, Token, make, read, write
+from headway.protocol.access.tokens import NAME, NAMES, ROTATING, Token, digest, make, read, write
 from headway.protocol.http.caller import SCOPES
 
 # The name of the token that a server makes by itself.
@@ -40,9 +40,9 @@ class TokenFile:
         return read(self.path)
 
     def add(self, name: str, scopes: Sequence[str]) -> str:
-        """Return a new token of a new name. Raises TokenError."""
+        """Return a new token of a new name. Raises TokenError, and ConfigError for a name that is none."""
         if not re.match(NAME, name):
-            raise TokenError(f"{name!r} is not allowed as a name: expected {NAMES}")
+            raise ConfigError(f"{name!r} is not allowed as a name: expected {NAMES}")
         with self._changing() as tokens:
             if _of(tokens, name):
                 raise TokenError(f"there is a token {name} already: headway token rotate {name} makes its successor")
@@ -68,6 +68,11 @@ class TokenFile:
             secret, token = make(name, found[-1].scopes)
             tokens.append(token)
         return secret
+
+    def take_back(self, secret: str) -> None:
+        """Remove a token that nobody could be told."""
+        with self._changing() as tokens:
+            tokens[:] = [token for token in tokens if token.sha256 != digest(secret)]
 
     def remove(self, name: str, *, older: bool = False) -> int:
         """Remove the tokens of a name, or all ``older`` than the last one. Return how many. Raises TokenError."""

@@ -26,6 +26,7 @@ from typing import Annotated
 
 import msgspec
 from headway.core.errors import ConfigError
+from headway.core.files import content
 from headway.protocol.http.caller import READ, SCOPES, SUBMIT, VIEW, Caller
 from msgspec import Meta
 
@@ -67,6 +68,11 @@ class Tokens:
     def __bool__(self) -> bool:
         return self._asks
 
+    @property
+    def count(self) -> int:
+        """Tokens in the file."""
+        return len(self._callers)
+
     def caller(self, token: bytes) -> Caller | None:
         """Return the bearer of ``token``, None if nobody has it."""
         digest = hashlib.sha256(token).hexdigest()
@@ -101,7 +107,7 @@ class Tokens:
 def read(path: Path) -> list[Token]:
     """Return the tokens of a file, none if there is no file. Raises ConfigError, one line."""
     try:
-        text = path.read_bytes()
+        text = content(path)
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
@@ -135,7 +141,12 @@ def make(name: str, scopes: Sequence[str]) -> tuple[str, Token]:
     """Return a new token, and what a file has of it."""
     secret = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
     now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    return secret, Token(name, hashlib.sha256(secret.encode()).hexdigest(), tuple(scopes), now)
+    return secret, Token(name, digest(secret), tuple(scopes), now)
+
+
+def digest(secret: str) -> str:
+    """Return the hash by which the file knows a token."""
+    return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def write(path: Path, tokens: Sequence[Token]) -> None:
@@ -173,6 +184,19 @@ def too_open(path: Path) -> str | None:
     if not mode & TOO_OPEN:
         return None
     return f"auth.tokens: {path} has mode {mode:04o}, so other users can read or change it: chmod 600 {path}"
+
+
+def emptied(path: Path) -> str | None:
+    """Return a line if the file at ``path`` is there and has no token, else None. One with a fault has some."""
+    try:
+        if not path.exists() or read(path):
+            return None
+    except ConfigError:
+        return None
+    return (
+        f"auth.tokens: {path} has no token, so everyone on this machine is let in: make one with headway token add, "
+        "or remove the file"
+    )
 
 
 def _task(scope: str) -> str:

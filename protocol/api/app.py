@@ -9,7 +9,7 @@ from headway.core.config import Config
 from headway.core.errors import HeadwayError
 from headway.core.interface import Engine
 from headway.protocol.access import sites
-from headway.protocol.api import audit, contents, routes
+from headway.protocol.api import audit, contents, preconditions, routes
 from headway.protocol.api.operation import Route
 from headway.protocol.api.polls import Polls
 from headway.protocol.api.routes import Places
@@ -74,7 +74,13 @@ class Api:
             sites.check(request, service.origins)
         route, job_id = self._places.find(request.target)
         service.guard.check(request, route.needs(request.method), job_id)
+        self._check_conditions(request, route)
         return BoundRoute(service, route, request, job_id)
+
+    def _check_conditions(self, request: Request, route: Route) -> None:
+        """Raise Refusal if a condition on a change does not hold. Of PUT the key tells, which is looked up later."""
+        if request.method != b"PUT" and request.method in route.answers and preconditions.asked(request):
+            preconditions.check(request)
 
     def fields(self, request: Request) -> bytes:
         """Return header lines of any answer to a request, as App says."""
@@ -91,6 +97,7 @@ class Api:
         route, name = self._places.find(request.target)
         service.guard.check(request, route.needs(request.method), name)
         routes.answer_for(route, request.method)
+        self._check_conditions(request, route)
         if request.method in SENDING:
             if route is routes.CONTENTS:
                 contents.check(service, request, name)

@@ -88,14 +88,17 @@ def _of_tasks(
 ) -> Answer | Held:
     """Return the answer that ``then`` gives to a request with a page, which is made of the tasks.
 
-    Raises RecoveringError while none is known.
+    A client that may not know all of them gets a page that names none. Raises RecoveringError while none is known.
     """
+    knows_all = request.caller.knows is None
+    if not knows_all:
+        name += " without tasks"
     page = service.pages.get(name)
     if page is not None:
         return then(page, request)
     kept = request.copy()
     return once_known(
-        service.engine.tasks(),
+        service.engine.tasks() if knows_all else (),
         lambda tasks: service.pages.once_made(name, lambda: make(tasks), lambda page: then(page, kept)),
     )
 

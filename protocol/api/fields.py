@@ -32,7 +32,8 @@ ASKED: dict[str, tuple[str, Schema]] = {
         {"type": "string", "pattern": r'^("[A-Za-z0-9._~-]{1,200}"|[A-Za-z0-9._~-]{1,200})$'},
     ),
     "If-Range": ("With it Range is passed over: a log has no validator.", TEXT),
-    "If-None-Match": ("An ETag: 304 if the content is still the same.", TEXT),
+    "If-Match": ("Of a change: * if there has to be something to change. An ETag never matches.", TEXT),
+    "If-None-Match": ("An ETag: 304 if the content is still the same. Of PUT: * if no job may be there.", TEXT),
     "Last-Event-ID": ("The id of the last event that the client has: those after it come first.", TEXT),
     "Prefer": (
         "wait=n answers when the job has finished, or after n seconds. return=minimal leaves out the body (RFC 7240).",

@@ -78,7 +78,7 @@ def refusals(operation: Operation, limited: bool) -> list[str]:
     return [
         *(*ANY_REQUEST, *operation.refuses),
         *(["rate"] if limited else []),
-        *(["origin"] if changes else []),
+        *(["origin", "precondition"] if changes else []),
         *(["token", "scope"] if operation.needs.scopes else []),
     ]
 

@@ -39,10 +39,10 @@ class Service:
         self.batches = self.base + b"/batches/"
         self.tasks = self.base + b"/tasks/"
         self.engine = engine
-        self.clock = Clock()
-        self.heads = Heads(self.clock, config.http, engine.durability)
         # The pages of other origins that may use this, None for none.
         self.origins = Origins(config.http.cors_origins, SENT, ACCEPTED) if config.http.cors_origins else None
+        self.clock = Clock(b"" if self.origins is None else self.origins.vary)
+        self.heads = Heads(self.clock, config.http, engine.durability)
         self.pages = CachedPages()
         self.clients = Clients(config.http.trusted_proxies, config.http.client_header)
         ids_tell = config.auth.reads == "id"

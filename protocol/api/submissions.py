@@ -15,7 +15,7 @@ from headway.core.job import TRACEPARENT, State, Submission
 from headway.core.later import Otherwise
 from headway.core.order import Action
 from headway.core.status import Status
-from headway.protocol.api import bodies
+from headway.protocol.api import bodies, preconditions
 from headway.protocol.api.headers import NAMES, minimal
 from headway.protocol.api.jobs import find, patience, with_document
 from headway.protocol.api.service import Service, later, once_known
@@ -72,7 +72,16 @@ def taken(service: Service, request: Request, found: Soon[Submitted]) -> Answer 
 def put(service: Service, request: Request, name: bytes) -> Answer | Held:
     """PUT /jobs/{key}: take a job under the client's key, as POST with this Idempotency-Key does."""
     check_content(request)
-    return _keyed(service, request, _checked(name))
+    key = _checked(name)
+    if not preconditions.asked(request):
+        return _keyed(service, request, key)
+    kept = request.copy()
+
+    def looked(found: Status | None) -> Answer | Held:
+        preconditions.check(kept, is_there=found is not None)
+        return _keyed(service, kept, key)
+
+    return once_known(service.engine.peek_key(key), looked)
 
 
 def _keyed(service: Service, request: Request, text: str) -> Answer | Held:
@@ -97,6 +106,8 @@ def _replayed(service: Service, request: Request, key: Key, fault: HeadwayError 
     def told(found: Submitted | None) -> Answer | Held:
         if found is None:
             raise fault
+        # The answer has the id, and the content may not have told the task.
+        check_task(request, found.status.task)
         return accepted(service, request, found)
 
     return once_known(service.engine.replay(key), told)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import orjson
 from headway.core.status import TaskStatus
 from headway.protocol.api import bodies, load
@@ -19,16 +21,24 @@ FORM = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
 
 
 def listing(service: Service, request: Request, _: bytes) -> Answer | Held:
-    """GET /tasks: all tasks, with what each takes and how its jobs have ended."""
-    return once_known(
-        service.engine.tasks(),
-        lambda tasks: _answer(service, request, {"tasks": [_members_of(service, task) for task in tasks]}),
-    )
+    """GET /tasks: the tasks that the client may know, with what each takes and how its jobs have ended."""
+    knows = request.caller.knows
+    kept = request.copy()
+
+    def told(tasks: Sequence[TaskStatus]) -> bytes:
+        some = [_members_of(service, task) for task in tasks if knows is None or task.name in knows]
+        return _answer(service, kept, {"tasks": some})
+
+    return once_known(service.engine.tasks(), told)
 
 
 def task(service: Service, request: Request, name: bytes) -> Answer | Held:
     """GET /tasks/{name}: one of them. Its load is in the header, too."""
-    found = service.engine.task(task_of(name))
+    wanted, caller = task_of(name), request.caller
+    if caller.knows is not None and wanted not in caller.knows:
+        # Also if there is no such task.
+        raise Refusal("scope", f"the token {caller.name!r} may read {', '.join(sorted(caller.knows))}, not {wanted!r}")
+    found = service.engine.task(wanted)
     return once_known(found, lambda task: _one(service, request, task))
 
 

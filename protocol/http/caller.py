@@ -15,7 +15,7 @@ ADMIN: Final = "admin"
 METRICS: Final = "metrics"
 # Each scope, and what a token with it may do.
 SCOPES: dict[str, str] = {
-    SUBMIT: "submit jobs, of some tasks only as submit:NAME, and read what tasks there are",
+    SUBMIT: "submit jobs and read the tasks, or as submit:NAME those of one task",
     READ: "read all of jobs: payloads, results, logs, errors, and what view shows",
     VIEW: "read states and counts, without payloads, results, logs and errors",
     CANCEL: "cancel jobs, and forget their results",
@@ -42,6 +42,13 @@ class Caller(msgspec.Struct, frozen=True):
     def reads(self) -> bool:
         """Whether it may read payloads, logs, errors and tracebacks."""
         return READ in self.scopes
+
+    @property
+    def knows(self) -> frozenset[str] | None:
+        """The tasks that it may read about, with their counts: None for all."""
+        if VIEW in self.scopes:
+            return None
+        return self.tasks if SUBMIT in self.scopes else frozenset()
 
     def has(self, scopes: Iterable[str]) -> bool:
         """Whether it has one of ``scopes``."""

@@ -24,13 +24,16 @@ def http_date(second: int) -> bytes:
 class Clock:
     """The time, as of the last ``tick``. Ticks come once a second."""
 
-    __slots__ = ("date", "fields", "now", "offset")
+    __slots__ = ("_also", "date", "fields", "now", "offset")
 
-    def __init__(self) -> None:
+    def __init__(self, also: bytes = b"") -> None:
+        # Further header lines of every answer.
+        self._also = also
         # Of time.monotonic, in seconds.
         self.now = 0.0
         # Wall clock minus monotonic clock, in seconds.
         self.offset = 0.0
+        # The header lines of every answer.
         self.date = b""
         # The header lines of every answer about a job.
         self.fields = b""
@@ -40,7 +43,7 @@ class Clock:
         """Read both clocks."""
         self.now = time.monotonic()
         self.offset = wall.read()
-        self.date = b"Date: %b\r\n" % http_date(int(self.now + self.offset))
+        self.date = b"Date: %b\r\n%b" % (http_date(int(self.now + self.offset)), self._also)
         self.fields = self.date + b"Cache-Control: no-store\r\n"
 
 

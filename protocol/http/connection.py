@@ -80,6 +80,7 @@ class Connection(Answering):
         self.transport.set_write_buffer_limits(BUFFER_BYTES)
         shared = self.shared
         self._request.peer = self.peer
+        self._request.peer_is_named = self._named is not None
         if shared.counts_addresses:
             self.address = shared.app.address(self.peer)
         try:

@@ -37,6 +37,7 @@ REFUSALS: dict[str, tuple[int, str]] = {
     "method": (405, "Method not allowed here"),
     "request-timeout": (408, "The request took too long to arrive"),
     "length-required": (411, "Length required"),
+    "precondition": (412, "A condition of the request does not hold"),
     "too-large": (413, "Content too large"),
     "target-too-long": (414, "Request line too long"),
     "media-type": (415, "Unsupported media type"),

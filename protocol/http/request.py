@@ -41,6 +41,7 @@ KEPT = frozenset(
         b"upgrade",
         b"expect",
         b"prefer",
+        b"if-match",
         b"if-none-match",
         b"if-range",
         b"range",
@@ -71,6 +72,8 @@ _HOST = re.compile(
 _ABSOLUTE = re.compile(rb"https?://([^/?]*)", re.IGNORECASE)
 # llhttp's words for a version that it does not know.
 INVALID_VERSION = "Invalid HTTP version"
+# Its words for the first bytes of HTTP/2 (RFC 9113, 3.4).
+PREFACE = "Pause on PRI/Upgrade"
 # Its words for a method of RTSP, which it knows too.
 OTHER_METHOD = "Invalid method for HTTP/x.x request"
 # A percent-encoded octet, a wrong one, and an octet that need not be encoded (RFC 3986, 2.1 and
@@ -141,6 +144,7 @@ class Request:
         "method",
         "parser",
         "peer",
+        "peer_is_named",
         "target",
         "version",
     )
@@ -162,6 +166,8 @@ class Request:
         # The client's address, and header lines with its remaining quota. Empty if nothing is
         # limited.
         self.peer = ""
+        # Whether a proxy for TCP has said so.
+        self.peer_is_named = False
         self.allowance = b""
         self.caller: Caller = NOBODY
         # What an operation that changes something tells the audit log.
@@ -441,6 +447,6 @@ def refused(error: HttpParserError, data: bytes) -> Refusal | HeadwayError:
         return Refusal("bad-request", "the request line does not begin with a method")
     if isinstance(error.__context__, Refusal | HeadwayError):
         return error.__context__
-    if str(error) == INVALID_VERSION:
+    if str(error) == INVALID_VERSION or (str(error) == PREFACE and b"PRI * HTTP/2.0\r\n" in data):
         return Refusal("version", VERSIONS)
     return Refusal("bad-request", str(error))

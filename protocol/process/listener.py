@@ -69,6 +69,18 @@ def open_listener(config: Config, passed: socket.socket | None) -> Listener:
     return Listener(_bound(config) if path is None else _bound_to_file(config, os.path.abspath(path)), False)
 
 
+def look(config: Config) -> None:
+    """Raise ConfigError if ``open_listener`` could not get a socket of its own. Nothing is changed."""
+    path = config.server.socket
+    if path is None:
+        _bound(config).close()
+        return
+    try:
+        _look_at_file(os.path.abspath(path))
+    except OSError as error:
+        raise _unavailable(path, error) from None
+
+
 def warn_of_place(listener: Listener, config: Config) -> None:
     """Log a warning if the previous program's ``listener`` is not where ``config`` says."""
     server = config.server
@@ -136,7 +148,6 @@ def _bound(config: Config) -> socket.socket:
 
 
 def _bound_to_file(config: Config, path: str) -> socket.socket:
-    where = f"server.socket {path!r}"
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _remove_stale(path)
@@ -146,16 +157,41 @@ def _bound_to_file(config: Config, path: str) -> socket.socket:
         bound.listen(config.server.backlog)
     except OSError as error:
         bound.close()
-        raise ConfigError(f"cannot listen on {where}: {error.strerror or error}") from None
+        raise _unavailable(path, error) from None
     return bound
+
+
+def _unavailable(path: str, error: OSError) -> ConfigError:
+    return ConfigError(f"cannot listen on server.socket {path!r}: {error.strerror or error}")
+
+
+def _look_at_file(path: str) -> None:
+    """Raise OSError if no Unix socket can be made at ``path``."""
+    _is_stale(path)
+    folder = os.path.dirname(path)
+    if not os.path.isdir(folder):
+        raise OSError(errno.ENOENT, f"{folder} is no folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, contextlib.suppress(FileNotFoundError):
+        probe.setblocking(False)
+        # A path that is too long for a name of a socket is refused here as well.
+        with contextlib.suppress(ConnectionRefusedError):
+            probe.connect(path)
 
 
 def _remove_stale(path: str) -> None:
     """Remove a Unix socket on which nobody listens. Raises OSError if there is something else."""
+    if _is_stale(path):
+        os.unlink(path)
+
+
+def _is_stale(path: str) -> bool:
+    """Whether there is a Unix socket on which nobody listens. Raises OSError if there is something else."""
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:
-        return
+        return False
     if not stat.S_ISSOCK(mode):
         raise FileExistsError(errno.EEXIST, "there is a file that is no socket: remove it, or name another path")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
@@ -164,8 +200,7 @@ def _remove_stale(path: str) -> None:
         try:
             probe.connect(path)
         except ConnectionRefusedError:
-            os.unlink(path)
-            return
+            return True
         except BlockingIOError:
             pass
     raise OSError(errno.EADDRINUSE, "another server listens there: stop it, or name another path")

@@ -12,13 +12,16 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import ssl
 import stat
-from pathlib import Path
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import NoReturn
 
 from headway.core.config import TlsSection
 from headway.core.errors import ConfigError
+from headway.core.files import content
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +31,10 @@ PROTOCOLS = ["http/1.1"]
 # The beginnings of a certificate and of a private key in PEM.
 _CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 _KEY = b"PRIVATE KEY-----"
+_FIRST = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+# Tags of ASN.1: the version of a certificate, and its times by their form.
+_VERSION = 0xA0
+_TIMES = {0x17: "%y%m%d%H%M%SZ", 0x18: "%Y%m%d%H%M%SZ"}
 # OpenSSL's words.
 _MISMATCH = "KEY_VALUES_MISMATCH"
 
@@ -57,6 +64,7 @@ class Tls:
                 log.error("the certificate of before stays in use: %s", error)
             else:
                 log.info("new connections get the certificate that is in %s now", self._section.certificate)
+                warn_of(self._section)
 
     def _stamps(self) -> list[Stamp]:
         return [_stamp(path) for path in (self._section.certificate, self._section.key, self._section.client_ca)]
@@ -113,6 +121,58 @@ def open_to_all(section: TlsSection) -> str | None:
         return None
 
 
+def invalid_now(section: TlsSection, now: datetime | None = None) -> str | None:
+    """Return a line if the certificate of the server is not valid ``now``, None if it is, or cannot be read."""
+    try:
+        begin, end = validity(content(section.certificate or ""))
+    except (OSError, ValueError, IndexError):
+        return None
+    now = now or datetime.now(UTC)
+    if begin <= now <= end:
+        return None
+    how = f"has expired at {end:%Y-%m-%d %H:%M}Z" if now > end else f"is not valid before {begin:%Y-%m-%d %H:%M}Z"
+    return f"server.tls.certificate: the certificate in {section.certificate} {how}, so clients will refuse it"
+
+
+def warn_of(section: TlsSection) -> None:
+    """Log a warning of a certificate that is not valid now, and one of a key that any user can read."""
+    key = open_to_all(section)
+    if key is not None:
+        log.warning(exposed_key(key))
+    untimely = invalid_now(section)
+    if untimely:
+        log.warning(untimely)
+
+
+def validity(pem: bytes) -> tuple[datetime, datetime]:
+    """Return the times from and until which the first certificate in ``pem`` is valid (RFC 5280, 4.1).
+
+    Raises ValueError or IndexError if it cannot be read.
+    """
+    found = _FIRST.search(pem)
+    if found is None:
+        raise ValueError("no certificate")
+    ((_, whole),) = _elements(ssl.PEM_cert_to_DER_cert(found[0].decode()))
+    (_, signed), *_ = _elements(whole)
+    # The version may be left out. The serial number, the algorithm and the issuer come before the times.
+    members = [content for tag, content in _elements(signed) if tag != _VERSION]
+    begin, end = (
+        datetime.strptime(text.decode(), _TIMES[tag]).replace(tzinfo=UTC) for tag, text in _elements(members[3])
+    )
+    return begin, end
+
+
+def _elements(der: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the tag and the content of each element of DER (X.690, 8.1) that follow each other."""
+    while der:
+        tag, length, begin = der[0], der[1], 2
+        if length & 0x80:
+            begin += length & 0x7F
+            length = int.from_bytes(der[2:begin], "big")
+        yield tag, der[begin : begin + length]
+        der = der[begin + length :]
+
+
 def exposed_key(path: str) -> str:
     """Return the warning about a private key that any user can read."""
     return f"server.tls.key: any user here can read {path}: chmod o-r it"
@@ -124,7 +184,7 @@ def _named(section: TlsSection) -> str:
 
 def _content(name: str, path: str) -> bytes:
     try:
-        return Path(path).read_bytes()
+        return content(path)
     except OSError as error:
         raise ConfigError(f"server.tls.{name}: {path} cannot be read: {error.strerror}") from None
 

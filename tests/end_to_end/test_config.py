@@ -115,6 +115,7 @@ MODULES = {
     "exiting.py": "raise SystemExit(0)\n",
     "one.py": "import headway\n@headway.task\nasync def same(payload): ...\n",
     "two.py": "import headway\n@headway.task\ndef same(payload): ...\n",
+    "heavy.py": "import headway\n@headway.task(run_in='process')\ndef lift(payload): ...\n",
     "bare.py": "import headway\n@headway.task\nasync def bare_task(): ...\n",
 }
 
@@ -310,6 +311,11 @@ CHECKED: dict[str, tuple[str, list[str]]] = {
     "folder-missing": ("journal: {path: nowhere/j.db}", ["journal.path: nowhere is missing"]),
     "folder-is-a-file": ("journal: {path: one.py/j.db}", ["journal.path: one.py is not a folder"]),
     "file-is-a-folder": ("journal: {path: folder}", ["journal.path: folder is a folder"]),
+    "journal-is-a-pipe": ("journal: {path: pipe}", ["pipe: cannot be read: it is no regular file"]),
+    "too-little-memory": (
+        "tasks: [heavy]\nprocess_limits: {memory: 1000000}",
+        ["a worker process cannot start: processes_as or process_limits cannot be kept here: "],
+    ),
     "not-a-journal": ("journal: {path: one.py}", ["one.py: is not a journal"]),
     "address": ("server: {host: 192.0.2.1}\nauth: none", ["cannot listen on server.host '192.0.2.1'"]),
     "no-tokens": ("server: {host: 0.0.0.0}", ["0.0.0.0 lets other machines in, and there are no tokens"]),
@@ -331,6 +337,7 @@ def test_check_says_each_fault_in_a_line(tmp_path: Path, name: str) -> None:
     settings, parts = CHECKED[name]
     (tmp_path / "config.yaml").write_text(settings)
     (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
     for module, text in MODULES.items():
         (tmp_path / module).write_text(text)
     ended = headway(tmp_path, "serve", "--check", HEADWAY_SERVER__PORT="0")
@@ -346,6 +353,29 @@ def test_the_check_of_a_deploy_looks_at_the_open_socket(tmp_path: Path) -> None:
     ended = headway(tmp_path, "serve", "--check", _HEADWAY_HOST="0.0.0.0", HEADWAY_SERVER__PORT="0")
     assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
     assert "0.0.0.0 lets other machines in, and there are no tokens" in ended.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run processes as another user")
+def test_check_imports_the_tasks_as_the_user_of_worker_processes(tmp_path: Path) -> None:
+    """That one may not read all that the server may."""
+    hidden = tmp_path / "hidden"
+    hidden.mkdir(mode=0o700)
+    (hidden / "heavy.py").write_text(MODULES["heavy.py"])
+    settings = {"HEADWAY_TASKS": "[heavy]", "HEADWAY_SERVER__PORT": "0", "PYTHONPATH": f"{hidden}:{ROOT}"}
+    ended = headway(tmp_path, "serve", "--check", **settings)
+    assert ended.returncode == 0, ended.stderr
+    ended = headway(tmp_path, "serve", "--check", **settings, HEADWAY_PROCESSES_AS__USER="nobody")
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert "a worker process cannot start: tasks: 'heavy' cannot be imported" in ended.stderr
+
+
+def test_check_begins_no_lifespan_in_its_worker_process(tmp_path: Path) -> None:
+    text = "import pathlib\n@headway.lifespan\nasync def life():\n"
+    text += "    pathlib.Path('begun').touch()\n    yield\n"
+    (tmp_path / "heavy.py").write_text(MODULES["heavy.py"] + text)
+    ended = headway(tmp_path, "serve", "--check", "--tasks", "heavy", HEADWAY_SERVER__PORT="0")
+    assert (ended.returncode, ended.stdout) == (0, "the configuration is good\n"), ended.stderr
+    assert not (tmp_path / "begun").exists()
 
 
 def test_check_looks_at_the_port(tmp_path: Path) -> None:
@@ -396,6 +426,14 @@ def test_a_file_of_tokens_that_other_users_can_read_is_said(tmp_path: Path, star
     assert f"{path.name} has mode 0644, so other users can read or change it: chmod 600" in line
     ended = headway(tmp_path, "serve", "--check", HEADWAY_SERVER__PORT="0")
     assert (ended.returncode, "chmod 600" in ended.stderr) == (0, True)
+
+
+def test_a_file_without_a_token_is_said_at_a_start_that_lets_everyone_in(tmp_path: Path, start: Start) -> None:
+    (tmp_path / "headway-tokens.yaml").write_text("[]\n")
+    (line,) = (line for line in start().said if "has no token" in line)
+    assert "so everyone on this machine is let in" in line
+    ended = headway(tmp_path, "serve", "--check", HEADWAY_SERVER__PORT="0")
+    assert (ended.returncode, "has no token" in ended.stderr) == (0, True)
 
 
 @pytest.fixture(scope="module")

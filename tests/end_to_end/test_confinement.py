@@ -148,6 +148,16 @@ def test_cpu_time_is_counted_anew_for_each_job(start: Start) -> None:
     assert value(server, "take_cpu", 0.01) not in pids
 
 
+@pytest.mark.long
+@linux_only
+def test_a_process_is_replaced_before_its_cpu_time_is_over(start: Start) -> None:
+    """So no job has less than its share, and a job that raises its limit ends with the life of its process."""
+    server = confined(start, process_limits__cpu=1)
+    # The kernel counts by the tick, so a job stays well below its share.
+    pids = {value(server, "take_cpu", 0.4) for _ in range(30)}
+    assert len(pids) == 2
+
+
 @linux_only
 def test_open_files_and_core_dumps_are_bounded(start: Start) -> None:
     server = confined(start, process_limits__files=64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,6 +71,14 @@ def test_all_files_are_private(start: Start, tmp_path: Path, gate: Gate) -> None
 def test_the_folder_of_a_new_project_is_private(tmp_path: Path) -> None:
     headway("init", tmp_path / "shop")
     assert (tmp_path / "shop").stat().st_mode & OF_OTHERS == 0
+
+
+def test_nobody_else_can_change_the_files_of_a_new_project(tmp_path: Path) -> None:
+    """Its tasks are code of the server. The folder may be there, and open."""
+    headway("init", tmp_path)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    assert modes.keys() >= {"tasks.py", "headway.yaml"}
+    assert set(modes.values()) == {0o644}
 
 
 def test_a_journal_that_others_can_read_is_named_in_one_line(start: Start, tmp_path: Path) -> None:

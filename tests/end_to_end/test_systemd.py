@@ -19,7 +19,7 @@ from headway.core.errors import ConfigError
 from headway.protocol.access.token_file import TokenFile
 from headway.protocol.process import systemd
 
-from tests.end_to_end.process import ROOT, Server
+from tests.end_to_end.process import ROOT, Server, environment
 from tests.protocol.wire import PATIENCE_S
 
 pytestmark = pytest.mark.long
@@ -66,6 +66,30 @@ def test_a_socket_that_is_open_to_all_needs_a_token(tmp_path: Path) -> None:
             server.wait_for_line("serving http://")
             server.port = listener.getsockname()[1]
             assert (server.get("/jobs").status, server.get("/jobs", line).status) == (401, 200)
+
+
+def test_check_looks_at_the_socket_that_is_passed(tmp_path: Path) -> None:
+    """And not at the port of the settings, which a start then leaves alone."""
+    with socket.create_server(("127.0.0.1", 0)) as near, socket.create_server(("0.0.0.0", 0)) as open_to_all:
+        port = near.getsockname()[1]
+        for listener, count, code, said in (
+            (near, 1, 0, "no tasks"),
+            (open_to_all, 1, 2, "0.0.0.0 lets other machines in, and there are no tokens"),
+            (near, 2, 2, "systemd passes 2 sockets"),
+        ):
+            fd = listener.fileno()
+            words = [sys.executable, "-c", PASS.format(pid="os.getpid()"), str(fd), sys.executable, "-m", "headway"]
+            variables = environment({}) | {"LISTEN_FDS": str(count), "HEADWAY_SERVER__PORT": str(port)}
+            ended = subprocess.run(
+                [*words, "serve", "--check"],
+                cwd=tmp_path,
+                env=variables,
+                pass_fds=[fd],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert (ended.returncode, said in ended.stderr) == (code, True), ended.stderr
 
 
 def test_socket_activation(tmp_path: Path, listening: socket.socket) -> None:

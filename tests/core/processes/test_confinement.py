@@ -95,6 +95,37 @@ def test_a_process_of_another_user_has_no_group_of_the_server() -> None:
 
 
 @root_only
+def test_a_process_can_take_no_more_cpu_time_than_for_ten_jobs() -> None:
+    """The limit of a job is soft. Only root could raise the hard one."""
+    told = "print(resource.getrlimit(resource.RLIMIT_CPU))"
+    raised = ["try: resource.setrlimit(resource.RLIMIT_CPU, (-1, -1))", "except ValueError as error: print(error)"]
+    confinement = f"user='nobody', uid={NOBODY}, gid={NOBODY}, cpu_s=5"
+    life, job, error = in_a_process(confinement, "found.enter()", told, "found.begin_job()", told, *raised)
+    soft, hard = map(int, life.strip("()").split(", "))
+    assert 50 < soft == hard < 60
+    soft, kept = map(int, job.strip("()").split(", "))
+    assert 5 < soft < 15
+    assert kept == hard
+    assert "not allowed to raise maximum limit" in error
+
+
+@root_only
+def test_a_process_without_cpu_time_for_another_job_says_so() -> None:
+    burn = "while time.process_time() < end: pass"
+    said = in_a_process(
+        "cpu_s=1",
+        "import time",
+        # As of a life that is nearly over.
+        "end = time.process_time() + 1.0",
+        "resource.setrlimit(resource.RLIMIT_CPU, (3, 3))",
+        "found.enter()",
+        *("found.begin_job()", "print(found.end_job())", burn),
+        *("end += 1.0", burn, "print(found.end_job())"),
+    )
+    assert said == ["False", "True"]
+
+
+@root_only
 def test_time_between_two_jobs_is_of_no_job() -> None:
     told = "print(resource.getrlimit(resource.RLIMIT_CPU)[0])"
     before, during, after = in_a_process("cpu_s=5", told, "found.begin_job()", told, "found.end_job()", told)

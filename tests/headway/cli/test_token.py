@@ -99,8 +99,8 @@ def test_a_rotation_has_two_valid_tokens_until_the_older_one_is_removed(tmp_path
     ("arguments", "code", "part"),
     [
         (["add", "shop", "--scope", "view"], 1, "there is a token shop already: headway token rotate shop"),
-        (["add", "a/b", "--scope", "view"], 1, "'a/b' is not allowed as a name: expected 1 to 64 of"),
-        (["add", "a\n", "--scope", "view"], 1, "is not allowed as a name"),
+        (["add", "a/b", "--scope", "view"], 2, "'a/b' is not allowed as a name: expected 1 to 64 of"),
+        (["add", "a\n", "--scope", "view"], 2, "is not allowed as a name"),
         (["add", "new"], 2, "Missing option '--scope': see "),
         (["add", "new", "--scope", "views"], 2, "--scope: no scope 'views'. There are submit, read"),
         (["add", "new", "--scope", ""], 2, "--scope: no scope ''"),
@@ -158,6 +158,36 @@ def test_the_scopes_are_explained(token: Token) -> None:
     assert [line.split()[0] for line in lines] == ["SCOPE", *SCOPES, "all"]
     for line, text in zip(lines[1:], SCOPES.values(), strict=False):
         assert line.endswith(text)
+
+
+@pytest.mark.parametrize(("output", "code"), [("/dev/full", 2), ("closed", 2), ("gone", 141)])
+@pytest.mark.parametrize("action", ["add", "rotate"])
+def test_a_token_that_could_not_be_shown_is_not_kept(
+    tmp_path: Path, token: Token, action: str, output: str, code: int
+) -> None:
+    token("add", "shop", "--scope", "view")
+    before = read(tmp_path / FILE)
+    words = [
+        sys.executable,
+        "-m",
+        "headway",
+        "token",
+        action,
+        *(["b", "--scope", "view"] if action == "add" else ["shop"]),
+    ]
+    if output == "closed":
+        words = ["sh", "-c", 'exec "$@" >&-', "sh", *words]
+    reads, writes = os.pipe()
+    os.close(reads)
+    with open(output if output == "/dev/full" else os.devnull, "wb") as file:
+        stdout = writes if output == "gone" else file.fileno()
+        ended = subprocess.run(
+            words, cwd=tmp_path, env=environment({}), stdout=stdout, stderr=subprocess.PIPE, text=True, check=False
+        )
+    os.close(writes)
+    assert ended.returncode == code, ended.stderr
+    assert ended.stderr.count("\n") == (code == 2)
+    assert read(tmp_path / FILE) == before
 
 
 def test_the_program_does_the_same(tmp_path: Path) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from headway.core.config import LimitsSection
 from headway.protocol.access.clients import Clients
 from headway.protocol.access.tokens import make, read, write
+from headway.protocol.http.request import Request
 
 from tests.conftest import Start
 from tests.end_to_end.process import Gate, Server
@@ -38,7 +40,8 @@ BOTH = pytest.mark.parametrize("guarded", ["memory", "journal"], indirect=True)
 
 @pytest.fixture(params=["memory"])
 def guarded(request: pytest.FixtureRequest, start: Start, tmp_path: Path) -> Guarded:
-    kinds = {"all": ("submit", "read", "cancel", "admin", "metrics"), "view": ("view",), "give": ("submit:give",)}
+    kinds = {"all": ("submit", "read", "cancel", "admin", "metrics"), "give": ("submit:give",)}
+    kinds |= {name: (name,) for name in ("view", "submit", "cancel")}
     made = {name: make(name, scopes) for name, scopes in kinds.items()}
     path = tmp_path / "tokens.yaml"
     write(path, [token for _, token in made.values()])
@@ -121,6 +124,42 @@ def test_an_id_is_enough_and_a_key_is_not(guarded: Guarded) -> None:
         assert code(wire, "HEAD", "/jobs/order-2") == 401
 
 
+def test_a_key_that_came_before_is_answered_to_who_may_submit_its_task(guarded: Guarded) -> None:
+    """The answer has the id, which is a capability."""
+    with guarded.server.wire() as wire:
+        lines = ("Content-Type: application/json", "Idempotency-Key: order-7")
+        body = submission("give", "guessed")
+        first = wire.ask(request("POST", "/jobs", *lines, guarded.lines["all"], body=body))
+        for method, target in (("POST", "/jobs"), ("PUT", "/jobs/order-7")):
+            given = lines if method == "POST" else lines[:1]
+            for name, status in (("", 401), ("view", 403), ("cancel", 403), ("give", 200), ("submit", 200)):
+                some = [guarded.lines[name]] if name else []
+                answer = wire.ask(request(method, target, *given, *some, body=body))
+                # 202: it has not finished yet.
+                assert answer.status == status or (answer.status, status) == (202, 200), name
+                assert answer.headers.get("location") == (first["location"] if status == 200 else None)
+
+
+@pytest.mark.parametrize("client", [(), ("X-Forwarded-For: 203.0.113.9",)], ids=["near", "far"])
+def test_without_tokens_a_key_is_nothing_to_another_machine(start: Start, client: tuple[str, ...]) -> None:
+    """Also where the same head is known from polls by an id."""
+    server = start(auth="none")
+    allowed = not client
+    with server.wire() as wire:
+        put = request("PUT", "/jobs/order-1", "Content-Type: application/json", *client, body=submission("give"))
+        job = wire.ask(put)["location"]
+        for _ in range(3):
+            until(wire, request("HEAD", job, *client), 200)
+        for method, rest in (("HEAD", ""), ("GET", ""), ("GET", "/result"), ("GET", "/log")):
+            assert code(wire, method, f"{job}{rest}", *client) == 200
+            answer = wire.ask(request(method, f"/jobs/order-1{rest}", *client))
+            assert answer.status == (200 if allowed else 403)
+            if not allowed and method == "GET":
+                assert answer.json["detail"].startswith("without tokens a key is answered on the server's own machine")
+        assert code(wire, "HEAD", "/jobs/order-2", *client) == (404 if allowed else 403)
+        assert code(wire, "DELETE", "/jobs/order-1", *client) == (204 if allowed else 403)
+
+
 @BOTH
 def test_a_known_head_is_known_for_its_token_alone(guarded: Guarded) -> None:
     """The road of known heads looks at no token. It may only be taken by bytes that were looked at."""
@@ -171,6 +210,41 @@ def test_a_token_for_a_task_is_not_for_another_that_was_submitted_before(guarded
             assert wire.ask(request(method, target, lines[0], mine, *key, body=body)).status == 403
 
 
+def test_a_token_for_a_task_reads_about_that_task_alone(guarded: Guarded) -> None:
+    """Its counts are those of other clients, too. Whether there is another task is not told."""
+    with guarded.server.wire() as wire:
+        listed = wire.ask(request("GET", "/tasks", guarded.lines["give"])).json["tasks"]
+        assert [task["name"] for task in listed] == ["give"]
+        assert code(wire, "GET", "/tasks/give", guarded.lines["give"]) == 200
+        for other in ("nothing", "none"):
+            answer = wire.ask(request("GET", f"/tasks/{other}", guarded.lines["give"]))
+            assert (answer.status, answer.json["type"]) == (403, "urn:headway:problem:scope")
+            assert answer.json["detail"] == f"the token 'give' may read give, not {other!r}"
+        for line in (guarded.lines["view"], guarded.lines["all"]):
+            assert len(wire.ask(request("GET", "/tasks", line)).json["tasks"]) > 2
+            assert code(wire, "GET", "/tasks/nothing", line) == 200
+
+
+@pytest.mark.parametrize("target", ["/openapi.json", "/docs"])
+def test_the_description_names_tasks_to_those_who_may_know_all(guarded: Guarded, target: str) -> None:
+    """The rest get it without them. A page that was made for one is not for another."""
+    with guarded.server.wire() as wire:
+        for _ in range(2):
+            for line in (guarded.lines["all"], guarded.lines["view"], guarded.lines["submit"]):
+                assert b"kept_short" in wire.ask(request("GET", target, line)).body
+            for line in ("X: y", guarded.lines["give"], guarded.lines["cancel"], bearer("hw_none")):
+                answer = wire.ask(request("GET", target, line))
+                assert answer.status == 200
+                assert b"readJob" in answer.body
+                assert b"kept_short" not in answer.body
+
+
+def test_without_tokens_the_description_names_the_tasks(start: Start) -> None:
+    server = start()
+    for target in ("/openapi.json", "/docs"):
+        assert b"kept_short" in server.get(target).body
+
+
 @BOTH
 def test_a_revoked_token_is_refused_within_a_moment_also_where_its_heads_are_known(guarded: Guarded) -> None:
     with guarded.server.wire() as wire, guarded.server.wire() as other:
@@ -216,7 +290,9 @@ def test_a_wait_ends_when_its_token_may_be_revoked(guarded: Guarded, gate: Gate)
 
 def test_without_any_token_left_nobody_is_let_in(guarded: Guarded) -> None:
     guarded.path.unlink()
-    guarded.server.wait_for_line("tokens read again")
+    line = guarded.server.wait_for_line("tokens read again")
+    assert '"level":"warning"' in line
+    assert "there is none, so nobody is let in. headway token add makes one" in line
     with guarded.server.wire() as wire:
         assert code(wire, "GET", "/stats") == 401
         assert code(wire, "GET", "/stats", guarded.lines["all"]) == 401
@@ -301,9 +377,24 @@ def test_who_comes_through_a_proxy_is_not_of_this_machine_whoever_the_proxy_name
 def test_a_client_without_an_address_is_not_of_this_machine(peer: str) -> None:
     """As one that a PROXY header does not name."""
     clients = Clients((), "forwarded")
-    assert not clients.is_near(peer, {})
-    assert clients.is_near("unix", {})
-    assert clients.is_near("::1", {})
+    assert not clients.is_near(of(peer))
+    assert clients.is_near(of("unix"))
+    assert clients.is_near(of("::1"))
+
+
+@pytest.mark.parametrize("named", ["127.0.0.1", "::1", "192.0.2.7", "unknown"])
+def test_a_client_that_a_proxy_for_tcp_names_is_not_of_this_machine(named: str) -> None:
+    """The proxy may be elsewhere, and its own loopback is not ours."""
+    asked = of(named)
+    asked.peer_is_named = True
+    assert not Clients(("0.0.0.0/0",), "forwarded").is_near(asked)
+
+
+def of(peer: str) -> Request:
+    """Return a request of a client."""
+    made = Request(LimitsSection(), lambda request: request.limit, lambda _: None, lambda _: None)
+    made.peer = peer
+    return made
 
 
 @pytest.mark.parametrize(

@@ -42,9 +42,10 @@ def test_other_names_are_refused(host: bytes) -> None:
 
 
 def test_names_that_were_given_are_taken_in_any_case_and_with_any_port() -> None:
-    hosts = Hosts(("Jobs.Example.com",))
-    for host in (b"jobs.example.com", b"JOBS.example.com:8080"):
-        hosts.check(host)
+    for name in ("Jobs.Example.com", "Jobs.Example.com."):
+        hosts = Hosts((name,))
+        for host in (b"jobs.example.com", b"JOBS.example.com:8080", b"jobs.example.com.:8080"):
+            hosts.check(host)
 
 
 def test_any_name_will_do_if_the_settings_say_so() -> None:
@@ -64,7 +65,23 @@ def test_a_client_that_makes_up_names_fills_no_memory() -> None:
     hosts.check(b"localhost")
 
 
-@pytest.mark.parametrize("name", ["https://jobs", "jobs:8080", "", " jobs", "a/b"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "https://jobs",
+        "jobs:8080",
+        "",
+        " jobs",
+        "a/b",
+        "a b",
+        "*.example.com",
+        "jobs..com",
+        ".",
+        ".com",
+        "jobs\n",
+        "jöbs",
+    ],
+)
 def test_a_name_that_is_none_is_told(name: str) -> None:
     with pytest.raises(ConfigError, match=r"http\.hosts: .* is no name of a host"):
         Hosts((name,))

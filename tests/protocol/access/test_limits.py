@@ -319,7 +319,7 @@ def test_clients_behind_a_trusted_proxy_are_told_apart(start: Start) -> None:
 
 def test_nobody_is_believed_by_default(start: Start) -> None:
     server = start(rates__polls=1, rates__polls_window=600)
-    codes = [server.head("/jobs/1", f"X-Forwarded-For: 192.0.2.{number}").status for number in range(2)]
+    codes = [server.head("/nowhere", f"X-Forwarded-For: 192.0.2.{number}").status for number in range(2)]
     assert codes == [404, 429]
 
 

@@ -99,6 +99,17 @@ def test_jobs_from_a_page(cors: Server, gate: Gate) -> None:
             assert fields(wire.ask(post(submission("give", 1)))) == {}
 
 
+def test_an_answer_behind_a_known_head_says_that_it_depends_on_the_origin(start: Start) -> None:
+    """Once, as every answer: with another origin it would be another one."""
+    server = start(http__cors_origins=[APP])
+    with server.wire() as wire:
+        for _ in range(4):
+            made = wire.ask(post(submission("give", 1)))
+            polled = wire.ask(request("HEAD", made["location"]))
+            for answer in (made, polled, wire.ask(request("GET", made["location"], OURS))):
+                assert answer.raw.lower().count(b"\r\nvary: origin\r\n") == 1
+
+
 def test_a_long_result_is_for_the_page(cors: Server) -> None:
     answer = cors.get(f"{cors.run('octets', 200_000)}/result", OURS)
     check_allowed(answer)

@@ -181,6 +181,41 @@ def test_the_document_of_a_failed_job_says_who_is_told_why(tmp_path: Path) -> No
     run(test(), loop=uvloop.new_event_loop)
 
 
+async def advance(payload: object, context: headway.Context) -> None:
+    """Say how far it is, and wait."""
+    context.progress(40, "page 12 of 30")
+    await asyncio.Event().wait()
+
+
+def test_a_message_and_tags_are_told_to_view_and_the_message_by_the_id(tmp_path: Path) -> None:
+    """As docs/security.md says: neither is a place for secrets."""
+
+    async def test() -> None:
+        path = tmp_path / "tokens.yaml"
+        lines = make_tokens(path)
+        lives = Lives(tmp_path, [advance], journal=False)
+        await lives.start(auth={"tokens": str(path)})
+        async with asking(lives.port, lines[""]) as boss:
+            body = submission("advance", tags=["of-ada"])
+            _, headers = await boss.ask("POST", "/jobs", JSON, body=body)
+            job = headers["location"]
+            while "job-message" not in headers:
+                await asyncio.sleep(LOOK_S)
+                _, headers = await boss.ask("HEAD", job)
+            for column in (NOBODY, VIEW):
+                async with asking(lives.port, *filter(None, [lines.get(column)])) as client:
+                    assert (await client.ask("HEAD", job))[1]["job-message"] == "page 12 of 30"
+                    if column == VIEW:
+                        for query in ("", "?tag=of-ada"):
+                            listed = await client.read(request("GET", f"/jobs{query}", *client.lines))
+                            (told,) = json.loads(listed[2])["jobs"]
+                            assert (told["message"], told["tags"]) == ("page 12 of 30", ["of-ada"])
+            await boss.ask("DELETE", job)
+        await lives.end()
+
+    run(test(), loop=uvloop.new_event_loop)
+
+
 def test_who_may_not_read_errors_cannot_search_them(tmp_path: Path) -> None:
     """The number of jobs that fit would tell what an error says."""
 

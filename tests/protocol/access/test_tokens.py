@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from headway.core.errors import ConfigError
-from headway.protocol.access.tokens import Token, Tokens, make, read, write
+from headway.protocol.access.tokens import Token, Tokens, emptied, make, read, write
 from headway.protocol.http.caller import ADMIN, CANCEL, READ, SUBMIT, VIEW
 
 
@@ -164,6 +164,24 @@ def test_no_file_and_an_empty_one_have_no_tokens(path: Path) -> None:
         path.write_text(text)
         assert read(path) == []
     assert not Tokens(path, ids_tell=True)
+
+
+def test_a_pipe_is_no_file_and_nobody_waits_for_it(path: Path) -> None:
+    os.mkfifo(path)
+    with pytest.raises(ConfigError) as error:
+        read(path)
+    assert str(error.value) == f"auth.tokens: {path}: cannot be read: it is no regular file"
+
+
+def test_a_file_without_a_token_is_told_and_no_file_is_not(path: Path) -> None:
+    assert emptied(path) is None
+    path.write_text("[]")
+    assert emptied(path) == (
+        f"auth.tokens: {path} has no token, so everyone on this machine is let in: make one with headway token add, "
+        "or remove the file"
+    )
+    added(path, "shop", ADMIN)
+    assert emptied(path) is None
 
 
 def test_what_is_written_is_read(path: Path) -> None:

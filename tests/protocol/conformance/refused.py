@@ -188,7 +188,8 @@ REFUSED: list[Case] = [
         505,
     ),
     Case("http-0.9-without-version", "9110, 15.6.6", "get", b"GET /healthz\r\n\r\n", 505),
-    Case("http-2-preface", "9113, 3.4", "get", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+    Case("http-2-preface", "9110, 15.6.6", "get", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+    Case("http-2-preface-of-no-http-2", "9112, 3", "get", b"PRI * HTTP/1.1\r\n\r\nSM\r\n\r\n", 400),
     Case("tls", "3", "get", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
     Case("nothing-but-a-method", "3", "get", b"GET\r\n\r\n", 400),
     # Methods.

@@ -19,7 +19,7 @@ from tests.protocol.wire import Answer, parse_head, post, request, submission
 
 JSON = "Content-Type: application/json"
 # Codes that any route may have. Each is seen once, at any route, but for those in UNSEEN.
-ANYWHERE = {"400", "401", "403", "408", "411", "413", "414", "417", "429", "431", "500", "501", "503", "505"}
+ANYWHERE = {"400", "401", "403", "408", "411", "412", "413", "414", "417", "429", "431", "500", "501", "503", "505"}
 # A head that does not come, a defect, and a token, which this server has none of.
 UNSEEN = {"401", "408", "500"}
 QUEUE_SIZE = 20
@@ -256,6 +256,7 @@ def visit_refusals(visit: Visit) -> None:
     for case in {case.status: case for case in REFUSED}.values():
         visit.ask(case.sent.replace(ID, b"0" * 36))
     for sent in (
+        request("DELETE", "/jobs/none", 'If-Match: "x"'),
         request("GET", "/" + "x" * 9000),
         request("GET", "/healthz", *["X: y"] * 200),
         request("POST", "/jobs", JSON, "Expect: 100-continue", "Content-Length: 1"),

@@ -205,6 +205,15 @@ def test_bad_and_missing_headers_end_the_connection_with_one_line(start: Start) 
     assert sum("PROXY" in line for line in server.said) == 1
 
 
+@pytest.mark.parametrize("client", ["127.0.0.1", "192.0.2.7", None])
+def test_a_client_that_is_named_is_of_another_machine(start: Start, client: str | None) -> None:
+    """Also one on the proxy's own loopback. The proxy itself, which is here, is not."""
+    server = start(server__proxy_protocol=True, http__trusted_proxies=["127.0.0.0/8"])
+    with Wire(server.port) as wire:
+        wire.send(header(b"", family=0, command=LOCAL) if client is None else tcp4(client))
+        assert wire.ask(request("GET", "/jobs")).status == (200 if client is None else 403)
+
+
 def test_a_peer_that_is_not_trusted_is_refused(start: Start) -> None:
     server = start(server__proxy_protocol=True, http__trusted_proxies=["192.0.2.0/24"])
     with Wire(server.port) as wire:

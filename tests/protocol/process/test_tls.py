@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -11,8 +12,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 from headway.core.config import Config, ServerSection, TlsSection
 from headway.core.errors import ConfigError
@@ -359,6 +362,37 @@ def test_a_key_that_all_can_read_is_told(certificate: Certificate, tmp_path: Pat
     line = f"server.tls.key: any user here can read {open_key}: chmod o-r it"
     assert list(check.remarks(Config(server=ServerSection(tls=section))))[-1] == line
     assert tls.open_to_all(TlsSection(str(certificate.certificate), "/nowhere")) is None
+
+
+def test_a_certificate_that_is_not_valid_now_is_told(authority: Authority, certificate: Certificate) -> None:
+    """Also one of the form of times after 2049. A start goes on: it may be mended while the server runs."""
+    section = TlsSection(str(certificate.certificate), str(certificate.key))
+    begin, end = tls.validity(certificate.certificate.read_bytes())
+    words = ["openssl", "x509", "-noout", "-startdate", "-enddate", "-in", section.certificate or ""]
+    said = subprocess.run(words, check=True, capture_output=True, text=True).stdout.split("\n")
+    assert [time.timestamp() for time in (begin, end)] == [
+        ssl.cert_time_to_seconds(line.partition("=")[2]) for line in said[:2]
+    ]
+    assert tls.invalid_now(section) is tls.invalid_now(section, end) is None
+    line = tls.invalid_now(section, end + timedelta(seconds=1))
+    what = f"server.tls.certificate: the certificate in {section.certificate}"
+    assert line == f"{what} has expired at {end:%Y-%m-%d %H:%M}Z, so clients will refuse it"
+    line = tls.invalid_now(section, begin - timedelta(seconds=1))
+    assert line is not None
+    assert line.startswith(f"{what} is not valid before {begin:%Y-%m-%d}")
+    late = authority.sign("late", days=36_500)
+    assert tls.validity(late.certificate.read_bytes())[1].year > 2100
+    assert tls.invalid_now(TlsSection("/nowhere", "/nowhere"), end) is None
+
+
+@pytest.mark.parametrize("place", ["certificate", "key", "client_ca"])
+def test_a_pipe_is_no_file_and_nobody_waits_for_it(certificate: Certificate, tmp_path: Path, place: str) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    section = TlsSection(str(certificate.certificate), str(certificate.key))
+    with pytest.raises(ConfigError) as raised:
+        tls.context(msgspec.structs.replace(section, **{place: str(pipe)}))
+    assert str(raised.value) == f"server.tls.{place}: {pipe} cannot be read: it is no regular file"
 
 
 def headway(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:

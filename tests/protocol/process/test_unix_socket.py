@@ -17,7 +17,7 @@ from urllib.parse import quote
 import pytest
 from headway.core.config import Config, ServerSection
 from headway.core.errors import ConfigError
-from headway.protocol.process.listener import close_all_at, open_listener
+from headway.protocol.process.listener import close_all_at, look, open_listener
 
 from headway import AsyncClient, Client
 from tests.conftest import Start
@@ -78,6 +78,20 @@ def test_a_stale_file_is_replaced_and_a_live_one_is_refused(tmp_path: Path) -> N
     assert not path.exists()
 
 
+def test_a_look_changes_nothing(tmp_path: Path) -> None:
+    """Neither where nothing is, nor of a stale file, nor of a server that listens."""
+    path = tmp_path / "s"
+    look(at(path))
+    assert list(tmp_path.iterdir()) == []
+    listener = open_listener(at(path), None)
+    with pytest.raises(ConfigError, match=r"another server listens there"):
+        look(at(path))
+    listener.socket.close()
+    before = path.stat()
+    look(at(path))
+    assert path.stat() == before
+
+
 def test_a_live_server_with_a_full_queue_is_no_stale_file(tmp_path: Path) -> None:
     path = tmp_path / "s"
     ours = open_listener(at(path, backlog=1), None)
@@ -116,6 +130,10 @@ def test_places_that_cannot_be_had(tmp_path: Path) -> None:
         with pytest.raises(ConfigError) as raised:
             open_listener(at(path), None)
         assert str(raised.value) == f"cannot listen on server.socket '{path}': {fault}"
+        with pytest.raises(ConfigError) as looked:
+            look(at(path))
+        # Of a folder that is missing it says which.
+        assert str(looked.value).startswith(str(raised.value).partition("No such")[0])
     assert file.read_text() == "mine"
 
 
