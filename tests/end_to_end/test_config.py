@@ -19,6 +19,7 @@ from headway.protocol.check import is_loopback
 
 from headway.cli.main import main
 from tests.conftest import Start
+from tests.each import each
 from tests.end_to_end.process import AS_SHIPPED, ROOT, Server, environment, launch
 
 Ended = subprocess.CompletedProcess[str]
@@ -257,7 +258,7 @@ TEXTS: list[tuple[str, str, object]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "text", "value"), TEXTS)
+@each("name, text, value", TEXTS)
 def test_a_text_in_a_variable_is_taken_as_it_stands(name: str, text: str, value: object) -> None:
     found: object = load(None, {f"HEADWAY_{name}": text})
     for part in name.lower().split("__"):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.each import each
 from tests.protocol.conformance.edits import GET, GOOD, POLL, POST, Case
 from tests.protocol.conformance.refused import REFUSED
 from tests.protocol.conformance.served import Served
@@ -19,7 +20,7 @@ from tests.protocol.conformance.taken import TAKEN
 
 GOOD_STATUS = dict(GOOD.values())
 CASES = [(case, True) for case in REFUSED] + [(case, case.closes) for case in TAKEN]
-every_case = pytest.mark.parametrize(("case", "ends"), [pytest.param(case, ends, id=case.id) for case, ends in CASES])
+every_case = each("case, ends", CASES, [case.id for case, _ in CASES])
 
 
 @dataclass(frozen=True)
