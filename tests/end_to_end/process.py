@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from typing import IO, Any, TypeVar
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.end_to_end.forks import Copy, Original, read_at_start
 from tests.protocol.wire import PATIENCE_S, Answer, Wire, post, request, submission
 
 ROOT = Path(__file__).parents[2]
@@ -44,6 +46,12 @@ def environment(settings: Mapping[str, object]) -> dict[str, str]:
     return own | theirs | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
 
 
+@functools.cache
+def original() -> Original:
+    """Return the Python of which servers are copies. It ends with ours."""
+    return Original(environment({}))
+
+
 @contextmanager
 def launch(
     folder: Path, settings: Mapping[str, object], exit_code: int = 0, before: Sequence[str] = ()
@@ -55,7 +63,7 @@ def launch(
     journal = {"journal__path": str(folder / "journal.db")} if WITH_JOURNAL else {}
     # A drain does not linger for clients that come back, and any Host will do, unless a test is about that.
     usual = {"server__port": 0, "tasks": TASKS, "drain_linger": 0, "http__hosts": ["*"]}
-    server = Server(folder, {**usual, **journal, **settings}, before=before)
+    server = Server(folder, {**usual, **journal, **settings}, before=before, copied=not before)
     try:
         server.wait_until_serving()
         yield server
@@ -92,17 +100,23 @@ class Server:
         command: Sequence[str] | None = None,
         path: str = str(ROOT),
         does: str = "serve",
+        copied: bool = False,
     ) -> None:
-        self.process = subprocess.Popen(
-            [*before, *(command or [sys.executable, "-m", "headway"]), does, *arguments],
-            cwd=folder,
-            env=environment(settings) | {"PYTHONPATH": path},
-            pass_fds=pass_fds,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        env = environment(settings) | {"PYTHONPATH": path}
+        self.process: subprocess.Popen[str] | Copy
+        if copied and original().env == read_at_start(env):
+            self.process = Copy(original().orders, [does, *arguments], folder, env)
+        else:
+            self.process = subprocess.Popen(
+                [*before, *(command or [sys.executable, "-m", "headway"]), does, *arguments],
+                cwd=folder,
+                env=env,
+                pass_fds=pass_fds,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
         self.port = 0
         # Lines of stdout and stderr as they come.
         self.said: list[str] = []
