@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -50,6 +51,18 @@ def environment(settings: Mapping[str, object]) -> dict[str, str]:
 def original() -> Original:
     """Return the Python of which servers are copies. It ends with ours."""
     return Original(environment({}))
+
+
+def headway(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in ``folder`` until it ends, with the settings as shipped and ``variables``."""
+    env = environment({"journal__path": AS_SHIPPED}) | variables
+    command = Copy(original().orders, arguments, folder, env)
+    try:
+        with command.stdout, command.stderr, ThreadPoolExecutor(1) as pool:
+            stderr = pool.submit(command.stderr.read)
+            return subprocess.CompletedProcess(arguments, command.wait(30), command.stdout.read(), stderr.result())
+    finally:
+        command.kill()
 
 
 @contextmanager
