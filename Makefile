@@ -10,9 +10,9 @@ LINT = s=0; $(BIN)/ruff format --check . || s=1; $(BIN)/ruff check . || s=1; $(B
 # Each release is one that its lock file names, with its hashes.
 INSTALL := $(BIN)/python -m pip install -q --require-hashes -r
 
-# A quarter of the short suite is waiting: for processes that end, for times that pass. Tests that take
+# A quarter of the short suite is waiting: for processes that end, for times that pass. Each worker collects all.
 # long measure times, and need more room.
-CROWD = -n 6
+CROWD = -n 4
 
 .DEFAULT_GOAL := help
 .PHONY: .venv run-server run-clients run-cluster test test-long test-dashboard check lint format promtool docs build clean help crash crash-cluster fuzz dist lock audit \

@@ -19,7 +19,7 @@ from typing import IO, Any, TypeVar
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.end_to_end.forks import Copy, Original, read_at_start
+from tests.end_to_end.copies import Copy, Original, read_at_start
 from tests.protocol.wire import PATIENCE_S, Answer, Wire, post, request, submission
 
 ROOT = Path(__file__).parents[2]
@@ -76,7 +76,7 @@ def launch(
     journal = {"journal__path": str(folder / "journal.db")} if WITH_JOURNAL else {}
     # A drain does not linger for clients that come back, and any Host will do, unless a test is about that.
     usual = {"server__port": 0, "tasks": TASKS, "drain_linger": 0, "http__hosts": ["*"]}
-    server = Server(folder, {**usual, **journal, **settings}, before=before, copied=not before)
+    server = Server(folder, {**usual, **journal, **settings}, before=before)
     try:
         server.wait_until_serving()
         yield server
@@ -113,11 +113,10 @@ class Server:
         command: Sequence[str] | None = None,
         path: str = str(ROOT),
         does: str = "serve",
-        copied: bool = False,
     ) -> None:
         env = environment(settings) | {"PYTHONPATH": path}
         self.process: subprocess.Popen[str] | Copy
-        if copied and original().env == read_at_start(env):
+        if not (before or command or pass_fds) and original().env == read_at_start(env):
             self.process = Copy(original().orders, [does, *arguments], folder, env)
         else:
             self.process = subprocess.Popen(
