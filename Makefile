@@ -10,8 +10,8 @@ LINT = s=0; $(BIN)/ruff format --check . || s=1; $(BIN)/ruff check . || s=1; $(B
 # Each release is one that its lock file names, with its hashes.
 INSTALL := $(BIN)/python -m pip install -q --require-hashes -r
 
-# A quarter of the short suite is waiting: for processes that end, for times that pass. Each worker collects all.
-# long measure times, and need more room.
+# A quarter of the short suite is waiting: for processes that end, for times that pass. But each
+# worker collects all of it. Tests that take long measure times, and need more room.
 CROWD = -n 4
 
 .DEFAULT_GOAL := help
