@@ -101,7 +101,7 @@ def test_a_client_that_sends_no_more_gets_its_answer_and_the_end(served: Served,
 
 
 @pytest.mark.long
-@every_case
+@pytest.mark.parametrize(("case", "ends"), [pytest.param(case, ends, id=case.id) for case, ends in CASES])
 def test_message_byte_by_byte(served: Served, case: Case, ends: bool) -> None:
     for before in ([], [GET], [POLL, POLL], [POST, POST]):
         pieces = [*before, *cut_by_bytes(served.filled(case.sent + GET))]
