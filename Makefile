@@ -10,9 +10,9 @@ LINT = s=0; $(BIN)/ruff format --check . || s=1; $(BIN)/ruff check . || s=1; $(B
 # Each release is one that its lock file names, with its hashes.
 INSTALL := $(BIN)/python -m pip install -q --require-hashes -r
 
-# A quarter of the short suite is waiting: for processes that end, for times that pass. Tests that take
-# long measure times, and need more room.
-CROWD = -n 6
+# A quarter of the short suite is waiting: for processes that end, for times that pass. But each
+# worker collects all of it. Tests that take long measure times, and need more room.
+CROWD = -n 4
 
 # A queue of npm, with the runtime that it needs. No script of theirs runs.
 BUNQUEUE = npm install --prefix tmp/bench-bunqueue --ignore-scripts --omit=optional --no-audit --no-fund --save-exact \

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import signal
 import sys
@@ -48,6 +49,15 @@ def pytest_collection() -> Iterator[None]:
             with suppress(ModuleNotFoundError):
                 importlib.import_module(".".join(file.relative_to(ROOT).with_suffix("").parts))
     yield
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(collector: pytest.Collector, obj: object) -> list[pytest.Item] | None:
+    """Make no tests of a function that takes long if they would be deselected, since each worker makes all cases."""
+    if not inspect.isfunction(obj) or collector.config.option.markexpr != "not long":
+        return None
+    marks = [*collector.iter_markers(), *getattr(obj, "pytestmark", ())]
+    return [] if any(mark.name == "long" for mark in marks) else None
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ from headway.cli import server
 from headway.cli.main import main as headway
 from headway.cli.server import EPILOG, EXITS
 from tests.conftest import Start
+from tests.each import each
 
 ROOT = Path(__file__).parent.parent
 PROTOCOL = (ROOT / "docs/protocol.md").read_text()
@@ -70,7 +71,7 @@ def test_config_yaml_is_loaded_as_it_is_written() -> None:
     assert load(ROOT / "config.yaml", {}).tasks == ("examples.tasks",)
 
 
-@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.path)
+@each("route", ROUTES, ids=lambda route: route.path)
 def test_every_route_is_documented(route: Route) -> None:
     undocumented = [name for name in route.names.values() if f"| `{name}` |" not in PROTOCOL]
     # Of all routes at once: OPTIONS, and HEAD wherever there is GET.
@@ -101,7 +102,7 @@ def test_the_readme_is_short() -> None:
     assert len(README.split()) <= 1200
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@each("page", PAGES, ids=lambda page: page.name)
 def test_the_files_that_a_page_names_exist(page: Path) -> None:
     named = set(re.findall(r"`((?:core|protocol|sim|docs|bench|examples|tests)/[\w/.]*)`", page.read_text()))
     assert [name for name in sorted(named - {LEFT_BY_BENCHES}) if not (ROOT / name).exists()] == []
@@ -115,7 +116,7 @@ def test_the_map_has_each_package_of_the_server() -> None:
     assert [str(package) for package in packages if f"`{package}/`" not in named] == []
 
 
-@pytest.mark.parametrize("page", [*PAGES, *ADRS], ids=lambda page: page.name)
+@each("page", [*PAGES, *ADRS], ids=lambda page: page.name)
 def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()) if "://" not in link]
     wrong = []
@@ -133,7 +134,7 @@ def anchors(page: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@each("page", PAGES, ids=lambda page: page.name)
 def test_the_targets_of_make_that_a_page_names_exist(page: Path) -> None:
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert targets_named(page.read_text()) <= targets
@@ -300,7 +301,7 @@ def test_the_commands_of_the_recipes_print_what_they_show(shop: str, tmp_path: P
     assert said[-1] == '{"rows":3}'
 
 
-@pytest.mark.parametrize("name", headway.commands)
+@each("name", headway.commands)
 def test_every_command_is_documented_with_its_options(name: str) -> None:
     """Those of ``serve``, ``simulate`` and ``journal`` have pages of their own, or their ``--help``."""
     page = (ROOT / "docs/cli.md").read_text()

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.each import each
+
 ROOT = Path(__file__).parent.parent
 # In 1,000 words a text has fewer semicolons and relative words than this.
 SEMICOLONS, RELATIVES = 8, 10
@@ -156,7 +158,7 @@ def text_of(name: str) -> Text:
     return Text("\n\n".join(part.prose for part in parts), sum(part.wide for part in parts))
 
 
-@pytest.mark.parametrize("name", sorted(FILES))
+@each("name", sorted(FILES))
 def test_a_text_holds_the_limits(name: str) -> None:
     text = text_of(name)
     assert text.figures.within(text.limits), f"{name} has {text.figures}, at most {text.limits} are allowed"

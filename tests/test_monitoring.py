@@ -16,6 +16,7 @@ from headway.protocol.access.token_file import TokenFile
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.conftest import FRESH
+from tests.each import each
 from tests.end_to_end.process import Server, launch
 from tests.valkey_servers import HOST, StoreServer
 
@@ -124,7 +125,7 @@ def test_each_documented_refusal_is_counted_from_the_start(samples: list[tuple[s
     assert {labels["reason"] for name, labels, _ in samples if name == "headway_rejections_total"} == set(documented)
 
 
-@pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
+@each("rule", ALERTS, ids=lambda rule: rule["alert"])
 def test_an_alert_is_whole(rule: dict[str, Any]) -> None:
     assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}
     assert re.fullmatch(r"\d+[smh]", rule.get("for", "0s"))

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.each import each
+
 ROOT = Path(__file__).parent.parent
 CORE = ROOT / "core"
 CLIENT = ROOT / "headway" / "client"
@@ -81,7 +83,7 @@ def packages_of(path: Path) -> set[str]:
     return {name[2] for name in names if name[:2] == ["headway", "core"] and len(name) > 2 and name[2] in PACKAGES}
 
 
-@pytest.mark.parametrize("package", PACKAGES)
+@each("package", PACKAGES)
 def test_packages_of_core_import_one_way(package: str) -> None:
     wrong = {path.name: packages_of(path) - PACKAGES[package] - {package} for path in (CORE / package).glob("*.py")}
     assert {name: found for name, found in wrong.items() if found} == {}
@@ -159,7 +161,7 @@ def test_there_are_no_cycles() -> None:
         edges = {module: needs for module, needs in edges.items() if module not in leaves}
 
 
-@pytest.mark.parametrize(
+@each(
     "folder",
     [
         *ALLOWED,
@@ -184,7 +186,7 @@ def test_core_has_no_socket_and_no_parser() -> None:
 CONTRACT = ROOT / "tests" / "core" / "contract"
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in CONTRACT.glob("*.py")))
+@each("name", sorted(path.name for path in CONTRACT.glob("*.py")))
 def test_the_contract_sees_an_engine_by_its_interface(name: str) -> None:
     """So that it holds for an engine that does not exist yet, whose values may all be known later."""
     path = CONTRACT / name

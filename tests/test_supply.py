@@ -11,6 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from release import audit, lock
+from tests.each import each
 
 ROOT = Path(__file__).parents[1]
 MAKEFILE = (ROOT / "Makefile").read_text()
@@ -36,7 +37,7 @@ def test_there_is_a_file_for_each_group_and_no_other() -> None:
     assert set(lock.FOLDER.iterdir()) == set(FILES)
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+@each("file", FILES, ids=lambda file: file.name)
 def test_a_file_has_what_pyproject_asks_for(file: Path) -> None:
     """If it has not, ``make lock`` writes it."""
     for text in FILES[file]:
@@ -47,7 +48,7 @@ def test_a_file_has_what_pyproject_asks_for(file: Path) -> None:
         assert all(requirement.specifier.contains(release, prereleases=True) for release in releases), text
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+@each("file", FILES, ids=lambda file: file.name)
 def test_each_release_of_a_file_has_hashes(file: Path) -> None:
     text = file.read_text()
     assert text.startswith(lock.HEAD)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
+from tests.each import each
 
 ROOT = Path(__file__).parent.parent
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
@@ -122,7 +122,7 @@ def is_allowed(name: str) -> bool:
     return not name.startswith(("headway.", "bench.", "? "))
 
 
-@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
+@each("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_test_reads_nothing_private_and_replaces_nothing_but_seams(path: Path) -> None:
     text = path.read_text()
     assert list(private(ast.parse(text))) == []
@@ -142,7 +142,7 @@ def test_each_seam_is_named_in_the_code() -> None:
 HEAD = "from headway.core.journal import schema\nfrom headway.core.journal.writer_link import WriterLink\nimport os\n"
 
 
-@pytest.mark.parametrize(
+@each(
     "text",
     [
         "engine._chores()",
@@ -173,7 +173,7 @@ def test_what_is_private_or_replaced_is_found(text: str) -> None:
     assert found != []
 
 
-@pytest.mark.parametrize(
+@each(
     "text",
     [
         "self._chores()",

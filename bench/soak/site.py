@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -70,7 +71,8 @@ def running_site(engine: str, settings: dict[str, object] | None = None) -> Iter
         elif engine == "journal":
             disk = _disk(stack, folder / "disk")
             own["journal__path"] = str((disk or folder) / "journal.db")
-        server = Server(folder, SETTINGS | own | (settings or {}))
+        # By a command it is no copy of a Python that the tests have.
+        server = Server(folder, SETTINGS | own | (settings or {}), command=[sys.executable, "-m", "headway"])
         stack.callback(server.kill)
         server.wait_until_serving()
         yield Site(engine, server, disk, store)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
 from headway.core.audit import Act, AuditEntry
@@ -17,17 +17,15 @@ from headway.core.board.batches import Batches
 from headway.core.board.board import Board
 from headway.core.board.idempotency import Key
 from headway.core.board.memfile import nameless_file
-from headway.core.board.rows import ROW_BYTES, ROWS_LEAST_BY_CLOCK, rows_for
+from headway.core.board.rows import ROWS_LEAST_BY_CLOCK, rows_for
 from headway.core.body import Body
 from headway.core.config import Config
 from headway.core.durability import Durability
-from headway.core.errors import JournalFullError
 from headway.core.events import EventFilter
 from headway.core.history import KEPT, Minute
 from headway.core.hold import Switches
 from headway.core.ids import COUNT_BITS, COUNT_MASK, Ids
 from headway.core.interface import (
-    ERROR_LONGEST,
     Accepts,
     Cancelled,
     CancelledBatch,
@@ -39,7 +37,7 @@ from headway.core.interface import (
     Submitted,
     SubmittedBatch,
 )
-from headway.core.job import Reason, Revision, State, Submission, decode_terms
+from headway.core.job import Revision, State, Submission
 from headway.core.job_filter import JobFilter
 from headway.core.job_log import JobLog
 from headway.core.later import Read, Then
@@ -49,28 +47,28 @@ from headway.core.local.active import Active
 from headway.core.local.admission import Admission
 from headway.core.local.at_once import AtOnce
 from headway.core.local.catalogue import catalogue, catalogued
+from headway.core.local.chores import Chores
+from headway.core.local.counting import Counting
+from headway.core.local.details import LocalDetails
 from headway.core.local.finding import Finding
 from headway.core.local.historian import Historian
-from headway.core.local.loads import Loads
 from headway.core.local.orders import Orders
 from headway.core.local.reading import Reading
+from headway.core.local.receipts import Receipts
 from headway.core.local.recorder import Recorder
-from headway.core.local.uncommitted import Committed
 from headway.core.local.waiting import BatchFinished, Finished, LogGrown
 from headway.core.order import OWN_TASKS, Action, meant
 from headway.core.past_attempt import PastAttempt
 from headway.core.queue.queue import OWN_MOST
 from headway.core.retention import Retention
 from headway.core.retry_after.promises import Promises
-from headway.core.slices import in_slices
-from headway.core.stats import Counts, Histogram, JournalCounts, ProcessCounts, WorkerCounts
+from headway.core.stats import Counts
 from headway.core.status import BatchStatus, Status, TaskStatus
 from headway.core.tasks.lifespan import Lifespan
 from headway.core.tasks.registry import Registry
-from headway.core.tasks.result import JSON, Result
+from headway.core.tasks.result import Result
 from headway.core.work.attempt import variables_of
 from headway.core.work.watchdog import Watchdog
-from msgspec.structs import replace
 
 if TYPE_CHECKING:
     from headway.core.journal.journal import Journal
@@ -80,13 +78,6 @@ log = logging.getLogger(__name__)
 
 # For a default in the class, which has a ``log`` of its own.
 TELL_FATAL = log.critical
-# Seconds between two rounds of the chores.
-CHORES_S = 1.0
-
-# The result of a job that returned nothing.
-NULL = Result(b"null", JSON)
-# Errors that are read from the disk at once.
-FEW = 100
 
 
 class LocalEngine:
@@ -144,17 +135,21 @@ class LocalEngine:
         self.finding = Finding(self.reading, active, None if journal is None else journal.reader)
         self.polled: Polled | None = self.reading
         self.batches = Batches(self.board, self.active.outcomes, self.ids, self.promises.when_all)
+        self.receipts = Receipts(active, self.reading, self.batches)
         self.acting = Acting(active, registry, self.reading, self.batches)
         self.admission = Admission(active, registry, self.durability)
         self.orders = Orders(active, self.admission, self.finding, None if journal is None else journal.reader)
         active.clerk = self.orders.workers
+        self.details = LocalDetails(
+            active, registry.by_name, self.orders.tasks, None if journal is None else journal.reader
+        )
         self.historian = Historian(active, names, self.changes.keep_minute)
         if before is not None:
             self.historian.restore(before.document.history)
         self.lifespan = Lifespan(registry.lifespan, variables_of("the lifespan"))
         self.watchdog = Watchdog(config.watchdog.stall, self.active.workers.holder)
-        # Done every CHORES_S. The names are for the log.
-        self.chores: list[tuple[str, Callable[[float], Iterable[object]]]] = [
+        self.counting = Counting(active, registry.tasks, self.recorder, self.watchdog, journal)
+        chores: list[tuple[str, Callable[[float], Iterable[object]]]] = [
             ("read the clocks", self.reading.tick),
             ("forget results", self.active.results.trim),
             ("forget attempts", self.active.past.trim),
@@ -165,8 +160,7 @@ class LocalEngine:
             ("expire", self.changes.expire),
             ("write the history", self.historian.tick),
         ]
-        self._chores_timer: asyncio.TimerHandle | None = None
-        self._stopped = False
+        self.chores = Chores(chores)
 
     @property
     def not_ready(self) -> str | None:
@@ -231,78 +225,20 @@ class LocalEngine:
         return None if found is None else Accepts(found.takes_json, found.takes_content, found.body_bytes)
 
     def result(self, status: Status) -> Soon[Result | None]:
-        """Return the result of a finished job, from the disk if it is only there."""
-        kept = self.active.results.get(status.sequence)
-        if kept is not None:
-            return kept.result
-        if status.state == State.SUCCEEDED and not self.board.has_result[self.board.at(status.sequence)]:
-            return NULL
-        return None if self.journal is None else Read(asyncio.ensure_future(self._read_result(self.journal, status)))
-
-    async def _read_result(self, journal: Journal, status: Status) -> Result | None:
-        found = await journal.reader.result(status.sequence)
-        return None if found is None else Result(found[1], found[0])
+        """Return the result of a finished job, as Engine says."""
+        return self.details.result(status)
 
     def errors(self, jobs: Sequence[Status]) -> Soon[Mapping[int, str]]:
-        """Return the errors of failed jobs, from the disk if they are only there."""
-        found, unread = {}, []
-        for status in jobs:
-            kept = self.active.results.get(status.sequence) if status.state == State.FAILED else None
-            if kept is not None:
-                found[status.sequence] = _cut(kept.result.body)
-            elif status.state == State.FAILED:
-                unread.append(status.sequence)
-        if not unread or self.journal is None:
-            return found
-        return Read(asyncio.ensure_future(self._read_errors(self.journal, found, unread)))
-
-    async def _read_errors(self, journal: Journal, found: dict[int, str], unread: list[int]) -> dict[int, str]:
-        for at in range(0, len(unread), FEW):
-            errors = await journal.reader.errors(unread[at : at + FEW])
-            found |= {sequence: _cut(error) for sequence, error in errors.items()}
-        return found
+        """Return the errors of failed jobs, as Engine says."""
+        return self.details.errors(jobs)
 
     def payload(self, status: Status) -> Soon[Body | None]:
-        """Return the payload of a job, from the disk if it is only there."""
-        job = self.active.jobs.get(status.sequence)
-        if job is None:
-            kept = self.active.results.get(status.sequence)
-            job = None if kept is None else kept.job
-        if job is not None:
-            return Body(job.payload, job.terms.media_type or JSON)
-        return None if self.journal is None else Read(asyncio.ensure_future(self._read_payload(self.journal, status)))
-
-    async def _read_payload(self, journal: Journal, status: Status) -> Body | None:
-        saved = await journal.reader.job(status.sequence)
-        if saved is None or saved.payload is None:
-            return None
-        return Body(saved.payload, decode_terms(saved.terms).media_type or JSON)
+        """Return the payload of a job, as Engine says."""
+        return self.details.payload(status)
 
     def attempts(self, status: Status) -> Soon[Sequence[PastAttempt]]:
         """Return the attempts at a job, as Engine says."""
-        ends = status.state in (State.RUNNING, State.SUCCEEDED) or status.reason == Reason.INTERRUPTED
-        last, failed = self._last_attempt(status) if ends else [], status.attempt - ends
-        if failed <= 0:
-            return last
-        kept = self.active.past.whole(status.sequence, failed)
-        if kept is None and self.journal is not None:
-            return Then(
-                Read(asyncio.ensure_future(self.journal.reader.attempts(status.sequence))),
-                # Others may have failed while they were read.
-                lambda found: [past for past in found if past.number <= failed] + last,
-            )
-        return [*(self.active.past.get(status.sequence) if kept is None else kept), *last]
-
-    def _last_attempt(self, status: Status) -> list[PastAttempt]:
-        """Return the last attempt, which runs, succeeded or was interrupted, as its row has it.
-
-        The row does not have its place: since its end a deploy may have changed that of its task.
-        """
-        place = ""
-        if status.state == State.RUNNING:
-            task = self.registry.by_name.get(status.task) or self.orders.tasks[status.task]
-            place = (task.lane or self.active.workers.default_lane).value
-        return [PastAttempt(status.attempt, status.started, status.ended, place, Reason(status.reason))]
+        return self.details.attempts(status)
 
     def log(self, status: Status) -> Soon[JobLog]:
         """Return the log of a job, as Engine says."""
@@ -337,12 +273,12 @@ class LocalEngine:
     def replay(self, key: Key) -> Soon[Submitted] | None:
         """Return the job that was accepted under ``key``, as Engine says."""
         keyed = self.admission.keyed(key)
-        return None if keyed is None else self._submitted(keyed.sequence, replayed=True)
+        return None if keyed is None else self.receipts.of(keyed.sequence, replayed=True)
 
     def replay_batch(self, key: Key) -> Soon[SubmittedBatch] | None:
         """Return the batch that was accepted under ``key``, as Engine says."""
         keyed = self.admission.keyed(key)
-        return None if keyed is None else self._submitted_batch(keyed.sequence, keyed.batch, replayed=True)
+        return None if keyed is None else self.receipts.of_batch(keyed.sequence, keyed.batch, replayed=True)
 
     def submit(self, submission: Submission, key: Key | None = None) -> Soon[Submitted]:
         """Accept a job, as Engine says."""
@@ -352,7 +288,7 @@ class LocalEngine:
         now = time.monotonic()
         sequence = self.admission.accept(submission, now, key)
         if self.journal is not None:
-            return self._submitted(sequence)
+            return self.receipts.of(sequence)
         # It is in its home row, since no job has come after it.
         return Submitted(self.reading.status(sequence % self.board.rows, now))
 
@@ -362,7 +298,7 @@ class LocalEngine:
         if before is not None:
             return before
         first = self.admission.accept_batch(submissions, time.monotonic(), key)
-        return self._submitted_batch(first, len(submissions))
+        return self.receipts.of_batch(first, len(submissions))
 
     def retry(self, status: Status, key: Key | None = None, act: Act | None = None) -> Soon[Submitted]:
         """Resubmit a failed job, as Engine says. Its payload may have to be read from the disk."""
@@ -380,44 +316,8 @@ class LocalEngine:
     def _retry(self, status: Status, saved: Saved | None, key: Key | None, act: Act | None) -> Soon[Submitted]:
         with self.changes.together():
             sequence = self.admission.resubmit(status, saved, time.monotonic(), key)
-            self._note_made(act, sequence)
-        return self._submitted(sequence)
-
-    def _note_made(self, act: Act | None, sequence: int) -> None:
-        """Keep an act that a new job carries out."""
-        if act is not None:
-            job_id = self.ids.write(sequence, self.ids.tag(sequence))
-            self.changes.note(replace(act, goes_on=True, job=job_id.decode()))
-
-    def _submitted(self, sequence: int, replayed: bool = False) -> Soon[Submitted]:
-        """Return an accepted job, once its submission is committed."""
-        change = self.changes.uncommitted(sequence)
-        if change is not None and self.board.row(sequence) < 0:
-            return Committed(change, lambda: Submitted(self._confirmed(sequence), replayed))
-        return Submitted(self.reading.at(sequence), replayed)
-
-    def _confirmed(self, sequence: int) -> Status:
-        row = self.board.row(sequence)
-        if row < 0:
-            # It has not had the time to expire: it was refused.
-            raise JournalFullError
-        return self.reading.status(row, time.monotonic())
-
-    def _submitted_batch(self, first: int, count: int, replayed: bool = False) -> Soon[SubmittedBatch]:
-        """Return an accepted batch, once the submission of its last job is committed."""
-        status = self.batches.status(first, count, time.monotonic())
-        change = self.changes.uncommitted(first + count - 1)
-        if change is None or status.pending:
-            return SubmittedBatch(status, replayed)
-
-        def confirmed() -> SubmittedBatch:
-            now = self.batches.status(first, count, time.monotonic())
-            if not now.pending:
-                # Its jobs have not had the time to end: they were refused.
-                raise JournalFullError
-            return SubmittedBatch(now, replayed)
-
-        return Committed(change, confirmed)
+            self.receipts.note(act, sequence)
+        return self.receipts.of(sequence)
 
     # Acting on tasks and on jobs that wait or run.
 
@@ -452,8 +352,8 @@ class LocalEngine:
             return before
         with self.changes.together():
             sequence = self.orders.accept(action, wanted, time.monotonic(), key)
-            self._note_made(act, sequence)
-        return self._submitted(sequence)
+            self.receipts.note(act, sequence)
+        return self.receipts.of(sequence)
 
     def count_meant(self, action: Action, wanted: JobFilter) -> Soon[Mapping[str, int]]:
         """Return how many jobs an order would be about, as Engine says."""
@@ -484,40 +384,8 @@ class LocalEngine:
         return self.historian.minutes(minutes)
 
     def counts(self) -> Counts:
-        """Return all counts."""
-        active, board = self.active, self.board
-        queue, results, workers, stats = active.queue, active.results, active.workers, active.stats
-        pool, loads = workers.processes, Loads(active, self.config.queue.target_wait, time.monotonic())
-        return Counts(
-            jobs=board.count,
-            active=len(active),
-            load=loads.together(self.registry.tasks),
-            waiting=len(queue),
-            held=active.held(time.time()),
-            queue_size=queue.size,
-            payload_bytes=queue.payload_bytes,
-            retries=stats.retries,
-            wait=Histogram.together(stats.wait),
-            run=Histogram.together(stats.run),
-            run_mean_s=active.estimate.mean_so_far,
-            results_kept=len(results),
-            results_bytes=results.used_bytes,
-            results_max_bytes=results.max_bytes,
-            results_evicted=results.evicted,
-            rows=board.rows,
-            row_bytes=ROW_BYTES,
-            memory_bytes=board.size_bytes + queue.size_bytes,
-            workers=WorkerCounts(workers.count, workers.idle, workers.replacements, workers.threads.lost),
-            processes=None
-            if pool is None
-            else ProcessCounts(pool.up, pool.pids, pool.restarts, pool.killed, pool.recycled),
-            loop_lag=self.watchdog.lag,
-            loop_stalls=self.watchdog.stalls,
-            journal=None if self.journal is None else _counts_of(self.journal),
-            waiting_clients=self.waiting,
-            readers=len(self.recorder),
-            draining=self.admission.draining,
-        )
+        """Return all counts, as Engine says."""
+        return self.counting.counts(self.waiting, draining=self.admission.draining)
 
     # Life.
 
@@ -543,7 +411,7 @@ class LocalEngine:
         self.active.state = await self.lifespan.begin()
         self.active.start(on_fatal)
         self.watchdog.start()
-        self._do_chores()
+        self.chores.start()
 
     async def drain(self, timeout_s: float) -> int:
         """Accept no more jobs and wait for the present ones. Return how many are left after ``timeout_s``.
@@ -573,9 +441,7 @@ class LocalEngine:
 
     async def stop(self) -> None:
         """End workers, timers and chores. All facts can still be read."""
-        self._stopped = True
-        if self._chores_timer is not None:
-            self._chores_timer.cancel()
+        self.chores.stop()
         self.watchdog.stop()
         await self.active.stop()
         self.recorder.stop()
@@ -585,31 +451,3 @@ class LocalEngine:
     async def close(self) -> None:
         """Close the journal, if there is one."""
         await self.changes.close()
-
-    def _do_chores(self) -> None:
-        in_slices(self._chores(time.monotonic()))
-
-    def _chores(self, now: float) -> Iterator[object]:
-        for name, chore in self.chores:
-            try:
-                yield from chore(now)
-            except Exception:
-                log.exception("the chore %r failed, it is tried again in %g s", name, CHORES_S)
-        if not self._stopped:
-            self._chores_timer = asyncio.get_running_loop().call_later(CHORES_S, self._do_chores)
-
-
-def _cut(error: bytes) -> str:
-    return error[: 4 * ERROR_LONGEST].decode(errors="replace")[:ERROR_LONGEST]
-
-
-def _counts_of(journal: Journal) -> JournalCounts:
-    return JournalCounts(
-        commits=journal.commits,
-        pending=journal.appended - journal.committed,
-        expired=journal.expired,
-        size_bytes=journal.size_bytes,
-        full=journal.full,
-        writer_restarts=journal.writer_restarts,
-        commit_seconds=journal.commit_seconds,
-    )

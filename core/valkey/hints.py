@@ -47,6 +47,10 @@ class Hints:
             ran = (facts.ended_ms - facts.started_ms) / 1000
             self.estimate.observe(self.index(facts.task), max(ran, 0.0), time.monotonic())
 
+    def retry_after_s(self, seconds: float = 1.0) -> float:
+        """Return in how many seconds there is room for a request: ``seconds``, or a little more."""
+        return self.estimate.pace.promise(time.monotonic(), seconds)
+
     # Of a job.
 
     def retry_after_ms(self, known: Known, ahead: int, server_ms: int, snapshot: Snapshot) -> int:

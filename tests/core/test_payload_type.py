@@ -17,6 +17,8 @@ from headway.core.payload_type import LISTED_MOST, PayloadType, payload_type
 from msgspec import Meta
 from typing_extensions import TypedDict
 
+from tests.each import each
+
 
 class Part(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     """A Struct that refuses unknown members."""
@@ -113,8 +115,8 @@ def faults(annotation: Any, payload: bytes) -> dict[str, str]:
     return dict(refused.value.faults)
 
 
-@pytest.mark.parametrize(
-    ("annotation", "payload"),
+@each(
+    "annotation, payload",
     [
         (int, b'"1"'),
         (int, b"1.5"),
@@ -140,8 +142,8 @@ def test_what_allows_anything_is_no_type(annotation: Any) -> None:
     assert payload_type(annotation) is None
 
 
-@pytest.mark.parametrize(
-    ("annotation", "payload", "value"),
+@each(
+    "annotation, payload, value",
     [
         (Part, b'{"size":1,"paperKind":"x"}', Part(1, "x")),
         (list[Part], b'[{"size":1}]', [Part(1)]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -11,12 +12,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.end_to_end.copies import Copy, Original, read_at_start
 from tests.protocol.wire import PATIENCE_S, Answer, Wire, post, request, submission
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +45,24 @@ def environment(settings: Mapping[str, object]) -> dict[str, str]:
     chosen = {"journal__path": None} | dict(settings)
     theirs = {f"HEADWAY_{name.upper()}": json.dumps(value) for name, value in chosen.items() if value is not AS_SHIPPED}
     return own | theirs | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
+
+
+@functools.cache
+def original() -> Original:
+    """Return the Python of which servers are copies. It ends with ours."""
+    return Original(environment({}))
+
+
+def headway(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in ``folder`` until it ends, with the settings as shipped and ``variables``."""
+    env = environment({"journal__path": AS_SHIPPED}) | variables
+    command = Copy(original().orders, arguments, folder, env)
+    try:
+        with command.stdout, command.stderr, ThreadPoolExecutor(1) as pool:
+            stderr = pool.submit(command.stderr.read)
+            return subprocess.CompletedProcess(arguments, command.wait(30), command.stdout.read(), stderr.result())
+    finally:
+        command.kill()
 
 
 @contextmanager
@@ -93,16 +114,21 @@ class Server:
         path: str = str(ROOT),
         does: str = "serve",
     ) -> None:
-        self.process = subprocess.Popen(
-            [*before, *(command or [sys.executable, "-m", "headway"]), does, *arguments],
-            cwd=folder,
-            env=environment(settings) | {"PYTHONPATH": path},
-            pass_fds=pass_fds,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        env = environment(settings) | {"PYTHONPATH": path}
+        self.process: subprocess.Popen[str] | Copy
+        if not (before or command or pass_fds) and original().env == read_at_start(env):
+            self.process = Copy(original().orders, [does, *arguments], folder, env)
+        else:
+            self.process = subprocess.Popen(
+                [*before, *(command or [sys.executable, "-m", "headway"]), does, *arguments],
+                cwd=folder,
+                env=env,
+                pass_fds=pass_fds,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
         self.port = 0
         # Lines of stdout and stderr as they come.
         self.said: list[str] = []

@@ -19,23 +19,10 @@ from headway.protocol.check import is_loopback
 
 from headway.cli.main import main
 from tests.conftest import Start
-from tests.end_to_end.process import AS_SHIPPED, ROOT, Server, environment, launch
+from tests.each import each
+from tests.end_to_end.process import ROOT, Server, headway, launch
 
 Ended = subprocess.CompletedProcess[str]
-
-
-def headway(folder: Path, *arguments: str, **variables: str) -> Ended:
-    """Run the command line in ``folder`` until it ends."""
-    return subprocess.run(
-        [sys.executable, "-m", "headway", *arguments],
-        cwd=folder,
-        env=environment({"journal__path": AS_SHIPPED}) | variables,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
 
 
 Row = tuple[str, dict[str, str], list[str]]
@@ -258,7 +245,7 @@ TEXTS: list[tuple[str, str, object]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "text", "value"), TEXTS)
+@each("name, text, value", TEXTS)
 def test_a_text_in_a_variable_is_taken_as_it_stands(name: str, text: str, value: object) -> None:
     found: object = load(None, {f"HEADWAY_{name}": text})
     for part in name.lower().split("__"):

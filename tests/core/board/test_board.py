@@ -21,6 +21,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from tests.each import each
+
 # How much is kept, at first and under other settings: jobs and seconds of each outcome.
 FIRST, *OTHERS = (
     Retention.of(
@@ -366,8 +368,8 @@ ROADS = {
 }
 
 
-@pytest.mark.parametrize("before", ROADS, ids=lambda state: state.name)
-@pytest.mark.parametrize("after", [s for s in State if s is not State.EXPIRED], ids=lambda state: state.name)
+@each("before", ROADS, ids=lambda state: state.name)
+@each("after", [s for s in State if s is not State.EXPIRED], ids=lambda state: state.name)
 def test_only_the_moves_of_the_table_are_made(before: State, after: State) -> None:
     board = Board(Retention.same(4, 60.0), 4)
     sequence = opened(board, State.SCHEDULED if before is State.SCHEDULED else State.QUEUED)

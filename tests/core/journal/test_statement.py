@@ -18,9 +18,15 @@ from headway.core.journal.statement import (
     is_recallable,
 )
 
+from tests.each import each
+
 
 @pytest.fixture
 def connection() -> apsw.Connection:
+    return opened()
+
+
+def opened() -> apsw.Connection:
     connection = apsw.Connection(":memory:")
     connection.execute(TABLES + "INSERT INTO meta VALUES (1, 7, x'00', 0, 0, 0, '', 0, 0, 0);" + APPLY)
     return connection
@@ -43,8 +49,9 @@ def end(sequence: int, place: int, body: bytes) -> Change:
     return change(sequence, **ended, **times, payload_body=body, key_media="text/plain")
 
 
-@pytest.mark.parametrize("rows", sorted({size + more for size in SIZES for more in (-1, 0, 1)} | {1300}))
-def test_a_batch_of_any_size_is_whole(connection: apsw.Connection, rows: int) -> None:
+@each("rows", sorted({size + more for size in SIZES for more in (-1, 0, 1)} | {1300}))
+def test_a_batch_of_any_size_is_whole(rows: int) -> None:
+    connection = opened()
     apply_changes(connection, [submission(sequence) for sequence in range(1, rows + 1)], rows, 77, 0.5)
     assert connection.execute("SELECT count(*), total(sequence) FROM job").fetchone() == (rows, rows * (rows + 1) / 2)
     # One seal however many statements it took.

@@ -6,6 +6,8 @@ import pytest
 from headway.core.errors import ConfigError
 from headway.core.link.address import Address
 
+from tests.each import each
+
 
 def test_a_url_is_read() -> None:
     address = Address.of("valkey://me:s%40%3A%2F@store.example:6380/3")
@@ -28,8 +30,8 @@ def test_hosts_have_their_ports(url: str, hosts: object) -> None:
     assert Address.of(url).hosts == hosts
 
 
-@pytest.mark.parametrize(
-    ("url", "shown"),
+@each(
+    "url, shown",
     [
         ("valkey://me:secret@a:1,b/2", "valkey://me:***@a:1,b:6379/2"),
         ("redis://:secret@a", "valkey://:***@a:6379/0"),
@@ -54,8 +56,8 @@ def test_a_cluster_has_sixteen_partitions() -> None:
     assert Address.of("valkey://a?cluster=true&partitions=40").partitions == 40
 
 
-@pytest.mark.parametrize(
-    ("url", "fault"),
+@each(
+    "url, fault",
     [
         ("localhost:6379", "begins with valkey://"),
         ("http://secret@a", "begins with valkey://"),

@@ -19,6 +19,7 @@ from headway.core.tasks.registry import Options
 from headway.core.tasks.retry import DelayError, Retry
 
 from tests.core.engines import engine_of, engine_with, over, run, said, submit
+from tests.each import each
 
 DAYS_30 = 30 * 86_400
 
@@ -60,8 +61,8 @@ def raised(error: BaseException) -> BaseException:
         return caught
 
 
-@pytest.mark.parametrize(
-    ("error", "text"),
+@each(
+    "error, text",
     [
         (ValueError("x"), "ValueError: x"),
         (KeyError("x"), "KeyError: 'x'"),
@@ -193,8 +194,8 @@ def test_what_is_logged_of_a_long_error_is_bounded(error: BaseException) -> None
     assert told.traceback.startswith("Traceback")
 
 
-@pytest.mark.parametrize(
-    ("error", "retry_on", "again"),
+@each(
+    "error, retry_on, again",
     [
         (ValueError(), (ValueError,), True),
         (ValueError(), (KeyError,), False),
@@ -231,8 +232,8 @@ def test_the_longest_delay_of_a_group_is_taken() -> None:
     assert failure(ExceptionGroup("", [Retry(1), Retry(7), Retry()]), (KeyError,)).retry_delay == 7
 
 
-@pytest.mark.parametrize(
-    ("delay", "seconds"),
+@each(
+    "delay, seconds",
     [
         (None, None),
         (0, 0.0),
@@ -253,7 +254,7 @@ class Unrepresentable:
         raise RuntimeError("no text")
 
 
-@pytest.mark.parametrize(
+@each(
     "delay",
     [
         float("nan"),
@@ -302,8 +303,8 @@ def late(delay: Any) -> Retry:
     return retry
 
 
-@pytest.mark.parametrize("delay", ["x", float("nan"), -1, 10**400, timedelta(days=-1), Unrepresentable()])
-@pytest.mark.parametrize("lane", ["loop", "thread"])
+@each("delay", ["x", float("nan"), -1, 10**400, timedelta(days=-1), Unrepresentable()])
+@each("lane", ["loop", "thread"])
 def test_a_delay_that_was_set_later_harms_nobody(lane: str, delay: Any) -> None:
     async def on_loop(_: object) -> None:
         raise late(delay)

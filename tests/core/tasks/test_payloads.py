@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.core.engines import engine_with, now, peek
+from tests.each import each
 from tests.slowness import slowness
 
 values = st.recursive(
@@ -59,8 +60,8 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize("name", ODD)
-@pytest.mark.parametrize("size", range(1, 40, 3))
+@each("name", ODD)
+@each("size", range(1, 40, 3))
 def test_odd_payloads(name: str, size: int) -> None:
     assert in_pieces(ODD[name], size) == msgspec.json.decode(ODD[name])
 

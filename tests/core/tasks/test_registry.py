@@ -9,6 +9,8 @@ from headway.core.errors import ConfigError, TaskError
 from headway.core.task import Lane
 from headway.core.tasks.registry import Options, Registry, load
 
+from tests.each import each
+
 
 async def coroutine(payload: object) -> None: ...
 
@@ -50,8 +52,8 @@ async def async_generator(payload: object) -> Any:
     yield payload
 
 
-@pytest.mark.parametrize(
-    ("function", "options", "message"),
+@each(
+    "function, options, message",
     [
         ("text", {}, "not a function"),
         (int, {}, r"not a function. A class can have one: task\(Class\(\).method\)"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +15,8 @@ from headway.protocol.access.tokens import make, read, write
 from headway.protocol.http.request import Request
 
 from tests.conftest import Start
-from tests.end_to_end.process import Gate, Server
+from tests.each import each
+from tests.end_to_end.process import Gate, Server, launch
 from tests.protocol.wire import PATIENCE_S, Answer, Wire, post, request, submission
 
 
@@ -36,18 +39,33 @@ def bearer(secret: str) -> str:
 
 # Where an answer waits for the disk, a copy of the request is answered.
 BOTH = pytest.mark.parametrize("guarded", ["memory", "journal"], indirect=True)
+BOTH_OWN = pytest.mark.parametrize("own", ["memory", "journal"], indirect=True)
 
 
-@pytest.fixture(params=["memory"])
-def guarded(request: pytest.FixtureRequest, start: Start, tmp_path: Path) -> Guarded:
+@contextmanager
+def guard(folder: Path, engine: str) -> Iterator[Guarded]:
     kinds = {"all": ("submit", "read", "cancel", "admin", "metrics"), "give": ("submit:give",)}
     kinds |= {name: (name,) for name in ("view", "submit", "cancel")}
     made = {name: make(name, scopes) for name, scopes in kinds.items()}
-    path = tmp_path / "tokens.yaml"
+    path = folder / "tokens.yaml"
     write(path, [token for _, token in made.values()])
-    journal = {"journal__path": str(tmp_path / "journal.db")} if request.param == "journal" else {}
-    server = start(auth__tokens=str(path), **journal)
-    return Guarded(server, path, {name: bearer(secret) for name, (secret, _) in made.items()})
+    journal = {"journal__path": str(folder / "journal.db")} if engine == "journal" else {}
+    with launch(folder, {"auth__tokens": str(path), **journal}) as server:
+        yield Guarded(server, path, {name: bearer(secret) for name, (secret, _) in made.items()})
+
+
+@pytest.fixture(scope="module", params=["memory"])
+def guarded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    """Of many tests: none changes its tokens."""
+    with guard(tmp_path_factory.mktemp("guarded"), request.param) as started:
+        yield started
+
+
+@pytest.fixture(params=["memory"])
+def own(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Guarded]:
+    """Of one test."""
+    with guard(tmp_path, request.param) as started:
+        yield started
 
 
 def code(wire: Wire, *parts: str) -> int:
@@ -81,7 +99,7 @@ def test_who_has_no_token_is_told_what_to_send(guarded: Guarded) -> None:
         assert answer.status == 403
 
 
-@pytest.mark.parametrize("target", ["/jobs", "/tasks/give/jobs", "/tasks/none/jobs"])
+@each("target", ["/jobs", "/tasks/give/jobs", "/tasks/none/jobs"])
 def test_who_may_not_submit_is_told_before_it_sends_the_content(guarded: Guarded, target: str) -> None:
     """And not whether there is such a task."""
     lines = ("Content-Type: application/json", "Content-Length: 100000", "Expect: 100-continue")
@@ -91,7 +109,7 @@ def test_who_may_not_submit_is_told_before_it_sends_the_content(guarded: Guarded
             assert wire.read().status == status
 
 
-@pytest.mark.parametrize("value", ["", "Bearer", "Bearer ", "Basic eDp5", "hw_x", "Bearer a b", "Bearer \xe9"])
+@each("value", ["", "Bearer", "Bearer ", "Basic eDp5", "hw_x", "Bearer a b", "Bearer \xe9"])
 def test_what_is_no_bearer_of_a_token_is_nobody(guarded: Guarded, value: str) -> None:
     with guarded.server.wire() as wire:
         assert code(wire, "GET", "/stats", f"Authorization: {value}") == 401
@@ -202,10 +220,10 @@ def test_a_token_for_a_task_is_not_for_another_that_was_submitted_before(guarded
         assert wire.ask(keyed).status == 202
         assert wire.ask(keyed.replace(lines[1].encode(), mine.encode())).status == 403
         for method, target, body in (
-            ("PUT", "/jobs/order-1", submission("nothing")),
+            ("PUT", "/jobs/order-3", submission("nothing")),
             ("POST", "/tasks/nothing/jobs", b"1"),
         ):
-            key = ("Idempotency-Key: order-2",) if method == "POST" else ()
+            key = ("Idempotency-Key: order-4",) if method == "POST" else ()
             assert wire.ask(request(method, target, *lines, *key, body=body)).status == 202
             assert wire.ask(request(method, target, lines[0], mine, *key, body=body)).status == 403
 
@@ -245,21 +263,21 @@ def test_without_tokens_the_description_names_the_tasks(start: Start) -> None:
         assert b"kept_short" in server.get(target).body
 
 
-@BOTH
-def test_a_revoked_token_is_refused_within_a_moment_also_where_its_heads_are_known(guarded: Guarded) -> None:
-    with guarded.server.wire() as wire, guarded.server.wire() as other:
-        job = submitted(wire, guarded.lines["all"])
-        polls = request("HEAD", job, guarded.lines["all"])
+@BOTH_OWN
+def test_a_revoked_token_is_refused_within_a_moment_also_where_its_heads_are_known(own: Guarded) -> None:
+    with own.server.wire() as wire, own.server.wire() as other:
+        job = submitted(wire, own.lines["all"])
+        polls = request("HEAD", job, own.lines["all"])
         until(wire, polls, 200)
         for _ in range(3):
             assert wire.ask(polls).status == 200
-            submitted(other, guarded.lines["all"])
-        guarded.revoke("all")
+            submitted(other, own.lines["all"])
+        own.revoke("all")
         assert wire.ask(polls).status == 401
-        assert other.ask(post(submission("give", "x"), guarded.lines["all"])).status == 401
+        assert other.ask(post(submission("give", "x"), own.lines["all"])).status == 401
         # The id alone is as good as before.
         assert code(wire, "HEAD", job) == 200
-        assert code(other, "GET", "/stats", guarded.lines["view"]) == 200
+        assert code(other, "GET", "/stats", own.lines["view"]) == 200
 
 
 @BOTH
@@ -271,50 +289,50 @@ def test_a_poll_of_a_wrong_token_is_never_a_known_one(guarded: Guarded) -> None:
             assert code(wire, "HEAD", job, bearer("hw_none")) == 401
 
 
-def test_a_stream_ends_when_its_token_may_be_revoked(guarded: Guarded) -> None:
-    with guarded.server.wire() as wire:
-        wire.send(request("GET", "/events", guarded.lines["all"]))
+def test_a_stream_ends_when_its_token_may_be_revoked(own: Guarded) -> None:
+    with own.server.wire() as wire:
+        wire.send(request("GET", "/events", own.lines["all"]))
         assert wire.read_some().startswith(b"HTTP/1.1 200 ")
-        guarded.revoke("all")
+        own.revoke("all")
         assert wire.read_all().endswith(b"0\r\n\r\n")
 
 
-def test_a_wait_ends_when_its_token_may_be_revoked(guarded: Guarded, gate: Gate) -> None:
+def test_a_wait_ends_when_its_token_may_be_revoked(own: Guarded, gate: Gate) -> None:
     """So who has no token any more hears nothing of the end of the job."""
-    with guarded.server.wire() as wire:
-        job = wire.ask(post(submission("until_file", gate.path), guarded.lines["all"]))["location"]
-        wire.send(request("GET", job, "Prefer: wait=30", guarded.lines["all"]))
-        guarded.revoke("all")
+    with own.server.wire() as wire:
+        job = wire.ask(post(submission("until_file", gate.path), own.lines["all"]))["location"]
+        wire.send(request("GET", job, "Prefer: wait=30", own.lines["all"]))
+        own.revoke("all")
         assert wire.read()["job-state"] in {"queued", "running"}
 
 
-def test_without_any_token_left_nobody_is_let_in(guarded: Guarded) -> None:
-    guarded.path.unlink()
-    line = guarded.server.wait_for_line("tokens read again")
+def test_without_any_token_left_nobody_is_let_in(own: Guarded) -> None:
+    own.path.unlink()
+    line = own.server.wait_for_line("tokens read again")
     assert '"level":"warning"' in line
     assert "there is none, so nobody is let in. headway token add makes one" in line
-    with guarded.server.wire() as wire:
+    with own.server.wire() as wire:
         assert code(wire, "GET", "/stats") == 401
-        assert code(wire, "GET", "/stats", guarded.lines["all"]) == 401
+        assert code(wire, "GET", "/stats", own.lines["all"]) == 401
         assert code(wire, "GET", "/healthz") == 200
 
 
-def test_a_deploy_without_any_token_left_is_refused(guarded: Guarded) -> None:
+def test_a_deploy_without_any_token_left_is_refused(own: Guarded) -> None:
     """Else the new program would let in everyone on this machine."""
-    guarded.path.write_text("# Nobody.\n")
-    guarded.server.wait_for_line("tokens read again")
-    guarded.server.expected_errors.append("not deployed")
-    assert "has no token any more" in guarded.server.deploy()
-    with guarded.server.wire() as wire:
+    own.path.write_text("# Nobody.\n")
+    own.server.wait_for_line("tokens read again")
+    own.server.expected_errors.append("not deployed")
+    assert "has no token any more" in own.server.deploy()
+    with own.server.wire() as wire:
         assert code(wire, "GET", "/stats") == 401
 
 
-def test_a_file_with_a_mistake_changes_nothing_and_is_told(guarded: Guarded) -> None:
-    guarded.path.write_text("- name: x")
-    guarded.server.wait_for_line("The tokens stay as they were")
-    guarded.server.expected_errors.append("The tokens stay as they were")
-    with guarded.server.wire() as wire:
-        assert code(wire, "GET", "/stats", guarded.lines["view"]) == 200
+def test_a_file_with_a_mistake_changes_nothing_and_is_told(own: Guarded) -> None:
+    own.path.write_text("- name: x")
+    own.server.wait_for_line("The tokens stay as they were")
+    own.server.expected_errors.append("The tokens stay as they were")
+    with own.server.wire() as wire:
+        assert code(wire, "GET", "/stats", own.lines["view"]) == 200
 
 
 def test_the_first_token_of_a_running_server_counts(start: Start, tmp_path: Path) -> None:
@@ -364,13 +382,13 @@ def test_without_tokens_lists_are_for_this_machine(start: Start) -> None:
         assert code(wire, "GET", "/stats", "X-Forwarded-For: 203.0.113.9") == 200
 
 
-@pytest.mark.parametrize("client", ["127.0.0.1", "203.0.113.9", "unknown", "for=unknown", "203.0.113.05", ""])
-def test_who_comes_through_a_proxy_is_not_of_this_machine_whoever_the_proxy_names(start: Start, client: str) -> None:
+def test_who_comes_through_a_proxy_is_not_of_this_machine_whoever_the_proxy_names(start: Start) -> None:
     """Also through a trusted one: it may hide its client, and its own loopback is not ours."""
     server = start(http__trusted_proxies=["127.0.0.0/8"])
     with server.wire() as wire:
-        for name in ("X-Forwarded-For", "Forwarded"):
-            assert code(wire, "HEAD", "/jobs", f"{name}: {client}") == 403
+        for client in ("127.0.0.1", "203.0.113.9", "unknown", "for=unknown", "203.0.113.05", ""):
+            for name in ("X-Forwarded-For", "Forwarded"):
+                assert code(wire, "HEAD", "/jobs", f"{name}: {client}") == 403, f"{name}: {client}"
 
 
 @pytest.mark.parametrize("peer", ["unknown", "-", "", "203.0.113.9", "unixx"])
@@ -419,15 +437,15 @@ def test_which_servers_answer_to_a_name(
     assert answer.status == (200 if allowed else 403)
 
 
-@pytest.mark.parametrize("path", ["/jobs", "/jobs/x", "/healthz", "/", "/docs", "/nowhere"])
-def test_a_page_that_gives_its_own_name_to_this_machine_is_refused(start: Start, path: str) -> None:
+def test_a_page_that_gives_its_own_name_to_this_machine_is_refused(start: Start) -> None:
     server = start(http__hosts=["jobs.example.com"])
-    with server.wire() as wire:
-        ask = request("GET", path).replace(b"Host: localhost", b"Host: evil.example:8080")
-        for _ in range(2):
-            answer = wire.ask(ask)
-            assert (answer.status, answer.json["type"]) == (403, "urn:headway:problem:host")
-        assert wire.ask(ask.replace(b"evil.example", b"JOBS.example.com")).status != 403
+    for path in ("/jobs", "/jobs/x", "/healthz", "/", "/docs", "/nowhere"):
+        with server.wire() as wire:
+            ask = request("GET", path).replace(b"Host: localhost", b"Host: evil.example:8080")
+            for _ in range(2):
+                answer = wire.ask(ask)
+                assert (answer.status, answer.json["type"]) == (403, "urn:headway:problem:host"), path
+            assert wire.ask(ask.replace(b"evil.example", b"JOBS.example.com")).status != 403, path
 
 
 def test_a_poll_under_another_name_is_never_a_known_one(start: Start) -> None:

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import Start
+from tests.each import each
 from tests.end_to_end.process import Server
 from tests.protocol.api.test_batches import batch, one
 from tests.protocol.wire import Answer, post, request, submission
@@ -148,7 +149,7 @@ PEERS = [
 ]
 
 
-@pytest.mark.parametrize(("peer", "said", "client"), PEERS)
+@each("peer, said, client", PEERS)
 def test_a_proxy_is_believed_if_it_is_trusted(peer: str, said: str, client: str) -> None:
     clients = Clients(TRUSTED, "x-forwarded-for")
     assert clients.key(peer, {b"x-forwarded-for": said.encode(errors="replace")}) == clients.key(client, {})
@@ -156,8 +157,8 @@ def test_a_proxy_is_believed_if_it_is_trusted(peer: str, said: str, client: str)
     assert clients.key(peer, {b"forwarded": b"for=198.51.100.7"}) == clients.key(peer, {})
 
 
-@pytest.mark.parametrize(
-    ("said", "client"),
+@each(
+    "said, client",
     [
         ("for=198.51.100.7", "198.51.100.7"),
         ('For="198.51.100.7:4711";proto=http;by=203.0.113.43', "198.51.100.7"),
@@ -192,7 +193,7 @@ def test_forwarded(said: str, client: str) -> None:
     assert clients.key("10.0.0.1", {b"forwarded": said.encode()}) == clients.key(client, {})
 
 
-@pytest.mark.parametrize("part", [",", ";", " ;", ", ;", 'a="b,', 'a=",";', ',;a="', r'a="\",', "a=b,", "a=b; ", '",'])
+@each("part", [",", ";", " ;", ", ;", 'a="b,', 'a=",";', ',;a="', r'a="\",', "a=b,", "a=b; ", '",'])
 def test_a_header_of_full_length_is_read_in_little_time(part: str) -> None:
     """Whatever is in it. What takes the square of the length takes minutes."""
     clients = Clients(("0.0.0.0/0",), "forwarded")

@@ -11,6 +11,7 @@ from headway.protocol.api.fields import SENT
 from headway.protocol.api.routes import ROUTES
 
 from tests.conftest import Start
+from tests.each import each
 from tests.end_to_end.process import Gate, Server, launch
 from tests.protocol.wire import Answer, post, request, submission
 
@@ -41,8 +42,8 @@ def check_allowed(answer: Answer, origin: str = APP) -> None:
     assert {name for name in answer.headers if not name.startswith(CORS)} <= exposed | {"transfer-encoding"}
 
 
-@pytest.mark.parametrize("path", [route.path for route in ROUTES])
-@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"])
+@each("path", [route.path for route in ROUTES])
+@each("method", ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"])
 def test_every_answer_of_every_route_is_for_the_page(cors: Server, method: str, path: str) -> None:
     for origin in (APP, LOCAL):
         with cors.wire() as wire:
@@ -53,7 +54,7 @@ def test_every_answer_of_every_route_is_for_the_page(cors: Server, method: str, 
         assert answer["vary"] == "Origin"
 
 
-@pytest.mark.parametrize(
+@each(
     "sent",
     [
         request("GET", "/nowhere", OURS),
@@ -116,7 +117,7 @@ def test_a_long_result_is_for_the_page(cors: Server) -> None:
     assert len(answer.body) == 200_000
 
 
-@pytest.mark.parametrize(
+@each(
     "origin",
     [
         "https://evil.example",
@@ -185,7 +186,7 @@ def test_off_unless_named(server: Server) -> None:
         assert "vary" not in answer.headers
 
 
-@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.path)
+@each("route", ROUTES, ids=lambda route: route.path)
 def test_options_names_the_methods(server: Server, route: object) -> None:
     (found,) = [known for known in ROUTES if known is route]
     answer = server.ask(request("OPTIONS", found.path))
@@ -200,7 +201,7 @@ def test_options_of_the_server(server: Server) -> None:
     assert server.ask(request("GET", "*")).status == 400
 
 
-@pytest.mark.parametrize(
+@each(
     "origin",
     [
         *("https://a.example/", "a.example", "https://a.example/app", "https://A.example", "https://a.example:443"),
@@ -212,7 +213,7 @@ def test_what_is_no_origin_is_refused(origin: str) -> None:
         Origins((origin,))
 
 
-@pytest.mark.parametrize("origin", [APP, LOCAL, "https://[::1]:8443", "http://a_b.example:8080", "app://local", "*"])
+@each("origin", [APP, LOCAL, "https://[::1]:8443", "http://a_b.example:8080", "app://local", "*"])
 def test_an_origin(origin: str) -> None:
     Origins((APP, origin))
 

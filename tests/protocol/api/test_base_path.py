@@ -14,6 +14,7 @@ import pytest
 from headway.core.config import Config, load
 from headway.core.errors import ConfigError
 
+from tests.each import each
 from tests.end_to_end.process import Server, environment, launch
 from tests.protocol.wire import Answer, request, submission
 
@@ -168,7 +169,7 @@ def test_a_base_path(path: str, base: str) -> None:
     assert msgspec.convert({"http": {"base_path": path}}, Config).http.base == base
 
 
-@pytest.mark.parametrize(
+@each(
     "path",
     ["", "a", "a/", "//", "/a//b", "/a b", "/%41", "/ä", "/a?b", "/a#b", "/..", "/a/./b", "/a/..", "/a\n", "/{id}"],
 )

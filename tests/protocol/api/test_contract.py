@@ -17,6 +17,7 @@ from headway.core.errors import HeadwayError
 from headway.protocol.http.problems import REFUSALS
 
 from tests.conftest import Start
+from tests.each import each
 from tests.end_to_end.process import Gate, Server, launch
 from tests.protocol.api.test_batches import batch, one
 from tests.protocol.wire import Answer, post, request, submission
@@ -134,7 +135,7 @@ NUMBERS = [
 ]
 
 
-@pytest.mark.parametrize(("text", "last", "taken", "first", "refused"), NUMBERS, ids=[row[0][:40] for row in NUMBERS])
+@each("text, last, taken, first, refused", NUMBERS, ids=[row[0][:40] for row in NUMBERS])
 def test_a_number_is_exact(server: Server, text: str, last: bytes, taken: int, first: bytes, refused: int) -> None:
     quoted(text)
     answer = server.ask(last)

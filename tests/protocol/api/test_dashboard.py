@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.each import each
 from tests.end_to_end.process import Server
 
 FOLDER = Path(__file__).parents[3] / "protocol" / "dashboard"
@@ -22,7 +23,7 @@ VENDORED = {
 MOST_BYTES = 60 * 1024
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if not name.endswith((".md", ".txt"))])
+@each("name", [name for name in FILES if not name.endswith((".md", ".txt"))])
 def test_each_file_is_served_as_it_stands_and_may_load_nothing_from_elsewhere(server: Server, name: str) -> None:
     answer = server.get(f"/dashboard/{name}")
     assert answer.status == 200

@@ -33,6 +33,7 @@ from headway.protocol.http.connection import Connection
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from tests.conftest import Start
+from tests.each import each
 from tests.end_to_end.process import Gate, Server
 from tests.protocol.api.described import Description
 from tests.protocol.wire import Answer, Wire, post, request, submission
@@ -293,7 +294,7 @@ REFUSALS = [
 ]
 
 
-@pytest.mark.parametrize(("path", "sent"), REFUSALS, ids=lambda value: value[:30] if isinstance(value, bytes) else "")
+@each("path, sent", REFUSALS, ids=lambda value: value[:30] if isinstance(value, bytes) else "")
 def test_other_answers_are_as_described(server: Server, described: Description, path: str, sent: bytes) -> None:
     assert described.faults(sent.partition(b" ")[0].decode(), path, server.ask(sent)) == []
 
@@ -433,8 +434,8 @@ def test_the_description_is_not_sent_twice(server: Server, target: str) -> None:
     assert head.headers | {"date": ""} == answer.headers | {"date": ""}
 
 
-@pytest.mark.parametrize(
-    ("accept", "html"),
+@each(
+    "accept, html",
     [
         ("", False),
         ("*/*", False),

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 import pytest
 
 from tests.conftest import Start
+from tests.each import each
 from tests.end_to_end.process import Server
 from tests.protocol.wire import request
 
@@ -30,8 +31,8 @@ def test_pages_follow_one_another(start: Start) -> None:
     assert [f"/jobs/{job_id}" for job_id in seen] == paths[::-1]
 
 
-@pytest.mark.parametrize(
-    ("query", "field"),
+@each(
+    "query, field",
     [
         ("?state=lost", "state"),
         ("?state=expired", "state"),
@@ -93,7 +94,7 @@ def test_wrong_query_is_told_what_is_allowed(server: Server, query: str, detail:
 ODD = ["a b", "50%", "a+b", "a&b=c", "a,b", "müller", "\U0001f600", "#?/\\\"'<>", "42", "1e5", "%2B"]
 
 
-@pytest.mark.parametrize("odd", ODD)
+@each("odd", ODD)
 def test_odd_tags_and_texts_are_kept_from_page_to_page(server: Server, odd: str) -> None:
     tag = f"{odd} of pages"
     paths = [server.run("fail", {"message": f"no {odd} left"}, tags=[tag]) for _ in range(3)]
@@ -161,7 +162,7 @@ def test_several_states_are_one_list(server: Server) -> None:
             assert {f"/jobs/{job['id']}" for job in answer.json["jobs"]} == paths
 
 
-@pytest.mark.parametrize(
+@each(
     "tags", ['"a"', "[1]", '[""]', "[null]", "null", '["a\\u0000"]', '["a\\n"]', '["\\u0085"]', '["' + "x" * 101 + '"]']
 )
 def test_wrong_tags_are_refused(server: Server, tags: str) -> None:

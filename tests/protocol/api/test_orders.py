@@ -7,6 +7,7 @@ import json
 import pytest
 
 from tests.conftest import Start
+from tests.each import each
 from tests.end_to_end.process import Server
 from tests.protocol.api.described import Description
 from tests.protocol.wire import Answer, request, submission
@@ -72,8 +73,8 @@ def test_jobs_are_cancelled_and_results_deleted(start: Start) -> None:
     assert order(server, "/jobs/delete?tag=nothing-has-it&dry-run=1").json == {"matches": 0, "by_task": {}}
 
 
-@pytest.mark.parametrize(
-    ("target", "detail"),
+@each(
+    "target, detail",
     [
         ("/jobs/retry", ": expected at least one of state, task, tag, reason"),
         ("/jobs/retry?", ": expected at least one of state, task, tag, reason"),

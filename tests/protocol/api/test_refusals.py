@@ -8,6 +8,7 @@ import pytest
 from headway.core import ids
 
 from tests.conftest import Start
+from tests.each import each
 from tests.end_to_end.process import Gate, Server
 from tests.protocol.wire import Answer, post, request, submission
 
@@ -65,7 +66,7 @@ STAYING = [
 ]
 
 
-@pytest.mark.parametrize(("sent", "status", "headers"), STAYING)
+@each("sent, status, headers", STAYING)
 def test_refusal_leaves_the_connection_open(server: Server, sent: bytes, status: int, headers: dict[str, str]) -> None:
     with server.wire() as wire:
         answer = wire.ask(sent)
@@ -124,7 +125,7 @@ CLOSING = [
 ]
 
 
-@pytest.mark.parametrize(("sent", "status"), CLOSING)
+@each("sent, status", CLOSING)
 def test_refusal_closes(server: Server, sent: bytes, status: int) -> None:
     with server.wire() as wire:
         wire.send(sent)
@@ -134,7 +135,7 @@ def test_refusal_closes(server: Server, sent: bytes, status: int) -> None:
         wire.read_end()
 
 
-@pytest.mark.parametrize(
+@each(
     "sent",
     [
         pytest.param(request("HEAD", "/jobs/0"), id="404"),
@@ -220,7 +221,7 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("members", "fields"), FAULTS, ids=[str(members)[:40] for members, _ in FAULTS])
+@each("members, fields", FAULTS, ids=[str(members)[:40] for members, _ in FAULTS])
 def test_422_names_each_wrong_field(server: Server, members: object, fields: list[str]) -> None:
     answer = server.ask(post(json.dumps(members).encode()))
     check_problem(answer, 422)
@@ -286,8 +287,8 @@ def test_head_bytes_are_exact(start: Start, more: int, status: int) -> None:
 LONG_TEXT = b'"%b"' % (b"x" * 100_000)
 
 
-@pytest.mark.parametrize(
-    ("value", "status"),
+@each(
+    "value, status",
     [
         (b"1e999", 400),
         (b'{"a":[-1E+400 ]}', 400),
@@ -342,7 +343,7 @@ def test_queue_that_was_full_takes_jobs_again(one_worker: Server, gate: Gate) ->
 LARGE = [1e308, -1.7e308, 1e-999, int("9" * 250), 12345678901234567890, "1e999", "e" + "9" * 400, {"1e999": "1e999"}]
 
 
-@pytest.mark.parametrize("value", LARGE)
+@each("value", LARGE)
 def test_numbers_that_a_float_holds_and_texts_are_taken(server: Server, value: object) -> None:
     assert server.submit("nothing", value).startswith("/jobs/")
 

@@ -6,9 +6,8 @@ import json
 import time
 from datetime import UTC, datetime, timedelta
 
-import pytest
-
 from tests.conftest import Start
+from tests.each import each
 from tests.end_to_end.process import Server
 from tests.protocol.api.described import Description
 from tests.protocol.api.test_batches import batch, one
@@ -122,8 +121,8 @@ def test_until_passes_by_itself(start: Start) -> None:
     assert server.get("/tasks/nothing").json["dispatch"] == "run"
 
 
-@pytest.mark.parametrize(
-    ("body", "status", "detail"),
+@each(
+    "body, status, detail",
     [
         (b"", 400, "malformed"),
         (b"{", 400, "malformed"),

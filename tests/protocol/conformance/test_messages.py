@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.each import each
 from tests.protocol.conformance.edits import GET, GOOD, POLL, POST, Case
 from tests.protocol.conformance.refused import REFUSED
 from tests.protocol.conformance.served import Served
@@ -19,7 +20,7 @@ from tests.protocol.conformance.taken import TAKEN
 
 GOOD_STATUS = dict(GOOD.values())
 CASES = [(case, True) for case in REFUSED] + [(case, case.closes) for case in TAKEN]
-every_case = pytest.mark.parametrize(("case", "ends"), [pytest.param(case, ends, id=case.id) for case, ends in CASES])
+every_case = each("case, ends", CASES, [case.id for case, _ in CASES])
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def test_a_client_that_sends_no_more_gets_its_answer_and_the_end(served: Served,
 
 
 @pytest.mark.long
-@every_case
+@pytest.mark.parametrize(("case", "ends"), [pytest.param(case, ends, id=case.id) for case, ends in CASES])
 def test_message_byte_by_byte(served: Served, case: Case, ends: bool) -> None:
     for before in ([], [GET], [POLL, POLL], [POST, POST]):
         pieces = [*before, *cut_by_bytes(served.filled(case.sent + GET))]

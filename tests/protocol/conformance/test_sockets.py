@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
+from tests.each import each
 from tests.end_to_end.process import Server
 from tests.protocol.conformance.edits import GET, ID, POLL, Case, is_head
 from tests.protocol.conformance.refused import REFUSED
@@ -18,8 +19,8 @@ def one_of_each(cases: Sequence[Case]) -> Sequence[Case]:
     return list({(case.section, case.id.rpartition("-")[0]): case for case in cases}.values())
 
 
-refused = pytest.mark.parametrize("case", [pytest.param(case, id=case.id) for case in one_of_each(REFUSED)])
-taken = pytest.mark.parametrize("case", [pytest.param(case, id=case.id) for case in one_of_each(TAKEN)])
+refused = each("case", one_of_each(REFUSED), lambda case: case.id)
+taken = each("case", one_of_each(TAKEN), lambda case: case.id)
 
 
 def read(wire: Wire, sent: bytes) -> Answer:

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from tests.each import each
 from tests.end_to_end.process import Gate, Server
 from tests.protocol.wire import Answer, post, request, submission
 
@@ -160,9 +161,7 @@ def test_target_in_absolute_form_or_with_a_query(server: Server, target: str) ->
     assert server.get(target).body == b"ok\n"
 
 
-@pytest.mark.parametrize(
-    "host", ["", "a", "a.b-c_d", "127.0.0.1:8080", "[::1]", "[::1]:80", "a:", "%41", "xn--nxasmq6b"]
-)
+@each("host", ["", "a", "a.b-c_d", "127.0.0.1:8080", "[::1]", "[::1]:80", "a:", "%41", "xn--nxasmq6b"])
 def test_good_host(server: Server, host: str) -> None:
     assert server.ask(f"GET /healthz HTTP/1.1\r\nHost:{host}\r\n\r\n".encode()).status == 200
 
@@ -212,8 +211,8 @@ def test_trailer_about_framing_is_refused(server: Server, trailers: str) -> None
         wire.read_end()
 
 
-@pytest.mark.parametrize("size", [1000, 300_000, 500_000, 1_000_000])
-@pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
+@each("size", [1000, 300_000, 500_000, 1_000_000])
+@each("chunked", [False, True], ids=["length", "chunked"])
 def test_large_contents_one_behind_the_other(server: Server, size: int, chunked: bool) -> None:
     body = submission("nothing", "x" * size)
     chunks = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
@@ -273,7 +272,7 @@ def test_head_asked_again_with_another_line(server: Server, gate: Gate, line: st
         assert wire.ask(request("HEAD", path, line)).status == status
 
 
-@pytest.mark.parametrize("altered", ["{}", "{}?", "{}/", "{}0", "{}/result", "{}%20", "/{}", "{}\t", "{} "])
+@each("altered", ["{}", "{}?", "{}/", "{}0", "{}/result", "{}%20", "/{}", "{}\t", "{} "])
 def test_head_asked_again_for_another_target(server: Server, altered: str) -> None:
     path = server.run("nothing")
     once = server.ask(request("HEAD", altered.format(path)))
@@ -293,8 +292,8 @@ def test_heads_of_different_jobs_are_told_apart(server: Server, gate: Gate) -> N
 PADS = ["", " ", "\t", " \t \t", "  "]
 
 
-@pytest.mark.parametrize("before", PADS)
-@pytest.mark.parametrize("behind", PADS)
+@each("before", PADS)
+@each("behind", PADS)
 def test_white_space_around_a_field_value_is_no_part_of_it(server: Server, before: str, behind: str) -> None:
     body = submission("nothing")
     key = f"ows-{PADS.index(before)}-{PADS.index(behind)}-{time.monotonic_ns()}"

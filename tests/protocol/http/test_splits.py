@@ -13,6 +13,7 @@ from typing import cast
 
 import pytest
 
+from tests.each import each
 from tests.end_to_end.process import Server
 from tests.protocol.wire import Wire, post, request, submission
 
@@ -133,7 +134,7 @@ def check(sent: bytes, whole: bytes, cuts: Sequence[Sequence[bytes]], found: Seq
     assert not wrong, f"{len(wrong)} of {len(cuts)} cuts of {sent!r} give not {whole!r} but {first}"
 
 
-@pytest.mark.parametrize("sent", TRANSCRIPTS)
+@each("sent", TRANSCRIPTS)
 def test_cut_in_two_anywhere(server: Server, sent: bytes) -> None:
     whole = replay(server, [[sent]])[0]
     assert whole.startswith(b"HTTP/1.1 ")

@@ -1,0 +1,62 @@
+"""What a client is told of the jobs that it submitted, once their submission is committed."""
+
+from __future__ import annotations
+
+import time
+
+from headway.core.audit import Act
+from headway.core.board.batches import Batches
+from headway.core.errors import JournalFullError
+from headway.core.interface import Soon, Submitted, SubmittedBatch
+from headway.core.local.active import Active
+from headway.core.local.reading import Reading
+from headway.core.local.uncommitted import Committed
+from headway.core.status import Status
+from msgspec.structs import replace
+
+
+class Receipts:
+    """Makes the answers to submissions, and the entries of acts that a new job carries out."""
+
+    def __init__(self, active: Active, reading: Reading, batches: Batches) -> None:
+        self._ids = active.ids
+        self._board = active.board
+        self._changes = active.changes
+        self._reading = reading
+        self._batches = batches
+
+    def of(self, sequence: int, replayed: bool = False) -> Soon[Submitted]:
+        """Return an accepted job, once its submission is committed."""
+        change = self._changes.uncommitted(sequence)
+        if change is not None and self._board.row(sequence) < 0:
+            return Committed(change, lambda: Submitted(self._confirmed(sequence), replayed))
+        return Submitted(self._reading.at(sequence), replayed)
+
+    def _confirmed(self, sequence: int) -> Status:
+        row = self._board.row(sequence)
+        if row < 0:
+            # It has not had the time to expire: it was refused.
+            raise JournalFullError
+        return self._reading.status(row, time.monotonic())
+
+    def of_batch(self, first: int, count: int, replayed: bool = False) -> Soon[SubmittedBatch]:
+        """Return an accepted batch, once the submission of its last job is committed."""
+        status = self._batches.status(first, count, time.monotonic())
+        change = self._changes.uncommitted(first + count - 1)
+        if change is None or status.pending:
+            return SubmittedBatch(status, replayed)
+
+        def confirmed() -> SubmittedBatch:
+            now = self._batches.status(first, count, time.monotonic())
+            if not now.pending:
+                # Its jobs have not had the time to end: they were refused.
+                raise JournalFullError
+            return SubmittedBatch(now, replayed)
+
+        return Committed(change, confirmed)
+
+    def note(self, act: Act | None, sequence: int) -> None:
+        """Keep an act that a new job carries out."""
+        if act is not None:
+            job_id = self._ids.write(sequence, self._ids.tag(sequence))
+            self._changes.note(replace(act, goes_on=True, job=job_id.decode()))
