@@ -27,8 +27,8 @@ from bench.soak.summary import Findings
 MEMBERS = 8
 # Of them a job may have three, and retries, so there are more requests than this.
 SUBMITS_PER_S = 30.0
-# From deploy to deploy, at most and, in a run of at least twice that, at least. A short one has two lives.
-DEPLOY_S, DEPLOY_LEAST_S = 1800.0, 900.0
+# When the server is deployed, as parts of the run: soon, so that one long life follows, and at the end.
+DEPLOYS = (0.02, 0.04, 0.97)
 # Between two faults, at most and at least.
 PAUSE_S, PAUSE_LEAST_S = 30.0, 1.0
 LASTING_S = 6.0
@@ -79,8 +79,7 @@ def soak(engine: str, seconds: float) -> Findings:
     with running_site(engine) as site:
         site.begin_threads()
         pause_s = min(PAUSE_S, max(PAUSE_LEAST_S, seconds / 30))
-        deploy_s = min(DEPLOY_S, max(seconds / 4, DEPLOY_LEAST_S), seconds / 2)
-        injector = Injector(site, deploy_s, min(LASTING_S, max(1.0, seconds / 30)))
+        injector = Injector(site, [part * seconds for part in DEPLOYS], min(LASTING_S, max(1.0, seconds / 30)))
         sampler = Sampler(site.server, max(0.2, seconds / SAMPLES), lambda: (injector.deploys, injector.present))
         members = [Member(site.server.port, MEMBERS / SUBMITS_PER_S) for _ in range(MEMBERS)]
         for thread in (*members, sampler):

@@ -63,10 +63,10 @@ def unexplained(troubles: Sequence[Trouble], injected: Sequence[Injected]) -> li
 
 @dataclass
 class Injector:
-    """Does harm to a site, one fault after the other, and deploys it each ``deploy_s``."""
+    """Does harm to a site, one fault after the other, and deploys it after each of ``deploys_s``."""
 
     site: Site
-    deploy_s: float
+    deploys_s: Sequence[float]
     # The longest of a full disk, of dripping clients, and without a store.
     lasting_s: float
     injected: list[Injected] = field(default_factory=list)
@@ -79,7 +79,7 @@ class Injector:
     def __post_init__(self) -> None:
         """Choose the faults that this site can have."""
         self._next = 0
-        self._deploy_at = time.monotonic() + self.deploy_s
+        self._deploys_at = [time.monotonic() + seconds for seconds in self.deploys_s]
         self.faults: list[tuple[str, Callable[[], None]]] = [
             ("worker killed", self._kill_worker),
             ("dripping clients", self._drip),
@@ -93,8 +93,8 @@ class Injector:
 
     def inject(self) -> None:
         """Inject the next fault, and wait until the server is ready again."""
-        if time.monotonic() >= self._deploy_at:
-            self._deploy_at = time.monotonic() + self.deploy_s
+        if self._deploys_at and time.monotonic() >= self._deploys_at[0]:
+            del self._deploys_at[0]
             what, act = "deploy", self._deploy
         else:
             what, act = self.faults[self._next % len(self.faults)]

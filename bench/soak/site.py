@@ -28,6 +28,8 @@ SETTINGS: dict[str, object] = {
     "retention__failed": {"jobs": 300, "seconds": 3600},
     "retention__cancelled": {"jobs": 300, "seconds": 3600},
     "idempotency__keys": 150,
+    "queue__size": 500,
+    "audit__kept": 500,
     "results__max_bytes": 2 << 20,
     "results__log_max_bytes": 1 << 20,
     "attempts__max_bytes": 200_000,
