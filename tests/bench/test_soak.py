@@ -17,7 +17,7 @@ from bench.soak.crowd import Member, Trouble
 from bench.soak.faults import GRACE_S, Injected, unexplained
 from bench.soak.sampler import Sample
 from bench.soak.site import ENGINES, running_site
-from bench.soak.summary import MIB, WARM_UP_S, Findings, quiet
+from bench.soak.summary import MIB, Findings, quiet
 from bench.soak.trend import Point, trend
 from tests.end_to_end.process import wait_until
 
@@ -30,6 +30,13 @@ FAULTS = {
     "journal": {"worker killed", "dripping clients", "deploy", "writer killed", "disk full"},
     "valkey": {"worker killed", "dripping clients", "deploy", "store restarted"},
 }
+
+
+@pytest.fixture(autouse=True)
+def _short_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lives of the samples below are short ones."""
+    for name, value in (("WARM_UP_S", 300.0), ("WARM_UPS", 3), ("LONG_LIFE_S", 900.0)):
+        monkeypatch.setattr(summary, name, value)
 
 
 def points(slope: float, noise: float = 0.0, lives: int = 3) -> list[Point]:
@@ -90,8 +97,8 @@ def samples(
 def test_times_of_warm_up_and_of_faults_are_not_judged() -> None:
     found = quiet(samples())
     assert [sample.at for sample in found if sample.fault] == []
-    assert min(sample.at for sample in found) >= WARM_UP_S
-    assert min(sample.at for sample in found if sample.life == 1) >= 1200 + WARM_UP_S
+    assert min(sample.at for sample in found) >= summary.WARM_UP_S
+    assert min(sample.at for sample in found if sample.life == 1) >= 1200 + summary.WARM_UP_S
     assert [sample.at for sample in found if 870 <= sample.at < 878] == [875.0, 876.0, 877.0]
 
 
