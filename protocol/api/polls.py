@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from binascii import Error as HexError
 from binascii import unhexlify
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from headway.core import ids
 from headway.core.board.rows import (
@@ -93,93 +93,115 @@ class Polls:
         # No job succeeds meanwhile.
         given_up = board.last_place[SUCCEEDED] - board.kept_jobs[SUCCEEDED]
         for client, data in reads:
-            # The same bytes as before, around another id, need no parser.
-            if data[rest_at:] != client.known_rest or data[:number_at] != ours or not client.free or client.to_flush:
+            known = client.known_rest
+            if known is None or data[:number_at] != ours or not client.free or client.to_flush:
                 if not self._read(client, data):
                     return
                 continue
-            text = data[number_at:rest_at]
+            # The same bytes as before, around another id, need no parser.
+            texts: Sequence[bytes]
+            if data[rest_at:] == known:
+                texts, left, more = (data[number_at:rest_at],), 1, False
+            else:
+                texts, more = self._polled(data, known, number_at), True
+                left = len(texts)
+            answer = b""
             try:
-                number = int.from_bytes(unhexlify(text), "big")
-                sequence = number >> ids.TAG_BITS
-                row = sequence % rows
-                word = live[row]
-                state = word & STATE_MASK
-                if (
-                    word >> GENERATION_SHIFT != sequence // rows
-                    or tag[row] != number & ids.TAG_MASK
-                    or text != text.lower()
-                ):
-                    client.read(data)
-                    continue
-                if state == RUNNING:
-                    wait = promises.retry_after_ms(row, word, 0, now)
-                    fields = RUNNING_FIELDS % ((wait + 999) // 1000, wait, word >> ATTEMPT_SHIFT & ATTEMPT_MAX)
-                    progress = word >> PROGRESS_SHIFT & PROGRESS_NONE
-                    # A message comes with progress, or not at all.
-                    fields += (
-                        b"\r\n"
-                        if progress == PROGRESS_NONE
-                        else PROGRESS % progress
-                        if sequence not in messages
-                        else message_field(messages[sequence]) + PROGRESS % progress
-                    )
-                elif state == QUEUED and not (held and task[row] in held):
-                    ahead = promises.ahead(row)
-                    wait = promises.retry_after_ms(row, word, ahead, now)
-                    fields = WAITING % ((wait + 999) // 1000, wait, ahead)
-                elif state == SUCCEEDED and place[row] > given_up and now < (until := kept_until[row]):
-                    end, start = ended[row], started[row]
-                    date = http_date(int(until + offset))
-                    fields = DONE % (date, date, (start - submitted[row]) * 1000, (end - start) * 1000)
-                else:
-                    client.read(data)
-                    continue
-                answers.append((client, openings[state] + fields))
-                client.to_flush = True
-                client.deadline = idle_deadline
-                polls[state] += 1
+                for text in texts:
+                    number = int.from_bytes(unhexlify(text), "big")
+                    sequence = number >> ids.TAG_BITS
+                    row = sequence % rows
+                    word = live[row]
+                    state = word & STATE_MASK
+                    if (
+                        word >> GENERATION_SHIFT != sequence // rows
+                        or tag[row] != number & ids.TAG_MASK
+                        or text != text.lower()
+                    ):
+                        break
+                    if state == RUNNING:
+                        wait = promises.retry_after_ms(row, word, 0, now)
+                        fields = RUNNING_FIELDS % ((wait + 999) // 1000, wait, word >> ATTEMPT_SHIFT & ATTEMPT_MAX)
+                        progress = word >> PROGRESS_SHIFT & PROGRESS_NONE
+                        # A message comes with progress, or not at all.
+                        fields += (
+                            b"\r\n"
+                            if progress == PROGRESS_NONE
+                            else PROGRESS % progress
+                            if sequence not in messages
+                            else message_field(messages[sequence]) + PROGRESS % progress
+                        )
+                    elif state == QUEUED and not (held and task[row] in held):
+                        ahead = promises.ahead(row)
+                        wait = promises.retry_after_ms(row, word, ahead, now)
+                        fields = WAITING % ((wait + 999) // 1000, wait, ahead)
+                    elif state == SUCCEEDED and place[row] > given_up and now < (until := kept_until[row]):
+                        end, start = ended[row], started[row]
+                        date = http_date(int(until + offset))
+                        fields = DONE % (date, date, (start - submitted[row]) * 1000, (end - start) * 1000)
+                    else:
+                        break
+                    answer += openings[state] + fields
+                    polls[state] += 1
+                    left -= 1
             except HexError:
-                client.read(data)
+                pass
             except Exception:
                 log.exception("a poll failed: %r", data[:rest_at])
                 client.transport.abort()
+                continue
+            if answer:
+                answers.append((client, answer))
+                client.to_flush = True
+                client.deadline = idle_deadline
+            if (left or more) and not self._read_rest(client, data, (len(texts) - left) * (rest_at + len(known))):
+                return
+
+    def _polled(self, data: bytes, known: bytes, number_at: int) -> list[bytes]:
+        """Return the ids, without their marker, of the known polls that ``data`` begins with.
+
+        Clients send several at once whose jobs are due together.
+        """
+        rest, found, at = self._rest, [], 0
+        size, ours = rest + len(known), data[:number_at]
+        while len(found) < TOGETHER_MOST and data.startswith(ours, at) and data.startswith(known, at + rest):
+            found.append(data[at + number_at : at + rest])
+            at += size
+        return found
+
+    def _read_rest(self, client: RoundClient, data: bytes, begin: int) -> bool:
+        """Have ``client`` read ``data`` from ``begin`` on, as ``_read`` does, if there is more."""
+        return begin == len(data) or self._read(client, data[begin:])
 
     def _read(self, client: RoundClient, data: bytes) -> bool:
         """Have ``client`` read other data than a known poll. Return whether this turn has time left."""
         turn = self._service.connections.round
+        if data.startswith(self._head_job) and client.known_rest is not None:
+            data = self._peeked(client, data, client.known_rest)
+            if not data:
+                return not turn.is_over()
         if client.to_flush:
             # Its earlier answers of this turn come first.
             turn.write()
-        if not self._answer_several(client, data):
-            client.read(data)
+        client.read(data)
         return not turn.is_over()
 
-    def _answer_several(self, client: RoundClient, data: bytes) -> bool:
-        """Answer several known polls in one read, as a client sends them whose jobs are due together.
-
-        Return False if ``data`` is anything else. Then nothing was answered.
-        """
-        known, begin, rest = client.known_rest, self._id, self._rest
-        if known is None or not client.free or client.to_flush or not data.endswith(known):
-            return False
-        size = rest + len(known)
-        count, more = divmod(len(data), size)
-        if more or not 1 < count <= TOGETHER_MOST:
-            return False
-        service, answers = self._service, []
-        for at in range(0, len(data), size):
-            if data[at : at + begin] != self._head_job or data[at + rest : at + size] != known:
-                return False
+    def _peeked(self, client: RoundClient, data: bytes, known: bytes) -> bytes:
+        """Answer the known polls that ``data`` begins with, of jobs in any state. Return the rest of it."""
+        if not client.free or client.to_flush:
+            return data
+        service, answers, at = self._service, [], 0
+        for text in self._polled(data, known, self._id):
             try:
-                status = service.engine.peek(data[at + begin : at + rest])
+                status = service.engine.peek(text)
             except HeadwayError:
-                return False
+                break
             if not isinstance(status, Status):
-                return False
-            answers.append((status.state, service.heads.job(status)))
-        service.connections.round.answer_soon(client, b"".join([head + b"\r\n" for _, head in answers]))
-        client.deadline = service.connections.idle_deadline
-        for state, _ in answers:
-            service.heads.polls[state] += 1
-        return True
+                break
+            answers.append(service.heads.job(status) + b"\r\n")
+            service.heads.polls[status.state] += 1
+            at += self._rest + len(known)
+        if answers:
+            service.connections.round.answer_soon(client, b"".join(answers))
+            client.deadline = service.connections.idle_deadline
+        return data[at:]

@@ -225,6 +225,22 @@ def test_what_stands_among_known_polls_is_answered_in_its_turn(server: Server, o
         assert wire.still_serves()
 
 
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("count", [1, 2, 20])
+def test_polls_with_a_post_behind_them_are_answered_before_it(server: Server, known: bool, count: int) -> None:
+    job = server.run("nothing")
+    with server.wire() as wire:
+        wire.ask(request("HEAD", job))
+        if known:
+            wire.ask(GOOD)
+        wire.send(request("HEAD", job) * count + GOOD)
+        assert [wire.read("HEAD").status for _ in range(count)] == [200] * count
+        posted = wire.read()
+        assert posted.status == 202
+        assert given(server, posted["location"]) is None
+        assert wire.still_serves()
+
+
 @pytest.mark.parametrize("cut", [1, 20, 60, 150])
 def test_known_polls_that_come_in_pieces_are_answered_once_each(server: Server, cut: int) -> None:
     job = server.run("nothing")
