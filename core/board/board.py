@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from heapq import merge
 
 from headway.core.board.rows import (
+    ATTEMPT_MAX,
     ATTEMPT_ONE,
+    ATTEMPT_SHIFT,
     GENERATION_SHIFT,
     PROGRESS_MASK,
     PROGRESS_SHIFT,
@@ -212,12 +214,13 @@ class Board(Rows):
         An attempt that is finished is left alone: False.
         """
         row = self.row(sequence)
-        if row < 0 or self.live[row] & STATE_MASK != State.RUNNING or self.attempt(row) != attempt:
+        word = self.live[row] if row >= 0 else EMPTY
+        if word & STATE_MASK != RUNNING or word >> ATTEMPT_SHIFT & ATTEMPT_MAX != attempt:
             return False
         started = self.started[row]
         self.expected_end[row] = started + (when - started) * 100 / percent if percent else 0.0
         self.ask_at[row] = 0.0
-        self.live[row] = self.live[row] & ~PROGRESS_MASK | percent << PROGRESS_SHIFT
+        self.live[row] = word & ~PROGRESS_MASK | percent << PROGRESS_SHIFT
         return True
 
     def none_expired(self, first: int, states: bytes, now: float) -> bool:

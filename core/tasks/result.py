@@ -65,18 +65,18 @@ def encode(value: object, most_bytes: int) -> Result | None:
     """
     if value is None:
         return None
-    return _small(value, most_bytes) or make(_large(value, most_bytes))
+    return encode_small(value, most_bytes) or make(_large(value, most_bytes))
 
 
 async def encode_on_loop(value: object, most_bytes: int) -> Result | None:
     """Do the same on the event loop, a slice in each turn."""
     if value is None:
         return None
-    return _small(value, most_bytes) or await make_on_loop(_large(value, most_bytes))
+    return encode_small(value, most_bytes) or await make_on_loop(_large(value, most_bytes))
 
 
-def _small(value: object, most_bytes: int) -> Result | None:
-    """Return the result of a value that is encoded at once, None for one that takes pieces."""
+def encode_small(value: object, most_bytes: int) -> Result | None:
+    """Return the result of a value that is encoded at once, None for one that takes pieces, or for None."""
     if isinstance(value, WHOLE):
         # Anew: the task may have changed its own since.
         result = Result(value.body, value.media_type) if isinstance(value, Result) else Result(value, OCTETS)

@@ -29,7 +29,7 @@ from headway.core.task import Lane
 from headway.core.tasks import payloads
 from headway.core.tasks.around import Around, Arounds, enter, enter_on_loop
 from headway.core.tasks.context import Context
-from headway.core.tasks.result import Result, ResultError, encode, encode_on_loop
+from headway.core.tasks.result import Result, ResultError, encode, encode_on_loop, encode_small
 from headway.core.work.jobs import Jobs
 from headway.core.work.outcome import NULL, Outcome, failed, succeeded
 from headway.core.work.threads import ThreadCall, Threads
@@ -173,7 +173,11 @@ class Attempt:
         finally:
             if forks.forked:
                 forks.end()
-        return NULL if value is None else succeeded(await encode_on_loop(value, self._workers.result_bytes))
+        if value is None:
+            return NULL
+        most_bytes = self._workers.result_bytes
+        # Nearly all values are small, and need no coroutine.
+        return succeeded(encode_small(value, most_bytes) or await encode_on_loop(value, most_bytes))
 
     async def _in_thread(self, job: Job, here: Sequence[Around] = (), there: Sequence[Around] = ()) -> Outcome:
         """Run the function in a thread, within ``there``. Those of ``here``, on the loop, get its error."""

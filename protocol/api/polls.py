@@ -162,7 +162,8 @@ class Polls:
 
         Clients send several at once whose jobs are due together.
         """
-        rest, found, at = self._rest, [], 0
+        rest, at = self._rest, 0
+        found: list[bytes] = []
         size, ours = rest + len(known), data[:number_at]
         while len(found) < TOGETHER_MOST and data.startswith(ours, at) and data.startswith(known, at + rest):
             found.append(data[at + number_at : at + rest])
@@ -190,7 +191,8 @@ class Polls:
         """Answer the known polls that ``data`` begins with, of jobs in any state. Return the rest of it."""
         if not client.free or client.to_flush:
             return data
-        service, answers, at = self._service, [], 0
+        service, at = self._service, 0
+        answers: list[bytes] = []
         for text in self._polled(data, known, self._id):
             try:
                 status = service.engine.peek(text)
