@@ -78,7 +78,8 @@ class Polls:
             if not self._read(client, data):
                 return
 
-    def _answer(self, polled: Polled, reads: Iterator[ClientRead], now: float) -> None:
+    # Cut into functions, it takes 0.25 µs more for each poll, an eighth of its time.
+    def _answer(self, polled: Polled, reads: Iterator[ClientRead], now: float) -> None:  # noqa: C901
         service = self._service
         heads, idle_deadline = service.heads, service.connections.idle_deadline
         openings, offset, polls, answers = heads.openings, heads.offset, heads.polls, service.connections.round.answers
