@@ -63,7 +63,8 @@ class Connection(Answering):
         # The bytes after the id in a HEAD that the parser took and that asked for nothing else. The
         # same bytes again, after another id, need no parser: compared whole, they are as good as
         # when the parser took them. The same holds for the head of a POST, except for its length.
-        self.known_rest: bytes | None = None
+        # The first may be what another connection has learned.
+        self.known_rest: bytes | None = shared.known_rest
         self._known: KnownHead | None = None
         # Per request that comes in more than one read: bytes of its content, and bytes read since
         # they grew. A head, trailers or chunk extensions without end gather inside the parser.
@@ -86,6 +87,7 @@ class Connection(Answering):
         try:
             shared.enter(self)
         except Refusal as refusal:
+            self.free = False
             self._refuse(refusal, bodiless=False)
             self._flush_soon()
 
@@ -261,6 +263,8 @@ class Connection(Answering):
         rest = app.poll_rest(request, data)
         if rest is not None and len(data) <= KNOWN_BYTES:
             self.known_rest = rest
+            if b"authorization" not in request.headers:
+                self.shared.known_rest = rest
         elif request.method == b"POST" and b"content-length" in request.headers and self._bound is not None:
             self._known = KnownHead.of(request, data, self._bound)
 

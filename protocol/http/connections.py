@@ -70,6 +70,10 @@ class Connections:
         self.app = app
         # Connections that have a place, in the order in which they came.
         self.open: dict[Member, None] = {}
+        # The last that a connection learned: the bytes after the id in a HEAD. Its answer depends on
+        # nothing else of the connection, so a crowd that comes back needs no parser. Heads with a token
+        # are not shared: a client could measure how much of another's token it has guessed.
+        self.known_rest: bytes | None = None
         # Connections that only wait for the client to end its side, the oldest first.
         self.lingering: dict[Member, None] = {}
         # Places taken by each address.
@@ -109,6 +113,7 @@ class Connections:
 
     def forget(self) -> None:
         """Have each connection look at its next request as at its first."""
+        self.known_rest = None
         for connection in [*self.open]:
             connection.forget()
 

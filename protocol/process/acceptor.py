@@ -58,7 +58,7 @@ class Acceptor:
         self._make_place = make_place
         # When the log said last that there are no files, of time.monotonic.
         self._said = -inf
-        self._is_tcp = bound.family != socket.AF_UNIX
+        self._family = bound.family
         self._loop = asyncio.get_running_loop()
         # Connections on their way in, the oldest first.
         self._entering: dict[asyncio.Task[None], None] = {}
@@ -82,7 +82,7 @@ class Acceptor:
     def _accept(self) -> None:
         for _ in range(ACCEPTS_MOST):
             try:
-                client, _address = self._bound.accept()
+                descriptor, _ = self._bound._accept()  # type: ignore[attr-defined]  # typeshed leaves it out
             except BlockingIOError:
                 return
             except OSError as error:
@@ -91,9 +91,10 @@ class Acceptor:
                     return
                 # The client went away while it waited.
                 continue
+            # As ``socket.accept`` does, which looks family and kind up among enums: 5 µs of 9.
+            client = socket.socket(self._family, socket.SOCK_STREAM, 0, descriptor)
+            # libuv sets TCP_NODELAY.
             client.setblocking(False)
-            if self._is_tcp:
-                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             task = self._loop.create_task(self._entry.enter(client))
             self._entering[task] = None
             task.add_done_callback(partial(self._entered, client))

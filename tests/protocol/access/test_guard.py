@@ -347,6 +347,18 @@ def test_the_first_token_of_a_running_server_counts(start: Start, tmp_path: Path
         assert code(wire, "GET", "/jobs", bearer(secret)) == 200
 
 
+def test_the_first_token_counts_for_a_client_that_asks_as_others_did_before(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "tokens.yaml"
+    server = start(auth__tokens=str(path), auth__reads="token")
+    job = server.run("nothing")
+    with server.wire() as wire:
+        until(wire, request("HEAD", job), 200)
+    write(path, [make("first", ["read"])[1]])
+    server.wait_for_line("tokens read again")
+    with server.wire() as wire:
+        assert code(wire, "HEAD", job) == 401
+
+
 def test_rates_count_tokens_where_there_are_some(start: Start, tmp_path: Path) -> None:
     path = tmp_path / "tokens.yaml"
     made = [make(name, ["view"]) for name in ("one", "two")]

@@ -177,6 +177,7 @@ def test_a_poll_is_told_the_same_with_and_without_the_parser(one_worker: Server,
     paths = (*ended, retrying, running, cancelled, *waiting)
     for path in paths:
         assert told_without_parser(server, path) == told_by_parser(server, path)
+        assert told_first(server, path) == told_by_parser(server, path)
     # A client with several jobs asks for those together that are due together.
     together = told_together(server, paths)
     assert together == [told_by_parser(server, path) for path in paths]
@@ -202,6 +203,13 @@ def told_without_parser(server: Server, path: str) -> dict[str, str]:
         for _ in range(3):
             answer = wire.ask(request("HEAD", path))
         return lasting(answer)
+
+
+def told_first(server: Server, path: str) -> dict[str, str]:
+    """What a client is told that asks as others have asked before, and has just connected."""
+    told_without_parser(server, path)
+    with server.wire() as wire:
+        return lasting(wire.ask(request("HEAD", path)))
 
 
 def told_together(server: Server, paths: Sequence[str]) -> list[dict[str, str]]:
@@ -264,6 +272,16 @@ def test_polls_that_are_answered_together_are_counted(start: Start) -> None:
         for _ in range(5):
             wire.read("HEAD")
     assert polls(server) == before + 5
+
+
+def test_a_client_that_is_turned_away_gets_no_answer_to_a_poll_that_others_made_known(start: Start) -> None:
+    server = start(limits__connections_per_address=2)
+    job = server.run("nothing")
+    with server.wire() as wire, server.wire() as other:
+        assert wire.ask(request("HEAD", job)).status == other.ask(request("HEAD", job)).status == 200
+        with server.wire() as third:
+            third.send(request("HEAD", job))
+            assert third.read_all().startswith(b"HTTP/1.1 429 ")
 
 
 def polls(server: Server) -> float:
