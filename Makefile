@@ -20,7 +20,7 @@ BUNQUEUE = npm install --prefix tmp/bench-bunqueue --ignore-scripts --omit=optio
 
 .DEFAULT_GOAL := help
 .PHONY: .venv run-server run-clients run-cluster test test-long test-dashboard check lint format promtool docs build clean help crash crash-cluster fuzz dist lock audit \
-  bench bench-floor bench-tls bench-peers bench-polling bench-memory bench-clients bench-queues bench-journal bench-waiting bench-crowd bench-start bench-dashboard bench-cluster bench-soak bench-overload soak soak-ci
+  bench bench-floor bench-tls bench-peers bench-polling bench-memory bench-clients bench-queues bench-journal bench-waiting bench-connections bench-crowd bench-start bench-dashboard bench-cluster bench-soak bench-overload soak soak-ci
 
 # `make -j clean test` must not clean under the test's feet.
 ifneq (,$(filter clean,$(MAKECMDGOALS)))
@@ -70,7 +70,7 @@ bench: .venv  ## ramp up to 15,000 locust users, charts in bench/results (QUICK=
 	@$(INSTALL) requirements/bench.txt
 	@QUICK='$(QUICK)' $(BIN)/python -m bench.load
 
-bench-crowd: .venv  ## the seed's clients that one server carries: 1,000 to 15,000, six minutes
+bench-crowd: .venv  ## the seed's clients that one server carries, and their CPU (ARGS='--beside HEAD~9': on another commit, too)
 	@$(INSTALL) requirements/bench.txt
 	@$(BIN)/python -m bench.crowd $(ARGS)
 
@@ -96,6 +96,9 @@ bench-memory: .venv  ## memory per finished job, two million jobs
 
 bench-waiting: .venv  ## memory per waiting client
 	@$(BIN)/python -m bench.waiting $(ARGS)
+
+bench-connections: .venv  ## 20,000 clients that connect within two seconds, and memory of an idle one
+	@$(BIN)/python -m bench.connections $(ARGS)
 
 bench-start: .venv  ## from exec to ready, and the imports behind it
 	@$(BIN)/python -m bench.start --rounds $(or $(ROUNDS),20) $(ARGS)

@@ -3,6 +3,9 @@
 The seed's clients (three jobs of 1 to 5 s each, asked for once a second until all are over, then three more), more of
 them in each step, on a server of its own, with so many workers that no job waits. The server has one core and the
 simulator the other; what each needs of its core says which of them gives out, and at how many clients.
+
+``--beside COMMIT`` puts each crowd in turns on a server of another commit and on this one, ROUNDS times, and tells the
+CPU of a request and of a job of both, and for whom it is spent.
 """
 
 from __future__ import annotations
@@ -12,13 +15,17 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from bench import report
-from bench.measure import HOST, BenchError, Window, allow_files, cores, machine
+from bench import beside, report
+from bench.cost import KERNEL, Cost, cost, medians, ratio, sampled_server
+from bench.flame import svg
+from bench.measure import HOST, ROOT, BenchError, allow_files, cores, machine
 from bench.process import Process, end_cleanly, free_port, running
+from bench.samples import PARTS
 
 STEPS = (1000, 2000, 3000, 4000, 8000, 15_000)
 JOBS = 3
@@ -47,6 +54,7 @@ class Step:
     # Shares of their cores.
     server: float
     simulator: float
+    cost: Cost | None = None
 
     @property
     def gave_out(self) -> str:
@@ -63,6 +71,8 @@ def main() -> int:
     try:
         cores(2)
         allow_files(max(options.clients))
+        if options.beside:
+            return _beside(options, how)
         for clients in options.clients:
             seconds = options.last if clients == max(options.clients) else options.seconds
             steps.append(_say(measure(clients, options.spread, seconds)))
@@ -92,14 +102,16 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--spread", type=float, default=10.0, help="seconds within which they come")
     parser.add_argument("--seconds", type=float, default=30.0, help="after that")
     parser.add_argument("--last", type=float, default=120.0, help="of the largest crowd")
+    parser.add_argument("--beside", metavar="COMMIT", help="compare with the server of this commit")
+    parser.add_argument("--rounds", type=int, default=5, help="with --beside: of each crowd on each of both")
     options = parser.parse_args()
     if min(options.clients) < 1 or min(options.spread, options.seconds, options.last) <= 0:
         parser.error("all of them are above 0")
     return options
 
 
-def measure(clients: int, spread: float, seconds: float) -> Step:
-    """Put ``clients`` on a server. Raises BenchError."""
+def measure(clients: int, spread: float, seconds: float, folder: Path = ROOT) -> Step:
+    """Put ``clients`` on a server of the checkout in ``folder``. Raises BenchError."""
     port = free_port()
     environment = {
         "HEADWAY_SERVER__PORT": str(port),
@@ -112,19 +124,18 @@ def measure(clients: int, spread: float, seconds: float) -> Step:
         "HEADWAY_JOURNAL__PATH": "null",
         "HEADWAY_LOG__LEVEL": "error",
     }
-    server = Process("headway", [sys.executable, "-m", "headway", "serve"], port, SERVER_CORE, environment)
-    with running(server), tempfile.TemporaryDirectory() as folder:
-        found = Path(folder) / "found.json"
+    with tempfile.TemporaryDirectory() as made, ExitStack() as stack:
+        found, samples = Path(made) / "found.json", Path(made) / "samples.json"
+        server = stack.enter_context(running(sampled_server(folder, port, SERVER_CORE, environment, samples)))
         crowd = Process("the crowd", _simulate(port, clients, spread, seconds, found), core=CROWD_CORE)
         try:
             crowd.check(spread)
-            window, began = Window(server.pids), time.monotonic()
-            crowd.check(seconds - 1)
-            load = window.load(1, time.monotonic() - began)
+            # The rest of the time is for the counts.
+            spent = cost(server, samples, lambda: time.sleep(max(seconds - 2, seconds / 2)))
             # Errors are counted below.
             crowd.wait_until_ended(PATIENCE_S)
             server.check()
-            return _step(clients, json.loads(found.read_text()), load.cpu_us / 1e6 / load.seconds)
+            return _step(clients, json.loads(found.read_text()), spent)
         except FileNotFoundError:
             raise BenchError(f"{crowd.name} left nothing: {crowd.last_line()}") from None
         finally:
@@ -149,7 +160,7 @@ def _simulate(port: int, clients: int, spread: float, seconds: float, found: Pat
     return [sys.executable, "-m", "headway", "simulate", *arguments]
 
 
-def _step(clients: int, found: dict[str, dict[str, float]], server: float) -> Step:
+def _step(clients: int, found: dict[str, dict[str, float]], spent: Cost) -> Step:
     latency = found["latency_ms"]["poll"]
     if not isinstance(latency, dict):
         raise BenchError("the crowd's results are not as expected")
@@ -161,8 +172,9 @@ def _step(clients: int, found: dict[str, dict[str, float]], server: float) -> St
         p95_ms=latency["p95"],
         p99_ms=latency["p99"],
         errors={kind: int(count) for kind, count in found["errors"].items()},
-        server=server,
+        server=(spent.load.cpu.user_s + spent.load.cpu.kernel_s) / spent.load.seconds,
         simulator=found["simulator"]["cpu_share"],
+        cost=spent,
     )
 
 
@@ -173,6 +185,75 @@ def _say(step: Step) -> Step:
         flush=True,
     )
     return step
+
+
+def _beside(options: argparse.Namespace, how: dict[str, str]) -> int:
+    """Put each crowd on servers of both commits, in turns. Print and write what they spend. Return the exit code."""
+    other = beside.name_of(options.beside)
+    folders = {other: beside.checkout(other), "this": ROOT}
+    tables, data, good = [], {}, True
+    target = report.folder("crowd-beside")
+    for clients in options.clients:
+        steps: dict[str, list[Step]] = {name: [] for name in folders}
+        for number in range(options.rounds):
+            # The first of a round is the second of the next.
+            for name, folder in sorted(folders.items(), reverse=bool(number % 2)):
+                print(f"{name}: ", end="")
+                steps[name].append(_say(measure(clients, options.spread, options.seconds, folder)))
+        costs = {name: [step.cost for step in of_name if step.cost] for name, of_name in steps.items()}
+        good = good and not any(step.errors for of_name in steps.values() for step in of_name)
+        times = report.spread(ratio(costs[other], costs["this"]), ".2f")
+        tables.append(
+            f"{clients:,} clients: {times} times the CPU a request of {other}\n\n{_costs(costs)}\n\n{_packages(costs)}"
+        )
+        data[clients] = {name: [medians([one]) for one in of_name] for name, of_name in costs.items()}
+        for name, of_name in costs.items():
+            (target / f"{name}-{clients}.svg").write_text(
+                svg(f"{name}, {clients:,} clients", [row for one in of_name for row in one.samples], *_of_both(of_name))
+            )
+    how |= {
+        "command": " ".join(["python -m bench.crowd", *sys.argv[1:]]),
+        "date": time.strftime("%Y-%m-%d"),
+        "method": (
+            f"{options.rounds} rounds, in each a server of both commits on core {SERVER_CORE}, headway simulate on "
+            f"core {CROWD_CORE}, {options.seconds - 2:g} s after the crowd has come; medians; user CPU by samples"
+        ),
+    }
+    text = "\n\n".join([*tables, report.facts(how)])
+    print(f"\n{text}\nwritten to {target}")
+    report.write(target, text, {"how": how, "costs": data})
+    return int(not good)
+
+
+def _costs(costs: Mapping[str, Sequence[Cost]]) -> str:
+    """Return a table of what servers spend on a request and a job, and for whom."""
+    head = ["server", "CPU a job, µs", "a request, µs", *(f"for {part}" for part in PARTS), KERNEL, "requests/s"]
+    rows = []
+    for name, of_name in costs.items():
+        middle = medians(of_name)
+        request = report.spread([one.load.cpu_us for one in of_name])
+        parts = [f"{middle[part]:.1f}" for part in (*PARTS, KERNEL)]
+        rows.append([name, f"{middle['job']:.0f}", request, *parts, f"{middle['requests/s']:,.0f}"])
+    return report.table(head, rows)
+
+
+def _packages(costs: Mapping[str, Sequence[Cost]]) -> str:
+    """Return a table of the user CPU of a request by package."""
+    found: dict[str, dict[str, float]] = {}
+    for name, of_name in costs.items():
+        for one in of_name:
+            for package, spent in one.by_package.items():
+                row = found.setdefault(package, dict.fromkeys(costs, 0.0))
+                row[name] += spent / len(of_name)
+    ordered = sorted(found.items(), key=lambda row: -max(row[1].values()))
+    rows = [[package, *(f"{spent:.1f}" for spent in row.values())] for package, row in ordered]
+    return report.table(["user CPU of a request, µs", *costs], rows)
+
+
+def _of_both(costs: Sequence[Cost]) -> tuple[float, float]:
+    """Return the user and the kernel CPU of a request, in µs."""
+    kernel = medians(costs)[KERNEL]
+    return medians(costs)["request"] - kernel, kernel
 
 
 def verdicts(steps: Sequence[Step]) -> tuple[list[str], bool]:
@@ -212,11 +293,14 @@ def _write(steps: Sequence[Step], how: dict[str, str], error: str) -> bool:
     ]
     lines, good = verdicts(steps)
     listed = "\n".join(f"- {line}" for line in [*lines, *([error] if error else [])])
-    text = "\n\n".join([report.table(head, rows), listed, report.facts(how)])
+    costs = _costs({f"{step.clients:,} clients": [step.cost] for step in steps if step.cost})
+    text = "\n\n".join([report.table(head, rows), costs, listed, report.facts(how)])
     print(f"\n{text}")
     target = report.folder("crowd")
     report.write(
-        target, text, {"how": how, "error": error, "verdicts": lines, "steps": [asdict(step) for step in steps]}
+        target,
+        text,
+        {"how": how, "error": error, "verdicts": lines, "steps": [asdict(replace(step, cost=None)) for step in steps]},
     )
     groups = {f"{step.clients:,}": {"server": step.server, "simulator": step.simulator} for step in steps}
     print(report.bars(target, "What a crowd needs of two cores, by its size", "share of a core", groups))

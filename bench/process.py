@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from bench.measure import HOST, ROOT, BenchError, descendants, pin
 
@@ -17,7 +18,7 @@ from bench.measure import HOST, ROOT, BenchError, descendants, pin
 class Process:
     """A server or worker under test: started on a core, in a process group of its own, which is ended with it.
 
-    ``port`` is where it is going to listen; 0 where it does not.
+    ``port`` is where it is going to listen; 0 where it does not. It runs in ``folder``.
     """
 
     def __init__(
@@ -27,6 +28,7 @@ class Process:
         port: int = 0,
         core: int | None = None,
         env: Mapping[str, str] | None = None,
+        folder: Path = ROOT,
     ) -> None:
         self.name = name
         self.port = port
@@ -42,7 +44,7 @@ class Process:
                 stdout=self._output,
                 stderr=self._output,
                 env={**os.environ, **(env or {})},
-                cwd=ROOT,
+                cwd=folder,
                 start_new_session=True,
             )
         except OSError as error:
