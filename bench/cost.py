@@ -52,10 +52,10 @@ class Cost:
         return {name: self.load.user_us * share for name, share in samples.packages(self.samples).items()}
 
 
-def sampled_server(folder: Path, port: int, core: int, environment: Mapping[str, str], found: Path) -> Process:
+def sampled_server(port: int, core: int, environment: Mapping[str, str], *, folder: Path, found: Path) -> Process:
     """Start the server of the checkout in ``folder``, which writes its samples to ``found``."""
     argv = [sys.executable, str(ROOT / "bench" / "sampled.py"), str(found), "serve"]
-    return Process("headway", argv, port, core, environment, folder)
+    return Process("headway", argv, port, core, environment, folder=folder)
 
 
 def cost(server: Process, found: Path, wait: Callable[[], object]) -> Cost:

@@ -126,7 +126,9 @@ def measure(clients: int, spread: float, seconds: float, folder: Path = ROOT) ->
     }
     with tempfile.TemporaryDirectory() as made, ExitStack() as stack:
         found, samples = Path(made) / "found.json", Path(made) / "samples.json"
-        server = stack.enter_context(running(sampled_server(folder, port, SERVER_CORE, environment, samples)))
+        server = stack.enter_context(
+            running(sampled_server(port, SERVER_CORE, environment, folder=folder, found=samples))
+        )
         crowd = Process("the crowd", _simulate(port, clients, spread, seconds, found), core=CROWD_CORE)
         try:
             crowd.check(spread)

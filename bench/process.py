@@ -28,6 +28,7 @@ class Process:
         port: int = 0,
         core: int | None = None,
         env: Mapping[str, str] | None = None,
+        *,
         folder: Path = ROOT,
     ) -> None:
         self.name = name

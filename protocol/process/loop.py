@@ -13,10 +13,12 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Coroutine
+from contextvars import Context
 from typing import Any, TypeVar, TypeVarTuple
 
 import uvloop
 from headway.core.work.attempt import RUNNING, hide_tasks
+from headway.protocol.process.timers import FAR_S, NEAR_S, Timers
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +27,19 @@ Arguments = TypeVarTuple("Arguments")
 
 
 class Loop(uvloop.Loop):
-    """A loop that jobs cannot stop or change."""
+    """A loop that jobs cannot stop or change. Timers that are due at about the same time share one of libuv's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._timers = Timers(self, super().call_later)
+
+    def call_later(
+        self, delay: float, callback: Callable[[*Arguments], object], *args: *Arguments, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """Have ``callback`` called after ``delay`` seconds, or up to TOGETHER_S later."""
+        if NEAR_S <= delay < FAR_S:
+            return self._timers.add(delay, callback, args, context)
+        return super().call_later(delay, callback, *args, context=context)
 
     def stop(self) -> None:
         """Stop. Not for jobs."""
