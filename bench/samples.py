@@ -17,8 +17,11 @@ Samples = list[tuple[Sequence[str], int]]
 HTTP, WORKERS, REST = "HTTP", "workers", "rest"
 PARTS = (HTTP, WORKERS, REST)
 LOOP = "headway.protocol.process.loop"
-OF_HTTP = ("headway.protocol.http", "headway.protocol.api", "headway.protocol.access", "headway.protocol.process")
-OF_WORKERS = "headway.core.work"
+OF_HTTP = (
+    *("headway.protocol.http", "headway.protocol.api", "headway.protocol.access"),
+    *("headway.protocol.process.acceptor", "headway.protocol.process.entry"),
+)
+OF_WORKERS = ("headway.core.work", "headway.protocol.process.timers")
 OURS = "headway."
 
 
