@@ -20,8 +20,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench import report
-from bench.measure import HOST, SPARE_FILES, BenchError, Window, allow_files, cores, machine, pin, rss_bytes
+from bench import beside, report
+from bench.measure import HOST, ROOT, SPARE_FILES, BenchError, Window, allow_files, cores, machine, pin, rss_bytes
 from bench.peers.requests import head_request, job_in
 from bench.process import Process, end_cleanly, free_port, running
 
@@ -64,6 +64,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.connections", description=__doc__)
     parser.add_argument("--clients", type=int, default=20_000)
     parser.add_argument("--within", type=float, default=2.0, help="seconds in which they connect")
+    parser.add_argument("--beside", metavar="COMMIT", help="let them come to the server of this commit first")
     options = parser.parse_args()
     end_cleanly()
     how = machine() | {"command": " ".join(["python -m bench.connections", *sys.argv[1:]])}
@@ -71,27 +72,39 @@ def main() -> int:
         cores(2)
         clients = _allowed(options.clients)
         allow_files(clients + SOME)
-        found = measure(clients, options.within * clients / options.clients)
+        within = options.within * clients / options.clients
+        both = {}
+        if options.beside:
+            name = beside.name_of(options.beside)
+            both[name] = measure(clients, within, beside.checkout(name))
+        found = both["this"] = measure(clients, within)
     except (BenchError, OSError) as error:
         print(f"bench-connections: {error}", file=sys.stderr)
         return 1
     lines, good = verdicts(found, options.within)
     if clients < options.clients:
         lines.append(f"- {clients:,} clients instead of {options.clients:,}, as fast: ulimit -Hn allows no more")
-    rows = [
-        ["clients, and answered", f"{found.clients:,}, {found.answered:,}"],
-        ["all had connected after, s", f"{found.opened_s:.2f}"],
-        ["all were answered after, s", f"{found.served_s:.2f}"],
-        ["an answer came after, p50, p99 and most, ms", f"{found.p50_ms:.0f}, {found.p99_ms:.0f}, {found.most_ms:.0f}"],
-        ["CPU of the server for each client, µs", f"{found.cpu_us:.0f}"],
-        ["RSS for each idle connection, bytes", f"{found.idle_bytes:,.0f}"],
-    ]
-    text = "\n\n".join([report.table(["measured", "figure"], rows), "\n".join(lines), report.facts(how)])
+    columns = [_column(of_one) for of_one in both.values()]
+    rows = [[name, *(column[name] for column in columns)] for name in columns[0]]
+    text = "\n\n".join([report.table(["measured", *both], rows), "\n".join(lines), report.facts(how)])
     print(text)
     target: Path = report.folder("connections")
-    report.write(target, text, {"how": how, "found": asdict(found), "verdicts": lines})
+    report.write(
+        target, text, {"how": how, "found": {name: asdict(of_one) for name, of_one in both.items()}, "verdicts": lines}
+    )
     print(f"written to {target}")
     return int(not good)
+
+
+def _column(found: Found) -> dict[str, str]:
+    return {
+        "clients, and answered": f"{found.clients:,}, {found.answered:,}",
+        "all had connected after, s": f"{found.opened_s:.2f}",
+        "all were answered after, s": f"{found.served_s:.2f}",
+        "an answer came after, p50, p99 and most, ms": f"{found.p50_ms:.0f}, {found.p99_ms:.0f}, {found.most_ms:.0f}",
+        "CPU of the server for each client, µs": f"{found.cpu_us:.0f}",
+        "RSS for each idle connection, bytes": f"{found.idle_bytes:,.0f}",
+    }
 
 
 def _allowed(clients: int) -> int:
@@ -116,8 +129,8 @@ def verdicts(found: Found, within: float) -> tuple[list[str], bool]:
     return [f"- {'PASS' if good else 'FAIL'}: {text}" for good, text in judged], all(good for good, _ in judged)
 
 
-def measure(clients: int, within: float) -> Found:
-    """Let ``clients`` come to a server of their own. Raises BenchError."""
+def measure(clients: int, within: float, folder: Path = ROOT) -> Found:
+    """Let ``clients`` come to a server of the checkout in ``folder``. Raises BenchError."""
     port = free_port()
     environment = {
         "HEADWAY_SERVER__PORT": str(port),
@@ -127,7 +140,8 @@ def measure(clients: int, within: float) -> Found:
         "HEADWAY_DRAIN_TIMEOUT": "0.1",
         "HEADWAY_JOURNAL__PATH": "null",
     }
-    server = Process("headway", [sys.executable, "-m", "headway", "serve"], port, SERVER_CORE, environment)
+    argv = [sys.executable, "-m", "headway", "serve"]
+    server = Process("headway", argv, port, SERVER_CORE, environment, folder=folder)
     with running(server):
         pin(CROWD_CORE)
         request = head_request(port, job_in(port, "finished"))

@@ -3,7 +3,7 @@
 A timer of libuv has a place in a heap, memory of its own, and a handle that is closed in a later
 turn. And each one that is due takes a turn of the loop. A crowd of jobs that sleep has thousands of
 them a second. So a timer of NEAR_S and more is due at the next multiple of TOGETHER_S, 5% late at
-the most and never early, and all those of one multiple share one of libuv's. That is 15% of the
+the most and never early, and all those of one multiple share one of libuv's. That is 13% of the
 server's CPU under a crowd (docs/performance.md).
 
 A timer of FAR_S and more has one of libuv's alone. Such are timeouts, of jobs that end earlier.
