@@ -66,7 +66,7 @@ class Ids:
     """
 
     def __init__(self, secret: bytes = b"", salts: Salts = (), since: int = 0) -> None:
-        self._since = since
+        self.since = since
         self.secret = secret or os.urandom(SECRET_BYTES)
         self.salts = list(salts) or [(0, b"")]
         self.marker = blake2b(key=self.secret, digest_size=4, person=b"marker").hexdigest().encode()
@@ -124,7 +124,7 @@ class Ids:
         """Whether the id of ``sequence`` with ``tag`` was issued. Raises MisdirectedError if that is not known."""
         if sequence and self.tag(sequence) == tag:
             return True
-        if 0 < sequence < self._since:
+        if 0 < sequence < self.since:
             raise MisdirectedError
         return False
 
@@ -142,7 +142,7 @@ class Ids:
         first, count = ahead >> COUNT_BITS, ahead & COUNT_MASK
         if first and number & TAG_MASK == self.batch_tag(first, count):
             return first, count
-        if 0 < first < self._since:
+        if 0 < first < self.since:
             raise MisdirectedError
         return 0, 0
 

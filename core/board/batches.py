@@ -60,10 +60,13 @@ class Batches:
         if not self.board.none_expired(first, states, now):
             kept = list(self._kept(first, count, now))
             numbers, states = [sequence for sequence, _ in kept], bytes(state for _, state in kept)
+        if len(states) < count and first < self._outcomes.known_from:
+            # Nobody knows how those ended that cannot be read any more.
+            states = b""
         pending = sum(map(states.count, PENDING))
         backwards = (numbers[at] for at in range(len(states) - 1, -1, -1) if states[at] in PENDING)
         last = list(islice(backwards, min(pending, LOOKED_AT)))
-        failed, cancelled = self._outcomes.get(batch_number(first, count)) if states else (0, 0)
+        failed, cancelled = self._unsuccessful(first, count, states)
         return BatchStatus(
             id=batch_id or self._ids.write_batch(first, count),
             first=first,
@@ -75,6 +78,12 @@ class Batches:
             expired=count - len(states),
             retry_after_ms=self._when_all(last, pending, now) if last else 0,
         )
+
+    def _unsuccessful(self, first: int, count: int, states: bytes) -> tuple[int, int]:
+        """Return how many jobs failed and were cancelled: of all jobs while all can be read, else as was counted."""
+        if len(states) == count:
+            return states.count(State.FAILED), states.count(State.CANCELLED)
+        return self._outcomes.get(batch_number(first, count)) if states else (0, 0)
 
     def again(self, batch: BatchStatus) -> BatchStatus:
         """Return the present status of a batch."""

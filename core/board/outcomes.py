@@ -27,6 +27,8 @@ class Outcomes:
 
     def __init__(self, board: Board) -> None:
         self._board = board
+        # Those of batches with jobs before this number are not known, if the board was salvaged.
+        self.known_from = 0
         self._of: dict[int, list[int]] = {}
 
     def __len__(self) -> int:

@@ -51,6 +51,8 @@ LAYOUT = 3
 ROW_BYTES = 7 * 8 + 2 + 3 * 1
 # A row of the annex has the number of its job as well.
 ANNEX_BYTES = ROW_BYTES + 8
+# One word for each state.
+PLACES_BYTES = 8 * len(State)
 # Whenever a job moves to the annex, so many of its rows are looked at for finished jobs not kept.
 SWEEP = 8
 # In a list of jobs, two stretches of an earlier board's jobs are joined if at most so many numbers
@@ -111,7 +113,8 @@ class Rows:
     """A ring of ``rows`` rows and an annex of ``annex``, all empty.
 
     They are in the file ``fd`` if one is given, which from then on is theirs to close. The jobs of
-    an earlier board of as many rows are there at once, after ``find_moved``.
+    an earlier board of as many rows are there at once, after ``find_moved``. If they are another
+    process's, they can only be read.
     """
 
     # CPython 3.11 is slow to look up the attributes of an object without slots if it has over 30.
@@ -120,6 +123,7 @@ class Rows:
         "_at",
         "_columns",
         "_memory",
+        "_moved_at",
         "_numbers",
         "_row_of",
         "_spare",
@@ -152,15 +156,16 @@ class Rows:
         "unchanged_from",
     )
 
-    def __init__(self, rows: int, annex: int, fd: int = -1) -> None:
+    def __init__(self, rows: int, annex: int, fd: int = -1, *, of_another: bool = False) -> None:
         self.rows = rows
         self.annex = annex
         self.fd = fd
         if fd >= 0:
             # Not at the end of the process, which may leave the file to the next process.
             weakref.finalize(self, os.close, fd).atexit = False
-            os.truncate(fd, self.size_bytes)
-        shared = mmap.mmap(fd, self.size_bytes)
+            if not of_another:
+                os.truncate(fd, self.size_bytes)
+        shared = mmap.mmap(fd, self.size_bytes, access=mmap.ACCESS_READ if of_another else mmap.ACCESS_WRITE)
         if hasattr(mmap, "MADV_DONTFORK"):
             # Else a child that a task forks could change our rows.
             shared.madvise(mmap.MADV_DONTFORK)
@@ -187,8 +192,12 @@ class Rows:
         # 0.0 if something is new since.
         self.ended = self.ask_at = self._column(8).cast("d")
         # The sequence number in each row of the annex, 0 for none.
+        self._moved_at = self._at
         self.moved = self._memory[self._at : self._at + annex * 8].cast("Q")
         self._at += annex * 8
+        # By outcome: the place of the job that ended last.
+        self.last_place = self._memory[self._at : self._at + PLACES_BYTES].cast("Q")
+        self._at += PLACES_BYTES
         # Index into the registry.
         self.task = self._column(2).cast("H")
         self.priority = self._column(1)
@@ -210,8 +219,6 @@ class Rows:
         # Stretches of numbers with jobs of an earlier board, ascending: (begin, end), without the
         # end.
         self.stretches: list[tuple[int, int]] = []
-        # By outcome: the place of the job that ended last.
-        self.last_place = [0] * len(State)
         # Jobs now in each state. For terminal states: jobs that ever ended so.
         self.count = [0] * len(State)
 
@@ -224,7 +231,7 @@ class Rows:
     @property
     def size_bytes(self) -> int:
         """Bytes of memory that the rows take once all were used."""
-        return self.rows * ROW_BYTES + self.annex * ANNEX_BYTES
+        return self.rows * ROW_BYTES + self.annex * ANNEX_BYTES + PLACES_BYTES
 
     def at(self, sequence: int) -> int:
         """Return the row of a job known to be on the board. Valid until the next job comes."""
@@ -465,7 +472,7 @@ class Rows:
                 # It may have a home here.
                 sequence = other.sequence(row)
                 self.stretches.append((sequence, sequence + 1))
-        self.last_place, self.count = other.last_place[:], other.count[:]
+        self.last_place[:], self.count = other.last_place, other.count[:]
         self.begin_stretch(other.next_sequence)
 
     def _copy_rows(self, other: Rows, at: int, row: int, size: int, lap: int) -> None:

@@ -422,7 +422,7 @@ class Durable:
         """Start the journal, and go on with the jobs that were restored."""
         active, board = self._active, self._board
         self.journal.run(asyncio.get_running_loop(), self._committed, self._no_room, on_fatal)
-        self._ended = board.last_place[:]
+        self._ended = board.last_place.tolist()
         now = time.monotonic()
         restored, self._restored = self._restored, []
         for job, state, due in restored:
@@ -465,6 +465,14 @@ class Durable:
         board, keys, written = self._board, self._active.keys, now + self._epoch
         self.journal.expire(board.given_up(), written, keys.given_up, written - keys.seconds)
         return ()
+
+    async def pause(self, timeout_s: float) -> int:
+        """Claim no more jobs, and wait until none runs. Return how many still do."""
+        self._closing = True
+        deadline = time.monotonic() + timeout_s
+        while self._board.count[State.RUNNING] and time.monotonic() < deadline:  # noqa: ASYNC110 — once
+            await asyncio.sleep(LOOK_S)
+        return self._board.count[State.RUNNING]
 
     async def finish(self, timeout_s: float) -> int:
         """Claim no more jobs, and wait until none runs and nothing is uncommitted.

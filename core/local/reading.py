@@ -1,53 +1,34 @@
-"""The status of a job: its row on the board, and when to ask again."""
+"""The status of a job by its id, its number or its key."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 
 from headway.core.board.board import Board
-from headway.core.board.rows import (
-    ATTEMPT_MAX,
-    ATTEMPT_SHIFT,
-    GENERATION_SHIFT,
-    PROGRESS_NONE,
-    PROGRESS_SHIFT,
-    STATE_MASK,
-)
 from headway.core.ids import Ids
 from headway.core.job import State
 from headway.core.local.active import Active
 from headway.core.retry_after.promises import Promises
+from headway.core.retry_after.statuses import RowStatuses
 from headway.core.status import Status, bare
-from headway.core.wall import wall
-
-# Plain ints for the road of a poll: a member of an enum costs twice as much to compare.
-QUEUED, RUNNING, SUCCEEDED = int(State.QUEUED), int(State.RUNNING), int(State.SUCCEEDED)
 
 
-class Reading:
-    """Reads ``board``. ``names`` are those of tasks by the index that the board has of them."""
+class Reading(RowStatuses):
+    """Finds the rows of jobs on the board of ``active``. ``names`` are as of RowStatuses."""
 
     def __init__(self, ids: Ids, active: Active, promises: Promises, names: list[str]) -> None:
-        self._ids = ids
+        super().__init__(
+            ids,
+            active.board,
+            active.queue,
+            promises,
+            names=names,
+            tags=active.tags,
+            held=active.holds.held,
+            messages=active.messages,
+        )
         self.board: Board = active.board
         self._active = active
-        self._tags = active.tags
-        # The tasks that are held, by index.
-        self.held = active.holds.held
-        self.promises = promises
-        self.names = names
-        # The messages beside the progress of running jobs.
-        self.messages = active.messages
-        # The beginning of all ids of this engine.
-        self.marker = ids.marker
-        # Wall clock minus monotonic clock, in seconds, as of the last ``tick``.
-        self.wall = wall.read()
-
-    def tick(self, _: float) -> Iterable[object]:
-        """Read the wall clock. Ticks come once a second."""
-        self.wall = wall.read()
-        return ()
 
     def at(self, sequence: int) -> Status:
         """Return the status of a job that was issued, and whose submission is committed."""
@@ -80,44 +61,3 @@ class Reading:
         if self.board.row(sequence) < 0 and self._active.changes.uncommitted(sequence) is not None:
             return None
         return self.at(sequence)
-
-    def status(self, row: int, now: float, promise: bool = True) -> Status:
-        """Return the status of the job in ``row``. Without a ``promise`` it has no hint when to ask again."""
-        board = self.board
-        # Once: each reading of a column makes an object.
-        word, task, started, offset = board.live[row], board.task[row], board.started[row], self.wall
-        state = word & STATE_MASK
-        sequence = (word >> GENERATION_SHIFT) * board.rows + row if row < board.rows else board.sequence(row)
-        progress = word >> PROGRESS_SHIFT & PROGRESS_NONE
-        ahead, wait, held = 0, 0, None
-        if state < SUCCEEDED:
-            if state != RUNNING:
-                ahead, held = self._active.queue.ahead(row, state != QUEUED), self.held.get(task)
-            if promise and held is None:
-                wait = self.promises.retry_after_ms(row, word, ahead, now)
-            elif promise:
-                wait = self.promises.while_held_ms(row, word, now)
-        status = Status(
-            state=state,
-            sequence=sequence,
-            id=self._ids.write(sequence, board.tag[row]),
-            task=self.names[task],
-            attempt=word >> ATTEMPT_SHIFT & ATTEMPT_MAX,
-            progress=None if progress == PROGRESS_NONE else progress,
-            position=ahead,
-            retry_after_ms=wait,
-            submitted=board.submitted[row] + offset,
-            started=started + offset if started else 0.0,
-            ended=0.0,
-            reason=board.reason[row],
-        )
-        # Few jobs have these, and CPython passes more than 15 keywords in a dict, which takes 0.4 µs.
-        if state >= SUCCEEDED:
-            status.ended, status.kept_until = board.ended[row] + offset, board.kept_until[row] + offset
-        if held is not None:
-            status.held = held.reason
-        if self._tags.segments:
-            status.tags = self._tags.of(sequence)
-        if self.messages:
-            status.message = self.messages.get(sequence, "")
-        return status

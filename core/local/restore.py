@@ -9,6 +9,7 @@ Each job that is kept or unfinished comes back, under any settings at its submis
 from __future__ import annotations
 
 import time
+from array import array
 from collections import Counter
 from collections.abc import Callable, Mapping
 from itertools import chain
@@ -24,7 +25,7 @@ from headway.core.job import TERMINAL, Job, State, decode_terms
 from headway.core.journal.reader import Ended, Saved
 from headway.core.local.active import Active
 from headway.core.local.durable import Durable
-from headway.core.queue.queue import OWN_MOST
+from headway.core.queue.outlook import OWN_MOST
 from headway.core.task import Task
 
 # Jobs with an uncommitted attempt or end, besides those that run. With this many, no more are
@@ -46,7 +47,7 @@ def restore(
     found, names, epoch = journal.found, _Names(tasks), journal.found.epoch
     waiting = [_counted(saved, durable.attempts.attempt(saved.sequence)) for saved in found.unfinished()]
     read = len(waiting)
-    board.last_place = found.last_place[:]
+    board.last_place[:] = memoryview(array("Q", found.last_place))
     # Jobs that were given up under earlier settings do not come back.
     after = list(map(max, board.given_up(), found.given_up))
     for over in found.ended(after, time.monotonic()):

@@ -24,25 +24,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from math import inf
 
-from headway.core.board.board import RUNNING, Board
+from headway.core.board.board import Board
+from headway.core.queue.outlook import OWN_MOST, Outlook
 from headway.core.queue.ready import PRIORITIES, Limit, Line
 from headway.core.queue.schedule import Schedule
 
 # Of so many claims one goes to the oldest job, whatever its priority.
 FAIR_EVERY = 64
-# Jobs of the server's own tasks that may wait or run.
-OWN_MOST = 16
 # The weight of the last second in the rate at which jobs come.
 RATE_WEIGHT = 0.2
 
 
-class Queue:
+class Queue(Outlook):
     """All jobs that wait, each a sequence number with its row on ``board``.
 
     ``most`` is how many may stand here in all: ``size`` that are let in, and those that come back
     to be retried. ``limits`` has the limits of each task by its index. Tasks with the same limits
     share a line. After these tasks come ``own`` ones of the server, whose jobs stand aside.
     """
+
+    board: Board
 
     def __init__(self, board: Board, size: int, most: int, limits: Sequence[tuple[Limit, ...]], own: int = 0) -> None:
         self.board = board
@@ -181,64 +182,6 @@ class Queue:
             else:
                 self.ready -= 1
 
-    def ahead(self, row: int, delayed: bool = False) -> int:
-        """Return how many ready jobs come before the one in ``row``, for a ``delayed`` one now.
-
-        Jobs of a line that is at its limit count, although they may be overtaken. Those of held
-        tasks do not, but for a job of the same task. For that it is as if the hold ended now.
-        """
-        board = self.board
-        line, priority = self._line_of[board.task[row]], board.priority[row]
-        if self._lines_apart and not delayed:
-            line = self._line_at(row)
-        ticket = None if delayed else board.ticket[row]
-        ahead = line.ahead(priority, ticket)
-        if (len(line) == self.ready and not line.is_aside) or line is self.of_server:
-            return ahead
-        sequence = None if ticket is None else line.at(priority, ticket)
-        return ahead + sum(other.before(priority, sequence) for other in self.lines if other is not line)
-
-    def free(self, task: int, workers: int) -> int:
-        """Return how many more jobs of the line of ``task`` can begin now."""
-        line = self._line_of[task]
-        free = OWN_MOST if line is self.of_server else workers - self.board.count[RUNNING]
-        for limit in line.limits:
-            if limit.most - limit.running < free:
-                free = limit.most - limit.running
-        return free
-
-    def is_alone(self, task: int) -> bool:
-        """Whether all ready jobs stand in the line of ``task``."""
-        return len(self._line_of[task]) == self.ready
-
-    def own(self, row: int) -> int:
-        """Return how many jobs stand before the one in ``row`` in its line."""
-        board = self.board
-        return self._line_at(row).ahead(board.priority[row], board.ticket[row])
-
-    def others(self, row: int) -> list[tuple[int, int]]:
-        """Return (line, count) for each other line with jobs taken before the one in ``row``.
-
-        Lines at their limit are left out: their jobs do not take the place that comes free next.
-        """
-        board = self.board
-        line, priority = self._line_at(row), board.priority[row]
-        others = [other for other in self.lines if other.ready and other is not line and other.blocking is None]
-        sequence = line.at(priority, board.ticket[row])
-        return [(other.number, other.before(priority, sequence)) for other in others]
-
-    def at_once(self, task: int, workers: int) -> tuple[int, int]:
-        """Return how many jobs can run at once: of the line of ``task``, of all not at a limit."""
-        line, shared = self._line_of[task], workers
-        if [limit for limit in self._limits if limit.running >= limit.most]:
-            blocking = {limit for other in self.lines if other is not line and (limit := other.blocking) is not None}
-            shared = max(workers - sum(limit.running for limit in blocking), 1)
-        at_once = shared
-        for limit in line.limits:
-            if limit.most < at_once:
-                at_once = max(limit.most, 1)
-        return at_once, shared
-
     # Holding.
 
     def hold(self, task: int) -> None:
@@ -292,15 +235,6 @@ class Queue:
         self.ready += len(apart)
         self._drop_empty()
 
-    def _line_at(self, row: int) -> Line:
-        """Return the line in which the ready job in ``row`` stands."""
-        board = self.board
-        task = board.task[row]
-        apart = self._lines_apart.get(task) if self._lines_apart else None
-        if apart is not None and apart.has(board.priority[row], board.ticket[row], board.sequence(row)):
-            return apart
-        return self._usual[task]
-
     def _drop_empty(self) -> None:
         """Drop the lines of tasks that were held, once they are empty."""
         for task, line in [*self._lines_apart.items()]:
@@ -319,6 +253,28 @@ class Queue:
                 self._above = [sum(self._rates[above:]) for above in range(1, PRIORITIES + 1)]
             self._rated, self._rated_at = self._came[:], now
         return self._above[priority]
+
+    def seen(self) -> tuple[list[Line], dict[int, int]]:
+        """Return all lines for an outlook in another process.
+
+        First come those of tasks that were never held, then the server's own, then those of tasks that are
+        or were held. The others are, by task, the index of its line of the last kind.
+        """
+        apart = self._lines_apart
+        lines = [line for line in self.lines if line not in apart.values()] if apart else self.lines[:]
+        lines.append(self.of_server)
+        at = len(lines)
+        return [*lines, *apart.values()], {task: at + index for index, task in enumerate(apart)}
+
+    def usual(self) -> list[int]:
+        """Return, by task, the index among ``seen`` of the line in which its jobs stand as a rule."""
+        lines, _ = self.seen()
+        return [next(at for at, line in enumerate(lines) if line is usual) for usual in self._usual]
+
+    @property
+    def limits(self) -> Sequence[Limit]:
+        """All limits on how many jobs run at once."""
+        return [*self._limits, *self.of_server.limits]
 
     def length(self, task: int) -> int:
         """Return how many jobs of ``task`` are ready."""

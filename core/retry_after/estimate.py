@@ -25,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import inf
 
+import msgspec
 from headway.core.queue.queue import FAIR_EVERY
 from headway.core.retry_after.generation import Generation
 from headway.core.retry_after.pace import Pace
@@ -53,6 +54,19 @@ ABOVE_MOST = 1 - 1 / FAIR_EVERY
 SHORTEST_S = 0.02
 LONGEST_S = 600.0
 PLACES_S = 60.0
+
+
+class RunTimes(msgspec.Struct, array_like=True, gc=False):
+    """What an estimate has learnt, for one in another process. Times in seconds."""
+
+    # (task, kept run times, aim) of the tasks of which something is new.
+    tasks: list[tuple[int, list[float], float]]
+    # By line: the mean, and when a job last began or ended.
+    lines: list[tuple[float, float]]
+    mean: float
+    lag: float
+    # From when on no client may ask, infinity for never.
+    gone_at: float
 
 
 class Estimate:
@@ -177,6 +191,25 @@ class Estimate:
                 by_flow.setdefault(flow, []).extend(all_of)
         for flow, all_of in by_flow.items():
             flow.begin(all_of, now)
+
+    def shown(self, before: dict[int, tuple[float, float, int]]) -> RunTimes:
+        """Return what has been learnt. ``before`` says what is known of each task, and is brought up to date."""
+        tasks = []
+        for task, runs in enumerate(self._runs):
+            known = runs.aim, runs.kept_at, len(runs.kept)
+            if before.get(task, (0.0, 0.0, 0)) != known:
+                before[task] = known
+                tasks.append((task, runs.kept, runs.aim))
+        lines = [(flow.mean, flow.moved) for flow in self._flows]
+        return RunTimes(tasks, lines, self._all.mean, self._lag, self._gone_at)
+
+    def see(self, learnt: RunTimes) -> None:
+        """Go by what another estimate, of the same tasks and lines, has learnt."""
+        for task, kept, aim in learnt.tasks:
+            self._runs[task].kept, self._runs[task].aim = kept, aim
+        for flow, (mean, moved) in zip(self._flows, learnt.lines, strict=True):
+            flow.mean, flow.moved = mean, moved
+        self._all.mean, self._lag, self._gone_at = learnt.mean, learnt.lag, learnt.gone_at
 
     def looks_at_first(self, now: float) -> bool:
         """Whether it is time to ``foresee`` the ends of the first jobs."""

@@ -10,10 +10,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 
 from headway.core.board.board import Board
-from headway.core.board.rows import PROGRESS_MASK, STATE_MASK
+from headway.core.board.rows import PROGRESS_MASK, STATE_MASK, Rows
 from headway.core.hold import OPEN_END_S, TaskHold
 from headway.core.job import Job, State
-from headway.core.queue.queue import Queue
+from headway.core.queue.outlook import Outlook
 from headway.core.queue.schedule import Schedule
 from headway.core.retry_after.estimate import MARGIN_S, UNKNOWN_S, Estimate
 from headway.core.slices import in_slices
@@ -31,7 +31,7 @@ class Promises:
     """Times of the next poll, for the unfinished ``jobs`` of ``board`` by number, with their ``deadlines``."""
 
     def __init__(
-        self, board: Board, queue: Queue, estimate: Estimate, jobs: Mapping[int, Job], deadlines: Schedule
+        self, board: Rows, queue: Outlook, estimate: Estimate, jobs: Mapping[int, Job], deadlines: Schedule
     ) -> None:
         self.board = board
         self._queue = queue
@@ -105,8 +105,8 @@ class Promises:
         ``together`` is the number of jobs that all have to finish.
         """
         board, estimate = self.board, self._estimate
-        if estimate.first is not None and estimate.looks_at_first(now):
-            self._look_at_first(now)
+        if estimate.first is not None:
+            self.look_at_first(now)
         state, task, begun = word & STATE_MASK, board.task[row], 0.0
         if self.held and task in self.held and state != RUNNING:
             seconds = self._until_held(row, state, task, now)
@@ -137,9 +137,11 @@ class Promises:
             return max(self._estimate.for_delayed(due, task) if due > 0 else 0.0, OPEN_END_S)
         return self._estimate.for_delayed(max(due, until - time.time()), task)
 
-    def _look_at_first(self, now: float) -> None:
-        """Tell the estimate the progress of the first jobs, while they run."""
+    def look_at_first(self, now: float) -> None:
+        """Tell the estimate the progress of the first jobs, while they run and if it is time."""
         board, estimate = self.board, self._estimate
+        if not estimate.looks_at_first(now):
+            return
         assert estimate.first is not None
         estimate.first.leave_out(lambda sequence: board.state(sequence) == RUNNING)
         rows = [(sequence, board.at(sequence)) for sequence in estimate.first.running]
@@ -150,9 +152,9 @@ class Promises:
         }
         estimate.foresee(reported, now)
 
-    def learn(self, now: float) -> None:
-        """Learn run times from the jobs of previous processes on the board, the last LEARNT of them."""
-        board, tasks = self.board, self._estimate.tasks
+    def learn(self, board: Board, now: float) -> None:
+        """Learn run times from the jobs of previous processes on ``board``, the last LEARNT of them."""
+        tasks = self._estimate.tasks
         found, after = board.page(State.SUCCEEDED, board.next_sequence, LEARNT, LEARNT, now)
         failed, _ = board.page(State.FAILED, board.next_sequence, LEARNT, LEARNT, now)
         found += [sequence for sequence in failed if sequence >= after]

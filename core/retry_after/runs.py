@@ -42,7 +42,7 @@ ALL = 0.7
 class Runs:
     """The run times of one task, in seconds."""
 
-    __slots__ = ("_kept_at", "_until_aim", "aim", "kept")
+    __slots__ = ("_until_aim", "aim", "kept", "kept_at")
 
     def __init__(self) -> None:
         # A sample, ascending.
@@ -51,7 +51,7 @@ class Runs:
         self.aim = 0.0
         self._until_aim = 0
         # When a run was last kept, of time.monotonic.
-        self._kept_at = 0.0
+        self.kept_at = 0.0
 
     def begin(self, runs: Sequence[float]) -> None:
         """Begin with the last of ``runs``, aimed by all of them."""
@@ -63,10 +63,10 @@ class Runs:
         """Learn from one attempt that ended. If many end at once, some are enough."""
         kept = self.kept
         if len(kept) >= RUNS:
-            if now - self._kept_at < KEEP_EVERY_S:
+            if now - self.kept_at < KEEP_EVERY_S:
                 return
             del kept[int(random.random() * RUNS)]  # noqa: S311
-        self._kept_at = now
+        self.kept_at = now
         insort(kept, seconds)
         self._until_aim -= 1
         if self._until_aim < 0 or len(kept) < RUNS:

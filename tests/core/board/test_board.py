@@ -9,7 +9,7 @@ import pytest
 from headway.core.board.batches import Batches
 from headway.core.board.board import Board
 from headway.core.board.outcomes import Outcomes, batch_number
-from headway.core.board.rows import ANNEX_BYTES, ROW_BYTES, Record, Rows
+from headway.core.board.rows import ANNEX_BYTES, PLACES_BYTES, ROW_BYTES, Record, Rows
 from headway.core.config import OutcomeSection, RetentionSection
 from headway.core.errors import IllegalMoveError
 from headway.core.ids import Ids
@@ -637,7 +637,7 @@ def test_the_memory_is_what_the_rows_take() -> None:
     board = Board(Retention.same(1000, 60.0), 100)
     # The jobs of two outcomes may outlast the ring.
     assert (board.rows, board.annex) == (1101, 3100 + 3100 // 7 + 8)
-    assert board.size_bytes == 1101 * ROW_BYTES + board.annex * ANNEX_BYTES
+    assert board.size_bytes == 1101 * ROW_BYTES + board.annex * ANNEX_BYTES + PLACES_BYTES
     assert len(board.live) == len(board.reason) == board.rows + board.annex
 
 
