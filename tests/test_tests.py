@@ -14,6 +14,10 @@ ROOT = Path(__file__).parent.parent
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 OURS = ("core", "protocol", "sim")
 SEAMS = {
+    "bench.queues.catalogue.BUNQUEUE_FOLDER",
+    "bench.soak.summary.LONG_LIFE_S",
+    "bench.soak.summary.WARM_UPS",
+    "bench.soak.summary.WARM_UP_S",
     "headway.core.journal.schema.NUMBERS_A_SECOND",
     "headway.core.journal.schema.SKIP",
     "headway.core.journal.watermark.Mark",
@@ -131,9 +135,10 @@ def test_a_test_reads_nothing_private_and_replaces_nothing_but_seams(path: Path)
 
 def test_each_seam_is_named_in_the_code() -> None:
     found = set()
-    for folder in OURS:
+    for folder in (*OURS, "bench"):
         for path in (ROOT / folder).rglob("*.py"):
-            module = ".".join(["headway", *path.relative_to(ROOT).with_suffix("").parts])
+            ours = ["headway"] if folder in OURS else []
+            module = ".".join([*ours, *path.relative_to(ROOT).with_suffix("").parts])
             for name in re.findall(r"^ *# Seam: .*\n(?: *#.*\n)*(?: *class )? *(\w+)", path.read_text(), re.MULTILINE):
                 found.add(f"{module}.{name}")
     assert found == {seam.replace(".WriterLink.", ".") for seam in SEAMS}

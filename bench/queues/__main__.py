@@ -14,7 +14,7 @@ import signal
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bench import report
@@ -41,11 +41,11 @@ def main() -> int:
     code = 0
     try:
         cores(1)
-        chosen = _choose(options.only, absent)
+        chosen = choose(options.only, absent)
         for number in range(options.rounds):
             for entry in chosen:
                 if entry.name not in absent:
-                    code |= _take_turn(entry, number, options, rounds, absent)
+                    code |= take_turn(entry, number, options, rounds, absent)
     except BenchError as error:
         print(f"bench-queues: {error}", file=sys.stderr)
         return 1
@@ -66,34 +66,20 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _choose(only: Sequence[str], absent: dict[str, str]) -> list[Entry]:
-    """The queues that were asked for; those that cannot be run go to ``absent``."""
+def choose(only: Sequence[str], absent: dict[str, str], store: Callable[[], str] = valkey.binary) -> list[Entry]:
+    """The queues that were asked for; those that cannot be run go to ``absent``. ``store`` finds a Valkey."""
     chosen = [entry for entry in QUEUES if not only or entry.name in only]
     if not chosen:
         raise BenchError(f"no such queues; there are: {', '.join(entry.name for entry in QUEUES)}")
     for entry in chosen:
         if entry.missing:
             absent[entry.name] = f"not run: {entry.missing} is not installed: {entry.install}"
-        elif entry.on_valkey and not valkey.binary():
+        elif entry.on_valkey and not store():
             absent[entry.name] = f"not run: there is no Valkey: {valkey.INSTALL}"
     return chosen
 
 
-def _take_turn(entry: Entry, number: int, options: argparse.Namespace, rounds: Rounds, absent: dict[str, str]) -> int:
-    """Run a queue once; return 1 where it failed."""
-    try:
-        found = _run(entry, options) | {"durable": _run(entry, options, "--durable")}
-    except BenchError as error:
-        absent[entry.name] = f"failed in round {number + 1}: {error}"
-        print(f"bench-queues: {entry.name} {absent[entry.name]}", file=sys.stderr)
-        return 1
-    rounds.setdefault(entry.name, []).append(found)
-    rates = [turn["noop"]["finished_per_s"] for turn in (found, found["durable"])]
-    print(f"round {number + 1}: {entry.name}: {rates[0]:,.0f} no-op jobs/s, on disk {rates[1]:,.0f}", flush=True)
-    return 0
-
-
-def _run(entry: Entry, options: argparse.Namespace, *more: str) -> dict[str, Any]:
+def run_once(entry: Entry, options: argparse.Namespace, *more: str) -> dict[str, Any]:
     """Run ``bench.queues.one`` and return what it found."""
     argv = [sys.executable, "-m", "bench.queues.one", entry.name, *more]
     argv += [f"--{name}={getattr(options, name)}" for name in ("noops", "naps", "seconds", "port")]
@@ -110,6 +96,28 @@ def _run(entry: Entry, options: argparse.Namespace, *more: str) -> dict[str, Any
     if child.returncode or not said.strip():
         raise BenchError((complaints.strip().splitlines() or ["it said nothing"])[-1])
     return dict(json.loads(said.strip().splitlines()[-1]))
+
+
+def take_turn(
+    entry: Entry,
+    number: int,
+    options: argparse.Namespace,
+    rounds: Rounds,
+    absent: dict[str, str],
+    *,
+    run: Callable[..., dict[str, Any]] = run_once,
+) -> int:
+    """Have ``run`` run a queue once; return 1 where it failed."""
+    try:
+        found = run(entry, options) | {"durable": run(entry, options, "--durable")}
+    except BenchError as error:
+        absent[entry.name] = f"failed in round {number + 1}: {error}"
+        print(f"bench-queues: {entry.name} {absent[entry.name]}", file=sys.stderr)
+        return 1
+    rounds.setdefault(entry.name, []).append(found)
+    rates = [turn["noop"]["finished_per_s"] for turn in (found, found["durable"])]
+    print(f"round {number + 1}: {entry.name}: {rates[0]:,.0f} no-op jobs/s, on disk {rates[1]:,.0f}", flush=True)
+    return 0
 
 
 def _finish(before: dict[str, str], options: argparse.Namespace, rounds: Rounds, absent: Mapping[str, str]) -> None:
@@ -129,7 +137,7 @@ def _finish(before: dict[str, str], options: argparse.Namespace, rounds: Rounds,
         "the others of their own resident memory",
         **{entry.name: entry.how for entry in QUEUES if entry.name in rounds and entry.how},
     }
-    rows = [_row(name, found) for name, found in rounds.items()]
+    rows = [row_of(name, found) for name, found in rounds.items()]
     parts = [report.table(HEAD, rows)] if rows else []
     parts.append("\n".join(f"- {name}: {why}" for name, why in absent.items()))
     text = "\n\n".join(part for part in [*parts, report.facts(how)] if part)
@@ -149,7 +157,7 @@ def _finish(before: dict[str, str], options: argparse.Namespace, rounds: Rounds,
         print(f"written to {target}")
 
 
-def _row(name: str, found: Sequence[Mapping[str, Any]]) -> list[str]:
+def row_of(name: str, found: Sequence[Mapping[str, Any]]) -> list[str]:
     def figure(form: str, *path: str) -> str:
         if "batched" in path and "batched" not in found[0]:
             return "-"

@@ -20,6 +20,7 @@ from bench.measure import ROOT
 # They want older releases of redis-py than the others do, and lie in folders of their own.
 ARQ_FOLDER = ROOT / "tmp" / "bench-arq"
 CELERY_FOLDER = ROOT / "tmp" / "bench-celery"
+# Seam: tests put packages of their own there.
 BUNQUEUE_FOLDER = ROOT / "tmp" / "bench-bunqueue" / "node_modules"
 # The runtime: a package of npm with the program in it.
 BUN = f"@oven/bun-linux-{'x64' if platform.machine() == 'x86_64' else 'aarch64'}"

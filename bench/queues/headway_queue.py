@@ -64,13 +64,13 @@ class Adapter(Queue[bytes]):
 
     async def enqueue(self, task: str, sent: float) -> bytes:
         """POST /jobs."""
-        answer = self._post(b"/jobs", _submission(task, sent), b"Prefer: return=minimal\r\n")
+        answer = self.post(b"/jobs", _submission(task, sent), b"Prefer: return=minimal\r\n")
         begin = answer.index(b"Location: ") + 10
         return answer[begin : answer.index(b"\r", begin)]
 
     async def enqueue_many(self, task: str, sent: Sequence[float]) -> list[bytes]:
         """POST /batches."""
-        answer = self._post(b"/batches", b"[%b]" % b",".join(_submission(task, one) for one in sent))
+        answer = self.post(b"/batches", b"[%b]" % b",".join(_submission(task, one) for one in sent))
         head, _, body = answer.partition(b"\r\n\r\n")
         length = re.search(rb"Content-Length: (\d+)", head)
         if length is None:
@@ -79,7 +79,7 @@ class Adapter(Queue[bytes]):
             body += self._receive()
         return [b"/jobs/" + job.encode() for job in json.loads(body)["jobs"]]
 
-    def _post(self, path: bytes, body: bytes, more: bytes = b"") -> bytes:
+    def post(self, path: bytes, body: bytes, more: bytes = b"") -> bytes:
         head = b"POST %b HTTP/1.1\r\n%bContent-Type: application/json\r\n%b" % (path, self._host, more)
         answer = self._ask(b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body))
         if answer[9:12] != b"202":

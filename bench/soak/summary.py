@@ -16,9 +16,11 @@ from bench.soak.trend import CONFIDENCE, HOUR_S, Trend, trend
 MIB = 1 << 20
 # Each life of the server begins with a warm-up of this, or of half of the life if that is less. So long the crowd
 # needs for as many jobs as the rows of a journal are: then each row was used once, and takes no more memory.
+# Seam: tests have shorter lives.
 WARM_UP_S = 1500.0
+# Seam: the same.
 WARM_UPS = 2
-# A life in which a slope can be held to its bound of an hour.
+# Seam: the same. A life in which a slope can be held to its bound of an hour.
 LONG_LIFE_S = WARM_UPS * WARM_UP_S
 # After a fault, the server is not as it was at once.
 SETTLED_S = 5.0

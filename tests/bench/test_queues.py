@@ -54,7 +54,7 @@ def test_a_queue_can_do_what_it_says(name: str) -> None:
 def test_a_queue_without_its_runtime_is_left_out_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalogue, "BUNQUEUE_FOLDER", tmp_path)
     absent: dict[str, str] = {}
-    assert [entry.name for entry in bench._choose(["bunqueue"], absent)] == ["bunqueue"]
+    assert [entry.name for entry in bench.choose(["bunqueue"], absent)] == ["bunqueue"]
     assert absent["bunqueue"].startswith("not run: ")
     assert f"bunqueue, {catalogue.BUN} is not installed" in absent["bunqueue"]
     assert "\n" not in absent["bunqueue"]
@@ -70,12 +70,12 @@ def test_the_runtime_is_told_with_its_version(tmp_path: Path, monkeypatch: pytes
     assert entry.version == "bunqueue 2.9.5, @oven/bun 1.4.5"
 
 
-def test_without_valkey_those_with_a_server_of_their_own_remain(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(valkey, "binary", lambda: "")
-    monkeypatch.setattr(Entry, "missing", "")
+def test_without_valkey_those_with_a_server_of_their_own_remain() -> None:
     absent: dict[str, str] = {}
-    bench._choose([], absent)
-    assert set(NAMES) - absent.keys() == {"headway", "bunqueue"}
+    bench.choose([], absent, store=str)
+    without = {name for name, why in absent.items() if why.startswith("not run: there is no Valkey")}
+    assert without.isdisjoint({"headway", "bunqueue"})
+    assert all(entry.name in absent for entry in QUEUES if entry.on_valkey)
 
 
 def turn(**rates: float) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def test_a_row_has_the_least_and_the_greatest_of_each_column() -> None:
         turn(noop=500.0 + change, batched=3000.0 + change, durable=40.0 + change, durable_batched=800.0 + change)
         for change in (0.0, 9.0, 5.0)
     ]
-    row = dict(zip(bench.HEAD, bench._row("rq", rounds), strict=True))
+    row = dict(zip(bench.HEAD, bench.row_of("rq", rounds), strict=True))
     assert row["finished/s"] == "505 (500-509)"
     assert row["in batches"] == "3,005 (3,000-3,009)"
     assert row["on disk"] == "45 (40-49)"
@@ -105,7 +105,7 @@ def test_a_row_has_the_least_and_the_greatest_of_each_column() -> None:
 
 
 def test_a_row_has_a_dash_where_a_client_has_no_call_for_many_jobs() -> None:
-    row = dict(zip(bench.HEAD, bench._row("saq", [turn(noop=500.0, durable=40.0)]), strict=True))
+    row = dict(zip(bench.HEAD, bench.row_of("saq", [turn(noop=500.0, durable=40.0)]), strict=True))
     assert (row["in batches"], row["on disk, in batches"]) == ("-", "-")
     assert (row["finished/s"], row["on disk"]) == ("500", "40")
 
@@ -124,16 +124,15 @@ def test_on_disk_means_that_headway_answers_after_the_commit(
     monkeypatch.setenv(interface.PORT_VARIABLE, str(free_port()))
     monkeypatch.setenv(interface.FOLDER_VARIABLE, str(tmp_path) if durable else "")
     monkeypatch.setenv(record.FILE_VARIABLE, str(tmp_path / "notes"))
-    queue = headway_queue.Adapter()
-    assert queue.worker_env()["HEADWAY_JOURNAL__SYNC"] == "full"
     answers: list[bytes] = []
-    post = queue._post
 
-    def noted(*given: bytes) -> bytes:
-        answers.append(post(*given))
-        return answers[-1]
+    class Noted(headway_queue.Adapter):
+        def post(self, path: bytes, body: bytes, more: bytes = b"") -> bytes:
+            answers.append(super().post(path, body, more))
+            return answers[-1]
 
-    monkeypatch.setattr(queue, "_post", noted)
+    queue = Noted()
+    assert queue.worker_env()["HEADWAY_JOURNAL__SYNC"] == "full"
 
     async def submit() -> list[bytes]:
         await queue.open()
@@ -199,7 +198,7 @@ def test_a_slow_queue_gets_fewer_jobs_and_none_more_than_asked_for(tmp_path: Pat
     assert asyncio.run(slow.jobs_within("noop", 20_000, 0.001)) == 100
 
 
-def test_both_loads_run_with_their_own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_loads_run_with_their_own_settings() -> None:
     """The load on disk has its own process, and its figures their own place."""
     asked: list[tuple[str, ...]] = []
 
@@ -207,9 +206,8 @@ def test_both_loads_run_with_their_own_settings(monkeypatch: pytest.MonkeyPatch)
         asked.append(more)
         return {"noop": {"finished_per_s": 40.0 if more else 500.0}}
 
-    monkeypatch.setattr(bench, "_run", run)
     rounds: dict[str, list[dict[str, Any]]] = {}
-    assert bench._take_turn(QUEUES[0], 0, argparse.Namespace(), rounds, {}) == 0
+    assert bench.take_turn(QUEUES[0], 0, argparse.Namespace(), rounds, {}, run=run) == 0
     assert asked == [(), ("--durable",)]
     (found,) = rounds["headway"]
     assert (found["noop"]["finished_per_s"], found["durable"]["noop"]["finished_per_s"]) == (500.0, 40.0)

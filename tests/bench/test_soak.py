@@ -35,8 +35,9 @@ FAULTS = {
 @pytest.fixture(autouse=True)
 def _short_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lives of the samples below are short ones."""
-    for name, value in (("WARM_UP_S", 300.0), ("WARM_UPS", 3), ("LONG_LIFE_S", 900.0)):
-        monkeypatch.setattr(summary, name, value)
+    monkeypatch.setattr(summary, "WARM_UP_S", 300.0)
+    monkeypatch.setattr(summary, "WARM_UPS", 3)
+    monkeypatch.setattr(summary, "LONG_LIFE_S", 900.0)
 
 
 def points(slope: float, noise: float = 0.0, lives: int = 3) -> list[Point]:
