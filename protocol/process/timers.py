@@ -20,6 +20,8 @@ from typing import Any
 TOGETHER_S = 0.005
 NEAR_S = 0.1
 FAR_S = 60.0
+# The least time of a timer of libuv.
+LEAST_S = 0.001
 
 
 class Timer(asyncio.TimerHandle):
@@ -91,6 +93,11 @@ class Timers:
         return Timer(together, when, callback, args, loop=self._loop, context=context)
 
     def _fire(self, place: int) -> None:
+        left = place * TOGETHER_S - monotonic()
+        if left > 0:
+            # libuv counts from the beginning of the turn in which it was started, in milliseconds.
+            self._start(max(left, LEAST_S), self._fire, place, context=self._context)
+            return
         together = self._due.pop(place)
         try:
             while together:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.end_to_end.copies import Copy, Original, read_at_start
@@ -30,6 +31,10 @@ SERVING = r"serving https?(\+unix)?://"
 BYTECODE = {"PYTHONDONTWRITEBYTECODE": ""}
 # Every server of the suite can be given a journal: TEST_JOURNAL=1 make test.
 WITH_JOURNAL = bool(os.environ.get("TEST_JOURNAL"))
+# And so many gateways: TEST_GATEWAYS=2 make test.
+GATEWAYS = int(os.environ.get("TEST_GATEWAYS", "0"))
+# A test that looks at the one process of a server, or at its end.
+ONE_PROCESS = pytest.mark.skipif(GATEWAYS > 0, reason="with gateways a server is several processes")
 # The value of a setting that is left as it is by default.
 AS_SHIPPED = ...
 Seen = TypeVar("Seen")
@@ -56,6 +61,17 @@ def original() -> Original:
 def headway(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run the command line in ``folder`` until it ends, with the settings as shipped and ``variables``."""
     env = environment({"journal__path": AS_SHIPPED}) | variables
+    if read_at_start(env) != original().env:
+        # A copy would not read them.
+        return subprocess.run(
+            [sys.executable, "-m", "headway", *arguments],
+            cwd=folder,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
     command = Copy(original().orders, arguments, folder, env)
     try:
         with command.stdout, command.stderr, ThreadPoolExecutor(1) as pool:
@@ -75,7 +91,7 @@ def launch(
     """
     journal = {"journal__path": str(folder / "journal.db")} if WITH_JOURNAL else {}
     # A drain does not linger for clients that come back, and any Host will do, unless a test is about that.
-    usual = {"server__port": 0, "tasks": TASKS, "drain_linger": 0, "http__hosts": ["*"]}
+    usual = {"server__port": 0, "server__gateways": GATEWAYS, "tasks": TASKS, "drain_linger": 0, "http__hosts": ["*"]}
     server = Server(folder, {**usual, **journal, **settings}, before=before)
     try:
         server.wait_until_serving()
@@ -297,6 +313,13 @@ class Server:
             self.delete(self.posted.pop())
         active = ("scheduled", "queued", "running", "retrying")
         wait_until(self.stats, lambda said: not any(said["jobs"][state] for state in active))
+
+
+def settles(look: Callable[[], Seen], wanted: Seen) -> None:
+    """See that ``wanted`` is seen: at once, or in a moment by a gateway, which hears of the queue by and by."""
+    if GATEWAYS:
+        wait_until(look, lambda seen: seen == wanted)
+    assert look() == wanted
 
 
 def wait_until(look: Callable[[], Seen], good: Callable[[Seen], bool]) -> Seen:
