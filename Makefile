@@ -20,7 +20,7 @@ BUNQUEUE = npm install --prefix tmp/bench-bunqueue --ignore-scripts --omit=optio
 
 .DEFAULT_GOAL := help
 .PHONY: .venv run-server run-clients run-cluster test test-long test-dashboard check lint format promtool docs build clean help crash crash-cluster fuzz dist lock audit \
-  bench bench-floor bench-tls bench-peers bench-polling bench-memory bench-clients bench-queues bench-journal bench-waiting bench-connections bench-crowd bench-start bench-dashboard bench-cluster bench-soak bench-overload soak soak-ci
+  bench bench-floor bench-gateways bench-tls bench-peers bench-polling bench-memory bench-clients bench-queues bench-journal bench-waiting bench-connections bench-crowd bench-start bench-dashboard bench-cluster bench-soak bench-overload soak soak-ci
 
 # `make -j clean test` must not clean under the test's feet.
 ifneq (,$(filter clean,$(MAKECMDGOALS)))
@@ -40,9 +40,10 @@ run-cluster: .venv  ## a Valkey and two nodes on it: submit to one, read from th
 test: .venv  ## run the test suite (ARGS='-k board -x' goes to pytest)
 	@$(BIN)/python -m pytest -m 'not long' $(CROWD) $(ARGS)
 
-test-long: .venv  ## tests that take long by nature, and the protocol's tests with a journal
+test-long: .venv  ## tests that take long by nature, and the protocol's tests with a journal, and with a gateway
 	@s=0; $(BIN)/python -m pytest -m long --reruns 1 $(ARGS) || s=1; \
-	TEST_JOURNAL=1 $(BIN)/python -m pytest -m 'not long' --reruns 1 tests/protocol $(ARGS) || s=1; exit $$s
+	TEST_JOURNAL=1 $(BIN)/python -m pytest -m 'not long' --reruns 1 tests/protocol $(ARGS) || s=1; \
+	TEST_GATEWAYS=1 $(BIN)/python -m pytest -m 'not long' --reruns 1 tests/protocol $(ARGS) || s=1; exit $$s
 
 test-dashboard: .venv  ## tests of the dashboard in a browser (SCREENSHOTS=1 keeps docs/img)
 	@command -v chromium >/dev/null || { echo 'chromium is missing: apt-get install chromium' >&2; exit 1; }
@@ -79,6 +80,9 @@ bench-overload: .venv  ## three times what the workers can do, a crowd that poll
 
 bench-floor: .venv  ## cost of a HEAD and a POST beside nginx (ROUNDS=5)
 	@$(BIN)/python -m bench.peers --floor --rounds $(or $(ROUNDS),5) $(ARGS)
+
+bench-gateways: .venv  ## CPU of a HEAD at a gateway, beside one server alone (ROUNDS=5)
+	@$(BIN)/python -m bench.gateways --rounds $(or $(ROUNDS),5) $(ARGS)
 
 bench-tls: .venv  ## cost of TLS for a HEAD, beside nginx, and memory per connection (ROUNDS=5)
 	@$(BIN)/python -m bench.tls --rounds $(or $(ROUNDS),5) $(ARGS)

@@ -1,4 +1,4 @@
-"""The engine: no sockets, no HTTP. It imports nothing of ours outside this folder.
+"""The engine: no HTTP, and no sockets but those of ``gateway``. It imports nothing of ours outside this folder.
 
 The modules of this folder are the words. In reading order: ``config`` has the settings, ``faults``
 finds wrong members, and ``errors`` has every error. ``misfits`` finds the wrong places in a JSON
@@ -7,10 +7,10 @@ value, for ``payload_type``, the type of a task's payload. ``body`` is a payload
 ``job_filter``, ``job_log`` with its ``log_text``, ``order``, ``durability``, ``status`` and
 ``events`` describe jobs. ``audit`` has the changes that clients made. ``moved`` is all of an engine
 as lines, and ``shown`` the contents as people are shown them. Then come ``history``, ``ids``,
-``load`` and ``stats``. ``wall`` has the time of day, and ``records`` makes the text of log records.
-Three are about running code: ``slices`` splits work that is too long for one turn of the loop,
-``apart`` does it in a thread, and ``forks`` keeps our things from forked children. ``files`` reads
-those that settings name.
+``load``, ``stats``, and what was ``counted`` of clients. ``wall`` has the time of day, and
+``records`` makes the text of log records. Three are about running code: ``slices`` splits work that
+is too long for one turn of the loop, ``apart`` does it in a thread, and ``forks`` keeps our things
+from forked children. ``files`` reads those that settings name.
 
 The packages, each of which imports only packages above it:
 
@@ -23,6 +23,7 @@ The packages, each of which imports only packages above it:
 - ``journal``: the facts on disk
 - ``feeds``: events, and those who read them
 - ``local``: the engine in one process, made of all of these
+- ``gateway``: an engine in another process
 - ``link``: how a server of Valkey or Redis is reached
 - ``store``: the keys that hold the jobs of all nodes, and the scripts that change them
 - ``nodes``: the processes that run these jobs

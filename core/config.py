@@ -91,6 +91,7 @@ class ServerSection(Section, frozen=True):
     backlog: Count = 4096
     tls: TlsSection = TlsSection()
     proxy_protocol: bool = False
+    gateways: Literal["auto"] | Annotated[int, Meta(ge=0, le=1024)] = 0
 
     @property
     def scheme(self) -> str:
@@ -474,7 +475,7 @@ def _read_variable(name: str, kind: Any, text: str, *, is_secret: bool = False) 
         raise ConfigError(f"{name}: is empty: leave the variable out for the default, or write null for none")
     info = inspect.type_info(kind)
     if _is_text(info) and plain[:1] not in ("'", '"') and plain not in NULLS:
-        return plain
+        return int(plain) if _is_number(info) and plain.isdecimal() else plain
     if isinstance(info, inspect.VarTupleType) and (found := _PLAIN_LIST.fullmatch(plain)):
         items = [item.strip() for item in found[1].split(",")]
         if all(items):
@@ -508,6 +509,10 @@ def _is_text(info: inspect.Type) -> bool:
         or (isinstance(option, inspect.LiteralType) and isinstance(option.values[0], str))
         for option in options
     )
+
+
+def _is_number(info: inspect.Type) -> bool:
+    return isinstance(info, inspect.UnionType) and any(isinstance(option, inspect.IntType) for option in info.types)
 
 
 def _merge(config: Config, settings: dict[str, Any], source: str) -> Config:

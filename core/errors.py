@@ -92,6 +92,27 @@ class OutcomeUnknownError(EngineAwayError):
         )
 
 
+class EngineRestartsError(EngineAwayError):
+    """The engine of a gateway is not there: it starts again. Nothing was accepted."""
+
+    title = "The engine is starting"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.args = ("The engine of this server is starting. Retry after the delay in Retry-After.",)
+
+
+class RestartedError(EngineRestartsError):
+    """The engine ended before it answered a gateway, so the change may have been made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.args = (
+            "The engine ended before it answered, so the outcome is unknown. Retry after the delay in Retry-After: "
+            "under the same Idempotency-Key no job is accepted twice.",
+        )
+
+
 class EngineFullError(HeadwayError):
     """The store has no memory for more. Nothing was changed."""
 

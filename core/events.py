@@ -51,6 +51,7 @@ class Portion(msgspec.Struct, eq=False, gc=False):
     # Oldest first.
     events: Sequence[Event]
     # Events of any kind that were given up before the reader took them. They come before ``events``.
+    # Below 0: nobody knows how many.
     missed: int
     # The place of the reader from now on: the number of the last event it has taken or passed over.
     place: int

@@ -159,7 +159,7 @@ class PolledRows(Protocol):
     place: memoryview[int]
     kept_until: memoryview[float]
     # By outcome: the place of the job that ended last, and how many are kept.
-    last_place: list[int]
+    last_place: memoryview[int]
     kept_jobs: tuple[int, ...]
 
 
@@ -216,8 +216,11 @@ class Engine(Protocol):
     def waiting(self) -> int:
         """How many clients wait for a job or a batch at this moment."""
 
-    def peek(self, job_id: bytes) -> Soon[Status | None]:
-        """Return the status of a job, or None if it was never issued. Raises MisdirectedError."""
+    def peek(self, job_id: bytes, brief: bool = False) -> Soon[Status | None]:
+        """Return the status of a job, or None if it was never issued. Raises MisdirectedError.
+
+        A ``brief`` one may lack the tags, of which a HEAD tells nothing.
+        """
 
     def peek_key(self, key: str) -> Soon[Status | None]:
         """Return the status of the job under a key, or None if the key has none."""
@@ -377,10 +380,11 @@ class Engine(Protocol):
         lifespan raises. Then the engine can only be closed.
         """
 
-    async def drain(self, timeout_s: float) -> int:
+    async def drain(self, timeout_s: float, keeps_clients: bool = False) -> int:
         """Refuse new jobs and wait for those that have to finish.
 
-        Return the number that have not finished after ``timeout_s``.
+        Return the number that have not finished after ``timeout_s``. If the front ``keeps_clients``, a
+        deploy goes on: jobs are accepted, and wait for the next program.
         """
 
     def resume(self) -> None:

@@ -87,6 +87,8 @@ class Reason(IntEnum):
     INVALID_PAYLOAD = 5
     # Of a cancelled job, and of its last attempt: it ran when a client cancelled it.
     INTERRUPTED = 6
+    # Of a cancelled job: it was in memory when the engine died, or its task was gone after a deploy.
+    LOST = 7
 
     @property
     def text(self) -> str:

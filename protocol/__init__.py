@@ -8,6 +8,7 @@ The packages, each of which imports only packages above it:
 - ``api``: the routes and their answers.
 
 ``server`` begins and ends the process of a node. ``node`` is its work: run jobs, drain, deploy.
-``front`` is the side of a node that clients see. ``check`` looks at the settings before that, and
-``footprint`` sums the memory that they allow.
+``front`` is the side of a node that clients see. With gateways, ``supervisor`` starts the parts of
+a server: a ``gateway`` has that side, and the engine has ``engine_front`` in its place. ``check``
+looks at the settings before that, and ``footprint`` sums the memory that they allow.
 """

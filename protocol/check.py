@@ -49,6 +49,14 @@ def can_serve(config: Config) -> None:
         )
 
 
+def can_have_gateways(config: Config) -> None:
+    """Raise ConfigError if a node of a shared queue is to have gateways."""
+    if config.engine is not None and config.server.gateways:
+        raise ConfigError(
+            "server.gateways: with engine, start more nodes instead: each reads the shared queue by itself"
+        )
+
+
 def closed(config: Config, address: str | None) -> None:
     """Raise ConfigError if a server at ``address`` would let in other machines, and asks nobody for a token.
 
@@ -77,7 +85,10 @@ def faults(config: Config, *, serves: bool = True) -> Iterator[str]:
         except ConfigError as error:
             yield str(error)
     looks: list[Callable[[Config], None]] = (
-        [_networks, can_serve, lambda config: _closed(config, passed), _first_token, _processes, _journal, _store]
+        [
+            *(_networks, can_serve, can_have_gateways, lambda config: _closed(config, passed)),
+            *(_first_token, _processes, _journal, _store),
+        ]
         if serves
         else [shared, _processes, _store]
     )
@@ -140,6 +151,14 @@ def _networks(config: Config) -> None:
     Clients(config.http.trusted_proxies, config.http.client_header)
     Origins(config.http.cors_origins)
     Hosts(config.http.hosts)
+
+
+def has_tokens(config: Config) -> bool:
+    """Whether there is a token. A file that cannot be read counts for one."""
+    try:
+        return bool(_tokens(config))
+    except ConfigError:
+        return True
 
 
 def _tokens(config: Config) -> Tokens:

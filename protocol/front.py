@@ -14,12 +14,14 @@ from typing import Protocol
 import msgspec
 from headway.core import forks
 from headway.core.config import Config
+from headway.core.counted import Counted
 from headway.core.errors import ConfigError
 from headway.core.interface import Engine
 from headway.protocol import check
 from headway.protocol.access.token_file import FIRST, TokenFile
 from headway.protocol.access.tokens import emptied, too_open
 from headway.protocol.api.app import Api
+from headway.protocol.api.service import Shared
 from headway.protocol.http.connection import Connection
 from headway.protocol.http.connections import LINGERING_MOST
 from headway.protocol.process import deploy
@@ -48,6 +50,8 @@ class Front(Protocol):
     doing: str
     # Seconds for which clients can still read how the last jobs ended.
     linger_s: float
+    # Whether clients wait while a deploy goes on, and are not sent away.
+    keeps_clients: bool
 
     @property
     def listener(self) -> Listener | None:
@@ -79,9 +83,12 @@ class Front(Protocol):
 
 
 class HttpFront:
-    """A socket with the HTTP API on it."""
+    """A socket with the HTTP API on it. That of a gateway has more, ``shared`` with others."""
 
-    def __init__(self, config: Config, listener: Listener) -> None:
+    keeps_clients = False
+
+    def __init__(self, config: Config, listener: Listener, shared: Shared | None = None) -> None:
+        self._shared = shared
         self._config = _within_files(config)
         self.listener = listener
         self.url = listener.url(config.server.scheme) + config.http.base
@@ -89,7 +96,7 @@ class HttpFront:
         self.linger_s = config.drain_linger
         try:
             if config.auth.first_token and config.auth.mode == "tokens":
-                _make_first_token(config)
+                make_first_token(config)
             check.closed(config, listener.host)
         except ConfigError:
             listener.close()
@@ -100,7 +107,7 @@ class HttpFront:
         """Make the API over ``engine``."""
         place = self.listener.place
         forks.in_child(lambda: close_all_at(place))
-        self._api = Api(self._config, engine)
+        self._api = Api(self._config, engine, self._shared)
         connections, config = self._api.connections, self._config
         self._entry = WayIn(
             lambda named: Connection(connections, named),
@@ -124,6 +131,11 @@ class HttpFront:
             make_place=connections.make_place,
         )
 
+    @property
+    def counted(self) -> Counted:
+        """What was counted of clients here."""
+        return self._api.service.counted()
+
     def use(self, engine: Engine) -> None:
         """Ask ``engine`` from now on."""
         self._api.service.use(engine)
@@ -139,18 +151,8 @@ class HttpFront:
         self._entry.tick()
 
     def warn(self) -> None:
-        """Warn of a socket that is open to other machines, of the certificate, its key, and the file of tokens."""
-        host, anyone = self.listener.host, self._config.auth.mode == "none"
-        if anyone and host is not None and not check.is_loopback(host):
-            log.warning(check.beyond_loopback(self.url))
-        warn_of(self._config.server.tls)
-        tokens = self._config.auth.file(os.environ)
-        exposed = too_open(tokens)
-        if exposed and not anyone:
-            log.warning(exposed)
-        unguarded = emptied(tokens)
-        if unguarded and not anyone:
-            log.warning(unguarded)
+        """Warn as ``warn_of_others`` does."""
+        warn_of_others(self._config, self.listener.host, self.url)
 
     async def leave(self) -> float:
         """Give the last answers before a deploy. Return since when no client gets one."""
@@ -175,6 +177,7 @@ class NoFront:
     listener = None
     doing = "running jobs"
     linger_s = 0.0
+    keeps_clients = False
 
     def open(self, engine: Engine) -> None:
         """Do nothing, as below."""
@@ -203,7 +206,25 @@ class NoFront:
         """Nobody is connected."""
 
 
-def _make_first_token(config: Config) -> None:
+def warn_of_others(config: Config, host: str | None, url: str) -> None:
+    """Warn of a socket at ``url`` that is open to other machines, of the certificate, its key, and the file of tokens.
+
+    No ``host`` is a Unix socket.
+    """
+    anyone = config.auth.mode == "none"
+    if anyone and host is not None and not check.is_loopback(host):
+        log.warning(check.beyond_loopback(url))
+    warn_of(config.server.tls)
+    tokens = config.auth.file(os.environ)
+    exposed = too_open(tokens)
+    if exposed and not anyone:
+        log.warning(exposed)
+    unguarded = emptied(tokens)
+    if unguarded and not anyone:
+        log.warning(unguarded)
+
+
+def make_first_token(config: Config) -> None:
     """Make a token with all scopes if there is none, and log it: nothing else tells it. Raises ConfigError."""
     secret = TokenFile(config.auth.file(os.environ)).add_first()
     if secret is not None:

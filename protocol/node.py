@@ -220,7 +220,7 @@ class NodeLife:
         seconds = self._config.drain_timeout
         text = "deploying: %d jobs, up to %g s for those that have to finish"
         log.info(text, (await self._counts()).active, seconds)
-        left = await self._engine.drain(seconds)
+        left = await self._engine.drain(seconds, self._front.keeps_clients)
         if left and self._engine.durability == "memory":
             held = (await self._counts()).held
             if held:
@@ -263,9 +263,9 @@ class NodeLife:
             log.info("deployed: no %s for %.2f s", missed, time.monotonic() - before.since)
         self._front.warn()
         durability = f"{self._engine.durability}: {SURVIVES[self._engine.durability]}"
-        text = "%s with %d workers and %d tasks; durability %s"
-        log.info(text, self._front.doing, config.workers, len(REGISTRY.tasks), durability)
-        self._notifier.ready(self._front.doing)
+        told = f"with {config.workers} workers and {len(REGISTRY.tasks)} tasks; durability {durability}"
+        log.info("%s %s", self._front.doing, told)
+        self._notifier.ready(self._front.doing, told if self._front.keeps_clients else "")
 
 
 def _journal_failed(line: str) -> NoReturn:

@@ -14,13 +14,15 @@ from typing import NoReturn
 
 from headway.core.config import DEFAULT_JOURNAL, Config, ignored
 from headway.core.errors import ConfigError
-from headway.protocol import check
+from headway.protocol import check, gateway, supervisor
+from headway.protocol.engine_front import EngineFront
 from headway.protocol.front import Front, HttpFront, NoFront
 from headway.protocol.node import NodeLife
-from headway.protocol.process import deploy, logs, signals, systemd
+from headway.protocol.process import deploy, logs, parts, signals, systemd
 from headway.protocol.process.deploy import Left, Program, Taken
 from headway.protocol.process.listener import open_listener, warn_of_place
 from headway.protocol.process.loop import run_to_its_end
+from headway.protocol.process.parts import ServerPart
 from headway.protocol.process.reload import Watch
 from headway.protocol.process.signals import Told
 from headway.protocol.process.systemd import Notifier
@@ -37,6 +39,15 @@ def run(config: Config, remark: str | None = None, watch: Watch | None = None) -
 
     Raises ConfigError if ``config`` is unusable.
     """
+    part = parts.take(os.environ)
+    if part is None and config.server.gateways:
+        check.can_have_gateways(config)
+        supervisor.supervise(config)
+    if part is not None and part.what == "gateway":
+        gateway.run(config, part)
+    if part is not None:
+        of_engine = part
+        _run(config, lambda config, before, _: EngineFront(config, of_engine, before), remark, watch, part)
     _run(config, _http_front, remark, watch)
 
 
@@ -60,6 +71,7 @@ def _run(
     front: Callable[[Config, Taken | None, socket | None], Front],
     remark: str | None,
     watch: Watch | None,
+    part: ServerPart | None = None,
 ) -> NoReturn:
     # Until the node works, nearly all objects that are made stay. Without the collector a
     # journal is read in a tenth less time.
@@ -72,6 +84,8 @@ def _run(
     told, notifier = Told(), Notifier(os.environ)
     # Before any code of a task runs: it must not see anything that was passed.
     before, passed = deploy.take_over(os.environ), systemd.activated(os.environ)
+    if part is not None and part.left_fd >= 0:
+        before = deploy.take_left(part.rows_fd, part.left_fd)
     if before is not None:
         told.listen_early()
     if deploy.goes_on_in_memory(config, before):
@@ -95,7 +109,8 @@ def _run(
         told.listen_early()
         leave(ended)
     left = ended
-    signals.leave(lambda: _execute(program, left, os.environ | notifier.environment))
+    own = {} if part is None else part.hand_on()
+    signals.leave(lambda: _execute(program, left, os.environ | notifier.environment | own))
 
 
 def leave(code: int) -> NoReturn:

@@ -108,6 +108,8 @@ class Active:
         self.trail = Trail(config.audit.kept)
         # The messages beside the progress of running jobs, by sequence number.
         self.messages: dict[int, str] = {}
+        # Called when there is another, with the number, and when there is none any more.
+        self.on_message: Callable[[int, str], object] = lambda _sequence, _message: None
         # The logs of jobs. ``changes`` with a journal put others here.
         self.log_bytes = config.results.log_bytes
         self.logs: Logs | WrittenLogs = Logs(board, self.log_bytes, config.results.log_max_bytes, self.log_grown)
@@ -129,6 +131,8 @@ class Active:
         # The deadlines of waiting jobs, at which these fail.
         self.deadlines = Schedule()
         self.waiters = Waiters()
+        # Jobs that waited in the process before, until the start, in the order in which they stood.
+        self.carried: list[Job] = []
         # Set by the maker: it needs this object to act on.
         self.changes: Changes
         # Set when there is no job, while a call waits for that, but for those of tasks that are still
@@ -310,8 +314,10 @@ class Active:
         if self.board.report(sequence, attempt, percent, time.monotonic()):
             if message:
                 self.messages[sequence] = message
-            elif self.messages:
-                self.messages.pop(sequence, None)
+                self.on_message(sequence, message)
+            elif sequence in self.messages:
+                del self.messages[sequence]
+                self.on_message(sequence, "")
 
     def write(self, sequence: int, attempt: int, text: bytes, skipped: int = 0) -> None:
         """Add text of an attempt to the log of its job, after ``skipped`` bytes that were not kept.

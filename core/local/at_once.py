@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 
 from headway.core.audit import Act
 from headway.core.board.idempotency import Key
+from headway.core.board.rows import STATE_MASK
 from headway.core.history import Minute
 from headway.core.hold import TaskHold
 from headway.core.job import Job, Reason, State
@@ -18,16 +19,19 @@ from headway.core.past_attempt import PastAttempt
 from headway.core.tasks.result import Result
 from headway.core.work.outcome import Outcome
 
+# Seconds between two looks at the jobs that run, before a deploy.
+LOOK_S = 0.01
+
 
 class AtOnce:
     """Lets each change of ``active`` take effect in the same call."""
 
     unseen = False
     full = False
-    may_claim = True
 
     def __init__(self, active: Active) -> None:
         self._active = active
+        self.may_claim = True
 
     def together(self) -> AbstractContextManager[None]:
         """Do nothing: what is accepted in one turn of the loop is seen as one."""
@@ -109,13 +113,30 @@ class AtOnce:
         return ()
 
     def start(self, on_fatal: Callable[[str], object]) -> None:
-        """Do nothing: the next process has no unfinished job of the previous one."""
+        """Go on with the jobs that waited in the process before."""
+        active, board, now = self._active, self._active.board, time.monotonic()
+        carried, active.carried = active.carried, []
+        for job in carried:
+            row = board.at(job.sequence)
+            is_ready = board.live[row] & STATE_MASK == State.QUEUED
+            active.let_wait(job, 0.0 if is_ready else max(board.due[row] - now, 1e-6), now)
+        active.workers.wake()
 
     def resume(self) -> None:
-        """Do nothing: jobs were claimed all the time."""
+        """Claim jobs again, if they were not claimed for a while."""
+        self.may_claim = True
+        self._active.wake()
 
     def put_back(self) -> None:
         """Do nothing: the jobs end with the process."""
+
+    async def pause(self, timeout_s: float) -> int:
+        """Claim no more jobs, and wait until none runs. The others are handed over."""
+        self.may_claim = False
+        board, until = self._active.board, time.monotonic() + timeout_s
+        while board.count[State.RUNNING] and time.monotonic() < until:  # noqa: ASYNC110 — once
+            await asyncio.sleep(LOOK_S)
+        return board.count[State.RUNNING]
 
     async def finish(self, timeout_s: float) -> int:
         """Wait until no job is active, but for those of tasks that stay held."""

@@ -114,6 +114,9 @@ class Changes(Protocol):
     def put_back(self) -> None:
         """Keep that the jobs that still run, though the workers have ended, wait as if they had not begun."""
 
+    async def pause(self, timeout_s: float) -> int:
+        """Claim no more jobs, and wait until none runs. Return how many still do. Jobs are accepted all the time."""
+
     async def finish(self, timeout_s: float) -> int:
         """Wait until all jobs that would be lost have finished. Return how many have not."""
 

@@ -5,7 +5,7 @@ then one frame for each result. The two processes need to agree only on LAYOUT a
 the document's members: a member unknown to one of them is passed over, or has its default.
 
 A job whose row is not read answers 410, since the secret and the next sequence number always go
-over. No job may be active: an unfinished job has no place here.
+over. Jobs that wait go over, too, each with its payload. No job may run.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import logging
 import os
 import time
 from array import array
+from collections import Counter
 from collections.abc import Mapping
 from math import inf
 from struct import Struct
@@ -29,7 +30,7 @@ from headway.core.board.rows import LAYOUT, annex_for, rows_for
 from headway.core.history import Minute
 from headway.core.hold import TaskHold
 from headway.core.ids import Ids
-from headway.core.job import Job, Terms
+from headway.core.job import Job, Reason, State, Terms
 from headway.core.job_log import JobLog
 from headway.core.local.active import Active
 from headway.core.past_attempt import PastAttempt
@@ -87,7 +88,7 @@ class Document(msgspec.Struct):
 class KeptFrame(msgspec.Struct):
     """A ``Kept`` and its job's number. ``task`` is empty if there is no job to resubmit.
 
-    ``keep_s`` is the job's own wish how long it is kept.
+    ``keep_s`` is the job's own wish how long it is kept. A job that ``waits`` has no result.
     """
 
     sequence: int
@@ -98,6 +99,10 @@ class KeptFrame(msgspec.Struct):
     terms: Terms | None = None
     keep_s: float | None = None
     is_error: bool = False
+    waits: bool = False
+    # Of a job that waits: its deadline, of time.monotonic, and its batch.
+    deadline: float | None = None
+    batch: int = 0
 
 
 def write(file: BinaryIO, ids: Ids, task_names: list[str], active: Active, history: list[Minute]) -> None:
@@ -125,14 +130,14 @@ def write(file: BinaryIO, ids: Ids, task_names: list[str], active: Active, histo
         attempts={sequence: list(kept) for sequence, kept in active.past.all().items()},
         logs=dict(active.logs.items()) if isinstance(active.logs, Logs) else {},
         holds=active.holds.kept(),
-        last_place=board.last_place,
+        last_place=board.last_place.tolist(),
         kept=Retention(board.kept_jobs, board.kept_seconds),
         shortest_s=board.shortest_s,
         ended=dict(zip(task_names, active.stats.ended, strict=False)),
         history=history,
         audit=active.trail.all(),
     )
-    _put(file, document)
+    put(file, document)
     results = active.results
     for share in (results.results, results.errors):
         for sequence, kept, keep_s in share.items():
@@ -141,7 +146,13 @@ def write(file: BinaryIO, ids: Ids, task_names: list[str], active: Active, histo
             if kept.job is not None:
                 job = kept.job
                 frame.task, frame.payload, frame.terms = job.task.name, job.payload, job.terms
-            _put(file, frame)
+            put(file, frame)
+    # In their order in the lines.
+    for job in sorted(active.jobs.values(), key=lambda job: board.ticket[board.at(job.sequence)]):
+        frame = KeptFrame(job.sequence, b"", "", job.task.name, waits=True, batch=job.batch)
+        frame.payload, frame.terms = job.payload, job.terms
+        frame.deadline = None if job.deadline == inf else job.deadline
+        put(file, frame)
 
 
 class Carried:
@@ -150,9 +161,11 @@ class Carried:
     ``file`` is the one that ``write`` has written, ``board_fd`` the file of the rows.
     """
 
-    def __init__(self, file: BinaryIO, board_fd: int) -> None:
+    def __init__(self, file: BinaryIO, board_fd: int, *, salvaged: bool = False) -> None:
         self._file = file
         self._board_fd = board_fd
+        # Whether nobody has handed this over: the engine of before has crashed.
+        self._salvaged = salvaged
         self.document = msgspec.msgpack.decode(_get(file), type=Document)
 
     def board(self, retention: Retention, active_most: int, task_names: list[str]) -> Board:
@@ -171,7 +184,7 @@ class Carried:
             return self._counting(Board(retention, active_most, fd=nameless_file("headway-board")))
         before = left.kept, left.active_most
         board = self._counting(Board(*before, rows=left.rows, annex=left.annex, fd=self._board_fd))
-        board.last_place, board.shortest_s = left.last_place, left.shortest_s
+        board.last_place[:], board.shortest_s = memoryview(array("Q", left.last_place)), left.shortest_s
         board.find_moved(left.annex_used)
         board.unchanged_from, board.stretches = left.unchanged_from, left.stretches
         _rename(board, left.task_names, task_names)
@@ -217,13 +230,28 @@ class Carried:
         for name, ended in self.document.ended.items():
             if name in tasks:
                 active.stats.ended[tasks[name].index] = ended
-        self._give_results(active, tasks)
+        if self._salvaged:
+            active.outcomes.known_from = self.document.next_sequence
+        self._give_jobs(active, tasks)
 
-    def _give_results(self, active: Active, tasks: Mapping[str, Task]) -> None:
+    def _give_jobs(self, active: Active, tasks: Mapping[str, Task]) -> None:
+        """Put results, and jobs that wait, into ``active``."""
+        lost: Counter[str] = Counter()
         try:
             while frame := _get(self._file):
                 kept = msgspec.msgpack.decode(frame, type=KeptFrame)
                 task = tasks.get(kept.task)
+                if kept.waits and kept.terms is not None:
+                    if task is None:
+                        lost[kept.task] += 1
+                        active.board.move(kept.sequence, State.CANCELLED, time.monotonic(), Reason.LOST)
+                        continue
+                    deadline = inf if kept.deadline is None else kept.deadline
+                    active.queue.payload_bytes += len(kept.payload)
+                    active.carried.append(
+                        Job(kept.sequence, task, kept.payload, kept.terms, deadline, batch=kept.batch)
+                    )
+                    continue
                 job = None
                 if task is not None and kept.terms is not None:
                     job = Job(kept.sequence, task, kept.payload, kept.terms, inf)
@@ -235,6 +263,9 @@ class Carried:
         except (msgspec.DecodeError, ResultError) as error:
             log.warning("cannot read the previous process's results, which now answer 410: %s", error)
         self._file.close()
+        if lost:
+            told = ", ".join(f"{count} of {name!r}" for name, count in lost.most_common())
+            log.error("jobs that waited are lost, since their tasks are gone: %s", told)
 
 
 def _rename(board: Board, before: list[str], now: list[str]) -> None:
@@ -251,7 +282,8 @@ def _rename(board: Board, before: list[str], now: list[str]) -> None:
     now.extend(list(index_of)[len(now) :])
 
 
-def _put(file: BinaryIO, message: Document | KeptFrame) -> None:
+def put(file: BinaryIO, message: Document | KeptFrame) -> None:
+    """Write a message to ``file``."""
     data = msgspec.msgpack.encode(message)
     file.write(LENGTH.pack(len(data)))
     file.write(data)

@@ -59,7 +59,7 @@ from headway.core.local.recorder import Recorder
 from headway.core.local.waiting import BatchFinished, Finished, LogGrown
 from headway.core.order import OWN_TASKS, Action, meant
 from headway.core.past_attempt import PastAttempt
-from headway.core.queue.queue import OWN_MOST
+from headway.core.queue.outlook import OWN_MOST
 from headway.core.retention import Retention
 from headway.core.retry_after.promises import Promises
 from headway.core.stats import Counts
@@ -109,7 +109,9 @@ class LocalEngine:
             most = max(most, waiting + config.workers + OWN_MOST)
             self.ids = journal.found.ids
             rows = max(rows_for(kept.jobs, most), ROWS_LEAST_BY_CLOCK)
-            self.board = Board(kept, most, rows=rows)
+            # Gateways map it.
+            fd = nameless_file("headway-board") if config.server.gateways else -1
+            self.board = Board(kept, most, rows=rows, fd=fd)
             self.active = Active(config, registry, self.ids, self.board, waiting)
             self.active.changes = Durable(self.active, journal)
         elif before is not None:
@@ -129,7 +131,7 @@ class LocalEngine:
         self.promises.held = active.holds.held
         active.holds.on_change = self._switched
         if before is not None:
-            self.promises.learn(time.monotonic())
+            self.promises.learn(self.board, time.monotonic())
         self.reading = Reading(self.ids, active, self.promises, names)
         self.recorder = Recorder(self.reading, self.ids, active.jobs, config.events, self.retry_after_s)
         self.finding = Finding(self.reading, active, None if journal is None else journal.reader)
@@ -184,7 +186,7 @@ class LocalEngine:
 
     # Reading.
 
-    def peek(self, job_id: bytes) -> Status | None:
+    def peek(self, job_id: bytes, brief: bool = False) -> Status | None:
         """Return the status of a job, as Engine says."""
         return self.reading.peek(job_id)
 
@@ -404,7 +406,7 @@ class LocalEngine:
         with found.reading():
             self.reading.names[:] = restore(self.active, self.changes, tasks, progress)
             self.historian.restore(found.minutes())
-        self.promises.learn(time.monotonic())
+        self.promises.learn(self.board, time.monotonic())
 
     async def start(self, on_fatal: Callable[[str], object] = TELL_FATAL) -> None:
         """Enter the lifespan. Start the workers, the watchdog and the chores, as Engine says."""
@@ -413,11 +415,14 @@ class LocalEngine:
         self.watchdog.start()
         self.chores.start()
 
-    async def drain(self, timeout_s: float) -> int:
-        """Accept no more jobs and wait for the present ones. Return how many are left after ``timeout_s``.
+    async def drain(self, timeout_s: float, keeps_clients: bool = False) -> int:
+        """Wait for the present jobs, as Engine says. Return how many are left after ``timeout_s``.
 
-        With a journal only running jobs are waited for. The others are left to the next start.
+        With a journal only running jobs are waited for, and so it is if clients are kept. The others are left to the
+        next start.
         """
+        if keeps_clients:
+            return await self.changes.pause(timeout_s)
         self.admission.draining = True
         self.promises.expect_end(time.monotonic() + (timeout_s if self.journal is None else 0.0))
         self.active.waiters.release()
@@ -432,10 +437,11 @@ class LocalEngine:
     def hand_over(self, file: BinaryIO) -> int:
         """Write to ``file`` all that the next process goes on from. Return the file of the rows.
 
-        Call it last of all: later changes are lost. Raises RuntimeError if a job has not finished.
+        Call it last of all: later changes are lost. Raises RuntimeError if a job runs.
         """
-        if self.active:
-            raise RuntimeError(f"{len(self.active)} jobs have not finished")
+        running = self.board.count[State.RUNNING]
+        if running:
+            raise RuntimeError(f"{running} jobs have not finished")
         deploy.write(file, self.ids, self.reading.names, self.active, self.historian.minutes(KEPT))
         return self.board.fd
 

@@ -37,7 +37,7 @@ from headway.core.local.admission import Admission
 from headway.core.local.finding import Finding
 from headway.core.local.uncommitted import Uncommitted
 from headway.core.order import OWN_TASKS, STATES, Action, Order, decode_order, encode_order, meant
-from headway.core.queue.queue import OWN_MOST
+from headway.core.queue.outlook import OWN_MOST
 from headway.core.slices import SHORT_SLICE_S
 from headway.core.task import Lane, Task
 from headway.core.tasks.context import Context

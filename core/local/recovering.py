@@ -57,7 +57,7 @@ class Recovering:
     def _refuse(self) -> NoReturn:
         raise RecoveringError(self.retry_after_s())
 
-    def peek(self, job_id: bytes) -> NoReturn:
+    def peek(self, job_id: bytes, brief: bool = False) -> NoReturn:
         """Raise RecoveringError, as do all methods below."""
         self._refuse()
 
@@ -201,7 +201,7 @@ class Recovering:
         """Refuse."""
         self._refuse()
 
-    async def drain(self, timeout_s: float) -> NoReturn:
+    async def drain(self, timeout_s: float, keeps_clients: bool = False) -> NoReturn:
         """Refuse."""
         self._refuse()
 

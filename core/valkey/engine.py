@@ -115,7 +115,7 @@ class ValkeyEngine:
 
     # Reading.
 
-    def peek(self, job_id: bytes) -> Soon[Status | None]:
+    def peek(self, job_id: bytes, brief: bool = False) -> Soon[Status | None]:
         """Return the status of a job, as Engine says."""
         return self.parts.statuses.peek(job_id)
 
@@ -332,7 +332,7 @@ class ValkeyEngine:
         """Reach the store, and look at its layout. Raises ConfigError if a start would fail."""
         await self._at_store().check(CHECK_S)
 
-    async def drain(self, timeout_s: float) -> int:
+    async def drain(self, timeout_s: float, keeps_clients: bool = False) -> int:
         """Accept no more jobs here and claim none. Wait for those that run here, as Engine says."""
         self.parts.intake.is_draining = self.parts.orders.is_draining = True
         self.hints.estimate.expect_end(time.monotonic())

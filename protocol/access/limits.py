@@ -30,6 +30,8 @@ CLIENTS_MOST = 1 << 15
 CROWD = b"crowd"
 # Before the name of a token, in the place of a client's address.
 TOKEN = b"token of "
+# The names of the rates.
+SUBMIT, POLL = "submit", "poll"
 # A part of a quota. Without it, a quota regained to the last bit would be refused for a rounding
 # error.
 SLACK = 1e-9
@@ -113,12 +115,14 @@ class Rate:
 class Limits:
     """The limits on submitting and on polling, each None if there is none."""
 
-    def __init__(self, config: Config, clients: Clients, promise: Promise) -> None:
+    def __init__(
+        self, config: Config, clients: Clients, promise: Promise, make: Callable[[str, int, int], Rate]
+    ) -> None:
         self._promise = promise
         rates = config.rates
         self._clients = clients
-        self.submits = Rate("submit", rates.submits, rates.submits_window) if rates.submits else None
-        self.polls = Rate("poll", rates.polls, rates.polls_window) if rates.polls else None
+        self.submits = make(SUBMIT, rates.submits, rates.submits_window) if rates.submits else None
+        self.polls = make(POLL, rates.polls, rates.polls_window) if rates.polls else None
 
     def check(self, request: Request, limited: bool) -> None:
         """Let a request in. Raises Refusal. ``limited`` is false for a route without limits."""
@@ -166,6 +170,11 @@ class Limits:
         )
 
 
-def limits(config: Config, clients: Clients, promise: Promise) -> Limits | None:
-    """Return the limits, None for none. ``promise`` says when a refused client comes back."""
-    return Limits(config, clients, promise) if config.rates.submits or config.rates.polls else None
+def limits(
+    config: Config, clients: Clients, promise: Promise, make: Callable[[str, int, int], Rate] = Rate
+) -> Limits | None:
+    """Return the limits, None for none. ``promise`` says when a refused client comes back.
+
+    ``make`` makes a rate of its name, quota and window.
+    """
+    return Limits(config, clients, promise, make) if config.rates.submits or config.rates.polls else None

@@ -13,7 +13,7 @@ from headway.protocol.api import audit, contents, preconditions, routes
 from headway.protocol.api.operation import Route
 from headway.protocol.api.polls import Polls
 from headway.protocol.api.routes import Places
-from headway.protocol.api.service import Service
+from headway.protocol.api.service import Service, Shared
 from headway.protocol.api.submissions import check_content
 from headway.protocol.http.connections import Connections
 from headway.protocol.http.problems import Refusal
@@ -49,16 +49,16 @@ class BoundRoute:
 
 
 class Api:
-    """The routes over ``engine``, which may be replaced by another."""
+    """The routes over ``engine``, which may be replaced by another. A gateway has more, ``shared`` with others."""
 
-    def __init__(self, config: Config, engine: Engine) -> None:
-        self.service = Service(config, engine)
+    def __init__(self, config: Config, engine: Engine, shared: Shared | None = None) -> None:
+        self.service = Service(config, engine, shared)
         self._polls = Polls(self.service)
         self._places = Places(self.service.base)
         # Whether a request is looked at for its client before its route is.
         self._looks = self.service.limits is not None or self.service.origins is not None
         # Also before the engine is there: the one that comes may be durable.
-        self.holds = config.journal.path is not None or config.engine is not None
+        self.holds = config.journal.path is not None or config.engine is not None or shared is not None
         self.may_repeat = self.service.limits is None and not config.log.access
         self.connections = self.service.connections = Connections(config, self.service.clock, self)
 

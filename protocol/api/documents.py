@@ -103,6 +103,9 @@ def ended_document(status: Status, code: int, error: str | None, attempts: Seque
     if status.state == State.FAILED:
         members |= {"reason": REASONS[status.reason], "attempt": status.attempt}
         detail = error or "the job failed, and its error was deleted, or given up to stay within results.max_bytes"
+    elif status.reason == Reason.LOST:
+        members |= {"reason": REASONS[status.reason]}
+        detail = "the job was in memory when its engine ended, and is lost: submit it again"
     elif status.state == State.CANCELLED:
         detail = "the job was cancelled"
     else:

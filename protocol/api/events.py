@@ -212,8 +212,8 @@ class EventStream:
         )
 
     def _missed(self, taken: Portion) -> bytes:
-        told = _reset(taken.place, SLOW, taken.missed)
-        status = self._service.engine.peek(self._job) if self._job else None
+        told = _reset(taken.place, SLOW, taken.missed) if taken.missed > 0 else _reset(taken.place, GONE, None)
+        status = self._service.engine.peek(self._job, brief=True) if self._job else None
         if isinstance(status, Status):
             # It is no older than the events that were taken.
             return told + self.present(status)

@@ -119,9 +119,13 @@ class Heads:
 
     def _failed(self, status: Status) -> bytes:
         reason = REASONS[status.reason].encode()
-        return b"%bJob-Reason: %b\r\nJob-Attempt: %d\r\n" % (self._cancelled(status), reason, status.attempt)
+        return b"%bJob-Reason: %b\r\nJob-Attempt: %d\r\n" % (self._until(status), reason, status.attempt)
 
     def _cancelled(self, status: Status) -> bytes:
+        lost = b"Job-Reason: lost\r\n" if status.reason == Reason.LOST else b""
+        return self._until(status) + lost
+
+    def _until(self, status: Status) -> bytes:
         date = http_date(int(status.kept_until))
         return b"Expires: %b\r\nSunset: %b\r\n" % (date, date)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import orjson
+from headway.core.counted import Counted
 from headway.core.stats import Counts
 from headway.core.status import TaskStatus
 from headway.protocol.api import load
@@ -40,14 +41,17 @@ def _plain(service: Service, request: Request, code: int, body: bytes, fields: b
 
 def stats(service: Service, request: Request, _: bytes) -> Answer | Held:
     """GET /stats: the counts, JSON. The load is in the header, too."""
-    return once_known(service.engine.counts(), lambda counts: _stats(service, request, counts))
+    return once_known(
+        service.engine.counts(),
+        lambda counts: once_known(service.all_counted(), lambda all_of: _stats(service, request, counts, all_of)),
+    )
 
 
-def _stats(service: Service, request: Request, counts: Counts) -> bytes:
+def _stats(service: Service, request: Request, counts: Counts, all_of: Counted) -> bytes:
     head = STATUS_LINES[200] + service.clock.fields + load.fields_of(counts.load)
     if request.method == b"HEAD":
         return bodiless(head, JSON)
-    body = orjson.dumps(summary(service, counts), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    body = orjson.dumps(summary(counts, all_of), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     return complete(head, JSON, body, bodiless=False)
 
 
@@ -64,8 +68,11 @@ def exposition(service: Service, request: Request, _: bytes) -> Answer | Held:
 
     def told(tasks: Sequence[TaskStatus], found: Sequence[Metric]) -> Answer | Held:
         # Anew: the tasks were read later.
+        return once_known(service.engine.counts(), lambda counts: known(counts, tasks, found))
+
+    def known(counts: Counts, tasks: Sequence[TaskStatus], found: Sequence[Metric]) -> Answer | Held:
         return once_known(
-            service.engine.counts(), lambda counts: _exposed(service, counts, tasks, found, head_only=head_only)
+            service.all_counted(), lambda all_of: _exposed(service, (counts, all_of), tasks, found, head_only=head_only)
         )
 
     return once_known(service.engine.counts(), counted)
@@ -79,12 +86,17 @@ def _of_process(pids: Sequence[int] | None) -> Sequence[Metric]:
 
 
 def _exposed(
-    service: Service, counts: Counts, tasks: Sequence[TaskStatus], found: Sequence[Metric], *, head_only: bool
+    service: Service,
+    counts: tuple[Counts, Counted],
+    tasks: Sequence[TaskStatus],
+    found: Sequence[Metric],
+    *,
+    head_only: bool,
 ) -> bytes:
     from headway.protocol.api import metrics
 
     head = STATUS_LINES[200] + service.clock.fields
     if head_only:
         return bodiless(head, metrics.MEDIA_TYPE)
-    body = metrics.exposition(service, counts, tasks, found)
+    body = metrics.exposition(*counts, tasks, found)
     return complete(head, metrics.MEDIA_TYPE, body, bodiless=False)

@@ -42,11 +42,13 @@ UNTOLD = "the job failed: a token with the scope read is told why"
 Tell = Callable[[Service, Request, Status, bytes], Answer | Held]
 
 
-def find(service: Service, name: bytes, then: Callable[[Status, bytes], Answer | Held]) -> Answer | Held:
+def find(
+    service: Service, name: bytes, then: Callable[[Status, bytes], Answer | Held], *, brief: bool = False
+) -> Answer | Held:
     """Return the answer that ``then`` makes of the job that a path names, by its id or by its key.
 
-    ``then`` gets header lines as well, which for a key name the id. Raises Refusal if there is no
-    such job.
+    ``then`` gets header lines as well, which for a key name the id. Its status may lack tags if it is to be
+    ``brief``. Raises Refusal if there is no such job.
     """
 
     def by_id(status: Status | None) -> Answer | Held:
@@ -59,7 +61,7 @@ def find(service: Service, name: bytes, then: Callable[[Status, bytes], Answer |
             raise Refusal("not-found", "no job with this id was ever issued here")
         return then(status, b"Content-Location: %b%b\r\n" % (service.jobs, status.id))
 
-    return once_known(service.engine.peek(name), by_id)
+    return once_known(service.engine.peek(name, brief), by_id)
 
 
 def job(service: Service, request: Request, name: bytes) -> Answer | Held:
@@ -74,7 +76,8 @@ def result(service: Service, request: Request, name: bytes) -> Answer | Held:
 
 def _asked(service: Service, request: Request, name: bytes, tell: Tell) -> Answer | Held:
     """Return the answer that ``tell`` makes of a job, at its end if the client wants to wait."""
-    return find(service, name, lambda status, fields: _waited(service, request, status, fields, tell))
+    is_head = request.method == b"HEAD"
+    return find(service, name, lambda status, fields: _waited(service, request, status, fields, tell), brief=is_head)
 
 
 def _waited(service: Service, request: Request, status: Status, fields: bytes, tell: Tell) -> Answer | Held:

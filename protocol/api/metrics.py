@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from headway.core import errors
+from headway.core.counted import Counted
 from headway.core.job import State
 from headway.core.stats import SECONDS_BOUNDS, Counts, Histogram, JournalCounts, StoreCounts
 from headway.core.status import TaskStatus
 from headway.protocol.api.series import by_task
-from headway.protocol.api.service import Service
 from headway.protocol.http.problems import REFUSALS
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -23,19 +23,19 @@ ANSWERED = [kind.reason for kind in ERRORS if kind.status != 500 or kind is erro
 REASONS = dict.fromkeys((*REFUSALS, *ANSWERED))
 
 
-def exposition(service: Service, counts: Counts, tasks: Sequence[TaskStatus], of_process: Iterable[Metric]) -> bytes:
-    """Return all metrics in Prometheus' text format."""
+def exposition(counts: Counts, all_of: Counted, tasks: Sequence[TaskStatus], of_process: Iterable[Metric]) -> bytes:
+    """Return all metrics in Prometheus' text format. ``all_of`` was counted of clients, by all gateways."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Snapshot(service, counts, of_process))
+    registry.register(_Snapshot(counts, all_of, of_process))
     return generate_latest(registry) + by_task(tasks).encode()
 
 
 class _Snapshot(Collector):
     """The metrics as of now, for one scrape."""
 
-    def __init__(self, service: Service, counts: Counts, of_process: Iterable[Metric]) -> None:
-        self._service = service
+    def __init__(self, counts: Counts, all_of: Counted, of_process: Iterable[Metric]) -> None:
         self._counts = counts
+        self._all_of = all_of
         self._of_process = of_process
 
     def collect(self) -> Iterator[Metric]:
@@ -48,8 +48,9 @@ class _Snapshot(Collector):
         if self._counts.store is not None:
             yield from self._store(self._counts.store)
         requests = CounterMetricFamily("headway_http_requests", "Answers by route and code.", labels=["route", "code"])
-        for (route, code), count in self._service.all_requests().items():
-            requests.add_metric([route, code.decode()], count)
+        for name, count in self._all_of.of("requests"):
+            route, _, code = name.rpartition(" ")
+            requests.add_metric([route, code], count)
         yield requests
 
     def _jobs(self) -> Iterator[Metric]:
@@ -62,12 +63,13 @@ class _Snapshot(Collector):
         yield GaugeMetricFamily("headway_payload_bytes", "Memory taken by payloads.", counts.payload_bytes)
         yield CounterMetricFamily("headway_job_retries", "Attempts that failed and are made again.", counts.retries)
         rejections = CounterMetricFamily("headway_rejections", "Requests refused, by reason.", labels=["reason"])
+        refused = dict(self._all_of.of("rejections"))
         for reason in REASONS:
-            rejections.add_metric([reason], self._service.connections.rejections.get(reason, 0))
+            rejections.add_metric([reason], refused.get(reason, 0))
         yield rejections
 
     def _process(self) -> Iterator[Metric]:
-        counts, connections = self._counts, self._service.connections
+        counts, all_of = self._counts, self._all_of
         workers, pool = counts.workers, counts.processes
         yield GaugeMetricFamily("headway_workers", "Worker tasks.", workers.count)
         yield GaugeMetricFamily("headway_workers_idle", "Workers with nothing to do.", workers.idle)
@@ -89,28 +91,31 @@ class _Snapshot(Collector):
         yield GaugeMetricFamily("headway_lost_threads", "Threads of attempts that have ended.", workers.lost_threads)
         yield GaugeMetricFamily("headway_results_bytes", "Memory taken by results.", counts.results_bytes)
         yield CounterMetricFamily("headway_results_evicted", "Results given up for the budget.", counts.results_evicted)
-        yield GaugeMetricFamily("headway_connections", "Clients connected.", len(connections.open))
+        yield GaugeMetricFamily("headway_connections", "Clients connected.", all_of.now["connections"])
         failed = CounterMetricFamily(
             "headway_entries_failed", "Connections that ended on their way in.", labels=["step"]
         )
-        for step, count in connections.entries_failed.items():
+        for step, count in all_of.of("entries_failed"):
             failed.add_metric([step], count)
         yield failed
         closed = CounterMetricFamily(
             "headway_connections_closed", "Connections closed by a limit on clients.", labels=["why"]
         )
-        for why, count in connections.closed.items():
+        for why, count in all_of.of("closed"):
             closed.add_metric([why], count)
         yield closed
-        for name, budget, text in (
-            ("unanswered", connections.unanswered, "incomplete and waiting requests"),
-            ("untaken", connections.untaken, "answers that clients have not taken"),
+        for name, text in (
+            ("unanswered", "incomplete and waiting requests"),
+            ("untaken", "answers that clients have not taken"),
         ):
-            yield GaugeMetricFamily(f"headway_{name}_bytes", f"Memory taken by {text}.", budget.used_bytes)
-            yield CounterMetricFamily(f"headway_{name}_ended", "Clients that had to give way.", budget.gave_way)
-        yield GaugeMetricFamily("headway_waiting_clients", "Clients that wait by Prefer: wait.", counts.waiting_clients)
+            yield GaugeMetricFamily(f"headway_{name}_bytes", f"Memory taken by {text}.", all_of.now[f"{name}_bytes"])
+            yield CounterMetricFamily(
+                f"headway_{name}_ended", "Clients that had to give way.", all_of.ever[f"{name}_ended"]
+            )
+        waiting = counts.waiting_clients + all_of.now["waiting"]
+        yield GaugeMetricFamily("headway_waiting_clients", "Clients that wait by Prefer: wait.", waiting)
         yield CounterMetricFamily(
-            "headway_waits_ignored", "Prefer: wait that was ignored at limits.waiting.", self._service.waits_ignored
+            "headway_waits_ignored", "Prefer: wait that was ignored at limits.waiting.", all_of.ever["waits_ignored"]
         )
         yield GaugeMetricFamily("headway_readers", "Open streams of events.", counts.readers)
         yield GaugeMetricFamily("headway_draining", "1 while the server shuts down.", int(counts.draining))

@@ -142,6 +142,9 @@ class Polls:
                         fields = DONE % (date, date, (start - submitted[row]) * 1000, (end - start) * 1000)
                     else:
                         break
+                    if live[row] != word:
+                        # The engine of a gateway has changed it meanwhile.
+                        break
                     answer += openings[state] + fields
                     polls[state] += 1
                     left -= 1
@@ -196,7 +199,7 @@ class Polls:
         answers: list[bytes] = []
         for text in self._polled(data, known, self._id):
             try:
-                status = service.engine.peek(text)
+                status = service.engine.peek(text, brief=True)
             except HeadwayError:
                 break
             if not isinstance(status, Status):

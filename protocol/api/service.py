@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable
-from typing import TypeVar
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 from headway.core.config import Config
+from headway.core.counted import Counted, together
 from headway.core.interface import Engine, Later, Soon
+from headway.core.later import then
 from headway.protocol.access.clients import Clients
 from headway.protocol.access.guard import Guard
 from headway.protocol.access.hosts import Hosts
-from headway.protocol.access.limits import limits
+from headway.protocol.access.limits import Rate, limits
 from headway.protocol.access.origins import Origins
+from headway.protocol.access.shared_rate import SharedRate
 from headway.protocol.access.tokens import Tokens
 from headway.protocol.api.fields import ACCEPTED, SENT
 from headway.protocol.api.headers import Heads
@@ -25,13 +29,20 @@ from headway.protocol.http.responses import Answer, Held
 Value = TypeVar("Value")
 
 
+class Shared(NamedTuple):
+    """What a gateway has together with others: the file of their rates, and what the others have counted."""
+
+    rates_fd: int
+    others: Callable[[], Soon[Counted]]
+
+
 class Service:
     """The state of one server, apart from its sockets."""
 
     # The connections that it serves.
     connections: Connections
 
-    def __init__(self, config: Config, engine: Engine) -> None:
+    def __init__(self, config: Config, engine: Engine, shared: Shared | None = None) -> None:
         self.config = config
         # Before the path of each route, and before the id or name in the URL of a job, batch or task.
         self.base = config.http.base.encode()
@@ -51,7 +62,10 @@ class Service:
         self.guard = Guard(tokens, hosts, self.clients, ids_tell=ids_tell)
         # Preferences to wait that were ignored, since too many clients waited.
         self.waits_ignored = 0
-        self.limits = limits(config, self.clients, lambda seconds: self.engine.retry_after_s(seconds))
+        make = Rate if shared is None else partial(SharedRate, shared.rates_fd)
+        self.limits = limits(config, self.clients, lambda seconds: self.engine.retry_after_s(seconds), make)
+        # What other gateways have counted.
+        self.others: Callable[[], Soon[Counted]] = Counted if shared is None else shared.others
 
     def use(self, engine: Engine) -> None:
         """Ask ``engine`` from now on."""
@@ -61,6 +75,30 @@ class Service:
     def tick(self) -> None:
         """Make what the heads of this second have in common."""
         self.heads.tick(self.engine.durability)
+
+    def counted(self) -> Counted:
+        """Return what was counted here of clients, for a sum with that of other gateways."""
+        connections = self.connections
+        ever = {f"requests {route} {code.decode()}": count for (route, code), count in self.all_requests().items()}
+        ever |= {f"rejections {reason}": count for reason, count in connections.rejections.items()}
+        ever |= {f"entries_failed {step}": count for step, count in connections.entries_failed.items()}
+        ever |= {f"closed {why}": count for why, count in connections.closed.items()}
+        ever["waits_ignored"] = self.waits_ignored
+        now = {"connections": len(connections.open), "waiting": self.engine.waiting}
+        for name, budget in (("unanswered", connections.unanswered), ("untaken", connections.untaken)):
+            now[f"{name}_bytes"] = budget.used_bytes
+            ever[f"{name}_ended"] = budget.gave_way
+        return Counted(ever, now)
+
+    def all_counted(self) -> Soon[Counted]:
+        """Return what was counted of clients in all."""
+        return then(self.others(), self._with_ours)
+
+    def _with_ours(self, others: Counted) -> Counted:
+        total = together([self.counted(), others])
+        # Our own are among the engine's counts.
+        total.now["waiting"] -= self.engine.waiting
+        return total
 
     def all_requests(self) -> Counter[tuple[str, bytes]]:
         """Return the number of answers by (method and route, status code)."""

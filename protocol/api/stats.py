@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from headway.core.counted import Counted
 from headway.core.job import State
 from headway.core.stats import Counts, JournalCounts, ProcessCounts, StoreCounts
 from headway.protocol.api import load
-from headway.protocol.api.service import Service
 
 
-def summary(service: Service, counts: Counts) -> dict[str, object]:
-    """Return the counts as /stats shows them; times in seconds, sizes in bytes."""
-    connections = service.connections
+def summary(counts: Counts, all_of: Counted) -> dict[str, object]:
+    """Return the counts as /stats shows them; times in seconds, sizes in bytes. ``all_of``: of all gateways."""
     workers, journal = counts.workers, counts.journal
     return {
         **load.members_of(counts.load),
@@ -20,7 +19,7 @@ def summary(service: Service, counts: Counts) -> dict[str, object]:
         "payload_bytes": counts.payload_bytes,
         "oldest_queued_seconds": round(counts.load.oldest_s, 3),
         "retries": counts.retries,
-        "rejections": dict(connections.rejections),
+        "rejections": dict(all_of.of("rejections")),
         "run_mean_seconds": round(counts.run_mean_s, 6),
         "results": {
             "kept": counts.results_kept,
@@ -38,10 +37,10 @@ def summary(service: Service, counts: Counts) -> dict[str, object]:
         "processes": None if counts.processes is None else _processes_summary(counts.processes),
         "journal": None if journal is None else _journal_summary(journal),
         "store": None if counts.store is None else _store_summary(counts.store),
-        "connections": len(connections.open),
-        "unanswered_bytes": connections.unanswered.used_bytes,
-        "untaken_bytes": connections.untaken.used_bytes,
-        "waiting_clients": counts.waiting_clients,
+        "connections": all_of.now["connections"],
+        "unanswered_bytes": all_of.now["unanswered_bytes"],
+        "untaken_bytes": all_of.now["untaken_bytes"],
+        "waiting_clients": counts.waiting_clients + all_of.now["waiting"],
         "readers": counts.readers,
         "draining": counts.draining,
     }

@@ -13,6 +13,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import NamedTuple, NoReturn
 
@@ -24,6 +25,7 @@ from headway.core.errors import ConfigError
 from headway.core.interface import Engine
 from headway.core.local.deploy import Carried
 from headway.core.local.engine import LocalEngine
+from headway.core.local.salvage import salvaged
 from headway.protocol.process.listener import Listener
 from msgspec.structs import replace
 
@@ -157,6 +159,14 @@ def hand_over(listener: Listener | None, engine: Engine, since: float) -> Left:
         board = engine.hand_over(file)
     os.lseek(state, 0, os.SEEK_SET)
     return Left(bound, passed, state, board, since)
+
+
+def take_left(rows_fd: int, left_fd: int) -> Taken:
+    """Return what a crashed engine has left: its rows, and what they are read by. Its active jobs are lost."""
+    # Not by its offset, which it shares with the supervisor's.
+    kept = os.pread(left_fd, os.fstat(left_fd).st_size, 0)
+    os.close(left_fd)
+    return Taken(None, salvaged(kept, rows_fd), time.monotonic())
 
 
 def take_over(environment: MutableMapping[str, str]) -> Taken | None:

@@ -58,22 +58,31 @@ class Listener(NamedTuple):
                 _remove_stale(place)
 
 
-def open_listener(config: Config, passed: socket.socket | None) -> Listener:
+def open_listener(
+    config: Config, passed: socket.socket | None, *, shared: bool = False, place: SocketName | None = None
+) -> Listener:
     """Return ``passed``, on which systemd listens for us, or else a socket of our own.
 
-    Raises ConfigError if none can be had.
+    A ``shared`` one has its port with others of ours, at ``place`` if there is one already. Raises ConfigError
+    if none can be had.
     """
     if passed is not None:
         return Listener(passed, True)
     path = config.server.socket
-    return Listener(_bound(config) if path is None else _bound_to_file(config, os.path.abspath(path)), False)
+    if path is not None:
+        return Listener(_bound_to_file(config, os.path.abspath(path)), False)
+    port = place if isinstance(place, int) else config.server.port
+    if shared and place is None and port:
+        # A port that may be shared would be shared with any other server of this user.
+        _bound(config, port, shared=False).close()
+    return Listener(_bound(config, port, shared=shared), False)
 
 
 def look(config: Config) -> None:
     """Raise ConfigError if ``open_listener`` could not get a socket of its own. Nothing is changed."""
     path = config.server.socket
     if path is None:
-        _bound(config).close()
+        _bound(config, config.server.port, shared=False).close()
         return
     try:
         _look_at_file(os.path.abspath(path))
@@ -130,8 +139,8 @@ def _place(found: socket.socket) -> SocketName:
     return os.fsdecode(name)
 
 
-def _bound(config: Config) -> socket.socket:
-    host, port = config.server.host, config.server.port
+def _bound(config: Config, port: int, *, shared: bool) -> socket.socket:
+    host = config.server.host
     where = f"server.host {host!r}, server.port {port}"
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
@@ -140,6 +149,8 @@ def _bound(config: Config) -> socket.socket:
         raise ConfigError(f"cannot listen on {where}: {getattr(error, 'strerror', None) or error}") from None
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         bound.bind(address)
     except OSError as error:
         bound.close()

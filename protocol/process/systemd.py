@@ -59,9 +59,12 @@ class Notifier:
         self._watched = self.environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         self._watched &= self.environment.get("WATCHDOG_USEC", "").isdigit()
 
-    def ready(self, status: str) -> None:
-        """New jobs are wanted: it has started, has reloaded, or has given up reloading."""
-        self._tell(f"READY=1\nSTATUS={status}")
+    def ready(self, status: str, told: str = "") -> None:
+        """New jobs are wanted: it has started, has reloaded, or has given up reloading.
+
+        ``told`` is for the supervisor of a server with gateways.
+        """
+        self._tell(f"READY=1\nSTATUS={status}" + (f"\nX_TOLD={told}" if told else ""))
 
     def reloading(self) -> None:
         """A deploy has begun. ``ready`` ends it."""

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
+import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 from headway.core.config import Config
-from headway.core.interface import Later, Soon
+from headway.core.gateway.engine import GatewayEngine
+from headway.core.gateway.links import GatewayLinks
+from headway.core.gateway.showing import Showing
+from headway.core.interface import Engine, Later, Soon
 from headway.core.job import State, Submission
 from headway.core.local.engine import LocalEngine
 from headway.core.status import Status
@@ -128,3 +134,49 @@ async def engine_of(*tasks: tuple[Callable[..., Any], Options], **changed: Any) 
         yield engine
     finally:
         await engine.stop()
+
+
+class Through(GatewayEngine):
+    """An engine as a gateway sees it. Its life is the engine's own affair."""
+
+    def __init__(self, engine: LocalEngine, config: Config, path: str) -> None:
+        super().__init__(config, path, "")
+        self._engine = engine
+
+    async def drain(self, timeout_s: float, keeps_clients: bool = False) -> int:
+        """Drain the engine."""
+        return await self._engine.drain(timeout_s, keeps_clients)
+
+    def resume(self) -> None:
+        """Have it go on."""
+        self._engine.resume()
+
+    async def stop(self) -> None:
+        """End its workers. The gateway goes on."""
+        await self._engine.stop()
+
+    async def leave(self) -> None:
+        """End the gateway."""
+        await super().stop()
+
+
+def is_gateway(engine: Engine) -> bool:
+    """Whether the engine is in another process, as far as its caller can tell."""
+    return isinstance(engine, Through)
+
+
+@asynccontextmanager
+async def gateway(engine: Engine, config: Config, folder: Path) -> AsyncIterator[Engine]:
+    """Return ``engine``, which runs in this process, as a gateway sees it."""
+    assert isinstance(engine, LocalEngine)
+    # A second engine of a test has a socket of its own.
+    path = str(folder / f"engine-{secrets.token_hex(4)}")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(path)
+        links = GatewayLinks(engine, Showing(engine, ""))
+        links.listen(listener)
+        seen = Through(engine, config, path)
+        await seen.start(int)
+        yield seen
+        await seen.leave()
+        links.close()

@@ -88,10 +88,10 @@ class Load:
         self._succeeded: set[str] = set()
         self.refused_for_now = 0
         self.polls = [Client(server) for _ in range(3)]
-        self._submits = [Client(server) for _ in range(2)]
+        self.submits = [Client(server) for _ in range(2)]
 
     def __repr__(self) -> str:
-        unanswered = sum(client.unanswered for client in (*self.polls, *self._submits))
+        unanswered = sum(client.unanswered for client in (*self.polls, *self.submits))
         return (
             f"<Load {len(self.jobs)} jobs, {self.refused_for_now} times 503, {unanswered} requests without an answer>"
         )
@@ -128,14 +128,14 @@ class Load:
         """Have all of them at it while ``meanwhile`` is called."""
         with ThreadPoolExecutor(5) as threads:
             doing = [threads.submit(self._poll, client) for client in self.polls]
-            doing += [threads.submit(self._submit, client, i * 10**6) for i, client in enumerate(self._submits)]
+            doing += [threads.submit(self._submit, client, i * 10**6) for i, client in enumerate(self.submits)]
             try:
                 time.sleep(LOAD_S)
                 meanwhile()
                 time.sleep(LOAD_S)
             finally:
                 self._stopped.set()
-        for client in (*self.polls, *self._submits):
+        for client in (*self.polls, *self.submits):
             client.close()
         for one in doing:
             one.result()

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 from headway.core.board.idempotency import Key
+from headway.core.errors import QueueFullError
 from headway.core.interface import Engine
 from headway.core.job import ACTIVE, State, Submission
 from headway.core.job_filter import JobFilter
 from headway.core.stats import Counts
 from headway.core.status import BatchStatus, Status
 
-from tests.core.engines import PATIENCE_S, at_last, known
+from tests.core.engines import PATIENCE_S, at_last, is_gateway, known
 
 
 def asked_for(task: str, payload: object = None, **members: Any) -> Submission:
@@ -84,13 +86,62 @@ async def are_at(engine: Engine, jobs: Sequence[Status], positions: Sequence[int
     async def found() -> list[int]:
         return [(await peek(engine, job)).position for job in jobs]
 
-    if engine.polled is not None:
+    if not goes_by_counts(engine):
         assert await found() == [*positions]
 
     async def are() -> bool:
         return await found() == [*positions]
 
     await until(are)
+
+
+async def has_room(engine: Engine, count: int, payload_bytes: int = 0) -> None:
+    """See that there is room: at once, or soon where a check goes by the last counts."""
+
+    async def found() -> bool:
+        try:
+            engine.check_room(count, payload_bytes)
+        except QueueFullError:
+            return False
+        return True
+
+    await (until(found) if goes_by_counts(engine) else _holds(found))
+
+
+async def has_no_room(engine: Engine, count: int, payload_bytes: int = 0) -> None:
+    """See that there is none, as ``has_room`` does."""
+
+    async def found() -> bool:
+        with suppress(QueueFullError):
+            engine.check_room(count, payload_bytes)
+            return False
+        return True
+
+    await (until(found) if goes_by_counts(engine) else _holds(found))
+
+
+async def _holds(condition: Callable[[], Awaitable[object]]) -> None:
+    assert await condition()
+
+
+async def has_come(engine: Engine) -> None:
+    """Wait until a call that was just made has come to an engine in another process."""
+    if is_gateway(engine):
+        await known(engine.peek_key("none"))
+
+
+async def is_ready(engine: Engine, ready: bool) -> None:
+    """See that new jobs are wanted, or not: at once, or soon where a check goes by the last counts."""
+
+    async def found() -> bool:
+        return (engine.not_ready is None) == ready
+
+    await (until(found) if goes_by_counts(engine) else _holds(found))
+
+
+def goes_by_counts(engine: Engine) -> bool:
+    """Whether what is said of the queue as a whole is an estimate."""
+    return engine.polled is None or is_gateway(engine)
 
 
 async def until(condition: Callable[[], Awaitable[object]]) -> None:

@@ -21,13 +21,19 @@ from headway.core.tasks.registry import Options, Registry
 
 from tests.conftest import fresh_database
 from tests.core.contract.client import clear
-from tests.core.engines import broken, double, forever, settings
+from tests.core.engines import broken, double, forever, gateway, settings
 
+GATEWAYS = {"server": {"gateways": 1}}
 # By name, the settings that ask for an engine. ``folder`` is its own, and ``database`` makes an empty one of a store.
 ENGINES: dict[str, Callable[[Path, Callable[[], str]], dict[str, Any]]] = {
     "memory": lambda folder, database: {},
     "journal": lambda folder, database: {"journal": {"path": str(folder / "jobs")}},
     "valkey": lambda folder, database: {"engine": database()},
+    # The first two, seen through a gateway.
+    "memory-gateway": lambda folder, database: {"gateway": folder} | GATEWAYS,
+    "journal-gateway": lambda folder, database: (
+        {"gateway": folder, "journal": {"path": str(folder / "jobs")}} | GATEWAYS
+    ),
 }
 
 Function = Callable[..., Any]
@@ -59,7 +65,10 @@ async def started(
         registry.arounds.add(around)
     if "lifespan" in changed:
         registry.set_lifespan(changed.pop("lifespan"))
-    engine: Engine = await asyncio.to_thread(open_engine, settings(**own, **changed), registry, lambda _: None)
+    folder = own.get("gateway")
+    own = {name: value for name, value in own.items() if name != "gateway"}
+    config = settings(**own, **changed)
+    engine: Engine = await asyncio.to_thread(open_engine, config, registry, lambda _: None)
     fatal: list[str] = []
     try:
         await engine.start(fatal.append)
@@ -67,7 +76,11 @@ async def started(
         await engine.close()
         raise
     try:
-        yield engine
+        if folder is None:
+            yield engine
+        else:
+            async with gateway(engine, config, folder) as seen:
+                yield seen
     finally:
         await engine.stop()
         await engine.close()
@@ -81,7 +94,10 @@ def chosen(request: pytest.FixtureRequest, folder: Path) -> dict[str, Any]:
 
 
 # With an engine of its own for each test, those on a store take long. Those of the shared one do not.
-OWN = [pytest.param(name, marks=pytest.mark.long) if name == "valkey" else name for name in ENGINES]
+SLOW = {"valkey", "memory-gateway", "journal-gateway"}
+OWN = [pytest.param(name, marks=pytest.mark.long) if name in SLOW else name for name in ENGINES]
+# Of those of the shared one, one shape of a gateway is enough each time.
+SHARED = [pytest.param(name, marks=pytest.mark.long) if name == "memory-gateway" else name for name in ENGINES]
 
 
 @pytest.fixture(params=OWN)
@@ -90,7 +106,7 @@ def start(request: pytest.FixtureRequest, tmp_path: Path) -> Start:
     return partial(started, chosen(request, tmp_path))
 
 
-@pytest.fixture(scope="module", params=ENGINES)
+@pytest.fixture(scope="module", params=SHARED)
 def _shared(
     request: pytest.FixtureRequest, runner: asyncio.Runner, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Engine]:

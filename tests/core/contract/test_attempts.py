@@ -307,7 +307,7 @@ async def test_a_deletion_takes_the_attempts_with_the_result(engine: Engine) -> 
 
 
 async def test_a_snooze_is_no_attempt_and_uses_no_retry(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
-    payload = {"name": f"first {engine.durability}", "fails": False, "calls": 30}
+    payload = {"name": f"first {type(engine).__name__} {engine.durability}", "fails": False, "calls": 30}
     job = await finished(engine, await submit(engine, "snoozes", payload, retries=0))
     assert (job.state, job.attempt, await text_of(engine, job)) == (State.SUCCEEDED, 1, str([1] * 30).replace(" ", ""))
     assert [past.number for past in await all_attempts(engine, job)] == [1]
@@ -315,7 +315,7 @@ async def test_a_snooze_is_no_attempt_and_uses_no_retry(engine: Engine, caplog: 
 
 
 async def test_a_job_that_snoozes_after_a_failed_attempt_keeps_that(engine: Engine) -> None:
-    payload = {"name": f"second {engine.durability}", "fails": True, "calls": 4}
+    payload = {"name": f"second {type(engine).__name__} {engine.durability}", "fails": True, "calls": 4}
     job = await finished(engine, await submit(engine, "snoozes", payload, retries=1))
     assert (job.state, await text_of(engine, job)) == (State.SUCCEEDED, "[1,2,2,2]")
     found = await all_attempts(engine, job)
@@ -323,7 +323,7 @@ async def test_a_job_that_snoozes_after_a_failed_attempt_keeps_that(engine: Engi
 
 
 async def test_a_job_that_snoozed_is_scheduled_and_can_be_cancelled(engine: Engine) -> None:
-    payload = {"name": f"third {engine.durability}", "fails": False, "calls": 2, "seconds": 60}
+    payload = {"name": f"third {type(engine).__name__} {engine.durability}", "fails": False, "calls": 2, "seconds": 60}
     job = await becomes(engine, await submit(engine, "snoozes", payload, delay=0.01), State.SCHEDULED)
     await until(lambda: _begun(payload["name"]))
     status = await becomes(engine, job, State.SCHEDULED)

@@ -92,7 +92,7 @@ async def test_a_payload_of_the_wrong_kind_is_refused(start: Start) -> None:
         with pytest.raises(InvalidPayloadError, match="expected JSON, got image/png"):
             await submit(engine, "typed")
         with pytest.raises(InvalidPayloadError, match="takes content as it is"):
-            engine.submit(asked_for("on_loop", 1))
+            await known(engine.submit(asked_for("on_loop", 1)))
         assert (await counts(engine)).active == 0
 
 

@@ -26,7 +26,7 @@ from tests.core.contract.client import (
     until,
 )
 from tests.core.contract.conftest import Start
-from tests.core.engines import broken, double, forever, known
+from tests.core.engines import PATIENCE_S, broken, double, forever, is_gateway, known
 
 EVERYTHING = EventFilter()
 WHOLE_LIFE = [State.QUEUED, State.RUNNING, State.SUCCEEDED]
@@ -189,7 +189,9 @@ async def test_a_submission_that_is_not_committed_is_no_event(start: Start) -> N
         reader = await reads(engine)
         engine.submit(asked_for("double", 1))
         taken = reader.feed.take()
-        assert len(taken.events) == (1 if engine.durability == "memory" else 0)
+        # One of another process has not come there either.
+        is_there = engine.durability == "memory" and not is_gateway(engine)
+        assert len(taken.events) == (1 if is_there else 0)
 
 
 async def test_who_comes_back_goes_on_after_the_last_event(engine: Engine) -> None:
@@ -232,16 +234,23 @@ async def test_who_is_slow_hears_how_much_is_missed(start: Start) -> None:
         feed = await known(engine.watch(EVERYTHING))
         woken: list[int] = []
         feed.when_more(lambda: woken.append(1))
-        begun = feed.place
+        first = begun = feed.place
         for number in range(5):
             await finished(engine, await submit(engine, "double", number))
         await catch_up(engine)
         taken = feed.take()
         assert len(woken) == 1
+        if is_gateway(engine):
+            # The first events were on their way before any was given up.
+            begun = taken.place
+            await until_true(lambda: len(woken) == 2)
+            taken = feed.take()
+            woken.pop()
         assert taken.missed > 0
-        assert len(taken.events) + taken.missed == 15
-        assert [event.number for event in taken.events] == list(range(begun + taken.missed + 1, begun + 16))
-        assert taken.place == feed.place == begun + 15
+        last = begun + len(taken.events) + taken.missed
+        assert last - first == 15
+        assert [event.number for event in taken.events] == list(range(begun + taken.missed + 1, last + 1))
+        assert taken.place == feed.place == last
         assert not (await known(engine.watch(EVERYTHING, begun))).resumed
         assert not (await known(engine.watch(EVERYTHING, begun + taken.missed - 1))).resumed
         assert (await known(engine.watch(EVERYTHING, begun + taken.missed))).resumed
@@ -261,12 +270,15 @@ async def test_who_comes_late_takes_many_events_in_parts_and_misses_none(engine:
         await catch_up(engine)
         events: list[Event] = []
         more = True
-        while more:
-            taken = feed.take()
-            assert taken.missed == 0
-            assert [event for event in taken.events if event.number > taken.place] == []
-            events += taken.events
-            more = taken.more
+        async with asyncio.timeout(PATIENCE_S):
+            while more or len(events) < count:
+                # Of an engine in another process they come one part after the other.
+                await asyncio.sleep(0)
+                taken = feed.take()
+                assert taken.missed == 0
+                assert [event for event in taken.events if event.number > taken.place] == []
+                events += taken.events
+                more = taken.more
         feed.close()
         numbers = [event.number for event in events]
         assert len(numbers) == count

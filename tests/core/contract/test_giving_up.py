@@ -9,7 +9,18 @@ from headway.core.interface import Cancel, Engine, Later
 from headway.core.job import Reason, State
 from headway.core.tasks.registry import Options
 
-from tests.core.contract.client import are_at, becomes, cancel, counts, finished, peek, states, submit, text_of
+from tests.core.contract.client import (
+    are_at,
+    becomes,
+    cancel,
+    counts,
+    finished,
+    has_come,
+    peek,
+    states,
+    submit,
+    text_of,
+)
 from tests.core.contract.conftest import Start
 from tests.core.engines import broken, forever, known
 
@@ -98,6 +109,7 @@ async def test_an_attempt_that_ends_after_the_cancellation_has_no_say(start: Sta
     async with start(work, workers=1) as engine:
         job = await becomes(engine, await submit(engine, "work"), State.RUNNING)
         soon = engine.cancel(job)
+        await has_come(engine)
         # It ends while the cancellation is being committed, where there is a commit.
         go.set()
         cancelled = await known(soon)

@@ -196,7 +196,7 @@ async def test_a_change_leaves_the_other_switch(engine: Engine) -> None:
 )
 async def test_a_wrong_change_changes_nothing(engine: Engine, switches: Switches, field: str, fault: str) -> None:
     with pytest.raises(InvalidError) as caught:
-        engine.switch("double", switches)
+        await known(engine.switch("double", switches))
     assert [name for name, _ in caught.value.faults] == [field]
     assert caught.value.faults[0][1].endswith(fault)
     assert await hold_of(engine, "double") == NO_HOLD

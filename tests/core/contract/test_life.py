@@ -16,6 +16,7 @@ from tests.core.contract.client import (
     cancel,
     counts,
     finished,
+    is_ready,
     peek,
     submit,
     submit_batch,
@@ -83,6 +84,7 @@ async def test_a_drain_refuses_new_jobs_and_waits_for_those_that_run(start: Star
         assert engine.not_ready is None
         draining = asyncio.create_task(engine.drain(PATIENCE_S))
         await asyncio.sleep(0)
+        await is_ready(engine, False)
         assert engine.not_ready == "draining"
         assert (await counts(engine)).draining
         with pytest.raises(DrainingError) as refused:
@@ -129,7 +131,7 @@ async def test_a_drain_that_runs_out_of_time_tells_how_many_are_left(start: Star
         assert await engine.drain(0.02) == 2
         # And may come to nothing.
         engine.resume()
-        assert engine.not_ready is None
+        await is_ready(engine, True)
         assert not (await counts(engine)).draining
         waits = await submit(engine, "double", 1)
         await cancel(engine, jobs[0])

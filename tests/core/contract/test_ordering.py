@@ -23,6 +23,7 @@ from tests.core.contract.client import (
     clear,
     counts,
     finished,
+    has_come,
     jobs_of,
     peek,
     states,
@@ -125,6 +126,7 @@ async def test_a_job_that_ends_after_the_order_came_is_not_in_it(start: Start) -
         late = await becomes(engine, await submit(engine, "fails_late", tags=("x",)), State.RUNNING)
         # With a journal the end of the job is committed with the order, and before that is carried out.
         soon = engine.order(Action.RETRY, JobFilter(tag="x"))
+        await has_come(engine)
         go.set()
         accepted = (await known(soon)).status
         assert await result(engine, accepted) == {"matched": 0, "done": 0, "skipped": 0}

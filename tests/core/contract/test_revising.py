@@ -110,7 +110,7 @@ async def test_only_a_job_that_waits_is_changed(engine: Engine, state: State) ->
 async def test_a_change_of_nothing_is_refused(engine: Engine) -> None:
     job = await submit(engine, "double", 1, delay=1000)
     with pytest.raises(InvalidError) as caught:
-        engine.revise(job, Revision())
+        await known(engine.revise(job, Revision()))
     assert caught.value.faults == [("", "expected at least one of priority, delay")]
 
 

@@ -16,7 +16,7 @@ from headway.core.tasks.context import Context
 from headway.core.tasks.registry import Options
 from headway.core.tasks.retry import Retry
 
-from tests.core.contract.client import becomes, cancel, counts, finished, peek, states, submit, text_of, until
+from tests.core.contract.client import becomes, cancel, counts, finished, is_ready, peek, states, submit, text_of, until
 from tests.core.contract.conftest import Start, Tasks
 from tests.core.engines import UNSTOPPABLE_S, double, forever, known, triple
 
@@ -431,7 +431,7 @@ async def test_jobs_for_threads_wait_while_all_threads_are_lost(start: Start) ->
         for lost in (1, 2, 3):
             status = await finished(engine, await submit(engine, "stuck", timeout=0.02))
             assert status.reason == Reason.TIMEOUT
-            assert (engine.not_ready is None) == (lost == 1)
+            await is_ready(engine, lost == 1)
         job = await submit(engine, "work", timeout=0.02)
         # No other job waits behind it.
         assert (await finished(engine, await submit(engine, "double", 1))).state == State.SUCCEEDED

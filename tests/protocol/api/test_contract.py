@@ -18,7 +18,7 @@ from headway.protocol.http.problems import REFUSALS
 
 from tests.conftest import Start
 from tests.each import each
-from tests.end_to_end.process import Gate, Server, launch
+from tests.end_to_end.process import Gate, Server, launch, settles
 from tests.protocol.api.test_batches import batch, one
 from tests.protocol.wire import Answer, post, request, submission
 
@@ -191,7 +191,7 @@ def test_a_submission_that_says_nothing_has_the_defaults(one_worker: Server, gat
     one_worker.posted.append(plain)
     # It stands behind one of priority 6, before one of 4, and beside one of 5.
     others = [one_worker.submit("nothing", priority=priority) for priority in (4, 5, 6)]
-    assert [one_worker.head(path)["job-position"] for path in (plain, *others)] == ["1", "3", "2", "0"]
+    settles(lambda: [one_worker.head(path)["job-position"] for path in (plain, *others)], ["1", "3", "2", "0"])
     gate.open()
     one_worker.wait_for(plain, "succeeded")
     assert one_worker.get(f"{plain}/result").body == b"null"

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Start
-from tests.end_to_end.process import Gate, Server, launch, wait_until
+from tests.end_to_end.process import ONE_PROCESS, Gate, Server, launch, wait_until
 from tests.protocol.events import EventWire
 from tests.protocol.wire import Wire, post, request, submission
 
@@ -430,6 +430,7 @@ def test_clients_that_stay_do_not_hold_up_the_end(start: Start) -> None:
             assert stream.ended
 
 
+@ONE_PROCESS
 def test_a_deploy_ends_the_streams_and_the_next_process_knows_no_place_in_them(start: Start) -> None:
     server = start()
     with EventWire(server.port) as stream:
@@ -498,6 +499,7 @@ def test_a_thousand_streams_hear_of_each_event(start: Start) -> None:
     no_readers(server)
 
 
+@ONE_PROCESS
 def test_a_killed_server_knows_no_place_and_tells_the_jobs_as_they_are(start: Start, tmp_path: Path) -> None:
     settings = {"journal__path": str(tmp_path / "jobs.db")}
     first = start(exit_code=-signal.SIGKILL, **settings)

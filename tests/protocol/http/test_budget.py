@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import Start
-from tests.end_to_end.process import WITH_JOURNAL, Server, wait_until
+from tests.end_to_end.process import ONE_PROCESS, WITH_JOURNAL, Server, wait_until
 from tests.protocol.wire import Wire, post, request, submission
 
 MEBIBYTE = 1 << 20
@@ -115,6 +115,7 @@ def shut_to(server: Server, window: int = 4096) -> Wire:
     return wire
 
 
+@ONE_PROCESS
 @linux_only
 def test_many_who_do_not_read_one_large_result_take_no_copy_each(start: Start) -> None:
     server = start()

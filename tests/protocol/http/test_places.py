@@ -22,7 +22,7 @@ from headway.protocol.http.connection import Connection
 from headway.protocol.http.connections import LINGERING_MOST
 
 from tests.conftest import Start
-from tests.end_to_end.process import Gate, Server, launch, wait_until
+from tests.end_to_end.process import ONE_PROCESS, Gate, Server, launch, wait_until
 from tests.protocol.http.test_round import Written, in_one_turn
 from tests.protocol.wire import PATIENCE_S, Wire, post, request, submission
 
@@ -305,6 +305,7 @@ def test_fewer_files_are_fewer_places(tmp_path: Path) -> None:
         assert [stack.enter_context(server.wire()).read().status for _ in range(20)] == [503] * 20
 
 
+@ONE_PROCESS
 @linux_only
 def test_without_files_clients_are_served_and_the_loop_rests(tmp_path: Path, gate: Gate) -> None:
     before = ["sh", "-c", 'ulimit -n 160; exec "$@"', "sh"]
@@ -329,6 +330,7 @@ def test_without_files_clients_are_served_and_the_loop_rests(tmp_path: Path, gat
         assert len([line for line in server.said if "cannot accept clients" in line]) == 1
 
 
+@ONE_PROCESS
 @linux_only
 @pytest.mark.parametrize("sent", [request("GET", "/healthz", "Connection: close"), b"no request\r\n\r\n"])
 def test_a_connection_that_both_sides_have_ended_keeps_no_descriptor(server: Server, sent: bytes) -> None:

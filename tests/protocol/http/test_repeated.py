@@ -12,7 +12,7 @@ from headway.protocol.api.app import Api
 from headway.protocol.http.connection import Connection
 
 from tests.conftest import Start
-from tests.end_to_end.process import Gate, Server
+from tests.end_to_end.process import Gate, Server, settles
 from tests.protocol.wire import Answer, post, request, submission
 
 JSON = "Content-Type: application/json"
@@ -175,6 +175,7 @@ def test_a_poll_is_told_the_same_with_and_without_the_parser(one_worker: Server,
     cancelled, *waiting = [server.submit("nothing"), server.submit("nothing"), server.submit("nothing", delay=1000)]
     server.delete(cancelled)
     paths = (*ended, retrying, running, cancelled, *waiting)
+    settles(lambda: [server.head(path)["job-position"] for path in waiting], ["0", "1"])
     for path in paths:
         assert told_without_parser(server, path) == told_by_parser(server, path)
         assert told_first(server, path) == told_by_parser(server, path)

@@ -1,0 +1,109 @@
+"""After a crash of the engine of a server with gateways: the rows that it has left, for the engine that follows.
+
+The supervisor keeps the file of the rows, and a file that says how they are read. What was finished can be told as
+before, without the results, which were in the memory of the engine. All other jobs are lost.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from io import BytesIO
+
+import msgspec
+from headway.core.board.board import Board
+from headway.core.board.memfile import nameless_file
+from headway.core.board.rows import LAYOUT, STATE_MASK
+from headway.core.job import TERMINAL, Reason, State
+from headway.core.local.deploy import Carried, Document, put
+from headway.core.local.engine import LocalEngine
+from headway.core.retention import Retention
+
+
+class Remains(msgspec.Struct):
+    """How the rows are read."""
+
+    layout: int
+    secret: bytes
+    salts: list[tuple[int, bytes]]
+    rows: int
+    annex: int
+    kept: Retention
+    active_most: int
+    unchanged_from: int
+    stretches: list[tuple[int, int]]
+    task_names: list[str]
+
+
+def remains_of(engine: LocalEngine) -> int:
+    """Return a file that says how the rows of ``engine`` are read."""
+    board, ids = engine.board, engine.ids
+    left = Remains(
+        layout=LAYOUT,
+        secret=ids.secret,
+        salts=ids.salts,
+        rows=board.rows,
+        annex=board.annex,
+        kept=Retention(board.kept_jobs, board.kept_seconds),
+        active_most=board.active_most,
+        unchanged_from=board.unchanged_from,
+        stretches=board.stretches,
+        task_names=engine.reading.names,
+    )
+    fd = nameless_file("headway-left")
+    with open(fd, "wb", closefd=False) as file:
+        file.write(msgspec.msgpack.encode(left))
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def salvaged(kept: bytes, rows_fd: int) -> Carried:
+    """Return what can be told of the jobs in the file ``rows_fd``, read as ``kept`` says. The file is taken over."""
+    left = msgspec.msgpack.decode(kept, type=Remains)
+    board = Board(left.kept, left.active_most, rows=left.rows, annex=left.annex, fd=os.dup(rows_fd))
+    board.find_moved(left.annex)
+    now, next_sequence, annex_used = time.monotonic(), 1, 0
+    for row, word in enumerate(board.live):
+        state = word & STATE_MASK
+        if not state:
+            continue
+        next_sequence = max(next_sequence, board.sequence(row) + 1)
+        annex_used = max(annex_used, row + 1 - board.rows)
+        if state < State.SUCCEEDED:
+            _lose(board, row, now)
+    count = [0] * len(State)
+    for state in TERMINAL:
+        count[state] = board.last_place[state]
+    document = Document(
+        secret=left.secret,
+        salts=left.salts,
+        next_sequence=next_sequence,
+        ended_total=sum(board.last_place),
+        count=count,
+        layout=left.layout,
+        rows=left.rows,
+        annex=left.annex,
+        annex_used=annex_used,
+        kept_jobs=max(left.kept.jobs),
+        kept_seconds=max(left.kept.seconds),
+        active_most=left.active_most,
+        unchanged_from=left.unchanged_from,
+        stretches=left.stretches,
+        task_names=left.task_names,
+        last_place=board.last_place.tolist(),
+        kept=left.kept,
+        shortest_s=list(left.kept.seconds),
+    )
+    file = BytesIO()
+    put(file, document)
+    file.seek(0)
+    return Carried(file, rows_fd, salvaged=True)
+
+
+def _lose(board: Board, row: int, now: float) -> None:
+    """Tell of a job that it is lost."""
+    board.ended[row] = now
+    board.kept_until[row] = now + board.kept_seconds[State.CANCELLED]
+    board.last_place[State.CANCELLED] = board.place[row] = board.last_place[State.CANCELLED] + 1
+    board.reason[row] = Reason.LOST
+    board.live[row] = board.live[row] & ~STATE_MASK | State.CANCELLED

@@ -1,0 +1,100 @@
+"""The front of an engine with gateways: a Unix socket, at which gateways ask it. Clients see the gateways."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from typing import cast
+
+from headway.core.config import Config
+from headway.core.gateway.links import GatewayLinks
+from headway.core.gateway.showing import Showing
+from headway.core.interface import Engine
+from headway.core.local.engine import LocalEngine
+from headway.core.local.salvage import remains_of
+from headway.protocol import check
+from headway.protocol.front import make_first_token, warn_of_others
+from headway.protocol.process import deploy, parts, signals
+from headway.protocol.process.deploy import Taken
+from headway.protocol.process.fingerprint import fingerprint
+from headway.protocol.process.parts import ServerPart, Teller
+
+log = logging.getLogger(__name__)
+
+
+class EngineFront:
+    """Lets gateways in, on the socket of ``part``."""
+
+    # Clients wait at the gateways while a deploy goes on.
+    keeps_clients = True
+    listener = None
+
+    def __init__(self, config: Config, part: ServerPart, before: Taken | None) -> None:
+        check.can_serve(config)
+        if config.auth.first_token and config.auth.mode == "tokens":
+            make_first_token(config)
+        check.closed(config, None if config.server.socket is not None else config.server.host)
+        self._config = config
+        self._part = part
+        self._is_new = before is None
+        self._teller = Teller(part)
+        self._links: GatewayLinks | None = None
+        # Whether clients had to have a token once.
+        self._asks = config.auth.mode == "tokens" and check.has_tokens(config)
+        self.doing = parts.ENGINE_DOING % part.count
+        self.linger_s = config.drain_linger
+
+    def open(self, engine: Engine) -> None:
+        """Do nothing: gateways come once the engine is there."""
+
+    def accept(self) -> None:
+        """Have gateways started. The first of them tell clients that the engine is about to come."""
+        self._tell(parts.OPEN, "1")
+
+    def use(self, engine: Engine) -> None:
+        """Let gateways in, and leave the rows to an engine that follows a crash."""
+        own = cast(LocalEngine, engine)
+        program = fingerprint(self._config)
+        self._links = GatewayLinks(own, Showing(own, program))
+        self._links.listen(self._part.socket())
+        left = remains_of(own) if own.durability == "memory" else None
+        self._tell(parts.PROGRAM, program, () if left is None else (own.board.fd, left))
+        if left is not None:
+            os.close(left)
+
+    def stays(self) -> dict[str, str]:
+        """Return what a deploy does not change, as variables for its check."""
+        host = "" if self._config.server.socket is not None else self._config.server.host
+        return {deploy.HOST_VARIABLE: host, deploy.ASKS_VARIABLE: "1" if self._asks else ""}
+
+    def tick(self) -> None:
+        """A second has passed. Without the supervisor nobody would end this process."""
+        self._asks |= self._config.auth.mode == "tokens" and check.has_tokens(self._config)
+        if self._part.is_orphan:
+            log.error("the supervisor is gone: the engine ends")
+            os.kill(os.getpid(), signals.TO_END[0])
+
+    def warn(self) -> None:
+        """Warn of clients that may come unwanted."""
+        server = self._config.server
+        host = None if server.socket is not None else server.host
+        warn_of_others(self._config, host, f"{server.scheme}://{server.host}:{server.port}")
+
+    async def leave(self) -> float:
+        """Have the gateways keep their calls. Return since when none is answered."""
+        since = time.monotonic()
+        if self._links is not None:
+            await self._links.pause()
+            self._links.close()
+        return since
+
+    async def close(self) -> None:
+        """End all links."""
+        if self._links is not None:
+            self._links.close()
+
+    def _tell(self, name: str, value: str, fds: tuple[int, ...] = ()) -> None:
+        with contextlib.suppress(OSError):
+            self._teller.tell(name, value, fds)

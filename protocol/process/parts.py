@@ -1,0 +1,93 @@
+"""The parts of a server with gateways: a supervisor, an engine without HTTP, and gateways.
+
+All are the same command. A variable says which part a process is, and which sockets it has inherited. It is taken
+out of the environment, so that no program that a task starts takes itself for a part.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import MutableMapping
+from typing import Literal
+
+import msgspec
+
+# Not HEADWAY_…, which would be a setting.
+VARIABLE = "_HEADWAY_PART"
+# What a part tells the supervisor, in the manner of sd_notify(3): that gateways may come, which program it is, and
+# that a gateway lets clients in.
+ENGINE_DOING = "the engine of %d gateways"
+OPEN, PROGRAM, SERVING = "X_HEADWAY_OPEN", "X_HEADWAY_PROGRAM", "X_HEADWAY_SERVING"
+
+
+class ServerPart(msgspec.Struct, frozen=True):
+    """One part. ``fd`` is the socket on which it listens: of an engine for gateways, of a gateway for clients."""
+
+    what: Literal["engine", "gateway"]
+    fd: int
+    # The Unix socket of the engine.
+    path: str
+    # Of a gateway, from 0 on, and how many there are.
+    number: int
+    count: int
+    # Whether systemd has passed the socket for clients.
+    passed: bool
+    # The supervisor.
+    parent: int
+    # The file of the rates of all gateways.
+    rates_fd: int = -1
+    # What is left of an engine that has crashed: the files of its rows, and of what they are read by. -1: nothing.
+    rows_fd: int = -1
+    left_fd: int = -1
+
+    def environment(self) -> dict[str, str]:
+        """Return the variable that says so."""
+        return {VARIABLE: msgspec.json.encode(self).decode()}
+
+    def hand_on(self) -> dict[str, str]:
+        """Have the next program of this process be the same part. Return the variable."""
+        os.set_inheritable(self.fd, True)
+        return msgspec.structs.replace(self, rows_fd=-1, left_fd=-1).environment()
+
+    def socket(self) -> socket.socket:
+        """Return the socket on which it listens."""
+        return socket.socket(fileno=os.dup(self.fd))
+
+    @property
+    def is_orphan(self) -> bool:
+        """Whether the supervisor is gone."""
+        return os.getppid() != self.parent
+
+
+def take(environment: MutableMapping[str, str]) -> ServerPart | None:
+    """Return the part that this process is, None for a server without parts."""
+    text = environment.pop(VARIABLE, None)
+    if text is None:
+        return None
+    part = msgspec.json.decode(text, type=ServerPart)
+    for fd in (part.fd, part.rates_fd, part.rows_fd, part.left_fd):
+        if fd >= 0:
+            os.set_inheritable(fd, False)
+    return part
+
+
+class Teller:
+    """Tells the supervisor of ``part``."""
+
+    def __init__(self, part: ServerPart) -> None:
+        self._address = notify_path(os.path.dirname(part.path))
+
+    def tell(self, name: str, value: str, fds: tuple[int, ...] = ()) -> None:
+        """Tell the supervisor something, with files. Raises OSError if it is gone."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+            sender.connect(self._address)
+            if fds:
+                socket.send_fds(sender, [f"{name}={value}".encode()], [*fds])
+            else:
+                sender.send(f"{name}={value}".encode())
+
+
+def notify_path(folder: str) -> str:
+    """Return the socket of the supervisor, for the messages of its parts."""
+    return os.path.join(folder, "notify")

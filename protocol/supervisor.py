@@ -1,0 +1,353 @@
+"""The parent of a server with gateways: it opens the sockets and keeps them, and starts what dies again.
+
+It imports little and does little, so that it has no reason to die. It keeps the sockets of clients, of which each
+gateway has one under the same address (SO_REUSEPORT), so that no client is turned away while a gateway starts again.
+It keeps the rows of the engine, too, for the engine that follows one that has crashed.
+
+Signals are those of a server alone: SIGTERM and SIGINT go to the engine, which drains, and the gateways end after
+it. SIGHUP deploys the engine. If the new program is another one for gateways, too, each is replaced in turn: the new
+one serves before the old one lets its clients go.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from typing import NoReturn
+
+from headway.core.board.memfile import nameless_file
+from headway.core.config import Config
+from headway.core.errors import ConfigError
+from headway.protocol.process import logs, parts, systemd
+from headway.protocol.process.listener import Listener, open_listener
+from headway.protocol.process.parts import ENGINE_DOING, ServerPart
+
+log = logging.getLogger(__name__)
+
+# Seconds until a part that has died is started again: at first, at most, and after which it counts as healthy.
+AGAIN_S, AGAIN_MOST_S, HEALTHY_S = 0.05, 5.0, 10.0
+# Seconds that gateways take to let their clients go.
+LEAVE_S = 10.0
+# Exit codes with which a start again would end, too: settings, and the journal.
+FINAL = (2, 3)
+MESSAGE_BYTES = 4096
+FDS_MOST = 4
+
+
+class Child:
+    """A part as a process, and its socket."""
+
+    def __init__(self, what: str, number: int, listener: socket.socket) -> None:
+        self.what = what
+        self.number = number
+        self.listener = listener
+        self.process: subprocess.Popen[bytes] | None = None
+        # When it was started, and when it is started again, of time.monotonic.
+        self.started = 0.0
+        self.again = 0.0
+        self.delay = AGAIN_S
+
+    def __str__(self) -> str:
+        return "the engine" if self.what == "engine" else f"gateway {self.number}"
+
+
+def gateways_of(config: Config) -> int:
+    """Return how many gateways there are: with ``auto`` one for each core but one."""
+    if config.server.gateways == "auto":
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return max(cores - 1, 1)
+    return config.server.gateways
+
+
+def supervise(config: Config) -> NoReturn:
+    """Serve with gateways until a signal. Raises ConfigError if a socket cannot be had."""
+    logs.set_up(config.log)
+    supervisor = Supervisor(config)
+    try:
+        code = supervisor.run()
+    finally:
+        supervisor.close()
+    sys.exit(code)
+
+
+class Supervisor:
+    """The parts of one server."""
+
+    def __init__(self, config: Config) -> None:
+        self._notify = os.environ.pop("NOTIFY_SOCKET", "")
+        os.environ.pop("WATCHDOG_PID", None)
+        passed = systemd.activated(os.environ)
+        self._count = gateways_of(config)
+        self._listeners = _listeners(config, passed, self._count)
+        self._is_passed = passed is not None
+        self._folder = tempfile.mkdtemp(prefix="headway-")
+        self._path = os.path.join(self._folder, "engine")
+        inner = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        inner.bind(self._path)
+        inner.listen(self._count * 4)
+        self._told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._told.bind(parts.notify_path(self._folder))
+        self._told.setblocking(False)
+        self._engine = Child("engine", 0, inner)
+        self._gateways = [
+            Child("gateway", number, self._listeners[number % len(self._listeners)].socket)
+            for number in range(self._count)
+        ]
+        # Gateways of the program before, which let their clients go.
+        self._leaving: list[Child] = []
+        # Gateways that are replaced by one of the new program: not begun yet, and the one that starts.
+        self._to_replace: list[Child] = []
+        self._program = ""
+        self._is_open = self._was_ready = False
+        # The gateways that serve, by process, and what systemd is told once all do.
+        self._serving: set[int] = set()
+        self._untold: list[str] = []
+        self._url = self._listeners[0].url(config.server.scheme) + config.http.base
+        # The file in which all gateways keep how much each client may still ask for.
+        self._rates_fd = nameless_file("headway-rates")
+        # The files that an engine has left for the next one.
+        self._left: list[int] = []
+        # The exit code, once the server ends.
+        self._code: int | None = None
+        self._ends = False
+        self._until = 0.0
+        self._wakeup, writer = socket.socketpair()
+        self._wakeup.setblocking(False)
+        writer.setblocking(False)
+        self._writer = writer
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._told, selectors.EVENT_READ, self._hear)
+        self._selector.register(self._wakeup, selectors.EVENT_READ, self._wake)
+        self._signals: list[int] = []
+
+    def run(self) -> int:
+        """Run all parts until the server ends. Return its exit code."""
+        signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+            signal.signal(number, lambda number, _: self._signals.append(number))
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, lambda number, _: self._signals.append(number))
+        self._start(self._engine)
+        while self._code is None or self._alive():
+            for key, _ in self._selector.select(self._wait_s()):
+                key.data()
+            self._take_signals()
+            self._reap()
+            self._start_again()
+            if self._until and time.monotonic() > self._until:
+                self._signal_gateways(signal.SIGKILL)
+                self._until = 0.0
+        return self._code
+
+    def close(self) -> None:
+        """End what is left, and close the sockets."""
+        for child in (self._engine, *self._gateways, *self._leaving):
+            if child.process is not None:
+                child.process.kill()
+        for listener in self._listeners:
+            listener.close()
+        self._engine.listener.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    # Starting.
+
+    def _start(self, child: Child) -> None:
+        """Start a part."""
+        is_engine = child.what == "engine"
+        rows_fd, left_fd = self._left if is_engine and self._left else (-1, -1)
+        part = ServerPart(
+            what="engine" if is_engine else "gateway",
+            fd=child.listener.fileno(),
+            path=self._path,
+            number=child.number,
+            count=self._count,
+            passed=self._is_passed,
+            parent=os.getpid(),
+            rates_fd=-1 if is_engine else self._rates_fd,
+            rows_fd=rows_fd,
+            left_fd=left_fd,
+        )
+        child.started, child.again = time.monotonic(), 0.0
+        child.process = subprocess.Popen(  # noqa: S603 — our own command
+            [sys.executable, *sys.orig_argv[1:]],
+            env=os.environ | part.environment() | {"NOTIFY_SOCKET": parts.notify_path(self._folder)},
+            pass_fds=[fd for fd in (part.fd, part.rates_fd, rows_fd, left_fd) if fd >= 0],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        if not is_engine:
+            log.debug("%s is process %d", child, child.process.pid)
+
+    def _start_again(self) -> None:
+        now = time.monotonic()
+        for child in (self._engine, *self._gateways):
+            if child.process is None and child.again and child.again <= now and not self._ends:
+                self._start(child)
+
+    def _wait_s(self) -> float | None:
+        times = [child.again for child in (self._engine, *self._gateways) if child.again] + [self._until]
+        times = [at for at in times if at]
+        return max(min(times) - time.monotonic(), 0.0) if times else None
+
+    def _alive(self) -> bool:
+        return any(child.process is not None for child in (*self._gateways, *self._leaving))
+
+    # What the parts tell.
+
+    def _hear(self) -> None:
+        while True:
+            try:
+                message, fds, _, _ = socket.recv_fds(self._told, MESSAGE_BYTES, FDS_MOST)
+            except BlockingIOError:
+                return
+            self._told_by_part(message.decode(errors="replace"), fds)
+
+    def _told_by_part(self, message: str, fds: list[int]) -> None:
+        name, _, value = message.partition("=")
+        if name == parts.OPEN:
+            self._opened()
+        elif name == parts.PROGRAM:
+            self._is_ready(value, fds)
+        elif name == parts.SERVING:
+            self._serves(int(value))
+        else:
+            self._untold.append(message)
+            self._tell()
+
+    def _tell(self) -> None:
+        """Pass on to systemd what the engine tells, once all gateways serve. With READY=1 the server serves."""
+        pids = {child.process.pid for child in self._gateways if child.process is not None}
+        if len(pids) < self._count or not pids <= self._serving:
+            return
+        untold, self._untold = self._untold, []
+        for message in untold:
+            first, _, rest = message.partition("\n")
+            if first == "READY=1":
+                told = rest.partition("X_TOLD=")[2]
+                log.info("serving %s %s; %d gateways", self._url, told, self._count)
+                message = message.replace(ENGINE_DOING % self._count, f"serving {self._url}")
+            if self._notify:
+                address = "\0" + self._notify[1:] if self._notify.startswith("@") else self._notify
+                with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+                    sender.sendto(message.encode(), address)
+
+    def _opened(self) -> None:
+        """The settings are good: gateways may come."""
+        if not self._is_open:
+            self._is_open = True
+            for child in self._gateways:
+                self._start(child)
+
+    def _is_ready(self, program: str, fds: list[int]) -> None:
+        """An engine serves. Keep its rows. If it is of another program than the gateways, replace them in turn."""
+        for fd in self._left:
+            os.close(fd)
+        self._left = fds
+        self._was_ready = True
+        if self._program and program != self._program:
+            self._to_replace = self._gateways[:]
+            self._replace_next()
+        self._program = program
+
+    def _replace_next(self) -> None:
+        """Start a gateway of the new program beside the first one of the program before."""
+        if not self._to_replace or self._ends:
+            return
+        old = self._to_replace[0]
+        child = Child("gateway", old.number, old.listener)
+        self._gateways[old.number] = child
+        self._leaving.append(old)
+        self._start(child)
+
+    def _serves(self, pid: int) -> None:
+        """A gateway lets clients in. If it is one of the new program, the one before lets its clients go."""
+        self._serving.add(pid)
+        self._tell()
+        if not self._to_replace:
+            return
+        old = self._to_replace[0]
+        now = self._gateways[old.number].process
+        if now is not None and now.pid == pid:
+            del self._to_replace[0]
+            if old.process is not None:
+                old.process.send_signal(signal.SIGTERM)
+            self._replace_next()
+
+    # Signals and ends.
+
+    def _wake(self) -> None:
+        with suppress(BlockingIOError):
+            while self._wakeup.recv(4096):
+                pass
+
+    def _take_signals(self) -> None:
+        while self._signals:
+            number = self._signals.pop(0)
+            if number == signal.SIGCHLD:
+                continue
+            if number in (signal.SIGTERM, signal.SIGINT):
+                self._ends = True
+            if self._engine.process is not None:
+                self._engine.process.send_signal(number)
+            elif self._ends:
+                self._end(0)
+
+    def _reap(self) -> None:
+        for child in (self._engine, *self._gateways, *self._leaving):
+            code = None if child.process is None else child.process.poll()
+            if code is None:
+                continue
+            self._serving.discard(child.process.pid if child.process is not None else 0)
+            child.process = None
+            if child is self._engine:
+                self._engine_ended(code)
+            elif child in self._leaving:
+                self._leaving.remove(child)
+            elif not self._ends and self._code is None:
+                self._died(child, code)
+
+    def _engine_ended(self, code: int) -> None:
+        if self._ends or code in FINAL or not self._was_ready:
+            self._end(code if code >= 0 else 128 - code)
+            return
+        self._died(self._engine, code)
+
+    def _died(self, child: Child, code: int) -> None:
+        """Start a part again, later and later if it dies at once."""
+        now = time.monotonic()
+        child.delay = AGAIN_S if now - child.started > HEALTHY_S else min(child.delay * 2, AGAIN_MOST_S)
+        child.again = now + child.delay
+        how = f"with exit code {code}" if code >= 0 else f"by signal {-code}"
+        log.error("%s ended %s, and is started again in %.2f s", child, how, child.delay)
+
+    def _end(self, code: int) -> None:
+        """The engine has ended: the gateways end, too."""
+        self._ends = True
+        self._code = code
+        self._until = time.monotonic() + LEAVE_S
+        self._signal_gateways(signal.SIGTERM)
+
+    def _signal_gateways(self, number: int) -> None:
+        for child in (*self._gateways, *self._leaving):
+            if child.process is not None:
+                child.process.send_signal(number)
+
+
+def _listeners(config: Config, passed: socket.socket | None, count: int) -> list[Listener]:
+    """Return a socket for each gateway, or one for all if it is a Unix socket or systemd's. Raises ConfigError."""
+    if passed is not None or config.server.socket is not None:
+        return [open_listener(config, passed)]
+    if not hasattr(socket, "SO_REUSEPORT"):
+        raise ConfigError("server.gateways: this system cannot share a port (SO_REUSEPORT): use 0 gateways")
+    first = open_listener(config, None, shared=True)
+    rest = [open_listener(config, None, shared=True, place=first.place) for _ in range(count - 1)]
+    return [first, *rest]

@@ -1,0 +1,228 @@
+"""A server with gateways: reads without the engine, deploys that refuse nothing, and what is told of what is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Start
+from tests.end_to_end.process import Gate, Server, children, launch, wait_until
+from tests.end_to_end.test_deploy import Load
+from tests.protocol.wire import PATIENCE_S, request
+
+DEPLOYS = int(os.environ.get("ROUNDS", "3"))
+# On a machine that is busy with other things any Python takes its time to start.
+PAUSE_MOST_S = 3.0
+DIED = r"ended by signal 9, and is started again"
+pytestmark = pytest.mark.long
+BOTH = pytest.mark.parametrize("journal", [None, "jobs.db"], ids=["memory", "journal"])
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with two gateways, that tests share which kill nothing."""
+    with launch(tmp_path_factory.mktemp("gateways"), {"server__gateways": 2, "journal__path": None}) as started:
+        yield started
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for a condition."""
+    wait_until(condition, bool)
+
+
+def engine_of(server: Server) -> int:
+    """Return the process of the engine: the first that the supervisor starts."""
+    return children(server)[0]
+
+
+def killed(server: Server, pid: int) -> None:
+    """Kill a part of ``server`` and have that expected."""
+    server.expected_errors.append(DIED)
+    os.kill(pid, signal.SIGKILL)
+
+
+def wait_for_engine(server: Server) -> None:
+    """Wait until unfinished jobs can be told of again."""
+    until(lambda: server.get("/readyz").status == 200)
+
+
+def test_jobs_go_their_way(shared: Server) -> None:
+    path = shared.submit("give", [1, 2])
+    assert shared.head(path, "Prefer: wait=10")["job-state"] == "succeeded"
+    assert shared.get(path + "/result").json == [1, 2]
+    assert shared.get("/tasks/give").json["name"] == "give"
+    assert shared.get("/jobs?task=give").json["jobs"][0]["state"] == "succeeded"
+
+
+def test_what_was_never_issued_and_what_another_has_issued(shared: Server) -> None:
+    path = shared.run("nothing")
+    assert shared.head(path[:-1] + ("0" if path[-1] != "0" else "1")).status == 404
+    assert shared.head("/jobs/" + "0" * 8 + path[14:]).status == 421
+
+
+def test_metrics_are_those_of_all_gateways(shared: Server) -> None:
+    def asked() -> float:
+        return shared.metrics().get(("headway_http_requests_total", "200", "HEAD /jobs/{id}"), 0.0)
+
+    path = shared.run("nothing")
+    # Each gateway tells the engine once a second.
+    time.sleep(2.5)
+    before = asked()
+    # Each on a connection of its own, so that both gateways get some.
+    for _ in range(20):
+        assert shared.head(path).status == 200
+    wait_until(asked, lambda count: count == before + 20)
+    assert shared.stats()["connections"] >= 1
+
+
+def test_a_rate_is_that_of_all_gateways(start: Start) -> None:
+    server = start(server__gateways=2, journal__path=None, rates__polls=5, rates__polls_window=3600)
+    codes = [server.head("/tasks").status for _ in range(20)]
+    assert codes.count(200) == 5
+    assert codes.count(429) == 15
+
+
+@BOTH
+def test_deploys_refuse_nothing(start: Start, journal: str | None) -> None:
+    server = start(server__gateways=2, journal__path=journal)
+    load = Load(server)
+
+    def deploy() -> None:
+        for _ in range(DEPLOYS):
+            server.deploy()
+            time.sleep(0.3)
+
+    load.run(deploy)
+    clients = (*load.polls, *load.submits)
+    slowest = max(client.slowest for client in clients)
+    print(f"{DEPLOYS} deploys, longest pause {slowest:.2f} s; {load}")
+    assert load.refused_for_now == 0
+    assert sum(client.unanswered for client in clients) == 0
+    assert slowest < PAUSE_MOST_S
+    with server.wire() as wire:
+        for path, number in load.jobs.items():
+            assert wire.ask(request("GET", path + "/result", "Prefer: wait=20")).json == number
+
+
+@BOTH
+def test_who_waits_across_a_deploy_gets_the_answer(start: Start, gate: Gate, journal: str | None) -> None:
+    server = start(server__gateways=1, journal__path=journal, workers=1)
+    first, second = server.submit("until_file", gate.path), server.submit("give", 7)
+    server.wait_for(first, "running")
+    with ThreadPoolExecutor(2) as threads:
+        waiting = threads.submit(server.get, second + "/result", "Prefer: wait=20")
+        deployed = threads.submit(server.deploy)
+        time.sleep(0.3)
+        # The engine waits for the job that runs, and accepts others all the while.
+        later = server.submit("give", 8)
+        gate.open()
+        assert "not deployed" not in deployed.result(PATIENCE_S)
+        assert waiting.result(PATIENCE_S).json == 7
+    assert server.get(later + "/result", "Prefer: wait=20").json == 8
+    assert server.head(first)["job-state"] == "succeeded"
+
+
+def test_other_settings_replace_the_gateways(start: Start, tmp_path: Path) -> None:
+    server = start(server__gateways=2, journal__path=None)
+    before = children(server)
+    path = server.run("nothing")
+    (tmp_path / "config.yaml").write_text("http: {failed_status: 200}\n")
+    server.deploy()
+    until(lambda: len({*children(server)} - {*before}) == 2)
+    until(lambda: len(children(server)) == 3)
+    assert children(server)[0] == before[0]
+    assert server.head(path).status == 200
+    assert server.head(server.run("stubborn_failure", 1, retries=0)).status == 200
+
+
+def test_without_the_engine_what_has_finished_is_told(start: Start, gate: Gate) -> None:
+    server = start(server__gateways=1, journal__path=None)
+    failed, finished = server.run("stubborn_failure", 1, retries=0), server.run("give", 1)
+    running, delayed = server.submit("until_file", gate.path), server.submit("give", 1, delay=60)
+    server.wait_for(running, "running")
+    killed(server, engine_of(server))
+    until(lambda: server.head(running).status != 202)
+    told = [server.head(path).status for path in (finished, failed, running, delayed)]
+    # The next engine may be there already.
+    assert told[:2] == [200, 424]
+    assert {*told[2:]} <= {503, 410}
+    wait_for_engine(server)
+    for path in (running, delayed):
+        lost = server.get(path)
+        assert (lost.status, lost["job-state"], lost["job-reason"]) == (410, "cancelled", "lost")
+        assert lost.json["reason"] == "lost"
+    assert server.head(finished).status == 200
+    assert server.get(finished + "/result").status == 410
+    assert server.head(failed)["job-reason"] == "error"
+    assert server.get(server.run("give", 2) + "/result").json == 2
+
+
+def test_with_a_journal_nothing_is_lost_with_the_engine(start: Start) -> None:
+    server = start(server__gateways=2, journal__path="jobs.db")
+    paths = [server.submit("give", number, delay=0.5 * (number % 2)) for number in range(50)]
+    killed(server, engine_of(server))
+    for number, path in enumerate(paths):
+        until(lambda path=path: server.head(path).status == 200)  # type: ignore[misc]
+        assert server.get(path + "/result").json == number
+
+
+def test_a_call_that_is_held_is_answered_by_the_next_engine(start: Start) -> None:
+    server = start(server__gateways=1, journal__path=None)
+    killed(server, engine_of(server))
+    until(lambda: server.get("/readyz").status == 503)
+    path = server.submit("give", 3)
+    assert server.get(path + "/result", "Prefer: wait=10").json == 3
+
+
+def test_a_gateway_that_dies_takes_its_connections_alone(start: Start) -> None:
+    server = start(server__gateways=2, journal__path=None)
+    path = server.run("nothing")
+    _, first, second = children(server)
+    killed(server, first)
+    until(lambda: len(children(server)) == 3 and first not in children(server))
+    assert second in children(server)
+    for _ in range(20):
+        assert server.head(path).status == 200
+
+
+def test_no_part_outlives_the_supervisor(tmp_path: Path) -> None:
+    settings = {"server__gateways": 2, "server__port": 0, "journal__path": None, "drain_linger": 0}
+    server = Server(tmp_path, settings)
+    server.wait_until_serving()
+    parts = children(server)
+    server.kill()
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in parts))
+
+
+def test_a_second_server_does_not_share_the_port(shared: Server, tmp_path: Path) -> None:
+    other = Server(tmp_path, {"server__gateways": 2, "server__port": shared.port, "journal__path": None})
+    assert other.wait() == 2
+    other.kill()
+    assert other.stderr[-1].startswith("headway: cannot listen on server.host '127.0.0.1', server.port ")
+
+
+def test_readers_of_events_go_on_after_a_deploy(start: Start) -> None:
+    server = start(server__gateways=1, journal__path=None)
+    told: list[bytes] = []
+
+    def listen() -> None:
+        with server.wire() as wire:
+            wire.send(request("GET", "/events"))
+            while b'"task":"give"' not in b"".join(told):
+                told.append(wire.socket.recv(4096))
+
+    reader = threading.Thread(target=listen, daemon=True)
+    reader.start()
+    until(lambda: told)
+    server.deploy()
+    until(lambda: b"event: reset" in b"".join(told))
+    server.run("give", 1)
+    reader.join(PATIENCE_S)
+    assert not reader.is_alive()
