@@ -29,7 +29,8 @@ log = logging.getLogger(__name__)
 
 # The header fields of KEPT in a request that asks for nothing out of the ordinary.
 PLAIN = {
-    *(b"accept", b"host", b"connection", b"content-type", b"content-length"),
+    # Answers about jobs are never encoded, whatever a client accepts.
+    *(b"accept", b"accept-encoding", b"host", b"connection", b"content-type", b"content-length"),
     *(b"authorization", b"forwarded", b"x-forwarded-for"),
 }
 # Bytes that the parser is fed at once, so that thousands of small requests are not all taken before

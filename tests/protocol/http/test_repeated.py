@@ -12,6 +12,7 @@ from headway.protocol.api.app import Api
 from headway.protocol.http.connection import Connection
 
 from tests.conftest import Start
+from tests.core.engines import double, engine_with, submit
 from tests.end_to_end.process import Gate, Server, settles
 from tests.protocol.wire import Answer, post, request, submission
 
@@ -294,6 +295,36 @@ def lasting(answer: Answer) -> dict[str, str]:
     changing = {"date", "retry-after", "retry-after-ms"}
     fields = {name: "" if name in changing else text for name, text in answer.headers.items()}
     return {"status": str(answer.status), "order": " ".join(fields)} | fields
+
+
+# The lines that each sends with a GET by default, as its source or a look at its bytes says.
+CLIENTS = {
+    "curl": ["User-Agent: curl/7.88.1", "Accept: */*"],
+    "requests": ["User-Agent: x", "Accept-Encoding: gzip, deflate", "Accept: */*", "Connection: keep-alive"],
+    "aiohttp": ["Accept: */*", "Accept-Encoding: gzip, deflate", "User-Agent: x"],
+    "httpx": ["Accept: */*", "Accept-Encoding: gzip, deflate, br, zstd", "Connection: keep-alive", "User-Agent: x"],
+    "Go": ["User-Agent: Go-http-client/1.1", "Accept-Encoding: gzip"],
+    "Node": ["Connection: keep-alive", "Accept: */*", "Accept-Language: *", "User-Agent: node", "Accept-Encoding: br"],
+}
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_the_polls_of_usual_clients_need_no_parser_the_second_time(client: str) -> None:
+    async def poll() -> bytes | None:
+        async with engine_with(double) as engine:
+            job = submit(engine, "double", 1).decode()
+            api = Api(Config(), engine)
+            connection = Connection(api.connections)
+            loop = asyncio.get_running_loop()
+            async with await loop.create_server(lambda: connection, "127.0.0.1", 0) as server:
+                reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+                writer.write(request("HEAD", f"/jobs/{job}", *CLIENTS[client]))
+                assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)).startswith(b"HTTP/1.1 20")
+                known = connection.known_rest
+                writer.close()
+        return known
+
+    assert asyncio.run(poll()) is not None
 
 
 def test_known_polls_while_the_journal_is_read_are_told_to_come_back() -> None:
