@@ -19,6 +19,7 @@ from headway.protocol.front import make_first_token, warn_of_others
 from headway.protocol.process import deploy, parts, signals
 from headway.protocol.process.deploy import Taken
 from headway.protocol.process.fingerprint import fingerprint
+from headway.protocol.process.listener import url_of, warn_of_place
 from headway.protocol.process.parts import ServerPart, Teller
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,12 @@ class EngineFront:
         check.can_serve(config)
         if config.auth.first_token and config.auth.mode == "tokens":
             make_first_token(config)
-        check.closed(config, None if config.server.socket is not None else config.server.host)
+        check.closed(config, part.host)
+        if part.count != parts.gateways_of(config):
+            text = "server.gateways is %s now, but a deploy keeps %d gateways: restart the server for another number"
+            log.warning(text, config.server.gateways, part.count)
+        if not part.passed:
+            warn_of_place(part.host, part.place, config)
         self._config = config
         self._part = part
         self._is_new = before is None
@@ -66,8 +72,7 @@ class EngineFront:
 
     def stays(self) -> dict[str, str]:
         """Return what a deploy does not change, as variables for its check."""
-        host = "" if self._config.server.socket is not None else self._config.server.host
-        return {deploy.HOST_VARIABLE: host, deploy.ASKS_VARIABLE: "1" if self._asks else ""}
+        return {deploy.HOST_VARIABLE: self._part.host or "", deploy.ASKS_VARIABLE: "1" if self._asks else ""}
 
     def tick(self) -> None:
         """A second has passed. Without the supervisor nobody would end this process."""
@@ -78,9 +83,9 @@ class EngineFront:
 
     def warn(self) -> None:
         """Warn of clients that may come unwanted."""
-        server = self._config.server
-        host = None if server.socket is not None else server.host
-        warn_of_others(self._config, host, f"{server.scheme}://{server.host}:{server.port}")
+        warn_of_others(
+            self._config, self._part.host, url_of(self._config.server.scheme, self._part.host, self._part.place)
+        )
 
     async def leave(self) -> float:
         """Have the gateways keep their calls. Return since when none is answered."""

@@ -62,7 +62,8 @@ def _http_front(config: Config, before: Taken | None, passed: socket | None) -> 
     check.can_serve(config)
     if before is None or before.listener is None:
         return HttpFront(config, open_listener(config, passed))
-    warn_of_place(before.listener, config)
+    if not before.listener.passed:
+        warn_of_place(before.listener.host, before.listener.place, config)
     return HttpFront(config, before.listener)
 
 

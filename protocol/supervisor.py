@@ -29,7 +29,7 @@ from headway.core.config import Config
 from headway.core.errors import ConfigError
 from headway.protocol.process import logs, parts, systemd
 from headway.protocol.process.listener import Listener, open_listener
-from headway.protocol.process.parts import ENGINE_DOING, ServerPart
+from headway.protocol.process.parts import ENGINE_DOING, ServerPart, gateways_of
 
 log = logging.getLogger(__name__)
 
@@ -60,14 +60,6 @@ class Child:
         return "the engine" if self.what == "engine" else f"gateway {self.number}"
 
 
-def gateways_of(config: Config) -> int:
-    """Return how many gateways there are: with ``auto`` one for each core but one."""
-    if config.server.gateways == "auto":
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return max(cores - 1, 1)
-    return config.server.gateways
-
-
 def supervise(config: Config) -> NoReturn:
     """Serve with gateways until a signal. Raises ConfigError if a socket cannot be had."""
     logs.set_up(config.log)
@@ -89,13 +81,24 @@ class Supervisor:
         self._count = gateways_of(config)
         self._listeners = _listeners(config, passed, self._count)
         self._is_passed = passed is not None
-        self._folder = tempfile.mkdtemp(prefix="headway-")
+        try:
+            self._folder = tempfile.mkdtemp(prefix="headway-")
+        except OSError as error:
+            raise ConfigError(f"server.gateways: no folder for sockets can be made: {error}: set TMPDIR") from None
         self._path = os.path.join(self._folder, "engine")
         inner = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        inner.bind(self._path)
-        inner.listen(self._count * 4)
         self._told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._told.bind(parts.notify_path(self._folder))
+        try:
+            inner.bind(self._path)
+            self._told.bind(parts.notify_path(self._folder))
+        except OSError as error:
+            # A path of over 107 bytes, for instance.
+            os.rmdir(self._folder)
+            raise ConfigError(
+                f"server.gateways: no socket can be made in {self._folder}: {error.strerror or error}: set TMPDIR to "
+                "another folder"
+            ) from None
+        inner.listen(self._count * 4)
         self._told.setblocking(False)
         self._engine = Child("engine", 0, inner)
         self._gateways = [
@@ -170,6 +173,8 @@ class Supervisor:
             path=self._path,
             number=child.number,
             count=self._count,
+            host=self._listeners[0].host,
+            place=self._listeners[0].place,
             passed=self._is_passed,
             parent=os.getpid(),
             rates_fd=-1 if is_engine else self._rates_fd,

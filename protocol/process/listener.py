@@ -42,10 +42,8 @@ class Listener(NamedTuple):
         return None if self.socket.family == socket.AF_UNIX else self.socket.getsockname()[0]
 
     def url(self, scheme: str) -> str:
-        """Return the URL at which it is reached. That of a Unix socket is ``http+unix://%2Frun%2Fheadway.sock``."""
-        if self.host is None:
-            return f"{scheme}+unix://{quote(str(self.place), safe='')}"
-        return f"{scheme}://[{self.host}]:{self.place}" if ":" in self.host else f"{scheme}://{self.host}:{self.place}"
+        """Return the URL at which it is reached."""
+        return url_of(scheme, self.host, self.place)
 
     def close(self) -> None:
         """Close it for good. The file of a Unix socket goes, unless it is systemd's."""
@@ -90,18 +88,23 @@ def look(config: Config) -> None:
         raise _unavailable(path, error) from None
 
 
-def warn_of_place(listener: Listener, config: Config) -> None:
-    """Log a warning if the previous program's ``listener`` is not where ``config`` says."""
+def warn_of_place(host: str | None, where: SocketName, config: Config) -> None:
+    """Log a warning if a socket that a deploy keeps, at ``host`` and ``where``, is not where ``config`` says."""
     server = config.server
-    if listener.passed:
-        return
-    url = listener.url(server.scheme)
-    if server.socket is not None and os.path.abspath(server.socket) != listener.place:
+    url = url_of(server.scheme, host, where)
+    if server.socket is not None and os.path.abspath(server.socket) != where:
         text = "server.socket is %s now, but a deploy keeps its socket: restart the server to leave %s"
         log.warning(text, server.socket, url)
-    elif server.socket is None and (listener.host is None or server.port not in (0, listener.place)):
+    elif server.socket is None and (host is None or server.port not in (0, where)):
         text = "server.port is %d now, but a deploy keeps its socket: restart the server to leave %s"
         log.warning(text, server.port, url)
+
+
+def url_of(scheme: str, host: str | None, where: SocketName) -> str:
+    """Return the URL of a socket. That of a Unix socket is ``http+unix://%2Frun%2Fheadway.sock``."""
+    if host is None:
+        return f"{scheme}+unix://{quote(str(where), safe='')}"
+    return f"{scheme}://[{host}]:{where}" if ":" in host else f"{scheme}://{host}:{where}"
 
 
 def close_all_at(place: SocketName) -> None:

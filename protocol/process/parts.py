@@ -12,6 +12,7 @@ from collections.abc import MutableMapping
 from typing import Literal
 
 import msgspec
+from headway.core.config import Config
 
 # Not HEADWAY_…, which would be a setting.
 VARIABLE = "_HEADWAY_PART"
@@ -19,6 +20,14 @@ VARIABLE = "_HEADWAY_PART"
 # that a gateway lets clients in.
 ENGINE_DOING = "the engine of %d gateways"
 OPEN, PROGRAM, SERVING = "X_HEADWAY_OPEN", "X_HEADWAY_PROGRAM", "X_HEADWAY_SERVING"
+
+
+def gateways_of(config: Config) -> int:
+    """Return how many gateways there are: with ``auto`` one for each core but one."""
+    if config.server.gateways == "auto":
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return max(cores - 1, 1)
+    return config.server.gateways
 
 
 class ServerPart(msgspec.Struct, frozen=True):
@@ -31,7 +40,10 @@ class ServerPart(msgspec.Struct, frozen=True):
     # Of a gateway, from 0 on, and how many there are.
     number: int
     count: int
-    # Whether systemd has passed the socket for clients.
+    # Where clients are let in: the address, None for a Unix socket, and the port or the path. Whether systemd has
+    # passed the socket.
+    host: str | None
+    place: int | str
     passed: bool
     # The supervisor.
     parent: int

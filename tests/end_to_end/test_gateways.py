@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Start
-from tests.end_to_end.process import Gate, Server, children, launch, wait_until
+from tests.end_to_end.process import Gate, Server, children, headway, launch, wait_until
 from tests.end_to_end.test_deploy import Load
 from tests.protocol.wire import PATIENCE_S, request
 
@@ -226,3 +227,29 @@ def test_readers_of_events_go_on_after_a_deploy(start: Start) -> None:
     server.run("give", 1)
     reader.join(PATIENCE_S)
     assert not reader.is_alive()
+
+
+def test_what_a_deploy_keeps_is_told(start: Start, tmp_path: Path) -> None:
+    server = start(server__gateways=1, journal__path=None)
+    (tmp_path / "config.yaml").write_text("server: {socket: other.sock}\n")
+    server.deploy()
+    server.wait_for_line(r"server.socket is other.sock now, but a deploy keeps its socket")
+
+
+def test_a_folder_with_too_long_a_name_is_told_in_one_line(tmp_path: Path) -> None:
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    told = headway(tmp_path, "serve", HEADWAY_SERVER__GATEWAYS="1", HEADWAY_SERVER__PORT="0", TMPDIR=str(folder))
+    assert told.returncode == 2
+    assert re.fullmatch(
+        r"headway: server.gateways: no socket can be made in .*: set TMPDIR to another folder\n", told.stderr
+    )
+    assert [*folder.iterdir()] == []
+
+
+def test_a_shared_store_has_no_gateways(tmp_path: Path) -> None:
+    settings = {"HEADWAY_SERVER__GATEWAYS": "1", "HEADWAY_ENGINE": "valkey://127.0.0.1:1/0"}
+    for more in ([], ["--check"]):
+        told = headway(tmp_path, "serve", *more, **settings)
+        assert told.returncode == 2
+        assert "server.gateways: with engine, start more nodes instead" in told.stderr
