@@ -70,11 +70,10 @@ from headway.core.tasks.result import Result
 
 log = logging.getLogger(__name__)
 
-# Seconds between two tries to reach the engine, and until it has to have said everything.
+# Seconds between two tries to reach the engine.
 TRY_S = 0.02
 # Seconds until the next try after a link that lasted no longer.
 AGAIN_S = 0.2
-HELLO_S = 5.0
 # Seconds between two looks at the calls that are kept.
 TICK_S = 0.25
 decode_runs = msgspec.msgpack.Decoder(RunTimes).decode
@@ -398,14 +397,16 @@ class GatewayEngine:
             await loop.sock_connect(connected, self._path)
             fd = await _board_of(connected)
             link = EngineLink(lambda kind, number, message: self._take(fd, kind, number, message), self._lost)
+            # Its first frames may be handled before this goes on.
+            self._link, self._connected_at = link, time.monotonic()
             await loop.create_unix_connection(lambda: link, sock=connected)
         except OSError:
+            self._link = None
             connected.close()
             return False
         except asyncio.CancelledError:
             connected.close()
             raise
-        self._link, self._connected_at = link, time.monotonic()
         return True
 
     def _take(self, fd: int, kind: int, number: int, message: bytes) -> None:
@@ -460,7 +461,10 @@ class GatewayEngine:
         def told() -> None:
             with contextlib.suppress(HeadwayError):
                 sent = asked.value()
-                self._keep(asked.number, wanted, feed).begin_again(sent.place)
+                if feed.is_open:
+                    self._keep(asked.number, wanted, feed).begin_again(sent.place)
+                else:
+                    self._calls.send(wire.CANCEL, asked.number)
 
         asked.when_known(told)
 

@@ -74,11 +74,13 @@ def decode(message: bytes) -> Portion:
 class SeenFeed(Feed):
     """A feed of the engine. It sends one portion, and the next once this one was taken."""
 
-    __slots__ = ("_close", "_place", "_portion", "_taken", "_wake", "resumed")
+    __slots__ = ("_close", "_place", "_portion", "_taken", "_wake", "is_open", "resumed")
 
     def __init__(self, place: int, *, resumed: bool) -> None:
         self._place = place
         self.resumed = resumed
+        # Whether its reader is there.
+        self.is_open = True
         self._taken: Callable[[], object] = int
         self._close: Callable[[], object] = int
         # What has come and was not taken.
@@ -116,6 +118,7 @@ class SeenFeed(Feed):
 
     def close(self) -> None:
         """The reader has gone."""
+        self.is_open = False
         self._wake = int
         self._close()
 
