@@ -8,6 +8,8 @@ import os
 import time
 from typing import cast
 
+import msgspec
+from headway.core.board.memfile import nameless_file
 from headway.core.config import Config
 from headway.core.gateway.links import GatewayLinks
 from headway.core.gateway.showing import Showing
@@ -65,10 +67,13 @@ class EngineFront:
         program = fingerprint(self._config)
         self._links = GatewayLinks(own, Showing(own, program))
         self._links.listen(self._part.socket())
-        left = remains_of(own) if own.durability == "memory" else None
-        self._tell(parts.PROGRAM, program, () if left is None else (own.board.fd, left))
-        if left is not None:
-            os.close(left)
+        settings = nameless_file("headway-settings")
+        with open(settings, "wb", closefd=False) as file:
+            file.write(msgspec.json.encode(self._config))
+        left = (own.board.fd, remains_of(own)) if own.durability == "memory" else ()
+        self._tell(parts.PROGRAM, program, (settings, *left))
+        for fd in (settings, *left[1:]):
+            os.close(fd)
 
     def stays(self) -> dict[str, str]:
         """Return what a deploy does not change, as variables for its check."""
@@ -79,6 +84,7 @@ class EngineFront:
         self._asks |= self._config.auth.mode == "tokens" and check.has_tokens(self._config)
         if self._part.is_orphan:
             log.error("the supervisor is gone: the engine ends")
+            self._part.remove_folder()
             os.kill(os.getpid(), signals.TO_END[0])
 
     def warn(self) -> None:

@@ -100,4 +100,5 @@ class _Life:
             self._engine.count(self._front.counted)
             if self._part.is_orphan:
                 log.error("the supervisor is gone: gateway %d ends", self._part.number)
+                self._part.remove_folder()
                 self._ends.set()

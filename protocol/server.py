@@ -40,7 +40,7 @@ def run(config: Config, remark: str | None = None, watch: Watch | None = None) -
     Raises ConfigError if ``config`` is unusable.
     """
     part = parts.take(os.environ)
-    if part is None and config.server.gateways:
+    if part is None and config.server.gateways and not deploy.has_handover(os.environ):
         check.can_have_gateways(config)
         supervisor.supervise(config)
     if part is not None and part.what == "gateway":
@@ -62,6 +62,9 @@ def _http_front(config: Config, before: Taken | None, passed: socket | None) -> 
     check.can_serve(config)
     if before is None or before.listener is None:
         return HttpFront(config, open_listener(config, passed))
+    if config.server.gateways:
+        text = "server.gateways is %s now, but a deploy keeps one process: restart the server"
+        log.warning(text, config.server.gateways)
     if not before.listener.passed:
         warn_of_place(before.listener.host, before.listener.place, config)
     return HttpFront(config, before.listener)

@@ -37,8 +37,8 @@ log = logging.getLogger(__name__)
 AGAIN_S, AGAIN_MOST_S, HEALTHY_S = 0.05, 5.0, 10.0
 # Seconds that gateways take to let their clients go.
 LEAVE_S = 10.0
-# Exit codes with which a start again would end, too: settings, and the journal.
-FINAL = (2, 3)
+# The exit code with which a start again would end, too: that of the journal.
+FINAL = 3
 MESSAGE_BYTES = 4096
 FDS_MOST = 4
 
@@ -107,8 +107,9 @@ class Supervisor:
         ]
         # Gateways of the program before, which let their clients go.
         self._leaving: list[Child] = []
-        # Gateways that are replaced by one of the new program: not begun yet, and the one that starts.
-        self._to_replace: list[Child] = []
+        # The numbers of gateways to be replaced by one of the new program, and the gateway whose successor starts.
+        self._to_replace: list[int] = []
+        self._old: Child | None = None
         self._program = ""
         self._is_open = self._was_ready = False
         # The gateways that serve, by process, and what systemd is told once all do.
@@ -117,7 +118,8 @@ class Supervisor:
         self._url = self._listeners[0].url(config.server.scheme) + config.http.base
         # The file in which all gateways keep how much each client may still ask for.
         self._rates_fd = nameless_file("headway-rates")
-        # The files that an engine has left for the next one.
+        # The settings of the engine, for parts that are started again, and the files that it has left for the next one.
+        self._settings_fd = -1
         self._left: list[int] = []
         # The exit code, once the server ends.
         self._code: int | None = None
@@ -178,6 +180,7 @@ class Supervisor:
             passed=self._is_passed,
             parent=os.getpid(),
             rates_fd=-1 if is_engine else self._rates_fd,
+            settings_fd=self._settings_fd,
             rows_fd=rows_fd,
             left_fd=left_fd,
         )
@@ -185,7 +188,7 @@ class Supervisor:
         child.process = subprocess.Popen(  # noqa: S603 — our own command
             [sys.executable, *sys.orig_argv[1:]],
             env=os.environ | part.environment() | {"NOTIFY_SOCKET": parts.notify_path(self._folder)},
-            pass_fds=[fd for fd in (part.fd, part.rates_fd, rows_fd, left_fd) if fd >= 0],
+            pass_fds=[fd for fd in (part.fd, part.rates_fd, part.settings_fd, rows_fd, left_fd) if fd >= 0],
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
@@ -224,26 +227,30 @@ class Supervisor:
             self._is_ready(value, fds)
         elif name == parts.SERVING:
             self._serves(int(value))
-        else:
+        elif message.startswith("READY=1"):
             self._untold.append(message)
             self._tell()
+        else:
+            self._pass_on(message)
 
     def _tell(self) -> None:
-        """Pass on to systemd what the engine tells, once all gateways serve. With READY=1 the server serves."""
+        """Pass on to systemd that the engine is ready, once all gateways serve."""
         pids = {child.process.pid for child in self._gateways if child.process is not None}
         if len(pids) < self._count or not pids <= self._serving:
             return
         untold, self._untold = self._untold, []
         for message in untold:
-            first, _, rest = message.partition("\n")
-            if first == "READY=1":
-                told = rest.partition("X_TOLD=")[2]
+            told = message.partition("X_TOLD=")[2]
+            if told:
+                # Else it goes on as before.
                 log.info("serving %s %s; %d gateways", self._url, told, self._count)
-                message = message.replace(ENGINE_DOING % self._count, f"serving {self._url}")
-            if self._notify:
-                address = "\0" + self._notify[1:] if self._notify.startswith("@") else self._notify
-                with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-                    sender.sendto(message.encode(), address)
+            self._pass_on(message.replace(ENGINE_DOING % self._count, f"serving {self._url}"))
+
+    def _pass_on(self, message: str) -> None:
+        if self._notify:
+            address = "\0" + self._notify[1:] if self._notify.startswith("@") else self._notify
+            with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+                sender.sendto(message.encode(), address)
 
     def _opened(self) -> None:
         """The settings are good: gateways may come."""
@@ -254,35 +261,35 @@ class Supervisor:
 
     def _is_ready(self, program: str, fds: list[int]) -> None:
         """An engine serves. Keep its rows. If it is of another program than the gateways, replace them in turn."""
-        for fd in self._left:
-            os.close(fd)
-        self._left = fds
+        for fd in (self._settings_fd, *self._left):
+            if fd >= 0:
+                os.close(fd)
+        self._settings_fd, *self._left = fds
         self._was_ready = True
         if self._program and program != self._program:
-            self._to_replace = self._gateways[:]
+            # All of them anew, also those that were replaced for the program before.
+            self._to_replace = [*range(self._count)]
             self._replace_next()
         self._program = program
 
     def _replace_next(self) -> None:
-        """Start a gateway of the new program beside the first one of the program before."""
-        if not self._to_replace or self._ends:
+        """Start a gateway of the new program beside the next one to be replaced, one at a time."""
+        if self._old is not None or not self._to_replace or self._ends:
             return
-        old = self._to_replace[0]
-        child = Child("gateway", old.number, old.listener)
-        self._gateways[old.number] = child
+        number = self._to_replace.pop(0)
+        self._old = old = self._gateways[number]
         self._leaving.append(old)
-        self._start(child)
+        self._gateways[number] = Child("gateway", number, old.listener)
+        self._start(self._gateways[number])
 
     def _serves(self, pid: int) -> None:
-        """A gateway lets clients in. If it is one of the new program, the one before lets its clients go."""
+        """A gateway lets clients in. If it is a successor, the one before lets its clients go."""
         self._serving.add(pid)
         self._tell()
-        if not self._to_replace:
-            return
-        old = self._to_replace[0]
-        now = self._gateways[old.number].process
-        if now is not None and now.pid == pid:
-            del self._to_replace[0]
+        old = self._old
+        now = None if old is None else self._gateways[old.number].process
+        if old is not None and now is not None and now.pid == pid:
+            self._old = None
             if old.process is not None:
                 old.process.send_signal(signal.SIGTERM)
             self._replace_next()
@@ -321,7 +328,7 @@ class Supervisor:
                 self._died(child, code)
 
     def _engine_ended(self, code: int) -> None:
-        if self._ends or code in FINAL or not self._was_ready:
+        if self._ends or code == FINAL or not self._was_ready:
             self._end(code if code >= 0 else 128 - code)
             return
         self._died(self._engine, code)

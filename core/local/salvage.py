@@ -6,6 +6,7 @@ before, without the results, which were in the memory of the engine. All other j
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from io import BytesIO
@@ -14,10 +15,13 @@ import msgspec
 from headway.core.board.board import Board
 from headway.core.board.memfile import nameless_file
 from headway.core.board.rows import LAYOUT, STATE_MASK
+from headway.core.ids import SEQUENCE_LIMIT, Ids
 from headway.core.job import TERMINAL, Reason, State
 from headway.core.local.deploy import Carried, Document, put
 from headway.core.local.engine import LocalEngine
 from headway.core.retention import Retention
+
+log = logging.getLogger(__name__)
 
 
 class Remains(msgspec.Struct):
@@ -62,15 +66,24 @@ def salvaged(kept: bytes, rows_fd: int) -> Carried:
     left = msgspec.msgpack.decode(kept, type=Remains)
     board = Board(left.kept, left.active_most, rows=left.rows, annex=left.annex, fd=os.dup(rows_fd))
     board.find_moved(left.annex)
-    now, next_sequence, annex_used = time.monotonic(), 1, 0
+    ids = Ids(left.secret, left.salts)
+    now, next_sequence, annex_used, damaged = time.monotonic(), 1, 0, 0
     for row, word in enumerate(board.live):
         state = word & STATE_MASK
         if not state:
+            continue
+        sequence = board.sequence(row)
+        if state > State.CANCELLED or sequence >= SEQUENCE_LIMIT or board.tag[row] != ids.tag(sequence):
+            # What has ended the engine has written here, too.
+            damaged += 1
+            board.live[row] = 0
             continue
         next_sequence = max(next_sequence, board.sequence(row) + 1)
         annex_used = max(annex_used, row + 1 - board.rows)
         if state < State.SUCCEEDED:
             _lose(board, row, now)
+    if damaged:
+        log.error("the engine before has left %d damaged rows, whose jobs now answer 410", damaged)
     count = [0] * len(State)
     for state in TERMINAL:
         count[state] = board.last_place[state]

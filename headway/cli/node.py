@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,9 @@ from typing import TYPE_CHECKING
 import click
 
 from headway.cli.settings import EXIT_CONFIG, FILES, fail, left_out, settings
+
+# As protocol/process/parts.py has it. No other start imports that.
+PART = "_HEADWAY_PART"
 
 if TYPE_CHECKING:
     from headway.core.config import Config
@@ -26,7 +30,7 @@ def begin(
 ) -> None:
     """Run a node, with HTTP if it ``serves``, until a signal; with ``check`` look only whether one could run."""
     watch = _watch(file) if reload else None
-    config = settings(file, given)
+    config = _given() or settings(file, given)
     remark = left_out(file)
     if check:
         _check(config, remark, serves=serves)
@@ -41,6 +45,15 @@ def begin(
         fail(error, EXIT_CONFIG)
     except JournalError as error:
         fail(error, node.EXIT_JOURNAL)
+
+
+def _given() -> Config | None:
+    """Return the settings that a part of a server with gateways is given by its supervisor."""
+    if PART not in os.environ:
+        return None
+    from headway.protocol.process import parts
+
+    return parts.settings_of(os.environ)
 
 
 def _watch(file: Path | None) -> Watch:

@@ -161,6 +161,11 @@ def hand_over(listener: Listener | None, engine: Engine, since: float) -> Left:
     return Left(bound, passed, state, board, since)
 
 
+def has_handover(environment: Mapping[str, str]) -> bool:
+    """Whether a previous program hands over to this one."""
+    return VARIABLE in environment
+
+
 def take_left(rows_fd: int, left_fd: int) -> Taken:
     """Return what a crashed engine has left: its rows, and what they are read by. Its active jobs are lost."""
     # Not by its offset, which it shares with the supervisor's.

@@ -7,8 +7,9 @@ out of the environment, so that no program that a task starts takes itself for a
 from __future__ import annotations
 
 import os
+import shutil
 import socket
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Literal
 
 import msgspec
@@ -49,6 +50,8 @@ class ServerPart(msgspec.Struct, frozen=True):
     parent: int
     # The file of the rates of all gateways.
     rates_fd: int = -1
+    # The settings with which the engine serves, -1 for those of the file and the environment.
+    settings_fd: int = -1
     # What is left of an engine that has crashed: the files of its rows, and of what they are read by. -1: nothing.
     rows_fd: int = -1
     left_fd: int = -1
@@ -60,16 +63,30 @@ class ServerPart(msgspec.Struct, frozen=True):
     def hand_on(self) -> dict[str, str]:
         """Have the next program of this process be the same part. Return the variable."""
         os.set_inheritable(self.fd, True)
-        return msgspec.structs.replace(self, rows_fd=-1, left_fd=-1).environment()
+        return msgspec.structs.replace(self, settings_fd=-1, rows_fd=-1, left_fd=-1).environment()
 
     def socket(self) -> socket.socket:
         """Return the socket on which it listens."""
         return socket.socket(fileno=os.dup(self.fd))
 
+    def remove_folder(self) -> None:
+        """Remove the folder of the sockets, which the supervisor has left."""
+        shutil.rmtree(os.path.dirname(self.path), ignore_errors=True)
+
     @property
     def is_orphan(self) -> bool:
         """Whether the supervisor is gone."""
         return os.getppid() != self.parent
+
+
+def settings_of(environment: Mapping[str, str]) -> Config | None:
+    """Return the settings that a part is given, None if it has to read them.
+
+    The file may have changed since the last deploy, and all parts go by the same.
+    """
+    text = environment.get(VARIABLE)
+    fd = -1 if text is None else msgspec.json.decode(text, type=ServerPart).settings_fd
+    return None if fd < 0 else msgspec.json.decode(os.pread(fd, os.fstat(fd).st_size, 0), type=Config)
 
 
 def take(environment: MutableMapping[str, str]) -> ServerPart | None:
@@ -78,7 +95,7 @@ def take(environment: MutableMapping[str, str]) -> ServerPart | None:
     if text is None:
         return None
     part = msgspec.json.decode(text, type=ServerPart)
-    for fd in (part.fd, part.rates_fd, part.rows_fd, part.left_fd):
+    for fd in (part.fd, part.rates_fd, part.settings_fd, part.rows_fd, part.left_fd):
         if fd >= 0:
             os.set_inheritable(fd, False)
     return part

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Start
-from tests.end_to_end.process import Gate, Server, children, headway, launch, wait_until
+from tests.end_to_end.process import AS_SHIPPED, Gate, Server, children, headway, launch, wait_until
 from tests.end_to_end.test_deploy import Load
 from tests.protocol.wire import PATIENCE_S, request
 
@@ -38,9 +38,16 @@ def until(condition: Callable[[], object]) -> None:
     wait_until(condition, bool)
 
 
+def parts(server: Server, what: str) -> list[int]:
+    """Return the processes of a kind of part."""
+    told = f'"what":"{what}"'.encode()
+    return [pid for pid in children(server) if told in Path(f"/proc/{pid}/environ").read_bytes()]
+
+
 def engine_of(server: Server) -> int:
-    """Return the process of the engine: the first that the supervisor starts."""
-    return children(server)[0]
+    """Return the process of the engine."""
+    (engine,) = parts(server, "engine")
+    return engine
 
 
 def killed(server: Server, pid: int) -> None:
@@ -138,7 +145,7 @@ def test_other_settings_replace_the_gateways(start: Start, tmp_path: Path) -> No
     server.deploy()
     until(lambda: len({*children(server)} - {*before}) == 2)
     until(lambda: len(children(server)) == 3)
-    assert children(server)[0] == before[0]
+    assert engine_of(server) in before
     assert server.head(path).status == 200
     assert server.head(server.run("stubborn_failure", 1, retries=0)).status == 200
 
@@ -185,7 +192,7 @@ def test_a_call_that_is_held_is_answered_by_the_next_engine(start: Start) -> Non
 def test_a_gateway_that_dies_takes_its_connections_alone(start: Start) -> None:
     server = start(server__gateways=2, journal__path=None)
     path = server.run("nothing")
-    _, first, second = children(server)
+    first, second = parts(server, "gateway")
     killed(server, first)
     until(lambda: len(children(server)) == 3 and first not in children(server))
     assert second in children(server)
@@ -253,3 +260,40 @@ def test_a_shared_store_has_no_gateways(tmp_path: Path) -> None:
         told = headway(tmp_path, "serve", *more, **settings)
         assert told.returncode == 2
         assert "server.gateways: with engine, start more nodes instead" in told.stderr
+
+
+def test_deploys_that_follow_each_other_leave_the_gateways_of_the_last(start: Start, tmp_path: Path) -> None:
+    server = start(server__gateways=2, journal__path=None)
+    for base in ("/a", "/b", "/c"):
+        (tmp_path / "config.yaml").write_text(f"http: {{base_path: {base}}}\n")
+        server.process.send_signal(signal.SIGHUP)
+        time.sleep(0.9)
+    until(lambda: len(children(server)) == 3 and server.get("/c/readyz").status == 200)
+    until(lambda: [server.get("/c/healthz").status for _ in range(12)] == [200] * 12)
+    time.sleep(1)
+    assert len(children(server)) == 3
+    assert {server.get("/b/healthz").status for _ in range(12)} == {404}
+
+
+def test_a_file_that_was_changed_and_not_deployed_counts_for_no_part(start: Start, tmp_path: Path) -> None:
+    server = start(server__gateways=2, journal__path=None)
+    for text in ("http: {base_path: /other}\n", "workers: many\n"):
+        (tmp_path / "config.yaml").write_text(text)
+        gateway = parts(server, "gateway")[0]
+        killed(server, gateway)
+        until(lambda gone=gateway: len(children(server)) == 3 and gone not in children(server))  # type: ignore[misc]
+        until(lambda: [server.get("/readyz").status for _ in range(12)] == [200] * 12)
+        engine = engine_of(server)
+        killed(server, engine)
+        until(lambda gone=engine: len(children(server)) == 3 and gone not in children(server))  # type: ignore[misc]
+        wait_for_engine(server)
+        assert server.get(server.run("give", 1) + "/result").json == 1
+
+
+def test_a_server_alone_stays_alone_over_a_deploy(tmp_path: Path) -> None:
+    with launch(tmp_path, {"server__gateways": AS_SHIPPED, "journal__path": None}) as server:
+        path = server.run("nothing")
+        (tmp_path / "config.yaml").write_text("server: {gateways: 1}\n")
+        server.deploy()
+        server.wait_for_line("server.gateways is 1 now, but a deploy keeps one process")
+        assert server.head(path).status == 200
