@@ -38,7 +38,7 @@ def write() -> None:
 def collect(pages: Path) -> None:
     """Copy the pages to ``pages``, and each file of the repository that one of them links to."""
     for path in sorted(DOCS.rglob("*")):
-        if path.suffix not in (".md", ".png"):
+        if path.suffix not in (".md", ".png", ".svg"):
             continue
         target = pages / path.relative_to(DOCS)
         target.parent.mkdir(parents=True, exist_ok=True)
