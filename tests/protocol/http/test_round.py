@@ -133,7 +133,7 @@ def test_answers_of_one_turn_keep_the_order_of_the_requests() -> None:
         connection, transport = connect()
         for data in (request("GET", "/healthz"), head, request("GET", "/nowhere"), head):
             connection.data_received(data)
-        api.connections.round.end()
+        answered(api, (transport, 4))
         assert re.findall(rb"HTTP/1.1 (\d+)", transport.data) == [b"200", b"202", b"404", b"202"]
 
     in_one_turn(test)
