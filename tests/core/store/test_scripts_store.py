@@ -351,7 +351,7 @@ def walk(partition: Partition, chance: random.Random) -> None:
 
 @pytest.mark.long
 def test_no_script_takes_long_beside_a_million_kept_jobs(tmp_path: Path) -> None:
-    """V11: 5 ms at most, of the store's own time. A slow machine needs twice that, with few jobs as well."""
+    """V11: 5 ms at most, of the store's own time. A slow machine has twice that."""
     with serving(tmp_path) as server, server.client() as client:
         partition = Partition(client)
         node = partition.node()
