@@ -31,6 +31,6 @@ The packages, each of which imports only packages above it:
 - ``valkey``: the engine of many nodes, made of these. It imports neither ``journal`` nor ``local``
 
 ``interface`` has the calls of every engine. The protocol sees nothing else of one. ``later`` has the
-values that engines wait for, and ``waiters`` the clients that wait for jobs. ``open`` opens the
-engine that the settings ask for.
+values that engines wait for, ``waiters`` the clients that wait for jobs, and ``batch_wait`` the wait
+for the end of a batch. ``open`` opens the engine that the settings ask for.
 """

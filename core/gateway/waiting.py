@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from headway.core.batch_wait import BatchWait
 from headway.core.gateway.statuses import SeenStatuses
 from headway.core.interface import Later
 from headway.core.waiters import Waiter, Waiters, slot_of
@@ -34,55 +35,31 @@ class JobOver(Waiter, Later[None]):
         """Return nothing: the status is read then."""
 
 
-class BatchOver(Later[None]):
-    """Known once all jobs of a batch have finished, or once the time is up. It waits for one after the other."""
+class BatchOver(BatchWait[None]):
+    """Known once all jobs of a batch have finished, or once the time is up."""
 
-    __slots__ = ("_count", "_deadline", "_first", "_sweep", "_waiter", "_wake")
+    __slots__ = ("_count", "_first", "_sweep")
 
     def __init__(self, sweep: Sweep, first: int, count: int, seconds: float) -> None:
+        super().__init__(sweep.waiters, seconds)
         self._sweep = sweep
         self._first = first
         self._count = count
-        self._deadline = time.monotonic() + seconds
-        self._waiter: Waiter | None = None
-        self._wake: Callable[[], object] = int
-
-    def when_known(self, wake: Callable[[], object]) -> None:
-        """Have ``wake`` called when no job is pending, when the time is up, or when a drain begins."""
-        self._wake = wake
-        self._wait_for(self._pending() or self._first)
 
     def value(self) -> None:
         """Return nothing: the status is read then."""
 
-    def hurry(self) -> None:
-        """Wake now."""
-        self.cancel()
-        self._wake()
-
-    def cancel(self) -> None:
-        """Wait no more."""
-        if self._waiter is not None:
-            self._waiter.cancel()
-
-    def _pending(self) -> int:
-        """Return the last job that has not finished, 0 if all have."""
+    def _last_pending(self) -> int:
         last = range(self._first + self._count - 1, self._first - 1, -1)
-        return next((sequence for sequence in last if not self._sweep.has_ended(sequence)), 0)
+        return next((sequence for sequence in last if not self._has_ended(sequence)), 0)
+
+    def _has_ended(self, sequence: int) -> bool:
+        return self._sweep.has_ended(sequence)
 
     def _wait_for(self, sequence: int) -> None:
-        seconds = max(self._deadline - time.monotonic(), 0.0)
-        self._waiter = self._sweep.waiters.add(sequence, seconds, self._go_on)
+        # The jobs may all have ended since the status was read: then the next look finds the first.
+        super()._wait_for(sequence or self._first)
         self._sweep.begin()
-
-    def _go_on(self) -> None:
-        # If it was woken before its job has finished, its time is up, or a drain has begun.
-        if self._waiter is not None and self._sweep.has_ended(self._waiter.sequence):
-            pending = self._pending()
-            if pending:
-                self._wait_for(pending)
-                return
-        self._wake()
 
 
 class Sweep:

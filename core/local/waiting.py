@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 
+from headway.core.batch_wait import BatchWait
 from headway.core.board.batches import Batches
 from headway.core.interface import Later
 from headway.core.job import State
@@ -77,14 +77,13 @@ class LogGrown(Waiter, Later[Status]):
         return self._at(self.sequence)
 
 
-class BatchFinished(Later[BatchStatus]):
+class BatchFinished(BatchWait[BatchStatus]):
     """The status of a batch once its jobs have finished, or once the time is up.
 
-    It waits for one pending job after the other, the last first: as a rule that one is the last to
-    end. ``again`` returns the present status of the batch.
+    ``again`` returns the present status of the batch.
     """
 
-    __slots__ = ("_again", "_batch", "_batches", "_deadline", "_waiter", "_waiters", "_wake")
+    __slots__ = ("_again", "_batch", "_batches")
 
     def __init__(
         self,
@@ -94,43 +93,17 @@ class BatchFinished(Later[BatchStatus]):
         seconds: float,
         again: Callable[[BatchStatus], BatchStatus],
     ) -> None:
+        super().__init__(waiters, seconds)
         self._batches = batches
-        self._waiters = waiters
         self._batch = batch
-        # Of time.monotonic.
-        self._deadline = time.monotonic() + seconds
         self._again = again
-        self._waiter: Waiter | None = None
-        self._wake: Callable[[], object] = int
-
-    def when_known(self, wake: Callable[[], object]) -> None:
-        """Have ``wake`` called when no job is pending, when the time is up, or when a drain begins."""
-        self._wake = wake
-        self._wait_for(self._batches.last_pending(self._batch.first, self._batch.count))
 
     def value(self) -> BatchStatus:
         """Return the present status of the batch."""
         return self._again(self._batch)
 
-    def hurry(self) -> None:
-        """Wake now."""
-        self.cancel()
-        self._wake()
+    def _last_pending(self) -> int:
+        return self._batches.last_pending(self._batch.first, self._batch.count)
 
-    def cancel(self) -> None:
-        """Wait no more."""
-        if self._waiter is not None:
-            self._waiter.cancel()
-
-    def _wait_for(self, sequence: int) -> None:
-        seconds = max(self._deadline - time.monotonic(), 0.0)
-        self._waiter = self._waiters.add(sequence, seconds, self._go_on)
-
-    def _go_on(self) -> None:
-        # If it was woken before its job has finished, its time is up, or a drain has begun.
-        if self._waiter is not None and self._batches.board.state(self._waiter.sequence) >= State.SUCCEEDED:
-            pending = self._batches.last_pending(self._batch.first, self._batch.count)
-            if pending:
-                self._wait_for(pending)
-                return
-        self._wake()
+    def _has_ended(self, sequence: int) -> bool:
+        return self._batches.board.state(sequence) >= State.SUCCEEDED
