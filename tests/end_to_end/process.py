@@ -29,6 +29,8 @@ POLL_S = 0.005
 SERVING = r"serving https?(\+unix)?://"
 # Hundreds of processes are started. They compile the same files where bytecode is not kept.
 BYTECODE = {"PYTHONDONTWRITEBYTECODE": ""}
+# Our environment before any test: one that changes it must not be the first to make the original of all copies.
+AT_START = dict(os.environ) | BYTECODE
 # Every server of the suite can be given a journal: TEST_JOURNAL=1 make test.
 WITH_JOURNAL = bool(os.environ.get("TEST_JOURNAL"))
 # And so many gateways: TEST_GATEWAYS=2 make test.
@@ -41,12 +43,12 @@ Seen = TypeVar("Seen")
 OVER = {"succeeded", "failed", "cancelled", "expired"}
 
 
-def environment(settings: Mapping[str, object]) -> dict[str, str]:
+def environment(settings: Mapping[str, object], ours: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return our environment with ``settings``, ``section__key``, and no other of Headway's.
 
     Jobs are in memory unless a setting says otherwise. AS_SHIPPED leaves a setting out.
     """
-    own = {name: value for name, value in os.environ.items() if not name.startswith(("HEADWAY_", "STATE_DIRECTORY"))}
+    own = {name: value for name, value in ours.items() if not name.startswith(("HEADWAY_", "STATE_DIRECTORY"))}
     chosen = {"journal__path": None} | dict(settings)
     theirs = {f"HEADWAY_{name.upper()}": json.dumps(value) for name, value in chosen.items() if value is not AS_SHIPPED}
     return own | theirs | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"}
@@ -55,7 +57,7 @@ def environment(settings: Mapping[str, object]) -> dict[str, str]:
 @functools.cache
 def original() -> Original:
     """Return the Python of which servers are copies. It ends with ours."""
-    return Original(environment({}))
+    return Original(environment({}, AT_START))
 
 
 def headway(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -56,8 +56,8 @@ def test_clients_without_a_place_share_one_and_nobody_is_forgotten(fd: int) -> N
     assert rate.admit(b"new", 1, 2000.0)[0] == 0
 
 
-def _take(number: int) -> int:
-    fd = os.open(os.environ["RATES_FILE"], os.O_RDWR)
+def _take(file: str) -> int:
+    fd = os.open(file, os.O_RDWR)
     rate, now = SharedRate(fd, SUBMIT, 1000, 10**6), time.monotonic()
     return sum(rate.admit(b"a", 1, now)[0] == 0 for _ in range(800))
 
@@ -65,6 +65,5 @@ def _take(number: int) -> int:
 def test_processes_that_count_at_once_lose_nothing(tmp_path: pytest.TempPathFactory) -> None:
     file = os.path.join(str(tmp_path), "rates")
     os.close(os.open(file, os.O_CREAT | os.O_RDWR))
-    os.environ["RATES_FILE"] = file
     with ProcessPoolExecutor(3, mp_context=get_context("spawn")) as pool:
-        assert sum(pool.map(_take, range(3))) == 1000
+        assert sum(pool.map(_take, [file] * 3)) == 1000
