@@ -26,6 +26,9 @@ PAGE_S, TURN_S = 0.05, 0.002
 # One job in so many failed. Of these one in so many has the rare task and the rare tag.
 FAILED_EVERY, RARE_EVERY = 100, 5000
 
+# What the times of the jobs and of the filters count from, whenever the tests of other files let these begin.
+LOADED = time.monotonic()
+
 SUCCEEDED, FAILED = frozenset({State.SUCCEEDED}), frozenset({State.FAILED})
 
 
@@ -52,7 +55,7 @@ def engine() -> Iterator[LocalEngine]:
     )
     # The wall clock is that of the board.
     engine.reading.wall = 0.0
-    board, begin = engine.board, time.monotonic() - JOBS
+    board, begin = engine.board, LOADED - JOBS
     for first in range(1, JOBS + 1, CHUNK):
         numbers = range(first, first + CHUNK)
         failed = [number % FAILED_EVERY == 0 for number in numbers]
@@ -85,8 +88,7 @@ def engine() -> Iterator[LocalEngine]:
     gc.unfreeze()
 
 
-T = time.monotonic
-# By name: the filter, as a function of the time, and the fewest jobs of a page of 50.
+# By name: the filter, and the fewest jobs of a page of 50.
 FILTERS: dict[str, tuple[JobFilter, int]] = {
     "any": (JobFilter(), 50),
     "state": (JobFilter(states=FAILED), 50),
@@ -103,17 +105,17 @@ FILTERS: dict[str, tuple[JobFilter, int]] = {
     "text": (JobFilter(error="JAMMED"), 50),
     "text of one job": (JobFilter(error="paper 100 is"), 1),
     "no such text": (JobFilter(error="flood"), 0),
-    "submitted long ago": (JobFilter(submitted_before=T() - JOBS + 100.5), 50),
-    "submitted just now": (JobFilter(submitted_after=T() - 100), 50),
-    "submitted in the future": (JobFilter(submitted_after=T() + 10_000), 0),
-    "ended long ago": (JobFilter(ended_before=T() - JOBS + 100.5), 50),
-    "ended in the middle": (JobFilter(ended_after=T() - JOBS // 2, ended_before=T() - JOBS // 2 + 100), 50),
-    "ended never": (JobFilter(ended_after=T() + 10_000), 0),
+    "submitted long ago": (JobFilter(submitted_before=LOADED - JOBS + 100.5), 50),
+    "submitted just now": (JobFilter(submitted_after=LOADED - 100), 50),
+    "submitted in the future": (JobFilter(submitted_after=LOADED + 10_000), 0),
+    "ended long ago": (JobFilter(ended_before=LOADED - JOBS + 100.5), 50),
+    "ended in the middle": (JobFilter(ended_after=LOADED - JOBS // 2, ended_before=LOADED - JOBS // 2 + 100), 50),
+    "ended never": (JobFilter(ended_after=LOADED + 10_000), 0),
     "tag of many and no state": (JobFilter(tag="tenth", states=ACTIVE), 0),
     "tag of many and no task": (JobFilter(tag="tenth", task="never"), 0),
     "tag of many, no text": (JobFilter(tag="tenth", error="flood"), 0),
     "all conditions": (
-        JobFilter(states=SUCCEEDED, task="usual", tag="tenth", ended_after=T() - 2 * JOBS, ended_before=T()), 50
+        JobFilter(states=SUCCEEDED, task="usual", tag="tenth", ended_after=LOADED - 2 * JOBS, ended_before=LOADED), 50
     ),
 }  # fmt: skip
 
