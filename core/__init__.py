@@ -10,7 +10,8 @@ as lines, and ``shown`` the contents as people are shown them. Then come ``histo
 ``load``, ``stats``, and what was ``counted`` of clients. ``wall`` has the time of day, and
 ``records`` makes the text of log records. Three are about running code: ``slices`` splits work that
 is too long for one turn of the loop, ``apart`` does it in a thread, and ``forks`` keeps our things
-from forked children. ``files`` reads those that settings name.
+from forked children. ``files`` reads those that settings name, and ``memfile`` makes one without a
+name.
 
 The packages, each of which imports only packages above it:
 
@@ -32,5 +33,6 @@ The packages, each of which imports only packages above it:
 
 ``interface`` has the calls of every engine. The protocol sees nothing else of one. ``later`` has the
 values that engines wait for, ``waiters`` the clients that wait for jobs, and ``batch_wait`` the wait
-for the end of a batch. ``open`` opens the engine that the settings ask for.
+for the end of a batch. ``handover`` is what a process leaves to the next one. ``open`` opens the
+engine that the settings ask for, and ``recovering`` stands in for it meanwhile.
 """

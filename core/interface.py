@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
-from typing import Generic, Protocol, TypeAlias, TypeVar, Union
+from typing import BinaryIO, Generic, Protocol, TypeAlias, TypeVar, Union
 
 import msgspec
 from headway.core.audit import Act, AuditEntry
@@ -389,6 +389,13 @@ class Engine(Protocol):
 
     def resume(self) -> None:
         """Accept jobs again after a drain that did not lead to an end."""
+
+    def hand_over(self, file: BinaryIO) -> int | None:
+        """Write to ``file`` all that the next process goes on from besides the rows, and return the file of the rows.
+
+        None: jobs outlive this process, and nothing was written. Call it last of all: later changes
+        are lost. Raises RuntimeError if a job runs.
+        """
 
     async def stop(self) -> None:
         """End workers, timers and chores, and leave the lifespan. All facts can still be read."""

@@ -1,7 +1,8 @@
 """The engine that the settings ask for.
 
 With a journal it takes a while to open. Until then Recovering stands in for it. One with a shared
-store opens at once, and finds its store when it starts.
+store opens at once, and finds its store when it starts. This is the only module that knows which
+engines there are.
 """
 
 from __future__ import annotations
@@ -10,24 +11,28 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headway.core.config import Config
 from headway.core.errors import ConfigError
+from headway.core.handover import Handover
 from headway.core.interface import Engine
-from headway.core.local.deploy import Carried
 from headway.core.local.engine import LocalEngine
 from headway.core.retention import Retention
 from headway.core.tasks.registry import Registry
 
 if TYPE_CHECKING:
+    from headway.core.gateway.engine import GatewayEngine
+    from headway.core.gateway.links import GatewayLinks
+    from headway.core.local.deploy import Carried
     from headway.core.valkey.engine import ValkeyEngine
 
 log = logging.getLogger(__name__)
 
 
 def open_engine(
-    config: Config, registry: Registry, progress: Callable[[int], object], before: Carried | None = None
+    config: Config, registry: Registry, progress: Callable[[int], object], before: Handover | None = None
 ) -> Engine:
     """Open the engine that ``config`` describes. With a journal, call it outside of the event loop.
 
@@ -39,7 +44,7 @@ def open_engine(
 
 
 def open_local(
-    config: Config, registry: Registry, progress: Callable[[int], object], before: Carried | None = None
+    config: Config, registry: Registry, progress: Callable[[int], object], before: Handover | None = None
 ) -> LocalEngine:
     """Open the engine of a server alone, in memory or with a journal.
 
@@ -48,7 +53,7 @@ def open_local(
     """
     path = config.journal.file(os.environ)
     if path is None:
-        return LocalEngine(config, registry, before=before)
+        return LocalEngine(config, registry, before=_carried(before))
     from headway.core.journal.journal import Journal
 
     # Absolute, so that a task may change the directory.
@@ -68,10 +73,51 @@ def open_local(
     return engine
 
 
+def open_gateway(config: Config, path: str, program: str) -> GatewayEngine:
+    """Open the engine behind the Unix socket ``path``. ``program`` is the fingerprint of our program."""
+    # No other server needs it.
+    from headway.core.gateway.engine import GatewayEngine
+
+    return GatewayEngine(config, path, program)
+
+
+def open_links(engine: Engine, program: str) -> GatewayLinks:
+    """Return the engine's end for gateways. ``program`` is the fingerprint of our program.
+
+    Raises ConfigError if no rows of ``engine`` are in this process.
+    """
+    from headway.core.gateway.links import GatewayLinks
+    from headway.core.gateway.showing import Showing
+
+    if not isinstance(engine, LocalEngine):
+        raise ConfigError("server.gateways: needs an engine in memory or with a journal: unset it, or engine")
+    return GatewayLinks(engine, Showing(engine, program))
+
+
+def check_journal(path: Path) -> None:
+    """Look at the version of a journal that exists. Raises JournalError if this program cannot read it."""
+    # A server in memory does not need it.
+    from headway.core.journal import schema
+
+    schema.check_header(path)
+
+
 def check_store(config: Config) -> None:
     """Reach the store of ``config.engine``, and look at its layout. Raises ConfigError if it cannot be used."""
     engine = _shared(config, Registry())
     asyncio.run(engine.check())
+
+
+def _carried(before: Handover | None) -> Carried | None:
+    """Return what was left by the process before."""
+    if before is None:
+        return None
+    # A first start does not need it.
+    from headway.core.local import deploy, salvage
+
+    if before.is_crash:
+        return salvage.salvaged(before.file.read(), before.rows_fd)
+    return deploy.Carried(before.file, before.rows_fd)
 
 
 def _shared(config: Config, registry: Registry) -> ValkeyEngine:

@@ -14,7 +14,7 @@ from socket import socket
 
 from headway.core.config import Config
 from headway.core.errors import WAYS_OUT, ConfigError, JournalError
-from headway.core.open import check_store
+from headway.core.open import check_journal, check_store
 from headway.core.processes import trial
 from headway.core.processes.confinement import Confinement
 from headway.core.processes.pool import pool_for
@@ -248,6 +248,4 @@ def _journal(config: Config) -> None:
     if path.exists():
         if not os.access(path, os.R_OK | os.W_OK):
             raise ConfigError(f"journal.path: {path} cannot be read and written")
-        from headway.core.journal import schema
-
-        schema.check_header(path)
+        check_journal(path)

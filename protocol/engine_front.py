@@ -6,16 +6,13 @@ import contextlib
 import logging
 import os
 import time
-from typing import cast
+from typing import TYPE_CHECKING
 
 import msgspec
-from headway.core.board.memfile import nameless_file
 from headway.core.config import Config
-from headway.core.gateway.links import GatewayLinks
-from headway.core.gateway.showing import Showing
 from headway.core.interface import Engine
-from headway.core.local.engine import LocalEngine
-from headway.core.local.salvage import remains_of
+from headway.core.memfile import nameless_file
+from headway.core.open import open_links
 from headway.protocol import check
 from headway.protocol.front import make_first_token, warn_of_others
 from headway.protocol.process import deploy, parts, signals
@@ -23,6 +20,9 @@ from headway.protocol.process.deploy import Taken
 from headway.protocol.process.fingerprint import fingerprint
 from headway.protocol.process.listener import url_of, warn_of_place
 from headway.protocol.process.parts import ServerPart, Teller
+
+if TYPE_CHECKING:
+    from headway.core.gateway.links import GatewayLinks
 
 log = logging.getLogger(__name__)
 
@@ -63,14 +63,13 @@ class EngineFront:
 
     def use(self, engine: Engine) -> None:
         """Let gateways in, and leave the rows to an engine that follows a crash."""
-        own = cast(LocalEngine, engine)
         program = fingerprint(self._config)
-        self._links = GatewayLinks(own, Showing(own, program))
+        self._links = open_links(engine, program)
         self._links.listen(self._part.socket())
         settings = nameless_file("headway-settings")
         with open(settings, "wb", closefd=False) as file:
             file.write(msgspec.json.encode(self._config))
-        left = (own.board.fd, remains_of(own)) if own.durability == "memory" else ()
+        left = self._links.remains() or ()
         self._tell(parts.PROGRAM, program, (settings, *left))
         for fd in (settings, *left[1:]):
             os.close(fd)

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import msgspec
 from headway.core.config import Config
-from headway.core.gateway.engine import GatewayEngine
+from headway.core.open import open_gateway
 from headway.protocol.api.service import Shared
 from headway.protocol.front import HttpFront
 from headway.protocol.http.connections import TICK_S
@@ -62,7 +62,7 @@ class _Life:
         self._part = part
         self._teller = Teller(part)
         own = share(config, part)
-        self._engine = GatewayEngine(own, part.path, fingerprint(config))
+        self._engine = open_gateway(own, part.path, fingerprint(config))
         shared = Shared(part.rates_fd, self._engine.others)
         self._front = HttpFront(own, Listener(part.socket(), passed=True), shared)
         self._ends = asyncio.Event()

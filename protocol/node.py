@@ -29,8 +29,8 @@ from headway.core.durability import SURVIVES
 from headway.core.errors import ConfigError
 from headway.core.interface import Engine
 from headway.core.later import known
-from headway.core.local.recovering import Recovering
 from headway.core.open import open_engine
+from headway.core.recovering import Recovering
 from headway.core.stats import Counts
 from headway.core.tasks.registry import REGISTRY
 from headway.protocol import check, footprint
@@ -122,7 +122,7 @@ class NodeLife:
         """Open the engine, off the loop if it reads a journal. None if a signal came first."""
         path = self._config.journal.file(os.environ)
         if path is None:
-            return open_engine(self._config, REGISTRY, lambda _: None, before and before.carried)
+            return open_engine(self._config, REGISTRY, lambda _: None, before and before.handover)
         begun = said = time.monotonic()
 
         def progress(read: int) -> None:

@@ -24,9 +24,9 @@ import time
 from contextlib import suppress
 from typing import NoReturn
 
-from headway.core.board.memfile import nameless_file
 from headway.core.config import Config
 from headway.core.errors import ConfigError
+from headway.core.memfile import nameless_file
 from headway.protocol.process import logs, parts, systemd
 from headway.protocol.process.listener import Listener, open_listener
 from headway.protocol.process.parts import ENGINE_DOING, ServerPart, gateways_of

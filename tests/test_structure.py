@@ -45,7 +45,7 @@ PROTOCOL: dict[str, set[str]] = {
     "access": {"http"},
     "api": {"http", "access"},
 }
-OPEN = {"local", "journal", "valkey", "tasks"}
+OPEN = {"local", "gateway", "journal", "valkey", "tasks"}
 
 
 def tree_of(path: Path) -> ast.Module:
@@ -99,6 +99,7 @@ def test_the_words_import_only_each_other() -> None:
     found = {path.name: packages_of(path) for path in CORE.glob("*.py")}
     assert found.pop("open.py") <= OPEN
     assert found.pop("interface.py") <= {"tasks", "board"}
+    assert found.pop("recovering.py") <= {"board", "retry_after"}
     assert {name: packages for name, packages in found.items() if packages} == {}
 
 
@@ -120,6 +121,18 @@ SEEN: dict[str, set[str]] = {"http": set(), "access": set(), "api": {"tasks", "b
 def test_the_protocol_sees_an_engine_by_its_interface(package: str) -> None:
     wrong = {path.name: packages_of(path) - SEEN[package] for path in (ROOT / "protocol" / package).glob("*.py")}
     assert {name: found for name, found in wrong.items() if found} == {}
+
+
+# What opens, checks and stops an engine imports none either: ``open`` knows which there are.
+ENGINES = {"local", "journal", "valkey", "store", "nodes", "visit"}
+
+
+def test_no_file_of_the_protocol_imports_an_engine() -> None:
+    files = [path for path in (ROOT / "protocol").rglob("*.py") if path.parent.name not in SEEN]
+    wrong = {path.name: packages_of(path) & ENGINES for path in files}
+    wrong |= {path.name: {"gateway"} for path in files if "headway.core.gateway.engine.GatewayEngine" in imports(path)}
+    assert {name: found for name, found in wrong.items() if found} == {}
+    assert {"node.py", "deploy.py", "engine_front.py"} <= {path.name for path in files}
 
 
 def test_the_client_imports_nothing_else_of_ours() -> None:

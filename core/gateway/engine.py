@@ -14,7 +14,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 from headway.core.audit import Act, AuditEntry
@@ -348,6 +348,9 @@ class GatewayEngine:
 
     def resume(self) -> None:
         """Do nothing: nothing has stopped."""
+
+    def hand_over(self, file: BinaryIO) -> None:
+        """Do nothing: the engine hands over what it has."""
 
     async def stop(self) -> None:
         """End the link."""

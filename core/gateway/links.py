@@ -178,6 +178,10 @@ class GatewayLinks:
         self._listener: socket.socket | None = None
         self._entering: set[asyncio.Task[None]] = set()
 
+    def remains(self) -> tuple[int, int] | None:
+        """Return what is left to an engine that follows a crash, as Showing says."""
+        return self._showing.remains()
+
     def listen(self, listener: socket.socket) -> None:
         """Let gateways in on a bound Unix socket."""
         listener.listen(BACKLOG)

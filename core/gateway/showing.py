@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from headway.core.gateway.standing import Hello, LineStanding, RingStanding, Standing
 from headway.core.job import State
 from headway.core.local.engine import LocalEngine
+from headway.core.local.salvage import remains_of
 from headway.core.order import OWN_TASKS
 from headway.core.queue.ready import PRIORITIES, Limit, Line
 from headway.core.retry_after.estimate import RunTimes
@@ -33,6 +34,13 @@ class Showing:
     def board_fd(self) -> int:
         """The file of the rows, -1 if they are in no file."""
         return self._engine.board.fd
+
+    def remains(self) -> tuple[int, int] | None:
+        """Return the file of the rows, and a new one that says how they are read, for an engine that follows a crash.
+
+        None: jobs outlive this process.
+        """
+        return (self.board_fd, remains_of(self._engine)) if self._engine.durability == "memory" else None
 
     @property
     def is_first(self) -> bool:

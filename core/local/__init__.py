@@ -10,6 +10,6 @@ besides, ``catalogue`` has the status of a task with its part of ``loads``, ``co
 ``recorder`` has the events of the board. ``orders`` are about many jobs at once. ``historian``
 writes the history of the last hours. ``written_logs`` are the logs of jobs with a journal.
 ``uncommitted`` has the changes that are not on disk yet, and ``restore`` reads those that are.
-``recovering`` stands in for the engine meanwhile. ``deploy`` hands all facts to the next process,
-and ``salvage`` tells of what a crashed one has left.
+``deploy`` hands all facts to the next process, and ``salvage`` tells of what a crashed one has
+left.
 """

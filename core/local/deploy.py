@@ -25,7 +25,6 @@ from headway.core.audit import AuditEntry
 from headway.core.board.board import Board
 from headway.core.board.idempotency import Keyed
 from headway.core.board.logs import Logs
-from headway.core.board.memfile import nameless_file
 from headway.core.board.rows import LAYOUT, annex_for, rows_for
 from headway.core.history import Minute
 from headway.core.hold import TaskHold
@@ -33,6 +32,7 @@ from headway.core.ids import Ids
 from headway.core.job import Job, Reason, State, Terms
 from headway.core.job_log import JobLog
 from headway.core.local.active import Active
+from headway.core.memfile import nameless_file
 from headway.core.past_attempt import PastAttempt
 from headway.core.retention import Retention
 from headway.core.task import Task

@@ -16,7 +16,6 @@ from headway.core.audit import Act, AuditEntry
 from headway.core.board.batches import Batches
 from headway.core.board.board import Board
 from headway.core.board.idempotency import Key
-from headway.core.board.memfile import nameless_file
 from headway.core.board.rows import ROWS_LEAST_BY_CLOCK, rows_for
 from headway.core.body import Body
 from headway.core.config import Config
@@ -57,6 +56,7 @@ from headway.core.local.reading import Reading
 from headway.core.local.receipts import Receipts
 from headway.core.local.recorder import Recorder
 from headway.core.local.waiting import BatchFinished, Finished, LogGrown
+from headway.core.memfile import nameless_file
 from headway.core.order import OWN_TASKS, Action, meant
 from headway.core.past_attempt import PastAttempt
 from headway.core.queue.outlook import OWN_MOST
@@ -434,11 +434,10 @@ class LocalEngine:
         self.promises.expect_no_end()
         self.changes.resume()
 
-    def hand_over(self, file: BinaryIO) -> int:
-        """Write to ``file`` all that the next process goes on from. Return the file of the rows.
-
-        Call it last of all: later changes are lost. Raises RuntimeError if a job runs.
-        """
+    def hand_over(self, file: BinaryIO) -> int | None:
+        """Write to ``file`` what the next process goes on from, as Engine says. Raises RuntimeError if a job runs."""
+        if self.journal is not None:
+            return None
         running = self.board.count[State.RUNNING]
         if running:
             raise RuntimeError(f"{running} jobs have not finished")

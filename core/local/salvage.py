@@ -13,12 +13,12 @@ from io import BytesIO
 
 import msgspec
 from headway.core.board.board import Board
-from headway.core.board.memfile import nameless_file
 from headway.core.board.rows import LAYOUT, STATE_MASK
 from headway.core.ids import SEQUENCE_LIMIT, Ids
 from headway.core.job import TERMINAL, Reason, State
 from headway.core.local.deploy import Carried, Document, put
 from headway.core.local.engine import LocalEngine
+from headway.core.memfile import nameless_file
 from headway.core.retention import Retention
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Remains(msgspec.Struct):
 
 
 def remains_of(engine: LocalEngine) -> int:
-    """Return a file that says how the rows of ``engine`` are read."""
+    """Return a new file that says how the rows of ``engine`` are read."""
     board, ids = engine.board, engine.ids
     left = Remains(
         layout=LAYOUT,

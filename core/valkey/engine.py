@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from headway.core.audit import Act, AuditEntry
 from headway.core.board.idempotency import Key
@@ -345,6 +345,9 @@ class ValkeyEngine:
         self.parts.intake.is_draining = self.parts.orders.is_draining = False
         self.hints.estimate.expect_no_end()
         self.parts.hands.resume()
+
+    def hand_over(self, file: BinaryIO) -> None:
+        """Do nothing: the store has everything."""
 
     async def stop(self) -> None:
         """Put the jobs back that run, and leave the nodes. All facts can still be read."""

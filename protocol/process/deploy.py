@@ -15,17 +15,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, MutableMapping
+from io import BytesIO
 from typing import NamedTuple, NoReturn
 
 import msgspec
 from headway.core.apart import apart
-from headway.core.board.memfile import nameless_file
 from headway.core.config import DEFAULT_JOURNAL, Config
 from headway.core.errors import ConfigError
+from headway.core.handover import Handover
 from headway.core.interface import Engine
-from headway.core.local.deploy import Carried
-from headway.core.local.engine import LocalEngine
-from headway.core.local.salvage import salvaged
+from headway.core.memfile import nameless_file
 from headway.protocol.process.listener import Listener
 from msgspec.structs import replace
 
@@ -63,7 +62,7 @@ class Taken(NamedTuple):
     # None: clients do not reach it.
     listener: Listener | None
     # None if a journal or a store has everything.
-    carried: Carried | None
+    handover: Handover | None
     since: float
 
 
@@ -136,7 +135,7 @@ def after_deploy(config: Config, environment: MutableMapping[str, str]) -> Confi
 
 def goes_on_in_memory(config: Config, before: Taken | None) -> bool:
     """Whether jobs stay in memory after a deploy although the settings, by default, name a journal."""
-    return before is not None and before.carried is not None and is_default(config)
+    return before is not None and before.handover is not None and is_default(config)
 
 
 def is_default(config: Config) -> bool:
@@ -152,11 +151,12 @@ def in_memory(config: Config) -> Config:
 def hand_over(listener: Listener | None, engine: Engine, since: float) -> Left:
     """Prepare the handover. Later changes are lost. Of jobs that outlive the process only the socket goes over."""
     bound, passed = (-1, False) if listener is None else (listener.socket.fileno(), listener.passed)
-    if not isinstance(engine, LocalEngine) or engine.durability != "memory":
-        return Left(bound, passed, -1, -1, since)
     state = nameless_file("headway-state")
     with open(state, "wb", closefd=False) as file:
         board = engine.hand_over(file)
+    if board is None:
+        os.close(state)
+        return Left(bound, passed, -1, -1, since)
     os.lseek(state, 0, os.SEEK_SET)
     return Left(bound, passed, state, board, since)
 
@@ -171,7 +171,7 @@ def take_left(rows_fd: int, left_fd: int) -> Taken:
     # Not by its offset, which it shares with the supervisor's.
     kept = os.pread(left_fd, os.fstat(left_fd).st_size, 0)
     os.close(left_fd)
-    return Taken(None, salvaged(kept, rows_fd), time.monotonic())
+    return Taken(None, Handover(BytesIO(kept), rows_fd, is_crash=True), time.monotonic())
 
 
 def take_over(environment: MutableMapping[str, str]) -> Taken | None:
@@ -185,7 +185,7 @@ def take_over(environment: MutableMapping[str, str]) -> Taken | None:
     listener = None if left.listener < 0 else Listener(socket.socket(fileno=left.listener), left.passed)
     if left.state < 0:
         return Taken(listener, None, left.since)
-    return Taken(listener, Carried(open(left.state, "rb"), left.board), left.since)
+    return Taken(listener, Handover(open(left.state, "rb"), left.board), left.since)
 
 
 def _store(config: Config) -> str:

@@ -24,7 +24,7 @@ from unittest.mock import patch
 import msgspec
 import pytest
 from headway.core.config import Config
-from headway.core.local.deploy import Carried
+from headway.core.handover import Handover
 from headway.core.local.engine import LocalEngine
 from headway.core.open import open_local
 from headway.core.tasks.registry import Options, Registry
@@ -169,7 +169,7 @@ class Lives:
         """Begin the next life with ``settings``, sections as dicts; return a client."""
         return await self._serve(settings, None)
 
-    async def _serve(self, settings: dict[str, Any], before: Carried | None) -> Client:
+    async def _serve(self, settings: dict[str, Any], before: Handover | None) -> Client:
         path = str(self.path) if self._journal else None
         journal = {"journal": {"path": path} | settings.pop("journal", {})}
         self.config = msgspec.convert(SMALL | journal | settings, Config)
@@ -280,9 +280,10 @@ class Lives:
         assert await self.engine.drain(PATIENCE_S) == 0
         await self._leave()
         file = BytesIO()
-        rows = os.dup(self.engine.hand_over(file))
+        rows = self.engine.hand_over(file)
+        assert rows is not None
         file.seek(0)
-        return await self._serve(settings, Carried(file, rows))
+        return await self._serve(settings, Handover(file, os.dup(rows)))
 
     def writers(self) -> list[int]:
         """The processes of ours that write the journal."""

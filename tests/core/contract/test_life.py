@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from io import BytesIO
 
 import pytest
 from headway.core.board.idempotency import Key
@@ -150,6 +151,16 @@ async def test_what_is_known_can_be_read_when_it_has_stopped(start: Start) -> No
         assert (await known(engine.peek_batch(batch.id))) == batch
         # A store has given it back to the other nodes.
         assert (await peek(engine, interrupted)).state in (State.RUNNING, State.QUEUED)
+
+
+async def test_it_hands_over_what_only_its_process_has(start: Start) -> None:
+    async with start(double) as engine:
+        await finished(engine, await submit(engine, "double", 4))
+        await engine.stop()
+        left = BytesIO()
+        rows = engine.hand_over(left)
+        assert (rows is None) == (left.getvalue() == b"")
+        assert rows is None or engine.durability == "memory"
 
 
 async def test_a_job_that_never_ran_teaches_nothing_of_how_long_its_task_takes(start: Start) -> None:

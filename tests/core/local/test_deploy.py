@@ -15,7 +15,6 @@ from headway.core import config as configured
 from headway.core.audit import Act
 from headway.core.board.board import Board
 from headway.core.board.idempotency import Keyed
-from headway.core.board.memfile import nameless_file
 from headway.core.board.outcomes import batch_number
 from headway.core.board.results import ENTRY_BYTES, Kept, Results
 from headway.core.board.rows import LAYOUT, Rows, rows_for
@@ -26,6 +25,7 @@ from headway.core.local import deploy
 from headway.core.local.active import Active
 from headway.core.local.at_once import AtOnce
 from headway.core.local.deploy import Carried
+from headway.core.memfile import nameless_file
 from headway.core.past_attempt import PastAttempt
 from headway.core.retention import Retention
 from headway.core.tasks.registry import Options, Registry

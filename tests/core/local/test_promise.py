@@ -8,8 +8,8 @@ from headway.core.config import Config, load
 from headway.core.durability import Durability
 from headway.core.errors import NotDurableError
 from headway.core.job import Submission
-from headway.core.local.recovering import Recovering
 from headway.core.open import open_engine
+from headway.core.recovering import Recovering
 from headway.core.tasks.registry import Options, Registry
 
 from tests.core.engines import double, settings

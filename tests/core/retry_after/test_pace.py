@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from headway.core.config import Config
 from headway.core.errors import RecoveringError
-from headway.core.local.recovering import Recovering
+from headway.core.recovering import Recovering
 from headway.core.retry_after import pace as module
 from headway.core.retry_after.pace import FAR_S, SLOTS, SLOTS_PER_S, Pace
 from hypothesis import given

@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 import pytest
-from headway.core.board.memfile import nameless_file
+from headway.core.memfile import nameless_file
 from headway.protocol.access.limits import POLL, SUBMIT, Rate
 from headway.protocol.access.shared_rate import ENTRIES, SharedRate
 

@@ -18,8 +18,8 @@ import pydantic
 import pytest
 from headway.core.config import Config
 from headway.core.load import Load
-from headway.core.local.recovering import Recovering
 from headway.core.payload_type import payload_type
+from headway.core.recovering import Recovering
 from headway.core.stats import Histogram
 from headway.core.status import TaskStatus
 from headway.protocol.api import openapi, pages

@@ -9,7 +9,7 @@ from math import inf
 import pytest
 import uvloop
 from headway.core.config import Config
-from headway.core.local.recovering import Recovering
+from headway.core.recovering import Recovering
 from headway.protocol.api.app import Api
 from headway.protocol.http.connection import Connection
 from headway.protocol.http.request import Request

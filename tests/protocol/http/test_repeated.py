@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 from headway.core.config import Config
-from headway.core.local.recovering import Recovering
+from headway.core.recovering import Recovering
 from headway.protocol.api.app import Api
 from headway.protocol.http.connection import Connection
 

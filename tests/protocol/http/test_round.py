@@ -16,8 +16,8 @@ import pytest
 from headway.core.config import Config, JournalSection, LimitsSection
 from headway.core.job import State, Submission
 from headway.core.local.engine import LocalEngine
-from headway.core.local.recovering import Recovering
 from headway.core.open import open_local
+from headway.core.recovering import Recovering
 from headway.core.tasks.registry import Options, Registry
 from headway.protocol.api.app import Api
 from headway.protocol.http.connection import Connection

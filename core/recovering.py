@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
 from headway.core.audit import Act
 from headway.core.board.idempotency import Key
@@ -198,6 +198,10 @@ class Recovering:
         self._refuse()
 
     def resume(self) -> NoReturn:
+        """Refuse."""
+        self._refuse()
+
+    def hand_over(self, file: BinaryIO) -> NoReturn:
         """Refuse."""
         self._refuse()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from io import BytesIO
 from typing import Any
 
 import pytest
@@ -15,8 +16,8 @@ from headway.core.hold import Switches
 from headway.core.interface import Engine
 from headway.core.job import Revision, State, Submission
 from headway.core.job_filter import JobFilter
-from headway.core.local.recovering import RETRY_S, Recovering
 from headway.core.order import Action
+from headway.core.recovering import RETRY_S, Recovering
 from headway.core.status import BatchStatus, bare
 
 STATUS = bare(State.RUNNING, 1, b"1")
@@ -60,6 +61,7 @@ CALLS: dict[str, tuple[Any, ...]] = {
     "accepts": ("task",),
     "start": (print,),
     "drain": (1.0,),
+    "hand_over": (BytesIO(),),
     "resume": (),
     "stop": (),
     "close": (),
