@@ -8,10 +8,7 @@ those stand until the next engine is there.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
-import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, BinaryIO
@@ -26,17 +23,16 @@ from headway.core.durability import Durability
 from headway.core.errors import (
     DrainingError,
     EngineRestartsError,
-    HeadwayError,
     JournalFullError,
     PayloadsFullError,
     QueueFullError,
     RecoveringError,
 )
 from headway.core.events import EventFilter
-from headway.core.gateway import feeds, standing, wire
+from headway.core.gateway import standing, wire
 from headway.core.gateway.calls import OpenCall, OpenCalls
-from headway.core.gateway.feeds import SeenFeed
-from headway.core.gateway.link import EngineLink
+from headway.core.gateway.reach import Reach
+from headway.core.gateway.readers import SeenReaders
 from headway.core.gateway.rows import KEEPS_ORDER
 from headway.core.gateway.seen import Seen
 from headway.core.gateway.standing import Hello, Standing
@@ -70,10 +66,6 @@ from headway.core.tasks.result import Result
 
 log = logging.getLogger(__name__)
 
-# Seconds between two tries to reach the engine.
-TRY_S = 0.02
-# Seconds until the next try after a link that lasted no longer.
-AGAIN_S = 0.2
 # Seconds between two looks at the calls that are kept.
 TICK_S = 0.25
 decode_runs = msgspec.msgpack.Decoder(RunTimes).decode
@@ -86,26 +78,21 @@ class GatewayEngine:
 
     def __init__(self, config: Config, path: str, program: str) -> None:
         self._config = config
-        self._path = path
         self._program = program
         self.durability: Durability = config.journal.durability
         self.pace = Pace(config.polling.share * config.polling.capacity)
         self._calls = OpenCalls()
-        self._link: EngineLink | None = None
+        self._readers = SeenReaders(self._calls)
+        self._reach = Reach(path, self._take, self._lost)
         # All that the engine has shown; None until it has said hello for the first time.
         self._seen: Seen | None = None
         self._standing: Standing | None = None
-        self._is_stopped = False
-        # When the engine was reached last, of time.monotonic.
-        self._connected_at = -AGAIN_S
         # Whether this engine has said everything.
         self._is_told = False
         # Whether the rows tell of unfinished jobs, too: the engine is there, or is deploying.
         self._is_current = False
-        self._feeds: dict[int, tuple[SeenFeed, EventFilter]] = {}
         self._sweep = Sweep()
         self._began = asyncio.Event()
-        self._connecting: asyncio.Task[None] | None = None
         self._ticker: asyncio.TimerHandle | None = None
 
     @property
@@ -220,24 +207,7 @@ class GatewayEngine:
 
     def watch(self, wanted: EventFilter, after: int | None = None) -> Soon[Feed]:
         """Return events, as Engine says."""
-        asked = self._ask("watch", wanted, after)
-        return Then(asked, lambda sent: self._fed(asked.number, wanted, sent))
-
-    def _fed(self, number: int, wanted: EventFilter, sent: feeds.SentFeed) -> SeenFeed:
-        feed = self._keep(number, wanted, SeenFeed(sent.place, resumed=sent.resumed))
-        if sent.first is not None:
-            feed.put(sent.first.portion())
-        return feed
-
-    def _keep(self, number: int, wanted: EventFilter, feed: SeenFeed) -> SeenFeed:
-        """Have the engine's events under ``number`` come to ``feed``."""
-        self._feeds[number] = feed, wanted
-        feed.come_from(lambda: self._calls.send(wire.TAKEN, number), lambda: self._close_feed(number))
-        return feed
-
-    def _close_feed(self, number: int) -> None:
-        if self._feeds.pop(number, None) is not None:
-            self._calls.send(wire.CANCEL, number)
+        return self._readers.watch(wanted, after)
 
     # Changing.
 
@@ -337,7 +307,7 @@ class GatewayEngine:
 
     async def start(self, on_fatal: Callable[[str], object]) -> None:
         """Reach the engine, and return once it has said everything."""
-        self._connecting = asyncio.get_running_loop().create_task(self._connect())
+        self._reach.start()
         self._tick()
         await self._began.wait()
 
@@ -354,16 +324,10 @@ class GatewayEngine:
 
     async def stop(self) -> None:
         """End the link."""
-        self._is_stopped = True
         if self._ticker is not None:
             self._ticker.cancel()
-        if self._connecting is not None:
-            self._connecting.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._connecting
         self._sweep.stop()
-        if self._link is not None:
-            self._link.close()
+        await self._reach.stop()
 
     async def close(self) -> None:
         """Do nothing: what is kept is the engine's."""
@@ -383,34 +347,7 @@ class GatewayEngine:
             self._seen.forget()
         self._ticker = asyncio.get_running_loop().call_later(TICK_S, self._tick)
 
-    # The link.
-
-    async def _connect(self) -> None:
-        """Reach the engine. The socket is there even while it starts again: then this waits in its backlog."""
-        if time.monotonic() - self._connected_at < AGAIN_S:
-            await asyncio.sleep(AGAIN_S)
-        while not await self._has_connected():  # noqa: ASYNC110 — nothing tells when it is there
-            await asyncio.sleep(TRY_S)
-
-    async def _has_connected(self) -> bool:
-        loop = asyncio.get_running_loop()
-        connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connected.setblocking(False)
-        try:
-            await loop.sock_connect(connected, self._path)
-            fd = await _board_of(connected)
-            link = EngineLink(lambda kind, number, message: self._take(fd, kind, number, message), self._lost)
-            # Its first frames may be handled before this goes on.
-            self._link, self._connected_at = link, time.monotonic()
-            await loop.create_unix_connection(lambda: link, sock=connected)
-        except OSError:
-            self._link = None
-            connected.close()
-            return False
-        except asyncio.CancelledError:
-            connected.close()
-            raise
-        return True
+    # What the engine says.
 
     def _take(self, fd: int, kind: int, number: int, message: bytes) -> None:
         if kind == wire.VALUE:
@@ -422,8 +359,7 @@ class GatewayEngine:
         elif kind == wire.RUN_TIMES and self._seen is not None:
             self._seen.estimate.see(decode_runs(message))
         elif kind == wire.EVENTS:
-            if number in self._feeds:
-                self._feeds[number][0].put(feeds.decode(message))
+            self._readers.put(number, message)
         elif kind == wire.SAID and self._seen is not None:
             self._seen.hear(standing.decode_messages(message))
         elif kind == wire.HELLO:
@@ -442,8 +378,8 @@ class GatewayEngine:
 
     def _stand(self, now: Standing) -> None:
         """Go by how things stand now. With the first of these the engine has said everything."""
-        seen = self._seen
-        if seen is None or self._link is None:
+        seen, link = self._seen, self._reach.link
+        if seen is None or link is None:
             return
         seen.see(now)
         if now.draining and not self._is_draining:
@@ -452,51 +388,15 @@ class GatewayEngine:
         if not self._is_told:
             self._is_told = self._is_current = True
             self.polled = seen.polled
-            self._calls.open(self._link)
-            for number, (feed, wanted) in [*self._feeds.items()]:
-                del self._feeds[number]
-                self._watch_again(feed, wanted)
+            self._calls.open(link)
+            self._readers.again()
             self._began.set()
-
-    def _watch_again(self, feed: SeenFeed, wanted: EventFilter) -> None:
-        asked = self._ask("watch", wanted, None)
-
-        def told() -> None:
-            with contextlib.suppress(HeadwayError):
-                sent = asked.value()
-                if feed.is_open:
-                    self._keep(asked.number, wanted, feed).begin_again(sent.place)
-                else:
-                    self._calls.send(wire.CANCEL, asked.number)
-
-        asked.when_known(told)
 
     def _lost(self) -> None:
         """The engine has ended: for a deploy, or without a word."""
-        if self._link is None:
-            return
-        self._link, self._is_told = None, False
-        if self._is_stopped:
-            return
+        self._is_told = False
         self._is_current = self._calls.is_paused
         self._calls.lost()
         if not self._is_current:
             # Nobody knows how the unfinished jobs stand.
             self.polled = None
-        self._connecting = asyncio.get_running_loop().create_task(self._connect())
-
-
-async def _board_of(connected: socket.socket) -> int:
-    """Return the file of the rows, -1 if there is none. The engine sends it first. Raises OSError."""
-    loop, ready = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_reader(connected, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(connected)
-    data, fds, _, _ = socket.recv_fds(connected, 1, 1)
-    if not data:
-        raise ConnectionResetError
-    for fd in fds:
-        os.set_inheritable(fd, False)
-    return fds[0] if fds else -1
