@@ -221,12 +221,16 @@ class Supervisor:
 
     def _told_by_part(self, message: str, fds: list[int]) -> None:
         name, _, value = message.partition("=")
+        if name == parts.PROGRAM:
+            self._is_ready(value, fds)
+            return
+        # Nobody of ours sends any here. A task knows this socket, too.
+        _close(fds)
         if name == parts.OPEN:
             self._opened()
-        elif name == parts.PROGRAM:
-            self._is_ready(value, fds)
         elif name == parts.SERVING:
-            self._serves(int(value))
+            if value.isdecimal():
+                self._serves(int(value))
         elif message.startswith("READY=1"):
             self._untold.append(message)
             self._tell()
@@ -261,10 +265,13 @@ class Supervisor:
 
     def _is_ready(self, program: str, fds: list[int]) -> None:
         """An engine serves. Keep its rows. If it is of another program than the gateways, replace them in turn."""
-        for fd in (self._settings_fd, *self._left):
-            if fd >= 0:
-                os.close(fd)
-        self._settings_fd, *self._left = fds
+        _close([self._settings_fd, *self._left])
+        self._settings_fd, self._left = -1, []
+        if len(fds) in (1, 3):
+            self._settings_fd, *self._left = fds
+        else:
+            log.error("the files of the engine have not come: what follows a crash of it knows none of its jobs")
+            _close(fds)
         self._was_ready = True
         if self._program and program != self._program:
             # All of them anew, also those that were replaced for the program before.
@@ -352,6 +359,12 @@ class Supervisor:
         for child in (*self._gateways, *self._leaving):
             if child.process is not None:
                 child.process.send_signal(number)
+
+
+def _close(fds: list[int]) -> None:
+    for fd in fds:
+        if fd >= 0:
+            os.close(fd)
 
 
 def _listeners(config: Config, passed: socket.socket | None, count: int) -> list[Listener]:

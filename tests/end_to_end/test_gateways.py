@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -207,6 +208,20 @@ def test_no_part_outlives_the_supervisor(tmp_path: Path) -> None:
     parts = children(server)
     server.kill()
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in parts))
+
+
+def test_nonsense_told_to_the_supervisor_ends_nothing(start: Start) -> None:
+    server = start(server__gateways=2, journal__path=None)
+    server.expected_errors.append("the files of the engine have not come")
+    (path,) = set(re.findall(rb'"path":"([^"]+)/engine"', Path(f"/proc/{engine_of(server)}/environ").read_bytes()))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        sender.connect(path + b"/notify")
+        for nonsense in (b"", b"\xff", b"X_HEADWAY_SERVING=all", b"X_HEADWAY_PROGRAM="):
+            sender.send(nonsense)
+        socket.send_fds(sender, [b"X_HEADWAY_SERVING=1"], [sender.fileno()])
+    killed(server, parts(server, "gateway")[0])
+    until(lambda: len(parts(server, "gateway")) == 2)
+    assert server.head(server.run("nothing"))["job-state"] == "succeeded"
 
 
 def test_a_second_server_does_not_share_the_port(shared: Server, tmp_path: Path) -> None:
