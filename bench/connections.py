@@ -67,7 +67,7 @@ def main() -> int:
     parser.add_argument("--beside", metavar="COMMIT", help="let them come to the server of this commit first")
     options = parser.parse_args()
     end_cleanly()
-    how = machine() | {"command": " ".join(["python -m bench.connections", *sys.argv[1:]])}
+    how = machine("connections")
     try:
         cores(2)
         clients = _allowed(options.clients)

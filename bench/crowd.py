@@ -67,7 +67,7 @@ def main() -> int:
     """Measure, print, write; return the exit code."""
     options = _options()
     end_cleanly()
-    how, steps, error = machine(), [], ""
+    how, steps, error = machine("crowd"), [], ""
     try:
         cores(2)
         allow_files(max(options.clients))
@@ -84,8 +84,6 @@ def main() -> int:
     if not steps:
         return 1
     how |= {
-        "command": " ".join(["python -m bench.crowd", *sys.argv[1:]]),
-        "date": time.strftime("%Y-%m-%d"),
         "method": (
             f"a server on core {SERVER_CORE} and headway simulate on core {CROWD_CORE} for each row; the crowd comes "
             f"within {options.spread:g} s and is looked at for {options.seconds:g} s, the largest for {options.last:g} "
@@ -214,8 +212,6 @@ def _beside(options: argparse.Namespace, how: dict[str, str]) -> int:
                 svg(f"{name}, {clients:,} clients", [row for one in of_name for row in one.samples], *_of_both(of_name))
             )
     how |= {
-        "command": " ".join(["python -m bench.crowd", *sys.argv[1:]]),
-        "date": time.strftime("%Y-%m-%d"),
         "method": (
             f"{options.rounds} rounds, in each a server of both commits on core {SERVER_CORE}, headway simulate on "
             f"core {CROWD_CORE}, {options.seconds - 2:g} s after the crowd has come; medians; user CPU by samples"

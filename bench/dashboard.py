@@ -18,6 +18,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench import report
 from bench.measure import HOST, BenchError, machine
 from bench.process import Process, free_port, running
 
@@ -134,7 +135,8 @@ def main() -> None:
         ids = prepare(port)
         pid = server.pids[0]
         idle, _ = share(pid, port, [], 0, given.seconds)
-        print(f"{machine()}\nnobody looks: {idle:.1f}% of a core")
+        print(report.facts(machine("dashboard")))
+        print(f"nobody looks: {idle:.1f}% of a core")
         print(f"\n{given.pages} pages of a screen | % of a core | answers/s\n---|---:|---:")
         screens = {name: [(path.format(**ids), every) for path, every in asks] for name, asks in SCREENS.items()}
         for name, asks in screens.items():

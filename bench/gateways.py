@@ -57,9 +57,8 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=9240)
     options = parser.parse_args()
     end_cleanly()
-    how = machine() | {
+    how = machine("gateways") | {
         "server": HEADWAY.version(),
-        "command": " ".join(["python -m bench.gateways", *sys.argv[1:]]),
         "method": f"{options.rounds} interleaved rounds of {options.seconds:g} s after {WARM_UP_S:g} s, "
         f"{options.connections} connections; CPU of the processes, user and kernel",
     }

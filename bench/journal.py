@@ -35,7 +35,7 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=9300, help="the first of three")
     options = parser.parse_args()
     end_cleanly()
-    before = machine()
+    before = machine("journal")
     print(f"{options.rounds} rounds: about {options.rounds * 3 * (options.seconds + 0.1) / 60:.1f} min", flush=True)
     measured: dict[str, list[dict[str, float]]] = {mode: [] for mode in MODES}
     try:

@@ -76,7 +76,7 @@ def run(folder: Path, scale: float) -> str | None:
     """Measure into ``folder``; return what went wrong, if something did."""
     from bench import plots
 
-    measured_on = machine()
+    measured_on = machine("load")
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     samples: list[dict[str, float]] = []
     with _server(folder, cores[:1]) as (server, port), _locust(folder, scale, port, cores[1:] or cores) as locust:

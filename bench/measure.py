@@ -15,6 +15,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,12 +207,14 @@ def wrk_with_p99(url: str, connections: int, seconds: float, script: Path) -> tu
     return int(counts[1]), float(counts[2]), p99_ms
 
 
-def machine() -> dict[str, str]:
-    """Return what the figures were measured on."""
+def machine(bench: str, arguments: Sequence[str] | None = None) -> dict[str, str]:
+    """Return what the figures were measured on, when, and by which command: that of the module ``bench``."""
     model = (
         re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text()) if Path("/proc/cpuinfo").exists() else None
     )
     return {
+        "command": " ".join([f"python -m bench.{bench}", *(sys.argv[1:] if arguments is None else arguments)]),
+        "date": time.strftime("%Y-%m-%d"),
         "cpu": model[1] if model else platform.processor() or platform.machine(),
         "cores": str(os.cpu_count()),
         "memory": f"{os.sysconf('SC_PHYS_PAGES') * PAGE_BYTES / 2**30:.0f} GiB",

@@ -107,7 +107,7 @@ def main() -> int:
     """Measure, print, write; return the exit code."""
     options = _options()
     end_cleanly()
-    findings, before, error = Findings([], {}), machine(), ""
+    findings, before, error = Findings([], {}), machine("memory"), ""
     began = time.monotonic()
     try:
         cores(1)
@@ -119,7 +119,6 @@ def main() -> int:
         error = "bench-memory: interrupted"
     if findings.readings:
         how = before | {
-            "command": " ".join(["python -m bench.memory", *sys.argv[1:]]),
             "took": f"{time.monotonic() - began:.0f} s",
         }
         good = _write(findings, options.jobs, how, error)

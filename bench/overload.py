@@ -281,7 +281,7 @@ def main() -> int:
     """Measure, print, write; return the exit code."""
     options = options_of()
     end_cleanly()
-    how = machine()
+    how = machine("overload")
     try:
         cores(2)
         allow_files(options.clients + options.submitters + options.dripping)
@@ -289,7 +289,6 @@ def main() -> int:
     except (BenchError, OSError) as failure:
         print(f"bench-overload: {failure}", file=sys.stderr)
         return 1
-    how |= {"command": " ".join(["python -m bench.overload", *sys.argv[1:]]), "date": time.strftime("%Y-%m-%d")}
     how |= {"method": f"a server with a journal on core {SERVER_CORE}, the load on core {LOAD_CORE}"}
     return int(not _write(found, how))
 

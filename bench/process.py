@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -11,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from bench.measure import HOST, ROOT, BenchError, descendants, pin
 
@@ -107,6 +109,23 @@ class Process:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._output.close()
+
+
+def answer_of(argv: Sequence[str], env: Mapping[str, str], most_s: float) -> dict[str, Any]:
+    """Return the JSON object that a command writes last. Raises BenchError if it fails, or takes over ``most_s``."""
+    child = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, cwd=ROOT)
+    try:
+        said, complaints = child.communicate(timeout=most_s)
+    except BaseException as error:
+        # It ends what it has started.
+        child.send_signal(signal.SIGINT)
+        child.communicate()
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise BenchError(f"its turn was not over after {most_s:g} s") from None
+        raise
+    if child.returncode or not said.strip():
+        raise BenchError((complaints.strip().splitlines() or ["it said nothing"])[-1])
+    return dict(json.loads(said.strip().splitlines()[-1]))
 
 
 @contextlib.contextmanager

@@ -78,7 +78,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=20)
     rounds = parser.parse_args().rounds
     end_cleanly()
-    how = machine()
+    how = machine("start")
     measured: dict[str, list[float]] = {}
     try:
         with tempfile.TemporaryDirectory() as folder:

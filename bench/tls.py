@@ -48,9 +48,8 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=9230)
     options = parser.parse_args()
     end_cleanly()
-    how = machine() | {
+    how = machine("tls") | {
         "servers": f"nginx {NGINX.version()}; {HEADWAY.version()}; {ssl.OPENSSL_VERSION}",
-        "command": " ".join(["python -m bench.tls", *sys.argv[1:]]),
         "method": f"{options.rounds} interleaved rounds of {options.seconds:g} s after {WARM_UP_S:g} s, "
         f"{options.connections} connections; certificate P-256; CPU of the server, user and kernel",
     }

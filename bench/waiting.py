@@ -34,7 +34,7 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=10_000)
     clients = parser.parse_args().clients
     end_cleanly()
-    how = machine() | {"command": " ".join(["python -m bench.waiting", *sys.argv[1:]])}
+    how = machine("waiting")
     try:
         allow_files(clients)
         connection, waiting = measure(clients)

@@ -148,7 +148,7 @@ def _report(found: dict[str, dict[str, list[dict[str, float]]]], imports: dict[s
             )
         parts.append(f"{place}\n\n{report.table(head, rows)}")
     parts.append(report.table(["import", "ms"], [[client, f"{ms:.0f}"] for client, ms in imports.items()]))
-    text = "\n\n".join([report.facts({**machine(), "method": method}), *parts])
+    text = "\n\n".join([report.facts({**machine("clients"), "method": method}), *parts])
     print(text)
     target = report.folder("clients")
     report.write(target, text, {"found": found, "imports": imports})

@@ -8,10 +8,7 @@ Headway then shows what a second node brings, and what reads cost.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,8 +19,8 @@ from typing import Any
 
 from bench import report
 from bench.cluster import reads, summary
-from bench.measure import ROOT, BenchError, cores, machine
-from bench.process import Process, end_cleanly, free_port, running
+from bench.measure import BenchError, cores, machine
+from bench.process import Process, answer_of, end_cleanly, free_port, running
 from bench.queues import interface, record, valkey
 from bench.queues.catalogue import QUEUES, Entry
 
@@ -105,26 +102,14 @@ class Bench:
         argv += [f"--store={self._store.pids[0]}", f"--submitters={self._options.submitters}"]
         argv += [f"--seconds={self._options.seconds}", *more]
         env = entry.env | {interface.WORKERS_VARIABLE: str(WORKERS), record.NAP_VARIABLE: str(NAP_S)}
-        child = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, cwd=ROOT)
-        try:
-            said, complaints = child.communicate(timeout=TURN_MOST_S)
-        except BaseException as error:
-            # It ends what it has started.
-            child.send_signal(signal.SIGINT)
-            child.communicate()
-            if isinstance(error, subprocess.TimeoutExpired):
-                raise BenchError(f"its turn was not over after {TURN_MOST_S:g} s") from None
-            raise
-        if child.returncode or not said.strip():
-            raise BenchError((complaints.strip().splitlines() or ["it said nothing"])[-1])
-        return dict(json.loads(said.strip().splitlines()[-1]))
+        return answer_of(argv, env, TURN_MOST_S)
 
 
 def main() -> int:
     """Measure, print, write; return the exit code: 1 where a limit is not met or nothing was measured."""
     options = _options()
     end_cleanly()
-    before, begun, code = machine(), time.monotonic(), 0
+    before, begun, code = machine("cluster"), time.monotonic(), 0
     try:
         cores(1)
         if not valkey.binary():
@@ -169,7 +154,6 @@ def _finish(before: Mapping[str, str], options: argparse.Namespace, found: Found
     """Print and write whatever was measured; return 1 where a limit is not met."""
     how = dict(before) | {
         "versions": "; ".join(ENTRIES[name].version for name in found.turns),
-        "command": " ".join(["python -m bench.cluster", *sys.argv[1:]]),
         "method": f"{options.rounds} round(s) in turns on one Valkey; {options.submitters} submitters in one process, "
         f"{WORKERS} jobs at a time; nothing pinned; as many jobs as the queue does in about {options.seconds:g} s",
     }

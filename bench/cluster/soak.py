@@ -58,7 +58,7 @@ def main() -> int:
     parser.add_argument("--kept", type=int, default=1_000_000, help="finished jobs")
     options = parser.parse_args()
     end_cleanly()
-    how = machine() | {"command": " ".join(["python -m bench.cluster.soak", *sys.argv[1:]])}
+    how = machine("cluster.soak")
     try:
         if options.jobs < 2 * FULL * options.kept:
             raise BenchError(f"--jobs {options.jobs:,}: take more than {2 * FULL:g} times --kept {options.kept:,}")

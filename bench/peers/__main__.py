@@ -44,7 +44,7 @@ def main() -> int:
     print(
         f"{options.rounds} rounds of {len(peers)} servers: about {_estimate_s(peers, options) / 60:.0f} min", flush=True
     )
-    before = machine()
+    before = machine("peers")
     results: Results = {case.name: {} for case in CASES}
     failed: dict[str, str] = {}
     code = 0
@@ -171,7 +171,6 @@ def _finish(kind: str, how: dict[str, str], results: Results, absent: dict[str, 
 def _how(before: dict[str, str], peers: Sequence[Peer], options: argparse.Namespace) -> dict[str, str]:
     return before | {
         "servers": "; ".join(f"{peer.name}: {peer.version()}" for peer in peers),
-        "command": " ".join(["python -m bench.peers", *sys.argv[1:]]),
         "method": f"{options.rounds} interleaved rounds of {options.seconds:g} s after {WARM_UP_S:g} s of warm-up; "
         f"server on core {SERVER_CORE}, generator on core {GENERATOR_CORE}, loopback, keep-alive; HEAD loaded by "
         "bench/peers/heads.py, POST by wrk; CPU of the server's processes, user and kernel, over the measured window",

@@ -30,7 +30,7 @@ def main() -> int:
     """Measure, print, write; return the exit code."""
     options = _options()
     end_cleanly()
-    findings, before, began = Findings(), machine(), time.monotonic()
+    findings, before, began = Findings(), machine("polling"), time.monotonic()
     try:
         cores(2)
         charts.check()
@@ -46,8 +46,6 @@ def main() -> int:
     if not (findings.measured or findings.starts):
         return 1
     how = before | {
-        "date": time.strftime("%Y-%m-%d"),
-        "command": " ".join(["python -m bench.polling", *sys.argv[1:]]),
         "took": f"{time.monotonic() - began:.0f} s",
     }
     return int(not _finish(findings, how, PAGE if options.docs else None))

@@ -9,17 +9,14 @@ enqueues jobs by it.
 from __future__ import annotations
 
 import argparse
-import json
-import signal
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bench import report
-from bench.measure import ROOT, BenchError, cores, machine
-from bench.process import end_cleanly
+from bench.measure import BenchError, cores, machine
+from bench.process import answer_of, end_cleanly
 from bench.queues import interface, one, valkey
 from bench.queues.catalogue import QUEUES, Entry
 
@@ -35,7 +32,7 @@ def main() -> int:
     """Measure, print, write; return the exit code."""
     options = _options()
     end_cleanly()
-    before = machine()
+    before = machine("queues")
     rounds: Rounds = {}
     absent: dict[str, str] = {}
     code = 0
@@ -83,19 +80,7 @@ def run_once(entry: Entry, options: argparse.Namespace, *more: str) -> dict[str,
     """Run ``bench.queues.one`` and return what it found."""
     argv = [sys.executable, "-m", "bench.queues.one", entry.name, *more]
     argv += [f"--{name}={getattr(options, name)}" for name in ("noops", "naps", "seconds", "port")]
-    child = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=entry.env, cwd=ROOT)
-    try:
-        said, complaints = child.communicate(timeout=TURN_MOST_S)
-    except BaseException as error:
-        # It ends what it has started.
-        child.send_signal(signal.SIGINT)
-        child.communicate()
-        if isinstance(error, subprocess.TimeoutExpired):
-            raise BenchError(f"its turn was not over after {TURN_MOST_S:g} s") from None
-        raise
-    if child.returncode or not said.strip():
-        raise BenchError((complaints.strip().splitlines() or ["it said nothing"])[-1])
-    return dict(json.loads(said.strip().splitlines()[-1]))
+    return answer_of(argv, entry.env, TURN_MOST_S)
 
 
 def take_turn(
@@ -124,7 +109,6 @@ def _finish(before: dict[str, str], options: argparse.Namespace, rounds: Rounds,
     """Print and write whatever was measured."""
     how = before | {
         "versions": "; ".join(entry.version for entry in QUEUES if entry.name in rounds),
-        "command": " ".join(["python -m bench.queues", *sys.argv[1:]]),
         "method": f"{options.rounds} round(s); up to {options.noops:,} no-op jobs, then up to {options.naps:,} of 10 "
         f"ms, or as many as take about {options.seconds:g} s, enqueued one by one from one client on one connection; "
         f"{interface.WORKERS} jobs at a time; nothing pinned",

@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Soak, print, write; return the exit code."""
     options = _options(arguments)
     end_cleanly()
-    how = machine() | {"command": " ".join(["python -m bench.soak", *(arguments or sys.argv[1:])])}
+    how = machine("soak", arguments)
     try:
         if options.jobs:
             if options.engine == "valkey":
