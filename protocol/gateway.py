@@ -63,7 +63,7 @@ class _Life:
         self._teller = Teller(part)
         own = share(config, part)
         self._engine = open_gateway(own, part.path, fingerprint(config))
-        shared = Shared(part.rates_fd, self._engine.others)
+        shared = Shared(part.rates_fd, self._engine.others, part.parent)
         self._front = HttpFront(own, Listener(part.socket(), passed=True), shared)
         self._ends = asyncio.Event()
 

@@ -61,7 +61,8 @@ def exposition(service: Service, request: Request, _: bytes) -> Answer | Held:
 
     def counted(counts: Counts) -> Answer | Held:
         pool = counts.processes
-        return once_made(lambda: _of_process(None if pool is None else pool.pids), described)
+        workers = None if pool is None else pool.pids
+        return once_made(lambda: _of_process(workers, service.supervisor), described)
 
     def described(found: Sequence[Metric]) -> Answer | Held:
         return once_known(service.engine.tasks(), lambda tasks: told(tasks, found))
@@ -78,11 +79,11 @@ def exposition(service: Service, request: Request, _: bytes) -> Answer | Held:
     return once_known(service.engine.counts(), counted)
 
 
-def _of_process(pids: Sequence[int] | None) -> Sequence[Metric]:
+def _of_process(workers: Sequence[int] | None, supervisor: int) -> Sequence[Metric]:
     # 14 ms with prometheus_client, which brings an HTTP server of its own, and email. No start needs it.
     from headway.protocol.api import processes
 
-    return processes.read(pids)
+    return processes.read(workers, supervisor)
 
 
 def _exposed(

@@ -30,10 +30,11 @@ Value = TypeVar("Value")
 
 
 class Shared(NamedTuple):
-    """What a gateway has together with others: the file of their rates, and what the others have counted."""
+    """What a gateway has together with others: the file of their rates, what the others have counted, their parent."""
 
     rates_fd: int
     others: Callable[[], Soon[Counted]]
+    supervisor: int
 
 
 class Service:
@@ -66,6 +67,8 @@ class Service:
         self.limits = limits(config, self.clients, lambda seconds: self.engine.retry_after_s(seconds), make)
         # What other gateways have counted.
         self.others: Callable[[], Soon[Counted]] = Counted if shared is None else shared.others
+        # The parent of all parts of this server, 0 if it is one process.
+        self.supervisor = 0 if shared is None else shared.supervisor
 
     def use(self, engine: Engine) -> None:
         """Ask ``engine`` from now on."""

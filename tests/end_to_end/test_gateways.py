@@ -91,6 +91,16 @@ def test_metrics_are_those_of_all_gateways(shared: Server) -> None:
     assert shared.stats()["connections"] >= 1
 
 
+def test_the_process_in_the_metrics_is_all_parts(shared: Server) -> None:
+    of_all = [shared.process.pid, *parts(shared, "engine"), *parts(shared, "gateway")]
+    pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in of_all)
+    metrics = shared.metrics()
+    # Each page of the engine is many times as much as this.
+    assert metrics["process_resident_memory_bytes",] == pytest.approx(pages * os.sysconf("SC_PAGE_SIZE"), rel=0.1)
+    assert metrics["process_threads",] >= len(of_all)
+    assert not [name for name, *_ in metrics if name.startswith("python_gc")]
+
+
 def test_a_rate_is_that_of_all_gateways(start: Start) -> None:
     server = start(server__gateways=2, journal__path=None, rates__polls=5, rates__polls_window=3600)
     codes = [server.head("/tasks").status for _ in range(20)]
