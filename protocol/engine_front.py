@@ -46,6 +46,7 @@ class EngineFront:
             warn_of_place(part.host, part.place, config)
         self._config = config
         self._part = part
+        self.gateways = part.count
         self._is_new = before is None
         self._teller = Teller(part)
         self._links: GatewayLinks | None = None

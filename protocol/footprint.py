@@ -23,8 +23,11 @@ OUTBOX_BYTES = 64 * 1024 * 1024
 EVENT_BYTES = 320
 
 
-def parts(config: Config, counts: Counts, *, serves: bool = True) -> dict[str, int]:
-    """Return the most bytes that each part of the server takes, besides program and tasks. It may have no HTTP."""
+def parts(config: Config, counts: Counts, *, serves: bool = True, gateways: int = 0) -> dict[str, int]:
+    """Return the most bytes that each part of the server takes, besides program and tasks. It may have no HTTP.
+
+    ``gateways`` divide among them what clients may take, and each has room for calls to keep.
+    """
     # As many bytes of unanswered requests again may wait for their turn of the loop.
     jobs = config.queue.size + config.workers
     longest = max([config.limits.body_bytes, *(task.body_bytes or 0 for task in REGISTRY.tasks)])
@@ -49,6 +52,11 @@ def parts(config: Config, counts: Counts, *, serves: bool = True) -> dict[str, i
     connection = CONNECTION_BYTES + (0 if config.server.tls.certificate is None else TLS_BYTES)
     if not serves:
         return kept | {"lines of the log": BYTES_MOST}
+    if gateways:
+        # No other server needs it.
+        from headway.core.gateway.calls import HELD_BYTES
+
+        kept[f"calls that {gateways} gateways keep"] = gateways * HELD_BYTES
     return kept | {
         f"{config.events.kept} events": config.events.kept * EVENT_BYTES,
         "unanswered requests": 2 * config.limits.unanswered_bytes + longest,

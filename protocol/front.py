@@ -52,6 +52,8 @@ class Front(Protocol):
     linger_s: float
     # Whether clients wait while a deploy goes on, and are not sent away.
     keeps_clients: bool
+    # By how many gateways clients come, 0 if they come here.
+    gateways: int
 
     @property
     def listener(self) -> Listener | None:
@@ -86,6 +88,7 @@ class HttpFront:
     """A socket with the HTTP API on it. That of a gateway has more, ``shared`` with others."""
 
     keeps_clients = False
+    gateways = 0
 
     def __init__(self, config: Config, listener: Listener, shared: Shared | None = None) -> None:
         self._shared = shared
@@ -178,6 +181,7 @@ class NoFront:
     doing = "running jobs"
     linger_s = 0.0
     keeps_clients = False
+    gateways = 0
 
     def open(self, engine: Engine) -> None:
         """Do nothing, as below."""

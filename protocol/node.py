@@ -251,7 +251,9 @@ class NodeLife:
 
     async def _announce(self, before: Taken | None) -> None:
         config, counts = self._config, await self._counts()
-        parts = footprint.parts(config, counts, serves=self._front.listener is not None)
+        front = self._front
+        serves = front.listener is not None or front.gateways > 0
+        parts = footprint.parts(config, counts, serves=serves, gateways=front.gateways)
         told = ", ".join(f"{name} {size_bytes / 2**20:.1f}" for name, size_bytes in parts.items())
         total = sum(parts.values()) / 2**20
         board = f"board: {counts.rows} rows of {counts.row_bytes} bytes; " if counts.store is None else ""

@@ -101,6 +101,12 @@ def test_the_process_in_the_metrics_is_all_parts(shared: Server) -> None:
     assert not [name for name, *_ in metrics if name.startswith("python_gc")]
 
 
+def test_the_memory_that_is_told_is_of_all_parts(shared: Server) -> None:
+    told = shared.wait_for_line("memory in MiB")
+    assert "calls that 2 gateways keep 128.0," in told
+    assert " connections " in told
+
+
 def test_a_rate_is_that_of_all_gateways(start: Start) -> None:
     server = start(server__gateways=2, journal__path=None, rates__polls=5, rates__polls_window=3600)
     codes = [server.head("/tasks").status for _ in range(20)]
