@@ -1,5 +1,5 @@
 # Each target works alone on a fresh clone: bootstrap.py makes `.venv` first, and decides whether there
-# is anything to do. Variables: PYTHON, ARGS, CONFIG, QUICK, ROUNDS, RUNS, TARGET, WRITER, HOURS, ENGINE and
+# is anything to do. Variables: PYTHON, ARGS, CONFIG, QUICK, ROUNDS, RUNS, TARGET, WHAT, HOURS, ENGINE and
 # JOBS. All of this works in GNU Make 3.81, the version of macOS.
 
 BIN := .venv/bin
@@ -134,8 +134,8 @@ bench-clients: .venv  ## clients of Valkey side by side: CPU of a call, TLS, a s
 bench-journal: .venv  ## cost of keeping jobs on disk
 	@$(BIN)/python -m bench.journal --rounds $(or $(ROUNDS),20) $(ARGS)
 
-crash: .venv  ## kill the server ROUNDS=100 times under load, count acknowledged jobs (WRITER=1: its writer, 30 times)
-	@ROUNDS=$(or $(ROUNDS),$(if $(WRITER),30,100)) WRITER='$(WRITER)' $(BIN)/python -m pytest -s -n 0 \
+crash: .venv  ## kill the server ROUNDS=100 times under load, count acknowledged jobs (WHAT=writer or engine: those, 30 times)
+	@ROUNDS=$(or $(ROUNDS),$(if $(WHAT),30,100)) WHAT='$(or $(WHAT),server)' $(BIN)/python -m pytest -s -n 0 \
 	tests/end_to_end/test_crash.py $(ARGS)
 
 crash-cluster: .venv  ## kill, stop and part nodes and their Valkey ROUNDS=30 times (WHAT=kill_node: nodes alone)

@@ -1,8 +1,8 @@
 """The kill loop: submit from many connections, kill the server or its writer at a random moment, and go on.
 
 From start to start ``retention.jobs``, ``queue.size`` and ``workers`` change, within what keeps everything. What was
-acknowledged is counted by crash_count. Used by test_crash.py; ``make crash ROUNDS=100`` runs the long one, and
-``make crash WRITER=1`` kills the writer.
+acknowledged is counted by crash_count. Used by test_crash.py; ``make crash ROUNDS=100`` runs the long one,
+``make crash WHAT=writer`` kills the writer, and ``make crash WHAT=engine`` the engine behind gateways.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Counts:
 
     rounds: int = 0
     killed_while_recovering: int = 0
-    # By path; and the batches with their jobs.
+    # By path; and the batches with their jobs, none where these were not told.
     jobs: dict[str, Acknowledged] = field(default_factory=dict)
     batches: dict[str, list[str]] = field(default_factory=dict)
     # Ids that were given to two jobs, and jobs that were begun anew when they came again under their key.
@@ -80,8 +80,10 @@ class Counts:
     # Codes other than 202, and how often.
     refusals: dict[int, int] = field(default_factory=dict)
     seconds_to_ready: list[float] = field(default_factory=list)
-    # From the kill of a writer to the next job that is acknowledged.
+    # From the kill of a writer, or of an engine, to the next job that is acknowledged.
     seconds_to_heal: list[float] = field(default_factory=list)
+    # When the engine was killed in the midst of a start, of time.monotonic in ns: its lives.
+    killed_at: list[int] = field(default_factory=list)
 
     @property
     def lost(self) -> int:
@@ -149,9 +151,16 @@ class Victim:
 
     def writer(self) -> int:
         """The process that writes the journal; 0 where there is none just now."""
+        return self._child("cmdline", b"journal.writer")
+
+    def engine(self) -> int:
+        """The engine behind gateways; 0 where there is none just now."""
+        return self._child("environ", b'"what":"engine"')
+
+    def _child(self, file: str, said: bytes) -> int:
         for pid in children_of(self.process.pid):
             try:
-                if b"journal.writer" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                if said in Path(f"/proc/{pid}/{file}").read_bytes():
                     return pid
             except OSError:
                 continue
@@ -256,6 +265,10 @@ class MixedClient(Client):
         if answer.status != 202:
             self.refusals.append(answer.status)
             return
+        if not answer.body:
+            # Its engine was killed in between: the jobs are told by GET.
+            self.batches[answer["location"]] = []
+            return
         paths = [f"/jobs/{job_id}" for job_id in answer.json["jobs"]]
         self.batches[answer["location"]] = paths
         self.acknowledged += [Acknowledged(path, one) for path, one in zip(paths, numbers, strict=True)]
@@ -265,7 +278,7 @@ class MixedClient(Client):
         for job in self.acknowledged[-20:-10:3]:
             said = wire.ask(request("HEAD", job.path)).headers.get("job-state")
             if said in ("succeeded", "failed") and not job.seen_in:
-                job.seen_in = self.life
+                job.seen_in, job.seen_at = self.life, time.monotonic()
 
 
 def keyed(number: int) -> bytes:
@@ -342,7 +355,7 @@ def kill_writers(folder: Path, rounds: int, look: Callable[[Path, int, Counts], 
             client.start()
         for _ in range(rounds):
             time.sleep(random.uniform(0.05, 0.4))
-            os.kill(wait_for_writer(victim), signal.SIGKILL)
+            os.kill(wait_for(victim, victim.writer), signal.SIGKILL)
             counts.rounds += 1
             counts.seconds_to_heal.append(wait_until_healed(victim))
         for client in clients:
@@ -361,12 +374,47 @@ def kill_writers(folder: Path, rounds: int, look: Callable[[Path, int, Counts], 
     return counts
 
 
-def wait_for_writer(victim: Victim) -> int:
-    """Return the process that writes, once there is one."""
+def kill_engines(folder: Path, rounds: int, look: Callable[[Path, int, Counts], None]) -> Counts:
+    """Kill the engine behind the gateways of one server so often, and count; then end it, start a server, and again."""
+    counts, port = Counts(), free_port()
+    MixedClient.delayed = 0
+    victim = Victim(folder, port, "full", 1, server__gateways=2)
+    try:
+        counts.seconds_to_ready.append(victim.wait_until_ready())
+        clients: list[Client] = [MixedClient(port, 1) for _ in range(CLIENTS)]
+        for client in clients:
+            client.start()
+        for _ in range(rounds):
+            time.sleep(random.uniform(0.05, 1.0))
+            os.kill(wait_for(victim, victim.engine), signal.SIGKILL)
+            counts.killed_at.append(time.monotonic_ns())
+            counts.rounds += 1
+            if random.random() < 0.75:
+                # Else it is killed while it starts again.
+                counts.seconds_to_heal.append(wait_until_healed(victim))
+        wait_until_healed(victim)
+        for client in clients:
+            client.stop.set()
+        counts.gather(clients)
+        look(folder, port, counts)
+    finally:
+        victim.process.terminate()
+        assert victim.process.wait(PATIENCE_S) == 0
+    victim = Victim(folder, port, "full", 2)
+    try:
+        counts.seconds_to_ready.append(victim.wait_until_ready())
+        look(folder, port, counts)
+    finally:
+        victim.kill()
+    return counts
+
+
+def wait_for(victim: Victim, found: Callable[[], int]) -> int:
+    """Return a process of the server, once there is one."""
     deadline = time.monotonic() + PATIENCE_S
-    while not (pid := victim.writer()):
-        assert victim.process.poll() is None, "the server has ended with its writer"
-        assert time.monotonic() < deadline, "there is no writer any more"
+    while not (pid := found()):
+        assert victim.process.poll() is None, "the server has ended with it"
+        assert time.monotonic() < deadline, "it has not come back"
         time.sleep(0.005)
     return pid
 
@@ -375,7 +423,7 @@ def wait_until_healed(victim: Victim) -> float:
     """Wait until a job is acknowledged again, and return how long that took."""
     begun = time.monotonic()
     while time.monotonic() - begun < PATIENCE_S:
-        assert victim.process.poll() is None, "the server has ended with its writer"
+        assert victim.process.poll() is None, "the server has ended with what was killed"
         with Wire(victim.port) as wire:
             status = wire.ask(request("GET", "/readyz")).status
             if status == 200 and wire.ask(request("PUT", f"/jobs/healed-{begun}", JSON, body=HEALED)).status in (

@@ -166,13 +166,6 @@ class SteadyClient(MixedClient):
         """Submit one that takes a while."""
         self.take(wire.ask(post(submission("long_effect", number))), number)
 
-    def look(self, wire: Wire, number: int) -> None:
-        """Ask for some, and note when they were seen to be over."""
-        super().look(wire, number)
-        for job in self.acknowledged[-20:-10:3]:
-            if job.seen_in and not job.seen_at:
-                job.seen_at = time.monotonic()
-
 
 class Node:
     """A node that is started again and again at its port, with its way to the store."""

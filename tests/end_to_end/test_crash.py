@@ -1,6 +1,7 @@
 """SIGKILL at random moments: nothing that was acknowledged is lost.
 
-``make crash ROUNDS=100`` kills the server so often, and ``make crash WRITER=1`` the process that writes its journal.
+``make crash ROUNDS=100`` kills the server so often, ``make crash WHAT=writer`` the process that writes its journal,
+and ``make crash WHAT=engine`` the engine behind gateways.
 """
 
 from __future__ import annotations
@@ -15,7 +16,17 @@ from statistics import median
 import pytest
 
 from tests.core.journal.watched_writer import early
-from tests.end_to_end.crash import CLIENTS, KINDS, Acknowledged, Client, Counts, free_port, kill_loop, kill_writers
+from tests.end_to_end.crash import (
+    CLIENTS,
+    KINDS,
+    Acknowledged,
+    Client,
+    Counts,
+    free_port,
+    kill_engines,
+    kill_loop,
+    kill_writers,
+)
 from tests.end_to_end.crash_count import look
 from tests.end_to_end.process import environment, wait_until
 from tests.protocol.wire import PATIENCE_S, Answer, Wire
@@ -23,8 +34,8 @@ from tests.protocol.wire import PATIENCE_S, Answer, Wire
 pytestmark = pytest.mark.long
 
 ROUNDS = int(os.environ.get("ROUNDS", "3"))
-# ``make crash WRITER=1`` runs the second only, and without it the first only.
-WRITER = os.environ.get("WRITER", "")
+# The one thing that ``make crash`` kills. Without it each is killed a few times.
+WHAT = os.environ.get("WHAT", "")
 
 
 def told(counts: Counts) -> str:
@@ -54,18 +65,31 @@ def check(counts: Counts) -> None:
     assert (counts.no_effect[:3], counts.effect_twice[:3]) == ([], [])
 
 
-@pytest.mark.skipif(bool(WRITER), reason="WRITER=1 asks for the other")
+def kills(what: str) -> pytest.MarkDecorator:
+    """Skip a test if something else is asked for."""
+    return pytest.mark.skipif(WHAT not in ("", what), reason=f"WHAT={WHAT} asks for another")
+
+
+@kills("server")
 def test_nothing_acknowledged_is_lost_when_the_server_is_killed(tmp_path: Path) -> None:
     counts = kill_loop(tmp_path, ROUNDS, look)
     check(counts)
     assert set(counts.refusals) <= {429}
 
 
-@pytest.mark.skipif(bool(os.environ.get("ROUNDS")) and not WRITER, reason="WRITER=1 asks for this one")
+@kills("writer")
 def test_nothing_acknowledged_is_lost_when_the_writer_is_killed_and_the_server_goes_on(tmp_path: Path) -> None:
-    counts = kill_writers(tmp_path, ROUNDS if WRITER else 2, look)
+    counts = kill_writers(tmp_path, ROUNDS, look)
     check(counts)
     assert counts.ran_again == 0
+    assert set(counts.refusals) <= {429, 503}
+
+
+@kills("engine")
+def test_nothing_acknowledged_is_lost_when_the_engine_behind_gateways_is_killed(tmp_path: Path) -> None:
+    counts = kill_engines(tmp_path, ROUNDS, look)
+    check(counts)
+    # 503: nobody knows whether it was accepted.
     assert set(counts.refusals) <= {429, 503}
 
 
@@ -84,6 +108,7 @@ class Witness(Client):
         return job
 
 
+@kills("writer")
 def test_every_acknowledgement_leaves_after_its_own_sync(tmp_path: Path) -> None:
     """A kill cannot see a missing fsync: here the file system is watched.
 
