@@ -17,10 +17,11 @@ AGAIN_S = 1.0
 
 
 class SeenReaders:
-    """All readers, whose events are asked for by ``calls``."""
+    """All readers, whose events are asked for by ``calls``, and again after ``again_s`` if there is no place."""
 
-    def __init__(self, calls: OpenCalls) -> None:
+    def __init__(self, calls: OpenCalls, again_s: float = AGAIN_S) -> None:
         self._calls = calls
+        self._again_s = again_s
         # By the number of the call that asked for the events.
         self._feeds: dict[int, tuple[SeenFeed, EventFilter]] = {}
 
@@ -80,4 +81,4 @@ class SeenReaders:
         asked.when_known(told)
 
     def _ask_later(self, feed: SeenFeed, wanted: EventFilter) -> None:
-        asyncio.get_running_loop().call_later(AGAIN_S, self._ask_again, feed, wanted)
+        asyncio.get_running_loop().call_later(self._again_s, self._ask_again, feed, wanted)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
 from headway.core.errors import HeadwayError, StreamsFullError
 from headway.core.events import EventFilter, Portion
-from headway.core.gateway import readers, wire
+from headway.core.gateway import wire
 from headway.core.gateway.calls import OpenCalls
 from headway.core.gateway.feeds import NOBODY_KNOWS, SentFeed, SentPortion
 from headway.core.gateway.readers import SeenReaders
@@ -29,7 +28,7 @@ class Engines:
 
     def __init__(self) -> None:
         self.calls = OpenCalls()
-        self.readers = SeenReaders(self.calls)
+        self.readers = SeenReaders(self.calls, again_s=0.01)
         self.link = Sent()
         self.calls.open(self.link)
 
@@ -62,8 +61,7 @@ async def test_a_reader_goes_on_in_the_next_engine_and_is_told_that_nobody_knows
     assert feed.take().place == 7
 
 
-async def test_a_reader_without_a_place_in_the_next_engine_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "AGAIN_S", 0.01)
+async def test_a_reader_without_a_place_in_the_next_engine_is_asked_for_again() -> None:
     engines = Engines()
     feed, _ = await engines.watch()
     engines.next()
