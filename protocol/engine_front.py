@@ -47,7 +47,7 @@ class EngineFront:
         self._config = config
         self._part = part
         self.gateways = part.count
-        self._is_new = before is None
+        self._ends = False
         self._teller = Teller(part)
         self._links: GatewayLinks | None = None
         # Whether clients had to have a token once.
@@ -82,7 +82,9 @@ class EngineFront:
     def tick(self) -> None:
         """A second has passed. Without the supervisor nobody would end this process."""
         self._asks |= self._config.auth.mode == "tokens" and check.has_tokens(self._config)
-        if self._part.is_orphan:
+        if self._part.is_orphan and not self._ends:
+            # Once: a second signal ends it at once, and the jobs that run with it.
+            self._ends = True
             log.error("the supervisor is gone: the engine ends")
             self._part.remove_folder()
             os.kill(os.getpid(), signals.TO_END[0])

@@ -10,12 +10,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import Start
-from tests.end_to_end.process import AS_SHIPPED, Gate, Server, children, headway, launch, wait_until
+from tests.end_to_end.process import AS_SHIPPED, TASKS, Gate, Server, children, headway, launch, wait_until
 from tests.end_to_end.test_deploy import Load
 from tests.protocol.wire import PATIENCE_S, request
 
@@ -42,7 +43,13 @@ def until(condition: Callable[[], object]) -> None:
 def parts(server: Server, what: str) -> list[int]:
     """Return the processes of a kind of part."""
     told = f'"what":"{what}"'.encode()
-    return [pid for pid in children(server) if told in Path(f"/proc/{pid}/environ").read_bytes()]
+    found = []
+    for pid in children(server):
+        # One that is just ending has none.
+        with suppress(OSError):
+            if told in Path(f"/proc/{pid}/environ").read_bytes():
+                found.append(pid)
+    return found
 
 
 def engine_of(server: Server) -> int:
@@ -224,6 +231,23 @@ def test_no_part_outlives_the_supervisor(tmp_path: Path) -> None:
     parts = children(server)
     server.kill()
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in parts))
+
+
+def test_without_the_supervisor_the_jobs_that_run_are_finished(tmp_path: Path, gate: Gate) -> None:
+    settings = {"server__gateways": 1, "server__port": 0, "journal__path": "jobs.db", "tasks": TASKS}
+    server = Server(tmp_path, settings)
+    server.wait_until_serving()
+    running = server.submit("until_file", gate.path)
+    server.wait_for(running, "running")
+    os.kill(server.process.pid, signal.SIGKILL)
+    # The engine looks once a second whether it is there, and a second signal would end the job.
+    time.sleep(3.5)
+    gate.open()
+    # Until the last part has closed its log.
+    server.kill()
+    with launch(tmp_path, {"journal__path": "jobs.db"}) as again:
+        told = again.head(running)
+        assert (told["job-state"], told["job-attempt"]) == ("succeeded", "1")
 
 
 def test_nonsense_told_to_the_supervisor_ends_nothing(start: Start) -> None:
