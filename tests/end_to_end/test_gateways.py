@@ -246,8 +246,8 @@ def test_without_the_supervisor_the_jobs_that_run_are_finished(tmp_path: Path, g
     # Until the last part has closed its log.
     server.kill()
     with launch(tmp_path, {"journal__path": "jobs.db"}) as again:
-        told = again.head(running)
-        assert (told["job-state"], told["job-attempt"]) == ("succeeded", "1")
+        told = again.get(running).json
+        assert (told["state"], len(told["attempts"])) == ("succeeded", 1)
 
 
 def test_nonsense_told_to_the_supervisor_ends_nothing(start: Start) -> None:
