@@ -40,9 +40,7 @@ class Receipts:
         change = self._changes.uncommitted(first + count - 1)
         if change is None or status.pending:
             return SubmittedBatch(status, replayed)
-        return Committed(
-            change, lambda: SubmittedBatch(self._batches.status(first, count, time.monotonic()), replayed)
-        )
+        return Committed(change, lambda: SubmittedBatch(self._batches.status(first, count, time.monotonic()), replayed))
 
     def note(self, act: Act | None, sequence: int) -> None:
         """Keep an act that a new job carries out."""

@@ -33,7 +33,9 @@ def strict(body: bytes) -> tuple[object, str]:
     """Return the value of JSON, the last of members with the same name, and what is wrong with it."""
     try:
         text = body.decode()
-        value: object = json.loads(text, parse_float=_float, parse_int=_int, parse_constant=_refuse, object_pairs_hook=_members)
+        value: object = json.loads(
+            text, parse_float=_float, parse_int=_int, parse_constant=_refuse, object_pairs_hook=_members
+        )
         _check_text(value)
     except (ValueError, RecursionError) as error:
         return None, str(error)
