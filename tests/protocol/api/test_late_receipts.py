@@ -9,8 +9,8 @@ import pytest
 import uvloop
 from headway.protocol.api import batches, submissions
 from headway.protocol.api.service import Service
-from headway.protocol.http.responses import Held
 from headway.protocol.http.request import Request
+from headway.protocol.http.responses import Held
 
 from tests.lives.server import LOOK_S, PATIENCE_S, Lives, run
 from tests.protocol.wire import submission
