@@ -1,4 +1,8 @@
-"""What a client is told of the jobs that it submitted, once their submission is committed."""
+"""What a client is told of the jobs that it submitted, once their submission is committed.
+
+It may be asked for late, when the jobs are over or have expired. A refused submission is known by its
+change, and never by what is missing on the board.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,10 @@ import time
 
 from headway.core.audit import Act
 from headway.core.board.batches import Batches
-from headway.core.errors import JournalFullError
 from headway.core.interface import Soon, Submitted, SubmittedBatch
 from headway.core.local.active import Active
 from headway.core.local.reading import Reading
 from headway.core.local.uncommitted import Committed
-from headway.core.status import Status
 from msgspec.structs import replace
 
 
@@ -29,15 +31,8 @@ class Receipts:
         """Return an accepted job, once its submission is committed."""
         change = self._changes.uncommitted(sequence)
         if change is not None and self._board.row(sequence) < 0:
-            return Committed(change, lambda: Submitted(self._confirmed(sequence), replayed))
+            return Committed(change, lambda: Submitted(self._reading.at(sequence), replayed))
         return Submitted(self._reading.at(sequence), replayed)
-
-    def _confirmed(self, sequence: int) -> Status:
-        row = self._board.row(sequence)
-        if row < 0:
-            # It has not had the time to expire: it was refused.
-            raise JournalFullError
-        return self._reading.status(row, time.monotonic())
 
     def of_batch(self, first: int, count: int, replayed: bool = False) -> Soon[SubmittedBatch]:
         """Return an accepted batch, once the submission of its last job is committed."""
@@ -45,15 +40,7 @@ class Receipts:
         change = self._changes.uncommitted(first + count - 1)
         if change is None or status.pending:
             return SubmittedBatch(status, replayed)
-
-        def confirmed() -> SubmittedBatch:
-            now = self._batches.status(first, count, time.monotonic())
-            if not now.pending:
-                # Its jobs have not had the time to end: they were refused.
-                raise JournalFullError
-            return SubmittedBatch(now, replayed)
-
-        return Committed(change, confirmed)
+        return Committed(change, lambda: SubmittedBatch(self._batches.status(first, count, time.monotonic()), replayed))
 
     def note(self, act: Act | None, sequence: int) -> None:
         """Keep an act that a new job carries out."""

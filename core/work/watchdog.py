@@ -72,6 +72,7 @@ class Watchdog:
         if held_by is None:
             log.warning("event loop lag %.1f s: the server is overloaded", late_s)
             return
-        stack = traceback.format_stack(sys._current_frames().get(self._thread_id))[-FRAMES:]
+        # No more of them: the sources of all that are formatted stay in memory.
+        stack = traceback.format_stack(sys._current_frames().get(self._thread_id), FRAMES)
         text = "event loop blocked for %.1f s by %s, nothing is answered meanwhile:\n%s"
         log.error(text, late_s, held_by, "".join(stack).rstrip())

@@ -88,7 +88,9 @@ def _accepted(service: Service, request: Request, taken: SubmittedBatch) -> Answ
     batch, fields = taken.status, REPLAYED if taken.replayed else b""
     seconds = patience(service, request)
     if seconds is None:
-        return _ended_or_created(service, request, batch, fields)
+        # A new one may have finished before it could be answered, too.
+        made = _ended_or_created if taken.replayed else _created
+        return made(service, request, batch, fields)
     fields += b"Preference-Applied: wait=%d\r\n" % seconds
     if not batch.pending:
         return _ended_or_created(service, request, batch, fields)

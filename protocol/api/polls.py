@@ -62,7 +62,8 @@ class Polls:
         """Return the part of ``data`` after the id if it is a HEAD of a job at ``target``, else None."""
         rest = self._rest
         is_poll = data[: self._id] == self._head_job and target == data[len(METHOD) : rest]
-        return data[rest:] if is_poll else None
+        # With a slash it is the path of another route, or of none.
+        return data[rest:] if is_poll and b"/" not in data[self._id : rest] else None
 
     def answer(self, reads: Iterator[ClientRead], now: float) -> None:
         """Answer the reads of each client. ``now`` is of time.monotonic.

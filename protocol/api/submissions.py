@@ -187,7 +187,10 @@ def accepted(service: Service, request: Request, taken: Submitted, fields: bytes
         fields = REPLAYED
     seconds = patience(service, request)
     if seconds is None:
-        return _answer(service, request, status, fields)
+        if taken.replayed:
+            return _answer(service, request, status, fields)
+        # Even if it has finished before it could be answered.
+        return _created(service, status, fields, _is_minimal(request))
     fields += b"Preference-Applied: wait=%d\r\n" % seconds
     if status.state >= State.SUCCEEDED:
         return _answer(service, request, status, fields)
@@ -204,13 +207,16 @@ def as_taken(status: Taken, error: HeadwayError) -> Taken:
 
 def _answer(service: Service, request: Request, status: Status, fields: bytes) -> Answer | Held:
     if status.state < State.SUCCEEDED:
-        is_minimal = b"prefer" in request.headers and request.preference(b"return") == b"minimal"
-        return _created(service, status, fields, is_minimal)
+        return _created(service, status, fields, _is_minimal(request))
     where = b"Location: %b%b\r\n" % (service.jobs, status.id)
     if fields.startswith(REPLAYED):
         # As in the first answer.
         fields += where
     return with_document(service, request, status, service.heads.job(status) + b"Content-" + where + fields)
+
+
+def _is_minimal(request: Request) -> bool:
+    return b"prefer" in request.headers and request.preference(b"return") == b"minimal"
 
 
 def _created(service: Service, status: Status, fields: bytes = b"", is_minimal: bool = False) -> bytes:

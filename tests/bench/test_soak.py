@@ -114,6 +114,17 @@ def test_a_flat_server_passes() -> None:
     assert {line.partition(":")[0] for line in lines} == {"PASS"}
 
 
+def test_a_short_run_of_many_jobs_is_held_to_the_bound_of_an_hour() -> None:
+    short = samples(seconds=600, deploys=0, rss=lambda at: 50 + at / 1200)
+    for is_settled, said in (
+        (False, "OPEN: RSS of the server, MiB: +3.0"),
+        (True, "FAIL: RSS of the server, MiB: +3.0"),
+    ):
+        lines, good = summary.verdicts(Findings(samples=short, is_settled=is_settled))
+        assert good is not is_settled
+        assert [line for line in lines if line.startswith(said)]
+
+
 @pytest.mark.parametrize(
     ("grown", "said"),
     [

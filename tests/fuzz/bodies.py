@@ -33,12 +33,26 @@ def strict(body: bytes) -> tuple[object, str]:
     """Return the value of JSON, the last of members with the same name, and what is wrong with it."""
     try:
         text = body.decode()
-        value: object = json.loads(text, parse_float=_float, parse_int=_int, parse_constant=_refuse)
-        # A surrogate that has no partner is no text.
-        json.dumps(value, ensure_ascii=False).encode()
+        value: object = json.loads(
+            text, parse_float=_float, parse_int=_int, parse_constant=_refuse, object_pairs_hook=_members
+        )
+        _check_text(value)
     except (ValueError, RecursionError) as error:
         return None, str(error)
     return value, ""
+
+
+def _members(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        # Also in those that a later one replaces.
+        _check_text(pairs)
+    return members
+
+
+def _check_text(value: object) -> None:
+    """Raise ValueError for a surrogate without a partner, which is no text."""
+    json.dumps(value, ensure_ascii=False).encode()
 
 
 def _float(digits: str) -> float:

@@ -109,6 +109,8 @@ def content(files: Files) -> Content:
     for leftover in folder().glob("j*"):
         leftover.unlink()
     for name, data in files.items():
+        # As a journal is made: of one that others can read a start warns, each time.
+        beside(path, name).touch(mode=0o600)
         beside(path, name).write_bytes(data)
     found = Found(path, "full")
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import re
 from typing import Any
 
 import hiredis
@@ -20,6 +21,9 @@ from tests.fuzz.script import steps
 CALLS_MOST = 6
 CHANNEL = Subscription(b"channel")
 NOT_YET = object()
+# hiredis makes a list as long as it is announced: 8 bytes for each of its elements, before one has come. A store may
+# do that (SECURITY.md), and no such input is tried.
+_LONG_LIST = re.compile(rb"[*>~%|]\+?\d{7}")
 
 
 class Owner:
@@ -83,6 +87,9 @@ def fuzz_one(data: bytes) -> None:
 
 
 async def _play(count: int, script: bytes) -> None:
+    pieces = [step for step in steps(script) if isinstance(step, bytes)]
+    if _LONG_LIST.search(b"".join(pieces)):
+        return
     loop, owner, transport = asyncio.get_running_loop(), Owner(), Transport()
     wire = Wire(owner)
     wire.connection_made(transport)
@@ -90,7 +97,6 @@ async def _play(count: int, script: bytes) -> None:
     for number, future in enumerate(futures):
         wire.send(b"call", future, CHANNEL if number % 3 == 2 else None)
     await asyncio.sleep(0)
-    pieces = [step for step in steps(script) if isinstance(step, bytes)]
     for piece in pieces:
         if not transport.ended:
             wire.data_received(piece)

@@ -40,6 +40,8 @@ BATCH = b"$B"
 KEY = b"order-4711"
 # The log of that job.
 LOGGED = "0123456789" * 10 + "\n"
+# A job stays in its state for longer than any run of the fuzz: a day.
+LASTING_S = 86_400.0
 # Settings under which little is kept, so that a world is made and left quickly.
 SMALL = {
     "http": {"hosts": ["*"]},
@@ -111,10 +113,10 @@ class World:
         self.ids[b"$F"] = engines.submit(self.engine, "fail")
         for job_id in self.ids.values():
             await engines.over(self.engine, job_id)
-        self.ids[b"$R"] = engines.submit(self.engine, "forever")
+        self.ids[b"$R"] = engines.submit(self.engine, "forever", timeout=LASTING_S)
         await engines.until(lambda: engines.peek(self.engine, self.ids[b"$R"]).state == State.RUNNING)
         self.ids[b"$Q"] = engines.submit(self.engine, "nothing")
-        self.ids[b"$D"] = engines.submit(self.engine, "nothing", delay=1000.0)
+        self.ids[b"$D"] = engines.submit(self.engine, "nothing", delay=LASTING_S)
         self.ids[b"$C"] = engines.submit(self.engine, "nothing")
         self.engine.cancel(engines.peek(self.engine, self.ids[b"$C"]))
         self.ids[BATCH] = now(self.engine.submit_batch([Submission(task="nothing")])).status.id

@@ -1,12 +1,14 @@
 """What the engine in one process does, and not every engine: see tests/core/contract for the rest."""
 
 import asyncio
+import linecache
 import threading
 import time
 
 import pytest
 from headway.core.errors import DrainingError
 from headway.core.job import State
+from headway.core.work.watchdog import FRAMES
 
 from tests.core.engines import (
     PATIENCE_S,
@@ -72,6 +74,29 @@ def test_a_task_that_blocks_the_loop_is_named_once_with_its_stack(caplog: pytest
     assert len(stalls) == 1
     assert "by task blocking" in stalls[0]
     assert "time.sleep(1.0)" in stalls[0]
+
+
+def test_the_stack_of_a_blocked_loop_leaves_no_sources_but_those_it_shows() -> None:
+    """Python keeps the lines of each file that it has formatted a frame of."""
+
+    def deep(frames: int) -> None:
+        if frames:
+            deep(frames - 1)
+        else:
+            time.sleep(0.5)
+
+    async def blocking(_: object) -> None:
+        deep(FRAMES)
+
+    async def test() -> None:
+        async with engine_with(blocking, watchdog={"stall": 0.1}) as engine:
+            await over(engine, submit(engine, "blocking"))
+            await until(lambda: engine.watchdog.stalls == 1)
+
+    # Errors that a test before this one has raised.
+    linecache.clearcache()
+    run(test)
+    assert set(linecache.cache) == {__file__}
 
 
 async def waiting(_: object) -> None:

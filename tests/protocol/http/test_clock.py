@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+import tracemalloc
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -45,6 +46,25 @@ def test_a_time_in_a_document_is_rfc_3339_with_milliseconds(moment: float) -> No
 @given(st.integers(0, 4 * 10**9))
 def test_a_date_is_that_of_http(second: int) -> None:
     assert http_date(second).decode() == format_datetime(datetime.fromtimestamp(second, UTC), usegmt=True)
+
+
+def test_after_ten_minutes_the_dates_of_an_hour_take_no_memory() -> None:
+    """Of each second two: that of the answer, and that until which a job is kept."""
+    begin, kept_s = 1_900_000_000, 86_400
+
+    def grown(seconds: range) -> int:
+        before = tracemalloc.get_traced_memory()[0]
+        for second in seconds:
+            http_date(begin + second)
+            http_date(begin + kept_s + second)
+        return tracemalloc.get_traced_memory()[0] - before
+
+    tracemalloc.start()
+    try:
+        grown(range(600))
+        assert grown(range(600, 4200)) < 64 * 1024
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_tick_reads_both_clocks() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 from headway.core.config import Config
+from headway.core.ids import ID_LENGTH
 from headway.core.recovering import Recovering
 from headway.protocol.api.app import Api
 from headway.protocol.http.connection import Connection
@@ -325,6 +326,14 @@ def test_the_polls_of_usual_clients_need_no_parser_the_second_time(client: str) 
         return known
 
     assert asyncio.run(poll()) is not None
+
+
+def test_a_path_as_long_as_a_poll_with_a_slash_is_no_poll(server: Server) -> None:
+    """Its client is told so, and keeps its connection."""
+    end = "/no-route"
+    with server.wire() as wire:
+        for _ in range(2):
+            assert wire.ask(request("HEAD", f"/jobs/{'0' * (ID_LENGTH - len(end))}{end}")).status == 404
 
 
 def test_known_polls_while_the_journal_is_read_are_told_to_come_back() -> None:
