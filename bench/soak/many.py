@@ -13,8 +13,8 @@ from bench.soak.summary import MIB, Findings
 LOOKS = 400
 # Finished jobs that are kept: the bound is reached in the warm-up.
 KEPT = 100_000
-# Jobs after which the slope is held to its bound of an hour. In the warm-up, half of them, each row is used fifty times,
-# and minutes pass: there is little left to fill.
+# Jobs after which the slope is held to its bound of an hour. In the warm-up, half of them, each row is used fifty
+# times, and minutes pass: there is little left to fill.
 SETTLED = 100 * KEPT
 
 
