@@ -1,8 +1,9 @@
-"""Servers as copies of one Python that has imported their libraries: half of the work of a start.
+"""Servers as copies of one Python that has imported all that they import: three quarters of the work of a start.
 
-What is imported before is no code of ours: Headway is imported afresh in each copy, with the arguments, the
-environment and the folder of its server, as by ``python -m headway``. What a Python reads at its start, such as
-PYTHONPATH or TZ, is that of ours, so a server with another environment is no copy.
+Headway's modules are imported before, too: their import looks at nothing of their process but its folder. A copy
+looks at its own, and forgets that it was forked. A test compares all that the modules of a copy hold with what they
+hold in ``python -m headway``. What a Python reads at its start, such as PYTHONPATH or TZ, is that of ours, so a server
+with another environment is no copy.
 
 A copy has a keeper, which has forked it, tells its process id and waits for it. It tells how it ended.
 """
@@ -24,8 +25,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-# What a server imports before it reads its settings.
-SERVER = ("headway.cli.main", "headway.protocol.server")
+# The command line, and what most servers import, or those with a journal.
+IMPORTED = ("headway.cli.main", "headway.protocol.server", "headway.core.local.durable", "yaml")
 
 
 class Copy:
@@ -108,9 +109,9 @@ class Original:
 
 
 def main(orders: socket.socket) -> None:
-    """Import the libraries, then fork a keeper for each order until there are none."""
+    """Import the modules, then fork a keeper for each order until there are none."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for name in libraries():
+    for name in IMPORTED:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()
@@ -128,22 +129,6 @@ def main(orders: socket.socket) -> None:
     with suppress(ChildProcessError):
         while os.wait():
             pass
-
-
-def libraries() -> list[str]:
-    """Return what a server imports that is not ours, as a process has found that imported it."""
-    reading, writing = os.pipe()
-    if os.fork() == 0:
-        for name in SERVER:
-            importlib.import_module(name)
-        with os.fdopen(writing, "w") as stream:
-            stream.write(" ".join(sys.modules))
-        os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading) as stream:
-        names = stream.read().split()
-    os.wait()
-    return [name for name in names if name.partition(".")[0] not in {"headway", "__main__"}]
 
 
 def keep(given: int, out: int, err: int, told: int) -> None:
@@ -176,6 +161,9 @@ def serve(out: int, err: int, command: list[str], folder: str, env: dict[str, st
     sys.orig_argv[:] = [sys.executable, "-m", "headway", *command]
     sys.argv[1:] = command
     sys.path.insert(0, os.getcwd())
+    importlib.reload(sys.modules["headway.core.processes.spawn"])
+    # To be executed again it would not do: it has its own called at each fork.
+    vars(sys.modules["headway.core.forks"])["forked"] = False
     runpy.run_module("headway", run_name="__main__", alter_sys=True)
 
 

@@ -16,8 +16,11 @@ from tests.end_to_end.process import Server, headway
 MODULE = """
 import os
 import random
+import re
 import signal
 import sys
+from collections import deque
+from types import ModuleType
 
 import headway
 
@@ -34,8 +37,25 @@ async def look(_):
         "umask": umask,
         "files": sorted(os.listdir("/proc/self/fd"))[:3],
         "options": [*sys.warnoptions, sys.flags.dev_mode, sys.flags.no_site],
-        "modules": sorted(name for name in sys.modules if name.startswith(("headway", "tests", "_pytest"))),
+        "not ours": [name for name in sys.modules if name.startswith(("tests", "_pytest"))],
         "signals": [str(signal.getsignal(number)) for number in (signal.SIGPIPE, signal.SIGCHLD)],
+    }
+
+
+def seen(value):
+    \"\"\"Return a value of a module as it is the same in two processes, and its number of parts where it is many.\"\"\"
+    if isinstance(value, str | bytes | int | float | tuple | None):
+        return re.sub(" at 0x[0-9a-f]+", "", repr(value))
+    return f"{type(value).__name__} of {len(value)}" if isinstance(value, list | dict | set | deque) else "other"
+
+
+@headway.task
+async def hold(_):
+    \"\"\"Return what all our modules hold.\"\"\"
+    ours = {name: vars(module) for name, module in [*sys.modules.items()] if name.startswith("headway")}
+    return {
+        module: {name: seen(value) for name, value in held.items() if not isinstance(value, ModuleType)}
+        for module, held in ours.items()
     }
 
 
@@ -65,6 +85,14 @@ def test_it_is_given_what_a_program_is_given(tmp_path: Path) -> None:
     (tmp_path / "looking.py").write_text(MODULE)
     executed = asked(tmp_path, "look", [sys.executable, "-m", "headway"])
     assert asked(tmp_path, "look") == executed
+
+
+def test_its_modules_hold_what_those_of_a_program_do(tmp_path: Path) -> None:
+    (tmp_path / "looking.py").write_text(MODULE)
+    executed = asked(tmp_path, "hold", [sys.executable, "-m", "headway"])
+    copied = asked(tmp_path, "hold")
+    # More modules may be imported before their time.
+    assert [name for name in executed if executed[name] != copied.get(name)] == []
 
 
 def test_no_two_draw_the_same_numbers(tmp_path: Path) -> None:

@@ -93,7 +93,8 @@ def test_a_process_imports_what_it_needs(lines: str) -> None:
 def test_a_server_imports_what_it_needs(tmp_path: Path, kept: bool) -> None:
     (tmp_path / "tasks_that_look.py").write_text(TASKS)
     journal = {"journal__path": str(tmp_path / "journal.db")} if kept else {}
-    server = Server(tmp_path, {"server__port": 0, "tasks": ["tasks_that_look"], **journal})
+    executed = [sys.executable, "-m", "headway"]
+    server = Server(tmp_path, {"server__port": 0, "tasks": ["tasks_that_look"], **journal}, command=executed)
 
     def modules() -> set[str]:
         return set(server.get(server.run("modules") + "/result").json)

@@ -6,6 +6,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -43,9 +44,13 @@ def journaled(start: Start, folder: Path) -> Server:
     return server
 
 
-def open_files(pid: int) -> list[Path]:
-    """Return the files that a process has open, by their ways in /proc: some have no name."""
-    return [path for path in Path(f"/proc/{pid}/fd").iterdir() if path.is_file()]
+def open_to_others(pid: int) -> Iterator[str]:
+    """Return the names of files that a process has open and others have a right to, as /proc shows them."""
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        # One may be closed while we look.
+        with suppress(FileNotFoundError):
+            if path.is_file() and path.stat().st_mode & OF_OTHERS:
+                yield os.readlink(path)
 
 
 def test_all_files_are_private(start: Start, tmp_path: Path, gate: Gate) -> None:
@@ -57,8 +62,8 @@ def test_all_files_are_private(start: Start, tmp_path: Path, gate: Gate) -> None
     assert {path.name for path in folder.iterdir()} >= {"jobs.db", "jobs.db-wal", "jobs.db-shm", "jobs.db-attempts"}
     if sys.platform == "linux":
         for pid in (server.process.pid, *children(server)):
-            shown = [os.readlink(path) for path in open_files(pid) if path.stat().st_mode & OF_OTHERS]
-            # Programs and their data.
+            # Others are programs and their data.
+            shown = open_to_others(pid)
             assert [path for path in shown if str(tmp_path) in path or "headway" in Path(path).name] == []
     headway("journal", "backup", folder / "jobs.db", folder / "backup.db")
     headway("journal", "export", folder / "jobs.db", "--out", folder / "jobs.jsonl")
@@ -82,7 +87,9 @@ def test_nobody_else_can_change_the_files_of_a_new_project(tmp_path: Path) -> No
 
 
 def test_a_journal_that_others_can_read_is_named_in_one_line(start: Start, tmp_path: Path) -> None:
-    journaled(start, tmp_path).signal(15)
+    before = journaled(start, tmp_path)
+    before.signal(15)
+    before.wait()
     for end in ("", "-wal"):
         (tmp_path / f"jobs.db{end}").chmod(0o644)
     server = journaled(start, tmp_path)
