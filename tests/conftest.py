@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import inspect
 import os
@@ -40,7 +41,11 @@ Start = Callable[..., Server]
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_collection() -> Iterator[None]:
-    """Have each worker import another part of the tests first: else each compiles all of them in a fresh clone."""
+    """Have each worker import another part of the tests first: else each compiles all of them in a fresh clone.
+
+    Nothing of what is collected is garbage before the end, so nobody looks for it: a tenth of the CPU.
+    """
+    gc.disable()
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker is not None:
         files = sorted((ROOT / "tests").rglob("test_*.py"))
@@ -49,6 +54,8 @@ def pytest_collection() -> Iterator[None]:
             with suppress(ModuleNotFoundError):
                 importlib.import_module(".".join(file.relative_to(ROOT).with_suffix("").parts))
     yield
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)
