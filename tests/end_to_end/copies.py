@@ -11,6 +11,7 @@ A copy has a keeper, which has forked it, tells its process id and waits for it.
 from __future__ import annotations
 
 import atexit
+import fcntl
 import gc
 import importlib
 import json
@@ -21,32 +22,62 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TextIO
 
 # The command line, and what most servers import, or those with a journal.
-IMPORTED = ("headway.cli.main", "headway.protocol.server", "headway.core.local.durable", "yaml")
+IMPORTED = (
+    "headway.cli.main",
+    "headway.protocol.server",
+    "headway.core.local.durable",
+    "yaml",
+    WRITER := "headway.core.journal.writer",
+)
+
+
+# Descriptors that one order brings.
+MOST_FDS = 16
+# Above the numbers that a copy may want for its own.
+FREE_FDS = 500
 
 
 class Copy:
-    """A server's process, with the face of a Popen."""
+    """A process that is a copy, with the face of a Popen."""
 
-    def __init__(self, orders: socket.socket, command: Sequence[str], folder: Path, env: Mapping[str, str]) -> None:
+    def __init__(self, orders: socket.socket, fds: Mapping[int, int], **order: object) -> None:
+        """Order one. It has ``fds`` of ours, by its own numbers of them."""
         # umask has no call that reads it only.
         os.umask(umask := os.umask(0o077))
-        order = {"command": command, "folder": str(folder), "env": dict(env), "umask": umask}
-        given, out, err, told = (os.pipe() for _ in range(4))
-        socket.send_fds(orders, [b"\n"], [given[0], out[1], err[1], told[1]])
-        for fd in (given[0], out[1], err[1], told[1]):
-            os.close(fd)
+        signals = [*map(int, signal.pthread_sigmask(signal.SIG_BLOCK, []))]
+        given, told = os.pipe(), os.pipe()
+        socket.send_fds(orders, [b"\n"], [given[0], told[1], *fds.values()])
+        os.close(given[0])
+        os.close(told[1])
         with os.fdopen(given[1], "w") as stream:
-            json.dump(order, stream)
-        self.stdout = os.fdopen(out[0])
-        self.stderr = os.fdopen(err[0])
+            json.dump({**order, "numbers": [*fds], "umask": umask, "signals": signals}, stream)
+        self.stdout: TextIO | None = None
+        self.stderr: TextIO | None = None
         self.returncode: int | None = None
         self._told = os.fdopen(told[0])
         self.pid = int(self._told.readline())
+
+    @classmethod
+    def of_code(cls, orders: socket.socket, code: str, words: Sequence[str], folder: str, fds: Iterable[int]) -> Copy:
+        """Start ``python -c`` with ``code``. It has our ``fds`` by the same numbers, and our output."""
+        same = {fd: fd for fd in (1, 2, *fds)}
+        return cls(orders, same, code=code, words=words, folder=folder, env=dict(os.environ))
+
+    @classmethod
+    def of_command(cls, orders: socket.socket, command: Sequence[str], folder: Path, env: Mapping[str, str]) -> Copy:
+        """Start ``python -m headway`` with the words of ``command``. Its output can be read."""
+        out, err = os.pipe(), os.pipe()
+        copy = cls(orders, {1: out[1], 2: err[1]}, words=command, folder=str(folder), env=dict(env))
+        os.close(out[1])
+        os.close(err[1])
+        copy.stdout, copy.stderr = os.fdopen(out[0]), os.fdopen(err[0])
+        return copy
 
     def poll(self) -> int | None:
         """Return how the process ended, as Popen does, or None while it runs."""
@@ -58,7 +89,7 @@ class Copy:
         """Wait for the end of the process."""
         if self.returncode is None:
             if not select.select([self._told], [], [], timeout)[0]:
-                raise subprocess.TimeoutExpired("server", timeout or 0)
+                raise subprocess.TimeoutExpired("copy", timeout or 0)
             self.returncode = int(self._told.read())
             self._told.close()
         return self.returncode
@@ -115,7 +146,7 @@ def main(orders: socket.socket) -> None:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()
-    while fds := socket.recv_fds(orders, 1, 4)[1]:
+    while fds := socket.recv_fds(orders, 1, MOST_FDS)[1]:
         if os.fork() == 0:
             orders.close()
             keep(*fds)
@@ -131,39 +162,60 @@ def main(orders: socket.socket) -> None:
             pass
 
 
-def keep(given: int, out: int, err: int, told: int) -> None:
-    """Fork the server and tell how it ends. Returns in the server alone, at its end."""
+def keep(given: int, told: int, *fds: int) -> None:
+    """Fork the copy and tell how it ends. Returns in the copy alone, at its end."""
     with os.fdopen(given) as stream:
         order = json.load(stream)
     pid = os.fork()
     if pid == 0:
         os.close(told)
-        serve(out, err, **order)
+        take(fds, order.pop("numbers"))
+        begin(**order)
         return
-    os.close(out)
-    os.close(err)
+    for fd in fds:
+        os.close(fd)
     os.write(told, b"%d\n" % pid)
     os.write(told, b"%d" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     os._exit(0)
 
 
-def serve(out: int, err: int, command: list[str], folder: str, env: dict[str, str], umask: int) -> None:
-    """Do as ``python -m headway`` does."""
-    os.dup2(out, 1)
-    os.dup2(err, 2)
-    os.close(out)
-    os.close(err)
+def take(fds: Sequence[int], numbers: Sequence[int]) -> None:
+    """Give the descriptors their numbers."""
+    above = [fcntl.fcntl(fd, fcntl.F_DUPFD, FREE_FDS) for fd in fds]
+    for fd in fds:
+        os.close(fd)
+    for fd, number in zip(above, numbers, strict=True):
+        os.dup2(fd, number)
+        os.close(fd)
+
+
+def begin(
+    words: list[str],
+    folder: str,
+    env: dict[str, str],
+    umask: int,
+    signals: list[int],
+    code: str = "",
+) -> None:
+    """Do as ``python -m headway`` does, or ``python -c`` with ``code``."""
     os.umask(umask)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(env)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.orig_argv[:] = [sys.executable, "-m", "headway", *command]
-    sys.argv[1:] = command
-    sys.path.insert(0, os.getcwd())
+    signal.pthread_sigmask(signal.SIG_SETMASK, signals)
     importlib.reload(sys.modules["headway.core.processes.spawn"])
     # To be executed again it would not do: it has its own called at each fork.
     vars(sys.modules["headway.core.forks"])["forked"] = False
+    if code:
+        sys.orig_argv[:] = [sys.executable, "-c", code, *words]
+        sys.argv[:] = ["-c", *words]
+        sys.path.insert(0, "")
+        exec(code, {"__name__": "__main__"})
+        return
+    sys.orig_argv[:] = [sys.executable, "-m", "headway", *words]
+    sys.argv[1:] = words
+    sys.path.insert(0, os.getcwd())
     runpy.run_module("headway", run_name="__main__", alter_sys=True)
 
 

@@ -16,11 +16,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeVar
+from unittest.mock import patch
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.end_to_end.copies import Copy, Original, read_at_start
+from tests.end_to_end.copies import WRITER, Copy, Original, read_at_start
 from tests.protocol.wire import PATIENCE_S, Answer, Wire, post, request, submission
 
 ROOT = Path(__file__).parents[2]
@@ -40,6 +41,7 @@ ONE_PROCESS = pytest.mark.skipif(GATEWAYS > 0, reason="with gateways a server is
 # The value of a setting that is left as it is by default.
 AS_SHIPPED = ...
 Seen = TypeVar("Seen")
+Popen = subprocess.Popen
 OVER = {"succeeded", "failed", "cancelled", "expired"}
 
 
@@ -60,6 +62,24 @@ def original() -> Original:
     return Original(environment({}, AT_START))
 
 
+def start_process(command: Sequence[str], **given: Any) -> subprocess.Popen[bytes] | Copy:
+    """Do as subprocess.Popen, but for a writer of the journal make a copy."""
+    like_ours = {name: original().env[name] for name in ("PYTHONPATH", "PYTHONWARNINGS")}
+    if f'"{WRITER}"' in command[-1] and original().env == read_at_start(os.environ) | like_ours:
+        _, _, code, words = command
+        return Copy.of_code(original().orders, code, [words], given["cwd"], given["pass_fds"])
+    return Popen(command, **given)
+
+
+@contextmanager
+def copied_writers() -> Iterator[None]:
+    """Have writers of journals begin as copies. They are given the sys.path of ours."""
+    # Itself it is executed.
+    original()
+    with patch.object(subprocess, "Popen", start_process):
+        yield
+
+
 def headway(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run the command line in ``folder`` until it ends, with the settings as shipped and ``variables``."""
     env = environment({"journal__path": AS_SHIPPED}) | variables
@@ -74,7 +94,7 @@ def headway(folder: Path, *arguments: str, **variables: str) -> subprocess.Compl
             text=True,
             timeout=30,
         )
-    command = Copy(original().orders, arguments, folder, env)
+    command = Copy.of_command(original().orders, arguments, folder, env)
     try:
         with command.stdout, command.stderr, ThreadPoolExecutor(1) as pool:
             stderr = pool.submit(command.stderr.read)
@@ -135,7 +155,7 @@ class Server:
         env = environment(settings) | {"PYTHONPATH": path}
         self.process: subprocess.Popen[str] | Copy
         if not (before or command or pass_fds) and original().env == read_at_start(env):
-            self.process = Copy(original().orders, [does, *arguments], folder, env)
+            self.process = Copy.of_command(original().orders, [does, *arguments], folder, env)
         else:
             self.process = subprocess.Popen(
                 [*before, *(command or [sys.executable, "-m", "headway"]), does, *arguments],
