@@ -5,7 +5,8 @@ A seam is a place where a fault is put in. It has a comment ``# Seam:`` in the c
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from tests.each import each
@@ -52,9 +53,18 @@ def name_of(call: ast.Call) -> str:
     return call.func.id if isinstance(call.func, ast.Name) else ""
 
 
-def private(tree: ast.AST) -> Iterator[str]:
+Nodes = Sequence[ast.AST]
+
+
+@lru_cache(1)
+def nodes_of(text: str) -> Nodes:
+    """Return all nodes of a file. Four functions look at them, one file after the other."""
+    return tuple(ast.walk(ast.parse(text)))
+
+
+def private(text: str) -> Iterator[str]:
     """Return the private members that a file reads or sets, of anything but ``self`` and ``cls``."""
-    for node in ast.walk(tree):
+    for node in nodes_of(text):
         if isinstance(node, ast.Attribute) and is_private(node.attr):
             own = isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"}
             if not own and ast.unparse(node) not in PYTHONS:
@@ -68,10 +78,10 @@ def private(tree: ast.AST) -> Iterator[str]:
                     yield ast.unparse(node)
 
 
-def imported(tree: ast.AST) -> dict[str, str]:
+def imported(nodes: Nodes) -> dict[str, str]:
     """Return the names that a file imports, with what each stands for."""
     found: dict[str, str] = {}
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Import):
             found |= {alias.asname or alias.name.partition(".")[0]: alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -93,14 +103,14 @@ def targets(node: ast.AST) -> Iterator[ast.expr]:
 
 def replaced(text: str) -> Iterator[str]:
     """Return the full names of all that a file replaces: of an import, or ``? …`` where it is none of the file's."""
-    tree, lines = ast.parse(text), text.splitlines()
-    names = imported(tree)
+    nodes, lines = nodes_of(text), text.splitlines()
+    names = imported(nodes)
 
     def full(node: ast.AST) -> str:
         root, _, rest = ast.unparse(node).partition(".")
         return ".".join([names.get(root, f"? {root}"), *([rest] if rest else [])])
 
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Call) and name_of(node) in REPLACING and ast.unparse(node.func) != "dict" and node.args:
             first, *others = node.args
             if text_of(first):
@@ -129,7 +139,7 @@ def is_allowed(name: str) -> bool:
 @each("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_test_reads_nothing_private_and_replaces_nothing_but_seams(path: Path) -> None:
     text = path.read_text()
-    assert list(private(ast.parse(text))) == []
+    assert list(private(text)) == []
     assert [name for name in replaced(text) if not is_allowed(name)] == []
 
 
@@ -174,7 +184,7 @@ HEAD = "from headway.core.journal import schema\nfrom headway.core.journal.write
     ],
 )
 def test_what_is_private_or_replaced_is_found(text: str) -> None:
-    found = [*private(ast.parse(HEAD + text)), *(name for name in replaced(HEAD + text) if not is_allowed(name))]
+    found = [*private(HEAD + text), *(name for name in replaced(HEAD + text) if not is_allowed(name))]
     assert found != []
 
 
@@ -195,5 +205,5 @@ def test_what_is_private_or_replaced_is_found(text: str) -> None:
     ],
 )
 def test_all_else_is_allowed(text: str) -> None:
-    found = [*private(ast.parse(HEAD + text)), *(name for name in replaced(HEAD + text) if not is_allowed(name))]
+    found = [*private(HEAD + text), *(name for name in replaced(HEAD + text) if not is_allowed(name))]
     assert found == []
