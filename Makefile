@@ -40,8 +40,9 @@ run-cluster: .venv  ## a Valkey and two nodes on it: submit to one, read from th
 test: .venv  ## run the test suite (ARGS='-k board -x' goes to pytest)
 	@$(BIN)/python -m pytest -m 'not long' $(CROWD) $(ARGS)
 
-test-long: .venv  ## tests that take long by nature, and the protocol's tests with a journal, and with a gateway
+test-long: .venv  ## tests that take long by nature, properties, and the protocol's tests with a journal, and with a gateway
 	@s=0; $(BIN)/python -m pytest -m long --reruns 1 $(ARGS) || s=1; \
+	$(BIN)/python -m pytest -m 'hypothesis and not long' $(ARGS) || s=1; \
 	TEST_JOURNAL=1 $(BIN)/python -m pytest -m 'not long' --reruns 1 tests/protocol $(ARGS) || s=1; \
 	TEST_GATEWAYS=1 $(BIN)/python -m pytest -m 'not long' --reruns 1 tests/protocol $(ARGS) || s=1; exit $$s
 

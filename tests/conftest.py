@@ -13,6 +13,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Tests import each other as tests.…, whether it was ``pytest`` or ``python -m pytest`` that began.
 ROOT = Path(__file__).parents[1]
@@ -37,6 +38,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Start = Callable[..., Server]
+
+# Of a property with no settings of its own. ``make test-long`` tries twice as many.
+settings.register_profile("short", max_examples=50)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Try fewer examples of each property in ``make test``."""
+    if config.option.markexpr == "not long":
+        settings.load_profile("short")
 
 
 @pytest.hookimpl(hookwrapper=True)

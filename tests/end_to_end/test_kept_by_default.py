@@ -46,8 +46,19 @@ def promise(server: Server) -> str:
     return wait_until(lambda: server.get("/readyz"), lambda answer: answer.status == 200)["job-durability"]
 
 
-@pytest.mark.parametrize("arguments", [[], ["--check"]], ids=["start", "check"])
-@pytest.mark.parametrize("folder", ["nowhere", "file", "/proc"])
+CHECK = ["--check"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "arguments"),
+    [
+        ("nowhere", []),
+        ("file", CHECK),
+        ("/proc", []),
+        *(pytest.param(folder, how, marks=pytest.mark.long) for folder, how in (("nowhere", CHECK), ("file", []))),
+        pytest.param("/proc", CHECK, marks=pytest.mark.long),
+    ],
+)
 def test_a_file_that_cannot_be_made_is_told_with_both_ways_out(
     tmp_path: Path, folder: str, arguments: list[str]
 ) -> None:

@@ -130,7 +130,13 @@ def test_a_stdout_that_nobody_reads_stops_nobody(tmp_path: Path, task: str, jour
 
 
 @pytest.mark.parametrize(
-    "command", [f"{SERVE} >&-", f"{SERVE} >&- 2>&-", f"{SERVE} <&- >&- 2>&-", f"{SERVE} >/dev/full"]
+    "command",
+    [
+        pytest.param(f"{SERVE} >&-", marks=pytest.mark.long),
+        pytest.param(f"{SERVE} >&- 2>&-", marks=pytest.mark.long),
+        f"{SERVE} <&- >&- 2>&-",
+        f"{SERVE} >/dev/full",
+    ],
 )
 def test_a_stdout_that_is_closed_or_full_stops_nobody(tmp_path: Path, command: str) -> None:
     with unread(tmp_path, command) as server:

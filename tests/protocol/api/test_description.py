@@ -51,8 +51,13 @@ def service(**settings: object) -> Service:
     return Service(config, Recovering(config))
 
 
-@pytest.mark.parametrize("payloads", [{}, PAYLOADS], ids=["no-tasks", "tasks"])
-@pytest.mark.parametrize("http", [{}, {"base_path": "/a/b/"}, {"failed_status": 200}], ids=str)
+HTTP: list[dict[str, object]] = [{}, {"base_path": "/a/b/"}, {"failed_status": 200}]
+TOGETHER = {name: value for one in HTTP for name, value in one.items()}
+# To look at one takes half a second.
+EACH_ALONE = [pytest.param(http, payloads, marks=pytest.mark.long) for http in HTTP for payloads in ({}, PAYLOADS)]
+
+
+@pytest.mark.parametrize(("http", "payloads"), [({}, {}), (TOGETHER, PAYLOADS), *EACH_ALONE])
 def test_the_document_is_valid(http: dict[str, object], payloads: dict[str, dict[str, object]]) -> None:
     document = json.loads(json.dumps(openapi.document(ROUTES, service(http=http), payloads)))
     assert [str(error) for error in OpenAPIV31SpecValidator(document).iter_errors()] == []
