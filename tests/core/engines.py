@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -87,8 +87,17 @@ def peek(engine: LocalEngine, job_id: bytes) -> Status:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE_S):
+        pauses = growing_pauses()
         while not condition():  # noqa: ASYNC110 — what is awaited here is seen from outside, as a client does
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(next(pauses))
+
+
+def growing_pauses() -> Iterator[float]:
+    """Yield the seconds between two looks at what is seen from outside: a millisecond, and soon ten."""
+    pause = 0.001
+    while True:
+        yield pause
+        pause = min(pause * 1.2, 0.01)
 
 
 async def over(engine: LocalEngine, job_id: bytes) -> Status:

@@ -26,7 +26,7 @@ from tests.protocol.wire import PATIENCE_S, Answer, Wire, post, request, submiss
 
 ROOT = Path(__file__).parents[2]
 TASKS = ["examples.tasks", "tests.end_to_end.tasks_for_tests"]
-POLL_S = 0.005
+POLL_S, POLL_MOST_S = 0.002, 0.02
 SERVING = r"serving https?(\+unix)?://"
 # Hundreds of processes are started. They compile the same files where bytecode is not kept.
 BYTECODE = {"PYTHONDONTWRITEBYTECODE": ""}
@@ -346,11 +346,17 @@ def settles(look: Callable[[], Seen], wanted: Seen) -> None:
 
 def wait_until(look: Callable[[], Seen], good: Callable[[Seen], bool]) -> Seen:
     """Look until what is seen is good, and return it."""
-    deadline = time.monotonic() + PATIENCE_S
+    began = time.monotonic()
     while not good(seen := look()):
-        assert time.monotonic() < deadline, seen
-        time.sleep(POLL_S)
+        waited = time.monotonic() - began
+        assert waited < PATIENCE_S, seen
+        time.sleep(pause_s(waited))
     return seen
+
+
+def pause_s(waited_s: float) -> float:
+    """Return how long to pause between two looks: what has not come soon will not come in a moment."""
+    return min(max(waited_s / 5, POLL_S), POLL_MOST_S)
 
 
 def children(server: Server) -> list[int]:

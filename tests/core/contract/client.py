@@ -16,7 +16,7 @@ from headway.core.job_filter import JobFilter
 from headway.core.stats import Counts
 from headway.core.status import BatchStatus, Status
 
-from tests.core.engines import PATIENCE_S, at_last, is_gateway, known
+from tests.core.engines import PATIENCE_S, at_last, growing_pauses, is_gateway, known
 
 
 def asked_for(task: str, payload: object = None, **members: Any) -> Submission:
@@ -147,8 +147,9 @@ def goes_by_counts(engine: Engine) -> bool:
 async def until(condition: Callable[[], Awaitable[object]]) -> None:
     """Look until ``condition`` holds."""
     async with asyncio.timeout(PATIENCE_S):
+        pauses = growing_pauses()
         while not await condition():  # noqa: ASYNC110 — as a client does
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(next(pauses))
 
 
 async def text_of(engine: Engine, job: Status) -> str:
