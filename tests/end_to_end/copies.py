@@ -5,7 +5,7 @@ looks at its own, and forgets that it was forked. A test compares all that the m
 hold in ``python -m headway``. What a Python reads at its start, such as PYTHONPATH or TZ, is that of ours, so a server
 with another environment is no copy.
 
-A copy has a keeper, which has forked it, tells its process id and waits for it. It tells how it ended.
+The original waits for its copies, and tells the process id of each and how it ended.
 """
 
 from __future__ import annotations
@@ -139,44 +139,71 @@ class Original:
         assert (*said, self.process.returncode) == ("", "", 0)
 
 
+class Children:
+    """The copies that run, each with the pipe by which its end is told."""
+
+    def __init__(self) -> None:
+        self._told: dict[int, int] = {}
+        self.news, self._wake = os.pipe()
+        os.set_blocking(self._wake, False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self._wake)
+
+    def add(self, pid: int, told: int) -> None:
+        """Tell the process id of one, and later its end."""
+        os.write(told, b"%d\n" % pid)
+        self._told[pid] = told
+
+    def reap(self, options: int = os.WNOHANG) -> None:
+        """Tell the end of those that have ended, or wait for all."""
+        with suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, options))[0]:
+                pid, status = ended
+                with suppress(BrokenPipeError):
+                    os.write(self._told[pid], b"%d" % os.waitstatus_to_exitcode(status))
+                os.close(self._told.pop(pid))
+
+    def forget(self) -> None:
+        """In a copy: have nothing of this."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for fd in (self.news, self._wake, *self._told.values()):
+            os.close(fd)
+
+
 def main(orders: socket.socket) -> None:
-    """Import the modules, then fork a keeper for each order until there are none."""
+    """Import the modules, then fork a copy for each order until there are none. Returns in copies, too."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for name in IMPORTED:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()
-    while fds := socket.recv_fds(orders, 1, MOST_FDS)[1]:
-        if os.fork() == 0:
+    children = Children()
+    while True:
+        ready = select.select([orders, children.news], [], [])[0]
+        if children.news in ready:
+            os.read(children.news, 1000)
+            children.reap()
+        if orders not in ready:
+            continue
+        given_and_told = socket.recv_fds(orders, 1, MOST_FDS)[1]
+        if not given_and_told:
+            break
+        given, told, *fds = given_and_told
+        pid = os.fork()
+        if pid == 0:
             orders.close()
-            keep(*fds)
+            children.forget()
+            os.close(told)
+            with os.fdopen(given) as stream:
+                order = json.load(stream)
+            take(fds, order.pop("numbers"))
+            begin(**order)
             return
-        for fd in fds:
+        for fd in (given, *fds):
             os.close(fd)
-        # So that their CPU time is in ours.
-        with suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-    with suppress(ChildProcessError):
-        while os.wait():
-            pass
-
-
-def keep(given: int, told: int, *fds: int) -> None:
-    """Fork the copy and tell how it ends. Returns in the copy alone, at its end."""
-    with os.fdopen(given) as stream:
-        order = json.load(stream)
-    pid = os.fork()
-    if pid == 0:
-        os.close(told)
-        take(fds, order.pop("numbers"))
-        begin(**order)
-        return
-    for fd in fds:
-        os.close(fd)
-    os.write(told, b"%d\n" % pid)
-    os.write(told, b"%d" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-    os._exit(0)
+        children.add(pid, told)
+    children.reap(0)
 
 
 def take(fds: Sequence[int], numbers: Sequence[int]) -> None:
