@@ -180,11 +180,11 @@ def main(orders: socket.socket) -> None:
     gc.freeze()
     children = Children()
     while True:
-        ready = select.select([orders, children.news], [], [])[0]
+        ready = select.select([orders.fileno(), children.news], [], [])[0]
         if children.news in ready:
             os.read(children.news, 1000)
             children.reap()
-        if orders not in ready:
+        if orders.fileno() not in ready:
             continue
         given_and_told = socket.recv_fds(orders, 1, MOST_FDS)[1]
         if not given_and_told:

@@ -95,6 +95,8 @@ def headway(folder: Path, *arguments: str, **variables: str) -> subprocess.Compl
             timeout=30,
         )
     command = Copy.of_command(original().orders, arguments, folder, env)
+    assert command.stdout
+    assert command.stderr
     try:
         with command.stdout, command.stderr, ThreadPoolExecutor(1) as pool:
             stderr = pool.submit(command.stderr.read)

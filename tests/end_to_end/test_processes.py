@@ -73,10 +73,10 @@ def test_random_kills_leave_no_job_stuck(start: Start) -> None:
 
 def test_job_that_kills_its_process_ends_after_its_attempts(start: Start) -> None:
     server = pool(start)
-    deadly = post_all(server, "die", ["segfault"] * 4, retries=1)
+    deadly = post_all(server, "die", ["segfault"] * 2, retries=1)
     good = post_all(server, "give", list(range(200)))
     assert ends(server, good) == {"succeeded": 200}
-    assert ends(server, deadly) == {"failed": 4}
+    assert ends(server, deadly) == {"failed": 2}
     head = server.head(deadly[0])
     assert (head.status, head["job-reason"], head["job-attempt"]) == (424, "crashed", "2")
     assert "SIGSEGV" in server.get(deadly[0]).json["detail"]
@@ -108,6 +108,7 @@ def test_result_and_error_come_from_the_process(start: Start) -> None:
     assert (failed.status, failed["job-attempt"]) == (424, "2")
 
 
+@pytest.mark.long
 def test_polls_are_answered_while_all_processes_compute(start: Start) -> None:
     """Nothing is pinned. The best of three windows counts, for other tests run beside this one."""
     server = pool(start, processes=2)

@@ -110,6 +110,7 @@ def test_a_process_can_take_no_more_cpu_time_than_for_ten_jobs() -> None:
 
 
 @root_only
+@pytest.mark.long
 def test_a_process_without_cpu_time_for_another_job_says_so() -> None:
     burn = "while time.process_time() < end: pass"
     said = in_a_process(

@@ -496,7 +496,7 @@ def test_random_kills_under_load(most: int) -> None:
     run(test)
 
 
-@pytest.mark.parametrize("crashes", [12, pytest.param(50, marks=pytest.mark.long)])
+@pytest.mark.parametrize("crashes", [5, pytest.param(50, marks=pytest.mark.long)])
 def test_jobs_beside_jobs_that_segfault(crashes: int) -> None:
     async def test() -> None:
         async with pool(2) as processes:

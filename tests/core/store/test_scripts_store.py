@@ -256,7 +256,7 @@ def test_jobs_that_come_after_a_trim_are_found(partition: Partition) -> None:
     assert find(partition, JobFilter()) == [2]
 
 
-@pytest.mark.parametrize("of", [1, 16])
+@pytest.mark.parametrize("of", [pytest.param(1, marks=pytest.mark.long), 16])
 def test_nothing_is_left_of_jobs_and_keys_that_are_over(client: redis.Redis, of: int) -> None:
     """V11, V20: what is kept of 10,000 jobs that are over is nothing."""
     partition = Partition(client, 0, of)

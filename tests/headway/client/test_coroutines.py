@@ -107,13 +107,13 @@ def test_the_first_to_end_is_known_first_whatever_waits(server: Server, gate: Ga
 def test_map_yields_in_the_order_of_completion(server: Server, gate: Gate) -> None:
     async def run() -> None:
         async with AsyncClient(url(server)) as client:
-            paths = [gate.path, *("/" for _ in range(600))]
+            paths = [gate.path, *("/" for _ in range(160))]
             seen = []
-            async for job in client.map("until_file", paths, window=300):
+            async for job in client.map("until_file", paths, window=80):
                 seen.append(job.payload)
-                if len(seen) == 600:
+                if len(seen) == 160:
                     gate.open()
-            assert seen == [*("/" for _ in range(600)), gate.path]
+            assert seen == [*("/" for _ in range(160)), gate.path]
 
     asyncio.run(run())
 

