@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import pytest
 from headway.core.errors import StreamsFullError, UnknownTaskError
@@ -347,7 +348,7 @@ async def test_who_comes_back_again_and_again_under_load_sees_each_event_once(st
                 assert reader.feed.resumed
                 await asyncio.sleep(chance.choice([0, 0, 0.001, 0.01, 0.1]))
                 if last:
-                    await until_true(lambda at=reader.feed: at.place >= whole.feed.place)
+                    await until_true(partial(has_come_to, reader.feed, whole.feed.place))
                 # As a client that got an id by a sign of life, or by the last event.
                 place = reader.feed.place if chance.random() < 0.5 or not reader.events else reader.events[-1].number
                 reader.feed.close()
@@ -374,6 +375,10 @@ async def test_who_comes_back_again_and_again_under_load_sees_each_event_once(st
         assert numbers == list(range(numbers[0], numbers[0] + 1200))
         for one, found in zip(wanted, told, strict=True):
             assert [event.number for event in found] == [event.number for event in events if one.fits(event)]
+
+
+def has_come_to(feed: Feed, place: int) -> bool:
+    return feed.place >= place
 
 
 async def test_nothing_is_recorded_for_nobody(start: Start) -> None:
