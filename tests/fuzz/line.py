@@ -7,6 +7,7 @@ fails a write after the end of its side. So a connection that is driven by it is
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 import socket
 from collections import deque
@@ -223,4 +224,6 @@ class Line(asyncio.Transport):
             self.connection.connection_lost(None)
 
 
+# Of all connections, as long as the process lives.
 SOCKET = socket.socket()
+atexit.register(SOCKET.close)
