@@ -44,6 +44,7 @@ async def round_of(engine: Engine, number: int) -> None:
         await finished(engine, job)
 
 
+@pytest.mark.long
 async def test_jobs_that_are_no_longer_kept_leave_nothing(start: Start, caplog: pytest.LogCaptureFixture) -> None:
     # pytest keeps what is logged of each that fails.
     caplog.set_level(logging.ERROR, "headway")
