@@ -12,7 +12,7 @@ INSTALL := $(BIN)/python -m pip install -q --require-hashes -r
 
 # A quarter of the short suite is waiting: for processes that end, for times that pass. But each
 # worker collects all of it. Tests that take long measure times, and need more room.
-CROWD = -n 3
+CROWD = -n 5
 
 # A queue of npm, with the runtime that it needs. No script of theirs runs.
 BUNQUEUE = npm install --prefix tmp/bench-bunqueue --ignore-scripts --omit=optional --no-audit --no-fund --save-exact \

@@ -308,7 +308,7 @@ def test_output_of_a_task_that_dies_or_is_killed_is_kept() -> None:
             going = asyncio.create_task(
                 processes.run("last_words", b'"hang"', "job", 1, report=ignore, write=said.extend)
             )
-            await until(lambda: bool(said))
+            await until(lambda: said.endswith(b"\n"))
             going.cancel()
             await asyncio.wait([going])
             await asyncio.sleep(0.1)
