@@ -62,9 +62,10 @@ def _together(pids: Sequence[str]) -> Iterable[Metric]:
 
 
 def _children(pid: int) -> list[str]:
-    """Return the ids of the children of a process."""
+    """Return the ids of the children of a process, none without /proc."""
     parent = b"%d" % pid
-    stats = ((entry, _stat(entry)) for entry in os.listdir(PROC) if entry.isdecimal())
+    entries = os.listdir(PROC) if PROC.is_dir() else []
+    stats = ((entry, _stat(entry)) for entry in entries if entry.isdecimal())
     return [entry for entry, stat in stats if stat and stat[PARENT] == parent]
 
 
