@@ -19,8 +19,8 @@ from prometheus_client.registry import CollectorRegistry
 PROC = Path("/proc")
 # In /proc/<pid>/stat behind the name, which ends with a bracket (proc_pid_stat(5)).
 PARENT, THREADS, RESIDENT_PAGES = 1, 17, 21
-# The same for all, or told of the oldest.
-OF_THE_FIRST = {"process_start_time_seconds", "process_max_fds"}
+# Told of the oldest.
+OF_THE_FIRST = {"process_start_time_seconds"}
 RESIDENT = "headway_processes_resident_memory_bytes"
 
 
