@@ -7,6 +7,8 @@ if refused then
   return refused
 end
 local LOOKS, BLOCKS = 100, 20
+-- Keys of blocks: about so many in a call, and so many at once.
+local KEYS_LOOKED, AT_ONCE = 1024, 16
 read_kept()
 local keys_most, partitions, block_after = number(), number(), number()
 local partition = tonumber(string.match(KEYS[1], '{(%d+)}'))
@@ -60,22 +62,32 @@ for index = 1, #holds, 2 do
   end
 end
 
--- The block of the last number is in use. The others are looked at in turn.
+-- The block of the last number is in use. The others are looked at in turn. A block with jobs is
+-- known by the first of its keys, an empty one by all.
 local last = math.floor((tonumber(call('GET', P .. 'n')) or 0) / 256)
 local blocks = call('ZRANGEBYSCORE', P .. 'blocks', '(' .. block_after, '(' .. last, 'LIMIT', 0, BLOCKS)
-local empty = 0
+local seen, empty, looks = 0, 0, 0
 for _, block in ipairs(blocks) do
-  local keys = {}
-  for n = block * 256, block * 256 + 255 do
-    keys[#keys + 1] = P .. 'j:' .. string.format('%.0f', n * partitions + partition)
+  if looks >= KEYS_LOOKED then
+    break
   end
-  if call('EXISTS', unpack(keys)) == 0 then
+  local found, n = 0, block * 256
+  while found == 0 and n < block * 256 + 256 do
+    local keys = {}
+    for index = 0, AT_ONCE - 1 do
+      keys[index + 1] = P .. 'j:' .. string.format('%.0f', (n + index) * partitions + partition)
+    end
+    found, n, looks = call('EXISTS', unpack(keys)), n + AT_ONCE, looks + AT_ONCE
+  end
+  if found == 0 then
     call('ZREM', P .. 'blocks', block)
     empty = empty + 1
   end
+  seen = seen + 1
 end
--- Where most are empty there are more of them.
-if 2 * empty >= BLOCKS then
+-- Where half of them are empty there are more of them.
+if empty > 1 and 2 * empty >= seen then
   more = 1
 end
-return {dropped, more, #blocks == BLOCKS and blocks[BLOCKS] or '-1'}
+local is_last = seen == #blocks and #blocks < BLOCKS
+return {dropped, more, is_last and '-1' or blocks[seen]}
