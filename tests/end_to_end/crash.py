@@ -342,64 +342,64 @@ def some_settings() -> dict[str, Any]:
     }
 
 
-def kill_writers(folder: Path, rounds: int, look: Callable[[Path, int, Counts], None], sync: str = "full") -> Counts:
-    """Kill the writer of one server so often, and count; then kill the server, start it again, and count once more."""
-    counts, port = Counts(), free_port()
-    MixedClient.delayed = 0
-    victim = Victim(folder, port, sync, 1)
-    clients: list[Client] = []
-    try:
-        counts.seconds_to_ready.append(victim.wait_until_ready())
-        clients = [MixedClient(port, 1) for _ in range(CLIENTS)]
-        for client in clients:
-            client.start()
-        for _ in range(rounds):
-            time.sleep(random.uniform(0.05, 0.4))
-            os.kill(wait_for(victim, victim.writer), signal.SIGKILL)
-            counts.rounds += 1
-            counts.seconds_to_heal.append(wait_until_healed(victim))
-        for client in clients:
-            client.stop.set()
-        counts.gather(clients)
-        look(folder, port, counts)
-        assert victim.process.poll() is None, "the server has ended"
-    finally:
-        victim.kill()
-    victim = Victim(folder, port, sync, 2)
-    try:
-        counts.seconds_to_ready.append(victim.wait_until_ready())
-        look(folder, port, counts)
-    finally:
-        victim.kill()
-    return counts
+def kill_writers(folder: Path, rounds: int, look: Callable[[Path, int, Counts], None]) -> Counts:
+    """Kill the writer of one server so often, each time once the one before has healed, and count as below."""
+    counts = Counts()
+
+    def kill(victim: Victim) -> None:
+        time.sleep(random.uniform(0.05, 0.4))
+        os.kill(wait_for(victim, victim.writer), signal.SIGKILL)
+        counts.seconds_to_heal.append(wait_until_healed(victim))
+
+    return kill_parts(folder, rounds, look, counts, kill)
 
 
 def kill_engines(folder: Path, rounds: int, look: Callable[[Path, int, Counts], None]) -> Counts:
-    """Kill the engine behind the gateways of one server so often, and count; then end it, start a server, and again."""
-    counts, port = Counts(), free_port()
+    """Kill the engine behind the gateways of one server so often, some while they start again, and count as below."""
+    counts = Counts()
+
+    def kill(victim: Victim) -> None:
+        time.sleep(random.uniform(0.05, 1.0))
+        os.kill(wait_for(victim, victim.engine), signal.SIGKILL)
+        counts.killed_at.append(time.monotonic_ns())
+        if random.random() < 0.75:
+            counts.seconds_to_heal.append(wait_until_healed(victim))
+
+    return kill_parts(folder, rounds, look, counts, kill, server__gateways=2)
+
+
+def kill_parts(
+    folder: Path,
+    rounds: int,
+    look: Callable[[Path, int, Counts], None],
+    counts: Counts,
+    kill: Callable[[Victim], None],
+    **settings: object,
+) -> Counts:
+    """Have ``kill`` called so often, and count; then kill the server, or end that with gateways, start one alone and count once more."""
+    port = free_port()
     MixedClient.delayed = 0
-    victim = Victim(folder, port, "full", 1, server__gateways=2)
+    victim = Victim(folder, port, "full", 1, **settings)
     try:
         counts.seconds_to_ready.append(victim.wait_until_ready())
         clients: list[Client] = [MixedClient(port, 1) for _ in range(CLIENTS)]
         for client in clients:
             client.start()
         for _ in range(rounds):
-            time.sleep(random.uniform(0.05, 1.0))
-            os.kill(wait_for(victim, victim.engine), signal.SIGKILL)
-            counts.killed_at.append(time.monotonic_ns())
+            kill(victim)
             counts.rounds += 1
-            if random.random() < 0.75:
-                # Else it is killed while it starts again.
-                counts.seconds_to_heal.append(wait_until_healed(victim))
         wait_until_healed(victim)
         for client in clients:
             client.stop.set()
         counts.gather(clients)
         look(folder, port, counts)
     finally:
-        victim.process.terminate()
-        assert victim.process.wait(PATIENCE_S) == 0
+        if victim.engine():
+            # Its parts have groups of their own, and end with it.
+            victim.process.terminate()
+            assert victim.process.wait(PATIENCE_S) == 0
+        else:
+            victim.kill()
     victim = Victim(folder, port, "full", 2)
     try:
         counts.seconds_to_ready.append(victim.wait_until_ready())
