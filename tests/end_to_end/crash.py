@@ -376,7 +376,7 @@ def kill_parts(
     kill: Callable[[Victim], None],
     **settings: object,
 ) -> Counts:
-    """Have ``kill`` called so often, and count; then kill the server, or end that with gateways, start one alone and count once more."""
+    """Have ``kill`` called so often, and count; then end the server, start it again alone, and count once more."""
     port = free_port()
     MixedClient.delayed = 0
     victim = Victim(folder, port, "full", 1, **settings)

@@ -147,7 +147,9 @@ def test_times_have_any_zone_and_a_plus_may_be_bare(server: Server, shift: str) 
         listed = server.get("/jobs?limit=1&" + "&".join(f"{name}={value}" for name, value in query.items())).json
         return [f"/jobs/{job['id']}" for job in listed["jobs"]]
 
-    moment, later = (f"{t:%Y-%m-%dT%H:%M:%S.%f}{shift}" for t in (ended, ended + timedelta(seconds=1)))
+    # Each second the wall clock is read anew, and may differ by some µs from what was told.
+    before = ended - timedelta(milliseconds=10)
+    moment, later = (f"{t:%Y-%m-%dT%H:%M:%S.%f}{shift}" for t in (before, ended + timedelta(seconds=1)))
     assert jobs(ended_after=moment, ended_before=later) == [path]
     assert jobs(ended_before=moment) != [path]
 
