@@ -116,13 +116,15 @@ def _body(payload: bytes, kind: PayloadType | None, media_type: str) -> Body:
     return Body(payload, media_type)
 
 
-def slices(payload: bytes, piece_bytes: int = PIECE_BYTES) -> Generator[None, None, object]:
-    """Decode ``payload`` in pieces of about ``piece_bytes``, and yield every SHORT_SLICE_S."""
+def slices(
+    payload: bytes, piece_bytes: int = PIECE_BYTES, slice_s: float = SHORT_SLICE_S
+) -> Generator[None, None, object]:
+    """Decode ``payload`` in pieces of about ``piece_bytes``, and yield behind one every ``slice_s``."""
     value: object = None
     spine: list[Container] = []
     opened: list[_Open] = []
     stand_in = _name_that_is_not_in(payload)
-    begin, until = 0, time.monotonic() + SHORT_SLICE_S
+    begin, until = 0, time.monotonic() + slice_s
     while begin < len(payload):
         end, innermost = _cut(payload, begin, piece_bytes, opened[-1] if opened else None)
         now_open = _from_the_root(innermost)
@@ -138,7 +140,7 @@ def slices(payload: bytes, piece_bytes: int = PIECE_BYTES) -> Generator[None, No
         begin, opened = end, now_open
         if time.monotonic() >= until:
             yield
-            until = time.monotonic() + SHORT_SLICE_S
+            until = time.monotonic() + slice_s
     return value
 
 

@@ -140,6 +140,9 @@ class Connection(Answering):
             if self._body is None and not self.to_flush:
                 # The client has ended its side, for which alone the connection lingers.
                 self.transport.close()
+        else:
+            # These bytes may have had to wait for their turn.
+            self._read_on()
         if self._body is not None:
             self._go_on()
             self._flush_soon()
@@ -281,6 +284,9 @@ class Connection(Answering):
         known = self._known
         if known is None or not data.startswith(known.before) or not known.take(data):
             return False
+        if self._stopped:
+            # It had to wait for its turn.
+            self._read_on()
         self._give(known, known.bound, known.request)
         # The answer was made of it, and many connections would keep much.
         known.request.body = b""
@@ -397,7 +403,7 @@ class Connection(Answering):
 
     def give_way(self) -> None:
         """Others need the memory of this client's requests. It has been sending for longest."""
-        self._holds_bytes = False
+        self._release_bytes()
         self._answered = 0
         if self._closing or self._blocked or not self._request.begun:
             self.transport.abort()
@@ -412,6 +418,10 @@ class Connection(Answering):
         super()._let_go()
         self._rest, self._at = b"", 0
         self._request.drop()
+        self._release_bytes()
+
+    def _release_bytes(self) -> None:
+        """Count nothing for its requests, if anything was counted."""
         if self._holds_bytes:
             self._holds_bytes = False
             self.shared.unanswered.release(self)

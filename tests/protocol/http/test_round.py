@@ -21,7 +21,7 @@ from headway.core.recovering import Recovering
 from headway.core.tasks.registry import Options, Registry
 from headway.protocol.api.app import Api
 from headway.protocol.http.connection import Connection
-from headway.protocol.http.round import LARGE_BYTES
+from headway.protocol.http.round import LARGE_BYTES, SMALL_BYTES
 
 from tests.core.engines import now, until
 from tests.lives.server import linux, stop
@@ -185,6 +185,7 @@ def test_a_read_that_fails_ends_its_connection_and_no_other(caplog: pytest.LogCa
 
 
 KNOWN_POST = post(submission("nothing"))
+KNOWN_LARGE_POST = post(submission("nothing", "x" * SMALL_BYTES))
 
 
 class HeldPost:
@@ -358,6 +359,50 @@ def test_what_waits_for_its_turn_is_bounded(monkeypatch: pytest.MonkeyPatch) -> 
     count = LARGE_BYTES // 2000
     row = request("GET", "/healthz", "X: " + 2000 * "x") * count
     in_one_turn(test, unanswered_bytes=3 * len(row) + LARGE_BYTES // 2)
+
+
+def test_who_gives_way_before_its_bytes_are_read_is_not_counted_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    def test(api: Api, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+        (first, _), *clients = (connect() for _ in range(7))
+        for client, _ in clients:
+            client.data_received(request("POST", "/jobs", "Content-Length: 900000") + bytes(1000))
+        answered(api)
+        assert len(api.connections.unanswered) == 6
+        monkeypatch.setattr("time.monotonic", iter(range(1000, 1_000_000)).__next__)
+        first.data_received(request("GET", "/healthz") * 2)
+        api.connections.round.end()
+        for client, _ in clients:
+            client.data_received(bytes(LARGE_BYTES))
+        answered(api, *((transport, 1) for _, transport in clients[3:]))
+        assert len(api.connections.unanswered) == 3
+        for client, _ in clients:
+            client.connection_lost(None)
+        assert (len(api.connections.unanswered), api.connections.unanswered.used_bytes) == (0, 0)
+
+    in_one_turn(test, unanswered_bytes=3 * LARGE_BYTES + LARGE_BYTES // 2)
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "answers"),
+    [(KNOWN_LARGE_POST, KNOWN_LARGE_POST, 2), (b"no request\r\n\r\n", bytes(LARGE_BYTES), 1)],
+    ids=["known", "lingering"],
+)
+def test_a_read_that_waits_for_its_turn_is_not_the_last(
+    first: bytes, then: bytes, answers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def test(api: Api, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+        (busy, _), (client, transport) = connect(), connect()
+        client.data_received(first)
+        answered(api, (transport, 1))
+        monkeypatch.setattr("time.monotonic", iter(range(1000, 1_000_000)).__next__)
+        busy.data_received(request("GET", "/healthz") * 2)
+        api.connections.round.end()
+        client.data_received(then)
+        assert not transport.reads
+        answered(api, (transport, answers))
+        assert transport.reads
+
+    in_one_turn(test)
 
 
 def test_who_has_gone_waits_no_more() -> None:
