@@ -71,11 +71,21 @@ class Round:
     """The reads of a turn, and the connections that have answers to be written.
 
     ``answer`` takes reads, and the time. It answers until there are no more, or the
-    round is over.
+    round is over after ``round_s``. Reads of over ``small_bytes`` that wait for their turn have at
+    most ``late_bytes_most``.
     """
 
-    def __init__(self, answer: Callable[[Iterator[ClientRead], float], None], late_bytes_most: int) -> None:
+    def __init__(
+        self,
+        answer: Callable[[Iterator[ClientRead], float], None],
+        late_bytes_most: int,
+        *,
+        round_s: float = ROUND_S,
+        small_bytes: int = SMALL_BYTES,
+    ) -> None:
         self._answer = answer
+        self._round_s = round_s
+        self._small_bytes = small_bytes
         self._loop = asyncio.get_running_loop()
         self._reads: list[ClientRead] = []
         # Answers to clients that have nothing else to be written. These clients are ``to_flush``
@@ -96,7 +106,7 @@ class Round:
 
     def read_soon(self, client: RoundClient, data: bytes) -> None:
         """Have ``client`` read ``data`` at the end of this turn."""
-        if self._late and len(data) > SMALL_BYTES:
+        if self._late and len(data) > self._small_bytes:
             # The client's next bytes stay in the kernel until it has read these.
             client.stop_reading()
             self._late_bytes += len(data)
@@ -165,7 +175,7 @@ class Round:
     def _answer_in_time(self, reads: list[ClientRead]) -> None:
         """Answer as many reads as there is time for. The rest comes first in the next turn."""
         now = time.monotonic()
-        self.until = now + ROUND_S
+        self.until = now + self._round_s
         rest = iter(reads)
         if len(reads) <= MOST:
             self._answer(rest, now)
@@ -180,7 +190,7 @@ class Round:
         left = list(rest)
         if left or self._late_bytes:
             self._reads[:0] = left
-            self._late_bytes = sum(len(data) for _, data in left if len(data) > SMALL_BYTES)
+            self._late_bytes = sum(len(data) for _, data in left if len(data) > self._small_bytes)
 
     def _end_soon(self) -> None:
         self._ends = True

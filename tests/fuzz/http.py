@@ -1,11 +1,12 @@
 """A connection, whatever its client sends and whenever it reads.
 
-The same bytes are read three times: as the script has it, in one read, and by h11. Answers are read by
-h11 as well. What must hold:
+The same bytes are read five times: as the script has it, by a server that is free, by one that is busy
+and by one that has memory for little, in one read, and by h11. Answers are read by h11 as well. What must
+hold:
 
 - Nothing is logged as an error, nothing hangs, nothing stays when the connection has ended.
 - Answers are whole, in the order of the requests, one to each, and none follows the last.
-- Reads, pauses and heads that are known again change no answer.
+- Reads, pauses, turns without time and heads that are known again change no answer.
 - Requests are those that h11 reads. Where h11 stops, no more may be answered.
 """
 
@@ -31,16 +32,17 @@ _REFUSED = re.compile(rb"HTTP/1\.1 (?:400|501) [A-Za-z ]*\r\nConnection: close\r
 # Of a length, for h11. With more it begins with zeros, which are allowed (RFC 9110, 8.6).
 DIGITS_MOST = 20
 CONFIG = msgspec.structs.replace(Config(), limits=LIMITS)
+TIGHT = msgspec.structs.replace(Config(), limits=msgspec.structs.replace(LIMITS, unanswered_bytes=256))
 
 
 class World:
     """A loop, and the application on it."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: Config = CONFIG, *, is_busy: bool = False) -> None:
         self.loop = asyncio.new_event_loop()
         atexit.register(self.loop.close)
         self.loop.set_exception_handler(lambda _, context: ERRORS.told.append(repr(context)))
-        self.app = self.loop.run_until_complete(Mirror.opened(CONFIG))
+        self.app = self.loop.run_until_complete(Mirror.opened(config, is_busy=is_busy))
 
     def play(self, happens: Iterable[bytes | Moment]) -> tuple[bytes, list[Seen]]:
         """Let a script happen on a new connection. Return the answers and the requests."""
@@ -59,18 +61,24 @@ class World:
 
 
 WORLD = World()
+BUSY = World(is_busy=True)
+TIGHT_WORLD = World(TIGHT, is_busy=True)
 
 
 def fuzz_one(data: bytes) -> None:
     """Check all that must hold for a script."""
     script = list(steps(data))
     answers, seen = WORLD.play(script)
+    TIGHT_WORLD.play(script)
+    answers_late, seen_late = BUSY.play(script)
     if Moment.BREAK in script:
         # Answers may be cut short, and that is all that is known of them.
         return
     until = script.index(Moment.END) if Moment.END in script else len(script)
     whole = b"".join(step for step in script[:until] if isinstance(step, bytes))
     check_answers(answers, seen, whole)
+    assert seen_late == seen, "in its turn it is another request"
+    assert _lasting(answers_late) == _lasting(answers), "in its turn it is another answer"
     answers_whole, seen_whole = WORLD.play([whole])
     assert seen_whole == seen, "read by read it is another request"
     assert _lasting(answers_whole) == _lasting(answers), "read by read it is another answer"

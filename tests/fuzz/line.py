@@ -51,6 +51,21 @@ def check_clean(shared: Connections) -> None:
         assert (budget.used_bytes, len(budget)) == (0, 0), budget
 
 
+class Counted(Connection):
+    """A connection that counts its reads, and its turns to go on."""
+
+    __slots__ = ("reads",)
+
+    def __init__(self, shared: Connections) -> None:
+        super().__init__(shared)
+        self.reads = 0
+
+    def read(self, data: bytes) -> None:
+        """Read ``data``."""
+        self.reads += 1
+        super().read(data)
+
+
 class Line(asyncio.Transport):
     """The transport of one connection, and its client."""
 
@@ -70,7 +85,7 @@ class Line(asyncio.Transport):
         # Whether the connection has ended its side, or all of it.
         self.ended = self.closed = False
         self._lost = False
-        self.connection = Connection(shared)
+        self.connection = Counted(shared)
         self.connection.connection_made(self)
 
     # The connection calls these.
@@ -146,8 +161,8 @@ class Line(asyncio.Transport):
             before = after
         raise AssertionError("it does not come to an end")
 
-    def _progress(self) -> tuple[int, int, bool, bool]:
-        return len(self.answers), len(self._unread), self._reads, self._lost
+    def _progress(self) -> tuple[int, int, int, bool, bool]:
+        return len(self.answers), len(self._unread), self.connection.reads, self._reads, self._lost
 
     def turn(self) -> None:
         """Let the loop turn once."""

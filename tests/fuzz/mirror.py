@@ -16,7 +16,7 @@ from headway.protocol.http.connections import Connections
 from headway.protocol.http.problems import Refusal
 from headway.protocol.http.request import ContentLimit, Request
 from headway.protocol.http.responses import STATUS_LINES, Answer, Held, Long, complete
-from headway.protocol.http.round import ClientRead
+from headway.protocol.http.round import ClientRead, Round
 from headway.protocol.http.stream import Stream
 
 # A long answer has so many bytes, and so many follow it at once.
@@ -112,10 +112,14 @@ class Mirror:
         self.connections = Connections(config, Clock(), self)
 
     @classmethod
-    async def opened(cls, config: Config) -> Mirror:
-        """Return one on the running loop."""
+    async def opened(cls, config: Config, *, is_busy: bool) -> Mirror:
+        """Return one on the running loop. If it is busy, each turn has time for one read."""
         asyncio.get_running_loop()
-        return cls(config)
+        found = cls(config)
+        if is_busy:
+            most = config.limits.unanswered_bytes
+            found.connections.round = Round(found.answer_polls, most, round_s=0.0, small_bytes=0)
+        return found
 
     def address(self, peer: str) -> bytes:
         """Return the key of a client. All are one."""
