@@ -45,13 +45,21 @@ def calls(port: int) -> dict[str, int]:
     return {name: int(number) for name, number in found}
 
 
-def slow_scripts(port: int) -> list[int]:
-    """Return how long each script took, µs, that was slower than slowlog-log-slower-than says."""
+def slow_scripts(port: int) -> dict[str, list[int]]:
+    """Return how long the scripts took, µs, that were slower than slowlog-log-slower-than says, by their digest.
+
+    They are in the log no more then.
+    """
     with socket.create_connection((HOST, port), 30) as client, client.makefile("rb") as replies:
         client.sendall(b"SLOWLOG GET -1\r\n")
-        found = _read(replies)
-    assert isinstance(found, list)
-    return [entry[2] for entry in found if entry[3][0].upper() in (b"EVALSHA", b"EVAL")]
+        entries = _read(replies)
+        client.sendall(b"SLOWLOG RESET\r\n")
+        _read(replies)
+    found: dict[str, list[int]] = {}
+    for _, _, us, words, *_ in entries:
+        if words[0].upper() == b"EVALSHA":
+            found.setdefault(words[1].decode(), []).append(us)
+    return found
 
 
 def _read(replies: IO[bytes]) -> Any:

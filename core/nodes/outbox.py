@@ -19,7 +19,7 @@ FINISHES_MOST = 10_000
 # Seam: tests make it small.
 BYTES_MOST = 64 * 1024 * 1024
 # Ends that go with one step, and the bytes above which no more are added to it.
-STEP_MOST = 256
+STEP_MOST = 64
 STEP_BYTES = 4 * 1024 * 1024
 
 

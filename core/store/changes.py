@@ -22,10 +22,10 @@ from headway.core.store.record import FIELDS, Facts, read_facts
 from headway.core.store.steps import CLERK, LANES, kept_words
 from headway.core.task import Lane
 
-# Jobs that are cancelled, or looked at, in one call: it stays below 2 ms.
-CANCELLED_MOST = 200
-LOOKS_MOST = 1000
-REAPED_MOST = 200
+# Jobs that are cancelled, looked at, or taken from a dead node, in one call: it stays below 5 ms.
+CANCELLED_MOST = 100
+LOOKS_MOST = 200
+REAPED_MOST = 64
 
 # Cancelling and revising.
 

@@ -1,8 +1,9 @@
 """Finding jobs of all nodes: a page of those that fit a filter, or all of them for an order.
 
-The script ``find`` walks the numbers of a partition down, or those with a tag, and looks at LOOKS
-jobs in one call. So a call takes a millisecond or two of the store, and others have their turn
-between two. A text in the error is compared here: Lua knows the case of ASCII letters alone.
+The script ``find`` walks the numbers of a partition down, or those with a tag, and looks at
+LOOKS_MOST jobs in one call. So a call takes a millisecond or two of the store, and others have
+their turn between two. A text in the error is compared here: Lua knows the case of ASCII letters
+alone.
 
 A number is ``n * P + p``. Walks through several partitions are merged: a job is told once all of
 them have come down to its number.
@@ -22,15 +23,13 @@ from headway.core.job import TERMINAL, State
 from headway.core.job_filter import JobFilter, mentions
 from headway.core.later import Read, known
 from headway.core.status import Status
-from headway.core.store.changes import find_arguments, read_found
+from headway.core.store.changes import LOOKS_MOST, find_arguments, read_found
 from headway.core.store.keys import Keyspace
 from headway.core.store.record import Facts, decode_result
 from headway.core.store.scripts import FIND
 from headway.core.store.store import Store
 from headway.core.task import OWN_PREFIX
 
-# Jobs that a call looks at.
-LOOKS = 500
 # Seconds for a page. Then it has the jobs found so far.
 PAGE_S = 0.04
 # The most jobs of a page, and those that fit which a call returns.
@@ -154,13 +153,13 @@ class Descent:
         """Look at some jobs, up to as many as fit."""
         # The walks that are ahead wait for the others.
         top = max(walk.end for walk in self._walks)
-        behind = [walk for walk in self._walks if walk.end and walk.end > top - LOOKS]
+        behind = [walk for walk in self._walks if walk.end and walk.end > top - LOOKS_MOST]
         await asyncio.gather(*(self._walk(walk, most) for walk in behind))
 
     async def _walk(self, walk: Walk, most: int) -> None:
         store = self._store
         before = 0 if walk.end == BEYOND else walk.end
-        words = find_arguments(b"", self._wanted, before, most, partitions=store.partitions, looks=LOOKS)
+        words = find_arguments(b"", self._wanted, before, most, partitions=store.partitions)
         walk.end, found = read_found(await known(store.ask(walk.keys, lambda: store.run(walk.keys, FIND, *words[1:]))))
         walk.found += await self._with_text(walk.keys, found) if self._text and found else found
 

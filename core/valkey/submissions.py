@@ -35,7 +35,7 @@ from headway.core.store.scripts import SUBMIT
 from headway.core.store.store import Store, for_client
 
 # Jobs, and bytes of them, above which the groups of a turn take more than one call.
-JOBS_MOST = 1000
+JOBS_MOST = 128
 BYTES_MOST = 4 * 1024 * 1024
 # Seconds between two tries of a call that was refused because this node was taken for dead, or
 # because the store was emptied.

@@ -65,11 +65,13 @@ local have = call('HGETALL', P .. 'ready')
 local has_holds = call('HLEN', P .. 'hold') > 0
 call('HLEN', run)
 follow(call('HGET', KEYS[1], 'ordered'))
+-- Delayed jobs that are due, and jobs whose deadline has passed, at most. The others follow with the next step.
+local DUE_MOST = 32
 local soonest_of, changed = {}, {}
 local function soonest_in(key)
   local first = call('ZRANGE', P .. key, 0, 0, 'WITHSCORES')
   soonest_of[key] = tonumber(first[2])
-  return soonest_of[key] and soonest_of[key] <= now and call('ZRANGE', P .. key, '-inf', now_text, 'BYSCORE', 'LIMIT', 0, 100) or {}
+  return soonest_of[key] and soonest_of[key] <= now and call('ZRANGE', P .. key, '-inf', now_text, 'BYSCORE', 'LIMIT', 0, DUE_MOST) or {}
 end
 local overdue_at, due_at = soonest_in('x'), soonest_in('d')
 local is_sound = {}
@@ -283,7 +285,7 @@ local function first_of(list)
   return found
 end
 -- Jobs and bytes of a step, at most.
-local JOBS_MOST, BYTES_MOST = 256, 4194304
+local JOBS_MOST, BYTES_MOST = 64, 4194304
 -- A job whose payload somebody has deleted can never run.
 local running, began, bare, names, size = {}, {}, {}, {}, 0
 while #names + #bare < JOBS_MOST and size < BYTES_MOST do
@@ -384,7 +386,7 @@ end
 settle_counts()
 
 -- 4. When to look again.
-if #overdue_at == 100 or #promoted == 100 or skipped > SKIPPED_MOST then
+if #overdue_at == DUE_MOST or #promoted == DUE_MOST or skipped > SKIPPED_MOST then
   more = 1
 end
 try(places > 0 and 'SADD' or 'SREM', P .. 'idle', node)

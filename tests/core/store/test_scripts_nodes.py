@@ -184,7 +184,7 @@ def test_a_job_that_another_node_runs_is_not_taken_from_it(partition: Partition)
 def test_a_reaper_that_dies_midway_is_followed_by_another(partition: Partition) -> None:
     """V3: the node is fenced from the first call on, and no lock is left."""
     one = partition.node()
-    one.accept(*[job()] * 500)
+    one.accept(*[job()] * 150)
     while one.claim():
         pass
     one.die()

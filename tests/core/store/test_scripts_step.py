@@ -579,7 +579,7 @@ def test_a_step_gives_so_many_jobs_and_bytes_at_most(partition: Partition) -> No
     while claimed := node.step(room=room).claimed:
         found.append(len(claimed))
         assert numbers(node.step(room=room, again=True).claimed) == numbers(claimed)
-    assert found == [256] * 5 + [220]
+    assert found == [64] * 23 + [28]
     partition.cancel(*range(1, 1501))
     node.accept(*[job(payload=b"x" * 1_500_000)] * 7)
     replies = [node.step(room=room) for _ in range(3)]

@@ -5,24 +5,31 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import redis
 from headway.core.board.idempotency import Key
 from headway.core.hold import TaskHold
+from headway.core.interface import LISTED_MOST
 from headway.core.job import Reason, State
 from headway.core.job_filter import JobFilter
 from headway.core.link.script import Script
+from headway.core.nodes.outbox import STEP_MOST
 from headway.core.retention import Retention
 from headway.core.store import changes, scripts
 from headway.core.store.changes import Trimmed
 from headway.core.store.groups import Accepted, Replayed, SubmitBounds, SubmitGroup
 from headway.core.store.steps import Claimed, Finish, FinishPutBack, FinishRetry, FinishSnooze, FreePlaces
+from headway.core.valkey.submissions import JOBS_MOST
 
 from tests.core.store.audit import faults
-from tests.core.store.partition import KEPT, MARKER, Partition, alone, ended, failed, job, numbers
+from tests.core.store.partition import KEPT, MARKER, Node, Partition, alone, ended, failed, job, numbers
+from tests.slowness import slowness
 from tests.valkey_servers import StoreServer, cluster_of, serving
 
 
@@ -350,37 +357,95 @@ def walk(partition: Partition, chance: random.Random) -> None:
         assert faults(partition) == []
 
 
-@pytest.mark.long
-def test_no_script_takes_long_beside_a_million_kept_jobs(tmp_path: Path) -> None:
-    """V11: 5 ms at most, of the store's own time. A slow machine has twice that."""
-    with serving(tmp_path) as server, server.client() as client:
-        partition = Partition(client)
-        node = partition.node()
-        node.kept = Retention.same(10**7, 3600.0)
+Reply = TypeVar("Reply")
+# µs that a script may hold the store, on the machine of tests.slowness. A batch is one script, as long as
+# its client makes it: a thousand jobs at most.
+HELD_MOST_US, BATCH_MOST_US = 5000, 10_000
+
+
+class Timed:
+    """A partition beside a million kept jobs, and the µs that each of its scripts has held the store."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self.client = client
+        self.partition = Partition(client)
+        self.node = self._node("one")
+        # By the name of what was done.
+        self.held: dict[str, list[int]] = {}
+        client.config_set("slowlog-log-slower-than", "0")
+
+    def _node(self, name: str) -> Node:
+        node = self.partition.node(name)
+        node.kept = Retention.same(10**6, 3600.0)
         node.bounds = SubmitBounds(size=10**7, payload_bytes=1 << 40, key_ms=60_000, keys=1000)
-        with client.pipeline(transaction=False) as pipe:
-            for number in range(1, 1_000_001):
-                pipe.hset(partition.keys.job(number), mapping={"s": 5, "k": "noop", "i": 5, "t": 1, "U": 9, "e": 2})
-                pipe.rpush(partition.keys.ended(5), number)
+        return node
+
+    def keep(self, jobs: int) -> None:
+        """Keep so many failed jobs."""
+        keys = self.partition.keys
+        with self.client.pipeline(transaction=False) as pipe:
+            for number in range(1, jobs + 1):
+                pipe.hset(keys.job(number), mapping={"s": 6, "k": "noop", "i": 5, "t": 1, "U": 9, "e": 2})
+                pipe.rpush(keys.ended(6), number)
                 if number % 20_000 == 0:
                     pipe.execute()
-        client.set(partition.keys.prefix + b"n", 1_000_000)
-        client.zadd(partition.keys.prefix + b"blocks", {str(block): block for block in range(3907)})
-        client.config_set("slowlog-log-slower-than", "10000")
-        client.config_set("latency-tracking", "yes")
-        slow: list[str] = []
-        for attempt in range(3):
-            client.slowlog_reset()
-            node.accept(*[job()] * 200)
-            claims = node.claim()
+        self.client.set(keys.prefix + b"n", jobs)
+        self.client.zadd(keys.prefix + b"blocks", {str(block): block for block in range(jobs // 256 + 1)})
+
+    def call(self, name: str, do: Callable[[], Reply]) -> Reply:
+        """Do something by one script, and note how long that held the store."""
+        self.client.slowlog_reset()
+        reply = do()
+        entry = max(self.client.slowlog_get(100), key=itemgetter("duration"))
+        self.held.setdefault(name, []).append(entry["duration"])
+        return reply
+
+    def all_at_their_most(self, attempt: int) -> None:
+        """Call each script with as much as a node calls it with."""
+        node, partition, most = self.node, self.partition, JOBS_MOST
+        plain, room = [alone()] * most, FreePlaces(places=1000, loop=1000, thread=1000, process=1000, orders=16)
+        self.call("submit", lambda: node.submit(*plain))
+        self.call("submit with tags", lambda: node.submit(*[alone(tags=("customer:1", f"o:{attempt}"))] * most))
+        keyed = [alone(key=Key(f"{attempt}-{number}", b"d" * 16)) for number in range(most)]
+        self.call("submit with keys", lambda: node.submit(*keyed))
+        self.call("submit a batch", lambda: node.submit(SubmitGroup([job()] * 1000)))
+        claims = self.call("claim", lambda: node.step(room=room)).claimed
+        assert len(claims) == STEP_MOST
+        claims = self.call("fail and claim", lambda: node.step(*map(failed, claims), room=room)).claimed
+        self.call("end", lambda: node.finish(*map(ended, claims)))
+        while claims := node.step(room=room).claimed:
             node.finish(*map(ended, claims))
-            node.kept = Retention.same(10**6 - 10_000, 3600.0)
-            node.finish(*map(ended, node.claim()))
-            trim(partition, node.kept)
-            partition.cancel(*range(1_000_100 + 200 * attempt, 1_000_180 + 200 * attempt))
-            partition.counts()
-            assert len(find(partition, JobFilter(states=frozenset({State.FAILED})), before=20_000)) == 0
-            slow = [f"{entry['command'][:20]} took {entry['duration']} µs" for entry in client.slowlog_get(100)]
-            if not slow:
-                break
-        assert slow == []
+        node.submit(*[alone(delay_ms=1, deadline_ms=10)] * most)
+        time.sleep(0.02)
+        self.call("what is due", lambda: node.step(room=room))
+        waiting = node.accept(*[job()] * changes.CANCELLED_MOST)
+        self.call("cancel", lambda: partition.cancel(*waiting))
+        self.call("forget", lambda: partition.cancel(*range(1000 * attempt + 1, 1000 * attempt + 101)))
+        dying = self._node(f"dying{attempt}")
+        node.submit(*plain)
+        while len(dying.in_hand()) < changes.REAPED_MOST:
+            dying.step(room=room)
+        dying.die()
+        self.call("reap", lambda: partition.reap(dying))
+        wanted = [JobFilter(), JobFilter(states=frozenset({State.FAILED})), JobFilter(task="sum")]
+        for one in wanted:
+            words = changes.find_arguments(MARKER, one, 0, LISTED_MOST)
+            self.call("find", partial(partition.run, scripts.FIND, words))
+        self.call("counts", partition.counts)
+        self.call("trim", lambda: trim(partition, Retention.same(10**6 - 10_000, 3600.0)))
+        self.call("read a batch", lambda: partition.batch(1, 1000))
+
+
+@pytest.mark.long
+def test_no_script_holds_the_store_for_long_beside_a_million_kept_jobs(tmp_path: Path) -> None:
+    """V11. The shortest of some calls: others run on the machine as well, and the clock goes on for them."""
+    with serving(tmp_path) as server, server.client() as client:
+        timed = Timed(client)
+        timed.keep(1_000_000)
+        for attempt in range(8):
+            timed.all_at_their_most(attempt)
+    batch_us = min(timed.held.pop("submit a batch"))
+    longest_us = {name: min(held) for name, held in timed.held.items()}
+    slower = slowness()
+    assert {name: us for name, us in longest_us.items() if us > HELD_MOST_US * slower} == {}
+    assert batch_us < BATCH_MOST_US * slower
