@@ -108,6 +108,16 @@ def test_the_files_that_a_page_names_exist(page: Path) -> None:
     assert [name for name in sorted(named - {LEFT_BY_BENCHES}) if not (ROOT / name).exists()] == []
 
 
+def test_the_roads_lead_through_files_that_exist() -> None:
+    page = (ROOT / "docs/architecture.md").read_text()
+    roads = "\n".join(line for line in page.splitlines() if line.startswith("    "))
+    paths = [
+        path for top in ("core", "protocol") for path in ROOT.glob(f"{top}/**/*") if path.suffix in {".py", ".lua"}
+    ]
+    places = {"/".join(path.with_suffix("").parts[-2:]) for path in paths}
+    assert [name for name in re.findall(r"\w+/\w+", roads) if name not in places] == []
+
+
 def test_the_map_has_each_package_of_the_server() -> None:
     named = (ROOT / "docs/architecture.md").read_text()
     packages = [
