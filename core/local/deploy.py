@@ -29,7 +29,7 @@ from headway.core.board.rows import LAYOUT, annex_for, rows_for
 from headway.core.history import Minute
 from headway.core.hold import TaskHold
 from headway.core.ids import Ids
-from headway.core.job import Job, Reason, State, Terms
+from headway.core.job import ACTIVE, WAITING, Job, Reason, State, Terms
 from headway.core.job_log import JobLog
 from headway.core.local.active import Active
 from headway.core.memfile import nameless_file
@@ -168,20 +168,33 @@ class Carried:
         self._salvaged = salvaged
         self.document = msgspec.msgpack.decode(_get(file), type=Document)
 
+    @property
+    def _is_read(self) -> bool:
+        """Whether this process knows how the rows are read."""
+        return self.document.layout == LAYOUT
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait. They may be more than the settings allow now."""
+        return sum(self.document.count[state] for state in WAITING) if self._is_read else 0
+
     def board(self, retention: Retention, active_most: int, task_names: list[str]) -> Board:
         """Return the board that goes on where the previous one ended.
 
         ``task_names`` are the present ones. Names of unknown tasks are appended, for their jobs.
         """
         left = self.document
-        if left.layout != LAYOUT:
+        if not self._is_read:
             log.warning(
                 "cannot read the previous version's board (layout %d, expected %d): its jobs now answer 410",
                 left.layout,
                 LAYOUT,
             )
             os.close(self._board_fd)
-            return self._counting(Board(retention, active_most, fd=nameless_file("headway-board")))
+            board = self._counting(Board(retention, active_most, fd=nameless_file("headway-board")))
+            for state in ACTIVE:
+                board.count[state] = 0
+            return board
         before = left.kept, left.active_most
         board = self._counting(Board(*before, rows=left.rows, annex=left.annex, fd=self._board_fd))
         board.last_place[:], board.shortest_s = memoryview(array("Q", left.last_place)), left.shortest_s
@@ -242,9 +255,11 @@ class Carried:
                 kept = msgspec.msgpack.decode(frame, type=KeptFrame)
                 task = tasks.get(kept.task)
                 if kept.waits and kept.terms is not None:
+                    if not self._is_read:
+                        continue
                     if task is None:
                         lost[kept.task] += 1
-                        active.board.move(kept.sequence, State.CANCELLED, time.monotonic(), Reason.LOST)
+                        _lose(active, kept.sequence, kept.batch, kept.terms.keep_s)
                         continue
                     deadline = inf if kept.deadline is None else kept.deadline
                     active.queue.payload_bytes += len(kept.payload)
@@ -266,6 +281,14 @@ class Carried:
         if lost:
             told = ", ".join(f"{count} of {name!r}" for name, count in lost.most_common())
             log.error("jobs that waited are lost, since their tasks are gone: %s", told)
+
+
+def _lose(active: Active, sequence: int, batch: int, keep_s: float | None) -> None:
+    """Tell of a job that it is lost."""
+    now = time.monotonic()
+    active.board.move(sequence, State.CANCELLED, now, Reason.LOST, keep_s)
+    if batch:
+        active.outcomes.add(batch, State.CANCELLED, now)
 
 
 def _rename(board: Board, before: list[str], now: list[str]) -> None:

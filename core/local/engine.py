@@ -116,10 +116,11 @@ class LocalEngine:
             self.active.changes = Durable(self.active, journal)
         elif before is not None:
             self.ids = Ids(before.document.secret, before.document.salts)
+            waiting = before.waiting
+            most = max(most, waiting + config.workers + OWN_MOST)
             self.board = before.board(kept, most, names)
-            self.active = Active(config, registry, self.ids, self.board)
+            self.active = Active(config, registry, self.ids, self.board, waiting)
             self.active.changes = AtOnce(self.active)
-            before.give(self.active, registry.by_name)
         else:
             self.ids = Ids()
             self.board = Board(kept, most, fd=nameless_file("headway-board"))
@@ -130,8 +131,6 @@ class LocalEngine:
         self.promises = Promises(self.board, active.queue, active.estimate, active.jobs, active.deadlines)
         self.promises.held = active.holds.held
         active.holds.on_change = self._switched
-        if before is not None:
-            self.promises.learn(self.board, time.monotonic())
         self.reading = Reading(self.ids, active, self.promises, names)
         self.recorder = Recorder(self.reading, self.ids, active.jobs, config.events, self.retry_after_s)
         self.finding = Finding(self.reading, active, None if journal is None else journal.reader)
@@ -142,6 +141,9 @@ class LocalEngine:
         self.admission = Admission(active, registry, self.durability)
         self.orders = Orders(active, self.admission, self.finding, None if journal is None else journal.reader)
         active.clerk = self.orders.workers
+        if before is not None:
+            before.give(active, registry.by_name | self.orders.tasks)
+            self.promises.learn(self.board, time.monotonic())
         self.details = LocalDetails(
             active, registry.by_name, self.orders.tasks, None if journal is None else journal.reader
         )
