@@ -127,10 +127,14 @@ class Attempts:
         self._words[slot] = value << CHECK_BITS | value % CHECK_PRIME
 
     def take_back(self, sequence: int) -> None:
-        """Count the attempt of a job as if it had not begun. Call it before the journal gets that."""
+        """Count the attempt of a job as if it had not begun. Call it before the journal gets that.
+
+        The one before still counts: the journal may not have it yet.
+        """
         slot = self._slot_of.get(sequence)
         if slot is not None:
-            self._words[slot] = 0
+            attempt = self._words[slot] >> CHECK_BITS & ATTEMPT_MASK
+            self._words[slot] = word_of(sequence, attempt - 1) if attempt > 1 else 0
 
     @property
     def full(self) -> bool:

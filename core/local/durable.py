@@ -494,7 +494,9 @@ class Durable:
         """Write down that the jobs that still run wait: the next start begins them again, at the same attempt."""
         self.logs.write_all()
         for sequence in self._active.jobs:
-            if self._board.state(sequence) == State.RUNNING and sequence not in self._uncommitted:
+            change = self._uncommitted.get(sequence)
+            # The others are about to end. An order goes on after its last step.
+            if self._board.state(sequence) == State.RUNNING and (change is None or change.show == self._order_kept):
                 self.attempts.take_back(sequence)
                 self._write_waiting(sequence, State.QUEUED, self._board.attempt(self._board.at(sequence)) - 1)
 
