@@ -28,6 +28,7 @@ from headway.core.config import Config
 from headway.core.durability import SURVIVES
 from headway.core.errors import ConfigError
 from headway.core.interface import Engine
+from headway.core.job import ACTIVE
 from headway.core.later import known
 from headway.core.open import open_engine
 from headway.core.recovering import Recovering
@@ -108,7 +109,10 @@ class NodeLife:
             await self._told.wait()
             if self._told.take_deploy() and await self._may_deploy():
                 left = await self._leave()
-                return 0 if self._told.to_end else left
+                if self._told.to_end and not await _has_jobs_in_memory(engine):
+                    return 0
+                # If there are such jobs the next program ends: they have to be carried out before.
+                return left
         return await self._end()
 
     def _keep_from_children(self) -> None:
@@ -143,9 +147,10 @@ class NodeLife:
     async def _begin(self, engine: Engine) -> bool:
         """Start the engine, with the lifespan of the tasks. False if a signal came first.
 
+        With jobs that the previous program has left in memory it is started all the same: they would be lost.
         Raises ConfigError if the lifespan raises.
         """
-        begun = False
+        begun, has_jobs = False, await _has_jobs_in_memory(engine)
 
         async def begin() -> None:
             nonlocal begun
@@ -153,10 +158,12 @@ class NodeLife:
             begun = True
 
         try:
-            await self._told.unless_end(begin())
+            await (begin() if has_jobs else self._told.unless_end(begin()))
         except ConfigError:
             await engine.close()
             raise
+        if has_jobs:
+            return True
         if self._told.to_end:
             log.info("ended while starting")
             if begun:
@@ -268,6 +275,14 @@ class NodeLife:
         told = f"with {config.workers} workers and {len(REGISTRY.tasks)} tasks; durability {durability}"
         log.info("%s %s", self._front.doing, told)
         self._notifier.ready(self._front.doing, told if self._front.keeps_clients else "")
+
+
+async def _has_jobs_in_memory(engine: Engine) -> bool:
+    """Whether jobs have not finished that end with the process."""
+    if engine.durability != "memory":
+        return False
+    counts = await known(engine.counts())
+    return any(counts.jobs[state] for state in ACTIVE)
 
 
 def _journal_failed(line: str) -> NoReturn:

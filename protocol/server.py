@@ -113,8 +113,9 @@ def _run(
         told.listen_early()
         leave(ended)
     left = ended
+    told.note()
     own = {} if part is None else part.hand_on()
-    signals.leave(lambda: _execute(program, left, os.environ | notifier.environment | own))
+    signals.leave(lambda: _execute(program, left, os.environ | notifier.environment | own, told))
 
 
 def leave(code: int) -> NoReturn:
@@ -128,8 +129,9 @@ def _close(front: Front) -> None:
         front.listener.close()
 
 
-def _execute(program: Program, left: Left, environment: dict[str, str]) -> NoReturn:
+def _execute(program: Program, left: Left, environment: dict[str, str], told: Told) -> NoReturn:
     signals.flush()
+    told.pass_on()
     try:
         program.execute(left, environment)
     except OSError as error:

@@ -140,6 +140,8 @@ class AtOnce:
 
     async def finish(self, timeout_s: float) -> int:
         """Wait until no job is active, but for those of tasks that stay held."""
+        # They were not claimed in a deploy, if that was given up for this.
+        self.resume()
         active, until = self._active, time.time() + timeout_s
         with suppress(TimeoutError):
             await asyncio.wait_for(active.wait_for_none(until), timeout_s)

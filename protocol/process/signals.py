@@ -55,8 +55,7 @@ class Told:
 
     def listen_early(self) -> None:
         """Note signals before there is a loop. Let in those since the previous program's ``hold``."""
-        for number in self._numbers:
-            signal.signal(number, lambda number, _: self.signal(number))
+        self.note()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
     def listen(self) -> None:
@@ -66,14 +65,28 @@ class Told:
             loop.add_signal_handler(number, self.signal, number)
 
     async def hold(self) -> None:
-        """Let later signals wait for the next program, or end the process. Note earlier ones."""
+        """Let later signals wait for the next program. Note earlier ones."""
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        for number in TO_END:
-            # A thread that is lost to a task does not block these signals.
-            signal.signal(number, signal.SIG_DFL)
         # The loop notes earlier signals with its next turn.
         for _ in range(2):
             await asyncio.sleep(0)
+
+    def note(self) -> None:
+        """Note signals without the loop, which has ended: other threads of the process do not block them."""
+        for number in self._numbers:
+            signal.signal(number, lambda number, _: self.signal(number))
+
+    def pass_on(self) -> None:
+        """Have the signals that were noted and not acted on wait for the next program, too. It is executed now."""
+        this = threading.get_ident()
+        if this == threading.main_thread().ident:
+            for number in TO_END:
+                # One that another thread gets from here on ends the process. Otherwise it would be lost.
+                signal.signal(number, signal.SIG_DFL)
+        if self.to_end:
+            signal.pthread_kill(this, signal.SIGTERM)
+        if self._deploy:
+            signal.pthread_kill(this, signal.SIGHUP)
 
     def signal(self, number: int) -> None:
         """Take a signal. A second one to end ends at once, unless it is the first by another way."""

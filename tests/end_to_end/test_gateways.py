@@ -161,6 +161,27 @@ def test_who_waits_across_a_deploy_gets_the_answer(start: Start, gate: Gate, jou
     assert server.head(first)["job-state"] == "succeeded"
 
 
+@pytest.mark.parametrize("moment", ["deploying: ", "executing the new program"])
+def test_a_signal_to_end_in_a_deploy_loses_no_job_that_waits(
+    start: Start, gate: Gate, tmp_path: Path, moment: str
+) -> None:
+    server = start(server__gateways=1, journal__path=None, workers=1)
+    first, written = server.submit("until_file", gate.path), tmp_path / "written"
+    server.wait_for(first, "running")
+    for number in range(3):
+        server.submit("note", {"path": str(written), "number": number})
+    server.process.send_signal(signal.SIGHUP)
+    server.wait_for_line("deploying: ")
+    if moment != "deploying: ":
+        gate.open()
+        server.wait_for_line(moment)
+    server.signal(signal.SIGTERM)
+    time.sleep(0.1)
+    gate.open()
+    assert server.wait() == 0
+    assert written.read_text() == "0\n1\n2\n"
+
+
 def test_other_settings_replace_the_gateways(start: Start, tmp_path: Path) -> None:
     server = start(server__gateways=2, journal__path=None)
     before = children(server)

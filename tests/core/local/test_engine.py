@@ -39,6 +39,17 @@ def test_a_drain_in_memory_waits_for_all_that_was_taken() -> None:
     run(test)
 
 
+def test_a_drain_begins_what_waits_though_a_deploy_had_begun() -> None:
+    async def test() -> None:
+        async with engine_with(double) as engine:
+            assert await engine.drain(PATIENCE_S, keeps_clients=True) == 0
+            job = submit(engine, "double", 1)
+            assert await engine.drain(PATIENCE_S) == 0
+            assert peek(engine, job).state == State.SUCCEEDED
+
+    run(test)
+
+
 def test_a_drain_begins_what_waits_for_a_thread_though_the_server_is_not_ready() -> None:
     release = threading.Event()
 
