@@ -65,6 +65,9 @@ class MovedJob(msgspec.Struct, tag="job", tag_field="line", kw_only=True, omit_d
     result: tuple[str, bytes] | None = None
     attempts: list[PastAttempt] = []
     log: JobLog | None = None
+    # Of an order about many jobs: the last job that it has handled in each partition. Empty: in the only
+    # one, as its payload has it.
+    reached: list[int] = []
 
 
 class MovedBatch(msgspec.Struct, tag="batch", tag_field="line", kw_only=True):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 import msgspec
@@ -144,10 +144,14 @@ class _Arrival:
     def _put_order(self, job: MovedJob) -> None:
         if job.task not in OWN_TASKS or job.state in TERMINAL or job.payload is None:
             return
-        order, partition = decode_order(job.payload), self._partitions[job.sequence % len(self._partitions)]
-        if order.upto:
-            far: Mapping[str, int] = {"done": order.done, "skipped": order.skipped, "upto": order.upto}
-            partition.client.hset(partition.keys.prefix + b"o:%d" % job.sequence, mapping=far)
+        order, own = decode_order(job.payload), job.sequence % len(self._partitions)
+        for number, upto in enumerate(job.reached) if job.reached else ((own, order.upto),):
+            far = {"done": order.done, "skipped": order.skipped} if number == own else {}
+            if upto:
+                far["upto"] = upto
+            if any(far.values()):
+                partition = self._partitions[number]
+                partition.client.hset(partition.keys.prefix + b"o:%d" % job.sequence, mapping=far)
 
     def _put_key(self, key: MovedKey) -> None:
         left_ms = round((key.submitted + self._key_seconds - self._now) * 1000)

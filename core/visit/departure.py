@@ -14,12 +14,14 @@ from typing import Any
 import msgspec
 from headway.core.errors import MoveError
 from headway.core.hold import TaskHold
-from headway.core.job import State, Terms, decode_terms
+from headway.core.job import ACTIVE, State, Terms, decode_terms
 from headway.core.job_log import JobLog
 from headway.core.moved import Moved, MovedBatch, MovedJob, MovedKey, MovedQueue
+from headway.core.order import OWN_TASKS, decode_order, encode_order
 from headway.core.past_attempt import decode_attempt
 from headway.core.shown import OCTETS
 from headway.core.visit.visit import Visit, VisitedPartition
+from msgspec.structs import replace
 
 # Jobs that are read at one moment.
 FEW = 100
@@ -42,7 +44,10 @@ def leaving(store: Visit, key_seconds: float) -> Iterator[Moved]:
         holds=_holds(partitions),
     )
     for partition in partitions:
-        yield from jobs(partition)
+        for job in jobs(partition):
+            if job.task in OWN_TASKS and job.payload is not None and job.state in ACTIVE:
+                _put_reached(job, job.payload, partitions)
+            yield job
         yield from _batches(partition)
         yield from _keys(partition, key_seconds)
 
@@ -99,6 +104,19 @@ def _job(sequence: int, facts: dict[bytes, bytes], rest: tuple[Any, Any, Any, An
         attempts=[decode_attempt(one) for one in attempts],
         log=JobLog(log.get(b"h", b""), log.get(b"t", b""), int(log.get(b"n", 0))) if log else None,
     )
+
+
+def _put_reached(job: MovedJob, payload: bytes, partitions: Sequence[VisitedPartition]) -> None:
+    """Have an order tell as far as it was carried out, so that it goes on with the next job."""
+    found = [one.hash(b"o:%d" % job.sequence) for one in partitions]
+    if not all(b"matched" in one for one in found):
+        # It has handled none yet.
+        return
+    matched, done, skipped = (sum(int(one.get(name, 0)) for one in found) for name in (b"matched", b"done", b"skipped"))
+    job.reached = [int(one.get(b"upto", 0)) for one in found]
+    upto = job.reached[job.sequence % len(partitions)]
+    order = replace(decode_order(payload), matched=matched, done=done, skipped=skipped, upto=upto)
+    job.payload = encode_order(order)
 
 
 def unpacked(record: bytes) -> tuple[Terms, bytes]:

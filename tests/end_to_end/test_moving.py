@@ -50,9 +50,7 @@ class Crowd:
         batch = server.ask(request("POST", "/batches", JSON, "Idempotency-Key: k.2", body=body))
         self.batch = batch["location"]
         wait_until(lambda: server.get(self.batch).json["pending"], lambda pending: pending == 1)
-        server.ask(
-            request("PATCH", "/tasks/sleep", "Content-Type: application/merge-patch+json", body=b'{"dispatch": "hold"}')
-        )
+        assert server.ask(request("PATCH", "/tasks/sleep", JSON, body=b'{"dispatch": "hold"}')).status == 200
         self.jobs.append(server.submit("sleep", {"seconds": 0}))
 
     def seen(self, server: Server) -> dict[str, Any]:
@@ -173,6 +171,30 @@ def test_partitions_move_to_as_many(tmp_path: Path, store_url: str, other_url: s
         assert server.run("give", 21) not in jobs
     (line,) = run(tmp_path, "journal", "import", "all.jsonl", "new.db", code=1).stderr.splitlines()
     assert "16 partitions" in line
+
+
+@pytest.mark.parametrize("partitions", [0, 1, 4], ids=["journal", "store", "partitions"])
+def test_an_order_goes_on_with_the_next_job(tmp_path: Path, store_url: str, other_url: str, partitions: int) -> None:
+    one, other = (f"{url}?partitions={partitions or 1}" for url in (store_url, other_url))
+    hold = request("PATCH", "/tasks/fail", JSON, body=b'{"dispatch": "hold"}')
+    with launch(tmp_path, {"engine": one, "queue__size": 4}) as server:
+        for _ in range(30):
+            server.run("fail", {})
+        assert server.ask(hold).status == 200
+        # There is no room for all.
+        order = server.ask(request("POST", "/jobs/retry?task=fail", "Content-Length: 0"))["location"]
+        wait_until(lambda: len(server.get("/jobs?state=queued&task=fail").json["jobs"]), lambda queued: queued >= 4)
+    run(tmp_path, "engine", "export", "--engine", one, "--whole", "--out", "all.jsonl")
+    if partitions:
+        run(tmp_path, "engine", "import", "--engine", other, "all.jsonl")
+        own = {"engine": other}
+    else:
+        run(tmp_path, "journal", "import", "all.jsonl", "new.db")
+        own = {"journal__path": str(tmp_path / "new.db")}
+    with launch(tmp_path, own) as server:
+        server.wait_for(order, "succeeded")
+        assert server.get(f"{order}/result").json == {"matched": 30, "done": 30, "skipped": 0}
+        assert len(server.get("/jobs?state=queued&task=fail&limit=100").json["jobs"]) == 30
 
 
 def test_a_journal_in_use_is_not_moved(tmp_path: Path, store_url: str) -> None:
