@@ -97,6 +97,7 @@ def faults(config: Config, *, serves: bool = True) -> Iterator[str]:
     looks += [_tasks, _worker]
     if deploy.looked_at(os.environ):
         looks = [look for look in looks if look is not _port]
+        looks[looks.index(_tasks)] = _tasks_after_deploy
         try:
             config = deploy.after_deploy(config, os.environ)
         except ConfigError as error:
@@ -204,6 +205,11 @@ def _tasks(config: Config) -> None:
     add_working_directory()
     load(config.tasks)
     REGISTRY.arounds.check(REGISTRY.tasks, Lane(config.jobs.run_in))
+
+
+def _tasks_after_deploy(config: Config) -> None:
+    _tasks(config)
+    deploy.check_tasks(REGISTRY.by_name, os.environ)
 
 
 def _worker(config: Config) -> None:

@@ -208,12 +208,14 @@ class NodeLife:
     async def _may_deploy(self) -> bool:
         """Check that the new program would start and no job is active. If not, go on as before."""
         self._notifier.reloading()
-        fault = await self._told.unless_end(self._program.check())
+        tasks = await self._tasks_to_go_over()
+        fault = await self._told.unless_end(self._program.check(tasks))
         if fault is None and not self._told.to_end:
             fault = await self._told.unless_end(self._wait_for_jobs())
-            if self._told.take_deploy() and fault is None:
-                # The program has changed again.
-                fault = await self._told.unless_end(self._program.check())
+            tasks_now = await self._tasks_to_go_over()
+            if (self._told.take_deploy() or tasks_now - tasks) and fault is None:
+                # The program has changed again, or jobs of other tasks have come.
+                fault = await self._told.unless_end(self._program.check(tasks_now))
         if self._told.to_end:
             return False
         if fault is not None:
@@ -221,6 +223,13 @@ class NodeLife:
             self._engine.resume()
             self._notifier.ready(f"{self._front.doing}; not deployed: {fault}")
         return fault is None
+
+    async def _tasks_to_go_over(self) -> set[str]:
+        """Return the tasks of which jobs may be left to the next program of this process."""
+        shared = self._config.engine is not None
+        if shared or (self._engine.durability == "memory" and not self._front.keeps_clients):
+            return set()
+        return {task.name for task in await known(self._engine.tasks()) if task.unfinished}
 
     async def _wait_for_jobs(self) -> str | None:
         """Wait for jobs that have to finish before a deploy. Return the reason if some did not."""

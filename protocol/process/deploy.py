@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Mapping, MutableMapping
 from io import BytesIO
 from typing import NamedTuple, NoReturn
 
@@ -36,6 +36,8 @@ STORE_VARIABLE = "_HEADWAY_JOURNAL"
 # The address of the open socket, empty for a Unix socket, and whether clients need a token now. A deploy changes
 # neither by itself.
 HOST_VARIABLE, ASKS_VARIABLE = "_HEADWAY_HOST", "_HEADWAY_ASKS"
+# JSON: the names of the tasks that the program under check has to have, since jobs of them go over.
+TASKS_VARIABLE = "_HEADWAY_TASKS"
 # Seconds within which the new program must have read its settings and task modules.
 CHECK_S = 60.0
 # In a URL, behind its user.
@@ -86,13 +88,17 @@ class Program:
         """Return the command as the log has it: without the password of a store."""
         return " ".join(_PASSWORD.sub(r"\1:***@", word) for word in self.command)
 
-    async def check(self) -> str | None:
-        """Return in a line why the program would not start as it is now, None if it would."""
+    async def check(self, tasks: Collection[str] = ()) -> str | None:
+        """Return in a line why the program would not go on as it is now, None if it would.
+
+        ``tasks`` are the names of those of which jobs go over.
+        """
+        names = msgspec.json.encode(sorted(tasks)).decode()
         try:
             process = subprocess.Popen(  # noqa: S603 ASYNC220 — our own command; vfork takes milliseconds
                 [*self.command, "--check"],
                 cwd=self.directory,
-                env=os.environ | {STORE_VARIABLE: self.store, **self.front()},
+                env=os.environ | {STORE_VARIABLE: self.store, TASKS_VARIABLE: names, **self.front()},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
@@ -131,6 +137,17 @@ def after_deploy(config: Config, environment: MutableMapping[str, str]) -> Confi
         return in_memory(config)
     setting, what = ("engine", "store") if config.engine is not None else ("journal.path", "journal")
     raise ConfigError(f"{setting}: is another {what} now, with other jobs and ids: restart the server")
+
+
+def check_tasks(known: Collection[str], environment: MutableMapping[str, str]) -> None:
+    """Raise ConfigError if a program under check does not know the task of a job that goes over."""
+    wanted = msgspec.json.decode(environment.pop(TASKS_VARIABLE, "[]"), type=list[str])
+    lacking = ", ".join(repr(name) for name in wanted if name not in known)
+    if lacking:
+        raise ConfigError(
+            f"tasks: no module declares {lacking} any more, and jobs of that name have not finished: declare it until "
+            "they have, or cancel them"
+        )
 
 
 def goes_on_in_memory(config: Config, before: Taken | None) -> bool:

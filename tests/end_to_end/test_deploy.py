@@ -200,6 +200,23 @@ def test_what_does_not_start_leaves_the_old_one_serving(shop: Server, tmp_path: 
         assert shop.get(shop.run("old", 6) + "/result").json == 6
 
 
+@pytest.mark.parametrize(("gateways", "journal"), [(0, "jobs.db"), (1, "jobs.db"), (1, None)])
+def test_a_program_without_the_task_of_a_job_that_waits_is_not_deployed(
+    tmp_path: Path, gateways: int, journal: str | None
+) -> None:
+    write_shop(tmp_path, "old", "return payload")
+    own = {"tasks": ["shop"], "server__gateways": gateways, "journal__path": journal and str(tmp_path / journal)}
+    with launch(tmp_path, own) as server:
+        path = server.submit("old", 5, delay=1000)
+        server.expected_errors.append("not deployed")
+        write_shop(tmp_path, "new", "return payload")
+        assert "not deployed, still serving as before: tasks: no module declares 'old' any more" in server.deploy()
+        assert server.head(path)["job-state"] == "scheduled"
+        server.delete(path)
+        assert "not deployed" not in server.deploy()
+        assert server.get(server.run("new", 6) + "/result").json == 6
+
+
 def test_new_code_and_new_settings(shop: Server, tmp_path: Path) -> None:
     """Each status is told as before or, where it is not kept any more, as 410; and the next id is the next."""
     kept, forgotten, expired = shop.run("old", 1), shop.run("old", 2), ""
