@@ -32,6 +32,18 @@ class LogText:
         self.attempt = -1 if begin else 0
         self.ends_line = ends_line
 
+    @classmethod
+    def going_on(cls, most: int, log: JobLog) -> LogText:
+        """Return the text of a previous process, which goes on."""
+        text = cls(most)
+        text.head += log.head
+        text.tail += log.tail
+        text.total = log.total
+        text._is_open = not (log.tail or log.left_out)
+        text.attempt = -1
+        text.ends_line = (log.tail or log.head or b"\n").endswith(b"\n")
+        return text
+
     def __len__(self) -> int:
         return len(self.head) + len(self.tail)
 

@@ -93,6 +93,12 @@ class Logs:
         self.used_bytes += ENTRY_BYTES + len(log.head) + len(log.tail)
         self._keep_to_budget()
 
+    def put_open(self, sequence: int, log: JobLog) -> None:
+        """Keep the log of a job that has not finished, and go on with it."""
+        self.open[sequence] = LogText.going_on(self._log_bytes, log)
+        self.used_bytes += ENTRY_BYTES + len(log.head) + len(log.tail)
+        self._keep_to_budget()
+
     def forget(self, sequence: int) -> None:
         """Drop the log of a finished job, if it has one."""
         log = self._kept.pop(sequence, None)

@@ -71,6 +71,8 @@ class Document(msgspec.Struct):
     attempts: dict[int, list[PastAttempt]] = {}
     # Of the finished jobs that have any, the oldest first.
     logs: dict[int, JobLog] = {}
+    # Of the jobs that wait and have any.
+    open_logs: dict[int, JobLog] = {}
     # The switches of tasks, by name.
     holds: dict[str, TaskHold] = {}
     # By State: see Board. ``ended_total`` and ``kept_*`` above are for versions that know no outcomes.
@@ -129,6 +131,9 @@ def write(file: BinaryIO, ids: Ids, task_names: list[str], active: Active, histo
         tags=dict(active.tags.items()),
         attempts={sequence: list(kept) for sequence, kept in active.past.all().items()},
         logs=dict(active.logs.items()) if isinstance(active.logs, Logs) else {},
+        open_logs={sequence: text.read() for sequence, text in active.logs.open.items()}
+        if isinstance(active.logs, Logs)
+        else {},
         holds=active.holds.kept(),
         last_place=board.last_place.tolist(),
         kept=Retention(board.kept_jobs, board.kept_seconds),
@@ -238,6 +243,8 @@ class Carried:
         if isinstance(active.logs, Logs):
             for sequence, written in self.document.logs.items():
                 active.logs.put(sequence, written)
+            for sequence, written in self.document.open_logs.items() if self._is_read else ():
+                active.logs.put_open(sequence, written)
         active.holds.restore(self.document.holds)
         active.trail.restore(self.document.audit)
         for name, ended in self.document.ended.items():
@@ -287,6 +294,7 @@ def _lose(active: Active, sequence: int, batch: int, keep_s: float | None) -> No
     """Tell of a job that it is lost."""
     now = time.monotonic()
     active.board.move(sequence, State.CANCELLED, now, Reason.LOST, keep_s)
+    active.logs.ended(sequence)
     if batch:
         active.outcomes.add(batch, State.CANCELLED, now)
 

@@ -15,9 +15,11 @@ from headway.core.job_filter import JobFilter
 from headway.core.local.deploy import Carried
 from headway.core.local.engine import LocalEngine
 from headway.core.order import Action
+from headway.core.tasks.context import Context
 from headway.core.tasks.registry import Options, Registry
+from headway.core.tasks.retry import Retry
 
-from tests.core.contract.client import counts, finished, peek, peek_batch, submit, submit_batch
+from tests.core.contract.client import becomes, counts, finished, peek, peek_batch, submit, submit_batch
 from tests.core.engines import PATIENCE_S, double, engine_with, forever, known, settings
 
 
@@ -98,3 +100,21 @@ async def test_an_order_that_came_while_no_job_was_begun_is_carried_out_after_a_
     async with next_engine(left, double, workers=1) as after:
         assert (await finished(after, order)).state == State.SUCCEEDED
         assert (await peek(after, waits)).state == State.CANCELLED
+
+
+async def test_the_log_of_a_job_that_is_tried_again_goes_on_after_a_deploy() -> None:
+    async def talks(_: object, context: Context) -> None:
+        context.log("here")
+        if context.attempt == 1:
+            raise Retry(delay=0.5)
+
+    async with engine_with(talks) as before:
+        job = await becomes(before, await submit(before, "talks", retries=1), State.RETRYING)
+        told = await known(before.log(job))
+        assert told.text() == b"here\n"
+        left = await left_by(before)
+    async with next_engine(left, talks) as after:
+        assert await known(after.log(job)) == told
+        assert (await finished(after, job)).state == State.SUCCEEDED
+        assert (await known(after.log(job))).text() == b"here\n--- attempt 2 ---\nhere\n"
+        assert [past.number for past in await known(after.attempts(await peek(after, job)))] == [1, 2]
