@@ -211,6 +211,11 @@ class Active:
         else:
             self.queue.push(job.sequence)
 
+    def take_up(self, job: Job) -> None:
+        """Count a job of before that is about to end among the active ones."""
+        self.jobs[job.sequence] = job
+        self.stats.unfinished[job.task.index] += 1
+
     def wake(self) -> None:
         """Have the workers look for jobs, and the clerk for orders."""
         self.workers.wake()

@@ -117,6 +117,10 @@ class AtOnce:
         active, board, now = self._active, self._active.board, time.monotonic()
         carried, active.carried = active.carried, []
         for job in carried:
+            if now >= job.deadline:
+                active.take_up(job)
+                active.fail_waiting(job, now)
+                continue
             row = board.at(job.sequence)
             is_ready = board.live[row] & STATE_MASK == State.QUEUED
             active.let_wait(job, 0.0 if is_ready else max(board.due[row] - now, 1e-6), now)

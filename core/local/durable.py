@@ -430,7 +430,7 @@ class Durable:
                 with self.together():
                     self._begin_again(job, now)
             elif now >= job.deadline:
-                self._take_up(job)
+                active.take_up(job)
                 active.fail_waiting(job, now)
             else:
                 active.let_wait(job, 0.0 if state == State.QUEUED else max(due - now, 1e-6), now)
@@ -444,21 +444,16 @@ class Durable:
         outcome.log(active.id_of(job), job.task.name, attempt)
         self.failed(job.sequence, outcome.past(attempt, 0.0, time.time(), lane.value))
         if now >= job.deadline:
-            self._take_up(job)
+            active.take_up(job)
             active.fail_waiting(job, now)
         elif attempt > job.terms.retries + DEATHS_MOST:
-            self._take_up(job)
+            active.take_up(job)
             error = f"{DIED}, and {attempt} attempts were begun"
             active.end(job, State.FAILED, now, Result(error), Reason.CRASHED)
         else:
             # So that the next start does not find this death again.
             self._write_waiting(job.sequence, State.QUEUED, attempt)
             active.let_wait(job, 0.0, now)
-
-    def _take_up(self, job: Job) -> None:
-        """Count a job that is about to end among the active ones."""
-        self._active.jobs[job.sequence] = job
-        self._active.stats.unfinished[job.task.index] += 1
 
     def expire(self, now: float) -> Iterable[object]:
         """Have the journal delete the facts that retention has given up, and keys that are too old."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 from headway.core.errors import QueueFullError
-from headway.core.job import State
+from headway.core.job import Reason, State
 from headway.core.job_filter import JobFilter
 from headway.core.local.deploy import Carried
 from headway.core.local.engine import LocalEngine
@@ -19,7 +20,7 @@ from headway.core.tasks.context import Context
 from headway.core.tasks.registry import Options, Registry
 from headway.core.tasks.retry import Retry
 
-from tests.core.contract.client import becomes, counts, finished, peek, peek_batch, submit, submit_batch
+from tests.core.contract.client import batch_finished, becomes, counts, finished, peek, peek_batch, submit, submit_batch
 from tests.core.engines import PATIENCE_S, double, engine_with, forever, known, settings
 
 
@@ -118,3 +119,23 @@ async def test_the_log_of_a_job_that_is_tried_again_goes_on_after_a_deploy() -> 
         assert (await finished(after, job)).state == State.SUCCEEDED
         assert (await known(after.log(job))).text() == b"here\n--- attempt 2 ---\nhere\n"
         assert [past.number for past in await known(after.attempts(await peek(after, job)))] == [1, 2]
+
+
+async def test_a_job_whose_deadline_came_in_a_deploy_does_not_begin() -> None:
+    begun = list[object]()
+
+    async def notes(payload: object) -> None:
+        begun.append(payload)
+
+    async with engine_with(notes) as before:
+        await before.drain(PATIENCE_S, keeps_clients=True)
+        late = await submit(before, "notes", 1, deadline=0.05)
+        batch = await submit_batch(before, "notes")
+        left = await left_by(before)
+    await asyncio.sleep(0.06)
+    async with next_engine(left, notes) as after:
+        done = await finished(after, late)
+        assert (done.state, done.reason, done.attempt) == (State.FAILED, Reason.DEADLINE, 0)
+        assert (await batch_finished(after, batch)).succeeded == 1
+        assert begun == [1]
+        assert ((await counts(after)).active, (await counts(after)).payload_bytes) == (0, 0)
