@@ -32,7 +32,7 @@ from headway.core.board.idempotency import Key
 from headway.core.board.past_attempts import left_out
 from headway.core.board.rows import ATTEMPT_MAX, ATTEMPT_SHIFT
 from headway.core.history import KEPT, Minute, encode_minute
-from headway.core.hold import TaskHold
+from headway.core.hold import NO_HOLD, TaskHold
 from headway.core.job import Job, Reason, State, encode_terms
 from headway.core.journal.attempts import Attempts
 from headway.core.journal.journal import Journal
@@ -65,6 +65,7 @@ class Durable:
         results = active.config.results
         self.logs = WrittenLogs(journal, results.log_bytes, results.log_max_bytes, active.log_grown)
         active.logs = self.logs
+        active.holds.on_over = self._end_hold
         # The journal's clock when time.monotonic is 0.
         self._epoch = journal.found.epoch
         # By the number of the job or the name of the task, in the order of the changes.
@@ -231,6 +232,11 @@ class Durable:
 
     def _hold_never(self, _task: str, _hold: TaskHold) -> None:
         """Do nothing: the change was refused, and the switches are as before."""
+
+    def _end_hold(self, task: str) -> None:
+        """Write down that the switches of a task were returned at their time. A change that comes meanwhile says so."""
+        if task not in self._uncommitted:
+            self.hold(task, NO_HOLD)
 
     def revise(self, sequence: int, state: State, priority: int, due: float, now: float) -> None:
         """Change the terms of a job that waits, once that is committed. Until then it does not begin."""

@@ -37,6 +37,11 @@ class Holds:
         self.closed: dict[int, TaskHold] = {}
         # Called with the index of a task whose switches have changed. What it returns is done in slices.
         self.on_change: Callable[[int], Iterable[object]] = lambda _: ()
+        # Called with the name of a task whose switches their time has returned: they stay so, if the clock
+        # is set back, too.
+        self.on_over: Callable[[str], object] = id
+        # Those of before that are over.
+        self._over: list[str] = []
         self._timer: asyncio.TimerHandle | None = None
         self._started = False
 
@@ -54,10 +59,15 @@ class Holds:
         for task, hold in kept.items():
             if hold.at(now) != NO_HOLD:
                 self._set(task, hold)
+            elif hold != NO_HOLD:
+                self._over.append(task)
 
     def start(self) -> None:
         """Return switches at their time from now on, on the running loop."""
         self._started = True
+        over, self._over = self._over, []
+        for task in over:
+            self.on_over(task)
         self._set_timer()
 
     def stop(self) -> None:
@@ -120,6 +130,7 @@ class Holds:
             if hold.at(now) == NO_HOLD:
                 log.info("task %s: its hold has ended at the time of its until", task)
                 self._set(task, NO_HOLD)
+                self.on_over(task)
         self._set_timer()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,34 @@ def test_rows_that_are_dated_in_the_future_block_nothing(tmp_path: Path) -> None
             assert {(await lives.ask(request("HEAD", path))).status for path in ahead} == {410}
             assert {(await lives.ask(request("HEAD", path))).status for path in since[-10:]} == {200}
             assert {(await lives.ask(request("HEAD", path))).status for path in since[:-10]} == {410}
+            await lives.end()
+
+    run(test())
+
+
+@pytest.mark.parametrize("ends", ["while it runs", "between two lives"])
+def test_a_hold_that_has_ended_does_not_come_back_with_the_clock(tmp_path: Path, ends: str) -> None:
+    async def test() -> None:
+        with clock_that_is_set() as clock:
+            lives = Lives(tmp_path)
+            await lives.start()
+            until = datetime.fromtimestamp(time.time() + 1.0, UTC).isoformat()
+            body = b'{"dispatch": "hold", "until": "%b"}' % until.encode()
+            held = await lives.ask(request("PATCH", "/tasks/echo", "Content-Type: application/json", body=body))
+            assert held.json["dispatch"] == "hold"
+            if ends == "between two lives":
+                await lives.kill()
+                await asyncio.sleep(1.0)
+                await lives.start()
+            while (await lives.ask(request("GET", "/tasks/echo"))).json["dispatch"] == "hold":  # noqa: ASYNC110 — seen from outside
+                await asyncio.sleep(0.02)
+            # It is written down a turn later.
+            await lives.run("echo", 1)
+            await lives.kill()
+            clock.shift = -HOUR_S
+            await lives.start()
+            assert (await lives.ask(request("GET", "/tasks/echo"))).json["dispatch"] == "run"
+            await lives.run("echo", 2)
             await lives.end()
 
     run(test())
