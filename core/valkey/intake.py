@@ -62,6 +62,7 @@ from headway.core.valkey.hints import Hints
 from headway.core.valkey.snapshot import Snapshots
 from headway.core.valkey.statuses import Statuses
 from headway.core.valkey.submissions import Submissions, Submitting
+from msgspec.structs import replace
 
 Taken = TypeVar("Taken")
 ORDERS_MOST = 16
@@ -214,7 +215,12 @@ class Intake:
         self._check_sum(key, 1, len(payload))
         job = NewJob.again(status.sequence, status.task, terms, len(payload), priority)
         partition = self._store.keys_of(status.sequence).partition
-        return self._answered(self._put(partition, SubmitGroup([job], "resubmission", key)), job)
+        home = partition if key is None else self._partition([card], key)
+        if home == partition:
+            return self._answered(self._put(partition, SubmitGroup([job], "resubmission", key)), job)
+        # A key has its own partition, in which it is looked for, and the record is not there.
+        job = replace(job, record=record)
+        return self._answered(self._put(home, SubmitGroup([job], key=key)), job)
 
     # An order.
 

@@ -143,6 +143,27 @@ async def test_a_key_is_known_at_all_nodes(url: str, task: str) -> None:
         await clear(one)
 
 
+async def test_the_key_of_a_resubmission_is_known_wherever_the_failed_job_lies(store_url: str) -> None:
+    async with node(f"{store_url}?partitions=16") as one:
+        failed = [await finished(one, await submit(one, "broken", number, tags=("x",))) for number in range(6)]
+        assert len({job.sequence % 16 for job in failed}) > 3
+        keys = [Key.of("k", job.id) for job in failed]
+        first = (await known(one.retry(failed[0], keys[0]))).status
+        again = await known(one.retry(failed[0], keys[0]))
+        assert (again.replayed, again.status.id) == (True, first.id)
+        found = await known(one.peek_key("k"))
+        assert found is not None
+        assert found.id == first.id
+        for job, key in zip(failed[1:], keys[1:], strict=True):
+            with pytest.raises(KeyReusedError):
+                await known(one.retry(job, key))
+        done = await finished(one, first)
+        assert (done.state, done.tags) == (State.FAILED, ("x",))
+        await cancel(one, failed[5])
+        with pytest.raises(PayloadGoneError):
+            await known(one.retry(await peek(one, failed[5]), Key.of("other", b"")))
+
+
 async def test_the_queue_of_a_cluster_is_bounded_and_takes_a_batch(cluster: Cluster) -> None:
     async with node(cluster.url, queue={"size": 1100}) as engine:
         await submit_batch(engine, *["forever"] * 1000)
