@@ -284,9 +284,6 @@ class Connection(Answering):
         known = self._known
         if known is None or not data.startswith(known.before) or not known.take(data):
             return False
-        if self._stopped:
-            # It had to wait for its turn.
-            self._read_on()
         self._give(known, known.bound, known.request)
         # The answer was made of it, and many connections would keep much.
         known.request.body = b""

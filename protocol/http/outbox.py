@@ -380,6 +380,7 @@ class Answering(asyncio.Protocol):
                 break
         if body is not None and not body:
             self._body = None
+            self._let_send()
             self.shared.untaken.release(self)
             if self._paused:
                 self.shared.untaken.hold(self, self.transport.get_write_buffer_size())

@@ -43,7 +43,7 @@ class RoundClient(Protocol):
     # The bytes after the id in a HEAD that the parser took, None if it took none.
     known_rest: bytes | None
     # No request is half read, no request or answer waits, the client reads, and the connection goes
-    # on.
+    # on. No read has stopped its reading.
     free: bool
     # There are answers that are not written yet.
     to_flush: bool
@@ -107,12 +107,13 @@ class Round:
     def read_soon(self, client: RoundClient, data: bytes) -> None:
         """Have ``client`` read ``data`` at the end of this turn."""
         if self._late and len(data) > self._small_bytes:
-            # The client's next bytes stay in the kernel until it has read these.
+            # The client's next bytes stay in the kernel until it has read these. Only ``read`` reads on.
             client.stop_reading()
-            self._late_bytes += len(data)
-            if self._late_bytes > self._late_most:
+            client.free = False
+            if self._late_bytes + len(data) > self._late_most:
                 client.give_way()
                 return
+            self._late_bytes += len(data)
         self._reads.append((client, data))
         if self._late:
             return
@@ -199,4 +200,8 @@ class Round:
     def _flush(self) -> None:
         writers, self._writers = self._writers, []
         for client in writers:
-            client.flush()
+            try:
+                client.flush()
+            except Exception:
+                log.exception("%r cannot be written to, and is ended", client)
+                client.transport.abort()

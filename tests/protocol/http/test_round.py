@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import signal
+import time
 import tracemalloc
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -21,6 +22,7 @@ from headway.core.recovering import Recovering
 from headway.core.tasks.registry import Options, Registry
 from headway.protocol.api.app import Api
 from headway.protocol.http.connection import Connection
+from headway.protocol.http.outbox import PIECE_BYTES
 from headway.protocol.http.round import LARGE_BYTES, SMALL_BYTES
 
 from tests.core.engines import now, until
@@ -473,3 +475,64 @@ def test_content_that_came_under_a_key_is_known_when_its_task_is_gone() -> None:
     assert first.startswith(b"HTTP/1.1 202 ")
     assert again.startswith(b"HTTP/1.1 202 ")
     assert b"\r\nIdempotency-Replayed: true\r\n" in again
+
+
+def test_polls_that_wait_for_their_turn_are_not_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    def test(api: Api, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+        (busy, _), (client, transport) = connect(), connect()
+        poll = head.replace(b"\r\n\r\n", b"\r\nAuthorization: Bearer %b\r\n\r\n" % (b"x" * 300))
+        client.data_received(poll)
+        answered(api, (transport, 1))
+        monkeypatch.setattr("time.monotonic", iter(range(1000, 1_000_000)).__next__)
+        busy.data_received(request("GET", "/healthz") * 2)
+        api.connections.round.end()
+        client.data_received(poll * 16)
+        assert not transport.reads
+        answered(api, (transport, 17))
+        assert transport.reads
+
+    in_one_turn(test)
+
+
+def test_answers_that_cannot_be_written_end_their_connection_and_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    def test(api: Api, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+        (failing, ended), (other, transport) = connect(), connect()
+        ended.broken = True
+        for connection in (failing, other):
+            connection.data_received(request("GET", "/healthz"))
+        answered(api, (transport, 1))
+        assert ended.aborted
+
+    in_one_turn(test)
+    assert "cannot be written to" in caplog.text
+
+
+def test_who_gives_way_takes_no_room_from_those_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def test(api: Api, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+        (busy, _), (large, gone), (small, transport) = connect(), connect(), connect()
+        monkeypatch.setattr("time.monotonic", iter(range(1000, 1_000_000)).__next__)
+        busy.data_received(request("GET", "/healthz") * 2)
+        api.connections.round.end()
+        large.data_received(bytes(4 * LARGE_BYTES))
+        assert gone.aborted
+        small.data_received(request("GET", "/healthz", "X: " + 2000 * "x") * 4)
+        answered(api, (transport, 4))
+
+    in_one_turn(test, unanswered_bytes=2 * LARGE_BYTES)
+
+
+def test_a_client_that_was_sent_a_long_answer_is_idle_from_then_on() -> None:
+    def test(api: Api, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+        connection, transport = connect()
+        body = "x" * 3 * PIECE_BYTES
+        status = now(api.service.engine.submit(Submission("nothing", msgspec.Raw(msgspec.json.encode(body))))).status
+        # It has been idle for almost as long as it may.
+        connection.deadline = time.monotonic()
+        connection.data_received(request("GET", f"/jobs/{status.id.decode()}/payload"))
+        answered(api, (transport, 1))
+        for _ in range(10):
+            api.connections.round.end()
+        assert len(transport.data) > len(body)
+        assert connection.deadline == api.connections.idle_deadline
+
+    in_one_turn(test)
