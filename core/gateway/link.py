@@ -1,7 +1,8 @@
 """One connection between a gateway and its engine: frames out, frames in.
 
 Frames of one turn leave in one write. Those that came are handled for ROUND_S at a time, so that no gateway takes
-the loop for itself. Meanwhile, and while the other side takes nothing, no more are read.
+the loop for itself. Meanwhile no more are read. The engine reads no calls of a gateway that takes no answers, either.
+A gateway reads answers even if the engine takes no calls: if both waited for the other to read, neither ever would.
 """
 
 from __future__ import annotations
@@ -18,16 +19,22 @@ log = logging.getLogger(__name__)
 
 # Seconds of one turn for frames that came.
 ROUND_S = 0.001
-# With more bytes that the other side has not taken, nothing more is read from it.
+# With more bytes that a gateway has not taken, the engine reads nothing more from it.
 BUFFER_BYTES = 1 << 20
 
 
 class EngineLink(asyncio.Protocol):
-    """A connection. ``take`` gets kind, number and message of each frame, ``lost`` is called at the end."""
+    """A connection. ``take`` gets kind, number and message of each frame, ``lost`` is called at the end.
 
-    def __init__(self, take: Callable[[int, int, bytes], object], lost: Callable[[], object]) -> None:
+    ``waits``: nothing is read while the other side takes nothing. That is for the engine's end alone.
+    """
+
+    def __init__(
+        self, take: Callable[[int, int, bytes], object], lost: Callable[[], object], *, waits: bool = False
+    ) -> None:
         self._take = take
         self._lost = lost
+        self._waits = waits
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._out: list[bytes] = []
@@ -59,7 +66,7 @@ class EngineLink(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The other side takes too little."""
-        self._is_full = True
+        self._is_full = self._waits
         self._read_or_not()
 
     def resume_writing(self) -> None:

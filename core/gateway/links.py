@@ -41,7 +41,7 @@ class Gateway:
     def __init__(self, links: GatewayLinks) -> None:
         self._links = links
         self._engine = links.engine
-        self.link = EngineLink(self._take, self._lost)
+        self.link = EngineLink(self._take, self._lost, waits=True)
         # By number: the calls that are not answered, with their names, and the readers of events.
         self._unanswered: dict[int, tuple[str, Later[object]]] = {}
         self._feeds: dict[int, Feed] = {}
