@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from headway.core.errors import HeadwayError
-from headway.core.interface import Later, Soon
+from headway.core.interface import Feed, Later, Soon
 
 First = TypeVar("First")
 Value = TypeVar("Value")
@@ -112,6 +112,28 @@ class Otherwise(Then[Value]):
             return super()._take()
         except HeadwayError as error:
             return self._other(error)
+
+
+class Opening(Then[Feed]):
+    """Events that are opened once ``first`` is known. If their reader goes before it took them, they are closed."""
+
+    __slots__ = ("_feed",)
+
+    def __init__(self, first: Later[First], make: Callable[[First], Feed]) -> None:
+        super().__init__(first, make)
+        self._feed: Feed | None = None
+
+    def _take(self) -> Soon[Feed]:
+        feed = super()._take()
+        if isinstance(feed, Feed):
+            self._feed = feed
+        return feed
+
+    def cancel(self) -> None:
+        """Wait no more. What was opened meanwhile has no reader."""
+        super().cancel()
+        if self._feed is not None:
+            self._feed.close()
 
 
 def then(soon: Soon[Value], make: Callable[[Value], Soon[Made]]) -> Soon[Made]:

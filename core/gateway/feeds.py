@@ -74,7 +74,7 @@ def decode(message: bytes) -> Portion:
 class SeenFeed(Feed):
     """A feed of the engine. It sends one portion, and the next once this one was taken."""
 
-    __slots__ = ("_close", "_place", "_portion", "_taken", "_wake", "is_open", "resumed")
+    __slots__ = ("_begins_at", "_close", "_place", "_portion", "_taken", "_wake", "is_open", "resumed")
 
     def __init__(self, place: int, *, resumed: bool) -> None:
         self._place = place
@@ -85,6 +85,8 @@ class SeenFeed(Feed):
         self._close: Callable[[], object] = int
         # What has come and was not taken.
         self._portion: Portion | None = None
+        # The place in an engine that has started again, until the reader is told of it.
+        self._begins_at: int | None = None
         self._wake: Callable[[], object] = int
 
     @property
@@ -100,20 +102,30 @@ class SeenFeed(Feed):
     def when_more(self, wake: Callable[[], object]) -> None:
         """Have ``wake`` called when there is something to take."""
         self._wake = wake
-        if self._portion is not None:
+        if self._has_more:
             asyncio.get_running_loop().call_soon(self._wake_for_it)
 
+    @property
+    def _has_more(self) -> bool:
+        return self._portion is not None or self._begins_at is not None
+
     def _wake_for_it(self) -> None:
-        if self._portion is not None:
+        if self._has_more:
             self._wake()
 
     def take(self) -> Portion:
         """Return the portion that has come, an empty one if none has."""
         portion, self._portion = self._portion, None
-        if portion is None:
-            return Portion([], 0, self._place, more=False)
+        begins_at, self._begins_at = self._begins_at, None
+        if portion is not None:
+            # For what it has sent the engine waits, and for nothing else.
+            self._taken()
+        else:
+            portion = Portion([], 0, self._place if begins_at is None else begins_at, more=False)
+        if begins_at is not None:
+            # A new one: others share the same, and have missed nothing.
+            portion = Portion(portion.events, NOBODY_KNOWS, portion.place, portion.more)
         self._place = portion.place
-        self._taken()
         return portion
 
     def close(self) -> None:
@@ -128,5 +140,6 @@ class SeenFeed(Feed):
         self._wake()
 
     def begin_again(self, place: int) -> None:
-        """Go on in the engine that has started again: events between are missed."""
-        self.put(Portion([], NOBODY_KNOWS, place, more=False))
+        """Go on in the engine that has started again: events between are missed, with those that were not taken."""
+        self._portion, self._begins_at = None, place
+        self._wake()

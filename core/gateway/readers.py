@@ -10,7 +10,7 @@ from headway.core.gateway import wire
 from headway.core.gateway.calls import OpenCalls
 from headway.core.gateway.feeds import SeenFeed, SentFeed, decode
 from headway.core.interface import Feed, Later
-from headway.core.later import Then
+from headway.core.later import Opening
 
 # Seconds until a reader for whom the engine has no place is asked for again.
 AGAIN_S = 1.0
@@ -28,7 +28,7 @@ class SeenReaders:
     def watch(self, wanted: EventFilter, after: int | None) -> Later[Feed]:
         """Return events, as Engine says. Raises EngineRestartsError."""
         asked = self._calls.ask("watch", (wanted, after))
-        return Then(asked, lambda sent: self._begin(asked.number, wanted, sent))
+        return Opening(asked, lambda sent: self._begin(asked.number, wanted, sent))
 
     def put(self, number: int, message: bytes) -> None:
         """Take the events that came under ``number``."""

@@ -29,7 +29,7 @@ from headway.core.events import Event, EventFilter
 from headway.core.faults import printable
 from headway.core.feeds.feeds import Feeds
 from headway.core.interface import Feed, Soon
-from headway.core.later import Read, Then, known
+from headway.core.later import Opening, Read, known
 from headway.core.link.reply_error import StoreError
 from headway.core.store.keys import Keyspace
 from headway.core.store.record import decode_tags
@@ -118,8 +118,8 @@ class SharedEvents:
         if self._task is None or self._begun is None:
             self._begun = loop.create_future()
             self._task = loop.create_task(self._follow(self._begun))
-        # It is opened when its reader is there to take it: one that has gone leaves none.
-        return Then(Read(loop.create_task(self._catch_up(self._begun))), lambda _: self._open(wanted, after))
+        # One whose reader has gone meanwhile is not opened.
+        return Opening(Read(loop.create_task(self._catch_up(self._begun))), lambda _: self._open(wanted, after))
 
     async def _catch_up(self, begun: asyncio.Future[None]) -> None:
         """Wait until all events that were written before this call are here. Raises EngineAwayError."""

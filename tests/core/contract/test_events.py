@@ -436,3 +436,17 @@ async def test_more_readers_than_there_may_be_are_refused(start: Start) -> None:
         feeds[0].close()
         assert (await counts(engine)).readers == 1
         (await known(engine.watch(EVERYTHING))).close()
+
+
+async def test_a_reader_that_goes_before_it_has_taken_its_stream_leaves_its_place(start: Start) -> None:
+    async with start(double, events={"streams": 1}) as engine:
+        coming = engine.watch(EVERYTHING)
+        if not isinstance(coming, Later):
+            coming.close()
+        else:
+            # Its connection ends in the turn in which the stream comes.
+            woken = asyncio.Event()
+            coming.when_known(woken.set)
+            await woken.wait()
+            coming.cancel()
+        await catch_up(engine)

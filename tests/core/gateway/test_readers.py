@@ -11,7 +11,7 @@ from headway.core.gateway.calls import OpenCalls
 from headway.core.gateway.feeds import NOBODY_KNOWS, SentFeed, SentPortion
 from headway.core.gateway.readers import SeenReaders
 from headway.core.gateway.wire import SentFault
-from headway.core.interface import Feed
+from headway.core.interface import Feed, Later
 
 from tests.core.engines import known, until
 from tests.core.gateway.test_calls import Sent
@@ -89,3 +89,42 @@ async def test_a_reader_that_goes_while_it_is_asked_for_leaves_no_place_taken() 
     feed.close()
     engines.calls.answered(again, BEGUN)
     assert engines.link.frames[-1] == (wire.CANCEL, again)
+
+
+async def test_a_reader_that_goes_before_it_has_taken_its_events_leaves_no_place_taken() -> None:
+    engines = Engines()
+    coming = engines.readers.watch(EventFilter(), None)
+    assert isinstance(coming, Later)
+    coming.when_known(int)
+    (number,) = engines.link.calls
+    engines.calls.answered(number, BEGUN)
+    # Its connection has ended in the turn of the answer, or it takes no other answers.
+    coming.cancel()
+    assert engines.link.frames[-1] == (wire.CANCEL, number)
+    engines.next()
+    assert engines.link.calls == []
+
+
+async def test_a_reader_that_is_slow_is_told_of_the_next_engine_before_what_comes_from_it() -> None:
+    engines = Engines()
+    feed, _ = await engines.watch()
+    engines.next()
+    (again,) = engines.link.calls
+    engines.calls.answered(again, BEGUN)
+    engines.readers.put(again, portion(7))
+    taken = feed.take()
+    assert (taken.missed, taken.place) == (NOBODY_KNOWS, 7)
+    assert feed.take().missed == 0
+
+
+async def test_an_engine_hears_that_a_reader_has_taken_what_it_has_sent_and_nothing_else() -> None:
+    engines = Engines()
+    feed, _ = await engines.watch()
+    engines.next()
+    (again,) = engines.link.calls
+    engines.calls.answered(again, BEGUN)
+    feed.take()
+    assert (wire.TAKEN, again) not in engines.link.frames
+    engines.readers.put(again, portion(7))
+    feed.take()
+    assert engines.link.frames[-1] == (wire.TAKEN, again)
