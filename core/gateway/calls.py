@@ -88,6 +88,8 @@ class OpenCalls:
         self._held: dict[int, OpenCall] = {}
         self._held_bytes = 0
         self._held_s = START_S
+        # Whether there may be an engine to come that answers those that are kept.
+        self._keeps = True
         self._number = 0
 
     def __len__(self) -> int:
@@ -152,6 +154,19 @@ class OpenCalls:
             self._held_bytes -= len(asked.message)
             asked.failed(EngineRestartsError())
 
+    def hurry(self) -> None:
+        """Have the engine answer the calls that wait for jobs: their clients have to go."""
+        for asked in self._sent.values():
+            if asked.name in wire.WAITING:
+                asked.hurry()
+
+    def keep_none(self) -> None:
+        """Give up the calls that are kept, and keep none from now on: this gateway ends."""
+        self._keeps = False
+        held, self._held, self._held_bytes = self._held, {}, 0
+        for asked in held.values():
+            asked.failed(EngineRestartsError())
+
     def answered(self, number: int, message: bytes) -> None:
         """Take the value of a call."""
         asked = self._sent.pop(number, None)
@@ -165,7 +180,7 @@ class OpenCalls:
             asked.failed(wire.decode_fault(message).error())
 
     def _hold(self, asked: OpenCall, since: float) -> None:
-        if len(self._held) >= HELD_MOST or self._held_bytes + len(asked.message) > HELD_BYTES:
+        if not self._keeps or len(self._held) >= HELD_MOST or self._held_bytes + len(asked.message) > HELD_BYTES:
             raise EngineRestartsError
         asked.held_since = since
         self._held[asked.number] = asked

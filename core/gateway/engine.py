@@ -68,6 +68,8 @@ log = logging.getLogger(__name__)
 
 # Seconds between two looks at the calls that are kept.
 TICK_S = 0.25
+# Seconds in which an engine may come for them when this gateway ends. Their clients are there for longer.
+LAST_CALLS_S = 0.25
 decode_runs = msgspec.msgpack.Decoder(RunTimes).decode
 
 
@@ -91,6 +93,8 @@ class GatewayEngine:
         self._is_told = False
         # Whether the rows tell of unfinished jobs, too: the engine is there, or is deploying.
         self._is_current = False
+        # Whether this gateway is about to end, with the connections of its clients.
+        self._is_leaving = False
         self._sweep = Sweep()
         self._began = asyncio.Event()
         self._ticker: asyncio.TimerHandle | None = None
@@ -184,7 +188,7 @@ class GatewayEngine:
 
     def wait_log(self, status: Status, length: int, seconds: float) -> Later[Status]:
         """Return the status of an active job once its log has grown, as Engine says."""
-        return self._ask("wait_log", status, length, seconds)
+        return self._ask("wait_log", status, length, 0.0 if self._is_draining else seconds)
 
     def wait(self, status: Status, seconds: float) -> Later[Status]:
         """Return the status of an active job once it has finished, as Engine says."""
@@ -203,7 +207,7 @@ class GatewayEngine:
 
     @property
     def _is_draining(self) -> bool:
-        return self._standing is not None and self._standing.draining
+        return self._is_leaving or (self._standing is not None and self._standing.draining)
 
     def watch(self, wanted: EventFilter, after: int | None = None) -> Soon[Feed]:
         """Return events, as Engine says."""
@@ -312,8 +316,11 @@ class GatewayEngine:
         await self._began.wait()
 
     async def drain(self, timeout_s: float, keeps_clients: bool = False) -> int:
-        """Wake all that wait. Jobs are the engine's."""
+        """Wake all that wait, and give up calls that no engine comes for. Jobs are the engine's."""
+        self._is_leaving = True
         self._sweep.waiters.release()
+        self._calls.hurry()
+        asyncio.get_running_loop().call_later(LAST_CALLS_S, self._calls.keep_none)
         return 0
 
     def resume(self) -> None:

@@ -23,8 +23,6 @@ from headway.core.status import BatchStatus, Status
 
 log = logging.getLogger(__name__)
 
-# Calls that wait for jobs. The next program is asked again.
-WAITING = ("wait", "wait_batch", "wait_log")
 # Seconds between two tellings while something changes, and while nothing does.
 TELL_S, TELL_IDLE_S = 0.02, 0.1
 # Seconds between two tellings of run times, and while the first jobs run.
@@ -57,8 +55,8 @@ class Gateway:
 
     @property
     def has_unanswered(self) -> bool:
-        """Whether calls are not answered that end by themselves."""
-        return any(name not in WAITING for name, _ in self._unanswered.values())
+        """Whether calls are not answered that end by themselves. Of others the next program is asked again."""
+        return any(name not in wire.WAITING for name, _ in self._unanswered.values())
 
     def _take(self, kind: int, number: int, message: bytes) -> None:
         if kind == wire.CALL:

@@ -61,6 +61,8 @@ CALLS = (
     # Of no engine: the counts of the other gateways.
     "others",
 )
+# Those that wait for jobs.
+WAITING = frozenset(("wait", "wait_batch", "wait_log"))
 # Those that change something. If the engine ends before it has answered, nobody knows whether they did.
 CHANGING = frozenset(("switch", "revise", "submit", "submit_batch", "retry", "order", "cancel", "cancel_batch", "note"))
 
