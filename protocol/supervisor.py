@@ -166,7 +166,7 @@ class Supervisor:
     # Starting.
 
     def _start(self, child: Child) -> None:
-        """Start a part."""
+        """Start a part, or try again later. The other parts go on if that is impossible."""
         is_engine = child.what == "engine"
         rows_fd, left_fd = self._left if is_engine and self._left else (-1, -1)
         part = ServerPart(
@@ -185,20 +185,25 @@ class Supervisor:
             left_fd=left_fd,
         )
         child.started, child.again = time.monotonic(), 0.0
-        child.process = subprocess.Popen(  # noqa: S603 — our own command
-            [sys.executable, *sys.orig_argv[1:]],
-            env=os.environ | part.environment() | {"NOTIFY_SOCKET": parts.notify_path(self._folder)},
-            pass_fds=[fd for fd in (part.fd, part.rates_fd, part.settings_fd, rows_fd, left_fd) if fd >= 0],
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        try:
+            child.process = subprocess.Popen(  # noqa: S603 — our own command
+                [sys.executable, *sys.orig_argv[1:]],
+                env=os.environ | part.environment() | {"NOTIFY_SOCKET": parts.notify_path(self._folder)},
+                pass_fds=[fd for fd in (part.fd, part.rates_fd, part.settings_fd, rows_fd, left_fd) if fd >= 0],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except OSError as error:
+            # There may be no process, memory or file for it now, or a new Python is being installed.
+            log.error("%s cannot be started: %s. It is tried again in %.2f s", child, error, self._again(child))
+            return
         if not is_engine:
             log.debug("%s is process %d", child, child.process.pid)
 
     def _start_again(self) -> None:
         now = time.monotonic()
         for child in (self._engine, *self._gateways):
-            if child.process is None and child.again and child.again <= now and not self._ends:
+            if child.process is None and child.again and child.again <= now:
                 self._start(child)
 
     def _wait_s(self) -> float | None:
@@ -331,7 +336,8 @@ class Supervisor:
                 self._engine_ended(code)
             elif child in self._leaving:
                 self._leaving.remove(child)
-            elif not self._ends and self._code is None:
+            elif self._code is None:
+                # Clients read statuses during a drain, too.
                 self._died(child, code)
 
     def _engine_ended(self, code: int) -> None:
@@ -341,18 +347,23 @@ class Supervisor:
         self._died(self._engine, code)
 
     def _died(self, child: Child, code: int) -> None:
-        """Start a part again, later and later if it dies at once."""
+        how = f"with exit code {code}" if code >= 0 else f"by signal {-code}"
+        log.error("%s ended %s, and is started again in %.2f s", child, how, self._again(child))
+
+    def _again(self, child: Child) -> float:
+        """Have a part started again, later and later if it does not last. Return in how many seconds."""
         now = time.monotonic()
         child.delay = AGAIN_S if now - child.started > HEALTHY_S else min(child.delay * 2, AGAIN_MOST_S)
         child.again = now + child.delay
-        how = f"with exit code {code}" if code >= 0 else f"by signal {-code}"
-        log.error("%s ended %s, and is started again in %.2f s", child, how, child.delay)
+        return child.delay
 
     def _end(self, code: int) -> None:
         """The engine has ended: the gateways end, too."""
         self._ends = True
         self._code = code
         self._until = time.monotonic() + LEAVE_S
+        for child in (self._engine, *self._gateways):
+            child.again = 0.0
         self._signal_gateways(signal.SIGTERM)
 
     def _signal_gateways(self, number: int) -> None:

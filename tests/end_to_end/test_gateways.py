@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
 import socket
 import threading
@@ -18,6 +19,7 @@ import pytest
 from tests.conftest import Start
 from tests.end_to_end.process import AS_SHIPPED, TASKS, Gate, Server, children, headway, launch, wait_until
 from tests.end_to_end.test_deploy import Load
+from tests.lives.server import linux
 from tests.protocol.wire import PATIENCE_S, request
 
 DEPLOYS = int(os.environ.get("ROUNDS", "3"))
@@ -242,6 +244,35 @@ def test_a_gateway_that_dies_takes_its_connections_alone(start: Start) -> None:
     until(lambda: len(children(server)) == 3 and first not in children(server))
     assert second in children(server)
     for _ in range(20):
+        assert server.head(path).status == 200
+
+
+def test_a_gateway_that_dies_in_a_drain_is_started_again(start: Start, gate: Gate) -> None:
+    server = start(server__gateways=1, journal__path=None, drain_timeout=20)
+    running = server.submit("until_file", gate.path)
+    server.wait_for(running, "running")
+    server.signal(signal.SIGTERM)
+    server.wait_for_line("draining: 1 jobs")
+    killed(server, parts(server, "gateway")[0])
+    wait_until(lambda: parts(server, "gateway"), bool)
+    assert server.get(running).json["state"] == "running"
+    gate.open()
+    assert server.wait() == 0
+
+
+@linux
+def test_a_part_that_cannot_be_started_ends_no_other(start: Start) -> None:
+    server = start(server__gateways=2, journal__path=None)
+    path, engine = server.run("nothing"), engine_of(server)
+    server.expected_errors.append("cannot be started")
+    before = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (4, before[1]))
+    killed(server, parts(server, "gateway")[0])
+    server.wait_for_line("cannot be started")
+    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, before)
+    until(lambda: len(parts(server, "gateway")) == 2)
+    assert engine_of(server) == engine
+    for _ in range(10):
         assert server.head(path).status == 200
 
 
