@@ -167,15 +167,32 @@ class EventStream:
         # Whether the job had ended before this began, and the client was told so by an earlier stream.
         self._had_ended = job is not None and job.state in TERMINAL
         self.has_told_end = False
+        # The status of the job, which follows missed events, and whether it is known. Events wait for it.
+        self._follows: Later[Status | None] | None = None
+        self._is_known = False
+        self._wake: Callable[[], object] = int
         # As Source has it.
         self.ended = False
 
     def when_more(self, wake: Callable[[], object]) -> None:
         """Have ``wake`` called when there are events, as Source says."""
+        self._wake = wake
         self._feed.when_more(wake)
 
     def take(self) -> bytes:
         """Return the next events, as Source says."""
+        if self._follows is None:
+            return self._next()
+        if not self._is_known:
+            return b""
+        follows, self._follows = self._follows, None
+        try:
+            told = self._followed_by(follows.value())
+        except HeadwayError:
+            told = self._followed_by(None)
+        return told if self.ended else told + self._next()
+
+    def _next(self) -> bytes:
         taken = self._feed.take()
         if taken.missed:
             return self._missed(taken)
@@ -193,6 +210,9 @@ class EventStream:
 
     def close(self) -> None:
         """Tell nothing more, as Source says."""
+        self._wake = int
+        if self._follows is not None:
+            self._follows.cancel()
         self._feed.close()
 
     def present(self, status: Status) -> bytes:
@@ -213,11 +233,29 @@ class EventStream:
 
     def _missed(self, taken: Portion) -> bytes:
         told = _reset(taken.place, SLOW, taken.missed) if taken.missed > 0 else _reset(taken.place, GONE, None)
-        status = self._service.engine.peek(self._job, brief=True) if self._job else None
-        if isinstance(status, Status):
-            # It is no older than the events that were taken.
-            return told + self.present(status)
-        return told + self._text(taken)
+        if not self._job:
+            return told + self._text(taken)
+        # It is no older than the events that were taken.
+        try:
+            found = self._service.engine.peek(self._job, brief=True)
+        except HeadwayError:
+            found = None
+        if not isinstance(found, Later):
+            return told + self._followed_by(found)
+        self._follows, self._is_known = found, False
+        found.when_known(self._follow)
+        return told
+
+    def _follow(self) -> None:
+        self._is_known = True
+        self._wake()
+
+    def _followed_by(self, status: Status | None) -> bytes:
+        """Return the present state of the job. If that cannot be told, the stream ends, and its client comes back."""
+        if status is None:
+            self.ended = True
+            return b""
+        return self.present(status)
 
     def _text(self, taken: Portion) -> bytes:
         """Return the text of events. Readers at the same place share it."""
