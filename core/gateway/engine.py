@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, BinaryIO
@@ -379,7 +380,8 @@ class GatewayEngine:
         """Read the rows of this engine from now on."""
         if hello.program != self._program:
             log.debug("the engine is of another program: the supervisor is about to replace this gateway")
-        self._seen = Seen(self._config, hello, fd)
+        # For as long as they are read: they outlive the link.
+        self._seen = Seen(self._config, hello, os.dup(fd) if fd >= 0 else fd)
         self.durability = hello.durability
         self._sweep.of = self._seen.statuses
 

@@ -20,8 +20,8 @@ AGAIN_S = 0.2
 class Reach:
     """The link with the engine behind the socket ``path``.
 
-    ``take`` gets the file of the rows, -1 for none, with kind, number and message of each frame. ``lost`` is called
-    when a link ends, and the next one is sought.
+    ``take`` gets the file of the rows, -1 for none, with kind, number and message of each frame. The file is closed with
+    the link. ``lost`` is called when a link ends, and the next one is sought.
     """
 
     def __init__(self, path: str, take: Callable[[int, int, int, bytes], object], lost: Callable[[], object]) -> None:
@@ -30,6 +30,7 @@ class Reach:
         self._lost = lost
         # None while there is no engine.
         self.link: EngineLink | None = None
+        self._rows_fd = -1
         # When the engine was reached last, of time.monotonic.
         self._reached_at = -AGAIN_S
         self._seeking: asyncio.Task[None] | None = None
@@ -47,11 +48,13 @@ class Reach:
         link, self.link = self.link, None
         if link is not None:
             link.close()
+        self._close_rows()
 
     def _has_ended(self) -> None:
         if self.link is None:
             return
         self.link = None
+        self._close_rows()
         self._lost()
         self.start()
 
@@ -68,19 +71,28 @@ class Reach:
         connected.setblocking(False)
         try:
             await loop.sock_connect(connected, self._path)
-            fd = await _rows_of(connected)
-            link = EngineLink(lambda kind, number, message: self._take(fd, kind, number, message), self._has_ended)
+            self._rows_fd = await _rows_of(connected)
+            link = EngineLink(self._take_frame, self._has_ended)
             # Its first frames may be handled before this goes on.
             self.link, self._reached_at = link, time.monotonic()
             await loop.create_unix_connection(lambda: link, sock=connected)
         except OSError:
             self.link = None
+            self._close_rows()
             connected.close()
             return False
         except asyncio.CancelledError:
             connected.close()
             raise
         return True
+
+    def _take_frame(self, kind: int, number: int, message: bytes) -> None:
+        self._take(self._rows_fd, kind, number, message)
+
+    def _close_rows(self) -> None:
+        fd, self._rows_fd = self._rows_fd, -1
+        if fd >= 0:
+            os.close(fd)
 
 
 async def _rows_of(connected: socket.socket) -> int:
