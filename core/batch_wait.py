@@ -42,9 +42,9 @@ class BatchWait(Later[Found]):
         self._wait_for(self._last_pending())
 
     def hurry(self) -> None:
-        """Wake now."""
-        self.cancel()
-        self._wake()
+        """Wake now, unless that was done."""
+        if self._waiter is not None and self._waiters.remove(self._waiter):
+            self._wake()
 
     def cancel(self) -> None:
         """Wait no more."""

@@ -46,9 +46,9 @@ class Waiter:
         self._waiters.remove(self)
 
     def hurry(self) -> None:
-        """Be woken now."""
-        self.cancel()
-        self.wake()
+        """Be woken now, unless that was done."""
+        if self._waiters.remove(self):
+            self.wake()
 
 
 class Waiters:

@@ -20,8 +20,8 @@ AGAIN_S = 0.2
 class Reach:
     """The link with the engine behind the socket ``path``.
 
-    ``take`` gets the file of the rows, -1 for none, with kind, number and message of each frame. The file is closed with
-    the link. ``lost`` is called when a link ends, and the next one is sought.
+    ``take`` gets the file of the rows, -1 for none, with kind, number and message of each frame. The file is closed
+    with the link. ``lost`` is called when a link ends, and the next one is sought.
     """
 
     def __init__(self, path: str, take: Callable[[int, int, int, bytes], object], lost: Callable[[], object]) -> None:
