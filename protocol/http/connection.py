@@ -83,6 +83,8 @@ class Connection(Answering):
         shared = self.shared
         self._request.peer = self.peer
         self._request.peer_is_named = self._named is not None
+        # Else the road without a parser would not say that its first answer is the last.
+        self.free = not shared.winding_down
         if shared.counts_addresses:
             self.address = shared.app.address(self.peer)
         try:

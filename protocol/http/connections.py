@@ -9,6 +9,7 @@ close the connections of each other. Clients without a place are refused.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterator
 from operator import attrgetter
@@ -21,6 +22,8 @@ from headway.protocol.http.budget import Budget
 from headway.protocol.http.clock import Clock
 from headway.protocol.http.problems import Refusal, retry_after
 from headway.protocol.http.round import LEAVE, Round, RoundClient
+
+log = logging.getLogger(__name__)
 
 # Reasons for which a connection is closed without an answer: nothing came for ``timeouts.idle``, a
 # newcomer took its place, too little was read in ``timeouts.write``.
@@ -120,7 +123,12 @@ class Connections:
     def _look_for_overdue(self, connections: list[Member], now: float) -> Iterator[None]:
         for connection in connections:
             if connection.deadline < now or connection.taking_until < now:
-                connection.overdue(now)
+                try:
+                    connection.overdue(now)
+                except Exception:
+                    # Else no deadline of any other would come, nor the next tick.
+                    log.exception("%r failed, and is ended", connection)
+                    connection.transport.abort()
             yield
 
     def enter(self, client: Member) -> None:

@@ -536,3 +536,29 @@ def test_a_client_that_was_sent_a_long_answer_is_idle_from_then_on() -> None:
         assert connection.deadline == api.connections.idle_deadline
 
     in_one_turn(test)
+
+
+def test_who_comes_while_the_server_winds_down_is_told_with_its_first_poll() -> None:
+    def test(api: Api, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+        connect()
+        api.connections.winding_down = True
+        connection, transport = Connection(api.connections), Written()
+        connection.connection_made(transport)
+        connection.data_received(head)
+        answered(api, (transport, 1))
+        assert b"\r\nConnection: close\r\n" in transport.data
+
+    in_one_turn(test)
+
+
+def test_a_client_that_cannot_be_ended_keeps_no_other_from_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    def test(api: Api, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+        clients = [connect() for _ in range(2)]
+        for connection, transport in clients:
+            connection.deadline = 0.0
+            transport.broken = True
+        api.connections.tick()
+        assert [transport.aborted for _, transport in clients] == [True, True]
+
+    in_one_turn(test)
+    assert "is ended" in caplog.text
