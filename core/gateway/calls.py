@@ -36,7 +36,7 @@ class OpenCall(Later[Any]):
         self.number = number
         self.name = name
         self.message = message
-        # Since when it is kept, of time.monotonic. 0.0: it was sent.
+        # Since when it is kept, or was before it was sent, of time.monotonic. 0.0: it never was.
         self.held_since = 0.0
         self.wake: Callable[[], object] = int
         self._is_known = False
@@ -140,7 +140,9 @@ class OpenCalls:
             try:
                 if asked.number in sent and asked.name in CHANGING:
                     raise RestartedError
-                self._hold(asked, asked.held_since or now)
+                # One that was sent as an engine ended without a word may be the reason, again and again.
+                since = 0.0 if self.is_paused and asked.number in sent else asked.held_since
+                self._hold(asked, since or now)
             except EngineRestartsError as error:
                 asked.failed(error)
 

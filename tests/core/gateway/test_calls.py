@@ -175,3 +175,21 @@ def _fault(calls: OpenCalls, link: Sent) -> None:
 
 def test_an_error_is_the_one_that_the_engine_raised() -> None:
     _fault()
+
+
+@pytest.mark.parametrize("deployed", [True, False])
+def test_a_call_is_kept_anew_after_a_deploy_and_not_after_an_end_without_a_word(
+    deployed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @on_loop
+    def run(calls: OpenCalls, link: Sent) -> None:
+        waits, begun = calls.ask("task", ("add",)), time.monotonic()
+        calls.open(link)
+        monkeypatch.setattr("headway.core.gateway.calls.time.monotonic", lambda: begun + HELD_S + 1)
+        if deployed:
+            calls.pause()
+        calls.lost()
+        calls.tick(begun + HELD_S + 2)
+        assert error_of(waits) is None if deployed else isinstance(error_of(waits), EngineRestartsError)
+
+    run()
