@@ -8,6 +8,7 @@ that changes something has an unknown outcome. All others are asked again.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,6 +18,8 @@ from headway.core.gateway import wire
 from headway.core.gateway.link import EngineLink
 from headway.core.gateway.wire import CHANGING, read_value, sent_arguments
 from headway.core.interface import Later
+
+log = logging.getLogger(__name__)
 
 # Seconds that a call is kept before the first engine is there. It may read a journal for long.
 START_S = 2.0
@@ -172,14 +175,31 @@ class OpenCalls:
     def answered(self, number: int, message: bytes) -> None:
         """Take the value of a call."""
         asked = self._sent.pop(number, None)
-        if asked is not None:
-            asked.known(read_value(asked.name)(message))
+        if asked is None:
+            return
+        try:
+            value = read_value(asked.name)(message)
+        except Exception:  # noqa: BLE001 — it is logged
+            self._cannot_read(asked)
+        else:
+            asked.known(value)
 
     def refused(self, number: int, message: bytes) -> None:
         """Take the error of a call."""
         asked = self._sent.pop(number, None)
-        if asked is not None:
-            asked.failed(wire.decode_fault(message).error())
+        if asked is None:
+            return
+        try:
+            error = wire.decode_fault(message).error()
+        except Exception:  # noqa: BLE001 — it is logged
+            self._cannot_read(asked)
+        else:
+            asked.failed(error)
+
+    def _cannot_read(self, asked: OpenCall) -> None:
+        """Answer a call whose answer is of an engine of another version: this gateway is replaced in a moment."""
+        log.exception("the answer to a call of %s cannot be read", asked.name)
+        asked.failed(HeadwayError("internal error: see the log of the server"))
 
     def _hold(self, asked: OpenCall, since: float) -> None:
         if not self._keeps or len(self._held) >= HELD_MOST or self._held_bytes + len(asked.message) > HELD_BYTES:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import msgspec
 import pytest
-from headway.core.errors import EngineRestartsError, QueueFullError, RestartedError
+from headway.core.errors import EngineRestartsError, HeadwayError, QueueFullError, RestartedError
 from headway.core.gateway import wire
 from headway.core.gateway.calls import HELD_BYTES, HELD_MOST, HELD_S, START_S, OpenCall, OpenCalls
 from headway.core.gateway.link import EngineLink
@@ -185,7 +185,7 @@ def test_a_call_is_kept_anew_after_a_deploy_and_not_after_an_end_without_a_word(
     def run(calls: OpenCalls, link: Sent) -> None:
         waits, begun = calls.ask("task", ("add",)), time.monotonic()
         calls.open(link)
-        monkeypatch.setattr("headway.core.gateway.calls.time.monotonic", lambda: begun + HELD_S + 1)
+        monkeypatch.setattr("time.monotonic", lambda: begun + HELD_S + 1)
         if deployed:
             calls.pause()
         calls.lost()
@@ -193,3 +193,22 @@ def test_a_call_is_kept_anew_after_a_deploy_and_not_after_an_end_without_a_word(
         assert error_of(waits) is None if deployed else isinstance(error_of(waits), EngineRestartsError)
 
     run()
+
+
+@pytest.mark.parametrize("answer", [OpenCalls.answered, OpenCalls.refused])
+def test_an_answer_that_cannot_be_read_is_an_error_of_that_call_alone(
+    answer: Callable[[OpenCalls, int, bytes], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """An engine of another version may have sent it, before this gateway is replaced."""
+
+    @on_loop
+    def run(calls: OpenCalls, link: Sent) -> None:
+        calls.open(link)
+        first, second = submitted(calls), submitted(calls)
+        answer(calls, first.number, wire.encode({"no": "such value"}))
+        assert isinstance(error_of(first), HeadwayError)
+        assert error_of(second) is None
+        assert len(calls) == 1
+
+    run()
+    assert "the answer to a call of submit cannot be read" in caplog.text
