@@ -65,7 +65,7 @@ class Connection(Answering):
         # same bytes again, after another id, need no parser: compared whole, they are as good as
         # when the parser took them. The same holds for the head of a POST, except for its length.
         # The first may be what another connection has learned.
-        self.known_rest: bytes | None = shared.known_rest
+        self.known_rest: bytes | None = None
         self._known: KnownHead | None = None
         # Per request that comes in more than one read: bytes of its content, and bytes read since
         # they grew. A head, trailers or chunk extensions without end gather inside the parser.
@@ -83,6 +83,7 @@ class Connection(Answering):
         shared = self.shared
         self._request.peer = self.peer
         self._request.peer_is_named = self._named is not None
+        self.known_rest = shared.known_rest
         # Else the road without a parser would not say that its first answer is the last.
         self.free = not shared.winding_down
         if shared.counts_addresses:
@@ -159,6 +160,8 @@ class Connection(Answering):
         elif self._closing or not shared.is_idle(self) or self.to_flush or unread_bytes(self.transport):
             if self not in shared.lingering:
                 shared.come_back(self)
+            # ``forget`` may have passed it over, since it had no place.
+            self.known_rest = self._known = None
             if self.free:
                 self._read_on()
         else:

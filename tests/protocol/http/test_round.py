@@ -562,3 +562,30 @@ def test_a_client_that_cannot_be_ended_keeps_no_other_from_its_end(caplog: pytes
 
     in_one_turn(test)
     assert "is ended" in caplog.text
+
+
+def test_a_client_on_its_way_in_when_tokens_changed_knows_no_head_of_others() -> None:
+    def test(api: Api, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+        connect()
+        # TLS takes its time between the two.
+        connection, transport = Connection(api.connections), Written()
+        api.connections.forget()
+        connection.connection_made(transport)
+        assert connection.known_rest is None
+
+    in_one_turn(test)
+
+
+def test_a_client_that_was_about_to_leave_when_tokens_changed_is_looked_at_again() -> None:
+    def test(api: Api, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+        connection, transport = connect()
+        # It has been idle for longest, and sends something in the turn in which a newcomer gets its place.
+        connection.deadline = 0.0
+        connection.data_received(head)
+        assert api.connections.make_place()
+        api.connections.forget()
+        answered(api, (transport, 1))
+        assert connection in api.connections.open
+        assert connection.known_rest is None
+
+    in_one_turn(test)
