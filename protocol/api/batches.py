@@ -7,16 +7,14 @@ from collections.abc import Callable, Sequence
 import orjson
 from headway.core import ids
 from headway.core.board.idempotency import Key
-from headway.core.errors import EngineAwayError
-from headway.core.interface import CancelledBatch, Later, SubmittedBatch
+from headway.core.interface import CancelledBatch, SubmittedBatch
 from headway.core.job import State
-from headway.core.later import Otherwise
 from headway.core.status import BatchStatus
 from headway.protocol.api import bodies
 from headway.protocol.api.headers import ENDED, NAMES, media_type, minimal
 from headway.protocol.api.jobs import patience
-from headway.protocol.api.service import Service, later, once_known
-from headway.protocol.api.submissions import REPLAYED, as_taken, check_content, check_task, key_of, traced
+from headway.protocol.api.service import Service, later, once_known, unless_away
+from headway.protocol.api.submissions import REPLAYED, check_content, check_task, key_of, traced
 from headway.protocol.http.problems import Refusal, document
 from headway.protocol.http.request import Request
 from headway.protocol.http.responses import (
@@ -87,15 +85,20 @@ def _accepted(service: Service, request: Request, taken: SubmittedBatch) -> Answ
     """
     batch, fields = taken.status, REPLAYED if taken.replayed else b""
     seconds = patience(service, request)
-    if seconds is None:
+    if seconds is None and not taken.replayed:
         # A new one may have finished before it could be answered, too.
-        made = _ended_or_created if taken.replayed else _created
-        return made(service, request, batch, fields)
-    fields += b"Preference-Applied: wait=%d\r\n" % seconds
-    if not batch.pending:
-        return _ended_or_created(service, request, batch, fields)
-    waited = Otherwise(service.engine.wait_batch(batch, seconds), lambda error: as_taken(batch, error))
-    return later(waited, lambda now: _ended_or_created(service, request, now, fields))
+        return _created(service, request, batch, fields)
+    if seconds is not None:
+        fields += b"Preference-Applied: wait=%d\r\n" % seconds
+
+    def told() -> Answer | Held:
+        if seconds is None or not batch.pending:
+            return _ended_or_created(service, request, batch, fields)
+        return later(
+            service.engine.wait_batch(batch, seconds), lambda now: _ended_or_created(service, request, now, fields)
+        )
+
+    return unless_away(told, lambda: _created(service, request, batch, fields))
 
 
 def _ended_or_created(service: Service, request: Request, batch: BatchStatus, fields: bytes) -> Answer | Held:
@@ -176,14 +179,7 @@ def _created(service: Service, request: Request, batch: BatchStatus, fields: byt
         members = {"id": batch.id.decode(), "jobs": [job_id.decode() for job_id, _ in jobs]}
         return complete(head, JSON, orjson.dumps(members), bodiless=False)
 
-    unread: Sequence[tuple[bytes, int]] = ()
-    try:
-        jobs = service.engine.list_batch(batch)
-    except EngineAwayError:
-        return listed(unread)
-    if isinstance(jobs, Later):
-        return later(Otherwise(jobs, lambda error: as_taken(unread, error)), listed)
-    return listed(jobs)
+    return unless_away(lambda: once_known(service.engine.list_batch(batch), listed), lambda: listed(()))
 
 
 def _told(service: Service, request: Request, batch: BatchStatus, fields: bytes = b"") -> Answer | Held:

@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeVar
 
 from headway.core.config import Config
 from headway.core.counted import Counted, together
+from headway.core.errors import EngineAwayError
 from headway.core.interface import Engine, Later, Soon
 from headway.core.later import then
 from headway.protocol.access.clients import Clients
@@ -120,3 +121,14 @@ def once_known(soon: Soon[Value], then: Callable[[Value], Answer | Held]) -> Ans
 def later(unknown: Later[Value], then: Callable[[Value], Answer | Held]) -> Held:
     """Return the answer that ``then`` makes of a value once it is known."""
     return Held(unknown, lambda: then(unknown.value()))
+
+
+def unless_away(make: Callable[[], Answer | Held], instead: Callable[[], Answer | Held]) -> Answer | Held:
+    """Return the answer of ``make``, now or later, or that of ``instead`` if the engine goes away meanwhile."""
+    try:
+        answer = make()
+    except EngineAwayError:
+        return instead()
+    if isinstance(answer, Held):
+        return Held(answer.hold, lambda: unless_away(answer.then, instead))
+    return answer

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TypeVar
 
 import msgspec
 from headway.core import ids
 from headway.core.board.idempotency import Key
-from headway.core.errors import EngineAwayError, HeadwayError, InvalidError
+from headway.core.errors import HeadwayError, InvalidError
 from headway.core.interface import Soon, Submitted
 from headway.core.job import TRACEPARENT, State, Submission
-from headway.core.later import Otherwise
 from headway.core.order import Action
 from headway.core.status import Status
 from headway.protocol.api import bodies, preconditions
 from headway.protocol.api.headers import NAMES, minimal
 from headway.protocol.api.jobs import find, patience, with_document
-from headway.protocol.api.service import Service, later, once_known
+from headway.protocol.api.service import Service, later, once_known, unless_away
 from headway.protocol.http.problems import Refusal
 from headway.protocol.http.request import Request
 from headway.protocol.http.responses import JSON, Answer, Held
-
-# The status of a job or of a batch.
-Taken = TypeVar("Taken")
 
 SCOPE = "scope"
 REPLAYED = b"Idempotency-Replayed: true\r\n"
@@ -186,23 +181,19 @@ def accepted(service: Service, request: Request, taken: Submitted, fields: bytes
     if taken.replayed:
         fields = REPLAYED
     seconds = patience(service, request)
-    if seconds is None:
-        if taken.replayed:
-            return _answer(service, request, status, fields)
+    if seconds is None and not taken.replayed:
         # Even if it has finished before it could be answered.
         return _created(service, status, fields, _is_minimal(request))
-    fields += b"Preference-Applied: wait=%d\r\n" % seconds
-    if status.state >= State.SUCCEEDED:
-        return _answer(service, request, status, fields)
-    waited = Otherwise(service.engine.wait(status, seconds), lambda error: as_taken(status, error))
-    return later(waited, lambda now: _answer(service, request, now, fields))
+    if seconds is not None:
+        fields += b"Preference-Applied: wait=%d\r\n" % seconds
 
+    def told() -> Answer | Held:
+        if seconds is None or status.state >= State.SUCCEEDED:
+            return _answer(service, request, status, fields)
+        return later(service.engine.wait(status, seconds), lambda now: _answer(service, request, now, fields))
 
-def as_taken(status: Taken, error: HeadwayError) -> Taken:
-    """Return what was taken if nobody can tell of it now: after a 503 its client would submit it again."""
-    if isinstance(error, EngineAwayError):
-        return status
-    raise error
+    # It was taken, even if nobody can tell of it now: after a 503 its client would submit it again.
+    return unless_away(told, lambda: _created(service, status, fields, _is_minimal(request)))
 
 
 def _answer(service: Service, request: Request, status: Status, fields: bytes) -> Answer | Held:
