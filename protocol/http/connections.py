@@ -203,7 +203,8 @@ class Connections:
             await asyncio.sleep(OPEN_LOOK_S)
 
     async def close(self, seconds: float = LINGER_S) -> None:
-        """End all connections. Clients have ``seconds`` to take the last answers."""
+        """End all connections. Answers that wait may come within ``seconds``, in which clients take the last ones."""
+        self.winding_down = True
         for connection in list(self.open):
             connection.end()
         patience = time.monotonic() + seconds

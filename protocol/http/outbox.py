@@ -523,6 +523,9 @@ class Answering(asyncio.Protocol):
             self._closing = True
         elif self._paused:
             self.transport.abort()
+        elif self._held is not None:
+            # It is known in a moment, and is the last.
+            self._held.hurry()
         else:
             self._end_idle()
 

@@ -38,7 +38,7 @@ class Written(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.data = b""
-        self.aborted = False
+        self.aborted = self.closed = False
         self.broken = False
         self.reads = True
         # Bytes that the client has not taken.
@@ -52,6 +52,7 @@ class Written(asyncio.Transport):
     def close(self) -> None:
         if self.broken:
             raise OSError("cannot close")
+        self.closed = True
 
     def is_closing(self) -> bool:
         return self.aborted
@@ -298,6 +299,20 @@ def test_a_known_post_that_is_safe_while_the_server_winds_down_is_the_last(tmp_p
         held.commit()
         await held.is_answered(b"202")
         assert b"\r\nConnection: close\r\n" in held.transport.data
+
+    with_a_held_post(test, tmp_path / "j")
+
+
+@linux
+def test_a_post_that_is_held_when_the_server_ends_is_answered(tmp_path: Path) -> None:
+    async def test(held: HeldPost) -> None:
+        ending = asyncio.create_task(held.api.connections.close(seconds=0.5))
+        await held.turns()
+        assert not held.transport.closed
+        held.commit()
+        await held.is_answered(b"202")
+        assert b"\r\nConnection: close\r\n" in held.transport.data
+        await ending
 
     with_a_held_post(test, tmp_path / "j")
 
