@@ -85,6 +85,8 @@ class _Life:
         await self._front.leave()
         ticker.cancel()
         await self._front.close()
+        # What was counted since the last tick.
+        self._engine.count(self._front.counted)
         await self._engine.stop()
 
     async def _start(self) -> None:

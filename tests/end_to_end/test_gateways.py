@@ -100,6 +100,20 @@ def test_metrics_are_those_of_all_gateways(shared: Server) -> None:
     assert shared.stats()["connections"] >= 1
 
 
+def test_what_a_gateway_has_counted_outlives_it(start: Start) -> None:
+    server = start(server__gateways=1, journal__path=None)
+    server.expected_errors.append("ended with exit code 0, and is started again")
+    path = server.run("nothing")
+    assert server.head(path).status == 200
+    before = server.metrics()["headway_http_requests_total", "200", "HEAD /jobs/{id}"]
+    for _ in range(50):
+        server.head(path)
+    (gateway,) = parts(server, "gateway")
+    os.kill(gateway, signal.SIGTERM)
+    until(lambda: parts(server, "gateway") not in ([], [gateway]))
+    assert server.metrics()["headway_http_requests_total", "200", "HEAD /jobs/{id}"] == before + 50
+
+
 def test_the_process_in_the_metrics_is_all_parts(shared: Server) -> None:
     of_all = [shared.process.pid, *parts(shared, "engine"), *parts(shared, "gateway")]
     pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in of_all)
