@@ -29,7 +29,7 @@ TELL_S, TELL_IDLE_S = 0.02, 0.1
 RUNS_S, FIRST_RUNS_S = 0.2, 0.1
 # Gateways that wait to be let in.
 BACKLOG = 128
-# Seconds in which gateways send their last calls before a deploy, and these are answered.
+# Seconds in which gateways send their last calls before a deploy, in which these are answered, and the answers taken.
 PAUSE_S = 1.0
 
 
@@ -280,6 +280,9 @@ class GatewayLinks:
             gateway.link.send(wire.PAUSE)
         await self._until(lambda: all(gateway.is_paused for gateway in self.gateways))
         await self._until(lambda: not any(gateway.has_unanswered for gateway in self.gateways))
+        # The last of them leave with the end of this turn.
+        await asyncio.sleep(0)
+        await self._until(lambda: not any(gateway.link.unsent_bytes for gateway in self.gateways))
 
     async def _until(self, reached: Callable[[], bool]) -> None:
         until = time.monotonic() + PAUSE_S
