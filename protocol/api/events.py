@@ -97,7 +97,11 @@ def _of_job(service: Service, request: Request, query: JobEventsQuery, status: S
 
     def opened(feed: Feed, opening: bytes) -> Answer | Held:
         # Anew, so no event is between the two.
-        looked = Looked(feed, service.engine.peek(status.id))
+        try:
+            looked = Looked(feed, service.engine.peek(status.id))
+        except HeadwayError:
+            feed.close()
+            raise
 
         def begun() -> Answer:
             return _begun(service, request, looked.status() or status, fields, (feed, opening))

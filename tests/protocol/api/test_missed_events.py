@@ -8,12 +8,14 @@ from typing import Any
 
 import msgspec
 import pytest
+from headway.core.config import Config
 from headway.core.errors import EngineAwayError
 from headway.core.events import Event, Portion
 from headway.core.interface import Feed, Later
 from headway.core.job import State
 from headway.core.status import Status, bare
-from headway.protocol.api.events import EventStream
+from headway.protocol.api.events import EventStream, of_job
+from headway.protocol.http.request import Request
 
 JOB = b"j" * 36
 
@@ -28,6 +30,7 @@ class Missed(Feed):
         events = [Event(8 + at, JOB, "add", state, 1, 0, (), 0.0) for at, state in enumerate(states)]
         self._portions = [Portion([], 3, 7, more=False), Portion(events, 0, 7 + len(events), more=False)]
         self.wake: Callable[[], object] = int
+        self.is_closed = False
 
     def when_more(self, wake: Callable[[], object]) -> None:
         self.wake = wake
@@ -36,7 +39,7 @@ class Missed(Feed):
         return self._portions.pop(0) if self._portions else Portion([], 0, self.place, more=False)
 
     def close(self) -> None:
-        self.wake = int
+        self.is_closed = True
 
 
 class Looked(Later[Status | None]):
@@ -113,3 +116,20 @@ def test_a_reader_that_has_gone_is_not_woken() -> None:
     stream.close()
     looked.come()
     assert not woken
+
+
+def test_a_stream_whose_job_cannot_be_looked_at_leaves_no_reader() -> None:
+    feed = Missed()
+    found = iter([status(State.RUNNING)])
+
+    def peek(job: bytes, brief: bool = False) -> Status:
+        for one in found:
+            return one
+        raise EngineAwayError
+
+    service: Any = SimpleNamespace(engine=SimpleNamespace(peek=peek, watch=lambda wanted, after: feed))
+    asked = Request(Config().limits, lambda request: request.limit, lambda _: None, lambda _: None)
+    asked.method, asked.target = b"GET", b"/jobs/%b/events" % JOB
+    with pytest.raises(EngineAwayError):
+        of_job(service, asked, JOB)
+    assert feed.is_closed
