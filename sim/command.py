@@ -27,7 +27,7 @@ POLL = """An interval (1s, 250ms), when-told (as Retry-After-Ms and Retry-After 
 wait (until the job has finished), batch or batch-told (all jobs of a client as one, by waiting or when told)."""
 
 OPTIONS = (
-    click.Option(["--url"], metavar="URL", help="The server.  [default: where `server:` listens]"),
+    click.Option(["--url"], metavar="URL", help="The server.  [default: HEADWAY_URL, else where `server:` listens]"),
     click.Option(["--clients"], type=int, help="How many at once."),
     click.Option(["--jobs"], type=int, help="How many jobs each has at a time."),
     click.Option(["--poll"], metavar="POLICY", help=POLL),

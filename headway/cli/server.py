@@ -6,7 +6,6 @@ a restart or a deploy, and says so. ``--patience`` sets both.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from headway.cli.output import one_line
-from headway.cli.settings import fail, usual_address
+from headway.cli.settings import fail, named_address, usual_address, with_scheme
 from headway.cli.times import TimeSpan
 
 if TYPE_CHECKING:
@@ -79,8 +78,7 @@ def waiting_client(url: str | None, patience: float | None) -> AsyncClient:
 
 def _address(url: str | None) -> str | None:
     """Return the address of the server, None for the one that the client has by itself."""
-    url = url or os.environ.get("HEADWAY_URL") or usual_address()
-    return url if url is None or "://" in url else f"http://{url}"
+    return with_scheme(url) if url else named_address() or usual_address()
 
 
 def _tell_of_tries(patience: float) -> None:

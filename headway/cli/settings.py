@@ -58,6 +58,17 @@ def settings(file: Path | None, options: Mapping[str, Sequence[str]] | None = No
         fail(error, EXIT_CONFIG)
 
 
+def named_address() -> str | None:
+    """Return the URL that HEADWAY_URL names, None if it is not set."""
+    url = os.environ.get("HEADWAY_URL")
+    return with_scheme(url) if url else None
+
+
+def with_scheme(url: str) -> str:
+    """Return ``url`` with the scheme that may be left out."""
+    return url if "://" in url else f"http://{url}"
+
+
 def address(config: Config) -> str:
     """Return the URL at which a server with these settings can be reached from its own machine."""
     if config.server.socket is not None:

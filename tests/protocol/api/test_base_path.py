@@ -146,13 +146,16 @@ def test_the_log_has_it(below: Server) -> None:
     assert any(f"serving http://127.0.0.1:{below.port}{BASE} with" in line for line in below.said)
 
 
-def test_the_simulator_finds_the_server_of_its_settings(below: Server, tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text(f"{{http: {{base_path: {BASE}}}, server: {{port: {below.port}}}}}")
+@pytest.mark.parametrize("named", [False, True], ids=["settings", "HEADWAY_URL"])
+def test_the_simulator_finds_the_server_of_its_settings(below: Server, tmp_path: Path, named: bool) -> None:
+    if not named:
+        (tmp_path / "config.yaml").write_text(f"{{http: {{base_path: {BASE}}}, server: {{port: {below.port}}}}}")
+    variables = {"HEADWAY_URL": f"127.0.0.1:{below.port}{BASE}"} if named else {}
     before = below.get(f"{BASE}/stats").json["jobs"]["succeeded"]
     ran = subprocess.run(
         [sys.executable, "-m", "headway", "simulate", *ONE_CLIENT],
         cwd=tmp_path,
-        env=environment({}),
+        env=environment({}) | variables,
         capture_output=True,
         text=True,
         timeout=30,
