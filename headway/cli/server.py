@@ -142,7 +142,9 @@ def text_of(error: HeadwayError) -> str:
     hint = hints.get(type(error), "")
     if isinstance(error, client.Refused) and error.reason == "unknown-task":
         hint = "headway tasks lists the tasks of the server"
-    return one_line(f"{str(error).removesuffix('.')}. {hint}" if hint else str(error))
+    text = str(error).removesuffix(".")
+    # One that asks something has a hint of its own.
+    return one_line(f"{text}. {hint}" if hint and not text.endswith("?") else str(error))
 
 
 def document(client: Client, path: str, *, member: str) -> dict[str, Any]:

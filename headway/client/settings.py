@@ -149,7 +149,13 @@ def lost(error: httpx2.RequestError, url: str) -> Lost:
         return Lost(f"{url} does not speak HTTP ({text}): is this a Headway?", NotHeadway)
     if isinstance(error, httpx2.LocalProtocolError):
         return Lost(f"the request cannot be sent ({text}): check the http= of the client", ValueError)
-    tls = "[SSL" in text or "certificate" in text.lower()
     if isinstance(error, httpx2.ReadTimeout):
         return Lost(f"{url} did not answer in time", late=True)
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return Lost(f"cannot reach {url}: {text}: is its CA in the file that SSL_CERT_FILE names?", Unavailable)
+    if isinstance(error, httpx2.RemoteProtocolError):
+        # A server of TLS ends connections so, too.
+        or_else = "ask for the certificate in HEADWAY_CERTIFICATE" if url.startswith("https") else "speak https"
+        return Lost(f"cannot reach {url}: {text}: does it restart, or {or_else}?")
+    tls = "[SSL" in text or "certificate" in text.lower()
     return Lost(f"cannot reach {url}: {text}", Unavailable if tls else None)

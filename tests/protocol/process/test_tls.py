@@ -447,7 +447,11 @@ def test_the_client_and_the_command_line(
         Client(url)
     other = headway("tasks", "--patience", "0", HEADWAY_URL=url, SSL_CERT_FILE="/etc/ssl/certs/ca-certificates.crt")
     assert other.returncode == 6
-    assert "certificate" in other.stderr
+    assert other.stderr.endswith(": is its CA in the file that SSL_CERT_FILE names?\n")
+    without = headway("tasks", "--patience", "0", HEADWAY_URL=url)
+    assert (without.returncode, "HEADWAY_CERTIFICATE?" in without.stderr) == (6, True), without.stderr
+    plain = headway("tasks", "--patience", "0", HEADWAY_URL=url.replace("https", "http"))
+    assert (plain.returncode, "speak https?" in plain.stderr) == (6, True), plain.stderr
 
 
 @pytest.mark.long
