@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeGuard, TypeVar, get_type_hints
 
@@ -493,13 +494,34 @@ def _yaml(text: str, source: str) -> Any:
     # 5 ms, for nothing where no file and no variable is read.
     import yaml
 
-    # libyaml, where PyYAML was built with it, reads config.yaml in 1 ms, SafeLoader in 4.
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        return yaml.load(text, Loader=loader)  # noqa: S506
+        return yaml.load(text, Loader=_loader())  # noqa: S506 — it is a safe one
     # The latter for a variable that is not UTF-8.
     except (yaml.YAMLError, UnicodeEncodeError) as error:
         raise ConfigError(f"{source} is not YAML: {_one_line(error)}") from None
+
+
+@cache
+def _loader() -> Any:
+    """Return a safe loader that takes no name twice in a mapping, and numbers such as 1e-3, as YAML 1.2 does."""
+    import yaml
+
+    # libyaml, where PyYAML was built with it, reads config.yaml in 1 ms, SafeLoader in 4.
+    base = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+    class Loader(base):  # type: ignore[misc, valid-type]  # which one is not known before
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            names = set()
+            for name, _ in node.value:
+                if isinstance(name, yaml.ScalarNode) and (name.tag, name.value) in names:
+                    raise yaml.constructor.ConstructorError(None, None, f"{name.value!r} stands twice", name.start_mark)
+                names.add((name.tag, name.value))
+            found: dict[Any, Any] = super().construct_mapping(node, deep)
+            return found
+
+    number = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+\Z")
+    Loader.add_implicit_resolver("tag:yaml.org,2002:float", number, list("-+.0123456789"))
+    return Loader
 
 
 def _is_text(info: inspect.Type) -> bool:

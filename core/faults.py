@@ -24,10 +24,26 @@ FAULTS_MOST = 20
 # millisecond.
 SHORT_BYTES = 64 * 1024
 VALUES_MOST = 4000
-# The text of a value is short, at any depth and size of the value.
-_brief = Repr()
-_brief.maxlevel = 3
-_brief.maxstring = _brief.maxother = SHOWN
+# What a value is, in the words of JSON and YAML.
+KINDS = {dict: "an object", list: "an array", str: "a text", bool: "a boolean", int: "a number", float: "a number"}
+
+
+class _Brief(Repr):
+    """The text of a value as JSON and YAML have it, short at any depth and size of the value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 3
+        self.maxstring = self.maxother = SHOWN
+
+    def repr_bool(self, value: bool, _: int) -> str:
+        return "true" if value else "false"
+
+    def repr_NoneType(self, _: None, __: int) -> str:  # noqa: N802 — it is found by the name of the type
+        return "null"
+
+
+_brief = _Brief()
 
 
 def faults(kind: type[msgspec.Struct], members: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -114,6 +130,11 @@ def _shown(value: object) -> str:
     except ValueError:
         # Python prints no whole number of more than 4,300 digits.
         return "a whole number of thousands of digits"
+
+
+def kind_of(value: object) -> str:
+    """Return in words what ``value`` is."""
+    return "null" if value is None else KINDS.get(type(value), "a value")
 
 
 def printable(name: object, longest: int = SHOWN) -> str:

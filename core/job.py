@@ -110,7 +110,16 @@ class Submission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # How long the job is kept once it has finished. None: the task's, else that of its outcome.
     keep: Annotated[float, Meta(gt=0, le=KEEP_LONGEST_S)] | None = None
     # The trace context of the client. None: that of the request's header.
-    traceparent: Annotated[str, Meta(pattern=TRACEPARENT)] | None = None
+    traceparent: (
+        Annotated[
+            str,
+            Meta(
+                pattern=TRACEPARENT,
+                extra_json_schema={"description": "a traceparent of version 00, such as 00-<32 hex>-<16 hex>-01"},
+            ),
+        ]
+        | None
+    ) = None
     # Labels of the client, by which it finds the job. One that is given twice counts once.
     tags: SomeTags = ()
     # The least that the 202 has to promise. None: the promise of the server.

@@ -64,7 +64,8 @@ def submit(
     """Submit a job, and write its id.
 
     PAYLOAD is JSON, - for JSON on standard input, or @FILE for a file that is sent as it is. With
-    --content-type, PAYLOAD and - are sent as they are, too.
+    --content-type, PAYLOAD and - are sent as they are, too. One that begins with a dash, such as -1,
+    comes behind --.
     """
     content, media_type = payloads.read(payload, content_type)
     with server.errors(), server.client(url, patience) as client, server.usage():

@@ -65,6 +65,10 @@ class Submission:
     def __post_init__(self) -> None:
         if isinstance(self.tags, str):
             raise TypeError(f"tags={self.tags!r} is not allowed: expected a list of texts")
+        for name in ("delay", "timeout", "deadline", "keep"):
+            seconds = getattr(self, name)
+            if seconds is not None and not isinstance(seconds, int | float):
+                raise TypeError(f"{name}={seconds!r} is not allowed: expected seconds, as a number")
 
     def options(self) -> dict[str, object]:
         """Return the options that are set."""
@@ -190,6 +194,8 @@ def checked_key(key: str, most: int = KEY_MOST) -> str:
         raise ValueError(f"{fault} 1 to {most} of the characters A-Z a-z 0-9 . _ ~ -")
     if _FORM_OF_ID.fullmatch(key):
         raise ValueError(f"{fault} another form than that of an id, for instance with a dash in it")
+    if key in {".", ".."}:
+        raise ValueError(f"{fault} a name that can stand in a path")
     return key
 
 

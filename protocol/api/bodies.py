@@ -14,7 +14,7 @@ from typing import Annotated, TypeVar
 
 import msgspec
 from headway.core.errors import InvalidError, MalformedError
-from headway.core.faults import SHORT_BYTES, allowed, faults, few, is_short
+from headway.core.faults import SHORT_BYTES, allowed, faults, few, is_short, kind_of
 from headway.core.hold import Switches
 from headway.core.job import Revision, Submission
 from headway.core.status import COUNT_MOST
@@ -34,6 +34,10 @@ _far_exponents = re.compile(rb"[eE]\+?[0-9]{3,}+(?=[\],}\s])").finditer
 _far_digits = re.compile(rb"[0-9]{200,}+(?:\.[0-9]*+)?(?:[eE]\+?[0-9]++)?(?=[\],}\s])").finditer
 IN_NUMBERS, BEFORE_NUMBERS = b"-.0123456789", b"[,: \t\r\n"
 LOOKED_AT_MOST = 100
+# msgspec's words for a text that ends too early, and for one that ends behind half of a pair.
+CUT = "Input data was truncated"
+# Finds the first half of a pair without the second.
+_half_pair = re.compile(rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])", re.DOTALL).search
 
 _submission = msgspec.json.Decoder(Submission)
 _switches = msgspec.json.Decoder(Switches)
@@ -84,7 +88,18 @@ def _decoded(body: bytes, decoder: msgspec.json.Decoder[Content], faults_of: Cal
         # No fault but the first: a member that is wrong and then given again.
         raise InvalidError((few(faults_of(members)) if members is not None else []) or [_fault(error)]) from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise MalformedError(str(error)) from None
+        raise _malformed(body, error) from None
+
+
+def _malformed(body: bytes, error: Exception) -> MalformedError:
+    """Return the error of content that is no JSON, in words about that."""
+    if isinstance(error, RecursionError):
+        return MalformedError("arrays and objects stand in each other over 900 deep")
+    if isinstance(error, UnicodeDecodeError):
+        return MalformedError(f"byte {error.start} is no UTF-8")
+    if str(error) == CUT and _half_pair(body):
+        return MalformedError("a text has half of a surrogate pair, such as \\ud800, which is no character")
+    return MalformedError(str(error))
 
 
 def _check_numbers(body: bytes, many_digits: bool) -> None:
@@ -97,8 +112,8 @@ def _check_numbers(body: bytes, many_digits: bool) -> None:
         return
     try:
         msgspec.json.decode(body)
-    except msgspec.ValidationError as error:
-        raise MalformedError(f"{error}: it is over 1.8e308") from None
+    except msgspec.ValidationError:
+        raise MalformedError("a number is over 1.8e308") from None
     except (msgspec.DecodeError, RecursionError, OverflowError, ValueError):
         # Other faults are reported by the next step.
         return
@@ -141,7 +156,7 @@ def _members(body: bytes) -> object:
             return None
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise MalformedError(str(error)) from None
+        raise _malformed(body, error) from None
 
 
 def _fault(error: Exception) -> tuple[str, str]:
@@ -153,7 +168,7 @@ def _fault(error: Exception) -> tuple[str, str]:
 
 def _wrong(kind: type[msgspec.Struct], members: object, place: str = "") -> Faults:
     if not isinstance(members, dict):
-        yield place, f"expected an object, got {type(members).__name__}"
+        yield place, f"expected an object, got {kind_of(members)}"
         return
     yield from faults(kind, members, place and f"{place}.")
 
@@ -166,7 +181,7 @@ def _faults(members: object, place: str = "") -> Faults:
 
 def _batch_faults(items: object) -> Faults:
     if not isinstance(items, list):
-        yield "", f"expected an array of submissions, got {type(items).__name__}"
+        yield "", f"expected an array of submissions, got {kind_of(items)}"
     elif not 1 <= len(items) <= COUNT_MOST:
         yield "", f"expected 1 to {COUNT_MOST} submissions, got {len(items)}"
     else:

@@ -147,6 +147,9 @@ def _checked(key: bytes) -> str:
         raise InvalidError([("key", "is the name of a route; choose another")])
     if not _KEY.fullmatch(key):
         raise InvalidError([("key", "an idempotency key is 1 to 200 of the characters A-Z a-z 0-9 . _ ~ -")])
+    if key in {b".", b".."}:
+        # Clients take these out of a path (RFC 3986, 5.2.4).
+        raise InvalidError([("key", "is no name in a path; choose another")])
     return key.decode()
 
 

@@ -202,6 +202,8 @@ def test_a_submission_has_tags_and_a_time_to_be_kept(serve: Serve, ask: Ask) -> 
     assert server.seen[3].endswith(b'{"task":"give","payload":1}')
     with pytest.raises(TypeError, match="tags='a' is not allowed: expected a list of texts"):
         ask(server.port, lambda client: client.submit("give", 1, tags="a"))
+    with pytest.raises(TypeError, match=r"delay=datetime.timedelta\(seconds=1\) is not allowed: expected seconds"):
+        ask(server.port, lambda client: client.submit("give", 1, delay=timedelta(seconds=1)))
 
 
 def test_a_filter_is_typed(serve: Serve) -> None:

@@ -221,9 +221,9 @@ def test_client_that_goes_away_frees_its_place(server: Server, gate: Gate, close
 WRONG = [
     ([], 422, [("", "1 to 1000 submissions, got 0")]),
     ([one("nothing")] * 1001, 422, [("", "1 to 1000 submissions, got 1001")]),
-    ({"jobs": [one("nothing")]}, 422, [("", "expected an array of submissions, got dict")]),
-    ("nothing", 422, [("", "expected an array of submissions, got str")]),
-    ([one("nothing"), 5], 422, [("[1]", "expected an object, got int")]),
+    ({"jobs": [one("nothing")]}, 422, [("", "expected an array of submissions, got an object")]),
+    ("nothing", 422, [("", "expected an array of submissions, got a text")]),
+    ([one("nothing"), 5], 422, [("[1]", "expected an object, got a number")]),
     ([one("nothing"), {"payload": 1}], 422, [("[1].task", "is required")]),
     (
         [one("nothing")] * 17 + [one("nothing", priority=10)] + [one("nothing")] * 982,
@@ -292,4 +292,4 @@ def test_submission_of_a_job_still_takes_an_object(server: Server) -> None:
     answer = server.ask(
         request("POST", "/jobs", "Content-Type: application/json", body=b"[" + submission("nothing") + b"]")
     )
-    assert (answer.status, answer.json["errors"][0]["detail"]) == (422, "expected an object, got list")
+    assert (answer.status, answer.json["errors"][0]["detail"]) == (422, "expected an object, got an array")

@@ -49,10 +49,22 @@ def test_json_is_the_payload_alone(server: Server) -> None:
     assert server.get(f"{path}/result").json is None
 
 
-@pytest.mark.parametrize("body", [b"{", b"\xff", b"1e999", b" "])
-def test_json_that_is_none_is_400(server: Server, body: bytes) -> None:
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        (b"{", "Input data was truncated"),
+        (b" ", "Input data was truncated"),
+        (b'"a\xff"', "byte 2 is no UTF-8"),
+        (b"1e999", "a number is over 1.8e308"),
+        (rb'"\ud800"', r"a text has half of a surrogate pair, such as \ud800, which is no character"),
+        (b"[" * 5000 + b"]" * 5000, "arrays and objects stand in each other over 900 deep"),
+    ],
+    ids=["cut", "empty", "octets", "far", "half", "deep"],
+)
+def test_json_that_is_none_is_400(server: Server, body: bytes, detail: str) -> None:
     answer = give(server, "echo", body, "Content-Type: application/json")
     assert (answer.status, answer.json["type"]) == (400, "urn:headway:problem:malformed-json")
+    assert answer.json["detail"] == detail
 
 
 def test_options_are_members_of_the_query(server: Server) -> None:

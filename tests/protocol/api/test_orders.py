@@ -127,3 +127,14 @@ def test_no_key_hides_an_order(server: Server) -> None:
             server.ask(request("POST", "/jobs", JSON, body=json.dumps({"task": f"headway.{name}"}).encode())).status
             == 422
         )
+
+
+@pytest.mark.parametrize("key", [".", ".."])
+def test_no_key_is_taken_out_of_a_path(server: Server, key: str) -> None:
+    for asked in (
+        request("PUT", f"/jobs/{key}", JSON, body=submission("nothing")),
+        request("POST", "/jobs", JSON, f"Idempotency-Key: {key}", body=submission("nothing")),
+    ):
+        answer = server.ask(asked)
+        told = answer.json["errors"][0]["detail"]
+        assert (answer.status, told) == (422, "is no name in a path; choose another")

@@ -127,10 +127,10 @@ def test_until_passes_by_itself(start: Start) -> None:
         (b"", 400, "malformed"),
         (b"{", 400, "malformed"),
         (b"{}", 422, ": expected at least one of dispatch, intake, until, reason"),
-        (b"[]", 422, ": expected an object, got list"),
+        (b"[]", 422, ": expected an object, got an array"),
         (b'{"dispatch": "stop"}', 422, "dispatch: 'stop' is not allowed: expected one of hold, run"),
-        (b'{"dispatch": null}', 422, "dispatch: None is not allowed: expected one of hold, run"),
-        (b'{"intake": true}', 422, "intake: True is not allowed: expected one of closed, open"),
+        (b'{"dispatch": null}', 422, "dispatch: null is not allowed: expected one of hold, run"),
+        (b'{"intake": true}', 422, "intake: true is not allowed: expected one of closed, open"),
         (b'{"hold": true}', 422, "hold: unknown; allowed here: dispatch, intake, until, reason"),
         (
             b'{"dispatch": "hold", "until": "tomorrow"}',
