@@ -59,7 +59,7 @@ def main() -> None:
     with Path(__file__).open("r+b") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not usable():
-            print("Making .venv and installing into it: once, about half a minute.", flush=True)
+            print("Making .venv and installing into it: once, about a minute.", flush=True)
             make_venv(lock.fileno())
         if not up_to_date():
             install(lock.fileno())
