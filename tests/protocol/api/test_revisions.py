@@ -77,7 +77,7 @@ def test_an_expired_job_is_410(start: Start) -> None:
     ("body", "detail"),
     [
         (b"{}", ": expected at least one of priority, delay"),
-        (b"3", ": expected an object, got int"),
+        (b"3", ": expected an object, got a number"),
         (b'{"priority": 10}', "priority: 10 is not allowed: expected a whole number from 0 to 9"),
         (b'{"priority": "9"}', "priority: '9' is not allowed: expected a whole number from 0 to 9"),
         (b'{"delay": -1}', "delay: -1 is not allowed: expected a number from 0 to 2592000"),

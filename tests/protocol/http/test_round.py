@@ -566,9 +566,13 @@ def test_who_comes_while_the_server_winds_down_is_told_with_its_first_poll() -> 
     in_one_turn(test)
 
 
-def test_a_client_that_cannot_be_ended_keeps_no_other_from_its_end(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_client_that_cannot_be_ended_keeps_no_other_from_its_end(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def test(api: Api, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
         clients = [connect() for _ in range(2)]
+        # No time passes, so both are looked at in one slice.
+        monkeypatch.setattr("time.monotonic", lambda: 1000.0)
         for connection, transport in clients:
             connection.deadline = 0.0
             transport.broken = True
