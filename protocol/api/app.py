@@ -57,8 +57,6 @@ class Api:
         self._places = Places(self.service.base)
         # Whether a request is looked at for its client before its route is.
         self._looks = self.service.limits is not None or self.service.origins is not None
-        # Also before the engine is there: the one that comes may be durable.
-        self.holds = config.journal.path is not None or config.engine is not None or shared is not None
         self.may_repeat = self.service.limits is None and not config.log.access
         self.connections = self.service.connections = Connections(config, self.service.clock, self)
 

@@ -52,7 +52,6 @@ def _answer(service: Service, request: Request, name: str) -> Answer | Held:
     found = service.pages.get(kept)
     if found is not None:
         return found.answer(request, service.clock)
-    request = request.copy()
     return service.pages.once_made(
         kept, lambda: _made(service, name, is_gzip), lambda made: made.answer(request, service.clock)
     )

@@ -58,7 +58,6 @@ def index(service: Service, request: Request, routes: Sequence[Route]) -> Answer
     page = service.pages.get("index")
     if page is not None:
         return tell(page)
-    request = request.copy()
     # A program learns at any time what this is, also while no task is known.
     return service.pages.once_made("index", lambda: CachedPage(JSON, _index(service, routes)), tell)
 
@@ -96,10 +95,9 @@ def _of_tasks(
     page = service.pages.get(name)
     if page is not None:
         return then(page, request)
-    kept = request.copy()
     return once_known(
         service.engine.tasks() if knows_all else (),
-        lambda tasks: service.pages.once_made(name, lambda: make(tasks), lambda page: then(page, kept)),
+        lambda tasks: service.pages.once_made(name, lambda: make(tasks), lambda page: then(page, request)),
     )
 
 

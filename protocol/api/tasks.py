@@ -23,11 +23,10 @@ FORM = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
 def listing(service: Service, request: Request, _: bytes) -> Answer | Held:
     """GET /tasks: the tasks that the client may know, with what each takes and how its jobs have ended."""
     knows = request.caller.knows
-    kept = request.copy()
 
     def told(tasks: Sequence[TaskStatus]) -> bytes:
         some = [_members_of(service, task) for task in tasks if knows is None or task.name in knows]
-        return _answer(service, kept, {"tasks": some})
+        return _answer(service, request, {"tasks": some})
 
     return once_known(service.engine.tasks(), told)
 

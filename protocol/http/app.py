@@ -23,8 +23,6 @@ class Bound(Protocol):
 class App(Protocol):
     """An application."""
 
-    # Whether any answer may have to wait.
-    holds: bool
     # Whether a request may be answered without being read: nobody counts or logs it for its client.
     may_repeat: bool
 

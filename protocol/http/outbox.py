@@ -212,11 +212,11 @@ class Answering(asyncio.Protocol):
         """Answer ``item`` in its turn. After an answer that ends the connection none has a turn."""
         if self._closing:
             return
+        if isinstance(item, Request):
+            # It may have to wait, and so may its answer, which keeps it while the next ones are read.
+            item = item.copy()
         if self._waiting or self._blocked or self._has_answered_enough():
-            self._waiting.append(item.copy() if isinstance(item, Request) else item)
-        elif isinstance(item, Request) and (self.shared.app.holds or b"prefer" in item.headers):
-            # Its answer may have to wait, and keeps its request while the next ones are read.
-            self._handle(item.copy())
+            self._waiting.append(item)
         else:
             self._handle(item)
 
@@ -256,9 +256,6 @@ class Answering(asyncio.Protocol):
         self.free = False
         # The content has been read, and need not wait with the request.
         request.body = b""
-        if request is self._request:
-            # The next one is read into it.
-            request = request.copy()
         self._held_answer = held.then, request, name
         self._woken = False
         self._held = held.hold

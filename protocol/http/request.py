@@ -6,14 +6,14 @@ protocol, content in HEAD, a Transfer-Encoding other than ``chunked``, a POST wi
 refuses everything over the limits of config.yaml, too. These are the limits of nginx and Apache.
 tests/protocol/conformance has the messages that are refused and those that are taken.
 
-One object serves a connection for as long as it lives. ``copy`` is for a request that has to wait.
+One object reads for a connection as long as it lives. An answer is made of a ``copy``, since it may wait
+while the next request is read.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from copy import copy
 from io import BytesIO
 from ipaddress import IPv6Address
 from itertools import chain
@@ -212,8 +212,14 @@ class Request:
         del self.parser, self._expects, self._ready
 
     def copy(self) -> Request:
-        """Return a request that keeps the present content of this one."""
-        return copy(self)
+        """Return a request with all of this one that an answer needs. It is not read into."""
+        made = object.__new__(Request)
+        # One by one: ``copy.copy`` takes 60 times as long.
+        made.act, made.allowance, made.body, made.caller = self.act, self.allowance, self.body, self.caller
+        made.fields, made.headers, made.keep_alive, made.limit = self.fields, self.headers, self.keep_alive, self.limit
+        made.method, made.peer, made.peer_is_named = self.method, self.peer, self.peer_is_named
+        made.target, made.version = self.target, self.version
+        return made
 
     @property
     def has_content(self) -> bool:

@@ -103,7 +103,6 @@ class Mirror:
     """The application. ``seen`` has the requests that it got, in their order."""
 
     name = "mirror"
-    holds = False
     may_repeat = True
 
     def __init__(self, config: Config) -> None:

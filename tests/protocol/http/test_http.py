@@ -49,6 +49,20 @@ def test_pipelined_job_can_be_asked_for_by_the_next_request(server: Server, gate
         assert [wire.read("HEAD").status for _ in range(3)] == [202, 202, 410]
 
 
+def test_an_answer_that_waits_is_to_its_own_request_and_not_to_the_next(server: Server) -> None:
+    # More than one turn of the loop takes, and than a list looks at in one.
+    jobs = b"[%b]" % b",".join([NOTHING] * 999)
+    batch = request("POST", "/batches", "Content-Type: application/json", body=jobs)
+    with server.wire() as wire:
+        wire.send(batch + request("GET", "/healthz", "Prefer: return=minimal"))
+        made = wire.read()
+        assert (len(made.json["jobs"]), "preference-applied" in made.headers) == (999, False)
+        assert wire.read().body == b"ok\n"
+        wire.send(request("GET", "/jobs?limit=1000") + request("HEAD", "/healthz"))
+        assert len(wire.read().json["jobs"]) > 0
+        assert wire.read("HEAD").status == 200
+
+
 @pytest.mark.parametrize("line", ["Connection: close", "Connection: CLOSE", "Connection: keep-alive, close"])
 def test_close_is_honoured_and_what_follows_is_not_answered(server: Server, line: str) -> None:
     with server.wire() as wire:
