@@ -328,6 +328,37 @@ def test_full_queue_is_429_with_a_rate_limit(one_worker: Server, gate: Gate) -> 
     assert answer["ratelimit"] == f'"queue";r=0;t={answer["retry-after"]}'
 
 
+@pytest.mark.parametrize(
+    ("method", "target", "body"),
+    [
+        ("POST", "/jobs", NOTHING),
+        ("PUT", "/jobs/order-17", NOTHING),
+        ("POST", "/batches", b"[%b]" % NOTHING),
+        ("POST", "/tasks/nothing/jobs", b"17"),
+    ],
+)
+def test_a_full_queue_keeps_no_client_from_sending_what_came_before_under_its_key(
+    one_worker: Server, gate: Gate, method: str, target: str, body: bytes
+) -> None:
+    one_worker.wait_for(one_worker.submit("until_file", gate.path), "running")
+    key = () if method == "PUT" else (f"Idempotency-Key: order-17{target.replace('/', '-')}",)
+
+    def sent(*lines: str) -> bytes:
+        return request(method, target, "Content-Type: application/json", *lines, body=body)
+
+    first = one_worker.ask(sent(*key))
+    assert first.status == 202
+    for _ in range(5):
+        one_worker.submit("nothing")
+    with one_worker.wire() as wire:
+        head, _, content = sent("Expect: 100-continue", *key).partition(b"\r\n\r\n")
+        assert wire.ask(head + b"\r\n\r\n").status == 100
+        again = wire.ask(content)
+        assert (again["location"], again["idempotency-replayed"]) == (first["location"], "true")
+    with one_worker.wire() as wire:
+        assert wire.ask(post(NOTHING, "Expect: 100-continue").partition(NOTHING)[0]).status == 429
+
+
 def test_queue_that_was_full_takes_jobs_again(one_worker: Server, gate: Gate) -> None:
     one_worker.wait_for(one_worker.submit("until_file", gate.path), "running")
     paths = [one_worker.submit("nothing") for _ in range(6)]
