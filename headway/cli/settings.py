@@ -47,13 +47,19 @@ def left_out(file: Path | None) -> str | None:
 
 
 def settings(file: Path | None, options: Mapping[str, Sequence[str]] | None = None) -> Config:
-    """Read ``file``, or the usual one, then the HEADWAY_* variables, then ``options``. End on a fault."""
+    """Read a file, then the HEADWAY_* variables, then ``options``. End on a fault.
+
+    The file is ``file``, else the one that HEADWAY_CONFIG names, else the usual one.
+    """
     # 20 ms, for msgspec and YAML, which ``--help`` does not need.
     from headway.core.config import load
     from headway.core.errors import ConfigError
 
+    if file is None:
+        named = named_file()
+        file = usual_file() if named is None else Path(named)
     try:
-        return load(usual_file() if file is None else file, os.environ, options)
+        return load(file, os.environ, options)
     except ConfigError as error:
         fail(error, EXIT_CONFIG)
 

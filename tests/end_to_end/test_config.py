@@ -448,6 +448,14 @@ def test_what_cannot_be_used_is_said_in_one_line(outcomes: dict[str, Future[Ende
     check_line(ended.returncode, ended.stderr, LATER[name][2])
 
 
+@pytest.mark.parametrize("command", [("journal", "stats"), ("engine", "stats"), ("simulate",), ("token", "list")])
+def test_each_command_reads_the_file_that_the_variable_names(tmp_path: Path, command: tuple[str, ...]) -> None:
+    (tmp_path / "headway.yaml").write_text("workers: 1\n")
+    (tmp_path / "named.yaml").write_text("workers: none\n")
+    ended = headway(tmp_path, *command, HEADWAY_CONFIG="named.yaml")
+    assert (ended.returncode, ended.stderr.startswith("headway: named.yaml: workers: ")) == (2, True), ended.stderr
+
+
 @pytest.mark.parametrize("variable", [False, True], ids=["option", "variable"])
 def test_missing_file_is_said(tmp_path: Path, variable: bool) -> None:
     if variable:
