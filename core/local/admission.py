@@ -208,13 +208,15 @@ class Admission:
     def _failed(self, status: Status, saved: Saved | None) -> Job | None:
         """Return a failed job as it was submitted.
 
-        None if it is not kept, or if no module declares its task.
+        None if it is not kept, or if no module declares its task: orders of a person are no submissions.
         """
+        task = self._registry.by_name.get(status.task)
+        if task is None:
+            return None
         kept = self._active.results.get(status.sequence)
         if kept is not None and kept.job is not None:
             return kept.job
-        task = self._registry.by_name.get(status.task)
-        if saved is None or saved.payload is None or task is None:
+        if saved is None or saved.payload is None:
             return None
         return Job(saved.sequence, task, saved.payload, decode_terms(saved.terms), inf)
 

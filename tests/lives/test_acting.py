@@ -194,22 +194,45 @@ def test_a_kill_in_the_middle_of_a_cancellation_of_many_leaves_none(tmp_path: Pa
     run(test())
 
 
+async def cut(lives: Lives, gates: Gates) -> tuple[Answer, asyncio.Task[int]]:
+    """Have a drain end an order in the middle. Return the answer to the order, and the drain, which goes on."""
+    await lives.start(workers=1, queue={"size": 5})
+    for n in range(20):
+        await lives.run("fail", n)
+    running = await lives.submit("hold", "runs")
+    await lives.wait_for(running, "running")
+    answer = await lives.ask(request("POST", "/jobs/retry?state=failed", body=b""))
+    async with asyncio.timeout(5):
+        while "job-progress" not in (await lives.ask(request("HEAD", answer["location"]))).headers:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    drained = asyncio.create_task(lives.engine.drain(10))
+    said = await lives.wait_for(answer["location"], "failed")
+    assert said["job-reason"] == "error"
+    return answer, drained
+
+
+def test_an_order_that_failed_is_not_resubmitted_as_a_job_is(tmp_path: Path) -> None:
+    """Who may submit jobs may not act on all."""
+
+    async def test() -> None:
+        gates = Gates()
+        lives = Lives(tmp_path, (gates.hold,), journal=False)
+        answer, drained = await cut(lives, gates)
+        gates.open("runs")
+        await drained
+        lives.engine.resume()
+        again = await lives.ask(request("POST", f"{answer['location']}/retry", body=b""))
+        assert (again.status, again.json["type"]) == (410, "urn:headway:problem:payload-gone")
+        await lives.end()
+
+    run(test())
+
+
 def test_without_a_journal_a_drain_says_how_far_a_retry_came(tmp_path: Path) -> None:
     async def test() -> None:
         gates = Gates()
         lives = Lives(tmp_path, (gates.hold,), journal=False)
-        await lives.start(workers=1, queue={"size": 5})
-        for n in range(20):
-            await lives.run("fail", n)
-        running = await lives.submit("hold", "runs")
-        await lives.wait_for(running, "running")
-        answer = await lives.ask(request("POST", "/jobs/retry?state=failed", body=b""))
-        async with asyncio.timeout(5):
-            while "job-progress" not in (await lives.ask(request("HEAD", answer["location"]))).headers:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
-        drained = asyncio.create_task(lives.engine.drain(10))
-        said = await lives.wait_for(answer["location"], "failed")
-        assert said["job-reason"] == "error"
+        answer, drained = await cut(lives, gates)
         detail = (await lives.ask(request("GET", answer["location"]))).json["detail"]
         assert detail.endswith("the server is shutting down: 5 of 20 jobs were retried")
         gates.open("runs")
