@@ -8,7 +8,8 @@ Told, and gets nothing. It may yield a More, and gets the next part of an event 
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from headway.client.errors import HeadwayError
@@ -57,6 +58,8 @@ class Send:
     headers: Mapping[str, str] = field(default_factory=dict)
     content: bytes | None = None
     read_timeout_s: float = READ_TIMEOUT_S
+    # Seconds for a free connection of the client, and for the server to take it. None: any, and the usual ones.
+    most_s: float | None = None
     # An answer of the media type STREAM has no content. Each More reads a part of it.
     streams: bool = False
 
@@ -93,6 +96,17 @@ class Told(Generic[T]):
 Road: TypeAlias = Generator[Send | Pause, Response | None, T]
 Step: TypeAlias = Send | Pause | More | Told[T]
 Course: TypeAlias = Generator[Step[T], Response | None, None]
+
+
+def within(send: Send, left_s: float) -> Send:
+    """Return a request that takes no longer than the time that is left, infinity for any.
+
+    If there is none left, it is sent once all the same.
+    """
+    if left_s == inf:
+        return send
+    most_s = left_s if left_s > 0 else READ_TIMEOUT_S
+    return replace(send, read_timeout_s=min(send.read_timeout_s, most_s), most_s=most_s)
 
 
 def answer_to(send: Send) -> Road[Response]:

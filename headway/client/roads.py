@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from headway.client import answers
 from headway.client.errors import JobExpired, NotHeadway, TimedOut, Unavailable
-from headway.client.exchange import READ_TIMEOUT_S, Event, Lost, Pause, Response, Road, Send, answer_to
+from headway.client.exchange import Event, Lost, Pause, Response, Road, Send, answer_to, within
 from headway.client.patience import Patience
 from headway.client.places import GROWTH, HOLD_S, LOOK_S, PAGES_MOST, WITHOUT_LISTS_S, Kind, Place, Places
 from headway.client.status import BatchStatus, History, ServerInfo, Status
@@ -76,7 +76,7 @@ class Roads:
         patience = Patience(self.patience_s if patience_s is None else patience_s, deadline)
         while True:
             try:
-                response = yield from answer_to(send)
+                response = yield from answer_to(within(send, deadline - time.monotonic()))
             except Lost as error:
                 if error.lasting is not None:
                     raise error.lasting(str(error)) from None
@@ -102,8 +102,13 @@ class Roads:
         self, submissions: Sequence[Submission], key: str | None, patience_s: float | None
     ) -> Road[BatchHandle]:
         """Submit a batch: all of its jobs or none."""
-        data = batch_content(submissions)
+        data, key = batch_content(submissions), new_key() if key is None else key
+        patience = Patience(self.patience_s if patience_s is None else patience_s, inf)
         response = yield from self.post("/batches", JSON, data, key, patience_s)
+        while not response.content and "batch-pending" in response.headers:
+            # It was taken, and its jobs could not be listed. Under the same key it is not taken again.
+            yield from patience.pause("the batch was taken, and its jobs cannot be listed")
+            response = yield from self.post("/batches", JSON, data, key, patience_s)
         members = answers.document(response)
         batch_id, jobs = members.get("id"), members.get("jobs")
         if "batch-pending" not in response.headers or not isinstance(batch_id, str) or not isinstance(jobs, list):
@@ -184,28 +189,29 @@ class Roads:
 
     def wait(self, job: Handle, event: Event, timeout: float | None) -> Road[Status]:
         """Wait for the end of a job, and return its status."""
-        status, _ = yield from self._ended(job, event, timeout, f"/jobs/{job.job_id}")
+        path, deadline = f"/jobs/{job.job_id}", _deadline(timeout)
+        status, _ = yield from self._ended(job, event, timeout, path, deadline)
         if status.state == "failed" and status.detail is None:
             # A look or a HEAD told it, without the reason.
-            return (yield from self.status(job.job_id))
+            response = yield from self.exchange(Send("GET", path), deadline)
+            return answers.status(response, job.job_id)
         return status
 
     def result(self, job: Handle, event: Event, timeout: float | None) -> Road[Response]:
         """Wait for the end of a job, and return its result. Raises the error of a job without one."""
-        path = f"/jobs/{job.job_id}/result"
-        status, response = yield from self._ended(job, event, timeout, path)
+        path, deadline = f"/jobs/{job.job_id}/result", _deadline(timeout)
+        status, response = yield from self._ended(job, event, timeout, path, deadline)
         if response is None or not response.content:
-            response = yield from self.exchange(Send("GET", path))
+            response = yield from self.exchange(Send("GET", path), deadline)
             status = answers.status(response, job.job_id, of_result=True)
         if response.code != 200 or status.state != "succeeded":
             raise answers.failure(status)
         return response
 
     def _ended(
-        self, job: Handle, event: Event, timeout: float | None, path: str
+        self, job: Handle, event: Event, timeout: float | None, path: str, deadline: float
     ) -> Road[tuple[Status, Response | None]]:
         """Wait for the end of a job. Return its status, and the answer to GET if that told it."""
-        deadline = inf if timeout is None else time.monotonic() + timeout
         if timeout is not None and timeout <= 0:
             response = yield from self.exchange(Send("GET", path), deadline)
             status = answers.status(response, job.job_id, of_result=_is_result(path))
@@ -243,10 +249,7 @@ class Roads:
     ) -> Road[tuple[Status, Response | None]]:
         """Ask for one job, and have the server wait for ``hold_s`` if that is not 0."""
         began = time.monotonic()
-        if hold_s:
-            send = _holding(path, hold_s, deadline - began)
-        else:
-            send = Send("HEAD", f"/jobs/{place.job_id}", read_timeout_s=min(READ_TIMEOUT_S, deadline - began))
+        send = _holding(path, hold_s) if hold_s else Send("HEAD", f"/jobs/{place.job_id}")
         response = yield from self.exchange(send, deadline, late=late)
         status = answers.status(response, place.job_id, of_result=_is_result(path))
         if status.finished:
@@ -313,11 +316,11 @@ class Roads:
 
     def wait_batch(self, batch_id: str, event: Event, timeout: float | None) -> Road[BatchStatus]:
         """Wait until no job of a batch is pending."""
-        deadline = inf if timeout is None else time.monotonic() + timeout
+        deadline = _deadline(timeout)
         while True:
             began = time.monotonic()
             hold_s = max(min(HOLD_S, ceil(deadline - began)), 0) if deadline < inf else HOLD_S
-            send = _holding(f"/batches/{batch_id}", hold_s, deadline - began)
+            send = _holding(f"/batches/{batch_id}", hold_s)
             late = f"batch {batch_id} has jobs pending after {timeout} s"
             response = yield from self.exchange(send, deadline, late=late)
             status = answers.batch(response, batch_id)
@@ -352,11 +355,14 @@ class Roads:
             pause = min(pause * GROWTH, LOOK_S)
 
 
-def _holding(path: str, hold_s: int, left_s: float) -> Send:
-    """Return a request that the server answers after ``hold_s`` at the latest, and not after ``left_s``."""
-    # Without any time left it answers at once.
-    read_timeout_s = min(hold_s + READ_MARGIN_S, left_s) if left_s > 0 else READ_TIMEOUT_S
-    return Send("GET", path, {"Prefer": f"wait={hold_s}"}, read_timeout_s=read_timeout_s)
+def _holding(path: str, hold_s: int) -> Send:
+    """Return a request that the server answers after ``hold_s`` at the latest."""
+    return Send("GET", path, {"Prefer": f"wait={hold_s}"}, read_timeout_s=hold_s + READ_MARGIN_S)
+
+
+def _deadline(timeout: float | None) -> float:
+    """Return the end of a timeout that begins now, of time.monotonic. Infinity for none."""
+    return inf if timeout is None else time.monotonic() + timeout
 
 
 def _is_result(path: str) -> bool:

@@ -128,8 +128,9 @@ def _places(url: str) -> tuple[str, str | None]:
 
 
 def timeout(send: Send) -> httpx2.Timeout:
-    """Return the times that a request may take. Its turn in the pool may take any."""
-    return httpx2.Timeout(CONNECT_TIMEOUT_S, read=send.read_timeout_s, write=send.read_timeout_s, pool=None)
+    """Return the times that a request may take. Its turn in the pool may take any, unless it says so."""
+    connect_s = CONNECT_TIMEOUT_S if send.most_s is None else min(CONNECT_TIMEOUT_S, send.most_s)
+    return httpx2.Timeout(connect_s, read=send.read_timeout_s, write=send.read_timeout_s, pool=send.most_s)
 
 
 def response(answer: httpx2.Response) -> Response:
@@ -151,6 +152,8 @@ def lost(error: httpx2.RequestError, url: str) -> Lost:
         return Lost(f"the request cannot be sent ({text}): check the http= of the client", ValueError)
     if isinstance(error, httpx2.ReadTimeout):
         return Lost(f"{url} did not answer in time", late=True)
+    if isinstance(error, httpx2.PoolTimeout):
+        return Lost("all connections of this client are in use: see connections=")
     if "CERTIFICATE_VERIFY_FAILED" in text:
         return Lost(f"cannot reach {url}: {text}: is its CA in the file that SSL_CERT_FILE names?", Unavailable)
     if isinstance(error, httpx2.RemoteProtocolError):

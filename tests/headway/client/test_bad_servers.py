@@ -18,6 +18,7 @@ from headway.client import (
     NotHeadway,
     NotIssued,
     Refused,
+    Submission,
     TimedOut,
     Unavailable,
 )
@@ -61,6 +62,20 @@ def test_a_submission_has_one_key_on_every_try(serve: Serve) -> None:
     assert not any(key in server.seen[4] for key in keys)
 
 
+def test_a_batch_that_was_taken_and_not_listed_is_listed_under_its_key(serve: Serve) -> None:
+    head = b"HTTP/1.1 202 Accepted\r\nLocation: /batches/b\r\nBatch-Pending: 1\r\nBatch-Failed: 0\r\n"
+    listed = b'{"id":"b","jobs":["%b"]}' % ID.encode()
+    answers = [
+        head + b"Retry-After: 300\r\nContent-Length: 0\r\n\r\n",
+        head + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(listed), listed),
+    ]
+    server, client = serve(lambda _, number: answers[number])
+    (job,) = client.submit_batch([Submission("give", 1)]).jobs
+    assert job.id == ID
+    first, second = server.seen
+    assert first == second
+
+
 @pytest.mark.parametrize("code", [408, 500, 502, 504])
 def test_an_answer_that_may_pass_is_asked_for_again(serve: Serve, code: int) -> None:
     passing = answer(code, b"later", kind=b"text/html")
@@ -96,6 +111,38 @@ def test_a_lost_wait_goes_on(serve: Serve, call: str) -> None:
     server, client = serve(lambda _, number: answers[number])
     getattr(client.submit("give"), call)()
     assert len(server.seen) == len(answers)
+
+
+def test_a_timeout_counts_from_the_call_and_not_from_a_later_try(serve: Serve) -> None:
+    def script(_: bytes, number: int) -> bytes:
+        if number:
+            time.sleep(3)
+        return (answer(503, b"", b"Retry-After: 1"), RUNNING % (20, b""))[number]
+
+    _, client = serve(script)
+    began = time.monotonic()
+    with pytest.raises(TimedOut):
+        client.job(ID).wait(timeout=2)
+    assert 1.9 <= time.monotonic() - began < 2.8
+
+
+def test_a_timeout_ends_a_call_that_waits_for_a_connection_of_its_client(serve: Serve) -> None:
+    def script(_: bytes, __: int) -> bytes:
+        time.sleep(2.5)
+        return SUCCEEDED
+
+    async def ask(port: int) -> float:
+        async with AsyncClient(f"http://127.0.0.1:{port}", connections=2) as client, asyncio.TaskGroup() as group:
+            for _ in range(2):
+                group.create_task(client.job(ID).status())
+            await asyncio.sleep(0.2)
+            began = time.monotonic()
+            with pytest.raises(TimedOut, match="all connections of this client are in use"):
+                await client.job(ID).wait(timeout=1)
+            return time.monotonic() - began
+
+    server, _ = serve(script)
+    assert asyncio.run(ask(server.port)) < 1.8
 
 
 def test_connection_close_is_obeyed(serve: Serve) -> None:

@@ -8,9 +8,10 @@ from math import inf
 import pytest
 
 from headway.client.errors import QueueFull, Unavailable
-from headway.client.exchange import Pause, Response, Send
+from headway.client.exchange import Pause, Response, Send, within
 from headway.client.patience import Patience
 from headway.client.roads import Handle, Roads
+from headway.client.settings import timeout
 
 ID = "7b9f21c4000000000002f95fbb0a2f0f8d2c"
 
@@ -70,3 +71,10 @@ def test_a_wait_gives_the_server_more_time_than_it_asks_it_to_wait() -> None:
     assert name == "wait"
     assert send.read_timeout_s >= int(seconds) + 5
     road.close()
+
+
+def test_no_part_of_a_request_has_more_time_than_there_is() -> None:
+    found = timeout(within(Send("GET", "/", read_timeout_s=40.0), 0.5))
+    assert (found.connect, found.read, found.write, found.pool) == (0.5, 0.5, 0.5, 0.5)
+    unbounded = timeout(within(Send("GET", "/", read_timeout_s=40.0), inf))
+    assert (unbounded.read, unbounded.pool) == (40.0, None)
