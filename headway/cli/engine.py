@@ -117,6 +117,8 @@ def import_(url: str | None, file: Path) -> None:
 def _output(out: Path | None) -> Iterator[BinaryIO]:
     """Open a new file that nobody else may read, or standard output."""
     if out is None:
+        if sys.stdout is None:
+            fail("standard output is closed: name a file by --out", EXIT_USAGE)
         yield sys.stdout.buffer
         return
     try:

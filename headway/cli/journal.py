@@ -39,6 +39,8 @@ class PrivateFile(click.File):
         self, value: str | os.PathLike[str] | IO[Any], param: click.Parameter | None, ctx: click.Context | None
     ) -> IO[Any]:
         """Return the open file."""
+        if value == "-" and sys.stdout is None:
+            self.fail("standard output is closed: name a file", param, ctx)
         if isinstance(value, str) and value != "-":
             with suppress(OSError):
                 os.close(os.open(value, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))

@@ -35,7 +35,7 @@ def log(
     --follow goes on through a restart or a deploy of the server.
     """
     start = -size if size else 0
-    plain = not raw and sys.stdout.isatty()
+    plain = not raw and sys.stdout is not None and sys.stdout.isatty()
     with server.errors(), server.client(url, patience, waits=follow) as client:
         with server.usage():
             job = client.job(job_id)

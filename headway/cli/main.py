@@ -88,6 +88,9 @@ class Commands(click.Group):
             _fail_in_usage(error)
         except click.FileError as error:
             fail(one_line(error.format_message()), EXIT_USAGE)
+        except UnicodeEncodeError as error:
+            # Bytes of the command line that are no text, which only a payload and the name of a file may have.
+            fail(f"{error.object!a} is not allowed: it is no text in UTF-8", EXIT_USAGE)
         except (KeyboardInterrupt, click.Abort):
             sys.exit(EXIT_INTERRUPTED)
         except BrokenPipeError:

@@ -18,13 +18,12 @@ def read(text: str | None, media_type: str | None) -> tuple[object, str | None]:
     if text is not None and text.startswith("@"):
         return _file(Path(text[1:])), media_type or guessed(text[1:])
     if media_type is not None:
-        data = sys.stdin.buffer.read() if text == "-" else (text or "").encode(errors="surrogateescape")
-        return data, media_type
+        return _given() if text == "-" else (text or "").encode(errors="surrogateescape"), media_type
     if text is None:
         return None, None
-    return _value("standard input", sys.stdin.buffer.read()) if text == "-" else _value(
-        "PAYLOAD", text.encode(errors="surrogateescape")
-    ), None
+    if text == "-":
+        return _value("standard input", _given()), None
+    return _value("PAYLOAD", text.encode(errors="surrogateescape")), None
 
 
 def guessed(name: str) -> str:
@@ -33,6 +32,13 @@ def guessed(name: str) -> str:
 
     kind, packed = mimetypes.guess_type(name)
     return BYTES if kind is None or packed is not None else kind
+
+
+def _given() -> bytes:
+    """Return all of standard input, which may be closed (``<&-``)."""
+    if sys.stdin is None:
+        fail("standard input is closed, and - reads it", EXIT_USAGE)
+    return sys.stdin.buffer.read()
 
 
 def _file(path: Path) -> bytes:

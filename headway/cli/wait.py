@@ -9,8 +9,8 @@ from contextlib import suppress
 import click
 
 from headway.cli.bar import Bar
-from headway.cli.server import EXIT_TIMED_OUT, EXIT_UNKNOWN, EXITS, text_of, usage, waiting_client
-from headway.client import AsyncClient, AsyncJob, HeadwayError, NotIssued, Status, TimedOut
+from headway.cli.server import EXIT_TIMED_OUT, EXITS, code_of, text_of, usage, waiting_client
+from headway.client import AsyncClient, AsyncJob, HeadwayError, NotIssued, Refused, Status, TimedOut
 
 # Seconds between two looks at the progress of a single job, for the bar alone.
 LOOK_S = 1.0
@@ -52,9 +52,10 @@ async def _wait(
             if len(jobs) == 1:
                 click.echo(f"headway: {text_of(error)}", err=True)
             return EXIT_TIMED_OUT
-        except NotIssued as error:
-            click.echo(f"headway: {text_of(error)}", err=True)
-            return EXIT_UNKNOWN
+        except (NotIssued, Refused) as error:
+            about = f"job {job.id}: " if isinstance(error, Refused) else ""
+            click.echo(f"headway: {about}{text_of(error)}", err=True)
+            return code_of(error)
         finally:
             bar.advance()
         tell(status)

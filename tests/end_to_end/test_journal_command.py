@@ -89,6 +89,13 @@ def test_a_backup_is_of_the_journal_of_the_settings_or_of_the_one_that_is_named(
     assert "no such journal" in journal(folder, "backup", "nowhere.db", "new.db", code=2).stderr
 
 
+def test_an_export_to_an_output_that_is_closed_is_wrong_usage(folder: Path) -> None:
+    words = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "headway", "journal", "export", "j.db"]
+    ended = subprocess.run(words, cwd=folder, env=environment({}), capture_output=True, text=True, timeout=30)
+    (line,) = ended.stderr.splitlines()
+    assert (ended.returncode, "standard output is closed: name a file" in line) == (2, True)
+
+
 def restore(copy: Path, path: Path) -> None:
     """Put a backup in the place of a journal, as docs/deploy.md says."""
     for end in ("", "-wal", "-shm", "-mark", "-attempts"):

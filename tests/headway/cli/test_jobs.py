@@ -16,6 +16,7 @@ from headway.client import Client
 from tests.conftest import Start
 from tests.end_to_end.process import Gate, Server
 from tests.headway.cli.conftest import Headway, run
+from tests.headway.client.answered import ID, answer, problem
 from tests.sim.scripted import Scripted
 
 
@@ -161,6 +162,18 @@ def test_wait_tells_each_end(headway: Headway, gate: Gate) -> None:
     assert found[good]["state"] == "succeeded"
     assert found[bad]["error"] == "RuntimeError: no"
     assert headway("wait", good).code == 0
+
+
+def test_a_job_that_is_refused_keeps_no_other_from_being_waited_for() -> None:
+    def script(_: bytes, __: int) -> bytes:
+        refused = b" /jobs/order-1 " in server.seen[-1]
+        return problem(403, "scope") if refused else answer(200, {}, "Job-State: succeeded")
+
+    with Scripted(script) as server:
+        ran = run(server.port, "wait", "order-1", ID)
+    assert (ran.code, ran.out) == (5, f"{ID} succeeded\n")
+    (line,) = ran.err.splitlines()
+    assert line.startswith("headway: job order-1: the server refuses the request: 403 scope: ")
 
 
 def test_wait_ends_after_its_timeout(headway: Headway, gate: Gate) -> None:
@@ -390,6 +403,10 @@ def test_an_unknown_id_is_told(headway: Headway, command: str) -> None:
         (["submit", "give", r'"\ud800"'], 2, "the submission has '\\ud800', which is no character"),
         (["submit", "give", '"\udcff"'], 2, "PAYLOAD is not JSON"),
         (["submit", "\udcff"], 2, "the submission has '\\udcff', which is no character"),
+        *(
+            ([*command, "a\udcff"], 2, "'a\\udcff' is not allowed: it is no text in UTF-8")
+            for command in (["tasks"], ["list", "--tag"], ["events", "--tag"], ["cancel", "--dry-run", "--task"])
+        ),
         (["submit", "give", "[" * 100_000], 2, "PAYLOAD is nested too deeply for JSON"),
         (["no-such-command"], 2, "No such command 'no-such-command': see headway --help"),
         (["--no-such-option"], 2, "see headway --help"),

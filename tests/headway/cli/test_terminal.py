@@ -236,9 +236,16 @@ def close_outputs() -> None:
 
 def test_the_outputs_may_be_closed(server: Server, spawn: Spawn) -> None:
     path = server.run("give", 1)
-    for command in (("list",), ("wait", path), ("result", path), ("status", path)):
+    for command in (("list",), ("wait", path), ("result", path), ("status", path), ("log", path)):
         closed = spawn(server.port, *command, preexec_fn=close_outputs)
         assert closed.wait(PATIENCE_S) == 0, command
+
+
+@pytest.mark.parametrize("arguments", [("submit", "give", "-"), ("submit", "give", "-", "--content-type", "a/b")])
+def test_an_input_that_is_closed_is_told(server: Server, spawn: Spawn, arguments: tuple[str, ...]) -> None:
+    ran = spawn(server.port, *arguments, preexec_fn=lambda: os.close(0))
+    assert ran.communicate(timeout=PATIENCE_S)[1] == b"headway: standard input is closed, and - reads it\n"
+    assert ran.returncode == 2
 
 
 def test_an_output_without_some_characters_has_others(server: Server, spawn: Spawn) -> None:
