@@ -29,8 +29,9 @@ MEDIA_TYPES = {
 POLICY = (
     b"Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
     b"connect-src 'self'; base-uri 'self'; form-action 'none'; frame-ancestors 'none'\r\n"
-    b"Referrer-Policy: no-referrer\r\nVary: Accept-Encoding\r\n"
+    b"Referrer-Policy: no-referrer\r\n"
 )
+VARY = b"Vary: Accept-Encoding\r\n"
 PAGE = "index.html"
 
 
@@ -77,7 +78,7 @@ def _made(service: Service, name: str, is_gzip: bool) -> CachedPage:
     fields = NOSNIFF + POLICY
     if is_gzip:
         body, fields = gzip.compress(body, mtime=0), b"Content-Encoding: gzip\r\n" + fields
-    return CachedPage(MEDIA_TYPES[_suffix(name)], body, fields)
+    return CachedPage(MEDIA_TYPES[_suffix(name)], body, fields, VARY)
 
 
 def _takes_gzip(accepts: bytes) -> bool:

@@ -1,7 +1,7 @@
 """The API describes itself: ``/openapi.json`` and ``/`` to programs, ``/docs`` to persons.
 
-All are made of the table of routes, each once, by its first request. A person gets the dashboard at
-``/``.
+All are made of the table of routes, by the first request, and those that name tasks anew when these
+are others. A person gets the dashboard at ``/``.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import orjson
+from headway.core.errors import HeadwayError
+from headway.core.interface import Later, Soon
+from headway.core.later import Otherwise
 from headway.core.status import TaskStatus
 from headway.protocol.api import dashboard
 from headway.protocol.api.operation import Route
@@ -89,16 +92,36 @@ def _of_tasks(
 
     A client that may not know all of them gets a page that names none. Raises RecoveringError while none is known.
     """
-    knows_all = request.caller.knows is None
-    if not knows_all:
-        name += " without tasks"
+    if request.caller.knows is not None:
+        return _of_these(service, request, f"{name} without tasks", make, then, ())
+    last = service.pages.get(name)
+    try:
+        tasks: Soon[Sequence[TaskStatus] | None] = service.engine.tasks()
+    except HeadwayError:
+        if last is None:
+            raise
+        tasks = None
+    if isinstance(tasks, Later) and last is not None:
+        tasks = Otherwise(tasks, lambda _: None)
+    return once_known(tasks, lambda tasks: _of_these(service, request, name, make, then, tasks))
+
+
+def _of_these(
+    service: Service,
+    request: Request,
+    name: str,
+    make: Callable[[Sequence[TaskStatus]], CachedPage],
+    then: Callable[[CachedPage, Request], Answer],
+    tasks: Sequence[TaskStatus] | None,
+) -> Answer | Held:
+    """Do the same with these tasks. None: they cannot be read, so the last page has to do."""
     page = service.pages.get(name)
-    if page is not None:
+    # Of nodes that share a queue, one may come with another task.
+    facts = None if tasks is None else [(task.name, task.description, task.schema) for task in tasks]
+    if page is not None and (tasks is None or service.pages.tells(name, facts)):
         return then(page, request)
-    return once_known(
-        service.engine.tasks() if knows_all else (),
-        lambda tasks: service.pages.once_made(name, lambda: make(tasks), lambda page: then(page, request)),
-    )
+    named = tasks or ()
+    return service.pages.once_made(name, lambda: make(named), lambda page: then(page, request), facts)
 
 
 def prefers_html(accept: str) -> bool:

@@ -16,11 +16,12 @@ NOSNIFF = b"X-Content-Type-Options: nosniff\r\n"
 
 
 class CachedPage(msgspec.Struct):
-    """Content made once. ``fields``: more header lines."""
+    """Content made once. ``fields``: more header lines. ``vary``: those that a 304 has, too (RFC 9110, 15.4.5)."""
 
     media_type: bytes
     body: bytes
     fields: bytes = NOSNIFF
+    vary: bytes = b""
     tag: bytes = b""
 
     def __post_init__(self) -> None:
@@ -28,7 +29,7 @@ class CachedPage(msgspec.Struct):
 
     def answer(self, request: Request, clock: Clock) -> Answer:
         """Return the page, or 304 if the client has it."""
-        fields = b"%bCache-Control: no-cache\r\nETag: %b\r\n" % (clock.date, self.tag)
+        fields = b"%bCache-Control: no-cache\r\nETag: %b\r\n%b" % (clock.date, self.tag, self.vary)
         if matches(request.headers.get(b"if-none-match"), self.tag):
             return STATUS_LINES[304] + fields + b"\r\n"
         head = STATUS_LINES[200] + fields + self.fields
@@ -36,27 +37,37 @@ class CachedPage(msgspec.Struct):
 
 
 class CachedPages:
-    """Pages by name. Each is made once, in a thread, for all who ask for it meanwhile."""
+    """Pages by name. Each is made once, in a thread, for all who ask for it meanwhile.
+
+    One that tells ``facts`` is made again when these are others.
+    """
 
     def __init__(self) -> None:
-        self._pages: dict[str, CachedPage] = {}
-        self._making: dict[str, Made[CachedPage]] = {}
+        self._pages: dict[str, tuple[object, CachedPage]] = {}
+        self._making: dict[str, tuple[object, Made[CachedPage]]] = {}
 
     def get(self, name: str) -> CachedPage | None:
-        """Return a page, None if it is not made yet."""
-        return self._pages.get(name)
+        """Return a page as it was made last, None if it is not made yet."""
+        return self._pages[name][1] if name in self._pages else None
 
-    def once_made(self, name: str, make: Callable[[], CachedPage], then: Callable[[CachedPage], Answer]) -> Held:
+    def tells(self, name: str, facts: object) -> bool:
+        """Whether a page was made of ``facts``."""
+        return name in self._pages and self._pages[name][0] == facts
+
+    def once_made(
+        self, name: str, make: Callable[[], CachedPage], then: Callable[[CachedPage], Answer], facts: object = None
+    ) -> Held:
         """Return the answer that ``then`` gives with the page that ``make`` returns."""
-        made = self._making.get(name)
-        if made is None:
-            made = self._making[name] = Made(make)
-        return Held(made, lambda: then(self._taken(name, made)))
+        making = self._making.get(name)
+        if making is None or making[0] != facts:
+            making = self._making[name] = facts, Made(make)
+        return Held(making[1], lambda: then(self._taken(name, *making)))
 
-    def _taken(self, name: str, made: Made[CachedPage]) -> CachedPage:
+    def _taken(self, name: str, facts: object, made: Made[CachedPage]) -> CachedPage:
         # If it raises, the next request tries again.
         self._making.pop(name, None)
-        page = self._pages[name] = made.thing()
+        page = made.thing()
+        self._pages[name] = facts, page
         return page
 
 

@@ -7,7 +7,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,19 +17,25 @@ import msgspec
 import pydantic
 import pytest
 from headway.core.config import Config
+from headway.core.errors import EngineAwayError
+from headway.core.later import Read
 from headway.core.load import Load
 from headway.core.payload_type import payload_type
 from headway.core.recovering import Recovering
 from headway.core.stats import Histogram
 from headway.core.status import TaskStatus
-from headway.protocol.api import openapi, pages
+from headway.protocol.api import description, openapi, pages
 from headway.protocol.api.app import Api
 from headway.protocol.api.description import prefers_html
 from headway.protocol.api.fields import ASKED, SENT
 from headway.protocol.api.page import CachedPage, CachedPages
 from headway.protocol.api.routes import ROUTES
 from headway.protocol.api.service import Service
+from headway.protocol.http.caller import ANYONE
 from headway.protocol.http.connection import Connection
+from headway.protocol.http.request import Request
+from headway.protocol.http.responses import Answer as Given
+from headway.protocol.http.responses import Held, Long
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from tests.conftest import Start
@@ -418,6 +424,69 @@ def described_task(name: str) -> TaskStatus:
         wait=Histogram(),
         run=Histogram(),
     )
+
+
+class Joined(Recovering):
+    """An engine whose tasks change, as when another node of its queue comes with one, and that may be away."""
+
+    names: Sequence[str] | None = ()
+    # Whether they are known later.
+    is_slow = False
+
+    def tasks(self) -> Any:
+        if self.is_slow:
+            return Read(asyncio.ensure_future(self._told()))
+        return self._found()
+
+    async def _told(self) -> list[TaskStatus]:
+        return self._found()
+
+    def _found(self) -> list[TaskStatus]:
+        if self.names is None:
+            raise EngineAwayError
+        return [described_task(name) for name in self.names]
+
+
+async def given(answer: Given | Held) -> bytes:
+    while isinstance(answer, Held):
+        woken = asyncio.Event()
+        answer.hold.when_known(woken.set)
+        await asyncio.wait_for(woken.wait(), 20)
+        answer = answer.then()
+    assert isinstance(answer, bytes | Long)
+    return answer if isinstance(answer, bytes) else answer.head + bytes(answer.body)
+
+
+@pytest.mark.parametrize("is_slow", [False, True], ids=["now", "later"])
+@pytest.mark.parametrize("page", [description.openapi, description.docs])
+def test_a_page_names_the_tasks_of_now_and_of_before_while_nobody_can_tell(
+    page: Callable[..., Given | Held], is_slow: bool
+) -> None:
+    async def test() -> None:
+        config = Config()
+        engine = Joined(config)
+        engine.is_slow = is_slow
+        served = Service(config, engine)
+        asked = Request(config.limits, lambda request: request.limit, lambda _: None, lambda _: None)
+        asked.method, asked.caller = b"GET", ANYONE
+        engine.names = None
+        with pytest.raises(EngineAwayError):
+            await given(page(served, asked, ROUTES))
+        engine.names = ["a-report"]
+        before = await given(page(served, asked, ROUTES))
+        assert b"a-report" in before
+        assert b"another" not in before
+        asked.headers = {b"if-none-match": re.findall(rb"ETag: (.+)\r\n", before)[0]}
+        assert (await given(page(served, asked, ROUTES))).startswith(b"HTTP/1.1 304 ")
+        engine.names = ["a-report", "another"]
+        after = await given(page(served, asked, ROUTES))
+        assert after.startswith(b"HTTP/1.1 200 ")
+        assert b"another" in after
+        engine.names = None
+        asked.headers = {}
+        assert await given(page(served, asked, ROUTES)) == after
+
+    asyncio.run(test())
 
 
 def test_names_of_tasks_are_text_in_a_page() -> None:
