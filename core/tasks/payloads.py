@@ -19,6 +19,7 @@ it was scanned when it was accepted.
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Generator
@@ -123,7 +124,7 @@ def slices(
     value: object = None
     spine: list[Container] = []
     opened: list[_Open] = []
-    stand_in = _name_that_is_not_in(payload)
+    stand_in = _name_that_nobody_has()
     begin, until = 0, time.monotonic() + slice_s
     while begin < len(payload):
         end, innermost = _cut(payload, begin, piece_bytes, opened[-1] if opened else None)
@@ -144,11 +145,9 @@ def slices(
     return value
 
 
-def _name_that_is_not_in(payload: bytes) -> str:
-    name = "~0"
-    while name.encode() in payload:
-        name += str(len(name) % 7)
-    return name
+def _name_that_nobody_has() -> str:
+    """Return a name that no payload has. Of a name that it knows, a client may write a character with an escape."""
+    return os.urandom(16).hex()
 
 
 def _cut(payload: bytes, begin: int, piece_bytes: int, innermost: _Open | None) -> tuple[int, _Open | None]:
