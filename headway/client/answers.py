@@ -23,8 +23,8 @@ PROBLEM_TYPE = "urn:headway:problem:"
 # Answers of 5xx that stay so.
 LASTING = frozenset({501, 505})
 SHOWN = 200
-# The part of an id that a list has for a token that may not read, at the end of a text.
-PUBLIC_ID = re.compile(r" [0-9a-f]{20}$")
+# The part of an id that a list has for a token that may not read.
+PUBLIC_ID = re.compile(r"[0-9a-f]{20}")
 # The version of the contract that this client keeps: docs/compatibility.md.
 CONTRACT = 1
 BATCH_COUNTS = ("pending", "succeeded", "failed", "cancelled", "expired")
@@ -200,7 +200,7 @@ def error(response: Response, about: str) -> HeadwayError:
     if problem and response.code == 421:
         return NotIssued(f"{about}: the id is of another server, or of an earlier run of one without a journal")
     if problem and response.code == 404 and about.startswith(("job ", "batch ")):
-        if PUBLIC_ID.search(about):
+        if PUBLIC_ID.fullmatch(about.rpartition(" ")[2]):
             return NotIssued(f"{about}: this id lacks its last 16 digits, which a token with the scope read is told")
         return NotIssued(f"{about}: the server never issued this id")
     if reason or response.code in (401, 403, 413):

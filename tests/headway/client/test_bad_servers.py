@@ -296,7 +296,11 @@ def test_all_waits_give_up_together() -> None:
     asyncio.run(run())
 
 
-def test_lists_that_are_refused_are_done_without(serve: Serve) -> None:
+SHORT_IDS = answer(200, b'{"jobs":[{"id":"%020x","state":"succeeded"}],"next":null}' % 7, kind=b"application/json")
+
+
+@pytest.mark.parametrize("said", [problem(403, b"forbidden"), SHORT_IDS], ids=["refused", "of short ids"])
+def test_lists_that_tell_nothing_are_done_without(serve: Serve, said: bytes) -> None:
     listed = 0
 
     def script(_: bytes, __: int) -> bytes:
@@ -304,7 +308,7 @@ def test_lists_that_are_refused_are_done_without(serve: Serve) -> None:
         request = server.seen[-1]
         if b" /jobs?" in request:
             listed += 1
-            return problem(403, b"forbidden")
+            return said
         if request.startswith(b"HEAD"):
             return b"HTTP/1.1 200 OK\r\nJob-State: succeeded\r\n\r\n"
         time.sleep(1)
