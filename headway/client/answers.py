@@ -185,6 +185,8 @@ def failure(status: Status) -> HeadwayError:
     """Return the error for a job that ended without a result."""
     if status.state == "failed":
         return JobFailed(status.id, status.detail or "no detail", status.reason or "error", status.attempt or 0)
+    if status.state == "cancelled" and status.reason == "lost":
+        return JobCancelled(f"job {status.id} was in memory when its engine ended, and is lost: submit it again")
     if status.state == "cancelled":
         return JobCancelled(f"job {status.id} was cancelled")
     if status.state == "succeeded":

@@ -32,7 +32,7 @@ ACTIVE_JOB = (
 SUCCEEDED_JOB = _job(State.SUCCEEDED, "The job succeeded.", ("Expires", "Sunset", "Server-Timing"))
 LOST_JOB = (
     _job(State.FAILED, "The job failed.", ("Job-Reason", "Job-Attempt", "Expires", "Sunset")),
-    _job(State.CANCELLED, "The job was cancelled.", ("Expires", "Sunset")),
+    _job(State.CANCELLED, "The job was cancelled.", ("Expires", "Sunset"), maybe=("Job-Reason",)),
     _job(State.EXPIRED, "The job has finished, and its status is no longer kept."),
 )
 # Of a submission: what follows is said of a job that has finished, because the client waited or

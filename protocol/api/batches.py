@@ -11,7 +11,7 @@ from headway.core.interface import CancelledBatch, SubmittedBatch
 from headway.core.job import State
 from headway.core.status import BatchStatus
 from headway.protocol.api import bodies
-from headway.protocol.api.headers import ENDED, NAMES, media_type, minimal
+from headway.protocol.api.headers import ENDED, FINISHED_FIELDS, NAMES, media_type, minimal
 from headway.protocol.api.jobs import patience
 from headway.protocol.api.service import Service, later, once_known, unless_away
 from headway.protocol.api.submissions import REPLAYED, check_content, check_task, key_of, traced
@@ -168,6 +168,8 @@ def _told_of(batch: BatchStatus) -> dict[str, object]:
 def _created(service: Service, request: Request, batch: BatchStatus, fields: bytes) -> Answer | Held:
     where = b"Location: %b%b\r\n" % (service.batches, batch.id)
     head = STATUS_LINES[202] + where + _fields(service, batch) + service.heads.durability
+    if not batch.pending:
+        head += FINISHED_FIELDS
     if b"prefer" in request.headers and request.preference(b"return") == b"minimal":
         return head + minimal(fields)
     head += fields

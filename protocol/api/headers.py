@@ -38,6 +38,8 @@ CODES = {
 }
 # The lines after the opening, by state.
 WAITING_FIELDS = b"Retry-After: %d\r\nRetry-After-Ms: %d\r\nJob-Position: %d\r\n"
+# Of a 202 to a submission whose jobs have finished before it is answered: what became of them can be asked at once.
+FINISHED_FIELDS = b"Retry-After: 1\r\nRetry-After-Ms: 1\r\n"
 RUNNING_FIELDS = b"Retry-After: %d\r\nRetry-After-Ms: %d\r\nJob-Attempt: %d\r\n"
 DURABILITY_FIELD = b"Job-Durability: %b\r\n"
 PROGRESS_FIELD = b"Job-Progress: %d\r\n"
@@ -95,8 +97,10 @@ class Heads:
         return self.openings[state] + self._fields[state](status)
 
     def accepted(self, status: Status, job_id: bytes) -> bytes:
-        """Return the head that accepts a job."""
-        return self._accepted[status.state] % job_id + self._fields[status.state](status)
+        """Return the head that accepts a job, which may have finished meanwhile."""
+        state = status.state
+        fields = FINISHED_FIELDS if state >= State.SUCCEEDED else self._fields[state](status)
+        return self._accepted[state] % job_id + fields
 
     def _waiting(self, status: Status) -> bytes:
         wait = status.retry_after_ms

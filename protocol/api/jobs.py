@@ -192,7 +192,7 @@ def _result(service: Service, request: Request, status: Status, fields: bytes) -
     if status.state != State.SUCCEEDED:
         return _told(service, request, status, fields)
     tag = b'"%b"' % status.id
-    fields = b"Job-State: succeeded\r\n%bETag: %b\r\nCache-Control: private, max-age=%d\r\n" % (
+    kept = b"Job-State: succeeded\r\n%bETag: %b\r\nCache-Control: private, max-age=%d\r\n" % (
         service.clock.date + fields,
         tag,
         service.heads.kept_for(status),
@@ -202,12 +202,10 @@ def _result(service: Service, request: Request, status: Status, fields: bytes) -
 
     def answer(found: Result | None) -> Answer:
         if found is None:
-            return _given_up(service, status, is_head)
+            return _given_up(service, status, fields, is_head)
         if is_known:
-            return STATUS_LINES[304] + fields + b"\r\n"
-        return complete_shared(
-            STATUS_LINES[200] + fields + ISOLATED, content_type(found.media_type), found.body, is_head
-        )
+            return STATUS_LINES[304] + kept + b"\r\n"
+        return complete_shared(STATUS_LINES[200] + kept + ISOLATED, content_type(found.media_type), found.body, is_head)
 
     return once_known(service.engine.result(status), answer)
 
@@ -230,7 +228,7 @@ def _payload(service: Service, status: Status, fields: bytes, *, head_only: bool
     return once_known(service.engine.payload(status) if status.state != State.EXPIRED else None, answer)
 
 
-def _given_up(service: Service, status: Status, is_head: bool) -> bytes:
+def _given_up(service: Service, status: Status, fields: bytes, is_head: bool) -> bytes:
     body = document(
         410,
         "result-gone",
@@ -239,7 +237,7 @@ def _given_up(service: Service, status: Status, is_head: bool) -> bytes:
         id=status.id.decode(),
         state="succeeded",
     )
-    head = STATUS_LINES[410] + b"Job-State: succeeded\r\n" + service.clock.fields
+    head = STATUS_LINES[410] + b"Job-State: succeeded\r\n" + service.clock.fields + fields
     return complete(head, PROBLEM, body, is_head)
 
 

@@ -19,7 +19,7 @@ def revise(service: Service, request: Request, name: bytes) -> Answer | Held:
 
     def changed(status: Status, fields: bytes) -> Answer | Held:
         if status.state == State.EXPIRED:
-            return with_document(service, request, status, service.heads.job(status))
+            return with_document(service, request, status, service.heads.job(status) + fields)
         revised = service.engine.revise(status, revision, request.act)
         return once_known(revised, lambda now: _revised(service, request, now, fields))
 

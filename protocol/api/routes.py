@@ -119,6 +119,7 @@ ROUTES: tuple[Route, ...] = (
             ),
             refuses=(*answers.ABOUT_JOBS, "not-found"),
         ),
+        limited=True,
     ),
     Route(
         "/jobs",
@@ -221,7 +222,7 @@ ROUTES: tuple[Route, ...] = (
                     410,
                     "The job succeeded, and its result is no longer kept.",
                     ("Job-State",),
-                    (),
+                    (*answers.NAMED, *answers.WAITED),
                     (("application/problem+json", "GoneResult"),),
                 ),
             ),

@@ -156,21 +156,21 @@ def _checked(key: bytes) -> str:
 def retry(service: Service, request: Request, name: bytes) -> Answer | Held:
     """POST /jobs/{id}/retry: resubmit a failed job as a new one."""
     if b"idempotency-key" not in request.headers:
-        return find(service, name, lambda status, _: _retried(service, request, status, None))
+        return find(service, name, lambda status, fields: _retried(service, request, status, None, fields))
     key = Key.of(key_of(request), name, b"retry")
 
     def looked(before: Submitted | None) -> Answer | Held:
         if before is not None:
             check_task(request, before.status.task)
             return accepted(service, request, before)
-        return find(service, name, lambda status, _: _retried(service, request, status, key))
+        return find(service, name, lambda status, fields: _retried(service, request, status, key, fields))
 
     return once_known(service.engine.replay(key), looked)
 
 
-def _retried(service: Service, request: Request, status: Status, key: Key | None) -> Answer | Held:
+def _retried(service: Service, request: Request, status: Status, key: Key | None, fields: bytes) -> Answer | Held:
     if status.state == State.EXPIRED:
-        return with_document(service, request, status, service.heads.job(status))
+        return with_document(service, request, status, service.heads.job(status) + fields)
     check_task(request, status.task)
     link = b'Link: <%b%b>; rel="prev"\r\n' % (service.jobs, status.id)
     return once_known(

@@ -14,6 +14,7 @@ from headway.client import (
     AsyncClient,
     Client,
     HeadwayError,
+    JobCancelled,
     JobFailed,
     NotHeadway,
     NotIssued,
@@ -340,3 +341,9 @@ def test_a_server_of_another_contract_is_named_with_the_side_to_upgrade(
     _, client = serve(lambda *_: answer(200, members, kind=b"application/json"))
     with pytest.raises(NotHeadway, match=told):
         client.server()
+
+
+def test_a_job_that_is_lost_with_its_engine_is_told_so(serve: Serve) -> None:
+    _, client = serve(lambda *_: answer(410, b"{}", b"Job-State: cancelled", b"Job-Reason: lost"))
+    with pytest.raises(JobCancelled, match="its engine ended, and is lost: submit it again"):
+        client.job(ID).result()

@@ -29,7 +29,7 @@ from headway.protocol.api.app import Api
 from headway.protocol.api.description import prefers_html
 from headway.protocol.api.fields import ASKED, SENT
 from headway.protocol.api.page import CachedPage, CachedPages
-from headway.protocol.api.routes import ROUTES
+from headway.protocol.api.routes import ROUTES, Places
 from headway.protocol.api.service import Service
 from headway.protocol.http.caller import ANYONE
 from headway.protocol.http.connection import Connection
@@ -424,6 +424,15 @@ def described_task(name: str) -> TaskStatus:
         wait=Histogram(),
         run=Histogram(),
     )
+
+
+def test_a_refusal_by_rate_is_described_where_requests_are_counted() -> None:
+    places, config = Places(b""), Config()
+    asked = Request(config.limits, lambda request: request.limit, lambda _: None, lambda _: None)
+    asked.method = b"GET"
+    for route in ROUTES:
+        asked.target = re.sub(r"\{\w+\}", "x", route.path).encode()
+        assert places.limited(asked) == route.limited, route
 
 
 class Joined(Recovering):

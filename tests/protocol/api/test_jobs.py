@@ -363,3 +363,19 @@ def test_ids_are_not_counted_on(server: Server) -> None:
     assert one[:8] == other[:8]
     assert int(other[8:20], 16) == int(one[8:20], 16) + 1
     assert one[20:] != other[20:]
+
+
+def test_a_job_that_is_found_by_its_key_is_named_in_each_answer_about_it(start: Start) -> None:
+    server = start(retention__jobs=1)
+    key = request("PUT", "/jobs/order-9", "Content-Type: application/json", body=submission("give", 1))
+    path = server.ask(key)["location"]
+    server.wait_for(path, "succeeded")
+    assert server.delete("/jobs/order-9")["content-location"] == path
+    gone = server.ask(request("GET", "/jobs/order-9/result", "Prefer: wait=5"))
+    assert (gone.status, gone["job-state"]) == (410, "succeeded")
+    assert (gone["content-location"], gone["preference-applied"]) == (path, "wait=5")
+    server.run("nothing")
+    change = request("PATCH", "/jobs/order-9", "Content-Type: application/json", body=b'{"delay":0}')
+    for data in (change, request("POST", "/jobs/order-9/retry", body=b""), request("DELETE", "/jobs/order-9")):
+        answer = server.ask(data)
+        assert (answer.status, answer["job-state"], answer["content-location"]) == (410, "expired", path)

@@ -48,6 +48,9 @@ def test_a_submission_is_202_with_its_location_however_late_it_is_answered(
         told = held.then()
         assert isinstance(told, bytes)
         assert told.startswith(b"HTTP/1.1 202 ")
+        # The rule for a 202: wait, ask again. It has the fields of any acceptance.
+        assert b"\r\nRetry-After: 1\r\nRetry-After-Ms: 1\r\n" in told
+        assert b"\r\nExpires: " not in told
         assert told.count(b"\r\nLocation: /%b/" % (b"batches" if route == "batch" else b"jobs")) == 1
         await lives.end()
 
