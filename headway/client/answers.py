@@ -170,8 +170,7 @@ def _count(members: dict[str, Any], name: str) -> int:
 
 def states(members: dict[str, Any]) -> dict[str, str]:
     """Return state by id from the ``jobs`` of a document."""
-    jobs = members.get("jobs")
-    pairs = [(job.get("id"), job.get("state")) for job in jobs if isinstance(job, dict)] if jobs else []
+    pairs = [(job.get("id"), job.get("state")) for job in facts.documents(members, "jobs")]
     return {job_id: state for job_id, state in pairs if isinstance(job_id, str) and isinstance(state, str)}
 
 
@@ -218,7 +217,6 @@ def error(response: Response, about: str) -> HeadwayError:
 def refusal(response: Response, reason: str) -> Refused:
     """Return the error for a request that the server refuses, or a proxy before it."""
     members = document(response)
-    faults = members.get("errors")
-    pairs = [(str(f.get("field")), str(f.get("detail"))) for f in faults if isinstance(f, dict)] if faults else []
+    pairs = [(str(f.get("field")), str(f.get("detail"))) for f in facts.documents(members, "errors")]
     detail = members.get("detail") or " ".join(response.content[:SHOWN].decode(errors="replace").split())
     return Refused(response.code, reason or "refused", str(detail), pairs)

@@ -106,9 +106,10 @@ def change(members: Members) -> Change:
 
 def history(members: Members) -> History:
     """Return the history of the last hours."""
-    found, tasks = members.get("spans"), members.get("tasks")
-    spans = tuple(_span(span) for span in found if isinstance(span, dict)) if isinstance(found, list) else ()
-    by_task = {str(name): told for name, told in tasks.items() if isinstance(told, dict)} if tasks else {}
+    tasks = members.get("tasks")
+    spans = tuple(map(_span, documents(members, "spans")))
+    named = tasks.items() if isinstance(tasks, dict) else ()
+    by_task = {str(name): told for name, told in named if isinstance(told, dict)}
     ended, failed = ({name: numbers(told, kind) for name, told in by_task.items()} for kind in ("ended", "failed"))
     return History(number(members, "seconds") or 0, spans, ended, failed)
 
@@ -129,6 +130,12 @@ def numbers(members: Members, name: str) -> tuple[int, ...]:
     """Return a list of whole numbers."""
     value = members.get(name)
     return tuple(item for item in value if isinstance(item, int)) if isinstance(value, list) else ()
+
+
+def documents(members: Members, name: str) -> list[dict[str, Any]]:
+    """Return the objects of a list."""
+    value = members.get(name)
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def text(members: Members, name: str) -> str | None:

@@ -52,7 +52,8 @@ class Patience:
 
     def _pause_s(self, response: Response | None) -> float:
         told_s = None if response is None else answers.told_s(response)
-        if told_s is None:
+        if not told_s:
+            # A proxy may say 0, and would be asked without a pause.
             return min(AGAIN_S * 2.0**self._tries, AGAIN_MOST_S) * random.uniform(1, 1.5)  # noqa: S311
         return told_s * random.uniform(1, 1 + JITTER)  # noqa: S311
 

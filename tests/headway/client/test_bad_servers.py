@@ -6,6 +6,8 @@ import asyncio
 import re
 import socket
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
 from itertools import pairwise
 
 import pytest
@@ -347,3 +349,25 @@ def test_a_job_that_is_lost_with_its_engine_is_told_so(serve: Serve) -> None:
     _, client = serve(lambda *_: answer(410, b"{}", b"Job-State: cancelled", b"Job-Reason: lost"))
     with pytest.raises(JobCancelled, match="its engine ended, and is lost: submit it again"):
         client.job(ID).result()
+
+
+@pytest.mark.parametrize(
+    ("call", "said", "error"),
+    [
+        (lambda client: client.batch("b").status(), answer(200, b'{"jobs":7,"errors":7}'), NotHeadway),
+        (
+            lambda client: client.job(ID).status(),
+            problem(403, b"scope").replace(b'"because"', b'"b","errors":7'),
+            Refused,
+        ),
+        (lambda client: client.history(), answer(200, b'{"spans":[],"tasks":[7]}'), None),
+    ],
+)
+def test_members_of_another_type_are_no_error_of_python(
+    serve: Serve, call: Callable[[Client], object], said: bytes, error: type[HeadwayError] | None
+) -> None:
+    _, client = serve(
+        lambda *_: re.sub(rb"Content-Length: \d+", b"Content-Length: %d" % len(said.partition(b"\r\n\r\n")[2]), said)
+    )
+    with nullcontext() if error is None else pytest.raises(error):
+        call(client)

@@ -44,7 +44,7 @@ def test_a_crowd_comes_back_after_the_time_that_it_was_told_and_spread(response:
     assert max(found) - min(found) > seconds * 0.03
 
 
-@pytest.mark.parametrize("response", [None, busy()])
+@pytest.mark.parametrize("response", [None, busy(), busy(retry_after="0")])
 def test_without_a_time_the_pause_doubles_from_one_second_to_eight(response: Response | None) -> None:
     crowd = [Patience(1e9, inf) for _ in range(100)]
     for seconds in (1, 2, 4, 8, 8, 8):
