@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import orjson
 from headway.core import ids
 from headway.core.board.idempotency import Key
+from headway.core.errors import HeadwayError
 from headway.core.interface import CancelledBatch, SubmittedBatch
 from headway.core.job import State
 from headway.core.status import BatchStatus
@@ -61,21 +62,38 @@ def recent(service: Service, request: Request, _: bytes) -> Answer | Held:
 def submit(service: Service, request: Request, _: bytes) -> Answer | Held:
     """POST /batches: take 1 to 1,000 jobs, all or none. ``Prefer: wait`` waits for all to finish."""
     check_content(request)
-    submissions = bodies.batch(request.body)
+    key = None
+    if b"idempotency-key" in request.headers:
+        key = Key.of(key_of(request), request.body, b"batch")
+    try:
+        submissions = bodies.batch(request.body)
+    except HeadwayError as fault:
+        # The content has not told the tasks, and who may submit some alone may not learn of others.
+        if key is None or request.caller.tasks is not None:
+            raise
+        return _replayed(service, request, key, fault)
     for submission in submissions:
         check_task(request, submission.task)
     if b"traceparent" in request.headers:
         submissions = [traced(request, submission) for submission in submissions]
     if service.limits is not None:
         service.limits.batch(request, len(submissions))
-    key = None
-    if b"idempotency-key" in request.headers:
-        key = Key.of(key_of(request), request.body, b"batch")
     taken = service.engine.submit_batch(submissions, key)
     answer: Callable[[], Answer | Held] = lambda: once_known(  # noqa: E731
         taken, lambda taken: _accepted(service, request, taken)
     )
     return answer() if len(submissions) < LARGE else Held(NextRound(), answer)
+
+
+def _replayed(service: Service, request: Request, key: Key, fault: HeadwayError) -> Answer | Held:
+    """Answer with the batch that came under ``key`` before. Raises ``fault`` if none did."""
+
+    def told(found: SubmittedBatch | None) -> Answer | Held:
+        if found is None:
+            raise fault
+        return _accepted(service, request, found)
+
+    return once_known(service.engine.replay_batch(key), told)
 
 
 def _accepted(service: Service, request: Request, taken: SubmittedBatch) -> Answer | Held:

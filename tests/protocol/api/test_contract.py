@@ -316,6 +316,7 @@ ORDERS = [
     ("media type, then JSON", request("POST", "/jobs", "Content-Type: a/b", body=b"{"), 415, "media-type"),
     ("media type, then key", request("POST", "/jobs", "Idempotency-Key: a b", body=b"{}"), 415, "media-type"),
     ("key, then JSON", post(b"{", "Idempotency-Key: a b"), 422, "invalid"),
+    ("key, then JSON of a batch", request("POST", "/batches", JSON, "Idempotency-Key: a b", body=b"{"), 422, "invalid"),
     ("JSON, then members", post(b'{"task":1,'), 400, "malformed-json"),
     ("members, then task", post(submission("no-such-task", priority=99)), 422, "invalid"),
     ("members of a batch, then task", batch([one("no-such-task"), one("nothing", priority=99)]), 422, "invalid"),
@@ -335,8 +336,9 @@ def test_a_key_that_came_with_other_content_is_said_before_what_is_wrong_with_th
     key = "Idempotency-Key: contract-order"
     assert server.ask(post(submission("nothing"), key)).status == 202
     for body in (b"{", UNKNOWN, submission("nothing", priority=99)):
-        answer = server.ask(post(body, key))
-        assert (answer.status, reason(answer)) == (422, "key-reused")
+        for target, content in (("/jobs", body), ("/batches", b"[%b]" % body), ("/tasks/nothing/jobs", body)):
+            answer = server.ask(request("POST", target, JSON, key, body=content))
+            assert (answer.status, reason(answer)) == (422, "key-reused"), target
 
 
 def test_who_is_over_the_rate_is_told_so_before_anything_about_the_content(start: Start) -> None:
