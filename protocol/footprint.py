@@ -17,6 +17,8 @@ TLS_BYTES = 640 * 1024
 JOB_BYTES = 1024
 # A key of 200 characters with its digest.
 KEY_BYTES = 512
+# An entry of the audit log, with a target, a short filter and the id of a job.
+AUDIT_BYTES = 640
 # Results that wait for a store that is away (core/nodes/outbox.py).
 OUTBOX_BYTES = 64 * 1024 * 1024
 # An event, with its id. Its tags are those of its job.
@@ -42,6 +44,9 @@ def parts(config: Config, counts: Counts, *, serves: bool = True, gateways: int 
             f"{jobs} jobs": jobs * JOB_BYTES,
             f"{config.idempotency.keys} keys": config.idempotency.keys * KEY_BYTES,
         }
+        if config.journal.path is None:
+            # A journal has them on disk.
+            kept[f"{config.audit.kept} audit entries"] = config.audit.kept * AUDIT_BYTES
     else:
         # The store has all jobs. Those that run here are here too, with the results on their way.
         kept = {

@@ -8,6 +8,7 @@ import socket
 import sys
 import time
 from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import pytest
 from headway.protocol.http.budget import Budget
@@ -242,6 +243,13 @@ def test_all_at_once_take_no_more_than_the_log_says(start: Start) -> None:
             time.sleep(0.05)
         grown = server.resident_bytes - before
         assert grown < most, f"{grown >> 20} MiB, said were {most / MEBIBYTE:.1f}"
+
+
+@pytest.mark.parametrize("journal", [False, True])
+def test_the_sum_has_the_audit_log_where_it_is_in_memory(start: Start, tmp_path: Path, journal: bool) -> None:
+    server = start(audit__kept=1 << 20, journal__path=str(tmp_path / "j.db") if journal else None)
+    said = server.wait_for_line("memory in MiB: ")
+    assert ("1048576 audit entries 640.0" in said) is not journal
 
 
 @linux_only
