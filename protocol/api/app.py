@@ -14,7 +14,7 @@ from headway.protocol.api.operation import Route
 from headway.protocol.api.polls import Polls
 from headway.protocol.api.routes import Places
 from headway.protocol.api.service import Service, Shared
-from headway.protocol.api.submissions import check_content
+from headway.protocol.api.submissions import check_content, check_task
 from headway.protocol.http.connections import Connections
 from headway.protocol.http.problems import Refusal
 from headway.protocol.http.request import SENDING, ContentLimit, Request
@@ -86,7 +86,20 @@ class Api:
 
     def content_limit(self, request: Request) -> ContentLimit:
         """Return the limit on the content of a request, as App says."""
-        return contents.content_limit(self.service, request) or request.limit
+        limit = contents.content_limit(self.service, request)
+        # Who may not submit this task is told nothing of it, and may not send more for it either.
+        return request.limit if limit is None or not self._may_submit(request) else limit
+
+    def _may_submit(self, request: Request) -> bool:
+        """Whether a request with content for a task may submit it."""
+        route, name = self._places.find(request.target)
+        try:
+            request.caller = self.service.guard.identify(request)
+            self.service.guard.check(request, route.needs(request.method), name)
+            check_task(request, contents.task_of(name))
+        except Refusal:
+            return False
+        return True
 
     def expect(self, request: Request) -> None:
         """Raise if the content of a request is not worth sending, as App says."""

@@ -109,6 +109,23 @@ def test_who_may_not_submit_is_told_before_it_sends_the_content(guarded: Guarded
             assert wire.read().status == status
 
 
+def test_who_may_not_submit_a_task_learns_nothing_of_its_content_and_sends_no_more_of_it(guarded: Guarded) -> None:
+    """Content may be larger for this task than for others: examples/tasks.py."""
+    lines = ("Content-Type: image/jpeg", "Content-Length: 2000000", "Expect: 100-continue")
+
+    def told(target: str, *line: str) -> tuple[int, str]:
+        with guarded.server.wire() as wire:
+            wire.send(request("POST", target, *lines, *line))
+            answer = wire.read()
+            return answer.status, "" if answer.status == 100 else answer.json["detail"]
+
+    for line in ((), (guarded.lines["view"],), (guarded.lines["give"],)):
+        status, detail = told("/tasks/thumbnail/jobs", *line)
+        assert (status, detail) == told("/tasks/none/jobs", *line)
+        assert (status, "limits.body_bytes" in detail) == (413, True)
+    assert told("/tasks/thumbnail/jobs", guarded.lines["submit"]) == (100, "")
+
+
 @each("value", ["", "Bearer", "Bearer ", "Basic eDp5", "hw_x", "Bearer a b", "Bearer \xe9"])
 def test_what_is_no_bearer_of_a_token_is_nobody(guarded: Guarded, value: str) -> None:
     with guarded.server.wire() as wire:
