@@ -68,15 +68,20 @@ class Server:
 
     def __init__(self, *modules: str, **settings: Any) -> None:
         load(modules)
-        settings["journal"] = {"path": None} | settings.get("journal", {})
         # A file of tokens in the current folder is for clients, and not for tests.
-        settings["auth"] = {"mode": "none"} | settings.get("auth", {})
+        for section, word, usual in (("journal", "path", None), ("auth", "mode", "none")):
+            given = settings.get(section) or {}
+            if section == "auth" and isinstance(given, str):
+                given = {word: given}
+            settings[section] = {word: usual} | given if isinstance(given, dict) else given
         try:
             self._config = msgspec.convert(settings, Config)
         except msgspec.ValidationError as error:
             raise ConfigError(f"settings of headway.testing.Server: {error}") from None
         if self._config.journal.path is not None:
             raise ConfigError("settings of headway.testing.Server: journal.path: jobs are kept in memory here")
+        if self._config.engine is not None:
+            raise ConfigError("settings of headway.testing.Server: engine: jobs are kept in memory here")
         self._clock = _Clock()
         self._open: _Loop | None = None
 

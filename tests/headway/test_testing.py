@@ -134,9 +134,17 @@ def test_time_is_real_again_afterwards() -> None:
     assert (time.monotonic, time.time) == before
 
 
+def test_a_section_may_be_one_word_or_none_as_in_a_file_of_settings() -> None:
+    with testing.Server(TASKS, auth="none", journal=None) as server:
+        assert server.get("/readyz").headers["job-durability"] == "memory"
+
+
 def test_wrong_settings_and_modules_are_one_line() -> None:
     with pytest.raises(ConfigError, match="settings of headway"):
         testing.Server(workers="many")
+    for wrong in ({"journal": "x.db"}, {"auth": 7}):
+        with pytest.raises(ConfigError, match="settings of headway"):
+            testing.Server(**wrong)
     with pytest.raises(ConfigError, match="cannot be imported"):
         testing.Server("no_such_module")
 
@@ -144,6 +152,8 @@ def test_wrong_settings_and_modules_are_one_line() -> None:
 def test_a_server_that_is_misused_says_so_in_one_line() -> None:
     with pytest.raises(ConfigError, match="kept in memory"):
         testing.Server(journal={"path": "headway.db"})
+    with pytest.raises(ConfigError, match="engine: jobs are kept in memory"):
+        testing.Server(engine="valkey://localhost:6379/0")
     with pytest.raises(RuntimeError, match="is not open"):
         testing.Server(TASKS).submit("tested_double", 1)
     with testing.Server(TASKS, journal={"sync": "normal"}) as server:
