@@ -36,7 +36,7 @@ def openapi(service: Service, request: Request, routes: Sequence[Route]) -> Answ
 
     # It says what a token needs once there is one.
     name = "openapi with tokens" if service.guard.asks else "openapi"
-    return _of_tasks(service, request, name, make, lambda page, request: page.answer(request, service.clock))
+    return _of_tasks(service, request, name, make)
 
 
 def docs(service: Service, request: Request, routes: Sequence[Route]) -> Answer | Held:
@@ -47,7 +47,7 @@ def docs(service: Service, request: Request, routes: Sequence[Route]) -> Answer 
 
         return CachedPage(HTML, pages.docs(routes, service, tasks), NOSNIFF + pages.POLICY)
 
-    return _of_tasks(service, request, "docs", make, lambda page, request: page.answer(request, service.clock))
+    return _of_tasks(service, request, "docs", make)
 
 
 def index(service: Service, request: Request, routes: Sequence[Route]) -> Answer | Held:
@@ -86,14 +86,13 @@ def _of_tasks(
     request: Request,
     name: str,
     make: Callable[[Sequence[TaskStatus]], CachedPage],
-    then: Callable[[CachedPage, Request], Answer],
 ) -> Answer | Held:
-    """Return the answer that ``then`` gives to a request with a page, which is made of the tasks.
+    """Return the answer to a request for a page, which is made of the tasks.
 
     A client that may not know all of them gets a page that names none. Raises RecoveringError while none is known.
     """
     if request.caller.knows is not None:
-        return _of_these(service, request, f"{name} without tasks", make, then, ())
+        return _of_these(service, request, f"{name} without tasks", make, ())
     last = service.pages.get(name)
     try:
         tasks: Soon[Sequence[TaskStatus] | None] = service.engine.tasks()
@@ -103,7 +102,7 @@ def _of_tasks(
         tasks = None
     if isinstance(tasks, Later) and last is not None:
         tasks = Otherwise(tasks, lambda _: None)
-    return once_known(tasks, lambda tasks: _of_these(service, request, name, make, then, tasks))
+    return once_known(tasks, lambda tasks: _of_these(service, request, name, make, tasks))
 
 
 def _of_these(
@@ -111,7 +110,6 @@ def _of_these(
     request: Request,
     name: str,
     make: Callable[[Sequence[TaskStatus]], CachedPage],
-    then: Callable[[CachedPage, Request], Answer],
     tasks: Sequence[TaskStatus] | None,
 ) -> Answer | Held:
     """Do the same with these tasks. None: they cannot be read, so the last page has to do."""
@@ -119,9 +117,9 @@ def _of_these(
     # Of nodes that share a queue, one may come with another task.
     facts = None if tasks is None else [(task.name, task.description, task.schema) for task in tasks]
     if page is not None and (tasks is None or service.pages.tells(name, facts)):
-        return then(page, request)
+        return page.answer(request, service.clock)
     named = tasks or ()
-    return service.pages.once_made(name, lambda: make(named), lambda page: then(page, request), facts)
+    return service.pages.once_made(name, lambda: make(named), lambda page: page.answer(request, service.clock), facts)
 
 
 def prefers_html(accept: str) -> bool:

@@ -24,9 +24,10 @@ from headway.core.payload_type import payload_type
 from headway.core.recovering import Recovering
 from headway.core.stats import Histogram
 from headway.core.status import TaskStatus
-from headway.protocol.api import description, openapi, pages
+from headway.protocol.api import openapi, pages
 from headway.protocol.api.app import Api
-from headway.protocol.api.description import prefers_html
+from headway.protocol.api.description import docs, prefers_html
+from headway.protocol.api.description import openapi as openapi_page
 from headway.protocol.api.fields import ASKED, SENT
 from headway.protocol.api.page import CachedPage, CachedPages
 from headway.protocol.api.routes import ROUTES, Places
@@ -467,7 +468,7 @@ async def given(answer: Given | Held) -> bytes:
 
 
 @pytest.mark.parametrize("is_slow", [False, True], ids=["now", "later"])
-@pytest.mark.parametrize("page", [description.openapi, description.docs])
+@pytest.mark.parametrize("page", [openapi_page, docs])
 def test_a_page_names_the_tasks_of_now_and_of_before_while_nobody_can_tell(
     page: Callable[..., Given | Held], is_slow: bool
 ) -> None:
