@@ -349,11 +349,12 @@ class GatewayEngine:
         return self._ask("others")
 
     def _tick(self) -> None:
+        # First, so that an error of a step ends this tick alone.
+        self._ticker = asyncio.get_running_loop().call_later(TICK_S, self._tick)
         self._calls.tick(time.monotonic())
         if self._seen is not None:
             self._seen.statuses.tick(0.0)
             self._seen.forget()
-        self._ticker = asyncio.get_running_loop().call_later(TICK_S, self._tick)
 
     # What the engine says.
 

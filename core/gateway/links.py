@@ -272,7 +272,12 @@ class GatewayLinks:
     def _tick(self) -> None:
         self._timer = None
         if self.gateways:
-            self._tell_again(TELL_S if self.tell() else TELL_IDLE_S)
+            has_changed = False
+            try:
+                has_changed = self.tell()
+            finally:
+                # An error in what is told ends this tick alone.
+                self._tell_again(TELL_S if has_changed else TELL_IDLE_S)
 
     async def pause(self) -> None:
         """Have the gateways keep their calls for the next program, and answer those that came."""
