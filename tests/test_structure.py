@@ -194,7 +194,8 @@ def test_each_file_stands_in_the_reading_order_of_its_package(folder: str) -> No
 
 
 def test_core_has_no_socket_and_no_parser() -> None:
-    paths = [path for path in (ROOT / "core").rglob("*.py") if path.parent.name != "gateway"]
+    # A socket between two processes of ours is the one means to hand over the end of a pipe.
+    paths = [path for path in (ROOT / "core").rglob("*.py") if path.parent.name != "gateway" and path.name != "ends.py"]
     names = {name.split(".")[0] for path in paths for name in imports(path)}
     assert names.isdisjoint({"socket", "http", "httptools", "uvloop", "prometheus_client"})
 

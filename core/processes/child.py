@@ -30,7 +30,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack, suppress
 from contextvars import Context as Variables
-from io import BufferedReader, TextIOWrapper
+from io import BufferedReader
 from types import FrameType
 
 import msgspec
@@ -41,6 +41,7 @@ from headway.core.processes.confinement import Confinement
 from headway.core.processes.messages import LEAVE_S, Broken, Call, Done, Failed, Progress, Ready
 from headway.core.processes.output import Output
 from headway.core.processes.sender import Sender, ToServer
+from headway.core.processes.threads import JobThreads
 from headway.core.task import Task
 from headway.core.tasks.around import enter
 from headway.core.tasks.context import Context
@@ -72,7 +73,7 @@ def main(
     trial: bool = False,
     read_fd: int,
     write_fd: int,
-    output_fd: int,
+    ends_fd: int,
 ) -> None:
     """Import ``modules``, then answer the calls on ``read_fd`` until it is closed. A ``trial`` answers none."""
     _leave_signals_to_the_server()
@@ -80,7 +81,8 @@ def main(
     os.nice(NICENESS)
     for fd in (read_fd, write_fd):
         os.set_inheritable(forks.keep(fd), False)
-    output = Output(output_fd)
+    threads = JobThreads()
+    output = Output(ends_fd, threads)
     sender = Sender(write_fd)
     confined = msgspec.convert(confinement, Confinement)
     try:
@@ -94,13 +96,9 @@ def main(
         return
     faulthandler.enable(write_fd)
     forks.in_child(_crash_on_stderr)
-    logs = ToServer(sender)
+    logs = ToServer(sender, threads)
     logging.basicConfig(level=log_level, handlers=[logs], force=True)
     records.capture()
-    if isinstance(sys.stdout, TextIOWrapper):
-        # Write each line as it is printed, and whole, though several processes print to the same
-        # file.
-        sys.stdout.reconfigure(line_buffering=True)
     try:
         load(modules)
         if trial:
@@ -161,9 +159,9 @@ def _serve(
     output.begin()
     confined.begin_job()
     done, body = _run(logs.call, payload, sender, output, most_bytes=most_bytes, memory_bytes=memory_bytes, state=state)
-    if confined.end_job():
-        done = msgspec.structs.replace(done, spent=True)
-    output.end()
+    spent, left = confined.end_job(), output.end()
+    if spent or left:
+        done = msgspec.structs.replace(done, spent=spent, left=left)
     logs.call = None
     sender.flush()
     sender.send(done, body)

@@ -74,7 +74,7 @@ class Done(Message, frozen=True, tag=True):
     """The task of this call returned. A body of ``body_bytes`` comes after it, none for None.
 
     ``memory_bytes`` is the memory that the process takes now. ``spent``: it has too little CPU time left for another
-    call.
+    call. ``left``: a program may still write to the pipe of the output, so the next call needs another one.
     """
 
     number: int
@@ -82,6 +82,7 @@ class Done(Message, frozen=True, tag=True):
     body_bytes: int | None
     media_type: str
     spent: bool = False
+    left: bool = False
 
 
 class Failed(Message, frozen=True, tag=True):
@@ -96,6 +97,7 @@ class Failed(Message, frozen=True, tag=True):
     fault: Literal["task", "result", "payload"]
     told: Failure
     spent: bool = False
+    left: bool = False
 
 
 class Log(Message, frozen=True, tag=True):

@@ -7,10 +7,12 @@ its process.
 A process is *starting*, *spare* (ready while there is no place) or *serving* (idle or busy,
 ``count`` at most). When one begins the last tenth of its ``max_jobs``, its replacement is started,
 so that a spare stands ready when it goes. One that is over ``max_memory_bytes`` after a job goes at
-once, as does one that had no memory for a job, or has no CPU time for another. None of them ends in a job.
+once, as does one that had no memory for a job, has no CPU time for another, or whose jobs have left too many
+programs with their output. None of them ends in a job.
 
-Log records of a process are logged here, by the level and in the format of the server. Output of a
-job goes to the log of the job. Both together take LOG_SHARE of the loop's time at most.
+Log records of a process are logged here, by the level and in the format of the server, and so is what
+it writes while no job runs. Output of a job goes to the log of the job. All together take LOG_SHARE of the
+loop's time at most.
 
 Runs that wait for a process are served in the order of coming. Each gets the process itself, so
 that no other run comes between.
@@ -288,6 +290,16 @@ class Processes:
         # By our own logger: tasks can have any number of loggers with names of their own.
         log.handle(told)
         return self._pay(began)
+
+    def wrote(self, process: Process, text: str, is_dead: bool) -> None:
+        """Log the text that a process wrote while no job ran, as a warning if it may tell why it has ended."""
+        if self._failed_starts and not process.was_ready:
+            # As the one before it. That processes cannot start is logged once.
+            return
+        if is_dead and not self.stopping:
+            log.warning("worker process %d wrote before it ended: %s", process.pid, text)
+        else:
+            log.info("worker process %d wrote outside of jobs: %s", process.pid, text)
 
     def has_read(self, began: float) -> float:
         """Note that output was read, since ``began``. Return the seconds until more may be."""

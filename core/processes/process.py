@@ -1,7 +1,7 @@
 """One worker process, seen from the loop: its start, its two pipes, its end.
 
-It is a new Python (see spawn) in a session of its own, which inherits three pipe ends. They are read
-and written as the loop finds them ready, without a thread.
+It is a new Python (see spawn) in a session of its own, which inherits the ends of its pipes. They are
+read and written as the loop finds them ready, without a thread.
 
 Answers that a process wrote before it died count: the pipe is read to its end before a call is
 given up as crashed. A call that it had not read whole by then never began: it is answered None, and
@@ -13,8 +13,11 @@ death is seen within DEATH_LOOK_S.
 However it ends, the programs that its tasks have started end with it: its whole process group is
 killed. A program that must outlive it needs a session of its own.
 
-What a job prints comes by a third pipe, to the log of the job. All that was written before an answer,
-or before a death, is read before that is heard. Reading takes a share of the loop's time at most.
+What a job prints comes by a pipe of its own, to the log of the job. All that was written before an
+answer, or before a death, is read before that is heard. Reading takes a share of the loop's time at
+most. The pipe is kept for the next job unless a program was started, which may hold it. Then it is
+read until nobody has it, and its text is dropped. A process that has left LEFT_MOST of them behind is
+replaced. What the process writes between jobs comes by another pipe (see stray).
 
 Logs come by the same pipe as answers. If they take more than their share of the loop's time, the
 pipe is not read for a while: it fills, and the process waits.
@@ -37,16 +40,18 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 from headway.core import forks
-from headway.core.processes import frames, messages, orphans
+from headway.core.processes import ends, frames, messages, orphans
 from headway.core.processes.confinement import Confinement
 from headway.core.processes.frames import LENGTH
 from headway.core.processes.messages import FATAL, LEAVE_S, Broken, Call, Done, Failed, Log, Progress, Ready
+from headway.core.processes.output_pipe import OutputPipe
 from headway.core.processes.spawn import how_it_ended, start
+from headway.core.processes.stray import Stray
 
 # Bytes read at once: the size of a pipe.
 READ_BYTES = 1 << 16
-# Reads at the end of a call, which are enough for all that was written before it.
-OUTPUT_READS = 2
+# Pipes of jobs that are over, to which programs of theirs may still write.
+LEFT_MOST = 16
 # Seconds between two looks at whether a process has ended, before and after its pipe is closed.
 DEATH_LOOK_S = 0.25
 DEATH_LOOK_SOON_S = 0.002
@@ -89,6 +94,9 @@ class Owner(Protocol):
     def logged(self, process: Process, record: Log) -> float:
         """It has logged. Return after how many seconds it may log more, 0: at once."""
 
+    def wrote(self, process: Process, text: str, is_dead: bool) -> None:
+        """It wrote while no job ran. ``is_dead``: it has ended since, unasked."""
+
     def has_read(self, began: float) -> float:
         """Note that its output was read, since ``began``. Return after how many seconds more may be."""
 
@@ -119,13 +127,19 @@ class Process:
         self._process: subprocess.Popen[bytes] | None = None
         self._looker: asyncio.Handle | None = None
         self._hung_up = False
-        self._read_fd = self._write_fd = self._output_fd = -1
+        self._read_fd = self._write_fd = self._ends_fd = -1
         self._most_bytes = result_bytes
         # Frames that are not taken yet, and the timer until they are if it has logged too much.
         self._received = bytearray()
         self._rest: asyncio.TimerHandle | None = None
-        # The timer until its output is read again.
-        self._output_rest: asyncio.TimerHandle | None = None
+        # Its output: that of jobs, that of jobs that are over, and that of no job. A trial has that of the server.
+        self._of_job: OutputPipe | None = None
+        self._left: list[OutputPipe] = []
+        self._of_none: OutputPipe | None = None
+        self._is_trial = trial
+        self._stray = Stray(lambda text: owner.wrote(self, text, False))
+        # Whether the next job needs a pipe.
+        self._lacks_pipe = True
         # A result that has not come whole yet, which gives its bytes away without a copy, and the
         # message before it.
         self._body = BytesIO()
@@ -139,13 +153,12 @@ class Process:
         # The call that runs: its number, the receiver of its progress, and its answer.
         self._number = 0
         self._report: Callable[[int, str], None] | None = None
-        self._write_text: Callable[[bytes], None] | None = None
         self._answer: asyncio.Future[Reply | None] | None = None
         self.was_ready = False
         # Calls that it was given, and its memory after the last one that it answered.
         self.calls = 0
         self.memory_bytes = 0
-        # Whether a job found no memory, or has left too little CPU time. The next one would have too little.
+        # Whether a job found no memory, or has left too little CPU time or too many pipes.
         self.is_exhausted = False
         # True once another process has to take its place.
         self.leaving = False
@@ -176,7 +189,8 @@ class Process:
             self._end()
         else:
             self._loop.add_reader(self._read_fd, self._read)
-            self._loop.add_reader(self._output_fd, self._read_output)
+            if self._of_none is not None:
+                self._of_none.start()
             self._looker = self._loop.call_later(DEATH_LOOK_S, self._look)
 
     def call(
@@ -188,8 +202,12 @@ class Process:
         process died in it.
         """
         self.calls += 1
-        self._number, self._report, self._write_text = call.number, report, write
+        self._number, self._report = call.number, report
         self._answer = self._loop.create_future()
+        if self._lacks_pipe:
+            self._hand_pipe()
+        if self._of_job is not None:
+            self._of_job.write = write
         self._unsent.extend(map(memoryview, frames.parts(call, payload)))
         self._write()
         return self._answer
@@ -213,18 +231,21 @@ class Process:
             theirs.callback(forks.close, their_read)
             self._read_fd, their_write = forks.pipe()
             theirs.callback(forks.close, their_write)
-            self._output_fd, their_output = forks.pipe()
-            theirs.callback(forks.close, their_output)
-            fds = {"read_fd": their_read, "write_fd": their_write, "output_fd": their_output}
+            self._ends_fd, their_ends = ends.pair()
+            theirs.callback(forks.close, their_ends)
+            if not self._is_trial:
+                self._of_none = OutputPipe(self._owner.has_read)
+                self._of_none.write = self._stray.add
+            fds = {"read_fd": their_read, "write_fd": their_write, "ends_fd": their_ends}
             self._process = start(
                 "headway.core.processes.child",
                 self._given | fds,
                 fds.values(),
                 new_session=True,
                 environment=self._confinement.environment(os.environ),
+                output=None if self._of_none is None else self._of_none.theirs,
             )
         os.set_blocking(self._read_fd, False)
-        os.set_blocking(self._output_fd, False)
         os.set_blocking(self._write_fd, False)
 
     def _look(self) -> None:
@@ -377,56 +398,35 @@ class Process:
         self.take_output()
         # An idle process keeps nothing of its last call, neither here nor in the process.
         answer, self._answer, self._report = self._answer, None, None
-        self._write_text = None
+        self._lacks_pipe = said.left
+        if self._of_job is not None:
+            self._of_job.write = None
+            if said.left:
+                self._left = [stream for stream in (*self._left, self._of_job) if stream.is_open]
+                self._of_job = None
         self.memory_bytes = said.memory_bytes
-        self.is_exhausted = said.spent or (isinstance(said, Failed) and said.told.error_type == MemoryError.__name__)
+        has_no_memory = isinstance(said, Failed) and said.told.error_type == MemoryError.__name__
+        self.is_exhausted = said.spent or has_no_memory or len(self._left) > LEFT_MOST
         if not answer.done():
             answer.set_result(Reply(said, body))
         if not self._doomed:
             self._owner.free(self)
 
     def take_output(self) -> None:
-        """Take the output that the pipe holds. What comes later is of no call, or of the next."""
-        for _ in range(OUTPUT_READS):
-            if not self._take_output():
-                return
+        """Take the output of the job that runs. What comes later is of no job, or of the next."""
+        if self._of_job is not None:
+            self._of_job.take()
 
-    def _take_output(self) -> bool:
-        """Take some output. Return False if there was none."""
-        if self._output_fd < 0:
-            return False
+    def _hand_pipe(self) -> None:
+        """Give the process another pipe for the output of jobs."""
         try:
-            text = os.read(self._output_fd, READ_BYTES)
-        except BlockingIOError:
-            return False
-        if not text:
-            self._close_output()
-        elif self._write_text is not None:
-            self._write_text(text)
-        return bool(text)
-
-    def _read_output(self) -> None:
-        """Take some output, then rest if that has taken more than its share of the loop's time."""
-        began = time.monotonic()
-        self._take_output()
-        pause_s = self._owner.has_read(began)
-        if pause_s and self._output_fd >= 0:
-            self._loop.remove_reader(self._output_fd)
-            self._output_rest = self._loop.call_later(pause_s, self._read_on)
-
-    def _read_on(self) -> None:
-        self._output_rest = None
-        if self._output_fd >= 0:
-            self._loop.add_reader(self._output_fd, self._read_output)
-
-    def _close_output(self) -> None:
-        if self._output_rest is not None:
-            self._output_rest.cancel()
-            self._output_rest = None
-        if self._output_fd >= 0:
-            self._loop.remove_reader(self._output_fd)
-            forks.close(self._output_fd)
-            self._output_fd = -1
+            self._of_job = OutputPipe(self._owner.has_read)
+        except OSError:
+            # There is no file left for it. Such a job writes as the process itself does.
+            ends.hand(self._ends_fd, -1)
+            return
+        ends.hand(self._ends_fd, self._of_job.theirs)
+        self._of_job.start()
 
     def _go_on(self) -> None:
         """Read again: the rest from logging is finished."""
@@ -471,10 +471,10 @@ class Process:
             if timer is not None:
                 timer.cancel()
         self._looker = self._rest = None
+        is_dead = not self.leaving
         self.ended = self.leaving = True
-        self.take_output()
-        self._close_output()
-        self._report = self._write_text = None
+        self._close_output(is_dead)
+        self._report = None
         answer, self._answer = self._answer, None
         if answer is not None and not answer.done():
             if self._began():
@@ -488,6 +488,19 @@ class Process:
             forks.close(self._read_fd)
             self._read_fd = -1
         self._owner.ended(self)
+
+    def _close_output(self, is_dead: bool) -> None:
+        """Take the rest of all output, and close its pipes."""
+        for stream in (self._of_job, self._of_none, *self._left):
+            if stream is not None:
+                stream.take()
+                stream.close()
+        text = self._stray.close()
+        if text:
+            self._owner.wrote(self, text, is_dead)
+        if self._ends_fd >= 0:
+            forks.close(self._ends_fd)
+            self._ends_fd = -1
 
     def _close_write_end(self) -> None:
         if self._write_fd >= 0:

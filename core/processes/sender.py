@@ -20,6 +20,7 @@ from headway.core import forks, records
 from headway.core.processes import frames
 from headway.core.processes.frames import Message
 from headway.core.processes.messages import CREATED_BEFORE, Call, Log, Progress
+from headway.core.processes.threads import JobThreads
 
 # Seconds between two reports of progress.
 PROGRESS_S = 0.05
@@ -88,11 +89,12 @@ class Sender:
 
 
 class ToServer(logging.Handler):
-    """Sends log records to the server, with the job that runs."""
+    """Sends log records to the server, with the job that runs, unless they are of a thread of an earlier one."""
 
-    def __init__(self, sender: Sender) -> None:
+    def __init__(self, sender: Sender, threads: JobThreads) -> None:
         super().__init__()
         self._sender = sender
+        self._threads = threads
         self.call: Call | None = None
 
     def handle(self, record: logging.LogRecord) -> bool:
@@ -113,7 +115,7 @@ class ToServer(logging.Handler):
                 text = "\n".join(filter(None, (f"{record.levelname} {name}: {message}", stack)))
                 os.write(2, f"{text}\n".encode())
             return
-        call = self.call
+        call = None if self._threads.is_foreign() else self.call
         self._sender.send(
             Log(
                 logger=name,

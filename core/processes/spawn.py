@@ -41,19 +41,23 @@ def start(
     given: dict[str, object],
     fds: Iterable[int],
     new_session: bool,
+    *,
     environment: dict[str, str] | None = None,
+    output: int | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a Python that calls ``main(**given)`` of ``module``. Raises OSError if none can start.
 
-    It inherits ``fds``, stdout, stderr and the environment, unless that is given, and nothing else of
-    ours. It is started by ``subprocess``, which uses vfork, and not by the loop: uvloop forks, which
-    stops a server of 500 MB for 30 to 60 ms.
+    It inherits ``fds``, the environment unless one is given, stdout and stderr unless there is an
+    ``output`` for both, and nothing else of ours. It is started by ``subprocess``, which uses vfork,
+    and not by the loop: uvloop forks, which stops a server of 500 MB for 30 to 60 ms.
     """
     ours = sorted(sys.path, key=lambda entry: entry in ("", FOLDER))
     return subprocess.Popen(  # noqa: S603 — our own Python
         [sys.executable, "-c", BOOT, json.dumps([HOME, ours, sys.path, module, given])],
         cwd=FOLDER if os.path.isdir(FOLDER) else "/",
         stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
         pass_fds=tuple(fds),
         start_new_session=new_session,
         env=environment,

@@ -39,6 +39,9 @@ class _Owner:
         """It has logged, which the process of the check has done as well."""
         return 0.0
 
+    def wrote(self, process: Process, text: str, is_dead: bool) -> None:
+        """It wrote: it never does, since its output is that of the check."""
+
     def has_read(self, began: float) -> float:
         """Its output was read."""
         return 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 import decimal
 import logging
@@ -10,7 +11,9 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -234,6 +237,74 @@ def flood(megabytes: int) -> None:
 def leave_a_program(_: object) -> None:
     """Leave a program that prints without end."""
     subprocess.Popen(["sh", "-c", "sleep 0.2; yes"])
+
+
+# The way of ``hear`` to what ``leave`` has left: have it write, and wait until it has.
+left: list[tuple[Callable[[], object], Callable[[], object]]] = []
+
+
+@headway.task
+def leave(how: str) -> None:
+    """Leave something behind that writes in the next job."""
+    there, begun, said = threading.Event(), threading.Event(), threading.Event()
+    writes: dict[str, Callable[[], object]] = {
+        "print": lambda: print("stray", flush=True),
+        "stderr": lambda: sys.stderr.write("stray\n"),
+        "bytes": lambda: sys.stdout.buffer.write(b"stray\n"),
+        "log": lambda: logging.getLogger("left").warning("stray"),
+    }
+
+    def write() -> None:
+        there.set()
+        begun.wait()
+        writes.get(how, writes["print"])()
+        said.set()
+
+    def start_another() -> None:
+        begun.wait()
+        threading.Thread(target=write, daemon=True).start()
+
+    if how in ("program", "daemon"):
+        asks, ask = os.pipe()
+        tells, tell = os.pipe()
+        command = f"(read line <&{asks}; echo stray)"
+        shell = subprocess.Popen(["sh", "-c", command + (" &" if how == "daemon" else "; true")], pass_fds=(asks, tell))
+        if how == "daemon":
+            shell.wait()
+        os.close(asks)
+        os.close(tell)
+        left.append((lambda: os.write(ask, b"\n"), lambda: os.read(tells, 1)))
+        return
+    left.append((begun.set, said.wait))
+    if how == "nameless":
+        _thread.start_new_thread(write, ())
+        there.wait()
+    else:
+        threading.Thread(target=start_another if how == "timer" else write, daemon=True).start()
+
+
+@headway.task
+def hear(_: object) -> None:
+    """Print while something that an earlier job has left behind does."""
+    begin, wait = left.pop()
+    sys.stdout.write("mine")
+    begin()
+    wait()
+    print()
+    thread = threading.Thread(target=print, args=("of my thread",))
+    thread.start()
+    thread.join()
+
+
+@headway.task
+def leave_a_flood(_: object) -> None:
+    """Leave a thread that writes without end."""
+
+    def write() -> None:
+        while True:
+            os.write(1, b"z" * 65536)
+
+    threading.Thread(target=write, daemon=True).start()
 
 
 @headway.task
