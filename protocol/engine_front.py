@@ -108,6 +108,10 @@ class EngineFront:
         if self._links is not None:
             self._links.close()
 
+    def ends(self) -> None:
+        """Tell the supervisor that this process means to end."""
+        self._tell(parts.ENDS, str(os.getpid()))
+
     def _tell(self, name: str, value: str, fds: tuple[int, ...] = ()) -> None:
         with contextlib.suppress(OSError):
             self._teller.tell(name, value, fds)

@@ -80,6 +80,9 @@ class Front(Protocol):
     async def leave(self) -> float:
         """Give the last answers before a deploy. Return since when no client gets one, of time.monotonic."""
 
+    def ends(self) -> None:
+        """Tell that the node is about to end for good."""
+
     async def close(self) -> None:
         """Let no client in, and end all connections."""
 
@@ -167,6 +170,9 @@ class HttpFront:
         await connections.close(LAST_BYTES_S)
         return since
 
+    def ends(self) -> None:
+        """Do nothing: nobody else is to be told."""
+
     async def close(self) -> None:
         """Let no client in, and end all connections."""
         await self._acceptor.stop()
@@ -205,6 +211,9 @@ class NoFront:
     async def leave(self) -> float:
         """Nobody gets an answer."""
         return time.monotonic()
+
+    def ends(self) -> None:
+        """Nobody is to be told."""
 
     async def close(self) -> None:
         """Nobody is connected."""

@@ -154,7 +154,7 @@ class NodeLife:
 
         async def begin() -> None:
             nonlocal begun
-            await engine.start(_journal_failed)
+            await engine.start(self._journal_failed)
             begun = True
 
         try:
@@ -170,6 +170,11 @@ class NodeLife:
                 await engine.stop()
             await engine.close()
         return not self._told.to_end
+
+    def _journal_failed(self, line: str) -> NoReturn:
+        log.critical("%s: the server ends, because it can keep nothing any more", line)
+        self._front.ends()
+        signals.end(EXIT_JOURNAL)
 
     async def _end(self) -> int:
         """Drain, and end everything."""
@@ -292,8 +297,3 @@ async def _has_jobs_in_memory(engine: Engine) -> bool:
         return False
     counts = await known(engine.counts())
     return any(counts.jobs[state] for state in ACTIVE)
-
-
-def _journal_failed(line: str) -> NoReturn:
-    log.critical("%s: the server ends, because it can keep nothing any more", line)
-    signals.end(EXIT_JOURNAL)

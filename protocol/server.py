@@ -13,7 +13,7 @@ from socket import socket
 from typing import NoReturn
 
 from headway.core.config import DEFAULT_JOURNAL, Config, ignored
-from headway.core.errors import ConfigError
+from headway.core.errors import ConfigError, JournalError
 from headway.protocol import check, gateway, supervisor
 from headway.protocol.engine_front import EngineFront
 from headway.protocol.front import Front, HttpFront, NoFront
@@ -107,8 +107,12 @@ def _run(
     except ConfigError:
         _close(shown)
         raise
+    except JournalError:
+        shown.ends()
+        raise
     if isinstance(ended, int):
         _close(shown)
+        shown.ends()
         # The loop has ended, and with it its handlers of a second signal.
         told.listen_early()
         leave(ended)

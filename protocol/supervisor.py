@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 AGAIN_S, AGAIN_MOST_S, HEALTHY_S = 0.05, 5.0, 10.0
 # Seconds that gateways take to let their clients go.
 LEAVE_S = 10.0
-# The exit code with which a start again would end, too: that of the journal.
+# The exit code with which a start again would end, too, if the engine means it: that of the journal.
 FINAL = 3
 MESSAGE_BYTES = 4096
 FDS_MOST = 4
@@ -121,6 +121,8 @@ class Supervisor:
         # The settings of the engine, for parts that are started again, and the files that it has left for the next one.
         self._settings_fd = -1
         self._left: list[int] = []
+        # The process of an engine that means to end.
+        self._ending = 0
         # The exit code, once the server ends.
         self._code: int | None = None
         self._ends = False
@@ -236,6 +238,9 @@ class Supervisor:
         elif name == parts.SERVING:
             if value.isdecimal():
                 self._serves(int(value))
+        elif name == parts.ENDS:
+            if value.isdecimal():
+                self._ending = int(value)
         elif message.startswith("READY=1"):
             self._untold.append(message)
             self._tell()
@@ -330,25 +335,32 @@ class Supervisor:
             code = None if child.process is None else child.process.poll()
             if code is None:
                 continue
-            self._serving.discard(child.process.pid if child.process is not None else 0)
+            pid = child.process.pid if child.process is not None else 0
+            self._serving.discard(pid)
             child.process = None
             if child is self._engine:
-                self._engine_ended(code)
+                # Its last words may have come since the last look.
+                self._hear()
+                self._engine_ended(code, self._ending == pid)
             elif child in self._leaving:
                 self._leaving.remove(child)
             elif self._code is None:
                 # Clients read statuses during a drain, too.
                 self._died(child, code)
 
-    def _engine_ended(self, code: int) -> None:
-        if self._ends or code == FINAL or not self._was_ready:
-            self._end(code if code >= 0 else 128 - code)
+    def _engine_ended(self, code: int, is_meant: bool) -> None:
+        if self._was_ready and not self._ends and not (is_meant and code == FINAL):
+            self._died(self._engine, code)
             return
-        self._died(self._engine, code)
+        # One that means to end has said why itself.
+        if not is_meant and self._ends:
+            log.error("the engine ended %s before it was drained: the server ends", _how(code))
+        elif not is_meant:
+            log.error("the engine ended %s before it served: the server ends", _how(code))
+        self._end(code if code >= 0 else 128 - code)
 
     def _died(self, child: Child, code: int) -> None:
-        how = f"with exit code {code}" if code >= 0 else f"by signal {-code}"
-        log.error("%s ended %s, and is started again in %.2f s", child, how, self._again(child))
+        log.error("%s ended %s, and is started again in %.2f s", child, _how(code), self._again(child))
 
     def _again(self, child: Child) -> float:
         """Have a part started again, later and later if it does not last. Return in how many seconds."""
@@ -370,6 +382,10 @@ class Supervisor:
         for child in (*self._gateways, *self._leaving):
             if child.process is not None:
                 child.process.send_signal(number)
+
+
+def _how(code: int) -> str:
+    return f"with exit code {code}" if code >= 0 else f"by signal {-code}"
 
 
 def _close(fds: list[int]) -> None:

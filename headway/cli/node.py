@@ -78,12 +78,13 @@ def _check(config: Config, remark: str | None, *, serves: bool) -> None:
     """Print each fault, or each remark if there is none. End with EXIT_CONFIG after a fault."""
     from headway.protocol import check
     from headway.protocol.process import signals
+    from headway.protocol.process.deploy import GOOD
 
     wrong = list(check.faults(config, serves=serves))
     for line in wrong or filter(None, [remark, *check.remarks(config, serves=serves)]):
         click.echo(f"headway: {line}", err=True)
     if not wrong:
-        click.echo("the configuration is good")
+        click.echo(GOOD)
     # Neither atexit handlers of task modules nor threads that they have started may delay the end
     # without limit.
     signals.leave(lambda: signals.end(EXIT_CONFIG if wrong else 0))

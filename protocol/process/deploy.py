@@ -38,6 +38,8 @@ STORE_VARIABLE = "_HEADWAY_JOURNAL"
 HOST_VARIABLE, ASKS_VARIABLE = "_HEADWAY_HOST", "_HEADWAY_ASKS"
 # JSON: the names of the tasks that the program under check has to have, since jobs of them go over.
 TASKS_VARIABLE = "_HEADWAY_TASKS"
+# The line by which a check tells that it has found no fault.
+GOOD = "the configuration is good"
 # Seconds within which the new program must have read its settings and task modules.
 CHECK_S = 60.0
 # In a URL, behind its user.
@@ -100,7 +102,7 @@ class Program:
                 cwd=self.directory,
                 env=os.environ | {STORE_VARIABLE: self.store, TASKS_VARIABLE: names, **self.front()},
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
             )
         except OSError as error:
@@ -215,12 +217,14 @@ def _store(config: Config) -> str:
 
 def _verdict(process: subprocess.Popen[bytes]) -> str | None:
     try:
-        said = process.communicate(timeout=CHECK_S)[1]
+        verdict, said = process.communicate(timeout=CHECK_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
         return f"the new program did not read its settings and task modules within {CHECK_S:g} s"
     if process.returncode == 0:
-        return None
+        # The exit code alone may be that of a task module.
+        is_good = GOOD in verdict.decode(errors="replace").splitlines()
+        return None if is_good else "--check ended with exit code 0 before its verdict: does a task module end it?"
     last = said.decode(errors="replace").strip().rpartition("\n")[2]
     return last.removeprefix("headway: ") or f"--check ended with exit code {process.returncode}"

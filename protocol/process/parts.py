@@ -17,10 +17,11 @@ from headway.core.config import Config
 
 # Not HEADWAY_…, which would be a setting.
 VARIABLE = "_HEADWAY_PART"
-# What a part tells the supervisor, in the manner of sd_notify(3): that gateways may come, which program it is, and
-# that a gateway lets clients in.
+# What a part tells the supervisor, in the manner of sd_notify(3): that gateways may come, which program it is, that a
+# gateway lets clients in, and that the engine ends of itself. Its exit code alone may be that of a task.
 ENGINE_DOING = "the engine of %d gateways"
 OPEN, PROGRAM, SERVING = "X_HEADWAY_OPEN", "X_HEADWAY_PROGRAM", "X_HEADWAY_SERVING"
+ENDS = "X_HEADWAY_ENDS"
 
 
 def gateways_of(config: Config) -> int:

@@ -172,6 +172,26 @@ def leave_behind(_: object) -> int:
     return pid
 
 
+@headway.task
+async def end_at_once(code: int) -> None:
+    """End the process of the server, on the loop."""
+    os._exit(code)
+
+
+@headway.task
+def end_in_a_thread(code: int) -> None:
+    """End the process of the server, in a thread."""
+    os._exit(code)
+
+
+@headway.task
+def end_once_there_is(given: dict[str, Any]) -> None:
+    """Wait for a file, then end the process of the server."""
+    while not os.path.exists(given["path"]):
+        time.sleep(POLL_S)
+    os._exit(given["code"])
+
+
 async def _exit(code: int) -> None:
     sys.exit(code)
 

@@ -20,7 +20,7 @@ from tests.conftest import Start
 from tests.end_to_end.process import AS_SHIPPED, TASKS, Gate, Server, children, headway, launch, wait_until
 from tests.end_to_end.test_deploy import Load
 from tests.lives.server import linux
-from tests.protocol.wire import PATIENCE_S, request
+from tests.protocol.wire import PATIENCE_S, post, request, submission
 
 DEPLOYS = int(os.environ.get("ROUNDS", "3"))
 # On a machine that is busy with other things any Python takes its time to start.
@@ -288,6 +288,50 @@ def test_a_part_that_cannot_be_started_ends_no_other(start: Start) -> None:
     assert engine_of(server) == engine
     for _ in range(10):
         assert server.head(path).status == 200
+
+
+@pytest.mark.parametrize("task", ["end_at_once", "end_in_a_thread"])
+def test_an_engine_that_a_task_has_ended_is_started_again_whatever_its_exit_code(start: Start, task: str) -> None:
+    server = start(server__gateways=1, journal__path=None)
+    for code in (0, 1, 2, 3, 143):
+        said = f"the engine ended with exit code {code}, and is started again"
+        server.expected_errors.append(said)
+        # The engine may be gone before the answer.
+        server.ask(post(submission(task, code)))
+        server.wait_for_line(said)
+        wait_for_engine(server)
+    assert server.head(server.run("nothing"))["job-state"] == "succeeded"
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_line_says_that_a_task_has_ended_the_engine_in_a_drain(tmp_path: Path, gate: Gate, code: int) -> None:
+    said = f"the engine ended with exit code {code} before it was drained: the server ends"
+    settings = {"server__gateways": 1, "journal__path": None, "drain_timeout": 20}
+    with launch(tmp_path, settings, exit_code=code) as server:
+        server.expected_errors.append(said)
+        server.wait_for(server.submit("end_once_there_is", {"path": gate.path, "code": code}), "running")
+        server.signal(signal.SIGTERM)
+        server.wait_for_line("draining: 1 jobs")
+        gate.open()
+        assert server.wait() == code
+        assert [line for line in server.said if said in line]
+
+
+def test_an_engine_whose_journal_is_gone_ends_the_server(tmp_path: Path) -> None:
+    path = tmp_path / "j.db"
+    with launch(tmp_path, {"server__gateways": 1, "journal__path": str(path)}, exit_code=3) as server:
+        server.run("give", 1)
+        server.expected_errors += [DIED, "cannot be started"]
+        # A database of another kind.
+        os.kill(engine_of(server), signal.SIGSTOP)
+        for file in tmp_path.glob("j.db*"):
+            file.unlink()
+        path.write_bytes(b"no journal" * 1000)
+        os.kill(engine_of(server), signal.SIGKILL)
+        assert server.wait() == 3
+        (line,) = server.stderr
+        assert "j.db" in line
+        server.stderr.clear()
 
 
 def test_no_part_outlives_the_supervisor(tmp_path: Path) -> None:
