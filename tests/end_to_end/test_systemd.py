@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -227,6 +228,16 @@ def test_the_units_are_good(tmp_path: Path, wrong: str) -> None:
     done = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False)
     ours = [line for line in done.stderr.splitlines() if "headway" in line]
     assert bool(ours) == bool(wrong), ours
+
+
+def test_all_that_keeps_a_server_alive_starts_it_again_after_exit_code_0() -> None:
+    """A task that ends the process may have any code."""
+    found = {}
+    for path in (*(ROOT / "examples").rglob("*.service"), *ROOT.glob("compose*.yaml")):
+        found[path.name] = re.findall(r"(?m)^(?:Restart=| +restart: )(.+)$", path.read_text())
+    assert found.pop("headway.service") == ["always"]
+    assert set(found) == {"compose.yaml", "compose.cluster.yaml"}
+    assert {policy for policies in found.values() for policy in policies} == {"unless-stopped"}
 
 
 def test_the_unit_has_what_every_systemd_since_252_knows() -> None:
