@@ -27,6 +27,10 @@ Function = TypeVar("Function", bound=Callable[..., object])
 
 # An index has two bytes, and some are those of the server's own tasks.
 TASKS_MOST = (1 << 16) - 16
+LAMBDA = "<lambda>"
+# A client would take these out of a path, even if they are percent-encoded.
+DOTS = (".", "..")
+NAME_RULE = "it stands in URLs and logs. Use printable characters, no space at either end, and not . or .. alone"
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,11 +69,13 @@ class Registry:
         if not callable(function) or inspect.isclass(function):
             raise TaskError(f"@task: {function!r} is not a function. A class can have one: task(Class().method)")
         name = getattr(function, "__name__", None) if options.name is None else options.name
-        if name is None:
+        if name is None or (name == LAMBDA and options.name is None):
             raise TaskError(f"@task: {function!r} has no name of its own. Give it one: task(name='…')")
         where = f"task {name!r} ({place(function)})"
         for field, fault in faults(Options, msgspec.structs.asdict(options) | {"name": name}):
             raise TaskError(f"{where}: {field}={fault}")
+        if not name.isprintable() or name != name.strip() or name in DOTS:
+            raise TaskError(f"{where}: name={name!r} is not allowed: {NAME_RULE}")
         if name.startswith(OWN_PREFIX):
             raise TaskError(f"{where}: names that begin with {OWN_PREFIX!r} are those of the server's own tasks")
         if name in self.by_name:

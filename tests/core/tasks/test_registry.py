@@ -59,6 +59,13 @@ async def async_generator(payload: object) -> Any:
         (int, {}, r"not a function. A class can have one: task\(Class\(\).method\)"),
         (classmethod(plain), {}, r"has no class yet. Declare it below the class: task\(Class.method\)"),
         (functools.partial(plain), {}, r"has no name of its own. Give it one: task\(name='…'\)"),
+        (lambda payload: payload, {}, r"has no name of its own. Give it one: task\(name='…'\)"),
+        (coroutine, {"name": "a\nb"}, r"name='a\\nb' is not allowed: .*printable"),
+        (coroutine, {"name": "\x1b[31mred"}, r"name='\\x1b\[31mred' is not allowed: .*printable"),
+        (coroutine, {"name": "a\u202eb"}, r"name='a\\u202eb' is not allowed: .*printable"),
+        (coroutine, {"name": "a\udce9"}, r"name='a\\udce9' is not allowed: .*printable"),
+        (coroutine, {"name": " a"}, "no space at either end"),
+        (coroutine, {"name": ".."}, "not . or .. alone"),
         (Unreadable(), {"name": "x"}, "its parameters cannot be read"),
         (no_parameters, {}, r"takes \(payload\) or \(payload, context\)"),
         (three, {}, r"takes \(payload\) or \(payload, context\)"),
@@ -83,6 +90,13 @@ def test_what_cannot_be_a_task_is_refused_where_it_is_declared(
 ) -> None:
     with pytest.raises(TaskError, match=message):
         Registry().add(function, Options(**options))
+
+
+@each("name", ["with / and é", "a b", "<b>", "lambda", "...", "%00"])
+def test_a_name_that_a_url_can_have_is_taken(name: str) -> None:
+    registry = Registry()
+    registry.add(lambda payload: payload, Options(name=name))
+    assert registry.by_name[name].name == name
 
 
 def test_a_name_taken_twice_names_both_places() -> None:
