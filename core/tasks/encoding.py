@@ -34,6 +34,9 @@ NUMBER_WEIGHT = 8
 OTHER_WEIGHT = 64
 # Levels of containers in containers: the limit of orjson.
 DEPTH_MOST = 254
+RECURSION = "Recursion limit reached"
+DEEP = f"it is nested more than {DEPTH_MOST} deep"
+TOO_DEEP = f"is not JSON: {DEEP}"
 # Characters of the place of a number, and of each key in it.
 PLACE_LONGEST = 200
 KEY_LONGEST = 40
@@ -86,7 +89,13 @@ def _dumps(value: object, place: Place, first: int) -> bytes:
                 found = _not_finite(value, first)
             if found is not None:
                 _refuse(found, place)
-            raise
+            fault = None
+            with suppress(Exception):
+                fault = _fault(value, first, 0)
+            if fault is None:
+                raise
+            what, *within = fault
+            raise NotJsonError(f"is not JSON: {what}{_pointer((*place, *within))}") from None
     if b"null" in body:
         _refuse_not_finite(value, place, first)
     return body
@@ -96,13 +105,24 @@ def _dumps_any(value: object) -> bytes:
     """Return the JSON of a light value that has types, names or numbers that orjson does not take by itself."""
     try:
         try:
-            return orjson.dumps(value, default=_known, option=orjson.OPT_NON_STR_KEYS)
+            return orjson.dumps(value, default=_known)
+        except TypeError as error:
+            if "Dict key" not in str(error) and "64-bit" not in str(error):
+                raise
+        try:
+            body = orjson.dumps(value, default=_known, option=orjson.OPT_NON_STR_KEYS)
         except TypeError as error:
             if "64-bit" not in str(error):
                 raise
-            return orjson.dumps(_with_large_numbers(value), default=_known, option=orjson.OPT_NON_STR_KEYS)
+            body = orjson.dumps(_with_large_numbers(value), default=_known, option=orjson.OPT_NON_STR_KEYS)
     except Exception as error:  # noqa: BLE001 — a model of the user's may raise anything
-        raise NotJsonError(f"is not JSON: {error.__cause__ or error}") from None
+        text = str(error.__cause__ or error)
+        raise NotJsonError(TOO_DEEP if text == RECURSION else f"is not JSON: {text}") from None
+    # orjson writes the keys 1 and "1" alike.
+    fault = _fault(value, 0, 0)
+    if fault is not None:
+        raise NotJsonError(f"is not JSON: {fault[0]}")
+    return body
 
 
 def _known(value: Any) -> object:
@@ -240,7 +260,7 @@ def _attributes(value: object) -> dict[str, object] | None:
 
 def _cut(value: object, place: Place, depth: int) -> Iterator[bytes]:
     if depth > DEPTH_MOST:
-        raise NotJsonError("is not JSON: Recursion limit reached")
+        raise NotJsonError(TOO_DEEP)
     if isinstance(value, Enum):
         return _cut(value.value, place, depth + 1)
     if isinstance(value, str):
@@ -253,6 +273,9 @@ def _cut(value: object, place: Place, depth: int) -> Iterator[bytes]:
     if parts is None:
         return iter((_dumps(value, place, 0),))
     if isinstance(parts, dict):
+        fault = _fault_of_keys(parts)
+        if fault is not None:
+            raise NotJsonError(f"is not JSON: {fault}{_pointer(place)}")
         return _object(parts, place, depth + 1)
     return _array(parts, place, depth + 1)
 
@@ -313,6 +336,70 @@ def _object(members: dict[str, object], place: Place, depth: int) -> Iterator[by
     if light:
         yield before + _dumps(light, place, 0)[1:-1]
     yield b"}"
+
+
+# Faults.
+
+
+def _fault(value: object, first: int, depth: int) -> list[object] | None:
+    """Return what in a light value is no JSON, then its place. None if there is nothing, or a model has it."""
+    if type(value) in FLAT or _is_model(value):
+        return None
+    if depth > DEPTH_MOST:
+        return [DEEP]
+    if isinstance(value, Enum):
+        return _fault(value.value, first, depth + 1)
+    if isinstance(value, str):
+        return None if _is_utf8(value) else ["a text that UTF-8 cannot hold"]
+    parts = _parts(value)
+    if parts is None:
+        return None if _is_json(value) else [f"a value of type {type(value).__name__}"]
+    what = _fault_of_keys(parts) if isinstance(parts, dict) else None
+    if what is not None:
+        return [what]
+    for name, part in parts.items() if isinstance(parts, dict) else enumerate(parts, first):
+        if type(part) in FLAT or (type(part) is str and part.isascii()):
+            continue
+        found = _fault(part, 0, depth + 1)
+        if found is not None:
+            return [found[0]] if found[0] is DEEP else [found[0], name, *found[1:]]
+    return None
+
+
+def _fault_of_keys(members: dict[Any, Any]) -> str | None:
+    """Return what is wrong with the keys of an object. None if they are names, each of them once."""
+    kinds = set(map(type, members))
+    if kinds <= {str}:
+        return None if _is_utf8("".join(members)) else "a key that UTF-8 cannot hold"
+    if kinds == {int} and min(members) >= -TOO_LARGE // 2 and max(members) < TOO_LARGE:
+        return None
+    names = set()
+    for key in members:
+        if isinstance(key, float) and not isfinite(key):
+            return f"the key {key}"
+        try:
+            (name,) = orjson.loads(orjson.dumps({key: None}, option=orjson.OPT_NON_STR_KEYS))
+        except TypeError:
+            is_large = isinstance(key, int)
+            return "a key of more than 64 bits" if is_large else f"a key of type {type(key).__name__}"
+        if name in names:
+            return f"an object with the name {name[:KEY_LONGEST]!r} twice"
+        names.add(name)
+    return None
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:
+        return False
+
+
+def _is_json(value: object) -> bool:
+    try:
+        return isinstance(value, int) or bool(orjson.dumps(value, default=_known))
+    except TypeError:
+        return False
 
 
 # NaN and Infinity.

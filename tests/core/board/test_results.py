@@ -365,8 +365,62 @@ def test_a_number_that_json_does_not_have_is_refused_with_its_place(
 def test_what_contains_itself_is_refused() -> None:
     endless: list[object] = ["x" * 100_000]
     endless.append(endless)
-    with pytest.raises(ResultError, match="Recursion limit"):
+    with pytest.raises(ResultError, match="it is nested more than 254 deep"):
         encode(endless, 1 << 30)
+
+
+def nested(depth: int, kind: Callable[[object], object]) -> object:
+    value: object = 1
+    for _ in range(depth):
+        value = kind(value)
+    return value
+
+
+class Twin(Enum):
+    ONE = 1
+
+
+@each(
+    "value, fault",
+    [
+        ({1: 2, "1": 3}, "an object with the name '1' twice$"),
+        ({"a": [0, {None: 1, "null": 2}]}, "an object with the name 'null' twice at /a/1$"),
+        ({Twin.ONE: 1, 1: 2}, "an object with the name '1' twice$"),
+        (Leaf("a", [{True: 1, "true": 2}]), "an object with the name 'true' twice at /cells/0$"),
+        ({7: "x" * 70_000, "7": 1}, "an object with the name '7' twice$"),
+        ({"a": dict.fromkeys(range(1000), "x" * 1000) | {"7": 1}}, "an object with the name '7' twice at /a$"),
+        ({(1, 2): 3}, "a key of type tuple$"),
+        ({"a": {b"b": 3}}, "a key of type bytes at /a$"),
+        ({math.nan: 3}, "the key nan$"),
+        ({1 << 70: 3}, "a key of more than 64 bits$"),
+        ({"\udce9": 3}, "a key that UTF-8 cannot hold$"),
+        ([1, "\udce9"], "a text that UTF-8 cannot hold at /1$"),
+        ({"a": [object()]}, "a value of type object at /a/0$"),
+        (nested(256, lambda value: [value]), "it is nested more than 254 deep$"),
+        (nested(255, lambda value: {1: value}), "it is nested more than 254 deep$"),
+        (nested(300, lambda value: {"a": value}), "it is nested more than 254 deep$"),
+    ],
+)
+def test_the_fault_of_a_value_that_has_no_json_is_told_in_a_line_of_ours(value: object, fault: str) -> None:
+    for encoder in (encode, lambda value, most: asyncio.run(encode_on_loop(value, most))):
+        with pytest.raises(ResultError, match=f"returned [A-Za-z]+, which is not JSON: {fault}"):
+            encoder(value, 1 << 30)
+
+
+@each(
+    "value, body",
+    [
+        ({1: 2, "2": 3}, b'{"1":2,"2":3}'),
+        ({1: 1 << 70}, b'{"1":1180591620717411303424}'),
+        ({None: {1.5: True}}, b'{"null":{"1.5":true}}'),
+        ({-(1 << 63): 1, (1 << 63) - 1: 2}, b'{"-9223372036854775808":1,"9223372036854775807":2}'),
+        ({(1 << 64) - 1: 1}, b'{"18446744073709551615":1}'),
+    ],
+)
+def test_keys_that_are_names_stay(value: object, body: bytes) -> None:
+    result = encode(value, 1000)
+    assert result is not None
+    assert result.body == body
 
 
 def test_what_is_too_large_is_refused_before_it_is_built() -> None:
