@@ -55,9 +55,8 @@ def leaving(path: Path) -> Iterator[Moved]:
             raise JournalError(faults[0])
         connection = schema.open_reader(path)
         try:
-            yield from _all(path, connection)
-        except (apsw.Error, UnicodeDecodeError, msgspec.DecodeError) as error:
-            raise JournalError(f"{path}: cannot be read any further: {error}") from None
+            with schema.reading(path):
+                yield from _all(path, connection)
         finally:
             connection.close()
     finally:

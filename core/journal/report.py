@@ -5,6 +5,8 @@ It may be in use meanwhile.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,27 +25,21 @@ def check(path: Path) -> list[str]:
     try:
         # Before the journal, so that the journal has at least the commits that the mark counts.
         marked = watermark.read(watermark.beside(path))
-        connection = schema.open_reader(path)
-        try:
+        with _open(path) as connection:
             meta = schema.verify(path, connection)
             missing = schema.missing_commits(path, connection, meta, marked)
-        finally:
-            connection.close()
-    except (JournalError, apsw.Error) as error:
+    except JournalError as error:
         return [str(error)]
     return [f"{path}: the last {missing} acknowledged commits are missing"] if missing else []
 
 
 def stats(path: Path) -> dict[str, object]:
-    """Return counts and sizes. The journal may be in use."""
-    connection = schema.open_reader(path)
-    try:
+    """Return counts and sizes. The journal may be in use. Raises JournalError."""
+    with _open(path) as connection:
         meta = schema.Meta(connection)
         states: dict[Any, Any] = dict(connection.execute("SELECT state, count(*) FROM job GROUP BY state"))
         results = connection.execute("SELECT count(*), coalesce(sum(length(body)), 0) FROM result").fetchall()[0]
         page, pages, free = (connection.pragma(name) for name in ("page_size", "page_count", "freelist_count"))
-    finally:
-        connection.close()
     log = path.with_name(f"{path.name}-wal")
     return {
         "jobs": sum(states.values()),
@@ -61,9 +57,8 @@ def stats(path: Path) -> dict[str, object]:
 
 def export(path: Path, out: BinaryIO) -> int:
     """Write each job as a line of JSON, with payload and result. Return their number. Raises JournalError."""
-    connection = schema.open_reader(path)
     count = 0
-    try:
+    with _open(path) as connection:
         issued = ids.Ids(schema.Meta(connection).secret, salts(connection))
         for chunk in jobs(connection):
             for saved in chunk:
@@ -80,11 +75,14 @@ def export(path: Path, out: BinaryIO) -> int:
                     line["result"] = _shown(connection, saved.sequence)
                 out.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
                 count += 1
-    except apsw.Error as error:
-        raise JournalError(f"{path}: cannot be read any further: {error}") from None
-    finally:
-        connection.close()
     return count
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[apsw.Connection]:
+    """Open a journal for reading. Raises JournalError, also for what cannot be read in it."""
+    with closing(schema.open_reader(path)) as connection, schema.reading(path):
+        yield connection
 
 
 def _terms(saved: Saved) -> dict[str, object]:

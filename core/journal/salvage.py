@@ -1,13 +1,14 @@
 """Saving the readable part of a journal that was refused.
 
 It is copied into a new journal: first the rows of pages with a right checksum, then, counted apart
-as doubtful, those that can be made out on the other pages. Unreadable pages are stepped over.
+as doubtful, those that can be made out on the other pages. Unreadable pages are stepped over. A
+file that was cut short lacks the pages at its end, and is read as any other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import apsw
 import msgspec
 from headway.core.errors import CopyError, JournalError
-from headway.core.ids import COUNT_BITS, SEQUENCE_LIMIT
+from headway.core.ids import COUNT_BITS, SECRET_BYTES, SEQUENCE_LIMIT
 from headway.core.journal import schema
 from headway.core.journal.reader import ATTEMPT, GONE, JOB, KEY, LOG, RESULT, RUN, holds, one
 from headway.core.past_attempt import decode_attempt
@@ -25,8 +26,8 @@ TABLES = (
     *(("job", JOB), ("result", RESULT), ("keyed", KEY), ("gone", GONE), ("run", RUN)),
     *(("log", LOG), ("attempt", ATTEMPT)),
 )
-# No key of a table can reach this: the number of a batch is the longest.
-WORD_LIMIT = SEQUENCE_LIMIT << COUNT_BITS - 1
+# The largest number of SQLite. No key of a table can reach it: the number of a batch is the longest.
+WORD_LIMIT = (SEQUENCE_LIMIT << COUNT_BITS - 1) - 1
 # Numbers tried one by one past an unreadable page. After that each step is twice as long (see
 # ``_past``).
 STEPS = 1000
@@ -40,66 +41,108 @@ class Recovered:
     results: int
     keys: int
     doubtful: int
-    # Whether the server's secret was read. Without it, no id that was issued is known any more.
+    # Whether the server's secret was read, and salts. Without them, no id that was issued is known any more.
     ids_kept: bool
+    # Whether all rows of the old journal could be read.
+    whole: bool
 
 
 def recover(path: Path, out: Path) -> Recovered:
-    """Save the readable part of a damaged journal into a new one at ``out``. The old one stays as it is."""
+    """Save the readable part of a damaged journal into a new one at ``out``. The old one stays as it is.
+
+    Raises JournalError, with no new journal, if nothing can be read, and CopyError if ``out`` cannot
+    be written.
+    """
     if out.exists():
         raise CopyError(f"{out}: exists. Name a file that does not exist")
-    source = schema.connect(path, apsw.SQLITE_OPEN_READWRITE)
-    source.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-    target: apsw.Connection | None = None
+    with schema.reading(path):
+        source = schema.connect(path, apsw.SQLITE_OPEN_READWRITE)
     try:
-        meta = _meta(source)
+        source.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        # Without it SQLite reads nothing of a file with fewer pages than its first page says, or with
+        # a table that begins on a page that is gone. Nothing is written.
+        source.config(apsw.SQLITE_DBCONFIG_WRITABLE_SCHEMA, 1)
+        meta, sure = _meta(source)
         if meta is not None:
             schema.check_open(path, source)
-        schema.create(out, meta.secret if meta else None)
-        target = schema.connect(out, apsw.SQLITE_OPEN_READWRITE)
-        _copy(source, target, checked=True)
-        doubtful = _copy(source, target, checked=False)
-        saved, results, keyed = (one(target, f"SELECT count(*) FROM {name}") for name in ("job", "result", "keyed"))  # noqa: S608
-        highest = one(target, "SELECT coalesce(max(sequence), 0) FROM job")
-        _count(source, target)
-        _hold(source, target)
-        _recall(source, target)
-        _audit(source, target)
-        # The numbers given since are unknown. No start has ever skipped as many.
-        high = max(highest, meta.high if meta else 0) + 16 * schema.SKIP
-        target.execute("UPDATE meta SET high = ? WHERE id = 1", (high,))
-    except apsw.Error as error:
-        raise JournalError(f"{path}: nothing can be read: {error}") from None
+        try:
+            schema.create(out, meta.secret if meta else None)
+            with closing(schema.connect(out, apsw.SQLITE_OPEN_READWRITE)) as target:
+                saved = _save(source, target, meta, sure)
+            if meta is None and not (saved.jobs or saved.results or saved.keys):
+                raise JournalError(f"{path}: nothing can be read, so {out} was not made")
+        except BaseException as error:
+            _delete(out)
+            if isinstance(error, (apsw.Error, OSError)):
+                raise CopyError(f"{out}: cannot be written: {getattr(error, 'strerror', None) or error}") from None
+            raise
     finally:
         source.close()
-        if target is not None:
-            target.close()
-    return Recovered(saved, results, keyed, doubtful, meta is not None)
+    return saved
 
 
-def _meta(source: apsw.Connection) -> schema.Meta | None:
-    try:
-        return schema.Meta(source)
-    except (apsw.Error, UnicodeDecodeError):
-        return None
+def _save(source: apsw.Connection, target: apsw.Connection, meta: schema.Meta | None, sure: bool) -> Recovered:
+    _copy(source, target, checked=True)
+    doubtful, whole = _copy(source, target, checked=False)
+    names = ("job", "result", "keyed", "run")
+    saved, results, keyed, runs = (one(target, f"SELECT count(*) FROM {name}") for name in names)  # noqa: S608
+    highest = one(target, "SELECT coalesce(max(sequence), 0) FROM job")
+    _count(source, target)
+    _hold(source, target)
+    _recall(source, target)
+    _audit(source, target)
+    # The numbers given since are unknown. No start has ever skipped as many.
+    high = max(highest, meta.high if meta else 0) + 16 * schema.SKIP
+    target.execute("UPDATE meta SET high = ? WHERE id = 1", (high,))
+    return Recovered(
+        jobs=saved,
+        results=results,
+        keys=keyed,
+        doubtful=doubtful + (not sure),
+        ids_kept=meta is not None and bool(runs or not saved),
+        whole=whole,
+    )
 
 
-def _copy(source: apsw.Connection, target: apsw.Connection, checked: bool) -> int:
-    """Copy the rows that ``target`` does not have. Return their number."""
+def _delete(out: Path) -> None:
+    for end in ("", "-wal", "-shm", "-new", "-new-wal", "-new-shm"):
+        out.with_name(f"{out.name}{end}").unlink(missing_ok=True)
+
+
+def _meta(source: apsw.Connection) -> tuple[schema.Meta | None, bool]:
+    """Return the meta row, and whether the checksum of its page is right. If not, a secret can be made out there."""
+    for checked in (True, False):
+        source.execute(f"PRAGMA checksum_verification = {int(checked)}")
+        with suppress(apsw.Error, UnicodeDecodeError):
+            meta = schema.Meta(source)
+            if checked or (len(meta.secret) == SECRET_BYTES and 0 <= meta.high < schema.NUMBERS_BY_CLOCK_MOST):
+                return meta, checked
+    return None, True
+
+
+def _copy(source: apsw.Connection, target: apsw.Connection, checked: bool) -> tuple[int, bool]:
+    """Copy the rows that ``target`` does not have. Return their number, and whether all could be read."""
     source.execute(f"PRAGMA checksum_verification = {int(checked)}")
     before = target.total_changes()
+    steps: list[int] = []
+    whole = True
     with target:
         for table, columns in TABLES:
             places = ",".join("?" * (columns.count(",") + 1))
             sql = f"INSERT OR IGNORE INTO {table} ({columns}) VALUES ({places})"  # noqa: S608
             first = columns.partition(",")[0]
-            for row in _readable(source, f"SELECT {columns} FROM {table} WHERE {first} > ? ORDER BY {first}"):  # noqa: S608
+            found = 0
+            for row in _readable(source, f"SELECT {columns} FROM {table} WHERE {first} > ? ORDER BY {first}", steps):  # noqa: S608
+                found += 1
                 if checked or _plausible(table, row):
                     try:
                         target.execute(sql, row)
-                    except apsw.Error:
+                    except (apsw.ConstraintError, apsw.MismatchError):
+                        # A value of another type than the column's.
                         continue
-    return target.total_changes() - before
+            # A value may be NULL on a page of which the end is gone.
+            whole = whole and found <= one(target, f"SELECT count(*) FROM {table}")  # noqa: S608
+    return target.total_changes() - before, whole and not steps
 
 
 def _count(source: apsw.Connection, target: apsw.Connection) -> None:
@@ -148,8 +191,8 @@ def _plausible(table: str, row: tuple[Any, ...]) -> bool:
     return 0 < row[0] < SEQUENCE_LIMIT and (table != "job" or row[1] in range(1, 8))
 
 
-def _readable(source: apsw.Connection, sql: str) -> Iterator[tuple[Any, ...]]:
-    """Yield the readable rows, stepping over the others."""
+def _readable(source: apsw.Connection, sql: str, steps: list[int]) -> Iterator[tuple[Any, ...]]:
+    """Yield the readable rows, stepping over the others. ``steps`` gets the number after each of these."""
     last = 0
     while last < WORD_LIMIT:
         try:
@@ -158,6 +201,7 @@ def _readable(source: apsw.Connection, sql: str) -> Iterator[tuple[Any, ...]]:
                 yield row
         except (apsw.Error, UnicodeDecodeError):
             last = _past(source, sql, last)
+            steps.append(last)
         else:
             return
 

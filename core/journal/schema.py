@@ -25,12 +25,14 @@ SQL leads here. Another older one is migrated in one transaction.
 from __future__ import annotations
 
 import os
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import quote
 
 import apsw
+import msgspec
 from apsw import sqlite_extra
 from headway.core import ids
 from headway.core.errors import JournalError
@@ -216,16 +218,45 @@ def connect(path: Path, flags: int) -> apsw.Connection:
 
 def open_reader(path: Path) -> apsw.Connection:
     """Open ``path`` for reading beside a writer. Raises JournalError if it is no journal that we know."""
-    try:
+    with reading(path):
         connection = connect(path, apsw.SQLITE_OPEN_READONLY)
-        connection.set_busy_timeout(1000)
-        check_open(path, connection)
-    except apsw.Error as error:
-        raise JournalError(f"{path}: cannot be read: {error}") from None
-    except JournalError:
-        connection.close()
-        raise
+        try:
+            connection.set_busy_timeout(1000)
+            check_open(path, connection)
+        except BaseException:
+            connection.close()
+            raise
     return connection
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Raise JournalError if ``path`` cannot be read here, which says what to do if it is damaged.
+
+    A page may be whole, and not be the one that belongs there.
+    """
+    try:
+        yield
+    except (apsw.Error, UnicodeDecodeError, msgspec.DecodeError) as error:
+        raise JournalError(_unreadable(path, error)) from None
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    # To SQLite a wrong checksum is an error of reading.
+    is_damage = isinstance(error, (apsw.CorruptError, ValueError)) or (
+        isinstance(error, apsw.IOError) and getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_DATA
+    )
+    return damaged(path, error) if is_damage else f"{path}: cannot be read: {' '.join(str(error).split())}"
+
+
+def damaged(path: Path, why: object) -> str:
+    """Return the line of a damaged journal."""
+    return f"{path}: damaged ({' '.join(str(why).split())[:200]}). {way_out(path)}"
+
+
+def way_out(path: Path) -> str:
+    """Return what to do about a damaged journal."""
+    return f"Save the readable part with: headway journal recover {path} NEW"
 
 
 def check_open(path: Path, connection: apsw.Connection) -> None:
@@ -273,9 +304,7 @@ def open_checked(path: Path, marked: watermark.Marked | None, sync: Sync) -> tup
     size = check_header(path)
     if path.stat().st_size < size and not (marked and marked.frames):
         # SQLite would read zeros there. In mid-checkpoint the log still has those pages.
-        raise JournalError(
-            f"{path}: damaged: cut short. Save the readable part with: headway journal recover {path} NEW"
-        )
+        raise JournalError(f"{path}: damaged: cut short. {way_out(path)}")
     check_age(path, marked)
     connection = connect(path, apsw.SQLITE_OPEN_READWRITE)
     try:
@@ -285,10 +314,7 @@ def open_checked(path: Path, marked: watermark.Marked | None, sync: Sync) -> tup
         meta = verify(path, connection)
         missing = missing_commits(path, connection, meta, marked)
         if missing and sync == "full":
-            raise JournalError(
-                f"{path}: damaged: the last {missing} acknowledged commits are missing. "
-                f"Save the rest with: headway journal recover {path} NEW"
-            )
+            raise JournalError(f"{path}: damaged: the last {missing} acknowledged commits are missing. {way_out(path)}")
     except BaseException:
         connection.close()
         raise
@@ -370,10 +396,7 @@ def verify(path: Path, connection: apsw.Connection) -> Meta:
             return Meta(connection)
     except (apsw.Error, UnicodeDecodeError) as error:
         found = str(error)
-    raise JournalError(
-        f"{path}: damaged ({' '.join(str(found).split())[:200]}). "
-        f"Save the readable part with: headway journal recover {path} NEW"
-    )
+    raise JournalError(damaged(path, found))
 
 
 def missing_commits(path: Path, connection: apsw.Connection, meta: Meta, marked: watermark.Marked | None) -> int:
@@ -393,8 +416,7 @@ def missing_commits(path: Path, connection: apsw.Connection, meta: Meta, marked:
     # old.
     if frames < marked.frames and meta.commits <= marked.begun:
         raise JournalError(
-            f"{path}-wal: damaged: cut short in mid-checkpoint, so pages of different ages are mixed. "
-            f"Save the readable part with: headway journal recover {path} NEW"
+            f"{path}-wal: damaged: cut short in mid-checkpoint, so pages of different ages are mixed. {way_out(path)}"
         )
     return max(marked.commits - meta.commits, 0)
 

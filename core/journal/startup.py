@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import apsw
-import msgspec
 from headway.core.errors import WAYS_OUT, JournalError
 from headway.core.history import Minute
 from headway.core.ids import SALT_BYTES, TOGETHER, Ids
@@ -119,17 +118,9 @@ class Found:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Refuse the journal if it cannot be read here. A page may be whole, and not be the one that belongs there.
-
-        Raises JournalError.
-        """
-        try:
+        """Refuse the journal if it cannot be read here. Raises JournalError."""
+        with schema.reading(self.path):
             yield
-        except (apsw.Error, UnicodeDecodeError, msgspec.DecodeError) as error:
-            raise JournalError(
-                f"{self.path}: damaged ({one_line(error)}). "
-                f"Save the readable part with: headway journal recover {self.path} NEW"
-            ) from None
 
     def ended(self, after: Sequence[int], now: float) -> Iterator[Ended]:
         """Return jobs after the place of their outcome, by State, that are still kept ``now``, in chunks.

@@ -95,7 +95,10 @@ def export(path: Path, jsonl: bool, out: BinaryIO) -> None:
 @FILE
 @click.argument("new", type=click.Path(path_type=Path))
 def recover(path: Path, new: Path) -> None:
-    """Save the readable part of a damaged journal into a NEW one. The old one stays as it is."""
+    """Save the readable part of a damaged journal into a NEW one. The old one stays as it is.
+
+    The exit code is 1 if no job of a damaged journal, or no id of its clients, could be saved.
+    """
     from headway.core.journal import salvage
 
     def save() -> None:
@@ -103,9 +106,17 @@ def recover(path: Path, new: Path) -> None:
         click.echo(
             f"{new}: {saved.jobs} jobs, {saved.results} results, {saved.keys} keys. "
             f"{saved.doubtful} of these rows were on damaged pages"
+            + ("" if saved.whole else ". Others could not be read")
         )
+        wrong = []
         if not saved.ids_kept:
-            click.echo("headway: the secret of the ids could not be read: ids that clients hold answer 404", err=True)
+            wrong.append("the secret of the ids could not be read: ids that clients hold answer 404")
+        if not (saved.jobs or saved.whole):
+            wrong.append(f"no job of {path} could be read")
+        for line in wrong:
+            click.echo(f"headway: {line}", err=True)
+        if wrong:
+            sys.exit(EXIT_WRONG)
 
     _say(save)
 

@@ -63,6 +63,26 @@ def test_what_can_be_read_is_recovered(folder: Path) -> None:
     assert "exists" in journal(folder, "recover", folder / "j.db", folder / "new.db", code=2).stderr
 
 
+def test_a_journal_cut_short_is_said_with_its_way_out(folder: Path) -> None:
+    journal(folder, "backup", "cut.db")
+    file = folder / "cut.db"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-4096])
+    for command in (["check"], ["stats"], ["export"], ["backup"]):
+        new = ["copy.db"] if command == ["backup"] else []
+        (line,) = journal(folder, *command, "cut.db", *new, code=1).stderr.splitlines()
+        assert line.endswith("Save the readable part with: headway journal recover cut.db NEW")
+    assert "3 jobs" in journal(folder, "recover", "cut.db", "new.db").stdout
+    # The first two pages have the tables and the secret, and no job.
+    file.write_bytes(whole[: 2 * 4096])
+    (line,) = journal(folder, "recover", "cut.db", "empty.db", code=1).stderr.splitlines()
+    assert line == "headway: no job of cut.db could be read"
+    file.write_bytes(whole[:4096])
+    (line,) = journal(folder, "recover", "cut.db", "none.db", code=1).stderr.splitlines()
+    assert line == "headway: cut.db: nothing can be read, so none.db was not made"
+    assert not (folder / "none.db").exists()
+
+
 @pytest.mark.parametrize("command", ["check", "stats", "export"])
 def test_a_file_that_is_no_journal_is_said_in_one_line(tmp_path: Path, command: str) -> None:
     (tmp_path / "j.db").write_text("not a database, but long enough for a header of one hundred bytes" * 3)
