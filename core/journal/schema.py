@@ -391,7 +391,9 @@ def verify(path: Path, connection: apsw.Connection) -> Meta:
         found = connection.pragma("quick_check")
         # Known once the first page was read.
         if str(connection.pragma("checksum_verification")) != "1":
-            raise JournalError(f"{path}: its pages bear no checksums: another program has rewritten it")
+            raise JournalError(
+                f"{path}: its pages bear no checksums: another program has rewritten it. {way_out(path)}"
+            )
         if found == "ok":
             return Meta(connection)
     except (apsw.Error, UnicodeDecodeError) as error:

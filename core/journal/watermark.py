@@ -88,12 +88,24 @@ def _parse(path: Path, data: bytes) -> Marked | None:
     if not data:
         return None
     if len(data) != BYTES:
-        raise JournalError(f"{path}: is damaged: {len(data)} bytes long, not {BYTES}")
+        raise _damaged(path, f"{len(data)} bytes long, not {BYTES}")
     words = memoryview(data).cast("Q")
     counts = [words[at] >> CHECK_BITS for at in (_COMMITS, _BEGUN, _FRAMES)]
     if words[_MAGIC] != MAGIC or words[_COMMITS:].tolist() != [sealed(count) for count in counts]:
-        raise JournalError(f"{path}: is damaged: a checksum is wrong")
+        raise _damaged(path, "a checksum is wrong")
     return Marked(words[_JOURNAL], *counts)
+
+
+def _damaged(path: Path, why: str) -> JournalError:
+    """Return the refusal of a mark that cannot be read.
+
+    Of a journal that was closed the file alone is whole, and says so, from before the mark was
+    damaged. Another one is refused without its mark (see schema.missing_commits).
+    """
+    return JournalError(
+        f"{path}: is damaged: {why}. Delete it and start again. Nothing is lost if the journal was closed and no older "
+        "file is in its place, which nobody can check then. If it was not closed, the start says how to save it"
+    )
 
 
 # Seam: the writer of tests that stops itself does so after ``acknowledge``, ``checkpoint`` or ``sync``.

@@ -794,6 +794,27 @@ def test_a_file_that_is_gone_is_missed(tmp_path: Path, filled: Path, name: str) 
         Journal(path)
 
 
+@pytest.mark.parametrize("killed", [True, False], ids=["killed", "closed"])
+@pytest.mark.parametrize("data", [b"\0" * 40, b"short"])
+def test_a_damaged_mark_names_the_way_out_which_hides_no_loss(
+    tmp_path: Path, filled: Path, data: bytes, killed: bool
+) -> None:
+    path = copied(filled, tmp_path / "base")
+    if not killed:
+        contents(path)
+    pristine = contents(copied(path, tmp_path / "copy"))
+    mark = path.with_name("j-mark")
+    mark.write_bytes(data)
+    with pytest.raises(JournalError, match=rf"^{mark}: is damaged: .* Delete it and start again\."):
+        Journal(path)
+    mark.unlink()
+    if killed:
+        with pytest.raises(JournalError, match="not closed: its losses cannot be known.*headway journal recover"):
+            Journal(path)
+    else:
+        assert contents(path) == pristine
+
+
 def test_a_refused_file_stays_as_it_is_and_recover_saves_what_can_be_read(tmp_path: Path, filled: Path) -> None:
     jobs, keys, results = contents(copied(filled, tmp_path / "copy"))
     path = tmp_path / "copy" / "j"
