@@ -89,7 +89,8 @@ class ServerSection(Section, frozen=True):
     port: Annotated[int, Meta(ge=0, le=65_535)] = 8080
     socket: FilePath | None = None
     socket_mode: Annotated[str, Meta(pattern=_MODE, description='octal digits in quotes, such as "0660"')] = "0660"
-    backlog: Count = 4096
+    # An int of C, as listen(2) has it.
+    backlog: Annotated[int, Meta(ge=1, le=(1 << 31) - 1)] = 4096
     tls: TlsSection = TlsSection()
     proxy_protocol: bool = False
     gateways: Literal["auto"] | Annotated[int, Meta(ge=0, le=1024)] = 0

@@ -18,7 +18,7 @@ from headway.core.config import Config
 from headway.core.errors import ConfigError
 from headway.core.handover import Handover
 from headway.core.interface import Engine
-from headway.core.local.engine import LocalEngine
+from headway.core.local.engine import LocalEngine, board_for
 from headway.core.retention import Retention
 from headway.core.tasks.registry import Registry
 
@@ -92,6 +92,12 @@ def open_links(engine: Engine, program: str) -> GatewayLinks:
     if not isinstance(engine, LocalEngine):
         raise ConfigError("server.gateways: needs an engine in memory or with a journal: unset it, or engine")
     return GatewayLinks(engine, Showing(engine, program))
+
+
+def check_memory(config: Config) -> None:
+    """Ask for the memory of all statuses that an engine in this process keeps. Raises ConfigError if there is none."""
+    if config.engine is None:
+        board_for(config)
 
 
 def check_journal(path: Path) -> None:

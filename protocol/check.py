@@ -14,7 +14,7 @@ from socket import socket
 
 from headway.core.config import Config
 from headway.core.errors import WAYS_OUT, ConfigError, JournalError
-from headway.core.open import check_journal, check_store
+from headway.core.open import check_journal, check_memory, check_store
 from headway.core.processes import trial
 from headway.core.processes.confinement import Confinement
 from headway.core.processes.pool import pool_for
@@ -87,7 +87,7 @@ def faults(config: Config, *, serves: bool = True) -> Iterator[str]:
     looks: list[Callable[[Config], None]] = (
         [
             *(_networks, can_serve, can_have_gateways, lambda config: _closed(config, passed)),
-            *(_first_token, _processes, _journal, _store),
+            *(_first_token, _processes, check_memory, _journal, _store),
         ]
         if serves
         else [shared, _processes, _store]

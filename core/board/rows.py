@@ -30,7 +30,7 @@ from itertools import groupby
 
 import msgspec
 from headway.core.board.numbers import Numbers
-from headway.core.errors import IllegalMoveError
+from headway.core.errors import ConfigError, IllegalMoveError
 from headway.core.job import TERMINAL, State
 
 STATE_MASK = 0xFF
@@ -165,7 +165,14 @@ class Rows:
             weakref.finalize(self, os.close, fd).atexit = False
             if not of_another:
                 os.truncate(fd, self.size_bytes)
-        shared = mmap.mmap(fd, self.size_bytes, access=mmap.ACCESS_READ if of_another else mmap.ACCESS_WRITE)
+        access = mmap.ACCESS_READ if of_another else mmap.ACCESS_WRITE
+        try:
+            shared = mmap.mmap(fd, self.size_bytes, access=access)
+        except OSError as error:
+            raise ConfigError(
+                f"retention and queue.size: the statuses of {rows} jobs take {self.size_bytes / 2**30:.1f} GiB "
+                f"of memory: {error.strerror}. Keep fewer (retention.jobs)"
+            ) from None
         if hasattr(mmap, "MADV_DONTFORK"):
             # Else a child that a task forks could change our rows.
             shared.madvise(mmap.MADV_DONTFORK)

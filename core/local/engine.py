@@ -123,7 +123,7 @@ class LocalEngine:
             self.active.changes = AtOnce(self.active)
         else:
             self.ids = Ids()
-            self.board = Board(kept, most, fd=nameless_file("headway-board"))
+            self.board = board_for(config, nameless_file("headway-board"))
             self.active = Active(config, registry, self.ids, self.board)
             self.active.changes = AtOnce(self.active)
         self.changes = self.active.changes
@@ -458,3 +458,8 @@ class LocalEngine:
     async def close(self) -> None:
         """Close the journal, if there is one."""
         await self.changes.close()
+
+
+def board_for(config: Config, fd: int = -1) -> Board:
+    """Return an empty board as the settings ask for it. Raises ConfigError if there is no memory for it."""
+    return Board(Retention.of(config.retention), config.queue.size + config.workers + OWN_MOST, fd=fd)

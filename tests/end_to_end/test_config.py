@@ -305,6 +305,7 @@ CHECKED: dict[str, tuple[str, list[str]]] = {
         "tasks: [heavy]\nprocess_limits: {memory: 1000000}",
         ["a worker process cannot start: processes_as or process_limits cannot be kept here: "],
     ),
+    "backlog": ("server: {backlog: 2147483648}", ["server.backlog: 2147483648 is not allowed"]),
     "not-a-journal": ("journal: {path: one.py}", ["one.py: is not a journal"]),
     "address": ("server: {host: 192.0.2.1}\nauth: none", ["cannot listen on server.host '192.0.2.1'"]),
     "no-tokens": ("server: {host: 0.0.0.0}", ["0.0.0.0 lets other machines in, and there are no tokens"]),
@@ -335,6 +336,25 @@ def test_check_says_each_fault_in_a_line(tmp_path: Path, name: str) -> None:
     for line, part in zip(lines, parts, strict=True):
         assert line.startswith("headway: ")
         assert part in line
+
+
+@pytest.mark.parametrize("arguments", [["--check"], []], ids=["check", "start"])
+def test_more_statuses_than_there_is_memory_for_are_refused_by_the_name_of_the_setting(
+    tmp_path: Path, arguments: list[str]
+) -> None:
+    command = [sys.executable, "-m", "headway", "serve", "--port", "0", *arguments]
+    ended = subprocess.run(
+        ["sh", "-c", 'ulimit -v 4000000; exec "$@"', "sh", *command],
+        cwd=tmp_path,
+        env=os.environ | {"HEADWAY_RETENTION__JOBS": "100000000"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 2, ended.stderr
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("headway: retention and queue.size: the statuses of 100010")
+    assert line.endswith("GiB of memory: Cannot allocate memory. Keep fewer (retention.jobs)")
 
 
 def test_the_check_of_a_deploy_looks_at_the_open_socket(tmp_path: Path) -> None:

@@ -809,7 +809,7 @@ def test_a_damaged_mark_names_the_way_out_which_hides_no_loss(
         Journal(path)
     mark.unlink()
     if killed:
-        with pytest.raises(JournalError, match="not closed: its losses cannot be known.*headway journal recover"):
+        with pytest.raises(JournalError, match=r"not closed: its losses cannot be known.*headway journal recover"):
             Journal(path)
     else:
         assert contents(path) == pristine
