@@ -20,6 +20,8 @@ from headway.core.errors import ConfigError, TaskError
 from headway.core.faults import faults
 from headway.core.task import DEADLINE_LONGEST_S, KEEP_LONGEST_S, OWN_PREFIX, RETRIES_MOST, Task
 from headway.core.tasks.around import Around, Arounds, declared
+from headway.core.tasks.importing import EndedError, importing
+from headway.core.tasks.importing import __file__ as importing_file
 from headway.core.tasks.signature import place, signature
 from msgspec import Meta
 
@@ -189,16 +191,19 @@ def load(modules: Iterable[str]) -> None:
         if module.endswith(".py") or os.sep in module:
             name = module.removesuffix(".py").strip("./").replace(os.sep, ".")
             raise ConfigError(f"tasks: {module!r} is a file: name its module, {name!r}")
-        try:
-            importlib.import_module(module)
-        except ConfigError:
-            raise
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            detail = f"{type(error).__name__}: {error}".strip().splitlines()[-1]
-            where = _raised_in(error)
-            raise ConfigError(f"tasks: {module!r} cannot be imported: {detail}{where}") from error
+        with importing() as interrupted:
+            try:
+                importlib.import_module(module)
+                continue
+            except ConfigError:
+                raise
+            except BaseException as caught:
+                if interrupted():
+                    raise
+                error = caught
+        detail = str(error) if isinstance(error, EndedError) else f"{type(error).__name__}: {error}".strip()
+        where = _raised_in(error)
+        raise ConfigError(f"tasks: {module!r} cannot be imported: {detail.splitlines()[-1]}{where}") from error
 
 
 def _raised_in(error: BaseException) -> str:
@@ -207,7 +212,8 @@ def _raised_in(error: BaseException) -> str:
     `` (file:line)``, or nothing for a module that was not found.
     """
     frames = inspect.getinnerframes(error.__traceback__) if error.__traceback__ else []
-    theirs = [frame for frame in frames if "importlib" not in frame.filename and frame.filename != __file__]
+    ours = {__file__, importing_file}
+    theirs = [frame for frame in frames if "importlib" not in frame.filename and frame.filename not in ours]
     return f" ({theirs[-1].filename}:{theirs[-1].lineno})" if theirs and "<" not in theirs[-1].filename else ""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,11 +81,13 @@ def _check(config: Config, remark: str | None, *, serves: bool) -> None:
     from headway.protocol.process import signals
     from headway.protocol.process.deploy import GOOD
 
+    # A task module may replace it.
+    stdout = sys.stdout
     wrong = list(check.faults(config, serves=serves))
     for line in wrong or filter(None, [remark, *check.remarks(config, serves=serves)]):
         click.echo(f"headway: {line}", err=True)
     if not wrong:
-        click.echo(GOOD)
+        click.echo(GOOD, file=stdout)
     # Neither atexit handlers of task modules nor threads that they have started may delay the end
     # without limit.
     signals.leave(lambda: signals.end(EXIT_CONFIG if wrong else 0))

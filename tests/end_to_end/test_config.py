@@ -339,6 +339,16 @@ def test_check_says_each_fault_in_a_line(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--check"], []], ids=["check", "start"])
+@pytest.mark.parametrize("source", ["import os; os._exit(0)", "raise KeyboardInterrupt"])
+def test_a_task_module_that_ends_the_program_is_a_fault(tmp_path: Path, source: str, arguments: list[str]) -> None:
+    (tmp_path / "ends.py").write_text(source)
+    ended = headway(tmp_path, "serve", "--tasks", "ends", "--port", "0", *arguments)
+    (line,) = ended.stderr.splitlines()
+    assert ended.returncode == 2
+    assert line.startswith("headway: tasks: 'ends' cannot be imported: ")
+
+
+@pytest.mark.parametrize("arguments", [["--check"], []], ids=["check", "start"])
 def test_more_statuses_than_there_is_memory_for_are_refused_by_the_name_of_the_setting(
     tmp_path: Path, arguments: list[str]
 ) -> None:

@@ -187,8 +187,13 @@ def test_what_does_not_start_leaves_the_old_one_serving(shop: Server, tmp_path: 
     for file, text, fault in (
         ("shop.py", "import no_such_module\n", "tasks: 'shop' cannot be imported: .*no_such_module"),
         ("shop.py", "raise SystemExit(0)\n", "tasks: 'shop' cannot be imported: SystemExit"),
-        ("shop.py", "import os\nos._exit(7)\n", "--check ended with exit code 7"),
-        ("shop.py", "import os\n\nos._exit(0)\n", "--check ended with exit code 0 before its verdict"),
+        ("shop.py", "import os\nos._exit(0)\n", r"tasks: 'shop' cannot be imported: os\._exit\(0\)"),
+        ("shop.py", "import ctypes\nctypes.CDLL(None)._exit(7)\n", "--check ended with exit code 7"),
+        (
+            "shop.py",
+            "import ctypes\n\nctypes.CDLL(None)._exit(0)\n",
+            "--check ended with exit code 0 before its verdict",
+        ),
         ("config.yaml", "workers: many\n", "config.yaml: workers: 'many' is not allowed"),
     ):
         (tmp_path / file).write_text(text)

@@ -1,6 +1,9 @@
 """Declaring tasks, and functions that cannot be one."""
 
 import functools
+import os
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +116,9 @@ def test_a_name_taken_twice_names_both_places() -> None:
         ("x = (", "SyntaxError"),
         ("1 / 0", "ZeroDivisionError: division by zero .*broken_tasks.py:1"),
         ("raise SystemExit(3)", "SystemExit: 3"),
+        ("raise KeyboardInterrupt", r"KeyboardInterrupt: .*broken_tasks.py:1"),
+        ("import os\nos._exit(0)", r"os\._exit\(0\), which would end the program .*broken_tasks.py:2"),
+        ("from os import _exit\ntry: _exit(1)\nexcept Exception: pass", r"os\._exit\(1\), which .*broken_tasks.py:2"),
         ("import headway\n@headway.task\ndef f(): ...", "takes"),
     ],
 )
@@ -124,3 +130,30 @@ def test_a_module_that_cannot_be_imported_is_one_line(
     with pytest.raises(ConfigError, match=message) as error:
         load(["broken_tasks"])
     assert "\n" not in str(error.value)
+
+
+def test_a_sigint_during_an_import_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "slow_tasks.py").write_text("import signal\nsignal.raise_signal(signal.SIGINT)")
+    monkeypatch.syspath_prepend(tmp_path)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        load(["slow_tasks"])
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_module_may_end_a_process_that_it_forks_and_end_this_one_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os._exit
+    (tmp_path / "forking_tasks.py").write_text(
+        "import os\nfrom os import _exit\npid = os.fork()\nif not pid: _exit(3)\ncode = os.waitpid(pid, 0)[1]"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    load(["forking_tasks"])
+    assert os.waitstatus_to_exitcode(sys.modules["forking_tasks"].code) == 3
+    assert os._exit is real
+    later = os.fork()
+    if not later:
+        sys.modules["forking_tasks"]._exit(4)
+        real(5)
+    assert os.waitstatus_to_exitcode(os.waitpid(later, 0)[1]) == 4
