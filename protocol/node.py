@@ -14,6 +14,7 @@ in docs/adr/0009.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -47,6 +48,8 @@ log = logging.getLogger(__name__)
 
 EXIT_JOBS_LEFT = 1
 EXIT_JOURNAL = 3
+# Seconds until a program that was deployed tries again to begin: the first time, then doubling, at most AGAIN_MOST_S.
+AGAIN_S, AGAIN_MOST_S = 1.0, 30.0
 GC_THRESHOLD = (50_000, 20, 50)
 # Seconds for which one thread may keep the GIL while another waits for it. The loop waits for tasks
 # that compute in threads. With CPython's 5 ms each answer beside such a task is that late.
@@ -72,6 +75,8 @@ class NodeLife:
         self._told = told
         self._notifier = notifier
         self._watch = watch
+        # Whether clients are let in, and whether the engine was started.
+        self._accepts = self._has_begun = False
 
     async def work(self, before: Taken | None) -> int | Left:
         """Work until a signal to end or to deploy. Return the exit code, or the handover."""
@@ -80,19 +85,19 @@ class NodeLife:
         recovering = Recovering(self._config)
         self._front.open(recovering)
         if before is None:
-            self._front.accept()
+            self._accept()
         self._ticker = asyncio.create_task(self._tick())
         engine = await self._open(recovering, before)
         if engine is None:
             return 0
-        if not await self._begin(engine):
-            return 0
         self._engine = engine
+        ended = await self._begin(before is not None)
+        if ended is not None:
+            return ended
         self._front.use(engine)
-        if before is not None:
-            # Clients that came meanwhile wait until now. Earlier they would be told that no job is
-            # known yet.
-            self._front.accept()
+        # Clients that came after a deploy wait until now. Earlier they would be told that no job is
+        # known yet.
+        self._accept()
         # The garbage collector need not look at objects that live from here to the end. The road of
         # a request makes no cycles, so it need not look often. Tasks may make cycles, so it still
         # looks.
@@ -109,7 +114,7 @@ class NodeLife:
             await self._told.wait()
             if self._told.take_deploy() and await self._may_deploy():
                 left = await self._leave()
-                if self._told.to_end and not await _has_jobs_in_memory(engine):
+                if self._told.to_end and not await _jobs_in_memory(engine):
                     return 0
                 # If there are such jobs the next program ends: they have to be carried out before.
                 return left
@@ -144,32 +149,73 @@ class NodeLife:
             log.info("recovered %d jobs in %.2f s", recovering.read, time.monotonic() - begun)
         return engine
 
-    async def _begin(self, engine: Engine) -> bool:
-        """Start the engine, with the lifespan of the tasks. False if a signal came first.
+    def _accept(self) -> None:
+        """Let clients in, once."""
+        if not self._accepts:
+            self._accepts = True
+            self._front.accept()
+
+    async def _begin(self, after_deploy: bool) -> int | Left | None:
+        """Start the engine, with the lifespan of the tasks. Return how the node ends if it does not begin its work.
+
+        Raises ConfigError if the engine cannot start, such as if the lifespan raises. After a deploy it is
+        tried again: the jobs that the previous program has left in memory would be lost. Meanwhile clients
+        are told to come back, and another deploy replaces the program.
+        """
+        engine, pause_s = self._engine, AGAIN_S
+        while True:
+            try:
+                return None if await self._start(engine) else 0
+            except ConfigError as error:
+                if not after_deploy:
+                    await engine.close()
+                    raise
+                text = "the new program cannot begin: %s. It tries again in %g s, and another deploy may replace it"
+                log.error(text, error, pause_s)
+                self._notifier.ready(f"cannot begin: {error}")
+            if self._told.to_end:
+                return await self._give_up()
+            self._accept()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._told.wait(), pause_s)
+            pause_s = min(2 * pause_s, AGAIN_MOST_S)
+            if self._told.take_deploy():
+                fault = await self._told.unless_end(self._program.check(await self._tasks_to_go_over()))
+                if fault is None and not self._told.to_end:
+                    return await self._leave()
+                if fault is not None:
+                    log.error("not deployed: %s", fault)
+
+    async def _give_up(self) -> int:
+        """End a node that could not begin. Return the exit code."""
+        lost = await _jobs_in_memory(self._engine)
+        if lost:
+            log.error("%d jobs are lost: they could not begin", lost)
+        await self._engine.close()
+        return EXIT_JOBS_LEFT if lost else 0
+
+    async def _start(self, engine: Engine) -> bool:
+        """Start the engine. False if a signal came first: then it is closed.
 
         With jobs that the previous program has left in memory it is started all the same: they would be lost.
-        Raises ConfigError if the lifespan raises.
+        Raises ConfigError.
         """
-        begun, has_jobs = False, await _has_jobs_in_memory(engine)
+        begun, has_jobs = False, await _jobs_in_memory(engine) > 0
 
         async def begin() -> None:
             nonlocal begun
             await engine.start(self._journal_failed)
             begun = True
 
-        try:
-            await (begin() if has_jobs else self._told.unless_end(begin()))
-        except ConfigError:
-            await engine.close()
-            raise
-        if has_jobs:
-            return True
-        if self._told.to_end:
+        await (begin() if has_jobs else self._told.unless_end(begin()))
+        if self._told.to_end and not has_jobs:
             log.info("ended while starting")
             if begun:
                 await engine.stop()
             await engine.close()
-        return not self._told.to_end
+            return False
+        self._has_begun = True
+        return True
 
     def _journal_failed(self, line: str) -> NoReturn:
         log.critical("%s: the server ends, because it can keep nothing any more", line)
@@ -252,7 +298,8 @@ class NodeLife:
 
     async def _leave(self) -> Left:
         """End everything but the socket and the rows, and return the handover."""
-        await self._engine.stop()
+        if self._has_begun:
+            await self._engine.stop()
         since = await self._front.leave()
         self._ticker.cancel()
         await self._engine.close()
@@ -291,9 +338,9 @@ class NodeLife:
         self._notifier.ready(self._front.doing, told if self._front.keeps_clients else "")
 
 
-async def _has_jobs_in_memory(engine: Engine) -> bool:
-    """Whether jobs have not finished that end with the process."""
+async def _jobs_in_memory(engine: Engine) -> int:
+    """Return how many jobs have not finished that end with the process."""
     if engine.durability != "memory":
-        return False
+        return 0
     counts = await known(engine.counts())
-    return any(counts.jobs[state] for state in ACTIVE)
+    return sum(counts.jobs[state] for state in ACTIVE)

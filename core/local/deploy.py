@@ -152,8 +152,9 @@ def write(file: BinaryIO, ids: Ids, task_names: list[str], active: Active, histo
                 job = kept.job
                 frame.task, frame.payload, frame.terms = job.task.name, job.payload, job.terms
             put(file, frame)
-    # In their order in the lines.
-    for job in sorted(active.jobs.values(), key=lambda job: board.ticket[board.at(job.sequence)]):
+    # In their order in the lines. Behind them those that this process was handed, if it could not begin.
+    waiting = sorted(active.jobs.values(), key=lambda job: board.ticket[board.at(job.sequence)])
+    for job in [*waiting, *active.carried]:
         frame = KeptFrame(job.sequence, b"", "", job.task.name, waits=True, batch=job.batch)
         frame.payload, frame.terms = job.payload, job.terms
         frame.deadline = None if job.deadline == inf else job.deadline

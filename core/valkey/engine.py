@@ -304,7 +304,12 @@ class ValkeyEngine:
             self.store = None
             raise
         self.parts = Parts(self.config, self.registry, store, catalogue=self.catalogue, hints=self.hints)
-        self.parts.hands.state = await self.lifespan.begin()
+        try:
+            self.parts.hands.state = await self.lifespan.begin()
+        except ConfigError:
+            await self.close()
+            self.store = None
+            raise
         try:
             await self.parts.holds.start()
             await self.parts.hands.start()

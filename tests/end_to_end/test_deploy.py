@@ -206,6 +206,63 @@ def test_what_does_not_start_leaves_the_old_one_serving(shop: Server, tmp_path: 
         assert shop.get(shop.run("old", 6) + "/result").json == 6
 
 
+LIFE = """
+import pathlib
+
+@headway.lifespan
+async def life():
+    if pathlib.Path("away").exists():
+        raise ConnectionError("the database is away")
+    yield
+"""
+CANNOT_BEGIN = r"the new program cannot begin: .* raised ConnectionError: the database is away\. It tries again in . s"
+
+
+@pytest.mark.parametrize(("gateways", "journal"), [(0, None), (0, "jobs.db"), (1, None)])
+@pytest.mark.parametrize("mended", ["by itself", "by a deploy", "never"])
+def test_a_new_program_whose_lifespan_raises_keeps_all_jobs_until_it_begins(
+    tmp_path: Path, gateways: int, journal: str | None, mended: str
+) -> None:
+    write_shop(tmp_path, "old", "return payload")
+    waits = bool(gateways or journal)
+    own = {
+        "tasks": ["shop"],
+        "server__gateways": gateways,
+        "journal__path": journal and str(tmp_path / journal),
+        "drain_linger": 0,
+    }
+    loses = mended == "never" and waits and not journal
+    with launch(tmp_path, own, exit_code=int(loses)) as server:
+        ended = server.run("old", 1)
+        later = server.submit("old", 2, delay=2) if waits else ""
+        server.expected_errors += ["the new program cannot begin", "jobs are lost: they could not begin"]
+        (tmp_path / "away").touch()
+        with (tmp_path / "shop.py").open("a") as file:
+            file.write(LIFE)
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for_line(CANNOT_BEGIN)
+        if not gateways:
+            told = server.ask(request("HEAD", ended))
+            assert (told.status, "retry-after" in told.headers) == (503, True)
+            assert server.get("/readyz").status == 503
+        if mended == "never":
+            server.signal(signal.SIGTERM)
+            assert server.wait() == int(loses)
+            return
+        if mended == "by itself":
+            (tmp_path / "away").unlink()
+        else:
+            write_shop(tmp_path, "old", "return payload")
+            server.process.send_signal(signal.SIGHUP)
+        server.wait_for_line("deployed: no")
+        assert server.wait_for(ended, *OVER)["job-state"] == "succeeded"
+        assert server.get(f"{ended}/result").json == 1
+        if later:
+            assert server.wait_for(later, *OVER)["job-state"] == "succeeded"
+            assert server.get(f"{later}/result").json == 2
+        assert server.get(server.run("old", 3) + "/result").json == 3
+
+
 @pytest.mark.parametrize(("gateways", "journal"), [(0, "jobs.db"), (1, "jobs.db"), (1, None)])
 def test_a_program_without_the_task_of_a_job_that_waits_is_not_deployed(
     tmp_path: Path, gateways: int, journal: str | None
