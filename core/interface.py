@@ -377,7 +377,8 @@ class Engine(Protocol):
         """Enter the lifespan of the tasks and begin to run jobs, on the running loop.
 
         ``on_fatal`` gets a line when no job can be kept any more. Raises ConfigError if the
-        lifespan raises. Then the engine can be started again, handed over, or closed.
+        lifespan raises, or if no worker process can start. Then the engine can be started again,
+        handed over, or closed.
         """
 
     async def drain(self, timeout_s: float, keeps_clients: bool = False) -> int:

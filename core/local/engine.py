@@ -413,6 +413,11 @@ class LocalEngine:
     async def start(self, on_fatal: Callable[[str], object] = TELL_FATAL) -> None:
         """Enter the lifespan. Start the workers, the watchdog and the chores, as Engine says."""
         self.active.state = await self.lifespan.begin()
+        try:
+            await self.active.workers.begin()
+        except BaseException:
+            await self.lifespan.end()
+            raise
         self.active.start(on_fatal)
         self.watchdog.start()
         self.chores.start()

@@ -90,9 +90,9 @@ def main(
         leaving = threading.Event()
         # A change of the user undoes it, so it comes after that.
         _end_with_the_server(read_fd, leaving)
-    except (OSError, ValueError, RuntimeError, MemoryError) as error:
+    except (ConfigError, OSError, RuntimeError, MemoryError) as error:
         # The last two: not even a thread has room.
-        sender.send(Broken(f"processes_as or process_limits cannot be kept here: {error or type(error).__name__}"))
+        sender.send(Broken(f"{error or type(error).__name__}{confined.blamed(error)}"))
         return
     faulthandler.enable(write_fd)
     forks.in_child(_crash_on_stderr)
@@ -105,8 +105,8 @@ def main(
             sender.send(Ready())
             return
         state, leave = begin_in_thread(REGISTRY.lifespan)
-    except ConfigError as error:
-        sender.send(Broken(str(error)))
+    except (ConfigError, RuntimeError, MemoryError) as error:
+        sender.send(Broken(f"{error or type(error).__name__}{confined.blamed(error)}"))
         return
     # The modules stay: all that is collected from here on is of jobs.
     gc.collect()

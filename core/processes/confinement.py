@@ -14,6 +14,7 @@ process is replaced.
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import resource
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 SECRETS = frozenset({"HEADWAY_ENGINE", "HEADWAY_TOKEN"})
 
 
+# What Python says if the system starts no thread.
+NO_THREAD = "can't start new thread"
 # The CPU time that a process may take in its life, in times of what a job may take.
 LIFE = 10
 # By how much the kernel may count more CPU time than it tells. For a limit it counts by the tick of its timer: 7% more
@@ -110,22 +113,38 @@ class Confinement(msgspec.Struct, frozen=True):
         return {name: value for name, value in server.items() if name.upper() not in SECRETS}
 
     def enter(self) -> None:
-        """Confine this process, for good. Raises OSError or ValueError if the system refuses it."""
+        """Confine this process, for good. Raises ConfigError if the system refuses it."""
         if not self.core:
-            _limit(resource.RLIMIT_CORE, 0)
+            _limit("core", resource.RLIMIT_CORE, 0)
         if self.memory_bytes:
-            _limit(resource.RLIMIT_AS, self.memory_bytes)
+            _limit("memory", resource.RLIMIT_AS, self.memory_bytes)
         if self.files:
-            _limit(resource.RLIMIT_NOFILE, self.files)
+            _limit("files", resource.RLIMIT_NOFILE, self.files)
         if self.cpu_s:
             hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
             life = math.ceil(_taken_s()) + LIFE * self.cpu_s
-            _limit(resource.RLIMIT_CPU, life if hard == resource.RLIM_INFINITY else min(life, hard))
+            _limit("cpu", resource.RLIMIT_CPU, life if hard == resource.RLIM_INFINITY else min(life, hard))
         if self.user:
-            os.setgroups([])
-            os.setresgid(self.gid, self.gid, self.gid)
-            os.setresuid(self.uid, self.uid, self.uid)
+            try:
+                os.setgroups([])
+                os.setresgid(self.gid, self.gid, self.gid)
+                os.setresuid(self.uid, self.uid, self.uid)
+            except OSError as error:
+                raise ConfigError(f"processes_as.user: {self.user!r} cannot be had here: {error.strerror}") from None
             os.environ.update(HOME=self.home, USER=self.user, LOGNAME=self.user)
+
+    def blamed(self, error: BaseException) -> str:
+        """Return what to do about a limit that may have led to ``error`` while this process started. Empty: none."""
+        met: BaseException | None = error
+        while met is not None:
+            # A thread that cannot be started is a RuntimeError. With a limit its stack found no memory.
+            short = isinstance(met, MemoryError) or str(met) == NO_THREAD or getattr(met, "errno", 0) == errno.ENOMEM
+            if self.memory_bytes and short:
+                return f": process_limits.memory: {self.memory_bytes} bytes are too few for a worker process. Raise it"
+            if self.files and getattr(met, "errno", 0) == errno.EMFILE:
+                return f": process_limits.files: {self.files} are too few for a worker process. Raise it"
+            met = met.__cause__ or met.__context__
+        return ""
 
     def begin_job(self) -> None:
         """Give this process CPU time for one job. The kernel ends it by SIGXCPU after that."""
@@ -146,8 +165,11 @@ def _taken_s() -> float:
     return TICKS * time.process_time()
 
 
-def _limit(limit: int, most: int) -> None:
-    resource.setrlimit(limit, (most, most))
+def _limit(name: str, limit: int, most: int) -> None:
+    try:
+        resource.setrlimit(limit, (most, most))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"process_limits.{name}: {most} cannot be had here: {error}") from None
 
 
 def _limit_cpu(seconds: int) -> None:

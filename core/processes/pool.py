@@ -18,7 +18,8 @@ Runs that wait for a process are served in the order of coming. Each gets the pr
 that no other run comes between.
 
 If a process ends before its first call, the next starts are ever later, one at a time, and this is
-logged once. SIGKILL is not counted against it: that comes from outside.
+logged once. SIGKILL is not counted against it: that comes from outside. At the start of a server the
+first process tells whether any can start (see ``begin``).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from headway.core.config import Config
-from headway.core.errors import InvalidPayloadError
+from headway.core.errors import ConfigError, InvalidPayloadError
 from headway.core.processes.confinement import Confinement
 from headway.core.processes.messages import LEAVE_S, Call, Done, Log
 from headway.core.processes.process import CrashedError, Process, Reply
@@ -52,6 +53,8 @@ AFTER_KILL_S = 0.05
 # they may be ahead of it.
 LOG_SHARE = 0.1
 LOG_AHEAD_S = 0.1
+# Seconds for which a start waits for its first process.
+READY_S = 30.0
 # Seconds in which killed processes have to be gone when the pool stops.
 STOP_S = 1.0
 # Of processes that are bound by nothing.
@@ -111,6 +114,8 @@ class Processes:
         self._pause: asyncio.TimerHandle | None = None
         self.stopping = False
         self._all_ended = asyncio.Event()
+        # While ``begin`` waits: why the first process cannot start, None if it is ready.
+        self._first: asyncio.Future[str | None] | None = None
 
     def __repr__(self) -> str:
         kinds = f"{self.up} of {self.count} up, {len(self._idle)} idle, {len(self._spares)} spare"
@@ -129,6 +134,30 @@ class Processes:
     def start(self) -> None:
         """Start the processes on the running loop, all at once."""
         self._replace()
+
+    async def begin(self) -> None:
+        """Start the processes, and wait for the first. Raises ConfigError if it ends by itself before it is ready.
+
+        That one would never start: its limits cannot be kept, or the modules cannot be imported with them.
+        One that is killed, cannot be spawned, or takes longer than READY_S says nothing of the next.
+        """
+        self.stopping = False
+        self._all_ended.clear()
+        self._first = first = asyncio.get_running_loop().create_future()
+        self.start()
+        try:
+            async with asyncio.timeout(READY_S):
+                fault = await first
+        except TimeoutError:
+            return
+        except asyncio.CancelledError:
+            await self.stop()
+            raise
+        finally:
+            self._first = None
+        if fault is not None:
+            await self.stop()
+            raise ConfigError(f"a worker process cannot start: {fault}")
 
     async def stop(self) -> None:
         """End all processes, those that run a job by force. Takes LEAVE_S and STOP_S at most."""
@@ -247,6 +276,7 @@ class Processes:
 
     def ready(self, process: Process) -> None:
         """Take a process that has started into service once there is a place."""
+        self._tell_first(None)
         self._spares.append(process)
         self._fill()
         self._replace()
@@ -348,6 +378,10 @@ class Processes:
 
     def _put_off(self, process: Process) -> None:
         """Pause before the next start: this process ended before its first call."""
+        if process.returncode not in (None, -signal.SIGKILL) and self._tell_first(process.how):
+            # The others would not start either.
+            self.stopping = True
+            return
         pause_s = AFTER_KILL_S
         if process.returncode != -signal.SIGKILL:
             pause_s = min(BACKOFF_S * 2.0 ** min(self._failed_starts, 20), BACKOFF_MOST_S)
@@ -358,6 +392,13 @@ class Processes:
             log.warning("worker process %d %s: replacing it", process.pid, process.how)
         if self._pause is None:
             self._pause = asyncio.get_running_loop().call_later(pause_s, self._go_on)
+
+    def _tell_first(self, fault: str | None) -> bool:
+        """Tell ``begin`` of the first process. Return whether it waited."""
+        if self._first is None or self._first.done():
+            return False
+        self._first.set_result(fault)
+        return True
 
     def _go_on(self) -> None:
         self._pause = None

@@ -306,6 +306,11 @@ class ValkeyEngine:
         self.parts = Parts(self.config, self.registry, store, catalogue=self.catalogue, hints=self.hints)
         try:
             self.parts.hands.state = await self.lifespan.begin()
+            try:
+                await self.parts.hands.crew.workers.begin()
+            except BaseException:
+                await self.lifespan.end()
+                raise
         except ConfigError:
             await self.close()
             self.store = None

@@ -79,6 +79,11 @@ class Workers:
         """Workers with nothing to do."""
         return self.count - len(self.attempts)
 
+    async def begin(self) -> None:
+        """Start the worker processes before any job runs. Raises ConfigError if none can start."""
+        if self.processes is not None:
+            await self.processes.begin()
+
     def start(self) -> None:
         """Begin to claim jobs, on the running loop."""
         if self.processes is not None:

@@ -303,7 +303,7 @@ CHECKED: dict[str, tuple[str, list[str]]] = {
     "journal-is-a-pipe": ("journal: {path: pipe}", ["pipe: cannot be read: it is no regular file"]),
     "too-little-memory": (
         "tasks: [heavy]\nprocess_limits: {memory: 1000000}",
-        ["a worker process cannot start: processes_as or process_limits cannot be kept here: "],
+        ["a worker process cannot start: can't start new thread: process_limits.memory: 1000000 bytes are too few"],
     ),
     "backlog": ("server: {backlog: 2147483648}", ["server.backlog: 2147483648 is not allowed"]),
     "not-a-journal": ("journal: {path: one.py}", ["one.py: is not a journal"]),
@@ -336,6 +336,36 @@ def test_check_says_each_fault_in_a_line(tmp_path: Path, name: str) -> None:
     for line, part in zip(lines, parts, strict=True):
         assert line.startswith("headway: ")
         assert part in line
+
+
+LIMITS = {
+    "files: 1073741824": "process_limits.files: 1073741824 cannot be had here: ",
+    "files: 1": "process_limits.files: 1 are too few for a worker process. Raise it",
+    "memory: 1000": "process_limits.memory: 1000 bytes are too few for a worker process. Raise it",
+}
+
+
+@pytest.mark.parametrize("arguments", [["--check"], []], ids=["check", "start"])
+@pytest.mark.parametrize("limit", LIMITS)
+def test_a_limit_of_processes_that_cannot_be_kept_ends_the_start(
+    tmp_path: Path, limit: str, arguments: list[str]
+) -> None:
+    (tmp_path / "heavy.py").write_text(MODULES["heavy.py"])
+    (tmp_path / "config.yaml").write_text(f"tasks: [heavy]\nprocess_limits: {{{limit}}}")
+    ended = headway(tmp_path, "serve", "--port", "0", *arguments)
+    (line,) = ended.stderr.splitlines()
+    assert (ended.returncode, line.startswith("headway: a worker process cannot start: ")) == (2, True)
+    assert LIMITS[limit] in line
+    assert "retrying" not in ended.stdout
+
+
+def test_a_lifespan_that_raises_in_worker_processes_alone_ends_the_start(tmp_path: Path) -> None:
+    text = "import sys\n@headway.lifespan\nasync def life():\n"
+    text += "    if 'headway.core.processes.child' in sys.modules: raise OSError('no database')\n    yield\n"
+    (tmp_path / "heavy.py").write_text(MODULES["heavy.py"] + text)
+    ended = headway(tmp_path, "serve", "--port", "0", "--tasks", "heavy")
+    (line,) = ended.stderr.splitlines()
+    assert (ended.returncode, line.endswith("raised OSError: no database")) == (2, True)
 
 
 @pytest.mark.parametrize("arguments", [["--check"], []], ids=["check", "start"])
