@@ -73,6 +73,8 @@ class Stats:
         self.wait = [Histogram() for _ in range(tasks)]
         self.run = [Histogram() for _ in range(tasks)]
         self.retries = 0
+        # When a job ended here last, of time.monotonic. 0: never.
+        self.last_end = 0.0
 
 
 class WorkerCounts(msgspec.Struct):
@@ -176,3 +178,5 @@ class Counts(msgspec.Struct):
     draining: bool
     # None for an engine of one process.
     store: StoreCounts | None = None
+    # When a job ended here last, of time.monotonic. 0: never.
+    last_end: float = 0.0

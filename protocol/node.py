@@ -232,9 +232,10 @@ class NodeLife:
         text = "draining: %d jobs, up to %g s for those that have to finish. A second signal ends the server at once."
         log.info(text, active, config.drain_timeout)
         left = await engine.drain(config.drain_timeout)
-        if active:
-            # Clients that wait for one of the last jobs can still read how it ended.
-            await asyncio.sleep(self._front.linger_s)
+        # Clients of the last jobs can still read how these ended. Some of them were told before the
+        # signal to come back.
+        last_end = time.monotonic() if active else counts.last_end
+        await asyncio.sleep(max(last_end + self._front.linger_s - time.monotonic(), 0.0))
         if self._config.engine is not None:
             log.info("drained: %d jobs that still run are left to other nodes", left)
             left = 0

@@ -262,6 +262,7 @@ class Active:
             self.logs.ended(sequence)
         self.stats.unfinished[job.task.index] -= 1
         self.stats.ended[job.task.index][state] += 1
+        self.stats.last_end = now
         self.queue.payload_bytes -= len(job.payload)
         if self.waiters.count:
             self.waiters.ended(sequence)

@@ -63,6 +63,7 @@ class Counting:
             waiting_clients=waiting_clients,
             readers=len(self._recorder),
             draining=draining,
+            last_end=stats.last_end,
         )
 
 

@@ -551,6 +551,7 @@ class Hands:
         self.remarks.end(hand.sequence)
         del self.held[hand.sequence]
         self.stats.run[hand.task.index].add(now - hand.began)
+        self.stats.last_end = now
         self.on_ran(hand.task.name, now - hand.began)
         verdict = judge(outcome, hand.attempt, hand.terms.retries, hand.deadline - now, self.config.jobs)
         if verdict.state is State.RETRYING:

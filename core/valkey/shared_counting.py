@@ -127,6 +127,7 @@ class SharedCounting:
                 reclaimed=hands.reclaimed,
                 nodes=len(snapshot.nodes),
             ),
+            last_end=stats.last_end,
         )
 
     def _task(self, card: Card, snapshot: Snapshot) -> TaskStatus:

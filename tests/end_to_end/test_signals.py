@@ -35,6 +35,28 @@ def test_server_with_nothing_to_do_ends_at_once(start: Start, number: int) -> No
         idle.read_end()
 
 
+def test_a_job_that_has_just_finished_can_be_read_for_drain_linger(start: Start) -> None:
+    """Its client was told to come back, and does so after the signal."""
+    server = start(drain_linger=2)
+    path = server.run("give", 5)
+    ended = time.monotonic()
+    server.signal(signal.SIGTERM)
+    server.wait_for_line("draining: 0 jobs")
+    time.sleep(0.5)
+    assert server.head(path)["job-state"] == "succeeded"
+    assert server.get(f"{path}/result").json == 5
+    assert server.wait() == 0
+    assert time.monotonic() - ended > 1.8
+
+
+def test_a_server_that_had_no_job_of_late_does_not_linger(start: Start) -> None:
+    server = start(drain_linger=100)
+    begin = time.monotonic()
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+    assert time.monotonic() - begin < 50
+
+
 @BOTH
 def test_drain(start: Start, gate: Gate, number: int) -> None:
     server = start(workers=1, drain_linger=0.5, journal__path=None)
