@@ -122,7 +122,7 @@ def test_the_last_text_of_a_process_that_cannot_start_is_a_warning_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HEADWAY_TEST_END", "1")
-    starts = "cannot start: ended with exit code 7"
+    starts = "cannot start: was killed by SIGABRT"
 
     async def test() -> None:
         await started(lambda: any(starts in text for text in caplog.messages))
