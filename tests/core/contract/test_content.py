@@ -98,7 +98,7 @@ async def test_a_payload_of_the_wrong_kind_is_refused(start: Start) -> None:
 
 async def test_content_that_waits_is_there_after_a_restart(start: Start) -> None:
     async with start((on_loop, Options())) as engine:
-        job = (await known(engine.submit(ContentSubmission("on_loop", BYTES, media_type="a/b", delay=0.2)))).status
+        job = (await known(engine.submit(ContentSubmission("on_loop", BYTES, media_type="a/b", delay=1.0)))).status
         durable = engine.durability != "memory"
     async with start((on_loop, Options())) as engine:
         if durable:
@@ -109,7 +109,7 @@ async def test_content_that_waits_is_there_after_a_restart(start: Start) -> None
 
 async def test_content_that_waited_for_a_task_that_takes_json_now_fails(start: Start) -> None:
     async with start((anything, Options(name="t"))) as engine:
-        job = (await known(engine.submit(ContentSubmission("t", BYTES, media_type="a/b", delay=0.2)))).status
+        job = (await known(engine.submit(ContentSubmission("t", BYTES, media_type="a/b", delay=1.0)))).status
         durable = engine.durability != "memory"
     async with start((typed, Options(name="t", retries=3))) as engine:
         if durable:
