@@ -194,6 +194,7 @@ class Server:
         server.process = process  # type: ignore[assignment]
         server.port = port
         server.posted = []
+        server._readers = []
         return server
 
     # The process.
@@ -268,7 +269,9 @@ class Server:
         if self.process.poll() is None:
             self.process.kill()
             self.wait()
-        for stream in (self.process.stdout, self.process.stderr):
+        for stream, reader in zip((self.process.stdout, self.process.stderr), self._readers, strict=False):
+            # Parts of a server whose supervisor was killed write until they have ended.
+            reader.join(PATIENCE_S)
             if stream:
                 stream.close()
 
