@@ -170,8 +170,11 @@ class NodeLife:
                 if not after_deploy:
                     await engine.close()
                     raise
-                text = "the new program cannot begin: %s. It tries again in %g s, and another deploy may replace it"
-                log.error(text, error, pause_s)
+                log.error(
+                    "the new program cannot begin: %s. It tries again in %g s, and another deploy may replace it",
+                    error,
+                    pause_s,
+                )
                 self._notifier.ready(f"cannot begin: {error}")
             if self._told.to_end:
                 return await self._give_up()

@@ -143,6 +143,9 @@ class Gate:
 class Server:
     """A running server, its log, and the jobs that were posted through ``submit``."""
 
+    # Those of its log. None of a server that somebody else has started.
+    _readers: Sequence[threading.Thread] = ()
+
     def __init__(
         self,
         folder: Path,
@@ -194,7 +197,6 @@ class Server:
         server.process = process  # type: ignore[assignment]
         server.port = port
         server.posted = []
-        server._readers = []
         return server
 
     # The process.
