@@ -358,9 +358,9 @@ def walk(partition: Partition, chance: random.Random) -> None:
 
 
 Reply = TypeVar("Reply")
-# µs that a script may hold the store, on the machine of tests.slowness. A batch is one script, as long as
-# its client makes it: a thousand jobs at most.
-HELD_MOST_US, BATCH_MOST_US = 5000, 10_000
+# µs that a script may hold the store, on the machine of ADR 26. There a batch of a thousand jobs took
+# BATCH_US, so it tells how slow the store is here. It is one script, as long as its client makes it.
+HELD_MOST_US, BATCH_US = 5000, 4900
 
 
 class Timed:
@@ -446,6 +446,6 @@ def test_no_script_holds_the_store_for_long_beside_a_million_kept_jobs(tmp_path:
             timed.all_at_their_most(attempt)
     batch_us = min(timed.held.pop("submit a batch"))
     longest_us = {name: min(held) for name, held in timed.held.items()}
-    slower = slowness()
-    assert {name: us for name, us in longest_us.items() if us > HELD_MOST_US * slower} == {}
-    assert batch_us < BATCH_MOST_US * slower
+    most_us = HELD_MOST_US * max(batch_us / BATCH_US, 1.0)
+    assert {name: us for name, us in longest_us.items() if us > most_us} == {}
+    assert batch_us < 2 * BATCH_US * slowness()
