@@ -44,12 +44,10 @@ from headway.core.processes import ends, frames, messages, orphans
 from headway.core.processes.confinement import Confinement
 from headway.core.processes.frames import LENGTH
 from headway.core.processes.messages import FATAL, LEAVE_S, Broken, Call, Done, Failed, Log, Progress, Ready
-from headway.core.processes.output_pipe import OutputPipe
+from headway.core.processes.output_pipe import READ_BYTES, OutputPipe
 from headway.core.processes.spawn import how_it_ended, start
 from headway.core.processes.stray import Stray
 
-# Bytes read at once: the size of a pipe.
-READ_BYTES = 1 << 16
 # Pipes of jobs that are over, to which programs of theirs may still write.
 LEFT_MOST = 16
 # Seconds between two looks at whether a process has ended, before and after its pipe is closed.

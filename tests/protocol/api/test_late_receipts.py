@@ -29,6 +29,13 @@ ROUTES = {
 }
 
 
+def request_with(lives: Lives, body: bytes, lines: dict[bytes, bytes]) -> Request:
+    """Return a request with content of JSON and these header lines."""
+    asked = Request(lives.config.limits, lambda request: request.limit, lambda _: None, lambda _: None)
+    asked.headers, asked.body = {b"content-type": b"application/json"} | lines, body
+    return asked
+
+
 @pytest.mark.parametrize("lines", [{}, {b"prefer": b"return=minimal"}, {b"idempotency-key": b"order-2"}], ids=str)
 @pytest.mark.parametrize("route", ROUTES)
 def test_a_submission_is_202_with_its_location_however_late_it_is_answered(
@@ -38,8 +45,7 @@ def test_a_submission_is_202_with_its_location_however_late_it_is_answered(
         lives = Lives(tmp_path)
         await lives.start()
         answer, name, body = ROUTES[route]
-        asked = Request(lives.config.limits, lambda request: request.limit, lambda _: None, lambda _: None)
-        asked.headers, asked.body = {b"content-type": b"application/json"} | lines, body
+        asked = request_with(lives, body, lines)
         held = answer(Service(lives.config, lives.engine), asked, name)
         assert isinstance(held, Held)
         async with asyncio.timeout(PATIENCE_S):
@@ -107,8 +113,7 @@ def test_a_submission_is_202_although_nobody_can_tell_how_its_job_has_ended(
         lives = Lives(tmp_path)
         await lives.start()
         answer, name, body = ROUTES[route]
-        asked = Request(lives.config.limits, lambda request: request.limit, lambda _: None, lambda _: None)
-        asked.headers, asked.body = {b"content-type": b"application/json", b"prefer": b"wait=10"}, body
+        asked = request_with(lives, body, {b"prefer": b"wait=10"})
         asked.caller = ANYONE
         engine: Any = AwayAfterwards(lives.engine, at_once=at_once)
         told = await known_answer(answer(Service(lives.config, engine), asked, name))
