@@ -23,7 +23,7 @@ from headway.core.board.rows import (
     STATE_MASK,
 )
 from headway.core.errors import HeadwayError
-from headway.core.interface import Polled
+from headway.core.interface import Later, Polled
 from headway.core.job import State
 from headway.core.status import Status
 from headway.protocol.api.headers import (
@@ -33,8 +33,10 @@ from headway.protocol.api.headers import (
     WAITING_FIELDS,
     message_field,
 )
-from headway.protocol.api.service import Service
+from headway.protocol.api.jobs import found
+from headway.protocol.api.service import POLL, Service
 from headway.protocol.http.clock import http_date
+from headway.protocol.http.responses import Held
 from headway.protocol.http.round import ClientRead, RoundClient
 
 log = logging.getLogger(__name__)
@@ -196,13 +198,16 @@ class Polls:
         """Answer the known polls that ``data`` begins with, of jobs in any state. Return the rest of it."""
         if not client.free or client.to_flush:
             return data
-        service, at = self._service, 0
+        service, at, held = self._service, 0, None
         answers: list[bytes] = []
         for text in self._polled(data, known, self._id):
             try:
                 status = service.engine.peek(text, brief=True)
             except HeadwayError:
                 break
+            if isinstance(status, Later) and len(data) - at == self._rest + len(known):
+                # It is read elsewhere, and nothing comes after it.
+                held = found(service, text, status, self._told)
             if not isinstance(status, Status):
                 break
             answers.append(service.heads.job(status) + b"\r\n")
@@ -211,4 +216,10 @@ class Polls:
         if answers:
             service.connections.round.answer_soon(client, b"".join(answers))
             client.deadline = service.connections.idle_deadline
+        if isinstance(held, Held):
+            client.hold(held, data[at + len(METHOD) : at + self._rest], POLL)
+            return b""
         return data[at:]
+
+    def _told(self, status: Status, fields: bytes) -> bytes:
+        return self._service.heads.job(status) + fields + b"\r\n"

@@ -29,6 +29,9 @@ from headway.protocol.http.responses import Answer, Held
 
 Value = TypeVar("Value")
 
+# The name under which the polls of jobs are counted.
+POLL = "HEAD /jobs/{id}"
+
 
 class Shared(NamedTuple):
     """What a gateway has together with others: the file of their rates, what the others have counted, their parent."""
@@ -109,7 +112,7 @@ class Service:
         counted = Counter(self.connections.requests)
         for state, count in enumerate(self.heads.polls):
             if count:
-                counted["HEAD /jobs/{id}", b"%d" % self.heads.codes[state]] += count
+                counted[POLL, b"%d" % self.heads.codes[state]] += count
         return counted
 
 

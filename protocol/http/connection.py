@@ -27,12 +27,14 @@ from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserU
 
 log = logging.getLogger(__name__)
 
-# The header fields of KEPT in a request that asks for nothing out of the ordinary.
+# The header fields of KEPT in a poll that asks for nothing out of the ordinary.
 PLAIN = {
     # Answers about jobs are never encoded, whatever a client accepts.
     *(b"accept", b"accept-encoding", b"host", b"connection", b"content-type", b"content-length"),
     *(b"authorization", b"forwarded", b"x-forwarded-for"),
 }
+# Those of a POST. What it prefers is read from its known head, as from any other.
+PLAIN_POST = PLAIN | {b"prefer"}
 # Bytes that the parser is fed at once, so that thousands of small requests are not all taken before
 # there is time for them.
 FEED_BYTES = 4096
@@ -47,7 +49,7 @@ class Connection(Answering):
 
     __slots__ = (
         *("_at", "_body_bytes", "_fruitless_bytes", "_holds_bytes", "_in_body", "_in_head", "_known", "_rest"),
-        *("_begun", "known_rest"),
+        *("_begun", "_given", "known_rest"),
     )
 
     def __init__(self, shared: Connections, named: str | None = None) -> None:
@@ -67,6 +69,8 @@ class Connection(Answering):
         # The first may be what another connection has learned.
         self.known_rest: bytes | None = None
         self._known: KnownHead | None = None
+        # The request with a known head that is being answered.
+        self._given: Request | None = None
         # Per request that comes in more than one read: bytes of its content, and bytes read since
         # they grew. A head, trailers or chunk extensions without end gather inside the parser.
         self._body_bytes = self._fruitless_bytes = 0
@@ -105,7 +109,7 @@ class Connection(Answering):
         self.shared.untaken.release(self)
         # Nothing refers to it in a circle: the garbage collector looks seldom.
         self._request.end()
-        self._known = self._bound = None
+        self._known = self._bound = self._given = None
 
     def eof_received(self) -> bool:
         """The client sends no more. Its requests are still answered, unless TLS ends both sides at once."""
@@ -264,7 +268,8 @@ class Connection(Answering):
 
     def _learn(self, request: Request, data: bytes) -> None:
         """Remember the head of ``data`` if it is one request, with nothing out of the ordinary."""
-        if request.version != "1.1" or not request.keep_alive or not request.headers.keys() <= PLAIN:
+        plain = PLAIN_POST if request.method == b"POST" else PLAIN
+        if request.version != "1.1" or not request.keep_alive or not request.headers.keys() <= plain:
             return
         app = self.shared.app
         if not app.may_repeat or len(data) > KNOWN_BYTES + request.limit.most_bytes:
@@ -289,39 +294,49 @@ class Connection(Answering):
         known = self._known
         if known is None or not data.startswith(known.before) or not known.take(data):
             return False
-        self._give(known, known.bound, known.request)
+        self._give(known.request, known.bound.name, known.bound, known.request)
         # The answer was made of it, and many connections would keep much.
         known.request.body = b""
         return True
 
-    def _give(self, known: KnownHead, make: Callable[..., Answer | Held], *arguments: object) -> None:
+    def hold(self, held: Held, target: bytes, name: str) -> None:
+        """Give the answer to a known poll when it is known, as RoundClient says."""
+        self.deadline = self.shared.idle_deadline
+        self._given = self._request.poll(target)
+        self._hold(held, self._given, name)
+
+    def _give(self, request: Request, name: str, make: Callable[..., Answer | Held], *arguments: object) -> None:
         """Give the answer of ``make`` to a request with a known head, the only request there is."""
-        name, shared = known.bound.name, self.shared
+        shared = self.shared
         self.deadline = shared.idle_deadline
+        self._given = None
         try:
             answer = make(*arguments)
         except Exception as error:  # noqa: BLE001 — _excuse logs what is not ours
-            self._excuse(error, known.request, name)
+            self._excuse(error, request, name)
         else:
             if isinstance(answer, bytes) and not shared.winding_down:
                 shared.round.answer_soon(self, answer)
                 shared.count(name, answer)
                 return
             if isinstance(answer, Held):
-                self._hold(answer, known.request, name)
+                self._given = request
+                self._hold(answer, request, name)
                 return
-            self._finish(answer, known.request, name, close=False)
+            self._finish(answer, request, name, close=False)
         self._flush_soon()
 
     def _wake(self) -> None:
-        known, held = self._known, self._held_answer
+        held = self._held_answer
         alone = not (self._closing or self._stopped or self._eof or self._request.begun or self.shared.winding_down)
-        if known is None or held is None or held[1] is not known.request or not alone:
+        if held is None or held[1] is not self._given or not alone:
+            self._given = None
             super()._wake()
             return
+        then, request, name = held
         self._held = self._held_answer = None
         self.free = True
-        self._give(known, held[0])
+        self._give(request, name, then)
 
     def _feed(self, data: bytes | memoryview) -> int:
         """Feed the parser. Return where it stopped at a request with an Upgrade, or 0."""

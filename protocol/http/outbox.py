@@ -202,6 +202,10 @@ class Answering(asyncio.Protocol):
         """Take the bytes read, or go on if there are none."""
         raise NotImplementedError
 
+    def hold(self, held: Held, target: bytes, name: str) -> None:
+        """Give the answer to a known poll when it is known, as RoundClient says."""
+        raise NotImplementedError
+
     def forget(self) -> None:
         """Recognise no head without the parser, as Member says."""
         raise NotImplementedError

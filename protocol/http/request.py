@@ -13,7 +13,8 @@ while the next request is read.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from io import BytesIO
 from ipaddress import IPv6Address
 from itertools import chain
@@ -221,6 +222,12 @@ class Request:
         made.target, made.version = self.target, self.version
         return made
 
+    def poll(self, target: bytes) -> Request:
+        """Return a HEAD of ``target`` from the client of this one, of which the parser has read nothing."""
+        made = self.copy()
+        made.method, made.target, made.version, made.keep_alive = b"HEAD", target, "1.1", True
+        return made
+
     @property
     def has_content(self) -> bool:
         """Whether the head says that content follows (RFC 9112, 6)."""
@@ -228,12 +235,7 @@ class Request:
 
     def preference(self, name: bytes) -> bytes | None:
         """Return a preference's value (RFC 7240), empty if it has none, None if it is absent."""
-        for preference in _between_commas(self.headers.get(b"prefer", b"")):
-            first = _before_semicolon(preference)
-            key, _, value = (first[0] if first else b"").partition(b"=")
-            if key.strip().lower() == name:
-                return value.strip().strip(b'"')
-        return None
+        return _preferences(self.headers.get(b"prefer", b"")).get(name)
 
     # The parser calls these, in this order.
 
@@ -393,6 +395,17 @@ class Request:
         limit = self.limit
         detail = f"the content has at most {limit.most_bytes} bytes here ({limit.setting})"
         return Refusal("too-large", detail, close=True)
+
+
+@lru_cache(maxsize=64)
+def _preferences(text: bytes) -> Mapping[bytes, bytes]:
+    """Return the preferences of a header line, the first of each name. Clients repeat a few lines."""
+    found: dict[bytes, bytes] = {}
+    for preference in _between_commas(text):
+        first = _before_semicolon(preference)
+        key, _, value = (first[0] if first else b"").partition(b"=")
+        found.setdefault(key.strip().lower(), value.strip().strip(b'"'))
+    return found
 
 
 def is_host(value: bytes) -> bool:

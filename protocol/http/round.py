@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from typing import Protocol
 
+from headway.protocol.http.responses import Held
+
 log = logging.getLogger(__name__)
 
 # Reads and answers of one round. Under load a turn of libuv's loop can serve tens of thousands, and
@@ -52,6 +54,12 @@ class RoundClient(Protocol):
 
     def read(self, data: bytes) -> None:
         """Answer ``data``, whatever it is."""
+
+    def hold(self, held: Held, target: bytes, name: str) -> None:
+        """Give the answer to a known poll of ``target``, alone on the connection, when it is known.
+
+        It is counted under the ``name`` of its route.
+        """
 
     def give_way(self) -> None:
         """End: the client has sent more than there is memory for until its turn comes."""

@@ -37,7 +37,7 @@ from headway.protocol.http.connections import Connections
 from headway.protocol.node import GC_THRESHOLD
 
 from tests.core.engines import now
-from tests.protocol.http.test_round import Written
+from tests.protocol.http.turns import Written
 from tests.protocol.wire import post, request, submission
 from tests.slowness import slowness
 

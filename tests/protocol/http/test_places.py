@@ -23,7 +23,8 @@ from headway.protocol.http.connections import LINGERING_MOST
 
 from tests.conftest import Start
 from tests.end_to_end.process import ONE_PROCESS, Gate, Server, launch, wait_until
-from tests.protocol.http.test_round import Written, in_one_turn
+from tests.protocol.http.test_round import in_one_turn
+from tests.protocol.http.turns import Written
 from tests.protocol.wire import PATIENCE_S, Wire, post, request, submission
 
 MEBIBYTE = 1 << 20

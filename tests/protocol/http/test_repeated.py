@@ -94,6 +94,27 @@ def test_what_differs_is_looked_at(server: Server, sent: bytes, statuses: list[i
     once.socket.close()
 
 
+@pytest.mark.parametrize("prefers", ["return=minimal", "wait=10", "wait=10, return=minimal", "handling=strict"])
+def test_what_a_repeated_submission_prefers_is_heeded_each_time(server: Server, prefers: str) -> None:
+    with server.wire() as wire:
+        told = []
+        for number in range(4):
+            answer = wire.ask(request("POST", "/jobs", JSON, f"Prefer: {prefers}", body=submission("give", number)))
+            assert given(server, answer["content-location" if answer.status == 200 else "location"]) == number
+            told.append((answer.status, answer.headers.keys(), answer.headers.get("preference-applied")))
+    assert told[0][0] == (200 if "wait" in prefers else 202)
+    assert told[1:] == told[:1] * 3
+
+
+@pytest.mark.parametrize("prefers", ["wait=10", 'Wait = "10"', "wait=10, wait=20", "x; y, wait=10; z, WAIT=20"])
+def test_a_repeated_poll_that_prefers_to_wait_waits_each_time(server: Server, prefers: str) -> None:
+    """Of several preferences of one name the first counts (RFC 7240, 2)."""
+    path = server.run("nothing")
+    with server.wire() as wire:
+        for _ in range(3):
+            assert wire.ask(request("HEAD", path, f"Prefer: {prefers}"))["preference-applied"] == "wait=10"
+
+
 def test_content_over_the_limit_is_refused_behind_a_known_head(start: Start) -> None:
     most = 1000
     with start(limits__body_bytes=most).wire() as wire:

@@ -27,53 +27,10 @@ from headway.protocol.http.round import LARGE_BYTES, SMALL_BYTES
 
 from tests.core.engines import now, until
 from tests.lives.server import linux, stop
+from tests.protocol.http.turns import Written, answered
 from tests.protocol.wire import post, request, submission
 
 MEBIBYTE = 1 << 20
-
-
-class Written(asyncio.Transport):
-    """A transport that keeps what is written. Once ``broken``, it can be neither written to nor closed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.data = b""
-        self.aborted = self.closed = False
-        self.broken = False
-        self.reads = True
-        # Bytes that the client has not taken.
-        self.untaken = 0
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        if self.broken:
-            raise OSError("cannot write")
-        self.data += data
-
-    def close(self) -> None:
-        if self.broken:
-            raise OSError("cannot close")
-        self.closed = True
-
-    def is_closing(self) -> bool:
-        return self.aborted
-
-    def pause_reading(self) -> None:
-        self.reads = False
-
-    def resume_reading(self) -> None:
-        self.reads = True
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        pass
-
-    def can_write_eof(self) -> bool:
-        return False
-
-    def get_write_buffer_size(self) -> int:
-        return self.untaken
-
-    def abort(self) -> None:
-        self.aborted = True
 
 
 def in_one_turn(test: Callable[[Api, Callable[[], tuple[Connection, Written]], bytes], None], **limits: int) -> None:
@@ -100,18 +57,6 @@ def in_one_turn(test: Callable[[Api, Callable[[], tuple[Connection, Written]], b
         test(api, connect, head)
 
     asyncio.run(main())
-
-
-def answered(api: Api, *expected: tuple[Written, int]) -> None:
-    """Let as many turns pass as it takes until each transport has so many answers, and one more."""
-    missing = len(expected)
-    for _ in range(100_000):
-        if not missing:
-            break
-        api.connections.round.end()
-        missing = sum(transport.data.count(b"HTTP/1.1 ") < count for transport, count in expected)
-    api.connections.round.end()
-    assert [transport.data.count(b"HTTP/1.1 ") for transport, _ in expected] == [count for _, count in expected]
 
 
 @pytest.mark.parametrize(("more", "stays"), [(-1, False), (0, True)])

@@ -1,0 +1,214 @@
+"""A known poll of a job that is read elsewhere waits without a parser, and is answered as any other."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from headway.core.config import Config
+from headway.core.errors import EngineAwayError, HeadwayError
+from headway.core.interface import Later
+from headway.core.job import Submission
+from headway.core.local.engine import LocalEngine
+from headway.core.status import Status
+from headway.core.tasks.registry import Options, Registry
+from headway.protocol.api.app import Api
+from headway.protocol.http.connection import Connection
+
+from tests.core.engines import now
+from tests.protocol.http.turns import Written, answered
+from tests.protocol.wire import request
+
+
+class Reading(Later[Status | None]):
+    """A status on its way, until the test says that it has ``come``."""
+
+    def __init__(self, status: Status | None) -> None:
+        self.status = status
+        self.error: HeadwayError | None = None
+        self.wake: Callable[[], object] = int
+        self.cancelled = self.hurried = False
+
+    def when_known(self, wake: Callable[[], object]) -> None:
+        self.wake = wake
+
+    def value(self) -> Status | None:
+        if self.error is not None:
+            raise self.error
+        return self.status
+
+    def hurry(self) -> None:
+        self.hurried = True
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class Elsewhere:
+    """An engine whose jobs are read elsewhere."""
+
+    polled = None
+
+    def __init__(self, engine: LocalEngine) -> None:
+        self._engine = engine
+        self.readings: list[Reading] = []
+
+    def peek(self, job_id: bytes, brief: bool = False) -> Later[Status | None]:
+        self.readings.append(Reading(self._engine.peek(job_id, brief)))
+        return self.readings[-1]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+
+async def nothing(_: object) -> None:
+    pass
+
+
+class Client:
+    """A client whose poll of a queued job was answered: ``head`` is that poll, ``answer`` what came."""
+
+    def __init__(self, api: Api, elsewhere: Elsewhere, head: bytes) -> None:
+        self.api = api
+        self.head = head
+        self.readings = elsewhere.readings
+        self.connection, self.transport = Connection(api.connections), Written()
+        self.connection.connection_made(self.transport)
+        self.send(head)
+        self.come()
+        self.answer = self.transport.data
+        self.transport.data = b""
+        self.readings.clear()
+
+    def send(self, *reads: bytes) -> None:
+        """Have these reads come in one turn."""
+        for data in reads:
+            self.connection.data_received(data)
+        self.api.connections.round.end()
+
+    def come(self) -> None:
+        """Have the status that was asked for last come."""
+        self.readings[-1].wake()
+        self.api.connections.round.end()
+
+    @property
+    def codes(self) -> list[bytes]:
+        """The codes of all answers."""
+        return re.findall(rb"HTTP/1.1 (\d+)", self.transport.data)
+
+
+def lasting(answer: bytes) -> bytes:
+    """Return an answer without what another moment changes."""
+    return re.sub(rb"(Date|Retry-After|Retry-After-Ms): [^\r]*", rb"\1", answer)
+
+
+def with_client(test: Callable[[Client], None]) -> None:
+    async def main() -> None:
+        config, registry = Config(), Registry()
+        registry.add(nothing, Options())
+        engine = LocalEngine(config, registry)
+        job = now(engine.submit(Submission(task="nothing"))).status.id.decode()
+        elsewhere: Any = Elsewhere(engine)
+        test(Client(Api(config, elsewhere), elsewhere, request("HEAD", f"/jobs/{job}")))
+
+    asyncio.run(main())
+
+
+def test_it_is_asked_for_once_and_answered_as_the_first_was() -> None:
+    def test(client: Client) -> None:
+        assert client.answer.startswith(b"HTTP/1.1 202 ")
+        for number in (1, 2):
+            client.send(client.head)
+            # The parser would ask for it again.
+            assert len(client.readings) == number
+            assert not client.transport.data
+            client.come()
+            assert lasting(client.transport.data) == lasting(client.answer)
+            client.transport.data = b""
+        assert client.api.service.all_requests()["HEAD /jobs/{id}", b"202"] == 3
+
+    with_client(test)
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_what_comes_behind_it_waits_for_it(ready: bool) -> None:
+    def test(client: Client) -> None:
+        client.send(client.head)
+        client.send(request("GET", "/healthz"), request("GET", "/nowhere")[: None if ready else 9])
+        assert not client.transport.data
+        client.come()
+        if not ready:
+            client.send(request("GET", "/nowhere")[9:])
+        answered(client.api, (client.transport, 3))
+        assert client.codes == [b"202", b"200", b"404"]
+        assert client.transport.reads
+
+    with_client(test)
+
+
+def test_several_in_one_read_are_answered_in_order() -> None:
+    def test(client: Client) -> None:
+        client.send(client.head * 3)
+        for _ in range(3):
+            client.come()
+        answered(client.api, (client.transport, 3))
+        assert client.codes == [b"202"] * 3
+
+    with_client(test)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(EngineAwayError(), b"503"), (None, b"404"), (ZeroDivisionError("a defect"), b"500")]
+)
+def test_it_may_have_no_status(error: Any, code: bytes) -> None:
+    def test(client: Client) -> None:
+        client.send(client.head)
+        client.readings[0].error, client.readings[0].status = error, None
+        client.come()
+        answered(client.api, (client.transport, 1))
+        assert client.codes == [code]
+        # It is a HEAD: the problem has no content.
+        assert client.transport.data.endswith(b"\r\n\r\n")
+        assert client.transport.data.count(b"\r\n\r\n") == 1
+
+    with_client(test)
+
+
+def test_nothing_is_kept_for_a_client_that_has_gone() -> None:
+    def test(client: Client) -> None:
+        client.send(client.head)
+        client.connection.connection_lost(None)
+        assert client.readings[0].cancelled
+        client.come()
+        assert not client.transport.data
+
+    with_client(test)
+
+
+def test_a_client_that_sends_no_more_is_answered_and_ended() -> None:
+    def test(client: Client) -> None:
+        client.send(client.head)
+        client.connection.eof_received()
+        client.api.connections.round.end()
+        assert client.readings[0].hurried
+        client.come()
+        answered(client.api, (client.transport, 1))
+        assert client.codes == [b"202"]
+        assert client.transport.closed
+
+    with_client(test)
+
+
+def test_it_is_the_last_while_the_server_winds_down() -> None:
+    def test(client: Client) -> None:
+        client.send(client.head)
+        client.api.connections.winding_down = True
+        client.connection.wind_down()
+        client.come()
+        answered(client.api, (client.transport, 1))
+        assert b"\r\nConnection: close\r\n" in client.transport.data
+
+    with_client(test)
