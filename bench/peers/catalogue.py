@@ -113,6 +113,8 @@ HEADWAY = Peer(
         "HEADWAY_SERVER__PORT": str(port),
         "HEADWAY_TASKS": "[examples.tasks]",
         "HEADWAY_JOURNAL__PATH": "null",
+        # A POST that is refused is no POST. Those that still wait at the end of a load are waited for.
+        "HEADWAY_QUEUE__SIZE": "1000000",
     },
     states=("finished", "running", "queued"),
 )

@@ -20,10 +20,11 @@ from headway.core.local.engine import LocalEngine
 from headway.core.open import open_local
 from headway.core.recovering import Recovering
 from headway.core.tasks.registry import Options, Registry
+from headway.core.work.workers import TURN_S
 from headway.protocol.api.app import Api
 from headway.protocol.http.connection import Connection
 from headway.protocol.http.outbox import PIECE_BYTES
-from headway.protocol.http.round import LARGE_BYTES, SMALL_BYTES
+from headway.protocol.http.round import LARGE_BYTES, ROUND_S, SMALL_BYTES
 
 from tests.core.engines import now, until
 from tests.lives.server import linux, stop
@@ -74,6 +75,11 @@ def test_a_client_that_takes_less_than_a_kibibyte_a_second_is_dropped(more: int,
 
 async def nothing(_: object) -> None:
     pass
+
+
+def test_jobs_get_as_much_of_the_loop_as_requests() -> None:
+    """Else a flood of submissions outruns the workers, and each job waits in a long queue."""
+    assert TURN_S >= ROUND_S
 
 
 def test_answers_of_one_turn_keep_the_order_of_the_requests() -> None:
