@@ -13,7 +13,7 @@ while the next request is read.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
 from io import BytesIO
 from ipaddress import IPv6Address
@@ -235,7 +235,7 @@ class Request:
 
     def preference(self, name: bytes) -> bytes | None:
         """Return a preference's value (RFC 7240), empty if it has none, None if it is absent."""
-        return _preferences(self.headers.get(b"prefer", b"")).get(name)
+        return _preference(self.headers.get(b"prefer", b""), name)
 
     # The parser calls these, in this order.
 
@@ -397,15 +397,16 @@ class Request:
         return Refusal("too-large", detail, close=True)
 
 
+# Clients repeat a few lines. All preferences of a line would take up to fifty times its bytes.
 @lru_cache(maxsize=64)
-def _preferences(text: bytes) -> Mapping[bytes, bytes]:
-    """Return the preferences of a header line, the first of each name. Clients repeat a few lines."""
-    found: dict[bytes, bytes] = {}
-    for preference in _between_commas(text):
+def _preference(line: bytes, name: bytes) -> bytes | None:
+    """Return the value of the first preference of this name in a header line, as ``preference`` does."""
+    for preference in _between_commas(line):
         first = _before_semicolon(preference)
         key, _, value = (first[0] if first else b"").partition(b"=")
-        found.setdefault(key.strip().lower(), value.strip().strip(b'"'))
-    return found
+        if key.strip().lower() == name:
+            return value.strip().strip(b'"')
+    return None
 
 
 def is_host(value: bytes) -> bool:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
-from headway.core.config import Config
+from headway.core.config import Config, LimitsSection
 from headway.core.ids import ID_LENGTH
 from headway.core.recovering import Recovering
 from headway.protocol.api.app import Api
 from headway.protocol.http.connection import Connection
+from headway.protocol.http.request import Request
 
 from tests.conftest import Start
 from tests.core.engines import double, engine_with, submit
@@ -113,6 +116,18 @@ def test_a_repeated_poll_that_prefers_to_wait_waits_each_time(server: Server, pr
     with server.wire() as wire:
         for _ in range(3):
             assert wire.ask(request("HEAD", path, f"Prefer: {prefers}"))["preference-applied"] == "wait=10"
+
+
+def test_lines_of_many_preferences_take_little_memory() -> None:
+    reader: Any = None
+    asked = Request(LimitsSection(), reader, reader, reader)
+    tracemalloc.start()
+    for number in range(100):
+        asked.headers = {b"prefer": b",".join(b"%x" % name for name in range(number, number + 3000))}
+        assert asked.preference(b"wait") is None
+    kept_bytes = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert kept_bytes < 2 << 20
 
 
 def test_content_over_the_limit_is_refused_behind_a_known_head(start: Start) -> None:
