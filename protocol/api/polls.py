@@ -201,12 +201,15 @@ class Polls:
         service, at, held = self._service, 0, None
         answers: list[bytes] = []
         for text in self._polled(data, known, self._id):
+            if not ids.has_form(text):
+                # It may be a path and more, even two requests: an engine far away is asked before that is known.
+                break
             try:
                 status = service.engine.peek(text, brief=True)
             except HeadwayError:
                 break
-            if isinstance(status, Later) and len(data) - at == self._rest + len(known):
-                # It is read elsewhere, and nothing comes after it.
+            if isinstance(status, Later):
+                # It is read elsewhere. What comes after it waits for it.
                 held = found(service, text, status, self._told)
             if not isinstance(status, Status):
                 break
@@ -218,7 +221,7 @@ class Polls:
             client.deadline = service.connections.idle_deadline
         if isinstance(held, Held):
             client.hold(held, data[at + len(METHOD) : at + self._rest], POLL)
-            return b""
+            at += self._rest + len(known)
         return data[at:]
 
     def _told(self, status: Status, fields: bytes) -> bytes:

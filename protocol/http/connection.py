@@ -69,7 +69,7 @@ class Connection(Answering):
         # The first may be what another connection has learned.
         self.known_rest: bytes | None = None
         self._known: KnownHead | None = None
-        # The request with a known head that is being answered.
+        # The request with a known head that is being answered. None once something else was read.
         self._given: Request | None = None
         # Per request that comes in more than one read: bytes of its content, and bytes read since
         # they grew. A head, trailers or chunk extensions without end gather inside the parser.
@@ -132,6 +132,8 @@ class Connection(Answering):
                 self._drop_or_send(data)
             elif data is END:
                 self._end_input()
+            elif self._woken and not data and self._is_alone():
+                self._give_alone()
             elif not (self.free and not self.to_flush and self._answer_known(data)):
                 self._read(data)
         except Exception:
@@ -187,6 +189,8 @@ class Connection(Answering):
     def _read(self, data: bytes) -> None:
         request = self._request
         self.free = False
+        # What is held is not alone any more.
+        self._given = None
         self._answered = 0
         fresh = not (request.begun or self._rest)
         self._rest = self._rest[self._at :] + data if self._rest else data
@@ -327,15 +331,29 @@ class Connection(Answering):
         self._flush_soon()
 
     def _wake(self) -> None:
-        held = self._held_answer
-        alone = not (self._closing or self._stopped or self._eof or self._request.begun or self.shared.winding_down)
-        if held is None or held[1] is not self._given or not alone:
-            self._given = None
+        # Many may end in one turn. The first of them need not wait for the next.
+        if self._is_alone() and self.shared.round.gives_at_once():
+            self._give_alone()
+        else:
             super()._wake()
-            return
-        then, request, name = held
+
+    def _is_alone(self) -> bool:
+        """Whether the answer that is held is to a known head, and the only thing that is left to do."""
+        held = self._held_answer
+        if held is None or held[1] is not self._given:
+            return False
+        return not (self._closing or self._stopped or self._eof or self.shared.winding_down)
+
+    def _give_alone(self) -> None:
+        """Give the answer that waited alone."""
+        assert self._held_answer is not None
+        then, request, name = self._held_answer
         self._held = self._held_answer = None
+        self._woken = False
         self.free = True
+        if self.to_flush:
+            # The answers to polls of the same read come first, and the client then has others to be written.
+            self.shared.round.write()
         self._give(request, name, then)
 
     def _feed(self, data: bytes | memoryview) -> int:

@@ -56,7 +56,7 @@ class RoundClient(Protocol):
         """Answer ``data``, whatever it is."""
 
     def hold(self, held: Held, target: bytes, name: str) -> None:
-        """Give the answer to a known poll of ``target``, alone on the connection, when it is known.
+        """Give the answer to a known poll of ``target`` when it is known. Nothing waits on the connection before.
 
         It is counted under the ``name`` of its route.
         """
@@ -111,6 +111,8 @@ class Round:
         self._late_most = late_bytes_most
         # When this round is over, of time.monotonic.
         self.until = 0.0
+        # Answers that had to wait and were given in this turn, outside of a round.
+        self._given = 0
 
     def read_soon(self, client: RoundClient, data: bytes) -> None:
         """Have ``client`` read ``data`` at the end of this turn."""
@@ -151,6 +153,14 @@ class Round:
         elif not self._ends:
             self._end_soon()
 
+    def gives_at_once(self) -> bool:
+        """Whether one more answer that had to wait can be given in this turn. Count it.
+
+        A reply of a store can have thousands. Others have their turn in a round, which takes ROUND_S.
+        """
+        self._given += 1
+        return self._given <= MOST
+
     def is_over(self) -> bool:
         """Whether this round has taken its time, so that the rest waits for the next."""
         return time.monotonic() >= self.until
@@ -177,6 +187,7 @@ class Round:
             self._flush()
         finally:
             self._ends = False
+            self._given = 0
             if self._reads:
                 self._late = True
                 self._end_soon()

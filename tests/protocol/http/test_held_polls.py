@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from headway.core.config import Config
 from headway.core.errors import EngineAwayError, HeadwayError
-from headway.core.interface import Later
+from headway.core.interface import Later, Soon
 from headway.core.job import Submission
 from headway.core.local.engine import LocalEngine
 from headway.core.status import Status
 from headway.core.tasks.registry import Options, Registry
 from headway.protocol.api.app import Api
 from headway.protocol.http.connection import Connection
+from headway.protocol.http.round import MOST
 
 from tests.core.engines import now
 from tests.protocol.http.turns import Written, answered
@@ -55,9 +56,15 @@ class Elsewhere:
     def __init__(self, engine: LocalEngine) -> None:
         self._engine = engine
         self.readings: list[Reading] = []
+        # How many of the next statuses need not be read.
+        self.here = 0
 
-    def peek(self, job_id: bytes, brief: bool = False) -> Later[Status | None]:
-        self.readings.append(Reading(self._engine.peek(job_id, brief)))
+    def peek(self, job_id: bytes, brief: bool = False) -> Soon[Status | None]:
+        status = self._engine.peek(job_id, brief)
+        if self.here:
+            self.here -= 1
+            return status
+        self.readings.append(Reading(status))
         return self.readings[-1]
 
     def __getattr__(self, name: str) -> Any:
@@ -74,6 +81,7 @@ class Client:
     def __init__(self, api: Api, elsewhere: Elsewhere, head: bytes) -> None:
         self.api = api
         self.head = head
+        self.elsewhere = elsewhere
         self.readings = elsewhere.readings
         self.connection, self.transport = Connection(api.connections), Written()
         self.connection.connection_made(self.transport)
@@ -152,10 +160,85 @@ def test_what_comes_behind_it_waits_for_it(ready: bool) -> None:
 def test_several_in_one_read_are_answered_in_order() -> None:
     def test(client: Client) -> None:
         client.send(client.head * 3)
-        for _ in range(3):
+        for number in range(3):
+            # None is asked for twice.
+            assert len(client.readings) == number + 1
             client.come()
         answered(client.api, (client.transport, 3))
         assert client.codes == [b"202"] * 3
+        assert client.transport.reads
+
+    with_client(test)
+
+
+def test_an_error_in_the_same_turn_follows_the_answers_before_it() -> None:
+    def test(client: Client) -> None:
+        class Other(Connection):
+            def read(self, _: bytes) -> None:
+                client.readings[0].error = EngineAwayError()
+                client.readings[0].wake()
+
+        other = Other(client.api.connections)
+        other.connection_made(Written())
+        client.elsewhere.here = 1
+        client.connection.data_received(client.head * 2)
+        other.data_received(b"what it asks for ends the link to the engine")
+        answered(client.api, (client.transport, 2))
+        assert client.codes == [b"202", b"503"]
+
+    with_client(test)
+
+
+# As long as an id, the only part of a poll that may differ from the one before.
+NAMES = [
+    b"a-key-that-nobody-gave-to-any-job-at",
+    b"a-job-with-a-result-and-a-key/result",
+    b"a-job-with-a-key-and-a-query?wait=99",
+    b"%61%61%61%61%61%61%61%61%61%61%61%61",
+    b"a HTTP/1.1\r\n\r\nGET /tasks/nobody/job?",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_that_is_no_id_is_left_to_the_parser(name: bytes) -> None:
+    def test(client: Client) -> None:
+        (job,) = re.findall(rb"[0-9a-f]{36}", client.head)
+        assert len(name) == len(job)
+        answers = []
+        for is_known in (True, False):
+            connection, transport = Connection(client.api.connections), Written()
+            connection.connection_made(transport)
+            assert connection.known_rest is not None
+            if not is_known:
+                connection.known_rest = None
+            connection.data_received(client.head.replace(job, name))
+            for _ in range(3):
+                client.api.connections.round.end()
+                for reading in client.readings:
+                    reading.wake()
+            answers.append(transport.data)
+        # Whoever is far away may not look for keys, and this client has no address. Two requests are none with a Host.
+        assert answers[0].startswith((b"HTTP/1.1 403 ", b"HTTP/1.1 400 "))
+        assert lasting(answers[0]) == lasting(answers[1])
+
+    with_client(test)
+
+
+def test_of_many_that_come_at_once_some_wait_for_the_next_turn() -> None:
+    def test(client: Client) -> None:
+        many, transports = 3 * MOST, [Written() for _ in range(3 * MOST)]
+        for transport in transports:
+            connection = Connection(client.api.connections)
+            connection.connection_made(transport)
+            connection.data_received(client.head)
+        while len(client.readings) < many:
+            client.api.connections.round.end()
+        told = client.api.service.all_requests
+        for reading in client.readings:
+            reading.wake()
+        assert told()["HEAD /jobs/{id}", b"202"] == 1 + MOST
+        answered(client.api, *((transport, 1) for transport in transports))
+        assert told()["HEAD /jobs/{id}", b"202"] == 1 + many
 
     with_client(test)
 
