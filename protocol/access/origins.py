@@ -33,10 +33,10 @@ class Origins:
                 )
         expose = b"Access-Control-Expose-Headers: %b\r\n" % ", ".join(exposed).encode()
         allow = b"Access-Control-Allow-Origin: %b\r\n"
-        # An answer for any origin is the same for all, so caches may give it to all.
-        self._any = allow % b"*" + expose if ANY in origins else b""
-        # A line of every answer, also to a request without an origin.
-        self.vary = b"" if self._any else b"Vary: Origin\r\n"
+        self._lets_all_in = ANY in origins
+        # Lines of every answer, also to a request without an origin. An answer for any origin is the
+        # same for all, so caches may give it to all.
+        self.always = allow % b"*" + expose if self._lets_all_in else b"Vary: Origin\r\n"
         self._fields = {origin.encode(): allow % origin.encode() + expose for origin in origins}
         self._accepted = b"Access-Control-Allow-Headers: %b\r\nAccess-Control-Max-Age: %d\r\n" % (
             ", ".join(accepted).encode(),
@@ -45,14 +45,14 @@ class Origins:
 
     def lets_in(self, origin: bytes | None) -> bool:
         """Whether a page of this origin may ask for anything."""
-        return bool(self._any) or origin in self._fields
+        return self._lets_all_in or origin in self._fields
 
     def fields(self, request: Request) -> bytes:
-        """Return the further header lines of any answer to a request, besides ``vary``."""
-        return self._any or self._fields.get(request.headers.get(b"origin", b""), b"")
+        """Return the further header lines of any answer to a request, besides ``always``."""
+        return b"" if self._lets_all_in else self._fields.get(request.headers.get(b"origin", b""), b"")
 
     def preflight(self, request: Request, allow: bytes) -> bytes:
         """Return the further header lines of an answer to OPTIONS, for a route with ``allow``."""
-        if not self._any and request.headers.get(b"origin") not in self._fields:
+        if not self.lets_in(request.headers.get(b"origin")):
             return b""
         return b"Access-Control-Allow-Methods: %b\r\n%b" % (allow.removeprefix(b"Allow: ")[:-2], self._accepted)

@@ -57,7 +57,7 @@ class Service:
         self.engine = engine
         # The pages of other origins that may use this, None for none.
         self.origins = Origins(config.http.cors_origins, SENT, ACCEPTED) if config.http.cors_origins else None
-        self.clock = Clock(b"" if self.origins is None else self.origins.vary)
+        self.clock = Clock(b"" if self.origins is None else self.origins.always)
         self.heads = Heads(self.clock, config.http, engine.durability)
         self.pages = CachedPages()
         self.clients = Clients(config.http.trusted_proxies, config.http.client_header)

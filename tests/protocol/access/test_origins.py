@@ -167,6 +167,31 @@ def test_for_all_origins(start: Start) -> None:
         assert server.ask(post(submission("nothing"), *fields_of_page)).status == 202
 
 
+def test_every_answer_is_for_all_origins_once(start: Start) -> None:
+    """Also behind a known head, and without an Origin: a cache may give it to a page."""
+    server = start(http__cors_origins=["*", APP])
+    sent = [request("GET", "/nowhere"), request("GET", "/%"), request("BREW", "/jobs"), request("POST", "/jobs")]
+    for route in ROUTES:
+        sent += [request(method, route.path, body=b"" if method == "PUT" else None) for method in ("GET", "PUT")]
+    for asked in sent:
+        with server.wire() as wire:
+            wire.send(asked)
+            # A stream has no end.
+            check_for_all(Answer(*wire.read_head(), b"", b""))
+    with server.wire() as wire:
+        for _ in range(4):
+            made = wire.ask(post(submission("give", 1)))
+            polls = [wire.ask(request("HEAD", made["location"], *lines)) for lines in ((), (), (OURS,))]
+            for answer in (made, *polls):
+                check_for_all(answer)
+
+
+def check_for_all(answer: Answer) -> None:
+    allowed = {"access-control-allow-origin": "*", "access-control-expose-headers": ", ".join(SENT)}
+    assert fields(answer) == allowed
+    assert "vary" not in answer.headers
+
+
 def test_a_browser_that_asks_is_not_counted(start: Start) -> None:
     server = start(http__cors_origins=[APP], rates__polls=1, rates__polls_window=3600)
     for _ in range(5):
