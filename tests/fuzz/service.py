@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import re
+from typing import Any
 
 from headway.core.board.idempotency import Key
 from headway.core.job import State, Submission
@@ -19,6 +20,7 @@ from msgspec import Raw
 from headway import Body, Context
 from tests.core import engines
 from tests.core.engines import now
+from tests.fuzz.late import LateEngine
 from tests.fuzz.line import ERRORS, Line, check_clean
 from tests.protocol.wire import request
 
@@ -83,9 +85,13 @@ async def forever(_: object) -> None:
 
 
 class World:
-    """The server, and the ids of its jobs by the names that a script has for them."""
+    """The server, and the ids of its jobs by the names that a script has for them.
 
-    def __init__(self) -> None:
+    If it ``is_late``, its engine tells nothing at once.
+    """
+
+    def __init__(self, *, is_late: bool = False) -> None:
+        self._is_late = is_late
         self.loop = asyncio.new_event_loop()
         atexit.register(self.loop.close)
         self.loop.set_exception_handler(lambda _, context: ERRORS.told.append(repr(context)))
@@ -107,7 +113,9 @@ class World:
         await self.engine.start()
         # Between two inputs the loop stands still.
         self.engine.watchdog.stop()
-        self.api = Api(self.engine.config, self.engine)
+        self._late = LateEngine(self.engine)
+        asked: Any = self._late if self._is_late else self.engine
+        self.api = Api(self.engine.config, asked)
         succeeded = now(self.engine.submit(Submission(task="text", payload=Raw(b'"text"')), Key.of(KEY.decode(), b"")))
         self.ids[b"$S"] = succeeded.status.id
         self.ids[b"$F"] = engines.submit(self.engine, "fail")
@@ -130,8 +138,14 @@ class World:
         line.hang_up()
 
     def line(self) -> Line:
-        """Connect. Answers that wait, wait for time."""
-        return Line(self.loop, self.api.connections, lambda: None)
+        """Connect. Answers that wait, wait for time, or for an engine that is late."""
+        return Line(self.loop, self.api.connections, self._late.come)
+
+    def settle(self, line: Line) -> None:
+        """Let the loop turn until nothing is left to do, and the engine has told all."""
+        line.settle()
+        while self._late.come():
+            line.settle()
 
     def ask(self, data: bytes) -> bytes:
         """Return the answers to ``data`` on a connection of its own."""
