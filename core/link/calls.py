@@ -39,8 +39,7 @@ class Calls:
     def look(self, key: bytes, *words: Word) -> asyncio.Future[Any]:
         """Read ``key`` by a command, and have ``on_invalid`` called when it changes.
 
-        An invalidation is told after the callbacks of the read. So a cache is filled in a callback
-        of this future, not by a task that awaits it together with others.
+        That may be before the callbacks of this future. So a cache is filled by its ``when_told``.
         """
         return self.send(pack(words), key)
 

@@ -21,7 +21,7 @@ from headway.core.link.ear import Ear
 from headway.core.link.kept_wire import Find, KeptWire
 from headway.core.link.reply_error import LinkLostError, ReplyError
 from headway.core.link.script import Script
-from headway.core.link.wire import Beside, Waiting, fail
+from headway.core.link.wire import Beside, Prompt, Waiting, fail
 
 
 class Link(KeptWire, Calls):
@@ -55,7 +55,7 @@ class Link(KeptWire, Calls):
 
     def send(self, data: bytes, kind: Beside = None) -> asyncio.Future[Any]:
         """Send the bytes of a command at the end of this turn."""
-        future: asyncio.Future[Any] = self.loop.create_future()
+        future: asyncio.Future[Any] = Prompt(loop=self.loop) if type(kind) is bytes else self.loop.create_future()
         if self.wire is None:
             fail(future, LinkLostError(sent=False))
         else:

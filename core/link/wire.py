@@ -4,8 +4,10 @@ All calls of one turn of the loop leave in one write. Replies come in the order 
 each takes the place of the oldest call, and a caller that has gone leaves its place: the reply to
 it is dropped, and goes to no other.
 
-A push is told by ``call_soon``. So the callbacks of a reply that came before it run before it: what
-a callback keeps of a reply, a later invalidation removes.
+The replies to tracked reads and the invalidations are told at once, in their order: what is kept of a
+reply, a later invalidation removes. A client that asks in the same turn of the loop may have learned
+of the change from another node, and is not told what was before. Other replies and pushes are told by
+``call_soon``.
 
 **A silent network** is noticed here, since a broken one tells nothing. Each second without a byte
 from the store counts. If no reply is due, a PING asks for one. At ``SILENT_S`` the connection is
@@ -34,6 +36,33 @@ CACHING = pack(("CLIENT", "CACHING", "YES"))
 PING = pack(("PING",))
 NOT_YET = object()
 CONFIRMED = frozenset((b"ssubscribe", b"sunsubscribe"))
+
+
+class Prompt(asyncio.Future[Any]):
+    """The reply to a tracked read. ``told`` is called as soon as it comes, before all callbacks."""
+
+    told: Callable[[asyncio.Future[Any]], object] | None = None
+
+    def when_told(self, told: Callable[[asyncio.Future[Any]], object]) -> None:
+        """Have ``told`` called with this, in this turn at the earliest."""
+        if self.done():
+            self.get_loop().call_soon(told, self)
+        else:
+            self.told = told
+
+    def set_result(self, result: Any) -> None:
+        """Take the reply."""
+        super().set_result(result)
+        self._tell()
+
+    def set_exception(self, exception: type | BaseException) -> None:
+        """Take the error that came instead."""
+        super().set_exception(exception)
+        self._tell()
+
+    def _tell(self) -> None:
+        if self.told is not None:
+            call_now(self.get_loop(), self.told, self)
 
 
 class Subscription(bytes):
@@ -149,7 +178,10 @@ class Wire(asyncio.Protocol):
                 if future is not None and not future.done():
                     future.set_result(count)
                 return
-        self._loop.call_soon(self._owner.pushed, push)
+        if push[0] == b"invalidate":
+            call_now(self._loop, self._owner.pushed, push)
+        else:
+            self._loop.call_soon(self._owner.pushed, push)
 
     def _refuse(self, error: ReplyError, call: Waiting) -> None:
         future, data, _ = call
@@ -204,6 +236,14 @@ class Wire(asyncio.Protocol):
         self._out.clear()
         self._owner.lost(self, self.why or exc)
         self.ended.set()
+
+
+def call_now(loop: asyncio.AbstractEventLoop, callback: Callable[[Any], object], value: Any) -> None:
+    """Call ``callback``, as ``call_soon`` would later: its error ends nothing else."""
+    try:
+        callback(value)
+    except Exception as error:  # noqa: BLE001 — the handler logs it
+        loop.call_exception_handler({"message": f"{callback} failed", "exception": error})
 
 
 def fail(future: asyncio.Future[Any] | None, error: LinkLostError) -> None:

@@ -27,6 +27,7 @@ from headway.core.link.kept_wire import PATIENCE_S as START_S
 from headway.core.link.reply_error import LinkLostError, ReplyError, StoreError, raise_for_caller
 from headway.core.link.script import Script
 from headway.core.link.topology import Links
+from headway.core.link.wire import Prompt
 from headway.core.store.keys import META, Keyspace
 from headway.core.store.layout import LAYOUT, WRONG_TYPE, Layout, foreign
 from headway.core.store.scripts import PROGRESS, STEP, SUBMIT, WRITE_LOG
@@ -82,10 +83,14 @@ class Asked(Later[Any]):
 
     def send(self) -> None:
         """Send the call, or wait for the link."""
-        if self._store.is_up_at(self.partition):
-            self._call().add_done_callback(self._came)
-        else:
+        if not self._store.is_up_at(self.partition):
             self._store.park(self)
+            return
+        call = self._call()
+        if isinstance(call, Prompt):
+            call.when_told(self._came)
+        else:
+            call.add_done_callback(self._came)
 
     def _came(self, call: asyncio.Future[Any]) -> None:
         error = call.exception()

@@ -16,6 +16,7 @@ from headway.core.link.address import Address
 from headway.core.link.link import Link
 from headway.core.link.reply_error import LinkLostError, ReplyError
 from headway.core.link.script import Script
+from headway.core.link.wire import Prompt
 
 from tests.store_proxy import Way, way_to
 from tests.valkey_servers import StoreServer, serving
@@ -96,11 +97,33 @@ async def test_an_invalidation_comes_after_the_read_that_it_corrects(store_url: 
     await link.start()
     for number in range(100):
         future = link.read(b"h", b"n")
-        future.add_done_callback(lambda done: cache.update({b"h": done.result()}))
+        assert isinstance(future, Prompt)
+        future.when_told(lambda done: cache.update({b"h": done.result()}))
         # In the same turn, so both come in one piece.
         await link.call("HSET", "h", "n", number)
         await link.call("PING")
         assert cache == {}
+    await link.close()
+
+
+async def test_a_change_is_told_in_the_turn_of_the_loop_in_which_it_comes(store_url: str) -> None:
+    """A client that asks in this turn may have learned of it from another node."""
+    heard = Heard()
+    async with linked(store_url, heard) as link:
+        assert link.wire is not None
+        link.wire.data_received(b">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\nh\r\n")
+        assert heard.invalid == [[b"h"]]
+
+
+async def test_an_error_of_the_one_that_is_told_of_a_change_does_not_end_the_connection(store_url: str) -> None:
+    said: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context["exception"]))
+    link = Link(Address.of(store_url), "test", on_invalid=lambda keys: [keys].index([]))
+    await link.start()
+    assert link.wire is not None
+    link.wire.data_received(b">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\nh\r\n")
+    assert await link.call("PING") == b"PONG"
+    assert [type(error) for error in said] == [ValueError]
     await link.close()
 
 
