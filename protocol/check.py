@@ -27,7 +27,7 @@ from headway.protocol.access.tokens import Tokens, emptied, too_open
 from headway.protocol.process import deploy, listener, systemd, tls
 from headway.protocol.process.listener import Listener
 
-NO_TASKS = "no tasks: name the modules that declare them: headway serve --tasks shop, or tasks: [shop] in headway.yaml"
+NO_TASKS = "no tasks: name the modules that declare them: --tasks shop, or tasks: [shop] in headway.yaml"
 
 
 def usable(config: Config) -> None:

@@ -67,6 +67,11 @@ class Dial:
         return self._tls
 
 
+def without_tls(address: Address) -> str:
+    """Return what else may be the cause if ``address`` does not answer in time."""
+    return ", as a port without TLS does (valkey://)" if address.tls else ""
+
+
 def _meaning(error: ssl.SSLError, shown: str) -> ConfigError:
     """Return what a failure of TLS says to a person."""
     if isinstance(error, ssl.SSLCertVerificationError):

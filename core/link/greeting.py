@@ -99,7 +99,12 @@ def _check_kind(facts: dict[bytes, Any], address: Address) -> None:
         way = "is no cluster. Leave cluster=true out" if address.cluster else "is a cluster. Add ?cluster=true"
         raise ConfigError(f"engine: {address} {way}")
     if facts.get(b"role", b"master") != b"master":
-        raise NotPrimaryError(f"{address} is a read-only replica. Name its primary, or use ?sentinel=NAME")
+        raise NotPrimaryError(no_primary(address))
+
+
+def no_primary(address: Address) -> str:
+    """Return what is to be done about a replica."""
+    return f"{address} is a read-only replica. Name its primary, or use ?sentinel=NAME"
 
 
 def _meaning(error: BaseException, address: Address) -> BaseException:
@@ -109,25 +114,13 @@ def _meaning(error: BaseException, address: Address) -> BaseException:
         return ConnectionError(f"{address} ended the connection{hint}")
     if not isinstance(error, ReplyError) or error.code in AWAY:
         return error
-    text = error.text
-    if told := about_password(text, address):
+    if told := meaning_of(error.text, address):
         return ConfigError(f"engine: {told}")
-    if error.code == "NOPERM":
-        return ConfigError(f"engine: {address}: {text}. docs/cluster.md has the ACL that Headway needs")
-    if error.code == "DENIED":
-        # Its own text is a page.
-        return ConfigError(f"engine: {address} is in protected mode: give it a password, or a bind address")
-    if "DB index" in text:
-        return ConfigError(f"engine: {address} has no database {address.database}. See its setting databases")
-    if "SELECT is not allowed" in text:
-        return ConfigError(f"engine: {address} is a cluster. Add ?cluster=true")
-    if "unknown command" in text or error.code == "NOPROTO":
-        return ConfigError(f"engine: {address} is too old. Headway needs Redis 7.0 or Valkey 7.2, or newer")
     return error
 
 
-def about_password(text: str, address: Address) -> str:
-    """Return what is wrong with the password if a refusal is about that, otherwise nothing."""
+def meaning_of(text: str, address: Address) -> str:
+    """Return what a refusal of the store says to a person. Empty: it says that itself."""
     form = "valkey://user:password@host:6379/0 has one"
     # redis-py leaves the code out.
     if text.startswith(("NOAUTH", "HELLO must be called with the client already authenticated")):
@@ -136,6 +129,17 @@ def about_password(text: str, address: Address) -> str:
         return f"{address} has no password: {form}"
     if text.startswith(("WRONGPASS", "invalid username-password pair")):
         return f"{address} refuses the user or the password. In a URL @ is %40, : is %3A, / is %2F"
+    if "no permissions" in text.lower():
+        return f"{address}: {text}. docs/cluster.md has the ACL that Headway needs"
+    if "in protected mode" in text:
+        # Its own text is a page.
+        return f"{address} is in protected mode: give it a password, or a bind address"
+    if "DB index" in text:
+        return f"{address} has no database {address.database}. See its setting databases"
+    if "SELECT is not allowed" in text:
+        return f"{address} is a cluster. Add ?cluster=true"
+    if "unknown command" in text or text.startswith("NOPROTO"):
+        return f"{address} is too old. Headway needs Redis 7.0 or Valkey 7.2, or newer"
     return ""
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from headway.core.durability import Durability
 from headway.core.errors import ConfigError
 from headway.core.link.address import Address, Host
-from headway.core.link.dial import CONNECT_S, Dial
+from headway.core.link.dial import CONNECT_S, Dial, without_tls
 from headway.core.link.greeting import Greeting, NotPrimaryError, greet, inspect
 from headway.core.link.reply_error import NOT_PRIMARY, LinkLostError, ReplyError, StoreError
 from headway.core.link.wire import Waiting, Wire, fail, pack
@@ -121,7 +121,8 @@ class KeptWire:
     def _unusable(self, error: Exception) -> ConfigError:
         if isinstance(error, NotPrimaryError):
             return ConfigError(f"engine: {error}")
-        return UnreachableError(f"engine: {self.address} cannot be reached: {line_of(error)}")
+        hint = without_tls(self.address) if isinstance(error, TimeoutError) else ""
+        return UnreachableError(f"engine: {self.address} cannot be reached: {line_of(error)}{hint}")
 
     def begin(self) -> None:
         """Connect as soon as it can be done, and wait for nothing."""

@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import redis
-from headway.core.errors import ConfigError, HeadwayError
-from headway.core.link.address import Address, host_text
-from headway.core.link.greeting import about_password
+from headway.core.errors import HeadwayError
+from headway.core.link.address import Address
+from headway.core.link.dial import CONNECT_S, without_tls
+from headway.core.link.greeting import meaning_of, no_primary
 from headway.core.store.keys import CATALOGUES, META, Keyspace
 from headway.core.store.layout import WRONG_TYPE, Layout, foreign
 from redis.backoff import NoBackoff
@@ -21,7 +22,7 @@ from redis.exceptions import MovedError, NoPermissionError, RedisClusterExceptio
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-# Seconds for a connection, and for an answer. One that is lost is made again once.
+# Seconds for an answer. A connection that is lost is made again once.
 TIMEOUT_S = 10.0
 RETRIES = 1
 # What redis-py raises. The second is no RedisError.
@@ -140,8 +141,11 @@ def _refused(address: Address, error: Exception) -> VisitError:
     if isinstance(error, RedisClusterException) and "cluster mode is not enabled" in str(error).casefold():
         return VisitError(f"{address}: is no cluster. Leave cluster=true out")
     text = " ".join(str(error).split())
-    told = about_password(text, address)
-    return VisitError(f"engine: {told}" if told else f"{address}: {text}")
+    if told := meaning_of(text, address):
+        return VisitError(f"engine: {told}")
+    if isinstance(error, redis.TimeoutError):
+        text += without_tls(address)
+    return VisitError(f"engine: {address} cannot be asked: {text}")
 
 
 def _connect(address: Address) -> tuple[Any, RedisCluster | None]:
@@ -150,7 +154,7 @@ def _connect(address: Address) -> tuple[Any, RedisCluster | None]:
         "username": address.user or None,
         "password": address.password or None,
         "socket_timeout": TIMEOUT_S,
-        "socket_connect_timeout": TIMEOUT_S,
+        "socket_connect_timeout": CONNECT_S,
         # By default redis-py connects again for minutes, as to a store that takes TLS for a slow command.
         "retry": Retry(NoBackoff(), RETRIES),
         **_tls(address),
@@ -173,7 +177,7 @@ def _connect(address: Address) -> tuple[Any, RedisCluster | None]:
 
 def _primary(address: Address, options: Mapping[str, Any]) -> redis.Redis:
     """Return a client of the first host that is a primary."""
-    why = ConfigError("engine: none of its hosts is a primary")
+    why = VisitError(f"engine: {no_primary(address)}")
     for host in address.hosts:
         client = redis.Redis(host[0], host[1], db=address.database, **options)
         try:
@@ -183,13 +187,9 @@ def _primary(address: Address, options: Mapping[str, Any]) -> redis.Redis:
         except NoPermissionError:
             return client
         except ERRORS as error:
-            text = " ".join(str(error).split())
-            if told := about_password(text, address):
-                client.close()
-                raise VisitError(f"engine: {told}") from None
-            why = ConfigError(f"{host_text(host)}: {text}")
+            why = _refused(address.at(host), error)
         client.close()
-    raise VisitError(f"{address}: {why}")
+    raise why
 
 
 def _tls(address: Address) -> dict[str, Any]:

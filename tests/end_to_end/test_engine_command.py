@@ -163,6 +163,26 @@ def test_a_store_that_cannot_be_asked_is_said_in_one_line(tmp_path: Path, url: s
     assert line in said
 
 
+@pytest.mark.parametrize(
+    ("scheme", "database", "said"),
+    [
+        ("valkey", 99_999_999, "has no database 99999999. See its setting databases"),
+        ("rediss", 0, "Timeout connecting to server, as a port without TLS does (valkey://)"),
+    ],
+)
+def test_a_url_that_does_not_fit_the_store_says_how(
+    tmp_path: Path, store: StoreServer, scheme: str, database: int, said: str
+) -> None:
+    (line,) = engine(tmp_path, f"{scheme}://127.0.0.1:{store.port}/{database}", "stats", code=1).stderr.splitlines()
+    assert line.endswith(said)
+
+
+def test_a_replica_names_the_way_to_its_primary(tmp_path: Path, store: StoreServer) -> None:
+    with serving(tmp_path / "replica", replicaof=f"127.0.0.1 {store.port}") as replica:
+        (line,) = engine(tmp_path, replica.url, "stats", code=1).stderr.splitlines()
+    assert line.endswith("is a read-only replica. Name its primary, or use ?sentinel=NAME")
+
+
 def test_a_store_that_is_no_cluster_is_said_in_one_line(tmp_path: Path, store: StoreServer) -> None:
     url = f"valkey://127.0.0.1:{store.port}/0?cluster=true"
     (line,) = engine(tmp_path, url, "stats", code=1).stderr.splitlines()
