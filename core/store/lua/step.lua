@@ -386,9 +386,6 @@ end
 settle_counts()
 
 -- 4. When to look again.
-if #overdue_at == DUE_MOST or #promoted == DUE_MOST or skipped > SKIPPED_MOST then
-  more = 1
-end
 try(places > 0 and 'SADD' or 'SREM', P .. 'idle', node)
 if next(tasks) then
   wake(tasks, node)
@@ -402,5 +399,9 @@ for _, key in ipairs({'d', 'x'}) do
     local ms = math.max(soonest_of[key] - now, 0)
     soonest = soonest < 0 and ms or math.min(ms, soonest)
   end
+end
+if skipped > SKIPPED_MOST then
+  -- Behind entries out of use there may be a job.
+  soonest = 0
 end
 return reply_with(reply_with({now_text, table.concat(answers), soonest, more, #overdue}, overdue), claims)

@@ -352,3 +352,15 @@ async def test_nothing_is_kept_of_jobs_that_have_ended(store_url: str) -> None:
         assert (len(node.hands.exchanges[0].outbox), node.hands.exchanges[0].outbox.bytes) == (0, 0)
         for key in (b"busy", b"run:" + node.node.name.encode(), b"held:" + node.node.name.encode()):
             assert await node.link.call("HLEN", KEYS.prefix + key) == 0
+
+
+async def test_a_job_behind_thousands_that_were_cancelled_begins_at_once(store_url: str) -> None:
+    """A step passes over some hundred entries of theirs, and nothing else may ring the node."""
+    async with standing(store_url, double, workers=1) as node:
+        await node.hands.drain(0.1)
+        jobs = [job for _ in range(4) for job in await node.submit("double", 1, count=1000)]
+        await asyncio.gather(*map(node.cancel, jobs[:-1]))
+        began = time.monotonic()
+        node.hands.resume()
+        await node.over(jobs[-1])
+        assert time.monotonic() - began < 2
