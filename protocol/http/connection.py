@@ -207,7 +207,7 @@ class Connection(Answering):
         if fresh and data and self._answered == 1 and not (request.begun or self._closing or self._waiting):
             self._learn(request, data)
         if self._is_done():
-            self.free = not (request.begun or self._eof)
+            self.free = not (request.begun or self._eof or self.shared.winding_down)
             if self.free:
                 request.drop()
         else:
@@ -305,7 +305,6 @@ class Connection(Answering):
 
     def hold(self, held: Held, target: bytes, name: str) -> None:
         """Give the answer to a known poll when it is known, as RoundClient says."""
-        self.deadline = self.shared.idle_deadline
         self._given = self._request.poll(target)
         self._hold(held, self._given, name)
 
@@ -319,7 +318,7 @@ class Connection(Answering):
         except Exception as error:  # noqa: BLE001 — _excuse logs what is not ours
             self._excuse(error, request, name)
         else:
-            if isinstance(answer, bytes) and not shared.winding_down:
+            if isinstance(answer, bytes):
                 shared.round.answer_soon(self, answer)
                 shared.count(name, answer)
                 return

@@ -225,7 +225,7 @@ class Request:
     def poll(self, target: bytes) -> Request:
         """Return a HEAD of ``target`` from the client of this one, of which the parser has read nothing."""
         made = self.copy()
-        made.method, made.target, made.version, made.keep_alive = b"HEAD", target, "1.1", True
+        made.method, made.target, made.version = b"HEAD", target, "1.1"
         return made
 
     @property

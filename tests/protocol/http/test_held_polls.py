@@ -295,3 +295,39 @@ def test_it_is_the_last_while_the_server_winds_down() -> None:
         assert b"\r\nConnection: close\r\n" in client.transport.data
 
     with_client(test)
+
+
+def test_it_is_a_head_after_whatever_request(caplog: pytest.LogCaptureFixture) -> None:
+    """Also where it has to be refused, as the one that it is."""
+
+    def test(client: Client) -> None:
+        client.send(request("GET", "/healthz"))
+        answered(client.api, (client.transport, 1))
+        client.transport.data = b""
+        client.send(client.head)
+        error: Any = ZeroDivisionError("a defect")
+        client.readings[0].error = error
+        client.come()
+        answered(client.api, (client.transport, 1))
+        assert client.transport.data.endswith(b"\r\n\r\n")
+        assert client.transport.data.count(b"\r\n\r\n") == 1
+        target = client.head.split(b" ")[1].decode()
+        assert [record.getMessage() for record in caplog.records] == [f"a request failed: HEAD {target}"]
+
+    with_client(test)
+
+
+def test_who_waits_for_it_is_not_idle_and_is_so_afterwards() -> None:
+    def test(client: Client) -> None:
+        # The client has sent nothing for longer than it may.
+        client.connection.deadline = 0.0
+        client.send(client.head)
+        client.api.connections.tick()
+        assert not client.transport.closed
+        assert not client.api.connections.make_place()
+        client.come()
+        assert client.codes == [b"202"]
+        client.api.connections.tick()
+        assert client.api.connections.make_place()
+
+    with_client(test)

@@ -60,6 +60,26 @@ def in_one_turn(test: Callable[[Api, Callable[[], tuple[Connection, Written]], b
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("method", ["HEAD", "POST"])
+def test_the_next_answer_is_the_last_while_the_server_winds_down_also_after_an_empty_line(method: str) -> None:
+    def test(api: Api, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+        known = head if method == "HEAD" else post(submission("nothing"))
+        connection, transport = connect()
+        connection.data_received(known)
+        api.connections.round.end()
+        transport.data = b""
+        api.connections.winding_down = True
+        connection.wind_down()
+        for data in (b"\r\n", known):
+            connection.data_received(data)
+            api.connections.round.end()
+        assert transport.data.startswith(b"HTTP/1.1 202 ")
+        assert b"\r\nConnection: close\r\n" in transport.data
+        assert transport.closed
+
+    in_one_turn(test)
+
+
 @pytest.mark.parametrize(("more", "stays"), [(-1, False), (0, True)])
 def test_a_client_that_takes_less_than_a_kibibyte_a_second_is_dropped(more: int, stays: bool) -> None:
     def test(_api: Api, connect: Callable[[], tuple[Connection, Written]], _: bytes) -> None:
