@@ -93,6 +93,31 @@ async def test_threads_that_were_given_up_count(store_url: str) -> None:
         assert await node.link.call("HGETALL", KEYS.prefix + b"busy") == {}
 
 
+async def test_a_thread_of_a_node_that_was_declared_dead_has_no_part_of_the_limit_to_give_back(store_url: str) -> None:
+    """It was given back with the node's jobs. Given back twice it would let two run at once."""
+    gates, began = [threading.Event(), threading.Event()], []
+
+    def stuck(number: int, context: Context) -> None:
+        began.append((number, context.attempt))
+        gates[len(began) > 1].wait(10)
+
+    async with standing(store_url, (stuck, Options(max_concurrent=1)), workers=4) as node:
+        await node.submit("stuck", 1)
+        await soon(lambda: began == [(1, 1)])
+        words = reap_arguments(
+            IDS.marker, node.node.name.encode(), kept=DEFAULT, lanes={}, missing_ms=0, has_left=True
+        )
+        await node.link.run(REAP, [KEYS.counts], *words)
+        await soon(lambda: began == [(1, 1), (1, 2)])
+        [second] = await node.submit("stuck", 2)
+        gates[0].set()
+        # Longer than the next step by itself.
+        await asyncio.sleep(1.2)
+        assert (await node.state(second), began) == (State.QUEUED, [(1, 1), (1, 2)])
+        gates[1].set()
+        await node.over(second)
+
+
 async def test_a_failed_attempt_is_kept_and_logged_once(store_url: str, caplog: pytest.LogCaptureFixture) -> None:
     async with standing(store_url, broken) as node:
         [job] = await node.submit("broken", "why", retries=2)
@@ -364,3 +389,41 @@ async def test_a_job_behind_thousands_that_were_cancelled_begins_at_once(store_u
         node.hands.resume()
         await node.over(jobs[-1])
         assert time.monotonic() - began < 2
+
+
+async def test_a_job_that_is_submitted_during_a_step_begins_with_the_next_one(store_url: str) -> None:
+    """No push has to tell of it: the node that took the submission has a free worker."""
+    async with standing(store_url, double) as node:
+        (exchange,) = node.hands.exchanges
+        node.link.unsubscribe(KEYS.channel(node.node.name))
+        await node.link.call("PING")
+        await soon(lambda: exchange.is_settled)
+        exchange.ring()
+        async with asyncio.timeout(5):
+            while not exchange.asked:  # noqa: ASYNC110 — in the turn in which it leaves
+                await asyncio.sleep(0)
+        began = time.monotonic()
+        submitted = asyncio.ensure_future(node.submit("double", 1))
+        await asyncio.sleep(0)
+        node.hands.submitted(0)
+        await node.over(*await submitted)
+        assert time.monotonic() - began < 0.5
+
+
+async def test_a_job_that_waits_fails_at_its_deadline_while_all_workers_are_busy(store_url: str) -> None:
+    """The node that took it steps at that time."""
+
+    async def waits(_: object) -> None:
+        await asyncio.Event().wait()
+
+    async with standing(store_url, waits, workers=1) as node:
+        (exchange,) = node.hands.exchanges
+        await node.running(*await node.submit("waits"))
+        for _ in range(3):
+            answered = exchange.answered_at
+            await soon(lambda answered=answered: exchange.answered_at > answered)
+            [job] = await node.submit("waits", deadline_ms=100)
+            node.hands.expect(0, 0.1)
+            [facts] = await node.over(job)
+            assert facts.reason == Reason.DEADLINE
+            assert facts.ended_ms - facts.submitted_ms < 400

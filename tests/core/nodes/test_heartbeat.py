@@ -120,6 +120,22 @@ def test_the_primary_is_found_by_each_way(tmp_path: Path) -> None:
             beats.close()
 
 
+async def test_a_heartbeat_goes_to_the_primary_after_a_failover(tmp_path: Path) -> None:
+    """The former one is still there, and refuses it."""
+    with serving(tmp_path / "first") as first, replica_of(first, tmp_path / "second") as second:
+        address = Address.of(f"valkey://{HOST}:{first.port},{HOST}:{second.port}/0")
+        beats = Heartbeat(
+            lambda: client_of(address, "beats"), "node", [(KEYS, lambda: True)], alive_ms=500, beat_s=0.05
+        )
+        beats.start()
+        await soon(lambda: first.ask("EXISTS", KEYS.heartbeat("node")))
+        second.ask("REPLICAOF", "NO", "ONE")
+        first.ask("REPLICAOF", HOST, second.port)
+        second.ask("DEL", KEYS.heartbeat("node"))
+        await soon(lambda: second.ask("EXISTS", KEYS.heartbeat("node")))
+        beats.stop()
+
+
 def test_a_heartbeat_has_the_password_of_the_store(tmp_path: Path) -> None:
     with serving(tmp_path, requirepass="secret") as server:
         for url in (server.url, f"unix://:secret@{server.socket}"):

@@ -254,6 +254,19 @@ def test_an_idle_node_that_has_gone_is_passed_over(partition: Partition) -> None
         assert messages() == [("d", "work")]
 
 
+def test_a_limit_that_a_dead_node_gives_back_wakes_a_node(partition: Partition) -> None:
+    """Its job had ended at a timeout, and its thread had not returned."""
+    dead, two = partition.node("one", noop=1), partition.node("two", noop=1)
+    dead.accept(job(), job())
+    (claimed,) = dead.claim()
+    dead.finish(ended(claimed, State.FAILED, reason=Reason.TIMEOUT, releases=False))
+    assert two.claim() == []
+    with heard(partition, two) as messages:
+        partition.reap(dead, has_left=True)
+        assert messages() == [("two", "work")]
+    assert numbers(two.claim()) == [2]
+
+
 def test_a_node_that_leaves_work_wakes_the_next(partition: Partition) -> None:
     nodes = [partition.node(name) for name in ("one", "two", "three")]
     nodes[0].claim()
@@ -382,9 +395,11 @@ def test_a_log_keeps_what_the_log_of_other_engines_keeps(partition: Partition, b
     check()
 
 
-def test_nodes_may_know_other_tasks_after_they_have_joined(partition: Partition) -> None:
+def test_nodes_may_know_other_tasks_after_they_have_joined_and_no_longer_the_former(partition: Partition) -> None:
     node = partition.node()
     node.accept(job("new"))
     assert node.claim() == []
     node.join({"new": (None, None)})
     assert numbers(node.step(room=FreePlaces(0, 0, 0, 0, 1)).claimed) == [1]
+    node.accept(job())
+    assert node.claim() == []

@@ -280,7 +280,8 @@ def test_a_running_job_is_guarded_again_once_it_waits(partition: Partition) -> N
 
 def test_the_ends_of_a_batch_are_counted_for_as_long_as_its_jobs(partition: Partition) -> None:
     node = partition.node()
-    node.submit(SubmitGroup([job(keep_ms=30), job(), job(keep_ms=10_000), job()], "batch"))
+    # The last to end is not the one that is kept for longest.
+    node.submit(SubmitGroup([job(keep_ms=30), job(), job(keep_ms=10_000), job(keep_ms=20_000)], "batch"))
     claims = node.claim(3)
     node.finish(failed(claims[0]), ended(claims[2]))
     assert partition.client.pttl(partition.keys.batch(1)) == -1
@@ -358,15 +359,17 @@ def test_a_cancellation_wins_over_a_later_end(partition: Partition) -> None:
 
 def test_a_finished_job_is_forgotten_and_keeps_its_state(partition: Partition) -> None:
     node = partition.node()
-    node.accept(job(), job())
-    one, two = node.claim()
+    node.accept(job(), job(), job())
+    one, two, three = node.claim()
     node.write(1, 1, b"text")
-    node.finish(ended(one, result=b"text/plain\nx"), failed(two, past=b"attempt"))
-    assert [answer.value for answer in partition.cancel(1, 2, mode=changes.CancelMode.CANCEL)] == [b"nothing"] * 2
-    assert [answer.value for answer in partition.cancel(1, 2, mode=changes.CancelMode.FORGET)] == [b"forgotten"] * 2
-    assert [partition.state(1), partition.state(2)] == [State.SUCCEEDED, State.FAILED]
+    # The third has returned nothing. That is forgotten, too: it is not told as ``null`` any more.
+    node.finish(ended(one, result=b"text/plain\nx"), failed(two, past=b"attempt"), ended(three))
+    jobs = 1, 2, 3
+    assert [answer.value for answer in partition.cancel(*jobs, mode=changes.CancelMode.CANCEL)] == [b"nothing"] * 3
+    assert [answer.value for answer in partition.cancel(*jobs, mode=changes.CancelMode.FORGET)] == [b"forgotten"] * 3
+    assert [partition.state(number) for number in jobs] == [State.SUCCEEDED, State.FAILED, State.SUCCEEDED]
     keys = partition.keys
-    for number in (1, 2):
+    for number in jobs:
         rest = keys.result(number), keys.attempts(number), keys.log(number), keys.record(number)
         assert partition.client.exists(*rest) == 0
         facts = partition.facts(number)

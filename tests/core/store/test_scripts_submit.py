@@ -181,6 +181,17 @@ def test_a_key_expires(partition: Partition) -> None:
     assert node.submit(alone(key=THERE)).answers == [Accepted(2)]
 
 
+def test_a_key_that_came_again_is_not_forgotten_with_its_first_use(partition: Partition) -> None:
+    node = partition.node()
+    node.bounds = SubmitBounds(size=100, payload_bytes=1000, key_ms=60_000, keys=2)
+    node.submit(alone(key=HERE))
+    partition.client.delete(partition.keys.key("k"))
+    node.submit(alone(key=HERE))
+    # Now the first use leaves.
+    node.submit(alone(key=Key.of("other", b"")))
+    assert node.submit(alone(key=HERE)).answers == [Replayed(2, 0)]
+
+
 def close(partition: Partition, hold: TaskHold, task: str = "noop") -> None:
     arguments = changes.switch_arguments(MARKER, task, before=b"", after=changes.encode_hold(hold))
     assert changes.read_switched(partition.run(scripts.SWITCH, arguments))[0]
