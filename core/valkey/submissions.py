@@ -249,11 +249,6 @@ class SubmitLine:
         self._next()
         for group in call.groups:
             group.end(None, OutcomeUnknownError() if call.was_sent else for_client(error))
-        if not self._patience_s:
-            # Those that came meanwhile never left.
-            waiting, self._waiting = self._waiting, []
-            for group in waiting:
-                group.end(None, EngineAwayError())
 
     def _next(self) -> None:
         self._call = None

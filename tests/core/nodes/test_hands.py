@@ -104,9 +104,7 @@ async def test_a_thread_of_a_node_that_was_declared_dead_has_no_part_of_the_limi
     async with standing(store_url, (stuck, Options(max_concurrent=1)), workers=4) as node:
         await node.submit("stuck", 1)
         await soon(lambda: began == [(1, 1)])
-        words = reap_arguments(
-            IDS.marker, node.node.name.encode(), kept=DEFAULT, lanes={}, missing_ms=0, has_left=True
-        )
+        words = reap_arguments(IDS.marker, node.node.name.encode(), kept=DEFAULT, lanes={}, missing_ms=0, has_left=True)
         await node.link.run(REAP, [KEYS.counts], *words)
         await soon(lambda: began == [(1, 1), (1, 2)])
         [second] = await node.submit("stuck", 2)
@@ -301,6 +299,29 @@ async def test_a_job_that_runs_elsewhere_is_interrupted(store_url: str, is_pushe
         assert len(node.hands) == 0
 
 
+async def test_an_end_that_comes_after_a_cancellation_is_dropped_and_counted(
+    store_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate = asyncio.Event()
+
+    async def waits(_: object) -> None:
+        await gate.wait()
+
+    async with standing(store_url, waits) as node, client(store_url) as outside:
+        (exchange,) = node.hands.exchanges
+        node.link.unsubscribe(KEYS.channel(node.node.name))
+        [job] = await outside.submit("waits")
+        await outside.running(job)
+        # A look was just made, and the next one would interrupt the attempt.
+        answered = exchange.answered_at
+        await soon(lambda: exchange.answered_at > answered)
+        assert await outside.cancel(job) is CancelAnswer.ASKED
+        gate.set()
+        await soon(lambda: node.hands.fenced == 1)
+        assert await outside.state(job) == State.CANCELLED
+        assert "the outcome of attempt 1 was dropped" in caplog.text
+
+
 @pytest.mark.long
 async def test_the_workers_are_for_all_partitions(store_url: str) -> None:
     """No more jobs are claimed than there are workers, and no partition is left out."""
@@ -417,11 +438,8 @@ async def test_a_job_that_waits_fails_at_its_deadline_while_all_workers_are_busy
         await asyncio.Event().wait()
 
     async with standing(store_url, waits, workers=1) as node:
-        (exchange,) = node.hands.exchanges
         await node.running(*await node.submit("waits"))
         for _ in range(3):
-            answered = exchange.answered_at
-            await soon(lambda answered=answered: exchange.answered_at > answered)
             [job] = await node.submit("waits", deadline_ms=100)
             node.hands.expect(0, 0.1)
             [facts] = await node.over(job)

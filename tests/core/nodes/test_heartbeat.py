@@ -66,6 +66,19 @@ async def test_a_heartbeat_goes_on_after_its_connection_was_lost(store_url: str)
         beats.stop()
 
 
+async def test_a_heartbeat_ends_at_once(store_url: str) -> None:
+    """The end of a node waits for no beat but one that is under way."""
+    async with client(store_url) as outside:
+        beats = Heartbeat(
+            lambda: client_of(outside.address, "beats"), "node", [(KEYS, lambda: True)], alive_ms=2000, beat_s=30
+        )
+        beats.start()
+        await told(lambda: outside.link.call("EXISTS", KEYS.heartbeat("node")))
+        began = time.monotonic()
+        beats.stop()
+        assert time.monotonic() - began < 1
+
+
 async def test_a_heartbeat_goes_to_each_partition_of_a_cluster(tmp_path: Path) -> None:
     """Also to those that are left while a primary is away."""
     with cluster_of(tmp_path) as cluster:

@@ -15,7 +15,7 @@ from headway.core.job import State
 from headway.core.link.reply_error import LinkLostError, StoreError
 from headway.core.nodes import outbox
 from headway.core.nodes.outbox import Outbox
-from headway.core.store.record import decode_result
+from headway.core.store.record import LOG_FIELDS, decode_result, read_log
 from headway.core.store.steps import FinishEnd
 from headway.core.tasks.context import Context
 
@@ -122,6 +122,38 @@ async def test_no_job_is_lost_or_begun_twice_if_replies_are_lost(store: StoreSer
         _, _, given, *_ = (await outside.link.call("HGET", KEYS.prefix + b"steps", node.node.name)).split(b" ")
         assert int(given) == 300
         assert await outside.link.call("HGETALL", KEYS.prefix + b"busy") == {}
+
+
+async def test_text_that_was_lost_on_its_way_is_sent_again(store: StoreServer, store_url: str, way: Way) -> None:
+    """Nothing of it is missing, though a line may stand there twice."""
+    said, gate = asyncio.Event(), asyncio.Event()
+
+    async def tells(_: object, context: Context) -> None:
+        context.log("before")
+        await gate.wait()
+        context.log("lost")
+        said.set()
+        await asyncio.sleep(0.5)
+        context.log("after")
+
+    async with standing(by(way, store, store_url), tells) as node, client(store_url) as outside:
+        [job] = await outside.submit("tells")
+
+        async def has_text() -> bool:
+            return bool(await outside.link.call("EXISTS", KEYS.log(job)))
+
+        await told(has_text)
+        way.part()
+        gate.set()
+        await asyncio.wait_for(said.wait(), 5)
+        # It has left by now.
+        await asyncio.sleep(0.3)
+        way.cut()
+        way.heal()
+        await outside.over(job)
+        kept = read_log(await outside.link.call("HMGET", KEYS.log(job), *LOG_FIELDS))
+        assert list(dict.fromkeys(kept.head.split())) == [b"before", b"lost", b"after"]
+        assert node.hands.fenced == 0
 
 
 async def test_a_parted_node_loses_its_jobs_to_another(
@@ -273,6 +305,28 @@ async def test_a_refusal_that_comes_too_late_is_not_logged(own: StoreServer, cap
         await node.link.call("PING")
         gc.collect()
         await asyncio.sleep(0)
+        assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
+
+
+async def test_a_job_that_comes_too_late_is_not_begun(own: StoreServer, caplog: pytest.LogCaptureFixture) -> None:
+    """It was claimed by a step that was given up: the node takes another name, and the job is not that one's."""
+    began: list[int] = []
+
+    async def counts(number: int) -> None:
+        began.append(number)
+
+    async with standing(own.url, counts) as node:
+        await node.hands.drain(0.1)
+        [job] = await node.submit("counts", 1)
+        node.hands.resume()
+        (exchange,) = node.hands.exchanges
+        async with asyncio.timeout(5):
+            while not exchange.asked:  # noqa: ASYNC110 — in the turn in which it leaves
+                await asyncio.sleep(0)
+        exchange.reset()
+        await node.running(job)
+        await asyncio.sleep(0.1)
+        assert (began, len(node.hands)) == ([], 0)
         assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
 
 

@@ -215,6 +215,24 @@ def test_a_bound_on_keys_that_is_lowered_is_reached_the_oldest_first(partition: 
     assert answers == [Accepted(6), Accepted(7), Accepted(8), Replayed(4, 0), Replayed(5, 0)]
 
 
+def test_a_key_that_came_again_stays_when_the_bound_is_lowered(partition: Partition) -> None:
+    node, key = partition.node(), Key.of("again", b"")
+    node.submit(alone(key=key))
+    partition.client.delete(partition.keys.key("again"))
+    node.submit(alone(key=key))
+    trim(partition, keys=1)
+    assert node.submit(alone(key=key)).answers == [Replayed(2, 0)]
+
+
+def test_events_are_written_for_so_long_after_a_word_of_a_node(partition: Partition) -> None:
+    node = partition.node()
+    partition.run(scripts.WATCH, [MARKER, 100, 100])
+    node.accept(job())
+    time.sleep(0.11)
+    node.accept(job())
+    assert partition.client.xlen(partition.keys.events) == 1
+
+
 def test_only_holds_that_are_over_leave(partition: Partition) -> None:
     now = time.time()
     holds = {

@@ -14,7 +14,7 @@ from headway.core.audit import Act
 from headway.core.board.idempotency import Key
 from headway.core.errors import EngineAwayError, EngineFullError, HeadwayError, MisdirectedError, OutcomeUnknownError
 from headway.core.interface import Engine, Later
-from headway.core.job import State
+from headway.core.job import Reason, State
 from headway.core.job_filter import JobFilter
 from headway.core.later import known
 from headway.core.link.wire import SILENT_S
@@ -203,6 +203,17 @@ async def test_a_read_that_waits_for_the_store_in_vain_says_that_it_is_away(serv
         assert (await finished(engine, job)).state == State.SUCCEEDED
 
 
+async def test_a_read_that_waits_is_answered_as_soon_as_the_store_is_back(server: StoreServer) -> None:
+    """Not at the end of its patience."""
+    async with node(server.url) as engine:
+        job = await submit(engine, "double", 1)
+        await finished(engine, job)
+        server.ask("CLIENT", "KILL", "TYPE", "normal")
+        began = time.monotonic()
+        assert await known(engine.peek_key("nobody")) is None
+        assert time.monotonic() - began < 1
+
+
 @pytest.mark.parametrize("bytes_after", [0, 1, 40, 200])
 async def test_a_lost_connection_loses_and_doubles_nothing(way: Way, bytes_after: int) -> None:
     """Submissions go on while the connection is cut in the middle of replies. None is refused or accepted twice."""
@@ -355,6 +366,36 @@ async def test_a_node_is_not_ready_while_its_store_is_full(server: StoreServer) 
         server.ask("CONFIG", "SET", "maxmemory", "0")
         await is_ready(engine)
         await finished(engine, await submit(engine, "double", 2))
+
+
+async def test_a_store_that_was_restarted_takes_text_and_end_of_a_job_at_once(server: StoreServer) -> None:
+    """It knows no script any more. One that it has to be given comes later than those behind it."""
+
+    async def tells(_: object, context: Context) -> None:
+        context.log("text")
+
+    async with started({"engine": server.url}, tells, workers=1) as engine:
+        server.kill()
+        server.start()
+        await is_ready(engine)
+        job = await finished(engine, await submit(engine, "tells"))
+        assert bytes((await known(engine.log(job))).head) == b"text\n"
+
+
+async def test_numbers_follow_one_another_while_the_store_goes_on(server: StoreServer) -> None:
+    async with node(server.url) as engine:
+        jobs = [await submit(engine, "double", number) for number in range(3)]
+        assert [job.sequence - jobs[0].sequence for job in jobs] == [0, 1, 2]
+
+
+async def test_a_deadline_is_kept_while_all_workers_are_busy(server: StoreServer) -> None:
+    async with node(server.url) as engine:
+        for busy in [await submit(engine, "forever") for _ in range(4)]:
+            await becomes(engine, busy, State.RUNNING)
+        for _ in range(3):
+            job = await finished(engine, await submit(engine, "double", 1, deadline=0.1))
+            assert job.reason == Reason.DEADLINE
+            assert job.ended - job.submitted < 0.5
 
 
 async def test_a_number_that_the_store_has_lost_is_given_to_no_other_job(server: StoreServer) -> None:

@@ -74,9 +74,9 @@ def cache(store: StoreOfTest) -> Cache:
     return Cache(cast("Store", store))
 
 
-def asked(cache: Cache) -> Later[Known]:
+def asked(cache: Cache, sequence: int = 1) -> Later[Known]:
     """Ask for a job that is not kept here."""
-    soon = cache.get(1)
+    soon = cache.get(sequence)
     assert isinstance(soon, Later)
     soon.when_known(int)
     return soon
@@ -134,3 +134,15 @@ def test_another_job_with_the_number_is_not_told_as_the_one_of_before(store: Sto
     store.replies[1].come(NO_FACTS)
     store.replies[2].come(store.ids.marker)
     assert after.value().facts is None
+
+
+def test_so_many_jobs_are_kept_at_most_those_that_were_asked_for_last(store: StoreOfTest) -> None:
+    cache = Cache(cast("Store", store), most=2)
+    for sequence in (1, 2):
+        asked(cache, sequence)
+        store.replies[-1].come([FACTS.get(name) for name in FIELDS])
+    assert isinstance(cache.get(1), Known)
+    asked(cache, 3)
+    store.replies[-1].come([FACTS.get(name) for name in FIELDS])
+    assert len(cache) == 2
+    assert [isinstance(cache.get(sequence), Known) for sequence in (1, 2, 3)] == [True, False, True]

@@ -157,6 +157,19 @@ def test_what_comes_behind_it_waits_for_it(ready: bool) -> None:
     with_client(test)
 
 
+def test_the_content_of_a_request_behind_it_is_a_content_though_it_looks_like_it() -> None:
+    def test(client: Client) -> None:
+        client.send(client.head)
+        client.send(request("POST", "/jobs", "Content-Type: application/json", f"Content-Length: {len(client.head)}"))
+        client.come()
+        client.send(client.head)
+        answered(client.api, (client.transport, 2))
+        assert client.codes == [b"202", b"400"]
+        assert len(client.readings) == 1
+
+    with_client(test)
+
+
 def test_several_in_one_read_are_answered_in_order() -> None:
     def test(client: Client) -> None:
         client.send(client.head * 3)
