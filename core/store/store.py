@@ -200,6 +200,10 @@ class Store:
             await self._links.close()
             raise
         self._is_started = True
+        if self.partitions != self.address.partitions:
+            log.info(
+                "engine: the store has %d partitions, as at its first start: the URL changes nothing", self.partitions
+            )
 
     async def check(self, patience_s: float) -> None:
         """Connect, look at the layout, and end. Nothing is written. Raises ConfigError if ``start`` would."""
