@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import sys
+import sysconfig
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -86,13 +87,19 @@ class Watch:
 
 def _modules() -> set[str]:
     """Return the files of the user's modules."""
-    # A venv may be in the folder of the project.
-    pythons = tuple(f"{os.path.realpath(prefix)}{os.sep}" for prefix in {sys.prefix, sys.base_prefix})
+    # A venv may be in the folder of the project, and the project in /usr, beside the system's Python. Debian
+    # links a file of that to /etc.
+    pythons = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
+    if sys.prefix != sys.base_prefix:
+        pythons.add(sys.prefix)
+    folders = tuple(f"{path}{os.sep}" for folder in pythons for path in {folder, os.path.realpath(folder)})
     found = set()
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if not file or name.partition(".")[0] in ("headway", "__main__") or "site-packages" in file:
+        if not file or name.partition(".")[0] in ("headway", "__main__"):
             continue
-        if not os.path.realpath(file).startswith(pythons):
+        if "site-packages" in file or "dist-packages" in file:
+            continue
+        if not any(path.startswith(folders) for path in (os.path.abspath(file), os.path.realpath(file))):
             found.add(os.path.abspath(file))
     return found

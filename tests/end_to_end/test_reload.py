@@ -131,6 +131,7 @@ def test_a_change_before_the_first_look_counts(tmp_path: Path) -> None:
 def test_the_watched_folders_are_those_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a_module_of_the_user.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "a_module_of_the_user", raising=False)
     __import__("a_module_of_the_user")
     watch = Watch([tmp_path / "settings" / "headway.yaml"])
     folders = watch.folders()
