@@ -439,11 +439,15 @@ class Connection(Answering):
         """Others need the memory of this client's requests. It has been sending for longest."""
         self._release_bytes()
         self._answered = 0
-        if self._closing or self._blocked or not self._request.begun:
+        has_more = not self._request.begun and (self._waiting or self._rest)
+        if self._closing or self._blocked or has_more:
             self.transport.abort()
             return
+        if self.to_flush:
+            # Answers that need no flush come first.
+            self.shared.round.write()
         limits = self.shared.config.limits
-        detail = f"requests that have come in part are over limits.unanswered_bytes, {limits.unanswered_bytes}"
+        detail = f"requests that come in part, or wait, are over limits.unanswered_bytes, {limits.unanswered_bytes}"
         wait = retry_after(self.shared.app.retry_after_s())
         self._refuse(Refusal("half-sent", detail, fields=wait, close=True), self._is_head())
         self._flush_soon()

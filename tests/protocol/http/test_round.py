@@ -340,8 +340,8 @@ def test_what_waits_for_its_turn_is_bounded(monkeypatch: pytest.MonkeyPatch) -> 
         api.connections.round.end()
         for client, _ in clients:
             client.data_received(row)
-        assert [transport.aborted for _, transport in clients] == [False] * 3 + [True] * 3
-        answered(api, *((transport, count) for _, transport in clients[:3]))
+        answered(api, *((transport, count if number < 3 else 1) for number, (_, transport) in enumerate(clients)))
+        assert [transport.data[9:12] for _, transport in clients] == [b"200"] * 3 + [b"503"] * 3
 
     # Long ones, of which few are parsed and wait.
     count = LARGE_BYTES // 2000
@@ -349,12 +349,33 @@ def test_what_waits_for_its_turn_is_bounded(monkeypatch: pytest.MonkeyPatch) -> 
     in_one_turn(test, unanswered_bytes=3 * len(row) + LARGE_BYTES // 2)
 
 
+def test_who_gives_way_with_a_request_that_nobody_has_read_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was no fault of the client's that the server was busy."""
+
+    def test(api: Api, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+        (first, _), *clients = (connect() for _ in range(6))
+        monkeypatch.setattr("time.monotonic", iter(range(1000, 1_000_000)).__next__)
+        first.data_received(request("GET", "/healthz") * 2)
+        api.connections.round.end()
+        for client, _ in clients:
+            client.data_received(request("POST", "/jobs", "Content-Length: 900000") + bytes(LARGE_BYTES))
+        answered(api, *((transport, 1) for _, transport in clients[3:]))
+        for _, transport in clients[3:]:
+            assert transport.data.startswith(b"HTTP/1.1 503 ")
+            assert b"\r\nConnection: close\r\n" in transport.data
+            assert not transport.aborted
+        assert api.connections.rejections["half-sent"] == 2
+
+    in_one_turn(test, unanswered_bytes=3 * LARGE_BYTES + LARGE_BYTES // 2)
+
+
 def test_who_gives_way_before_its_bytes_are_read_is_not_counted_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
     def test(api: Api, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
         (first, _), *clients = (connect() for _ in range(7))
         for client, _ in clients:
             client.data_received(request("POST", "/jobs", "Content-Length: 900000") + bytes(1000))
-        answered(api)
+        for _ in range(10):
+            api.connections.round.end()
         assert len(api.connections.unanswered) == 6
         monkeypatch.setattr("time.monotonic", iter(range(1000, 1_000_000)).__next__)
         first.data_received(request("GET", "/healthz") * 2)
@@ -500,9 +521,9 @@ def test_who_gives_way_takes_no_room_from_those_after_it(monkeypatch: pytest.Mon
         busy.data_received(request("GET", "/healthz") * 2)
         api.connections.round.end()
         large.data_received(bytes(4 * LARGE_BYTES))
-        assert gone.aborted
         small.data_received(request("GET", "/healthz", "X: " + 2000 * "x") * 4)
-        answered(api, (transport, 4))
+        answered(api, (transport, 4), (gone, 1))
+        assert gone.data.startswith(b"HTTP/1.1 503 ")
 
     in_one_turn(test, unanswered_bytes=2 * LARGE_BYTES)
 
