@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from headway.core.link.script import Script
-from headway.core.link.wire import Beside, pack
+from headway.core.link.wire import Prompt, pack
 
 Word = bytes | str | int | float
 
@@ -28,24 +28,28 @@ class Calls:
         """Why no calls can be sent. Empty while they can."""
         raise NotImplementedError
 
-    def send(self, data: bytes, kind: Beside = None) -> asyncio.Future[Any]:
+    def send(self, data: bytes, script: Script | None = None) -> asyncio.Future[Any]:
         """Send the bytes of a command at the end of this turn."""
+        raise NotImplementedError
+
+    def track(self, data: bytes, key: bytes) -> Prompt:
+        """Send the bytes of a command that reads ``key``, and have ``on_invalid`` called when it changes.
+
+        That may be before the callbacks of this future. So a cache is filled by its ``when_told``.
+        """
         raise NotImplementedError
 
     def call(self, *words: Word) -> asyncio.Future[Any]:
         """Send a command."""
         return self.send(pack(words))
 
-    def look(self, key: bytes, *words: Word) -> asyncio.Future[Any]:
-        """Read ``key`` by a command, and have ``on_invalid`` called when it changes.
+    def look(self, key: bytes, *words: Word) -> Prompt:
+        """Read ``key`` by a command, as ``track`` says."""
+        return self.track(pack(words), key)
 
-        That may be before the callbacks of this future. So a cache is filled by its ``when_told``.
-        """
-        return self.send(pack(words), key)
-
-    def read(self, key: bytes, *fields: bytes) -> asyncio.Future[list[bytes | None]]:
-        """Read fields of a hash, and have ``on_invalid`` called when it changes, as ``look`` does."""
-        return self.send(pack((b"HMGET", key, *fields)), key)
+    def read(self, key: bytes, *fields: bytes) -> Prompt:
+        """Read fields of a hash, as ``track`` says."""
+        return self.track(pack((b"HMGET", key, *fields)), key)
 
     def run(self, script: Script, keys: Sequence[bytes], *arguments: Word) -> asyncio.Future[Any]:
         """Run a script. A store that does not know it yet is given its text."""

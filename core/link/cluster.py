@@ -30,7 +30,7 @@ from headway.core.link.link import Link
 from headway.core.link.reply_error import LinkLostError, ReplyError, StoreError
 from headway.core.link.script import Script
 from headway.core.link.slots import SLOTS, primaries, slot_of
-from headway.core.link.wire import Beside, Subscription, Waiting, fail, pack
+from headway.core.link.wire import Prompt, Subscription, Waiting, fail, pack
 
 log = logging.getLogger(__name__)
 
@@ -59,9 +59,13 @@ class Slot(Calls):
         """Why no calls can be sent. Empty while they can."""
         return self._cluster.owner(self.slot).why
 
-    def send(self, data: bytes, kind: Beside = None) -> asyncio.Future[Any]:
+    def send(self, data: bytes, script: Script | None = None) -> asyncio.Future[Any]:
         """Send the bytes of a command at the end of this turn."""
-        return self._cluster.owner(self.slot).send(data, kind)
+        return self._cluster.owner(self.slot).send(data, script)
+
+    def track(self, data: bytes, key: bytes) -> Prompt:
+        """Send the bytes of a command that reads ``key``, as Calls says."""
+        return self._cluster.owner(self.slot).track(data, key)
 
     def subscribe(self, channel: bytes) -> asyncio.Future[Any]:
         """Get the messages of a channel of this slot."""

@@ -53,24 +53,30 @@ class Link(KeptWire, Calls):
         # The store's clock in milliseconds, less our monotonic one.
         self._ahead_ms = 0.0
 
-    def send(self, data: bytes, kind: Beside = None) -> asyncio.Future[Any]:
+    def send(self, data: bytes, script: Script | None = None) -> asyncio.Future[Any]:
         """Send the bytes of a command at the end of this turn."""
-        future: asyncio.Future[Any] = Prompt(loop=self.loop) if type(kind) is bytes else self.loop.create_future()
+        future: asyncio.Future[Any] = self.loop.create_future()
+        self._send(data, future, script)
+        return future
+
+    def track(self, data: bytes, key: bytes) -> Prompt:
+        """Send the bytes of a command that reads ``key``, as Calls says."""
+        future = Prompt(loop=self.loop)
+        self._send(data, future, key)
+        return future
+
+    def _send(self, data: bytes, future: asyncio.Future[Any] | None, kind: Beside) -> None:
         if self.wire is None:
             fail(future, LinkLostError(sent=False))
         else:
             self.wire.send(data, future, kind)
-        return future
 
     def again(self, waiting: Waiting, before: bytes = b"") -> None:
         """Send a call that was refused, with the command ``before`` it."""
         future, data, kind = waiting
-        if self.wire is None:
-            fail(future, LinkLostError(sent=False))
-            return
-        if before:
+        if before and self.wire is not None:
             self.wire.send(before, None)
-        self.wire.send(data, future, kind)
+        self._send(data, future, kind)
 
     def subscribe(self, channel: bytes) -> asyncio.Future[Any]:
         """Get the messages of a channel of SPUBLISH, also over later connections."""

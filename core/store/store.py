@@ -252,11 +252,11 @@ class Store:
         """Send a command about keys of a partition."""
         return self.link(keys).call(*words)
 
-    def read(self, keys: Keyspace, key: bytes, *fields: bytes) -> asyncio.Future[list[bytes | None]]:
+    def read(self, keys: Keyspace, key: bytes, *fields: bytes) -> Prompt:
         """Read fields of a hash, and have its change told."""
         return self.link(keys).read(key, *fields)
 
-    def look(self, keys: Keyspace, key: bytes, *words: Word) -> asyncio.Future[Any]:
+    def look(self, keys: Keyspace, key: bytes, *words: Word) -> Prompt:
         """Read ``key`` of a partition by a command, and have its change told."""
         return self.link(keys).look(key, *words)
 
