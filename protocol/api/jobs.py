@@ -9,7 +9,7 @@ import orjson
 from headway.core import ids
 from headway.core.body import Body
 from headway.core.errors import PayloadGoneError
-from headway.core.interface import Cancel, Cancelled, Page, Soon
+from headway.core.interface import Cancel, Cancelled, Page
 from headway.core.job import State
 from headway.core.past_attempt import PastAttempt
 from headway.core.status import Status
@@ -50,13 +50,13 @@ def find(
     ``then`` gets header lines as well, which for a key name the id. Its status may lack tags if it is to be
     ``brief``. Raises Refusal if there is no such job.
     """
-    return found(service, name, service.engine.peek(name, brief), then)
+    return once_known(service.engine.peek(name, brief), finding(service, name, then))
 
 
-def found(
-    service: Service, name: bytes, by_its_id: Soon[Status | None], then: Callable[[Status, bytes], Answer | Held]
-) -> Answer | Held:
-    """Return the answer that ``then`` makes of a job, which was looked up by its id already, as ``find`` does."""
+def finding(
+    service: Service, name: bytes, then: Callable[[Status, bytes], Answer | Held]
+) -> Callable[[Status | None], Answer | Held]:
+    """Return the rest of ``find``, from what the engine knows by the id."""
 
     def by_id(status: Status | None) -> Answer | Held:
         if status is not None:
@@ -68,7 +68,7 @@ def found(
             raise Refusal("not-found", "no job with this id was ever issued here")
         return then(status, b"Content-Location: %b%b\r\n" % (service.jobs, status.id))
 
-    return once_known(by_its_id, by_id)
+    return by_id
 
 
 def job(service: Service, request: Request, name: bytes) -> Answer | Held:

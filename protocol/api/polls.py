@@ -33,8 +33,8 @@ from headway.protocol.api.headers import (
     WAITING_FIELDS,
     message_field,
 )
-from headway.protocol.api.jobs import found
-from headway.protocol.api.service import POLL, Service
+from headway.protocol.api.jobs import finding
+from headway.protocol.api.service import POLL, Service, later
 from headway.protocol.http.clock import http_date
 from headway.protocol.http.responses import Held
 from headway.protocol.http.round import ClientRead, RoundClient
@@ -198,8 +198,9 @@ class Polls:
         """Answer the known polls that ``data`` begins with, of jobs in any state. Return the rest of it."""
         if not client.free or client.to_flush:
             return data
-        service, at, held = self._service, 0, None
+        service, at = self._service, 0
         answers: list[bytes] = []
+        held: Held | None = None
         for text in self._polled(data, known, self._id):
             if not ids.has_form(text):
                 # It may be a path and more, even two requests: an engine far away is asked before that is known.
@@ -210,7 +211,7 @@ class Polls:
                 break
             if isinstance(status, Later):
                 # It is read elsewhere. What comes after it waits for it.
-                held = found(service, text, status, self._told)
+                held = later(status, finding(service, text, self._told))
             if not isinstance(status, Status):
                 break
             answers.append(service.heads.job(status) + b"\r\n")
@@ -219,7 +220,7 @@ class Polls:
         if answers:
             service.connections.round.answer_soon(client, b"".join(answers))
             client.deadline = service.connections.idle_deadline
-        if isinstance(held, Held):
+        if held is not None:
             client.hold(held, data[at + len(METHOD) : at + self._rest], POLL)
             at += self._rest + len(known)
         return data[at:]

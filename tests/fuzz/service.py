@@ -20,8 +20,8 @@ from msgspec import Raw
 from headway import Body, Context
 from tests.core import engines
 from tests.core.engines import now
-from tests.fuzz.late import LateEngine
 from tests.fuzz.line import ERRORS, Line, check_clean
+from tests.protocol.late import LateEngine
 from tests.protocol.wire import request
 
 _JOB_MADE = re.compile(rb"^Location: /jobs/([0-9a-f]{36})\r$", re.MULTILINE)

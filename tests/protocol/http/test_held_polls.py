@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from headway.core.config import Config
-from headway.core.errors import EngineAwayError, HeadwayError
-from headway.core.interface import Later, Soon
+from headway.core.errors import EngineAwayError
+from headway.core.interface import Soon
 from headway.core.job import Submission
 from headway.core.local.engine import LocalEngine
 from headway.core.status import Status
@@ -21,31 +21,8 @@ from headway.protocol.http.round import MOST
 
 from tests.core.engines import now
 from tests.protocol.http.turns import Written, answered
+from tests.protocol.late import Coming
 from tests.protocol.wire import request
-
-
-class Reading(Later[Status | None]):
-    """A status on its way, until the test says that it has ``come``."""
-
-    def __init__(self, status: Status | None) -> None:
-        self.status = status
-        self.error: HeadwayError | None = None
-        self.wake: Callable[[], object] = int
-        self.cancelled = self.hurried = False
-
-    def when_known(self, wake: Callable[[], object]) -> None:
-        self.wake = wake
-
-    def value(self) -> Status | None:
-        if self.error is not None:
-            raise self.error
-        return self.status
-
-    def hurry(self) -> None:
-        self.hurried = True
-
-    def cancel(self) -> None:
-        self.cancelled = True
 
 
 class Elsewhere:
@@ -55,7 +32,7 @@ class Elsewhere:
 
     def __init__(self, engine: LocalEngine) -> None:
         self._engine = engine
-        self.readings: list[Reading] = []
+        self.readings: list[Coming] = []
         # How many of the next statuses need not be read.
         self.here = 0
 
@@ -64,7 +41,7 @@ class Elsewhere:
         if self.here:
             self.here -= 1
             return status
-        self.readings.append(Reading(status))
+        self.readings.append(Coming(status))
         return self.readings[-1]
 
     def __getattr__(self, name: str) -> Any:
@@ -262,7 +239,7 @@ def test_of_many_that_come_at_once_some_wait_for_the_next_turn() -> None:
 def test_it_may_have_no_status(error: Any, code: bytes) -> None:
     def test(client: Client) -> None:
         client.send(client.head)
-        client.readings[0].error, client.readings[0].status = error, None
+        client.readings[0].error, client.readings[0].known = error, None
         client.come()
         answered(client.api, (client.transport, 1))
         assert client.codes == [code]
@@ -277,7 +254,7 @@ def test_nothing_is_kept_for_a_client_that_has_gone() -> None:
     def test(client: Client) -> None:
         client.send(client.head)
         client.connection.connection_lost(None)
-        assert client.readings[0].cancelled
+        assert client.readings[0].is_cancelled
         client.come()
         assert not client.transport.data
 
@@ -289,7 +266,7 @@ def test_a_client_that_sends_no_more_is_answered_and_ended() -> None:
         client.send(client.head)
         client.connection.eof_received()
         client.api.connections.round.end()
-        assert client.readings[0].hurried
+        assert client.readings[0].is_hurried
         client.come()
         answered(client.api, (client.transport, 1))
         assert client.codes == [b"202"]

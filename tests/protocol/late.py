@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from headway.core.board.idempotency import Key
+from headway.core.errors import HeadwayError
 from headway.core.interface import Later, Soon, Submitted
 from headway.core.job import Submission
 from headway.core.local.engine import LocalEngine
@@ -13,22 +14,31 @@ from headway.core.status import Status
 
 
 class Coming(Later[Any]):
-    """A value on its way."""
+    """A value on its way, or the ``error`` that comes instead. Whoever made it calls ``wake``."""
 
     def __init__(self, value: Any) -> None:
-        self._value = value
+        self.known = value
+        self.error: HeadwayError | None = None
         self.wake: Callable[[], object] = int
+        self.is_cancelled = self.is_hurried = False
 
     def when_known(self, wake: Callable[[], object]) -> None:
         """Have ``wake`` called when the value has come."""
         self.wake = wake
 
     def value(self) -> Any:
-        """Return the value."""
-        return self._value
+        """Return the value. Raises the error."""
+        if self.error is not None:
+            raise self.error
+        return self.known
+
+    def hurry(self) -> None:
+        """Note that the client sends no more."""
+        self.is_hurried = True
 
     def cancel(self) -> None:
         """Do not wake."""
+        self.is_cancelled = True
         self.wake = int
 
 
