@@ -12,7 +12,6 @@ import contextlib
 import logging
 import os
 import sys
-import sysconfig
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -87,6 +86,8 @@ class Watch:
 
 def _modules() -> set[str]:
     """Return the files of the user's modules."""
+    import sysconfig
+
     # A venv may be in the folder of the project, and the project in /usr, beside the system's Python. Debian
     # links a file of that to /etc.
     pythons = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}

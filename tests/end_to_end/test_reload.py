@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from click.testing import CliRunner
@@ -142,6 +143,25 @@ def test_the_watched_folders_are_those_of_the_user(tmp_path: Path, monkeypatch: 
     assert watch.counts(str(tmp_path / "settings" / "headway.yaml"))
     assert watch.counts(str(tmp_path / "other.py"))
     assert not watch.counts(str(tmp_path / "notes.txt"))
+
+
+def test_a_project_beside_the_python_of_the_system_is_watched_and_no_file_of_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in /usr/src. Debian has a file of its Python in /etc, and links it."""
+    for name in ("usr/lib/python", "usr/src/shop", "etc"):
+        (tmp_path / name).mkdir(parents=True)
+    for place in ("usr/src/shop/a_shop.py", "etc/a_site.py"):
+        (tmp_path / place).touch()
+    (tmp_path / "usr/lib/python/a_site.py").symlink_to(tmp_path / "etc/a_site.py")
+    for file in ("usr/src/shop/a_shop.py", "usr/lib/python/a_site.py"):
+        module = ModuleType(Path(file).stem)
+        module.__file__ = str(tmp_path / file)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(sys, "base_prefix", str(tmp_path / "usr"))
+    monkeypatch.setattr("sysconfig.get_path", lambda _: str(tmp_path / "usr/lib/python"))
+    folders = Watch([]).folders()
+    assert [folder for folder in folders if folder.startswith(str(tmp_path))] == [str(tmp_path / "usr/src/shop")]
 
 
 def test_a_folder_that_cannot_be_watched_is_logged(
