@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import importlib
 import inspect
@@ -36,6 +37,11 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # A shell without job control has SIGINT ignored behind an ampersand, and none could be ended by Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A worker of pytest ends when its tests have: to tear down all that they imported takes more than a second. What is
+# registered first is called last.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    atexit.register(os._exit, 0)
 
 Start = Callable[..., Server]
 

@@ -31,7 +31,7 @@ SEAMS = {
 # Of a named tuple.
 PUBLIC = {"_asdict", "_field_defaults", "_fields", "_make", "_replace"}
 # Python's own, where it has no public name for it. asyncio does not tell how long a callback took.
-PYTHONS = {"os._exit", "sys._getframe", "events.Handle._run"}
+PYTHONS = {"os._exit", "sys._getframe", "events.Handle._run", "threading._shutdown", "atexit._run_exitfuncs"}
 # Calls that take an object and the name of an attribute.
 BY_NAME = {"getattr", "hasattr", "setattr", "delattr", "object"}
 REPLACING = {"setattr", "delattr", "setitem", "delitem", "object", "dict", "multiple", "patch"}

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import pytest
+
+from tests.end_to_end.process import copied_writers
 
 # Seconds after which such a test has failed.
 LONGEST_S = 20.0
@@ -17,6 +20,13 @@ def runner() -> Iterator[asyncio.Runner]:
     """A loop that the tests of a module share."""
     with asyncio.Runner() as runner:
         yield runner
+
+
+@pytest.fixture(scope="module", autouse=True)
+def copied(request: pytest.FixtureRequest) -> Iterator[None]:
+    """In ``make test`` the writers of journals are copies: to start one takes a quarter of the CPU."""
+    with copied_writers() if request.config.option.markexpr == "not long" else nullcontext():
+        yield
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -5,7 +5,9 @@ looks at its own, and forgets that it was forked. A test compares all that the m
 hold in ``python -m headway``. What a Python reads at its start, such as PYTHONPATH or TZ, is that of ours, so a server
 with another environment is no copy.
 
-The original waits for its copies, and tells the process id of each and how it ended.
+The original waits for its copies, and tells the process id of each and how it ended. A copy ends as a fork of
+multiprocessing does, without the tearing down of all modules: that takes a Python 12 ms, and a copy, whose memory is
+copied for it, 28 ms.
 """
 
 from __future__ import annotations
@@ -22,10 +24,12 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 # The command line, and what most servers import, or those with a journal.
 IMPORTED = (
@@ -34,6 +38,11 @@ IMPORTED = (
     "headway.core.local.durable",
     "yaml",
     WRITER := "headway.core.journal.writer",
+    # Of the standard library, what tasks and addresses need.
+    "csv",
+    "encodings.idna",
+    "importlib.readers",
+    "statistics",
 )
 
 
@@ -172,7 +181,7 @@ class Children:
 
 
 def main(orders: socket.socket) -> None:
-    """Import the modules, then fork a copy for each order until there are none. Returns in copies, too."""
+    """Import the modules, then fork a copy for each order until there are none."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for name in IMPORTED:
         importlib.import_module(name)
@@ -198,8 +207,7 @@ def main(orders: socket.socket) -> None:
             with os.fdopen(given) as stream:
                 order = json.load(stream)
             take(fds, order.pop("numbers"))
-            begin(**order)
-            return
+            end(exit_code(partial(begin, **order)))
         for fd in (given, *fds):
             os.close(fd)
         children.add(pid, told)
@@ -244,6 +252,27 @@ def begin(
     sys.argv[1:] = words
     sys.path.insert(0, os.getcwd())
     runpy.run_module("headway", run_name="__main__", alter_sys=True)
+
+
+def exit_code(program: Callable[[], object]) -> int:
+    """Run ``program``, and return the code with which Python would end after it."""
+    try:
+        program()
+    except SystemExit as error:
+        if error.code is None or isinstance(error.code, int):
+            return error.code or 0
+        print(error.code, file=sys.stderr)
+        return 1
+    return 0
+
+
+def end(code: int) -> NoReturn:
+    """End this process as a fork of multiprocessing ends."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

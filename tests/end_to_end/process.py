@@ -63,7 +63,7 @@ def original() -> Original:
 
 
 def start_process(command: Sequence[str], **given: Any) -> subprocess.Popen[bytes] | Copy:
-    """Do as subprocess.Popen, but for a writer of the journal make a copy."""
+    """Do as subprocess.Popen, but for a writer of the journal make a copy, if it could not tell it from one."""
     like_ours = {name: original().env[name] for name in ("PYTHONPATH", "PYTHONWARNINGS")}
     if f'"{WRITER}"' in command[-1] and original().env == read_at_start(os.environ) | like_ours:
         _, _, code, words = command

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,7 +22,6 @@ from headway.core.tasks.registry import Options, Registry
 from tests.conftest import fresh_database
 from tests.core.contract.client import clear
 from tests.core.engines import broken, double, forever, gateway, settings
-from tests.end_to_end.process import copied_writers
 
 GATEWAYS = {"server": {"gateways": 1}}
 # By name, the settings that ask for an engine. ``folder`` is its own, and ``database`` makes an empty one of a store.
@@ -99,13 +98,6 @@ SLOW = {"valkey", "memory-gateway", "journal-gateway"}
 OWN = [pytest.param(name, marks=pytest.mark.long) if name in SLOW else name for name in ENGINES]
 # Of those of the shared one, one shape of a gateway is enough each time.
 SHARED = [pytest.param(name, marks=pytest.mark.long) if name == "memory-gateway" else name for name in ENGINES]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def copied(request: pytest.FixtureRequest) -> Iterator[None]:
-    """In ``make test`` the writers of journals are copies: to start one takes a quarter of the CPU."""
-    with copied_writers() if request.config.option.markexpr == "not long" else nullcontext():
-        yield
 
 
 @pytest.fixture(params=OWN)
