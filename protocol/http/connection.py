@@ -27,6 +27,7 @@ from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserU
 
 log = logging.getLogger(__name__)
 
+HEAD = b"HEAD"
 # The header fields of KEPT in a poll that asks for nothing out of the ordinary.
 PLAIN = {
     # Answers about jobs are never encoded, whatever a client accepts.
@@ -363,17 +364,24 @@ class Connection(Answering):
         except HttpParserUpgrade as upgrade:
             return int(upgrade.args[0])
         except HttpParserError as error:
-            is_head = self._is_head() and not isinstance(error, HttpParserInvalidMethodError)
+            is_head = request.parser.get_method() == HEAD and not isinstance(error, HttpParserInvalidMethodError)
             self._refuse(refused(error, self._begun + bytes(data)), is_head)
         if request.begun:
-            self._begun = (self._begun + bytes(data))[-BEGUN_BYTES:]
+            begun = self._begun + bytes(data)
+            # From the begin of a line: the end of a method is another.
+            self._begun = begun if len(begun) <= BEGUN_BYTES else begun[-BEGUN_BYTES:].partition(b"\n")[2]
         elif self._begun:
             self._begun = b""
         return 0
 
-    def _is_head(self) -> bool:
-        """Whether the request that is being read is a HEAD. Then its refusal has no body."""
-        return self._request.parser.get_method() == b"HEAD"
+    def _is_head(self, unread: bytes = b"") -> bool:
+        """Whether the request that is being read, or else begins ``unread``, is a HEAD: its refusal has no body."""
+        request = self._request
+        if not request.begun:
+            return unread.startswith(HEAD + b" ")
+        # Until a method has come whole, the parser has that of the request before.
+        has_method = request.target or self._begun.endswith(HEAD + b" ")
+        return bool(has_method) and request.parser.get_method() == HEAD
 
     def _feed_without_upgrade(self, rest: memoryview) -> None:
         """Go on after the head of a request that asks for an Upgrade, as if it did not."""
@@ -435,12 +443,19 @@ class Connection(Answering):
         else:
             super()._end_idle()
 
-    def give_way(self) -> None:
+    def give_way(self, unread: bytes = b"") -> None:
         """Others need the memory of this client's requests. It has been sending for longest."""
         self._release_bytes()
+        if self._closing:
+            # It takes no memory: this is dropped, as all that comes while it takes its last answer.
+            self._read_on()
+            return
         self._answered = 0
-        has_more = not self._request.begun and (self._waiting or self._rest)
-        if self._closing or self._blocked or has_more:
+        begun = self._request.begun
+        has_more = not begun and (self._waiting or self._rest)
+        # An answer that is held, to all that was read, comes first.
+        waits = self._blocked and (begun or self._paused or self._held is None)
+        if waits or has_more:
             self.transport.abort()
             return
         if self.to_flush:
@@ -449,7 +464,7 @@ class Connection(Answering):
         limits = self.shared.config.limits
         detail = f"requests that come in part, or wait, are over limits.unanswered_bytes, {limits.unanswered_bytes}"
         wait = retry_after(self.shared.app.retry_after_s())
-        self._refuse(Refusal("half-sent", detail, fields=wait, close=True), self._is_head())
+        self._refuse(Refusal("half-sent", detail, fields=wait, close=True), self._is_head(unread))
         self._flush_soon()
 
     def _let_go(self) -> None:

@@ -57,9 +57,6 @@ class Member(RoundClient, Protocol):
     def end(self) -> None:
         """The server ends."""
 
-    def give_way(self) -> None:
-        """Others need the memory of its requests that are not answered yet."""
-
     def drop(self) -> None:
         """Others need the memory of its answers that it does not take, or its descriptor."""
 

@@ -530,9 +530,9 @@ class Answering(asyncio.Protocol):
         else:
             self._end_idle()
 
-    def give_way(self) -> None:
-        """The client has been sending for longest, and others need its memory."""
-        self.transport.abort()
+    def give_way(self, unread: bytes = b"") -> None:
+        """Others need the memory of its requests, as RoundClient says."""
+        raise NotImplementedError
 
     def drop(self) -> None:
         """The client has been taking its answers for longest, and others need their memory."""

@@ -61,8 +61,8 @@ class RoundClient(Protocol):
         It is counted under the ``name`` of its route.
         """
 
-    def give_way(self) -> None:
-        """End: the client has sent more than there is memory for until its turn comes."""
+    def give_way(self, unread: bytes = b"") -> None:
+        """End: the client has sent more than there is memory for until its turn comes, such as ``unread``."""
 
     def stop_reading(self) -> None:
         """Leave further bytes of the client in the kernel, until the present ones are read."""
@@ -121,7 +121,7 @@ class Round:
             client.stop_reading()
             client.free = False
             if self._late_bytes + len(data) > self._late_most:
-                client.give_way()
+                client.give_way(data)
                 return
             self._late_bytes += len(data)
         self._reads.append((client, data))

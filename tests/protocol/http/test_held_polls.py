@@ -147,6 +147,24 @@ def test_the_content_of_a_request_behind_it_is_a_content_though_it_looks_like_it
     with_client(test)
 
 
+def test_it_is_answered_before_a_request_behind_it_that_has_to_give_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    def test(client: Client) -> None:
+        client.send(client.head)
+        monkeypatch.setattr("time.monotonic", iter(range(1000, 1_000_000)).__next__)
+        busy = Connection(client.api.connections)
+        busy.connection_made(Written())
+        busy.data_received(request("GET", "/healthz") * 2)
+        client.api.connections.round.end()
+        client.send(request("POST", "/jobs", "X: " + client.api.connections.config.limits.unanswered_bytes * "x"))
+        assert client.codes == []
+        client.come()
+        answered(client.api, (client.transport, 2))
+        assert client.codes == [b"202", b"503"]
+        assert not client.transport.aborted
+
+    with_client(test)
+
+
 def test_several_in_one_read_are_answered_in_order() -> None:
     def test(client: Client) -> None:
         client.send(client.head * 3)

@@ -369,6 +369,82 @@ def test_who_gives_way_with_a_request_that_nobody_has_read_is_told(monkeypatch: 
     in_one_turn(test, unanswered_bytes=3 * LARGE_BYTES + LARGE_BYTES // 2)
 
 
+@pytest.mark.parametrize("part", [b"P", b"POST", b"GET /", b"HEAD ", b"HEAD /"])
+@pytest.mark.parametrize("before", ["GET", "HEAD"])
+def test_a_request_that_does_not_come_whole_is_refused_in_the_form_of_its_own_method(before: str, part: bytes) -> None:
+    def test(api: Api, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+        connection, transport = connect()
+        connection.data_received(request(before, "/nowhere"))
+        answered(api, (transport, 1))
+        transport.data = b""
+        connection.data_received(part)
+        api.connections.round.end()
+        connection.overdue(connection.deadline + 1)
+        answered(api, (transport, 1))
+        refused, _, body = transport.data.partition(b"\r\n\r\n")
+        assert refused.startswith(b"HTTP/1.1 408 ")
+        assert len(body) == (0 if b"HEAD " in part else int(refused.rpartition(b"Content-Length: ")[2]))
+
+    in_one_turn(test)
+
+
+def test_bytes_that_are_no_method_are_not_taken_for_one_that_is_cut() -> None:
+    """Of many requests the server looks at the end, which may begin within a method."""
+
+    def test(api: Api, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+        for length in range(40):
+            connection, transport = connect()
+            connection.data_received(request("GET", "/healthz", "X: " + length * "x") * 30 + b"GE")
+            answered(api, (transport, 30))
+            connection.data_received(b"\0")
+            answered(api, (transport, 31))
+            assert transport.data.endswith(b'"detail":"the request line does not begin with a method"}')
+
+    in_one_turn(test)
+
+
+@pytest.mark.parametrize("before", ["GET", "HEAD", "POST"])
+@pytest.mark.parametrize("method", ["HEAD", "POST"])
+def test_who_gives_way_unread_is_told_in_the_form_of_its_own_method(
+    monkeypatch: pytest.MonkeyPatch, before: str, method: str
+) -> None:
+    """That of the request before it has nothing to do with it."""
+
+    def test(api: Api, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+        (busy, _), (connection, transport) = connect(), connect()
+        connection.data_received(request(before, "/nowhere", body=b"" if before == "POST" else None))
+        answered(api, (transport, 1))
+        transport.data = b""
+        monkeypatch.setattr("time.monotonic", iter(range(1000, 1_000_000)).__next__)
+        busy.data_received(request("GET", "/healthz") * 2)
+        api.connections.round.end()
+        connection.data_received(request(method, "/jobs", "X: " + LARGE_BYTES * "x"))
+        answered(api, (transport, 1))
+        refused, _, body = transport.data.partition(b"\r\n\r\n")
+        assert refused.startswith(b"HTTP/1.1 503 ")
+        assert len(body) == (0 if method == "HEAD" else int(refused.rpartition(b"Content-Length: ")[2]))
+
+    in_one_turn(test, unanswered_bytes=LARGE_BYTES)
+
+
+def test_who_goes_on_sending_while_it_gives_way_is_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a reset could overtake the answer that says why (RFC 9112, 9.6)."""
+
+    def test(api: Api, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+        (busy, _), (connection, transport) = connect(), connect()
+        monkeypatch.setattr("time.monotonic", iter(range(1000, 1_000_000)).__next__)
+        busy.data_received(request("GET", "/healthz") * 9)
+        api.connections.round.end()
+        for _ in range(3):
+            connection.data_received(post(bytes(2 * LARGE_BYTES)))
+            api.connections.round.end()
+            assert transport.reads
+        assert not transport.aborted
+        assert transport.data.count(b"HTTP/1.1 503 ") == 1
+
+    in_one_turn(test, unanswered_bytes=LARGE_BYTES)
+
+
 def test_who_gives_way_before_its_bytes_are_read_is_not_counted_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
     def test(api: Api, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
         (first, _), *clients = (connect() for _ in range(7))
