@@ -97,6 +97,9 @@ def digest() -> str:
 
 def make_venv(lock: int) -> None:
     """Make .venv anew, with a pip in it."""
+    if VENV.is_symlink() and any(VENV.iterdir()):
+        # That of another checkout, maybe.
+        sys.exit(f"headway: .venv is a link to {VENV.resolve()}, which would be emptied: remove the link and try again")
     STAMP.unlink(missing_ok=True)
     venv.EnvBuilder(clear=True, symlinks=True).create(VENV)
     if subprocess.run([PYTHON, "-m", "ensurepip", "--default-pip"], capture_output=True).returncode == 0:

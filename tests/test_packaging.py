@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -47,3 +48,20 @@ def test_type_checkers_find_what_is_installed() -> None:
         assert not link.readlink().is_absolute(), link
         folder = link.name if link.name in {"core", "protocol", "sim"} else f"headway/{link.name}"
         assert link.resolve(strict=True) == ROOT / folder
+
+
+def test_a_venv_that_is_a_link_is_not_emptied(tmp_path: Path) -> None:
+    """It is that of another checkout, maybe."""
+    other, ours = tmp_path / "other", tmp_path / "ours"
+    (ours / "requirements").mkdir(parents=True)
+    other.mkdir()
+    (other / "kept").touch()
+    (ours / ".venv").symlink_to(other)
+    for name in ("bootstrap.py", "requirements/dev.txt", "pyproject.toml"):
+        (ours / name).write_bytes((ROOT / name).read_bytes())
+    made = subprocess.run([sys.executable, "bootstrap.py"], cwd=ours, capture_output=True, text=True)
+    assert made.returncode == 1
+    assert made.stderr == (
+        f"headway: .venv is a link to {other}, which would be emptied: remove the link and try again\n"
+    )
+    assert [path.name for path in other.iterdir()] == ["kept"]
