@@ -20,7 +20,7 @@ needs neither. In reading order:
 - ``many``: orders about all jobs that fit a filter.
 - ``changes``: cancel, retry, delete, change, run-now.
 - ``hold``: the switches of a task: hold, close, resume.
-- ``wait``, ``bar``: waiting for jobs, and the display of that.
+- ``wait``, ``bar``, ``above``: waiting for jobs, and the display of that.
 - ``tasks``: the tasks of the server.
 - ``audit``: who changed what.
 - ``top``, ``frame``: the server at work, live.

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from typing import TYPE_CHECKING
 
 from headway.cli.output import on_terminal, one_line
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress, TaskID
 
     from headway.client import Status
@@ -30,6 +32,7 @@ class Bar:
         self._ids = ids
         self._progress: Progress | None = None
         self._row: TaskID | None = None
+        self._outputs = ExitStack()
 
     def __enter__(self) -> Bar:
         """Draw it."""
@@ -39,12 +42,23 @@ class Bar:
             self._progress = _progress(len(label))
             self._row = self._progress.add_task(label, total=len(self._ids) if several else None, note="")
             self._progress.start()
+            self._write_above(self._progress.console)
         return self
 
     def __exit__(self, *_: object) -> None:
         """Take it away."""
+        self._outputs.close()
         if self._progress is not None:
             self._progress.stop()
+
+    def _write_above(self, console: Console) -> None:
+        """Have lines stand above it, those of both outputs if both are terminals."""
+        from headway.cli.above import Above
+
+        self._outputs.enter_context(redirect_stderr(Above(console, sys.stderr)))
+        if on_terminal(sys.stdout):
+            # An output that goes to a file is not touched.
+            self._outputs.enter_context(redirect_stdout(Above(console, sys.stdout)))
 
     def advance(self) -> None:
         """Count a job that is waited for no longer."""
@@ -76,6 +90,6 @@ def _progress(label_width: int) -> Progress:
         TimeElapsedColumn(),
         console=console,
         transient=True,
-        # A terminal shows both outputs. An output that goes to a file is not touched.
-        redirect_stdout=on_terminal(sys.stdout),
+        redirect_stdout=False,
+        redirect_stderr=False,
     )

@@ -136,6 +136,16 @@ def test_a_bar_counts_jobs(server: Server, spawn: Spawn, gate: Gate) -> None:
         assert wait.wait(PATIENCE_S) == 0
 
 
+def test_lines_stand_above_a_bar(server: Server, spawn: Spawn) -> None:
+    job_id = server.run("give", 1).rpartition("/")[2]
+    with terminal() as (screen, fd):
+        wait = spawn(server.port, "wait", job_id, "unknown", stdout=fd, stderr=fd)
+        # Each begins where the bar was erased.
+        screen.wait_for(rf"\x1b\[2K{job_id} succeeded\r\n".encode())
+        screen.wait_for(rb"\x1b\[2Kheadway: job unknown: the server never issued this id[^\r]*\r\n")
+        assert wait.wait(PATIENCE_S) == 4
+
+
 def test_bytes_are_not_written_to_a_terminal(server: Server, spawn: Spawn) -> None:
     binary, document = (server.run(*job).rpartition("/")[2] for job in (("octets", 6), ("give", 1)))
     with terminal() as (screen, fd):
