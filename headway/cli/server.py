@@ -142,6 +142,8 @@ def text_of(error: HeadwayError) -> str:
     hint = hints.get(type(error), "")
     if isinstance(error, client.Refused) and error.reason == "unknown-task":
         hint = "headway tasks lists the tasks of the server"
+    if isinstance(error, client.Unavailable) and error.code is not None:
+        hint = hints[client.QueueFull]
     text = str(error).removesuffix(".")
     # One that asks something has a hint of its own.
     return one_line(f"{text}. {hint}" if hint and not text.endswith("?") else str(error))

@@ -83,7 +83,7 @@ def server(response: Response) -> ServerInfo:
     members = document(response)
     version, contract = members.get("version"), members.get("contract")
     if members.get("server") != "headway" or not isinstance(version, str) or not isinstance(contract, int):
-        raise NotHeadway("GET / does not name a Headway: check HEADWAY_URL or url=, and the server's version")
+        raise NotHeadway("GET / does not name a Headway: check the URL, and the server's version")
     if contract != CONTRACT:
         older = "the server" if contract < CONTRACT else "headway-client"
         raise NotHeadway(f"the server keeps contract {contract}, this client {CONTRACT}: upgrade {older}")
@@ -210,7 +210,7 @@ def error(response: Response, about: str) -> HeadwayError:
     led = f" to {where}" if where and 300 <= response.code < 400 else ""
     return NotHeadway(
         f"{about} was answered with {response.code}{led} and neither Job-State nor a problem of Headway's: "
-        f"is this a Headway? Check HEADWAY_URL or url="
+        f"is this a Headway? Check the URL"
     )
 
 

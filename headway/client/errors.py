@@ -74,6 +74,9 @@ class TaskClosed(HeadwayError):
 class Unavailable(HeadwayError):
     """The server gave no useful answer for as long as the client's ``patience``."""
 
+    # The status code of the last answer, None if there was none.
+    code: int | None = None
+
 
 class TimedOut(HeadwayError, TimeoutError):
     """The job has not finished within the ``timeout`` of this call. It goes on."""

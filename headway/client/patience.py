@@ -63,4 +63,6 @@ class Patience:
             return TaskClosed(f"the task is closed, and patience={self._seconds:g} allows no further try: {fault}")
         if reason == "queue-full":
             return QueueFull(f"the queue is full, and patience={self._seconds:g} allows no further try: {fault}")
-        return Unavailable(f"no useful answer, and patience={self._seconds:g} allows no further try: {fault}")
+        error = Unavailable(f"no useful answer, and patience={self._seconds:g} allows no further try: {fault}")
+        error.code = None if response is None else response.code
+        return error

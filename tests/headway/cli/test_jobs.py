@@ -285,6 +285,13 @@ def test_nobody_is_there() -> None:
     assert last.startswith("headway: no useful answer")
 
 
+def test_a_server_that_answers_is_not_looked_for() -> None:
+    with Scripted(lambda *_: BUSY) as server:
+        ran = run(server.port, "status", "1", "--patience", 0)
+    assert ran.code == 6
+    assert ran.err.endswith("Try again later, or with a longer --patience\n")
+
+
 def test_the_queue_is_full(one_worker: Server, gate: Gate) -> None:
     for _ in range(7):
         assert run(one_worker.port, "submit", "until_file", json.dumps(gate.path)).code == 0
