@@ -119,6 +119,8 @@ def _places(url: str) -> tuple[str, str | None]:
         return f"{found[1]}://localhost{found[3] or ''}".rstrip("/"), unquote(found[2])
     try:
         parts = urlsplit(url)
+        # Above 65,535 it raises ValueError.
+        parts.port  # noqa: B018
         httpx2.URL(url)
     except (ValueError, httpx2.InvalidURL) as error:
         raise ValueError(f"url={url!r} is not allowed: {ALLOWED} ({error})") from None

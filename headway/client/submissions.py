@@ -17,6 +17,8 @@ from uuid import UUID, uuid4
 Durability: TypeAlias = Literal["disk", "process", "memory"]
 
 BATCH_MOST = 1000
+# The names of orders about many jobs stand where a key would.
+ORDERS = {"retry", "cancel", "delete"}
 JSON = "application/json"
 BYTES = "application/octet-stream"
 # An id or a key in the path of a job or batch.
@@ -196,6 +198,8 @@ def checked_key(key: str, most: int = KEY_MOST) -> str:
         raise ValueError(f"{fault} another form than that of an id, for instance with a dash in it")
     if key in {".", ".."}:
         raise ValueError(f"{fault} a name that can stand in a path")
+    if key in ORDERS:
+        raise ValueError(f"{fault} another name than that of a route")
     return key
 
 

@@ -404,6 +404,7 @@ def test_an_unknown_id_is_told(headway: Headway, command: str) -> None:
         (["submit", "give", "--delay", "inf"], 2, "'inf' is not a finite number"),
         (["submit", "give", "--idempotency-key", ""], 2, "idempotency_key='' is not allowed: expected 1 to 200 of"),
         (["submit", "give", "--idempotency-key", "a b"], 2, "idempotency_key='a b' is not allowed"),
+        (["submit", "give", "--idempotency-key", "retry"], 2, "expected another name than that of a route"),
         (["submit", "give", "1", "--content-type", "a/\u00e9"], 2, "media_type='a/\u00e9' is not allowed"),
         (["submit", "give", "1", "--content-type", "a/b\r\nX: 1"], 2, "media_type='a/b\\r\\nX: 1' is not allowed"),
         (["submit", "give", "1", "--content-type", ""], 2, "media_type='' is not allowed"),

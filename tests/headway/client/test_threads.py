@@ -339,6 +339,7 @@ def test_the_environment_names_the_server(server: Server, monkeypatch: pytest.Mo
         ({"connections": 1}, "connections=1"),
         ({"patience": -1}, "patience=-1"),
         ({"url": "http://a:b"}, "url="),
+        ({"url": "http://a:65536"}, "url="),
         ({"url": "http://[::1"}, "url="),
         ({"token": "\u00e9"}, "token= "),
         ({"token": "s3cret\nb"}, "token= "),
@@ -361,7 +362,7 @@ def test_a_wrong_token_of_the_environment_is_named(monkeypatch: pytest.MonkeyPat
         pass
 
 
-@pytest.mark.parametrize("key", ["", "a b", "a\r\nX: 1", "\u00e9", 'a"', "x" * 201, "0aF" * 12, "0" * 40])
+@pytest.mark.parametrize("key", ["", "a b", "a\r\nX: 1", "\u00e9", 'a"', "x" * 201, "0aF" * 12, "0" * 40, "retry"])
 def test_a_key_that_no_server_takes_is_refused_before_it_is_sent(serve: Serve, key: str) -> None:
     server, client = serve(lambda *_: None)
     calls: list[Callable[[], object]] = [
