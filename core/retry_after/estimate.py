@@ -144,9 +144,11 @@ class Estimate:
         return max(self.mean_of(line) or self.mean_so_far or UNKNOWN_S, still / 2)
 
     def median(self, task: int) -> float:
-        """Return the median of the kept run times of a task, 0.0 if none is known."""
-        kept = self._runs[task].kept
-        return kept[len(kept) // 2] if kept else 0.0
+        """Return the median of the kept run times of a task, or of the first jobs so far. 0.0 if none is known."""
+        known = self._runs[task].kept
+        if not known and self.first is not None:
+            known = sorted(seconds for index, seconds in self.first.ran if index == task)
+        return known[len(known) // 2] if known else 0.0
 
     def began(self, task: int, now: float, sequence: int = 0) -> None:
         """A job has begun."""

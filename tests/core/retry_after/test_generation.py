@@ -187,3 +187,16 @@ def test_a_job_of_a_first_generation_that_is_cancelled_is_not_waited_for() -> No
             assert time.monotonic() - begun <= told + MARGIN_S + 0.1
 
     run(test)
+
+
+def test_the_median_is_that_of_the_first_jobs_until_all_of_them_have_ended() -> None:
+    made = Estimate(4, 2, 1000)
+    made.first = Generation(4)
+    for sequence, (task, seconds) in enumerate([(0, 3.0), (0, 1.0), (1, 9.0), (0, 2.0)], 1):
+        made.began(task, NOW, sequence)
+        made.observe(task, seconds, NOW + seconds, sequence)
+        if sequence == 3:
+            assert made.median(0) == 3.0
+            assert made.median(1) == 9.0
+    assert made.first is None
+    assert made.median(0) == 2.0
