@@ -75,15 +75,18 @@ def check(url: str | None, repair: bool) -> None:
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="A new file.  [default: standard output]")
 def export(url: str | None, jsonl: bool, whole: bool, out: Path | None) -> None:
     """Write each job, with its payload and its result, as a line of JSON."""
-    with _visit(url) as (config, store), _output(out) as lines:
+    with _visit(url) as (config, store):
         from headway.core import moved
         from headway.core.visit import departure, report
 
         if whole:
+            # Before there is a file.
             departure.check_idle(store)
-            jobs = moved.write(departure.leaving(store, config.idempotency.seconds), lines)
-        else:
-            jobs = report.export(store, lines)
+        with _output(out) as lines:
+            if whole:
+                jobs = moved.write(departure.leaving(store, config.idempotency.seconds), lines)
+            else:
+                jobs = report.export(store, lines)
         click.echo(f"{jobs} jobs", err=True)
 
 

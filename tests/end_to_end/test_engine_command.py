@@ -220,7 +220,7 @@ def test_a_password_that_is_missing_or_wrong_is_said_as_at_a_start(tmp_path: Pat
                 capture_output=True,
                 text=True,
             ).stderr.strip()
-            for command in (("engine", "stats"), ("serve", "--check"))
+            for command in (("engine", "stats"), ("serve", "--check", "--port", "0"))
         )
         assert said in line
         assert line == started

@@ -214,6 +214,14 @@ def test_a_file_that_is_no_export_is_said_in_one_line(tmp_path: Path, store_url:
     assert line.startswith("headway: file: ")
 
 
+def test_a_refused_export_leaves_no_file(tmp_path: Path, store_url: str) -> None:
+    export = ("engine", "export", "--engine", store_url, "--whole", "--out", "all.jsonl")
+    with launch(tmp_path, {"engine": store_url}):
+        (line,) = run(tmp_path, *export, code=1).stderr.splitlines()
+        assert "stop all nodes first" in line
+    run(tmp_path, *export)
+
+
 @pytest.mark.parametrize("missing", [1, 2, 9])
 def test_a_part_of_an_export_is_refused(
     tmp_path: Path, crowd: tuple[Crowd, dict[str, Any]], store_url: str, other_url: str, missing: int
