@@ -39,6 +39,7 @@ def test_each_refusal_has_a_remedy() -> None:
 def test_each_warning_and_error_of_the_log_has_a_remedy() -> None:
     told = rows("Lines of the log")
     assert {line.strip("`"): level for line, level, _ in told} == dict(lines())
+    assert len({line for line, *_ in told}) == len(told), "a line stands twice"
     assert [line for line, _, remedy in told if len(remedy) < 10] == []
 
 

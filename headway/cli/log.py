@@ -16,7 +16,7 @@ from headway.cli.server import EXITS, asks
 @ID
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended, and end with its exit code.")
 @click.option(
-    "-c", "--bytes", "size", type=click.IntRange(min=1), metavar="N", help="Begin with the last N bytes of today's log."
+    "-c", "--bytes", "size", type=click.IntRange(min=1), metavar="N", help="Begin with the last N bytes of the log."
 )
 @click.option("--raw", is_flag=True, help="Write colours and control characters to a terminal, too.")
 @asks

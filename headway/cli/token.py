@@ -114,7 +114,7 @@ def remove(name: str, older: bool, config: Path | None) -> None:
         kind = "the older token" if older else "the token" if removed == 1 else f"{removed} tokens"
         _say(f"removed {kind} {name} from {file.path.absolute()}")
         if not file.tokens():
-            _say("it was the last one: after its next start the server asks nobody for a token")
+            _say("it was the last one: a server that runs lets nobody in, until a new start asks nobody for a token")
 
 
 @token.command("scopes")
