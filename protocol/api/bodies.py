@@ -113,7 +113,7 @@ def _check_numbers(body: bytes, many_digits: bool) -> None:
     try:
         msgspec.json.decode(body)
     except msgspec.ValidationError:
-        raise MalformedError("a number is over 1.8e308") from None
+        raise MalformedError("a number is over 1.8e308, and no whole one of up to 4,300 digits") from None
     except (msgspec.DecodeError, RecursionError, OverflowError, ValueError):
         # Other faults are reported by the next step.
         return

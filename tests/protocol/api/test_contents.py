@@ -55,11 +55,12 @@ def test_json_is_the_payload_alone(server: Server) -> None:
         (b"{", "Input data was truncated"),
         (b" ", "Input data was truncated"),
         (b'"a\xff"', "byte 2 is no UTF-8"),
-        (b"1e999", "a number is over 1.8e308"),
+        (b"1e999", "a number is over 1.8e308, and no whole one of up to 4,300 digits"),
+        (b"9" * 4301, "a number is over 1.8e308, and no whole one of up to 4,300 digits"),
         (rb'"\ud800"', r"a text has half of a surrogate pair, such as \ud800, which is no character"),
         (b"[" * 5000 + b"]" * 5000, "arrays and objects stand in each other over 900 deep"),
     ],
-    ids=["cut", "empty", "octets", "far", "half", "deep"],
+    ids=["cut", "empty", "octets", "far", "digits", "half", "deep"],
 )
 def test_json_that_is_none_is_400(server: Server, body: bytes, detail: str) -> None:
     answer = give(server, "echo", body, "Content-Type: application/json")
