@@ -11,7 +11,9 @@ aligned 64-bit word, so a reader in another process sees the old or the new, nev
     bits 63..32 generation (sequence // rows)   31..16 attempt   15..8 progress   7..0 state
 
 A reader that does not find a job at home looks it up by its number. A move writes the new place,
-then the number, and empties the old place last, so a job is always found in one of the two.
+then the number, and empties the old place last, so a job is always found in one of the two. Readers
+in other processes search the numbers, up to the end that ``annex_end`` tells: where no row was ever
+used there is nothing to find.
 
 The columns, one per field, lie one behind the other in one shared mapping of a size fixed at start:
 memory is bounded by settings, not by traffic. The annex is taken into use row by row, so it costs
@@ -53,6 +55,7 @@ ROW_BYTES = 7 * 8 + 2 + 3 * 1
 ANNEX_BYTES = ROW_BYTES + 8
 # One word for each state.
 PLACES_BYTES = 8 * len(State)
+WORD_BYTES = 8
 # Whenever a job moves to the annex, so many of its rows are looked at for finished jobs not kept.
 SWEEP = 8
 # In a list of jobs, two stretches of an earlier board's jobs are joined if at most so many numbers
@@ -131,6 +134,7 @@ class Rows:
         "_swept",
         "_unused",
         "annex",
+        "annex_end",
         "ask_at",
         "count",
         "due",
@@ -212,6 +216,8 @@ class Rows:
         self.reason = self._column(1)
         # 1 if the job returned a value that was stored. It may have been given up since.
         self.has_result = self._column(1)
+        # How many rows of the annex were ever used, in an aligned word behind all columns.
+        self.annex_end = self._memory[self.size_bytes - WORD_BYTES :].cast("Q")
         # Of the jobs in the annex: rows by sequence number, and the numbers in ascending order.
         self._row_of: dict[int, int] = {}
         self._numbers = Numbers()
@@ -238,7 +244,8 @@ class Rows:
     @property
     def size_bytes(self) -> int:
         """Bytes of memory that the rows take once all were used."""
-        return self.rows * ROW_BYTES + self.annex * ANNEX_BYTES + PLACES_BYTES
+        columns = self.rows * ROW_BYTES + self.annex * ANNEX_BYTES + PLACES_BYTES
+        return columns + -columns % WORD_BYTES + WORD_BYTES
 
     def at(self, sequence: int) -> int:
         """Return the row of a job known to be on the board. Valid until the next job comes."""
@@ -311,6 +318,7 @@ class Rows:
         if self._unused == self.rows + self.annex:
             raise IllegalMoveError("the board's annex is full: more jobs are kept than its settings allow")
         self._unused += 1
+        self.annex_end[0] = self.annex_used
         return self._unused - 1
 
     def sweep(self, count: int, needed: Callable[[int], bool]) -> None:
@@ -339,6 +347,7 @@ class Rows:
     def find_moved(self, annex_used: int) -> None:
         """Find the jobs in the first ``annex_used`` annex rows of an earlier board's file."""
         self._unused = self.rows + annex_used
+        self.annex_end[0] = annex_used
         for row in range(self.rows, self._unused):
             sequence = self.moved[row - self.rows]
             if sequence:

@@ -39,12 +39,15 @@ class SeenRows(Rows):
 
     def row(self, sequence: int) -> int:
         """Return the row of a job, -1 if it has left the board. It may change at any time."""
+        row = self.home(sequence)
+        # Its new place was written before its home was given away.
+        return self.row_in_annex(sequence) if row < 0 else row
+
+    def home(self, sequence: int) -> int:
+        """Return the row of a job on the ring, -1 if it is not at home."""
         row = sequence % self.rows
         word = self.live[row]
-        if word >> GENERATION_SHIFT == sequence // self.rows and word & STATE_MASK:
-            return row
-        # Its new place was written before its home was given away.
-        return self._row_in_annex(sequence)
+        return row if word >> GENERATION_SHIFT == sequence // self.rows and word & STATE_MASK else -1
 
     def at(self, sequence: int) -> int:
         """Return the row of a job that was on the board a moment ago."""
@@ -59,12 +62,11 @@ class SeenRows(Rows):
         outcome = self.live[row] & STATE_MASK
         return self.last_place[outcome] - self.place[row] < self.kept_jobs[outcome] and now < self.kept_until[row]
 
-    def _row_in_annex(self, sequence: int) -> int:
-        if not self.annex:
-            return -1
+    def row_in_annex(self, sequence: int) -> int:
+        """Return the row of a job in the annex, -1 if it is not there. All rows that were ever used are searched."""
         memory, number = self._memory.obj, sequence.to_bytes(8, sys.byteorder)
         assert isinstance(memory, mmap.mmap)
-        at, end = self._moved_at, self._moved_at + self.annex * 8
+        at, end = self._moved_at, self._moved_at + self.annex_end[0] * 8
         while (at := memory.find(number, at, end)) >= 0:
             if not at % 8:
                 return self.rows + (at - self._moved_at) // 8

@@ -73,7 +73,10 @@ class SeenStatuses(RowStatuses):
             return None
         board = self.board
         for _ in range(READINGS):
-            row, now = board.row(sequence), time.monotonic()
+            row, now = board.home(sequence), time.monotonic()
+            if row < 0:
+                # The annex is not searched for ids that anybody can make up.
+                row = board.row_in_annex(sequence) if self._ids.issued(sequence, tag) else -1
             if row < 0:
                 break
             word = board.live[row]
