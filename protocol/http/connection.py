@@ -421,8 +421,10 @@ class Connection(Answering):
                 self._in_body = True
                 self._body_bytes = self._fruitless_bytes = 0
                 self.deadline = time.monotonic() + timeouts.body
-            if self._request.body_bytes > self._body_bytes:
-                self._fruitless_bytes = 0
+            grown = self._request.body_bytes - self._body_bytes
+            if grown > 0:
+                # What is content is no head, trailer or extension.
+                self._fruitless_bytes = -grown
             self._body_bytes = self._request.body_bytes
         elif not self._in_head:
             self._in_head = True
@@ -450,12 +452,12 @@ class Connection(Answering):
             # It takes no memory: this is dropped, as all that comes while it takes its last answer.
             self._read_on()
             return
+        if unread:
+            # Those whose bytes were read are counted where they were held.
+            self.shared.unanswered.gave_way += 1
         self._answered = 0
-        begun = self._request.begun
-        has_more = not begun and (self._waiting or self._rest)
-        # An answer that is held, to all that was read, comes first.
-        waits = self._blocked and (begun or self._paused or self._held is None)
-        if waits or has_more:
+        # An answer to all that was read comes first, whatever it waits for. No other request is kept until then.
+        if self._blocked if self._request.begun else self._waiting:
             self.transport.abort()
             return
         if self.to_flush:

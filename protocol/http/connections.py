@@ -146,7 +146,7 @@ class Connections:
             idle = [client for client in self.open if client.deadline < bound and client.free]
             self._idle = iter(sorted(idle, key=attrgetter("deadline")))
         for client in self._idle:
-            if client in self.open and self.is_idle(client):
+            if self.is_idle(client):
                 # Its place is free at once. It ends after the reads before this one, and later bytes
                 # stay in the kernel until then.
                 self.leave(client)

@@ -16,7 +16,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator
-from itertools import chain, islice
+from itertools import islice
 from typing import Protocol
 
 from headway.protocol.http.responses import Held
@@ -202,10 +202,8 @@ class Round:
         else:
             # A known poll does not look at the clock.
             for _ in range(0, len(reads), MOST):
-                some = islice(rest, MOST)
-                self._answer(some, now)
+                self._answer(islice(rest, MOST), now)
                 if self.is_over():
-                    rest = chain(some, rest)
                     break
         left = list(rest)
         if left or self._late_bytes:

@@ -8,6 +8,7 @@ import time
 from calendar import timegm
 
 import pytest
+from headway.core.ids import MARKER_LENGTH
 
 from tests.conftest import Start
 from tests.end_to_end.process import GATEWAYS, WITH_JOURNAL, Gate, Server, settles
@@ -349,6 +350,16 @@ def test_id_in_upper_case_was_never_issued(server: Server) -> None:
     paths = [server.run("nothing") for _ in range(3)]
     assert any(path != path.upper() for path in paths)
     assert {server.head("/jobs/" + path[6:].upper()).status for path in paths if path[6:] != path[6:].upper()} == {404}
+
+
+def test_id_in_upper_case_behind_its_marker_was_never_issued(server: Server) -> None:
+    """Nor on a connection that has polled the job, where a poll needs no parser."""
+    with server.wire() as wire:
+        for path in [server.run("nothing") for _ in range(3)]:
+            marker = len("/jobs/") + MARKER_LENGTH
+            upper = path[:marker] + path[marker:].upper()
+            statuses = [wire.ask(request("HEAD", each)).status for each in (path, upper, path)]
+            assert statuses == [200, 200 if upper == path else 404, 200]
 
 
 @pytest.mark.parametrize("odd", [b"\xff" * 28, b"\xc3\xa9" * 14, b"%00" * 9 + b"a", b"+" * 28, b"_" * 28, b"1_" * 14])

@@ -22,7 +22,7 @@ from headway.protocol.http.round import MOST
 from tests.core.engines import now
 from tests.protocol.http.turns import Written, answered
 from tests.protocol.late import Coming
-from tests.protocol.wire import request
+from tests.protocol.wire import post, request, submission
 
 
 class Elsewhere:
@@ -165,6 +165,42 @@ def test_it_is_answered_before_a_request_behind_it_that_has_to_give_way(monkeypa
     with_client(test)
 
 
+def test_it_is_answered_before_a_refusal_in_the_same_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    def test(client: Client) -> None:
+        client.send(client.head)
+        monkeypatch.setattr("time.monotonic", iter(range(1000, 1_000_000)).__next__)
+        busy = Connection(client.api.connections)
+        busy.connection_made(Written())
+        busy.data_received(request("GET", "/healthz") * 2)
+        client.api.connections.round.end()
+        # What has come is not written yet when the next request has to give way.
+        client.readings[-1].wake()
+        assert client.codes == []
+        client.send(request("POST", "/jobs", "X: " + client.api.connections.config.limits.unanswered_bytes * "x"))
+        answered(client.api, (client.transport, 2))
+        assert client.codes == [b"202", b"503"]
+
+    with_client(test)
+
+
+def test_who_gives_way_with_a_request_behind_it_is_ended_at_once() -> None:
+    """Else the content of that request would be kept, uncounted, until the answer before it has come."""
+
+    def test(client: Client) -> None:
+        client.send(client.head)
+        client.send(post(submission("nothing", "x" * 10_000)))
+        assert len(client.api.connections.unanswered) == 1
+        client.api.connections.unanswered.most_bytes = 10_000
+        other, transport = Connection(client.api.connections), Written()
+        other.connection_made(transport)
+        other.data_received(post(submission("nothing", "x" * 1000))[:-1])
+        client.api.connections.round.end()
+        assert client.transport.aborted
+        assert not transport.aborted
+
+    with_client(test)
+
+
 def test_several_in_one_read_are_answered_in_order() -> None:
     def test(client: Client) -> None:
         client.send(client.head * 3)
@@ -193,6 +229,24 @@ def test_an_error_in_the_same_turn_follows_the_answers_before_it() -> None:
         other.data_received(b"what it asks for ends the link to the engine")
         answered(client.api, (client.transport, 2))
         assert client.codes == [b"202", b"503"]
+
+    with_client(test)
+
+
+def test_those_that_need_no_waiting_are_counted_and_those_behind_them_keep_their_own_name(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def test(client: Client) -> None:
+        other = now(client.elsewhere.submit(Submission(task="nothing"))).status.id.decode()
+        client.elsewhere.here = 2
+        client.send(client.head * 2 + request("HEAD", f"/jobs/{other}"))
+        assert client.codes == [b"202"] * 2
+        assert client.api.service.all_requests()["HEAD /jobs/{id}", b"202"] == 3
+        error: Any = ZeroDivisionError("a defect")
+        client.readings[0].error = error
+        client.come()
+        answered(client.api, (client.transport, 3))
+        assert [record.getMessage() for record in caplog.records] == [f"a request failed: HEAD /jobs/{other}"]
 
     with_client(test)
 
@@ -289,6 +343,18 @@ def test_a_client_that_sends_no_more_is_answered_and_ended() -> None:
         answered(client.api, (client.transport, 1))
         assert client.codes == [b"202"]
         assert client.transport.closed
+
+    with_client(test)
+
+
+def test_a_client_that_sends_no_more_is_answered_though_that_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    def test(client: Client) -> None:
+        client.send(client.head)
+        monkeypatch.setattr(Coming, "hurry", lambda coming: coming.wake())
+        client.connection.eof_received()
+        client.api.connections.round.end()
+        answered(client.api, (client.transport, 1))
+        assert client.transport.data_at_close == client.transport.data
 
     with_client(test)
 

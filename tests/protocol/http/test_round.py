@@ -22,9 +22,10 @@ from headway.core.recovering import Recovering
 from headway.core.tasks.registry import Options, Registry
 from headway.core.work.workers import TURN_S
 from headway.protocol.api.app import Api
+from headway.protocol.api.polls import TOGETHER_MOST
 from headway.protocol.http.connection import Connection
 from headway.protocol.http.outbox import PIECE_BYTES
-from headway.protocol.http.round import LARGE_BYTES, ROUND_S, SMALL_BYTES
+from headway.protocol.http.round import LARGE_BYTES, MOST, ROUND_S, SMALL_BYTES
 
 from tests.core.engines import now, until
 from tests.lives.server import linux, stop
@@ -349,6 +350,86 @@ def test_what_waits_for_its_turn_is_bounded(monkeypatch: pytest.MonkeyPatch) -> 
     in_one_turn(test, unanswered_bytes=3 * len(row) + LARGE_BYTES // 2)
 
 
+def test_what_had_to_wait_takes_no_room_once_it_was_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    def test(api: Api, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+        (busy, much), (client, transport) = connect(), connect()
+        monkeypatch.setattr("time.monotonic", iter(range(1000, 1_000_000)).__next__)
+        for times in range(1, 4):
+            busy.data_received(request("GET", "/healthz") * 2)
+            api.connections.round.end()
+            client.data_received(request("GET", "/healthz", "X: " + 2 * SMALL_BYTES * "x"))
+            answered(api, (much, 2 * times), (transport, times))
+        assert b"HTTP/1.1 503 " not in transport.data
+
+    in_one_turn(test, unanswered_bytes=4 * SMALL_BYTES)
+
+
+def test_of_more_reads_than_there_is_time_for_none_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    def test(api: Api, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+        (busy, _), *clients = (connect() for _ in range(3 * MOST))
+        monkeypatch.setattr("time.monotonic", iter(range(1000, 1_000_000)).__next__)
+        busy.data_received(request("GET", "/healthz") * 2)
+        api.connections.round.end()
+        for client, _ in clients:
+            client.data_received(request("GET", "/healthz"))
+        answered(api, *((transport, 1) for _, transport in clients))
+
+    in_one_turn(test)
+
+
+def test_a_client_with_many_known_polls_takes_turns_with_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    def test(api: Api, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+        (greedy, much), (modest, little) = connect(), connect()
+        monkeypatch.setattr("time.monotonic", iter(range(1000, 1_000_000)).__next__)
+        greedy.data_received(head * 10 * TOGETHER_MOST)
+        modest.data_received(head)
+        answered(api, (little, 1))
+        assert much.data.count(b"HTTP/1.1 ") < 2 * TOGETHER_MOST
+        answered(api, (much, 10 * TOGETHER_MOST))
+
+    in_one_turn(test)
+
+
+@pytest.mark.parametrize("data", [b"", post(submission("nothing"))], ids=["poll", "post"])
+def test_a_client_that_sends_what_is_known_is_not_idle(data: bytes) -> None:
+    def test(api: Api, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+        connection, transport = connect()
+        for _ in range(2):
+            # It has been idle for almost as long as it may.
+            connection.deadline = time.monotonic()
+            connection.data_received(data or head)
+            api.connections.round.end()
+        assert transport.data.count(b"HTTP/1.1 202 ") == 2
+        assert connection.deadline == api.connections.idle_deadline
+
+    in_one_turn(test)
+
+
+def test_a_client_that_takes_nothing_is_ended_though_it_may_still_send() -> None:
+    def test(api: Api, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+        connection, transport = connect()
+        transport.untaken = MEBIBYTE
+        connection.pause_writing()
+        connection.taking_until = 0.0
+        assert connection.deadline > time.monotonic()
+        api.connections.tick()
+        assert transport.aborted
+
+    in_one_turn(test)
+
+
+def test_content_that_comes_in_part_counts_once() -> None:
+    def test(api: Api, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+        connection, _ = connect()
+        begun = request("POST", "/jobs", "Content-Type: application/json", "Content-Length: 900000")
+        for data in (begun + bytes(1000), bytes(30_000), bytes(50_000)):
+            connection.data_received(data)
+            api.connections.round.end()
+        assert api.connections.unanswered.used_bytes == 81_000
+
+    in_one_turn(test)
+
+
 def test_who_gives_way_with_a_request_that_nobody_has_read_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """It was no fault of the client's that the server was busy."""
 
@@ -364,7 +445,7 @@ def test_who_gives_way_with_a_request_that_nobody_has_read_is_told(monkeypatch: 
             assert transport.data.startswith(b"HTTP/1.1 503 ")
             assert b"\r\nConnection: close\r\n" in transport.data
             assert not transport.aborted
-        assert api.connections.rejections["half-sent"] == 2
+        assert api.connections.rejections["half-sent"] == api.connections.unanswered.gave_way == 2
 
     in_one_turn(test, unanswered_bytes=3 * LARGE_BYTES + LARGE_BYTES // 2)
 
@@ -441,6 +522,24 @@ def test_who_goes_on_sending_while_it_gives_way_is_not_cut_off(monkeypatch: pyte
             assert transport.reads
         assert not transport.aborted
         assert transport.data.count(b"HTTP/1.1 503 ") == 1
+
+    in_one_turn(test, unanswered_bytes=LARGE_BYTES)
+
+
+def test_who_gives_way_while_it_is_sent_a_long_answer_gets_that_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    def test(api: Api, connect: Callable[[], tuple[Connection, Written]], head: bytes) -> None:
+        connection, transport = connect()
+        body = "x" * 3 * PIECE_BYTES
+        status = now(api.service.engine.submit(Submission("nothing", msgspec.Raw(msgspec.json.encode(body))))).status
+        monkeypatch.setattr("time.monotonic", iter(range(1000, 1_000_000)).__next__)
+        connection.data_received(request("GET", f"/jobs/{status.id.decode()}/payload"))
+        api.connections.round.end()
+        assert len(transport.data) < len(body)
+        connection.data_received(request("POST", "/jobs", "X: " + 2 * LARGE_BYTES * "x"))
+        answered(api, (transport, 2))
+        _, _, rest = transport.data.partition(b"\r\n\r\n")
+        assert rest[len(body) + 2 :].startswith(b"HTTP/1.1 503 ")
+        assert not transport.aborted
 
     in_one_turn(test, unanswered_bytes=LARGE_BYTES)
 

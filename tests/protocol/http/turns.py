@@ -12,7 +12,8 @@ class Written(asyncio.Transport):
 
     def __init__(self) -> None:
         super().__init__()
-        self.data = b""
+        # All that was written, and what of it before the end.
+        self.data = self.data_at_close = b""
         self.aborted = self.closed = False
         self.broken = False
         self.reads = True
@@ -28,6 +29,7 @@ class Written(asyncio.Transport):
         if self.broken:
             raise OSError("cannot close")
         self.closed = True
+        self.data_at_close = self.data
 
     def is_closing(self) -> bool:
         return self.aborted
