@@ -1,8 +1,9 @@
 """One connection between a gateway and its engine: frames out, frames in.
 
 Frames of one turn leave in one write. Those that came are handled for ROUND_S at a time, so that no gateway takes
-the loop for itself. Meanwhile no more are read. The engine reads no calls of a gateway that takes no answers, either.
-A gateway reads answers even if the engine takes no calls: if both waited for the other to read, neither ever would.
+the loop for itself. Meanwhile no more are read. The engine carries out no calls of a gateway that takes no
+answers, either, not even those that have come. A gateway reads answers even if the engine takes no calls: if both
+waited for the other to read, neither ever would.
 """
 
 from __future__ import annotations
@@ -72,12 +73,14 @@ class EngineLink(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The other side has taken all."""
         self._is_full = False
+        if self._in and not self._goes_on:
+            self._go_on_soon()
         self._read_or_not()
 
     def data_received(self, data: bytes) -> None:
         """Handle the frames that are whole."""
         self._in += data
-        if not self._goes_on:
+        if not (self._goes_on or self._is_full):
             self._handle()
 
     def send(self, kind: int, number: int = 0, message: bytes = b"") -> None:
@@ -98,8 +101,10 @@ class EngineLink(asyncio.Protocol):
             self._transport.write(out[0] if len(out) == 1 else b"".join(out))
 
     def _handle(self) -> None:
-        """Handle frames for a while."""
+        """Handle frames for a while, unless the other side has to take the answers to those before."""
         self._goes_on = False
+        if self._is_full:
+            return
         data, at, until = self._in, 0, time.monotonic() + ROUND_S
         while len(data) - at >= HEAD.size:
             length, kind, number = HEAD.unpack_from(data, at)
@@ -121,11 +126,14 @@ class EngineLink(asyncio.Protocol):
             if self._transport is None:
                 return
             if time.monotonic() >= until and len(data) - at >= HEAD.size:
-                self._goes_on = True
-                self._loop.call_soon(self._handle)
+                self._go_on_soon()
                 break
         del data[:at]
         self._read_or_not()
+
+    def _go_on_soon(self) -> None:
+        self._goes_on = True
+        self._loop.call_soon(self._handle)
 
     def _read_or_not(self) -> None:
         if self._transport is None or self._transport.is_closing():
