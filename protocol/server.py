@@ -90,7 +90,7 @@ def _run(
     before, passed = deploy.take_over(os.environ), systemd.activated(os.environ)
     if part is not None and part.left_fd >= 0:
         before = deploy.take_left(part.rows_fd, part.left_fd)
-    if before is not None:
+    if before is not None or (part is not None and part.follows):
         told.listen_early()
     if deploy.goes_on_in_memory(config, before):
         log.warning(

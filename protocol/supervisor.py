@@ -39,6 +39,8 @@ AGAIN_S, AGAIN_MOST_S, HEALTHY_S = 0.05, 5.0, 10.0
 LEAVE_S = 10.0
 # The exit code with which a start again would end, too, if the engine means it: that of the journal.
 FINAL = 3
+# Signals that are passed on to the engine.
+TO_ENGINE = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 MESSAGE_BYTES = 4096
 FDS_MOST = 4
 
@@ -123,6 +125,8 @@ class Supervisor:
         self._left: list[int] = []
         # The process of an engine that means to end.
         self._ending = 0
+        # Whether a SIGHUP came while there was no engine.
+        self._is_to_deploy = False
         # The exit code, once the server ends.
         self._code: int | None = None
         self._ends = False
@@ -187,6 +191,8 @@ class Supervisor:
             left_fd=left_fd,
         )
         child.started, child.again = time.monotonic(), 0.0
+        # An engine that follows another takes them once it can. It would die of them, and what they ask for be lost.
+        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, TO_ENGINE if is_engine and part.follows else ())
         try:
             child.process = subprocess.Popen(  # noqa: S603 — our own command
                 [sys.executable, *sys.orig_argv[1:]],
@@ -199,6 +205,11 @@ class Supervisor:
             # There may be no process, memory or file for it now, or a new Python is being installed.
             log.error("%s cannot be started: %s. It is tried again in %.2f s", child, error, self._again(child))
             return
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
+        if is_engine and self._is_to_deploy:
+            self._is_to_deploy = False
+            child.process.send_signal(signal.SIGHUP)
         if not is_engine:
             log.debug("%s is process %d", child, child.process.pid)
 
@@ -329,6 +340,8 @@ class Supervisor:
                 self._engine.process.send_signal(number)
             elif self._ends:
                 self._end(0)
+            else:
+                self._is_to_deploy = True
 
     def _reap(self) -> None:
         for child in (self._engine, *self._gateways, *self._leaving):

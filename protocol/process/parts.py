@@ -57,6 +57,11 @@ class ServerPart(msgspec.Struct, frozen=True):
     rows_fd: int = -1
     left_fd: int = -1
 
+    @property
+    def follows(self) -> bool:
+        """Whether it is started again. An engine has its signals blocked then, until it can take them."""
+        return self.settings_fd >= 0
+
     def environment(self) -> dict[str, str]:
         """Return the variable that says so."""
         return {VARIABLE: msgspec.json.encode(self).decode()}

@@ -242,6 +242,51 @@ def test_with_a_journal_nothing_is_lost_with_the_engine(start: Start) -> None:
         assert server.get(path + "/result").json == number
 
 
+def starts_again(server: Server) -> None:
+    """Kill the engine, and wait until the next one has been started, which cannot do anything yet."""
+    before = engine_of(server)
+    killed(server, before)
+    until(lambda: any(pid != before for pid in parts(server, "engine")))
+
+
+def wait_for_other_gateways(server: Server, before: list[int]) -> None:
+    """Wait until others have taken over, with the settings of a deploy, and those of before are gone."""
+    until(lambda: bool(now := parts(server, "gateway")) and not {*now} & {*before})
+    wait_for_engine(server)
+
+
+@pytest.mark.parametrize("journal", [None, "jobs.db"], ids=["memory", "journal"])
+def test_a_deploy_is_made_by_an_engine_that_was_starting_again(
+    start: Start, tmp_path: Path, journal: str | None
+) -> None:
+    server = start(server__gateways=1, journal__path=journal)
+    (tmp_path / "config.yaml").write_text("http: {failed_status: 200}\n")
+    gateways = parts(server, "gateway")
+    starts_again(server)
+    server.deploy()
+    wait_for_other_gateways(server, gateways)
+    assert server.head(server.run("stubborn_failure", 1, retries=0)).status == 200
+
+
+def test_a_deploy_that_comes_while_there_is_no_engine_is_made_by_the_next(start: Start, tmp_path: Path) -> None:
+    server = start(server__gateways=1, journal__path="jobs.db")
+    (tmp_path / "config.yaml").write_text("http: {failed_status: 200}\n")
+    gateways = parts(server, "gateway")
+    killed(server, engine_of(server))
+    server.wait_for_line(DIED)
+    server.deploy()
+    wait_for_other_gateways(server, gateways)
+    assert server.head(server.run("stubborn_failure", 1, retries=0)).status == 200
+
+
+@pytest.mark.parametrize("journal", [None, "jobs.db"], ids=["memory", "journal"])
+def test_an_engine_that_was_starting_again_ends_in_order(start: Start, journal: str | None) -> None:
+    server = start(server__gateways=1, journal__path=journal)
+    starts_again(server)
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+
+
 def test_a_call_that_is_held_is_answered_by_the_next_engine(start: Start) -> None:
     server = start(server__gateways=1, journal__path=None)
     killed(server, engine_of(server))
