@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from math import inf
 
 from headway.core.counted import Counted, together
 from headway.core.counted import decode as decode_counted
@@ -170,6 +171,8 @@ class GatewayLinks:
         self._ended = Counted()
         self._last = b""
         self._runs_at = self._told_at = 0.0
+        # When a job had last begun or ended as they were told the run times.
+        self._moved = -inf
         # Whether they are told at the end of this turn.
         self._is_soon = False
         self._timer: asyncio.TimerHandle | None = None
@@ -237,11 +240,15 @@ class GatewayLinks:
         self._is_soon = False
         message = standing.encode(self._showing.standing())
         is_new = message != self._last
-        has_runs = now - self._runs_at >= (FIRST_RUNS_S if self._showing.is_first else RUNS_S)
+        moved, has_first = self._showing.moved, self._showing.has_first
+        # A job can begin and end between two of these, so that all stands as before.
+        has_runs = has_first or moved != self._moved
+        if now - self._runs_at < (FIRST_RUNS_S if has_first else RUNS_S):
+            has_runs = False
         if has_runs:
-            self._runs_at = now
+            self._moved, self._runs_at = moved, now
         self._last = message
-        if is_new:
+        if is_new or has_runs:
             for gateway in self.gateways:
                 self._tell_one(gateway, message, runs=has_runs)
         return is_new
@@ -260,7 +267,7 @@ class GatewayLinks:
     def _tell_one(self, gateway: Gateway, message: bytes, *, runs: bool = True) -> None:
         if gateway.link.unsent_bytes:
             # It is told once it takes something again.
-            self._last = b""
+            self._last, self._moved = b"", -inf
             return
         gateway.link.send(wire.OUTLOOK, 0, message)
         if runs:

@@ -43,9 +43,15 @@ class Showing:
         return (self.board_fd, remains_of(self._engine)) if self._engine.durability == "memory" else None
 
     @property
-    def is_first(self) -> bool:
-        """Whether the first jobs still run: something new is known of them soon."""
-        return self._engine.active.estimate.first is not None
+    def moved(self) -> float:
+        """When a job last began or ended, of time.monotonic: what is known of run times changes with it."""
+        return self._engine.active.estimate.moved
+
+    @property
+    def has_first(self) -> bool:
+        """Whether one of the first jobs runs: something new is known of it soon."""
+        first = self._engine.active.estimate.first
+        return first is not None and len(first.running) > 0
 
     def hello(self) -> Hello:
         """Return all that does not change."""

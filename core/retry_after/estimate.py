@@ -125,6 +125,11 @@ class Estimate:
             return self._all.mean
         return sum(seconds for _, seconds in self.first.ran) / len(self.first.ran)
 
+    @property
+    def moved(self) -> float:
+        """When a job last began or ended, of time.monotonic."""
+        return max(flow.moved for flow in self._flows)
+
     def mean_of(self, line: int) -> float:
         """Return the mean run time of the tasks of a line, or of all if none of it has ended."""
         return self._flows[line].mean or self._all.mean

@@ -1,19 +1,24 @@
-"""The engine's end of all links, before a deploy."""
+"""The engine's end of all links: what gateways are told, and before a deploy."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import time
+import types
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from headway.core.gateway import wire
-from headway.core.gateway.link import BUFFER_BYTES
+from headway.core.gateway.engine import decode_runs
+from headway.core.gateway.link import BUFFER_BYTES, EngineLink
 from headway.core.gateway.links import GatewayLinks
 from headway.core.gateway.showing import Showing
 from headway.core.gateway.standing import Standing
 from headway.core.local.engine import LocalEngine
 from headway.core.tasks.registry import Options, Registry
 
-from tests.core.engines import double, settings, until
+from tests.core.engines import double, engine_with, forever, settings, submit, until
 
 
 class FailsOnce(Showing):
@@ -70,3 +75,65 @@ async def test_a_deploy_waits_until_gateways_have_taken_the_last_answers() -> No
         await asyncio.wait_for(pausing, 0.5)
         links.close()
         await until(taking.done)
+
+
+@asynccontextmanager
+async def heard_of(engine: LocalEngine) -> AsyncIterator[list[tuple[int, bytes]]]:
+    """What a gateway of ``engine`` is told, kind and message of each frame."""
+    heard: list[tuple[int, bytes]] = []
+    links, loop = GatewayLinks(engine, Showing(engine, "")), asyncio.get_running_loop()
+    ours, theirs = socket.socketpair()
+    for end in (ours, theirs):
+        end.setblocking(False)
+    await links.enter(ours)
+    # Whether a file comes with it.
+    await loop.sock_recv(theirs, 1)
+    _, link = await loop.create_connection(
+        lambda: EngineLink(lambda kind, _, message: heard.append((kind, message)), int), sock=theirs
+    )
+    try:
+        yield heard
+    finally:
+        links.close()
+        link.close()
+
+
+async def test_a_run_time_is_told_soon_though_all_stands_as_before() -> None:
+    tasks = [types.FunctionType(double.__code__, {}, f"task{number}") for number in range(8)]
+    async with engine_with(*tasks, workers=1) as engine, heard_of(engine) as heard:
+
+        def known() -> set[int]:
+            told = [decode_runs(message) for kind, message in heard if kind == wire.RUN_TIMES]
+            return {task for learnt in told for task, kept, _ in learnt.tasks if kept}
+
+        began = time.monotonic()
+        for task in range(len(tasks)):
+            submit(engine, f"task{task}", 1)
+            await until(lambda task=task: task in known())  # type: ignore[misc]
+        # Rates of the queue, which are rated once a second, are told in any case.
+        assert time.monotonic() - began < len(tasks) * 0.5
+
+
+async def test_the_guesses_of_the_first_jobs_are_told_while_they_run() -> None:
+    async with engine_with(double, forever, workers=2) as engine, heard_of(engine) as heard:
+        submit(engine, "forever")
+        submit(engine, "double", 1)
+        await until(lambda: engine.active.stats.last_end > 0)
+        await asyncio.sleep(0.3)
+        heard.clear()
+
+        def aims() -> set[float]:
+            told = [decode_runs(message) for kind, message in heard if kind == wire.RUN_TIMES]
+            return {aim for learnt in told for _, _, aim in learnt.tasks}
+
+        await until(lambda: len(aims()) > 2)
+
+
+async def test_nothing_is_told_while_nothing_happens() -> None:
+    async with engine_with(double, workers=1) as engine, heard_of(engine) as heard:
+        submit(engine, "double", 1)
+        await until(lambda: any(kind == wire.RUN_TIMES for kind, _ in heard))
+        await asyncio.sleep(0.5)
+        heard.clear()
+        await asyncio.sleep(0.5)
+        assert heard == []
