@@ -18,22 +18,22 @@ class End:
 
     def __init__(self, *, is_engine: bool) -> None:
         self.came = 0
-        self.link = EngineLink(self._take, int, waits=is_engine)
+        self.link = EngineLink(self.take, int, waits=is_engine)
 
     async def connect(self, connected: socket.socket) -> None:
         """Be the end of a connected socket."""
         connected.setblocking(False)
         await asyncio.get_running_loop().create_unix_connection(lambda: self.link, sock=connected)
 
-    def _take(self, kind: int, number: int, message: bytes) -> None:
+    def take(self, kind: int, number: int, message: bytes) -> None:
         self.came += 1
 
 
 class Answers(End):
     """An end that answers each frame with a large one."""
 
-    def _take(self, kind: int, number: int, message: bytes) -> None:
-        super()._take(kind, number, message)
+    def take(self, kind: int, number: int, message: bytes) -> None:
+        super().take(kind, number, message)
         self.link.send(VALUE, number, LARGE)
 
 
