@@ -80,7 +80,7 @@ class EngineLink(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Handle the frames that are whole."""
         self._in += data
-        if not (self._goes_on or self._is_full):
+        if not self._goes_on:
             self._handle()
 
     def send(self, kind: int, number: int = 0, message: bytes = b"") -> None:

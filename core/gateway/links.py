@@ -242,9 +242,8 @@ class GatewayLinks:
         is_new = message != self._last
         moved, has_first = self._showing.moved, self._showing.has_first
         # A job can begin and end between two of these, so that all stands as before.
-        has_runs = has_first or moved != self._moved
-        if now - self._runs_at < (FIRST_RUNS_S if has_first else RUNS_S):
-            has_runs = False
+        is_due = now - self._runs_at >= (FIRST_RUNS_S if has_first else RUNS_S)
+        has_runs = is_due and (has_first or moved != self._moved)
         if has_runs:
             self._moved, self._runs_at = moved, now
         self._last = message

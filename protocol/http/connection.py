@@ -457,7 +457,8 @@ class Connection(Answering):
             self.shared.unanswered.gave_way += 1
         self._answered = 0
         # An answer to all that was read comes first, whatever it waits for. No other request is kept until then.
-        if self._blocked if self._request.begun else self._waiting:
+        keeps_more = self._blocked if self._request.begun else self._waiting
+        if keeps_more:
             self.transport.abort()
             return
         if self.to_flush:

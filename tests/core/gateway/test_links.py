@@ -129,11 +129,11 @@ async def test_the_guesses_of_the_first_jobs_are_told_while_they_run() -> None:
         await until(lambda: len(aims()) > 2)
 
 
-async def test_nothing_is_told_while_nothing_happens() -> None:
+async def test_run_times_are_told_once_while_nothing_happens() -> None:
     async with engine_with(double, workers=1) as engine, heard_of(engine) as heard:
-        submit(engine, "double", 1)
-        await until(lambda: any(kind == wire.RUN_TIMES for kind, _ in heard))
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.3)
         heard.clear()
-        await asyncio.sleep(0.5)
-        assert heard == []
+        submit(engine, "double", 1)
+        await asyncio.sleep(1)
+        # As it began and as it ended, if these were told apart.
+        assert 1 <= [kind for kind, _ in heard].count(wire.RUN_TIMES) <= 2

@@ -13,6 +13,7 @@ from typing import Any
 import httpx2
 import msgspec
 import pytest
+from headway.core.order import Action
 
 import headway
 from headway.client import (
@@ -362,7 +363,10 @@ def test_a_wrong_token_of_the_environment_is_named(monkeypatch: pytest.MonkeyPat
         pass
 
 
-@pytest.mark.parametrize("key", ["", "a b", "a\r\nX: 1", "\u00e9", 'a"', "x" * 201, "0aF" * 12, "0" * 40, "retry"])
+NO_KEYS = ["", "a b", "a\r\nX: 1", "\u00e9", 'a"', "x" * 201, "0aF" * 12, "0" * 40, *(order.value for order in Action)]
+
+
+@pytest.mark.parametrize("key", NO_KEYS)
 def test_a_key_that_no_server_takes_is_refused_before_it_is_sent(serve: Serve, key: str) -> None:
     server, client = serve(lambda *_: None)
     calls: list[Callable[[], object]] = [

@@ -147,14 +147,19 @@ def test_the_content_of_a_request_behind_it_is_a_content_though_it_looks_like_it
     with_client(test)
 
 
+def be_late(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the server leave the requests of another client to the next turn, so that large ones have to wait."""
+    monkeypatch.setattr("time.monotonic", iter(range(1000, 1_000_000)).__next__)
+    busy = Connection(client.api.connections)
+    busy.connection_made(Written())
+    busy.data_received(request("GET", "/healthz") * 2)
+    client.api.connections.round.end()
+
+
 def test_it_is_answered_before_a_request_behind_it_that_has_to_give_way(monkeypatch: pytest.MonkeyPatch) -> None:
     def test(client: Client) -> None:
         client.send(client.head)
-        monkeypatch.setattr("time.monotonic", iter(range(1000, 1_000_000)).__next__)
-        busy = Connection(client.api.connections)
-        busy.connection_made(Written())
-        busy.data_received(request("GET", "/healthz") * 2)
-        client.api.connections.round.end()
+        be_late(client, monkeypatch)
         client.send(request("POST", "/jobs", "X: " + client.api.connections.config.limits.unanswered_bytes * "x"))
         assert client.codes == []
         client.come()
@@ -168,11 +173,7 @@ def test_it_is_answered_before_a_request_behind_it_that_has_to_give_way(monkeypa
 def test_it_is_answered_before_a_refusal_in_the_same_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     def test(client: Client) -> None:
         client.send(client.head)
-        monkeypatch.setattr("time.monotonic", iter(range(1000, 1_000_000)).__next__)
-        busy = Connection(client.api.connections)
-        busy.connection_made(Written())
-        busy.data_received(request("GET", "/healthz") * 2)
-        client.api.connections.round.end()
+        be_late(client, monkeypatch)
         # What has come is not written yet when the next request has to give way.
         client.readings[-1].wake()
         assert client.codes == []
