@@ -115,7 +115,7 @@ class Connection(Answering):
     def eof_received(self) -> bool:
         """The client sends no more. Its requests are still answered, unless TLS ends both sides at once."""
         # It comes after all earlier reads.
-        self.shared.round.read_soon(self, END)
+        self.shared.round.go_on_soon(self, END)
         return self.transport.can_write_eof()
 
     def data_received(self, data: bytes) -> None:

@@ -151,7 +151,7 @@ class Connections:
                 # stay in the kernel until then.
                 self.leave(client)
                 client.stop_reading()
-                self.round.read_soon(client, LEAVE)
+                self.round.go_on_soon(client, LEAVE)
                 return True
         return False
 

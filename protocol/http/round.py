@@ -132,9 +132,12 @@ class Round:
         elif not self._ends:
             self._end_soon()
 
-    def go_on_soon(self, client: RoundClient) -> None:
-        """Have ``client``, which has something left to do, go on in the next turn."""
-        self._reads.append((client, NOTHING))
+    def go_on_soon(self, client: RoundClient, word: bytes = NOTHING) -> None:
+        """Have ``client``, which has something left to do, go on in the next turn.
+
+        ``word`` is NOTHING, END or LEAVE. It is none of the bytes of the client, and waits however many those are.
+        """
+        self._reads.append((client, word))
         if not self._ends:
             self._end_soon()
 
