@@ -62,7 +62,7 @@ class SeenLine(Line):
     def __init__(self, standing: LineStanding | None, limits: list[Limit]) -> None:
         self.rings: list[Ring] = [NO_JOBS] * PRIORITIES
         self.limits = ()
-        self.number = self.ready = self._count = 0
+        self.number = self.ready = self.count = 0
         self.is_aside = False
         if standing is None:
             return
@@ -72,7 +72,7 @@ class SeenLine(Line):
         for ring in standing.rings:
             self.rings[ring.priority] = SeenRing(ring)
             self.ready |= 1 << ring.priority
-            self._count += ring.entries
+            self.count += ring.entries
 
     def has(self, priority: int, ticket: int, sequence: int) -> bool:
         """Whether a job with ``ticket`` may stand here. Nobody knows which."""

@@ -46,7 +46,7 @@ class Outlook:
             line = self._line_at(row)
         ticket = None if delayed else board.ticket[row]
         ahead = line.ahead(priority, ticket)
-        if (len(line) == self.ready and not line.is_aside) or line is self.of_server:
+        if (line.count == self.ready and not line.is_aside) or line is self.of_server:
             return ahead
         sequence = None if ticket is None else line.at(priority, ticket)
         return ahead + sum(other.before(priority, sequence) for other in self.lines if other is not line)

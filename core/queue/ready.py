@@ -37,10 +37,10 @@ class Line:
         self.is_aside = False
         # Bit p is set while ring p has an entry.
         self.ready = 0
-        self._count = 0
+        self.count = 0
 
     def __len__(self) -> int:
-        return self._count
+        return self.count
 
     def __repr__(self) -> str:
         return f"<Line {len(self)} ready, {self.limits}>"
@@ -74,7 +74,7 @@ class Line:
         """Put a job at the end and return its ticket. Raises IndexError as ``Ring.push`` does."""
         ticket = self.rings[priority].push(sequence)
         self.ready |= 1 << priority
-        self._count += 1
+        self.count += 1
         return ticket
 
     def pop(self) -> int:
@@ -88,7 +88,7 @@ class Line:
         """Take and return the first job of ``priority``, which has one, to run it."""
         ring = self.rings[priority]
         sequence = ring.pop()
-        self._count -= 1
+        self.count -= 1
         if ring.head == ring.tail:
             self.ready ^= 1 << priority
         for limit in self.limits:
@@ -99,7 +99,7 @@ class Line:
         """Take out the job that has ``ticket``."""
         ring = self.rings[priority]
         ring.remove(ticket)
-        self._count -= 1
+        self.count -= 1
         if ring.head == ring.tail:
             self.ready ^= 1 << priority
 

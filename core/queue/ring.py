@@ -80,7 +80,7 @@ class Ring:
         ahead = ticket - self.head
         if self.holes:
             ahead -= bisect_left(self.holes, ticket)
-        return max(0, ahead)
+        return ahead if ahead > 0 else 0
 
     def before(self, sequence: int) -> int:
         """Return how many entries are less than ``sequence``.

@@ -170,7 +170,7 @@ class Estimate:
                 self._close(self.first, now)
             return
         runs = self._runs[task]
-        counted = min(seconds, CLIP * runs.kept[-1]) if runs.kept else seconds
+        counted = seconds if not runs.kept or seconds < CLIP * runs.kept[-1] else CLIP * runs.kept[-1]
         flow = self._flows[self._line_of[task]]
         flow.add(counted, now)
         if flow is not self._all:
@@ -253,6 +253,16 @@ class Estimate:
         for index, (task, seconds) in enumerate(first.learnt):
             self.observe(task, seconds, now + index * 2 * KEEP_EVERY_S)
 
+    def for_next(self, waited: float, task: int, together: int = 1) -> float:
+        """Return after how long to ask for a job that begins next, and has ``waited``.
+
+        ``together``: how many such jobs all have to finish.
+        """
+        runs = self._runs[task]
+        aim = (runs.aim if together == 1 else runs.aim_for(together)) or self._all.mean
+        wait = aim + MARGIN_S if aim else UNKNOWN_S + waited * LONGER
+        return wait if wait < LONGEST_S else LONGEST_S
+
     def for_queued(
         self,
         before: int,
@@ -273,13 +283,9 @@ class Estimate:
         ``others``: in how many seconds the workers get to it because of other lines.
         ``above``: the part of the workers' time that goes to new jobs of higher priorities.
         """
-        runs = self._runs[task]
-        aim = runs.aim if together == 1 else runs.aim_for(together)
-        aim = aim or self.mean
-        if not aim:
-            return min(UNKNOWN_S + waited * LONGER, LONGEST_S)
-        if before <= 0:
-            return min(aim + MARGIN_S, LONGEST_S)
+        soonest = self.for_next(waited, task, together)
+        if before <= 0 or not (self._runs[task].aim or self._all.mean):
+            return soonest
         flow = self._flows[self._line_of[task]]
         # Seconds in which no job of the line began or ended, as far as this job has seen.
         still = min(now - flow.moved, waited)
@@ -288,7 +294,7 @@ class Estimate:
             start = max(start + self._lag * min(before / at_once, 1.0), 0.0)
         if above:
             start = min(start / (1 - min(above, ABOVE_MOST)), start + waited * LONGER)
-        return min(start + aim + MARGIN_S, LONGEST_S)
+        return min(start + soonest, LONGEST_S)
 
     def for_running(self, elapsed: float, ends_in: float | None, task: int) -> float:
         """Return after how long to ask for a job that has run for ``elapsed``.
@@ -320,7 +326,7 @@ class Estimate:
         """
         if now + seconds > self._gone_at:
             seconds = max(seconds, self._gone_at - now + SUCCESSOR_S)
-        return int(1000 * self.pace.promise(now, max(SHORTEST_S, seconds)))
+        return int(1000 * self.pace.promise(now, seconds if seconds > SHORTEST_S else SHORTEST_S))
 
     def for_places(self, count: int, now: float) -> float:
         """Return seconds until ``count`` more places in the queue should be free, and promise them.

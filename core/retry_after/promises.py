@@ -168,7 +168,7 @@ class Promises:
         free = queue.free(task, workers)
         if ahead < free:
             # It begins at once, as most jobs do.
-            return estimate.for_queued(0, 1, waited, task, now, together=together)
+            return estimate.for_next(waited, task, together)
         turns, work = ahead + 1 - free, 0.0
         at_once, shared = queue.at_once(task, workers)
         if not queue.is_alone(task):

@@ -89,7 +89,7 @@ class Hints:
         waited = max(server_ms - facts.submitted_ms, 0) / 1000
         free = self._free(facts.task, snapshot)
         if ahead < free:
-            return self.estimate.for_queued(0, 1, waited, task, now)
+            return self.estimate.for_next(waited, task)
         return self.estimate.for_queued(ahead + 1 - free, self._at_once(facts.task), waited, task, now)
 
     def for_batch_ms(self, pending: int) -> int:

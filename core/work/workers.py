@@ -177,7 +177,7 @@ class Workers:
     def begun(self, attempt: Attempt, job: Job) -> None:
         """Start the time of the attempt: its function is about to be called."""
         deadline = time.monotonic() + job.terms.timeout_s
-        self._set_deadline(attempt, min(job.deadline, deadline))
+        self._set_deadline(attempt, deadline if deadline < job.deadline else job.deadline)
 
     def over(self, attempt: Attempt, outcome: Outcome) -> None:
         """Note that the function has returned, or that its thread was given up."""
@@ -206,7 +206,10 @@ class Workers:
         if job is None:
             return
         attempt.job = None
-        self._give_back(attempt, job)
+        if attempt.call is None:
+            self.jobs.release(job)
+        else:
+            self._give_back(attempt, job)
         try:
             self.jobs.settle(job, outcome, now)
         except Exception:

@@ -31,14 +31,17 @@ _KEY = re.compile(rb"[A-Za-z0-9._~-]{1,200}")
 
 def check_content(request: Request) -> None:
     """Raise Refusal if the content of a POST is not of the kind that the routes read."""
-    if not is_json(request.headers.get(b"content-type", b"")):
+    headers = request.headers
+    media_type = headers.get(b"content-type", b"")
+    if media_type != JSON and not is_json(media_type):
         raise Refusal("media-type", "send Content-Type: application/json", fields=b"Accept: application/json\r\n")
-    check_coding(request)
+    if b"content-encoding" in headers:
+        check_coding(request)
 
 
 def is_json(media_type: bytes) -> bool:
     """Whether a media type, which may have parameters, is that of JSON."""
-    return media_type == JSON or media_type.partition(b";")[0].strip().lower() == JSON
+    return media_type.partition(b";")[0].strip().lower() == JSON
 
 
 def check_coding(request: Request) -> None:
@@ -110,8 +113,9 @@ def _replayed(service: Service, request: Request, key: Key, fault: HeadwayError 
 
 def _submission(request: Request) -> Submission:
     submission = bodies.submission(request.body)
-    check_task(request, submission.task)
-    return traced(request, submission)
+    if request.caller.tasks is not None:
+        check_task(request, submission.task)
+    return traced(request, submission) if b"traceparent" in request.headers else submission
 
 
 def check_task(request: Request, task: str) -> None:
