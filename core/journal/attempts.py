@@ -54,9 +54,9 @@ class Attempts:
         self._words = memoryview(b"").cast("Q")
         # The arguments of a ``begin`` that found no room.
         self._lacking: tuple[int, list[tuple[int, int]]] | None = None
-        # Slots of the jobs in hand, and free slots.
+        # Slots of the jobs in hand, and free slots. Without one there is no ``note`` of another job.
         self._slot_of: dict[int, int] = {}
-        self._free: list[int] = []
+        self.free: list[int] = []
 
     def _read(self) -> dict[int, int]:
         try:
@@ -81,7 +81,7 @@ class Attempts:
         """Start a new file for ``most`` jobs in hand.
 
         ``kept`` has (sequence, attempt) of those that the last process had. Without room the old
-        file stays, and it is ``full`` until ``make`` finds room. Raises JournalError if the file
+        file stays, and no slot is ``free`` until ``make`` finds room. Raises JournalError if the file
         cannot be written for another cause.
         """
         self._lacking = most, kept
@@ -114,14 +114,14 @@ class Attempts:
             raise JournalError(f"{new}: cannot be written: {error.strerror}") from None
         self._lacking = None
         self._slot_of = {sequence: slot for slot, (sequence, _) in enumerate(kept)}
-        self._free = list(range(slots - 1, len(kept) - 1, -1))
+        self.free = list(range(slots - 1, len(kept) - 1, -1))
         self.before = {}
 
     def note(self, sequence: int, attempt: int) -> None:
         """Count an attempt that is about to begin."""
         slot = self._slot_of.get(sequence)
         if slot is None:
-            slot = self._slot_of[sequence] = self._free.pop()
+            slot = self._slot_of[sequence] = self.free.pop()
         # As in ``word_of``. ``make bench-journal`` shows the cost of a call.
         value = (sequence & SEQUENCE_MASK) << ATTEMPT_BITS | min(attempt, ATTEMPT_MASK)
         self._words[slot] = value << CHECK_BITS | value % CHECK_PRIME
@@ -136,16 +136,11 @@ class Attempts:
             attempt = self._words[slot] >> CHECK_BITS & ATTEMPT_MASK
             self._words[slot] = word_of(sequence, attempt - 1) if attempt > 1 else 0
 
-    @property
-    def full(self) -> bool:
-        """Whether ``note`` has no slot for another job."""
-        return not self._free
-
     def release(self, sequence: int) -> None:
         """Free the slot of a job: the journal has its attempt, or its end."""
         slot = self._slot_of.pop(sequence, None)
         if slot is not None:
-            self._free.append(slot)
+            self.free.append(slot)
 
 
 def _write(file: int, data: memoryview) -> None:

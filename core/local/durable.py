@@ -61,6 +61,8 @@ class Durable:
         self._active = active
         self._board = active.board
         self.journal = journal
+        # It knows whether there is room, which is asked for each job.
+        self._delivery = journal.delivery
         self.attempts = Attempts(journal.path)
         results = active.config.results
         self.logs = WrittenLogs(journal, results.log_bytes, results.log_max_bytes, active.log_grown)
@@ -91,14 +93,14 @@ class Durable:
     @property
     def full(self) -> bool:
         """Whether the journal has no room."""
-        return self.journal.full
+        return self._delivery.full
 
     @property
     def may_claim(self) -> bool:
         """Whether the journal has room, and the server is not about to end."""
         if self._closing:
             return False
-        if self.journal.full or self.attempts.full:
+        if self._delivery.full or not self.attempts.free:
             self._turned_away = True
             return False
         return True

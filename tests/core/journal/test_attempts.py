@@ -40,15 +40,15 @@ def test_a_slot_is_held_until_it_is_released(tmp_path: Path) -> None:
     for attempt in (1, 2, 3):
         attempts.note(1000, attempt)
     attempts.note(2000, 1)
-    assert attempts.full
+    assert not attempts.free
     again = Attempts(tmp_path / "j")
     assert [again.attempt(sequence) for sequence in (7, 1000, 2000)] == [4, 3, 1]
     attempts.release(1000)
     attempts.release(1000)
     attempts.release(5)
-    assert not attempts.full
+    assert attempts.free
     attempts.note(3000, 1)
-    assert attempts.full
+    assert not attempts.free
     again = Attempts(tmp_path / "j")
     assert [again.attempt(sequence) for sequence in (7, 1000, 2000, 3000)] == [4, 0, 1, 1]
 
