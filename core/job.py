@@ -169,20 +169,28 @@ class Terms(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     keep_s: float | None = None
 
     @classmethod
-    def of(cls, submission: Submission, task: Task, timeout_s: float, retries: int) -> Terms:
-        """Return the terms of a submission.
+    def usual(cls, task: Task, timeout_s: float, retries: int) -> Terms:
+        """Return the terms of a submission that names none.
 
-        ``timeout_s`` and ``retries`` are the defaults if neither it nor its task sets them.
+        ``timeout_s`` and ``retries`` hold if the task does not set them.
         """
-        own = submission.retries if submission.retries is not None else task.retries
         return cls(
-            timeout_s=submission.timeout or task.timeout_s or timeout_s,
-            retries=retries if own is None else own,
-            deadline_s=submission.deadline or task.deadline_s,
+            timeout_s=task.timeout_s or timeout_s,
+            retries=retries if task.retries is None else task.retries,
+            deadline_s=task.deadline_s,
+            keep_s=task.keep_s,
+        )
+
+    def of(self, submission: Submission) -> Terms:
+        """Return the terms of a submission, where these are the usual ones of its task."""
+        return Terms(
+            timeout_s=submission.timeout or self.timeout_s,
+            retries=self.retries if submission.retries is None else submission.retries,
+            deadline_s=submission.deadline or self.deadline_s,
             media_type=submission.media_type,
             traceparent=submission.traceparent,
             tags=tuple(dict.fromkeys(submission.tags)) if submission.tags else (),
-            keep_s=submission.keep or task.keep_s,
+            keep_s=submission.keep or self.keep_s,
         )
 
     def end(self, submitted: float) -> float:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from operator import attrgetter
 from struct import Struct as Layout
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -18,7 +19,6 @@ import msgspec
 from headway.core import counted, errors
 from headway.core.audit import Act
 from headway.core.body import Body
-from headway.core.durability import Durability
 from headway.core.errors import HeadwayError, InvalidError
 from headway.core.events import EventFilter
 from headway.core.gateway.feeds import SentFeed
@@ -67,49 +67,30 @@ WAITING = frozenset(("wait", "wait_batch", "wait_log"))
 CHANGING = frozenset(("switch", "revise", "submit", "submit_batch", "retry", "order", "cancel", "cancel_batch", "note"))
 
 
-class SentSubmission(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A submission, whose payload is no MessagePack."""
+# The members of a submission but its payload, and its media type.
+_OTHERS = (*(name for name in Submission.__struct_fields__ if name != "payload"), "media_type")
+_others = attrgetter(*_OTHERS)
+# A submission, whose payload is no MessagePack.
+SentSubmission = msgspec.defstruct(
+    "SentSubmission",
+    [("payload", bytes), *((name, get_type_hints(ContentSubmission)[name]) for name in _OTHERS)],
+    frozen=True,
+    array_like=True,
+    gc=False,
+)
 
-    task: str
-    payload: bytes
-    priority: int
-    delay: float
-    timeout: float | None
-    deadline: float | None
-    retries: int | None
-    keep: float | None
-    traceparent: str | None
-    tags: tuple[str, ...]
-    durability: Durability | None
-    media_type: str
 
-    @classmethod
-    def of(cls, given: Submission) -> SentSubmission:
-        """Return ``given`` as it is sent."""
-        return cls(
-            task=given.task,
-            payload=bytes(given.payload),
-            priority=given.priority,
-            delay=given.delay,
-            timeout=given.timeout,
-            deadline=given.deadline,
-            retries=given.retries,
-            keep=given.keep,
-            traceparent=given.traceparent,
-            tags=given.tags,
-            durability=given.durability,
-            media_type=given.media_type,
-        )
+def _sent(given: Submission) -> msgspec.Struct:
+    """Return ``given`` as it is sent."""
+    return SentSubmission(bytes(given.payload), *_others(given))
 
-    def submission(self) -> Submission:
-        """Return it as it was given."""
-        members = (
-            *(self.priority, self.delay, self.timeout, self.deadline, self.retries, self.keep),
-            *(self.traceparent, self.tags, self.durability),
-        )
-        if self.media_type:
-            return ContentSubmission(self.task, self.payload, *members, self.media_type)
-        return Submission(self.task, msgspec.Raw(self.payload), *members)
+
+def _given(sent: Any) -> Submission:
+    """Return a submission as it was given."""
+    task, *others = _others(sent)
+    if sent.media_type:
+        return ContentSubmission(task, sent.payload, *others)
+    return Submission(task, msgspec.Raw(sent.payload), *others[:-1])
 
 
 class SentFault(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -170,9 +151,9 @@ def sent_arguments(name: str) -> Callable[[Sequence[Any]], bytes]:
     encoded = encode
     begin = bytes([CALLS.index(name)])
     if name == "submit":
-        return lambda given: begin + encoded((SentSubmission.of(given[0]), *given[1:]))
+        return lambda given: begin + encoded((_sent(given[0]), *given[1:]))
     if name == "submit_batch":
-        return lambda given: begin + encoded(([SentSubmission.of(one) for one in given[0]], *given[1:]))
+        return lambda given: begin + encoded(([_sent(one) for one in given[0]], *given[1:]))
     if name == "switch":
         # A time of the year 9999 has no place in MessagePack.
         return lambda given: begin + encoded((given[0], msgspec.json.encode(given[1]), given[2]))
@@ -190,10 +171,10 @@ def read_arguments(name: str) -> Callable[[memoryview | bytes], Sequence[Any]]:
     hints.pop("return")
     kinds = list(hints.values())
     if name == "submit":
-        decode_one = msgspec.msgpack.Decoder(tuple[(SentSubmission, *kinds[1:])]).decode  # type: ignore[misc]
+        decode_one = msgspec.msgpack.Decoder(tuple[(SentSubmission, *kinds[1:])]).decode  # type: ignore[misc,valid-type]
         return lambda data: _one(decode_one(data))
     if name == "submit_batch":
-        decode_some = msgspec.msgpack.Decoder(tuple[(list[SentSubmission], *kinds[1:])]).decode  # type: ignore[misc]
+        decode_some = msgspec.msgpack.Decoder(tuple[(list[SentSubmission], *kinds[1:])]).decode  # type: ignore[misc,valid-type]
         return lambda data: _some(decode_some(data))
     if name == "switch":
         decode_switch = msgspec.msgpack.Decoder(tuple[str, bytes, Act | None]).decode
@@ -213,11 +194,11 @@ def _watch(wanted: EventFilter, after: str | None) -> Sequence[Any]:
 
 
 def _one(given: Sequence[Any]) -> Sequence[Any]:
-    return given[0].submission(), *given[1:]
+    return _given(given[0]), *given[1:]
 
 
 def _some(given: Sequence[Any]) -> Sequence[Any]:
-    return [sent.submission() for sent in given[0]], *given[1:]
+    return [_given(sent) for sent in given[0]], *given[1:]
 
 
 @cache

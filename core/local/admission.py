@@ -52,7 +52,7 @@ class Admission:
         self._payloads_most = active.config.queue.max_bytes
         # The terms of a submission that names none, by the index of its task.
         jobs = active.config.jobs
-        self._terms = [Terms.of(Submission(task.name), task, jobs.timeout, jobs.retries) for task in registry.tasks]
+        self._terms = [Terms.usual(task, jobs.timeout, jobs.retries) for task in registry.tasks]
         self.draining = False
 
     def accept(self, submission: Submission, now: float, key: Key | None = None) -> int:
@@ -160,12 +160,11 @@ class Admission:
 
     def _job(self, sequence: int, task: Task, submission: Submission, now: float, batch: int = 0) -> Job:
         """Return the job of a submission that has its row."""
+        terms = self._terms[task.index]
         own = submission.retries is not None or submission.timeout is not None or submission.deadline is not None
-        if not (own or submission.media_type or submission.traceparent or submission.tags or submission.keep):
-            terms = self._terms[task.index]
-        else:
-            jobs = self._active.config.jobs
-            terms = Terms.of(submission, task, jobs.timeout, jobs.retries)
+        if own or submission.media_type or submission.traceparent or submission.tags or submission.keep:
+            # Others share one object: a million jobs that wait would have as many.
+            terms = terms.of(submission)
         return Job(sequence, task, bytes(submission.payload), terms, terms.end(now), batch=batch)
 
     def keyed(self, key: Key) -> Keyed | None:

@@ -66,15 +66,7 @@ class Card(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def terms(self, submission: Submission) -> Terms:
         """Return the terms of a submission."""
-        return Terms(
-            timeout_s=submission.timeout or self.timeout_s,
-            retries=self.retries if submission.retries is None else submission.retries,
-            deadline_s=submission.deadline or self.deadline_s,
-            media_type=submission.media_type,
-            traceparent=submission.traceparent,
-            tags=tuple(dict.fromkeys(submission.tags)) if submission.tags else (),
-            keep_s=submission.keep or self.keep_s,
-        )
+        return Terms(self.timeout_s, self.retries, self.deadline_s, keep_s=self.keep_s).of(submission)
 
     @property
     def accepts(self) -> Accepts:

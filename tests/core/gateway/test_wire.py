@@ -16,6 +16,7 @@ from headway.core.job import ContentSubmission, Submission
 from headway.core.stats import Histogram
 from headway.core.tasks.result import Result
 
+from tests.core.members import ALONE
 from tests.each import each
 
 
@@ -47,6 +48,13 @@ def test_a_submission_comes_with_its_payload_byte_by_byte(submission: Submission
     assert msgspec.structs.asdict(got) == msgspec.structs.asdict(submission)
     (one,) = through("submit_batch", [submission], None)
     assert bytes(one.payload) == bytes(submission.payload)
+
+
+@each("member", sorted(ALONE))
+def test_each_member_of_a_submission_comes(member: str) -> None:
+    kind = ContentSubmission if member == "media_type" else Submission
+    given = kind("add", **{member: ALONE[member]})
+    assert msgspec.structs.asdict(through("submit", given, None)) == msgspec.structs.asdict(given)
 
 
 @pytest.mark.parametrize("until", [None, datetime(9999, 12, 31, 23, 59, tzinfo=UTC), msgspec.UNSET])
