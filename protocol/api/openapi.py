@@ -12,14 +12,23 @@ from itertools import groupby
 from typing import Any
 
 from headway.core.errors import HeadwayError
-from headway.core.hold import Switches
-from headway.core.job import Revision, State
+from headway.core.job import State
 from headway.protocol.access.sites import SAFE
 from headway.protocol.api.answers import ANY_REQUEST
 from headway.protocol.api.fields import ASKED, SENT, Schema
 from headway.protocol.api.operation import Operation, Route, Says
 from headway.protocol.api.page import version
-from headway.protocol.api.schemas import SCHEMAS, TYPE, allows_null, changing, members_of, ref, required_of, submission
+from headway.protocol.api.schemas import (
+    CHANGES,
+    SCHEMAS,
+    TYPE,
+    allows_null,
+    changing,
+    members_of,
+    ref,
+    required_of,
+    submission,
+)
 from headway.protocol.api.service import Service
 from headway.protocol.http.caller import READ, SCOPES, VIEW
 from headway.protocol.http.problems import REFUSALS
@@ -127,7 +136,7 @@ class _Builder:
             name = f"task.{task}" if re.fullmatch(r"[A-Za-z0-9._-]+", task) else f"task-{number}"
             names[task] = name
             schemas[name] = _moved(schema, f"#/components/schemas/{name}")
-        schemas |= {name: changing(kind) for name, kind in (("Switches", Switches), ("Revision", Revision))}
+        schemas |= {name: changing(kind) for name, kind in CHANGES.items()}
         schemas["Submission"] = submission(
             names, [task for task, schema in payloads.items() if not allows_null(schema)]
         )

@@ -13,12 +13,11 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
-from headway.core.job import Submission
 from headway.core.status import TaskStatus
 from headway.protocol.api.fields import ASKED, SENT, Schema
 from headway.protocol.api.openapi import code_of, reasons, refusals
 from headway.protocol.api.operation import Operation, Route
-from headway.protocol.api.schemas import members_of, required_of
+from headway.protocol.api.schemas import CHANGES, CONTENTS, members_of, required_of
 from headway.protocol.api.service import Service
 
 STYLE = """
@@ -76,9 +75,10 @@ def _operation(base: str, route: Route, operation: Operation, service: Service) 
     if operation.sends == "Anything":
         yield "<p>Send content of any media type: it is the payload.</p>"
     elif operation.sends:
-        intro = "An array of 1 to 1,000 objects" if operation.sends == "Submissions" else "An object"
-        yield f"<p>Send JSON. {intro} with these members:</p>"
-        members, required = members_of(Submission), required_of(Submission)
+        intro = "An array of 1 to 1,000 objects with" if operation.sends == "Submissions" else "An object with"
+        yield f"<p>Send JSON. {intro}{' some of' if operation.sends in CHANGES else ''} these members:</p>"
+        kind = CONTENTS[operation.sends]
+        members, required = members_of(kind), required_of(kind)
         yield _table(("member", "value"), ((name, _allowed(members[name], name in required)) for name in members))
     if operation.asks:
         yield f"<p>Fields that it reads: {', '.join(map(_code, operation.asks))}</p>"

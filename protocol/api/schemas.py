@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 from headway.core.faults import member_types
-from headway.core.job import TAGS_MOST, Reason, State, Submission
+from headway.core.hold import Switches
+from headway.core.job import TAGS_MOST, Reason, Revision, State, Submission
 from headway.core.status import COUNT_MOST
 from headway.core.task import Lane
 from headway.protocol.api.fields import BATCH_ID, COUNT, JOB_ID, TEXT, Schema
@@ -19,6 +20,11 @@ FINISHED = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
 UNFINISHED = (State.SCHEDULED, State.QUEUED, State.RUNNING, State.RETRYING)
 TIME: Schema = {"type": "string", "format": "date-time"}
 TYPE = "urn:headway:problem:"
+
+
+# The structs of changes, and of all content that clients send, by the name of its schema.
+CHANGES: dict[str, type[msgspec.Struct]] = {"Switches": Switches, "Revision": Revision}
+CONTENTS: dict[str, type[msgspec.Struct]] = {"Submission": Submission, "Submissions": Submission} | CHANGES
 
 
 def ref(name: str) -> Schema:

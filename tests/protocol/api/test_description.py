@@ -29,8 +29,10 @@ from headway.protocol.api.app import Api
 from headway.protocol.api.description import docs, prefers_html
 from headway.protocol.api.description import openapi as openapi_page
 from headway.protocol.api.fields import ASKED, SENT
+from headway.protocol.api.operation import Operation, Route
 from headway.protocol.api.page import CachedPage, CachedPages
 from headway.protocol.api.routes import ROUTES, Places
+from headway.protocol.api.schemas import CONTENTS
 from headway.protocol.api.service import Service
 from headway.protocol.http.caller import ANYONE
 from headway.protocol.http.connection import Connection
@@ -402,6 +404,16 @@ def test_the_page_of_routes_has_each_of_them(server: Server) -> None:
     named = [f"{operation.method} {route.path}" for route in ROUTES for operation in route.operations]
     assert [name for name in named if name not in text] == []
     assert [name for name in {**SENT, **ASKED} if name not in text] == []
+
+
+@each("route,operation", [(route, one) for route in ROUTES for one in route.operations if one.sends in CONTENTS])
+def test_the_page_of_routes_has_the_members_that_each_of_them_takes(
+    server: Server, route: Route, operation: Operation
+) -> None:
+    section = server.get("/docs").body.decode().partition(f'<h2 id="{operation.name}">')[2].partition("<h2")[0]
+    table = section.partition("<th>member</th>")[2].partition("</table>")[0]
+    fields = [field.encode_name for field in msgspec.structs.fields(CONTENTS[operation.sends])]
+    assert re.findall(r"<tr><td>(?:<code>)?([a-z_]+)", table) == fields
 
 
 def described_task(name: str) -> TaskStatus:
