@@ -35,7 +35,7 @@ STRETCH_LOOKS = 100
 # Members of an enum cost several times as much to look up (CPython 3.11), and a POST does so twenty
 # times.
 EMPTY, SCHEDULED, RUNNING = State.EMPTY, State.SCHEDULED, State.RUNNING
-SUCCEEDED, EXPIRED = State.SUCCEEDED, State.EXPIRED
+SUCCEEDED, CANCELLED, EXPIRED = State.SUCCEEDED, State.CANCELLED, State.EXPIRED
 NONE = Reason.NONE
 OUTCOMES = sorted(map(int, TERMINAL))
 
@@ -173,6 +173,17 @@ class Board(Rows):
         if self.on_move is not None:
             self.on_move(sequence, row, now)
         return row
+
+    def lose(self, row: int, now: float) -> None:
+        """Show the unfinished job in ``row`` as lost, on a board that another process has left as it was.
+
+        Its moves may have been cut short, so the row is all that is known of the job. The counts are left alone.
+        """
+        self.ended[row] = now
+        self.kept_until[row] = now + self.kept_seconds[CANCELLED]
+        self.last_place[CANCELLED] = self.place[row] = self.last_place[CANCELLED] + 1
+        self.reason[row] = Reason.LOST
+        self.live[row] = self.live[row] & ~STATE_MASK | CANCELLED
 
     def revise(self, sequence: int, state: State, priority: int, due: float, now: float) -> None:
         """Have a job that waits wait in ``state``, with ``priority``, until ``due``.

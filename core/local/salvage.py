@@ -15,7 +15,7 @@ import msgspec
 from headway.core.board.board import Board
 from headway.core.board.rows import LAYOUT, STATE_MASK
 from headway.core.ids import SEQUENCE_LIMIT, Ids
-from headway.core.job import TERMINAL, Reason, State
+from headway.core.job import TERMINAL, State
 from headway.core.local.deploy import Carried, Document, put
 from headway.core.local.engine import LocalEngine
 from headway.core.memfile import nameless_file
@@ -81,7 +81,7 @@ def salvaged(kept: bytes, rows_fd: int) -> Carried:
         next_sequence = max(next_sequence, board.sequence(row) + 1)
         annex_used = max(annex_used, row + 1 - board.rows)
         if state < State.SUCCEEDED:
-            _lose(board, row, now)
+            board.lose(row, now)
     if damaged:
         log.error("the engine before has left %d damaged rows, whose jobs now answer 410", damaged)
     count = [0] * len(State)
@@ -112,11 +112,3 @@ def salvaged(kept: bytes, rows_fd: int) -> Carried:
     file.seek(0)
     return Carried(file, rows_fd, salvaged=True)
 
-
-def _lose(board: Board, row: int, now: float) -> None:
-    """Tell of a job that it is lost."""
-    board.ended[row] = now
-    board.kept_until[row] = now + board.kept_seconds[State.CANCELLED]
-    board.last_place[State.CANCELLED] = board.place[row] = board.last_place[State.CANCELLED] + 1
-    board.reason[row] = Reason.LOST
-    board.live[row] = board.live[row] & ~STATE_MASK | State.CANCELLED
