@@ -111,4 +111,3 @@ def salvaged(kept: bytes, rows_fd: int) -> Carried:
     put(file, document)
     file.seek(0)
     return Carried(file, rows_fd, salvaged=True)
-
