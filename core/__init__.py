@@ -1,17 +1,17 @@
 """The engine: no HTTP, and no sockets but those of ``gateway``. It imports nothing of ours outside this folder.
 
-The modules of this folder are the words. In reading order: ``config`` has the settings, ``faults``
-finds wrong members, and ``errors`` has every error. ``misfits`` finds the wrong places in a JSON
-value, for ``payload_type``, the type of a task's payload. ``body`` is a payload that is no JSON.
-``task`` and its switches, ``hold``, ``job`` with its life-cycle, ``past_attempt``, ``retention``,
-``job_filter``, ``job_log`` with its ``log_text``, ``order``, ``durability``, ``status`` and
-``events`` describe jobs. ``audit`` has the changes that clients made. ``moved`` is all of an engine
-as lines, and ``shown`` the contents as people are shown them. Then come ``history``, ``ids``,
-``load``, ``stats``, and what was ``counted`` of clients. ``wall`` has the time of day, and
-``records`` makes the text of log records. Three are about running code: ``slices`` splits work that
-is too long for one turn of the loop, ``apart`` does it in a thread, and ``forks`` keeps our things
-from forked children. ``files`` reads those that settings name, and ``memfile`` makes one without a
-name.
+The modules of this folder are the words. In reading order: ``config`` has the settings,
+``config_sources`` reads them, ``faults`` finds wrong members, and ``errors`` has every error.
+``misfits`` finds the wrong places in a JSON value, for ``payload_type``, the type of a task's
+payload. ``body`` is a payload that is no JSON. ``task`` and its switches, ``hold``, ``job`` with
+its life-cycle, ``past_attempt``, ``retention``, ``job_filter``, ``job_log`` with its ``log_text``,
+``order``, ``durability``, ``status`` and ``events`` describe jobs. ``audit`` has the changes that
+clients made. ``moved`` is all of an engine as lines, and ``shown`` the contents as people are shown
+them. Then come ``history``, ``ids``, ``load``, ``stats``, and what was ``counted`` of clients.
+``wall`` has the time of day, and ``records`` makes the text of log records. Three are about running
+code: ``slices`` splits work that is too long for one turn of the loop, ``apart`` does it in a
+thread, and ``forks`` keeps our things from forked children. ``files`` reads those that settings
+name, and ``memfile`` makes one without a name.
 
 The packages, each of which imports only packages above it:
 

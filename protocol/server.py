@@ -12,7 +12,8 @@ from collections.abc import Callable
 from socket import socket
 from typing import NoReturn
 
-from headway.core.config import DEFAULT_JOURNAL, Config, ignored
+from headway.core.config import DEFAULT_JOURNAL, Config
+from headway.core.config_sources import ignored
 from headway.core.errors import ConfigError, JournalError
 from headway.protocol import check, gateway, supervisor
 from headway.protocol.engine_front import EngineFront

@@ -13,7 +13,8 @@ import click
 import msgspec
 import pytest
 import yaml
-from headway.core.config import Config, load
+from headway.core.config import Config
+from headway.core.config_sources import load
 from headway.core.job import MOVES, State
 from headway.protocol.api.operation import Route
 from headway.protocol.api.routes import ROUTES

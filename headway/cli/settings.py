@@ -30,7 +30,7 @@ EXIT_CONFIG = 2
 
 def named_file() -> str | None:
     """Return the file that HEADWAY_CONFIG names, None if it is not set."""
-    from headway.core.config import CONFIG_VARIABLE
+    from headway.core.config_sources import CONFIG_VARIABLE
 
     return os.environ.get(CONFIG_VARIABLE) or None
 
@@ -52,7 +52,7 @@ def settings(file: Path | None, options: Mapping[str, Sequence[str]] | None = No
     The file is ``file``, else the one that HEADWAY_CONFIG names, else the usual one.
     """
     # 20 ms, for msgspec and YAML, which ``--help`` does not need.
-    from headway.core.config import load
+    from headway.core.config_sources import load
     from headway.core.errors import ConfigError
 
     if file is None:
@@ -94,7 +94,7 @@ def usual_address() -> str | None:
     file = usual_file()
     if file is None and not any(name in os.environ for name in OF_ADDRESS):
         return None
-    from headway.core.config import load
+    from headway.core.config_sources import load
     from headway.core.errors import ConfigError
 
     named = named_file()
@@ -111,7 +111,7 @@ def usual_address() -> str | None:
 
 def _usable(file: Path) -> bool:
     """Whether all of a file is settings."""
-    from headway.core.config import load
+    from headway.core.config_sources import load
     from headway.core.errors import ConfigError
 
     try:

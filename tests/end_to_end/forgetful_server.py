@@ -14,7 +14,7 @@ from tests.core.journal.forgetful_disk import install
 # Before anything of ours opens a file.
 system = install()
 
-from headway.core.config import load  # noqa: E402
+from headway.core.config_sources import load  # noqa: E402
 from headway.core.journal.writer_link import WriterLink  # noqa: E402
 from headway.protocol import server  # noqa: E402
 

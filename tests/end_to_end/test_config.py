@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from headway.core.config import DEFAULT_JOURNAL, Config, LogSection, ignored, load
+from headway.core.config import DEFAULT_JOURNAL, Config, LogSection
+from headway.core.config_sources import ignored, load
 from headway.core.errors import ConfigError
 from headway.protocol.access.token_file import TokenFile
 from headway.protocol.check import is_loopback

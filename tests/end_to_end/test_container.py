@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 import yaml
-from headway.core.config import Config, ignored, load
+from headway.core.config import Config
+from headway.core.config_sources import ignored, load
 
 from tests.conftest import Start
 from tests.end_to_end.process import ROOT, Server

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from headway.core.config import Config, load
+from headway.core.config import Config
+from headway.core.config_sources import load
 from headway.core.durability import Durability
 from headway.core.errors import NotDurableError
 from headway.core.job import Submission

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from headway.core.config import Config, load
+from headway.core.config import Config
+from headway.core.config_sources import load
 from headway.core.errors import ConfigError
 
 from tests.each import each
