@@ -13,11 +13,7 @@ death is seen within DEATH_LOOK_S.
 However it ends, the programs that its tasks have started end with it: its whole process group is
 killed. A program that must outlive it needs a session of its own.
 
-What a job prints comes by a pipe of its own, to the log of the job. All that was written before an
-answer, or before a death, is read before that is heard. Reading takes a share of the loop's time at
-most. The pipe is kept for the next job unless a program was started, which may hold it. Then it is
-read until nobody has it, and its text is dropped. A process that has left LEFT_MOST of them behind is
-replaced. What the process writes between jobs comes by another pipe (see stray).
+What a job prints comes by other pipes (see outputs).
 
 Logs come by the same pipe as answers. If they take more than their share of the loop's time, the
 pipe is not read for a while: it fills, and the process waits.
@@ -40,16 +36,14 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 from headway.core import forks
-from headway.core.processes import ends, frames, messages, orphans
+from headway.core.processes import frames, messages, orphans
 from headway.core.processes.confinement import Confinement
 from headway.core.processes.frames import LENGTH
 from headway.core.processes.messages import FATAL, LEAVE_S, Broken, Call, Done, Failed, Log, Progress, Ready
-from headway.core.processes.output_pipe import READ_BYTES, OutputPipe
+from headway.core.processes.output_pipe import READ_BYTES
+from headway.core.processes.outputs import Outputs
 from headway.core.processes.spawn import how_it_ended, start
-from headway.core.processes.stray import Stray
 
-# Pipes of jobs that are over, to which programs of theirs may still write.
-LEFT_MOST = 16
 # Seconds between two looks at whether a process has ended, before and after its pipe is closed.
 DEATH_LOOK_S = 0.25
 DEATH_LOOK_SOON_S = 0.002
@@ -125,19 +119,14 @@ class Process:
         self._process: subprocess.Popen[bytes] | None = None
         self._looker: asyncio.Handle | None = None
         self._hung_up = False
-        self._read_fd = self._write_fd = self._ends_fd = -1
+        self._read_fd = self._write_fd = -1
         self._most_bytes = result_bytes
         # Frames that are not taken yet, and the timer until they are if it has logged too much.
         self._received = bytearray()
         self._rest: asyncio.TimerHandle | None = None
-        # Its output: that of jobs, that of jobs that are over, and that of no job. A trial has that of the server.
-        self._of_job: OutputPipe | None = None
-        self._left: list[OutputPipe] = []
-        self._of_none: OutputPipe | None = None
+        # A trial has the output of the server.
         self._is_trial = trial
-        self._stray = Stray(lambda text: owner.wrote(self, text, False))
-        # Whether the next job needs a pipe.
-        self._lacks_pipe = True
+        self._outputs = Outputs(owner.has_read, lambda text: owner.wrote(self, text, False))
         # A result that has not come whole yet, which gives its bytes away without a copy, and the
         # message before it.
         self._body = BytesIO()
@@ -187,8 +176,7 @@ class Process:
             self._end()
         else:
             self._loop.add_reader(self._read_fd, self._read)
-            if self._of_none is not None:
-                self._of_none.start()
+            self._outputs.start()
             self._looker = self._loop.call_later(DEATH_LOOK_S, self._look)
 
     def call(
@@ -202,10 +190,7 @@ class Process:
         self.calls += 1
         self._number, self._report = call.number, report
         self._answer = self._loop.create_future()
-        if self._lacks_pipe:
-            self._hand_pipe()
-        if self._of_job is not None:
-            self._of_job.write = write
+        self._outputs.begin(write)
         self._unsent.extend(map(memoryview, frames.parts(call, payload)))
         self._write()
         return self._answer
@@ -229,11 +214,8 @@ class Process:
             theirs.callback(forks.close, their_read)
             self._read_fd, their_write = forks.pipe()
             theirs.callback(forks.close, their_write)
-            self._ends_fd, their_ends = ends.pair()
+            their_ends, output = self._outputs.open(self._is_trial)
             theirs.callback(forks.close, their_ends)
-            if not self._is_trial:
-                self._of_none = OutputPipe(self._owner.has_read)
-                self._of_none.write = self._stray.add
             fds = {"read_fd": their_read, "write_fd": their_write, "ends_fd": their_ends}
             self._process = start(
                 "headway.core.processes.child",
@@ -241,7 +223,7 @@ class Process:
                 fds.values(),
                 new_session=True,
                 environment=self._confinement.environment(os.environ),
-                output=None if self._of_none is None else self._of_none.theirs,
+                output=output,
             )
         os.set_blocking(self._read_fd, False)
         os.set_blocking(self._write_fd, False)
@@ -396,15 +378,10 @@ class Process:
         self.take_output()
         # An idle process keeps nothing of its last call, neither here nor in the process.
         answer, self._answer, self._report = self._answer, None, None
-        self._lacks_pipe = said.left
-        if self._of_job is not None:
-            self._of_job.write = None
-            if said.left:
-                self._left = [stream for stream in (*self._left, self._of_job) if stream.is_open]
-                self._of_job = None
+        self._outputs.end(said.left)
         self.memory_bytes = said.memory_bytes
         has_no_memory = isinstance(said, Failed) and said.told.error_type == MemoryError.__name__
-        self.is_exhausted = said.spent or has_no_memory or len(self._left) > LEFT_MOST
+        self.is_exhausted = said.spent or has_no_memory or self._outputs.are_too_many
         if not answer.done():
             answer.set_result(Reply(said, body))
         if not self._doomed:
@@ -412,19 +389,7 @@ class Process:
 
     def take_output(self) -> None:
         """Take the output of the job that runs. What comes later is of no job, or of the next."""
-        if self._of_job is not None:
-            self._of_job.take()
-
-    def _hand_pipe(self) -> None:
-        """Give the process another pipe for the output of jobs."""
-        try:
-            self._of_job = OutputPipe(self._owner.has_read)
-        except OSError:
-            # There is no file left for it. Such a job writes as the process itself does.
-            ends.hand(self._ends_fd, -1)
-            return
-        ends.hand(self._ends_fd, self._of_job.theirs)
-        self._of_job.start()
+        self._outputs.take()
 
     def _go_on(self) -> None:
         """Read again: the rest from logging is finished."""
@@ -471,7 +436,8 @@ class Process:
         self._looker = self._rest = None
         is_dead = not self.leaving
         self.ended = self.leaving = True
-        self._close_output(is_dead)
+        if text := self._outputs.close():
+            self._owner.wrote(self, text, is_dead)
         self._report = None
         answer, self._answer = self._answer, None
         if answer is not None and not answer.done():
@@ -486,19 +452,6 @@ class Process:
             forks.close(self._read_fd)
             self._read_fd = -1
         self._owner.ended(self)
-
-    def _close_output(self, is_dead: bool) -> None:
-        """Take the rest of all output, and close its pipes."""
-        for stream in (self._of_job, self._of_none, *self._left):
-            if stream is not None:
-                stream.take()
-                stream.close()
-        text = self._stray.close()
-        if text:
-            self._owner.wrote(self, text, is_dead)
-        if self._ends_fd >= 0:
-            forks.close(self._ends_fd)
-            self._ends_fd = -1
 
     def _close_write_end(self) -> None:
         if self._write_fd >= 0:
