@@ -7,8 +7,8 @@ import logging
 from collections.abc import Callable
 
 import pytest
-from headway.core.processes.pool import Processes
 from headway.core.processes.outputs import LEFT_MOST
+from headway.core.processes.pool import Processes
 from headway.core.processes.stray import GATHER_S, STRAY_BYTES
 
 from tests.core.processes.test_pool import alive, ask, linux_only, output, pool, run, until
