@@ -15,7 +15,6 @@ from typing import BinaryIO, Generic, Protocol, TypeAlias, TypeVar, Union
 
 import msgspec
 from headway.core.audit import Act, AuditEntry
-from headway.core.board.idempotency import Key
 from headway.core.body import Body
 from headway.core.durability import Durability
 from headway.core.events import EventFilter, Portion
@@ -24,6 +23,7 @@ from headway.core.hold import Switches, TaskHold
 from headway.core.job import Revision, Submission
 from headway.core.job_filter import JobFilter
 from headway.core.job_log import JobLog
+from headway.core.key import Key
 from headway.core.order import Action
 from headway.core.past_attempt import PastAttempt
 from headway.core.stats import Counts

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import BinaryIO, NoReturn
 
 from headway.core.audit import Act
-from headway.core.board.idempotency import Key
 from headway.core.config import Config
 from headway.core.durability import Durability
 from headway.core.errors import RecoveringError
@@ -16,6 +15,7 @@ from headway.core.hold import Switches
 from headway.core.interface import Polled
 from headway.core.job import Revision, Submission
 from headway.core.job_filter import JobFilter
+from headway.core.key import Key
 from headway.core.order import Action
 from headway.core.retry_after.pace import Pace
 from headway.core.status import BatchStatus, Status

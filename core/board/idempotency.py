@@ -8,24 +8,9 @@ is a mistake (draft-ietf-httpapi-idempotency-key-header).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from hashlib import blake2b
 
 import msgspec
 from headway.core.board.oldest import Oldest
-
-DIGEST_BYTES = 16
-
-
-class Key(msgspec.Struct, frozen=True):
-    """The key of a submission, and a digest of its content."""
-
-    text: str
-    digest: bytes
-
-    @classmethod
-    def of(cls, text: str, content: bytes, what: bytes = b"") -> Key:
-        """Return the key of a submission with this content. ``what`` is the kind of submission."""
-        return cls(text, blake2b(content, digest_size=DIGEST_BYTES, person=what).digest())
 
 
 class Keyed(msgspec.Struct, frozen=True, gc=False):

@@ -16,7 +16,6 @@ from typing import Any, BinaryIO
 
 import msgspec
 from headway.core.audit import Act, AuditEntry
-from headway.core.board.idempotency import Key
 from headway.core.body import Body
 from headway.core.config import Config
 from headway.core.counted import Counted
@@ -56,6 +55,7 @@ from headway.core.interface import (
 from headway.core.job import Revision, State, Submission
 from headway.core.job_filter import JobFilter
 from headway.core.job_log import JobLog
+from headway.core.key import Key
 from headway.core.later import Then
 from headway.core.order import Action
 from headway.core.past_attempt import PastAttempt

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from headway.core.audit import Trail
 from headway.core.board.board import Board
-from headway.core.board.idempotency import Key, Keyed, Keys
+from headway.core.board.idempotency import Keyed, Keys
 from headway.core.board.logs import Logs
 from headway.core.board.outcomes import Outcomes
 from headway.core.board.past_attempts import PastAttempts
@@ -31,6 +31,7 @@ from headway.core.config import Config
 from headway.core.ids import COUNT_MASK, Ids
 from headway.core.interface import LISTED_MOST
 from headway.core.job import Job, Reason, State
+from headway.core.key import Key
 from headway.core.local.changes import Changes
 from headway.core.local.holds import Holds
 from headway.core.order import OWN_TASKS

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from math import ceil, inf
 from typing import TYPE_CHECKING
 
-from headway.core.board.idempotency import Key, Keyed
+from headway.core.board.idempotency import Keyed
 from headway.core.board.outcomes import batch_number
 from headway.core.durability import Durability, keeps
 from headway.core.errors import (
@@ -26,6 +26,7 @@ from headway.core.errors import (
 from headway.core.faults import few
 from headway.core.hold import OPEN_END_S
 from headway.core.job import Job, State, Submission, Terms, decode_terms
+from headway.core.key import Key
 from headway.core.local.active import Active
 from headway.core.retry_after.estimate import SUCCESSOR_S
 from headway.core.status import Status

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 
 from headway.core.audit import Act
-from headway.core.board.idempotency import Key
 from headway.core.board.rows import STATE_MASK
 from headway.core.history import Minute
 from headway.core.hold import TaskHold
 from headway.core.job import Job, Reason, State
+from headway.core.key import Key
 from headway.core.local.active import Active
 from headway.core.local.uncommitted import Uncommitted
 from headway.core.past_attempt import PastAttempt

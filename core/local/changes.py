@@ -12,10 +12,10 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from headway.core.audit import Act
-from headway.core.board.idempotency import Key
 from headway.core.history import Minute
 from headway.core.hold import TaskHold
 from headway.core.job import Job, Reason, State
+from headway.core.key import Key
 from headway.core.local.uncommitted import Uncommitted
 from headway.core.past_attempt import PastAttempt
 from headway.core.tasks.result import Result

@@ -28,7 +28,6 @@ from contextlib import AbstractContextManager
 from math import inf
 
 from headway.core.audit import Act, encode
-from headway.core.board.idempotency import Key
 from headway.core.board.past_attempts import left_out
 from headway.core.board.rows import ATTEMPT_MAX, ATTEMPT_SHIFT
 from headway.core.history import KEPT, Minute, encode_minute
@@ -37,6 +36,7 @@ from headway.core.job import Job, Reason, State, encode_terms
 from headway.core.journal.attempts import Attempts
 from headway.core.journal.journal import Journal
 from headway.core.journal.notes import Kind
+from headway.core.key import Key
 from headway.core.local.active import Active
 from headway.core.local.uncommitted import Uncommitted
 from headway.core.local.written_logs import WrittenLogs

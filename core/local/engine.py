@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, BinaryIO
 from headway.core.audit import Act, AuditEntry
 from headway.core.board.batches import Batches
 from headway.core.board.board import Board
-from headway.core.board.idempotency import Key
 from headway.core.board.rows import ROWS_LEAST_BY_CLOCK, rows_for
 from headway.core.body import Body
 from headway.core.config import Config
@@ -39,6 +38,7 @@ from headway.core.interface import (
 from headway.core.job import Revision, State, Submission
 from headway.core.job_filter import JobFilter
 from headway.core.job_log import JobLog
+from headway.core.key import Key
 from headway.core.later import Read, Then
 from headway.core.local import deploy
 from headway.core.local.acting import Acting

@@ -19,7 +19,6 @@ from array import array
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from headway.core.board.idempotency import Key
 from headway.core.errors import (
     DrainingError,
     InvalidPayloadError,
@@ -32,6 +31,7 @@ from headway.core.errors import (
 )
 from headway.core.job import ACTIVE, Job, State
 from headway.core.job_filter import JobFilter
+from headway.core.key import Key
 from headway.core.local.active import Active
 from headway.core.local.admission import Admission
 from headway.core.local.finding import Finding

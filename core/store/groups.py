@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 import msgspec
 import orjson
-from headway.core.board.idempotency import Key
 from headway.core.hold import TaskHold
 from headway.core.job import Terms
+from headway.core.key import Key
 
 Argument = bytes | str | int
 

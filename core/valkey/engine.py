@@ -16,7 +16,6 @@ from contextlib import suppress
 from typing import BinaryIO, TypeVar
 
 from headway.core.audit import Act, AuditEntry
-from headway.core.board.idempotency import Key
 from headway.core.body import Body
 from headway.core.config import Config
 from headway.core.durability import Durability
@@ -39,6 +38,7 @@ from headway.core.interface import (
 from headway.core.job import Revision, Submission
 from headway.core.job_filter import JobFilter
 from headway.core.job_log import JobLog
+from headway.core.key import Key
 from headway.core.later import Read, then
 from headway.core.link.address import Address
 from headway.core.link.reply_error import StoreError

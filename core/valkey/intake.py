@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from headway.core.board.idempotency import Key
 from headway.core.config import Config
 from headway.core.durability import keeps
 from headway.core.errors import (
@@ -34,6 +33,7 @@ from headway.core.faults import few
 from headway.core.hold import OPEN_END_S
 from headway.core.interface import Later, Soon, Submitted, SubmittedBatch
 from headway.core.job import State, Submission, Terms
+from headway.core.key import Key
 from headway.core.later import Otherwise, Read, Then, then
 from headway.core.retry_after.estimate import SUCCESSOR_S
 from headway.core.status import Status

@@ -22,10 +22,10 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 import msgspec
-from headway.core.board.idempotency import Key
 from headway.core.errors import HeadwayError, InvalidPayloadError
 from headway.core.job import Terms
 from headway.core.job_filter import JobFilter
+from headway.core.key import Key
 from headway.core.link.reply_error import AWAY, ReplyError, StoreError
 from headway.core.order import OWN_TASKS, Action, Order, encode_order, meant
 from headway.core.retention import Retention

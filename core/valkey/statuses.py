@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from headway.core.board.idempotency import Key
 from headway.core.errors import KeyReusedError
 from headway.core.interface import Later, Soon
 from headway.core.job import State
+from headway.core.key import Key
 from headway.core.later import Then, then
 from headway.core.status import Status, bare
 from headway.core.store.groups import NewJob, Replayed

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 
 import orjson
 from headway.core import ids
-from headway.core.board.idempotency import Key
 from headway.core.errors import HeadwayError
 from headway.core.interface import CancelledBatch, SubmittedBatch
 from headway.core.job import State
+from headway.core.key import Key
 from headway.core.status import BatchStatus
 from headway.protocol.api import bodies
 from headway.protocol.api.headers import ENDED, FINISHED_FIELDS, NAMES, media_type, minimal

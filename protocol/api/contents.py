@@ -12,9 +12,9 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import msgspec
-from headway.core.board.idempotency import Key
 from headway.core.body import is_media_type
 from headway.core.job import ContentSubmission, Submission
+from headway.core.key import Key
 from headway.protocol.api import bodies, queries
 from headway.protocol.api.service import Service
 from headway.protocol.api.submissions import check_coding, check_task, is_json, key_of, taken, traced, under_key

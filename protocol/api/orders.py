@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Literal
 
 import orjson
-from headway.core.board.idempotency import Key
 from headway.core.errors import InvalidError
+from headway.core.key import Key
 from headway.core.order import Action
 from headway.protocol.api import filters
 from headway.protocol.api.operation import Answerer

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import msgspec
 from headway.core import ids
-from headway.core.board.idempotency import Key
 from headway.core.errors import HeadwayError, InvalidError
 from headway.core.interface import Soon, Submitted
 from headway.core.job import TRACEPARENT, State, Submission
+from headway.core.key import Key
 from headway.core.order import Action
 from headway.core.status import Status
 from headway.protocol.api import bodies, preconditions

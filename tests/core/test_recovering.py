@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from headway.core.audit import Act
-from headway.core.board.idempotency import Key
 from headway.core.config import Config
 from headway.core.errors import RecoveringError
 from headway.core.events import EventFilter
@@ -16,6 +15,7 @@ from headway.core.hold import Switches
 from headway.core.interface import Engine
 from headway.core.job import Revision, State, Submission
 from headway.core.job_filter import JobFilter
+from headway.core.key import Key
 from headway.core.order import Action
 from headway.core.recovering import RETRY_S, Recovering
 from headway.core.status import BatchStatus, bare

@@ -10,8 +10,8 @@ import atexit
 import re
 from typing import Any
 
-from headway.core.board.idempotency import Key
 from headway.core.job import State, Submission
+from headway.core.key import Key
 from headway.core.local.engine import LocalEngine
 from headway.core.tasks.registry import Options, Registry
 from headway.protocol.api.app import Api

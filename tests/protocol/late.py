@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from headway.core.board.idempotency import Key
 from headway.core.errors import HeadwayError
 from headway.core.interface import Later, Soon, Submitted
 from headway.core.job import Submission
+from headway.core.key import Key
 from headway.core.local.engine import LocalEngine
 from headway.core.status import Status
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from headway.core.board.idempotency import DIGEST_BYTES, Key, Keyed, Keys
+from headway.core.board.idempotency import Keyed, Keys
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,15 +37,6 @@ def test_a_key_is_known_for_its_time_and_while_it_is_among_the_last(steps: list[
             for old in [old for old, keyed in model.items() if now - keyed.submitted >= SECONDS]:
                 del model[old]
         assert list(keys.items()) == list(model.items())
-
-
-def test_a_key_is_its_text_and_a_digest_of_what_it_came_with() -> None:
-    key = Key.of("text", b"content")
-    assert (key.text, len(key.digest)) == ("text", DIGEST_BYTES)
-    assert key == Key.of("text", b"content")
-    # A job and a batch with the same body are not the same, nor are two bodies.
-    assert len({Key.of("text", body, what).digest for body in (b"content", b"") for what in (b"", b"batch")}) == 4
-    assert Key.of("other", b"content").digest == key.digest
 
 
 def keyed(sequence: int, submitted: float = 0.0) -> Keyed:

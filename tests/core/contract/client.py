@@ -8,11 +8,11 @@ from contextlib import suppress
 from typing import Any
 
 import msgspec
-from headway.core.board.idempotency import Key
 from headway.core.errors import QueueFullError
 from headway.core.interface import Engine
 from headway.core.job import ACTIVE, State, Submission
 from headway.core.job_filter import JobFilter
+from headway.core.key import Key
 from headway.core.stats import Counts
 from headway.core.status import BatchStatus, Status
 

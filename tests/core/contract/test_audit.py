@@ -7,12 +7,12 @@ import time
 
 import pytest
 from headway.core.audit import Act, AuditEntry
-from headway.core.board.idempotency import Key
 from headway.core.errors import InvalidError, NotFailedError, NotWaitingError
 from headway.core.hold import Switches
 from headway.core.interface import Cancel, Cancelled, Engine
 from headway.core.job import Revision, State
 from headway.core.job_filter import JobFilter
+from headway.core.key import Key
 from headway.core.order import Action
 from msgspec.structs import replace
 

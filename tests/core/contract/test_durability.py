@@ -1,10 +1,10 @@
 """What the answer to a submission promises, and submissions that demand a promise."""
 
 import pytest
-from headway.core.board.idempotency import Key
 from headway.core.durability import PROMISES, Durability, keeps
 from headway.core.errors import MisdirectedError, NotDurableError, UnknownTaskError
 from headway.core.interface import Engine, Later
+from headway.core.key import Key
 
 from tests.core.contract.client import asked_for, counts, finished, peek, submit
 from tests.core.contract.conftest import Start

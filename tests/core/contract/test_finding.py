@@ -6,11 +6,11 @@ import asyncio
 import time
 
 import pytest
-from headway.core.board.idempotency import Key
 from headway.core.errors import UnknownTaskError
 from headway.core.interface import ERROR_LONGEST, Engine
 from headway.core.job import ACTIVE, Reason, State
 from headway.core.job_filter import JobFilter
+from headway.core.key import Key
 from headway.core.status import Status
 
 from tests.core.contract.client import asked_for, becomes, cancel, counts, finished, jobs_in, jobs_of, peek, submit

@@ -3,10 +3,10 @@
 import asyncio
 
 import pytest
-from headway.core.board.idempotency import Key
 from headway.core.errors import NotFailedError, PayloadGoneError, QueueFullError
 from headway.core.interface import Cancel, Engine, Later
 from headway.core.job import Reason, State
+from headway.core.key import Key
 from headway.core.tasks.registry import Options
 
 from tests.core.contract.client import (

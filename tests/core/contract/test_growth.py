@@ -8,8 +8,8 @@ import logging
 import sys
 
 import pytest
-from headway.core.board.idempotency import Key
 from headway.core.interface import Engine
+from headway.core.key import Key
 
 from tests.core.contract.client import batch_finished, cancel, finished, submit, submit_batch
 from tests.core.contract.conftest import Start

@@ -7,11 +7,11 @@ import time
 from datetime import UTC, datetime
 
 import pytest
-from headway.core.board.idempotency import Key
 from headway.core.errors import InvalidError, QueueFullError, TaskClosedError
 from headway.core.hold import NO_HOLD, OPEN_END_S, Switches, TaskHold
 from headway.core.interface import Engine
 from headway.core.job import State
+from headway.core.key import Key
 from headway.core.status import TaskStatus
 
 from tests.core.contract.client import (

@@ -5,10 +5,10 @@ import time
 from io import BytesIO
 
 import pytest
-from headway.core.board.idempotency import Key
 from headway.core.errors import DrainingError, MisdirectedError, QueueFullError
 from headway.core.interface import Engine
 from headway.core.job import Reason, State
+from headway.core.key import Key
 
 from tests.core.contract.client import (
     asked_for,

@@ -7,12 +7,12 @@ import json
 from typing import Any
 
 import pytest
-from headway.core.board.idempotency import Key
 from headway.core.errors import InvalidError, OrdersFullError, UnknownTaskError
 from headway.core.hold import Switches
 from headway.core.interface import Engine
 from headway.core.job import ACTIVE, Reason, State
 from headway.core.job_filter import JobFilter
+from headway.core.key import Key
 from headway.core.order import OWN_TASKS, Action
 from headway.core.status import Status
 

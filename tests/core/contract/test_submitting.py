@@ -4,10 +4,10 @@ import asyncio
 
 import msgspec
 import pytest
-from headway.core.board.idempotency import Key
 from headway.core.errors import KeyReusedError, QueueFullError, UnknownTaskError
 from headway.core.interface import Engine, Later
 from headway.core.job import State
+from headway.core.key import Key
 
 from tests.core.contract.client import (
     asked_for,

@@ -10,10 +10,10 @@ from uuid import UUID
 import msgspec
 import pydantic
 import pytest
-from headway.core.board.idempotency import Key
 from headway.core.errors import InvalidPayloadError, UnknownTaskError
 from headway.core.interface import Engine
 from headway.core.job import Reason, State
+from headway.core.key import Key
 from headway.core.tasks.registry import Options
 
 from tests.core.contract.client import asked_for, becomes, counts, finished, jobs_in, peek, submit, text_of, until

@@ -13,11 +13,11 @@ from typing import Any
 import msgspec
 import pytest
 from headway.core.board.board import Board
-from headway.core.board.idempotency import Key
 from headway.core.board.outcomes import batch_number
 from headway.core.config import Config
 from headway.core.ids import Ids
 from headway.core.job import TERMINAL, Job, Reason, State, Terms
+from headway.core.key import Key
 from headway.core.local.active import Active
 from headway.core.local.at_once import AtOnce
 from headway.core.retention import Retention

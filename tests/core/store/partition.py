@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import redis
-from headway.core.board.idempotency import Key
 from headway.core.job import Reason, State, Terms
+from headway.core.key import Key
 from headway.core.link.script import Script
 from headway.core.retention import Retention
 from headway.core.store import changes, groups, scripts, steps

@@ -13,11 +13,11 @@ from typing import TypeVar
 
 import pytest
 import redis
-from headway.core.board.idempotency import Key
 from headway.core.hold import TaskHold
 from headway.core.interface import LISTED_MOST
 from headway.core.job import Reason, State
 from headway.core.job_filter import JobFilter
+from headway.core.key import Key
 from headway.core.link.script import Script
 from headway.core.nodes.outbox import STEP_MOST
 from headway.core.retention import Retention

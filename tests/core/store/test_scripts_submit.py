@@ -7,9 +7,9 @@ import time
 
 import pytest
 import redis
-from headway.core.board.idempotency import Key
 from headway.core.hold import TaskHold
 from headway.core.job import State
+from headway.core.key import Key
 from headway.core.store import changes, groups, scripts
 from headway.core.store.groups import (
     Accepted,

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 from headway.core.audit import Act
-from headway.core.board.idempotency import Key
 from headway.core.errors import EngineAwayError, EngineFullError, HeadwayError, MisdirectedError, OutcomeUnknownError
 from headway.core.interface import Engine, Later
 from headway.core.job import Reason, State
 from headway.core.job_filter import JobFilter
+from headway.core.key import Key
 from headway.core.later import known
 from headway.core.link.wire import SILENT_S
 from headway.core.status import Status

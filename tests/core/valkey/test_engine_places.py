@@ -8,11 +8,11 @@ from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 
 import pytest
-from headway.core.board.idempotency import Key
 from headway.core.errors import EngineAwayError, KeyReusedError, PayloadGoneError, QueueFullError, UnknownTaskError
 from headway.core.interface import Engine
 from headway.core.job import State
 from headway.core.job_filter import JobFilter
+from headway.core.key import Key
 from headway.core.later import known
 from headway.core.order import Action
 from headway.core.tasks.registry import Options

@@ -10,10 +10,10 @@ from itertools import count
 
 import pytest
 import redis
-from headway.core.board.idempotency import Key
 from headway.core.errors import EngineAwayError
 from headway.core.interface import Engine
 from headway.core.job import State
+from headway.core.key import Key
 from headway.core.link.address import Address
 from headway.core.link.slots import slot_of
 from headway.core.visit.checking import faults

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import uvloop
-from headway.core.board.idempotency import Key
 from headway.core.errors import InvalidError
 from headway.core.job import Submission
+from headway.core.key import Key
 from headway.protocol.api.service import Service
 from headway.protocol.api.submissions import under_key
 from headway.protocol.http.caller import SUBMIT, Caller
