@@ -14,7 +14,8 @@ import orjson
 from headway.core import ids
 from headway.core.audit import Act, AuditEntry
 from headway.protocol.api import queries
-from headway.protocol.api.service import Service, once_known
+from headway.protocol.api.awaited import once_known
+from headway.protocol.api.service import Service
 from headway.protocol.http.caller import Caller
 from headway.protocol.http.clock import iso
 from headway.protocol.http.request import Request

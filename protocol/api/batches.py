@@ -12,9 +12,10 @@ from headway.core.job import State
 from headway.core.key import Key
 from headway.core.status import BatchStatus
 from headway.protocol.api import bodies
+from headway.protocol.api.awaited import later, once_known, unless_away
 from headway.protocol.api.headers import ENDED, FINISHED_FIELDS, NAMES, media_type, minimal
 from headway.protocol.api.jobs import patience
-from headway.protocol.api.service import Service, later, once_known, unless_away
+from headway.protocol.api.service import Service
 from headway.protocol.api.submissions import REPLAYED, check_content, check_task, key_of, traced
 from headway.protocol.http.problems import Refusal, document
 from headway.protocol.http.request import Request

@@ -14,9 +14,10 @@ from headway.core.interface import Later, Soon
 from headway.core.later import Otherwise
 from headway.core.status import TaskStatus
 from headway.protocol.api import dashboard
+from headway.protocol.api.awaited import once_known
 from headway.protocol.api.operation import Route
 from headway.protocol.api.page import NOSNIFF, CachedPage, version
-from headway.protocol.api.service import Service, once_known
+from headway.protocol.api.service import Service
 from headway.protocol.http.request import Request
 from headway.protocol.http.responses import JSON, STATUS_LINES, Answer, Held, complete
 

@@ -23,10 +23,11 @@ from headway.core.interface import Feed, Later, Soon
 from headway.core.job import TERMINAL, State, Tag
 from headway.core.status import Status
 from headway.protocol.api import queries
+from headway.protocol.api.awaited import once_known
 from headway.protocol.api.filters import STATES, TEXT_LONGEST
 from headway.protocol.api.headers import NAMES, REASONS
 from headway.protocol.api.jobs import asked_for, find
-from headway.protocol.api.service import Service, once_known
+from headway.protocol.api.service import Service
 from headway.protocol.http.clock import iso
 from headway.protocol.http.request import Request
 from headway.protocol.http.responses import STATUS_LINES, Answer, Held, bodiless

@@ -10,8 +10,9 @@ from headway.core.counted import Counted
 from headway.core.stats import Counts
 from headway.core.status import TaskStatus
 from headway.protocol.api import load
+from headway.protocol.api.awaited import once_known
 from headway.protocol.api.made import once_made
-from headway.protocol.api.service import Service, once_known
+from headway.protocol.api.service import Service
 from headway.protocol.api.stats import summary
 from headway.protocol.http.request import Request
 from headway.protocol.http.responses import JSON, STATUS_LINES, Answer, Held, bodiless, complete

@@ -10,7 +10,8 @@ import msgspec
 import orjson
 from headway.core.history import MINUTE_S, TASKS_MOST, Minute, quantile
 from headway.protocol.api import queries
-from headway.protocol.api.service import Service, once_known
+from headway.protocol.api.awaited import once_known
+from headway.protocol.api.service import Service
 from headway.protocol.http.clock import iso
 from headway.protocol.http.request import Request
 from headway.protocol.http.responses import JSON, STATUS_LINES, Answer, Held, complete

@@ -15,10 +15,11 @@ from headway.core.past_attempt import PastAttempt
 from headway.core.status import Status
 from headway.core.tasks.result import Result
 from headway.protocol.api import filters
+from headway.protocol.api.awaited import later, once_known
 from headway.protocol.api.documents import ended_document, job_members, status_document
 from headway.protocol.api.headers import NAMES, content_type
 from headway.protocol.api.page import matches
-from headway.protocol.api.service import Service, later, once_known
+from headway.protocol.api.service import Service
 from headway.protocol.http.problems import Refusal, document
 from headway.protocol.http.request import Request
 from headway.protocol.http.responses import (

@@ -13,9 +13,10 @@ from typing import NamedTuple
 from headway.core.job import State
 from headway.core.job_log import JobLog
 from headway.core.status import Status
+from headway.protocol.api.awaited import later, once_known
 from headway.protocol.api.headers import NAMES
 from headway.protocol.api.jobs import ISOLATED, asked_for, find, patience
-from headway.protocol.api.service import Service, later, once_known
+from headway.protocol.api.service import Service
 from headway.protocol.http.problems import document
 from headway.protocol.http.request import Request
 from headway.protocol.http.responses import PROBLEM, STATUS_LINES, Answer, Held, complete, complete_shared

@@ -13,8 +13,9 @@ from headway.core.errors import InvalidError
 from headway.core.key import Key
 from headway.core.order import Action
 from headway.protocol.api import filters
+from headway.protocol.api.awaited import once_known
 from headway.protocol.api.operation import Answerer
-from headway.protocol.api.service import Service, once_known
+from headway.protocol.api.service import Service
 from headway.protocol.api.submissions import accepted, key_of
 from headway.protocol.http.request import Request
 from headway.protocol.http.responses import JSON, STATUS_LINES, Answer, Held, complete

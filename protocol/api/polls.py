@@ -26,6 +26,7 @@ from headway.core.errors import HeadwayError
 from headway.core.interface import Later, Polled
 from headway.core.job import State
 from headway.core.status import Status
+from headway.protocol.api.awaited import later
 from headway.protocol.api.headers import (
     PROGRESS_FIELD,
     RUNNING_FIELDS,
@@ -34,7 +35,7 @@ from headway.protocol.api.headers import (
     message_field,
 )
 from headway.protocol.api.jobs import finding
-from headway.protocol.api.service import POLL, Service, later
+from headway.protocol.api.service import POLL, Service
 from headway.protocol.http.clock import http_date
 from headway.protocol.http.responses import Held
 from headway.protocol.http.round import ClientRead, RoundClient

@@ -5,8 +5,9 @@ from __future__ import annotations
 from headway.core.job import State
 from headway.core.status import Status
 from headway.protocol.api import bodies
+from headway.protocol.api.awaited import once_known
 from headway.protocol.api.jobs import find, with_document
-from headway.protocol.api.service import Service, once_known
+from headway.protocol.api.service import Service
 from headway.protocol.api.submissions import check_content
 from headway.protocol.http.request import Request
 from headway.protocol.http.responses import STATUS_LINES, Answer, Held

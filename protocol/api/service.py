@@ -6,12 +6,11 @@ import os
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from headway.core.config import Config
 from headway.core.counted import Counted, together
-from headway.core.errors import EngineAwayError
-from headway.core.interface import Engine, Later, Soon
+from headway.core.interface import Engine, Soon
 from headway.core.later import then
 from headway.protocol.access.clients import Clients
 from headway.protocol.access.guard import Guard
@@ -25,9 +24,6 @@ from headway.protocol.api.headers import Heads
 from headway.protocol.api.page import CachedPages
 from headway.protocol.http.clock import Clock
 from headway.protocol.http.connections import Connections
-from headway.protocol.http.responses import Answer, Held
-
-Value = TypeVar("Value")
 
 # The name under which the polls of jobs are counted.
 POLL = "HEAD /jobs/{id}"
@@ -114,24 +110,3 @@ class Service:
             if count:
                 counted[POLL, b"%d" % self.heads.codes[state]] += count
         return counted
-
-
-def once_known(soon: Soon[Value], then: Callable[[Value], Answer | Held]) -> Answer | Held:
-    """Return the answer that ``then`` makes of a value, now or once it is known."""
-    return later(soon, then) if isinstance(soon, Later) else then(soon)
-
-
-def later(unknown: Later[Value], then: Callable[[Value], Answer | Held]) -> Held:
-    """Return the answer that ``then`` makes of a value once it is known."""
-    return Held(unknown, lambda: then(unknown.value()))
-
-
-def unless_away(make: Callable[[], Answer | Held], instead: Callable[[], Answer | Held]) -> Answer | Held:
-    """Return the answer of ``make``, now or later, or that of ``instead`` if the engine goes away meanwhile."""
-    try:
-        answer = make()
-    except EngineAwayError:
-        return instead()
-    if isinstance(answer, Held):
-        return Held(answer.hold, lambda: unless_away(answer.then, instead))
-    return answer

@@ -14,9 +14,10 @@ from headway.core.key import Key
 from headway.core.order import Action
 from headway.core.status import Status
 from headway.protocol.api import bodies, preconditions
+from headway.protocol.api.awaited import later, once_known, unless_away
 from headway.protocol.api.headers import NAMES, minimal
 from headway.protocol.api.jobs import find, patience, with_document
-from headway.protocol.api.service import Service, later, once_known, unless_away
+from headway.protocol.api.service import Service
 from headway.protocol.http.problems import Refusal
 from headway.protocol.http.request import Request
 from headway.protocol.http.responses import JSON, Answer, Held

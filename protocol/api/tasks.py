@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import orjson
 from headway.core.status import TaskStatus
 from headway.protocol.api import bodies, load
+from headway.protocol.api.awaited import once_known
 from headway.protocol.api.contents import task_of
 from headway.protocol.api.history import quantiles
-from headway.protocol.api.service import Service, once_known
+from headway.protocol.api.service import Service
 from headway.protocol.api.submissions import check_content
 from headway.protocol.http.clock import iso
 from headway.protocol.http.problems import Refusal
