@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import orjson
 from headway.core import ids
+from headway.core.audit import Act
 from headway.core.errors import HeadwayError
 from headway.core.interface import CancelledBatch, SubmittedBatch
 from headway.core.job import State
@@ -144,15 +145,15 @@ def _waited(service: Service, request: Request, batch: BatchStatus) -> Answer | 
     return later(service.engine.wait_batch(batch, seconds), lambda now: _told(service, request, now, fields))
 
 
-def delete(service: Service, request: Request, batch_id: bytes) -> Answer | Held:
+def delete(service: Service, _: Request, batch_id: bytes, act: Act) -> Answer | Held:
     """DELETE /batches/{id}: cancel the jobs of a batch that have not finished."""
-    return _find(service, batch_id, lambda found: _delete(service, request, found))
+    return _find(service, batch_id, lambda found: _delete(service, found, act))
 
 
-def _delete(service: Service, request: Request, batch: BatchStatus) -> Answer | Held:
+def _delete(service: Service, batch: BatchStatus, act: Act) -> Answer | Held:
     if batch.expired == batch.count:
         return _with_document(service, batch, _head(service, batch))
-    return once_known(service.engine.cancel_batch(batch, request.act), lambda cancelled: _deleted(service, cancelled))
+    return once_known(service.engine.cancel_batch(batch, act), lambda cancelled: _deleted(service, cancelled))
 
 
 def _deleted(service: Service, cancelled: CancelledBatch) -> bytes:

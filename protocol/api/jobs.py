@@ -7,6 +7,7 @@ from typing import Annotated
 
 import orjson
 from headway.core import ids
+from headway.core.audit import Act
 from headway.core.body import Body
 from headway.core.errors import PayloadGoneError
 from headway.core.interface import Cancel, Cancelled, Page
@@ -249,13 +250,13 @@ def _given_up(service: Service, status: Status, fields: bytes, is_head: bool) ->
     return complete(head, PROBLEM, body, is_head)
 
 
-def delete(service: Service, request: Request, name: bytes) -> Answer | Held:
+def delete(service: Service, request: Request, name: bytes, act: Act) -> Answer | Held:
     """DELETE /jobs/{id}: cancel a job, or forget the result of a finished one."""
     return find(
         service,
         name,
         lambda status, fields: once_known(
-            service.engine.cancel(status, request.act), lambda cancelled: _deleted(service, request, cancelled, fields)
+            service.engine.cancel(status, act), lambda cancelled: _deleted(service, request, cancelled, fields)
         ),
     )
 

@@ -16,6 +16,16 @@ from headway.protocol.http.responses import STATUS_LINES, Answer, Held
 
 NOTHING = Needs()
 Answerer: TypeAlias = Callable[[Service, Request, bytes], Answer | Held]
+# Of an operation that changes what others may see. The engine keeps the act with the change.
+Changer: TypeAlias = Callable[[Service, Request, bytes, Act], Answer | Held]
+
+
+class Audited(msgspec.Struct, frozen=True):
+    """The function of an operation whose changes go to the audit log."""
+
+    answer: Changer
+    # That of its answer once it has made the change.
+    code: int
 
 
 class Says(msgspec.Struct, frozen=True):
@@ -37,15 +47,12 @@ class Operation(msgspec.Struct, frozen=True):
     """A method of a route. GET stands for HEAD as well."""
 
     method: str
-    answer: Answerer
+    answer: Answerer | Audited
     # For generated clients: unique, and the same for ever.
     name: str
     summary: str
     says: tuple[Says, ...]
     needs: Needs
-    # The code of its answer once it has changed what others may see: the change goes to the audit log.
-    # 0: it changes nothing, or submits.
-    changes: int = 0
     # The header fields that it reads.
     asks: tuple[str, ...] = ()
     # The struct of its query, None if it reads none.
@@ -59,21 +66,21 @@ class Operation(msgspec.Struct, frozen=True):
     refuses: tuple[str, ...] = ()
 
 
-def _audited(operation: Operation) -> Answerer:
-    """Return the function of an operation whose changes go to the audit log.
-
-    It passes ``request.act`` to the engine, which keeps it with the change.
-    """
+def _answerer(operation: Operation) -> Answerer:
+    """Return the function of an operation, as a route calls it."""
+    audited = operation.answer
+    if not isinstance(audited, Audited):
+        return audited
 
     def answer(service: Service, request: Request, place: bytes) -> Answer | Held:
-        request.act = Act(
+        act = Act(
             operation.name,
             who=request.caller.name,
             address=service.clients.address(request.peer, request.headers),
             target=unquote(place.decode("latin-1")),
-            code=operation.changes,
+            code=audited.code,
         )
-        return operation.answer(service, request, place)
+        return audited.answer(service, request, place, act)
 
     return answer
 
@@ -86,10 +93,7 @@ class Route:
         # Whether each request counts for the limits on its client.
         self.limited = limited
         self.operations = operations
-        self.answers = {
-            operation.method.encode(): _audited(operation) if operation.changes else operation.answer
-            for operation in operations
-        }
+        self.answers = {operation.method.encode(): _answerer(operation) for operation in operations}
         if b"GET" in self.answers:
             self.answers[b"HEAD"] = self.answers[b"GET"]
         self.answers[b"OPTIONS"] = self._options

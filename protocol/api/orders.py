@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from typing import Literal
 
 import orjson
+from headway.core.audit import Act
 from headway.core.errors import InvalidError
 from headway.core.key import Key
 from headway.core.order import Action
 from headway.protocol.api import filters
 from headway.protocol.api.awaited import once_known
-from headway.protocol.api.operation import Answerer
+from headway.protocol.api.operation import Changer
 from headway.protocol.api.service import Service
 from headway.protocol.api.submissions import accepted, key_of
 from headway.protocol.http.request import Request
@@ -28,10 +29,10 @@ class OrderQuery(filters.FilterQuery, frozen=True, forbid_unknown_fields=True, r
     dry_run: Literal[0, 1] = 0
 
 
-def order(action: Action) -> Answerer:
+def order(action: Action) -> Changer:
     """Return the function that accepts orders for ``action``."""
 
-    def accept(service: Service, request: Request, _: bytes) -> Answer | Held:
+    def accept(service: Service, request: Request, _: bytes, act: Act) -> Answer | Held:
         key = None
         if b"idempotency-key" in request.headers:
             key = Key.of(key_of(request), request.target, b"order")
@@ -42,9 +43,9 @@ def order(action: Action) -> Answerer:
         wanted = filters.job_filter(query)
         if query.dry_run:
             return once_known(service.engine.count_meant(action, wanted), lambda found: _matches(service, found))
-        act = request.act and replace(request.act, wanted=filters.written(query).rstrip("&"))
+        asked = replace(act, wanted=filters.written(query).rstrip("&"))
         return once_known(
-            service.engine.order(action, wanted, key, act), lambda submitted: accepted(service, request, submitted)
+            service.engine.order(action, wanted, key, asked), lambda submitted: accepted(service, request, submitted)
         )
 
     return accept

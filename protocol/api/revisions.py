@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from headway.core.audit import Act
 from headway.core.job import State
 from headway.core.status import Status
 from headway.protocol.api import bodies
@@ -13,7 +14,7 @@ from headway.protocol.http.request import Request
 from headway.protocol.http.responses import STATUS_LINES, Answer, Held
 
 
-def revise(service: Service, request: Request, name: bytes) -> Answer | Held:
+def revise(service: Service, request: Request, name: bytes, act: Act) -> Answer | Held:
     """PATCH /jobs/{id}: change the priority or the delay of a job that waits."""
     check_content(request)
     revision = bodies.revision(request.body)
@@ -21,7 +22,7 @@ def revise(service: Service, request: Request, name: bytes) -> Answer | Held:
     def changed(status: Status, fields: bytes) -> Answer | Held:
         if status.state == State.EXPIRED:
             return with_document(service, request, status, service.heads.job(status) + fields)
-        revised = service.engine.revise(status, revision, request.act)
+        revised = service.engine.revise(status, revision, act)
         return once_known(revised, lambda now: _revised(service, request, now, fields))
 
     return find(service, name, changed)

@@ -27,7 +27,7 @@ from headway.protocol.api import (
     tasks,
 )
 from headway.protocol.api.fields import BATCH, FILE, KEY, TASK
-from headway.protocol.api.operation import NOTHING, Answerer, Operation, Route, Says
+from headway.protocol.api.operation import NOTHING, Answerer, Audited, Operation, Route, Says
 from headway.protocol.http.caller import ADMIN, CANCEL, METRICS, READ, SUBMIT, VIEW
 from headway.protocol.http.problems import METHODS, Refusal
 from headway.protocol.http.request import Request
@@ -58,10 +58,9 @@ ORDERS = tuple(
         f"/jobs/{action.value}",
         Operation(
             "POST",
-            orders.order(action),
+            Audited(orders.order(action), code=202),
             name=f"{action.value}Jobs",
             needs=Needs(ADMIN, of_all=True),
-            changes=202,
             summary=summary,
             asks=("Idempotency-Key", "Prefer"),
             query=orders.OrderQuery,
@@ -173,10 +172,9 @@ ROUTES: tuple[Route, ...] = (
         ),
         Operation(
             "DELETE",
-            jobs.delete,
+            Audited(jobs.delete, code=204),
             name="cancelJob",
             needs=Needs(CANCEL, by_id=True, by_key=True),
-            changes=204,
             summary="cancel it, or forget the result of a finished one",
             says=(
                 Says(204, "It is cancelled, or its result is forgotten.", ("Job-State",), answers.NAMED),
@@ -187,10 +185,9 @@ ROUTES: tuple[Route, ...] = (
         ),
         Operation(
             "PATCH",
-            revisions.revise,
+            Audited(revisions.revise, code=200),
             name="changeJob",
             needs=Needs(ADMIN, by_key=True),
-            changes=200,
             summary="change the priority or the delay of one that waits, or run it now",
             sends="Revision",
             says=(*(replace(said, code=200) for said in answers.ACTIVE_JOB), answers.SUCCEEDED_JOB, *answers.LOST_JOB),
@@ -311,10 +308,9 @@ ROUTES: tuple[Route, ...] = (
         "/jobs/{id}/retry",
         Operation(
             "POST",
-            submissions.retry,
+            Audited(submissions.retry, code=202),
             name="retryJob",
             needs=Needs(SUBMIT, by_key=True),
-            changes=202,
             summary="resubmit a failed job as a new job",
             asks=("Idempotency-Key", "Prefer"),
             says=tuple(replace(said, maybe=(*said.maybe, "Link")) for said in answers.SUBMITTED),
@@ -380,10 +376,9 @@ ROUTES: tuple[Route, ...] = (
         ),
         Operation(
             "DELETE",
-            batches.delete,
+            Audited(batches.delete, code=204),
             name="cancelBatch",
             needs=Needs(CANCEL, by_id=True),
-            changes=204,
             place=BATCH,
             summary="cancel those that have not finished",
             says=(
@@ -422,10 +417,9 @@ ROUTES: tuple[Route, ...] = (
         ),
         Operation(
             "PATCH",
-            tasks.switch,
+            Audited(tasks.switch, code=200),
             name="switchTask",
             needs=Needs(ADMIN),
-            changes=200,
             summary="hold its jobs or let them run, close it to new ones or open it",
             place=TASK,
             sends="Switches",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 from headway.core import ids
+from headway.core.audit import Act
 from headway.core.errors import HeadwayError, InvalidError
 from headway.core.interface import Soon, Submitted
 from headway.core.job import TRACEPARENT, State, Submission
@@ -158,29 +159,24 @@ def _checked(key: bytes) -> str:
     return key.decode()
 
 
-def retry(service: Service, request: Request, name: bytes) -> Answer | Held:
+def retry(service: Service, request: Request, name: bytes, act: Act) -> Answer | Held:
     """POST /jobs/{id}/retry: resubmit a failed job as a new one."""
-    if b"idempotency-key" not in request.headers:
-        return find(service, name, lambda status, fields: _retried(service, request, status, None, fields))
-    key = Key.of(key_of(request), name, b"retry")
+    key = Key.of(key_of(request), name, b"retry") if b"idempotency-key" in request.headers else None
+
+    def resubmitted(status: Status, fields: bytes) -> Answer | Held:
+        if status.state == State.EXPIRED:
+            return with_document(service, request, status, service.heads.job(status) + fields)
+        check_task(request, status.task)
+        link = b'Link: <%b%b>; rel="prev"\r\n' % (service.jobs, status.id)
+        return once_known(service.engine.retry(status, key, act), lambda taken: accepted(service, request, taken, link))
 
     def looked(before: Submitted | None) -> Answer | Held:
-        if before is not None:
-            check_task(request, before.status.task)
-            return accepted(service, request, before)
-        return find(service, name, lambda status, fields: _retried(service, request, status, key, fields))
+        if before is None:
+            return find(service, name, resubmitted)
+        check_task(request, before.status.task)
+        return accepted(service, request, before)
 
-    return once_known(service.engine.replay(key), looked)
-
-
-def _retried(service: Service, request: Request, status: Status, key: Key | None, fields: bytes) -> Answer | Held:
-    if status.state == State.EXPIRED:
-        return with_document(service, request, status, service.heads.job(status) + fields)
-    check_task(request, status.task)
-    link = b'Link: <%b%b>; rel="prev"\r\n' % (service.jobs, status.id)
-    return once_known(
-        service.engine.retry(status, key, request.act), lambda taken: accepted(service, request, taken, link)
-    )
+    return looked(None) if key is None else once_known(service.engine.replay(key), looked)
 
 
 def accepted(service: Service, request: Request, taken: Submitted, fields: bytes = b"") -> Answer | Held:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import orjson
+from headway.core.audit import Act
 from headway.core.status import TaskStatus
 from headway.protocol.api import bodies, load
 from headway.protocol.api.awaited import once_known
@@ -42,10 +43,10 @@ def task(service: Service, request: Request, name: bytes) -> Answer | Held:
     return once_known(found, lambda task: _one(service, request, task))
 
 
-def switch(service: Service, request: Request, name: bytes) -> Answer | Held:
+def switch(service: Service, request: Request, name: bytes, act: Act) -> Answer | Held:
     """PATCH /tasks/{name}: hold or run its jobs, close or open it."""
     check_content(request)
-    changed = service.engine.switch(task_of(name), bodies.switches(request.body), request.act)
+    changed = service.engine.switch(task_of(name), bodies.switches(request.body), act)
     return once_known(changed, lambda task: _one(service, request, task))
 
 

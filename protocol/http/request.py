@@ -20,7 +20,6 @@ from ipaddress import IPv6Address
 from itertools import chain
 from typing import NamedTuple
 
-from headway.core.audit import Act
 from headway.core.config import LimitsSection
 from headway.core.errors import HeadwayError
 from headway.protocol.http.caller import NOBODY, Caller
@@ -130,7 +129,6 @@ class Request:
         "_ready",
         "_trusted_host",
         "_usual_limit",
-        "act",
         "allowance",
         "begun",
         "body",
@@ -171,8 +169,6 @@ class Request:
         self.peer_is_named = False
         self.allowance = b""
         self.caller: Caller = NOBODY
-        # What an operation that changes something tells the audit log.
-        self.act: Act | None = None
         # Header lines of the answer that depend on the origin of the client's page. Empty if the
         # settings name none.
         self.fields = b""
@@ -216,7 +212,7 @@ class Request:
         """Return a request with all of this one that an answer needs. It is not read into."""
         made = object.__new__(Request)
         # One by one: ``copy.copy`` takes 60 times as long.
-        made.act, made.allowance, made.body, made.caller = self.act, self.allowance, self.body, self.caller
+        made.allowance, made.body, made.caller = self.allowance, self.body, self.caller
         made.fields, made.headers, made.keep_alive, made.limit = self.fields, self.headers, self.keep_alive, self.limit
         made.method, made.peer, made.peer_is_named = self.method, self.peer, self.peer_is_named
         made.target, made.version = self.target, self.version

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from headway.protocol.access.tokens import make, read, write
+from headway.protocol.api.operation import Audited
 from headway.protocol.api.routes import ROUTES
 
 from tests.conftest import Start
@@ -19,7 +20,7 @@ JSON = "Content-Type: application/json"
 NOTHING: dict[str, Any] = {"target": None, "filter": None, "count": None, "job": None}
 
 
-class Audited(NamedTuple):
+class AuditedServer(NamedTuple):
     """A server with tokens, and the lines that send them."""
 
     server: Server
@@ -34,23 +35,23 @@ class Audited(NamedTuple):
 
 
 @pytest.fixture
-def audited(start: Start, tmp_path: Path) -> Audited:
+def audited(start: Start, tmp_path: Path) -> AuditedServer:
     kinds = {"boss": ("submit", "read", "cancel", "admin"), "admin": ("admin",), "clerk": ("submit", "read", "cancel")}
     made = {name: make(name, scopes) for name, scopes in kinds.items()}
     path = tmp_path / "tokens.yaml"
     write(path, [token for _, token in made.values()])
     server = start(auth__tokens=str(path))
-    return Audited(server, path, {name: f"Authorization: Bearer {secret}" for name, (secret, _) in made.items()})
+    return AuditedServer(server, path, {name: f"Authorization: Bearer {secret}" for name, (secret, _) in made.items()})
 
 
-def submitted(audited: Audited, task: str, *lines: str, **members: object) -> str:
+def submitted(audited: AuditedServer, task: str, *lines: str, **members: object) -> str:
     """Submit a job and return its id."""
     answer = audited.server.ask(post(submission(task, **members), audited.lines["clerk"], *lines))
     assert answer.status == 202
     return answer["location"].removeprefix("/jobs/")
 
 
-def failed(audited: Audited) -> str:
+def failed(audited: AuditedServer) -> str:
     """Return the id of a job that has failed."""
     job_id = submitted(audited, "fail")
     assert audited.ask("GET", f"/jobs/{job_id}", "Prefer: wait=5")["job-state"] == "failed"
@@ -66,12 +67,12 @@ def test_each_operation_that_changes_something_goes_to_the_audit_log() -> None:
     submissions = {"submitJob", "putJob", "submitBatch", "submitContent"}
     operations = [operation for route in ROUTES for operation in route.operations]
     changing = {operation.name for operation in operations if operation.method != "GET"}
-    audited = [operation for operation in operations if operation.changes]
-    assert {operation.name for operation in audited} == changing - submissions
-    assert all(operation.changes in {said.code for said in operation.says} for operation in audited)
+    audited = [(operation, operation.answer) for operation in operations if isinstance(operation.answer, Audited)]
+    assert {operation.name for operation, _ in audited} == changing - submissions
+    assert all(answer.code in {said.code for said in operation.says} for operation, answer in audited)
 
 
-def test_each_change_is_told_with_who_made_it(audited: Audited) -> None:
+def test_each_change_is_told_with_who_made_it(audited: AuditedServer) -> None:
     waiting = submitted(audited, "give", delay=1000)
     assert audited.ask("PATCH", f"/jobs/{waiting}", JSON, body=b'{"priority": 9}').status == 200
     assert audited.ask("DELETE", f"/jobs/{waiting}", by="clerk").status == 204
@@ -101,13 +102,13 @@ def test_each_change_is_told_with_who_made_it(audited: Audited) -> None:
     assert audited.server.head(f"/jobs/{keyed}", audited.lines["boss"])["job-state"] == "cancelled"
 
 
-def test_the_name_of_a_task_is_told_as_it_is(audited: Audited) -> None:
+def test_the_name_of_a_task_is_told_as_it_is(audited: AuditedServer) -> None:
     target = "/tasks/with%20%2F%20and%20%C3%A9"
     assert audited.ask("PATCH", target, JSON, body=b'{"dispatch": "hold"}').status == 200
     assert [entry["target"] for entry in audited.entries()] == ["with / and é"]
 
 
-def test_the_end_of_a_batch_is_told_with_its_count(audited: Audited) -> None:
+def test_the_end_of_a_batch_is_told_with_its_count(audited: AuditedServer) -> None:
     body = b"[%b]" % b",".join([submission("give", delay=1000)] * 3)
     batch = audited.ask("POST", "/batches", JSON, by="clerk", body=body)["location"]
     assert audited.ask("DELETE", batch, by="clerk").status == 204
@@ -115,7 +116,7 @@ def test_the_end_of_a_batch_is_told_with_its_count(audited: Audited) -> None:
     assert (entry["what"], entry["target"], entry["count"]) == ("cancelBatch", batch.removeprefix("/batches/"), 3)
 
 
-def test_what_is_refused_or_only_counted_is_not_told(audited: Audited) -> None:
+def test_what_is_refused_or_only_counted_is_not_told(audited: AuditedServer) -> None:
     job_id = failed(audited)
     assert audited.ask("POST", "/jobs/retry?state=failed&dry-run=1", body=b"").status == 200
     assert audited.ask("PATCH", f"/jobs/{job_id}", JSON, body=b'{"priority": 9}').status == 409
@@ -126,7 +127,7 @@ def test_what_is_refused_or_only_counted_is_not_told(audited: Audited) -> None:
     assert audited.entries() == []
 
 
-def test_a_page_names_the_next_one_and_is_as_described(audited: Audited) -> None:
+def test_a_page_names_the_next_one_and_is_as_described(audited: AuditedServer) -> None:
     described = Description(audited.server.get("/openapi.json").json)
     for dispatch in (b"hold", b"run", b"hold"):
         audited.ask("PATCH", "/tasks/give", JSON, body=b'{"dispatch": "%b"}' % dispatch)
@@ -145,14 +146,14 @@ def test_a_page_names_the_next_one_and_is_as_described(audited: Audited) -> None
         assert audited.ask("GET", f"/audit?{wrong}").status == 422
 
 
-def test_a_request_that_the_server_knows_again_is_told_each_time(audited: Audited) -> None:
+def test_a_request_that_the_server_knows_again_is_told_each_time(audited: AuditedServer) -> None:
     order = request("POST", "/jobs/delete?tag=none", audited.lines["boss"], body=b"")
     with audited.server.wire() as wire:
         jobs = [wire.ask(order)["location"].removeprefix("/jobs/") for _ in range(3)]
     assert [entry["job"] for entry in audited.entries()] == jobs[::-1]
 
 
-def test_who_may_not_use_ids_does_not_learn_them(audited: Audited) -> None:
+def test_who_may_not_use_ids_does_not_learn_them(audited: AuditedServer) -> None:
     job_id = submitted(audited, "give", delay=1000)
     audited.ask("DELETE", f"/jobs/{job_id}")
     lost = failed(audited)
@@ -166,14 +167,14 @@ def test_who_may_not_use_ids_does_not_learn_them(audited: Audited) -> None:
     assert audited.server.get("/audit").status == 401
 
 
-def test_who_may_not_read_errors_does_not_learn_their_text_from_a_filter(audited: Audited) -> None:
+def test_who_may_not_read_errors_does_not_learn_their_text_from_a_filter(audited: AuditedServer) -> None:
     assert audited.ask("POST", "/jobs/retry?state=failed&error=hush&tag=error%3Dx", body=b"").status == 202
     [whole], [seen] = audited.entries(), audited.entries(by="admin")
     assert "error=hush" in whole["filter"]
     assert seen["filter"] == whole["filter"].replace("error=hush", "error=…")
 
 
-def test_tokens_that_are_read_again_are_told(audited: Audited) -> None:
+def test_tokens_that_are_read_again_are_told(audited: AuditedServer) -> None:
     write(audited.path, [token for token in read(audited.path) if token.name != "clerk"])
     audited.server.wait_for_line("tokens read again")
     end = time.monotonic() + 5
