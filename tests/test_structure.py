@@ -126,6 +126,27 @@ def test_the_protocol_sees_an_engine_by_its_interface(package: str) -> None:
     assert {name: packages for name, packages in found.items() if packages - SEEN[package]} == {}
 
 
+def words_of(path: Path) -> set[str]:
+    """Return the modules of core itself that a file imports."""
+    words = {word.stem for word in CORE.glob("*.py")}
+    names = [name.split(".") for name in imports(path)]
+    return {name[2] for name in names if name[:2] == ["headway", "core"] and len(name) > 2 and name[2] in words}
+
+
+# The words that may be seen of each. Those of HTTP are of no job: settings, errors, the time of day, work in slices.
+WORDS: dict[str, set[str]] = {
+    "http": {"config", "errors", "slices", "wall"},
+    "access": {"config", "errors", "files", "ids"},
+}
+
+
+@pytest.mark.parametrize("package", WORDS)
+def test_a_package_of_the_protocol_sees_the_words_that_it_needs(package: str) -> None:
+    found = {path.name: words_of(path) for path in (ROOT / "protocol" / package).glob("*.py")}
+    assert {name: words for name, words in found.items() if words - WORDS[package]} == {}
+    assert set().union(*found.values()) == WORDS[package]
+
+
 # What opens, checks and stops an engine imports none either: ``open`` knows which there are.
 ENGINES = {"local", "journal", "valkey", "store", "nodes", "visit"}
 

@@ -120,14 +120,14 @@ def remove(name: str, older: bool, config: Path | None) -> None:
 @token.command("scopes")
 def list_scopes() -> None:
     """List the scopes, and what a token with each may do."""
-    from headway.protocol.http.caller import SCOPES
+    from headway.protocol.access.scopes import SCOPES
 
     say_table([("SCOPE", "MAY"), *SCOPES.items(), (ALL, "all of this: add writes them out")])
 
 
 def _scopes(given: Sequence[str]) -> tuple[str, ...]:
     """Return the scopes that the options name, each once."""
-    from headway.protocol.http.caller import SCOPES
+    from headway.protocol.access.scopes import SCOPES
 
     named = (scope.strip() for text in given for scope in text.split(","))
     wanted = (scope for name in named for scope in (SCOPES if name == ALL else (name,)))

@@ -14,8 +14,9 @@ from headway.core import ids
 from headway.core.errors import ConfigError
 from headway.protocol.access.clients import Clients
 from headway.protocol.access.hosts import Hosts
+from headway.protocol.access.scopes import ANYONE, READ, VIEW
 from headway.protocol.access.tokens import Tokens
-from headway.protocol.http.caller import ANYONE, NOBODY, READ, UNKNOWN, VIEW, Caller
+from headway.protocol.http.caller import NOBODY, UNKNOWN, Caller
 from headway.protocol.http.problems import Refusal
 from headway.protocol.http.request import Request
 

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from headway.core.errors import ConfigError, HeadwayError
+from headway.protocol.access.scopes import SCOPES
 from headway.protocol.access.tokens import NAME, NAMES, ROTATING, Token, digest, make, read, write
-from headway.protocol.http.caller import SCOPES
 
 # The name of the token that a server makes by itself.
 FIRST = "first"

@@ -27,7 +27,8 @@ from typing import Annotated
 import msgspec
 from headway.core.errors import ConfigError
 from headway.core.files import content
-from headway.protocol.http.caller import READ, SCOPES, SUBMIT, VIEW, Caller
+from headway.protocol.access.scopes import READ, SCOPES, SUBMIT, VIEW
+from headway.protocol.http.caller import Caller
 from msgspec import Meta
 
 # What a token begins with, so that scanners of source code know one.

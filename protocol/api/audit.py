@@ -13,6 +13,7 @@ import msgspec
 import orjson
 from headway.core import ids
 from headway.core.audit import Act, AuditEntry
+from headway.protocol.access.scopes import reads
 from headway.protocol.api import queries
 from headway.protocol.api.awaited import once_known
 from headway.protocol.api.service import Service
@@ -62,7 +63,7 @@ def _members(entry: AuditEntry, caller: Caller) -> dict[str, object]:
     target, job, wanted = act.target, act.job, act.wanted
     if not caller.sees_ids:
         target, job = _seen(target), _seen(job)
-    if not caller.reads:
+    if not reads(caller):
         wanted = _ERROR.sub("error=…", wanted)
     return {
         "number": entry.number,

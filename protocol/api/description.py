@@ -13,6 +13,7 @@ from headway.core.errors import HeadwayError
 from headway.core.interface import Later, Soon
 from headway.core.later import Otherwise
 from headway.core.status import TaskStatus
+from headway.protocol.access.scopes import knows
 from headway.protocol.api import dashboard
 from headway.protocol.api.awaited import once_known
 from headway.protocol.api.operation import Route
@@ -92,7 +93,7 @@ def _of_tasks(
 
     A client that may not know all of them gets a page that names none. Raises RecoveringError while none is known.
     """
-    if request.caller.knows is not None:
+    if knows(request.caller) is not None:
         return _of_these(service, request, f"{name} without tasks", make, ())
     last = service.pages.get(name)
     try:

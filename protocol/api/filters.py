@@ -17,8 +17,9 @@ from headway.core.errors import InvalidError
 from headway.core.faults import allowed, faults, few, printable
 from headway.core.job import Reason, State, Tag
 from headway.core.job_filter import JobFilter
+from headway.protocol.access.scopes import READ, reads
 from headway.protocol.api import queries
-from headway.protocol.http.caller import READ, Caller
+from headway.protocol.http.caller import Caller
 from headway.protocol.http.clock import iso
 from headway.protocol.http.problems import Refusal
 from msgspec import Meta
@@ -81,7 +82,7 @@ def read(target: bytes, kind: type[Query]) -> Query:
 
 def check(query: FilterQuery, caller: Caller) -> None:
     """Raise Refusal if ``caller`` looks for a text in errors, and may not read them."""
-    if query.error is not None and not caller.reads:
+    if query.error is not None and not reads(caller):
         raise Refusal("scope", f"the token {caller.name!r} may not look into errors: that needs the scope {READ}")
 
 

@@ -15,6 +15,7 @@ from headway.core.job import State
 from headway.core.past_attempt import PastAttempt
 from headway.core.status import Status
 from headway.core.tasks.result import Result
+from headway.protocol.access.scopes import reads
 from headway.protocol.api import filters
 from headway.protocol.api.awaited import later, once_known
 from headway.protocol.api.documents import ended_document, job_members, status_document
@@ -125,7 +126,7 @@ def asked_for(service: Service, request: Request, status: Status, head: bytes) -
 
 def with_document(service: Service, request: Request, status: Status, head: bytes) -> Answer | Held:
     """Return ``head`` with the document of a job: with errors and tracebacks if the client may read them."""
-    if not request.caller.reads:
+    if not reads(request.caller):
         return _documented(service, status, head, None, None)
     attempts = service.engine.attempts(status) if status.attempt else ()
     return once_known(attempts, lambda attempts: _with_attempts(service, status, head, attempts))
@@ -168,7 +169,7 @@ def listing(service: Service, request: Request, _: bytes) -> Answer | Held:
 
 
 def _with_errors(service: Service, request: Request, query: Query, page: Page) -> Answer | Held:
-    if request.method == b"HEAD" or not request.caller.reads:
+    if request.method == b"HEAD" or not reads(request.caller):
         return _listed(service, request, query, page, {})
     errors = service.engine.errors(page.jobs)
     return once_known(errors, lambda errors: _listed(service, request, query, page, errors))

@@ -13,6 +13,7 @@ from typing import Any
 
 from headway.core.errors import HeadwayError
 from headway.core.job import State
+from headway.protocol.access.scopes import READ, SCOPES, VIEW
 from headway.protocol.access.sites import SAFE
 from headway.protocol.api.answers import ANY_REQUEST
 from headway.protocol.api.fields import ASKED, SENT, Schema
@@ -30,7 +31,6 @@ from headway.protocol.api.schemas import (
     submission,
 )
 from headway.protocol.api.service import Service
-from headway.protocol.http.caller import READ, SCOPES, VIEW
 from headway.protocol.http.problems import REFUSALS
 from headway.protocol.http.responses import JSON, PROBLEM
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from headway.core.order import Action
 from headway.protocol.access.guard import Needs
+from headway.protocol.access.scopes import ADMIN, CANCEL, METRICS, READ, SUBMIT, VIEW
 from headway.protocol.api import (
     answers,
     audit,
@@ -28,7 +29,6 @@ from headway.protocol.api import (
 )
 from headway.protocol.api.fields import BATCH, FILE, KEY, TASK
 from headway.protocol.api.operation import NOTHING, Answerer, Audited, Operation, Route, Says
-from headway.protocol.http.caller import ADMIN, CANCEL, METRICS, READ, SUBMIT, VIEW
 from headway.protocol.http.problems import METHODS, Refusal
 from headway.protocol.http.request import Request
 from msgspec.structs import replace

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import orjson
 from headway.core.audit import Act
 from headway.core.status import TaskStatus
+from headway.protocol.access.scopes import knows
 from headway.protocol.api import bodies, load
 from headway.protocol.api.awaited import once_known
 from headway.protocol.api.contents import task_of
@@ -24,10 +25,10 @@ FORM = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
 
 def listing(service: Service, request: Request, _: bytes) -> Answer | Held:
     """GET /tasks: the tasks that the client may know, with what each takes and how its jobs have ended."""
-    knows = request.caller.knows
+    known = knows(request.caller)
 
     def told(tasks: Sequence[TaskStatus]) -> bytes:
-        some = [_members_of(service, task) for task in tasks if knows is None or task.name in knows]
+        some = [_members_of(service, task) for task in tasks if known is None or task.name in known]
         return _answer(service, request, {"tasks": some})
 
     return once_known(service.engine.tasks(), told)
@@ -35,10 +36,10 @@ def listing(service: Service, request: Request, _: bytes) -> Answer | Held:
 
 def task(service: Service, request: Request, name: bytes) -> Answer | Held:
     """GET /tasks/{name}: one of them. Its load is in the header, too."""
-    wanted, caller = task_of(name), request.caller
-    if caller.knows is not None and wanted not in caller.knows:
+    wanted, known = task_of(name), knows(request.caller)
+    if known is not None and wanted not in known:
         # Also if there is no such task.
-        raise Refusal("scope", f"the token {caller.name!r} may read {', '.join(sorted(caller.knows))}, not {wanted!r}")
+        raise Refusal("scope", f"the token {request.caller.name!r} may read {', '.join(sorted(known))}, not {wanted!r}")
     found = service.engine.task(wanted)
     return once_known(found, lambda task: _one(service, request, task))
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
+from headway.protocol.access.scopes import SCOPES
 from headway.protocol.access.tokens import Tokens, read
-from headway.protocol.http.caller import SCOPES
 
 from tests.end_to_end.command import run
 from tests.end_to_end.process import environment

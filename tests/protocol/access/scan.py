@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from headway.protocol.access.scopes import SCOPES
 from headway.protocol.access.token_file import TokenFile
 from headway.protocol.api.routes import ROUTES
-from headway.protocol.http.caller import SCOPES
 
 from tests.protocol.wire import PATIENCE_S, parse_head, request, submission
 

@@ -9,9 +9,10 @@ import uvloop
 from headway.core.errors import InvalidError
 from headway.core.job import Submission
 from headway.core.key import Key
+from headway.protocol.access.scopes import SUBMIT
 from headway.protocol.api.service import Service
 from headway.protocol.api.submissions import under_key
-from headway.protocol.http.caller import SUBMIT, Caller
+from headway.protocol.http.caller import Caller
 from headway.protocol.http.problems import Refusal
 from headway.protocol.http.request import Request
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 import uvloop
 from headway.core.order import Action
-from headway.protocol.http.caller import ADMIN, CANCEL, METRICS, READ, SCOPES, SUBMIT, VIEW
+from headway.protocol.access.scopes import ADMIN, CANCEL, METRICS, READ, SCOPES, SUBMIT, VIEW
 
 import headway
 from tests.lives.server import LOOK_S, Lives, run

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import uvloop
-from headway.protocol.http.caller import SCOPES
+from headway.protocol.access.scopes import SCOPES
 
 from tests.conftest import Start
 from tests.lives.server import LOOK_S, Lives, run

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from headway.core.errors import ConfigError
+from headway.protocol.access.scopes import SCOPES
 from headway.protocol.access.token_file import TokenFile
 from headway.protocol.access.tokens import Tokens, read, too_open
-from headway.protocol.http.caller import SCOPES
 
 AT_ONCE = 12
 

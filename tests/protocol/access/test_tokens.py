@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from headway.core.errors import ConfigError
+from headway.protocol.access.scopes import ADMIN, CANCEL, READ, SUBMIT, VIEW
 from headway.protocol.access.tokens import Token, Tokens, emptied, make, read, write
-from headway.protocol.http.caller import ADMIN, CANCEL, READ, SUBMIT, VIEW
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from headway.core.payload_type import payload_type
 from headway.core.recovering import Recovering
 from headway.core.stats import Histogram
 from headway.core.status import TaskStatus
+from headway.protocol.access.scopes import ANYONE
 from headway.protocol.api import openapi, pages
 from headway.protocol.api.app import Api
 from headway.protocol.api.description import docs, prefers_html
@@ -34,7 +35,6 @@ from headway.protocol.api.page import CachedPage, CachedPages
 from headway.protocol.api.routes import ROUTES, Places
 from headway.protocol.api.schemas import CONTENTS
 from headway.protocol.api.service import Service
-from headway.protocol.http.caller import ANYONE
 from headway.protocol.http.connection import Connection
 from headway.protocol.http.request import Request
 from headway.protocol.http.responses import Answer as Given

@@ -12,9 +12,9 @@ import uvloop
 from headway.core.errors import EngineAwayError
 from headway.core.interface import Later
 from headway.core.job import State
+from headway.protocol.access.scopes import ANYONE
 from headway.protocol.api import batches, submissions
 from headway.protocol.api.service import Service
-from headway.protocol.http.caller import ANYONE
 from headway.protocol.http.request import Request
 from headway.protocol.http.responses import Answer, Held
 
