@@ -62,18 +62,27 @@ class Api:
 
     def bind(self, request: Request) -> BoundRoute:
         """Return the route of a request, as App says."""
+        route, job_id = self._allowed(request, counts=True)
+        self._check_conditions(request, route)
+        return BoundRoute(self.service, route, request, job_id)
+
+    def _allowed(self, request: Request, *, counts: bool = False) -> tuple[Route, bytes]:
+        """Return the route of a request, and the id in it. Raises Refusal if its client may not do what it asks for.
+
+        ``counts``: it is about to be answered, so it counts for the limits on its client.
+        """
         service = self.service
         request.caller = service.guard.identify(request)
-        if self._looks:
-            request.fields = self.fields(request)
-            if service.limits is not None:
-                service.limits.check(request, self._places.limited(request))
-        if b"origin" in request.headers or b"sec-fetch-site" in request.headers:
-            sites.check(request, service.origins)
+        if counts:
+            if self._looks:
+                request.fields = self.fields(request)
+                if service.limits is not None:
+                    service.limits.check(request, self._places.limited(request))
+            if b"origin" in request.headers or b"sec-fetch-site" in request.headers:
+                sites.check(request, service.origins)
         route, job_id = self._places.find(request.target)
         service.guard.check(request, route.needs(request.method), job_id)
-        self._check_conditions(request, route)
-        return BoundRoute(service, route, request, job_id)
+        return route, job_id
 
     def _check_conditions(self, request: Request, route: Route) -> None:
         """Raise Refusal if a condition on a change does not hold. Of PUT the key tells, which is looked up later."""
@@ -92,11 +101,8 @@ class Api:
 
     def _may_submit(self, request: Request) -> bool:
         """Whether a request with content for a task may submit it."""
-        route, name = self._places.find(request.target)
         try:
-            request.caller = self.service.guard.identify(request)
-            self.service.guard.check(request, route.needs(request.method), name)
-            check_task(request, contents.task_of(name))
+            check_task(request, contents.task_of(self._allowed(request)[1]))
         except Refusal:
             return False
         return True
@@ -104,9 +110,7 @@ class Api:
     def expect(self, request: Request) -> None:
         """Raise if the content of a request is not worth sending, as App says."""
         service = self.service
-        request.caller = service.guard.identify(request)
-        route, name = self._places.find(request.target)
-        service.guard.check(request, route.needs(request.method), name)
+        route, name = self._allowed(request)
         routes.answer_for(route, request.method)
         self._check_conditions(request, route)
         if request.method in SENDING:
@@ -125,11 +129,9 @@ class Api:
 
     def _may(self, request: Request) -> bool:
         """Whether a request may do what it asks for. If so, any with the same head may, but for the id in it."""
-        route, job_id = self._places.find(request.target)
         try:
             # Its copy was answered, and this one was not looked at.
-            request.caller = self.service.guard.identify(request)
-            self.service.guard.check(request, route.needs(request.method), job_id)
+            self._allowed(request)
         except Refusal:
             return False
         return True
