@@ -9,9 +9,10 @@ its life-cycle, ``past_attempt``, ``retention``, ``job_filter``, ``job_log`` wit
 client. ``audit`` has the changes that clients made. ``moved`` is all of an engine as lines, and
 ``shown`` the contents as people are shown them. Then come ``history``, ``ids``, ``load``,
 ``stats``, and what was ``counted`` of clients. ``wall`` has the time of day, and ``records`` makes
-the text of log records. Three are about running code: ``slices`` splits work that is too long for
-one turn of the loop, ``apart`` does it in a thread, and ``forks`` keeps our things from forked
-children. ``files`` reads those that settings name, and ``memfile`` makes one without a name.
+the text of log records. Four are about running code: ``running`` tells that of jobs from that of
+the server, ``slices`` splits work that is too long for one turn of the loop, ``apart`` does it in a
+thread, and ``forks`` keeps our things from forked children. ``files`` reads those that settings
+name, and ``memfile`` makes one without a name.
 
 The packages, each of which imports only packages above it:
 

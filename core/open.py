@@ -2,7 +2,7 @@
 
 With a journal it takes a while to open. Until then Recovering stands in for it. One with a shared
 store opens at once, and finds its store when it starts. This is the only module that knows which
-engines there are.
+engines there are, so it has the checks before a start, too.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from headway.core.errors import ConfigError
 from headway.core.handover import Handover
 from headway.core.interface import Engine
 from headway.core.local.engine import LocalEngine, board_for
+from headway.core.processes.confinement import Confinement
+from headway.core.processes.pool import pool_for
 from headway.core.retention import Retention
 from headway.core.tasks.registry import Registry
 
@@ -106,6 +108,35 @@ def check_journal(path: Path) -> None:
     from headway.core.journal import schema
 
     schema.check_header(path)
+
+
+def check_confinement(config: Config) -> None:
+    """Raise ConfigError if worker processes cannot be confined as the settings ask."""
+    Confinement.of(config)
+
+
+def check_worker(config: Config, registry: Registry) -> None:
+    """Start a worker process as those of an engine, if a task needs one: it has to import the tasks.
+
+    Raises ConfigError if it cannot start, or as ``check_confinement`` does.
+    """
+    pool = pool_for(config, registry)
+    if pool is None:
+        return
+    # A start does not need it.
+    from headway.core.processes import trial
+
+    fault = asyncio.run(trial.fault(pool.modules, pool.confinement))
+    if fault is not None:
+        raise ConfigError(f"a worker process cannot start: {fault}")
+
+
+def gateway_bytes() -> int:
+    """Return the most bytes of calls that a gateway keeps while its engine starts again."""
+    # No other server needs it.
+    from headway.core.gateway.calls import HELD_BYTES
+
+    return HELD_BYTES
 
 
 def check_store(config: Config) -> None:

@@ -13,6 +13,8 @@ import traceback
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 
+# The logger of tasks: ``context.log``.
+TASK_LOGGER = "headway.task"
 # Characters of a message, of a traceback, and of each part of a traceback, such as an error's text.
 MESSAGE_LONGEST = 20_000
 TRACEBACK_LONGEST = 20_000

@@ -6,7 +6,6 @@ port. A start would find out about those by itself, and a running server has the
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address
@@ -14,10 +13,7 @@ from socket import socket
 
 from headway.core.config import Config
 from headway.core.errors import WAYS_OUT, ConfigError, JournalError
-from headway.core.open import check_journal, check_memory, check_store
-from headway.core.processes import trial
-from headway.core.processes.confinement import Confinement
-from headway.core.processes.pool import pool_for
+from headway.core.open import check_confinement, check_journal, check_memory, check_store, check_worker
 from headway.core.task import Lane
 from headway.core.tasks.registry import REGISTRY, add_working_directory, load
 from headway.protocol.access.clients import Clients
@@ -36,7 +32,7 @@ def usable(config: Config) -> None:
     Raises ConfigError if one cannot be used.
     """
     _networks(config)
-    _processes(config)
+    check_confinement(config)
     _tasks(config)
 
 
@@ -87,10 +83,10 @@ def faults(config: Config, *, serves: bool = True) -> Iterator[str]:
     looks: list[Callable[[Config], None]] = (
         [
             *(_networks, can_serve, can_have_gateways, lambda config: _closed(config, passed)),
-            *(_first_token, _processes, check_memory, _journal, _store),
+            *(_first_token, check_confinement, check_memory, _journal, _store),
         ]
         if serves
-        else [shared, _processes, _store]
+        else [shared, check_confinement, _store]
     )
     if serves and passed is None:
         looks.append(_port)
@@ -183,10 +179,6 @@ def _closed(config: Config, passed: socket | None) -> None:
     closed(config, host or None)
 
 
-def _processes(config: Config) -> None:
-    Confinement.of(config)
-
-
 def _first_token(config: Config) -> None:
     """Check that the file can be made of which a start makes the first token."""
     auth = config.auth
@@ -213,14 +205,13 @@ def _tasks_after_deploy(config: Config) -> None:
 
 
 def _worker(config: Config) -> None:
-    """Start a worker process, confined as those of a pool, if a task needs one. It has to import the tasks."""
+    """Start a worker process if a task needs one."""
     try:
-        pool = pool_for(config, REGISTRY)
+        check_confinement(config)
     except ConfigError:
-        # ``_processes`` has said so.
+        # It has been told.
         return
-    if pool is not None and (fault := asyncio.run(trial.fault(pool.modules, pool.confinement))) is not None:
-        raise ConfigError(f"a worker process cannot start: {fault}")
+    check_worker(config, REGISTRY)
 
 
 def _port(config: Config) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from headway.core.config import Config
+from headway.core.open import gateway_bytes
 from headway.core.stats import Counts
 from headway.core.tasks.registry import REGISTRY
 from headway.protocol.access.limits import CLIENT_BYTES, CLIENTS_MOST
@@ -58,10 +59,7 @@ def parts(config: Config, counts: Counts, *, serves: bool = True, gateways: int 
     if not serves:
         return kept | {"lines of the log": BYTES_MOST}
     if gateways:
-        # No other server needs it.
-        from headway.core.gateway.calls import HELD_BYTES
-
-        kept[f"calls that {gateways} gateways keep"] = gateways * HELD_BYTES
+        kept[f"calls that {gateways} gateways keep"] = gateways * gateway_bytes()
     return kept | {
         f"{config.events.kept} events": config.events.kept * EVENT_BYTES,
         "unanswered requests": 2 * config.limits.unanswered_bytes + longest,

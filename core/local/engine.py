@@ -62,12 +62,12 @@ from headway.core.past_attempt import PastAttempt
 from headway.core.queue.outlook import OWN_MOST
 from headway.core.retention import Retention
 from headway.core.retry_after.promises import Promises
+from headway.core.running import variables_of
 from headway.core.stats import Counts
 from headway.core.status import BatchStatus, Status, TaskStatus
 from headway.core.tasks.lifespan import Lifespan
 from headway.core.tasks.registry import Registry
 from headway.core.tasks.result import Result
-from headway.core.work.attempt import variables_of
 from headway.core.work.watchdog import Watchdog
 
 if TYPE_CHECKING:

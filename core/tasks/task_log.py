@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-# The name of the logger.
-LOGGER = "headway.task"
+from headway.core.records import TASK_LOGGER
+
 # Characters that are encoded at once, so that a long text costs no second one of its length.
 CHUNK = 1 << 18
 
@@ -15,7 +15,7 @@ class TaskLog(logging.LoggerAdapter[logging.Logger]):
     """Writes lines to the log of a job, and by ``info``, ``warning`` and so on to the log of the server."""
 
     def __init__(self, write: Callable[[bytes], None], fields: dict[str, object]) -> None:
-        super().__init__(logging.getLogger(LOGGER), fields)
+        super().__init__(logging.getLogger(TASK_LOGGER), fields)
         self._write = write
 
     def __call__(self, text: str) -> None:

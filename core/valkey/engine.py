@@ -44,6 +44,7 @@ from headway.core.link.address import Address
 from headway.core.link.reply_error import StoreError
 from headway.core.order import Action
 from headway.core.past_attempt import PastAttempt
+from headway.core.running import variables_of
 from headway.core.stats import Counts
 from headway.core.status import BatchStatus, Status, TaskStatus
 from headway.core.store.store import Store
@@ -53,7 +54,6 @@ from headway.core.tasks.result import Result
 from headway.core.valkey.catalogue import Catalogue
 from headway.core.valkey.hints import Hints
 from headway.core.valkey.parts import Parts
-from headway.core.work.attempt import variables_of
 from msgspec.structs import replace
 
 log = logging.getLogger(__name__)

@@ -5,9 +5,7 @@ decimal context, cancellation or done callback passes from one job to the next, 
 thread. An error of a function ends here, SystemExit included, and leaves as text: nothing keeps an
 exception, its traceback or its frames.
 
-Our tasks and those of jobs are left out of ``asyncio.all_tasks()``, which is empty on this loop. A
-job that cancels all tasks cancels none of another job, and none of the server's. The maker of a
-task can still cancel it.
+An attempt's asyncio task is left out of ``asyncio.all_tasks()``, as all others are: see ``running``.
 """
 
 from __future__ import annotations
@@ -18,13 +16,13 @@ from asyncio.tasks import _enter_task, _leave_task, _unregister_task
 from collections.abc import Awaitable, Coroutine, Generator, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from contextvars import Context as Variables
-from contextvars import ContextVar, copy_context
-from functools import cache
+from contextvars import copy_context
 from math import inf
 from typing import Any, Protocol
 
 from headway.core import forks
 from headway.core.job import Job
+from headway.core.running import variables_of
 from headway.core.task import Lane
 from headway.core.tasks import payloads
 from headway.core.tasks.around import Around, Arounds, enter, enter_on_loop
@@ -33,10 +31,6 @@ from headway.core.tasks.result import Result, ResultError, encode, encode_on_loo
 from headway.core.work.jobs import Jobs
 from headway.core.work.outcome import NULL, Outcome, failed, succeeded
 from headway.core.work.threads import ThreadCall, Threads
-
-# The task whose code runs: in its function, in the tasks and callbacks that it makes, in its
-# thread. None: the server's code.
-RUNNING: ContextVar[str | None] = ContextVar("headway_running", default=None)
 
 # Members of an enum cost several times as much to look up (CPython 3.11).
 LOOP, PROCESS = Lane.LOOP, Lane.PROCESS
@@ -293,26 +287,3 @@ class _Begun(Coroutine[Any, Any, None]):
 
     def __await__(self) -> Generator[Any, Any, None]:
         return self._coroutine.__await__()
-
-
-def variables_of(name: str) -> Variables:
-    """Make the context in which a function of task ``name`` begins. It has nothing of ours but RUNNING."""
-    return _first_variables(name).copy()
-
-
-@cache
-def _first_variables(name: str) -> Variables:
-    variables = Variables()
-    variables.run(RUNNING.set, name)
-    return variables
-
-
-def hide_tasks(loop: asyncio.AbstractEventLoop) -> None:
-    """Have every task that is made on ``loop`` from now on left out of ``asyncio.all_tasks()``."""
-    loop.set_task_factory(_hidden)  # type: ignore[arg-type]  # the protocol in typeshed names its parameters
-
-
-def _hidden(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **options: Any) -> asyncio.Task[Any]:
-    task = asyncio.Task(coroutine, loop=loop, **options)
-    _unregister_task(task)
-    return task

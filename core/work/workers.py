@@ -24,10 +24,11 @@ from math import inf
 
 from headway.core.job import Job, Reason, State
 from headway.core.processes.pool import Processes
+from headway.core.running import hide_tasks
 from headway.core.task import Lane
 from headway.core.tasks.around import Arounds
 from headway.core.tasks.result import Result
-from headway.core.work.attempt import Attempt, hide_tasks
+from headway.core.work.attempt import Attempt
 from headway.core.work.jobs import Jobs
 from headway.core.work.outcome import CANCELLED, Outcome, overtime
 from headway.core.work.threads import Threads

@@ -21,7 +21,6 @@ from typing import Literal
 import orjson
 from headway.core import records
 from headway.core.config import LogSection
-from headway.core.tasks.task_log import LOGGER
 from headway.protocol.process.lines import Lines
 
 COLOURS = {logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[31m", logging.CRITICAL: "\x1b[31m"}
@@ -160,7 +159,7 @@ def set_up(settings: LogSection) -> None:
     ours.handlers, ours.propagate = [handler], False
     ours.setLevel(level)
     # It may not have logged yet.
-    logging.getLogger(LOGGER)
+    logging.getLogger(records.TASK_LOGGER)
     for name, logger in list(logging.root.manager.loggerDict.items()):
         if isinstance(logger, logging.Logger) and (name == OURS or name.startswith(f"{OURS}.")):
             logger.__class__ = Steady

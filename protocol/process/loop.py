@@ -17,7 +17,7 @@ from contextvars import Context
 from typing import Any, TypeVar, TypeVarTuple
 
 import uvloop
-from headway.core.work.attempt import RUNNING, hide_tasks
+from headway.core.running import RUNNING, hide_tasks
 from headway.protocol.process.timers import FAR_S, NEAR_S, Timers
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 from headway.core.job import Reason, State
-from headway.core.work.attempt import Attempt, hide_tasks
+from headway.core.running import hide_tasks
+from headway.core.work.attempt import Attempt
 
 from tests.core.engines import double, engine_with, over, peek, run, said, submit, until
 
