@@ -44,7 +44,7 @@ class AuditEntry(msgspec.Struct, frozen=True, gc=False):
     act: Act
 
 
-class _Told(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class _Kept(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An entry as it is kept, beside its number."""
 
     at: float
@@ -52,12 +52,12 @@ class _Told(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(_Told).decode
+_decode = msgspec.msgpack.Decoder(_Kept).decode
 
 
 def encode(at: float, act: Act) -> bytes:
     """Return an entry as it is kept."""
-    return _encode(_Told(at, act))
+    return _encode(_Kept(at, act))
 
 
 def decode(number: int, told: bytes) -> AuditEntry:

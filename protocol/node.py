@@ -41,7 +41,7 @@ from headway.protocol.http.connections import TICK_S
 from headway.protocol.process import deploy, signals
 from headway.protocol.process.deploy import Left, Program, Taken
 from headway.protocol.process.reload import Watch
-from headway.protocol.process.signals import Told
+from headway.protocol.process.signals import Signals
 from headway.protocol.process.systemd import Notifier
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class NodeLife:
         config: Config,
         front: Front,
         program: Program,
-        told: Told,
+        came: Signals,
         notifier: Notifier,
         *,
         watch: Watch | None = None,
@@ -72,7 +72,7 @@ class NodeLife:
         self._config = config
         self._front = front
         self._program = program
-        self._told = told
+        self._signals = came
         self._notifier = notifier
         self._watch = watch
         # Whether clients are let in, and whether the engine was started.
@@ -80,7 +80,7 @@ class NodeLife:
 
     async def work(self, before: Taken | None) -> int | Left:
         """Work until a signal to end or to deploy. Return the exit code, or the handover."""
-        self._told.listen()
+        self._signals.listen()
         self._keep_from_children()
         recovering = Recovering(self._config)
         self._front.open(recovering)
@@ -109,12 +109,12 @@ class NodeLife:
         await self._announce(before)
         if self._watch is not None:
             loop = asyncio.get_running_loop()
-            self._watch.start(lambda: loop.call_soon_threadsafe(self._told.signal, signal.SIGHUP))
-        while not self._told.to_end:
-            await self._told.wait()
-            if self._told.take_deploy() and await self._may_deploy():
+            self._watch.start(lambda: loop.call_soon_threadsafe(self._signals.signal, signal.SIGHUP))
+        while not self._signals.to_end:
+            await self._signals.wait()
+            if self._signals.take_deploy() and await self._may_deploy():
                 left = await self._leave()
-                if self._told.to_end and not await _jobs_in_memory(engine):
+                if self._signals.to_end and not await _jobs_in_memory(engine):
                     return 0
                 # If there are such jobs the next program ends: they have to be carried out before.
                 return left
@@ -142,7 +142,7 @@ class NodeLife:
                 log.info("recovering: %d jobs read", read)
 
         log.info("recovering from %s", path.absolute())
-        engine = await self._told.unless_end(apart(lambda: open_engine(self._config, REGISTRY, progress)))
+        engine = await self._signals.unless_end(apart(lambda: open_engine(self._config, REGISTRY, progress)))
         if engine is None:
             log.info("ended while recovering")
         else:
@@ -176,15 +176,15 @@ class NodeLife:
                     pause_s,
                 )
                 self._notifier.ready(f"cannot begin: {error}")
-            if self._told.to_end:
+            if self._signals.to_end:
                 return await self._give_up()
             self._accept()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._told.wait(), pause_s)
+                await asyncio.wait_for(self._signals.wait(), pause_s)
             pause_s = min(2 * pause_s, AGAIN_MOST_S)
-            if self._told.take_deploy():
-                fault = await self._told.unless_end(self._program.check(await self._tasks_to_go_over()))
-                if fault is None and not self._told.to_end:
+            if self._signals.take_deploy():
+                fault = await self._signals.unless_end(self._program.check(await self._tasks_to_go_over()))
+                if fault is None and not self._signals.to_end:
                     return await self._leave()
                 if fault is not None:
                     log.error("not deployed: %s", fault)
@@ -210,8 +210,8 @@ class NodeLife:
             await engine.start(self._journal_failed)
             begun = True
 
-        await (begin() if has_jobs else self._told.unless_end(begin()))
-        if self._told.to_end and not has_jobs:
+        await (begin() if has_jobs else self._signals.unless_end(begin()))
+        if self._signals.to_end and not has_jobs:
             log.info("ended while starting")
             if begun:
                 await engine.stop()
@@ -264,14 +264,14 @@ class NodeLife:
         """Check that the new program would start and no job is active. If not, go on as before."""
         self._notifier.reloading()
         tasks = await self._tasks_to_go_over()
-        fault = await self._told.unless_end(self._program.check(tasks))
-        if fault is None and not self._told.to_end:
-            fault = await self._told.unless_end(self._wait_for_jobs())
+        fault = await self._signals.unless_end(self._program.check(tasks))
+        if fault is None and not self._signals.to_end:
+            fault = await self._signals.unless_end(self._wait_for_jobs())
             tasks_now = await self._tasks_to_go_over()
-            if (self._told.take_deploy() or tasks_now - tasks) and fault is None:
+            if (self._signals.take_deploy() or tasks_now - tasks) and fault is None:
                 # The program has changed again, or jobs of other tasks have come.
-                fault = await self._told.unless_end(self._program.check(tasks_now))
-        if self._told.to_end:
+                fault = await self._signals.unless_end(self._program.check(tasks_now))
+        if self._signals.to_end:
             return False
         if fault is not None:
             log.error("not deployed, still serving as before: %s", fault)
@@ -309,7 +309,7 @@ class NodeLife:
         await self._engine.close()
         left = deploy.hand_over(self._front.listener, self._engine, since)
         log.info("executing the new program: %s", self._program)
-        await self._told.hold()
+        await self._signals.hold()
         return left
 
     async def _counts(self) -> Counts:

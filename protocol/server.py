@@ -25,7 +25,7 @@ from headway.protocol.process.listener import open_listener, warn_of_place
 from headway.protocol.process.loop import run_to_its_end
 from headway.protocol.process.parts import ServerPart
 from headway.protocol.process.reload import Watch
-from headway.protocol.process.signals import Told
+from headway.protocol.process.signals import Signals
 from headway.protocol.process.systemd import Notifier
 
 log = logging.getLogger(__name__)
@@ -86,13 +86,13 @@ def _run(
         log.warning(remark)
     if others := ignored(os.environ):
         log.debug("variables ignored, because they are no settings: %s", ", ".join(others))
-    told, notifier = Told(), Notifier(os.environ)
+    came, notifier = Signals(), Notifier(os.environ)
     # Before any code of a task runs: it must not see anything that was passed.
     before, passed = deploy.take_over(os.environ), systemd.activated(os.environ)
     if part is not None and part.left_fd >= 0:
         before = deploy.take_left(part.rows_fd, part.left_fd)
     if before is not None or (part is not None and part.follows):
-        told.listen_early()
+        came.listen_early()
     if deploy.goes_on_in_memory(config, before):
         log.warning(
             "journal.path is %s by default, but jobs stay in memory as before, until the next restart", DEFAULT_JOURNAL
@@ -102,7 +102,7 @@ def _run(
     check.usable(config)
     shown = front(config, before, passed)
     program.front = shown.stays
-    node = NodeLife(config, shown, program, told, notifier, watch=watch)
+    node = NodeLife(config, shown, program, came, notifier, watch=watch)
     try:
         ended = run_to_its_end(node.work(before))
     except ConfigError:
@@ -115,12 +115,12 @@ def _run(
         _close(shown)
         shown.ends()
         # The loop has ended, and with it its handlers of a second signal.
-        told.listen_early()
+        came.listen_early()
         leave(ended)
     left = ended
-    told.note()
+    came.note()
     own = {} if part is None else part.hand_on()
-    signals.leave(lambda: _execute(program, left, os.environ | notifier.environment | own, told))
+    signals.leave(lambda: _execute(program, left, os.environ | notifier.environment | own, came))
 
 
 def leave(code: int) -> NoReturn:
@@ -134,9 +134,9 @@ def _close(front: Front) -> None:
         front.listener.close()
 
 
-def _execute(program: Program, left: Left, environment: dict[str, str], told: Told) -> NoReturn:
+def _execute(program: Program, left: Left, environment: dict[str, str], came: Signals) -> NoReturn:
     signals.flush()
-    told.pass_on()
+    came.pass_on()
     try:
         program.execute(left, environment)
     except OSError as error:

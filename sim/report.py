@@ -13,11 +13,11 @@ from pathlib import Path
 from headway.sim.crowd import Ending
 from headway.sim.durations import Durations
 from headway.sim.figures import Figures
-from headway.sim.settings import Settings
+from headway.sim.settings import CrowdSettings
 from headway.sim.view import counts
 
 
-def document(settings: Settings, figures: Figures, ending: Ending, began: str) -> dict[str, object]:
+def document(settings: CrowdSettings, figures: Figures, ending: Ending, began: str) -> dict[str, object]:
     """Return the results, in the shape that ``--json`` writes. ``began`` is RFC 3339."""
     figures.beat()
     seconds = max(ending.seconds, 1e-9)
@@ -60,7 +60,7 @@ def write(path: Path, results: dict[str, object]) -> None:
     path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
-def summary(settings: Settings, figures: Figures, ending: Ending) -> str:
+def summary(settings: CrowdSettings, figures: Figures, ending: Ending) -> str:
     """Return the results as text."""
     figures.beat()
     seconds, lag = max(ending.seconds, 1e-9), figures.lag.all

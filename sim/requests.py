@@ -8,7 +8,7 @@ import re
 from importlib.metadata import version
 from urllib.parse import urlsplit
 
-from headway.sim.settings import Settings, SettingsError
+from headway.sim.settings import CrowdSettings, SettingsError
 
 # Of the environment, since every user of a machine can read the options of a program.
 VARIABLE = "HEADWAY_TOKEN"
@@ -18,7 +18,7 @@ _TOKEN = re.compile(r"[!-~]+")
 class Requests:
     """The requests of clients, with the header lines that curl would send."""
 
-    def __init__(self, settings: Settings, poll_fields: bytes, batched: bool, token: str = "") -> None:
+    def __init__(self, settings: CrowdSettings, poll_fields: bytes, batched: bool, token: str = "") -> None:
         target = settings.target()
         fields = f"Host: {target.authority}\r\nUser-Agent: headway-simulate/{version('headway')}\r\nAccept: */*\r\n"
         if token:

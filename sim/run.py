@@ -15,7 +15,7 @@ import time
 from headway.sim.figures import Figures
 from headway.sim.policies import policy
 from headway.sim.requests import VARIABLE, Requests
-from headway.sim.settings import Settings, SettingsError
+from headway.sim.settings import CrowdSettings, SettingsError
 from headway.sim.trace import Trace
 from headway.sim.wheel import Wheel
 
@@ -31,7 +31,7 @@ FIRST = {
 class Run:
     """A run while it goes on."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: CrowdSettings) -> None:
         self.settings = settings
         # The file for answers, if there is one.
         self.trace: Trace | None = None

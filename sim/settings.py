@@ -50,7 +50,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class CrowdSettings:
     """A run of the simulator: times in seconds, text as in an option. Raises SettingsError."""
 
     url: str = "http://127.0.0.1:8080"
@@ -113,9 +113,9 @@ class Settings:
         return asdict(self)
 
 
-def read(given: Mapping[str, object]) -> Settings:
+def read(given: Mapping[str, object]) -> CrowdSettings:
     """Return settings from config.yaml and the command line. None stands for the default."""
-    names = {field.name for field in fields(Settings)}
+    names = {field.name for field in fields(CrowdSettings)}
     unknown = given.keys() - names
     if unknown:
         raise SettingsError(f"{min(unknown)}: unknown; allowed here: {', '.join(sorted(names))}")
@@ -123,7 +123,7 @@ def read(given: Mapping[str, object]) -> Settings:
     for name in ("duration", "spread", "timeout", "patience"):
         if name in values:
             values[name] = seconds(name, str(values[name]))
-    return Settings(**values)  # type: ignore[arg-type]  # config.yaml and the command line have checked the types
+    return CrowdSettings(**values)  # type: ignore[arg-type]  # config.yaml and the command line have checked the types
 
 
 def seconds(name: str, text: str) -> float:

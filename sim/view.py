@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol, TextIO
 
 from headway.sim.figures import Moment
-from headway.sim.settings import Settings
+from headway.sim.settings import CrowdSettings
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -45,7 +45,7 @@ class LineView(AbstractContextManager["LineView"]):
 class Terminal(AbstractContextManager["Terminal"]):
     """A table that is drawn again each second. rich obeys NO_COLOR."""
 
-    def __init__(self, console: Console, settings: Settings) -> None:
+    def __init__(self, console: Console, settings: CrowdSettings) -> None:
         self._title = f"{settings.clients} clients at {settings.url}, {settings.jobs} jobs each, poll {settings.poll}"
         self._live = Live(console=console, auto_refresh=False, transient=True)
 
@@ -63,7 +63,7 @@ class Terminal(AbstractContextManager["Terminal"]):
         self._live.update(table(self._title, moment), refresh=True)
 
 
-def view(out: TextIO, settings: Settings) -> View:
+def view(out: TextIO, settings: CrowdSettings) -> View:
     """Return the view that suits ``out``."""
     console = Console(file=out, highlight=False)
     return Terminal(console, settings) if console.is_terminal else LineView(out)

@@ -17,7 +17,7 @@ import httpx2
 
 from headway.client import facts, finding, orders, stream
 from headway.client.async_jobs import AsyncBatch, AsyncJob
-from headway.client.exchange import STREAM, Course, Lost, More, Pause, Response, Road, Send, Told
+from headway.client.exchange import STREAM, Course, Lost, More, Pause, Response, Road, Send, Value
 from headway.client.filters import Filter
 from headway.client.orders import Until
 from headway.client.roads import MAP_PART, MAP_WINDOW, BatchHandle, Handle, Roads
@@ -356,7 +356,7 @@ class AsyncClient:
         try:
             step = next(course)
             while True:
-                if isinstance(step, Told):
+                if isinstance(step, Value):
                     yield step.value
                     step = course.send(None)
                     continue

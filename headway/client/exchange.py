@@ -2,7 +2,7 @@
 
 A road is a generator. It yields a Send and gets a Response, or has ``Lost`` raised into it. It
 yields a Pause and gets nothing. A course is a road with many values. It yields each of them as
-Told, and gets nothing. It may yield a More, and gets the next part of an event stream.
+Value, and gets nothing. It may yield a More, and gets the next part of an event stream.
 """
 
 from __future__ import annotations
@@ -87,14 +87,14 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
-class Told(Generic[T]):
+class Value(Generic[T]):
     """A value of a course."""
 
     value: T
 
 
 Road: TypeAlias = Generator[Send | Pause, Response | None, T]
-Step: TypeAlias = Send | Pause | More | Told[T]
+Step: TypeAlias = Send | Pause | More | Value[T]
 Course: TypeAlias = Generator[Step[T], Response | None, None]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from headway.client import answers
-from headway.client.exchange import Course, Send, Told
+from headway.client.exchange import Course, Send, Value
 from headway.client.filters import Filter, query
 from headway.client.roads import PAGE, Roads
 
@@ -37,7 +37,7 @@ def _listed(roads: Roads, first: str, member: str, limit: int | None) -> Course[
             raise answers.error(response, f"GET {place}")
         for entry in document[member][:left]:
             if isinstance(entry, dict):
-                yield Told(entry)
+                yield Value(entry)
         if left is not None:
             left -= min(left, len(document[member]))
         path = answers.next_page(document, place)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from headway.client import answers
 from headway.client.errors import JobExpired
-from headway.client.exchange import READ_TIMEOUT_S, Course, Pause, Response, Road, Send, Told
+from headway.client.exchange import READ_TIMEOUT_S, Course, Pause, Response, Road, Send, Value
 from headway.client.places import HOLD_S
 from headway.client.roads import EARLY_S, READ_MARGIN_S, UNTOLD_S, Roads
 from headway.client.status import FINISHED, LogText
@@ -65,10 +65,10 @@ def follow(roads: Roads, job_id: str, start: int) -> Course[LogText]:
         place = begin + len(part.data)
         if text:
             last = text
-            yield Told(LogText(text, begin - left_out, place, part.state))
+            yield Value(LogText(text, begin - left_out, place, part.state))
         if part.state in FINISHED and place >= part.total:
             if rest := decoder.decode(b"", final=True):
-                yield Told(LogText(rest, place, place, part.state))
+                yield Value(LogText(rest, place, place, part.state))
             return
         took_s = time.monotonic() - began
         if part.data:

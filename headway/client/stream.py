@@ -11,7 +11,7 @@ import random
 from collections.abc import Generator, Iterable, Iterator
 
 from headway.client import answers, facts
-from headway.client.exchange import STREAM, Course, Lost, Pause, Response, Road, Send, Step, Told, part_of_stream
+from headway.client.exchange import STREAM, Course, Lost, Pause, Response, Road, Send, Step, Value, part_of_stream
 from headway.client.filters import query
 from headway.client.roads import Roads
 from headway.client.status import JobEvent
@@ -130,7 +130,7 @@ def _read(lines: EventLines, *, ends: bool = False) -> Generator[Step[JobEvent],
     try:
         while data := (yield from part_of_stream()):
             for event in lines.feed(data):
-                yield Told(event)
+                yield Value(event)
                 if ends and event.finished:
                     return True
     except Lost:
@@ -139,6 +139,6 @@ def _read(lines: EventLines, *, ends: bool = False) -> Generator[Step[JobEvent],
     lines.broken()
     if lines.last_id is None:
         # There is no place to go on from.
-        yield Told(JobEvent("reset", None))
+        yield Value(JobEvent("reset", None))
     yield Pause(lines.again_s * random.uniform(1, 1.5))  # noqa: S311
     return False

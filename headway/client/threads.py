@@ -15,7 +15,7 @@ from typing import Literal, TypeVar, Unpack, overload
 import httpx2
 
 from headway.client import facts, finding, orders, stream
-from headway.client.exchange import STREAM, Course, Lost, More, Pause, Response, Road, Send, Told
+from headway.client.exchange import STREAM, Course, Lost, More, Pause, Response, Road, Send, Value
 from headway.client.filters import Filter
 from headway.client.jobs import Batch, Job
 from headway.client.orders import Until
@@ -345,7 +345,7 @@ class Client:
         try:
             step = next(course)
             while True:
-                if isinstance(step, Told):
+                if isinstance(step, Value):
                     yield step.value
                     step = course.send(None)
                     continue

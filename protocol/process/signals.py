@@ -34,7 +34,7 @@ TO_END = (signal.SIGTERM, signal.SIGINT)
 SIGNALS = (*TO_END, signal.SIGHUP)
 
 
-class Told:
+class Signals:
     """The signals that came."""
 
     def __init__(self) -> None:

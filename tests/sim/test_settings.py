@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from headway.sim.requests import Requests
-from headway.sim.settings import Settings, SettingsError, Target, read, seconds
+from headway.sim.settings import CrowdSettings, SettingsError, Target, read, seconds
 
 LOW_LIMIT = """
 import resource
@@ -58,7 +58,7 @@ def test_what_is_not_allowed_is_named_in_one_line(given: dict[str, object], name
 
 
 def test_none_stands_for_the_default() -> None:
-    assert read({"clients": None, "duration": "2m", "payload": None}) == Settings(duration=120)
+    assert read({"clients": None, "duration": "2m", "payload": None}) == CrowdSettings(duration=120)
 
 
 @pytest.mark.parametrize(
@@ -71,19 +71,21 @@ def test_none_stands_for_the_default() -> None:
     ],
 )
 def test_urls(url: str, target: Target) -> None:
-    assert Settings(url=url).target() == target
+    assert CrowdSettings(url=url).target() == target
 
 
 def test_payloads_are_spread_over_the_seconds() -> None:
-    given = [json.loads(payload)["seconds"] for payload in Settings(job_seconds="1-5").payloads()]
+    given = [json.loads(payload)["seconds"] for payload in CrowdSettings(job_seconds="1-5").payloads()]
     assert 1 <= min(given) < 1.1
     assert 4.9 < max(given) <= 5
-    assert Settings(job_seconds="2").payloads() == ['{"seconds": 2.0}'] * 256
-    assert Settings(payload="[1]").payloads() == ["[1]"]
+    assert CrowdSettings(job_seconds="2").payloads() == ['{"seconds": 2.0}'] * 256
+    assert CrowdSettings(payload="[1]").payloads() == ["[1]"]
 
 
 def test_requests_are_http() -> None:
-    requests = Requests(Settings(url="http://[::1]:81/a", task='"', payload="1"), b"Prefer: wait=1\r\n", batched=False)
+    requests = Requests(
+        CrowdSettings(url="http://[::1]:81/a", task='"', payload="1"), b"Prefer: wait=1\r\n", batched=False
+    )
     head, _, body = requests.submit().partition(b"\r\n\r\n")
     assert head.startswith(b"POST /a/jobs HTTP/1.1\r\nHost: [::1]:81\r\n")
     assert b"\r\nContent-Length: %d" % len(body) in head
@@ -96,18 +98,18 @@ def test_requests_are_http() -> None:
 
 
 def test_a_token_is_sent_with_each_request() -> None:
-    requests = Requests(Settings(), b"", batched=False, token="hw_abc")
+    requests = Requests(CrowdSettings(), b"", batched=False, token="hw_abc")
     assert b"\r\nAuthorization: Bearer hw_abc\r\n" in requests.submit()
     assert b"\r\nAuthorization: Bearer hw_abc\r\n" in requests.poll(b"/jobs/1")
-    assert b"Authorization" not in Requests(Settings(), b"", batched=False).submit()
+    assert b"Authorization" not in Requests(CrowdSettings(), b"", batched=False).submit()
     for wrong in ("a b", "a\r\nX: y", "\u00e9"):
         with pytest.raises(SettingsError, match="HEADWAY_TOKEN is not allowed") as raised:
-            Requests(Settings(), b"", batched=False, token=wrong)
+            Requests(CrowdSettings(), b"", batched=False, token=wrong)
         assert wrong not in str(raised.value)
 
 
 def test_a_batch_is_one_request() -> None:
-    requests = Requests(Settings(jobs=3, job_seconds="1-5"), b"", batched=True)
+    requests = Requests(CrowdSettings(jobs=3, job_seconds="1-5"), b"", batched=True)
     head, _, body = requests.submit().partition(b"\r\n\r\n")
     assert head.startswith(b"POST /batches HTTP/1.1\r\nHost: ")
     assert b"\r\nContent-Length: %d" % len(body) in head

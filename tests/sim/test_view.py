@@ -4,7 +4,7 @@ import io
 
 import pytest
 from headway.sim.figures import Figures, Moment, Pulse
-from headway.sim.settings import Settings
+from headway.sim.settings import CrowdSettings
 from headway.sim.view import LineView, Terminal, line, view
 from rich.console import Console
 
@@ -56,7 +56,7 @@ def test_the_terminal_shows_it_all(monkeypatch: pytest.MonkeyPatch, no_color: bo
     monkeypatch.setenv("TERM", "xterm-256color")
     out = io.StringIO()
     console = Console(file=out, force_terminal=True, width=100, highlight=False)
-    with Terminal(console, Settings()) as terminal:
+    with Terminal(console, CrowdSettings()) as terminal:
         terminal.show(moment(30.0))
     said = out.getvalue()
     for part in ("500 clients at http://", "on 20 connections", "reset: 2", "succeeded: 1", "30 of 60 s", "p95 2.0"):
@@ -65,4 +65,4 @@ def test_the_terminal_shows_it_all(monkeypatch: pytest.MonkeyPatch, no_color: bo
 
 
 def test_what_is_no_terminal_gets_lines() -> None:
-    assert isinstance(view(io.StringIO(), Settings()), LineView)
+    assert isinstance(view(io.StringIO(), CrowdSettings()), LineView)
