@@ -25,6 +25,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 # Whether this process was forked from one of ours.
+# Seam: servers of tests are forked from a process that has imported everything, and begin as if they were not.
 forked = False
 
 # Held while a descriptor is opened or closed, and while a thread forks: so every descriptor in a

@@ -4,8 +4,9 @@ A seam is a place where a fault is put in. It has a comment ``# Seam:`` in the c
 """
 
 import ast
+import copy
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -19,6 +20,7 @@ SEAMS = {
     "bench.soak.summary.LONG_LIFE_S",
     "bench.soak.summary.WARM_UPS",
     "bench.soak.summary.WARM_UP_S",
+    "headway.core.forks.forked",
     "headway.core.journal.schema.NUMBERS_A_SECOND",
     "headway.core.journal.schema.SKIP",
     "headway.core.journal.watermark.Mark",
@@ -34,6 +36,8 @@ PUBLIC = {"_asdict", "_field_defaults", "_fields", "_make", "_replace"}
 PYTHONS = {"os._exit", "sys._getframe", "events.Handle._run", "threading._shutdown", "atexit._run_exitfuncs"}
 # Calls that take an object and the name of an attribute.
 BY_NAME = {"getattr", "hasattr", "setattr", "delattr", "object"}
+# Of a dict.
+CHANGING = {"__setitem__", "clear", "pop", "popitem", "setdefault", "update"}
 REPLACING = {"setattr", "delattr", "setitem", "delitem", "object", "dict", "multiple", "patch"}
 
 
@@ -101,32 +105,131 @@ def targets(node: ast.AST) -> Iterator[ast.expr]:
         yield from target.elts if isinstance(target, ast.Tuple | ast.List) else [target]
 
 
+def is_ours(name: str) -> bool:
+    """Whether a full name is that of a class or a module of ours."""
+    last = name.rpartition(".")[2]
+    return name.startswith(("headway.", "bench.")) and (last.islower() or re.match("_?[A-Z]+[a-z]", last) is not None)
+
+
+# Stands for a class or module of ours that a file does not name.
+SOME = "headway.some"
+# Annotations of parameters that stand for one.
+CLASSES = r"(type|ModuleType|types\.ModuleType)\b"
+
+
+def assigned(node: ast.AST) -> Iterator[tuple[ast.AST, ast.AST | None]]:
+    """Yield each target of an assignment or a loop, with each value that it gets."""
+    if isinstance(node, ast.Assign):
+        for target in node.targets:
+            if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+                yield from zip(target.elts, node.value.elts, strict=False)
+            else:
+                yield target, node.value
+    elif isinstance(node, ast.AnnAssign | ast.NamedExpr):
+        yield node.target, node.value
+    elif isinstance(node, ast.For | ast.comprehension) and isinstance(node.iter, ast.Tuple | ast.List):
+        yield from ((node.target, value) for value in node.iter.elts)
+
+
+def aliases(nodes: Nodes, names: dict[str, str]) -> dict[str, str]:
+    """Return the locals and parameters that stand for a class or module of ours, with what each stands for."""
+    found: dict[str, str] = {}
+    for node in nodes:
+        for target, value in assigned(node):
+            if isinstance(target, ast.Name) and isinstance(value, ast.Name | ast.Attribute):
+                root, _, rest = ast.unparse(value).partition(".")
+                name = f"{names.get(root, '')}.{rest}".rstrip(".")
+                if is_ours(name):
+                    found[target.id] = name
+        if isinstance(node, ast.arg) and re.match(CLASSES, ast.unparse(node.annotation) if node.annotation else ""):
+            found[node.arg] = SOME
+    return found
+
+
+def space_of(node: ast.AST) -> ast.AST | None:
+    """Return ``x`` of ``vars(x)`` and ``x.__dict__``, None for all else."""
+    if isinstance(node, ast.Call) and name_of(node) == "vars" and len(node.args) == 1:
+        return node.args[0]
+    return node.value if isinstance(node, ast.Attribute) and node.attr == "__dict__" else None
+
+
+class Named(ast.NodeTransformer):
+    """Says of an expression in full names what it is about, whichever way it names that."""
+
+    def __init__(self, others: dict[str, str]) -> None:
+        self._others = others
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        """A local stands for what it was assigned."""
+        return ast.Name(self._others.get(node.id, node.id))
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        """``x.__class__`` may be of ours."""
+        return ast.Name(SOME) if node.attr == "__class__" else self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """``type(x)`` and ``import_module(name)`` may be of ours."""
+        return ast.Name(SOME) if name_of(node) in {"type", "import_module", "__import__"} else self.generic_visit(node)
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
+        """``vars(x)[name]`` and ``x.__dict__[name]`` are attributes, and so is what ``sys.modules`` has."""
+        whole = node.value
+        if ast.unparse(whole) == "sys.modules":
+            return ast.Name(text_of(node.slice) or SOME)
+        space = space_of(whole)
+        if space is not None:
+            return ast.Attribute(self.visit(space), text_of(node.slice) or "?")
+        return self.generic_visit(node)
+
+
+def full_names(nodes: Nodes) -> Callable[[ast.AST], str]:
+    """Return a function that gives the full name of what an expression of a file is about, or ``? …``."""
+    names = imported(nodes)
+    named = Named(aliases(nodes, names))
+    names |= {"headway": "headway", "bench": "bench"}
+
+    def full(node: ast.AST) -> str:
+        # A name that is set is itself, whatever it stood for.
+        is_set = isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)
+        whole = node if is_set else named.visit(copy.deepcopy(node))
+        root, _, rest = ast.unparse(whole).partition(".")
+        return ".".join([names.get(root, f"? {root}"), *([rest] if rest else [])])
+
+    return full
+
+
+def replaced_by(call: ast.Call, full: Callable[[ast.AST], str]) -> Iterator[str]:
+    """Return the full names of what a call replaces, as ``replaced`` does."""
+    if name_of(call) in REPLACING and ast.unparse(call.func) != "dict" and call.args:
+        first, *others = call.args
+        if text_of(first):
+            yield text_of(first)
+        elif name_of(call) in {"setattr", "delattr", "object"}:
+            yield f"{full(first)}.{text_of(others[0]) or '?'}"
+        else:
+            yield full(first)
+    if isinstance(call.func, ast.Attribute) and call.func.attr in CHANGING:
+        space = space_of(call.func.value)
+        if space is not None and not full(space).startswith("? "):
+            yield full(space)
+
+
 def replaced(text: str) -> Iterator[str]:
     """Return the full names of all that a file replaces: of an import, or ``? …`` where it is none of the file's."""
     nodes, lines = nodes_of(text), text.splitlines()
-    names = imported(nodes)
-
-    def full(node: ast.AST) -> str:
-        root, _, rest = ast.unparse(node).partition(".")
-        return ".".join([names.get(root, f"? {root}"), *([rest] if rest else [])])
-
+    full = full_names(nodes)
     for node in nodes:
-        if isinstance(node, ast.Call) and name_of(node) in REPLACING and ast.unparse(node.func) != "dict" and node.args:
-            first, *others = node.args
-            if text_of(first):
-                yield text_of(first)
-            elif name_of(node) in {"setattr", "delattr", "object"}:
-                yield f"{full(first)}.{text_of(others[0]) or '?'}"
-            else:
-                yield full(first)
+        if isinstance(node, ast.Call):
+            yield from replaced_by(node, full)
         for target in targets(node):
-            # An item of a table is set, or an attribute.
-            part = target.value if isinstance(target, ast.Subscript) else target
-            if isinstance(part, ast.Attribute | ast.Name):
-                found = full(part)
-                # Of a class or module. Of a method that is set on an object mypy has to be told.
-                if not found.startswith("? ") or "method-assign" in lines[part.lineno - 1]:
-                    yield found
+            part = target
+            if isinstance(target, ast.Subscript) and space_of(target.value) is None:
+                # An item of a table is set, not an attribute.
+                part = target.value
+            found = full(part)
+            # Of a class or module. Of a method that is set on an object mypy has to be told.
+            if not found.startswith("? ") or "method-assign" in lines[target.lineno - 1]:
+                yield found
 
 
 def is_allowed(name: str) -> bool:
@@ -180,6 +283,21 @@ HEAD = "from headway.core.journal import schema\nfrom headway.core.journal.write
         "schema.VERSION = 5",
         "schema.MIGRATIONS[4] = ''",
         "before, WriterLink.send = WriterLink.send, None",
+        "cls = WriterLink; cls.send = None",
+        "before, cls = 1, WriterLink; cls.send = None",
+        "module: object = schema; module.MIGRATIONS[4] = ''",
+        "for cls in (WriterLink, int): cls.send = None",
+        "def replace(cls: type[WriterLink]) -> None: cls.send = None",
+        "type(link).send = None",
+        "link.__class__.send = None",
+        "vars(WriterLink)['send'] = None",
+        "vars(schema)[name] = None",
+        "WriterLink.__dict__['send'] = None",
+        "vars(schema).update(VERSION=5)",
+        "WriterLink.__dict__.update(send=None)",
+        "import sys; sys.modules['headway.core.journal.schema'].VERSION = 5",
+        "import sys; vars(sys.modules['headway.core.journal.schema'])['VERSION'] = 5",
+        "import importlib; importlib.import_module(name).VERSION = 5",
         "engine.submit = None  # type: ignore[method-assign]",
     ],
 )
@@ -201,6 +319,10 @@ def test_what_is_private_or_replaced_is_found(text: str) -> None:
         "monkeypatch.setattr(WriterLink, 'module', 'one')",
         "patch.dict(os.environ, {})",
         "WriterLink.module = 'one'",
+        "cls = WriterLink; cls.module = 'one'",
+        "link = WriterLink(); link.bytes = 5",
+        "vars(error)['seconds'] = 1.5",
+        "record.__dict__.update(brought)",
         "os.fsync = None",
     ],
 )

@@ -233,6 +233,8 @@ def begin(
     code: str = "",
 ) -> None:
     """Do as ``python -m headway`` does, or ``python -c`` with ``code``."""
+    from headway.core import forks
+
     os.umask(umask)
     os.chdir(folder)
     os.environ.clear()
@@ -241,7 +243,7 @@ def begin(
     signal.pthread_sigmask(signal.SIG_SETMASK, signals)
     importlib.reload(sys.modules["headway.core.processes.spawn"])
     # To be executed again it would not do: it has its own called at each fork.
-    vars(sys.modules["headway.core.forks"])["forked"] = False
+    forks.forked = False
     if code:
         sys.orig_argv[:] = [sys.executable, "-c", code, *words]
         sys.argv[:] = ["-c", *words]
