@@ -85,28 +85,20 @@ def main(
     output = Output(ends_fd, threads)
     sender = Sender(write_fd)
     confined = msgspec.convert(confinement, Confinement)
+    leaving = threading.Event()
     try:
-        confined.enter()
-        leaving = threading.Event()
-        # A change of the user undoes it, so it comes after that.
-        _end_with_the_server(read_fd, leaving)
-    except (ConfigError, OSError, RuntimeError, MemoryError) as error:
-        # The last two: not even a thread has room.
-        sender.send(Broken(f"{error or type(error).__name__}{confined.blamed(error)}"))
-        return
-    faulthandler.enable(write_fd)
-    forks.in_child(_crash_on_stderr)
-    logs = ToServer(sender, threads)
-    logging.basicConfig(level=log_level, handlers=[logs], force=True)
-    records.capture()
-    try:
+        _confine(confined, read_fd, leaving)
+        faulthandler.enable(write_fd)
+        forks.in_child(_crash_on_stderr)
+        logs = _send_logs(sender, threads, log_level)
         load(modules)
         if trial:
             sender.send(Ready())
             return
         state, leave = begin_in_thread(REGISTRY.lifespan)
-    except (ConfigError, RuntimeError, MemoryError) as error:
-        sender.send(Broken(f"{error or type(error).__name__}{confined.blamed(error)}"))
+    except (ConfigError, OSError, RuntimeError, MemoryError) as error:
+        # The last two: not even a thread has room.
+        sender.send(Broken(f"{str(error) or type(error).__name__}{confined.blamed(error)}"))
         return
     # The modules stay: all that is collected from here on is of jobs.
     gc.collect()
@@ -129,6 +121,20 @@ def main(
             pass
     leaving.set()
     leave()
+
+
+def _confine(confined: Confinement, read_fd: int, leaving: threading.Event) -> None:
+    """Take the process's limits and user, then have it end with the server: a change of the user would undo that."""
+    confined.enter()
+    _end_with_the_server(read_fd, leaving)
+
+
+def _send_logs(sender: Sender, threads: JobThreads, level: int) -> ToServer:
+    """Have all log records and warnings sent to the server. Return their handler."""
+    logs = ToServer(sender, threads)
+    logging.basicConfig(level=level, handlers=[logs], force=True)
+    records.capture()
+    return logs
 
 
 def _serve(

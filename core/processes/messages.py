@@ -52,11 +52,14 @@ class Call(Message, frozen=True, tag=True):
 
 
 class Ready(Message, frozen=True, tag=True):
-    """The task modules are imported."""
+    """The process can take calls: the task modules are imported, and the lifespan has begun.
+
+    In a trial it takes none, and no lifespan has begun.
+    """
 
 
 class Broken(Message, frozen=True, tag=True):
-    """The task modules cannot be imported."""
+    """The process cannot serve: its confinement, an import or the lifespan failed, with this error."""
 
     error: str
 
