@@ -213,5 +213,5 @@ class Job(msgspec.Struct, gc=False):
     terms: Terms
     # The time at which the job fails in any state, of time.monotonic. Infinity: never.
     deadline: float
-    # The batch of the job, as ``outcomes.word`` makes it. 0: none.
+    # The batch of the job, as ``outcomes.batch_number`` makes it. 0: none.
     batch: int = 0

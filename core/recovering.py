@@ -1,4 +1,7 @@
-"""The engine while its journal is read: it is not ready, and all other calls raise RecoveringError."""
+"""The engine until its journal is read, or its store reached: it is not ready.
+
+It tells when to ask again. All calls about jobs and tasks raise RecoveringError.
+"""
 
 from __future__ import annotations
 

@@ -214,7 +214,8 @@ class Rows:
         self.priority = self._column(1)
         # A job.Reason.
         self.reason = self._column(1)
-        # 1 if the job returned a value that was stored. It may have been given up since.
+        # 1 if a result or an error of the job was stored. It may have been given up since, or forgotten at
+        # a client's wish. 0 of a job that succeeded: it returned None.
         self.has_result = self._column(1)
         # How many rows of the annex were ever used, in an aligned word behind all columns.
         self.annex_end = self._memory[self.size_bytes - WORD_BYTES :].cast("Q")

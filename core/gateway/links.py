@@ -159,7 +159,7 @@ class Gateway:
 
 
 class GatewayLinks:
-    """All gateways of ``engine``. ``showing`` makes what they are told, None if nothing is told."""
+    """All gateways of ``engine``. ``showing`` makes what they are told."""
 
     def __init__(self, engine: Engine, showing: Showing) -> None:
         self.engine = engine

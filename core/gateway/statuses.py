@@ -1,4 +1,4 @@
-"""RowStatuses of jobs and batches as a gateway reads them off the rows of its engine.
+"""The statuses of jobs and batches as a gateway reads them off the rows of its engine.
 
 What the rows do not have, the tags of jobs and the outcomes of old batches, is not told here: UNKNOWN stands for
 what only the engine knows.

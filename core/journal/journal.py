@@ -13,10 +13,11 @@ last one. Results are read in a thread of their own.
 **Costs.** The loop 2 µs a change: to make it, to encode it, to send it. docs/adr/0008 and 0012 have
 the figures and the forms that lost.
 
-**Failures.** No room: ``on_full`` gets the numbers of the jobs whose submission, cancellation or
-deletion is refused and has no effect. Other changes are kept, and committed once there is room. A
-writer that dies is followed by another (see delivery). Any other error: ``on_fatal`` gets one line,
-nothing more is committed, and the process has to end.
+**Failures.** No room: a client's wish is refused and has no effect. Those are the changes of
+``statement.is_recallable`` and the notes of ``notes.wished``. ``on_full`` gets the numbers of the
+jobs, and the names of the tasks, that they are about. Other changes are kept, and committed once
+there is room. A writer that dies is followed by another (see delivery). Any other error:
+``on_fatal`` gets one line, nothing more is committed, and the process has to end.
 """
 
 from __future__ import annotations

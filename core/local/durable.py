@@ -154,7 +154,7 @@ class Durable:
             self._active.keys.forget(key.text)
 
     def cancel(self, sequence: int, now: float) -> None:
-        """End a job that waits now, or one that runs once that is committed.
+        """Cancel a job. It ends once that is committed. One that waits leaves the queue at once.
 
         A job with an uncommitted change is left alone.
         """

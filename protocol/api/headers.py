@@ -61,7 +61,7 @@ class Heads:
         self._base = http.base.encode()
         self.codes = [CODES.get(state, 404) for state in State]
         self.codes[State.FAILED] = http.failed_status
-        # How many ``polls`` were answered without a Status, by state.
+        # How many HEADs of one job ``Polls`` answered, by state. ``Connections.requests`` has all others.
         self.polls = [0] * len(State)
         # The lines after the opening, by state.
         writers = {

@@ -1,4 +1,4 @@
-"""The content of /metrics and /stats, from the engine's own counts at the moment of the request."""
+"""The content of /metrics, from the engine's own counts at the moment of the request."""
 
 from __future__ import annotations
 

@@ -162,11 +162,11 @@ class Request:
         self._ready = ready
         self._trusted_host = b""
         self.parser = HttpRequestParser(self)
-        # The client's address, and header lines with its remaining quota. Empty if nothing is
-        # limited.
+        # The client's address.
         self.peer = ""
-        # Whether a proxy for TCP has said so.
+        # Whether a proxy for TCP has told the address.
         self.peer_is_named = False
+        # Header lines with the client's remaining quota. Empty if nothing is limited.
         self.allowance = b""
         self.caller: Caller = NOBODY
         # Header lines of the answer that depend on the origin of the client's page. Empty if the
@@ -325,7 +325,7 @@ class Request:
         self.begun = False
         self._ready(self)
 
-    # Refusals, one each.
+    # Checks of a head: each raises the Refusal of a fault that it finds.
 
     def _check_version(self) -> None:
         if self.version != "1.0":
