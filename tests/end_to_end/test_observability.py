@@ -162,6 +162,7 @@ def test_start_says_what_the_board_costs(server: Server) -> None:
 
 
 def test_log_is_json_where_there_is_no_terminal(server: Server) -> None:
+    server.wait_for_line("board: ")
     for line in server.said:
         assert json.loads(line).keys() >= {"time", "level", "logger", "message"}
 
@@ -174,7 +175,8 @@ def test_log_can_be_plain(start: Start) -> None:
 
 def test_access_is_logged_only_when_asked_for(quiet: Server) -> None:
     quiet.get("/healthz")
-    quiet.run("nothing")
+    quiet.run("fail", {"message": "logged after these"})
+    quiet.wait_for_line("logged after these")
     assert not [line for line in quiet.said if "headway.access" in line]
 
 

@@ -41,7 +41,9 @@ async def test_nothing_waits_where_no_job_is(start: Start) -> None:
 async def test_a_task_is_told_as_among_all(start: Start) -> None:
     async with start(double, forever, workers=1) as engine:
         await becomes(engine, await submit(engine, "forever"), State.RUNNING)
-        for task in await known(engine.tasks()):
+        tasks = await known(engine.tasks())
+        assert {task.name for task in tasks} >= {"double", "forever"}
+        for task in tasks:
             one = await known(engine.task(task.name))
             assert one is not None
             assert (one.name, one.running, one.load) == (task.name, task.running, task.load)

@@ -219,7 +219,8 @@ async def test_logs_of_jobs_that_run_keep_to_the_budget_as_well(start: Start) ->
         logs = [await has_logged(engine, job, 60_000) for job in jobs]
         assert [log.total for log in logs] == [60_000] * 20
         kept = sum(len(log.head) + len(log.tail) for log in logs)
-        assert engine.durability != "memory" or kept < 100_000
+        # Elsewhere the budget is for what is not written yet.
+        assert 50_000 < kept < 100_000 if engine.durability == "memory" else kept > 100_000
         assert all((log.head + log.tail) == b"" or log.head.startswith(b" ") for log in logs)
 
 

@@ -228,6 +228,7 @@ async def test_a_limited_task_never_runs_twice_at_once_and_is_never_stuck(nodes:
         assert {facts.state for facts in found} == {State.SUCCEEDED}
         # Of an attempt that was killed only the beginning is known.
         spans = {(one.sequence, one.attempt): one.at for one in nodes.noted("end")}
+        assert {sequence for sequence, _ in spans} == set(jobs)
         ordered = sorted(nodes.noted("begin"), key=lambda one: one.at)
         for one, after in pairwise(ordered):
             ended = spans.get((one.sequence, one.attempt))
