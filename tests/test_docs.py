@@ -30,7 +30,10 @@ ROOT = Path(__file__).parent.parent
 PROTOCOL = (ROOT / "docs/protocol.md").read_text()
 README = (ROOT / "README.md").read_text()
 # Pages of today; an ADR may name a file that is gone, so only its links are held.
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 ADRS = sorted((ROOT / "docs/adr").glob("*.md"))
 # No part of the repository: the benches leave it.
 LEFT_BY_BENCHES = "bench/results/"
@@ -105,7 +108,9 @@ def test_the_readme_is_short() -> None:
 
 @each("page", PAGES, ids=lambda page: page.name)
 def test_the_files_that_a_page_names_exist(page: Path) -> None:
-    named = set(re.findall(r"`((?:core|protocol|sim|docs|bench|examples|tests)/[\w/.]*)`", page.read_text()))
+    named = set(
+        re.findall(r"`((?:core|protocol|headway|sim|docs|bench|examples|release|tests)/[\w/.]*)`", page.read_text())
+    )
     assert [name for name in sorted(named - {LEFT_BY_BENCHES}) if not (ROOT / name).exists()] == []
 
 
