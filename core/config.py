@@ -187,7 +187,7 @@ class WatchdogSection(Section, frozen=True):
 
 
 class LimitsSection(Section, frozen=True):
-    """Sizes above which a request is refused."""
+    """Limits on sizes and counts: of requests, connections, memory and lost threads."""
 
     request_line_bytes: Annotated[int, Meta(ge=64, le=1 << 20)] = 8192
     head_bytes: Annotated[int, Meta(ge=256, le=1 << 20)] = 16_384

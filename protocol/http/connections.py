@@ -1,8 +1,8 @@
 """All connections of a server: the open ones, the counts of their requests, and their memory.
 
 A client that comes to a full house takes the place of the connection that has been idle for
-longest. A connection is idle from one tick to the next at least. So one look at all of them for
-each tick finds all that are idle, however many clients come, and a crowd of newcomers does not
+longest. A connection counts as idle if it was so at the last tick and still is. So one look at all
+of them for each tick finds all that are idle, however many clients come, and a crowd of newcomers does not
 close the connections of each other. Clients without a place are refused.
 """
 
