@@ -9,8 +9,8 @@ issued. An id that is no longer on the board thus differs from one that was neve
 nothing stored: 410, not 404. The board keeps the tag of each row, so reading a status costs no
 hash.
 
-Each start of a server adds a *salt* to the secret, for the numbers that it gives from there on. So
-no id is given twice, even if a number is.
+Each start with a journal adds a *salt* to the secret, for the numbers that it gives from there on.
+So no id is given twice, even if a number is.
 
 A journal may be an old copy that was put back. Then numbers below those of the present run may have
 been given by a run that is unknown here. So if such a number comes with a wrong tag, it is not

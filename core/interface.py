@@ -52,7 +52,7 @@ class Later(Generic[Coming]):
         """Wake now where that is possible: the client sends no more, and may have gone."""
 
     def cancel(self) -> None:
-        """Do not wake: the client has gone. The work asked for is done all the same."""
+        """Do not wake: the client has gone. A change that was asked for is made all the same, a read is given up."""
 
 
 class Feed:

@@ -115,7 +115,7 @@ class JournalCounts(msgspec.Struct):
 
 
 class StoreCounts(msgspec.Struct):
-    """The store that nodes share, as this node sees it. All counts are since the node began."""
+    """The store that nodes share, as this node sees it. Counts without a note are since the node began."""
 
     # Whether it answers.
     up: bool
@@ -127,13 +127,13 @@ class StoreCounts(msgspec.Struct):
     # Statuses that were answered from memory, and those that the store was asked for.
     cache_hits: int
     cache_misses: int
-    # Ends of jobs that the store does not have yet.
+    # Now: ends of jobs that the store does not have yet.
     outbox: int
     # Ends that came too late: the store had given the job to another node.
     fenced: int
     # Jobs of dead nodes that this node has put back into their lines.
     reclaimed: int
-    # Of the queue: nodes that are alive.
+    # Now: nodes of the queue that are alive.
     nodes: int
 
 

@@ -7,8 +7,8 @@ the journal could not be made, read or written.
 
 SIGHUP deploys. Once a check has shown that the new program would start, the node executes it, in
 this process and on the same socket. Before that it waits, as in a drain, for the jobs that have to
-finish. If they have not finished by ``drain_timeout``, the node goes on as before. The reasons are
-in docs/adr/0009.
+finish. If jobs in memory have not finished by ``drain_timeout``, the node goes on as before. The
+reasons are in docs/adr/0009.
 """
 
 from __future__ import annotations
@@ -261,7 +261,7 @@ class NodeLife:
         return EXIT_JOBS_LEFT if left else 0
 
     async def _may_deploy(self) -> bool:
-        """Check that the new program would start and no job is active. If not, go on as before."""
+        """Check that the new program would start, and wait for jobs that have to finish. Else go on as before."""
         self._notifier.reloading()
         tasks = await self._tasks_to_go_over()
         fault = await self._signals.unless_end(self._program.check(tasks))

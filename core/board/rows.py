@@ -1,17 +1,17 @@
-"""The rows of the board: the place of each job's fields, also for jobs of an earlier board.
+"""The rows of the board: where each job's fields are, also for jobs of an earlier board.
 
 A ring of fixed-size rows: the *home* of a job is row = sequence number mod rows. A job that is
 still needed when the ring comes round gives its home to the newcomer and moves to the *annex*, the
 rows past the ring. So each number has a home to go to, no number is skipped, and a job of an
-earlier board has a place whatever the settings were when it came.
+earlier board has a row whatever the settings were when it came.
 
 There is one writer, the engine's event loop, and any number of readers. A row's live word is ONE
 aligned 64-bit word, so a reader in another process sees the old or the new, never half:
 
     bits 63..32 generation (sequence // rows)   31..16 attempt   15..8 progress   7..0 state
 
-A reader that does not find a job at home looks it up by its number. A move writes the new place,
-then the number, and empties the old place last, so a job is always found in one of the two. Readers
+A reader that does not find a job at home looks it up by its number. A move writes the new row,
+then the number, and empties the old row last, so a job is always found in one of the two. Readers
 in other processes search the numbers, up to the end that ``annex_end`` tells: where no row was ever
 used there is nothing to find.
 
@@ -85,8 +85,8 @@ class Record(msgspec.Struct, gc=False):
     attempt: int = 0
     # Percent, or None if the last attempt reported none.
     progress: int | None = None
-    # Of a finished job: its number among those that ended so, and until when it is kept. The queue
-    # writes the ticket of a waiting one.
+    # Of a finished job: its place, which is its number among those that ended so, and until when it
+    # is kept. The queue writes the ticket of a waiting one.
     place: int = 0
     kept_until: float = 0.0
     reason: int = 0

@@ -51,7 +51,7 @@ class Gateway:
         self.is_paused = False
         # The last of what it has counted.
         self.counted = Counted()
-        # The state of ``Estimate.shown`` for it.
+        # What was last shown of the estimate, for ``Estimate.shown``.
         self.knows: dict[int, tuple[float, float, int]] = {}
 
     @property

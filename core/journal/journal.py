@@ -4,7 +4,7 @@
 committed (``sync: full``: and synced; ``normal``: safe from a killed process, not from a loss of
 power). A change that is not committed when the process ends has not happened. A sequence number
 that was ever given to ``submit`` is not given again, committed or not: a journal that was not
-closed begins ``SKIP`` numbers later.
+closed begins at least ``SKIP`` numbers later.
 
 **Who writes.** The loop gathers changes. At the end of a turn with changes they go to the writer, a
 process of its own (see writer) that commits them. A commit is of all changes that came during the

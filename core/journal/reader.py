@@ -1,4 +1,4 @@
-"""Reading a journal: at start-up, and one result at a time beside the writer.
+"""Reading a journal: all of it at start-up, and a fact at a time beside the writer.
 
 Nothing here writes to a journal. A start reads over the connection that has checked the file,
 before the file is handed over. All others have a connection of their own, and in WAL neither side
@@ -224,7 +224,7 @@ def log_ends(connection: apsw.Connection) -> dict[int, tuple[int, bool]]:
 
 
 class Reader:
-    """Reads results in a thread of its own: the loop never waits for the disk. Raises JournalError."""
+    """Reads what is not on the board in a thread of its own: the loop never waits for the disk. Raises JournalError."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

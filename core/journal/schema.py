@@ -125,9 +125,10 @@ CHECKSUM_BYTES = 8
 MAGIC = b"SQLite format 3\0"
 
 # Times are of the journal's clock, in seconds. NULL in ``job``: ``due`` of a job that was never
-# delayed, ``ended``, ``place`` and ``until`` of an active one, ``payload`` of one that succeeded or was
-# cancelled, ``size`` of one that returned nothing, ``batch`` of one that came alone. Otherwise
-# ``batch`` is the number of its batch (core/board/outcomes).
+# delayed, ``started`` of one that has not begun, ``ended``, ``place`` and ``until`` of an active one,
+# ``payload`` of one that succeeded or was cancelled, or whose error was deleted, ``size`` of one that
+# never had a result or an error, ``batch`` of one that came alone. Otherwise ``batch`` is the number
+# of its batch (core/board/outcomes).
 TABLES = f"""
 CREATE TABLE meta (id INTEGER PRIMARY KEY, journal INTEGER NOT NULL, secret BLOB NOT NULL,
     commits INTEGER NOT NULL, high INTEGER NOT NULL, clean INTEGER NOT NULL,

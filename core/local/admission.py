@@ -60,7 +60,7 @@ class Admission:
         """Accept a job and return its number.
 
         With a journal its row is EMPTY until its submission is committed. Raises UnknownTaskError,
-        InvalidPayloadError, NotDurableError, or as ``check_room`` does. Then nothing was changed.
+        InvalidPayloadError, NotDurableError, TaskClosedError, or as ``check_room`` does. Then nothing was changed.
         """
         task = self._registry.by_name.get(submission.task)
         if task is None:
@@ -87,7 +87,7 @@ class Admission:
         return sequence
 
     def accept_own(self, task: Task, payload: bytes, now: float, key: Key | None) -> int:
-        """Accept a job of one of the server's own ``tasks``, also if the queue is full. Return its number.
+        """Accept a job of ``task``, one of the server's own, also if the queue is full. Return its number.
 
         Raises DrainingError or JournalFullError.
         """
@@ -105,7 +105,7 @@ class Admission:
         """Accept 1 to 1,000 jobs as a batch, all or none, and return the number of the first.
 
         They are committed together. Raises UnknownTaskError or InvalidPayloadError, with a fault by
-        index for each, NotDurableError, or as ``check_room`` does. Then nothing was changed.
+        index for each, NotDurableError, TaskClosedError, or as ``check_room`` does. Then nothing was changed.
         """
         known = self._registry.by_name
         unknown = ((index, wanted) for index, wanted in enumerate(submissions) if wanted.task not in known)
@@ -182,7 +182,7 @@ class Admission:
         """Accept a failed job as a new one and return its number.
 
         ``saved`` is the journal's copy of it. Raises NotFailedError, PayloadGoneError,
-        InvalidPayloadError, or as ``check_room`` does. Then nothing was changed.
+        InvalidPayloadError, TaskClosedError, or as ``check_room`` does. Then nothing was changed.
         """
         if status.state != State.FAILED:
             raise NotFailedError

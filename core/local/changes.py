@@ -23,7 +23,7 @@ from headway.core.work.outcome import Outcome
 
 
 class Changes(Protocol):
-    """Carries out changes. All calls come from one event loop, and none but the last two awaits."""
+    """Carries out changes. All calls come from one event loop, and none but the last three awaits."""
 
     # Whether a job is EMPTY, and so seen by no client, until its submission takes effect.
     unseen: bool
@@ -109,7 +109,7 @@ class Changes(Protocol):
         """Go on with the jobs of before. ``on_fatal`` gets a line when no job can be kept any more."""
 
     def resume(self) -> None:
-        """Go on after a ``finish`` that failed."""
+        """Have jobs claimed again, after a ``pause`` or a ``finish`` that did not lead to an end."""
 
     def put_back(self) -> None:
         """Keep that the jobs that still run, though the workers have ended, wait as if they had not begun."""

@@ -109,7 +109,8 @@ class LocalDetails:
     def _last_attempt(self, status: Status) -> list[PastAttempt]:
         """Return the last attempt, which runs, succeeded or was interrupted, as its row has it.
 
-        The row does not have its place: since its end a deploy may have changed that of its task.
+        The row does not tell the thread, process or loop that it ran in, its ``place`` here: since its
+        end a deploy may have changed that of its task.
         """
         place = ""
         if status.state == State.RUNNING:

@@ -79,10 +79,10 @@ class Durable:
         # The last change that is on disk, and whether changes are being shown.
         self._on_disk = 0
         self._is_showing = False
-        # By outcome, the place of the job that ended last. Its end may be uncommitted.
+        # By the outcome of a job, the place of the one that ended so last. Its end may be uncommitted.
         self._ended = [0] * len(State)
-        # For jobs that are being cancelled: the outcome of an attempt that ended meanwhile, and its
-        # time.
+        # Of jobs that are being cancelled, and of orders with an uncommitted step: the outcome of an
+        # attempt that ended meanwhile, and its time.
         self._kept_back: dict[int, tuple[Outcome, float]] = {}
         # A worker got no job because the journal had no room.
         self._turned_away = False
@@ -117,7 +117,7 @@ class Durable:
     # Of clients.
 
     def together(self) -> AbstractContextManager[None]:
-        """Have all jobs begun within it committed, or rejected, as one."""
+        """Have all changes made within it committed, or refused, as one."""
         return self.journal.together()
 
     def begin(self, job: Job, delay: float, now: float, key: Key | None) -> None:
@@ -291,7 +291,10 @@ class Durable:
         self.attempts.note(sequence, self._board.live[row] >> ATTEMPT_SHIFT & ATTEMPT_MAX)
 
     def keeps_back(self, job: Job, outcome: Outcome, now: float) -> bool:
-        """Keep an outcome while a cancellation is uncommitted. If that is refused, the attempt ended so."""
+        """Keep the outcome of an attempt while a change of its job is uncommitted. Return whether one is.
+
+        If a cancellation is refused, or the step of an order is settled, the attempt ended so.
+        """
         if job.sequence not in self._uncommitted:
             return False
         self._kept_back[job.sequence] = outcome, now
@@ -391,7 +394,7 @@ class Durable:
         return found
 
     def _let_go(self, changes: int) -> None:
-        """Forget attempts of jobs whose next attempt is written down, and have jobs claimed again."""
+        """Forget attempts whose successors are written down, delete what is given up, and have jobs claimed again."""
         while self._retried and self._retried[0][0] <= changes:
             sequence = self._retried.popleft()[1]
             if self._board.state(sequence) != State.RUNNING:

@@ -1,7 +1,7 @@
 """The engine in one process: the protocol's calls, in memory or with a journal.
 
-Each call sees and leaves the board whole, since none but ``drain`` awaits. With a journal a change
-is answered once it is committed. Until then the call returns Later.
+Each call about jobs sees and leaves the board whole, since none of them awaits. With a journal a
+change is answered once it is committed. Until then the call returns Later.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from headway.core.status import Status, bare
 
 
 class Reading(RowStatuses):
-    """Finds the rows of jobs on the board of ``active``. ``names`` are as of RowStatuses."""
+    """Finds the rows of jobs on the board of ``active``. ``names`` are as RowStatuses has them."""
 
     def __init__(self, ids: Ids, active: Active, promises: Promises, names: list[str]) -> None:
         super().__init__(

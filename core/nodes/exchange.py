@@ -61,7 +61,7 @@ class Taker(Protocol):
         """The marker of the ids."""
 
     def room(self, exchange: Exchange) -> FreePlaces:
-        """Return the jobs that may be claimed now."""
+        """Return how many jobs may be claimed now."""
 
     def taken(self, exchange: Exchange, finishes: list[Finish], reply: StepReply) -> None:
         """Take the reply of a step."""

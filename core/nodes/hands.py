@@ -113,7 +113,7 @@ class Hands:
         # Of finished jobs each partition keeps its part.
         kept, partitions = Retention.of(config.retention), len(node.places)
         self.kept = kept._replace(jobs=tuple(-(-jobs // partitions) for jobs in kept.jobs))
-        # The place of each task.
+        # The lane of each task.
         self._lanes = {name: self._lane(task).value for name, task in registry.by_name.items()}
         self._reapers = [
             Reaper(
@@ -333,7 +333,7 @@ class Hands:
     # For the exchanges.
 
     def room(self, exchange: Exchange) -> FreePlaces:
-        """Return the jobs that may be claimed now."""
+        """Return how many jobs may be claimed now."""
         if not self._is_claiming or are_full(one.outbox for one in self.exchanges):
             return NO_ROOM
         asked = sum(one.asked for one in self.exchanges)

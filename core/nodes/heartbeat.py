@@ -65,7 +65,7 @@ class Heartbeat:
         self._now.set()
 
     def stop(self) -> None:
-        """Beat no more. A beat that is under way is waited for, at most CALL_S."""
+        """Beat no more. A beat that is under way is waited for, at most twice CALL_S."""
         self._is_stopped = True
         self._now.set()
         if self._thread.is_alive():

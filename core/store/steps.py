@@ -64,7 +64,7 @@ class FinishRelease(Finish, frozen=True, gc=False, kw_only=True):
 
 
 class FreePlaces(msgspec.Struct, frozen=True, gc=False):
-    """The jobs that a node can begin: in all, by lane, and orders."""
+    """How many jobs a node can begin: in all, by lane, and orders."""
 
     places: int
     loop: int

@@ -179,7 +179,7 @@ class Cache:
             for sequence in self.waiters.jobs():
                 self.look(sequence)
 
-    # FactsOnTheWay.
+    # Readings.
 
     def _read(self, sequence: int) -> FactsOnTheWay:
         reading = self._readings.get(sequence)

@@ -83,7 +83,7 @@ class _Arrival:
         self._now = time.time()
         self._partitions = [store.partition(number) for number in range(queue.partitions)]
         self._arrived = Arrived()
-        # Jobs that have ended: outcome, time of their end, number, and all of it.
+        # Jobs that have ended: the time of the end, the number, and all of the job.
         self._over: list[tuple[float, int, MovedJob]] = []
         # By batch: how many of its jobs have not finished, and until when one is kept.
         self._pending: Counter[int] = Counter()

@@ -10,7 +10,7 @@ from headway.core.work.outcome import Outcome
 
 
 class Jobs(Protocol):
-    """The source of the jobs that run, and the judge of their attempts."""
+    """The source of the jobs that run, and the receiver of the outcomes of their attempts."""
 
     def claim(self, now: float) -> Job | None:
         """Return a job that begins now, or None if none may."""

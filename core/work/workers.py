@@ -1,8 +1,8 @@
 """Workers: ``count`` attempts that run at once.
 
 ``Jobs`` is the engine's side. This file knows when attempts begin and end, and nothing of states. A
-worker is a place for an attempt. No task outlives a job, so a job can
-do nothing to the next one.
+worker is a place for an attempt. Each attempt has an asyncio task of its own, so it can do nothing
+to the next one.
 
 To interrupt an attempt is to cancel its task: the function gets CancelledError. A coroutine that
 does not stop within GRACE_S is given up: its job is settled, and its worker takes the next one. A
@@ -59,7 +59,7 @@ class Workers:
         self.count = count
         # The context managers around each attempt, None if there are none.
         self.arounds = arounds or None
-        # The place of plain functions that do not name one.
+        # The lane of plain functions that do not name one.
         self.default_lane = default_lane
         # None if no task runs in a process.
         self.processes = processes
@@ -98,7 +98,7 @@ class Workers:
         self.wake()
 
     async def stop(self) -> None:
-        """End the attempts: their functions are cancelled and not settled. Threads are not waited for."""
+        """End the attempts: their functions are cancelled, and their jobs not settled. Threads are not waited for."""
         self.stopping = True
         if self._alarm is not None:
             self._alarm.cancel()

@@ -57,7 +57,7 @@ KEPT = frozenset(
 SINGLE = frozenset(
     {b"authorization", b"host", b"content-length", b"content-type", b"transfer-encoding", b"idempotency-key"}
 )
-# Methods with content, the length of which has to be given.
+# Methods whose content has limits by its route, and a length that has to be given.
 SENDING = frozenset({b"POST", b"PUT"})
 FRAMING = frozenset({b"connection", b"content-length", b"transfer-encoding", b"upgrade"})
 # Bytes of each header line besides its name and value: colon, space, CR, LF.

@@ -17,9 +17,10 @@ from headway.core.config import Config
 
 # Not HEADWAY_…, which would be a setting.
 VARIABLE = "_HEADWAY_PART"
+# What the engine of gateways says of itself where a node says what it is doing.
+ENGINE_DOING = "the engine of %d gateways"
 # What a part tells the supervisor, in the manner of sd_notify(3): that gateways may come, which program it is, that a
 # gateway lets clients in, and that the engine ends of itself. Its exit code alone may be that of a task.
-ENGINE_DOING = "the engine of %d gateways"
 OPEN, PROGRAM, SERVING = "X_HEADWAY_OPEN", "X_HEADWAY_PROGRAM", "X_HEADWAY_SERVING"
 ENDS = "X_HEADWAY_ENDS"
 

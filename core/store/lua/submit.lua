@@ -2,8 +2,9 @@
 --
 -- The first write is one that a full server refuses, and what comes before it are reads. So a full
 -- server accepts nothing, and still answers a call that was accepted before.
--- A resubmission (r) is a job whose record is that of a failed one. (s) is one that the node skips. For an order that runs here, those
--- of a call are counted in it, up to the first for which there is no room.
+-- A resubmission (r) is a job whose record is that of a failed one. (s) is one that the node skips.
+-- For an order that runs here, those of a call are counted in it, up to the first for which there is
+-- no room.
 -- uses: lib ordering
 local refused = misplaced()
 if refused then
