@@ -158,7 +158,7 @@ class PolledRows(Protocol):
     task: memoryview[int]
     place: memoryview[int]
     kept_until: memoryview[float]
-    # By outcome: the place of the job that ended last, and how many are kept.
+    # By the outcome of a job: the place of the one that ended so last, and how many are kept.
     last_place: memoryview[int]
     kept_jobs: tuple[int, ...]
 

@@ -1,4 +1,4 @@
-"""The board: every job has a row. The only place where a state changes.
+"""The board: every job has a row. Nothing else changes a state.
 
 Retention is the ring coming round. A finished job is kept while it is among the last ``kept_jobs``
 that ended as it did, and until a time that is fixed at its end. Numbers are given without a gap. If
@@ -329,5 +329,5 @@ class Board(Rows):
         return self.last_place[outcome] - self.place[row] < self.kept_jobs[outcome] and now < self.kept_until[row]
 
     def given_up(self) -> list[int]:
-        """Return, by outcome, the place up to which its jobs are not kept any more. Below 1: none."""
+        """Return, by outcome, the place among its ends up to which jobs are not kept any more. Below 1: none."""
         return [last - kept for last, kept in zip(self.last_place, self.kept_jobs, strict=True)]

@@ -82,7 +82,7 @@ class Delivery:
         self._dying_since = 0.0
         # Writers that were started after one had died.
         self.restarts = 0
-        # Whether the writer has the file open, and our own state.
+        # Whether the writer has the file open, we are being closed, and we have failed.
         self._up = self._closing = self._failed = False
 
     def open(

@@ -246,7 +246,7 @@ class Durable:
         job = active.jobs[sequence]
         active.queue.remove(sequence)
         active.deadlines.remove(sequence)
-        # Its place, for which it comes back.
+        # Its place in the queue, for which it comes back.
         active.queue.reserved += 1
         written = due + self._epoch if due else None
         change = self.journal.note((Kind.TERMS, sequence, int(state), priority, written), soon=True)

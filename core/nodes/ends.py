@@ -60,7 +60,7 @@ def released(hand: Hand) -> FinishRelease:
 
 
 def unreadable(claimed: Claimed, error: Exception) -> tuple[Outcome, FinishEnd]:
-    """Return outcome and end of a job that cannot be run."""
+    """Return the outcome of an attempt at a job that cannot be run, and the end of the job."""
     outcome = Outcome(
         FAILED, Reason.CRASHED, error=f"its record in the store cannot be read: {type(error).__name__}: {error}"
     )

@@ -202,7 +202,7 @@ class Queue(Outlook):
         """Move the ready jobs of a task aside that was held, a look at a job a step."""
         try:
             before = -1
-            # Closing holes changes the places of jobs.
+            # Closing holes gives jobs other tickets.
             while before != self._compactions:
                 before = self._compactions
                 for priority in range(PRIORITIES):

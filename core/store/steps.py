@@ -103,7 +103,7 @@ class Overdue(msgspec.Struct, frozen=True, gc=False):
 
 
 class StepReply(msgspec.Struct, frozen=True, gc=False):
-    """The outcome of a step."""
+    """The reply of a step."""
 
     # When it was, in ms of the store's clock.
     now_ms: int
@@ -145,7 +145,7 @@ def step_arguments(
 
 
 def kept_words(kept: Retention) -> list[Argument]:
-    """Return the arguments that say for how long finished jobs are kept, in ms, and how many, by outcome."""
+    """Return the arguments that say for how long finished jobs are kept, in ms, and how many, by their outcome."""
     outcomes = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
     return [word for state in outcomes for word in (round(kept.seconds[state] * 1000), kept.jobs[state])]
 
