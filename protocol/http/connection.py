@@ -16,11 +16,12 @@ from collections.abc import Callable
 from typing import cast
 
 from headway.protocol.http.connections import Connections
+from headway.protocol.http.malformed import head_too_large, refused
 from headway.protocol.http.outbox import OUT_MOST, WAITING_BYTES, Answering
 from headway.protocol.http.problems import Refusal, retry_after
 from headway.protocol.http.queued import unread_bytes
 from headway.protocol.http.repeated import KNOWN_BYTES, KnownHead
-from headway.protocol.http.request import Request, head_too_large, refused
+from headway.protocol.http.request import Request
 from headway.protocol.http.responses import CONTINUE, Answer, Held
 from headway.protocol.http.round import END, LEAVE
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade

@@ -12,19 +12,16 @@ while the next request is read.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from functools import lru_cache
 from io import BytesIO
-from ipaddress import IPv6Address
-from itertools import chain
 from typing import NamedTuple
 
 from headway.core.config import LimitsSection
-from headway.core.errors import HeadwayError
 from headway.protocol.http.caller import NOBODY, Caller
+from headway.protocol.http.grammar import ABSOLUTE, is_host, normalized, preference
+from headway.protocol.http.malformed import KNOWN, VERSIONS, head_too_large, unknown_method
 from headway.protocol.http.problems import METHODS, Refusal
-from httptools import HttpParserError, HttpParserInvalidMethodError, HttpRequestParser
+from httptools import HttpRequestParser
 
 # The header fields that any route looks at. All others are counted and dropped.
 KEPT = frozenset(
@@ -62,48 +59,10 @@ SENDING = frozenset({b"POST", b"PUT"})
 FRAMING = frozenset({b"connection", b"content-length", b"transfer-encoding", b"upgrade"})
 # Bytes of each header line besides its name and value: colon, space, CR, LF.
 LINE_BYTES = 4
-# RFC 3986, 3.2.2 and 3.2.3: a name, an address of IPv6 or of a later IP, and a port. RFC 9112, 3.2
-# allows an empty Host.
-_HOST = re.compile(
-    rb"""(?: (?: [\w.~!$&'()*+,;=-] | %[0-9A-Fa-f]{2} )*
-           | \[ (?: (?P<ipv6> [0-9A-Fa-f:.]+ ) | v[0-9A-Fa-f]+\.[\w.~!$&'()*+,;=:-]+ ) \] ) (?: :\d* )?""",
-    re.ASCII | re.VERBOSE,
-)
-_ABSOLUTE = re.compile(rb"https?://([^/?]*)", re.IGNORECASE)
-# llhttp's words for a version that it does not know.
-INVALID_VERSION = "Invalid HTTP version"
-# Its words for the first bytes of HTTP/2 (RFC 9113, 3.4).
-PREFACE = "Pause on PRI/Upgrade"
-# Its words for a method of RTSP, which it knows too.
-OTHER_METHOD = "Invalid method for HTTP/x.x request"
-# A percent-encoded octet, a wrong one, and an octet that need not be encoded (RFC 3986, 2.1 and
-# 2.3).
-_ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
-_NO_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-_UNRESERVED = re.compile(rb"[A-Za-z0-9._~-]")
-# A part of a list, where a quoted text may have what stands between parts (RFC 9110, 5.6).
-_PART = rb'(?:[^%b"]|"(?:[^"\\]|\\.?)*(?:"|\Z))'
-_between_commas = re.compile(_PART % b"," + b"+").findall
-_before_semicolon = re.compile(_PART % b";" + b"*").match
-# The line that begins a request (RFC 9112, 3), or as much of it as has come: method, target and
-# version. It stands at the beginning, or after a request without content.
-_REQUEST_LINE = re.compile(
-    rb"""(?: \A (?: \r\n )* | \r\n\r\n )
-    ( [!#$%&'*+.^_`|~0-9A-Za-z-]+ )
-    (?: \Z | [ ] (?: \Z | [!-~]+ (?: \Z | [ ] (?: H?T?T?P?/?\d?\.? \Z | HTTP/\d\.\d (?: \Z | \r ) ) ) ) )""",
-    re.VERBOSE,
-)
-# The same line whole. It may stand anywhere after a request with content.
-_LATER_LINE = re.compile(
-    rb"(?<![!#$%&'*+.^_`|~0-9A-Za-z-])([!#$%&'*+.^_`|~0-9A-Za-z-]+) [!-~]+ HTTP/\d\.\d\r",
-)
-# The methods of RFC 9110 and RFC 5789, all taken by the parser. It takes some forty others, too.
-_KNOWN = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"})
 # Those that a route may have, or may refuse.
-_ROUTED = _KNOWN - {b"CONNECT"}
+_ROUTED = KNOWN - {b"CONNECT"}
 # The address of a client that has none, because it came by a Unix socket.
 UNIX_PEER = "unix"
-VERSIONS = "this server speaks HTTP/1.1 and HTTP/1.0"
 
 
 class ContentLimit(NamedTuple):
@@ -231,7 +190,7 @@ class Request:
 
     def preference(self, name: bytes) -> bytes | None:
         """Return a preference's value (RFC 7240), empty if it has none, None if it is absent."""
-        return _preference(self.headers.get(b"prefer", b""), name)
+        return preference(self.headers.get(b"prefer", b""), name)
 
     # The parser calls these, in this order.
 
@@ -352,7 +311,7 @@ class Request:
 
     def _check_target(self) -> None:
         """Accept the absolute form, whose host counts (RFC 9112, 3.2.2), and the asterisk of OPTIONS (3.2.4)."""
-        absolute = _ABSOLUTE.match(self.target)
+        absolute = ABSOLUTE.match(self.target)
         if absolute:
             host = absolute[1]
             if host[:1] in (b"", b":") or not is_host(host):
@@ -391,78 +350,3 @@ class Request:
         limit = self.limit
         detail = f"the content has at most {limit.most_bytes} bytes here ({limit.setting})"
         return Refusal("too-large", detail, close=True)
-
-
-# Clients repeat a few lines. All preferences of a line would take up to fifty times its bytes.
-@lru_cache(maxsize=64)
-def _preference(line: bytes, name: bytes) -> bytes | None:
-    """Return the value of the first preference of this name in a header line, as ``preference`` does."""
-    for preference in _between_commas(line):
-        first = _before_semicolon(preference)
-        key, _, value = (first[0] if first else b"").partition(b"=")
-        if key.strip().lower() == name:
-            return value.strip().strip(b'"')
-    return None
-
-
-def is_host(value: bytes) -> bool:
-    """Whether ``value`` is a host, with a port or without, or empty (RFC 3986, 3.2)."""
-    matched = _HOST.fullmatch(value)
-    if matched is None or matched["ipv6"] is None:
-        return matched is not None
-    try:
-        IPv6Address(matched["ipv6"].decode())
-    except ValueError:
-        return False
-    return True
-
-
-def normalized(target: bytes) -> bytes:
-    """Return ``target`` with the path in usual form, without needless escapes (RFC 3986, 6.2.2).
-
-    Raises Refusal if a percent sign is not followed by two hex digits, or there is a fragment.
-    """
-    if b"#" in target:
-        raise Refusal("bad-request", "a request target has no fragment (RFC 9112, 3.2)", close=True)
-    path, mark, query = target.partition(b"?")
-    if _NO_ESCAPE.search(path):
-        raise Refusal(
-            "bad-request",
-            "a percent sign in the path is not followed by two hex digits (RFC 3986, 2.1)",
-            close=True,
-        )
-    return _ESCAPE.sub(_unescaped, path) + mark + query
-
-
-def _unescaped(escape: re.Match[bytes]) -> bytes:
-    byte = bytes.fromhex(escape[1].decode())
-    return byte if _UNRESERVED.fullmatch(byte) else escape[0].upper()
-
-
-def head_too_large(limits: LimitsSection) -> Refusal:
-    """Return the refusal of a head over one of its limits."""
-    detail = f"a head has at most {limits.headers} lines and {limits.head_bytes} bytes"
-    return Refusal("head-too-large", detail, close=True)
-
-
-def unknown_method() -> Refusal:
-    """Return the refusal of a method that no server of HTTP has to know (RFC 9110, 9.1)."""
-    return Refusal("not-implemented", "no route here has this method", fields=METHODS, close=True)
-
-
-def refused(error: HttpParserError, data: bytes) -> Refusal | HeadwayError:
-    """Return the answer to bytes that the parser, or a callback of ours, did not take.
-
-    ``data`` has the bytes that the parser was fed since a request was complete, or their end. A
-    method that no server has is 501 (RFC 9110, 9.1). Bytes that are no method are 400.
-    """
-    if isinstance(error, HttpParserInvalidMethodError) or str(error) == OTHER_METHOD:
-        lines = chain(_REQUEST_LINE.finditer(data), _LATER_LINE.finditer(data.partition(b"\r\n\r\n")[2]))
-        if any(line[1] not in _KNOWN for line in lines):
-            return unknown_method()
-        return Refusal("bad-request", "the request line does not begin with a method")
-    if isinstance(error.__context__, Refusal | HeadwayError):
-        return error.__context__
-    if str(error) == INVALID_VERSION or (str(error) == PREFACE and b"PRI * HTTP/2.0\r\n" in data):
-        return Refusal("version", VERSIONS)
-    return Refusal("bad-request", str(error))
