@@ -151,10 +151,6 @@ class Counts(msgspec.Struct):
     queue_size: int
     payload_bytes: int
     retries: int
-    # Of all tasks. ``wait``: from ready to the start of an attempt. ``run``: from its start to its
-    # end.
-    wait: Histogram
-    run: Histogram
     run_mean_s: float
     results_kept: int
     results_bytes: int

@@ -9,7 +9,7 @@ from headway.core.board.rows import ROW_BYTES
 from headway.core.local.active import Active
 from headway.core.local.loads import Loads
 from headway.core.local.recorder import Recorder
-from headway.core.stats import Counts, Histogram, JournalCounts, ProcessCounts, WorkerCounts
+from headway.core.stats import Counts, JournalCounts, ProcessCounts, WorkerCounts
 from headway.core.task import Task
 from headway.core.work.watchdog import Watchdog
 
@@ -43,8 +43,6 @@ class Counting:
             queue_size=queue.size,
             payload_bytes=queue.payload_bytes,
             retries=stats.retries,
-            wait=Histogram.together(stats.wait),
-            run=Histogram.together(stats.run),
             run_mean_s=active.estimate.mean_so_far,
             results_kept=len(results),
             results_bytes=results.used_bytes,

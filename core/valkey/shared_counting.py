@@ -94,8 +94,6 @@ class SharedCounting:
             queue_size=self._queue_size,
             payload_bytes=snapshot.payload_bytes,
             retries=snapshot.retries,
-            wait=Histogram.together(stats.wait),
-            run=Histogram.together(stats.run),
             run_mean_s=self._hints.estimate.mean_so_far,
             # Results stay as long as their jobs.
             results_kept=snapshot.kept,

@@ -13,7 +13,7 @@ from headway.core.interface import Engine
 from headway.core.job import ACTIVE, State, Submission
 from headway.core.job_filter import JobFilter
 from headway.core.key import Key
-from headway.core.stats import Counts
+from headway.core.stats import Counts, Histogram
 from headway.core.status import BatchStatus, Status
 
 from tests.core.engines import PATIENCE_S, at_last, growing_pauses, is_gateway, known
@@ -162,6 +162,12 @@ async def text_of(engine: Engine, job: Status) -> str:
 async def counts(engine: Engine) -> Counts:
     """Return the counts of an engine."""
     return await known(engine.counts())
+
+
+async def attempts(engine: Engine) -> tuple[Histogram, Histogram]:
+    """Return how long jobs of all tasks waited for their attempts, and how long these ran."""
+    tasks = await known(engine.tasks())
+    return Histogram.together(task.wait for task in tasks), Histogram.together(task.run for task in tasks)
 
 
 async def states(engine: Engine, jobs: Sequence[Status]) -> list[int]:

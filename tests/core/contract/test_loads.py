@@ -200,12 +200,9 @@ async def test_waits_and_runs_are_counted_by_task(start: Start) -> None:
             await finished(engine, await submit(engine, task, 1))
         await becomes(engine, await submit(engine, "forever"), State.RUNNING)
         tasks = {task.name: task for task in await known(engine.tasks())}
-        assert {name: (task.wait.count, task.run.count) for name, task in tasks.items()} == {
+        assert {name: (sum(task.wait.buckets), sum(task.run.buckets)) for name, task in tasks.items()} == {
             "double": (1, 1),
             "nap": (2, 2),
             "forever": (1, 0),
         }
         assert tasks["nap"].run.sum >= 2 * NAP_S
-        counted = await counts(engine)
-        assert (counted.wait.count, counted.run.count) == (4, 3)
-        assert counted.run.sum >= 2 * NAP_S
