@@ -16,7 +16,6 @@ from headway.core.open import open_links
 from headway.protocol import check
 from headway.protocol.front import make_first_token, warn_of_others
 from headway.protocol.process import deploy, parts, signals
-from headway.protocol.process.deploy import Taken
 from headway.protocol.process.fingerprint import fingerprint
 from headway.protocol.process.listener import url_of, warn_of_place
 from headway.protocol.process.parts import ServerPart, Teller
@@ -34,7 +33,7 @@ class EngineFront:
     keeps_clients = True
     listener = None
 
-    def __init__(self, config: Config, part: ServerPart, before: Taken | None) -> None:
+    def __init__(self, config: Config, part: ServerPart) -> None:
         check.can_serve(config)
         if config.auth.first_token and config.auth.mode == "tokens":
             make_first_token(config)

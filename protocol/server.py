@@ -48,7 +48,7 @@ def run(config: Config, remark: str | None = None, watch: Watch | None = None) -
         gateway.run(config, part)
     if part is not None:
         of_engine = part
-        _run(config, lambda config, before, _: EngineFront(config, of_engine, before), remark, watch, part)
+        _run(config, lambda config, _before, _passed: EngineFront(config, of_engine), remark, watch, part)
     _run(config, _http_front, remark, watch)
 
 

@@ -72,7 +72,7 @@ class Taker(Protocol):
     def refused(self, exchange: Exchange, code: str) -> None:
         """Act on DEAD and MISPLACED: nothing that this node has counts any more."""
 
-    def leaving(self, exchange: Exchange, finishes: list[Finish]) -> None:
+    def leaving(self, finishes: list[Finish]) -> None:
         """Send what has to come before these ends."""
 
 
@@ -176,7 +176,7 @@ class Exchange:
     def _send(self) -> None:
         assert self._step is not None
         self._is_busy, self._is_rung = True, False
-        self._taker.leaving(self, self._step[0])
+        self._taker.leaving(self._step[0])
         future = self.link.run(STEP, [self.keys.counts], *self._step[1])
         epoch = self._epoch
         future.add_done_callback(lambda future: self._answered(future, epoch), context=Variables())

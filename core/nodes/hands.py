@@ -351,7 +351,7 @@ class Hands:
             orders=0 if self.clerk is None else max(self.clerk.free - asked, 0),
         )
 
-    def leaving(self, exchange: Exchange, finishes: Sequence[Finish]) -> None:
+    def leaving(self, finishes: Sequence[Finish]) -> None:
         """Send the remarks that have to come before these ends."""
         if self.remarks:
             for finish in finishes:

@@ -56,7 +56,7 @@ def signature(function: Callable[..., object], run_in: str | None, where: str) -
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     _check(function, parameters, positional, where)
     return Signature(
-        _lane(function, code, run_in, where),
+        _lane(code, run_in, where),
         not inspect.iscoroutinefunction(code) and inspect.iscoroutinefunction(inspect.unwrap(code)),
         len(positional) > 1,
         _payload_type(code, positional[0], where),
@@ -82,8 +82,8 @@ def place(function: Callable[..., object]) -> str:
     return f"{code.co_filename}:{code.co_firstlineno}" if code else repr(function)
 
 
-def _lane(function: Callable[..., object], code: Callable[..., object], run_in: str | None, where: str) -> Lane | None:
-    """Return the lane that ``function`` runs in, None if config.yaml decides."""
+def _lane(code: Callable[..., object], run_in: str | None, where: str) -> Lane | None:
+    """Return the lane that the function ``code`` runs in, None if config.yaml decides."""
     if inspect.iscoroutinefunction(code):
         if run_in is not None:
             raise TaskError(f"{where}: run_in={run_in!r} is for plain functions: a coroutine runs on the loop")

@@ -110,7 +110,7 @@ class Intake:
     def _submit(self, submission: Submission, card: Card, key: Key | None) -> Soon[Submitted]:
         self._check(submission)
         job = self._job(submission, card)
-        self._check_sum(key, 1, job.payload_bytes)
+        self._check_sum(1, job.payload_bytes)
         return self._answered(self._put(self._partition([card], key), SubmitGroup([job], key=key)), job)
 
     def _put(self, partition: int, jobs: SubmitGroup) -> Submitting:
@@ -166,7 +166,7 @@ class Intake:
         for submission in submissions:
             self._check_promise(submission)
         jobs = [self._job(submission, card) for submission, card in zip(submissions, cards, strict=True)]
-        self._check_sum(key, len(jobs), sum(job.payload_bytes for job in jobs))
+        self._check_sum(len(jobs), sum(job.payload_bytes for job in jobs))
         group = self._put(self._partition(cards, key), SubmitGroup(jobs, "batch", key))
 
         def answered(answer: GroupAnswer) -> Soon[SubmittedBatch]:
@@ -212,7 +212,7 @@ class Intake:
             # The task may have changed since.
             check(payload, known.payload_type, terms.media_type)
         self.check_draining()
-        self._check_sum(key, 1, len(payload))
+        self._check_sum(1, len(payload))
         job = NewJob.again(status.sequence, status.task, terms, len(payload), priority)
         partition = self._store.keys_of(status.sequence).partition
         home = partition if key is None else self._partition([card], key)
@@ -349,10 +349,10 @@ class Intake:
         if size_bytes + payload_bytes > most.max_bytes:
             raise self._no_bytes(payload_bytes, most.max_bytes - size_bytes)
 
-    def _check_sum(self, key: Key | None, count: int, payload_bytes: int) -> None:
+    def _check_sum(self, count: int, payload_bytes: int) -> None:
         """Raise QueueFullError if several partitions have no room together, by the last counts.
 
-        Something that came before under ``key`` is found by the caller then.
+        Something that came before under a key is found by the caller then.
         """
         if self._store.partitions > 1:
             self.check_room(count, payload_bytes)

@@ -14,7 +14,6 @@ from headway.core.nodes.heartbeat import Heartbeat, client_of
 from headway.core.nodes.node import Node
 from headway.core.status import Status
 from headway.core.store.groups import SubmitBounds, SubmitReply
-from headway.core.store.keys import Keyspace
 from headway.core.store.record import Facts
 from headway.core.store.store import Store
 from headway.core.task import Lane
@@ -180,7 +179,7 @@ class Parts:
         self.snapshots.changed()
         self.cache.forget_hints(task)
 
-    def _submitted(self, keys: Keyspace, reply: SubmitReply) -> None:
+    def _submitted(self, reply: SubmitReply) -> None:
         self.snapshots.learn(reply.waiting, reply.payload_bytes)
         self.snapshots.changed()
 

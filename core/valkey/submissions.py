@@ -127,8 +127,9 @@ class SubmitLine:
         self._number = 0
         self._is_woken = False
         self._timer: asyncio.TimerHandle | None = None
-        # Called with each reply, and with whether the store had memory for the jobs of a call.
-        self.on_reply: Callable[[Keyspace, SubmitReply], object] = lambda *_: None
+        # Called with each reply.
+        self.on_reply: Callable[[SubmitReply], object] = lambda *_: None
+        # Called with the keys of the partition, and whether the store had memory for the jobs of a call.
         self.on_room: Callable[[Keyspace, bool], object] = lambda *_: None
 
     @property
@@ -230,7 +231,7 @@ class SubmitLine:
     def _end(self, call: SubmitCall, reply: SubmitReply) -> None:
         self._store.learn_time(self._keys, reply.now_ms)
         self.on_room(self._keys, True)
-        self.on_reply(self._keys, reply)
+        self.on_reply(reply)
         due = [
             group.jobs.due_ms
             for group, answer in zip(call.groups, reply.answers, strict=True)
@@ -289,7 +290,7 @@ class Submissions:
         if not most or used < most:
             self.full = None
 
-    def on_reply(self, told: Callable[[Keyspace, SubmitReply], object]) -> None:
+    def on_reply(self, told: Callable[[SubmitReply], object]) -> None:
         """Have ``told`` called with each reply."""
         for line in self._lines:
             line.on_reply = told
