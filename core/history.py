@@ -37,11 +37,6 @@ class Minute(msgspec.Struct, array_like=True, frozen=True, gc=False):
     # By task: its jobs that ended, and those of them that failed.
     tasks: dict[str, tuple[int, int]] = {}
 
-    @property
-    def ended(self) -> int:
-        """Jobs that ended in it."""
-        return self.succeeded + self.failed + self.cancelled
-
 
 encode_minute = msgspec.msgpack.Encoder().encode
 decode_minute = msgspec.msgpack.Decoder(Minute).decode

@@ -55,11 +55,6 @@ class Histogram:
             found.sum += histogram.sum
         return found
 
-    @property
-    def count(self) -> int:
-        """How many values were added."""
-        return sum(self.buckets)
-
 
 class Stats:
     """The engine's own counts. The board counts jobs by state (``count``)."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 BITS = 6
 # 2**38 µs are 76 hours. Anything longer counts as that.
 LONGEST_BITS = 38
-LONGEST_US = (1 << LONGEST_BITS) - 1
 BUCKETS = (LONGEST_BITS - BITS + 1) << BITS
 
 

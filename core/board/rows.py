@@ -27,7 +27,7 @@ import os
 import sys
 import weakref
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
 import msgspec
@@ -507,7 +507,3 @@ class Rows:
         self._copy_rows(other, at, row, 1, lap)
         if moved:
             self._take_in(sequence, row)
-
-    def sequences(self) -> Iterator[int]:
-        """Yield the sequence numbers that have a row in no order, also of jobs no longer kept."""
-        return (self.sequence(row) for row, word in enumerate(self.live) if word & STATE_MASK)

@@ -94,11 +94,6 @@ class Journal:
         return self.delivery.full
 
     @property
-    def writer_pid(self) -> int:
-        """The process id of the writer; of the last one, where it has died."""
-        return self.delivery.link.pid
-
-    @property
     def writer_restarts(self) -> int:
         """Writers that were started after one had died."""
         return self.delivery.restarts

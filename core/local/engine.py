@@ -7,7 +7,6 @@ change is answered once it is committed. Until then the call returns Later.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, BinaryIO
@@ -73,11 +72,6 @@ from headway.core.work.watchdog import Watchdog
 if TYPE_CHECKING:
     from headway.core.journal.journal import Journal
     from headway.core.journal.reader import Saved
-
-log = logging.getLogger(__name__)
-
-# For a default in the class, which has a ``log`` of its own.
-TELL_FATAL = log.critical
 
 
 class LocalEngine:
@@ -410,7 +404,7 @@ class LocalEngine:
             self.historian.restore(found.minutes())
         self.promises.learn(self.board, time.monotonic())
 
-    async def start(self, on_fatal: Callable[[str], object] = TELL_FATAL) -> None:
+    async def start(self, on_fatal: Callable[[str], object]) -> None:
         """Enter the lifespan. Start the workers, the watchdog and the chores, as Engine says."""
         self.active.state = await self.lifespan.begin()
         try:

@@ -8,7 +8,6 @@ them, each in one step.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -56,13 +55,9 @@ from headway.core.valkey.hints import Hints
 from headway.core.valkey.parts import Parts
 from msgspec.structs import replace
 
-log = logging.getLogger(__name__)
-
 # What comes of a look.
 Found = TypeVar("Found")
 
-# For a default in the class, which has a ``log`` of its own.
-TELL_FATAL = log.critical
 # Seconds for which a check waits for a store that is not there.
 CHECK_S = 2.0
 
@@ -295,7 +290,7 @@ class ValkeyEngine:
 
     # Life.
 
-    async def start(self, on_fatal: Callable[[str], object] = TELL_FATAL) -> None:
+    async def start(self, on_fatal: Callable[[str], object]) -> None:
         """Reach the store, enter the lifespan, register the node and begin to run jobs, as Engine says."""
         self.store = store = self._at_store()
         try:

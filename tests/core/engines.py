@@ -46,7 +46,7 @@ async def engine_with(*functions: Callable[..., Any], **changed: Any) -> AsyncIt
     for function in functions:
         registry.add(function, Options())
     engine = LocalEngine(settings(**changed), registry)
-    await engine.start()
+    await engine.start(print)
     try:
         yield engine
     finally:
@@ -138,7 +138,7 @@ async def engine_of(*tasks: tuple[Callable[..., Any], Options], **changed: Any) 
     for function, options in tasks:
         registry.add(function, options)
     engine = LocalEngine(settings(**changed), registry)
-    await engine.start()
+    await engine.start(print)
     try:
         yield engine
     finally:

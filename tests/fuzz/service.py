@@ -110,7 +110,7 @@ class World:
         ):
             registry.add(function, options)
         self.engine = LocalEngine(engines.settings(**SMALL), registry)
-        await self.engine.start()
+        await self.engine.start(print)
         # Between two inputs the loop stands still.
         self.engine.watchdog.stop()
         self._late = LateEngine(self.engine)

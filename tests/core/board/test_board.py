@@ -9,7 +9,7 @@ import pytest
 from headway.core.board.batches import Batches
 from headway.core.board.board import Board
 from headway.core.board.outcomes import Outcomes, batch_number
-from headway.core.board.rows import ANNEX_BYTES, PLACES_BYTES, ROW_BYTES, Record, Rows
+from headway.core.board.rows import ANNEX_BYTES, PLACES_BYTES, ROW_BYTES, STATE_MASK, Record, Rows
 from headway.core.config import OutcomeSection, RetentionSection
 from headway.core.errors import IllegalMoveError
 from headway.core.ids import Ids
@@ -47,7 +47,7 @@ WORKERS = 2
 
 def records_of(board: Board) -> list[Record]:
     """All that ``board`` holds, in the order of its rows."""
-    rows = sorted((board.row(sequence), sequence) for sequence in board.sequences())
+    rows = [(row, board.sequence(row)) for row, word in enumerate(board.live) if word & STATE_MASK]
     return [
         Record(
             sequence,

@@ -530,7 +530,7 @@ def test_a_file_that_may_not_grow_takes_nothing_and_then_all(tmp_path: Path) -> 
 @contextmanager
 def no_room(journal: Journal) -> Iterator[None]:
     """Let no file of the writer's grow, as a full disk would."""
-    pid = journal.writer_pid
+    pid = journal.delivery.link.pid
     before = resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
     yield
     with suppress(ProcessLookupError):
@@ -594,12 +594,12 @@ async def test_a_writer_that_dies_is_followed_by_another_and_signals_of_the_serv
     async with opened(tmp_path / "j") as (journal, said):
         submit(journal, 1)
         await said.until(lambda: said.committed == 1)
-        before = journal.writer_pid
+        before = journal.delivery.link.pid
         os.kill(before, number)
         submit(journal, 2)
         await said.until(lambda: said.committed == 2)
         if number in (signal.SIGKILL, signal.SIGSEGV):
-            assert journal.writer_pid != before
+            assert journal.delivery.link.pid != before
             assert journal.writer_restarts == 1
         else:
             assert journal.writer_restarts == 0
@@ -621,7 +621,7 @@ async def test_each_change_is_made_once_however_often_writers_are_killed(tmp_pat
             await asyncio.sleep(chance.choice((0, 0, 0.001)))
             if chance.random() < 0.02:
                 with suppress(ProcessLookupError):
-                    os.kill(journal.writer_pid, signal.SIGKILL)
+                    os.kill(journal.delivery.link.pid, signal.SIGKILL)
                 kills += 1
                 await asyncio.sleep(chance.uniform(0, 0.4))
         await said.until(lambda: said.committed == journal.appended)
@@ -639,7 +639,7 @@ async def test_a_writer_that_is_killed_when_the_journal_closes_leaves_nothing_un
         submit(journal, sequence, b"x" * 2000)
     closing = asyncio.create_task(journal.close())
     await asyncio.sleep(0)
-    os.kill(journal.writer_pid, signal.SIGKILL)
+    os.kill(journal.delivery.link.pid, signal.SIGKILL)
     await closing
     assert len(contents(tmp_path / "j")[0]) == 2999
 
@@ -653,7 +653,7 @@ def test_a_writer_that_dies_each_time_is_fatal(
             with monkeypatch.context() as patch:
                 patch.setattr(WriterLink, "module", "tests.core.journal.nowhere")
                 submit(journal, 1)
-                os.kill(journal.writer_pid, signal.SIGKILL)
+                os.kill(journal.delivery.link.pid, signal.SIGKILL)
                 # In a thread: a timer of the loop would not wait for the processes.
                 assert await asyncio.to_thread(said.has_died.wait, 20)
             assert said.fatal == [f"{tmp_path}/j: cannot be written: its writer ended with exit code 1"]

@@ -168,7 +168,7 @@ def test_what_was_asked_for_is_refused_at_once_and_what_has_happened_is_kept(tmp
                 submit(journal, sequence)
             end(journal, 3, 1)
             await said.until(lambda: said.committed == journal.appended)
-            before = resource.prlimit(journal.writer_pid, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+            before = resource.prlimit(journal.delivery.link.pid, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
             begun = monotonic()
             submit(journal, 6)
             await said.until(lambda: said.rejected)
@@ -183,7 +183,7 @@ def test_what_was_asked_for_is_refused_at_once_and_what_has_happened_is_kept(tmp
             end(journal, 2, 3)
             await asyncio.sleep(1.2)
             assert journal.full
-            resource.prlimit(journal.writer_pid, resource.RLIMIT_FSIZE, before)
+            resource.prlimit(journal.delivery.link.pid, resource.RLIMIT_FSIZE, before)
             await said.until(lambda: not journal.full)
             await said.until(lambda: said.committed == journal.appended)
             assert sorted(said.rejected) == [1, 3, 6, 7]
@@ -200,7 +200,7 @@ async def test_what_is_under_way_when_others_are_refused_is_refused_with_them(tm
     async with opened(tmp_path / "j") as (journal, said):
         submit(journal, 1)
         await said.until(lambda: said.committed == 1)
-        writer = journal.writer_pid
+        writer = journal.delivery.link.pid
         os.kill(writer, signal.SIGSTOP)
         before = resource.prlimit(writer, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
         # Many messages, of which the writer reads some at a time.
@@ -242,12 +242,12 @@ async def test_a_writer_that_dies_while_there_is_no_room(tmp_path: Path) -> None
     async with opened(tmp_path / "j") as (journal, said):
         submit(journal, 1)
         await said.until(lambda: said.committed == 1)
-        resource.prlimit(journal.writer_pid, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+        resource.prlimit(journal.delivery.link.pid, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
         submit(journal, 2)
         end(journal, 1, 1)
         await said.until(lambda: said.rejected == [2])
         # The next one has no such limit.
-        os.kill(journal.writer_pid, 9)
+        os.kill(journal.delivery.link.pid, 9)
         await said.until(lambda: not journal.full)
         await said.until(lambda: said.committed == journal.appended)
         submit(journal, 3)

@@ -211,7 +211,7 @@ def test_a_ring_goes_over_into_one_of_far_fewer_rows() -> None:
     file.seek(0)
     other = Carried(file, os.dup(board.fd)).board(Retention.same(KEPT_JOBS, KEPT_SECONDS), ACTIVE, ["one"])
     assert other.rows < many / 3
-    assert sorted(other.sequences()) == [*range(many - KEPT_JOBS + 1, many + 1)]
+    assert [job for job in range(1, many + 1) if other.row(job) >= 0] == [*range(many - KEPT_JOBS + 1, many + 1)]
 
 
 def test_rows_stay_where_they_are_unless_their_number_changes() -> None:

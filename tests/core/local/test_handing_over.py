@@ -42,7 +42,7 @@ async def next_engine(left: Carried, *functions: Callable[..., Any], **changed: 
     for function in functions:
         registry.add(function, Options())
     engine = LocalEngine(settings(**changed), registry, before=left)
-    await engine.start()
+    await engine.start(print)
     try:
         yield engine
     finally:

@@ -40,7 +40,7 @@ async def engine_in(folder: Path, **changed: Any) -> AsyncIterator[LocalEngine]:
 async def no_room(engine: LocalEngine) -> AsyncIterator[None]:
     """Stop the writer for the block. It finds no room for the changes that are made there, and then finds room."""
     assert engine.journal is not None
-    journal, writer = engine.journal, engine.journal.writer_pid
+    journal, writer = engine.journal, engine.journal.delivery.link.pid
     os.kill(writer, signal.SIGSTOP)
     before = resource.prlimit(writer, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
     yield

@@ -43,7 +43,7 @@ async def test_what_was_finished_is_told_and_all_else_is_lost() -> None:
         # Its value was in memory, and it is not null.
         assert await known(after.result(succeeded)) is None
         assert after.board.count[State.RUNNING] == after.board.count[State.SCHEDULED] == 0
-        await after.start()
+        await after.start(print)
         try:
             new = await finished(after, await submit(after, "double", 2))
             assert new.sequence == delayed.sequence + 1
@@ -58,7 +58,7 @@ async def test_a_batch_is_told_while_all_its_jobs_can_be_read_and_is_gone_then()
         after = next_engine(engine)
         told = await peek_batch(after, batch)
         assert (told.succeeded, told.failed, told.expired) == (2, 1, 0)
-        await after.start()
+        await after.start(print)
         try:
             for number in range(3):
                 await finished(after, await submit(after, "double", number))

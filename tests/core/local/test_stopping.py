@@ -54,12 +54,12 @@ async def test_a_snooze_does_not_take_back_a_failed_attempt_that_is_not_committe
         assert isinstance(engine, LocalEngine)
         assert engine.journal is not None
         job = await becomes(engine, await submit(engine, "fails_and_snoozes", retries=1), State.RUNNING)
-        os.kill(engine.journal.writer_pid, signal.SIGSTOP)
+        os.kill(engine.journal.delivery.link.pid, signal.SIGSTOP)
         go.set()
         assert (await becomes(engine, job, State.SCHEDULED)).attempt == 1
         # As a kill would leave it.
         shutil.copytree(before, after)
-        os.kill(engine.journal.writer_pid, signal.SIGCONT)
+        os.kill(engine.journal.delivery.link.pid, signal.SIGCONT)
     async with started({"journal": {"path": str(after / "jobs")}}, fails_and_snoozes) as engine:
         assert (await becomes(engine, job, State.SCHEDULED)).attempt == 1
     assert begun == [1, 2, 2]

@@ -42,7 +42,7 @@ async def engine_of(most: int = 1, **changed: Any) -> AsyncIterator[LocalEngine]
     registry.add(plain, Options())
     registry.add(limited, Options(max_concurrent=most))
     engine = LocalEngine(settings(**changed), registry)
-    await engine.start()
+    await engine.start(print)
     try:
         yield engine
     finally:

@@ -146,7 +146,7 @@ async def submitted(engine: LocalEngine, task: str) -> bytes:
 def test_run_times_outlive_a_restart_with_a_journal(tmp_path: Path, clean: bool) -> None:
     async def first() -> None:
         engine = durable(tmp_path / "j")
-        await engine.start()
+        await engine.start(print)
         jobs = [await submitted(engine, "half") for _ in range(16)]
         await until(lambda: all(peek(engine, job).state == State.SUCCEEDED for job in jobs))
         if clean:
@@ -156,7 +156,7 @@ def test_run_times_outlive_a_restart_with_a_journal(tmp_path: Path, clean: bool)
     async def second() -> None:
         engine = durable(tmp_path / "j", more=True)
         assert engine.active.estimate.mean == pytest.approx(0.5, rel=0.2)
-        await engine.start()
+        await engine.start(print)
         # Before any has ended here.
         jobs = [await submitted(engine, "half") for _ in range(8)]
         await until(lambda: all(State.QUEUED <= peek(engine, job).state <= State.RUNNING for job in jobs))

@@ -153,7 +153,7 @@ def longest_turn(load: Load, patch: pytest.MonkeyPatch) -> float:
         for task in (nothing, forever, logs):
             registry.add(task, Options())
         engine = LocalEngine(CONFIG, registry)
-        await engine.start()
+        await engine.start(print)
         api = Api(CONFIG, engine)
         loop = asyncio.get_running_loop()
         server = await loop.create_server(lambda: Connection(api.connections), "127.0.0.1", 0)

@@ -171,7 +171,7 @@ class HeldPost:
         self.api = Api(engine.config, engine)
         self.connection, self.transport = Connection(self.api.connections), Written()
         assert engine.journal is not None
-        self.writer = engine.journal.writer_pid
+        self.writer = engine.journal.delivery.link.pid
 
     async def hold(self) -> None:
         """Have a POST answered, which makes it known, and the next one held until ``commit``."""
@@ -214,7 +214,7 @@ def with_a_held_post(test: Callable[[HeldPost], Coroutine[None, None, None]], pa
 
     async def main() -> None:
         engine = open_local(config, registry, bool)
-        await engine.start()
+        await engine.start(print)
         held = HeldPost(engine)
         try:
             await held.hold()
