@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from heapq import merge
 
 from headway.core.board.rows import (
     ATTEMPT_MAX,
@@ -26,11 +25,6 @@ from headway.core.board.rows import (
 from headway.core.errors import IllegalMoveError
 from headway.core.job import MOVES, TERMINAL, Reason, State
 from headway.core.retention import Retention
-
-# Rows that are searched by their states at once, and how many looks at a job such a search counts
-# for.
-STRETCH = 1 << 16
-STRETCH_LOOKS = 100
 
 # Members of an enum cost several times as much to look up (CPython 3.11), and a POST does so twenty
 # times.
@@ -249,31 +243,6 @@ class Board(Rows):
                 return False
         return True
 
-    def page(self, state: State, before: int, limit: int, looks: int, now: float) -> tuple[list[int], int]:
-        """Return up to ``limit`` readable jobs in ``state`` and before ``before``, newest first.
-
-        Return also the number to go on from, 0 if there are no further jobs. At most about
-        ``looks`` jobs are looked at, so fewer than ``limit`` may come although there are more.
-        """
-        found: list[int] = []
-        end = before
-        while looks > 0:
-            begin, stop = self.below(end, STRETCH)
-            if begin == end:
-                return found, 0
-            looks -= STRETCH_LOOKS
-            for sequence in merge(self._at_home(state, begin, stop), self.moved_between(begin, end), reverse=True):
-                row = self.row(sequence)
-                looks -= 1
-                # The home may have another job by now, and its number comes twice.
-                if sequence < end and self._readable_in(row, state, now):
-                    found.append(sequence)
-                end = sequence
-                if len(found) == limit or looks < 0:
-                    return found, end
-            end = begin
-        return found, end
-
     def below(self, end: int, most: int) -> tuple[int, int]:
         """Return the number from which to look for jobs below ``end``, and where their homes end.
 
@@ -298,26 +267,6 @@ class Board(Rows):
         ``end`` is not included. No job may move meanwhile.
         """
         return self._numbers.downwards(begin, end)
-
-    def _at_home(self, state: State, begin: int, end: int) -> Iterator[int]:
-        """Yield the numbers with a job in ``state`` at their home, from ``end`` down to ``begin``.
-
-        ``end`` is not included. The states of neighbouring rows are searched as a slice of bytes, a
-        stretch of the ring at a time.
-        """
-        while end > begin:
-            # The last sequence number of the stretch, which ends where the ring begins anew.
-            last = end - 1
-            first = max(last - last % self.rows, begin, end - STRETCH)
-            states = bytes(self._states[first % self.rows : last % self.rows + 1])
-            at = len(states)
-            while (at := states.rfind(state, 0, at)) >= 0:
-                yield first + at
-            end = first
-
-    def _readable_in(self, row: int, state: State, now: float) -> bool:
-        found = self.live[row] & STATE_MASK if row >= 0 else EMPTY
-        return found == state and (state < SUCCEEDED or self.kept(row, now))
 
     def readable(self, row: int, now: float) -> bool:
         """Whether the job in ``row`` is unfinished, or can still be read."""

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from headway.core.board.board import Board
 from headway.core.board.rows import PROGRESS_MASK, STATE_MASK, Rows
+from headway.core.board.search import Conditions, Search
+from headway.core.board.tags import Tags
 from headway.core.hold import OPEN_END_S, TaskHold
 from headway.core.job import Job, State
 from headway.core.queue.outlook import Outlook
@@ -155,10 +157,11 @@ class Promises:
     def learn(self, board: Board, now: float) -> None:
         """Learn run times from the jobs of previous processes on ``board``, the last LEARNT of them."""
         tasks = self._estimate.tasks
-        found, after = board.page(State.SUCCEEDED, board.next_sequence, LEARNT, LEARNT, now)
-        failed, _ = board.page(State.FAILED, board.next_sequence, LEARNT, LEARNT, now)
-        found += [sequence for sequence in failed if sequence >= after]
-        rows = [board.at(sequence) for sequence in sorted(found)]
+        ran_to_the_end = Conditions(states=frozenset({State.SUCCEEDED, State.FAILED}))
+        search, found = Search(board, Tags(board), ran_to_the_end, board.next_sequence), list[int]()
+        while search.end and len(found) < LEARNT:
+            found += search.step(now)
+        rows = [board.at(sequence) for sequence in reversed(found[:LEARNT])]
         ran = [(board.task[row], board.ended[row] - board.started[row]) for row in rows if board.started[row]]
         self._estimate.learn([(task, seconds) for task, seconds in ran if task < tasks and seconds >= 0], now)
 

@@ -10,6 +10,8 @@ from headway.core.board.batches import Batches
 from headway.core.board.board import Board
 from headway.core.board.outcomes import Outcomes, batch_number
 from headway.core.board.rows import ANNEX_BYTES, PLACES_BYTES, ROW_BYTES, STATE_MASK, Record, Rows
+from headway.core.board.search import Conditions, Search
+from headway.core.board.tags import Tags
 from headway.core.config import OutcomeSection, RetentionSection
 from headway.core.errors import IllegalMoveError
 from headway.core.ids import Ids
@@ -326,21 +328,17 @@ class Jobs(RuleBasedStateMachine):
         for state in State:
             if state not in (State.EMPTY, State.EXPIRED):
                 readable = [s for s in self.of(state) if state in ACTIVE or s in kept]
-                for limit, looks in ((1000, 100_000), (2, 100_000), (1000, 1)):
-                    assert pages(self.board, state, limit, looks, self.now) == sorted(readable, reverse=True)
+                assert found(self.board, state, self.now) == sorted(readable, reverse=True)
         assert self.queue.delayed.next == min(self.due.values(), default=inf)
 
 
-def pages(board: Board, state: State, limit: int, looks: int, now: float) -> list[int]:
-    """All jobs in ``state``, a page after the other."""
-    found, before = [], board.next_sequence
-    while before:
-        page, after = board.page(state, before, limit, looks, now)
-        assert len(page) <= limit
-        assert 0 <= after < before
-        found += page
-        before = after
-    return found
+def found(board: Board, state: State, now: float) -> list[int]:
+    """All jobs in ``state``, newest first."""
+    wanted, jobs = Conditions(states=frozenset({state})), list[int]()
+    search = Search(board, Tags(board), wanted, board.next_sequence)
+    while search.end:
+        jobs += search.step(now)
+    return jobs
 
 
 TestJobs = Jobs.TestCase
@@ -528,17 +526,8 @@ def test_numbers_after_a_kill_leave_the_jobs_of_before_where_they_are() -> None:
     for _ in range(20):
         board.begin_stretch(board.next_sequence + (1 << 20))
         opened(board)
-    assert len(pages(board, State.QUEUED, 1000, 100_000, 1.0)) == 23
+    assert len(found(board, State.QUEUED, 1.0)) == 23
     assert board.annex_used == 0
-
-
-def test_a_page_looks_at_a_bounded_number_of_jobs() -> None:
-    board = Board(Retention.same(0, 60.0), 4)
-    for _ in range(board.rows):
-        board.move(opened(board), State.CANCELLED, 1.0)
-    found, after = board.page(State.CANCELLED, board.next_sequence, 50, 300, 1.0)
-    assert found == []
-    assert board.next_sequence - 500 < after < board.next_sequence - 150
 
 
 def test_each_attempt_is_counted_and_starts_without_progress() -> None:

@@ -8,7 +8,7 @@ from random import Random
 import msgspec
 import pytest
 from headway.core.board.board import Board
-from headway.core.board.search import VISIBLE, Conditions, Search
+from headway.core.board.search import LOOKS, VISIBLE, Conditions, Search
 from headway.core.board.tags import PASSED_MOST, SEGMENT, SEGMENT_BITS, Tags
 from headway.core.job import TERMINAL, Reason, State
 from headway.core.retention import Retention
@@ -160,6 +160,23 @@ def test_a_span_has_its_begin_and_not_its_end() -> None:
     assert found(Conditions(ended=(-inf, 104.0))) == [0, 1, 2, 3]
     assert found(Conditions(ended=(103.0, inf))) == [3, 4]
     assert found(Conditions(submitted=(2.0, inf), ended=(-inf, 104.0))) == [2, 3]
+
+
+def test_a_step_looks_at_a_bounded_number_of_jobs() -> None:
+    board = Board(Retention.same(0, 1000.0), 1000, rows=4096)
+    for count, state in ((2000, State.CANCELLED), (1000, State.QUEUED)):
+        for _ in range(count):
+            sequence = board.open(State.QUEUED, lambda number: number, 0, 5, 1.0)
+            if state != State.QUEUED:
+                board.move(sequence, state, 1.0)
+    cancelled = Search(board, Tags(board), Conditions(states=frozenset({State.CANCELLED})), board.next_sequence)
+    # Jobs in another state take no look, so the stretches are long where the cancelled ones begin.
+    while cancelled.end > 2001:
+        assert cancelled.step(2.0) == []
+    while cancelled.end:
+        before = cancelled.end
+        assert cancelled.step(2.0) == []
+        assert before - cancelled.end <= LOOKS
 
 
 def test_tags_of_jobs_that_have_left_are_forgotten() -> None:

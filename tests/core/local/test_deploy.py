@@ -18,6 +18,8 @@ from headway.core.board.idempotency import Keyed
 from headway.core.board.outcomes import batch_number
 from headway.core.board.results import ENTRY_BYTES, Kept, Results
 from headway.core.board.rows import LAYOUT, Rows, rows_for
+from headway.core.board.search import Conditions, Search
+from headway.core.board.tags import Tags
 from headway.core.config import Config, IdempotencySection
 from headway.core.ids import Ids
 from headway.core.job import Job, Reason, State, Terms
@@ -187,7 +189,11 @@ def test_jobs_are_listed_after_each_of_several_deploys() -> None:
         )
         active = active_of(left.registry, board)
         for state, jobs in expected.items():
-            assert board.page(state, board.next_sequence, 100, 100_000, BEGIN) == (jobs, 0)
+            wanted, found = Conditions(states=frozenset({state})), list[int]()
+            search = Search(board, Tags(board), wanted, board.next_sequence)
+            while search.end:
+                found += search.step(BEGIN)
+            assert found == jobs
 
 
 def test_what_had_expired_does_not_come_back() -> None:
