@@ -32,6 +32,16 @@ STATES: dict[Action, frozenset[State]] = {
 }
 # The tasks of the server, in the order of their indexes.
 OWN_TASKS = {f"{OWN_PREFIX}{action.value}": action for action in Action}
+# Orders that may wait or run, of each partition of a store. A node carries out as many at once.
+OWN_MOST = 16
+# Jobs of a step, at most.
+STEP_MOST = 32
+# Seconds between two looks for room, or for the store.
+LOOK_S = 0.05
+# Seconds of an attempt: it goes on in the next one.
+TIMEOUT_S = 86_400.0
+# Of the queue, the part that retries leave to clients: one in so many places.
+LEFT = 10
 
 
 class Order(msgspec.Struct, frozen=True):

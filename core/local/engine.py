@@ -56,9 +56,8 @@ from headway.core.local.receipts import Receipts
 from headway.core.local.recorder import Recorder
 from headway.core.local.waiting import BatchFinished, Finished, LogGrown
 from headway.core.memfile import nameless_file
-from headway.core.order import OWN_TASKS, Action, meant
+from headway.core.order import OWN_MOST, OWN_TASKS, Action, meant
 from headway.core.past_attempt import PastAttempt
-from headway.core.queue.outlook import OWN_MOST
 from headway.core.retention import Retention
 from headway.core.retry_after.promises import Promises
 from headway.core.running import variables_of

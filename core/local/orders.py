@@ -36,8 +36,20 @@ from headway.core.local.active import Active
 from headway.core.local.admission import Admission
 from headway.core.local.finding import Finding
 from headway.core.local.uncommitted import Uncommitted
-from headway.core.order import OWN_TASKS, STATES, Action, Order, decode_order, encode_order, meant
-from headway.core.queue.outlook import OWN_MOST
+from headway.core.order import (
+    LEFT,
+    LOOK_S,
+    OWN_MOST,
+    OWN_TASKS,
+    STATES,
+    STEP_MOST,
+    TIMEOUT_S,
+    Action,
+    Order,
+    decode_order,
+    encode_order,
+    meant,
+)
 from headway.core.slices import SHORT_SLICE_S
 from headway.core.task import Lane, Task
 from headway.core.tasks.context import Context
@@ -49,14 +61,6 @@ from msgspec.structs import replace
 if TYPE_CHECKING:
     from headway.core.journal.reader import Reader, Saved
 
-# Jobs of a step, at most.
-STEP_MOST = 32
-# Seconds between two looks for room.
-LOOK_S = 0.05
-# Seconds of an attempt: it goes on in the next one.
-TIMEOUT_S = 86_400.0
-# Of the queue, the part that retries leave to clients: one in so many places.
-LEFT = 10
 # Errors that mean a job cannot be retried, for as long as the order is carried out.
 SKIPPED = (NotFailedError, PayloadGoneError, InvalidPayloadError, TaskClosedError)
 

@@ -25,7 +25,7 @@ from headway.core.job import TERMINAL, Job, State, decode_terms
 from headway.core.journal.reader import Ended, Saved
 from headway.core.local.active import Active
 from headway.core.local.durable import Durable
-from headway.core.queue.outlook import OWN_MOST
+from headway.core.order import OWN_MOST
 from headway.core.task import Task
 
 # Jobs with an uncommitted attempt or end, besides those that run. With this many, no more are

@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 
 from headway.core.board.rows import Rows
 from headway.core.job import State
+from headway.core.order import OWN_MOST
 from headway.core.queue.ready import Limit, Line
 
 RUNNING = State.RUNNING
-# Jobs of the server's own tasks that may wait or run.
-OWN_MOST = 16
 
 
 class Outlook:

@@ -25,7 +25,8 @@ from collections.abc import Callable, Iterator, Sequence
 from math import inf
 
 from headway.core.board.board import Board
-from headway.core.queue.outlook import OWN_MOST, Outlook
+from headway.core.order import OWN_MOST
+from headway.core.queue.outlook import Outlook
 from headway.core.queue.ready import PRIORITIES, Limit, Line
 from headway.core.queue.schedule import Schedule
 

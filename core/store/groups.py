@@ -15,6 +15,7 @@ import orjson
 from headway.core.hold import TaskHold
 from headway.core.job import Terms
 from headway.core.key import Key
+from headway.core.order import OWN_MOST
 
 Argument = bytes | str | int
 
@@ -164,7 +165,7 @@ def submit_arguments(
     order: OrderStep | None = None,
 ) -> list[Argument]:
     """Return the arguments of a call. ``free`` is how many jobs the node can begin at once."""
-    words: list[Argument] = [marker, node, call, partitions, bounds.size, bounds.payload_bytes, free]
+    words: list[Argument] = [marker, node, call, partitions, bounds.size, bounds.payload_bytes, OWN_MOST, free]
     words += [bounds.key_ms, bounds.keys, len(groups), *order_words(order)]
     for group in groups:
         key = group.key

@@ -35,6 +35,7 @@ from headway.core.interface import Later, Soon, Submitted, SubmittedBatch
 from headway.core.job import State, Submission, Terms
 from headway.core.key import Key
 from headway.core.later import Otherwise, Read, Then, then
+from headway.core.order import OWN_MOST
 from headway.core.retry_after.estimate import SUCCESSOR_S
 from headway.core.status import Status
 from headway.core.store.groups import (
@@ -65,7 +66,6 @@ from headway.core.valkey.submissions import Submissions, Submitting
 from msgspec.structs import replace
 
 Taken = TypeVar("Taken")
-ORDERS_MOST = 16
 # Refusals of this node, before the store has looked at the key.
 REFUSED_HERE = (DrainingError, InvalidError, NotDurableError, NotFailedError, PayloadGoneError)
 
@@ -380,7 +380,7 @@ class Intake:
                 return self._no_bytes(payload_bytes, answer.free)
             case NoOrders():
                 wait = self._hints.estimate.later(1.0, time.monotonic())
-                return OrdersFullError(ORDERS_MOST, 1, 0, wait)
+                return OrdersFullError(OWN_MOST, 1, 0, wait)
             case Closed():
                 until = answer.hold.until
                 seconds = OPEN_END_S if until is None else max(until - self._store.server_ms() / 1000, 0.0)

@@ -12,6 +12,7 @@ from headway.core.config import Config
 from headway.core.nodes.hands import Hands
 from headway.core.nodes.heartbeat import Heartbeat, client_of
 from headway.core.nodes.node import Node
+from headway.core.order import OWN_MOST
 from headway.core.status import Status
 from headway.core.store.groups import SubmitBounds, SubmitReply
 from headway.core.store.record import Facts
@@ -37,9 +38,6 @@ from headway.core.valkey.snapshot import Snapshots
 from headway.core.valkey.statuses import Statuses
 from headway.core.valkey.submissions import Submissions
 from headway.core.work.watchdog import Watchdog
-
-# Orders that a node carries out at once.
-ORDERS_AT_ONCE = 16
 
 
 class Parts:
@@ -76,7 +74,7 @@ class Parts:
             keys=-(-config.idempotency.keys // partitions),
         )
         self.orders = SharedOrders(store, self.finding, hands, registry.by_name, bounds=bounds, kept=hands.kept)
-        hands.employ(self.orders.tasks, ORDERS_AT_ONCE)
+        hands.employ(self.orders.tasks, OWN_MOST)
         self.submissions = Submissions(store, hands, bounds)
         self.submissions.on_reply(self._submitted)
         self.intake = Intake(

@@ -27,7 +27,7 @@ from headway.core.job import Terms
 from headway.core.job_filter import JobFilter
 from headway.core.key import Key
 from headway.core.link.reply_error import AWAY, ReplyError, StoreError
-from headway.core.order import OWN_TASKS, Action, Order, encode_order, meant
+from headway.core.order import LEFT, LOOK_S, OWN_TASKS, STEP_MOST, TIMEOUT_S, Action, Order, encode_order, meant
 from headway.core.retention import Retention
 from headway.core.slices import SHORT_SLICE_S
 from headway.core.store.changes import CancelAnswer, CancelMode, cancel_arguments, read_cancelled
@@ -52,14 +52,6 @@ from headway.core.tasks.payloads import check
 from headway.core.tasks.retry import Snooze
 from headway.core.valkey.shared_finding import SharedFinding
 
-# Jobs of a step, at most.
-STEP_MOST = 32
-# Seconds between two looks for room, or for the store.
-LOOK_S = 0.05
-# Seconds of an attempt: it goes on in the next one.
-TIMEOUT_S = 86_400.0
-# Of the queue, the part that retries leave to clients: one in so many places.
-LEFT = 10
 # Milliseconds without a step after which it is forgotten how far an order came, as the scripts have
 # it too, and after its last one.
 KEPT_MS, OVER_MS = 60 * 86_400_000, 86_400_000

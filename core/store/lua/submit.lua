@@ -25,7 +25,8 @@ if before then
     return redis.error_reply('OVERTAKEN a later call of this node was answered')
   end
 end
-local size, most, free, key_ms, keys_most, groups = number(), number(), number(), number(), number(), number()
+local size, most, own_most, free = number(), number(), number(), number()
+local key_ms, keys_most, groups = number(), number(), number()
 local order = read_order()
 refused = order_gone(order)
 if refused then
@@ -34,7 +35,7 @@ end
 local have = call('HMGET', KEYS[1], 'waiting', 'bytes', 'own', 'ordered')
 follow(have[4])
 local waiting, bytes, own = tonumber(have[1]) or 0, tonumber(have[2]) or 0, tonumber(have[3]) or 0
-local OWN_MOST, STRIDE, LISTED_MOST = 16, 8, 200
+local STRIDE, LISTED_MOST = 8, 200
 
 -- 1. Decide.
 local holds = {}
@@ -98,7 +99,7 @@ local function decide(group)
     size_bytes = size_bytes + tonumber(ARGV[place + 8])
   end
   if group.kind == 'o' then
-    if own >= OWN_MOST then
+    if own >= own_most then
       return {'orders'}
     end
     own = own + 1
