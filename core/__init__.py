@@ -6,13 +6,13 @@ The modules of this folder are the words. In reading order: ``config`` has the s
 payload. ``body`` is a payload that is no JSON. ``task`` and its switches, ``hold``, ``job`` with
 its life-cycle, ``past_attempt``, ``retention``, ``job_filter``, ``job_log`` with its ``log_text``,
 ``order``, ``durability``, ``status`` and ``events`` describe jobs, and a ``key`` names one for its
-client. ``audit`` has the changes that clients made. ``moved`` is all of an engine as lines, and
-``shown`` the contents as people are shown them. Then come ``history``, ``ids``, ``load``,
-``stats``, and what was ``counted`` of clients. ``wall`` has the time of day, and ``records`` makes
-the text of log records. Four are about running code: ``running`` tells that of jobs from that of
-the server, ``slices`` splits work that is too long for one turn of the loop, ``apart`` does it in a
-thread, and ``forks`` keeps our things from forked children. ``files`` reads those that settings
-name, and ``memfile`` makes one without a name.
+client. ``acceptance`` has rules of letting jobs in. ``audit`` has the changes that clients made.
+``moved`` is all of an engine as lines, and ``shown`` the contents as people are shown them. Then
+come ``history``, ``ids``, ``load``, ``stats``, and what was ``counted`` of clients. ``wall`` has
+the time of day, and ``records`` makes the text of log records. Four are about running code:
+``running`` tells that of jobs from that of the server, ``slices`` splits work that is too long for
+one turn of the loop, ``apart`` does it in a thread, and ``forks`` keeps our things from forked
+children. ``files`` reads those that settings name, and ``memfile`` makes one without a name.
 
 The packages, each of which imports only packages above it:
 

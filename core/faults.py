@@ -74,6 +74,11 @@ def few(found: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     return list(islice(found, FAULTS_MOST))
 
 
+def not_one_of(shown: str, known: Iterable[str]) -> str:
+    """Return the fault of a name, as it is ``shown``, that is not one of the ``known`` ones."""
+    return f"{shown} is not one of: {', '.join(sorted(known)) or 'none'}"
+
+
 def allowed(kind: type[msgspec.Struct], name: str) -> str:
     """Return in words the values that ``kind`` allows in ``name``, or "" if it has no such member."""
     types = member_types(kind)

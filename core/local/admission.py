@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from math import ceil, inf
+from collections.abc import Sequence
+from math import inf
 from typing import TYPE_CHECKING
 
+from headway.core.acceptance import check_promise, ends_to_free, misfits
 from headway.core.board.idempotency import Keyed
 from headway.core.board.outcomes import batch_number
-from headway.core.durability import Durability, keeps
+from headway.core.durability import Durability
 from headway.core.errors import (
     DrainingError,
     InvalidPayloadError,
     JournalFullError,
     KeyReusedError,
-    NotDurableError,
     NotFailedError,
     PayloadGoneError,
     PayloadsFullError,
@@ -23,7 +23,7 @@ from headway.core.errors import (
     TaskClosedError,
     UnknownTaskError,
 )
-from headway.core.faults import few
+from headway.core.faults import few, not_one_of
 from headway.core.hold import OPEN_END_S
 from headway.core.job import Job, State, Submission, Terms, decode_terms
 from headway.core.key import Key
@@ -64,11 +64,11 @@ class Admission:
         """
         task = self._registry.by_name.get(submission.task)
         if task is None:
-            raise UnknownTaskError([("task", self._not_known(submission))])
+            raise UnknownTaskError([("task", not_one_of(repr(submission.task), self._registry.by_name))])
         if task.payload_type is not None:
             check(submission.payload, task.payload_type, submission.media_type)
         if submission.durability is not None:
-            self._check_promise(submission.durability)
+            check_promise(submission.durability, self._promised)
         active = self._active
         if active.holds.closed:
             self._check_open(task)
@@ -109,16 +109,15 @@ class Admission:
         """
         known = self._registry.by_name
         unknown = ((index, wanted) for index, wanted in enumerate(submissions) if wanted.task not in known)
-        faults = few((f"[{index}].task", self._not_known(wanted)) for index, wanted in unknown)
+        faults = few((f"[{index}].task", not_one_of(repr(wanted.task), known)) for index, wanted in unknown)
         if faults:
             raise UnknownTaskError(faults)
         tasks = [known[submission.task] for submission in submissions]
-        faults = few(_misfits(tasks, submissions))
+        faults = few(misfits(submissions, known))
         if faults:
             raise InvalidPayloadError(faults)
-        for demanded in {submission.durability for submission in submissions}:
-            if demanded is not None:
-                self._check_promise(demanded)
+        for demanded in dict.fromkeys(submission.durability for submission in submissions):
+            check_promise(demanded, self._promised)
         active, count = self._active, len(submissions)
         if active.holds.closed:
             for task in dict.fromkeys(tasks):
@@ -151,13 +150,6 @@ class Admission:
         if hold is not None:
             seconds = OPEN_END_S if hold.until is None else max(hold.until - time.time(), 0.0)
             raise TaskClosedError(task.name, hold.reason, self._active.estimate.later(seconds, time.monotonic()))
-
-    def _check_promise(self, demanded: Durability) -> None:
-        if not keeps(self._promised, demanded):
-            raise NotDurableError(demanded, self._promised)
-
-    def _not_known(self, submission: Submission) -> str:
-        return f"{submission.task!r} is not one of: {', '.join(sorted(self._registry.by_name)) or 'none'}"
 
     def _job(self, sequence: int, task: Task, submission: Submission, now: float, batch: int = 0) -> Job:
         """Return the job of a submission that has its row."""
@@ -229,31 +221,12 @@ class Admission:
             raise DrainingError(self._active.estimate.later(SUCCESSOR_S, time.monotonic()))
         if self._active.changes.full:
             raise JournalFullError
-        room = self._active.queue.room
-        if room < count:
-            retry_after_s = self._active.estimate.for_places(
-                min(count, self._active.queue.size) - room, time.monotonic()
-            )
-            raise QueueFullError(self._active.queue.size, count, room, retry_after_s)
-        free_bytes = self._payloads_most - self._active.queue.payload_bytes
+        queue, estimate = self._active.queue, self._active.estimate
+        if queue.room < count:
+            retry_after_s = estimate.for_places(min(count, queue.size) - queue.room, time.monotonic())
+            raise QueueFullError(queue.size, count, queue.room, retry_after_s)
+        most, free_bytes = self._payloads_most, self._payloads_most - queue.payload_bytes
         if payload_bytes > free_bytes:
-            lacking_bytes = min(payload_bytes, self._payloads_most) - free_bytes
-            retry_after_s = self._active.estimate.for_places(self._places(lacking_bytes), time.monotonic())
-            raise PayloadsFullError(self._payloads_most, payload_bytes, free_bytes, retry_after_s)
-
-    def _places(self, payload_bytes: int) -> int:
-        """Return how many unfinished jobs have to end to free that much of their payloads."""
-        mean_bytes = self._active.queue.payload_bytes / max(len(self._active), 1)
-        return min(ceil(payload_bytes / max(mean_bytes, 1.0)), self._active.queue.size)
-
-
-def _misfits(tasks: Sequence[Task], submissions: Sequence[Submission]) -> Iterator[tuple[str, str]]:
-    """Yield (place, fault) for each payload of a batch that does not fit its task."""
-    for index, (task, submission) in enumerate(zip(tasks, submissions, strict=True)):
-        if task.payload_type is None:
-            continue
-        try:
-            task.payload_type.check(submission.payload)
-        except InvalidPayloadError as error:
-            for place, fault in error.faults:
-                yield f"[{index}].{place}", fault
+            ends = ends_to_free(min(payload_bytes, most) - free_bytes, queue.payload_bytes, len(self._active))
+            retry_after_s = estimate.for_places(min(ends, queue.size), time.monotonic())
+            raise PayloadsFullError(most, payload_bytes, free_bytes, retry_after_s)

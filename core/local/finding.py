@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from headway.core.board.search import VISIBLE, Conditions, Search
 from headway.core.errors import UnknownTaskError
-from headway.core.faults import printable
+from headway.core.faults import not_one_of, printable
 from headway.core.interface import Page, Soon
 from headway.core.job import State
 from headway.core.job_filter import JobFilter, mentions
@@ -117,8 +117,7 @@ class Finding:
         """Return the conditions that rows answer. Raises UnknownTaskError."""
         wall, names = self.reading.wall, self.reading.names
         if wanted.task is not None and wanted.task not in names:
-            known = ", ".join(sorted(names)) or "none"
-            raise UnknownTaskError([("task", f"{printable(repr(wanted.task))} is not one of: {known}")])
+            raise UnknownTaskError([("task", not_one_of(printable(repr(wanted.task)), names))])
         states = wanted.states or VISIBLE
         if wanted.reason is not None or wanted.error is not None:
             states &= {State.FAILED}

@@ -13,7 +13,7 @@ from headway.core.board.rows import ATTEMPT_MAX, ATTEMPT_SHIFT, STATE_MASK
 from headway.core.config import EventsSection
 from headway.core.errors import UnknownTaskError
 from headway.core.events import Event, EventFilter
-from headway.core.faults import printable
+from headway.core.faults import not_one_of, printable
 from headway.core.feeds.feeds import Feeds
 from headway.core.ids import Ids
 from headway.core.interface import Feed
@@ -54,8 +54,7 @@ class Recorder:
         """Return the events that fit ``wanted``, as Engine says."""
         names = self._reading.names
         if wanted.task is not None and wanted.task not in names:
-            known = ", ".join(sorted(names)) or "none"
-            raise UnknownTaskError([("task", f"{printable(repr(wanted.task))} is not one of: {known}")])
+            raise UnknownTaskError([("task", not_one_of(printable(repr(wanted.task)), names))])
         feed = self._feeds.open(wanted, after)
         self._board.on_move = self._record
         return feed

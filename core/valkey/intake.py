@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from headway.core.acceptance import check_promise, ends_to_free, misfits
 from headway.core.config import Config
-from headway.core.durability import keeps
 from headway.core.errors import (
     DrainingError,
     HeadwayError,
@@ -29,7 +29,7 @@ from headway.core.errors import (
     TaskClosedError,
     UnknownTaskError,
 )
-from headway.core.faults import few
+from headway.core.faults import few, not_one_of
 from headway.core.hold import OPEN_END_S
 from headway.core.interface import Later, Soon, Submitted, SubmittedBatch
 from headway.core.job import State, Submission, Terms
@@ -156,15 +156,11 @@ class Intake:
     def _submit_batch(
         self, submissions: Sequence[Submission], cards: Sequence[Card], key: Key | None
     ) -> Soon[SubmittedBatch]:
-        faults = few(
-            (f"[{index}].{place}", fault)
-            for index, submission in enumerate(submissions)
-            for place, fault in self._misfits(submission)
-        )
+        faults = few(misfits(submissions, self._registry.by_name))
         if faults:
             raise InvalidPayloadError(faults)
-        for submission in submissions:
-            self._check_promise(submission)
+        for demanded in dict.fromkeys(submission.durability for submission in submissions):
+            check_promise(demanded, self._store.durability)
         jobs = [self._job(submission, card) for submission, card in zip(submissions, cards, strict=True)]
         self._check_sum(len(jobs), sum(job.payload_bytes for job in jobs))
         group = self._put(self._partition(cards, key), SubmitGroup(jobs, "batch", key))
@@ -283,7 +279,7 @@ class Intake:
         cards = [self._catalogue.get(submission.task) for submission in submissions]
         is_one = len(submissions) == 1
         faults = few(
-            ("task" if is_one else f"[{index}].task", self._unknown(submission.task))
+            ("task" if is_one else f"[{index}].task", not_one_of(repr(submission.task), self._catalogue.all))
             for index, (submission, card) in enumerate(zip(submissions, cards, strict=True))
             if card is None
         )
@@ -291,29 +287,11 @@ class Intake:
             raise UnknownTaskError(faults)
         return [card for card in cards if card is not None]
 
-    def _unknown(self, task: str) -> str:
-        return f"{task!r} is not one of: {', '.join(sorted(self._catalogue.all)) or 'none'}"
-
     def _check(self, submission: Submission) -> None:
         task = self._registry.by_name.get(submission.task)
         if task is not None and task.payload_type is not None:
             check(submission.payload, task.payload_type, submission.media_type)
-        self._check_promise(submission)
-
-    def _misfits(self, submission: Submission) -> list[tuple[str, str]]:
-        task = self._registry.by_name.get(submission.task)
-        if task is None or task.payload_type is None:
-            return []
-        try:
-            task.payload_type.check(submission.payload)
-        except InvalidPayloadError as error:
-            return error.faults
-        return []
-
-    def _check_promise(self, submission: Submission) -> None:
-        promised = self._store.durability
-        if submission.durability is not None and not keeps(promised, submission.durability):
-            raise NotDurableError(submission.durability, promised)
+        check_promise(submission.durability, self._store.durability)
 
     def _job(self, submission: Submission, card: Card) -> NewJob:
         terms: Terms = card.terms(submission)
@@ -364,10 +342,10 @@ class Intake:
 
     def _no_bytes(self, payload_bytes: int, free_bytes: int) -> HeadwayError:
         most, last = self._config.queue.max_bytes, self._snapshots.last
-        lacking = min(payload_bytes, most) - free_bytes
-        places = min(-(-lacking * max(last.active, 1) // max(last.payload_bytes, 1)), self._config.queue.size)
+        ends = ends_to_free(min(payload_bytes, most) - free_bytes, last.payload_bytes, last.active)
+        places = max(min(ends, self._config.queue.size), 1)
         return PayloadsFullError(
-            most, payload_bytes, free_bytes, self._hints.estimate.for_places(max(places, 1), time.monotonic())
+            most, payload_bytes, free_bytes, self._hints.estimate.for_places(places, time.monotonic())
         )
 
     def _refusal(self, answer: GroupAnswer, count: int, payload_bytes: int) -> HeadwayError:

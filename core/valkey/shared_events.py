@@ -26,7 +26,7 @@ import msgspec
 from headway.core.config import EventsSection
 from headway.core.errors import EngineAwayError, EngineFullError, HeadwayError, UnknownTaskError
 from headway.core.events import Event, EventFilter
-from headway.core.faults import printable
+from headway.core.faults import not_one_of, printable
 from headway.core.feeds.feeds import Feeds
 from headway.core.interface import Feed, Soon
 from headway.core.later import Opening, Read, known
@@ -111,8 +111,7 @@ class SharedEvents:
         """Return the events that fit ``wanted``, as Engine says."""
         names = self._names()
         if wanted.task is not None and wanted.task not in names:
-            known = ", ".join(sorted(names)) or "none"
-            raise UnknownTaskError([("task", f"{printable(repr(wanted.task))} is not one of: {known}")])
+            raise UnknownTaskError([("task", not_one_of(printable(repr(wanted.task)), names))])
         self._feeds.check_room()
         loop = asyncio.get_running_loop()
         if self._task is None or self._begun is None:

@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 
 import msgspec
 from headway.core.errors import UnknownTaskError
-from headway.core.faults import printable
+from headway.core.faults import not_one_of, printable
 from headway.core.interface import Page, Soon
 from headway.core.job import TERMINAL, State
 from headway.core.job_filter import JobFilter, mentions
@@ -73,8 +73,7 @@ class SharedFinding:
         """Raise UnknownTaskError if no job can have the task of a filter."""
         names = self._names()
         if wanted.task is not None and wanted.task not in names:
-            known = ", ".join(sorted(names)) or "none"
-            raise UnknownTaskError([("task", f"{printable(repr(wanted.task))} is not one of: {known}")])
+            raise UnknownTaskError([("task", not_one_of(printable(repr(wanted.task)), names))])
 
     def find(self, wanted: JobFilter, after: int, limit: int) -> Soon[Page]:
         """Return a page of jobs, as Engine says."""
