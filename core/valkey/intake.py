@@ -103,7 +103,7 @@ class Intake:
         """Accept a job, as Engine says."""
         return self._unless_before(
             key,
-            lambda: self._with_tasks([submission], lambda cards: self._submit(submission, cards[0], key)),
+            lambda: self._with_tasks([submission], "task", lambda cards: self._submit(submission, cards[0], key)),
             lambda before: self._replayed(before),
         )
 
@@ -149,7 +149,9 @@ class Intake:
         """Accept jobs as a batch, as Engine says."""
         return self._unless_before(
             key,
-            lambda: self._with_tasks(submissions, lambda cards: self._submit_batch(submissions, cards, key)),
+            lambda: self._with_tasks(
+                submissions, "[{}].task", lambda cards: self._submit_batch(submissions, cards, key)
+            ),
             self._replayed_batch,
         )
 
@@ -267,19 +269,21 @@ class Intake:
             raise DrainingError(self._hints.estimate.later(SUCCESSOR_S, time.monotonic()))
 
     def _with_tasks(
-        self, submissions: Sequence[Submission], take: Callable[[Sequence[Card]], Soon[Taken]]
+        self, submissions: Sequence[Submission], place: str, take: Callable[[Sequence[Card]], Soon[Taken]]
     ) -> Soon[Taken]:
-        """Return what ``take`` makes of the cards of the tasks. Raises UnknownTaskError if no node has one."""
+        """Return what ``take`` makes of the cards of the tasks. Raises UnknownTaskError if no node has one.
+
+        ``place`` is where a submission names its task, with its index.
+        """
         cards = [self._catalogue.get(submission.task) for submission in submissions]
         if None not in cards:
             return take([card for card in cards if card is not None])
-        return Then(Read(self._catalogue.look()), lambda _: take(self._known(submissions)))
+        return Then(Read(self._catalogue.look()), lambda _: take(self._known(submissions, place)))
 
-    def _known(self, submissions: Sequence[Submission]) -> list[Card]:
+    def _known(self, submissions: Sequence[Submission], place: str) -> list[Card]:
         cards = [self._catalogue.get(submission.task) for submission in submissions]
-        is_one = len(submissions) == 1
         faults = few(
-            ("task" if is_one else f"[{index}].task", not_one_of(repr(submission.task), self._catalogue.all))
+            (place.format(index), not_one_of(repr(submission.task), self._catalogue.all))
             for index, (submission, card) in enumerate(zip(submissions, cards, strict=True))
             if card is None
         )

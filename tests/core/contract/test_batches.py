@@ -132,6 +132,12 @@ async def test_a_batch_that_is_given_up_twice_at_once_is_given_up_once(engine: E
     assert ((await counts(engine)).active, (await counts(engine)).waiting) == (0, 0)
 
 
+async def test_a_batch_of_one_job_with_an_unknown_task_names_the_place_in_the_batch(engine: Engine) -> None:
+    with pytest.raises(UnknownTaskError) as unknown:
+        await submit_batch(engine, "nobody")
+    assert [field for field, _ in unknown.value.faults] == ["[0].task"]
+
+
 async def test_nothing_is_taken_of_a_batch_that_is_refused(start: Start) -> None:
     async with start(forever, workers=1, queue={"size": 5}) as engine:
         await submit_batch(engine, "forever", "forever")
