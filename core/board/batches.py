@@ -26,6 +26,13 @@ LOOKED_AT = 16
 PENDING = bytes(range(State.SCHEDULED, State.SUCCEEDED))
 
 
+def unfinished(numbers: Sequence[int], states: bytes) -> tuple[int, list[int]]:
+    """Return how many of these jobs have not finished, and the last LOOKED_AT of those, descending."""
+    pending = sum(map(states.count, PENDING))
+    backwards = (numbers[at] for at in range(len(states) - 1, -1, -1) if states[at] in PENDING)
+    return pending, list(islice(backwards, min(pending, LOOKED_AT)))
+
+
 class Batches:
     """The jobs on the board that were submitted together.
 
@@ -63,9 +70,7 @@ class Batches:
         if len(states) < count and first < self._outcomes.known_from:
             # Nobody knows how those ended that cannot be read any more.
             states = b""
-        pending = sum(map(states.count, PENDING))
-        backwards = (numbers[at] for at in range(len(states) - 1, -1, -1) if states[at] in PENDING)
-        last = list(islice(backwards, min(pending, LOOKED_AT)))
+        pending, last = unfinished(numbers, states)
         failed, cancelled = self._unsuccessful(first, count, states)
         return BatchStatus(
             id=batch_id or self._ids.write_batch(first, count),

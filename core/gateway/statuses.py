@@ -9,9 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from enum import Enum
-from itertools import islice
 from typing import Literal
 
+from headway.core.board.batches import unfinished
 from headway.core.board.rows import GENERATION_SHIFT, STATE_MASK
 from headway.core.gateway.lines import SeenLines
 from headway.core.gateway.rows import SeenPromises, SeenRows
@@ -24,9 +24,6 @@ from headway.core.status import BatchStatus, Status, bare
 
 # Readings of a row that changes each time. It changes a few times in the life of a job.
 READINGS = 8
-# Of the unfinished jobs of a batch so many, the last ones, are looked at to predict when all finish.
-LOOKED_AT = 16
-PENDING = bytes(range(State.SCHEDULED, State.SUCCEEDED))
 SUCCEEDED = int(State.SUCCEEDED)
 
 
@@ -111,9 +108,7 @@ class SeenStatuses(RowStatuses):
         rows = [(first + at) % board.rows for at, state in enumerate(states) if state >= SUCCEEDED]
         if not all(board.kept(at, now) for at in rows) or board.live[row] >> GENERATION_SHIFT != first // board.rows:
             return UNKNOWN
-        pending = sum(map(states.count, PENDING))
-        backwards = (first + at for at in range(count - 1, -1, -1) if states[at] in PENDING)
-        last = list(islice(backwards, min(pending, LOOKED_AT)))
+        pending, last = unfinished(range(first, first + count), states)
         return BatchStatus(
             id=batch_id,
             first=first,
