@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 from headway.core.config import Config
 from headway.protocol.access.clients import Clients
-from headway.protocol.http.problems import Refusal
+from headway.protocol.http.problems import Refusal, retry_after_lines, whole_seconds
 from headway.protocol.http.request import SENDING, Request
 
 # The most bytes that a rate keeps of a client: its keys, its times and its entries, in all three
@@ -161,12 +161,12 @@ class Limits:
             request.allowance = rate.policy + state
             return
         milliseconds = rate.told(client, milliseconds, now, self._promise)
-        seconds = (milliseconds + 999) // 1000
+        seconds = whole_seconds(milliseconds)
         state = b'RateLimit: "%b";r=%d;t=%d\r\n' % (rate.name.encode(), rate.left(until_whole), seconds)
         raise Refusal(
             "rate",
             f"one client may {rate.name} {rate.quota} times in {rate.window} s: try again in {milliseconds / 1000:g} s",
-            fields=b"Retry-After: %d\r\nRetry-After-Ms: %d\r\n%b%b" % (seconds, milliseconds, rate.policy, state),
+            fields=retry_after_lines(milliseconds) + rate.policy + state,
         )
 
 

@@ -18,7 +18,7 @@ from headway.protocol.api.headers import ENDED, FINISHED_FIELDS, NAMES, media_ty
 from headway.protocol.api.jobs import patience
 from headway.protocol.api.service import Service
 from headway.protocol.api.submissions import REPLAYED, check_content, check_task, key_of, traced
-from headway.protocol.http.problems import Refusal, document
+from headway.protocol.http.problems import Refusal, document, retry_after_lines
 from headway.protocol.http.request import Request
 from headway.protocol.http.responses import (
     JSON,
@@ -219,8 +219,7 @@ def _fields(service: Service, batch: BatchStatus) -> bytes:
     fields = _counts(batch) + service.clock.fields
     if not batch.pending:
         return fields
-    milliseconds = batch.retry_after_ms
-    return b"%bRetry-After: %d\r\nRetry-After-Ms: %d\r\n" % (fields, (milliseconds + 999) // 1000, milliseconds)
+    return fields + retry_after_lines(batch.retry_after_ms)
 
 
 def _counts(batch: BatchStatus) -> bytes:

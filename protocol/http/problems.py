@@ -108,7 +108,7 @@ def answer(error: Refusal | HeadwayError, clock: Clock, bodiless: bool) -> bytes
         members["errors"] = [{"field": field, "detail": fault} for field, fault in error.faults]
     elif isinstance(error, QueueFullError):
         fields += retry_after(error.retry_after_s)
-        seconds = (_milliseconds(error.retry_after_s) + 999) // 1000
+        seconds = whole_seconds(_milliseconds(error.retry_after_s))
         name, unit = QUOTAS[type(error)]
         fields += b'RateLimit-Policy: "%b";q=%d;qu="%b"\r\n' % (name, error.size, unit)
         fields += b'RateLimit: "%b";r=%d;t=%d\r\n' % (name, error.room, seconds)
@@ -120,8 +120,17 @@ def answer(error: Refusal | HeadwayError, clock: Clock, bodiless: bool) -> bytes
 
 def retry_after(seconds: float) -> bytes:
     """Return the header lines that ask a client to come back in ``seconds``."""
-    milliseconds = _milliseconds(seconds)
-    return b"Retry-After: %d\r\nRetry-After-Ms: %d\r\n" % ((milliseconds + 999) // 1000, milliseconds)
+    return retry_after_lines(_milliseconds(seconds))
+
+
+def retry_after_lines(milliseconds: int) -> bytes:
+    """Return the same, for milliseconds. Heads of unfinished jobs have them in a format of their own."""
+    return b"Retry-After: %d\r\nRetry-After-Ms: %d\r\n" % (whole_seconds(milliseconds), milliseconds)
+
+
+def whole_seconds(milliseconds: int) -> int:
+    """Return seconds, rounded up: a client that goes by them does not come early."""
+    return (milliseconds + 999) // 1000
 
 
 def _milliseconds(seconds: float) -> int:
