@@ -118,16 +118,24 @@ def remarks(config: Config, *, serves: bool = True) -> Iterator[str]:
     """Yield a line for each thing that allows a start and that nobody is likely to want."""
     if not REGISTRY.tasks:
         yield NO_TASKS
-    if not serves:
-        return
-    if config.server.socket is None and config.auth.mode == "none" and not is_loopback(config.server.host):
-        yield beyond_loopback(config.server.host)
-    key = tls.open_to_all(config.server.tls)
-    if key is not None:
-        yield tls.exposed_key(key)
-    of_tokens = [too_open, *([] if config.auth.first_token else [emptied])] if config.auth.mode == "tokens" else []
-    lines = [tls.invalid_now(config.server.tls), *(told(config.auth.file(os.environ)) for told in of_tokens)]
-    yield from filter(None, lines)
+    if serves:
+        server = config.server
+        yield from exposures(config, server.host if server.socket is None else None, server.host)
+
+
+def exposures(config: Config, host: str | None, where: str) -> Iterator[str]:
+    """Yield a line for each way in which others may come, or read a secret, that nobody is likely to want.
+
+    The socket is on ``host``, None for a Unix socket. A person knows it as ``where``.
+    """
+    anyone = config.auth.mode == "none"
+    if anyone and host is not None and not is_loopback(host):
+        yield beyond_loopback(where)
+    yield from tls.remarks(config.server.tls)
+    if not anyone:
+        tokens = config.auth.file(os.environ)
+        # A start makes the first token.
+        yield from filter(None, (too_open(tokens), None if config.auth.first_token else emptied(tokens)))
 
 
 def beyond_loopback(where: str) -> str:

@@ -14,7 +14,7 @@ from headway.core.interface import Engine
 from headway.core.memfile import nameless_file
 from headway.core.open import open_links
 from headway.protocol import check
-from headway.protocol.front import make_first_token, warn_of_others
+from headway.protocol.front import make_first_token
 from headway.protocol.process import deploy, parts, signals
 from headway.protocol.process.fingerprint import fingerprint
 from headway.protocol.process.listener import url_of, warn_of_place
@@ -89,10 +89,10 @@ class EngineFront:
             os.kill(os.getpid(), signals.TO_END[0])
 
     def warn(self) -> None:
-        """Warn of clients that may come unwanted."""
-        warn_of_others(
-            self._config, self._part.host, url_of(self._config.server.scheme, self._part.host, self._part.place)
-        )
+        """Log what ``check.exposures`` finds."""
+        url = url_of(self._config.server.scheme, self._part.host, self._part.place)
+        for line in check.exposures(self._config, self._part.host, url):
+            log.warning(line)
 
     async def leave(self) -> float:
         """Have the gateways keep their calls. Return since when none is answered."""

@@ -19,7 +19,6 @@ from headway.core.errors import ConfigError
 from headway.core.interface import Engine
 from headway.protocol import check
 from headway.protocol.access.token_file import FIRST, TokenFile
-from headway.protocol.access.tokens import emptied, too_open
 from headway.protocol.api.app import Api
 from headway.protocol.api.service import Shared
 from headway.protocol.http.connection import Connection
@@ -28,7 +27,7 @@ from headway.protocol.process import deploy
 from headway.protocol.process.acceptor import ENTERING_LEAST, Acceptor
 from headway.protocol.process.entry import ProxyHeaders, WayIn
 from headway.protocol.process.listener import Listener, close_all_at
-from headway.protocol.process.tls import tls_of, warn_of
+from headway.protocol.process.tls import tls_of
 
 log = logging.getLogger(__name__)
 
@@ -157,8 +156,9 @@ class HttpFront:
         self._entry.tick()
 
     def warn(self) -> None:
-        """Warn as ``warn_of_others`` does."""
-        warn_of_others(self._config, self.listener.host, self.url)
+        """Log what ``check.exposures`` finds."""
+        for line in check.exposures(self._config, self.listener.host, self.url):
+            log.warning(line)
 
     async def leave(self) -> float:
         """Give the last answers before a deploy. Return since when no client gets one."""
@@ -217,24 +217,6 @@ class NoFront:
 
     async def close(self) -> None:
         """Nobody is connected."""
-
-
-def warn_of_others(config: Config, host: str | None, url: str) -> None:
-    """Warn of a socket at ``url`` that is open to other machines, of the certificate, its key, and the file of tokens.
-
-    No ``host`` is a Unix socket.
-    """
-    anyone = config.auth.mode == "none"
-    if anyone and host is not None and not check.is_loopback(host):
-        log.warning(check.beyond_loopback(url))
-    warn_of(config.server.tls)
-    tokens = config.auth.file(os.environ)
-    exposed = too_open(tokens)
-    if exposed and not anyone:
-        log.warning(exposed)
-    unguarded = emptied(tokens)
-    if unguarded and not anyone:
-        log.warning(unguarded)
 
 
 def make_first_token(config: Config) -> None:

@@ -11,6 +11,8 @@ ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs/troubleshooting.md").read_text()
 PROTOCOL = (ROOT / "docs/protocol.md").read_text()
 LEVELS = {"warning", "error", "exception", "critical"}
+# The lines that these yield are logged.
+YIELDING = {"check.exposures": "protocol/check.py", "remarks": "protocol/process/tls.py"}
 # The text of a line that comes from a call, and the place of that text.
 CALLED = {
     "beyond_loopback": "protocol/check.py",
@@ -84,12 +86,8 @@ def texts(node: ast.expr, tree: ast.Module) -> Iterator[str]:
         for value in node.values:
             yield from texts(value, tree)
     elif isinstance(node, ast.Name):
-        values = [
-            assigned.value
-            for assigned in ast.walk(tree)
-            if isinstance(assigned, ast.Assign) and ast.unparse(assigned.targets[0]) == node.id
-        ]
-        yield from (found for value in values for found in texts(value, tree))
+        for item in ast.walk(tree):
+            yield from named(node.id, item, tree)
     elif isinstance(node, ast.Attribute) and ast.unparse(node) == "check.NO_TASKS":
         yield from texts(ast.Name("NO_TASKS"), ast.parse((ROOT / "protocol/check.py").read_text()))
     elif isinstance(node, ast.Call):
@@ -102,6 +100,25 @@ def texts(node: ast.expr, tree: ast.Module) -> Iterator[str]:
         yield from texts(returned.value, other)
     elif not isinstance(node, ast.Attribute):
         raise AssertionError(f"the text of {ast.unparse(node)} is not known")
+
+
+def named(name: str, item: ast.AST, tree: ast.Module) -> Iterator[str]:
+    """The texts that have this name by an assignment, or by a loop over a generator of lines."""
+    if isinstance(item, ast.Assign) and ast.unparse(item.targets[0]) == name:
+        yield from texts(item.value, tree)
+    elif isinstance(item, ast.For) and ast.unparse(item.target) == name and isinstance(item.iter, ast.Call):
+        yield from yielded(ast.unparse(item.iter.func))
+
+
+def yielded(name: str) -> Iterator[str]:
+    """The texts of the calls that lines come from, in a generator of lines."""
+    tree = ast.parse((ROOT / YIELDING[name]).read_text())
+    (generator,) = (
+        item for item in tree.body if isinstance(item, ast.FunctionDef) and item.name == name.rpartition(".")[2]
+    )
+    for call in ast.walk(generator):
+        if isinstance(call, ast.Call) and ast.unparse(call.func).rpartition(".")[2] in CALLED:
+            yield from texts(call, tree)
 
 
 def plain(text: str) -> str:

@@ -64,7 +64,8 @@ class Tls:
                 log.error("the certificate of before stays in use: %s", error)
             else:
                 log.info("new connections get the certificate that is in %s now", self._section.certificate)
-                warn_of(self._section)
+                for line in remarks(self._section):
+                    log.warning(line)
 
     def _stamps(self) -> list[Stamp]:
         return [_stamp(path) for path in (self._section.certificate, self._section.key, self._section.client_ca)]
@@ -134,14 +135,14 @@ def invalid_now(section: TlsSection, now: datetime | None = None) -> str | None:
     return f"server.tls.certificate: the certificate in {section.certificate} {how}, so clients will refuse it"
 
 
-def warn_of(section: TlsSection) -> None:
-    """Log a warning of a certificate that is not valid now, and one of a key that any user can read."""
+def remarks(section: TlsSection) -> Iterator[str]:
+    """Yield a line about a key that any user can read, and one about a certificate that is not valid now."""
     key = open_to_all(section)
     if key is not None:
-        log.warning(exposed_key(key))
+        yield exposed_key(key)
     untimely = invalid_now(section)
-    if untimely:
-        log.warning(untimely)
+    if untimely is not None:
+        yield untimely
 
 
 def validity(pem: bytes) -> tuple[datetime, datetime]:
