@@ -11,20 +11,20 @@ import json
 import re
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated
 
 import msgspec
 import orjson
 from headway.core import ids
-from headway.core.errors import HeadwayError, InvalidError
+from headway.core.errors import HeadwayError
 from headway.core.events import Event, EventFilter, Portion
-from headway.core.faults import faults, few, member_types
+from headway.core.faults import member_types
 from headway.core.interface import Feed, Later, Soon
 from headway.core.job import TERMINAL, State, Tag
 from headway.core.status import Status
 from headway.protocol.api import queries
 from headway.protocol.api.awaited import once_known
-from headway.protocol.api.filters import STATES, TEXT_LONGEST
+from headway.protocol.api.filters import TEXT_LONGEST, States
 from headway.protocol.api.headers import NAMES, REASONS
 from headway.protocol.api.jobs import asked_for, find
 from headway.protocol.api.service import Service
@@ -58,21 +58,18 @@ class JobEventsQuery(
 class EventsQuery(JobEventsQuery, frozen=True, forbid_unknown_fields=True):
     """The events that fit all members that are given."""
 
-    state: Annotated[
-        tuple[Literal["scheduled", "queued", "running", "retrying", "succeeded", "failed", "cancelled"], ...],
-        Meta(extra_json_schema={"description": f"one or more of {', '.join(STATES)}, with commas between"}),
-    ] = ()
+    state: States = ()
     task: Annotated[str, Meta(min_length=1, max_length=TEXT_LONGEST)] | None = None
     tag: Tag | None = None
 
 
-Query = TypeVar("Query", bound=JobEventsQuery)
-TEXTS = frozenset(member_types(EventsQuery)) - {"state"}
+LISTS = frozenset({"state"})
+TEXTS = frozenset(member_types(EventsQuery)) - LISTS
 
 
 def events(service: Service, request: Request, _: bytes) -> Answer | Held:
     """GET /events: the events of all jobs that fit the query, for ever."""
-    query = _query(request.target, EventsQuery)
+    query = queries.read(request.target, EventsQuery, LISTS, TEXTS)
     wanted = EventFilter(states=frozenset(State[name.upper()] for name in query.state), task=query.task, tag=query.tag)
     return _opened(
         service,
@@ -87,7 +84,7 @@ def events(service: Service, request: Request, _: bytes) -> Answer | Held:
 
 def of_job(service: Service, request: Request, name: bytes) -> Answer | Held:
     """GET /jobs/{id}/events: the present state of a job, and its events until it has ended."""
-    query = _query(request.target, JobEventsQuery)
+    query = queries.read(request.target, JobEventsQuery, LISTS, TEXTS)
     return find(service, name, lambda status, fields: _of_job(service, request, query, status, fields))
 
 
@@ -265,14 +262,6 @@ class EventStream:
     def _text(self, taken: Portion) -> bytes:
         """Return the text of events. Readers at the same place share it."""
         return _text(taken) if self._sees_ids else _text_without_tags(taken)
-
-
-def _query(target: bytes, kind: type[Query]) -> Query:
-    members = queries.members(target, lists={"state"}, texts=TEXTS)
-    try:
-        return msgspec.convert(members, kind)
-    except msgspec.ValidationError:
-        raise InvalidError(few(faults(kind, members))) from None
 
 
 def _opened(

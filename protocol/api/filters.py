@@ -9,12 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar, get_args
 from urllib.parse import quote
 
 import msgspec
 from headway.core.errors import InvalidError
-from headway.core.faults import allowed, faults, few, printable
+from headway.core.faults import allowed, printable
 from headway.core.job import Reason, State, Tag
 from headway.core.job_filter import JobFilter
 from headway.protocol.access.scopes import READ, reads
@@ -24,12 +24,10 @@ from headway.protocol.http.clock import iso
 from headway.protocol.http.problems import Refusal
 from msgspec import Meta
 
-STATES = ("scheduled", "queued", "running", "retrying", "succeeded", "failed", "cancelled")
 REASONS = {reason.text: reason for reason in Reason if reason is not Reason.NONE}
 # Of an age.
 UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 TEXT_LONGEST = 200
-OR_NULL = " or null"
 # A time of RFC 3339. A plus that was not percent-encoded has become a blank.
 _DAY = r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
 _HOUR = r"([01][0-9]|2[0-3]):[0-5][0-9]"
@@ -41,16 +39,19 @@ Time = Annotated[
         extra_json_schema={"description": "a time such as 2026-11-29T08:00:00Z, or an age such as 90s, 30m, 12h or 7d"},
     ),
 ]
+StateName = Literal["scheduled", "queued", "running", "retrying", "succeeded", "failed", "cancelled"]
+STATES = get_args(StateName)
+States = Annotated[
+    tuple[StateName, ...],
+    Meta(extra_json_schema={"description": f"one or more of {', '.join(STATES)}, with commas between"}),
+]
 TIMES = ("submitted_after", "submitted_before", "ended_after", "ended_before")
 
 
 class FilterQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The jobs that fit all members that are given."""
 
-    state: Annotated[
-        tuple[Literal["scheduled", "queued", "running", "retrying", "succeeded", "failed", "cancelled"], ...],
-        Meta(extra_json_schema={"description": f"one or more of {', '.join(STATES)}, with commas between"}),
-    ] = ()
+    state: States = ()
     task: Annotated[str, Meta(min_length=1, max_length=TEXT_LONGEST)] | None = None
     tag: Tag | None = None
     reason: Literal["error", "timeout", "crashed", "deadline", "invalid-payload"] | None = None
@@ -63,18 +64,13 @@ class FilterQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 Query = TypeVar("Query", bound=FilterQuery)
-TEXTS = frozenset(FilterQuery.__struct_fields__) - {"state"}
+LISTS = frozenset({"state"})
+TEXTS = frozenset(FilterQuery.__struct_fields__) - LISTS
 
 
 def read(target: bytes, kind: type[Query]) -> Query:
     """Return the query of a request target, its ages as times. Raises InvalidError."""
-    members = queries.members(target, lists={"state"}, texts=TEXTS)
-    try:
-        query = msgspec.convert(members, kind)
-    except (msgspec.ValidationError, OverflowError):
-        found = few(faults(kind, members))
-        # No query can have null, by which the types say that a member may be left out.
-        raise InvalidError([(name, fault.removesuffix(OR_NULL)) for name, fault in found]) from None
+    query = queries.read(target, kind, LISTS, TEXTS)
     now = time.time()
     ages = {name: value for name in TIMES if (value := getattr(query, name)) and value[-1] in UNITS_S}
     return msgspec.structs.replace(query, **{name: _before(now, age) for name, age in ages.items()}) if ages else query
@@ -109,8 +105,8 @@ def _seconds(name: str, value: str | None) -> float | None:
     try:
         return datetime.fromisoformat(f"{value[:-6]}{value[-6:].replace(' ', '+')}".upper()).timestamp()
     except (ValueError, OverflowError):
-        fault = f"{printable(repr(value))} is not allowed: expected {allowed(FilterQuery, name).removesuffix(OR_NULL)}"
-        raise InvalidError([(name, fault)]) from None
+        expected = allowed(FilterQuery, name).removesuffix(queries.OR_NULL)
+        raise InvalidError([(name, f"{printable(repr(value))} is not allowed: expected {expected}")]) from None
 
 
 def written(query: FilterQuery) -> str:

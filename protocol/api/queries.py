@@ -18,6 +18,8 @@ _whole = re.compile(r"[0-9]{1,20}", re.ASCII).fullmatch
 # As JSON writes them: clients print small and large numbers with an exponent.
 _decimal = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?", re.ASCII).fullmatch
 
+OR_NULL = " or null"
+
 Query = TypeVar("Query", bound=msgspec.Struct)
 Given = int | float | str | list[str]
 
@@ -51,13 +53,15 @@ def members(target: bytes, lists: Collection[str] = (), texts: Collection[str] =
     return found
 
 
-def read(target: bytes, kind: type[Query], lists: Collection[str] = ()) -> Query:
+def read(target: bytes, kind: type[Query], lists: Collection[str] = (), texts: Collection[str] = ()) -> Query:
     """Return the query of a request target as the struct ``kind``. Raises InvalidError."""
-    found = members(target, lists)
+    found = members(target, lists, texts)
     try:
         return msgspec.convert(found, kind)
     except (msgspec.ValidationError, OverflowError):
-        raise InvalidError(few(faults(kind, found))) from None
+        wrong = few(faults(kind, found))
+        # No query can have null, by which the types say that a member may be left out.
+        raise InvalidError([(name, fault.removesuffix(OR_NULL)) for name, fault in wrong]) from None
 
 
 def _text(coded: bytes) -> str:

@@ -127,6 +127,7 @@ def test_a_query_of_nonsense_says_what_is_allowed(watched: Server, query: str, f
     ((found, detail),) = [(fault["field"], fault["detail"]) for fault in answer.json["errors"]]
     assert found == field
     assert allowed in detail
+    assert "null" not in detail
     no_readers(watched)
 
 
