@@ -75,12 +75,22 @@ class Rate:
         recent = self._recent
         if client not in recent and len(recent) >= self._clients_most:
             client = CROWD
-        whole_at = max(recent.get(client) or self._before.get(client, 0.0), now)
+        milliseconds, whole_at = self.after(recent.get(client) or self._before.get(client, 0.0), count, now)
+        if not milliseconds:
+            recent[client] = whole_at
+        return milliseconds, whole_at - now
+
+    def after(self, whole_at: float, count: int, now: float) -> tuple[int, float]:
+        """Return what ``admit`` finds for a client that has regained everything at ``whole_at``.
+
+        That is how many milliseconds it has to wait, 0 if it is let in, and when it will have
+        regained everything then.
+        """
+        whole_at = max(whole_at, now)
         after = whole_at + count * self.window / self.quota
         if after - now > self.window * (1 + SLACK):
-            return int((after - now - self.window) * 1000) + 1, whole_at - now
-        recent[client] = after
-        return 0, after - now
+            return int((after - now - self.window) * 1000) + 1, whole_at
+        return 0, after
 
     def told(self, client: bytes, milliseconds: int, now: float, promise: Promise) -> int:
         """Return when ``client`` has to come back: in ``milliseconds``, or a little later.

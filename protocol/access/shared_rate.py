@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 
-from headway.protocol.access.limits import CLIENTS_MOST, POLL, SLACK, Rate
+from headway.protocol.access.limits import CLIENTS_MOST, POLL, Rate
 
 # Entries that are looked at for a client.
 PROBES = 16
@@ -45,12 +45,10 @@ class SharedRate(Rate):
         """Let ``client`` in ``count`` times, or not at all, as Rate does."""
         with self._locked():
             at, key = self._entry(client, now)
-            whole_at = max(self._times[at], now)
-            after = whole_at + count * self.window / self.quota
-            if after - now > self.window * (1 + SLACK):
-                return int((after - now - self.window) * 1000) + 1, whole_at - now
-            self._clients[at], self._times[at] = key, after
-            return 0, after - now
+            milliseconds, whole_at = self.after(self._times[at], count, now)
+            if not milliseconds:
+                self._clients[at], self._times[at] = key, whole_at
+            return milliseconds, whole_at - now
 
     def give_back(self, client: bytes, now: float) -> None:
         """Undo one admission of ``client`` a moment ago."""
