@@ -16,7 +16,7 @@ from headway.core.open import open_gateway
 from headway.protocol.api.service import Shared
 from headway.protocol.front import HttpFront
 from headway.protocol.http.connections import TICK_S
-from headway.protocol.node import GC_THRESHOLD
+from headway.protocol.node import collect_rarely
 from headway.protocol.process import logs, parts, signals
 from headway.protocol.process.fingerprint import fingerprint
 from headway.protocol.process.listener import Listener
@@ -75,10 +75,7 @@ class _Life:
         self._front.open(self._engine)
         self._front.accept()
         starting = loop.create_task(self._start())
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*GC_THRESHOLD)
-        gc.enable()
+        collect_rarely()
         await self._ends.wait()
         starting.cancel()
         await self._engine.drain(0.0)

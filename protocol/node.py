@@ -56,6 +56,17 @@ GC_THRESHOLD = (50_000, 20, 50)
 SWITCH_S = 0.0005
 
 
+def collect_rarely() -> None:
+    """Have the garbage collector leave out the present objects, which live to the end, and look seldom at others.
+
+    The road of a request makes no cycles. Tasks may make cycles, so it still looks.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLD)
+    gc.enable()
+
+
 class NodeLife:
     """One program at its work, from its start to its end or to the next deploy. Clients see its ``front``."""
 
@@ -98,13 +109,7 @@ class NodeLife:
         # Clients that came after a deploy wait until now. Earlier they would be told that no job is
         # known yet.
         self._accept()
-        # The garbage collector need not look at objects that live from here to the end. The road of
-        # a request makes no cycles, so it need not look often. Tasks may make cycles, so it still
-        # looks.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*GC_THRESHOLD)
-        gc.enable()
+        collect_rarely()
         sys.setswitchinterval(SWITCH_S)
         await self._announce(before)
         if self._watch is not None:

@@ -27,6 +27,7 @@ from typing import NoReturn
 from headway.core.config import Config
 from headway.core.errors import ConfigError
 from headway.core.memfile import nameless_file
+from headway.protocol.node import EXIT_JOURNAL
 from headway.protocol.process import logs, parts, systemd
 from headway.protocol.process.listener import Listener, open_listener
 from headway.protocol.process.parts import ENGINE_DOING, ServerPart, gateways_of
@@ -37,8 +38,6 @@ log = logging.getLogger(__name__)
 AGAIN_S, AGAIN_MOST_S, HEALTHY_S = 0.05, 5.0, 10.0
 # Seconds that gateways take to let their clients go.
 LEAVE_S = 10.0
-# The exit code with which a start again would end, too, if the engine means it: that of the journal.
-FINAL = 3
 # Signals that are passed on to the engine.
 TO_ENGINE = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 MESSAGE_BYTES = 4096
@@ -77,7 +76,7 @@ class Supervisor:
     """The parts of one server."""
 
     def __init__(self, config: Config) -> None:
-        self._notify = os.environ.pop("NOTIFY_SOCKET", "")
+        self._notify = systemd.address_of(os.environ.pop("NOTIFY_SOCKET", ""))
         os.environ.pop("WATCHDOG_PID", None)
         passed = systemd.activated(os.environ)
         self._count = gateways_of(config)
@@ -273,9 +272,8 @@ class Supervisor:
 
     def _pass_on(self, message: str) -> None:
         if self._notify:
-            address = "\0" + self._notify[1:] if self._notify.startswith("@") else self._notify
             with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-                sender.sendto(message.encode(), address)
+                sender.sendto(message.encode(), self._notify)
 
     def _opened(self) -> None:
         """The settings are good: gateways may come."""
@@ -362,7 +360,8 @@ class Supervisor:
                 self._died(child, code)
 
     def _engine_ended(self, code: int, is_meant: bool) -> None:
-        if self._was_ready and not self._ends and not (is_meant and code == FINAL):
+        # One that means to end for its journal would end for it again.
+        if self._was_ready and not self._ends and not (is_meant and code == EXIT_JOURNAL):
             self._died(self._engine, code)
             return
         # One that means to end has said why itself.

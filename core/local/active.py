@@ -60,6 +60,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Seconds between two looks at the jobs that run, while they are waited for.
+LOOK_S = 0.005
 # Members of an enum cost several times as much to look up (CPython 3.11).
 SCHEDULED, RUNNING, RETRYING, FAILED = State.SCHEDULED, State.RUNNING, State.RETRYING, State.FAILED
 
@@ -156,6 +158,13 @@ class Active:
         self.changes.start(on_fatal)
         if self.clerk is not None:
             self.clerk.start()
+
+    async def rest(self, timeout_s: float) -> int:
+        """Wait until no job runs. Return how many still do after ``timeout_s``."""
+        board, until = self.board, time.monotonic() + timeout_s
+        while board.count[State.RUNNING] and time.monotonic() < until:  # noqa: ASYNC110 — once
+            await asyncio.sleep(LOOK_S)
+        return board.count[State.RUNNING]
 
     async def wait_for_none(self, until: float) -> None:
         """Wait until there is no active job but those of tasks that are still held at ``until``, of time.time."""

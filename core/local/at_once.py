@@ -19,9 +19,6 @@ from headway.core.past_attempt import PastAttempt
 from headway.core.tasks.result import Result
 from headway.core.work.outcome import Outcome
 
-# Seconds between two looks at the jobs that run, before a deploy.
-LOOK_S = 0.01
-
 
 class AtOnce:
     """Lets each change of ``active`` take effect in the same call."""
@@ -137,10 +134,7 @@ class AtOnce:
     async def pause(self, timeout_s: float) -> int:
         """Claim no more jobs, and wait until none runs. The others are handed over."""
         self.may_claim = False
-        board, until = self._active.board, time.monotonic() + timeout_s
-        while board.count[State.RUNNING] and time.monotonic() < until:  # noqa: ASYNC110 — once
-            await asyncio.sleep(LOOK_S)
-        return board.count[State.RUNNING]
+        return await self._active.rest(timeout_s)
 
     async def finish(self, timeout_s: float) -> int:
         """Wait until no job is active, but for those of tasks that stay held."""

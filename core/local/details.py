@@ -14,6 +14,7 @@ from headway.core.interface import ERROR_LONGEST, Soon
 from headway.core.job import Reason, State, decode_terms
 from headway.core.later import Read, Then
 from headway.core.local.active import Active
+from headway.core.local.finding import READ_AT_ONCE
 from headway.core.past_attempt import PastAttempt
 from headway.core.status import Status
 from headway.core.task import Task
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 # The result of a job that returned nothing.
 NULL = Result(b"null", JSON)
-# Errors that are read from the disk at once.
-FEW = 100
 
 
 class LocalDetails:
@@ -70,8 +69,8 @@ class LocalDetails:
         return Read(asyncio.ensure_future(self._read_errors(self._reader, found, unread)))
 
     async def _read_errors(self, reader: Reader, found: dict[int, str], unread: list[int]) -> dict[int, str]:
-        for at in range(0, len(unread), FEW):
-            errors = await reader.errors(unread[at : at + FEW])
+        for at in range(0, len(unread), READ_AT_ONCE):
+            errors = await reader.errors(unread[at : at + READ_AT_ONCE])
             found |= {sequence: _cut(error) for sequence, error in errors.items()}
         return found
 

@@ -37,7 +37,7 @@ from headway.core.journal.attempts import Attempts
 from headway.core.journal.journal import Journal
 from headway.core.journal.notes import Kind
 from headway.core.key import Key
-from headway.core.local.active import Active
+from headway.core.local.active import LOOK_S, Active
 from headway.core.local.uncommitted import Uncommitted
 from headway.core.local.written_logs import WrittenLogs
 from headway.core.past_attempt import PastAttempt, encode_attempt
@@ -48,8 +48,6 @@ from headway.core.work.verdict import DEATHS_MOST
 
 # The error of an attempt that was running then.
 DIED = "was running when the server died"
-# Seconds between two looks at uncommitted changes, when the server ends.
-LOOK_S = 0.005
 
 
 class Durable:
@@ -475,10 +473,7 @@ class Durable:
     async def pause(self, timeout_s: float) -> int:
         """Claim no more jobs, and wait until none runs. Return how many still do."""
         self._closing = True
-        deadline = time.monotonic() + timeout_s
-        while self._board.count[State.RUNNING] and time.monotonic() < deadline:  # noqa: ASYNC110 — once
-            await asyncio.sleep(LOOK_S)
-        return self._board.count[State.RUNNING]
+        return await self._active.rest(timeout_s)
 
     async def finish(self, timeout_s: float) -> int:
         """Claim no more jobs, and wait until none runs and nothing is uncommitted.

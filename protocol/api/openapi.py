@@ -35,6 +35,8 @@ from headway.protocol.http.problems import REFUSALS
 from headway.protocol.http.responses import JSON, PROBLEM
 
 VERSION = "3.1.0"
+# Headway in a line.
+WORDS = "POST a job, get 202 and a URL, read its state off a HEAD."
 EVERYWHERE = ("Date", "Cache-Control")
 # Further header fields of refusals, by reason. Those in the second tuple come if they apply.
 RETRY = ("Retry-After", "Retry-After-Ms")
@@ -105,7 +107,7 @@ def document(routes: Sequence[Route], service: Service, payloads: Mapping[str, S
         "info": {
             "title": "Headway",
             "version": version(),
-            "description": "POST a job, get 202 and a URL, read its state off a HEAD.",
+            "description": WORDS,
         },
         "servers": [{"url": service.config.http.base or "/"}],
         "paths": {route.path: builder.path(route) for route in routes},

@@ -15,7 +15,7 @@ from html import escape
 
 from headway.core.status import TaskStatus
 from headway.protocol.api.fields import ASKED, SENT, Schema
-from headway.protocol.api.openapi import code_of, reasons, refusals
+from headway.protocol.api.openapi import WORDS, code_of, reasons, refusals
 from headway.protocol.api.operation import Operation, Route
 from headway.protocol.api.schemas import CHANGES, CONTENTS, members_of, required_of
 from headway.protocol.api.service import Service
@@ -36,8 +36,6 @@ POLICY = (
     b"Content-Security-Policy: default-src 'none'; style-src 'sha256-%b'; base-uri 'none'; form-action 'none'; "
     b"frame-ancestors 'none'\r\n"
 ) % _STYLE_HASH
-
-WORDS = "POST a job, get 202 and a URL, read its state off a HEAD."
 
 
 def docs(routes: Sequence[Route], service: Service, tasks: Sequence[TaskStatus]) -> bytes:

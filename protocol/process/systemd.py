@@ -47,15 +47,18 @@ def activated(environment: MutableMapping[str, str], fd: int = FIRST_FD) -> sock
     return passed
 
 
+def address_of(notify_socket: str) -> str:
+    """Return the address of a socket as systemd names it: a leading @ stands for the NUL of unix(7)."""
+    return "\0" + notify_socket[1:] if notify_socket.startswith("@") else notify_socket
+
+
 class Notifier:
     """Tells systemd the state of the service."""
 
     def __init__(self, environment: MutableMapping[str, str]) -> None:
         # The variables that were taken out.
         self.environment = {name: environment.pop(name) for name in LASTING if name in environment}
-        address = self.environment.get("NOTIFY_SOCKET", "")
-        # A leading @ stands for the NUL of an abstract address (unix(7)).
-        self._address = "\0" + address[1:] if address.startswith("@") else address
+        self._address = address_of(self.environment.get("NOTIFY_SOCKET", ""))
         self._watched = self.environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         self._watched &= self.environment.get("WATCHDOG_USEC", "").isdigit()
 
