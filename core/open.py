@@ -134,9 +134,9 @@ def check_worker(config: Config, registry: Registry) -> None:
 def gateway_bytes() -> int:
     """Return the most bytes of calls that a gateway keeps while its engine starts again."""
     # No other server needs it.
-    from headway.core.gateway.calls import HELD_BYTES
+    from headway.core.gateway.calls import KEPT_BYTES
 
-    return HELD_BYTES
+    return KEPT_BYTES
 
 
 def check_store(config: Config) -> None:

@@ -42,7 +42,7 @@ EACH = {200_000: 1, 2_000_000: 25, 100_000_000: 125}
 BOTH, BOTH_EACH = 100_000, 10
 # A server is away for so long between its end and its successor.
 GONE_S = 1.0
-# Held by a server that is restarted: as many, and many more.
+# Awaited by a server that is restarted: as many, and many more.
 HELD = (10_000, 100_000)
 # Seeds under which what was measured is run: a real run is one draw, and so would a single one of the model be.
 SEEDS = 5

@@ -1,6 +1,6 @@
 """The calls of a gateway: those that were asked, and those kept while the engine starts again.
 
-The engine answers in any order. While there is no engine, calls are kept for HELD_S, within bounds on their number
+The engine answers in any order. While there is no engine, calls are kept for KEPT_S, within bounds on their number
 and bytes, and are sent to the next one in their order. If the engine ended without a word, a call
 that changes something has an unknown outcome. All others are asked again.
 """
@@ -24,15 +24,15 @@ log = logging.getLogger(__name__)
 # Seconds that a call is kept before the first engine is there. It may read a journal for long.
 START_S = 2.0
 # Seconds that a call is kept, and how many calls and bytes at most.
-HELD_S = 10.0
-HELD_MOST = 10_000
-HELD_BYTES = 64 * 1024 * 1024
+KEPT_S = 10.0
+KEPT_MOST = 10_000
+KEPT_BYTES = 64 * 1024 * 1024
 
 
 class OpenCall(Later[Any]):
     """The value of a call."""
 
-    __slots__ = ("_calls", "_error", "_is_known", "_value", "held_since", "message", "name", "number", "wake")
+    __slots__ = ("_calls", "_error", "_is_known", "_value", "kept_since", "message", "name", "number", "wake")
 
     def __init__(self, calls: OpenCalls, number: int, name: str, message: bytes) -> None:
         self._calls = calls
@@ -40,7 +40,7 @@ class OpenCall(Later[Any]):
         self.name = name
         self.message = message
         # Since when it is kept, or was before it was sent, of time.monotonic. 0.0: it never was.
-        self.held_since = 0.0
+        self.kept_since = 0.0
         self.wake: Callable[[], object] = int
         self._is_known = False
         self._value: Any = None
@@ -88,15 +88,15 @@ class OpenCalls:
         self.is_paused = False
         # By number: those that were sent, and those that are kept, the oldest first.
         self._sent: dict[int, OpenCall] = {}
-        self._held: dict[int, OpenCall] = {}
-        self._held_bytes = 0
-        self._held_s = START_S
+        self._kept: dict[int, OpenCall] = {}
+        self._kept_bytes = 0
+        self._kept_s = START_S
         # Whether there may be an engine to come that answers those that are kept.
         self._keeps = True
         self._number = 0
 
     def __len__(self) -> int:
-        return len(self._sent) + len(self._held)
+        return len(self._sent) + len(self._kept)
 
     def ask(self, name: str, given: Sequence[Any]) -> OpenCall:
         """Make a call. Raises EngineRestartsError if it can be neither sent nor kept."""
@@ -118,14 +118,14 @@ class OpenCalls:
         """Wait no more for a call that changes nothing."""
         if self._sent.pop(asked.number, None) is not None:
             self.send(wire.CANCEL, asked.number)
-        elif self._held.pop(asked.number, None) is not None:
-            self._held_bytes -= len(asked.message)
+        elif self._kept.pop(asked.number, None) is not None:
+            self._kept_bytes -= len(asked.message)
 
     def open(self, link: EngineLink) -> None:
         """Send what was kept, and all calls from now on."""
-        self._link, self.is_paused, self._held_s = link, False, HELD_S
-        held, self._held, self._held_bytes = self._held, {}, 0
-        for asked in held.values():
+        self._link, self.is_paused, self._kept_s = link, False, KEPT_S
+        kept, self._kept, self._kept_bytes = self._kept, {}, 0
+        for asked in kept.values():
             self._sent[asked.number] = asked
             link.send(wire.CALL, asked.number, asked.message)
 
@@ -137,26 +137,26 @@ class OpenCalls:
         """The engine has ended. Ask the next one again, unless the outcome is unknown."""
         self._link = None
         sent, self._sent = self._sent, {}
-        before, self._held, self._held_bytes = self._held, {}, 0
+        before, self._kept, self._kept_bytes = self._kept, {}, 0
         now = time.monotonic()
         for asked in [*sent.values(), *before.values()]:
             try:
                 if asked.number in sent and asked.name in CHANGING:
                     raise RestartedError
                 # One that was sent as an engine ended without a word may be the reason, again and again.
-                since = 0.0 if self.is_paused and asked.number in sent else asked.held_since
+                since = 0.0 if self.is_paused and asked.number in sent else asked.kept_since
                 self._hold(asked, since or now)
             except EngineRestartsError as error:
                 asked.failed(error)
 
     def tick(self, now: float) -> None:
         """Give up the calls that were kept for too long."""
-        while self._held:
-            asked = next(iter(self._held.values()))
-            if now - asked.held_since < self._held_s:
+        while self._kept:
+            asked = next(iter(self._kept.values()))
+            if now - asked.kept_since < self._kept_s:
                 break
-            del self._held[asked.number]
-            self._held_bytes -= len(asked.message)
+            del self._kept[asked.number]
+            self._kept_bytes -= len(asked.message)
             asked.failed(EngineRestartsError())
 
     def hurry(self) -> None:
@@ -168,8 +168,8 @@ class OpenCalls:
     def keep_none(self) -> None:
         """Give up the calls that are kept, and keep none from now on: this gateway ends."""
         self._keeps = False
-        held, self._held, self._held_bytes = self._held, {}, 0
-        for asked in held.values():
+        kept, self._kept, self._kept_bytes = self._kept, {}, 0
+        for asked in kept.values():
             asked.failed(EngineRestartsError())
 
     def answered(self, number: int, message: bytes) -> None:
@@ -202,8 +202,8 @@ class OpenCalls:
         asked.failed(HeadwayError("internal error: see the log of the server"))
 
     def _hold(self, asked: OpenCall, since: float) -> None:
-        if not self._keeps or len(self._held) >= HELD_MOST or self._held_bytes + len(asked.message) > HELD_BYTES:
+        if not self._keeps or len(self._kept) >= KEPT_MOST or self._kept_bytes + len(asked.message) > KEPT_BYTES:
             raise EngineRestartsError
-        asked.held_since = since
-        self._held[asked.number] = asked
-        self._held_bytes += len(asked.message)
+        asked.kept_since = since
+        self._kept[asked.number] = asked
+        self._kept_bytes += len(asked.message)

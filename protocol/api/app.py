@@ -18,7 +18,7 @@ from headway.protocol.api.submissions import check_content, check_task
 from headway.protocol.http.connections import Connections
 from headway.protocol.http.problems import Refusal
 from headway.protocol.http.request import SENDING, ContentLimit, Request
-from headway.protocol.http.responses import Answer, Held
+from headway.protocol.http.responses import Answer, Awaited
 from headway.protocol.http.round import ClientRead
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class BoundRoute:
         # The name under which its answers are counted.
         self.name = route.names.get(method, route.path)
 
-    def __call__(self, request: Request) -> Answer | Held:
+    def __call__(self, request: Request) -> Answer | Awaited:
         """Answer. Raises Refusal if the route does not have the method, or as the route does."""
         answer = self._answer or routes.answer_for(self._route, self._method)
         # It may be another request with the same head, which was not looked at.

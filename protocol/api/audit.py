@@ -20,7 +20,7 @@ from headway.protocol.api.service import Service
 from headway.protocol.http.caller import Caller
 from headway.protocol.http.clock import iso
 from headway.protocol.http.request import Request
-from headway.protocol.http.responses import JSON, STATUS_LINES, Answer, Held, bodiless, complete
+from headway.protocol.http.responses import JSON, STATUS_LINES, Answer, Awaited, bodiless, complete
 from msgspec import Meta
 
 # What the server does by itself: it has read the tokens again.
@@ -38,7 +38,7 @@ class AuditQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     after: Annotated[int, Meta(ge=0, le=1 << 53)] = 0
 
 
-def audit(service: Service, request: Request, _: bytes) -> Answer | Held:
+def audit(service: Service, request: Request, _: bytes) -> Answer | Awaited:
     """GET /audit: the last changes."""
     query = queries.read(request.target, AuditQuery)
     # One more: whether there is another page.

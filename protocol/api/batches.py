@@ -25,7 +25,7 @@ from headway.protocol.http.responses import (
     PROBLEM,
     STATUS_LINES,
     Answer,
-    Held,
+    Awaited,
     NextRound,
     bodiless,
     complete,
@@ -42,7 +42,7 @@ ENDINGS = {
 }
 
 
-def recent(service: Service, request: Request, _: bytes) -> Answer | Held:
+def recent(service: Service, request: Request, _: bytes) -> Answer | Awaited:
     """GET /batches: the last batches."""
     head_only = request.method == b"HEAD"
 
@@ -61,7 +61,7 @@ def recent(service: Service, request: Request, _: bytes) -> Answer | Held:
     return once_known(service.engine.recent_batches(), told)
 
 
-def submit(service: Service, request: Request, _: bytes) -> Answer | Held:
+def submit(service: Service, request: Request, _: bytes) -> Answer | Awaited:
     """POST /batches: take 1 to 1,000 jobs, all or none. ``Prefer: wait`` waits for all to finish."""
     check_content(request)
     key = None
@@ -81,16 +81,16 @@ def submit(service: Service, request: Request, _: bytes) -> Answer | Held:
     if service.limits is not None:
         service.limits.batch(request, len(submissions))
     taken = service.engine.submit_batch(submissions, key)
-    answer: Callable[[], Answer | Held] = lambda: once_known(  # noqa: E731
+    answer: Callable[[], Answer | Awaited] = lambda: once_known(  # noqa: E731
         taken, lambda taken: _accepted(service, request, taken)
     )
-    return answer() if len(submissions) < LARGE else Held(NextRound(), answer)
+    return answer() if len(submissions) < LARGE else Awaited(NextRound(), answer)
 
 
-def _replayed(service: Service, request: Request, key: Key, fault: HeadwayError) -> Answer | Held:
+def _replayed(service: Service, request: Request, key: Key, fault: HeadwayError) -> Answer | Awaited:
     """Answer with the batch that came under ``key`` before. Raises ``fault`` if none did."""
 
-    def told(found: SubmittedBatch | None) -> Answer | Held:
+    def told(found: SubmittedBatch | None) -> Answer | Awaited:
         if found is None:
             raise fault
         return _accepted(service, request, found)
@@ -98,7 +98,7 @@ def _replayed(service: Service, request: Request, key: Key, fault: HeadwayError)
     return once_known(service.engine.replay_batch(key), told)
 
 
-def _accepted(service: Service, request: Request, taken: SubmittedBatch) -> Answer | Held:
+def _accepted(service: Service, request: Request, taken: SubmittedBatch) -> Answer | Awaited:
     """Answer that a batch was taken.
 
     With ``Prefer: wait``, or if it came before and has finished, answer how it ended.
@@ -111,7 +111,7 @@ def _accepted(service: Service, request: Request, taken: SubmittedBatch) -> Answ
     if seconds is not None:
         fields += b"Preference-Applied: wait=%d\r\n" % seconds
 
-    def told() -> Answer | Held:
+    def told() -> Answer | Awaited:
         if seconds is None or not batch.pending:
             return _ended_or_created(service, request, batch, fields)
         return later(
@@ -121,7 +121,7 @@ def _accepted(service: Service, request: Request, taken: SubmittedBatch) -> Answ
     return unless_away(told, lambda: _created(service, request, batch, fields))
 
 
-def _ended_or_created(service: Service, request: Request, batch: BatchStatus, fields: bytes) -> Answer | Held:
+def _ended_or_created(service: Service, request: Request, batch: BatchStatus, fields: bytes) -> Answer | Awaited:
     if batch.pending:
         return _created(service, request, batch, fields)
     where = b"Location: %b%b\r\n" % (service.batches, batch.id)
@@ -130,12 +130,12 @@ def _ended_or_created(service: Service, request: Request, batch: BatchStatus, fi
     return _with_document(service, batch, _head(service, batch) + b"Content-" + where + again + fields)
 
 
-def batch(service: Service, request: Request, batch_id: bytes) -> Answer | Held:
+def batch(service: Service, request: Request, batch_id: bytes) -> Answer | Awaited:
     """GET, HEAD /batches/{id}: counts of its jobs. With ``Prefer: wait`` when none is pending."""
     return _find(service, batch_id, lambda found: _waited(service, request, found))
 
 
-def _waited(service: Service, request: Request, batch: BatchStatus) -> Answer | Held:
+def _waited(service: Service, request: Request, batch: BatchStatus) -> Answer | Awaited:
     seconds = patience(service, request)
     if seconds is None:
         return _told(service, request, batch)
@@ -145,12 +145,12 @@ def _waited(service: Service, request: Request, batch: BatchStatus) -> Answer | 
     return later(service.engine.wait_batch(batch, seconds), lambda now: _told(service, request, now, fields))
 
 
-def delete(service: Service, _: Request, batch_id: bytes, act: Act) -> Answer | Held:
+def delete(service: Service, _: Request, batch_id: bytes, act: Act) -> Answer | Awaited:
     """DELETE /batches/{id}: cancel the jobs of a batch that have not finished."""
     return _find(service, batch_id, lambda found: _delete(service, found, act))
 
 
-def _delete(service: Service, batch: BatchStatus, act: Act) -> Answer | Held:
+def _delete(service: Service, batch: BatchStatus, act: Act) -> Answer | Awaited:
     if batch.expired == batch.count:
         return _with_document(service, batch, _head(service, batch))
     return once_known(service.engine.cancel_batch(batch, act), lambda cancelled: _deleted(service, cancelled))
@@ -163,10 +163,10 @@ def _deleted(service: Service, cancelled: CancelledBatch) -> bytes:
     return STATUS_LINES[204] + counts + b"\r\n"
 
 
-def _find(service: Service, batch_id: bytes, then: Callable[[BatchStatus], Answer | Held]) -> Answer | Held:
+def _find(service: Service, batch_id: bytes, then: Callable[[BatchStatus], Answer | Awaited]) -> Answer | Awaited:
     """Return the answer that ``then`` makes of a batch. Raises Refusal if there is none."""
 
-    def told(batch: BatchStatus | None) -> Answer | Held:
+    def told(batch: BatchStatus | None) -> Answer | Awaited:
         if batch is None:
             raise Refusal("not-found", "no batch with this id was ever issued here")
         return then(batch)
@@ -185,7 +185,7 @@ def _told_of(batch: BatchStatus) -> dict[str, object]:
     }
 
 
-def _created(service: Service, request: Request, batch: BatchStatus, fields: bytes) -> Answer | Held:
+def _created(service: Service, request: Request, batch: BatchStatus, fields: bytes) -> Answer | Awaited:
     where = b"Location: %b%b\r\n" % (service.batches, batch.id)
     head = STATUS_LINES[202] + where + _fields(service, batch) + service.heads.durability
     if not batch.pending:
@@ -204,7 +204,7 @@ def _created(service: Service, request: Request, batch: BatchStatus, fields: byt
     return unless_away(lambda: once_known(service.engine.list_batch(batch), listed), lambda: listed(()))
 
 
-def _told(service: Service, request: Request, batch: BatchStatus, fields: bytes = b"") -> Answer | Held:
+def _told(service: Service, request: Request, batch: BatchStatus, fields: bytes = b"") -> Answer | Awaited:
     head = _head(service, batch) + fields
     if request.method == b"HEAD":
         return bodiless(head, media_type(service.heads.codes[batch.state]))
@@ -231,7 +231,7 @@ def _counts(batch: BatchStatus) -> bytes:
     return fields
 
 
-def _with_document(service: Service, batch: BatchStatus, head: bytes) -> Answer | Held:
+def _with_document(service: Service, batch: BatchStatus, head: bytes) -> Answer | Awaited:
     """Return ``head`` with the document of a batch."""
     return once_known(service.engine.list_batch(batch), lambda jobs: _documented(service, batch, head, jobs))
 

@@ -20,7 +20,7 @@ from headway.protocol.api.service import Service
 from headway.protocol.api.submissions import check_coding, check_task, is_json, key_of, taken, traced, under_key
 from headway.protocol.http.problems import Refusal
 from headway.protocol.http.request import ContentLimit, Request
-from headway.protocol.http.responses import JSON, Answer, Held
+from headway.protocol.http.responses import JSON, Answer, Awaited
 
 JOBS = b"/jobs"
 # The media type of content that comes without one (RFC 9110, 8.3).
@@ -40,7 +40,7 @@ ContentOptions = msgspec.defstruct(
 )
 
 
-def submit(service: Service, request: Request, name: bytes) -> Answer | Held:
+def submit(service: Service, request: Request, name: bytes) -> Answer | Awaited:
     """Take a job. With ``Prefer: wait`` answer when it has finished."""
     if b"idempotency-key" not in request.headers:
         return taken(service, request, service.engine.submit(_submission(service, request, name)))

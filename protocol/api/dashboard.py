@@ -17,7 +17,7 @@ from headway.protocol.api.page import NOSNIFF, CachedPage
 from headway.protocol.api.service import Service
 from headway.protocol.http.problems import Refusal
 from headway.protocol.http.request import Request
-from headway.protocol.http.responses import Answer, Held
+from headway.protocol.http.responses import Answer, Awaited
 
 MEDIA_TYPES = {
     ".html": b"text/html; charset=utf-8",
@@ -35,17 +35,17 @@ VARY = b"Vary: Accept-Encoding\r\n"
 PAGE = "index.html"
 
 
-def page(service: Service, request: Request) -> Answer | Held:
+def page(service: Service, request: Request) -> Answer | Awaited:
     """Return the page at ``/``."""
     return _answer(service, request, PAGE)
 
 
-def file(service: Service, request: Request, name: bytes) -> Answer | Held:
+def file(service: Service, request: Request, name: bytes) -> Answer | Awaited:
     """GET /dashboard/{name}: a file of the page."""
     return _answer(service, request, name.decode("latin-1"))
 
 
-def _answer(service: Service, request: Request, name: str) -> Answer | Held:
+def _answer(service: Service, request: Request, name: str) -> Answer | Awaited:
     if name not in _names():
         raise Refusal("not-found", f"the dashboard has no file of this name: {service.config.http.base}/ is its page")
     is_gzip = _takes_gzip(request.headers.get(b"accept-encoding", b""))

@@ -20,14 +20,14 @@ from headway.protocol.api.operation import Route
 from headway.protocol.api.page import NOSNIFF, CachedPage, version
 from headway.protocol.api.service import Service
 from headway.protocol.http.request import Request
-from headway.protocol.http.responses import JSON, STATUS_LINES, Answer, Held, complete
+from headway.protocol.http.responses import JSON, STATUS_LINES, Answer, Awaited, complete
 
 # Changes when a client of before cannot go on as it is.
 CONTRACT = 1
 HTML = b"text/html; charset=utf-8"
 
 
-def openapi(service: Service, request: Request, routes: Sequence[Route]) -> Answer | Held:
+def openapi(service: Service, request: Request, routes: Sequence[Route]) -> Answer | Awaited:
     """GET /openapi.json: the routes, OpenAPI 3.1."""
 
     def make(tasks: Sequence[TaskStatus]) -> CachedPage:
@@ -41,7 +41,7 @@ def openapi(service: Service, request: Request, routes: Sequence[Route]) -> Answ
     return _of_tasks(service, request, name, make)
 
 
-def docs(service: Service, request: Request, routes: Sequence[Route]) -> Answer | Held:
+def docs(service: Service, request: Request, routes: Sequence[Route]) -> Answer | Awaited:
     """GET /docs: the routes, for a person."""
 
     def make(tasks: Sequence[TaskStatus]) -> CachedPage:
@@ -52,7 +52,7 @@ def docs(service: Service, request: Request, routes: Sequence[Route]) -> Answer 
     return _of_tasks(service, request, "docs", make)
 
 
-def index(service: Service, request: Request, routes: Sequence[Route]) -> Answer | Held:
+def index(service: Service, request: Request, routes: Sequence[Route]) -> Answer | Awaited:
     """GET /: what this is and what it can do, as a page if the client prefers HTML."""
     if prefers_html(request.headers.get(b"accept", b"").decode("latin-1")):
         return dashboard.page(service, request)
@@ -88,7 +88,7 @@ def _of_tasks(
     request: Request,
     name: str,
     make: Callable[[Sequence[TaskStatus]], CachedPage],
-) -> Answer | Held:
+) -> Answer | Awaited:
     """Return the answer to a request for a page, which is made of the tasks.
 
     A client that may not know all of them gets a page that names none. Raises RecoveringError while none is known.
@@ -113,7 +113,7 @@ def _of_these(
     name: str,
     make: Callable[[Sequence[TaskStatus]], CachedPage],
     tasks: Sequence[TaskStatus] | None,
-) -> Answer | Held:
+) -> Answer | Awaited:
     """Do the same with these tasks. None: they cannot be read, so the last page has to do."""
     page = service.pages.get(name)
     # Of nodes that share a queue, one may come with another task.

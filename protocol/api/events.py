@@ -30,7 +30,7 @@ from headway.protocol.api.jobs import asked_for, find
 from headway.protocol.api.service import Service
 from headway.protocol.http.clock import iso
 from headway.protocol.http.request import Request
-from headway.protocol.http.responses import STATUS_LINES, Answer, Held, bodiless
+from headway.protocol.http.responses import STATUS_LINES, Answer, Awaited, bodiless
 from headway.protocol.http.stream import Stream
 from msgspec import Meta
 
@@ -67,7 +67,7 @@ LISTS = frozenset({"state"})
 TEXTS = frozenset(member_types(EventsQuery)) - LISTS
 
 
-def events(service: Service, request: Request, _: bytes) -> Answer | Held:
+def events(service: Service, request: Request, _: bytes) -> Answer | Awaited:
     """GET /events: the events of all jobs that fit the query, for ever."""
     query = queries.read(request.target, EventsQuery, LISTS, TEXTS)
     wanted = EventFilter(states=frozenset(State[name.upper()] for name in query.state), task=query.task, tag=query.tag)
@@ -82,18 +82,20 @@ def events(service: Service, request: Request, _: bytes) -> Answer | Held:
     )
 
 
-def of_job(service: Service, request: Request, name: bytes) -> Answer | Held:
+def of_job(service: Service, request: Request, name: bytes) -> Answer | Awaited:
     """GET /jobs/{id}/events: the present state of a job, and its events until it has ended."""
     query = queries.read(request.target, JobEventsQuery, LISTS, TEXTS)
     return find(service, name, lambda status, fields: _of_job(service, request, query, status, fields))
 
 
-def _of_job(service: Service, request: Request, query: JobEventsQuery, status: Status, fields: bytes) -> Answer | Held:
+def _of_job(
+    service: Service, request: Request, query: JobEventsQuery, status: Status, fields: bytes
+) -> Answer | Awaited:
     if status.state == State.EXPIRED:
         head = service.heads.job(status) + fields
         return asked_for(service, request, status, head)
 
-    def opened(feed: Feed, opening: bytes) -> Answer | Held:
+    def opened(feed: Feed, opening: bytes) -> Answer | Awaited:
         # Anew, so no event is between the two.
         try:
             looked = Looked(feed, service.engine.peek(status.id))
@@ -104,7 +106,7 @@ def _of_job(service: Service, request: Request, query: JobEventsQuery, status: S
         def begun() -> Answer:
             return _begun(service, request, looked.status() or status, fields, (feed, opening))
 
-        return Held(looked, begun) if looked.is_later else begun()
+        return Awaited(looked, begun) if looked.is_later else begun()
 
     return _opened(service, request, query, EventFilter(job=status.id), opened)
 
@@ -144,7 +146,7 @@ class Looked:
             raise
 
     def when_known(self, wake: Callable[[], object]) -> None:
-        """Have ``wake`` called once it is known, as Hold says."""
+        """Have ``wake`` called once it is known, as Knowable says."""
         if isinstance(self._found, Later):
             self._found.when_known(wake)
 
@@ -152,7 +154,7 @@ class Looked:
         """Do nothing: it is known in a moment."""
 
     def cancel(self) -> None:
-        """Do not wake, as Hold says."""
+        """Do not wake, as Knowable says."""
         if isinstance(self._found, Later):
             self._found.cancel()
         self._feed.close()
@@ -269,8 +271,8 @@ def _opened(
     request: Request,
     query: JobEventsQuery,
     wanted: EventFilter,
-    then: Callable[[Feed, bytes], Answer | Held],
-) -> Answer | Held:
+    then: Callable[[Feed, bytes], Answer | Awaited],
+) -> Answer | Awaited:
     """Return the answer that ``then`` makes of the events after the last one that the client has.
 
     It gets the text that comes before them, too.
@@ -278,7 +280,7 @@ def _opened(
     # The field is newer: a browser sends it when it comes back to the same URL.
     last = request.headers.get(b"last-event-id") or query.last_event_id.encode()
 
-    def told(feed: Feed) -> Answer | Held:
+    def told(feed: Feed) -> Answer | Awaited:
         opening = b"retry: %d\nid: %b\n\n" % (RETRY_MS, _id(feed.place))
         return then(feed, opening if feed.resumed or not last else opening + _reset(feed.place, GONE, None))
 

@@ -15,7 +15,7 @@ from headway.protocol.api.made import once_made
 from headway.protocol.api.service import Service
 from headway.protocol.api.stats import summary
 from headway.protocol.http.request import Request
-from headway.protocol.http.responses import JSON, STATUS_LINES, Answer, Held, bodiless, complete
+from headway.protocol.http.responses import JSON, STATUS_LINES, Answer, Awaited, bodiless, complete
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -40,7 +40,7 @@ def _plain(service: Service, request: Request, code: int, body: bytes, fields: b
     return complete(head, b"text/plain; charset=utf-8", body, request.method == b"HEAD")
 
 
-def stats(service: Service, request: Request, _: bytes) -> Answer | Held:
+def stats(service: Service, request: Request, _: bytes) -> Answer | Awaited:
     """GET /stats: the counts, JSON. The load is in the header, too."""
     return once_known(
         service.engine.counts(),
@@ -56,23 +56,23 @@ def _stats(service: Service, request: Request, counts: Counts, all_of: Counted) 
     return complete(head, JSON, body, bodiless=False)
 
 
-def exposition(service: Service, request: Request, _: bytes) -> Answer | Held:
+def exposition(service: Service, request: Request, _: bytes) -> Answer | Awaited:
     """GET /metrics: the counts and histograms, Prometheus text."""
     head_only = request.method == b"HEAD"
 
-    def counted(counts: Counts) -> Answer | Held:
+    def counted(counts: Counts) -> Answer | Awaited:
         pool = counts.processes
         workers = None if pool is None else pool.pids
         return once_made(lambda: _of_process(workers, service.supervisor), described)
 
-    def described(found: Sequence[Metric]) -> Answer | Held:
+    def described(found: Sequence[Metric]) -> Answer | Awaited:
         return once_known(service.engine.tasks(), lambda tasks: told(tasks, found))
 
-    def told(tasks: Sequence[TaskStatus], found: Sequence[Metric]) -> Answer | Held:
+    def told(tasks: Sequence[TaskStatus], found: Sequence[Metric]) -> Answer | Awaited:
         # Anew: the tasks were read later.
         return once_known(service.engine.counts(), lambda counts: known(counts, tasks, found))
 
-    def known(counts: Counts, tasks: Sequence[TaskStatus], found: Sequence[Metric]) -> Answer | Held:
+    def known(counts: Counts, tasks: Sequence[TaskStatus], found: Sequence[Metric]) -> Answer | Awaited:
         return once_known(
             service.all_counted(), lambda all_of: _exposed(service, (counts, all_of), tasks, found, head_only=head_only)
         )

@@ -14,7 +14,7 @@ from headway.protocol.api.awaited import once_known
 from headway.protocol.api.service import Service
 from headway.protocol.http.clock import iso
 from headway.protocol.http.request import Request
-from headway.protocol.http.responses import JSON, STATUS_LINES, Answer, Held, complete
+from headway.protocol.http.responses import JSON, STATUS_LINES, Answer, Awaited, complete
 from msgspec import Meta
 
 # The most spans of an answer: as many as a chart has room for.
@@ -28,7 +28,7 @@ class HistoryQuery(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hours: Annotated[float, Meta(ge=0.1, le=24)] = 3.0
 
 
-def history(service: Service, request: Request, _: bytes) -> Answer | Held:
+def history(service: Service, request: Request, _: bytes) -> Answer | Awaited:
     """GET /history: what was done in the last hours."""
     minutes = ceil(queries.read(request.target, HistoryQuery).hours * 60)
     head_only = request.method == b"HEAD"

@@ -29,7 +29,7 @@ from headway.protocol.http.responses import (
     PROBLEM,
     STATUS_LINES,
     Answer,
-    Held,
+    Awaited,
     bodiless,
     complete,
     complete_shared,
@@ -42,12 +42,12 @@ ISOLATED = b"X-Content-Type-Options: nosniff\r\nContent-Security-Policy: sandbox
 # The error of a failed job, for a client that may not read it.
 UNTOLD = "the job failed: a token with the scope read is told why"
 # Describes a job in an answer with further header lines.
-Tell = Callable[[Service, Request, Status, bytes], Answer | Held]
+Tell = Callable[[Service, Request, Status, bytes], Answer | Awaited]
 
 
 def find(
-    service: Service, name: bytes, then: Callable[[Status, bytes], Answer | Held], *, brief: bool = False
-) -> Answer | Held:
+    service: Service, name: bytes, then: Callable[[Status, bytes], Answer | Awaited], *, brief: bool = False
+) -> Answer | Awaited:
     """Return the answer that ``then`` makes of the job that a path names, by its id or by its key.
 
     ``then`` gets header lines as well, which for a key name the id. Its status may lack tags if it is to be
@@ -57,16 +57,16 @@ def find(
 
 
 def finding(
-    service: Service, name: bytes, then: Callable[[Status, bytes], Answer | Held]
-) -> Callable[[Status | None], Answer | Held]:
+    service: Service, name: bytes, then: Callable[[Status, bytes], Answer | Awaited]
+) -> Callable[[Status | None], Answer | Awaited]:
     """Return the rest of ``find``, from what the engine knows by the id."""
 
-    def by_id(status: Status | None) -> Answer | Held:
+    def by_id(status: Status | None) -> Answer | Awaited:
         if status is not None:
             return then(status, b"")
         return once_known(service.engine.peek_key(name.decode("latin-1")), by_key)
 
-    def by_key(status: Status | None) -> Answer | Held:
+    def by_key(status: Status | None) -> Answer | Awaited:
         if status is None:
             raise Refusal("not-found", "no job with this id was ever issued here")
         return then(status, b"Content-Location: %b%b\r\n" % (service.jobs, status.id))
@@ -74,23 +74,23 @@ def finding(
     return by_id
 
 
-def job(service: Service, request: Request, name: bytes) -> Answer | Held:
+def job(service: Service, request: Request, name: bytes) -> Answer | Awaited:
     """GET, HEAD /jobs/{id}: the state of a job. With ``Prefer: wait`` when it has finished."""
     return _asked(service, request, name, _told)
 
 
-def result(service: Service, request: Request, name: bytes) -> Answer | Held:
+def result(service: Service, request: Request, name: bytes) -> Answer | Awaited:
     """GET, HEAD /jobs/{id}/result: the returned value. If there is none, or not yet, the state."""
     return _asked(service, request, name, _result)
 
 
-def _asked(service: Service, request: Request, name: bytes, tell: Tell) -> Answer | Held:
+def _asked(service: Service, request: Request, name: bytes, tell: Tell) -> Answer | Awaited:
     """Return the answer that ``tell`` makes of a job, at its end if the client wants to wait."""
     is_head = request.method == b"HEAD"
     return find(service, name, lambda status, fields: _waited(service, request, status, fields, tell), brief=is_head)
 
 
-def _waited(service: Service, request: Request, status: Status, fields: bytes, tell: Tell) -> Answer | Held:
+def _waited(service: Service, request: Request, status: Status, fields: bytes, tell: Tell) -> Answer | Awaited:
     seconds = patience(service, request)
     if seconds is None:
         return tell(service, request, status, fields)
@@ -115,16 +115,16 @@ def patience(service: Service, request: Request) -> int | None:
     return seconds or None
 
 
-def _told(service: Service, request: Request, status: Status, fields: bytes) -> Answer | Held:
+def _told(service: Service, request: Request, status: Status, fields: bytes) -> Answer | Awaited:
     return asked_for(service, request, status, service.heads.job(status) + fields)
 
 
-def asked_for(service: Service, request: Request, status: Status, head: bytes) -> Answer | Held:
+def asked_for(service: Service, request: Request, status: Status, head: bytes) -> Answer | Awaited:
     """Return ``head`` with the document of a job. A HEAD gets no document."""
     return head + b"\r\n" if request.method == b"HEAD" else with_document(service, request, status, head)
 
 
-def with_document(service: Service, request: Request, status: Status, head: bytes) -> Answer | Held:
+def with_document(service: Service, request: Request, status: Status, head: bytes) -> Answer | Awaited:
     """Return ``head`` with the document of a job: with errors and tracebacks if the client may read them."""
     if not reads(request.caller):
         return _documented(service, status, head, None, None)
@@ -132,7 +132,7 @@ def with_document(service: Service, request: Request, status: Status, head: byte
     return once_known(attempts, lambda attempts: _with_attempts(service, status, head, attempts))
 
 
-def _with_attempts(service: Service, status: Status, head: bytes, attempts: Sequence[PastAttempt]) -> Answer | Held:
+def _with_attempts(service: Service, status: Status, head: bytes, attempts: Sequence[PastAttempt]) -> Answer | Awaited:
     if status.state != State.FAILED:
         return _documented(service, status, head, None, attempts)
     return once_known(service.engine.result(status), lambda said: _documented(service, status, head, said, attempts))
@@ -160,7 +160,7 @@ class Query(filters.FilterQuery, frozen=True, forbid_unknown_fields=True):
     after: Annotated[int, Meta(ge=0, le=ids.SEQUENCE_LIMIT)] = 0
 
 
-def listing(service: Service, request: Request, _: bytes) -> Answer | Held:
+def listing(service: Service, request: Request, _: bytes) -> Answer | Awaited:
     """GET /jobs?state=failed: the jobs that fit a filter, newest first, some at a time."""
     query = filters.read(request.target, Query)
     filters.check(query, request.caller)
@@ -168,7 +168,7 @@ def listing(service: Service, request: Request, _: bytes) -> Answer | Held:
     return once_known(page, lambda page: _with_errors(service, request, query, page))
 
 
-def _with_errors(service: Service, request: Request, query: Query, page: Page) -> Answer | Held:
+def _with_errors(service: Service, request: Request, query: Query, page: Page) -> Answer | Awaited:
     if request.method == b"HEAD" or not reads(request.caller):
         return _listed(service, request, query, page, {})
     errors = service.engine.errors(page.jobs)
@@ -198,7 +198,7 @@ def _listed_job(service: Service, request: Request, status: Status) -> dict[str,
     return members
 
 
-def _result(service: Service, request: Request, status: Status, fields: bytes) -> Answer | Held:
+def _result(service: Service, request: Request, status: Status, fields: bytes) -> Answer | Awaited:
     if status.state != State.SUCCEEDED:
         return _told(service, request, status, fields)
     tag = b'"%b"' % status.id
@@ -220,13 +220,13 @@ def _result(service: Service, request: Request, status: Status, fields: bytes) -
     return once_known(service.engine.result(status), answer)
 
 
-def payload(service: Service, request: Request, name: bytes) -> Answer | Held:
+def payload(service: Service, request: Request, name: bytes) -> Answer | Awaited:
     """GET, HEAD /jobs/{id}/payload: the payload as it was sent."""
     head_only = request.method == b"HEAD"
     return find(service, name, lambda status, fields: _payload(service, status, fields, head_only=head_only))
 
 
-def _payload(service: Service, status: Status, fields: bytes, *, head_only: bool) -> Answer | Held:
+def _payload(service: Service, status: Status, fields: bytes, *, head_only: bool) -> Answer | Awaited:
     fields = b"Job-State: %b\r\n%b%b" % (NAMES[status.state].encode(), service.clock.fields, fields)
 
     def answer(found: Body | None) -> Answer:
@@ -251,7 +251,7 @@ def _given_up(service: Service, status: Status, fields: bytes, is_head: bool) ->
     return complete(head, PROBLEM, body, is_head)
 
 
-def delete(service: Service, request: Request, name: bytes, act: Act) -> Answer | Held:
+def delete(service: Service, request: Request, name: bytes, act: Act) -> Answer | Awaited:
     """DELETE /jobs/{id}: cancel a job, or forget the result of a finished one."""
     return find(
         service,
@@ -262,7 +262,7 @@ def delete(service: Service, request: Request, name: bytes, act: Act) -> Answer 
     )
 
 
-def _deleted(service: Service, request: Request, cancelled: Cancelled, fields: bytes) -> Answer | Held:
+def _deleted(service: Service, request: Request, cancelled: Cancelled, fields: bytes) -> Answer | Awaited:
     status = cancelled.status
     if cancelled.how is Cancel.NOTHING:
         return with_document(service, request, status, service.heads.job(status) + fields)

@@ -19,7 +19,7 @@ from headway.protocol.api.jobs import ISOLATED, asked_for, find, patience
 from headway.protocol.api.service import Service
 from headway.protocol.http.problems import document
 from headway.protocol.http.request import Request
-from headway.protocol.http.responses import PROBLEM, STATUS_LINES, Answer, Held, complete, complete_shared
+from headway.protocol.http.responses import PROBLEM, STATUS_LINES, Answer, Awaited, complete, complete_shared
 
 TEXT = b"text/plain; charset=utf-8"
 # One range of bytes (RFC 9110, 14.1.2). Any other is passed over.
@@ -41,11 +41,11 @@ class ByteRange(NamedTuple):
         return log.piece(self.first, self.last + 1)
 
 
-def log(service: Service, request: Request, name: bytes) -> Answer | Held:
+def log(service: Service, request: Request, name: bytes) -> Answer | Awaited:
     """GET, HEAD /jobs/{id}/log: the text. With ``Prefer: wait`` a range beyond the end waits for more."""
     wanted = asked_range(request)
 
-    def told(status: Status, fields: bytes) -> Answer | Held:
+    def told(status: Status, fields: bytes) -> Answer | Awaited:
         if status.state == State.EXPIRED:
             return asked_for(service, request, status, service.heads.job(status) + fields)
         return once_known(
@@ -74,7 +74,7 @@ def asked_range(request: Request) -> ByteRange | None:
 
 def _told(
     service: Service, request: Request, wanted: ByteRange | None, status: Status, found: tuple[JobLog, bytes]
-) -> Answer | Held:
+) -> Answer | Awaited:
     log, fields = found
     if wanted is None:
         head = STATUS_LINES[200] + _head(service, status, log) + fields
@@ -87,7 +87,7 @@ def _told(
     if status.state >= State.SUCCEEDED or wanted.first < log.total:
         return _part(service, status, log, (place, text), fields)
 
-    def grown(now: Status) -> Answer | Held:
+    def grown(now: Status) -> Answer | Awaited:
         return once_known(service.engine.log(now), lambda log: _part(service, now, log, wanted.piece(log), fields))
 
     return later(service.engine.wait_log(status, max(log.total, wanted.first), seconds), grown)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from headway.core.apart import apart
-from headway.protocol.http.responses import Answer, Held
+from headway.protocol.http.responses import Answer, Awaited
 
 Thing = TypeVar("Thing")
 
@@ -35,7 +35,7 @@ class Made(Generic[Thing]):
         return self._task.result()
 
 
-def once_made(make: Callable[[], Thing], then: Callable[[Thing], Answer | Held]) -> Held:
+def once_made(make: Callable[[], Thing], then: Callable[[Thing], Answer | Awaited]) -> Awaited:
     """Return the answer that ``then`` makes of the value of ``make``."""
     made = Made(make)
-    return Held(made, lambda: then(made.thing()))
+    return Awaited(made, lambda: then(made.thing()))

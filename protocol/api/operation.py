@@ -12,12 +12,12 @@ from headway.protocol.access.guard import Needs
 from headway.protocol.api.fields import ID_OR_KEY, Schema
 from headway.protocol.api.service import Service
 from headway.protocol.http.request import Request
-from headway.protocol.http.responses import STATUS_LINES, Answer, Held
+from headway.protocol.http.responses import STATUS_LINES, Answer, Awaited
 
 NOTHING = Needs()
-Answerer: TypeAlias = Callable[[Service, Request, bytes], Answer | Held]
+Answerer: TypeAlias = Callable[[Service, Request, bytes], Answer | Awaited]
 # Of an operation that changes what others may see. The engine keeps the act with the change.
-Changer: TypeAlias = Callable[[Service, Request, bytes, Act], Answer | Held]
+Changer: TypeAlias = Callable[[Service, Request, bytes, Act], Answer | Awaited]
 
 
 class Audited(msgspec.Struct, frozen=True):
@@ -72,7 +72,7 @@ def _answerer(operation: Operation) -> Answerer:
     if not isinstance(audited, Audited):
         return audited
 
-    def answer(service: Service, request: Request, place: bytes) -> Answer | Held:
+    def answer(service: Service, request: Request, place: bytes) -> Answer | Awaited:
         act = Act(
             operation.name,
             who=request.caller.name,

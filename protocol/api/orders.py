@@ -19,7 +19,7 @@ from headway.protocol.api.operation import Changer
 from headway.protocol.api.service import Service
 from headway.protocol.api.submissions import accepted, key_of
 from headway.protocol.http.request import Request
-from headway.protocol.http.responses import JSON, STATUS_LINES, Answer, Held, complete
+from headway.protocol.http.responses import JSON, STATUS_LINES, Answer, Awaited, complete
 from msgspec.structs import replace
 
 
@@ -32,7 +32,7 @@ class OrderQuery(filters.FilterQuery, frozen=True, forbid_unknown_fields=True, r
 def order(action: Action) -> Changer:
     """Return the function that accepts orders for ``action``."""
 
-    def accept(service: Service, request: Request, _: bytes, act: Act) -> Answer | Held:
+    def accept(service: Service, request: Request, _: bytes, act: Act) -> Answer | Awaited:
         key = None
         if b"idempotency-key" in request.headers:
             key = Key.of(key_of(request), request.target, b"order")

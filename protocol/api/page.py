@@ -9,7 +9,7 @@ import msgspec
 from headway.protocol.api.made import Made
 from headway.protocol.http.clock import Clock
 from headway.protocol.http.request import Request
-from headway.protocol.http.responses import STATUS_LINES, Answer, Held, complete_shared
+from headway.protocol.http.responses import STATUS_LINES, Answer, Awaited, complete_shared
 
 # A browser takes the media type as it is said.
 NOSNIFF = b"X-Content-Type-Options: nosniff\r\n"
@@ -56,12 +56,12 @@ class CachedPages:
 
     def once_made(
         self, name: str, make: Callable[[], CachedPage], then: Callable[[CachedPage], Answer], facts: object = None
-    ) -> Held:
+    ) -> Awaited:
         """Return the answer that ``then`` gives with the page that ``make`` returns."""
         making = self._making.get(name)
         if making is None or making[0] != facts:
             making = self._making[name] = facts, Made(make)
-        return Held(making[1], lambda: then(self._taken(name, *making)))
+        return Awaited(making[1], lambda: then(self._taken(name, *making)))
 
     def _taken(self, name: str, facts: object, made: Made[CachedPage]) -> CachedPage:
         # If it raises, the next request tries again.

@@ -37,7 +37,7 @@ from headway.protocol.api.headers import (
 from headway.protocol.api.jobs import finding
 from headway.protocol.api.service import POLL, Service
 from headway.protocol.http.clock import http_date
-from headway.protocol.http.responses import Held
+from headway.protocol.http.responses import Awaited
 from headway.protocol.http.round import ClientRead, RoundClient
 
 log = logging.getLogger(__name__)
@@ -201,7 +201,7 @@ class Polls:
             return data
         service, at = self._service, 0
         answers: list[bytes] = []
-        held: Held | None = None
+        awaited: Awaited | None = None
         for text in self._polled(data, known, self._id):
             if not ids.has_form(text):
                 # It may be a path and more, even two requests: an engine far away is asked before that is known.
@@ -212,7 +212,7 @@ class Polls:
                 break
             if isinstance(status, Later):
                 # It is read elsewhere. What comes after it waits for it.
-                held = later(status, finding(service, text, self._told))
+                awaited = later(status, finding(service, text, self._told))
             if not isinstance(status, Status):
                 break
             answers.append(service.heads.job(status) + b"\r\n")
@@ -221,8 +221,8 @@ class Polls:
         if answers:
             service.connections.round.answer_soon(client, b"".join(answers))
             client.deadline = service.connections.idle_deadline
-        if held is not None:
-            client.hold(held, data[at + len(METHOD) : at + self._rest], POLL)
+        if awaited is not None:
+            client.let_wait(awaited, data[at + len(METHOD) : at + self._rest], POLL)
             at += self._rest + len(known)
         return data[at:]
 

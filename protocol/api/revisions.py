@@ -11,15 +11,15 @@ from headway.protocol.api.jobs import find, with_document
 from headway.protocol.api.service import Service
 from headway.protocol.api.submissions import check_content
 from headway.protocol.http.request import Request
-from headway.protocol.http.responses import STATUS_LINES, Answer, Held
+from headway.protocol.http.responses import STATUS_LINES, Answer, Awaited
 
 
-def revise(service: Service, request: Request, name: bytes, act: Act) -> Answer | Held:
+def revise(service: Service, request: Request, name: bytes, act: Act) -> Answer | Awaited:
     """PATCH /jobs/{id}: change the priority or the delay of a job that waits."""
     check_content(request)
     revision = bodies.revision(request.body)
 
-    def changed(status: Status, fields: bytes) -> Answer | Held:
+    def changed(status: Status, fields: bytes) -> Answer | Awaited:
         if status.state == State.EXPIRED:
             return with_document(service, request, status, service.heads.job(status) + fields)
         revised = service.engine.revise(status, revision, act)
@@ -28,7 +28,7 @@ def revise(service: Service, request: Request, name: bytes, act: Act) -> Answer 
     return find(service, name, changed)
 
 
-def _revised(service: Service, request: Request, status: Status, fields: bytes) -> Answer | Held:
+def _revised(service: Service, request: Request, status: Status, fields: bytes) -> Answer | Awaited:
     head = service.heads.job(status)
     # The request is done, whatever the job does now.
     if head.startswith(STATUS_LINES[202]):

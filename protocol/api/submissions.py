@@ -21,7 +21,7 @@ from headway.protocol.api.jobs import find, patience, with_document
 from headway.protocol.api.service import Service
 from headway.protocol.http.problems import Refusal
 from headway.protocol.http.request import Request
-from headway.protocol.http.responses import JSON, Answer, Held
+from headway.protocol.http.responses import JSON, Answer, Awaited
 
 SCOPE = "scope"
 REPLAYED = b"Idempotency-Replayed: true\r\n"
@@ -52,7 +52,7 @@ def check_coding(request: Request) -> None:
         raise Refusal("media-type", "send the content as it is", fields=b"Accept-Encoding: identity\r\n")
 
 
-def submit(service: Service, request: Request, _: bytes) -> Answer | Held:
+def submit(service: Service, request: Request, _: bytes) -> Answer | Awaited:
     """POST /jobs: take a job. With ``Prefer: wait`` answer when it has finished."""
     check_content(request)
     if b"idempotency-key" in request.headers:
@@ -60,7 +60,7 @@ def submit(service: Service, request: Request, _: bytes) -> Answer | Held:
     return taken(service, request, service.engine.submit(_submission(request)))
 
 
-def taken(service: Service, request: Request, found: Soon[Submitted]) -> Answer | Held:
+def taken(service: Service, request: Request, found: Soon[Submitted]) -> Answer | Awaited:
     """Answer a submission without a key. With ``Prefer: wait`` answer when its job has finished."""
     if b"prefer" in request.headers:
         return once_known(found, lambda found: accepted(service, request, found))
@@ -69,7 +69,7 @@ def taken(service: Service, request: Request, found: Soon[Submitted]) -> Answer 
     return later(found, lambda found: _created(service, found.status))
 
 
-def put(service: Service, request: Request, name: bytes) -> Answer | Held:
+def put(service: Service, request: Request, name: bytes) -> Answer | Awaited:
     """PUT /jobs/{key}: take a job under the client's key, as POST with this Idempotency-Key does."""
     check_content(request)
     key = _checked(name)
@@ -77,18 +77,18 @@ def put(service: Service, request: Request, name: bytes) -> Answer | Held:
         return _keyed(service, request, key)
     kept = request.copy()
 
-    def looked(found: Status | None) -> Answer | Held:
+    def looked(found: Status | None) -> Answer | Awaited:
         preconditions.check(kept, is_there=found is not None)
         return _keyed(service, kept, key)
 
     return once_known(service.engine.peek_key(key), looked)
 
 
-def _keyed(service: Service, request: Request, text: str) -> Answer | Held:
+def _keyed(service: Service, request: Request, text: str) -> Answer | Awaited:
     return under_key(service, request, Key.of(text, request.body), lambda: _submission(request))
 
 
-def under_key(service: Service, request: Request, key: Key, submission: Callable[[], Submission]) -> Answer | Held:
+def under_key(service: Service, request: Request, key: Key, submission: Callable[[], Submission]) -> Answer | Awaited:
     """Take the job that ``submission`` returns, unless one came under ``key`` before."""
     try:
         wanted = submission()
@@ -100,10 +100,10 @@ def under_key(service: Service, request: Request, key: Key, submission: Callable
     return once_known(service.engine.submit(wanted, key), lambda found: accepted(service, request, found))
 
 
-def _replayed(service: Service, request: Request, key: Key, fault: HeadwayError | Refusal) -> Answer | Held:
+def _replayed(service: Service, request: Request, key: Key, fault: HeadwayError | Refusal) -> Answer | Awaited:
     """Answer with the job that came under ``key`` before. Raises ``fault`` if none did."""
 
-    def told(found: Submitted | None) -> Answer | Held:
+    def told(found: Submitted | None) -> Answer | Awaited:
         if found is None:
             raise fault
         # The answer has the id, and the content may not have told the task.
@@ -159,18 +159,18 @@ def _checked(key: bytes) -> str:
     return key.decode()
 
 
-def retry(service: Service, request: Request, name: bytes, act: Act) -> Answer | Held:
+def retry(service: Service, request: Request, name: bytes, act: Act) -> Answer | Awaited:
     """POST /jobs/{id}/retry: resubmit a failed job as a new one."""
     key = Key.of(key_of(request), name, b"retry") if b"idempotency-key" in request.headers else None
 
-    def resubmitted(status: Status, fields: bytes) -> Answer | Held:
+    def resubmitted(status: Status, fields: bytes) -> Answer | Awaited:
         if status.state == State.EXPIRED:
             return with_document(service, request, status, service.heads.job(status) + fields)
         check_task(request, status.task)
         link = b'Link: <%b%b>; rel="prev"\r\n' % (service.jobs, status.id)
         return once_known(service.engine.retry(status, key, act), lambda taken: accepted(service, request, taken, link))
 
-    def looked(before: Submitted | None) -> Answer | Held:
+    def looked(before: Submitted | None) -> Answer | Awaited:
         if before is None:
             return find(service, name, resubmitted)
         check_task(request, before.status.task)
@@ -179,7 +179,7 @@ def retry(service: Service, request: Request, name: bytes, act: Act) -> Answer |
     return looked(None) if key is None else once_known(service.engine.replay(key), looked)
 
 
-def accepted(service: Service, request: Request, taken: Submitted, fields: bytes = b"") -> Answer | Held:
+def accepted(service: Service, request: Request, taken: Submitted, fields: bytes = b"") -> Answer | Awaited:
     """Answer that a job was taken. With ``Prefer: wait`` answer when it has finished."""
     status = taken.status
     if taken.replayed:
@@ -191,7 +191,7 @@ def accepted(service: Service, request: Request, taken: Submitted, fields: bytes
     if seconds is not None:
         fields += b"Preference-Applied: wait=%d\r\n" % seconds
 
-    def told() -> Answer | Held:
+    def told() -> Answer | Awaited:
         if seconds is None or status.state >= State.SUCCEEDED:
             return _answer(service, request, status, fields)
         return later(service.engine.wait(status, seconds), lambda now: _answer(service, request, now, fields))
@@ -200,7 +200,7 @@ def accepted(service: Service, request: Request, taken: Submitted, fields: bytes
     return unless_away(told, lambda: _created(service, status, fields, _is_minimal(request)))
 
 
-def _answer(service: Service, request: Request, status: Status, fields: bytes) -> Answer | Held:
+def _answer(service: Service, request: Request, status: Status, fields: bytes) -> Answer | Awaited:
     if status.state < State.SUCCEEDED:
         return _created(service, status, fields, _is_minimal(request))
     where = b"Location: %b%b\r\n" % (service.jobs, status.id)

@@ -17,13 +17,13 @@ from headway.protocol.api.submissions import check_content
 from headway.protocol.http.clock import iso
 from headway.protocol.http.problems import Refusal
 from headway.protocol.http.request import Request
-from headway.protocol.http.responses import JSON, STATUS_LINES, Answer, Held, bodiless, complete
+from headway.protocol.http.responses import JSON, STATUS_LINES, Answer, Awaited, bodiless, complete
 
 # A route for people, too.
 FORM = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
 
 
-def listing(service: Service, request: Request, _: bytes) -> Answer | Held:
+def listing(service: Service, request: Request, _: bytes) -> Answer | Awaited:
     """GET /tasks: the tasks that the client may know, with what each takes and how its jobs have ended."""
     known = knows(request.caller)
 
@@ -34,7 +34,7 @@ def listing(service: Service, request: Request, _: bytes) -> Answer | Held:
     return once_known(service.engine.tasks(), told)
 
 
-def task(service: Service, request: Request, name: bytes) -> Answer | Held:
+def task(service: Service, request: Request, name: bytes) -> Answer | Awaited:
     """GET /tasks/{name}: one of them. Its load is in the header, too."""
     wanted, known = task_of(name), knows(request.caller)
     if known is not None and wanted not in known:
@@ -44,7 +44,7 @@ def task(service: Service, request: Request, name: bytes) -> Answer | Held:
     return once_known(found, lambda task: _one(service, request, task))
 
 
-def switch(service: Service, request: Request, name: bytes, act: Act) -> Answer | Held:
+def switch(service: Service, request: Request, name: bytes, act: Act) -> Answer | Awaited:
     """PATCH /tasks/{name}: hold or run its jobs, close or open it."""
     check_content(request)
     changed = service.engine.switch(task_of(name), bodies.switches(request.body), act)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from headway.protocol.http.request import ContentLimit, Request
-from headway.protocol.http.responses import Answer, Held
+from headway.protocol.http.responses import Answer, Awaited
 from headway.protocol.http.round import ClientRead
 
 
@@ -16,7 +16,7 @@ class Bound(Protocol):
     # The name under which its answers are counted.
     name: str
 
-    def __call__(self, request: Request) -> Answer | Held:
+    def __call__(self, request: Request) -> Answer | Awaited:
         """Answer. Raises Refusal or HeadwayError."""
 
 

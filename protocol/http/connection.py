@@ -22,7 +22,7 @@ from headway.protocol.http.problems import Refusal, retry_after
 from headway.protocol.http.queued import unread_bytes
 from headway.protocol.http.repeated import KNOWN_BYTES, KnownHead
 from headway.protocol.http.request import Request
-from headway.protocol.http.responses import CONTINUE, Answer, Held
+from headway.protocol.http.responses import CONTINUE, Answer, Awaited
 from headway.protocol.http.round import END, LEAVE
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade
 
@@ -183,15 +183,15 @@ class Connection(Answering):
     def _end_input(self) -> None:
         """Everything that the client sends has come."""
         self._eof = True
-        if self._held is not None:
+        if self._unknown is not None:
             # The client may be gone altogether.
-            self._held.hurry()
+            self._unknown.hurry()
         self._read(b"")
 
     def _read(self, data: bytes) -> None:
         request = self._request
         self.free = False
-        # What is held is not alone any more.
+        # What waits is not alone any more.
         self._given = None
         self._answered = 0
         fresh = not (request.begun or self._rest)
@@ -256,7 +256,7 @@ class Connection(Answering):
             return
         if (self._rest or self._waiting) and not self._stopped:
             self.stop_reading()
-        if not (self._paused or self._held is not None):
+        if not (self._paused or self._unknown is not None):
             self.shared.round.go_on_soon(self)
 
     def _count_bytes(self) -> None:
@@ -292,8 +292,8 @@ class Connection(Answering):
         """Recognise no head without the parser, until one is learned again. End a stream and a wait as they are."""
         self.known_rest = self._known = None
         self._end_stream()
-        if self._held is not None:
-            self._held.hurry()
+        if self._unknown is not None:
+            self._unknown.hurry()
 
     def _answer_known(self, data: bytes) -> bool:
         """Answer a request with a known head, if it is here whole and nothing else is."""
@@ -305,12 +305,12 @@ class Connection(Answering):
         known.request.body = b""
         return True
 
-    def hold(self, held: Held, target: bytes, name: str) -> None:
+    def let_wait(self, awaited: Awaited, target: bytes, name: str) -> None:
         """Give the answer to a known poll when it is known, as RoundClient says."""
         self._given = self._request.poll(target)
-        self._hold(held, self._given, name)
+        self._let_wait(awaited, self._given, name)
 
-    def _give(self, request: Request, name: str, make: Callable[..., Answer | Held], *arguments: object) -> None:
+    def _give(self, request: Request, name: str, make: Callable[..., Answer | Awaited], *arguments: object) -> None:
         """Give the answer of ``make`` to a request with a known head, the only request there is."""
         shared = self.shared
         self.deadline = shared.idle_deadline
@@ -324,9 +324,9 @@ class Connection(Answering):
                 shared.round.answer_soon(self, answer)
                 shared.count(name, answer)
                 return
-            if isinstance(answer, Held):
+            if isinstance(answer, Awaited):
                 self._given = request
-                self._hold(answer, request, name)
+                self._let_wait(answer, request, name)
                 return
             self._finish(answer, request, name, close=False)
         self._flush_soon()
@@ -339,17 +339,17 @@ class Connection(Answering):
             super()._wake()
 
     def _is_alone(self) -> bool:
-        """Whether the answer that is held is to a known head, and the only thing that is left to do."""
-        held = self._held_answer
-        if held is None or held[1] is not self._given:
+        """Whether the answer that waits is to a known head, and the only thing that is left to do."""
+        awaited = self._awaited
+        if awaited is None or awaited[1] is not self._given:
             return False
         return not (self._closing or self._stopped or self._eof or self.shared.winding_down)
 
     def _give_alone(self) -> None:
         """Give the answer that waited alone."""
-        assert self._held_answer is not None
-        then, request, name = self._held_answer
-        self._held = self._held_answer = None
+        assert self._awaited is not None
+        then, request, name = self._awaited
+        self._unknown = self._awaited = None
         self._woken = False
         self.free = True
         if self.to_flush:

@@ -34,7 +34,7 @@ from headway.protocol.http.connections import LINGER_S, Connections
 from headway.protocol.http.problems import Refusal
 from headway.protocol.http.queued import forget_at_end, unacknowledged_bytes
 from headway.protocol.http.request import UNIX_PEER, Request
-from headway.protocol.http.responses import Answer, Held, Hold, Long, with_connection, with_fields
+from headway.protocol.http.responses import Answer, Awaited, Long, Knowable, with_connection, with_fields
 from headway.protocol.http.stream import BEAT_S, CHUNKED, Stream, Streaming
 
 log = logging.getLogger(__name__)
@@ -64,12 +64,11 @@ class Answering(asyncio.Protocol):
 
     __slots__ = (
         "_answered",
+        "_awaited",
         "_body",
         "_bound",
         "_closing",
         "_eof",
-        "_held",
-        "_held_answer",
         "_named",
         "_out",
         "_out_bytes",
@@ -77,6 +76,7 @@ class Answering(asyncio.Protocol):
         "_request",
         "_stopped",
         "_stream",
+        "_unknown",
         "_untaken_bytes",
         "_waiting",
         "_woken",
@@ -114,11 +114,11 @@ class Answering(asyncio.Protocol):
         # Requests that could not be answered yet, in order. Bytes are an answer that only waits for
         # its turn.
         self._waiting: list[Request | bytes] = []
-        # The hold on an answer, whether it is over, and the function that makes the answer then,
+        # What an answer waits for, whether that is known, and the function that makes the answer then,
         # with the request and the route.
-        self._held: Hold | None = None
+        self._unknown: Knowable | None = None
         self._woken = False
-        self._held_answer: tuple[Callable[[], Answer | Held], Request, str] | None = None
+        self._awaited: tuple[Callable[[], Answer | Awaited], Request, str] | None = None
         # The rest of a long answer.
         self._body: memoryview | None = None
         # The answer that has no end yet.
@@ -178,7 +178,7 @@ class Answering(asyncio.Protocol):
     @property
     def _blocked(self) -> bool:
         """Whether the next answer has to wait for the client, or for the answer before it."""
-        return self._paused or self._held is not None or self._body is not None or self._stream is not None
+        return self._paused or self._unknown is not None or self._body is not None or self._stream is not None
 
     def stop_reading(self) -> None:
         """Leave further bytes of the client in the kernel until nothing waits."""
@@ -202,7 +202,7 @@ class Answering(asyncio.Protocol):
         """Take the bytes read, or go on if there are none."""
         raise NotImplementedError
 
-    def hold(self, held: Held, target: bytes, name: str) -> None:
+    def let_wait(self, awaited: Awaited, target: bytes, name: str) -> None:
         """Give the answer to a known poll when it is known, as RoundClient says."""
         raise NotImplementedError
 
@@ -250,32 +250,32 @@ class Answering(asyncio.Protocol):
         except Exception as error:  # noqa: BLE001 — _excuse logs what is not ours
             self._excuse(error, request, name)
             return
-        if isinstance(answer, Held):
-            self._hold(answer, request, name)
+        if isinstance(answer, Awaited):
+            self._let_wait(answer, request, name)
         else:
             self._finish(answer, request, name, not request.keep_alive)
 
-    def _hold(self, held: Held, request: Request, name: str) -> None:
+    def _let_wait(self, awaited: Awaited, request: Request, name: str) -> None:
         """Let an answer wait. Those after it wait for it."""
         self.free = False
         # The content has been read, and need not wait with the request.
         request.body = b""
-        self._held_answer = held.then, request, name
+        self._awaited = awaited.then, request, name
         self._woken = False
-        self._held = held.hold
-        self._held.when_known(self._wake)
+        self._unknown = awaited.unknown
+        self._unknown.when_known(self._wake)
 
     def _wake(self) -> None:
-        """The hold on the answer is over. Many end at once, so the answer is given in its turn."""
-        if self._held_answer is not None:
+        """What the answer waited for is known. Many end at once, so the answer is given in its turn."""
+        if self._awaited is not None:
             self._woken = True
             self.shared.round.go_on_soon(self)
 
-    def _give_held(self) -> None:
+    def _give_awaited(self) -> None:
         """Give the answer that waited, unless it has to wait on."""
-        assert self._held_answer is not None
-        then, request, name = self._held_answer
-        self._held = self._held_answer = None
+        assert self._awaited is not None
+        then, request, name = self._awaited
+        self._unknown = self._awaited = None
         self._woken = False
         self._answered += 1
         try:
@@ -283,8 +283,8 @@ class Answering(asyncio.Protocol):
         except Exception as error:  # noqa: BLE001 — _excuse logs what is not ours
             self._excuse(error, request, name)
         else:
-            if isinstance(answer, Held):
-                self._hold(answer, request, name)
+            if isinstance(answer, Awaited):
+                self._let_wait(answer, request, name)
                 return
             self._finish(answer, request, name, not request.keep_alive)
         if self._stream is None:
@@ -359,7 +359,7 @@ class Answering(asyncio.Protocol):
     def _go_on(self) -> None:
         """Give the answers that had to wait, for as long as the client reads and there is time."""
         if self._woken and not self._paused:
-            self._give_held()
+            self._give_awaited()
         if self._body is not None:
             self._send_pieces()
         waiting = self._waiting
@@ -453,9 +453,9 @@ class Answering(asyncio.Protocol):
         if self._stream is not None:
             self._stream.close()
             self._stream = None
-        if self._held is not None:
-            self._held.cancel()
-            self._held = self._held_answer = None
+        if self._unknown is not None:
+            self._unknown.cancel()
+            self._unknown = self._awaited = None
 
     # Deadlines.
 
@@ -524,9 +524,9 @@ class Answering(asyncio.Protocol):
             self._closing = True
         elif self._paused:
             self.transport.abort()
-        elif self._held is not None:
+        elif self._unknown is not None:
             # It is known in a moment, and is the last.
-            self._held.hurry()
+            self._unknown.hurry()
         else:
             self._end_idle()
 

@@ -40,8 +40,8 @@ Answer = bytes | Long | Stream
 COPIED_BYTES = 64 * 1024
 
 
-class Hold(Protocol):
-    """The hold on an answer. ``core.interface.Later`` is one."""
+class Knowable(Protocol):
+    """What an answer waits for. ``core.interface.Later`` is one."""
 
     def when_known(self, wake: Callable[[], object]) -> None:
         """Have ``wake`` called once, when the answer can be given."""
@@ -53,11 +53,11 @@ class Hold(Protocol):
         """Do not wake: the client has gone."""
 
 
-class Held(msgspec.Struct):
-    """An answer that has to wait. Once ``hold`` has woken us, ``then`` makes it or waits on."""
+class Awaited(msgspec.Struct):
+    """An answer that has to wait. Once ``unknown`` is known, ``then`` makes it or waits on."""
 
-    hold: Hold
-    then: Callable[[], Answer | Held]
+    unknown: Knowable
+    then: Callable[[], Answer | Awaited]
 
 
 class NextRound:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Protocol
 
-from headway.protocol.http.responses import Held
+from headway.protocol.http.responses import Awaited
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class RoundClient(Protocol):
     def read(self, data: bytes) -> None:
         """Answer ``data``, whatever it is."""
 
-    def hold(self, held: Held, target: bytes, name: str) -> None:
+    def let_wait(self, awaited: Awaited, target: bytes, name: str) -> None:
         """Give the answer to a known poll of ``target`` when it is known. Nothing waits on the connection before.
 
         It is counted under the ``name`` of its route.

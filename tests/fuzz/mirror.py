@@ -15,7 +15,7 @@ from headway.protocol.http.clock import Clock
 from headway.protocol.http.connections import Connections
 from headway.protocol.http.problems import Refusal
 from headway.protocol.http.request import ContentLimit, Request
-from headway.protocol.http.responses import STATUS_LINES, Answer, Held, Long, complete
+from headway.protocol.http.responses import STATUS_LINES, Answer, Awaited, Long, complete
 from headway.protocol.http.round import ClientRead, Round
 from headway.protocol.http.stream import Stream
 
@@ -128,7 +128,7 @@ class Mirror:
         """Return itself: it has one route."""
         return self
 
-    def __call__(self, request: Request) -> Answer | Held:
+    def __call__(self, request: Request) -> Answer | Awaited:
         """Answer with a digest of the request, and with the number of those before it."""
         seen = Seen.of(request)
         number = len(self.seen)
@@ -137,7 +137,7 @@ class Mirror:
         if kind == b"n":
             raise Refusal("not-found", seen.digest.decode())
         if kind == b"w":
-            return Held(self.gate, lambda: self._told(seen, number))
+            return Awaited(self.gate, lambda: self._told(seen, number))
         return self._told(seen, number)
 
     def _told(self, seen: Seen, number: int) -> Answer:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from headway.core.errors import EngineRestartsError, HeadwayError, QueueFullError, RestartedError
 from headway.core.gateway import wire
-from headway.core.gateway.calls import HELD_BYTES, HELD_MOST, HELD_S, START_S, OpenCall, OpenCalls
+from headway.core.gateway.calls import KEPT_BYTES, KEPT_MOST, KEPT_S, START_S, OpenCall, OpenCalls
 from headway.core.gateway.link import EngineLink
 from headway.core.job import Submission
 
@@ -105,7 +105,7 @@ def test_calls_that_come_after_the_pause_of_a_deploy_go_to_the_next_program() ->
     _deploy()
 
 
-@pytest.mark.parametrize(("was_there", "seconds"), [(False, START_S), (True, HELD_S)])
+@pytest.mark.parametrize(("was_there", "seconds"), [(False, START_S), (True, KEPT_S)])
 def test_a_call_is_given_up_after_its_time(was_there: bool, seconds: float) -> None:
     @on_loop
     def run(calls: OpenCalls, link: Sent) -> None:
@@ -126,7 +126,7 @@ def test_a_call_is_given_up_after_its_time(was_there: bool, seconds: float) -> N
 
 @on_loop
 def _too_many(calls: OpenCalls, _: Sent) -> None:
-    for _number in range(HELD_MOST):
+    for _number in range(KEPT_MOST):
         calls.ask("task", ("add",))
     with pytest.raises(EngineRestartsError):
         calls.ask("task", ("add",))
@@ -134,7 +134,7 @@ def _too_many(calls: OpenCalls, _: Sent) -> None:
 
 @on_loop
 def _too_large(calls: OpenCalls, _: Sent) -> None:
-    submitted(calls, b'"%b"' % (b"x" * (HELD_BYTES - 1000)))
+    submitted(calls, b'"%b"' % (b"x" * (KEPT_BYTES - 1000)))
     with pytest.raises(EngineRestartsError):
         submitted(calls, b'"%b"' % (b"x" * 2000))
 
@@ -185,11 +185,11 @@ def test_a_call_is_kept_anew_after_a_deploy_and_not_after_an_end_without_a_word(
     def run(calls: OpenCalls, link: Sent) -> None:
         waits, begun = calls.ask("task", ("add",)), time.monotonic()
         calls.open(link)
-        monkeypatch.setattr("time.monotonic", lambda: begun + HELD_S + 1)
+        monkeypatch.setattr("time.monotonic", lambda: begun + KEPT_S + 1)
         if deployed:
             calls.pause()
         calls.lost()
-        calls.tick(begun + HELD_S + 2)
+        calls.tick(begun + KEPT_S + 2)
         assert error_of(waits) is None if deployed else isinstance(error_of(waits), EngineRestartsError)
 
     run()

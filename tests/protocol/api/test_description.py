@@ -38,7 +38,7 @@ from headway.protocol.api.service import Service
 from headway.protocol.http.connection import Connection
 from headway.protocol.http.request import Request
 from headway.protocol.http.responses import Answer as Given
-from headway.protocol.http.responses import Held, Long
+from headway.protocol.http.responses import Awaited, Long
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from tests.conftest import Start
@@ -469,10 +469,10 @@ class Joined(Recovering):
         return [described_task(name) for name in self.names]
 
 
-async def given(answer: Given | Held) -> bytes:
-    while isinstance(answer, Held):
+async def given(answer: Given | Awaited) -> bytes:
+    while isinstance(answer, Awaited):
         woken = asyncio.Event()
-        answer.hold.when_known(woken.set)
+        answer.unknown.when_known(woken.set)
         await asyncio.wait_for(woken.wait(), 20)
         answer = answer.then()
     assert isinstance(answer, bytes | Long)
@@ -482,7 +482,7 @@ async def given(answer: Given | Held) -> bytes:
 @pytest.mark.parametrize("is_slow", [False, True], ids=["now", "later"])
 @pytest.mark.parametrize("page", [openapi_page, docs])
 def test_a_page_names_the_tasks_of_now_and_of_before_while_nobody_can_tell(
-    page: Callable[..., Given | Held], is_slow: bool
+    page: Callable[..., Given | Awaited], is_slow: bool
 ) -> None:
     async def test() -> None:
         config = Config()
@@ -596,7 +596,7 @@ def test_a_page_that_could_not_be_made_is_tried_again() -> None:
         for make, good in ((fail, False), (lambda: CachedPage(b"text/plain", b"page"), True)):
             held = cached.once_made("page", make, lambda page: page.body)
             made = asyncio.Event()
-            held.hold.when_known(made.set)
+            held.unknown.when_known(made.set)
             await asyncio.wait_for(made.wait(), 5)
             if good:
                 assert held.then() == b"page"
@@ -617,7 +617,7 @@ def test_a_crowd_shares_one_making() -> None:
 
         held = [cached.once_made("page", make, lambda page: page.body) for _ in range(20)]
         for one in held:
-            one.hold.when_known(made.set)
+            one.unknown.when_known(made.set)
         await asyncio.wait_for(made.wait(), 5)
         assert [one.then() for one in held] == [b"page"] * 20
         assert len(calls) == 1

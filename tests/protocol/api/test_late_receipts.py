@@ -16,7 +16,7 @@ from headway.protocol.access.scopes import ANYONE
 from headway.protocol.api import batches, submissions
 from headway.protocol.api.service import Service
 from headway.protocol.http.request import Request
-from headway.protocol.http.responses import Answer, Held
+from headway.protocol.http.responses import Answer, Awaited
 
 from tests.lives.server import LOOK_S, PATIENCE_S, Lives, run
 from tests.protocol.wire import submission
@@ -47,7 +47,7 @@ def test_a_submission_is_202_with_its_location_however_late_it_is_answered(
         answer, name, body = ROUTES[route]
         asked = request_with(lives, body, lines)
         held = answer(Service(lives.config, lives.engine), asked, name)
-        assert isinstance(held, Held)
+        assert isinstance(held, Awaited)
         async with asyncio.timeout(PATIENCE_S):
             while lives.engine.counts().jobs[State.SUCCEEDED] < body.count(JOB):  # noqa: ASYNC110 — as it is seen
                 await asyncio.sleep(LOOK_S)
@@ -91,11 +91,11 @@ class AwayAfterwards:
     list_batch = attempts
 
 
-async def known_answer(answer: Answer | Held) -> Answer:
+async def known_answer(answer: Answer | Awaited) -> Answer:
     """Return an answer once it is known."""
-    while isinstance(answer, Held):
+    while isinstance(answer, Awaited):
         woken = asyncio.Event()
-        answer.hold.when_known(woken.set)
+        answer.unknown.when_known(woken.set)
         async with asyncio.timeout(PATIENCE_S):
             await woken.wait()
         answer = answer.then()

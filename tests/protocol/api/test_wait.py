@@ -56,7 +56,7 @@ def test_post_answers_with_the_end_of_its_job(server: Server) -> None:
 
 
 @pytest.mark.parametrize(("lines", "version"), [(("Connection: close",), "1.1"), ((), "1.0")])
-def test_a_held_answer_can_be_the_last(server: Server, lines: tuple[str, ...], version: str) -> None:
+def test_a_awaited_can_be_the_last(server: Server, lines: tuple[str, ...], version: str) -> None:
     with server.wire() as wire:
         assert wire.ask(post(submission("sleep", {"seconds": 0.1}), WAIT, *lines, version=version)).status == 200
         wire.read_end()

@@ -93,7 +93,7 @@ def test_who_gives_way_in_the_middle_of_its_answers_leaves_nothing_in_the_log(st
 
 
 @linux_only
-def test_requests_behind_a_held_answer_take_bounded_memory(start: Start) -> None:
+def test_requests_behind_a_awaited_take_bounded_memory(start: Start) -> None:
     server = start(limits__unanswered_bytes=2 * MEBIBYTE)
     path = server.submit("sleep", {"seconds": 60})
     before = server.resident_bytes
@@ -166,7 +166,7 @@ def test_large_results_of_one_pipeline_come_whole_and_in_order(server: Server, l
 
 
 @pytest.mark.long
-def test_a_held_answer_survives_a_slow_client(start: Start) -> None:
+def test_a_awaited_survives_a_slow_client(start: Start) -> None:
     """Neither the time for the answer before it nor that for a body is the time of the one that is held."""
     server = start(timeouts__body=1, timeouts__idle=1, timeouts__write=5)
     result = server.run("octets", 250_000)
