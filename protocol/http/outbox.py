@@ -34,7 +34,7 @@ from headway.protocol.http.connections import LINGER_S, Connections
 from headway.protocol.http.problems import Refusal
 from headway.protocol.http.queued import forget_at_end, unacknowledged_bytes
 from headway.protocol.http.request import UNIX_PEER, Request
-from headway.protocol.http.responses import Answer, Awaited, Long, Knowable, with_connection, with_fields
+from headway.protocol.http.responses import Answer, Awaited, Knowable, Long, with_connection, with_fields
 from headway.protocol.http.stream import BEAT_S, CHUNKED, Stream, Streaming
 
 log = logging.getLogger(__name__)
