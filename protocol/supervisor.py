@@ -88,10 +88,10 @@ class Supervisor:
             raise ConfigError(f"server.gateways: no folder for sockets can be made: {error}: set TMPDIR") from None
         self._path = os.path.join(self._folder, "engine")
         inner = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._notices = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
             inner.bind(self._path)
-            self._told.bind(parts.notify_path(self._folder))
+            self._notices.bind(parts.notify_path(self._folder))
         except OSError as error:
             # A path of over 107 bytes, for instance.
             os.rmdir(self._folder)
@@ -100,7 +100,7 @@ class Supervisor:
                 "another folder"
             ) from None
         inner.listen(self._count * 4)
-        self._told.setblocking(False)
+        self._notices.setblocking(False)
         self._engine = Child("engine", 0, inner)
         self._gateways = [
             Child("gateway", number, self._listeners[number % len(self._listeners)].socket)
@@ -135,7 +135,7 @@ class Supervisor:
         writer.setblocking(False)
         self._writer = writer
         self._selector = selectors.DefaultSelector()
-        self._selector.register(self._told, selectors.EVENT_READ, self._hear)
+        self._selector.register(self._notices, selectors.EVENT_READ, self._hear)
         self._selector.register(self._wakeup, selectors.EVENT_READ, self._wake)
         self._signals: list[int] = []
 
@@ -231,7 +231,7 @@ class Supervisor:
     def _hear(self) -> None:
         while True:
             try:
-                message, fds, _, _ = socket.recv_fds(self._told, MESSAGE_BYTES, FDS_MOST)
+                message, fds, _, _ = socket.recv_fds(self._notices, MESSAGE_BYTES, FDS_MOST)
             except BlockingIOError:
                 return
             self._told_by_part(message.decode(errors="replace"), fds)

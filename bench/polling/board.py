@@ -70,7 +70,7 @@ class Promises:
         until = np.zeros(jobs.shape)
         until[rows, columns] = self._until(board, idle, jobs[rows, columns], together, now[rows])
         promised = zip(until.max(axis=1).tolist(), now.tolist(), strict=True)
-        return np.fromiter((self._rule.told(*one) for one in promised), np.float64, len(watches)) / 1000
+        return np.fromiter((self._rule.promised_ms(*one) for one in promised), np.float64, len(watches)) / 1000
 
     def _look_at_first(self, board: Board, now: float) -> None:
         """Tell the rule what the first jobs report."""

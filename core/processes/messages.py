@@ -98,7 +98,7 @@ class Failed(Message, frozen=True, tag=True):
     number: int
     memory_bytes: int
     fault: Literal["task", "result", "payload"]
-    told: Failure
+    failure: Failure
     spent: bool = False
     left: bool = False
 

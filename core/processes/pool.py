@@ -63,11 +63,11 @@ STOPPING = "is not there: the pool is stopped"
 
 
 class FailedError(Exception):
-    """The task raised, a Retry and a Snooze included. ``told`` has the kept parts of its error."""
+    """The task raised, a Retry and a Snooze included. ``failure`` has the kept parts of its error."""
 
-    def __init__(self, told: Failure) -> None:
-        super().__init__(told.text)
-        self.told = told
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.text)
+        self.failure = failure
 
 
 class Processes:
@@ -213,10 +213,10 @@ class Processes:
         if isinstance(said, Done):
             return None if body is None else Result(body, said.media_type)
         if said.fault == "payload":
-            raise InvalidPayloadError([("", said.told.text)])
+            raise InvalidPayloadError([("", said.failure.text)])
         if said.fault == "result":
-            raise ResultError(said.told.text)
-        raise FailedError(said.told)
+            raise ResultError(said.failure.text)
+        raise FailedError(said.failure)
 
     async def _call(
         self,
@@ -313,12 +313,12 @@ class Processes:
         """
         began = time.monotonic()
         fields = {"job": record.job_id, "task": record.task, "attempt": record.attempt} if record.job_id else {}
-        told = logging.makeLogRecord(fields)
-        told.name, told.levelno, told.levelname = record.logger, record.level, logging.getLevelName(record.level)
-        told.created, told.msecs = record.created, record.created % 1 * 1000
-        told.msg, told.exc_text, told.process = record.message, record.stack or None, process.pid
+        made = logging.makeLogRecord(fields)
+        made.name, made.levelno, made.levelname = record.logger, record.level, logging.getLevelName(record.level)
+        made.created, made.msecs = record.created, record.created % 1 * 1000
+        made.msg, made.exc_text, made.process = record.message, record.stack or None, process.pid
         # By our own logger: tasks can have any number of loggers with names of their own.
-        log.handle(told)
+        log.handle(made)
         return self._pay(began)
 
     def wrote(self, process: Process, text: str, is_dead: bool) -> None:

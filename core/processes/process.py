@@ -380,7 +380,7 @@ class Process:
         answer, self._answer, self._report = self._answer, None, None
         self._outputs.end(said.left)
         self.memory_bytes = said.memory_bytes
-        has_no_memory = isinstance(said, Failed) and said.told.error_type == MemoryError.__name__
+        has_no_memory = isinstance(said, Failed) and said.failure.error_type == MemoryError.__name__
         self.is_exhausted = said.spent or has_no_memory or self._outputs.are_too_many
         if not answer.done():
             answer.set_result(Reply(said, body))

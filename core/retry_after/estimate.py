@@ -319,7 +319,7 @@ class Estimate:
         """Return after how long to ask for a job that becomes ready in ``until``."""
         return max(until, 0.0) + (self._runs[task].aim or self.mean or UNKNOWN_S) + MARGIN_S
 
-    def told(self, seconds: float, now: float) -> int:
+    def promised_ms(self, seconds: float, now: float) -> int:
         """Return in how many milliseconds a client has to ask, and promise it.
 
         It is ``seconds`` or a little later.

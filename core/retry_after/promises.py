@@ -96,7 +96,7 @@ class Promises:
         or something new is known of the job. A client that ignores the hint and asks every second
         thus takes no room from those that follow theirs.
         """
-        milliseconds = self._estimate.told(seconds, now)
+        milliseconds = self._estimate.promised_ms(seconds, now)
         self.board.ask_at[row] = now + milliseconds / 1000
         return milliseconds
 

@@ -65,7 +65,7 @@ class Hints:
         if facts.deadline_ms:
             left = (facts.deadline_ms - server_ms) / 1000
             seconds = min(seconds, max(left, 0.0) + MARGIN_S)
-        milliseconds = self.estimate.told(seconds, now)
+        milliseconds = self.estimate.promised_ms(seconds, now)
         known.ask_at = now + milliseconds / 1000
         return milliseconds
 
@@ -97,7 +97,7 @@ class Hints:
         estimate, now = self.estimate, time.monotonic()
         before = max(pending - estimate.workers, 0)
         seconds = estimate.for_queued(before, estimate.workers, 0.0, self._other, now, together=pending)
-        return estimate.told(seconds, now)
+        return estimate.promised_ms(seconds, now)
 
     def _free(self, task: str, snapshot: Snapshot) -> int:
         free = self.estimate.workers - snapshot.jobs[State.RUNNING]

@@ -111,7 +111,7 @@ def failed(error: BaseException, retry_on: tuple[type[BaseException], ...]) -> O
     if isinstance(error, InvalidPayloadError):
         return Outcome(State.FAILED, Reason.INVALID_PAYLOAD, error=cut(str(error)), may_retry=False)
     # A process has cut its texts.
-    told = error.told if isinstance(error, FailedError) else failure(error, retry_on)
+    told = error.failure if isinstance(error, FailedError) else failure(error, retry_on)
     if told.snooze_s is not None:
         return Outcome(State.SCHEDULED, snooze_s=told.snooze_s)
     return Outcome(

@@ -56,7 +56,7 @@ class Rate:
         self._recent: dict[bytes, float] = {}
         self._before: dict[bytes, float] = {}
         # When refused clients were asked to come back, of time.monotonic.
-        self._told: dict[bytes, float] = {}
+        self._promised: dict[bytes, float] = {}
         # When the window ends.
         self._window_end = 0.0
 
@@ -92,17 +92,17 @@ class Rate:
             return int((after - now - self.window) * 1000) + 1, whole_at
         return 0, after
 
-    def told(self, client: bytes, milliseconds: int, now: float, promise: Promise) -> int:
+    def promised_ms(self, client: bytes, milliseconds: int, now: float, promise: Promise) -> int:
         """Return when ``client`` has to come back: in ``milliseconds``, or a little later.
 
         A client has one promise at a time. One that asks again and again takes no room from others.
         """
         due = now + milliseconds / 1000
-        at = self._told.get(client, 0.0)
+        at = self._promised.get(client, 0.0)
         if at < due - SAME_S:
-            if len(self._told) >= self._clients_most:
-                self._told.clear()
-            at = self._told[client] = now + promise(milliseconds / 1000)
+            if len(self._promised) >= self._clients_most:
+                self._promised.clear()
+            at = self._promised[client] = now + promise(milliseconds / 1000)
         return max(int((at - now) * 1000), milliseconds)
 
     def give_back(self, client: bytes, now: float) -> None:
@@ -170,7 +170,7 @@ class Limits:
             )
             request.allowance = rate.policy + state
             return
-        milliseconds = rate.told(client, milliseconds, now, self._promise)
+        milliseconds = rate.promised_ms(client, milliseconds, now, self._promise)
         seconds = whole_seconds(milliseconds)
         state = b'RateLimit: "%b";r=%d;t=%d\r\n' % (rate.name.encode(), rate.left(until_whole), seconds)
         raise Refusal(

@@ -177,9 +177,9 @@ def test_whatever_is_raised_fails_the_job_and_the_process_lives() -> None:
                     await ask(processes, "fail", how)
                 assert str(failed.value) == text
                 # The task is registered with retry_on=ValueError.
-                assert failed.value.told.may_retry == (how == "value")
-                assert how == "unprintable" or "tasks_in_processes.py" in failed.value.told.traceback
-                assert "child.py" not in failed.value.told.traceback
+                assert failed.value.failure.may_retry == (how == "value")
+                assert how == "unprintable" or "tasks_in_processes.py" in failed.value.failure.traceback
+                assert "child.py" not in failed.value.failure.traceback
                 assert await ask(processes, "pid") == before[0]
 
     run(test)
@@ -194,10 +194,10 @@ def test_what_is_no_result_what_is_to_be_tried_again_and_what_is_no_task() -> No
                 await ask(processes, "fail", "large")
             with pytest.raises(FailedError) as failed:
                 await ask(processes, "fail", "retry")
-            assert (failed.value.told.may_retry, failed.value.told.retry_delay) == (True, 2.5)
+            assert (failed.value.failure.may_retry, failed.value.failure.retry_delay) == (True, 2.5)
             with pytest.raises(FailedError) as failed:
                 await ask(processes, "fail", "snooze")
-            assert failed.value.told.snooze_s == 2.5
+            assert failed.value.failure.snooze_s == 2.5
             with pytest.raises(FailedError, match="has no task 'unheard of'"):
                 await ask(processes, "unheard of")
             assert processes.restarts == 0

@@ -27,11 +27,11 @@ def learn(made: Estimate, *runs: float) -> None:
 
 
 def queued(made: Estimate, turns: int, task: int = 0) -> int:
-    return made.told(made.for_queued(turns, WORKERS, 0.0, task, NOW), NOW)
+    return made.promised_ms(made.for_queued(turns, WORKERS, 0.0, task, NOW), NOW)
 
 
 def running(made: Estimate, elapsed: float, ends_in: float | None = None) -> int:
-    return made.told(made.for_running(elapsed, ends_in, 0), NOW)
+    return made.promised_ms(made.for_running(elapsed, ends_in, 0), NOW)
 
 
 def test_before_the_first_job_has_ended_it_is_a_second_and_then_ever_longer() -> None:
@@ -164,8 +164,8 @@ def test_whatever_is_known_the_answer_is_within_bounds(
 ) -> None:
     made = estimate(*runs)
     for told in (
-        made.told(made.for_queued(turns, WORKERS, elapsed, 0, NOW + elapsed), NOW),
-        made.told(made.for_queued(turns, 1, elapsed, 1, NOW, together=3), NOW),
+        made.promised_ms(made.for_queued(turns, WORKERS, elapsed, 0, NOW + elapsed), NOW),
+        made.promised_ms(made.for_queued(turns, 1, elapsed, 1, NOW, together=3), NOW),
         running(made, elapsed, ends_in),
     ):
         assert 20 <= told <= LONGEST_S * 1000

@@ -117,7 +117,7 @@ def test_the_clients_of_a_rate_take_what_the_start_line_says() -> None:
             for number in range(CLIENTS_MOST):
                 client = number.to_bytes(16, "big")
                 rate.admit(client, 1, now)
-                rate.told(client, 1000, now, lambda seconds: seconds)
+                rate.promised_ms(client, 1000, now, lambda seconds: seconds)
         assert len(rate) == 2 * CLIENTS_MOST
         assert tracemalloc.get_traced_memory()[0] < CLIENTS_MOST * CLIENT_BYTES
     finally:
