@@ -13,22 +13,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from math import inf
 
 import msgspec
 from headway.core.config import Config
-from headway.core.errors import HeadwayError
 from headway.core.ids import Ids
 from headway.core.job import Reason, State
-from headway.core.link.reply_error import ReplyError, StoreError
+from headway.core.link.reply_error import StoreError
 from headway.core.nodes.crew import Crew
 from headway.core.nodes.ends import end_of, put_back, released, unreadable
-from headway.core.nodes.exchange import MISPLACED, Exchange
+from headway.core.nodes.exchange import Exchange
+from headway.core.nodes.fences import Fences
 from headway.core.nodes.hand import Hand
+from headway.core.nodes.membership import Membership
 from headway.core.nodes.node import Node
 from headway.core.nodes.outbox import are_full
 from headway.core.nodes.reaper import MISSING_S, Reaper
@@ -58,25 +58,14 @@ from headway.core.work.workers import Workers
 
 log = logging.getLogger(__name__)
 
-# Lines about dropped ends in so many seconds, at most. All are counted.
-FENCED_LINES, FENCED_S = 10, 10.0
 # Seconds between two looks at the jobs that are left, at the end of a node.
 LEFT_S = 0.01
-# Seconds before the node is registered again, at first and at most.
-JOIN_S, JOIN_MOST_S = 0.1, 2.0
 # Seconds in which the other partitions take back the jobs of a node that one has declared dead.
 HAND_IN_S = 2.0
-# Why the end of an attempt was dropped.
-FENCED = "the job was cancelled, or given to another node"
-LOST = "the store has lost the job"
 NO_ROOM = FreePlaces(0, loop=0, thread=0, process=0)
 
 # Members of an enum cost several times as much to look up (CPython 3.11).
 FAILED = State.FAILED
-
-
-async def _nothing() -> None:
-    """Do nothing."""
 
 
 class Hands:
@@ -128,18 +117,12 @@ class Hands:
         # Whether the node is registered, and whether it claims jobs.
         self.is_open = False
         self._is_claiming = True
-        self._joining: asyncio.Task[None] | None = None
-        # The ids of the store with which the node is registered.
-        self._joined_ids = ids
-        # Makes the keys of a store that was emptied, and sets ``ids``.
-        self.on_misplaced: Callable[[], Awaitable[None]] = _nothing
         # Called with the number of jobs that were claimed when a step has changed something.
         self.on_change: Callable[[int], object] = int
         # Called with the name of a task and how long an attempt at it ran.
         self.on_ran: Callable[[str, float], object] = lambda *_: None
-        # Ends that were dropped, because the job was no longer this node's.
-        self.fenced = 0
-        self._fenced_lines, self._fenced_since = 0, -inf
+        self.fences = Fences()
+        self.membership = Membership(node, self)
 
     def __len__(self) -> int:
         return len(self.held)
@@ -208,24 +191,25 @@ class Hands:
 
     async def start(self) -> None:
         """Register the node, and begin to claim jobs. Raises StoreError."""
-        await self.node.register(self.marker)
-        self._joined_ids = self.ids
+        await self.membership.begin()
         for crew in self._crews():
             crew.workers.start()
         processes = self.crew.workers.processes
         if processes is not None:
             processes.on_up = self.ring
-        self._open()
+        self.open(True)
         for reaper in self._reapers:
             reaper.start()
 
     def _crews(self) -> list[Crew]:
         return [self.crew] if self.clerk is None else [self.crew, self.clerk]
 
-    def _open(self) -> None:
-        self.is_open = True
-        for exchange in self.exchanges:
-            exchange.up()
+    def open(self, is_open: bool) -> None:
+        """Have steps leave from now on, or none."""
+        self.is_open = is_open
+        if is_open:
+            for exchange in self.exchanges:
+                exchange.up()
 
     async def drain(self, timeout_s: float) -> int:
         """Claim no more jobs, and wait for those that run. Return how many still run after ``timeout_s``."""
@@ -253,8 +237,7 @@ class Hands:
     async def stop(self, timeout_s: float = 2.0) -> None:
         """Interrupt the attempts, and put their jobs back: they do not count as begun. Then leave."""
         self._is_claiming = False
-        if self._joining is not None:
-            self._joining.cancel()
+        self.membership.stop()
         for reaper in self._reapers:
             await reaper.stop()
         for crew in self._crews():
@@ -363,7 +346,7 @@ class Hands:
             if type(finish) is not FinishRelease:
                 self.remarks.forget(finish.sequence)
                 if not is_done:
-                    self._was_fenced(finish)
+                    self.fences.add(finish, self.membership.ids)
         if finishes or reply.claimed or reply.overdue:
             self.on_change(len(reply.claimed))
         for overdue in reply.overdue:
@@ -423,59 +406,20 @@ class Hands:
 
     def refused(self, exchange: Exchange, code: str) -> None:
         """Begin anew under another name: this one was declared dead, or the store was emptied."""
-        if self._joining is None:
-            self._joining = asyncio.get_running_loop().create_task(self._join_again(exchange, code))
+        self.membership.refused(exchange, code)
 
-    async def _join_again(self, exchange: Exchange, code: str) -> None:
-        before, interrupted = self.name, len(self.held)
-        # A store that was emptied knows no node. Another call may have heard first, and have renewed the ids.
-        is_emptied = code == MISPLACED or self.ids.marker != self._joined_ids.marker
-        if is_emptied:
-            log.error("engine: the store has lost its jobs: %d attempts are interrupted", interrupted)
-        else:
-            log.warning("engine: this node was declared dead as %s: %d attempts are interrupted", before, interrupted)
-        self._give_up(self.exchanges if is_emptied else [exchange], LOST if is_emptied else FENCED)
-        if self.held or not all(one.is_settled for one in self.exchanges if one is not exchange):
-            await self._hand_in(exchange)
-        self.is_open = False
-        self.node.rename()
-        self._give_up(self.exchanges, LOST if is_emptied else FENCED)
-        pause = 0.0
-        while not await self._joined(code == MISPLACED):
-            pause = min(2 * pause + JOIN_S, JOIN_MOST_S)
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
-        self._joining = None
-        self._open()
-
-    async def _joined(self, is_misplaced: bool) -> bool:
-        """Register the node, and return whether that worked."""
-        try:
-            if is_misplaced:
-                await self.on_misplaced()
-            ids = self.ids
-            await self.node.register(ids.marker)
-            self._joined_ids = ids
-        except ReplyError as error:
-            return error.code == MISPLACED and not is_misplaced and await self._joined(True)
-        except (StoreError, HeadwayError):
-            return False
-        except Exception:
-            log.exception("the node could not be registered, it is tried again")
-            return False
-        return True
-
-    def _give_up(self, exchanges: Sequence[Exchange], why: str) -> None:
+    def give_up(self, exchanges: Sequence[Exchange], why: str) -> None:
         """Interrupt the attempts of these partitions, and drop their ends: none of them counts."""
         for exchange in exchanges:
             for finish in exchange.outbox.clear():
                 if type(finish) is not FinishRelease:
-                    self._was_fenced(finish, why)
+                    self.fences.add(finish, self.membership.ids, why)
             exchange.reset()
         for hand in list(self.held.values()):
             if self.exchange_of(hand.sequence) in exchanges:
                 self._drop(hand)
 
-    async def _hand_in(self, but: Exchange) -> None:
+    async def hand_in(self, but: Exchange) -> None:
         """Interrupt all attempts that are left and put their jobs back: other partitions still take that."""
         was_claiming, self._is_claiming = self._is_claiming, False
         begun = [hand for hand in self.held.values() if all(hand not in crew.ready for crew in self._crews())]
@@ -485,20 +429,6 @@ class Hands:
         others = [exchange for exchange in self.exchanges if exchange is not but and exchange.link.is_up]
         await self._wait(HAND_IN_S, others)
         self._is_claiming = was_claiming
-
-    def _was_fenced(self, finish: Finish, why: str = FENCED) -> None:
-        """Tell that the end of an attempt was dropped: FENCED_LINES times in FENCED_S at most."""
-        self.fenced += 1
-        now = time.monotonic()
-        if now - self._fenced_since > FENCED_S:
-            self._fenced_since, self._fenced_lines = now, 0
-        self._fenced_lines += 1
-        if self._fenced_lines <= FENCED_LINES:
-            ids = self._joined_ids
-            job = ids.write(finish.sequence, ids.tag(finish.sequence)).decode()
-            log.warning("job %s: the outcome of attempt %d was dropped: %s", job, finish.attempt, why)
-            if self._fenced_lines == FENCED_LINES:
-                log.warning("engine: further outcomes that are dropped are not logged for %.0f s", FENCED_S)
 
     def _tell(self, overdue: Overdue) -> None:
         outcome = Outcome(FAILED, Reason.DEADLINE, error=PAST_DEADLINE)

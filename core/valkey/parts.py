@@ -61,7 +61,7 @@ class Parts:
         places = [(keys, store.link(keys)) for keys in store.keys]
         node = Node(places, store.home, self.catalogue.encoded())
         self.hands = hands = Hands(config, registry, store.ids, node)
-        hands.on_misplaced = self._repair
+        hands.membership.on_misplaced = self._repair
         hands.on_ran = self._ran
         hands.on_change = self.snapshots.claimed
         self.past = SharedHistory(store, hands.stats, lambda: node.name, self.snapshots.anew)

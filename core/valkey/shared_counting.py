@@ -121,7 +121,7 @@ class SharedCounting:
                 cache_hits=self._cache.hits,
                 cache_misses=self._cache.misses,
                 outbox=sum(len(exchange.outbox) for exchange in hands.exchanges),
-                fenced=hands.fenced,
+                fenced=hands.fences.count,
                 reclaimed=hands.reclaimed,
                 nodes=len(snapshot.nodes),
             ),

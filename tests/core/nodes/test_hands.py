@@ -317,7 +317,7 @@ async def test_an_end_that_comes_after_a_cancellation_is_dropped_and_counted(
         await soon(lambda: exchange.answered_at > answered)
         assert await outside.cancel(job) is CancelAnswer.ASKED
         gate.set()
-        await soon(lambda: node.hands.fenced == 1)
+        await soon(lambda: node.hands.fences.count == 1)
         assert await outside.state(job) == State.CANCELLED
         assert "the outcome of attempt 1 was dropped" in caplog.text
 
@@ -373,7 +373,7 @@ async def test_a_node_that_is_dead_for_one_partition_puts_the_jobs_of_the_others
         await soon(lambda: len(began) == 4)
         assert sorted(began) == [(0, 1), (0, 2), (1, 1), (1, 1)]
         assert node.node.name != name
-        assert (node.hands.fenced, await node.link.call("HLEN", node.places[1].run(name))) == (0, 0)
+        assert (node.hands.fences.count, await node.link.call("HLEN", node.places[1].run(name))) == (0, 0)
         gate.set()
         await soon(lambda: not node.hands.held and all(one.is_settled for one in node.hands.exchanges))
         for keys in node.places:

@@ -117,7 +117,7 @@ async def test_no_job_is_lost_or_begun_twice_if_replies_are_lost(store: StoreSer
         assert {(facts.state, facts.attempt) for facts in found} == {(State.SUCCEEDED, 1)}
         assert sorted(began) == list(range(300))
         await soon(lambda: node.hands.exchanges[0].is_settled and node.link.is_up)
-        assert node.hands.fenced == 0
+        assert node.hands.fences.count == 0
         # Nothing was claimed and not begun: the store counts what it gave to the node.
         _, _, given, *_ = (await outside.link.call("HGET", KEYS.prefix + b"steps", node.node.name)).split(b" ")
         assert int(given) == 300
@@ -153,7 +153,7 @@ async def test_text_that_was_lost_on_its_way_is_sent_again(store: StoreServer, s
         await outside.over(job)
         kept = read_log(await outside.link.call("HMGET", KEYS.log(job), *LOG_FIELDS))
         assert list(dict.fromkeys(kept.head.split())) == [b"before", b"lost", b"after"]
-        assert node.hands.fenced == 0
+        assert node.hands.fences.count == 0
 
 
 async def test_a_parted_node_loses_its_jobs_to_another(
@@ -180,7 +180,7 @@ async def test_a_parted_node_loses_its_jobs_to_another(
             await soon(lambda: len(parted.hands) == 0)
             way.heal()
             await soon(lambda: parted.node.name != name and parted.hands.is_open)
-        assert parted.hands.fenced == 1
+        assert parted.hands.fences.count == 1
         job_id = IDS.write(job, IDS.tag(job)).decode()
         assert [line for line in caplog.messages if job_id in line and "dropped" in line] == [
             f"job {job_id}: the outcome of attempt 1 was dropped: the job was cancelled, or given to another node"
@@ -252,7 +252,7 @@ async def test_a_store_that_was_emptied_is_begun_anew(own: StoreServer) -> None:
         async def make() -> None:
             await node.link.call("SETNX", KEYS.marker, IDS.marker)
 
-        node.hands.on_misplaced = make
+        node.hands.membership.on_misplaced = make
         await node.running(*await node.submit("waits"))
         name = node.node.name
         own.ask("FLUSHALL")
@@ -278,7 +278,7 @@ async def test_a_store_that_was_emptied_does_not_look_like_a_node_that_was_decla
         exchange.outbox.put(ended(9, b""))
         exchange.ring()
         await soon(lambda: node.node.name != name and node.hands.is_open)
-        told = [record.getMessage() for record in caplog.records if record.name == "headway.core.nodes.hands"]
+        told = [record.getMessage() for record in caplog.records if record.name.startswith("headway.core.nodes")]
         assert told == [
             "engine: the store has lost its jobs: 1 attempts are interrupted",
             f"job {IDS.write(9, IDS.tag(9)).decode()}: the outcome of attempt 1 was dropped: "
@@ -293,7 +293,7 @@ async def test_a_refusal_that_comes_too_late_is_not_logged(own: StoreServer, cap
         async def make() -> None:
             await node.link.call("SETNX", KEYS.marker, IDS.marker)
 
-        node.hands.on_misplaced = make
+        node.hands.membership.on_misplaced = make
         await node.over(*await node.submit("quick"))
         (exchange,) = node.hands.exchanges
         await soon(lambda: exchange.is_settled)
