@@ -8,7 +8,8 @@ needs neither. In reading order:
 - ``node``: the process of a node, for serve and work.
 - ``init``, ``serve``, ``work``, ``simulate``, ``journal``, ``engine``, ``token``: the server and its surroundings.
 - ``times``: how long, since when, until when.
-- ``server``: the server that a command asks: its address, its errors, the exit codes.
+- ``exits``: the exit codes.
+- ``server``: the server that a command asks: its address and its errors.
 - ``tries``: the lines of a command whose requests get no useful answer yet.
 - ``output``: lines for people, and JSON for programs.
 - ``payload``: the argument PAYLOAD as content.

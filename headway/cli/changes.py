@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from headway.cli import server
 from headway.cli.each import IDS, command, for_each
+from headway.cli.exits import EXIT_REFUSED, EXIT_USAGE
 from headway.cli.many import about_many, is_about_many, order_many
 from headway.cli.output import say_json
 from headway.cli.server import EXITS, SECONDS, asks
@@ -33,7 +33,7 @@ def cancel(ids: Sequence[str], forget: bool, url: str | None, patience: float | 
     """
     if is_about_many("cancel", ids, order):
         if forget:
-            fail("--forget needs ids: headway delete deletes the results of jobs that fit", server.EXIT_USAGE)
+            fail("--forget needs ids: headway delete deletes the results of jobs that fit", EXIT_USAGE)
         order_many("cancel", url=url, patience=patience, **order)
         return
 
@@ -44,7 +44,7 @@ def cancel(ids: Sequence[str], forget: bool, url: str | None, patience: float | 
             state, hint = client.job(job_id).cancel().state, "It ended meanwhile, and its result is deleted"
         if state in ("succeeded", "failed") and not forget:
             click.echo(f"headway: job {job_id} has {state} already. {hint}", err=True)
-            return server.EXIT_REFUSED
+            return EXIT_REFUSED
         return _tell(job_id, state, order["as_json"])
 
     for_each(ids, drop, url, patience)
@@ -84,7 +84,7 @@ def delete(ids: Sequence[str], url: str | None, patience: float | None, **order:
         status = client.job(job_id).status()
         if not status.finished:
             click.echo(f"headway: job {job_id} is {status.state}. headway cancel {job_id} ends it", err=True)
-            return server.EXIT_REFUSED
+            return EXIT_REFUSED
         state = status.state if status.state == "expired" else client.job(job_id).cancel().state
         return _tell(job_id, state, order["as_json"])
 
@@ -107,7 +107,7 @@ def change(
 ) -> None:
     """Change the priority or the delay of jobs that wait."""
     if priority is None and delay is None:
-        fail("nothing to change: expected --priority or --delay, see headway change --help", server.EXIT_USAGE)
+        fail("nothing to change: expected --priority or --delay, see headway change --help", EXIT_USAGE)
     _change(ids, as_json, url, patience, priority=priority, delay=delay)
 
 

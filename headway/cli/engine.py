@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
-from headway.cli.settings import EXIT_CONFIG, fail, settings
+from headway.cli.exits import EXIT_USAGE, EXIT_WRONG
+from headway.cli.settings import fail, settings
 
 if TYPE_CHECKING:
     from headway.core.config import Config
     from headway.core.visit.visit import Visit
 
-EXIT_WRONG = 1
-EXIT_USAGE = 2
 
 URL = click.option("--engine", "url", metavar="URL", help="The store.  [default: engine of the settings]")
 
@@ -139,7 +138,7 @@ def _visit(url: str | None) -> Iterator[tuple[Config, Visit]]:
     """Open the store of the settings. End with one line if it cannot be asked."""
     config = settings(None, {"--engine": [url] if url else []})
     if config.engine is None:
-        fail("engine: no store is named. Give --engine valkey://localhost:6379/0, or set engine", EXIT_CONFIG)
+        fail("engine: no store is named. Give --engine valkey://localhost:6379/0, or set engine", EXIT_USAGE)
     from headway.core.errors import ConfigError, HeadwayError
 
     try:
@@ -149,8 +148,8 @@ def _visit(url: str | None) -> Iterator[tuple[Config, Visit]]:
         with opened(Address.of(config.engine)) as store:
             yield config, store
     except ModuleNotFoundError as error:
-        fail(f"engine: {error.name} is not installed: pip install 'headway[valkey]'", EXIT_CONFIG)
+        fail(f"engine: {error.name} is not installed: pip install 'headway[valkey]'", EXIT_USAGE)
     except ConfigError as error:
-        fail(error, EXIT_CONFIG)
+        fail(error, EXIT_USAGE)
     except HeadwayError as error:
         fail(error, EXIT_WRONG)

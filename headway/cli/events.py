@@ -10,6 +10,7 @@ import click
 
 from headway.cli import server
 from headway.cli.each import command
+from headway.cli.exits import EXIT_USAGE
 from headway.cli.filters import STATES
 from headway.cli.output import iso, one_line, say_json
 from headway.cli.server import EXITS, asks
@@ -41,7 +42,7 @@ def events(
     were missed.
     """
     if job_id is not None and (task or states or tag):
-        fail("expected an id or a filter, not both: see headway events --help", server.EXIT_USAGE)
+        fail("expected an id or a filter, not both: see headway events --help", EXIT_USAGE)
     code = 0
     with server.errors(), server.client(url, patience, waits=True) as client:
         if job_id is None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
+from headway.cli.exits import EXIT_USAGE
 from headway.cli.settings import fail
 
-EXIT_REFUSED = 2
 # A project to begin with.
 STARTER = Path(__file__).parents[1] / "starter"
 FILES = ("tasks.py", "headway.yaml", "test_tasks.py")
@@ -31,7 +31,7 @@ def init(folder: Path) -> None:
     """
     there = [name for name in FILES if os.path.lexists(folder / name)]
     if there:
-        fail(f"{folder / there[0]} is there already: name an empty folder, as in headway init shop", EXIT_REFUSED)
+        fail(f"{folder / there[0]} is there already: name an empty folder, as in headway init shop", EXIT_USAGE)
     try:
         # The journal will be in it.
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -40,6 +40,6 @@ def init(folder: Path) -> None:
                 file.write((STARTER / name).read_text(encoding="utf-8"))
             click.echo(f"wrote {folder / name}")
     except OSError as error:
-        fail(f"{error.filename}: cannot be written: {error.strerror}", EXIT_REFUSED)
+        fail(f"{error.filename}: cannot be written: {error.strerror}", EXIT_USAGE)
     enter = "" if folder == Path() else f"cd {shlex.quote(str(folder))} && "
     click.echo(f"\nServe it, and post a job from another terminal:\n\n    {enter}headway serve\n    {NEXT}")

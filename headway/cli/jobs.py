@@ -15,6 +15,7 @@ import click
 from headway.cli import payload as payloads
 from headway.cli import server
 from headway.cli.each import ID, IDS, command, for_each
+from headway.cli.exits import EXIT_USAGE
 from headway.cli.facts import facts_of, lines_of
 from headway.cli.output import json_line, on_terminal, one_line, plain_text, say_json
 from headway.cli.server import EXITS, SECONDS, asks
@@ -198,11 +199,11 @@ def _write(name: str, data: bytes, media_type: str, *, output: Path | None, as_j
         try:
             output.write_bytes(data)
         except OSError as error:
-            fail(f"{output}: cannot be written: {error.strerror}", server.EXIT_USAGE)
+            fail(f"{output}: cannot be written: {error.strerror}", EXIT_USAGE)
         return
     if on_terminal(sys.stdout):
         if not as_json and not media_type.startswith(("text/", "application/json")):
-            fail(f"the {name} is {media_type}: name a file with -o", server.EXIT_USAGE)
+            fail(f"the {name} is {media_type}: name a file with -o", EXIT_USAGE)
         if not as_json:
             data = plain_text(data.decode(errors="replace")).encode()
         data = data if data.endswith(b"\n") else data + b"\n"

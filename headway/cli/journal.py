@@ -15,10 +15,8 @@ from typing import IO, Any, BinaryIO
 
 import click
 
+from headway.cli.exits import EXIT_USAGE, EXIT_WRONG
 from headway.cli.settings import fail, settings
-
-EXIT_WRONG = 1
-EXIT_USAGE = 2
 
 
 def _default() -> Path:

@@ -19,6 +19,7 @@ from headway.cli.audit import audit
 from headway.cli.changes import cancel, change, delete, retry, run_now
 from headway.cli.engine import engine
 from headway.cli.events import events
+from headway.cli.exits import EXIT_INTERRUPTED, EXIT_PIPE_CLOSED, EXIT_USAGE
 from headway.cli.hold import close, hold, resume
 from headway.cli.init import init
 from headway.cli.jobs import payload, result, status, submit, wait
@@ -33,10 +34,6 @@ from headway.cli.tasks import tasks
 from headway.cli.token import token
 from headway.cli.top import top
 from headway.cli.work import work
-
-EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
-EXIT_PIPE_CLOSED = 141
 
 SECTIONS: dict[str, Sequence[click.Command]] = {
     "Server": (init, serve, work, simulate, journal, engine, token),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from headway.cli import server
+from headway.cli.exits import EXIT_USAGE
 from headway.cli.filters import filtered
 from headway.cli.output import on_terminal, one_line, say_json
 from headway.cli.settings import fail
@@ -35,11 +36,11 @@ def is_about_many(order: str, ids: Sequence[str], given: dict[str, Any]) -> bool
     """Whether a filter is given, and no ids. End if both are, or neither."""
     see = f"see headway {order} --help"
     if ids and given["wanted"]:
-        fail(f"expected ids or a filter, not both: {see}", server.EXIT_USAGE)
+        fail(f"expected ids or a filter, not both: {see}", EXIT_USAGE)
     if not ids and not given["wanted"]:
-        fail(f"expected an id, or a filter such as --failed or --task: {see}", server.EXIT_USAGE)
+        fail(f"expected an id, or a filter such as --failed or --task: {see}", EXIT_USAGE)
     if ids and (given["dry_run"] or given["yes"]):
-        fail(f"--dry-run and --yes need a filter such as --failed or --task, and no ids: {see}", server.EXIT_USAGE)
+        fail(f"--dry-run and --yes need a filter such as --failed or --task, and no ids: {see}", EXIT_USAGE)
     return not ids
 
 
@@ -94,7 +95,7 @@ def _text(found: Matches) -> str:
 def _ask(order: str, found: Matches) -> None:
     """Ask a person. End if there is none, or with Abort if the answer is no."""
     if not on_terminal(sys.stdin):
-        fail(f"{_text(found)}: --yes is needed where nobody can be asked", server.EXIT_USAGE)
+        fail(f"{_text(found)}: --yes is needed where nobody can be asked", EXIT_USAGE)
     click.confirm(f"{_text(found)}. {QUESTIONS[order]}", abort=True, err=True)
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from headway.cli.settings import EXIT_CONFIG, FILES, fail, left_out, settings
+from headway.cli.exits import EXIT_USAGE
+from headway.cli.settings import FILES, fail, left_out, settings
 
 # As protocol/process/parts.py has it. No other start imports that.
 PART = "_HEADWAY_PART"
@@ -43,7 +44,7 @@ def begin(
     try:
         run(config if watch is None else _brief(config), remark, watch)
     except ConfigError as error:
-        fail(error, EXIT_CONFIG)
+        fail(error, EXIT_USAGE)
     except JournalError as error:
         fail(error, node.EXIT_JOURNAL)
 
@@ -60,7 +61,7 @@ def _given() -> Config | None:
 def _watch(file: Path | None) -> Watch:
     """Return a watch on the settings, and later on the task modules."""
     if importlib.util.find_spec("watchfiles") is None:
-        fail("--reload: watchfiles is not installed: pip install 'headway[reload]'", EXIT_CONFIG)
+        fail("--reload: watchfiles is not installed: pip install 'headway[reload]'", EXIT_USAGE)
     from headway.protocol.process.reload import Watch
 
     return Watch(FILES if file is None else [file])
@@ -76,7 +77,7 @@ def _brief(config: Config) -> Config:
 
 
 def _check(config: Config, remark: str | None, *, serves: bool) -> None:
-    """Print each fault, or each remark if there is none. End with EXIT_CONFIG after a fault."""
+    """Print each fault, or each remark if there is none. End with EXIT_USAGE after a fault."""
     from headway.protocol import check
     from headway.protocol.process import signals
     from headway.protocol.process.deploy import GOOD
@@ -90,4 +91,4 @@ def _check(config: Config, remark: str | None, *, serves: bool) -> None:
         click.echo(GOOD, file=stdout)
     # Neither atexit handlers of task modules nor threads that they have started may delay the end
     # without limit.
-    signals.leave(lambda: signals.end(EXIT_CONFIG if wrong else 0))
+    signals.leave(lambda: signals.end(EXIT_USAGE if wrong else 0))

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from headway.cli.exits import EXIT_USAGE
 from headway.cli.settings import fail
 
-EXIT_USAGE = 2
 BYTES = "application/octet-stream"
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
+from headway.cli.exits import EXIT_REFUSED, EXIT_TIMED_OUT, EXIT_UNKNOWN, EXIT_UNREACHABLE, EXIT_USAGE
 from headway.cli.output import one_line
 from headway.cli.settings import fail, named_address, usual_address, with_scheme
 from headway.cli.times import TimeSpan
@@ -22,11 +23,6 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-EXIT_USAGE = 2
-EXIT_UNKNOWN = 4
-EXIT_REFUSED = 5
-EXIT_UNREACHABLE = 6
-EXIT_TIMED_OUT = 124
 # By the state of a job.
 EXITS = {"succeeded": 0, "failed": 1, "cancelled": 3, "expired": 3}
 EPILOG = """Exit codes: 0 succeeded, 1 failed, 2 usage, 3 cancelled or expired, 4 unknown id, 5 refused, 6 server

@@ -11,6 +11,8 @@ from urllib.parse import quote
 
 import click
 
+from headway.cli.exits import EXIT_USAGE
+
 if TYPE_CHECKING:
     from headway.core.config import Config
 
@@ -25,7 +27,6 @@ OF_ADDRESS = (
     *("HEADWAY_SERVER__TLS", "HEADWAY_SERVER__TLS__CERTIFICATE"),
     *("HEADWAY_HTTP", "HEADWAY_HTTP__BASE_PATH"),
 )
-EXIT_CONFIG = 2
 
 
 def named_file() -> str | None:
@@ -61,7 +62,7 @@ def settings(file: Path | None, options: Mapping[str, Sequence[str]] | None = No
     try:
         return load(file, os.environ, options)
     except ConfigError as error:
-        fail(error, EXIT_CONFIG)
+        fail(error, EXIT_USAGE)
 
 
 def named_address() -> str | None:
@@ -105,7 +106,7 @@ def usual_address() -> str | None:
     try:
         config = load(file, os.environ)
     except ConfigError as error:
-        fail(error, EXIT_CONFIG)
+        fail(error, EXIT_USAGE)
     return address(config) if config.server.port or config.server.socket else None
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from headway.cli.exits import EXIT_USAGE, EXIT_WRONG
 from headway.cli.output import say_json, say_table
 from headway.cli.settings import fail, named_file, settings
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
-EXIT_WRONG = 1
-EXIT_USAGE = 2
 ALL = "all"
 # Digits of a hash that tell tokens of one name apart, and are of no use to anyone else.
 SHOWN = 8

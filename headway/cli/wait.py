@@ -9,7 +9,8 @@ from contextlib import suppress
 import click
 
 from headway.cli.bar import Bar
-from headway.cli.server import EXIT_TIMED_OUT, EXITS, code_of, text_of, usage, waiting_client
+from headway.cli.exits import EXIT_TIMED_OUT
+from headway.cli.server import EXITS, code_of, text_of, usage, waiting_client
 from headway.client import AsyncClient, AsyncJob, HeadwayError, NotIssued, Refused, Status, TimedOut
 
 # Seconds between two looks at the progress of a single job, for the bar alone.

@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from headway.cli.server import EXIT_REFUSED
+from headway.cli.exits import EXIT_REFUSED
 from tests.headway.cli.conftest import Spawn, run
 from tests.headway.cli.test_terminal import terminal
 from tests.headway.client.answered import ID, OTHER, answer, content, field, problem, target
