@@ -9,6 +9,8 @@ import re
 _NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _media_type = re.compile(rf"{_NAME}/{_NAME}[ \t]*(;[\t -~]*)?").fullmatch
 MEDIA_TYPE_LONGEST = 200
+JSON = "application/json"
+OCTETS = "application/octet-stream"
 
 
 def is_media_type(text: str) -> bool:
@@ -21,7 +23,7 @@ class Body:
 
     __slots__ = ("data", "media_type")
 
-    def __init__(self, data: bytes, media_type: str = "application/octet-stream") -> None:
+    def __init__(self, data: bytes, media_type: str = OCTETS) -> None:
         self.data = data
         self.media_type = media_type
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import orjson
-
-JSON = "application/json"
-OCTETS = "application/octet-stream"
+from headway.core.body import JSON, OCTETS
 
 
 def shown_payload(media_type: str, payload: bytes) -> object:

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from headway.core.body import Body
+from headway.core.body import JSON, Body
 from headway.core.interface import ERROR_LONGEST, Soon
 from headway.core.job import Reason, State, decode_terms
 from headway.core.later import Read, Then
@@ -18,7 +18,7 @@ from headway.core.local.finding import READ_AT_ONCE
 from headway.core.past_attempt import PastAttempt
 from headway.core.status import Status
 from headway.core.task import Task
-from headway.core.tasks.result import JSON, Result
+from headway.core.tasks.result import Result
 
 if TYPE_CHECKING:
     from headway.core.journal.reader import Reader

@@ -35,6 +35,7 @@ from types import FrameType
 
 import msgspec
 from headway.core import forks, records
+from headway.core.body import OCTETS
 from headway.core.errors import ConfigError, InvalidPayloadError
 from headway.core.processes import frames, messages
 from headway.core.processes.confinement import Confinement
@@ -49,7 +50,7 @@ from headway.core.tasks.failure import Failure, cut, failure
 from headway.core.tasks.lifespan import begin_in_thread
 from headway.core.tasks.payloads import decode_at_once
 from headway.core.tasks.registry import REGISTRY, load
-from headway.core.tasks.result import OCTETS, Result, ResultError, encode
+from headway.core.tasks.result import Result, ResultError, encode
 
 # Seconds in which a process has to end or begin to leave by itself once the server has hung up.
 END_S = 0.5

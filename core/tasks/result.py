@@ -11,12 +11,10 @@ import time
 from collections.abc import Generator, Iterator
 from io import BytesIO
 
-from headway.core.body import is_media_type
+from headway.core.body import JSON, OCTETS, is_media_type
 from headway.core.slices import SHORT_SLICE_S, make, make_on_loop
 from headway.core.tasks.encoding import NotJsonError, dumps, slices
 
-JSON = "application/json"
-OCTETS = "application/octet-stream"
 # Bytes that are copied at once: 0.3 ms.
 PIECE_BYTES = 1 << 20
 

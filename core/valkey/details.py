@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from headway.core.body import Body
+from headway.core.body import JSON, Body
 from headway.core.errors import EngineAwayError, HeadwayError
 from headway.core.interface import ERROR_LONGEST, Later, Soon
 from headway.core.job import Reason, State
@@ -18,7 +18,7 @@ from headway.core.status import Status
 from headway.core.store.keys import number_of
 from headway.core.store.record import LOG_FIELDS, decode_record, decode_result, read_log
 from headway.core.store.store import Store
-from headway.core.tasks.result import JSON, Result
+from headway.core.tasks.result import Result
 from headway.core.valkey.cache import Cache
 from headway.core.valkey.statuses import Statuses
 from headway.core.waiters import Waiter, slot_of

@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any
 
 import msgspec
+from headway.core.body import OCTETS
 from headway.core.errors import MoveError
 from headway.core.hold import TaskHold
 from headway.core.job import ACTIVE, State, Terms, decode_terms
@@ -19,7 +20,6 @@ from headway.core.job_log import JobLog
 from headway.core.moved import Moved, MovedBatch, MovedJob, MovedKey, MovedQueue
 from headway.core.order import OWN_TASKS, decode_order, encode_order
 from headway.core.past_attempt import decode_attempt
-from headway.core.shown import OCTETS
 from headway.core.visit.visit import Visit, VisitedPartition
 from msgspec.structs import replace
 

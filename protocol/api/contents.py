@@ -20,11 +20,9 @@ from headway.protocol.api.service import Service
 from headway.protocol.api.submissions import check_coding, check_task, is_json, key_of, taken, traced, under_key
 from headway.protocol.http.problems import Refusal
 from headway.protocol.http.request import ContentLimit, Request
-from headway.protocol.http.responses import JSON, Answer, Awaited
+from headway.protocol.http.responses import JSON, OCTETS, Answer, Awaited
 
 JOBS = b"/jobs"
-# The media type of content that comes without one (RFC 9110, 8.3).
-OCTETS = b"application/octet-stream"
 
 
 # The members of the query: those of a submission, but for its task and payload.

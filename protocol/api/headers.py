@@ -16,7 +16,7 @@ from headway.core.durability import Durability
 from headway.core.job import Reason, State
 from headway.core.status import Status
 from headway.protocol.http.clock import Clock, http_date
-from headway.protocol.http.responses import JSON, PROBLEM, STATUS_LINES
+from headway.protocol.http.responses import JSON, OCTETS, PROBLEM, STATUS_LINES
 
 NAMES = [state.name.lower() for state in State]
 REASONS = [reason.text for reason in Reason]
@@ -47,8 +47,6 @@ HELD_FIELD = b"Job-Held: %b\r\n"
 MESSAGE_FIELD = b"Job-Message: %b\r\n"
 # Characters of a message, or a reason, that stay as they are. A percent sign would look like the beginning of another.
 VISIBLE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
-# Of content that no client reads in a wrong way.
-OCTETS = b"application/octet-stream"
 APPLIED = b"Preference-Applied: "
 SUCCEEDED_FIELDS = b"Expires: %b\r\nSunset: %b\r\nServer-Timing: queue;dur=%.1f, run;dur=%.1f\r\n"
 

@@ -25,6 +25,8 @@ STATUS_LINES = {
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 JSON = b"application/json"
 PROBLEM = b"application/problem+json"
+# Content whose type nobody has named (RFC 9110, 8.3), and that no client reads in a wrong way.
+OCTETS = b"application/octet-stream"
 
 
 class Long(msgspec.Struct, gc=False):

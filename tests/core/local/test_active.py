@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from headway.core.board.board import Board
 from headway.core.board.outcomes import batch_number
+from headway.core.body import JSON
 from headway.core.config import Config
 from headway.core.ids import Ids
 from headway.core.job import TERMINAL, Job, Reason, State, Terms
@@ -23,7 +24,6 @@ from headway.core.local.at_once import AtOnce
 from headway.core.retention import Retention
 from headway.core.tasks.context import Context
 from headway.core.tasks.registry import Options, Registry
-from headway.core.tasks.result import JSON
 from headway.core.tasks.retry import Retry
 from headway.core.work.verdict import PAST_DEADLINE
 from hypothesis import HealthCheck, given, settings

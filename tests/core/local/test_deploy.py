@@ -20,6 +20,7 @@ from headway.core.board.results import ENTRY_BYTES, Kept, Results
 from headway.core.board.rows import LAYOUT, Rows, rows_for
 from headway.core.board.search import Conditions, Search
 from headway.core.board.tags import Tags
+from headway.core.body import JSON
 from headway.core.config import Config, IdempotencySection
 from headway.core.ids import Ids
 from headway.core.job import Job, Reason, State, Terms
@@ -31,7 +32,7 @@ from headway.core.memfile import nameless_file
 from headway.core.past_attempt import PastAttempt
 from headway.core.retention import Retention
 from headway.core.tasks.registry import Options, Registry
-from headway.core.tasks.result import JSON, Result
+from headway.core.tasks.result import Result
 
 KEPT_JOBS, KEPT_SECONDS, ACTIVE = 20, 3600.0, 5
 BEGIN = time.monotonic()
