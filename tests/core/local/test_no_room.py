@@ -18,6 +18,7 @@ from headway.core.errors import JournalFullError
 from headway.core.hold import NO_HOLD, Switches
 from headway.core.job import Revision, State
 from headway.core.job_filter import JobFilter
+from headway.core.key import Key
 from headway.core.local.engine import LocalEngine
 from headway.core.order import Action
 
@@ -97,3 +98,18 @@ async def test_a_change_of_a_job_or_a_task_that_is_refused_has_no_effect(tmp_pat
         double_now = await known(engine.task("double"))
         assert double_now is not None
         assert double_now.hold == NO_HOLD
+
+
+async def test_a_submission_that_is_refused_keeps_neither_its_place_nor_its_bytes_nor_its_key(tmp_path: Path) -> None:
+    async with engine_in(tmp_path, queue={"size": 2, "max_bytes": 100}) as engine:
+        await finished(engine, await submit(engine, "double", 1))
+        async with no_room(engine):
+            keys = [Key.of(text, b"before") for text in ("one", "two")]
+            refused = [asyncio.create_task(submit(engine, "double", 10**39, key, delay=1000)) for key in keys]
+            await asyncio.sleep(0)
+        for one in refused:
+            with pytest.raises(JournalFullError):
+                await one
+        # All places and bytes are there, and the keys are free for other content.
+        for text in ("one", "two"):
+            await submit(engine, "double", 10**40, Key.of(text, b"after"), delay=1000)
