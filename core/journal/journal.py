@@ -123,8 +123,7 @@ class Journal:
     ) -> int:
         """Record a job that was submitted, SCHEDULED or QUEUED."""
         self.delivery.high = sequence
-        if self._turns != 1:
-            self._send_in(1)
+        self._send_in(1)
         return self._append(
             (sequence, task, state, due, payload, priority, terms, 0, None, submitted, key, digest, batch),
             len(payload),
@@ -188,7 +187,7 @@ class Journal:
         if soon:
             self._send_in(1)
         self._notes.append(note)
-        return self._append(None, body_bytes(note))
+        return self._count(body_bytes(note))
 
     def give_up(self, places: list[int], key: int) -> None:
         """Have the next commits delete jobs up to the place of their outcome, by State.
@@ -221,10 +220,12 @@ class Journal:
         finally:
             self._as_one = False
 
-    def _append(self, change: Change | None, size_bytes: int = 0) -> int:
-        """Have a change, or a note that was added, sent."""
-        if change is not None:
-            self._pending.append(change)
+    def _append(self, change: Change, size_bytes: int = 0) -> int:
+        self._pending.append(change)
+        return self._count(size_bytes)
+
+    def _count(self, size_bytes: int) -> int:
+        """Give a change or a note that was added its number, and have it sent."""
         self.appended += 1
         if not self._turns:
             self._send_in(LATER)

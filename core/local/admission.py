@@ -156,7 +156,7 @@ class Admission:
         terms = self._terms[task.index]
         own = submission.retries is not None or submission.timeout is not None or submission.deadline is not None
         if own or submission.media_type or submission.traceparent or submission.tags or submission.keep:
-            # Others share one object: a million jobs that wait would have as many.
+            # All other jobs of the task share one object, for their memory.
             terms = terms.of(submission)
         return Job(sequence, task, bytes(submission.payload), terms, terms.end(now), batch=batch)
 

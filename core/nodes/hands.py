@@ -197,19 +197,22 @@ class Hands:
         processes = self.crew.workers.processes
         if processes is not None:
             processes.on_up = self.ring
-        self.open(True)
+        self.open()
         for reaper in self._reapers:
             reaper.start()
 
     def _crews(self) -> list[Crew]:
         return [self.crew] if self.clerk is None else [self.crew, self.clerk]
 
-    def open(self, is_open: bool) -> None:
-        """Have steps leave from now on, or none."""
-        self.is_open = is_open
-        if is_open:
-            for exchange in self.exchanges:
-                exchange.up()
+    def open(self) -> None:
+        """Have steps leave from now on: the node is registered."""
+        self.is_open = True
+        for exchange in self.exchanges:
+            exchange.up()
+
+    def shut(self) -> None:
+        """Have no steps leave: the node is not registered."""
+        self.is_open = False
 
     async def drain(self, timeout_s: float) -> int:
         """Claim no more jobs, and wait for those that run. Return how many still run after ``timeout_s``."""
@@ -254,7 +257,7 @@ class Hands:
             )
         for exchange in self.exchanges:
             exchange.stop()
-        self.is_open = False
+        self.shut()
         with suppress(StoreError):
             await self.node.leave()
             for reaper in self._reapers:

@@ -37,10 +37,14 @@ class Holdings(Protocol):
     ids: Ids
     exchanges: list[Exchange]
 
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        """How many jobs there are."""
 
-    def open(self, is_open: bool) -> None:
-        """Have steps leave from now on, or none."""
+    def open(self) -> None:
+        """Have steps leave from now on: the node is registered."""
+
+    def shut(self) -> None:
+        """Have no steps leave: the node is not registered."""
 
     def give_up(self, exchanges: Sequence[Exchange], why: str) -> None:
         """Interrupt the attempts of these partitions, and drop their ends: none of them counts."""
@@ -88,7 +92,7 @@ class Membership:
         hands.give_up(hands.exchanges if is_emptied else [exchange], LOST if is_emptied else FENCED)
         if len(hands) or not all(one.is_settled for one in hands.exchanges if one is not exchange):
             await hands.hand_in(exchange)
-        hands.open(False)
+        hands.shut()
         self._node.rename()
         hands.give_up(hands.exchanges, LOST if is_emptied else FENCED)
         pause = 0.0
@@ -96,7 +100,7 @@ class Membership:
             pause = min(2 * pause + JOIN_S, JOIN_MOST_S)
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
         self._joining = None
-        hands.open(True)
+        hands.open()
 
     async def _joined(self, is_misplaced: bool) -> bool:
         """Register the node, and return whether that worked."""

@@ -207,10 +207,7 @@ class Workers:
         if job is None:
             return
         attempt.job = None
-        if attempt.call is None:
-            self.jobs.release(job)
-        else:
-            self._give_back(attempt, job)
+        self._give_back(attempt, job)
         try:
             self.jobs.settle(job, outcome, now)
         except Exception:

@@ -115,6 +115,7 @@ def _replayed(service: Service, request: Request, key: Key, fault: HeadwayError 
 
 def _submission(request: Request) -> Submission:
     submission = bodies.submission(request.body)
+    # Each POST comes here, and most have neither a bound on their tasks nor a trace.
     if request.caller.tasks is not None:
         check_task(request, submission.task)
     return traced(request, submission) if b"traceparent" in request.headers else submission

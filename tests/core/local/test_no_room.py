@@ -7,7 +7,7 @@ import json
 import os
 import resource
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from tests.core.contract.conftest import started
 from tests.core.engines import double, forever, known
 
 COUNT = 300
+# Until a job is due: the writer has stopped by then, and is full.
+DUE_S, MANY_TURNS_S = 1.0, 0.1
 ACT, ITSELF = Act("changeJob"), Act("reloadTokens")
 
 
@@ -38,8 +40,13 @@ async def engine_in(folder: Path, **changed: Any) -> AsyncIterator[LocalEngine]:
 
 
 @asynccontextmanager
-async def no_room(engine: LocalEngine) -> AsyncIterator[None]:
-    """Stop the writer for the block. It finds no room for the changes that are made there, and then finds room."""
+async def no_room(
+    engine: LocalEngine, while_full: Callable[[], Awaitable[object]] | None = None
+) -> AsyncIterator[None]:
+    """Stop the writer for the block. It finds no room for the changes that are made there, and then finds room.
+
+    ``while_full`` is called in between.
+    """
     assert engine.journal is not None
     journal, writer = engine.journal, engine.journal.delivery.link.pid
     os.kill(writer, signal.SIGSTOP)
@@ -54,6 +61,8 @@ async def no_room(engine: LocalEngine) -> AsyncIterator[None]:
         return not journal.full
 
     await until(is_full)
+    if while_full is not None:
+        await while_full()
     resource.prlimit(writer, resource.RLIMIT_FSIZE, before)
     await until(has_room)
 
@@ -113,3 +122,19 @@ async def test_a_submission_that_is_refused_keeps_neither_its_place_nor_its_byte
         # All places and bytes are there, and the keys are free for other content.
         for text in ("one", "two"):
             await submit(engine, "double", 10**40, Key.of(text, b"after"), delay=1000)
+
+
+async def test_no_job_begins_while_there_is_no_room(tmp_path: Path) -> None:
+    async with engine_in(tmp_path) as engine:
+        job = await submit(engine, "double", 1, delay=DUE_S)
+
+        async def is_due_and_waits() -> None:
+            await becomes(engine, job, State.QUEUED)
+            # A worker that is free takes a job in the next turn of the loop.
+            await asyncio.sleep(MANY_TURNS_S)
+            assert (await peek(engine, job)).state == State.QUEUED
+
+        async with no_room(engine, is_due_and_waits):
+            # It is not refused, so there is no room until it is written.
+            engine.note(ITSELF)
+        assert (await finished(engine, job)).state == State.SUCCEEDED
